@@ -1,0 +1,62 @@
+# Everything here needs only make and a Python >= 3.11: each target sets itself up in .venv.
+#   make demo    a pool at work, in the terminal
+#   make test    the tests
+#   make check   format, lint, types, import contracts, tests
+#   make bench   the benchmarks
+#   make clean   removes what the others made
+.DEFAULT_GOAL := test
+.PHONY: demo test check lint bench clean stamp
+
+# An active environment is none of our business.
+unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+FOLDERS := actors messages supervisors src
+PY      := .venv/bin/python
+
+# The editable install links file by file: a file that comes or goes wants a re-install, a changed one
+# does not. So the names are in the stamp's name. It lies in build/, where the links are.
+NAMES := $(sort $(shell find $(FOLDERS) -name '*.py' 2>/dev/null))
+STAMP := build/installed-$(firstword $(shell echo '$(CURDIR) $(NAMES)' | cksum))
+
+demo: stamp
+	@$(PY) -m greenroom demo $(ARGS)
+
+test: stamp
+	$(PY) -m pytest $(ARGS)
+
+lint: stamp
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy --strict -p greenroom
+	$(PY) -m mypy --strict $(wildcard tests benchmarks examples)
+	.venv/bin/lint-imports
+
+check: lint
+	@$(MAKE) --no-print-directory test
+
+bench: stamp
+	$(PY) benchmarks/bench.py $(ARGS)
+
+clean:
+	rm -rf .venv build dist *.egg-info src/*.egg-info
+	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+stamp: $(STAMP)
+
+$(STAMP): pyproject.toml .venv/pyvenv.cfg
+	@rm -rf build
+	@echo 'installing greenroom into .venv'
+	@$(PY) -m pip install -qq --editable '.[dev]'
+	@mkdir -p build && touch $@
+
+# A candidate counts only if it runs (the shim of a version manager may not) and can make an environment.
+.venv/pyvenv.cfg:
+	@for python in $(PYTHON) python3 python python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
+	  if "$$python" -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' 2>/dev/null; then \
+	    rm -rf .venv && exec "$$python" -m venv .venv; \
+	  fi; \
+	done; \
+	echo 'greenroom needs a Python >= 3.11 with venv and ensurepip; name one: make PYTHON=path/to/python' >&2; \
+	exit 1

@@ -1,0 +1,77 @@
+"""An actor's timers: a heap whose earliest entry is the alarm of the actor's mailbox."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable
+from typing import Protocol
+
+
+class HasAlarm(Protocol):
+    """The part of a mailbox that timers need."""
+
+    alarm: float | None
+
+
+class Alarm:
+    """One timer; `cancel` before its time and it does nothing."""
+
+    __slots__ = ("_owner", "action", "sequence", "when")
+
+    def __init__(
+        self, owner: Alarms, when: float, sequence: int, action: Callable[[], None]
+    ) -> None:
+        self._owner = owner
+        self.when = when
+        self.sequence = sequence
+        self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        """Forget the action at once, so that nothing it refers to is kept alive."""
+        if self.action is not None:
+            self.action = None
+            self._owner.cancelled()
+
+    def __lt__(self, other: Alarm) -> bool:
+        return (self.when, self.sequence) < (other.when, other.sequence)
+
+
+class Alarms:
+    """Timers in order of their time. Cancelled ones are swept out when they are the majority."""
+
+    def __init__(self, mailbox: HasAlarm) -> None:
+        self._mailbox = mailbox
+        self._heap: list[Alarm] = []
+        self._cancelled = 0
+        self._sequence = 0
+
+    def __len__(self) -> int:
+        return len(self._heap) - self._cancelled
+
+    def at(self, when: float, action: Callable[[], None]) -> Alarm:
+        """Call `action` in the owner's thread once it is `when`."""
+        self._sequence += 1
+        alarm = Alarm(self, when, self._sequence, action)
+        heapq.heappush(self._heap, alarm)
+        if self._mailbox.alarm is None or when < self._mailbox.alarm:
+            self._mailbox.alarm = when
+        return alarm
+
+    def cancelled(self) -> None:
+        """One entry of the heap has been cancelled."""
+        self._cancelled += 1
+        if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
+            self._heap = [alarm for alarm in self._heap if alarm.action is not None]
+            heapq.heapify(self._heap)
+            self._cancelled = 0
+
+    def run_due(self, now: float) -> None:
+        """Run what is due, then set the mailbox's alarm to what comes next."""
+        while self._heap and (self._heap[0].action is None or self._heap[0].when <= now):
+            alarm = heapq.heappop(self._heap)
+            action, alarm.action = alarm.action, None
+            if action is None:
+                self._cancelled -= 1
+            else:
+                action()
+        self._mailbox.alarm = self._heap[0].when if self._heap else None

@@ -1,0 +1,82 @@
+"""What every actor of a pool has in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pykka
+from pykka import Future
+
+from greenroom.actors.alarms import Alarms
+from greenroom.actors.clock import Clock
+from greenroom.actors.eventbus import complain
+from greenroom.actors.future import PoolFuture
+from greenroom.actors.mailbox import Mailbox, Tick
+
+Handler = Callable[[Any], Any]
+
+
+class PoolActor(pykka.ThreadingActor):
+    """An actor on a daemon thread, with a `Mailbox`, timers, and a table of handlers.
+
+    A handler that raises while it handles a tell would kill the actor, and a `BaseException` would
+    stop every actor of the process: neither leaves `on_receive`.
+    """
+
+    use_daemon_thread = True
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__()
+        self.clock = clock
+        self.mailbox = cast(Mailbox, self.actor_inbox)
+        self.mailbox.follow(clock)
+        self.alarms = Alarms(self.mailbox)
+        self.handlers: dict[type, Handler] = {Tick: self._on_tick}
+
+    @staticmethod
+    def _create_actor_inbox() -> Any:
+        return Mailbox()
+
+    @staticmethod
+    def _create_future() -> Future[Any]:
+        return PoolFuture()
+
+    def on_receive(self, message: Any) -> Any:
+        handler = self.handlers.get(type(message), self.on_unknown)
+        try:
+            return handler(message)
+        except Exception as error:
+            if self.mailbox.reply_to is not None:
+                raise  # Pykka hands it to the asker
+            complain(f"{self} failed to handle a {type(message).__name__}", error)
+        except BaseException as error:
+            complain(f"{self} failed to handle a {type(message).__name__}", error)
+            if self.mailbox.reply_to is not None:
+                raise RuntimeError(f"{type(error).__name__} while handling {message!r}") from error
+        return None
+
+    def on_unknown(self, message: Any) -> Any:
+        """Refuse what the actor has no handler for: the asker hears of it, a tell is logged."""
+        raise TypeError(
+            f"{type(self).__name__} takes the messages of greenroom.messages, "
+            f"got {message!r} ({type(message).__name__})"
+        )
+
+    def _on_tick(self, _: Tick) -> None:
+        self.alarms.run_due(self.clock.now())
+
+    def on_stop(self) -> None:
+        self.mailbox.unfollow()
+
+    def on_failure(self, *_: Any) -> None:
+        self.mailbox.unfollow()
+
+
+def tell(ref: Any, message: Any) -> bool:
+    """Tell, and say whether there was anybody to be told."""
+    try:
+        ref.tell(message)
+    except pykka.ActorDeadError:
+        return False
+    return True

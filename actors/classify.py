@@ -1,0 +1,299 @@
+"""What kind of failure an exception is, by what it looks like: clients are never imported.
+
+An error is judged by its own look, then by that of what caused it. Errors come from user code and
+may do anything when looked at, so every look at them is guarded.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from itertools import islice
+from typing import Any
+
+from greenroom.messages.config import Classifier
+from greenroom.messages.errors import (
+    AllPoolMembersFailedError,
+    AttemptTimeoutError,
+    DeadlineExceededError,
+    MemberCrashedError,
+    PoolSaturatedError,
+    PoolStoppedError,
+    RequestCancelledError,
+    StrategyError,
+    UnsuccessfulResultError,
+)
+from greenroom.messages.status import FailureKind
+
+RETRY_AFTER_MAX_S = 24 * 3600.0
+"""The longest Retry-After that is believed."""
+
+_CHAIN_LIMIT = 20
+_HEADERS_LIMIT = 200
+_VALUE_LIMIT = 100
+
+_POOL_ERRORS: dict[type[BaseException], FailureKind] = {
+    AllPoolMembersFailedError: FailureKind.UNAVAILABLE,
+    PoolSaturatedError: FailureKind.UNAVAILABLE,
+    PoolStoppedError: FailureKind.UNAVAILABLE,
+    DeadlineExceededError: FailureKind.TIMEOUT,
+    AttemptTimeoutError: FailureKind.TIMEOUT,
+    MemberCrashedError: FailureKind.CRASHED,
+    # Known not to be known: what caused them says nothing of the member.
+    RequestCancelledError: FailureKind.UNKNOWN,
+    StrategyError: FailureKind.UNKNOWN,
+    UnsuccessfulResultError: FailureKind.UNKNOWN,
+}
+
+# Ahead of the status: a 429 may mean an empty account, a 400 a prompt that does not fit.
+_CODES = {
+    "insufficient_quota": FailureKind.QUOTA,
+    "billing_hard_limit_reached": FailureKind.QUOTA,
+    "context_length_exceeded": FailureKind.TOO_LARGE,
+    "string_above_max_length": FailureKind.TOO_LARGE,
+    "request_too_large": FailureKind.TOO_LARGE,
+    "rate_limit_exceeded": FailureKind.RATE_LIMITED,
+}
+
+_STATUSES = {
+    401: FailureKind.AUTH,
+    402: FailureKind.QUOTA,
+    403: FailureKind.AUTH,
+    408: FailureKind.TIMEOUT,
+    409: FailureKind.UNAVAILABLE,
+    413: FailureKind.TOO_LARGE,
+    425: FailureKind.UNAVAILABLE,
+    429: FailureKind.RATE_LIMITED,
+    504: FailureKind.TIMEOUT,
+}
+
+# They come as a plain 400, and only their names tell.
+_CONTEXT_ERRORS = ("ContextWindowExceededError", "ContextLengthExceededError")
+
+# Endings of class names: they cover the builtin classes and those of the clients in use.
+_TIMEOUTS = ("Timeout", "TimeoutError", "TimeoutException", "TimeoutExpired")
+_OUTAGES = (
+    "ConnectionError",
+    "ConnectError",
+    "NetworkError",
+    "RemoteProtocolError",
+    "SSLError",
+    "gaierror",
+)
+_ERRNOS = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH})
+
+_SECONDS_IN = {"retry-after-ms": 0.001, "retry-after": 1.0, "x-ratelimit-reset-after": 1.0}
+"""The headers that say when to come back, the most exact first, and their unit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What kind of failure it is, and how many seconds the member asked to be left alone."""
+
+    kind: FailureKind
+    retry_after_s: float | None = None
+
+
+def classify(
+    error: BaseException, custom: Classifier | None = None, *, wall_now: float = 0.0
+) -> Verdict:
+    """Say what kind of failure an error is. Never raises.
+
+    Args:
+        error: what the agent raised.
+        custom: asked first; when it raises, or answers None or anything that is not a
+            `FailureKind`, the built-in rules apply.
+        wall_now: seconds since the epoch, for a Retry-After that is a date; 0 ignores dates.
+    """
+    kind = _asked(custom, error)
+    try:
+        links = tuple(islice(_chain(error), _CHAIN_LIMIT))
+        kind = kind or _judged(error, links)
+        return Verdict(kind, _retry_after(kind, links, wall_now))
+    except BaseException:  # the last resort: one odd error must not end the actor that looks at it
+        return Verdict(kind or FailureKind.UNKNOWN)
+
+
+def _asked(custom: Classifier | None, error: BaseException) -> FailureKind | None:
+    """The custom classifier's answer, if it is one."""
+    if custom is None:
+        return None
+    try:
+        answer: object = custom(error)
+    except BaseException:  # even a SystemExit from it must not end the actor that asks
+        return None
+    return answer if type(answer) is FailureKind else None
+
+
+def _judged(error: BaseException, links: tuple[BaseException, ...]) -> FailureKind:
+    """The verdict of the first link that has one."""
+    # Before any look at attributes: the `code` of a SystemExit is no status.
+    if not _is_a(error, Exception):
+        return FailureKind.CRASHED
+    verdicts = (_kind_of(link) for link in links)
+    return next((kind for kind in verdicts if kind is not None), FailureKind.UNKNOWN)
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, the errors that it groups, then what caused it, each once."""
+    seen: set[int] = set()
+    waiting = deque([error])
+    while waiting:
+        link = waiting.popleft()
+        if id(link) in seen or not _is_a(link, BaseException):
+            continue
+        seen.add(id(link))
+        yield link
+        if _is_a(link, tuple(_POOL_ERRORS)):
+            continue  # says it all: what one member of an inner pool raised is not the pool's word
+        grouped = _look(link, "exceptions")
+        if type(grouped) is tuple:  # an exception group
+            waiting.extend(grouped)
+        waiting.append(_cause(link))
+
+
+def _cause(error: BaseException) -> Any:
+    """What it was raised from. An implicit `__context__` is not asked: a bug in the handler of a
+    404 is not the caller's fault.
+    """
+    return _look(error, "__cause__")
+
+
+def _kind_of(error: BaseException) -> FailureKind | None:
+    """What one error says by itself, without its causes."""
+    for known, kind in _POOL_ERRORS.items():
+        if _is_a(error, known):
+            return kind
+    names = [cls.__name__ for cls in type(error).__mro__]
+    if any(name in _CONTEXT_ERRORS for name in names):
+        return FailureKind.TOO_LARGE
+    return _by_code(error) or _by_status(error) or _by_name(names) or _by_errno(error)
+
+
+def _by_code(error: BaseException) -> FailureKind | None:
+    """What a client's own code of the error says, where it is a string."""
+    code = _look(error, "code")
+    return _CODES.get(str.__str__(code)) if _is_a(code, str) else None
+
+
+def _by_status(error: BaseException) -> FailureKind | None:
+    verdicts = (_of_status(status) for status in _statuses(error))
+    return next((kind for kind in verdicts if kind is not None), None)
+
+
+def _statuses(error: BaseException) -> Iterator[Any]:
+    for name in ("status_code", "status", "code"):
+        yield _look(error, name)
+    response = _look(error, "response")
+    for name in ("status_code", "status"):
+        yield _look(response, name)
+
+
+def _of_status(status: Any) -> FailureKind | None:
+    """What an HTTP status means; None for what is none, or no failure."""
+    number = int.__int__(status) if _is_a(status, int) else 0
+    if not 400 <= number <= 599:
+        return None
+    return _STATUSES.get(number, FailureKind.CALLER if number < 500 else FailureKind.UNAVAILABLE)
+
+
+def _by_name(names: list[str]) -> FailureKind | None:
+    """What the names of an error's class and of the classes above say, the nearest first."""
+    for name in names:
+        if name.endswith(_TIMEOUTS):
+            return FailureKind.TIMEOUT
+        if name.endswith(_OUTAGES):
+            return FailureKind.UNAVAILABLE
+    return None
+
+
+def _by_errno(error: BaseException) -> FailureKind | None:
+    """Whether an OSError is one of the network; a missing file is not."""
+    number = _look(error, "errno")
+    network = _is_a(error, OSError) and type(number) is int and number in _ERRNOS
+    return FailureKind.UNAVAILABLE if network else None
+
+
+def _retry_after(
+    kind: FailureKind, links: tuple[BaseException, ...], wall_now: float
+) -> float | None:
+    """The first Retry-After of the chain that makes sense, in seconds."""
+    if kind not in (FailureKind.RATE_LIMITED, FailureKind.UNAVAILABLE):
+        return None
+    waits = (
+        _seconds(value, unit, wall_now) for link in links for value, unit in _retry_values(link)
+    )
+    return next((wait for wait in waits if wait is not None), None)
+
+
+def _retry_values(error: BaseException) -> Iterator[tuple[Any, float]]:
+    """Whatever an error has to say on when to come back, with the unit in seconds."""
+    for name in ("retry_after", "retry_after_s"):
+        yield _look(error, name), 1.0
+    for owner in (_look(error, "response"), error):
+        headers = _headers(_look(owner, "headers"))
+        for name, unit in _SECONDS_IN.items():
+            yield headers.get(name), unit
+
+
+def _headers(headers: Any) -> dict[str, Any]:
+    """Those headers that say when to come back, from any mapping of them."""
+    found: dict[str, Any] = {}
+    try:
+        for name, value in islice(headers.items(), _HEADERS_LIMIT):
+            key = _text(name).lower()
+            if key in _SECONDS_IN:
+                found.setdefault(key, value)
+    except BaseException:  # not a mapping, or one that raises: what was found until then
+        pass
+    return found
+
+
+def _seconds(value: Any, unit: float, wall_now: float) -> float | None:
+    """A number of units, or an HTTP date, in seconds from now; None for what makes no sense."""
+    try:
+        seconds = _parsed(value, unit, wall_now)
+    except BaseException:
+        return None
+    if not math.isfinite(seconds) or seconds < 0:
+        return None
+    return min(seconds, RETRY_AFTER_MAX_S)
+
+
+def _parsed(value: Any, unit: float, wall_now: float) -> float:
+    """What a Retry-After says (RFC 9110, 10.2.3), in seconds; raises when it says nothing."""
+    if _is_a(value, (int, float)) and type(value) is not bool:
+        return float(value) * unit
+    text = _text(value)
+    try:
+        return float(text) * unit
+    except ValueError:
+        if not wall_now:
+            raise
+    date = parsedate_to_datetime(text)
+    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - wall_now
+
+
+def _text(value: Any) -> str:
+    """A short string, also from bytes; an empty one for anything else."""
+    if type(value) is bytes:
+        value = value[: _VALUE_LIMIT + 1].decode("latin-1")
+    return value.strip() if type(value) is str and len(value) <= _VALUE_LIMIT else ""
+
+
+def _is_a(value: object, cls: type | tuple[type, ...]) -> bool:
+    """`isinstance` by the real type: a `__class__` that lies or raises is not asked."""
+    return issubclass(type(value), cls)
+
+
+def _look(owner: Any, name: str) -> Any:
+    """An attribute; None when there is none, or when looking at it raises whatever it may."""
+    try:
+        return getattr(owner, name, None)
+    except BaseException:
+        return None

@@ -1,0 +1,68 @@
+"""Commands that the router passes on to the supervisor, until they are answered."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+from greenroom.actors.base import tell
+from greenroom.actors.future import PoolFuture
+from greenroom.messages.errors import PoolStoppedError
+from greenroom.messages.replies import MemberStats, PoolStats
+from greenroom.messages.requests import (
+    AddMember,
+    DisableBreaker,
+    ForceOpen,
+    GetStats,
+    RemoveMember,
+    ResetAll,
+    ResetMember,
+)
+from greenroom.messages.supervision import CommandDone, Forwarded
+
+FORWARDED = (
+    GetStats,
+    AddMember,
+    RemoveMember,
+    ResetMember,
+    ResetAll,
+    ForceOpen,
+    DisableBreaker,
+)
+
+
+class Commands:
+    """Who asked for what. The supervisor tells the new routing table before it answers, so that
+    a command holds when its answer arrives.
+    """
+
+    def __init__(self, pool: str, complete: Callable[[tuple[MemberStats, ...]], PoolStats]) -> None:
+        self._pool = pool
+        self._complete = complete
+        self._asked: dict[int, tuple[Any, PoolFuture[Any] | None]] = {}
+        self._tickets = itertools.count(1)
+
+    def forward(self, supervisor: Any, command: Any, future: PoolFuture[Any] | None) -> None:
+        """Pass a command on."""
+        ticket = next(self._tickets)
+        if not tell(supervisor, Forwarded(ticket, command)):
+            raise PoolStoppedError(f"pool {self._pool!r} is stopping")
+        self._asked[ticket] = (command, future)
+
+    def done(self, message: CommandDone) -> None:
+        """The supervisor has answered."""
+        command, future = self._asked.pop(message.ticket, (None, None))
+        if future is None:
+            return
+        if isinstance(command, GetStats) and message.error is None:
+            future.resolve(self._complete(message.value))
+        else:
+            future.resolve(message.value, message.error)
+
+    def fail_all(self, error: Exception) -> None:
+        """Nobody will answer any more."""
+        for _, future in self._asked.values():
+            if future is not None:
+                future.resolve(error=error)
+        self._asked.clear()

@@ -1,0 +1,194 @@
+"""The future of an ask: Pykka's, and awaitable without blocking, and cancellable."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import queue
+import sys
+import threading
+from collections.abc import Callable, Generator
+from types import TracebackType
+from typing import Any, TypeVar, cast
+
+import pykka
+
+from greenroom.actors.eventbus import complain
+from greenroom.messages.errors import DeadlineExceededError, PoolStoppedError, RequestCancelledError
+
+T = TypeVar("T")
+ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
+
+
+class _Pending:
+    """What the router returns from `on_receive` when the answer comes later."""
+
+    def __repr__(self) -> str:
+        return "<pending>"
+
+
+PENDING = _Pending()
+
+
+class DeadPoolError(PoolStoppedError, pykka.ActorDeadError):
+    """The pool's actor has ended: greenroom's error and Pykka's in one."""
+
+
+class AskTimeoutError(DeadlineExceededError, pykka.Timeout):
+    """A blocking ask ran out of its timeout: greenroom's error, Pykka's, and a TimeoutError."""
+
+
+class PoolFuture(pykka.Future[T]):
+    """The answer to an ask, now or later.
+
+    `get`, `map`, `filter`, `join` and `reduce` are Pykka's. Beyond them it can be awaited from any
+    event loop (a cancelled await cancels the request), cancelled, and watched.
+
+    Attributes:
+        request_id: the id of the request behind it; None for other messages.
+        deadline: the asker's own limit, absolute on the pool's clock; None without one.
+    """
+
+    def __init__(
+        self,
+        request_id: str | None = None,
+        deadline: float | None = None,
+        on_cancel: Callable[[str], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self.request_id = request_id
+        self.deadline = deadline
+        self._on_cancel = on_cancel
+        self._mutex = threading.Lock()
+        self._done = False
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._trace: TracebackType | None = None
+        self._watchers: list[Callable[[], None]] | None = None
+
+    def resolve(self, value: Any = None, error: BaseException | None = None) -> bool:
+        """Answer, unless somebody has answered already; tells whether this was the answer."""
+        with self._mutex:
+            if self._done or self._get_hook is not None:
+                return False
+            self._value = value
+            self._error = error
+            self._trace = None if error is None else error.__traceback__
+            self._done = True
+            watchers, self._watchers = self._watchers, None
+        for watcher in watchers or ():
+            watcher()
+        return True
+
+    def set(self, value: T | None = None) -> None:
+        if value is PENDING:
+            return
+        if not self.resolve(value):
+            raise queue.Full
+
+    def set_exception(self, exc_info: ExcInfo | None = None) -> None:
+        error = (exc_info or sys.exc_info())[1]
+        if isinstance(error, pykka.ActorDeadError) and not isinstance(error, DeadPoolError):
+            # the pool's end may answer what its stop has answered already: that is no error
+            self.resolve(error=DeadPoolError(f"the pool has stopped: {error}"))
+        elif not self.resolve(error=error):
+            raise queue.Full
+
+    def set_get_hook(self, func: Callable[[float | None], T]) -> None:
+        with self._mutex:
+            if self._done:
+                raise queue.Full
+            super().set_get_hook(func)
+
+    def get(self, *, timeout: float | None = None) -> T:
+        if self._get_hook is not None:
+            return super().get(timeout=timeout)
+        if not self._done and not self._wait(timeout):
+            raise pykka.Timeout(f"{timeout} seconds")
+        return self._result()
+
+    def done(self) -> bool:
+        """Whether there is an answer."""
+        return self._done
+
+    def cancel(self) -> bool:
+        """Give the request up; False when it has been answered already or cannot be cancelled.
+
+        The future is answered with `RequestCancelledError`, the running attempt is cancelled
+        (a sync agent's thread cannot be: its late result becomes a dead letter).
+        """
+        if self._done or self._on_cancel is None or self.request_id is None:
+            return False
+        try:
+            self._on_cancel(self.request_id)
+        except pykka.ActorDeadError:
+            return self.resolve(error=RequestCancelledError("cancelled after the pool had stopped"))
+        return True
+
+    def add_done_callback(self, callback: Callable[[PoolFuture[T]], Any]) -> None:
+        """Call `callback(future)` once there is an answer, in the thread that brings it.
+
+        It must be quick and must not raise: that thread may be the router's.
+        """
+        self._watch(lambda: _quietly(callback, self))
+
+    def __await__(self) -> Generator[Any, None, T]:
+        loop = asyncio.get_running_loop()
+        if self._get_hook is not None:  # made by map, join and the like: only `get` can tell
+            return (yield from loop.run_in_executor(None, self.get).__await__())
+        if not self._done:
+            ready: asyncio.Future[None] = loop.create_future()
+            self._watch(lambda: _call_in(loop, ready))
+            try:
+                yield from ready.__await__()
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+        return self._result()
+
+    __iter__ = __await__
+
+    def _result(self) -> T:
+        if self._error is not None:
+            raise self._error.with_traceback(self._trace)
+        return cast(T, self._value)
+
+    def _watch(self, watcher: Callable[[], None]) -> None:
+        with self._mutex:
+            if not self._done:
+                if self._watchers is None:
+                    self._watchers = []
+                self._watchers.append(watcher)
+                return
+        watcher()
+
+    def _wait(self, timeout: float | None) -> bool:
+        gate = threading.Lock()
+        gate.acquire()
+        self._watch(gate.release)
+        if timeout is None:
+            return gate.acquire()
+        return gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+
+    def __repr__(self) -> str:
+        state = "pending" if not self._done else "failed" if self._error else "answered"
+        return f"<PoolFuture {self.request_id or ''} {state}>"
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    with contextlib.suppress(RuntimeError):  # the asker's loop has closed: nobody is left to hear
+        loop.call_soon_threadsafe(wake)
+
+
+def _quietly(callback: Callable[[Any], Any], future: Any) -> None:
+    try:
+        callback(future)
+    except Exception as error:
+        complain("a future's done callback raised", error)
+
+
+__all__ = ["PENDING", "AskTimeoutError", "DeadPoolError", "PoolFuture"]

@@ -1,0 +1,181 @@
+"""The host of one agent: makes, calls, probes and closes it, each in the agent's own place."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import pykka
+
+from greenroom.actors import agents
+from greenroom.actors.calls import Call, Place
+from greenroom.actors.clock import Clock
+from greenroom.actors.eventbus import complain
+from greenroom.actors.loops import LoopPlace, LoopThread, run_on
+from greenroom.actors.threads import ThreadPlace
+from greenroom.messages.execution import Execute
+from greenroom.messages.member import CallContext, Member
+
+CLOSE_TIMEOUT_S = 3.0
+"""How long the end of a member waits for its agent's close hook."""
+
+Finish = Callable[[Call, Any, BaseException | None], None]
+
+_UNMADE: Any = object()
+
+
+class AgentHost:
+    """Knows where the agent lives. Async code runs on the loop, sync code in worker threads.
+
+    Args:
+        shared_loop: the pool's loop, used unless the member is isolated.
+    """
+
+    def __init__(self, member: Member, name: str, clock: Clock, shared_loop: LoopThread) -> None:
+        self.member = member
+        self.name = name
+        self._loop_thread = LoopThread(f"{name}-loop") if member.isolated else shared_loop
+        self.loop: Place = LoopPlace(self._loop_thread, clock, owned=member.isolated)
+        self.threads: Place = ThreadPlace(name, clock)
+        self._clock = clock
+        self._agent: Any = _UNMADE
+        self._runner: agents.Runner | None = None
+        if member.agent is not None:
+            self.adopt(member.agent)
+
+    @property
+    def made(self) -> bool:
+        """Whether there is an agent to call."""
+        return self._agent is not _UNMADE
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the agent's calls run on the loop."""
+        return self._runner is not None and self._runner.is_async
+
+    def adopt(self, agent: Any) -> None:
+        """Host this agent from now on."""
+        self._agent = agent
+        self._runner = agents.runner_of(agent, self.member.method)
+
+    def execute(
+        self,
+        message: Execute,
+        finish: Finish,
+        late: Callable[[Call], None],
+        on_side_effects: Callable[[Call], None],
+    ) -> tuple[Call, Callable[[], None]]:
+        """A call of the agent, and what starts it: the caller notes it down in between."""
+        place = self._place_for(message)
+        work = functools.partial(self._work, message, on_side_effects)
+        call = Call(f"{self.name}:{message.request_id}", place, work, finish, late)
+        if place is self.threads:
+            call.work = functools.partial(self._settle, work)
+        return call, functools.partial(place.run, call)
+
+    def create(self, finish: Finish) -> None:
+        """Have the factory make an agent; `finish` is told it or the error."""
+        factory = self.member.factory
+        assert factory is not None
+
+        def checked(call: Call, agent: Any, error: BaseException | None) -> None:
+            if error is None and agent is None:
+                error = TypeError(f"factory of {self.member.name!r} must return an agent, got None")
+            finish(call, agent, error)
+
+        self._start("create", factory, checked)
+
+    def probe(self, finish: Finish) -> Call:
+        """Have the probe check the agent."""
+        probe = self.member.probe
+        assert probe is not None
+        arguments = (self._agent,) if agents.takes_argument(probe) else ()
+        return self._start("probe", functools.partial(probe, *arguments), finish)
+
+    def close_agent(self, agent: Any = _UNMADE, *, wait: bool) -> None:
+        """Call the close hook, if there is one; waits a bounded time when asked to."""
+        agent = self._agent if agent is _UNMADE else agent
+        hook = None if agent is _UNMADE else self._close_hook(agent)
+        if hook is None:
+            return
+        ended: pykka.ThreadingFuture[None] = pykka.ThreadingFuture()
+
+        def finish(_: Call, __: Any, error: BaseException | None) -> None:
+            if error is not None:
+                complain(f"closing the agent of {self.name} failed", error)
+            ended.set(None)
+
+        self._start("close", hook, finish)
+        if wait:
+            try:
+                ended.get(timeout=CLOSE_TIMEOUT_S)
+            except pykka.Timeout as error:
+                complain(f"closing the agent of {self.name} takes too long: left behind", error)
+
+    def release(self) -> None:
+        """Let go of threads, and of the loop when it is the member's own."""
+        self.loop.close()
+        self.threads.close()
+
+    def _place_for(self, message: Execute) -> Place:
+        if message.function is not None and agents.is_async(message.function):
+            return self.loop
+        return self.loop if self.is_async else self.threads
+
+    def _work(self, message: Execute, on_side_effects: Callable[[Call], None], call: Call) -> Any:
+        """Runs in the place: the user's code begins here."""
+        runner = self._runner
+        if message.function is not None:
+            return message.function(self._agent)
+        if runner is None:
+            _cannot_run(self._agent, self.member.method)
+        if runner.context_name is None:
+            return runner.call(message.payload)
+        context = CallContext(
+            request_id=message.request_id,
+            member=self.member.name,
+            attempt=message.attempt,
+            key=message.key,
+            priority=message.priority,
+            deadline=message.deadline,
+            metadata=message.metadata,
+            now=self._clock.now,
+            on_side_effects=functools.partial(on_side_effects, call),
+        )
+        return runner.run(message.payload, context)
+
+    def _start(self, what: str, function: Callable[[], Any], finish: Finish) -> Call:
+        place = self.loop if agents.is_async(function) else self.threads
+
+        def work(_: Call) -> Any:
+            return function()
+
+        settled = functools.partial(self._settle, work) if place is self.threads else work
+        call = Call(f"{self.name}:{what}", place, settled, finish)
+        place.run(call)
+        return call
+
+    def _settle(self, work: Callable[[Call], Any], call: Call) -> Any:
+        """In a worker thread: a sync callable may have returned an awaitable all the same."""
+        value = work(call)
+        return run_on(self._loop_thread, value) if inspect.isawaitable(value) else value
+
+    def _close_hook(self, agent: Any) -> Callable[[], Any] | None:
+        if self.member.close is not None:
+            return functools.partial(self.member.close, agent)
+        if self.member.factory is not None:
+            for name in ("aclose", "close"):
+                hook = getattr(agent, name, None)
+                if callable(hook):
+                    return hook  # type: ignore[no-any-return]
+        return None
+
+
+def _cannot_run(agent: Any, method: str | None) -> NoReturn:
+    wanted = f"the method {method!r}" if method else f"one of {', '.join(agents.METHODS)}, __call__"
+    raise TypeError(
+        f"agent must be callable or have {wanted}, got a {type(agent).__name__} "
+        f"(pool.apply can use it all the same)"
+    )

@@ -1,0 +1,174 @@
+"""What is known of a member's speed and reliability, and of the pool's pace. Pure: `now` is given.
+
+Tried and dropped: an estimate that decays while calls are running. A member that hangs reports
+nothing, so it looked faster by the second until it had swallowed everything it had room for.
+"""
+
+from __future__ import annotations
+
+import math
+
+_TAU_S = 10.0
+_LONGEST_TAU_S = 300.0
+_TAU_IN_CALLS = 10.0
+_USUAL_WEIGHT = 1.0 / 8.0
+_UNKNOWN_LATENCY_S = 1.0
+_LONGEST_SAMPLE_S = 86_400.0
+_MAX_PENALTY_DOUBLINGS = 3
+_STREAK_STEP = 5
+_MAX_STREAK = 25
+_MEMORY = 20.0
+_OVERDUE = 2.0
+
+MAX_PENALTY = 2.0**_MAX_PENALTY_DOUBLINGS
+"""The most by which failures in a row multiply a latency estimate."""
+
+
+class LoadEstimate:
+    """The latency estimate and the recent error rate of one member.
+
+    The latency is Finagle's peak EWMA (`finagle/loadbalancer/PeakEwma.scala`): a sample above the
+    estimate replaces it at once, a lower one pulls it down with the weight 1 - exp(-dt / tau). The
+    estimate of an idle member decays towards 0, so that it is sampled again. tau is 10 s, for a
+    member that usually takes longer than 1 s ten times that, at most 300 s: with less, one that
+    takes 30 s would be sampled again for every second request.
+
+    A failure counts as no faster than what the member usually takes, and every failure in a row
+    doubles the estimate (up to `MAX_PENALTY`): failing fast is not being fast.
+
+    The error rate is failures / (outcomes + 1), each outcome weighted by exp(-age / tau) and all of
+    them together by at most twenty: the added success is what it falls back to as time passes. tau
+    is 10 s, and up to 60 s after failures in a row, one more 10 s for every five: with 10 s alone
+    a member that fails at once would keep half the traffic of a pool whose answers take 20 s.
+    """
+
+    __slots__ = ("_failures", "_latency", "_outcomes", "_stamp", "_streak", "_usual")
+
+    def __init__(self) -> None:
+        self._latency: float | None = None  # without the penalty
+        self._usual: float | None = None  # a plain average of the successes, None before the first
+        self._streak = 0
+        self._failures = 0.0
+        self._outcomes = 0.0
+        self._stamp = -math.inf
+
+    def succeeded(self, elapsed_s: float, now: float) -> None:
+        """Take a success after `elapsed_s` seconds (for a stream: until its first chunk)."""
+        sample = _sane(elapsed_s)
+        if self._latency is None or self._usual is None:
+            self._latency = self._usual = sample
+        else:
+            if sample < self._latency:
+                self._latency = sample + (self._latency - sample) * self._kept(now)
+            else:
+                self._latency = sample
+            self._usual += (sample - self._usual) * _USUAL_WEIGHT
+        self._count(0.0, now)
+        self._streak = 0
+
+    def failed(self, elapsed_s: float, now: float) -> None:
+        """Take a failure that says something about the member (a cancelled call does not)."""
+        usual = _UNKNOWN_LATENCY_S if self._latency is None else self._latency
+        self._latency = max(_sane(elapsed_s), usual)
+        self._count(1.0, now)
+        self._streak = min(self._streak + 1, _MAX_STREAK)
+
+    def latency_s(self, now: float, in_flight: int = 0) -> float | None:
+        """The estimate in seconds, never negative; None before the first sample.
+
+        With calls in flight it does not decay: the member is being sampled already. So a stale
+        member gets one request and not a herd, and one that hangs does not look ever faster.
+        """
+        if self._latency is None:
+            return None
+        estimate = self._latency * (1 << min(self._streak, _MAX_PENALTY_DOUBLINGS))
+        return estimate if in_flight > 0 else estimate * self._kept(now)
+
+    def error_rate(self, now: float) -> float:
+        """The recent error rate, in [0, 1); 0 without outcomes, and back to 0 as time passes."""
+        if self._failures == 0.0:
+            return 0.0
+        keep = self._remembered(now)
+        return self._failures * keep / (self._outcomes * keep + 1.0)
+
+    def overdue(self, elapsed_s: float, now: float) -> bool:
+        """Whether a call has run for at least twice the estimate, decay and penalty left aside.
+
+        Any call of an unmeasured member has.
+        """
+        return self._latency is None or elapsed_s >= _OVERDUE * self._latency
+
+    def __repr__(self) -> str:
+        latency = "unmeasured" if self._latency is None else f"{self._latency:.3f} s"
+        return f"LoadEstimate({latency}, {self._failures:.1f}/{self._outcomes:.1f} failed)"
+
+    def _age(self, now: float) -> float:
+        return max(0.0, now - self._stamp) if self._outcomes else 0.0
+
+    def _kept(self, now: float) -> float:
+        """What is left of the latency since the last outcome: 1 at once, 0 in the end."""
+        age = self._age(now)
+        if age == 0.0:
+            return 1.0
+        tau = _TAU_S if self._usual is None else _TAU_IN_CALLS * self._usual
+        return math.exp(-age / min(max(tau, _TAU_S), _LONGEST_TAU_S))
+
+    def _remembered(self, now: float) -> float:
+        """What is left of the weight of the outcomes so far: 1 at once, 0 in the end."""
+        age = self._age(now)
+        if age == 0.0:
+            return 1.0
+        return math.exp(-age / (_TAU_S * (1 + self._streak // _STREAK_STEP)))
+
+    def _count(self, failures: float, now: float) -> None:
+        # The newest outcome weighs 1, all before it together no more than the memory holds.
+        full = (_MEMORY - 1.0) / self._outcomes if self._outcomes else 0.0
+        keep = min(full, self._remembered(now))
+        self._failures = self._failures * keep + failures
+        self._outcomes = self._outcomes * keep + 1.0
+        self._stamp = max(self._stamp, now)
+
+
+class DrainRate:
+    """How fast requests are being completed, as a rate that forgets with exp(-age / 10 s)."""
+
+    __slots__ = ("_completed", "_since", "_stamp")
+
+    def __init__(self) -> None:
+        self._completed = 0.0
+        self._since: float | None = None
+        self._stamp = 0.0
+
+    def completed(self, now: float) -> None:
+        """Count one completed request."""
+        if self._since is None:
+            self._since = self._stamp = now
+        self._completed = self._decayed(now) + 1.0
+        self._stamp = max(self._stamp, now)
+
+    def per_second(self, now: float) -> float:
+        """Recent completions a second; 0 before the first one."""
+        if self._since is None:
+            return 0.0
+        # What a steady rate of one would have counted so far, taken over a second at least.
+        seen_s = _TAU_S * -math.expm1(-max(1.0, now - self._since) / _TAU_S)
+        return self._decayed(now) / seen_s
+
+    def retry_after_s(self, pending: int, now: float) -> float:
+        """How long until `pending` requests are done, in [0.05, 60] s; 1 s if nothing is known."""
+        if self._since is None:
+            return 1.0
+        rate = self.per_second(now)
+        return max(0.05, pending / rate) if pending < rate * 60.0 else 60.0 if pending else 0.05
+
+    def __repr__(self) -> str:
+        return f"DrainRate({self._completed:.1f} completed)"
+
+    def _decayed(self, now: float) -> float:
+        age = max(0.0, now - self._stamp)
+        return self._completed * math.exp(-age / _TAU_S) if age else self._completed
+
+
+def _sane(elapsed_s: float) -> float:
+    """One absurd sample (negative, infinite, no number) must not poison the estimate for good."""
+    return min(max(0.0, elapsed_s), _LONGEST_SAMPLE_S)

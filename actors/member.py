@@ -1,0 +1,346 @@
+"""The member actor: owns one agent, admits calls up to its concurrency, reports how each ended."""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from greenroom.actors import agents
+from greenroom.actors.base import PoolActor, tell
+from greenroom.actors.calls import Call, Phase
+from greenroom.actors.clock import Clock
+from greenroom.actors.eventbus import EventBus
+from greenroom.actors.host import AgentHost
+from greenroom.actors.loops import LoopThread
+from greenroom.actors.outcome import outcome_of
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import summary
+from greenroom.messages.events import DeadLetter
+from greenroom.messages.execution import (
+    Abandoned,
+    CancelExecution,
+    Execute,
+    Refused,
+    SideEffectsStarted,
+    Ticket,
+)
+from greenroom.messages.member import Member
+from greenroom.messages.status import CancelReason, RefusalReason
+from greenroom.messages.supervision import (
+    ActorEnded,
+    AgentCreated,
+    AgentCreateFailed,
+    CancelProbe,
+    Leave,
+    Probe,
+    ProbeResult,
+)
+
+SYNC_CONCURRENCY = 1
+ASYNC_CONCURRENCY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the members of a pool are given to work with."""
+
+    pool: str
+    config: PoolConfig
+    clock: Clock
+    router: Any
+    supervisor: Any
+    bus: EventBus
+    loop: LoopThread
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The factory's answer, told by the place to the actor."""
+
+    number: int
+    agent: Any
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class _AbandonedBy:
+    """A call has been abandoned (+1), or an abandoned one has ended (-1)."""
+
+    change: int
+
+
+def default_concurrency(member: Member) -> int:
+    """`max_concurrency`, or what it is by default: 100 for an async agent, 1 for any other."""
+    if member.max_concurrency is not None:
+        return member.max_concurrency
+    runner = agents.runner_of(member.agent, member.method) if member.factory is None else None
+    return ASYNC_CONCURRENCY if runner is not None and runner.is_async else SYNC_CONCURRENCY
+
+
+class AgentActor(PoolActor):
+    """One incarnation of a member. It never retries, never picks, and runs no user code itself."""
+
+    def __init__(self, member: Member, incarnation: int, around: Surroundings) -> None:
+        super().__init__(around.clock)
+        self.member = member
+        self.incarnation = incarnation
+        self.around = around
+        name = f"greenroom-{around.pool}-{member.name}"
+        self.host = AgentHost(member, name, around.clock, around.loop)
+        self._limit = default_concurrency(member)
+        self._creations = 0
+        self._creating: int | None = None
+        self._waiting: deque[Execute] = deque()
+        self._waiting_probes: list[Probe] = []
+        self._probes: dict[int, Call] = {}
+        # Shared with the places' threads, which take out what has ended: single dict operations.
+        self._calls: dict[Ticket, Call] = {}
+        self._abandoned = 0
+        self._leaving = False
+        self.handlers.update(
+            {
+                Execute: self._on_execute,
+                CancelExecution: self._on_cancel,
+                Probe: self._on_probe,
+                CancelProbe: self._on_cancel_probe,
+                Leave: self._on_leave,
+                _Made: self._on_made,
+                _AbandonedBy: self._on_abandoned_by,
+            }
+        )
+
+    # -- calls
+
+    def _on_execute(self, message: Execute) -> None:
+        if message.incarnation != self.incarnation:
+            self._refuse(message, RefusalReason.STALE_INCARNATION)
+        elif len(self._calls) + len(self._waiting) >= self._limit:
+            self._refuse(message, RefusalReason.SATURATED)
+        elif not self.host.made:
+            self._waiting.append(message)
+            self._create()
+        else:
+            self._run(message)
+
+    def _run(self, message: Execute) -> None:
+        call, start = self.host.execute(
+            message,
+            functools.partial(self._finished, message),
+            functools.partial(self._ended_late, message.request_id),
+            functools.partial(self._start_side_effects, message),
+        )
+        self._calls[message.request_id, message.attempt] = call
+        start()
+
+    def _finished(
+        self, message: Execute, call: Call, value: Any, error: BaseException | None
+    ) -> None:
+        """Runs wherever the call ended: the slot is free, the router is told."""
+        report = outcome_of(self.around, self.member.name, message, call, value, error)
+        self._calls.pop((message.request_id, message.attempt), None)
+        if call.phase is Phase.ABANDONED:
+            tell(self.actor_ref, _AbandonedBy(1))
+        tell(self.around.router, report)
+
+    def _start_side_effects(self, message: Execute, call: Call) -> None:
+        call.start_side_effects()
+        tell(
+            self.around.router,
+            SideEffectsStarted(
+                member=self.member.name,
+                incarnation=self.incarnation,
+                request_id=message.request_id,
+                attempt=message.attempt,
+            ),
+        )
+
+    def _refuse(
+        self, message: Execute, reason: RefusalReason, error: BaseException | None = None
+    ) -> None:
+        tell(
+            self.around.router,
+            Refused(
+                member=self.member.name,
+                incarnation=self.incarnation,
+                request_id=message.request_id,
+                attempt=message.attempt,
+                reason=reason,
+                error=error,
+            ),
+        )
+
+    def _on_cancel(self, message: CancelExecution) -> None:
+        call = self._calls.get((message.request_id, message.attempt))
+        if call is not None:
+            call.cancel(message.reason)
+            return
+        for waiting in self._waiting:
+            if (waiting.request_id, waiting.attempt) == (message.request_id, message.attempt):
+                self._waiting.remove(waiting)
+                self._refuse(waiting, RefusalReason.STOPPING)
+                break
+        if not self._waiting and not self._waiting_probes:
+            self._creating = None  # nobody waits for the agent any more: a late one is closed
+
+    def _ended_late(self, request_id: str, _: Call) -> None:
+        """Runs in a thread that was given up on: its call has ended after all."""
+        if tell(self.actor_ref, _AbandonedBy(-1)):
+            self.around.bus.emit(
+                DeadLetter(
+                    pool=self.around.pool,
+                    member=self.member.name,
+                    request_id=request_id,
+                    reason="a call ended long after its time was over; its result is lost",
+                )
+            )
+
+    def _on_abandoned_by(self, message: _AbandonedBy) -> None:
+        self._abandoned += message.change
+        self._tell_supervisor(
+            Abandoned(member=self.member.name, incarnation=self.incarnation, count=self._abandoned)
+        )
+
+    # -- the agent
+
+    def _create(self) -> None:
+        if self._creating is None:
+            self._creations += 1
+            self._creating = self._creations
+            self.host.create(functools.partial(self._created, self._creating))
+
+    def _created(self, number: int, _: Call, agent: Any, error: BaseException | None) -> None:
+        """Runs in the agent's place."""
+        if not tell(self.actor_ref, _Made(number, agent, error)) and error is None:
+            self.host.close_agent(agent, wait=False)
+
+    def _on_made(self, made: _Made) -> None:
+        if made.number != self._creating:
+            if made.error is None:
+                self.host.close_agent(made.agent, wait=False)
+            return
+        self._creating = None
+        waiting, self._waiting = self._waiting, deque()
+        probes, self._waiting_probes = self._waiting_probes, []
+        if made.error is None:
+            self._adopt(made.agent)
+            for message in waiting:
+                self._run(message)
+            for probe in probes:
+                self._on_probe(probe)
+            return
+        why = summary(made.error)
+        self._tell_supervisor(
+            AgentCreateFailed(member=self.member.name, incarnation=self.incarnation, error=why)
+        )
+        for message in waiting:
+            self._refuse(message, RefusalReason.CREATE_FAILED, made.error)
+        for probe in probes:
+            self._probe_ended(probe, 0.0, f"creating the agent failed: {why}")
+
+    def _adopt(self, agent: Any) -> None:
+        self.host.adopt(agent)
+        if self.member.max_concurrency is None and self.host.is_async:
+            self._limit = ASYNC_CONCURRENCY
+        self._tell_supervisor(
+            AgentCreated(
+                member=self.member.name,
+                incarnation=self.incarnation,
+                max_concurrency=self._limit,
+            )
+        )
+
+    # -- probes
+
+    def _on_probe(self, message: Probe) -> None:
+        if self.host.made:
+            finish = functools.partial(self._probe_finished, message)
+            self._probes[message.probe_id] = self.host.probe(finish)
+        elif message.create:
+            self._waiting_probes.append(message)
+            self._create()
+        else:
+            self._probe_ended(message, 0.0, None, skipped=True)
+
+    def _probe_finished(
+        self, message: Probe, call: Call, value: Any, error: BaseException | None
+    ) -> None:
+        """Runs wherever the probe ended."""
+        if call.cancelled is not None:
+            return
+        why = summary(error) if error is not None else None
+        if error is None and value is False:
+            why = "the probe returned False"
+        self._probe_ended(message, self.clock.now() - call.started_at, why)
+
+    def _probe_ended(
+        self, message: Probe, elapsed_s: float, error: str | None, skipped: bool = False
+    ) -> None:
+        self._tell_supervisor(
+            ProbeResult(
+                member=self.member.name,
+                incarnation=self.incarnation,
+                probe_id=message.probe_id,
+                ok=error is None,
+                elapsed_s=elapsed_s,
+                skipped=skipped,
+                error=error,
+            )
+        )
+        self._probes.pop(message.probe_id, None)
+
+    def _on_cancel_probe(self, message: CancelProbe) -> None:
+        self._waiting_probes = [p for p in self._waiting_probes if p.probe_id != message.probe_id]
+        call = self._probes.pop(message.probe_id, None)
+        if call is not None:
+            call.cancel(CancelReason.ATTEMPT_TIMEOUT)
+
+    # -- the end
+
+    def _on_leave(self, _: Leave) -> None:
+        self._leaving = True
+        self.stop()
+
+    def on_stop(self) -> None:
+        super().on_stop()
+        self._end(None)
+
+    def on_failure(self, *exc_info: Any) -> None:
+        super().on_failure(*exc_info)
+        self._end(summary(exc_info[1]))
+
+    def _end(self, error: str | None) -> None:
+        """Give back what never started, cancel what runs, close the agent, say goodbye."""
+        self._return_mail()
+        for message in self._waiting:
+            self._refuse(message, RefusalReason.STOPPING)
+        for call in [*self._calls.values(), *self._probes.values()]:
+            call.cancel(CancelReason.STOPPING)
+        self.host.close_agent(wait=True)
+        self.host.release()
+        self._tell_supervisor(
+            ActorEnded(
+                member=self.member.name,
+                incarnation=self.incarnation,
+                expected=self._leaving,
+                error=error,
+            )
+        )
+
+    def _return_mail(self) -> None:
+        """Refuse what still lies in the mailbox; asks stay in it, for Pykka to answer."""
+        rest = []
+        while not self.mailbox.empty():
+            letter = self.mailbox.take()
+            if letter is None:
+                break
+            if isinstance(letter.message, Execute):
+                self._refuse(letter.message, RefusalReason.STOPPING)
+            elif letter.reply_to is not None:
+                rest.append(letter)
+        for letter in rest:
+            self.mailbox.put(letter)
+
+    def _tell_supervisor(self, message: Any) -> None:
+        tell(self.around.supervisor, message)

@@ -1,0 +1,342 @@
+"""The app's handle on a pool: a Pykka actor ref that knows about requests."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
+
+import pykka
+from pykka.messages import _ActorStop
+
+from greenroom.actors.future import AskTimeoutError, DeadPoolError, PoolFuture
+from greenroom.messages import _validate as check
+from greenroom.messages.events import Event
+from greenroom.messages.member import Member
+from greenroom.messages.replies import PoolStats, Reply
+from greenroom.messages.requests import (
+    AddMember,
+    Apply,
+    Cancel,
+    DisableBreaker,
+    Drain,
+    ForceOpen,
+    GetStats,
+    RemoveMember,
+    Request,
+    RequestOptions,
+    ResetAll,
+    ResetMember,
+    Subscribe,
+)
+
+if TYPE_CHECKING:
+    from greenroom.actors.router import PoolRouter
+
+R = TypeVar("R")
+
+GRACE_S = 0.03
+"""The router answers at the deadline and says what was tried: the asker waits that bit longer."""
+
+
+class _Letter:
+    __slots__ = ("message", "reply_to")
+
+    def __init__(self, message: Any, reply_to: PoolFuture[Any] | None = None) -> None:
+        self.message = message
+        self.reply_to = reply_to
+
+
+class PoolRef(pykka.ActorRef["PoolRouter"]):
+    """A running pool. `ask`, `tell`, `stop` and `is_alive` mean what they mean in Pykka.
+
+    It is a context manager, sync and async: leaving it stops the pool (`drain` first where what is
+    under way shall be finished).
+    """
+
+    def __init__(self, actor: PoolRouter) -> None:
+        super().__init__(actor)
+        self.name = actor.name
+        self._clock = actor.clock
+        self._ended = actor.ended
+        self._numbers = itertools.count(1)
+
+    # -- Pykka's own
+
+    def tell(self, message: Any) -> None:
+        """Send a message without waiting for an answer.
+
+        A request that fails with nobody to hear of it becomes a `DeadLetter` event.
+
+        Raises:
+            PoolStoppedError: the pool has stopped (it is a `pykka.ActorDeadError` as well).
+        """
+        if not self.is_alive():
+            raise self._dead()
+        self.actor_inbox.put(cast(Any, _Letter(message)))
+
+    @overload  # type: ignore[override]
+    def ask(
+        self, message: GetStats, *, block: Literal[True] = True, timeout: float | None = None
+    ) -> PoolStats: ...
+
+    @overload
+    def ask(
+        self, message: Request[Any], *, block: Literal[True] = True, timeout: float | None = None
+    ) -> Reply[Any]: ...
+
+    @overload
+    def ask(
+        self,
+        message: Apply[Awaitable[R]],
+        *,
+        block: Literal[True] = True,
+        timeout: float | None = None,
+    ) -> Reply[R]: ...
+
+    @overload
+    def ask(
+        self, message: Apply[R], *, block: Literal[True] = True, timeout: float | None = None
+    ) -> Reply[R]: ...
+
+    @overload
+    def ask(
+        self, message: Request[Any], *, block: Literal[False], timeout: float | None = None
+    ) -> PoolFuture[Reply[Any]]: ...
+
+    @overload
+    def ask(
+        self, message: Apply[R], *, block: Literal[False], timeout: float | None = None
+    ) -> PoolFuture[Reply[R]]: ...
+
+    @overload
+    def ask(
+        self, message: GetStats, *, block: Literal[False], timeout: float | None = None
+    ) -> PoolFuture[PoolStats]: ...
+
+    @overload
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any: ...
+
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
+        """Send a message; wait for the answer, or with `block=False` have its future.
+
+        Args:
+            message: a `Request`, `Apply`, or any other message of `greenroom.messages`.
+            block: False returns a `PoolFuture`: `.get(timeout=)` it, `await` it, `.cancel()` it.
+            timeout: seconds; of a request it is the deadline too: when nobody is left to read the
+                answer, the work is cancelled.
+
+        Raises:
+            pykka.Timeout: no answer within `timeout` (a `DeadlineExceededError`, too).
+            AllPoolMembersFailedError: nobody could answer; it lists every member with its reason.
+            PoolSaturatedError: `max_pending` requests are waiting already.
+            PoolStoppedError: the pool has stopped, or is draining.
+            Exception: the agent's own, when it says that the request itself is at fault.
+        """
+        check.number("timeout", timeout, optional=True)
+        future = self._submit(message, timeout)
+        if not block:
+            return future
+        if timeout is None:
+            return future.get()
+        try:
+            return future.get(timeout=timeout + GRACE_S)
+        except AskTimeoutError:
+            raise
+        except pykka.Timeout:
+            future.cancel()
+            raise AskTimeoutError(self.name, timeout) from None
+
+    @overload
+    def stop(self, *, block: Literal[True], timeout: float | None = None) -> bool: ...
+
+    @overload
+    def stop(
+        self, *, block: Literal[False], timeout: float | None = None
+    ) -> pykka.Future[bool]: ...
+
+    @overload
+    def stop(
+        self, *, block: bool = True, timeout: float | None = None
+    ) -> bool | pykka.Future[bool]: ...
+
+    def stop(
+        self, *, block: bool = True, timeout: float | None = None
+    ) -> bool | pykka.Future[bool]:
+        """Stop the pool: what is unanswered fails with `PoolStoppedError`, the agents are closed.
+
+        What was sent before is still taken in before the stop; to have it finished, `drain` first.
+
+        Returns:
+            True once everything has been cleaned up; False if it had been stopped before.
+
+        Raises:
+            pykka.Timeout: the clean-up took longer than `timeout` seconds.
+        """
+        was_alive = self.is_alive()
+        if was_alive:
+            self.actor_inbox.put(cast(Any, _Letter(_ActorStop())))
+
+        def wait(timeout: float | None) -> bool:
+            if not self._ended.wait(timeout):
+                raise pykka.Timeout(f"{timeout} seconds")
+            return was_alive
+
+        if block:
+            return wait(timeout)
+        future: PoolFuture[bool] = PoolFuture()
+        future.set_get_hook(wait)
+        return future
+
+    # -- requests
+
+    def execute(self, payload: Any, *, timeout: float | None = None, **options: Any) -> Any:
+        """What the agent makes of `payload`: `ask(Request(payload, **options)).value`."""
+        return self.ask(Request(payload, **options), timeout=timeout).value
+
+    @overload
+    def apply(
+        self,
+        function: Callable[[Any], Awaitable[R]],
+        *,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> R: ...
+
+    @overload
+    def apply(
+        self, function: Callable[[Any], R], *, timeout: float | None = None, **options: Any
+    ) -> R: ...
+
+    def apply(
+        self, function: Callable[[Any], Any], *, timeout: float | None = None, **options: Any
+    ) -> Any:
+        """What `function(agent)` returns, for whichever agent is picked; it may be a coroutine."""
+        return self.ask(Apply(function, **options), timeout=timeout).value
+
+    # -- members
+
+    def add_member(self, member: Member, *, timeout: float | None = None) -> None:
+        """Take a member in.
+
+        Raises:
+            MemberExistsError: there is one of that name.
+        """
+        self.ask(AddMember(member), timeout=timeout)
+
+    def remove_member(self, name: str, *, timeout: float | None = None) -> None:
+        """Take a member out: no new requests, those it has are finished, then it is closed.
+
+        Raises:
+            UnknownMemberError: there is none of that name.
+            pykka.Timeout: it is still busy after `timeout` seconds; it goes on draining.
+        """
+        self.ask(RemoveMember(name), timeout=timeout)
+
+    def reset_member(self, name: str) -> None:
+        """Close a member's breaker, forget its outcomes, bring it back if it was given up.
+
+        Raises:
+            UnknownMemberError: there is none of that name.
+        """
+        self.ask(ResetMember(name))
+
+    def reset_all(self) -> None:
+        """`reset_member` for every member."""
+        self.ask(ResetAll())
+
+    def force_open(self, name: str) -> None:
+        """Keep requests from a member until it is reset. It holds when this returns.
+
+        Raises:
+            UnknownMemberError: there is none of that name.
+        """
+        self.ask(ForceOpen(name))
+
+    def disable_breaker(self, name: str) -> None:
+        """Let requests through to a member whatever happens, until it is reset.
+
+        Raises:
+            UnknownMemberError: there is none of that name.
+        """
+        self.ask(DisableBreaker(name))
+
+    # -- the pool
+
+    def stats(self) -> PoolStats:
+        """The pool and its members at this moment."""
+        return self.ask(GetStats())
+
+    def on_event(
+        self, subscriber: Callable[[Event], Any] | pykka.ActorRef[Any]
+    ) -> Callable[[], None]:
+        """Have every event: an actor ref is told, a callable is called on a thread kept for that.
+
+        Returns:
+            What ends the subscription when called.
+        """
+        return cast(Callable[[], None], self.ask(Subscribe(subscriber)))
+
+    def drain(self, timeout: float | None = None) -> bool:
+        """Refuse new requests, wait until those at hand are answered.
+
+        Past `timeout` seconds the rest fail with a `PoolStoppedError` that says so.
+
+        Returns:
+            Whether all of them were finished in time.
+        """
+        return cast(bool, self.ask(Drain(timeout)))
+
+    def cancel(self, request_id: str) -> bool:
+        """Give a request up by its id; whether there was one to cancel."""
+        return cast(bool, self.ask(Cancel(request_id)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, self.stop)
+
+    def _submit(self, message: Any, timeout: float | None) -> PoolFuture[Any]:
+        future: PoolFuture[Any]
+        if isinstance(message, RequestOptions):
+            request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
+            deadline = None if timeout is None else self._clock.now() + timeout
+            future = PoolFuture(request_id, deadline, self._cancel)
+        else:
+            future = PoolFuture()
+        if not self.is_alive():
+            future.resolve(error=self._dead())
+            return future
+        self.actor_inbox.put(cast(Any, _Letter(message, future)))
+        if not self.is_alive() and not isinstance(message, _ActorStop):
+            # It may have been put after the last look into the mailbox: answered here, or there.
+            future.resolve(error=self._dead())
+        return future
+
+    def _cancel(self, request_id: str) -> None:
+        self.tell(Cancel(request_id))
+
+    def _dead(self) -> DeadPoolError:
+        return DeadPoolError(f"pool {self.name!r} has stopped")
+
+    def __repr__(self) -> str:
+        return f"<PoolRef {self.name}{'' if self.is_alive() else ', stopped'}>"

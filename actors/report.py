@@ -1,0 +1,65 @@
+"""What a request that nobody could answer says of every member, and why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from greenroom.actors.jobs import Job
+from greenroom.actors.table import RoutingTable, Slot
+from greenroom.messages.errors import AllPoolMembersFailedError, AttemptError
+from greenroom.messages.status import SkipReason
+
+
+def all_failed(
+    pool: str, job: Job, table: RoutingTable, reason: str, now: float
+) -> AllPoolMembersFailedError:
+    """The error that lists every member, tried or skipped."""
+    reopening = table.earliest_reopening()
+    return AllPoolMembersFailedError(
+        pool,
+        table.names,
+        account(job.failures.values(), table, now),
+        reason,
+        None if reopening is None else max(0.0, reopening - now),
+    )
+
+
+def why_unroutable(job: Job, table: RoutingTable, waits: bool, now: float) -> str:
+    """Why a request that found nobody fails at once; `waits`: whether it was allowed to wait."""
+    if len(table) == 0:
+        return "the pool has no members"
+    if not waits:
+        return "" if job.failures else "no member is available"
+    reopening = table.earliest_reopening()
+    if reopening is None or job.deadline is None:
+        return "no member is available, and none says when it will be"
+    return (
+        f"no member is available before the deadline: the first in {reopening - now:.1f} s, "
+        f"{job.deadline - now:.1f} s left"
+    )
+
+
+def account(tried: Iterable[AttemptError], slots: Iterable[Slot], now: float) -> list[AttemptError]:
+    """One entry for every member tried and every one skipped, in evaluation order.
+
+    The tried ones stand in the order of their first try; a skipped one stands before the first
+    tried one that follows it in the configured order, else at the end.
+    """
+    entries = list(tried)
+    names = {entry.member for entry in entries}
+    for slot in slots:
+        if slot.name not in names:
+            entries.insert(_place_of(slot.index, entries), _skipped(slot, now))
+    return entries
+
+
+def _skipped(slot: Slot, now: float) -> AttemptError:
+    reason = slot.skip_reason() or SkipReason.EXCLUDED
+    reopens_at = slot.route.reopens_at
+    detail = "" if reopens_at is None else f"back in {max(0.0, reopens_at - now):.1f} s"
+    return AttemptError(slot.name, slot.index, reason, None, 0.0, 0, detail)
+
+
+def _place_of(index: int, entries: list[AttemptError]) -> int:
+    following = (i for i, entry in enumerate(entries) if entry.index > index)
+    return next(following, len(entries))

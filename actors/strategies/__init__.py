@@ -1,0 +1,89 @@
+"""Routing strategies. They pick one of the candidates and know nothing else. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from greenroom.actors.strategies.balance import LeastErrors, LeastOutstanding, Priority
+from greenroom.actors.strategies.base import Candidate, PickContext, RoutingStrategy
+from greenroom.actors.strategies.chance import PowerOfTwo, UniformRandom
+from greenroom.actors.strategies.failover import Failover
+from greenroom.actors.strategies.hashing import ConsistentHash
+from greenroom.actors.strategies.speed import Adaptive, LeastLatency
+from greenroom.actors.strategies.turns import RoundRobin, Weighted
+from greenroom.messages.status import LoadBalanceStrategy
+
+__all__ = [
+    "Adaptive",
+    "Candidate",
+    "ConsistentHash",
+    "Failover",
+    "LeastErrors",
+    "LeastLatency",
+    "LeastOutstanding",
+    "PickContext",
+    "PowerOfTwo",
+    "Priority",
+    "RoundRobin",
+    "RoutingStrategy",
+    "UniformRandom",
+    "Weighted",
+    "strategy_for",
+    "strategy_name",
+]
+
+_BUILT_IN: dict[LoadBalanceStrategy, Callable[[], RoutingStrategy]] = {
+    LoadBalanceStrategy.ROUND_ROBIN: RoundRobin,
+    LoadBalanceStrategy.RANDOM: UniformRandom,
+    LoadBalanceStrategy.WEIGHTED: Weighted,
+    LoadBalanceStrategy.PRIORITY: Priority,
+    LoadBalanceStrategy.LEAST_LATENCY: LeastLatency,
+    LoadBalanceStrategy.LEAST_ERRORS: LeastErrors,
+    LoadBalanceStrategy.LEAST_OUTSTANDING: LeastOutstanding,
+    LoadBalanceStrategy.ADAPTIVE: Adaptive,
+    LoadBalanceStrategy.POWER_OF_TWO: PowerOfTwo,
+    LoadBalanceStrategy.CONSISTENT_HASH: ConsistentHash,
+    LoadBalanceStrategy.FAILOVER: Failover,
+}
+
+
+def strategy_for(spec: LoadBalanceStrategy | str | RoutingStrategy) -> RoutingStrategy:
+    """A new strategy of that name, or the given object as it is.
+
+    Raises:
+        ValueError: no strategy has that name.
+        TypeError: not a name, and not an object with a `pick` method.
+    """
+    if isinstance(spec, str):
+        return _BUILT_IN[_named(spec)]()
+    return _checked(spec)
+
+
+def strategy_name(strategy: RoutingStrategy) -> str:
+    """What to call it in statistics and logs: its `name`, else the name of its class."""
+    name = getattr(strategy, "name", None)
+    return name if isinstance(name, str) and name else type(strategy).__name__
+
+
+def _named(value: str) -> LoadBalanceStrategy:
+    try:
+        return LoadBalanceStrategy(value)
+    except ValueError:
+        names = ", ".join(repr(each.value) for each in LoadBalanceStrategy)
+        raise ValueError(f"strategy must be one of {names}, got {value!r}") from None
+
+
+def _checked(spec: Any) -> RoutingStrategy:
+    if isinstance(spec, type):
+        raise TypeError(
+            f"strategy must be an instance, got the class {spec.__name__}: "
+            f"write strategy={spec.__name__}(...)"
+        )
+    if not callable(getattr(spec, "pick", None)):
+        raise TypeError(
+            "strategy must be a name or an object with a method pick(candidates, context, rng), "
+            f"got {spec!r} ({type(spec).__name__})"
+        )
+    checked: RoutingStrategy = spec
+    return checked

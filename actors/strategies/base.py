@@ -1,0 +1,101 @@
+"""What a routing strategy is given, and what it answers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, runtime_checkable
+
+
+class Candidate(Protocol):
+    """A member that can take the request now."""
+
+    @property
+    def name(self) -> str:
+        """Unique in the pool."""
+        ...
+
+    @property
+    def index(self) -> int:
+        """Its place in the configured order: grows with every member added, is never used again."""
+        ...
+
+    @property
+    def weight(self) -> float:
+        """`Member.weight`, at least 0."""
+        ...
+
+    @property
+    def priority(self) -> int:
+        """`Member.priority`, lower is preferred."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """Calls running on it now, below `max_concurrency`."""
+        ...
+
+    @property
+    def max_concurrency(self) -> int:
+        """Calls it takes at a time, at least 1."""
+        ...
+
+    def latency_s(self, now: float) -> float | None:
+        """Its latency estimate in seconds; None before the first sample."""
+        ...
+
+    def error_rate(self, now: float) -> float:
+        """Its recent error rate, from 0 to 1."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PickContext:
+    """What a strategy may know of the request and of the moment."""
+
+    now: float
+    """Monotonic seconds."""
+    key: str | None = None
+    """`Request.key`."""
+    request_id: str = ""
+    """The same over all attempts of a request."""
+
+
+@runtime_checkable
+class RoutingStrategy(Protocol):
+    """Picks one of the members that can take a request. Any object with such a `pick` is one.
+
+    A strategy object belongs to one pool. Four things are optional, and looked up by name:
+
+    - `name: str`, for statistics and logs (else the name of the class);
+    - `exhaustive: bool`: every member is tried once, whatever `max_retries` says;
+    - `record(name: str, succeeded: bool) -> None`: after every attempt, except those that say
+      nothing about the member (the caller's own error, a cancelled call);
+    - `members_changed(names: Sequence[str]) -> None`: the configured order, at the start and
+      whenever it changes.
+    """
+
+    def pick(
+        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
+    ) -> Candidate | None:
+        """One of `candidates`, or None for none of these (a weight of 0).
+
+        Args:
+            candidates: the members that can take the request now, by index, at least one.
+            context: the request and the moment.
+            rng: the only source of chance, so that equal seeds give equal picks.
+        """
+        ...
+
+
+class BuiltIn:
+    """What the strategies of this package share."""
+
+    name: ClassVar[str]
+    """The value of its `LoadBalanceStrategy`."""
+    exhaustive: ClassVar[bool] = False
+    """Whether every member is tried once, whatever `max_retries` says."""
+
+    def __repr__(self) -> str:
+        return f"<strategy {self.name}>"

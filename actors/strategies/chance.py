@@ -1,0 +1,44 @@
+"""Chance: uniform, and the power of two choices."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import ClassVar
+
+from greenroom.actors.strategies.base import BuiltIn, Candidate, PickContext
+from greenroom.actors.strategies.cost import lightest
+
+
+class UniformRandom(BuiltIn):
+    """Every candidate is equally likely."""
+
+    name: ClassVar[str] = "random"
+
+    def pick(
+        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
+    ) -> Candidate:
+        return rng.choice(candidates)
+
+
+class PowerOfTwo(BuiltIn):
+    """The less loaded of two drawn at random.
+
+    Source: Mitzenmacher, The Power of Two Choices in Randomized Load Balancing (2001).
+    """
+
+    name: ClassVar[str] = "power_of_two"
+
+    def pick(
+        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
+    ) -> Candidate:
+        return lightest(two_of(candidates, rng), context.now, rng)
+
+
+def two_of(candidates: Sequence[Candidate], rng: random.Random) -> Sequence[Candidate]:
+    """Two distinct ones drawn at random, or all if there are no more than two."""
+    if len(candidates) <= 2:
+        return candidates
+    first = rng.randrange(len(candidates))
+    second = rng.randrange(len(candidates) - 1)
+    return candidates[first], candidates[second + (second >= first)]

@@ -1,0 +1,58 @@
+"""How loaded and how slow a member is, in one place: lesser is better."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from greenroom.actors.strategies.base import Candidate
+
+_TIE = 1.01
+_LEAST_SUCCESS_RATE = 0.01
+_UNKNOWN_LATENCY_S = 1.0
+
+
+def load(member: Candidate, now: float) -> float:
+    """The share of its concurrency in use with one more request, over the expected success rate.
+
+    The success rate keeps a member that fails at once, so is always idle, from drawing everything.
+    """
+    return (member.in_flight + 1) / max(1, member.max_concurrency) / success_rate(member, now)
+
+
+def success_rate(member: Candidate, now: float) -> float:
+    """The expected share of successes, never 0: the inverse is the number of attempts for one."""
+    return max(_LEAST_SUCCESS_RATE, 1.0 - member.error_rate(now))
+
+
+def lightest(candidates: Sequence[Candidate], now: float, rng: random.Random) -> Candidate:
+    """The least loaded; ties (within 1%) by chance, so that sequential traffic spreads too."""
+    if len(candidates) == 1:
+        return candidates[0]
+    return rng.choice(cheapest(candidates, [load(each, now) for each in candidates], _TIE))
+
+
+def cheapest(
+    candidates: Sequence[Candidate], costs: Sequence[float], slack: float
+) -> list[Candidate]:
+    """All whose cost is at most `slack` times the lowest."""
+    limit = min(costs) * slack
+    return [each for each, cost in zip(candidates, costs, strict=True) if cost <= limit]
+
+
+def latencies(candidates: Sequence[Candidate], now: float) -> list[float]:
+    """The seconds that an answer from each is expected to take, failed attempts included.
+
+    Unmeasured and idle counts as 0, so that it is measured first. Unmeasured with calls in flight
+    counts as twice the slowest one known: nobody herds onto a newcomer, and failing at once is not
+    preferred to not having answered yet.
+    """
+    measured = [each.latency_s(now) for each in candidates]
+    slowest = max((each for each in measured if each is not None), default=0.0)
+    presumed = 2.0 * max(slowest, _UNKNOWN_LATENCY_S)
+    return [
+        latency / success_rate(each, now)
+        if latency is not None
+        else presumed * (each.in_flight > 0)
+        for each, latency in zip(candidates, measured, strict=True)
+    ]

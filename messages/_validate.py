@@ -1,0 +1,90 @@
+"""The checks of messages and settings: a clear error names the field, the value and the rule."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+
+def number(
+    field: str,
+    value: Any,
+    *,
+    minimum: float = 0.0,
+    maximum: float = math.inf,
+    above: bool = False,
+    optional: bool = False,
+) -> None:
+    """Refuse whatever is not a finite number in [minimum, maximum] (or above the minimum).
+
+    Raises:
+        TypeError: not an int or float (a bool counts as neither).
+        ValueError: NaN, infinite, or out of range.
+    """
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{field} must be a number, got {value!r} ({type(value).__name__})")
+    if not _finite(value):
+        raise ValueError(f"{field} must be finite, got {value!r}")
+    if value < minimum or (above and value == minimum):
+        rule = f"greater than {minimum:g}" if above else f"at least {minimum:g}"
+        raise ValueError(f"{field} must be {rule}, got {value!r}")
+    if value > maximum:
+        raise ValueError(f"{field} must be at most {maximum:g}, got {value!r}")
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number that no float can hold
+        return False
+
+
+def whole(
+    field: str,
+    value: Any,
+    *,
+    minimum: int | None = 0,
+    optional: bool = False,
+) -> None:
+    """Refuse whatever is not an int of at least `minimum`."""
+    if value is None and optional:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{field} must be a whole number, got {value!r} ({type(value).__name__})")
+    if minimum is not None and value < minimum:
+        raise ValueError(f"{field} must be at least {minimum}, got {value!r}")
+
+
+def text(field: str, value: Any, *, optional: bool = False) -> None:
+    """Refuse whatever is not a string with something in it."""
+    if value is None and optional:
+        return
+    if not isinstance(value, str):
+        raise TypeError(f"{field} must be a string, got {value!r} ({type(value).__name__})")
+    if not value.strip():
+        raise ValueError(f"{field} must not be empty, got {value!r}")
+
+
+def flag(field: str, value: Any) -> None:
+    """Refuse whatever is not True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{field} must be True or False, got {value!r} ({type(value).__name__})")
+
+
+def function(field: str, value: Any, *, optional: bool = False) -> None:
+    """Refuse whatever cannot be called."""
+    if value is None and optional:
+        return
+    if not callable(value):
+        raise TypeError(f"{field} must be callable, got {value!r} ({type(value).__name__})")
+
+
+def mapping(field: str, value: Any) -> None:
+    """Refuse whatever is not a mapping with string keys."""
+    if not hasattr(value, "keys") or not hasattr(value, "__getitem__"):
+        raise TypeError(f"{field} must be a mapping, got {value!r} ({type(value).__name__})")
+    for key in value.keys():  # noqa: SIM118 - a duck-typed mapping need not iterate over its keys
+        if not isinstance(key, str):
+            raise TypeError(f"{field} must have string keys, got the key {key!r}")

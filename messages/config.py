@@ -1,0 +1,156 @@
+"""The pool's settings: one frozen class, checked where it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from greenroom.messages import _validate as check
+from greenroom.messages.status import FailureKind
+
+Classifier = Callable[[BaseException], FailureKind | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolConfig:
+    """How a pool behaves. Times are in seconds, rates are fractions from 0 to 1.
+
+    Raises:
+        TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+    """
+
+    circuit_failure_threshold: int = 5
+    """Failures in a row that open a member's breaker."""
+    circuit_reset_timeout_s: float = 30.0
+    """How long the first opening lasts before a trial."""
+    circuit_reset_max_s: float = 300.0
+    """The longest that a repeated opening lasts."""
+    circuit_success_threshold: int = 2
+    """Successful trials that close a half-open breaker."""
+    circuit_window: int = 20
+    """Outcomes over which the failure and slow rates are taken."""
+    circuit_min_calls: int = 10
+    """Outcomes needed before a rate can open the breaker."""
+    circuit_failure_rate: float = 0.5
+    """Share of failures in the window that opens the breaker."""
+    circuit_slow_rate: float | None = None
+    """Share of slow calls in the window that opens the breaker; None: off."""
+    circuit_slow_call_s: float | None = None
+    """A call that takes longer than this is slow; None: off."""
+    half_open_permits: int = 1
+    """Trial calls that a half-open breaker lets through at a time."""
+    health_check_interval_s: float = 30.0
+    """Time between two probes of a member that has one (with 10% jitter)."""
+    health_check_timeout_s: float = 5.0
+    """How long a probe may take."""
+    degraded_error_rate_threshold: float = 0.3
+    """Recent error rate from which a member is called degraded."""
+    unhealthy_error_rate_threshold: float = 0.7
+    """Recent error rate from which a member is called unhealthy."""
+    max_retries: int = 3
+    """Attempts that may follow the first one of a request."""
+    retry_delay_s: float = 0.1
+    """Ceiling of the first backoff (full jitter), when no untried member is left."""
+    retry_backoff_multiplier: float = 2.0
+    """Growth of that ceiling with every further backoff."""
+    retry_max_delay_s: float = 30.0
+    """The highest that ceiling gets."""
+    retry_budget_ratio: float = 0.2
+    """Retries allowed per request, over the last ten seconds, on top of the floor."""
+    retry_budget_floor: float = 10.0
+    """Retries a second that are always allowed."""
+    request_timeout_s: float | None = 30.0
+    """How long one attempt may take; None: as long as it likes."""
+    deadline_s: float | None = None
+    """How long a whole request may take, retries and waiting included; None: no limit."""
+    max_pending: int = 10_000
+    """Requests that may wait for a free member before the pool refuses more."""
+    when_unavailable: Literal["fail", "wait"] = "fail"
+    """With every member unroutable: fail at once, or wait for the earliest reopening."""
+    restart_intensity: int = 3
+    """Restarts of a member actor within `restart_period_s` before it is given up."""
+    restart_period_s: float = 60.0
+    """The period over which restarts are counted."""
+    restart_backoff_s: float = 0.1
+    """Wait before the first restart, or the next creation after a failed one; doubles each time."""
+    classify: Classifier | None = None
+    """Says what kind of failure an exception is; None from it falls back to the built-in rules."""
+    is_failure: Callable[[Any], bool] | None = None
+    """Says whether a returned value is a failure all the same."""
+
+    def __post_init__(self) -> None:
+        self._check_breaker()
+        self._check_retries()
+        self._check_rest()
+
+    def _check_breaker(self) -> None:
+        for name in ("circuit_failure_threshold", "circuit_success_threshold", "circuit_window"):
+            check.whole(name, getattr(self, name), minimum=1)
+        for name in ("circuit_min_calls", "half_open_permits"):
+            check.whole(name, getattr(self, name), minimum=1)
+        check.number("circuit_reset_timeout_s", self.circuit_reset_timeout_s, above=True)
+        check.number("circuit_reset_max_s", self.circuit_reset_max_s, above=True)
+        check.number("circuit_failure_rate", self.circuit_failure_rate, maximum=1.0, above=True)
+        check.number(
+            "circuit_slow_rate", self.circuit_slow_rate, maximum=1.0, above=True, optional=True
+        )
+        check.number("circuit_slow_call_s", self.circuit_slow_call_s, above=True, optional=True)
+        if self.circuit_reset_max_s < self.circuit_reset_timeout_s:
+            raise ValueError(
+                f"circuit_reset_max_s must be at least circuit_reset_timeout_s "
+                f"({self.circuit_reset_timeout_s!r}), got {self.circuit_reset_max_s!r}"
+            )
+        if self.circuit_min_calls > self.circuit_window:
+            raise ValueError(
+                f"circuit_min_calls must be at most circuit_window "
+                f"({self.circuit_window!r}), got {self.circuit_min_calls!r}"
+            )
+        if (self.circuit_slow_rate is None) != (self.circuit_slow_call_s is None):
+            raise ValueError(
+                "circuit_slow_rate and circuit_slow_call_s must be given together, got "
+                f"circuit_slow_rate={self.circuit_slow_rate!r}, "
+                f"circuit_slow_call_s={self.circuit_slow_call_s!r}"
+            )
+
+    def _check_retries(self) -> None:
+        check.whole("max_retries", self.max_retries)
+        check.number("retry_delay_s", self.retry_delay_s)
+        check.number("retry_backoff_multiplier", self.retry_backoff_multiplier, minimum=1.0)
+        check.number("retry_max_delay_s", self.retry_max_delay_s)
+        check.number("retry_budget_ratio", self.retry_budget_ratio)
+        check.number("retry_budget_floor", self.retry_budget_floor)
+        if self.retry_max_delay_s < self.retry_delay_s:
+            raise ValueError(
+                f"retry_max_delay_s must be at least retry_delay_s ({self.retry_delay_s!r}), "
+                f"got {self.retry_max_delay_s!r}"
+            )
+
+    def _check_rest(self) -> None:
+        check.number("health_check_interval_s", self.health_check_interval_s, above=True)
+        check.number("health_check_timeout_s", self.health_check_timeout_s, above=True)
+        for name in ("degraded_error_rate_threshold", "unhealthy_error_rate_threshold"):
+            check.number(name, getattr(self, name), maximum=1.0, above=True)
+        if self.unhealthy_error_rate_threshold < self.degraded_error_rate_threshold:
+            raise ValueError(
+                "unhealthy_error_rate_threshold must be at least degraded_error_rate_threshold "
+                f"({self.degraded_error_rate_threshold!r}), "
+                f"got {self.unhealthy_error_rate_threshold!r}"
+            )
+        check.number("request_timeout_s", self.request_timeout_s, above=True, optional=True)
+        check.number("deadline_s", self.deadline_s, above=True, optional=True)
+        check.whole("max_pending", self.max_pending)
+        if self.when_unavailable not in ("fail", "wait"):
+            raise ValueError(
+                f"when_unavailable must be 'fail' or 'wait', got {self.when_unavailable!r}"
+            )
+        check.whole("restart_intensity", self.restart_intensity)
+        check.number("restart_period_s", self.restart_period_s, above=True)
+        check.number("restart_backoff_s", self.restart_backoff_s)
+        check.function("classify", self.classify, optional=True)
+        check.function("is_failure", self.is_failure, optional=True)
+
+    def replace(self, **changes: Any) -> PoolConfig:
+        """A copy with some settings changed, checked like a new one."""
+        return dataclasses.replace(self, **changes)

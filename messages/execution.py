@@ -1,0 +1,94 @@
+"""What the router and a member say to each other: plain data, so that a member can be remote."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
+
+Ticket = tuple[str, int]
+"""A request id and the number of the attempt: what names one execution."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execute:
+    """Run one attempt of a request. `deadline` is absolute, on the pool's monotonic clock."""
+
+    request_id: str
+    attempt: int
+    incarnation: int
+    payload: Any = None
+    function: Callable[[Any], Any] | None = None
+    deadline: float | None = None
+    key: str | None = None
+    priority: int = 0
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelExecution:
+    """Stop an attempt, whose answer nobody wants any more."""
+
+    request_id: str
+    attempt: int
+    reason: CancelReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded:
+    """An attempt returned a value; its slot is free."""
+
+    member: str
+    incarnation: int
+    request_id: str
+    attempt: int
+    value: Any
+    elapsed_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """An attempt ended without a value; its slot is free."""
+
+    member: str
+    incarnation: int
+    request_id: str
+    attempt: int
+    kind: FailureKind
+    error: BaseException
+    elapsed_s: float
+    retry_after_s: float | None = None
+    side_effects: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refused:
+    """An attempt never started; its slot is free."""
+
+    member: str
+    incarnation: int
+    request_id: str
+    attempt: int
+    reason: RefusalReason
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideEffectsStarted:
+    """The agent said that the attempt must not be repeated from here on."""
+
+    member: str
+    incarnation: int
+    request_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Abandoned:
+    """How many calls a member has given up on that have not ended yet."""
+
+    member: str
+    incarnation: int
+    count: int

@@ -1,0 +1,150 @@
+"""What a user declares of a member, and what the agent may learn of a call."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from greenroom.messages import _validate as check
+
+_PLAIN_DATA = (str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One agent of a pool: a callable, an object with a run method, or a factory that makes one.
+
+    Args:
+        name: unique in its pool.
+        agent: the agent itself (give exactly one of `agent` and `factory`).
+        factory: makes the agent on its first use; sync (in a thread) or async (on the loop).
+        weight: share of the traffic under the weighted strategies; 0 gets nothing.
+        priority: lower is preferred by the priority strategy.
+        max_concurrency: calls at a time; None means 1 for a sync agent, 100 for an async one.
+        probe: a cheap check, sync or async, called with the agent (or with nothing, if it takes
+            nothing); it fails by raising or by returning False.
+        close: called with the agent at its end; None means the `aclose` or `close` of what a
+            factory made, and nothing for an agent that was handed over ready.
+        isolated: give the agent an event loop of its own.
+        method: the name of the method to call on an agent that is an object.
+        metadata: anything; comes back in `MemberStats`.
+
+    Raises:
+        TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+    """
+
+    name: str
+    agent: Any = None
+    factory: Callable[[], Any] | None = field(default=None, kw_only=True)
+    weight: float = field(default=1.0, kw_only=True)
+    priority: int = field(default=0, kw_only=True)
+    max_concurrency: int | None = field(default=None, kw_only=True)
+    probe: Callable[..., Any] | None = field(default=None, kw_only=True)
+    close: Callable[[Any], Any] | None = field(default=None, kw_only=True)
+    isolated: bool = field(default=False, kw_only=True)
+    method: str | None = field(default=None, kw_only=True)
+    metadata: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check.text("name", self.name)
+        self._check_agent()
+        check.number("weight", self.weight)
+        check.whole("priority", self.priority, minimum=None)
+        check.whole("max_concurrency", self.max_concurrency, minimum=1, optional=True)
+        check.function("probe", self.probe, optional=True)
+        check.function("close", self.close, optional=True)
+        check.flag("isolated", self.isolated)
+        check.text("method", self.method, optional=True)
+        check.mapping("metadata", self.metadata)
+
+    def _check_agent(self) -> None:
+        if (self.agent is None) == (self.factory is None):
+            given = "neither" if self.agent is None else "both"
+            raise ValueError(
+                f"member {self.name!r}: exactly one of agent and factory must be given, got {given}"
+            )
+        check.function("factory", self.factory, optional=True)
+        if isinstance(self.agent, _PLAIN_DATA):
+            raise TypeError(
+                f"agent must be a callable or an object with a run method, got {self.agent!r} "
+                f"({type(self.agent).__name__})"
+            )
+        if self.method is not None and self.agent is not None:
+            check.text("method", self.method)
+            if not callable(getattr(self.agent, self.method, None)):
+                raise TypeError(
+                    f"method must name a method of the agent, got {self.method!r} "
+                    f"({type(self.agent).__name__} has none)"
+                )
+        if inspect.isgeneratorfunction(self.agent) or inspect.isasyncgenfunction(self.agent):
+            raise TypeError(
+                f"agent must answer with one value, got the generator function {self.agent!r}"
+            )
+
+
+class CallContext:
+    """What an agent may know of the call it is working on.
+
+    An agent that has a parameter annotated `CallContext` is given one.
+
+    Attributes:
+        request_id: the request's id, the same over all of its attempts.
+        key: `Request.key`.
+        attempt: 1 for the first attempt of the request.
+        priority: `Request.priority`.
+        metadata: `Request.metadata`.
+        member: the name of the member that runs the call.
+    """
+
+    __slots__ = (
+        "_now",
+        "_on_side_effects",
+        "attempt",
+        "deadline",
+        "key",
+        "member",
+        "metadata",
+        "priority",
+        "request_id",
+    )
+
+    def __init__(
+        self,
+        *,
+        request_id: str,
+        member: str,
+        attempt: int = 1,
+        key: str | None = None,
+        priority: int = 0,
+        deadline: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        now: Callable[[], float],
+        on_side_effects: Callable[[], None],
+    ) -> None:
+        self.request_id = request_id
+        self.member = member
+        self.attempt = attempt
+        self.key = key
+        self.priority = priority
+        self.deadline = deadline
+        self.metadata: Mapping[str, Any] = metadata if metadata is not None else {}
+        self._now = now
+        self._on_side_effects = on_side_effects
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds until this attempt is cut off (never below 0); None without a limit."""
+        return None if self.deadline is None else max(0.0, self.deadline - self._now())
+
+    def started_side_effects(self) -> None:
+        """Say that from here on the call must not be repeated: nothing is retried after this.
+
+        Raises:
+            RequestCancelledError: the call has been given up already: the effects must not start.
+        """
+        self._on_side_effects()
+
+    def __repr__(self) -> str:
+        return f"CallContext({self.request_id!r}, member={self.member!r}, attempt={self.attempt})"

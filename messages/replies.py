@@ -1,0 +1,196 @@
+"""What a pool says back: answers and statistics, immutable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+from greenroom.messages.errors import AttemptError
+from greenroom.messages.status import AgentStatus, CircuitState
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[R]):
+    """The answer to a request.
+
+    Attributes:
+        value: what the agent returned.
+        member: who answered.
+        attempts: how many attempts it took; 1 is the first try.
+        elapsed_s: seconds from the request's arrival at the router to its answer.
+        request_id: the request's id, as in the log.
+        errors: the members that failed before this one answered.
+    """
+
+    value: R
+    member: str = field(kw_only=True)
+    attempts: int = field(default=1, kw_only=True)
+    elapsed_s: float = field(default=0.0, kw_only=True)
+    request_id: str = field(default="", kw_only=True)
+    errors: tuple[AttemptError, ...] = field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentHealth:
+    """The health part of a member's statistics.
+
+    Rates and latencies are of recent outcomes; `*_at` are seconds since the epoch.
+    """
+
+    status: AgentStatus = AgentStatus.HEALTHY
+    circuit: CircuitState = CircuitState.CLOSED
+    successes: int = 0
+    failures: int = 0
+    error_rate: float = 0.0
+    latency_p50_s: float | None = None
+    latency_p95_s: float | None = None
+    consecutive_failures: int = 0
+    last_error: str | None = None
+    last_success_at: float | None = None
+    last_failure_at: float | None = None
+    reopens_in_s: float | None = None
+
+    @property
+    def is_available(self) -> bool:
+        """Whether the member's breaker lets calls through."""
+        return self.status is not AgentStatus.CIRCUIT_OPEN
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStats:
+    """What is known of a member.
+
+    Attributes:
+        available: whether a request could be routed to it right now.
+        in_flight: attempts that hold one of its slots.
+        abandoned: threads given up on after a timeout that have not ended yet.
+        incarnation: 1 for the first actor behind the name, one more with every restart.
+    """
+
+    name: str
+    health: AgentHealth = field(default_factory=AgentHealth, kw_only=True)
+    available: bool = field(default=True, kw_only=True)
+    in_flight: int = field(default=0, kw_only=True)
+    max_concurrency: int = field(default=1, kw_only=True)
+    abandoned: int = field(default=0, kw_only=True)
+    incarnation: int = field(default=1, kw_only=True)
+    weight: float = field(default=1.0, kw_only=True)
+    priority: int = field(default=0, kw_only=True)
+    metadata: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+
+    @property
+    def status(self) -> AgentStatus:
+        """Healthy, degraded, unhealthy or circuit_open."""
+        return self.health.status
+
+    @property
+    def circuit(self) -> CircuitState:
+        """The breaker's state."""
+        return self.health.circuit
+
+    @property
+    def successes(self) -> int:
+        """Attempts that succeeded since the pool started or the member was reset."""
+        return self.health.successes
+
+    @property
+    def failures(self) -> int:
+        """Attempts that failed since the pool started or the member was reset."""
+        return self.health.failures
+
+    @property
+    def error_rate(self) -> float:
+        """Share of failures among recent outcomes."""
+        return self.health.error_rate
+
+    @property
+    def latency_p50_s(self) -> float | None:
+        """Median latency of recent successes, in seconds."""
+        return self.health.latency_p50_s
+
+    @property
+    def latency_p95_s(self) -> float | None:
+        """95th percentile of the latency of recent successes, in seconds."""
+        return self.health.latency_p95_s
+
+    @property
+    def consecutive_failures(self) -> int:
+        """Failures since the last success."""
+        return self.health.consecutive_failures
+
+    @property
+    def last_error(self) -> str | None:
+        """The last failure in one line."""
+        return self.health.last_error
+
+    @property
+    def last_success_at(self) -> float | None:
+        """When an attempt last succeeded, in seconds since the epoch."""
+        return self.health.last_success_at
+
+    @property
+    def last_failure_at(self) -> float | None:
+        """When an attempt last failed, in seconds since the epoch."""
+        return self.health.last_failure_at
+
+    @property
+    def reopens_in_s(self) -> float | None:
+        """Seconds until an open breaker tries again, or a cool-down ends."""
+        return self.health.reopens_in_s
+
+    def __repr__(self) -> str:
+        latency = "" if self.latency_p50_s is None else f", p50 {self.latency_p50_s * 1000:.0f} ms"
+        reopens = "" if self.reopens_in_s is None else f", reopens in {self.reopens_in_s:.1f} s"
+        return (
+            f"<MemberStats {self.name}: {self.status}, {self.circuit}{reopens}, "
+            f"{self.in_flight}/{self.max_concurrency} in flight, {self.successes} ok, "
+            f"{self.failures} failed{latency}>"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PoolStats:
+    """A pool at one moment.
+
+    Attributes:
+        members: one `MemberStats` a member, in the configured order.
+        available: the names of the members that can take a request now.
+        pending: requests that wait for a member.
+        in_flight: attempts that hold a member's slot.
+        accepted: requests taken in since the start; each ends in one of the next three.
+        completed: requests answered with a value.
+        failed: requests answered with an error.
+        cancelled: requests given up by their caller.
+        retries: attempts beyond the first ones.
+    """
+
+    name: str
+    strategy: str = field(kw_only=True)
+    members: tuple[MemberStats, ...] = field(default=(), kw_only=True)
+    available: tuple[str, ...] = field(default=(), kw_only=True)
+    pending: int = field(default=0, kw_only=True)
+    in_flight: int = field(default=0, kw_only=True)
+    accepted: int = field(default=0, kw_only=True)
+    completed: int = field(default=0, kw_only=True)
+    failed: int = field(default=0, kw_only=True)
+    cancelled: int = field(default=0, kw_only=True)
+    retries: int = field(default=0, kw_only=True)
+    draining: bool = field(default=False, kw_only=True)
+
+    def __getitem__(self, member: str) -> MemberStats:
+        for stats in self.members:
+            if stats.name == member:
+                return stats
+        raise KeyError(member)
+
+    def __repr__(self) -> str:
+        rows = "".join(f"\n  {m!r}" for m in self.members)
+        draining = ", draining" if self.draining else ""
+        return (
+            f"<PoolStats {self.name} ({self.strategy}): {len(self.available)} of "
+            f"{len(self.members)} available, {self.pending} pending, {self.in_flight} in flight, "
+            f"{self.completed} completed, {self.failed} failed{draining}>{rows}"
+        )

@@ -1,0 +1,177 @@
+"""What an app says to a pool: commands in the imperative."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from greenroom.messages import _validate as check
+from greenroom.messages.member import Member
+
+if TYPE_CHECKING:
+    from greenroom.messages.events import Event
+
+P = TypeVar("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestOptions:
+    """What `Request` and `Apply` have in common.
+
+    Args:
+        key: the routing key of `consistent_hash`; reaches the agent too.
+        timeout_s: seconds for the whole request, retries and waiting included.
+        priority: reaches the agent.
+        idempotent: False forbids a second attempt once the first has started.
+        max_retries: overrides the pool's for this request.
+        metadata: anything; reaches the agent, is never logged.
+        request_id: an id of the app's own, for tracing; made by the pool when None.
+
+    Raises:
+        TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+    """
+
+    key: str | None = None
+    timeout_s: float | None = None
+    priority: int = 0
+    idempotent: bool = True
+    max_retries: int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    request_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.key is not None and not isinstance(self.key, str):
+            raise TypeError(f"key must be a string, got {self.key!r} ({type(self.key).__name__})")
+        check.number("timeout_s", self.timeout_s, above=True, optional=True)
+        check.whole("priority", self.priority, minimum=None)
+        check.flag("idempotent", self.idempotent)
+        check.whole("max_retries", self.max_retries, optional=True)
+        if self.metadata != {}:
+            check.mapping("metadata", self.metadata)
+        check.text("request_id", self.request_id, optional=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Request(RequestOptions, Generic[P]):
+    """One piece of work for whichever member the strategy picks."""
+
+    payload: P = field(kw_only=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Apply(RequestOptions, Generic[R]):
+    """A function to run on whichever agent is picked: `function(agent)`, sync or async."""
+
+    function: Callable[[Any], R] = field(kw_only=False)
+
+    def __post_init__(self) -> None:
+        RequestOptions.__post_init__(self)
+        check.function("function", self.function)
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """Give a request up. Answered with whether there was something to cancel."""
+
+    request_id: str
+
+    def __post_init__(self) -> None:
+        check.text("request_id", self.request_id)
+
+
+@dataclass(frozen=True, slots=True)
+class GetStats:
+    """Ask for `PoolStats`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddMember:
+    """Take a member in at run time."""
+
+    member: Member
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.member, Member):
+            raise TypeError(
+                f"member must be a Member, got {self.member!r} ({type(self.member).__name__})"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMember:
+    """Take a member out: it gets nothing new, finishes what it has, then it is closed."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        check.text("name", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class ResetMember:
+    """Close a member's breaker and forget its recent outcomes; bring it back if it was given up."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        check.text("name", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class ResetAll:
+    """`ResetMember` for every member."""
+
+
+@dataclass(frozen=True, slots=True)
+class ForceOpen:
+    """Hold a member's breaker open until it is reset."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        check.text("name", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class DisableBreaker:
+    """Let a member's traffic through whatever happens, until it is reset."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        check.text("name", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Refuse new requests and finish those at hand; past the timeout the rest fail.
+
+    Answered with True when all of them finished in time.
+    """
+
+    timeout_s: float | None = None
+
+    def __post_init__(self) -> None:
+        check.number("timeout_s", self.timeout_s, optional=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Have every event told to an actor's ref, or given to a callable (on a thread of its own).
+
+    Answered with a function that ends the subscription.
+    """
+
+    subscriber: Any
+
+    def __post_init__(self) -> None:
+        if not callable(getattr(self.subscriber, "tell", None)) and not callable(self.subscriber):
+            raise TypeError(
+                f"subscriber must be an actor ref or a callable, got {self.subscriber!r} "
+                f"({type(self.subscriber).__name__})"
+            )
+
+
+Subscriber = Callable[["Event"], Any]

@@ -1,0 +1,112 @@
+"""The closed vocabularies: strategies, states, kinds of failure, reasons for a refusal."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class LoadBalanceStrategy(StrEnum):
+    """How the router chooses among the members that can take a request."""
+
+    ROUND_ROBIN = "round_robin"
+    RANDOM = "random"
+    WEIGHTED = "weighted"
+    PRIORITY = "priority"
+    LEAST_LATENCY = "least_latency"
+    LEAST_ERRORS = "least_errors"
+    LEAST_OUTSTANDING = "least_outstanding"
+    ADAPTIVE = "adaptive"
+    POWER_OF_TWO = "power_of_two"
+    CONSISTENT_HASH = "consistent_hash"
+    FAILOVER = "failover"
+
+
+class AgentStatus(StrEnum):
+    """What is known of a member, from its recent outcomes."""
+
+    HEALTHY = "healthy"
+    DEGRADED = "degraded"
+    UNHEALTHY = "unhealthy"
+    CIRCUIT_OPEN = "circuit_open"
+
+
+class CircuitState(StrEnum):
+    """The states of a member's circuit breaker."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+    FORCED_OPEN = "forced_open"
+    DISABLED = "disabled"
+
+
+class FailureKind(StrEnum):
+    """What a failed attempt means for the request and for the member's breaker."""
+
+    TIMEOUT = "timeout"
+    UNAVAILABLE = "unavailable"
+    CRASHED = "crashed"
+    UNKNOWN = "unknown"
+    RATE_LIMITED = "rate_limited"
+    AUTH = "auth"
+    QUOTA = "quota"
+    TOO_LARGE = "too_large"
+    CALLER = "caller"
+    CANCELLED = "cancelled"
+    CREATE_FAILED = "create_failed"
+
+    @property
+    def tries_another_member(self) -> bool:
+        """Whether another member may succeed where this one failed."""
+        return self not in (FailureKind.CALLER, FailureKind.CANCELLED)
+
+    @property
+    def counts_for_breaker(self) -> bool:
+        """Whether the failure says anything about the member's own health."""
+        return self not in _UNCOUNTED
+
+    @property
+    def opens_at_once(self) -> bool:
+        """Whether one such failure opens the breaker: more calls cannot help."""
+        return self in (FailureKind.AUTH, FailureKind.QUOTA)
+
+
+_UNCOUNTED = frozenset(
+    {
+        FailureKind.TOO_LARGE,
+        FailureKind.CALLER,
+        FailureKind.CANCELLED,
+        FailureKind.CREATE_FAILED,
+    }
+)
+
+
+class SkipReason(StrEnum):
+    """Why a member was not tried for a request."""
+
+    CIRCUIT_OPEN = "circuit_open"
+    TRIAL_RUNNING = "trial_running"
+    COOLING_DOWN = "cooling_down"
+    SATURATED = "saturated"
+    STARTING = "starting"
+    DRAINING = "draining"
+    GAVE_UP = "gave_up"
+    EXCLUDED = "excluded"
+
+
+class CancelReason(StrEnum):
+    """Why a running attempt is no longer wanted."""
+
+    CALLER = "caller"
+    ATTEMPT_TIMEOUT = "attempt_timeout"
+    DEADLINE = "deadline"
+    STOPPING = "stopping"
+
+
+class RefusalReason(StrEnum):
+    """Why a member actor refused an attempt that it provably never started."""
+
+    SATURATED = "saturated"
+    CREATE_FAILED = "create_failed"
+    STOPPING = "stopping"
+    STALE_INCARNATION = "stale_incarnation"

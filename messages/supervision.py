@@ -1,0 +1,178 @@
+"""What the supervisor says and is told: outcomes, probes, routing snapshots, no payloads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from greenroom.messages.status import CircuitState, FailureKind, SkipReason
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptOutcome:
+    """How one attempt ended; `kind` is None for a success. `epoch` is the breaker's at dispatch."""
+
+    member: str
+    incarnation: int
+    epoch: int
+    request_id: str
+    attempt: int
+    at: float
+    elapsed_s: float
+    kind: FailureKind | None = None
+    error: str | None = None
+    retry_after_s: float | None = None
+    number: int = 0
+    """The how-manieth failure of this incarnation it is: comes back in `FailuresSeen`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Outcomes in the order in which the router saw them."""
+
+    batch: tuple[AttemptOutcome, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailuresSeen:
+    """The supervisor's word that it has judged the first `count` failures of an incarnation.
+
+    Until then the router prefers other members, so that a request never races a breaker's opening.
+    """
+
+    member: str
+    incarnation: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialStarted:
+    """The router has spent one trial permit of a half-open breaker's epoch."""
+
+    member: str
+    incarnation: int
+    epoch: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRoute:
+    """A member as the router may see it.
+
+    Attributes:
+        index: its position in the configured order; never reused.
+        ref: where to send an `Execute`; None while no actor stands behind the name.
+        epoch: the breaker's epoch; every change of state starts a new one.
+        blocked: why nothing may be sent to it, or None.
+        trial_permits: with a half-open breaker, how many attempts may be started in this epoch
+            altogether (a running total, so that permits in transit are never spent twice); None
+            when calls are not rationed.
+        reopens_at: when `blocked` may end, on the pool's monotonic clock; None if unknown.
+    """
+
+    name: str
+    index: int = field(kw_only=True)
+    incarnation: int = field(kw_only=True)
+    ref: Any = field(kw_only=True)
+    weight: float = field(default=1.0, kw_only=True)
+    priority: int = field(default=0, kw_only=True)
+    max_concurrency: int = field(default=1, kw_only=True)
+    circuit: CircuitState = field(default=CircuitState.CLOSED, kw_only=True)
+    epoch: int = field(default=1, kw_only=True)
+    blocked: SkipReason | None = field(default=None, kw_only=True)
+    trial_permits: int | None = field(default=None, kw_only=True)
+    reopens_at: float | None = field(default=None, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSnapshot:
+    """The whole routing table; the router takes only a newer epoch than the one it has."""
+
+    epoch: int
+    members: tuple[MemberRoute, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class MemberDrained:
+    """The router's word that a draining member has nothing of its own in flight any more."""
+
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """A command that the router passes on to the supervisor, to be answered with `CommandDone`."""
+
+    ticket: int
+    command: Any
+
+
+@dataclass(frozen=True, slots=True)
+class CommandDone:
+    """The supervisor's answer to a forwarded command: a value or an error."""
+
+    ticket: int
+    value: Any = None
+    error: Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Check the member's agent once."""
+
+    probe_id: int
+    create: bool = False
+    """Whether to make the agent first, when it has not been made yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelProbe:
+    """Give a probe up: its time is over."""
+
+    probe_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeResult:
+    """How a probe ended; `skipped` when there was no agent yet to check."""
+
+    member: str
+    incarnation: int
+    probe_id: int
+    ok: bool
+    elapsed_s: float
+    skipped: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCreated:
+    """A member's factory has made its agent."""
+
+    member: str
+    incarnation: int
+    max_concurrency: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentCreateFailed:
+    """A member's factory has failed."""
+
+    member: str
+    incarnation: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The supervisor's word to a member actor that it shall end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActorEnded:
+    """A member actor's last word; `expected` when the supervisor had asked for it."""
+
+    member: str
+    incarnation: int
+    expected: bool
+    error: str | None = None

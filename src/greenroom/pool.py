@@ -1,0 +1,102 @@
+"""`AgentPool`: the router with its supervisor, as an app starts it."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from typing import Any
+
+from greenroom.actors.clock import SYSTEM_CLOCK, Clock
+from greenroom.actors.eventbus import EventBus
+from greenroom.actors.ref import PoolRef
+from greenroom.actors.router import Attach, PoolRouter
+from greenroom.actors.strategies import RoutingStrategy, strategy_for
+from greenroom.messages import _validate as check
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import MemberExistsError
+from greenroom.messages.member import Member
+from greenroom.messages.status import LoadBalanceStrategy
+from greenroom.supervisors.supervisor import PoolSupervisor, StartMembers
+
+
+class AgentPool(PoolRouter):
+    """A supervised pool of agents. Make one with `AgentPool.start`."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._actor_ref = PoolRef(self)
+
+    @classmethod
+    def start(  # type: ignore[override]
+        cls,
+        members: Iterable[Member] = (),
+        *,
+        strategy: LoadBalanceStrategy | str | RoutingStrategy = LoadBalanceStrategy.ADAPTIVE,
+        config: PoolConfig | None = None,
+        name: str = "pool",
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> PoolRef:
+        """Start a pool.
+
+        Args:
+            members: the agents; more can be added later.
+            strategy: a `LoadBalanceStrategy`, its value, or any object with a matching `pick`.
+            config: the settings; None for the defaults.
+            name: how the log and the errors call the pool.
+            clock: what to read the time from; None for the machine's.
+            rng: the only source of chance; a seeded one makes choices and delays repeatable.
+
+        Raises:
+            TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+            MemberExistsError: two members of the same name.
+        """
+        check.text("name", name)
+        config = _of_type("config", PoolConfig(), PoolConfig) if config is None else config
+        _of_type("config", config, PoolConfig)
+        clock = _of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
+        rng = _of_type("rng", random.Random() if rng is None else rng, random.Random)
+        chosen = _checked_members(members)
+        bus = EventBus(name)
+        router = super().start(
+            name=name,
+            strategy=strategy_for(strategy),
+            config=config,
+            clock=clock,
+            rng=rng,
+            bus=bus,
+        )
+        supervisor = PoolSupervisor.start(
+            pool=name, router=router, config=config, clock=clock, rng=rng, bus=bus
+        )
+        router.tell(Attach(supervisor, tuple(member.name for member in chosen)))
+        supervisor.tell(StartMembers(chosen))
+        return router  # type: ignore[return-value]
+
+
+def _checked_members(members: Iterable[Member]) -> tuple[Member, ...]:
+    try:
+        chosen = tuple(members)
+    except TypeError:
+        raise TypeError(
+            f"members must be an iterable of Member, got {members!r} ({type(members).__name__})"
+        ) from None
+    names: set[str] = set()
+    for member in chosen:
+        _of_type("members", member, Member)
+        if member.name in names:
+            raise MemberExistsError(
+                f"members must have different names, got {member.name!r} more than once"
+            )
+        names.add(member.name)
+    if chosen and not any(member.weight > 0 for member in chosen):
+        raise ValueError("weight must be greater than 0 for at least one member, got 0 for all")
+    return chosen
+
+
+def _of_type(field: str, value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{field} must be a {kind.__name__}, got {value!r} ({type(value).__name__})"
+        )
+    return value

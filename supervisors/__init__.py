@@ -1,0 +1,15 @@
+"""The supervisor, the circuit breakers, the probes, the restarts."""
+
+from greenroom.supervisors.breaker import Breaker, BreakerPolicy, Permit, Transition
+from greenroom.supervisors.circuit_breaker import CircuitBreaker, CircuitOpenError
+from greenroom.supervisors.supervisor import PoolSupervisor
+
+__all__ = [
+    "Breaker",
+    "BreakerPolicy",
+    "CircuitBreaker",
+    "CircuitOpenError",
+    "Permit",
+    "PoolSupervisor",
+    "Transition",
+]

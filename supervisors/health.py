@@ -1,0 +1,168 @@
+"""A member's health, from its recent outcomes."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+from greenroom.messages import _validate as check
+from greenroom.messages.replies import AgentHealth
+from greenroom.messages.status import AgentStatus, CircuitState, FailureKind
+
+HEALTH_WINDOW_S = 60.0
+"""An outcome of this age is no longer recent."""
+MIN_OUTCOMES = 5
+"""Recent outcomes needed before a member can be called anything but healthy."""
+RATE_OUTCOMES = 20
+"""Outcomes over which the error rate is taken, at most."""
+LATENCY_OUTCOMES = 100
+"""Successes over which latencies are taken, at most."""
+
+_OPEN = frozenset({CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN})
+_NEITHER = frozenset({FailureKind.CANCELLED, FailureKind.CALLER, FailureKind.TOO_LARGE})
+
+
+class HealthRecord:
+    """What one member has done lately. Recording is cheap; rates and quantiles are taken on demand.
+
+    Times are monotonic seconds. `successes` and `failures` count since the start, or since `reset`.
+
+    Args:
+        degraded_at: the error rate (0 to 1) from which the member is degraded.
+        unhealthy_at: the error rate from which it is unhealthy.
+    """
+
+    __slots__ = (
+        "_latencies",
+        "_outcomes",
+        "consecutive_failures",
+        "degraded_at",
+        "failures",
+        "last_error",
+        "last_failure_at",
+        "last_success_at",
+        "successes",
+        "unhealthy_at",
+    )
+
+    def __init__(self, degraded_at: float, unhealthy_at: float) -> None:
+        check.number("degraded_at", degraded_at, maximum=1.0, above=True)
+        check.number("unhealthy_at", unhealthy_at, minimum=degraded_at, maximum=1.0)
+        self.degraded_at = degraded_at
+        self.unhealthy_at = unhealthy_at
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.successes = 0
+        self.failures = 0
+        self.consecutive_failures = 0
+        self.last_error: str | None = None
+        self.last_success_at: float | None = None
+        self.last_failure_at: float | None = None
+        self._outcomes: deque[tuple[float, bool]] = deque(maxlen=RATE_OUTCOMES)
+        self._latencies: deque[tuple[float, float]] = deque(maxlen=LATENCY_OUTCOMES)
+
+    def record(
+        self, now: float, kind: FailureKind | None, elapsed_s: float = 0.0, error: str | None = None
+    ) -> None:
+        """Take in how an attempt ended; `kind` is None for a success.
+
+        Cancelled calls say nothing, and neither do a caller's own mistakes (`caller`, `too_large`).
+        """
+        if kind is None:
+            self._succeeded(now, elapsed_s)
+        elif kind not in _NEITHER:
+            self._failed(now, error if error is not None else str(kind))
+
+    def _succeeded(self, now: float, elapsed_s: float) -> None:
+        self.successes += 1
+        self.consecutive_failures = 0
+        self.last_success_at = now
+        self._outcomes.append((now, False))
+        self._latencies.append((now, elapsed_s))
+
+    def _failed(self, now: float, error: str) -> None:
+        self.failures += 1
+        self.consecutive_failures += 1
+        self.last_failure_at = now
+        self.last_error = error
+        self._outcomes.append((now, True))
+
+    def status(self, now: float, circuit: CircuitState) -> AgentStatus:
+        """What to call the member now. Old outcomes age out, so that time alone brings it back."""
+        if circuit in _OPEN:
+            return AgentStatus.CIRCUIT_OPEN
+        recent = self._recent(now)
+        if len(recent) < MIN_OUTCOMES:
+            return AgentStatus.HEALTHY
+        rate = sum(recent) / len(recent)
+        if rate >= self.unhealthy_at:
+            return AgentStatus.UNHEALTHY
+        return AgentStatus.DEGRADED if rate >= self.degraded_at else AgentStatus.HEALTHY
+
+    def error_rate(self, now: float) -> float:
+        """Share of failures among the recent outcomes, from 0 to 1; 0 when there are none."""
+        recent = self._recent(now)
+        return sum(recent) / len(recent) if recent else 0.0
+
+    def latency(self, quantile: float, now: float) -> float | None:
+        """A quantile (0 to 1, nearest rank) of recent successes' seconds; None without any."""
+        check.number("quantile", quantile, maximum=1.0)
+        return _nearest_rank(self._recent_latencies(now), quantile)
+
+    def next_change_at(self, now: float) -> float | None:
+        """When time alone may next change the status; None when only a new outcome can."""
+        current = [(at, failed) for at, failed in self._outcomes if _is_recent(at, now)]
+        if len(current) < MIN_OUTCOMES or not any(failed for _, failed in current):
+            return None
+        return min(at for at, _ in current) + HEALTH_WINDOW_S
+
+    def snapshot(
+        self,
+        now: float,
+        circuit: CircuitState,
+        *,
+        reopens_at: float | None = None,
+        wall_offset_s: float = 0.0,
+    ) -> AgentHealth:
+        """The health part of a member's statistics; `wall_offset_s` is wall clock minus `now`."""
+        latencies = self._recent_latencies(now)
+        return AgentHealth(
+            status=self.status(now, circuit),
+            circuit=circuit,
+            successes=self.successes,
+            failures=self.failures,
+            error_rate=self.error_rate(now),
+            latency_p50_s=_nearest_rank(latencies, 0.50),
+            latency_p95_s=_nearest_rank(latencies, 0.95),
+            consecutive_failures=self.consecutive_failures,
+            last_error=self.last_error,
+            last_success_at=_moved(self.last_success_at, wall_offset_s),
+            last_failure_at=_moved(self.last_failure_at, wall_offset_s),
+            reopens_in_s=None if reopens_at is None else max(0.0, reopens_at - now),
+        )
+
+    def _recent(self, now: float) -> list[bool]:
+        return [failed for at, failed in self._outcomes if _is_recent(at, now)]
+
+    def _recent_latencies(self, now: float) -> list[float]:
+        return sorted(seconds for at, seconds in self._latencies if _is_recent(at, now))
+
+    def __repr__(self) -> str:
+        return (
+            f"<HealthRecord {self.successes} ok, {self.failures} failed, "
+            f"{self.consecutive_failures} in a row>"
+        )
+
+
+def _is_recent(at: float, now: float) -> bool:
+    return at + HEALTH_WINDOW_S > now
+
+
+def _nearest_rank(ordered: list[float], quantile: float) -> float | None:
+    return ordered[max(0, math.ceil(quantile * len(ordered)) - 1)] if ordered else None
+
+
+def _moved(at: float | None, offset_s: float) -> float | None:
+    return None if at is None else at + offset_s

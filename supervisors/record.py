@@ -1,0 +1,161 @@
+"""What the supervisor knows of one member."""
+
+from __future__ import annotations
+
+import random
+from enum import Enum
+from typing import Any
+
+from greenroom.actors.member import default_concurrency
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.member import Member
+from greenroom.messages.replies import MemberStats
+from greenroom.messages.status import AgentStatus, CircuitState, SkipReason
+from greenroom.messages.supervision import MemberRoute
+from greenroom.supervisors.backoff import restart_delay
+from greenroom.supervisors.breaker import Breaker, BreakerPolicy
+from greenroom.supervisors.health import HealthRecord
+from greenroom.supervisors.probes import ProbeSchedule
+from greenroom.supervisors.restart import RestartWindow
+
+
+class Life(Enum):
+    """What stands behind a member's name."""
+
+    RUNNING = "an actor"
+    DOWN = "nobody, until the restart"
+    GIVEN_UP = "nobody, until a reset"
+    LEAVING = "an actor that finishes what it has"
+
+
+class MemberRecord:
+    """One member's breaker, health, restarts, probes and incarnation."""
+
+    def __init__(
+        self, member: Member, index: int, config: PoolConfig, rng: random.Random, now: float
+    ) -> None:
+        self.member = member
+        self.index = index
+        self.config = config
+        self.ref: Any = None
+        self.incarnation = 0
+        self.life = Life.DOWN
+        self.restart_at: float | None = None
+        self.crashes_in_a_row = 0
+        self.creations_failed = 0
+        self.creation_at: float | None = None
+        self.abandoned = 0
+        self.max_concurrency = default_concurrency(member)
+        self.breaker = Breaker(BreakerPolicy.from_config(config), rng)
+        self.health = HealthRecord(
+            config.degraded_error_rate_threshold, config.unhealthy_error_rate_threshold
+        )
+        self.status = AgentStatus.HEALTHY
+        self.restarts = RestartWindow(config.restart_intensity, config.restart_period_s)
+        self.probes: ProbeSchedule | None = None
+        if member.probe is not None:
+            self.probes = ProbeSchedule(
+                config.health_check_interval_s, config.health_check_timeout_s, rng, now
+            )
+        self.probe_created = False
+        self.removal: list[int] = []
+
+    @property
+    def name(self) -> str:
+        return self.member.name
+
+    def started(self, ref: Any) -> None:
+        """A new actor stands behind the name."""
+        self.ref = ref
+        self.incarnation += 1
+        self.life = Life.RUNNING
+        self.restart_at = None
+        self.abandoned = 0
+
+    def gone(self) -> None:
+        """The actor behind the name has ended."""
+        self.ref = None
+        self.abandoned = 0
+
+    def next_restart_delay(self) -> float:
+        """Seconds until the restart that follows one more crash in a row."""
+        self.crashes_in_a_row += 1
+        return restart_delay(self.crashes_in_a_row, self.config.restart_backoff_s)
+
+    def next_creation_delay(self) -> float:
+        """Seconds during which the factory is left alone after one more failure in a row."""
+        self.creations_failed += 1
+        return restart_delay(self.creations_failed, self.config.restart_backoff_s)
+
+    def reset(self, now: float) -> None:
+        """Forget everything that speaks against the member."""
+        self.health.reset()
+        self.restarts.clear()
+        self.crashes_in_a_row = self.creations_failed = 0
+        self.creation_at = None
+
+    def route(self, now: float) -> MemberRoute:
+        """The member as the router may see it now."""
+        blocked, reopens_at = self._blocked(now)
+        probe_only = self.probes is not None and self.breaker.state is CircuitState.HALF_OPEN
+        return MemberRoute(
+            self.name,
+            index=self.index,
+            incarnation=self.incarnation,
+            ref=self.ref,
+            weight=self.member.weight,
+            priority=self.member.priority,
+            max_concurrency=self.max_concurrency,
+            circuit=self.breaker.state,
+            epoch=self.breaker.epoch,
+            blocked=blocked,
+            trial_permits=None if probe_only else self.breaker.trial_credit,
+            reopens_at=reopens_at,
+        )
+
+    def _blocked(self, now: float) -> tuple[SkipReason | None, float | None]:
+        if self.life is Life.LEAVING:
+            return SkipReason.DRAINING, None
+        if self.life is Life.GIVEN_UP:
+            return SkipReason.GAVE_UP, None
+        if self.life is Life.DOWN:
+            return SkipReason.STARTING, self.restart_at
+        state = self.breaker.state
+        if state in (CircuitState.OPEN, CircuitState.FORCED_OPEN):
+            return SkipReason.CIRCUIT_OPEN, self.breaker.reopens_at
+        if state is CircuitState.HALF_OPEN and self.probes is not None:
+            return SkipReason.TRIAL_RUNNING, None
+        if self.breaker.cooling_until > now:
+            return SkipReason.COOLING_DOWN, self.breaker.cooling_until
+        if self.creation_at is not None and self.creation_at > now:
+            return SkipReason.STARTING, self.creation_at
+        return None, None
+
+    def stats(self, now: float, wall_offset_s: float) -> MemberStats:
+        """What a user may know; the router adds what only it knows."""
+        blocked, reopens_at = self._blocked(now)
+        health = self.health.snapshot(
+            now, self.breaker.state, reopens_at=reopens_at, wall_offset_s=wall_offset_s
+        )
+        return MemberStats(
+            self.name,
+            health=health,
+            available=blocked is None,
+            max_concurrency=self.max_concurrency,
+            abandoned=self.abandoned,
+            incarnation=self.incarnation,
+            weight=self.member.weight,
+            priority=self.member.priority,
+            metadata=self.member.metadata,
+        )
+
+    def next_event_at(self, now: float) -> float | None:
+        """When time alone next has something to say about the member."""
+        times = [
+            self.restart_at,
+            self.creation_at,
+            self.breaker.next_event_at,
+            self.health.next_change_at(now) if self.status is not AgentStatus.HEALTHY else None,
+            self.probes.next_event_at if self.probes is not None and self.ref is not None else None,
+        ]
+        return min((at for at in times if at is not None), default=None)

@@ -1,0 +1,308 @@
+"""Behaviour 12: the breaker against a model that keeps the history and counts it anew each time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from greenroom.messages.status import CircuitState, FailureKind
+from greenroom.supervisors.breaker import Breaker, BreakerPolicy, Permit, Transition
+
+# Small binary fractions: sums are exact, and boundaries are hit.
+POLICY = BreakerPolicy(
+    failure_threshold=3,
+    reset_timeout_s=8.0,
+    reset_max_s=20.0,
+    success_threshold=2,
+    window=6,
+    min_calls=4,
+    failure_rate=0.5,
+    slow_rate=0.75,
+    slow_call_s=1.0,
+    half_open_permits=2,
+    permit_lease_s=4.0,
+)
+AT_ONCE = (FailureKind.AUTH, FailureKind.QUOTA)
+IGNORED = (
+    FailureKind.TOO_LARGE,
+    FailureKind.CALLER,
+    FailureKind.CANCELLED,
+    FailureKind.CREATE_FAILED,
+)
+Kind = FailureKind | None
+
+kinds = st.sampled_from([*[None] * 6, *[FailureKind.RATE_LIMITED] * 4, *FailureKind])
+elapsed = st.sampled_from([0.0, 0.0, 1.0, 1.25, 3.0, 6.0, 9.0])
+retry_afters = st.sampled_from([*[None] * 4, 0.0, -1.0, 2.0, 30.0])
+steps = st.sampled_from([0.0, 0.0, 0.25, 1.0, 3.75, 4.0, 7.75, 8.0, 20.0])
+calls = st.tuples(
+    st.sampled_from([None, None, FailureKind.RATE_LIMITED, FailureKind.TIMEOUT]),
+    st.sampled_from([0.0, 1.0, 1.25, 2.0]),
+)
+
+
+class Sixteenths(random.Random):
+    """Draws only multiples of 1/16: a jittered delay stays a number without rounding."""
+
+    def random(self) -> float:
+        return int(super().random() * 16) / 16
+
+
+@dataclass
+class Trial:
+    started: float
+    fate: str = "running"  # or "reported", "lost"
+
+
+@dataclass
+class Model:
+    """Six fields: two of them are histories, from which counts and permits are worked out."""
+
+    state: str = "closed"
+    epoch: int = 1
+    openings: int = 0
+    until: float = 0.0  # end of the opening, or of the cool-down
+    calls: list[tuple[Kind, bool]] = field(default_factory=list)  # counted, in this epoch
+    trials: list[Trial] = field(default_factory=list)  # started, in this epoch
+
+    def go(self, state: str, until: float = 0.0) -> None:
+        self.state, self.until = state, until
+        self.epoch += 1
+        self.calls, self.trials = [], []
+        if state == "closed":
+            self.openings = 0
+
+    def open(self, now: float, not_before: float) -> None:
+        """Opens for the shortest time that is right: the jitter is the breaker's own."""
+        self.openings += 1
+        lowest, _ = self.bounds()
+        self.go("open", max(now + lowest, not_before))
+
+    def bounds(self) -> tuple[float, float]:
+        nominal = [8.0, 16.0, 20.0][min(self.openings, 3) - 1]
+        return (8.0 if self.openings <= 2 else 10.0), nominal
+
+    def run(self) -> int:
+        """Failures since the last success, rate limits left out."""
+        length = 0
+        for kind, _ in self.calls:
+            if kind is None:
+                length = 0
+            elif kind is not FailureKind.RATE_LIMITED:
+                length += 1
+        return length
+
+    def tick(self, now: float) -> None:
+        if self.state == "open" and now >= self.until:
+            self.go("half_open")
+        if self.state == "closed" and now >= self.until:
+            self.until = 0.0
+        for trial in self.trials:
+            if trial.fate == "running" and now - trial.started >= POLICY.permit_lease_s:
+                trial.fate = "lost"
+
+    def running(self) -> list[Trial]:
+        return sorted((t for t in self.trials if t.fate == "running"), key=lambda t: t.started)
+
+    def admits(self, now: float) -> bool:
+        if self.state == "half_open":
+            return len(self.running()) < POLICY.half_open_permits
+        return self.state == "disabled" or (self.state == "closed" and now >= self.until)
+
+    def reported(self, began: float) -> None:
+        """A report belongs to the oldest trial under way, unless it is clearly older than that."""
+        running = self.running()
+        late = [t for t in self.trials if t.fate == "lost"]
+        if running and late and running[0].started - began > POLICY.permit_lease_s / 2:
+            late[0].fate = "reported"
+        elif running:
+            running[0].fate = "reported"
+
+    def record(self, now: float, kind: Kind, took: float, retry: float | None, probe: bool) -> None:
+        if self.state == "half_open" and not probe:
+            self.reported(now - took)
+        if kind in IGNORED or (probe and kind is None and self.state == "closed"):
+            return
+        not_before = now + retry if kind is not None and retry is not None and retry > 0 else 0.0
+        slow = took > 1.0
+        if self.state == "half_open":
+            self.calls.append((kind, slow))
+            if kind is not None or slow:
+                self.open(now, not_before)
+            elif len(self.calls) == POLICY.success_threshold:
+                self.go("closed")
+        elif self.state == "closed":
+            self.calls.append((kind, slow))
+            self.until = max(self.until, not_before)
+            if self.trips(kind):
+                self.open(now, self.until)
+        elif self.state == "open":
+            self.until = max(self.until, not_before)
+
+    def trips(self, kind: Kind) -> bool:
+        last = self.calls[-POLICY.window :]
+        failed = sum(k is not None for k, _ in last)
+        slow = sum(s for _, s in last)
+        by_rate = len(last) >= POLICY.min_calls and (
+            2 * failed >= len(last) or 4 * slow >= 3 * len(last)
+        )
+        return kind in AT_ONCE or self.run() >= POLICY.failure_threshold or by_rate
+
+
+class BreakerMachine(RuleBasedStateMachine):
+    """Gives both the same random commands."""
+
+    @initialize(seed=st.integers(0, 1000))
+    def start(self, seed: int) -> None:
+        self.breaker = Breaker(POLICY, Sixteenths(seed))
+        self.model = Model()
+        self.now = 100.0
+
+    def agree(self, made: Transition | None, before: str) -> None:
+        """The transition is the model's; the end of a new opening is within the jitter's bounds."""
+        model = self.model
+        assert (made is not None) == (model.state != before)
+        if made is None:
+            return
+        assert (made.before.value, made.after.value) == (before, model.state)
+        assert (made.epoch, made.at) == (model.epoch, self.now)
+        assert made.reason
+        if model.state == "open":
+            assert made.reopens_at is not None
+            _, longest = model.bounds()
+            assert model.until <= made.reopens_at <= max(model.until, self.now + longest)
+            model.until = made.reopens_at
+        else:
+            assert made.reopens_at is None
+
+    @rule(seconds=steps)
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        before = self.model.state
+        self.model.tick(self.now)
+        self.agree(self.breaker.tick(self.now), before)
+
+    @rule()
+    def advance_to_the_next_event(self) -> None:
+        self.advance(max(0.0, (self.breaker.next_event_at or self.now) - self.now))
+
+    @rule(seconds=steps)
+    def acquire(self, seconds: float) -> None:
+        self.now += seconds  # acquire ticks by itself
+        self.model.tick(self.now)
+        granted = self.model.admits(self.now)
+        if granted and self.model.state == "half_open":
+            self.model.trials.append(Trial(self.now))
+        permit = self.breaker.acquire(self.now)
+        assert (permit is not None) == granted
+        assert not isinstance(permit, Permit) or permit.epoch == self.model.epoch
+
+    @precondition(lambda self: self.model.admits(self.now))
+    @rule()
+    def router_starts_a_trial(self) -> None:
+        if self.model.state == "half_open":
+            self.model.trials.append(Trial(self.now))
+        self.breaker.trial_started(self.model.epoch, self.now)
+
+    @rule(kind=kinds, took=elapsed, retry=retry_afters, probe=st.booleans())
+    def record(self, kind: Kind, took: float, retry: float | None, probe: bool) -> None:
+        before, epoch = self.model.state, self.model.epoch
+        self.model.record(self.now, kind, took, retry, probe)
+        made = self.breaker.record(
+            epoch, self.now, kind=kind, elapsed_s=took, retry_after_s=retry, probe=probe
+        )
+        self.agree(made, before)
+
+    @rule(batch=st.lists(calls, min_size=3, max_size=8))
+    def record_a_batch(self, batch: list[tuple[Kind, float]]) -> None:
+        for kind, took in batch:
+            self.record(kind, took, None, False)
+            self.same()
+
+    @precondition(lambda self: self.model.state == "closed")
+    @rule()
+    def lead_to_half_open(self) -> None:
+        self.record(FailureKind.AUTH, 0.0, None, False)
+        self.advance_to_the_next_event()
+
+    @rule(count=st.integers(1, 2), took=st.sampled_from([0.0, 1.0]), probe=st.booleans())
+    def trials_succeed(self, count: int, took: float, probe: bool) -> None:
+        for _ in range(count):
+            self.acquire(0.0)
+            self.record(None, took, None, probe)
+
+    @precondition(lambda self: self.model.state == "half_open")
+    @rule(after=st.sampled_from([0.0, 1.0, 3.75]))
+    def a_trial_is_lost_and_another_starts(self, after: float) -> None:
+        self.acquire(0.0)
+        self.advance_to_the_next_event()
+        self.same()
+        self.acquire(after)
+
+    @rule(kind=kinds, age=st.sampled_from([-1, 1, 2]), retry=retry_afters, probe=st.booleans())
+    def record_of_another_epoch(
+        self, kind: Kind, age: int, retry: float | None, probe: bool
+    ) -> None:
+        epoch = self.model.epoch - age
+        made = self.breaker.record(
+            epoch, self.now, kind=kind, elapsed_s=9.0, retry_after_s=retry, probe=probe
+        )
+        assert made is None
+        self.breaker.trial_started(epoch, self.now)
+
+    @rule(state=st.sampled_from(["forced_open", "disabled", "closed", "closed"]))
+    def by_hand(self, state: str) -> None:
+        before = self.model.state
+        if before != state or state == "closed":
+            self.model.go(state)
+        breaker = self.breaker
+        commands = {"forced_open": breaker.force_open, "disabled": breaker.disable}
+        self.agree(commands.get(state, breaker.reset)(self.now), before)
+
+    @invariant()
+    def same(self) -> None:
+        """State, counts, permits and times are the model's after every command."""
+        model, breaker = self.model, self.breaker
+        assert breaker.state.value == model.state
+        assert (breaker.epoch, breaker.openings) == (model.epoch, model.openings)
+        assert breaker.consecutive_failures == (model.run() if model.state == "closed" else 0)
+        assert breaker.cooling_until == (model.until if model.state == "closed" else 0.0)
+        assert breaker.reopens_at == (model.until or None)
+        given_back = len(model.trials) - len(model.running())
+        credit = POLICY.half_open_permits + given_back if model.state == "half_open" else None
+        assert breaker.trial_credit == credit
+        ends = [trial.started + POLICY.permit_lease_s for trial in model.running()]
+        assert breaker.next_event_at == (min(ends) if ends else breaker.reopens_at)
+        assert breaker.admits(self.now) == model.admits(self.now)
+
+
+TestB12BreakerIsItsModel = BreakerMachine.TestCase
+TestB12BreakerIsItsModel.settings = settings(
+    max_examples=250, stateful_step_count=50, deadline=None, derandomize=True, database=None
+)
+
+
+def test_b12_the_model_reaches_every_state() -> None:
+    """The commands of the model's test lead into all five states, so that it compares them all."""
+    states = {CircuitState.CLOSED}
+    machine = BreakerMachine()
+    machine.start(1)
+    commands: list[Callable[[], object]] = [
+        lambda: machine.by_hand("forced_open"),
+        lambda: machine.by_hand("disabled"),
+        lambda: machine.by_hand("closed"),
+        lambda: machine.record(FailureKind.AUTH, 0.0, None, False),
+        machine.advance_to_the_next_event,
+        lambda: machine.trials_succeed(2, 0.0, False),
+    ]
+    for command in commands:
+        command()
+        machine.same()
+        states.add(machine.breaker.state)
+    assert states == set(CircuitState)
+    assert machine.breaker.state is CircuitState.CLOSED
