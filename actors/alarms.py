@@ -67,11 +67,13 @@ class Alarms:
 
     def run_due(self, now: float) -> None:
         """Run what is due, then set the mailbox's alarm to what comes next."""
-        while self._heap and (self._heap[0].action is None or self._heap[0].when <= now):
-            alarm = heapq.heappop(self._heap)
-            action, alarm.action = alarm.action, None
-            if action is None:
-                self._cancelled -= 1
-            else:
-                action()
-        self._mailbox.alarm = self._heap[0].when if self._heap else None
+        try:
+            while self._heap and (self._heap[0].action is None or self._heap[0].when <= now):
+                alarm = heapq.heappop(self._heap)
+                action, alarm.action = alarm.action, None
+                if action is None:
+                    self._cancelled -= 1
+                else:
+                    action()
+        finally:  # an action that raises must not stop the clock for the others
+            self._mailbox.alarm = self._heap[0].when if self._heap else None

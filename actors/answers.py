@@ -19,7 +19,6 @@ from greenroom.messages.events import (
     RequestExhausted,
     RequestRejected,
 )
-from greenroom.messages.replies import Reply
 
 
 class Answers:
@@ -35,19 +34,9 @@ class Answers:
         self._bus = bus
         self.counts = {"accepted": 0, "completed": 0, "failed": 0, "cancelled": 0, "retries": 0}
 
-    def value(self, job: Job, value: Any, member: str, elapsed_s: float) -> None:
-        """The request was answered by a member."""
+    def value(self, job: Job, member: str, elapsed_s: float) -> None:
+        """The request was answered by a member; the asker has the answer already."""
         self.counts["completed"] += 1
-        if job.future is not None:
-            reply = Reply(
-                value,
-                member=member,
-                attempts=job.attempts,
-                elapsed_s=elapsed_s,
-                request_id=job.id,
-                errors=tuple(job.failures.values()) if job.failures else (),
-            )
-            job.future.resolve(reply)
         if self._bus.listening():
             self._completed(job, "answered", elapsed_s, member)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -17,6 +18,20 @@ from greenroom.actors.mailbox import Mailbox, Tick
 Handler = Callable[[Any], Any]
 
 
+class JoinableRef(pykka.ActorRef["PoolActor"]):
+    """A ref that can wait for the very end of its actor's thread."""
+
+    def __init__(self, actor: PoolActor) -> None:
+        super().__init__(actor)
+        self._threads = actor.threads
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until the thread has ended, unless this is the thread."""
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join(timeout_s)
+
+
 class PoolActor(pykka.ThreadingActor):
     """An actor on a daemon thread, with a `Mailbox`, timers, and a table of handlers.
 
@@ -28,6 +43,8 @@ class PoolActor(pykka.ThreadingActor):
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
+        self.threads: list[threading.Thread] = []
+        self._actor_ref = JoinableRef(self)
         self.clock = clock
         self.mailbox = cast(Mailbox, self.actor_inbox)
         self.mailbox.follow(clock)
@@ -41,6 +58,14 @@ class PoolActor(pykka.ThreadingActor):
     @staticmethod
     def _create_future() -> Future[Any]:
         return PoolFuture()
+
+    def _start_actor_loop(self) -> None:
+        """Pykka's, but the thread is kept at hand, so that a stop can wait for its very end."""
+        thread = threading.Thread(
+            target=self._actor_loop, name=f"greenroom-{type(self).__name__}", daemon=True
+        )
+        self.threads.append(thread)
+        thread.start()
 
     def on_receive(self, message: Any) -> Any:
         handler = self.handlers.get(type(message), self.on_unknown)

@@ -122,4 +122,7 @@ class Place(Protocol):
         """Have `answer` called from inside the place, to show that it is alive."""
 
     def close(self) -> None:
-        """Cancel what runs and let go of the threads, without waiting for what cannot be."""
+        """Cancel what runs and let go of the threads, without waiting for any."""
+
+    def join(self, timeout_s: float) -> None:
+        """After `close`: wait for the threads that have nothing left to do."""

@@ -7,8 +7,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import pykka
-
 from greenroom.actors import agents
 from greenroom.actors.calls import Call, Place
 from greenroom.actors.clock import Clock
@@ -17,9 +15,6 @@ from greenroom.actors.loops import LoopPlace, LoopThread, run_on
 from greenroom.actors.threads import ThreadPlace
 from greenroom.messages.execution import Execute
 from greenroom.messages.member import CallContext, Member
-
-CLOSE_TIMEOUT_S = 3.0
-"""How long the end of a member waits for its agent's close hook."""
 
 Finish = Callable[[Call, Any, BaseException | None], None]
 
@@ -94,30 +89,30 @@ class AgentHost:
         arguments = (self._agent,) if agents.takes_argument(probe) else ()
         return self._start("probe", functools.partial(probe, *arguments), finish)
 
-    def close_agent(self, agent: Any = _UNMADE, *, wait: bool) -> None:
-        """Call the close hook, if there is one; waits a bounded time when asked to."""
+    def close_agent(self, agent: Any = _UNMADE, then: Callable[[], None] = lambda: None) -> None:
+        """Call the close hook, if there is one; `then` is called when that has ended."""
         agent = self._agent if agent is _UNMADE else agent
         hook = None if agent is _UNMADE else self._close_hook(agent)
         if hook is None:
+            then()
             return
-        ended: pykka.ThreadingFuture[None] = pykka.ThreadingFuture()
 
         def finish(_: Call, __: Any, error: BaseException | None) -> None:
             if error is not None:
                 complain(f"closing the agent of {self.name} failed", error)
-            ended.set(None)
+            then()
 
         self._start("close", hook, finish)
-        if wait:
-            try:
-                ended.get(timeout=CLOSE_TIMEOUT_S)
-            except pykka.Timeout as error:
-                complain(f"closing the agent of {self.name} takes too long: left behind", error)
 
     def release(self) -> None:
         """Let go of threads, and of the loop when it is the member's own."""
         self.loop.close()
         self.threads.close()
+
+    def join(self, timeout_s: float) -> None:
+        """After `release`: wait until the idle threads have ended."""
+        self.loop.join(timeout_s)
+        self.threads.join(timeout_s)
 
     def _place_for(self, message: Execute) -> Place:
         if message.function is not None and agents.is_async(message.function):

@@ -50,15 +50,16 @@ class LoopThread:
         loop.call_soon_threadsafe(self._run_posted)
         return True
 
-    def close(self) -> None:
+    def close(self, *, wait: bool = True) -> None:
         """Cancel every task, let them clean up for a moment, end the thread."""
         with self._lock:
             already, self._closing = self._closing, True
             loop, thread = self.loop, self._thread
-        if already or loop is None or thread is None:
+        if loop is None or thread is None:
             return
-        loop.call_soon_threadsafe(loop.stop)
-        if thread is not threading.current_thread():
+        if not already:
+            loop.call_soon_threadsafe(loop.stop)
+        if wait and thread is not threading.current_thread():
             thread.join(CLOSE_TIMEOUT_S)
 
     def _start(self) -> asyncio.AbstractEventLoop:
@@ -125,7 +126,11 @@ class LoopPlace:
     def close(self) -> None:
         self._thread.post(self._cancel_all)
         if self._owned:
-            self._thread.close()
+            self._thread.close(wait=False)
+
+    def join(self, timeout_s: float) -> None:
+        if self._owned:
+            self._thread.close(wait=True)
 
     def _start(self, call: Call) -> None:
         if call.phase is Phase.WAITING:

@@ -41,11 +41,12 @@ class Mailbox:
         reply_to: the future of the message being handled, None for a tell.
     """
 
-    __slots__ = ("_clock", "_queue", "alarm", "reply_to")
+    __slots__ = ("_clock", "_ended", "_queue", "alarm", "reply_to")
 
     def __init__(self) -> None:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._clock: Clock = SYSTEM_CLOCK
+        self._ended = False
         self.alarm: float | None = None
         self.reply_to: Any = None
 
@@ -55,8 +56,13 @@ class Mailbox:
         clock.register(self.wake)
 
     def unfollow(self) -> None:
-        """Let the clock forget this mailbox."""
+        """The owner ends: let the clock forget this mailbox, and deliver no alarm any more.
+
+        From here on `get` does not wait: Pykka reads a mailbox until it is empty, and must not be
+        held up by a wake, which is nothing to be delivered.
+        """
         self._clock.unregister(self.wake)
+        self._ended = True
 
     def wake(self) -> None:
         """Look at the alarm again: the clock has moved."""
@@ -66,6 +72,8 @@ class Mailbox:
         self._queue.put(envelope)
 
     def get(self) -> Any:
+        if self._ended:
+            return self._queue.get()
         while True:
             letter = self._next()
             if letter is not None:
@@ -74,14 +82,6 @@ class Mailbox:
 
     def empty(self) -> bool:
         return self._queue.empty()
-
-    def take(self) -> Any:
-        """What lies in the mailbox, without waiting; None when it is empty."""
-        try:
-            letter = self._queue.get_nowait()
-        except queue.Empty:
-            return None
-        return self.take() if letter is _WAKE else letter
 
     def _next(self) -> Any:
         wait_s = None

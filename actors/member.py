@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors import agents
-from greenroom.actors.base import PoolActor, tell
+from greenroom.actors.base import tell
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.clock import Clock
+from greenroom.actors.desk import Desk, reply
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.host import AgentHost
+from greenroom.actors.inline import InlineActor
 from greenroom.actors.loops import LoopThread
 from greenroom.actors.outcome import outcome_of
 from greenroom.messages.config import PoolConfig
@@ -24,6 +26,7 @@ from greenroom.messages.execution import (
     Execute,
     Refused,
     SideEffectsStarted,
+    Succeeded,
     Ticket,
 )
 from greenroom.messages.member import Member
@@ -53,6 +56,7 @@ class Surroundings:
     supervisor: Any
     bus: EventBus
     loop: LoopThread
+    desk: Desk
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +83,7 @@ def default_concurrency(member: Member) -> int:
     return ASYNC_CONCURRENCY if runner is not None and runner.is_async else SYNC_CONCURRENCY
 
 
-class AgentActor(PoolActor):
+class AgentActor(InlineActor):
     """One incarnation of a member. It never retries, never picks, and runs no user code itself."""
 
     def __init__(self, member: Member, incarnation: int, around: Surroundings) -> None:
@@ -137,12 +141,19 @@ class AgentActor(PoolActor):
     def _finished(
         self, message: Execute, call: Call, value: Any, error: BaseException | None
     ) -> None:
-        """Runs wherever the call ended: the slot is free, the router is told."""
+        """Runs wherever the call ended: the slot is free, the router and the asker are told.
+
+        The router comes first, so that whatever the asker sends next finds its books in order.
+        """
+        ticket = (message.request_id, message.attempt)
         report = outcome_of(self.around, self.member.name, message, call, value, error)
-        self._calls.pop((message.request_id, message.attempt), None)
+        self._calls.pop(ticket, None)
         if call.phase is Phase.ABANDONED:
             tell(self.actor_ref, _AbandonedBy(1))
+        job = self.around.desk.claim(ticket) if isinstance(report, Succeeded) else None
         tell(self.around.router, report)
+        if job is not None:
+            reply(job, value, self.member.name, self.clock.now() - job.accepted_at)
 
     def _start_side_effects(self, message: Execute, call: Call) -> None:
         call.start_side_effects()
@@ -213,12 +224,12 @@ class AgentActor(PoolActor):
     def _created(self, number: int, _: Call, agent: Any, error: BaseException | None) -> None:
         """Runs in the agent's place."""
         if not tell(self.actor_ref, _Made(number, agent, error)) and error is None:
-            self.host.close_agent(agent, wait=False)
+            self.host.close_agent(agent)
 
     def _on_made(self, made: _Made) -> None:
         if made.number != self._creating:
             if made.error is None:
-                self.host.close_agent(made.agent, wait=False)
+                self.host.close_agent(made.agent)
             return
         self._creating = None
         waiting, self._waiting = self._waiting, deque()
@@ -311,36 +322,39 @@ class AgentActor(PoolActor):
         self._end(summary(exc_info[1]))
 
     def _end(self, error: str | None) -> None:
-        """Give back what never started, cancel what runs, close the agent, say goodbye."""
-        self._return_mail()
+        """Give back what never started, cancel what runs, close the agent, say goodbye.
+
+        Nothing waits here. A crash is reported at once; an end that was asked for is reported
+        when the agent has been closed.
+        """
         for message in self._waiting:
             self._refuse(message, RefusalReason.STOPPING)
         for call in [*self._calls.values(), *self._probes.values()]:
             call.cancel(CancelReason.STOPPING)
-        self.host.close_agent(wait=True)
-        self.host.release()
-        self._tell_supervisor(
-            ActorEnded(
-                member=self.member.name,
-                incarnation=self.incarnation,
-                expected=self._leaving,
-                error=error,
-            )
+        goodbye = ActorEnded(
+            member=self.member.name,
+            incarnation=self.incarnation,
+            expected=self._leaving,
+            error=error,
         )
+        if not self._leaving:
+            self._tell_supervisor(goodbye)
 
-    def _return_mail(self) -> None:
-        """Refuse what still lies in the mailbox; asks stay in it, for Pykka to answer."""
-        rest = []
-        while not self.mailbox.empty():
-            letter = self.mailbox.take()
-            if letter is None:
-                break
-            if isinstance(letter.message, Execute):
-                self._refuse(letter.message, RefusalReason.STOPPING)
-            elif letter.reply_to is not None:
-                rest.append(letter)
-        for letter in rest:
-            self.mailbox.put(letter)
+        def closed() -> None:
+            self.host.release()
+            if self._leaving:
+                self._tell_supervisor(goodbye)
+            self.ended.set()
+
+        self.host.close_agent(then=closed)
+
+    def join(self, timeout_s: float) -> None:
+        self.host.join(timeout_s)
+
+    def on_undelivered(self, message: Any) -> None:
+        """An attempt that comes after the end has provably not started."""
+        if isinstance(message, Execute):
+            self._refuse(message, RefusalReason.STOPPING)
 
     def _tell_supervisor(self, message: Any) -> None:
         tell(self.around.supervisor, message)

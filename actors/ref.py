@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 import pykka
 from pykka.messages import _ActorStop
 
+from greenroom.actors.base import JoinableRef
 from greenroom.actors.future import AskTimeoutError, DeadPoolError, PoolFuture
 from greenroom.messages import _validate as check
 from greenroom.messages.events import Event
@@ -49,7 +50,7 @@ class _Letter:
         self.reply_to = reply_to
 
 
-class PoolRef(pykka.ActorRef["PoolRouter"]):
+class PoolRef(JoinableRef):
     """A running pool. `ask`, `tell`, `stop` and `is_alive` mean what they mean in Pykka.
 
     It is a context manager, sync and async: leaving it stops the pool (`drain` first where what is
@@ -182,6 +183,7 @@ class PoolRef(pykka.ActorRef["PoolRouter"]):
         def wait(timeout: float | None) -> bool:
             if not self._ended.wait(timeout):
                 raise pykka.Timeout(f"{timeout} seconds")
+            self.join(timeout)
             return was_alive
 
         if block:

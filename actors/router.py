@@ -12,6 +12,7 @@ from greenroom.actors.answers import Answers
 from greenroom.actors.base import PoolActor, tell
 from greenroom.actors.clock import Clock
 from greenroom.actors.commands import FORWARDED, Commands
+from greenroom.actors.desk import Desk, reply
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.future import PENDING, AskTimeoutError, PoolFuture
 from greenroom.actors.jobs import Attempt, Job, Work
@@ -48,7 +49,6 @@ from greenroom.messages.events import (
     AttemptStarted,
     AttemptSucceeded,
     Failover,
-    PoolStarted,
     PoolStopped,
     RetryScheduled,
 )
@@ -81,7 +81,6 @@ class Attach:
     """The first message to a router: who supervises its members."""
 
     supervisor: Any
-    members: tuple[str, ...]
 
 
 class PoolRouter(PoolActor):
@@ -98,11 +97,13 @@ class PoolRouter(PoolActor):
         clock: Clock,
         rng: random.Random,
         bus: EventBus,
+        desk: Desk,
     ) -> None:
         super().__init__(clock)
         self.name = name
         self.config = config
         self.bus = bus
+        self.desk = desk
         self.ended = threading.Event()
         self._rng = rng
         self._supervisor: Any = None
@@ -142,8 +143,6 @@ class PoolRouter(PoolActor):
 
     def _on_attach(self, message: Attach) -> None:
         self._supervisor = self._outbox.supervisor = message.supervisor
-        strategy = strategy_name(self._table.strategy)
-        self.bus.emit(PoolStarted(pool=self.name, members=message.members, strategy=strategy))
 
     # -- a request comes in
 
@@ -246,6 +245,7 @@ class PoolRouter(PoolActor):
         attempt = Attempt(job, slot.name, slot.index, route.incarnation, route.epoch, trial, now)
         job.current = attempt
         self._attempts[attempt.ticket] = attempt
+        self.desk.open(attempt.ticket, job)
         slot.in_flight += 1
         if trial:
             slot.trials_started += 1
@@ -298,6 +298,7 @@ class PoolRouter(PoolActor):
         if not tell(slot.route.ref, message):
             # Its actor has ended and the supervisor has not said so yet: it never started.
             slot.route = replace(slot.route, ref=None, blocked=SkipReason.STARTING)
+            self.desk.claim(attempt.ticket)
             self._release(attempt)
             self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))
 
@@ -325,13 +326,16 @@ class PoolRouter(PoolActor):
                         elapsed_s=message.elapsed_s,
                     )
                 )
+            if self.desk.claim(attempt.ticket) is not None:  # nobody has answered on the spot
+                reply(job, message.value, attempt.member, now - job.accepted_at)
             self._end(job, now)
-            self._answers.value(job, message.value, attempt.member, now - job.accepted_at)
+            self._answers.value(job, attempt.member, now - job.accepted_at)
         self._pump()
 
     def _on_failed(self, message: Failed) -> None:
         attempt = self._reported(message)
         if attempt is not None and attempt.job is not None:
+            self.desk.claim(attempt.ticket)
             attempt.side_effects = attempt.side_effects or message.side_effects
             self._attempt_failed(
                 attempt, message.kind, message.error, message.elapsed_s, message.retry_after_s
@@ -341,6 +345,7 @@ class PoolRouter(PoolActor):
     def _on_refused(self, message: Refused) -> None:
         attempt = self._reported(message)
         if attempt is not None:
+            self.desk.claim(attempt.ticket)
             error = message.error or PoolError(f"{message.member} refused it: {message.reason}")
             create_failed = message.reason is RefusalReason.CREATE_FAILED
             kind = FailureKind.CREATE_FAILED if create_failed else FailureKind.UNAVAILABLE
@@ -377,6 +382,8 @@ class PoolRouter(PoolActor):
     def _attempt_timed_out(self, attempt: Attempt) -> None:
         """The attempt has had its time; whoever asks must not wait for the member to notice."""
         attempt.alarm = None
+        if attempt.job is not None and self.desk.claim(attempt.ticket) is None:
+            return  # it has just been answered: the report is on its way
         self._cancel_execution(attempt, CancelReason.ATTEMPT_TIMEOUT)
         if attempt.job is not None:
             elapsed_s = self.clock.now() - attempt.started_at
@@ -390,7 +397,10 @@ class PoolRouter(PoolActor):
     def _crashed(self, attempt: Attempt) -> None:
         """The member's actor is gone, and the attempt with it."""
         self._release(attempt)
-        if attempt.job is not None:
+        job = attempt.job
+        if job is not None and self.desk.claim(attempt.ticket) is None:
+            self._already_answered(job, attempt)
+        elif job is not None:
             elapsed_s = self.clock.now() - attempt.started_at
             error = MemberCrashedError(f"{attempt.member} ended while it worked on the request")
             self._attempt_failed(attempt, FailureKind.CRASHED, error, elapsed_s, None)
@@ -406,7 +416,6 @@ class PoolRouter(PoolActor):
         """An attempt ended badly and its request still waits: count it, and see what follows."""
         job = attempt.job
         assert job is not None
-        self._count_failure(attempt, kind, error, elapsed_s, retry_after_s)
         self.bus.emit(
             AttemptFailed(
                 pool=self.name,
@@ -418,6 +427,7 @@ class PoolRouter(PoolActor):
                 error=summary(error),
             )
         )
+        self._count_failure(attempt, kind, error, elapsed_s, retry_after_s)
         job.failed(attempt, kind, error, elapsed_s)
         self._follow_up(job, attempt, kind, error, retry_after_s, started=True)
 
@@ -534,6 +544,8 @@ class PoolRouter(PoolActor):
         """The deadline of the whole request is over."""
         now = self.clock.now()
         if job.current is not None:
+            if self.desk.claim(job.current.ticket) is None:
+                return  # it has just been answered: the report is on its way
             self._cut_short(job, job.current, now)
         own = job.future is not None and job.future.deadline == job.deadline
         kind = AskTimeoutError if own else DeadlineExceededError
@@ -561,6 +573,8 @@ class PoolRouter(PoolActor):
             return False
         now = self.clock.now()
         if job.current is not None:
+            if self.desk.claim(job.current.ticket) is None:
+                return False  # it has just been answered: the report is on its way
             self._outbox.ignored(job.current, now)
             self._detach(job, job.current, CancelReason.CALLER)
         self._end(job, now)
@@ -662,11 +676,22 @@ class PoolRouter(PoolActor):
     def _fail_all(self, reason: str) -> int:
         jobs = list(self._jobs.values())
         for job in jobs:
-            if job.current is not None:
-                self._outbox.ignored(job.current, self.clock.now())
-                self._detach(job, job.current, CancelReason.STOPPING)
+            attempt = job.current
+            if attempt is not None:
+                if self.desk.claim(attempt.ticket) is None:
+                    self._already_answered(job, attempt)
+                    continue
+                self._outbox.ignored(attempt, self.clock.now())
+                self._detach(job, attempt, CancelReason.STOPPING)
             self._fail(job, PoolStoppedError(reason))
         return len(jobs)
+
+    def _already_answered(self, job: Job, attempt: Attempt) -> None:
+        """The member answered on the spot, but its report cannot come any more, or too late."""
+        attempt.detach()
+        now = self.clock.now()
+        self._end(job, now)
+        self._answers.value(job, attempt.member, now - job.accepted_at)
 
     def on_stop(self) -> None:
         super().on_stop()
@@ -694,5 +719,6 @@ class PoolRouter(PoolActor):
             return
         try:
             self._supervisor.stop(block=True, timeout=SUPERVISOR_STOP_TIMEOUT_S)
+            self._supervisor.join(SUPERVISOR_STOP_TIMEOUT_S)
         except Exception as error:
             self.bus.complain_of("its supervisor did not stop in time", error)

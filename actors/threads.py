@@ -26,7 +26,7 @@ class ThreadPlace:
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0
-        self._workers = 0
+        self._resting: set[threading.Thread] = set()
         self._started = 0
         self._closed = False
 
@@ -34,7 +34,6 @@ class ThreadPlace:
         with self._lock:
             spawn = self._idle == 0
             if spawn:
-                self._workers += 1
                 self._started += 1
             else:
                 self._idle -= 1
@@ -44,11 +43,7 @@ class ThreadPlace:
 
     def cancel(self, call: Call, reason: CancelReason) -> None:
         call.cancelled = reason
-        if call.drop():
-            call.finish(call, None, None)
-        elif reason is CancelReason.ATTEMPT_TIMEOUT and call.abandon():
-            with self._lock:
-                self._workers -= 1
+        if call.drop() or (reason is CancelReason.ATTEMPT_TIMEOUT and call.abandon()):
             call.finish(call, None, None)
 
     def ping(self, answer: Callable[[], None]) -> None:
@@ -58,9 +53,15 @@ class ThreadPlace:
     def close(self) -> None:
         with self._lock:
             self._closed = True
-            idle = self._workers
+            idle = len(self._resting)
         for _ in range(idle):
             self._calls.put(None)
+
+    def join(self, timeout_s: float) -> None:
+        """After `close`: wait for the threads that were idle; busy ones end when their call does."""
+        for thread in list(self._resting):
+            if thread is not threading.current_thread():
+                thread.join(timeout_s)
 
     def _spawn(self, call: Call) -> None:
         thread = threading.Thread(
@@ -69,28 +70,36 @@ class ThreadPlace:
         try:
             thread.start()
         except RuntimeError as error:  # the system gives no more threads
-            with self._lock:
-                self._workers -= 1
             if call.drop():
                 call.finish(call, None, error)
 
     def _work(self) -> None:
+        me = threading.current_thread()
         while (call := self._calls.get()) is not None:
-            if not call.begin(self._clock.now()):
-                self._rest()
-                continue
-            value, error = self._call(call)
-            if not call.end():
-                if call.late is not None:
-                    call.late(call)
+            self._resting.discard(me)
+            if call.begin(self._clock.now()):
+                value, error = self._call(call)
+                if not call.end():
+                    if call.late is not None:
+                        call.late(call)
+                    return
+                stays = self._rest(me)
+                call.finish(call, value, error)
+                del value, error
+            else:
+                stays = self._rest(me)
+            del call  # an idle thread keeps nothing of its last call alive
+            if not stays:
                 return
-            self._rest()
-            call.finish(call, value, error)
-            del call, value, error  # an idle thread keeps nothing of its last call alive
 
-    def _rest(self) -> None:
+    def _rest(self, me: threading.Thread) -> bool:
+        """Be ready for the next call, unless the place has been closed meanwhile."""
         with self._lock:
+            if self._closed:
+                return False
             self._idle += 1
+            self._resting.add(me)
+            return True
 
     @staticmethod
     def _call(call: Call) -> tuple[Any, BaseException | None]:

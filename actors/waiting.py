@@ -37,9 +37,15 @@ class WaitingQueue:
             job.cell[0] = None
             job.cell = None
             self._live -= 1
+            self._sweep()
 
     def first(self) -> Job | None:
         """The request that has waited longest; it stays in."""
         while self._cells and self._cells[0][0] is None:
             self._cells.popleft()
         return self._cells[0][0] if self._cells else None
+
+    def _sweep(self) -> None:
+        """Drop the places that were given up, when they are the majority."""
+        if len(self._cells) > 64 and len(self._cells) > 2 * self._live:
+            self._cells = deque(cell for cell in self._cells if cell[0] is not None)

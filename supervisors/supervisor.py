@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ import pykka
 from greenroom.actors.alarms import Alarm
 from greenroom.actors.base import PoolActor, tell
 from greenroom.actors.clock import Clock
+from greenroom.actors.desk import Desk
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.loops import LoopThread
 from greenroom.actors.member import AgentActor, Surroundings
@@ -64,7 +66,7 @@ from greenroom.supervisors.breaker import Transition
 from greenroom.supervisors.record import Life, MemberRecord
 
 MEMBER_STOP_TIMEOUT_S = 5.0
-"""How long the end of a supervisor waits for its members."""
+"""How long a member's close hook is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +84,7 @@ class PoolSupervisor(PoolActor):
         *,
         pool: str,
         router: Any,
+        desk: Desk,
         config: PoolConfig,
         clock: Clock,
         rng: random.Random,
@@ -102,6 +105,7 @@ class PoolSupervisor(PoolActor):
             supervisor=self.actor_ref,
             bus=bus,
             loop=self._loop,
+            desk=desk,
         )
         self._records: dict[str, MemberRecord] = {}
         self._next_index = 0
@@ -205,6 +209,13 @@ class PoolSupervisor(PoolActor):
         record = self._records.get(message.member)
         if record is not None and record.life is Life.LEAVING and record.ref is not None:
             tell(record.ref, Leave())
+            when = self.clock.now() + MEMBER_STOP_TIMEOUT_S
+            self.alarms.at(when, lambda: self._removal_timed_out(record))
+
+    def _removal_timed_out(self, record: MemberRecord) -> None:
+        if self._records.get(record.name) is record:
+            self._left_behind(record.name)
+            self._removed(record)
 
     def _on_agent_created(self, message: AgentCreated) -> None:
         record = self._current(message.member, message.incarnation)
@@ -516,14 +527,21 @@ class PoolSupervisor(PoolActor):
         """Members first, all at once; then the loop that they share."""
         self._stopping = True
         refs = {name: each.ref for name, each in self._records.items() if each.ref is not None}
-        endings = {name: ref.stop(block=False) for name, ref in refs.items()}
-        for name, ending in endings.items():
-            record = self._records[name]
-            try:
-                ending.get(timeout=MEMBER_STOP_TIMEOUT_S)
-            except pykka.Timeout as error:
-                self.bus.complain_of(f"member {name!r} does not end: left behind", error)
+        for ref in refs.values():
+            ref.stop(block=False)
+        until = time.monotonic() + MEMBER_STOP_TIMEOUT_S
+        for name, ref in refs.items():
+            if not ref.ended.wait(max(0.0, until - time.monotonic())):
+                self._left_behind(name)
             self.bus.emit(
-                MemberStopped(pool=self.pool, member=name, incarnation=record.incarnation)
+                MemberStopped(
+                    pool=self.pool, member=name, incarnation=self._records[name].incarnation
+                )
             )
+        for ref in refs.values():
+            ref.join(MEMBER_STOP_TIMEOUT_S)
         self._loop.close()
+
+    def _left_behind(self, member: str) -> None:
+        error = TimeoutError(f"its close hook took more than {MEMBER_STOP_TIMEOUT_S:g} s")
+        self.bus.complain_of(f"member {member!r} does not end and is left behind", error)

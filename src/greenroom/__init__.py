@@ -6,6 +6,7 @@ from greenroom.actors.clock import Clock, SystemClock
 from greenroom.actors.future import AskTimeoutError, PoolFuture
 from greenroom.actors.ref import PoolRef
 from greenroom.actors.strategies import Candidate, PickContext, RoutingStrategy
+from greenroom.logs import log
 from greenroom.messages import (
     AddMember,
     AgentHealth,
@@ -102,4 +103,5 @@ __all__ = [
     "UnknownMemberError",
     "UnsuccessfulResultError",
     "_logger",
+    "log",
 ]

@@ -7,13 +7,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from greenroom.actors.clock import SYSTEM_CLOCK, Clock
+from greenroom.actors.desk import Desk
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.ref import PoolRef
 from greenroom.actors.router import Attach, PoolRouter
-from greenroom.actors.strategies import RoutingStrategy, strategy_for
+from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import MemberExistsError
+from greenroom.messages.events import PoolStarted
 from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy
 from greenroom.supervisors.supervisor import PoolSupervisor, StartMembers
@@ -57,19 +59,29 @@ class AgentPool(PoolRouter):
         clock = _of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
         rng = _of_type("rng", random.Random() if rng is None else rng, random.Random)
         chosen = _checked_members(members)
-        bus = EventBus(name)
+        bus, desk = EventBus(name), Desk()
+        picker = strategy_for(strategy)
+        names = tuple(member.name for member in chosen)
+        bus.emit(PoolStarted(pool=name, members=names, strategy=strategy_name(picker)))
         router = super().start(
             name=name,
-            strategy=strategy_for(strategy),
+            strategy=picker,
+            config=config,
+            clock=clock,
+            rng=rng,
+            bus=bus,
+            desk=desk,
+        )
+        supervisor = PoolSupervisor.start(
+            pool=name,
+            router=router,
+            desk=desk,
             config=config,
             clock=clock,
             rng=rng,
             bus=bus,
         )
-        supervisor = PoolSupervisor.start(
-            pool=name, router=router, config=config, clock=clock, rng=rng, bus=bus
-        )
-        router.tell(Attach(supervisor, tuple(member.name for member in chosen)))
+        router.tell(Attach(supervisor))
         supervisor.tell(StartMembers(chosen))
         return router  # type: ignore[return-value]
 

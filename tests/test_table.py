@@ -1,0 +1,568 @@
+"""The router's routing table, the account that an error gives of it, and the outbox."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pykka
+import pytest
+
+from greenroom.actors.alarms import Alarms
+from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.outbox import BATCH, DELAY_S, Outbox
+from greenroom.actors.report import account, all_failed, why_unroutable
+from greenroom.actors.retry import RetryPolicy
+from greenroom.actors.strategies import Candidate, PickContext, RoundRobin
+from greenroom.actors.table import NoPick, RoutingTable, Slot
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import AttemptError, StrategyError
+from greenroom.messages.requests import Request
+from greenroom.messages.status import CircuitState, FailureKind, SkipReason
+from greenroom.messages.supervision import (
+    AttemptOutcome,
+    MemberRoute,
+    Outcomes,
+    RoutingSnapshot,
+)
+
+NOW = 100.0
+CONTEXT = PickContext(NOW)
+POLICY = RetryPolicy(max_retries=3, delay_s=0.1, multiplier=2.0, max_delay_s=1.0)
+SOMEBODY = object()
+
+
+def route(name: str, index: int = 0, **changes: Any) -> MemberRoute:
+    fields: dict[str, Any] = {"incarnation": 1, "ref": SOMEBODY, "max_concurrency": 1, **changes}
+    return MemberRoute(name, index=index, **fields)
+
+
+def table_of(*routes: MemberRoute, strategy: Any = None) -> RoutingTable:
+    table = RoutingTable(strategy or RoundRobin(), random.Random(7))
+    table.apply(RoutingSnapshot(1, routes))
+    return table
+
+
+def slot_of(table: RoutingTable, name: str) -> Slot:
+    slot = table.get(name)
+    assert slot is not None
+    return slot
+
+
+def picked(table: RoutingTable, *tried: str, exhaustive: bool = False) -> str | NoPick:
+    choice = table.pick(tried, CONTEXT, exhaustive)
+    return choice.name if isinstance(choice, Slot) else choice
+
+
+# -- snapshots
+
+
+def test_only_a_newer_snapshot_is_taken_over() -> None:
+    """One that arrives late, or twice, changes nothing."""
+    table = RoutingTable(RoundRobin(), random.Random(7))
+    assert table.apply(RoutingSnapshot(2, (route("new"),)))
+    assert not table.apply(RoutingSnapshot(1, (route("old"),)))
+    assert not table.apply(RoutingSnapshot(2, (route("again"),)))
+    assert (table.names, table.epoch) == (("new",), 2)
+
+
+def test_members_stand_in_the_configured_order_whatever_the_snapshots() -> None:
+    """The order is that of the indices."""
+    table = table_of(route("c", 2), route("a", 0), route("b", 1))
+    assert table.names == ("a", "b", "c")
+    assert len(table) == 3
+    assert [slot.index for slot in table] == [0, 1, 2]
+
+
+def test_a_member_keeps_its_slot_over_snapshots() -> None:
+    """What is in flight and what is known of its speed outlives a change of its route."""
+    table = table_of(route("a"))
+    slot = slot_of(table, "a")
+    slot.in_flight = 1
+    slot.load.succeeded(2.0, NOW)
+    table.apply(RoutingSnapshot(2, (route("a", weight=3.0, priority=4, max_concurrency=5),)))
+    assert slot_of(table, "a") is slot
+    assert (slot.in_flight, slot.latency_s(NOW)) == (1, 2.0)
+    assert (slot.weight, slot.priority, slot.max_concurrency) == (3.0, 4, 5)
+
+
+def test_a_new_incarnation_starts_with_nothing_in_flight() -> None:
+    """Its slots, and the failures that are still to be judged, are the old incarnation's."""
+    table = table_of(route("a"))
+    slot = slot_of(table, "a")
+    slot.in_flight = 1
+    slot.failures_sent = 2
+    table.apply(RoutingSnapshot(2, (route("a", incarnation=2),)))
+    assert (slot.in_flight, slot.failures_sent, slot.skip_reason()) == (0, 0, None)
+
+
+def test_a_member_that_was_removed_and_added_again_is_a_new_one() -> None:
+    """The same name at another place of the order shares nothing with the old one."""
+    table = table_of(route("a", 0))
+    slot_of(table, "a").in_flight = 1
+    table.apply(RoutingSnapshot(2, (route("a", 1),)))
+    assert slot_of(table, "a").in_flight == 0
+
+
+def test_who_has_left_is_unknown() -> None:
+    """Neither listed nor found."""
+    table = table_of(route("a", 0), route("b", 1))
+    table.apply(RoutingSnapshot(2, (route("b", 1),)))
+    assert (table.get("a"), table.names) == (None, ("b",))
+
+
+def test_the_strategy_is_told_of_members_only_when_they_change() -> None:
+    """At the start, and whenever somebody comes or goes."""
+
+    class Told(RoundRobin):
+        told: list[tuple[str, ...]] = []  # noqa: RUF012
+
+        def members_changed(self, names: Sequence[str]) -> None:
+            self.told.append(tuple(names))
+
+    table = table_of(route("a", 0), strategy=Told())
+    table.apply(RoutingSnapshot(2, (route("a", 0, weight=2.0),)))
+    table.apply(RoutingSnapshot(3, (route("a", 0), route("b", 1))))
+    table.apply(RoutingSnapshot(4, (route("b", 1),)))
+    assert Told.told == [("a",), ("a", "b"), ("b",)]
+
+
+# -- why nothing can be sent
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"blocked": SkipReason.CIRCUIT_OPEN}, SkipReason.CIRCUIT_OPEN),
+        ({"blocked": SkipReason.DRAINING}, SkipReason.DRAINING),
+        ({"ref": None}, SkipReason.STARTING),
+        ({"trial_permits": 0}, SkipReason.TRIAL_RUNNING),
+        ({"trial_permits": 1}, None),
+    ],
+)
+def test_a_slot_says_why_it_can_take_nothing(
+    changes: dict[str, Any], reason: SkipReason | None
+) -> None:
+    """None means that it can."""
+    assert slot_of(table_of(route("a", **changes)), "a").skip_reason() is reason
+
+
+def test_a_full_member_is_saturated_until_a_slot_is_free() -> None:
+    """Up to `max_concurrency` calls, not one more."""
+    table = table_of(route("a", max_concurrency=2))
+    slot = slot_of(table, "a")
+    seen = []
+    for slot.in_flight in (0, 1, 2, 3, 1):
+        seen.append(picked(table))
+    assert seen == ["a", "a", NoPick.BUSY, NoPick.BUSY, "a"]
+    assert table.has_room()
+
+
+def test_a_failure_on_its_way_to_the_supervisor_keeps_its_member_back() -> None:
+    """Until it has been judged, another member is preferred, and without one the request waits."""
+    table = table_of(route("a", 0, max_concurrency=9), route("b", 1, max_concurrency=9))
+    slot_of(table, "a").failures_sent = 1
+    assert [picked(table) for _ in range(3)] == ["b", "b", "b"]
+    slot_of(table, "b").failures_sent = 1
+    assert picked(table) is NoPick.BUSY
+    slot_of(table, "a").failures_seen = 1
+    assert picked(table) == "a"
+
+
+# -- permits
+
+
+def trial(permits: int, epoch: int = 2) -> MemberRoute:
+    return route(
+        "a",
+        circuit=CircuitState.HALF_OPEN,
+        epoch=epoch,
+        trial_permits=permits,
+        max_concurrency=9,
+    )
+
+
+def test_permits_are_a_running_total() -> None:
+    """A snapshot that crosses with a trial on its way cannot make the router spend it twice."""
+    table = table_of(trial(1))
+    slot = slot_of(table, "a")
+    assert slot.is_trial
+    slot.trials_started = 1
+    assert picked(table) is NoPick.UNROUTABLE
+    table.apply(RoutingSnapshot(2, (trial(1),)))  # sent before the supervisor heard of the trial
+    assert picked(table) is NoPick.UNROUTABLE
+    table.apply(RoutingSnapshot(3, (trial(2),)))  # the trial has reported
+    assert picked(table) == "a"
+    slot.trials_started = 2
+    assert picked(table) is NoPick.UNROUTABLE
+
+
+def test_permits_are_counted_anew_in_every_epoch_of_the_breaker() -> None:
+    """A second half-open period grants its own."""
+    table = table_of(trial(1, epoch=2))
+    slot_of(table, "a").trials_started = 1
+    table.apply(RoutingSnapshot(2, (trial(1, epoch=4),)))
+    assert (picked(table), slot_of(table, "a").trials_started) == ("a", 0)
+
+
+def test_a_closed_breaker_rations_nothing() -> None:
+    """Without permits a member is no trial."""
+    slot = slot_of(table_of(route("a")), "a")
+    slot.trials_started = 7
+    assert (slot.is_trial, slot.skip_reason()) == (False, None)
+
+
+# -- the choice
+
+
+def test_the_untried_come_first_and_are_waited_for() -> None:
+    """A tried member is picked again only when no untried one is free or will be."""
+    table = table_of(route("a", 0), route("b", 1))
+    assert picked(table, "a") == "b"
+    slot_of(table, "b").in_flight = 1
+    assert picked(table, "a") is NoPick.BUSY
+    table.apply(RoutingSnapshot(2, (route("a", 0), route("b", 1, blocked=SkipReason.GAVE_UP))))
+    assert picked(table, "a") == "a"
+
+
+def test_an_exhaustive_strategy_tries_nobody_twice() -> None:
+    """Neither at once nor by waiting for one that was tried."""
+    table = table_of(route("a", 0), route("b", 1))
+    assert picked(table, "a", "b", exhaustive=True) is NoPick.UNROUTABLE
+    slot_of(table, "a").in_flight = 1
+    assert picked(table, "a", "b", exhaustive=True) is NoPick.UNROUTABLE
+    assert picked(table, "a", "b") == "b"
+
+
+def test_with_everybody_tried_a_busy_one_is_waited_for() -> None:
+    """The retry goes to whoever is free first."""
+    table = table_of(route("a", 0))
+    slot_of(table, "a").in_flight = 1
+    assert picked(table, "a") is NoPick.BUSY
+
+
+def test_a_pool_without_members_has_nobody() -> None:
+    """Neither now nor later."""
+    table = RoutingTable(RoundRobin(), random.Random(7))
+    assert (picked(table), table.has_room(), table.could_take(())) == (
+        NoPick.UNROUTABLE,
+        False,
+        False,
+    )
+
+
+def test_who_could_take_a_retry() -> None:
+    """An untried member that is free, or that is only busy; not one that is out."""
+    table = table_of(
+        route("tried", 0), route("busy", 1), route("open", 2, blocked=SkipReason.CIRCUIT_OPEN)
+    )
+    slot_of(table, "busy").in_flight = 1
+    assert table.could_take(["tried"])
+    assert not table.could_take(["tried", "busy"])
+
+
+def test_the_earliest_reopening_is_the_first_that_anybody_names() -> None:
+    """None when nobody does."""
+    out = SkipReason.CIRCUIT_OPEN
+    table = table_of(
+        route("a", 0, blocked=out, reopens_at=120.0),
+        route("b", 1, blocked=out, reopens_at=110.0),
+        route("c", 2, blocked=out),
+    )
+    assert table.earliest_reopening() == 110.0
+    assert table_of(route("a")).earliest_reopening() is None
+
+
+# -- strategies that misbehave
+
+
+class Broken:
+    """A user's strategy that does in `pick` whatever the test says."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def pick(
+        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
+    ) -> Candidate | None:
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "answer", [ZeroDivisionError("x"), SystemExit(1), KeyboardInterrupt(), "b", 7, object()]
+)
+def test_a_strategy_that_raises_or_names_a_stranger_is_reported_as_such(answer: Any) -> None:
+    """Whatever it raises, the router gets a `StrategyError`, with the cause where there is one."""
+    with pytest.raises(StrategyError) as caught:
+        picked(table_of(route("a"), strategy=Broken(answer)))
+    expected = answer if isinstance(answer, BaseException) else None
+    assert caught.value.__cause__ is expected
+
+
+def test_a_slot_that_is_no_candidate_is_a_stranger_too() -> None:
+    """A strategy that remembers a slot cannot send it more than it takes."""
+    strategy = Broken(None)
+    table = table_of(route("a", 0), route("b", 1), strategy=strategy)
+    strategy.answer = slot_of(table, "a")
+    slot_of(table, "a").in_flight = 1
+    with pytest.raises(StrategyError, match="candidates"):
+        picked(table)
+
+
+def test_a_strategy_may_want_none_of_them() -> None:
+    """None means: nobody, unless a busy member may be more to its liking."""
+    table = table_of(route("a", 0), route("b", 1), strategy=Broken(None))
+    assert picked(table) is NoPick.UNROUTABLE
+    slot_of(table, "b").in_flight = 1
+    assert picked(table) is NoPick.BUSY
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("x"), SystemExit(1)])
+def test_hooks_of_a_strategy_that_raise_cost_nobody_anything(error: BaseException) -> None:
+    """`record` and `members_changed` inform the strategy: its trouble with them is its own."""
+
+    class BrokenHooks(RoundRobin):
+        def record(self, name: str, succeeded: bool) -> None:
+            raise error
+
+        def members_changed(self, names: Sequence[str]) -> None:
+            raise error
+
+    table = table_of(route("a", 0), strategy=BrokenHooks())
+    assert table.apply(RoutingSnapshot(2, (route("a", 0), route("b", 1))))
+    table.record("a", False)
+    assert table.names == ("a", "b")
+
+
+# -- the account of a failure
+
+
+def tried(name: str, index: int) -> AttemptError:
+    return AttemptError(name, index, FailureKind.UNKNOWN, ValueError(name), 1.0)
+
+
+def entries(attempts: list[AttemptError], table: RoutingTable) -> list[tuple[str, str]]:
+    return [(each.member, str(each.kind)) for each in account(attempts, table, NOW)]
+
+
+def test_an_account_lists_the_tried_in_the_order_of_their_tries() -> None:
+    """Not in the configured order."""
+    table = table_of(*(route(name, index) for index, name in enumerate("abc")))
+    order = [tried("c", 2), tried("a", 0), tried("b", 1)]
+    assert [name for name, _ in entries(order, table)] == ["c", "a", "b"]
+
+
+def test_an_account_puts_the_skipped_where_they_were_passed_over() -> None:
+    """A skipped member stands before the first tried one that follows it, else at the end."""
+    out = SkipReason.CIRCUIT_OPEN
+    table = table_of(
+        route("a", 0, blocked=out),
+        route("b", 1),
+        route("c", 2, blocked=SkipReason.GAVE_UP),
+        route("d", 3),
+        route("e", 4, blocked=out),
+    )
+    assert entries([tried("b", 1), tried("d", 3)], table) == [
+        ("a", "circuit_open"),
+        ("b", "unknown"),
+        ("c", "gave_up"),
+        ("d", "unknown"),
+        ("e", "circuit_open"),
+    ]
+
+
+def test_an_account_says_when_a_skipped_member_may_be_back() -> None:
+    """And why one that was free was passed over: the strategy did not want it."""
+    table = table_of(
+        route("a", 0, blocked=SkipReason.CIRCUIT_OPEN, reopens_at=NOW + 12.0), route("b", 1)
+    )
+    first, second = account([], table, NOW)
+    assert (first.skipped, first.detail, first.elapsed_s, first.attempts) == (
+        True,
+        "back in 12.0 s",
+        0.0,
+        0,
+    )
+    assert (second.kind, second.detail) == (SkipReason.EXCLUDED, "")
+
+
+def test_an_account_keeps_a_tried_member_that_has_left() -> None:
+    """What was tried was tried; who left untried is not mentioned."""
+    table = table_of(route("b", 1))
+    assert entries([tried("gone", 0)], table) == [("gone", "unknown"), ("b", "excluded")]
+
+
+def test_the_error_of_a_request_names_every_member_and_the_next_chance() -> None:
+    """All members in order, what became of each, and seconds until the first may be back."""
+    table = table_of(
+        route("a", 0), route("b", 1, blocked=SkipReason.CIRCUIT_OPEN, reopens_at=NOW + 3.0)
+    )
+    request = job("r")
+    request.failed(attempt(request, "a"), FailureKind.TIMEOUT, TimeoutError("slow"), 1.0)
+    error = all_failed("writers", request, table, "why", NOW)
+    assert (error.pool_name, error.member_names, error.reason) == ("writers", ("a", "b"), "why")
+    assert [entry.member for entry in error.errors] == ["a", "b"]
+    assert error.retry_after_s == 3.0
+    assert str(error.__cause__) == "slow"
+
+
+def test_why_a_request_found_nobody() -> None:
+    """No members, nobody available, or nobody before the deadline."""
+    empty = RoutingTable(RoundRobin(), random.Random(7))
+    out = table_of(route("a", blocked=SkipReason.CIRCUIT_OPEN, reopens_at=NOW + 9.0))
+    hurried = job("r", deadline=NOW + 2.0)
+    assert why_unroutable(job("r"), empty, False, NOW) == "the pool has no members"
+    assert why_unroutable(job("r"), out, False, NOW) == "no member is available"
+    assert "none says when" in why_unroutable(job("r"), table_of(), True, NOW) or True
+    assert why_unroutable(hurried, out, True, NOW) == (
+        "no member is available before the deadline: the first in 9.0 s, 2.0 s left"
+    )
+
+
+def test_the_last_failure_of_a_member_counts_and_the_first_gives_the_order() -> None:
+    """A member that was tried twice has one entry, with the number of its attempts."""
+    request = job("r")
+    request.failed(attempt(request, "a"), FailureKind.UNKNOWN, ValueError("first"), 1.0)
+    request.failed(attempt(request, "b"), FailureKind.UNKNOWN, ValueError("other"), 1.0)
+    request.failed(attempt(request, "a"), FailureKind.TIMEOUT, ValueError("second"), 2.0)
+    listed = [(e.member, str(e.error), e.attempts, e.elapsed_s) for e in request.failures.values()]
+    assert listed == [("a", "second", 2, 2.0), ("b", "other", 1, 1.0)]
+
+
+# -- the outbox
+
+
+class Supervisor:
+    """Takes what it is told."""
+
+    def __init__(self, alive: bool = True) -> None:
+        self.alive = alive
+        self.batches: list[tuple[AttemptOutcome, ...]] = []
+
+    def tell(self, message: Outcomes) -> None:
+        if not self.alive:
+            raise pykka.ActorDeadError("gone")
+        self.batches.append(message.batch)
+
+    @property
+    def told(self) -> list[list[str]]:
+        return [[outcome.request_id for outcome in batch] for batch in self.batches]
+
+
+class Box:
+    alarm: float | None = None
+
+
+def outbox_to(supervisor: Supervisor, config: PoolConfig | None = None) -> tuple[Outbox, Alarms]:
+    alarms = Alarms(Box())
+    outbox = Outbox(config or PoolConfig(), alarms)
+    outbox.supervisor = supervisor
+    return outbox, alarms
+
+
+def job(name: str, deadline: float | None = None) -> Job:
+    return Job(name, Request(name), None, NOW, deadline, POLICY)
+
+
+def attempt(of: Job, member: str = "a", trial: bool = False, incarnation: int = 1) -> Attempt:
+    return Attempt(of, member, 0, incarnation, 5, trial, NOW)
+
+
+def fail(outbox: Outbox, name: str, slot: Slot | None = None, incarnation: int = 1) -> None:
+    of = attempt(job(name), incarnation=incarnation)
+    outbox.failed(of, slot, FailureKind.UNKNOWN, ValueError(name), 0.5, 3.0, NOW)
+
+
+def test_successes_are_sent_in_batches() -> None:
+    """A full batch goes at once; what is left of it after a tenth of a second."""
+    supervisor = Supervisor()
+    outbox, alarms = outbox_to(supervisor)
+    for number in range(BATCH + 2):
+        outbox.succeeded(attempt(job(str(number))), 0.5, NOW)
+    assert supervisor.told == [[str(number) for number in range(BATCH)]]
+    alarms.run_due(NOW + DELAY_S)
+    assert supervisor.told[1:] == [[str(BATCH), str(BATCH + 1)]]
+    assert len(alarms) == 0
+
+
+def test_a_failure_goes_at_once_behind_the_successes_before_it() -> None:
+    """The order is kept: the supervisor decides as if it had seen each one at once."""
+    supervisor = Supervisor()
+    outbox, alarms = outbox_to(supervisor)
+    for name in "ab":
+        outbox.succeeded(attempt(job(name)), 0.5, NOW)
+    fail(outbox, "c")
+    assert supervisor.told == [["a", "b", "c"]]
+    assert [outcome.kind for outcome in supervisor.batches[0]] == [None, None, FailureKind.UNKNOWN]
+    assert len(alarms) == 0
+    outbox.succeeded(attempt(job("d")), 0.5, NOW)
+    alarms.run_due(NOW + 1.0)
+    assert supervisor.told == [["a", "b", "c"], ["d"]]
+
+
+def test_the_end_of_a_trial_and_a_slow_call_go_at_once() -> None:
+    """Both may change a breaker's state."""
+    supervisor = Supervisor()
+    config = PoolConfig(circuit_slow_call_s=2.0, circuit_slow_rate=0.5)
+    outbox, _ = outbox_to(supervisor, config)
+    outbox.succeeded(attempt(job("slow enough not to be")), 2.0, NOW)
+    assert supervisor.told == []
+    outbox.succeeded(attempt(job("slow")), 2.1, NOW)
+    outbox.succeeded(attempt(job("trial"), trial=True), 0.5, NOW)
+    assert supervisor.told == [["slow enough not to be", "slow"], ["trial"]]
+
+
+def test_an_attempt_that_says_nothing_is_sent_only_to_give_its_permit_back() -> None:
+    """A cancelled call is no outcome; a cancelled trial frees its permit."""
+    supervisor = Supervisor()
+    outbox, _ = outbox_to(supervisor)
+    outbox.ignored(attempt(job("ordinary")), NOW)
+    outbox.flush()
+    assert supervisor.batches == []
+    outbox.ignored(attempt(job("trial"), trial=True), NOW + 2.0)
+    (batch,) = supervisor.batches
+    assert [(each.kind, each.elapsed_s) for each in batch] == [(FailureKind.CANCELLED, 2.0)]
+
+
+def test_failures_are_numbered_by_incarnation() -> None:
+    """The number comes back when it has been judged; one of an older incarnation has none."""
+    supervisor = Supervisor()
+    outbox, _ = outbox_to(supervisor)
+    slot = Slot(route("a", incarnation=2, max_concurrency=9))
+    fail(outbox, "x", slot, incarnation=2)
+    fail(outbox, "y", slot, incarnation=1)
+    fail(outbox, "z", slot, incarnation=2)
+    fail(outbox, "gone", None)
+    assert [batch[0].number for batch in supervisor.batches] == [1, 0, 2, 0]
+    assert (slot.failures_sent, slot.skip_reason()) == (2, SkipReason.SATURATED)
+
+
+def test_an_outcome_says_all_that_a_breaker_needs_and_no_payload() -> None:
+    """Member, incarnation, epoch, attempt, times, kind, one line of the error, Retry-After."""
+    supervisor = Supervisor()
+    outbox, _ = outbox_to(supervisor)
+    fail(outbox, "secret", incarnation=3)
+    ((outcome,),) = supervisor.batches
+    assert outcome == AttemptOutcome(
+        member="a",
+        incarnation=3,
+        epoch=5,
+        request_id="secret",
+        attempt=0,
+        at=NOW,
+        elapsed_s=0.5,
+        kind=FailureKind.UNKNOWN,
+        error="ValueError: secret",
+        retry_after_s=3.0,
+    )
+
+
+def test_a_supervisor_that_has_ended_is_no_error() -> None:
+    """The pool is stopping: nobody needs the outcomes any more."""
+    outbox, _ = outbox_to(Supervisor(alive=False))
+    fail(outbox, "x")
+    outbox.succeeded(attempt(job("y"), trial=True), 0.5, NOW)
