@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
+import types
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from greenroom.messages.member import CallContext
 
 METHODS = ("arun", "ainvoke", "run", "invoke", "kickoff", "execute", "complete")
 """The run methods looked for on an object, in this order; `__call__` is the last resort."""
+
+_OPTIONAL = re.compile(r"(?:\w+\.)?Optional\[(.+)\]")
 
 
 class Runner(NamedTuple):
@@ -20,6 +24,7 @@ class Runner(NamedTuple):
     is_async: bool
     context_name: str | None = None
     context_first: bool = False
+    context_by_name: bool = True
 
     def run(self, payload: Any, context: CallContext) -> Any:
         """Call the agent, with the context where it wants one."""
@@ -27,6 +32,8 @@ class Runner(NamedTuple):
             return self.call(payload)
         if self.context_first:
             return self.call(context, payload)
+        if not self.context_by_name:
+            return self.call(payload, context)
         return self.call(payload, **{self.context_name: context})
 
 
@@ -35,8 +42,7 @@ def runner_of(agent: Any, method: str | None = None) -> Runner | None:
     call = _callable_of(agent, method)
     if call is None:
         return None
-    name, first = _context_parameter(call)
-    return Runner(call, is_async(call), name, first)
+    return Runner(call, is_async(call), *_context_parameter(call))
 
 
 def is_async(call: Any) -> bool:
@@ -48,11 +54,19 @@ def is_async(call: Any) -> bool:
     return inspect.iscoroutinefunction(getattr(type(call), "__call__", None))  # noqa: B004
 
 
+def method_of(agent: Any, name: str) -> Callable[..., Any] | None:
+    """That method of the agent, if it has one; an attribute that raises is none."""
+    try:
+        found = getattr(agent, name, None)
+    except BaseException:  # a lazy client's property; actors look here, and must live
+        return None
+    return found if callable(found) else None
+
+
 def takes_argument(call: Callable[..., Any]) -> bool:
     """Whether a probe wants the agent, or nothing at all."""
-    try:
-        parameters = inspect.signature(call).parameters.values()
-    except (TypeError, ValueError):
+    parameters = _parameters(call)
+    if parameters is None:
         return True
     positional = (
         inspect.Parameter.POSITIONAL_ONLY,
@@ -64,30 +78,40 @@ def takes_argument(call: Callable[..., Any]) -> bool:
 
 def _callable_of(agent: Any, method: str | None) -> Callable[..., Any] | None:
     if method is not None:
-        found = getattr(agent, method, None)
-        return found if callable(found) else None
+        return method_of(agent, method)
     if inspect.isroutine(agent) or inspect.isclass(agent) or isinstance(agent, functools.partial):
         return agent
     for name in METHODS:
-        found = getattr(agent, name, None)
-        if callable(found):
-            return found  # type: ignore[no-any-return]
+        found = method_of(agent, name)
+        if found is not None:
+            return found
     return agent if callable(agent) else None
 
 
-def _context_parameter(call: Callable[..., Any]) -> tuple[str | None, bool]:
+def _parameters(call: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """None where nobody can tell them, as for a builtin."""
     try:
-        parameters = list(inspect.signature(call).parameters.values())
-    except (TypeError, ValueError):
-        return None, False
-    for position, parameter in enumerate(parameters):
+        return list(inspect.signature(call).parameters.values())
+    except Exception:
+        return None
+
+
+def _context_parameter(call: Callable[..., Any]) -> tuple[str | None, bool, bool]:
+    """Its name, whether it is the first one, whether it can be given by name."""
+    for position, parameter in enumerate(_parameters(call) or ()):
         if _is_context(parameter.annotation):
-            keyword = parameter.kind is not inspect.Parameter.POSITIONAL_ONLY
-            return parameter.name, position == 0 or not keyword
-    return None, False
+            first = position == 0 and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
+            return parameter.name, first, parameter.kind is not inspect.Parameter.POSITIONAL_ONLY
+    return None, False, True
 
 
 def _is_context(annotation: Any) -> bool:
+    """Whether it says `CallContext`, or that or None; postponed annotations are strings."""
     if isinstance(annotation, str):
-        return annotation.replace(" ", "").split("|")[0].rsplit(".", 1)[-1] == "CallContext"
+        text = annotation.replace(" ", "")
+        optional = _OPTIONAL.fullmatch(text)
+        parts = (optional[1] if optional else text).split("|")
+        return any(part.rsplit(".", 1)[-1] == "CallContext" for part in parts)
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(_is_context(part) for part in get_args(annotation))
     return annotation is CallContext

@@ -67,6 +67,12 @@ class PoolActor(pykka.ThreadingActor):
         self.threads.append(thread)
         thread.start()
 
+    def _handle_receive(self, message: Any) -> Any:
+        """Pykka's, but what there is a handler for is not first compared with Pykka's own."""
+        if type(message) in self.handlers:
+            return self.on_receive(message)
+        return super()._handle_receive(message)
+
     def on_receive(self, message: Any) -> Any:
         handler = self.handlers.get(type(message), self.on_unknown)
         try:
@@ -78,14 +84,16 @@ class PoolActor(pykka.ThreadingActor):
         except BaseException as error:
             complain(f"{self} failed to handle a {type(message).__name__}", error)
             if self.mailbox.reply_to is not None:
-                raise RuntimeError(f"{type(error).__name__} while handling {message!r}") from error
+                raise RuntimeError(
+                    f"{type(error).__name__} while handling a {type(message).__name__}"
+                ) from error
         return None
 
     def on_unknown(self, message: Any) -> Any:
         """Refuse what the actor has no handler for: the asker hears of it, a tell is logged."""
         raise TypeError(
             f"{type(self).__name__} takes the messages of greenroom.messages, "
-            f"got {message!r} ({type(message).__name__})"
+            f"got a {type(message).__name__}"
         )
 
     def _on_tick(self, _: Tick) -> None:

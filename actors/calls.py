@@ -38,6 +38,7 @@ class Call:
     __slots__ = (
         "_lock",
         "cancelled",
+        "canceller",
         "finish",
         "handle",
         "late",
@@ -67,6 +68,7 @@ class Call:
         self.started_at = 0.0
         self.side_effects = False
         self.handle: Any = None
+        self.canceller: Callable[[], object] | None = None
         self._lock = threading.Lock()
 
     def begin(self, now: float) -> bool:

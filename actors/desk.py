@@ -31,6 +31,18 @@ class Desk:
         """Take it upon oneself to answer for an attempt; None when somebody has already."""
         return self._open.pop(ticket, None)
 
+    def start_side_effects(self, ticket: Ticket) -> bool:
+        """Note that an attempt must not be repeated; False when it has been given up already.
+
+        The note comes before the second look: whoever claims the attempt finds it, or is seen.
+        """
+        job = self._open.get(ticket)
+        attempt = job.current if job is not None else None
+        if attempt is None or attempt.ticket != ticket:
+            return False
+        attempt.side_effects = True
+        return ticket in self._open
+
 
 def reply(job: Job, value: Any, member: str, elapsed_s: float) -> None:
     """Give the asker, if there is one, what a member returned."""

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
+import traceback
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pykka
 from loguru import logger
 
+from greenroom.messages.errors import summary
 from greenroom.messages.events import Event
 
 DEBUG_NO = 10
 CLOSE_TIMEOUT_S = 2.0
+BACKLOG = 10_000
+"""Events that may wait for a slow subscriber; what comes on top is dropped, and that is logged."""
 
 _observers: tuple[Callable[[Event], Any], ...] = ()
 _observers_lock = threading.Lock()
@@ -36,28 +41,72 @@ def observe(observer: Callable[[Event], Any]) -> Callable[[], None]:
 def _bind_event(record: Any) -> None:
     event = record["extra"].get("event")
     if isinstance(event, Event):
-        record["extra"].update(event.as_dict())
+        record["extra"].update(event.as_dict(), described=event.describe())
 
 
 _log = logger.patch(_bind_event)
 
 
 def complain(what: str, error: BaseException) -> None:
-    """Log a fault of code that the pool was given, or of the pool itself."""
-    _log.opt(exception=error).error("{}: {!r}", what, error)
+    """Log a fault of code that the pool was given, or of the pool itself.
+
+    loguru is not given the error itself: by default its sinks show the values of the variables in
+    the traceback, payloads among them.
+    """
+    with contextlib.suppress(Exception):  # as in `emit`
+        _log.opt(lazy=True).error(
+            "{}: {error}",
+            lambda: what,
+            error=lambda: summary(error),
+            traceback=lambda: traced(error),
+        )
+
+
+def traced(error: BaseException) -> str:
+    """Its traceback, without the values of any variables."""
+    try:
+        return "".join(traceback.format_exception(error)).rstrip()
+    except BaseException:  # a user's error may raise anything when it is looked at
+        return summary(error)
 
 
 def _debug_is_read() -> bool:
     """Whether a DEBUG message of this module would reach a sink.
 
     loguru has no public way to ask, and asking by logging costs more than the rest of a request;
-    where its internals look different, the answer is yes.
+    where its internals look different, the answer is yes. It replaces both of what is looked at
+    whenever it changes, so the answer holds for as long as they are the same objects.
     """
+    global _last_answer
     try:
         core: Any = logger._core  # type: ignore[attr-defined]
-        return bool(core.min_level <= DEBUG_NO and core.enabled.get(__name__) is not False)
+        handlers, switches = core.handlers, core.activation_list
+        known_handlers, known_switches, answer = _last_answer
+        if handlers is not known_handlers or switches is not known_switches:
+            answer = _is_on(switches) and any(map(_shows_debug, handlers.values()))
+            _last_answer = (handlers, switches, answer)
+        return answer
     except AttributeError:
         return True
+
+
+_last_answer: tuple[Any, Any, bool] = (None, None, True)
+
+
+def _is_on(switches: list[tuple[str, bool]]) -> bool:
+    """Whether loguru lets this module through: the first switch that fits, as loguru has it."""
+    return next((on for name, on in switches if f"{__name__}.".startswith(name)), True)
+
+
+def _shows_debug(handler: Any) -> bool:
+    """The filter that `greenroom.log` gives to loguru's own handler says so by an attribute."""
+    return handler.levelno <= DEBUG_NO and not getattr(handler._filter, "hides_greenroom", False)
+
+
+class _Leaver(NamedTuple):
+    """Put among the events where a subscription ends."""
+
+    subscriber: Callable[[Event], Any]
 
 
 class EventBus:
@@ -68,7 +117,8 @@ class EventBus:
         self._lock = threading.Lock()
         self._refs: tuple[Any, ...] = ()
         self._callables: tuple[Callable[[Event], Any], ...] = ()
-        self._letters: queue.SimpleQueue[Event | None] | None = None
+        self._letters: queue.SimpleQueue[Event | _Leaver | None] | None = None
+        self._behind = False
         self._thread: threading.Thread | None = None
 
     def listening(self) -> bool:
@@ -77,11 +127,13 @@ class EventBus:
 
     def emit(self, event: Event) -> None:
         """Log the event and hand it to every subscriber."""
-        _log.log(event.severity(), "{described}", described=event.describe(), event=event)
+        with contextlib.suppress(Exception):  # a sink with catch=False: no request pays for it
+            _log.log(event.severity(), "{event}", event=event)
         for ref in self._refs:
             self._tell(ref, event)
-        if self._letters is not None:
-            self._letters.put(event)
+        letters = self._letters  # `close` may take it away meanwhile
+        if letters is not None:
+            self._post(letters, event)
         for observer in _observers:
             _deliver(observer, event)
 
@@ -92,12 +144,12 @@ class EventBus:
     def subscribe(self, subscriber: Any) -> Callable[[], None]:
         """Take a subscriber in: a ref is told, a callable is called on a thread kept for that."""
         with self._lock:
-            if isinstance(subscriber, pykka.ActorRef):
+            if isinstance(subscriber, pykka.ActorRef) or not callable(subscriber):
                 self._refs = (*self._refs, subscriber)
             else:
                 self._callables = (*self._callables, subscriber)
                 self._start()
-        return lambda: self._unsubscribe(subscriber)
+        return lambda: self._end_subscription(subscriber)
 
     def close(self) -> None:
         """Deliver what has been emitted and end the thread; a stuck subscriber is left behind."""
@@ -110,6 +162,24 @@ class EventBus:
             if thread is not threading.current_thread():
                 thread.join(CLOSE_TIMEOUT_S)
 
+    def _post(self, letters: queue.SimpleQueue[Event | _Leaver | None], event: Event) -> None:
+        """Hand an event to the callables' thread, unless a subscriber is hopelessly behind."""
+        if letters.qsize() < BACKLOG:
+            self._behind = False
+            letters.put(event)
+        elif not self._behind:
+            self._behind = True
+            behind = RuntimeError(f"{BACKLOG} events wait for a subscriber that does not return")
+            self.complain_of("events are being dropped", behind)
+
+    def _end_subscription(self, subscriber: Any) -> None:
+        """What was emitted before is still delivered."""
+        letters = self._letters
+        if letters is not None and subscriber in self._callables:
+            letters.put(_Leaver(subscriber))
+        else:
+            self._unsubscribe(subscriber)
+
     def _unsubscribe(self, subscriber: Any) -> None:
         with self._lock:
             self._refs = tuple(each for each in self._refs if each is not subscriber)
@@ -120,6 +190,8 @@ class EventBus:
             ref.tell(event)
         except pykka.ActorDeadError:
             self._unsubscribe(ref)
+        except BaseException as error:  # whatever a subscriber does, the pool goes on
+            complain(f"a subscriber raised on {event.name}", error)
 
     def _start(self) -> None:
         if self._thread is None:
@@ -132,8 +204,11 @@ class EventBus:
             )
             self._thread.start()
 
-    def _deliver_all(self, letters: queue.SimpleQueue[Event | None]) -> None:
+    def _deliver_all(self, letters: queue.SimpleQueue[Event | _Leaver | None]) -> None:
         while (event := letters.get()) is not None:
+            if isinstance(event, _Leaver):
+                self._unsubscribe(event.subscriber)
+                continue
             for subscriber in self._callables:
                 _deliver(subscriber, event)
 

@@ -7,7 +7,8 @@ import contextlib
 import queue
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, TypeVar, cast
 
@@ -17,7 +18,17 @@ from greenroom.actors.eventbus import complain
 from greenroom.messages.errors import DeadlineExceededError, PoolStoppedError, RequestCancelledError
 
 T = TypeVar("T")
+M = TypeVar("M")
+R = TypeVar("R")
+J = TypeVar("J")
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GivenUp:
+    """An asker's word that it waits no longer: for its own request, not another of the same id."""
+
+    future: PoolFuture[Any]
 
 
 class _Pending:
@@ -42,7 +53,8 @@ class PoolFuture(pykka.Future[T]):
     """The answer to an ask, now or later.
 
     `get`, `map`, `filter`, `join` and `reduce` are Pykka's. Beyond them it can be awaited from any
-    event loop (a cancelled await cancels the request), cancelled, and watched.
+    event loop (a cancelled await cancels the request, also when what `map` and the like made of it
+    was awaited), cancelled, and watched.
 
     Attributes:
         request_id: the id of the request behind it; None for other messages.
@@ -53,7 +65,7 @@ class PoolFuture(pykka.Future[T]):
         self,
         request_id: str | None = None,
         deadline: float | None = None,
-        on_cancel: Callable[[str], None] | None = None,
+        on_cancel: Callable[[PoolFuture[Any]], None] | None = None,
     ) -> None:
         super().__init__()
         self.request_id = request_id
@@ -65,6 +77,7 @@ class PoolFuture(pykka.Future[T]):
         self._error: BaseException | None = None
         self._trace: TracebackType | None = None
         self._watchers: list[Callable[[], None]] | None = None
+        self._sources: tuple[pykka.Future[Any], ...] = ()
 
     def resolve(self, value: Any = None, error: BaseException | None = None) -> bool:
         """Answer, unless somebody has answered already; tells whether this was the answer."""
@@ -107,6 +120,18 @@ class PoolFuture(pykka.Future[T]):
             raise pykka.Timeout(f"{timeout} seconds")
         return self._result()
 
+    def map(self, func: Callable[[T], M]) -> PoolFuture[M]:
+        return _made_of(super().map(func), self)
+
+    def filter(self: PoolFuture[Iterable[J]], func: Callable[[J], bool]) -> PoolFuture[Iterable[J]]:
+        return _made_of(pykka.Future.filter(self, func), self)
+
+    def join(self, *futures: pykka.Future[Any]) -> PoolFuture[Iterable[Any]]:
+        return _made_of(super().join(*futures), self, *futures)
+
+    def reduce(self: PoolFuture[Iterable[J]], func: Callable[[R, J], R], *args: R) -> PoolFuture[R]:
+        return _made_of(pykka.Future.reduce(self, func, *args), self)
+
     def done(self) -> bool:
         """Whether there is an answer."""
         return self._done
@@ -120,7 +145,7 @@ class PoolFuture(pykka.Future[T]):
         if self._done or self._on_cancel is None or self.request_id is None:
             return False
         try:
-            self._on_cancel(self.request_id)
+            self._on_cancel(self)
         except pykka.ActorDeadError:
             return self.resolve(error=RequestCancelledError("cancelled after the pool had stopped"))
         return True
@@ -134,17 +159,27 @@ class PoolFuture(pykka.Future[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         loop = asyncio.get_running_loop()
-        if self._get_hook is not None:  # made by map, join and the like: only `get` can tell
+        if self._get_hook is not None and not self._sources:  # only `get` can tell
             return (yield from loop.run_in_executor(None, self.get).__await__())
-        if not self._done:
-            ready: asyncio.Future[None] = loop.create_future()
-            self._watch(lambda: _call_in(loop, ready))
+        for future in self._origins():
             try:
-                yield from ready.__await__()
+                yield from _arrival(future, loop)
             except asyncio.CancelledError:
-                self.cancel()
+                for each in self._origins():
+                    if isinstance(each, PoolFuture):
+                        each.cancel()
                 raise
-        return self._result()
+        return self.get()
+
+    def _origins(self) -> Iterator[pykka.Future[Any]]:
+        """What it was made of in the first place, or itself."""
+        if not self._sources:
+            yield self
+        for source in self._sources:
+            if isinstance(source, PoolFuture):
+                yield from source._origins()
+            else:
+                yield source
 
     __iter__ = __await__
 
@@ -168,11 +203,35 @@ class PoolFuture(pykka.Future[T]):
         self._watch(gate.release)
         if timeout is None:
             return gate.acquire()
-        return gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
+        if gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX)):
+            return True
+        with self._mutex:  # who polls for long must not leave a trail
+            if self._watchers is not None:
+                self._watchers.remove(gate.release)
+        return self._done
 
     def __repr__(self) -> str:
         state = "pending" if not self._done else "failed" if self._error else "answered"
         return f"<PoolFuture {self.request_id or ''} {state}>"
+
+
+def _made_of(future: pykka.Future[T], *sources: pykka.Future[Any]) -> PoolFuture[T]:
+    made = cast("PoolFuture[T]", future)
+    made._sources = sources
+    return made
+
+
+def _arrival(
+    future: pykka.Future[Any], loop: asyncio.AbstractEventLoop
+) -> Generator[Any, None, None]:
+    """Wait, in a coroutine, until a future can be read without waiting."""
+    if not isinstance(future, PoolFuture) or future._get_hook is not None:
+        with contextlib.suppress(Exception):  # whoever reads it is told
+            yield from loop.run_in_executor(None, future.get).__await__()
+    elif not future.done():
+        ready: asyncio.Future[None] = loop.create_future()
+        future._watch(lambda: _call_in(loop, ready))
+        yield from ready.__await__()
 
 
 def _call_in(loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
@@ -187,7 +246,7 @@ def _call_in(loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> No
 def _quietly(callback: Callable[[Any], Any], future: Any) -> None:
     try:
         callback(future)
-    except Exception as error:
+    except BaseException as error:  # others wait for the answer too, and the thread is not its own
         complain("a future's done callback raised", error)
 
 

@@ -7,10 +7,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import pykka
+
 from greenroom.actors import agents
 from greenroom.actors.calls import Call, Place
 from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
+from greenroom.actors.future import PoolFuture
 from greenroom.actors.loops import LoopPlace, LoopThread, run_on
 from greenroom.actors.threads import ThreadPlace
 from greenroom.messages.execution import Execute
@@ -82,12 +85,12 @@ class AgentHost:
 
         self._start("create", factory, checked)
 
-    def probe(self, finish: Finish) -> Call:
-        """Have the probe check the agent."""
+    def probe(self, finish: Finish, late: Callable[[Call], None]) -> Call:
+        """Have the probe check the agent; `late` is told when an abandoned one ends after all."""
         probe = self.member.probe
         assert probe is not None
         arguments = (self._agent,) if agents.takes_argument(probe) else ()
-        return self._start("probe", functools.partial(probe, *arguments), finish)
+        return self._start("probe", functools.partial(probe, *arguments), finish, late)
 
     def close_agent(self, agent: Any = _UNMADE, then: Callable[[], None] = lambda: None) -> None:
         """Call the close hook, if there is one; `then` is called when that has ended."""
@@ -141,30 +144,38 @@ class AgentHost:
         )
         return runner.run(message.payload, context)
 
-    def _start(self, what: str, function: Callable[[], Any], finish: Finish) -> Call:
+    def _start(
+        self,
+        what: str,
+        function: Callable[[], Any],
+        finish: Finish,
+        late: Callable[[Call], None] | None = None,
+    ) -> Call:
         place = self.loop if agents.is_async(function) else self.threads
 
         def work(_: Call) -> Any:
             return function()
 
         settled = functools.partial(self._settle, work) if place is self.threads else work
-        call = Call(f"{self.name}:{what}", place, settled, finish)
+        call = Call(f"{self.name}:{what}", place, settled, finish, late)
         place.run(call)
         return call
 
     def _settle(self, work: Callable[[Call], Any], call: Call) -> Any:
         """In a worker thread: a sync callable may have returned an awaitable all the same."""
         value = work(call)
-        return run_on(self._loop_thread, value) if inspect.isawaitable(value) else value
+        if isinstance(value, pykka.Future) and not isinstance(value, PoolFuture):
+            return value.get()  # Pykka's own can be awaited too, but block the loop meanwhile
+        return run_on(self._loop_thread, value, call) if inspect.isawaitable(value) else value
 
     def _close_hook(self, agent: Any) -> Callable[[], Any] | None:
         if self.member.close is not None:
             return functools.partial(self.member.close, agent)
         if self.member.factory is not None:
             for name in ("aclose", "close"):
-                hook = getattr(agent, name, None)
-                if callable(hook):
-                    return hook  # type: ignore[no-any-return]
+                hook = agents.method_of(agent, name)
+                if hook is not None:
+                    return hook
         return None
 
 

@@ -24,6 +24,7 @@ class Job:
         current: the attempt whose answer is awaited; None while the request waits.
         cell: its place in the waiting queue; None while it is not in it.
         failures: what became of every member tried so far, by name, in the order of the first try.
+        failed_last: the member that failed it last; None before the first failure.
     """
 
     __slots__ = (
@@ -35,6 +36,7 @@ class Job:
         "current",
         "deadline",
         "deadline_alarm",
+        "failed_last",
         "failures",
         "future",
         "id",
@@ -61,6 +63,7 @@ class Job:
         self.backoffs = 0
         self.current: Attempt | None = None
         self.failures: dict[str, AttemptError] = {}
+        self.failed_last: str | None = None
         self.cell: list[Job | None] | None = None
         self.alarm: Alarm | None = None
         self.deadline_alarm: Alarm | None = None
@@ -73,6 +76,7 @@ class Job:
         elapsed_s: float,
     ) -> None:
         """Note how an attempt ended; one entry a member, its last failure."""
+        self.failed_last = attempt.member
         before = self.failures.get(attempt.member)
         self.failures[attempt.member] = AttemptError(
             attempt.member,

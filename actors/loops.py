@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from greenroom.actors.calls import Call, Phase
@@ -30,11 +31,11 @@ class LoopThread:
         self.loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._posted: deque[Callable[[], None]] = deque()
+        self._posted: deque[Callable[[], object]] = deque()
         self._scheduled = False
         self._closing = False
 
-    def post(self, action: Callable[[], None]) -> bool:
+    def post(self, action: Callable[[], object]) -> bool:
         """Run `action` on the loop, soon; False when the loop has been closed.
 
         Many posts share one wake-up of the loop, which is the dear part of a hand-over.
@@ -173,32 +174,32 @@ class LoopPlace:
             self._cancel(call)
 
 
-def run_on(thread: LoopThread, awaitable: Any) -> Any:
-    """Wait, in a worker thread, for an awaitable that a sync callable returned."""
+def run_on(thread: LoopThread, awaitable: Awaitable[Any], call: Call) -> Any:
+    """Wait, in a worker thread, for an awaitable that a sync callable returned.
+
+    Other than the callable, the awaitable can be cancelled, and is when the call is.
+    """
     done = threading.Event()
-    box: list[Any] = [None, None]
+    outcome: list[Any] = [None, RuntimeError("the event loop has been closed")]
 
     async def main() -> None:
         try:
-            box[0] = await awaitable
+            outcome[:] = [await awaitable, None]
         except BaseException as error:
-            box[1] = error
-        done.set()
+            outcome[1] = error
 
     def begin() -> None:
-        task = asyncio.get_running_loop().create_task(main())
-        tasks.add(task)
+        task = asyncio.get_running_loop().create_task(main(), name=call.name)
+        call.handle = task
+        call.canceller = functools.partial(thread.post, task.cancel)
         task.add_done_callback(lambda _: done.set())
+        if call.cancelled is not None:
+            task.cancel()
 
-    tasks: set[Any] = set()
-    coroutine: Coroutine[Any, Any, Any] | None = (
-        awaitable if inspect.iscoroutine(awaitable) else None
-    )
-    if not thread.post(begin):
-        if coroutine is not None:
-            coroutine.close()
-        raise RuntimeError("the event loop has been closed")
-    done.wait()
-    if box[1] is not None:
-        raise box[1]
-    return box[0]
+    if thread.post(begin):
+        done.wait()
+    elif inspect.iscoroutine(awaitable):
+        awaitable.close()
+    if outcome[1] is not None:
+        raise outcome[1]
+    return outcome[0]

@@ -18,7 +18,7 @@ from greenroom.actors.inline import InlineActor
 from greenroom.actors.loops import LoopThread
 from greenroom.actors.outcome import outcome_of
 from greenroom.messages.config import PoolConfig
-from greenroom.messages.errors import summary
+from greenroom.messages.errors import RequestCancelledError, summary
 from greenroom.messages.events import DeadLetter
 from greenroom.messages.execution import (
     Abandoned,
@@ -43,6 +43,8 @@ from greenroom.messages.supervision import (
 
 SYNC_CONCURRENCY = 1
 ASYNC_CONCURRENCY = 100
+ABANDONED_LIMIT = 10
+"""Abandoned calls (or twice the concurrency, if that is more) with which a member is replaced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,7 @@ class AgentActor(InlineActor):
         self._calls: dict[Ticket, Call] = {}
         self._abandoned = 0
         self._leaving = False
+        self._reason: str | None = None
         self.handlers.update(
             {
                 Execute: self._on_execute,
@@ -150,13 +153,17 @@ class AgentActor(InlineActor):
         self._calls.pop(ticket, None)
         if call.phase is Phase.ABANDONED:
             tell(self.actor_ref, _AbandonedBy(1))
-        job = self.around.desk.claim(ticket) if isinstance(report, Succeeded) else None
+        # One that was given up has been claimed, and its ticket may be another request's by now.
+        answers = isinstance(report, Succeeded) and call.cancelled is None
+        job = self.around.desk.claim(ticket) if answers else None
         tell(self.around.router, report)
         if job is not None:
             reply(job, value, self.member.name, self.clock.now() - job.accepted_at)
 
     def _start_side_effects(self, message: Execute, call: Call) -> None:
         call.start_side_effects()
+        if not self.around.desk.start_side_effects((message.request_id, message.attempt)):
+            raise RequestCancelledError(f"{call.name} has been given up")
         tell(
             self.around.router,
             SideEffectsStarted(
@@ -192,8 +199,9 @@ class AgentActor(InlineActor):
                 self._waiting.remove(waiting)
                 self._refuse(waiting, RefusalReason.STOPPING)
                 break
-        if not self._waiting and not self._waiting_probes:
-            self._creating = None  # nobody waits for the agent any more: a late one is closed
+        timed_out = message.reason is CancelReason.ATTEMPT_TIMEOUT
+        if timed_out and not self._waiting and not self._waiting_probes:
+            self._creating = None  # the factory has had its time: what it still makes is closed
 
     def _ended_late(self, request_id: str, _: Call) -> None:
         """Runs in a thread that was given up on: its call has ended after all."""
@@ -212,6 +220,9 @@ class AgentActor(InlineActor):
         self._tell_supervisor(
             Abandoned(member=self.member.name, incarnation=self.incarnation, count=self._abandoned)
         )
+        if self._abandoned >= max(ABANDONED_LIMIT, 2 * self._limit) and self._reason is None:
+            self._reason = f"{self._abandoned} calls were given up on and have not ended"
+            self.stop()
 
     # -- the agent
 
@@ -267,7 +278,7 @@ class AgentActor(InlineActor):
     def _on_probe(self, message: Probe) -> None:
         if self.host.made:
             finish = functools.partial(self._probe_finished, message)
-            self._probes[message.probe_id] = self.host.probe(finish)
+            self._probes[message.probe_id] = self.host.probe(finish, self._probe_ended_late)
         elif message.create:
             self._waiting_probes.append(message)
             self._create()
@@ -278,12 +289,17 @@ class AgentActor(InlineActor):
         self, message: Probe, call: Call, value: Any, error: BaseException | None
     ) -> None:
         """Runs wherever the probe ended."""
+        if call.phase is Phase.ABANDONED:
+            tell(self.actor_ref, _AbandonedBy(1))
         if call.cancelled is not None:
             return
         why = summary(error) if error is not None else None
         if error is None and value is False:
             why = "the probe returned False"
         self._probe_ended(message, self.clock.now() - call.started_at, why)
+
+    def _probe_ended_late(self, _: Call) -> None:
+        tell(self.actor_ref, _AbandonedBy(-1))
 
     def _probe_ended(
         self, message: Probe, elapsed_s: float, error: str | None, skipped: bool = False
@@ -315,7 +331,7 @@ class AgentActor(InlineActor):
 
     def on_stop(self) -> None:
         super().on_stop()
-        self._end(None)
+        self._end(self._reason)
 
     def on_failure(self, *exc_info: Any) -> None:
         super().on_failure(*exc_info)
@@ -346,7 +362,10 @@ class AgentActor(InlineActor):
                 self._tell_supervisor(goodbye)
             self.ended.set()
 
-        self.host.close_agent(then=closed)
+        if self._leaving or self.member.factory is not None:
+            self.host.close_agent(then=closed)
+        else:
+            closed()  # an agent that was handed over ready is the next incarnation's, too
 
     def join(self, timeout_s: float) -> None:
         self.host.join(timeout_s)

@@ -50,9 +50,12 @@ class Outbox:
         retry_after_s: float | None,
         now: float,
     ) -> None:
-        """An attempt failed: until the supervisor has judged it, its member is not preferred."""
+        """An attempt failed. Until the supervisor has judged it, its member is not preferred, save
+        the failure is of a kind that says nothing of the member.
+        """
         number = 0
-        if slot is not None and slot.route.incarnation == attempt.incarnation:
+        current = slot is not None and slot.route.incarnation == attempt.incarnation
+        if slot is not None and current and kind.counts_for_breaker:
             slot.failures_sent += 1
             number = slot.failures_sent
         outcome = _outcome(attempt, now, elapsed_s, kind, summary(error), retry_after_s)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
@@ -12,7 +13,7 @@ import pykka
 from pykka.messages import _ActorStop
 
 from greenroom.actors.base import JoinableRef
-from greenroom.actors.future import AskTimeoutError, DeadPoolError, PoolFuture
+from greenroom.actors.future import AskTimeoutError, DeadPoolError, GivenUp, PoolFuture
 from greenroom.messages import _validate as check
 from greenroom.messages.events import Event
 from greenroom.messages.member import Member
@@ -109,6 +110,11 @@ class PoolRef(JoinableRef):
 
     @overload
     def ask(
+        self, message: Apply[Awaitable[R]], *, block: Literal[False], timeout: float | None = None
+    ) -> PoolFuture[Reply[R]]: ...
+
+    @overload
+    def ask(
         self, message: Apply[R], *, block: Literal[False], timeout: float | None = None
     ) -> PoolFuture[Reply[R]]: ...
 
@@ -151,7 +157,7 @@ class PoolRef(JoinableRef):
             raise AskTimeoutError(self.name, timeout) from None
 
     @overload
-    def stop(self, *, block: Literal[True], timeout: float | None = None) -> bool: ...
+    def stop(self, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...
 
     @overload
     def stop(
@@ -172,15 +178,19 @@ class PoolRef(JoinableRef):
 
         Returns:
             True once everything has been cleaned up; False if it had been stopped before.
+            A done callback in the pool's own thread is not kept waiting for the end of that thread.
 
         Raises:
             pykka.Timeout: the clean-up took longer than `timeout` seconds.
         """
+        check.number("timeout", timeout, optional=True)
         was_alive = self.is_alive()
         if was_alive:
             self.actor_inbox.put(cast(Any, _Letter(_ActorStop())))
 
         def wait(timeout: float | None) -> bool:
+            if threading.current_thread() in self._threads:
+                return was_alive
             if not self._ended.wait(timeout):
                 raise pykka.Timeout(f"{timeout} seconds")
             self.join(timeout)
@@ -334,11 +344,14 @@ class PoolRef(JoinableRef):
             future.resolve(error=self._dead())
         return future
 
-    def _cancel(self, request_id: str) -> None:
-        self.tell(Cancel(request_id))
+    def _cancel(self, future: PoolFuture[Any]) -> None:
+        self.tell(GivenUp(future))
 
     def _dead(self) -> DeadPoolError:
         return DeadPoolError(f"pool {self.name!r} has stopped")
+
+    def __str__(self) -> str:
+        return repr(self)
 
     def __repr__(self) -> str:
         return f"<PoolRef {self.name}{'' if self.is_alive() else ', stopped'}>"

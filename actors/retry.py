@@ -100,6 +100,8 @@ class RetryBudget:
     def _advance(self, now: float) -> int:
         """Empty the buckets whose time is over; return the slot of the current one."""
         bucket = int(now // self._width)
+        if bucket == self._bucket:
+            return bucket % _BUCKETS
         if self._bucket is None:
             self._bucket = bucket
         expired = min(bucket - self._bucket, _BUCKETS)
@@ -222,6 +224,11 @@ def _wait(policy: RetryPolicy, situation: Situation, rng: Random) -> TryLater | 
     if not situation.tried_could_recover:
         return GiveUp(_no_one_left(situation.kind))
     delay = _delay(policy, situation, rng)
+    if situation.retry_after_s is not None and delay > policy.max_delay_s:
+        return GiveUp(
+            f"the member wants to be left alone for {_seconds(delay)}, "
+            f"longer than retry_max_delay_s={policy.max_delay_s:g}"
+        )
     left = _left(situation)
     if left is not None and delay >= left:
         return GiveUp(

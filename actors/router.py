@@ -10,11 +10,13 @@ from typing import Any
 
 from greenroom.actors.answers import Answers
 from greenroom.actors.base import PoolActor, tell
+from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.clock import Clock
 from greenroom.actors.commands import FORWARDED, Commands
 from greenroom.actors.desk import Desk, reply
+from greenroom.actors.drains import Drains
 from greenroom.actors.eventbus import EventBus
-from greenroom.actors.future import PENDING, AskTimeoutError, PoolFuture
+from greenroom.actors.future import PENDING, AskTimeoutError, GivenUp, PoolFuture
 from greenroom.actors.jobs import Attempt, Job, Work
 from greenroom.actors.load import DrainRate
 from greenroom.actors.outbox import Outbox
@@ -44,14 +46,7 @@ from greenroom.messages.errors import (
     StrategyError,
     summary,
 )
-from greenroom.messages.events import (
-    AttemptFailed,
-    AttemptStarted,
-    AttemptSucceeded,
-    Failover,
-    PoolStopped,
-    RetryScheduled,
-)
+from greenroom.messages.events import PoolStopped
 from greenroom.messages.execution import (
     CancelExecution,
     Execute,
@@ -113,6 +108,7 @@ class PoolRouter(PoolActor):
         self._budget = RetryBudget(config.retry_budget_ratio, config.retry_budget_floor)
         self._outbox = Outbox(config, self.alarms)
         self._answers = Answers(name, bus)
+        self._chronicle = Chronicle(name, bus)
         self._commands = Commands(name, self._stats)
         self._drain_rate = DrainRate()
         self._jobs: dict[str, Job] = {}
@@ -120,14 +116,14 @@ class PoolRouter(PoolActor):
         self._attempts: dict[Ticket, Attempt] = {}
         self._numbers = itertools.count(1)
         self._closed = False
-        self._drains: list[PoolFuture[Any] | None] = []
-        self._drain_failed = False
+        self._drains = Drains()
         self.handlers.update(
             {
                 Attach: self._on_attach,
                 Request: self._on_work,
                 Apply: self._on_work,
                 Cancel: self._on_cancel,
+                GivenUp: self._on_given_up,
                 Succeeded: self._on_succeeded,
                 Failed: self._on_failed,
                 Refused: self._on_refused,
@@ -163,6 +159,9 @@ class PoolRouter(PoolActor):
         self._answers.counts["accepted"] += 1
         self._budget.deposit(now)
         if job.deadline is not None:
+            if job.deadline <= now:  # it has lain in the mailbox for too long
+                self._out_of_time(job)
+                return PENDING
             job.deadline_alarm = self.alarms.at(job.deadline, lambda: self._out_of_time(job))
         self._route(job)
         return PENDING
@@ -195,29 +194,40 @@ class PoolRouter(PoolActor):
             return
         if isinstance(choice, Slot):
             self._dispatch(job, choice, now)
-        elif choice is NoPick.BUSY or self._table.epoch == 0 or self._may_wait(job):
+        elif choice is NoPick.BUSY or self._table.epoch == 0 or self._may_wait(job, now):
             self._enqueue(job, now)
         else:
             self._fail_unroutable(job, now)
 
-    def _may_wait(self, job: Job) -> bool:
+    def _may_wait(self, job: Job, now: float) -> bool:
         """Whether a request may wait for a member to come back, rather than fail at once."""
-        if self.config.when_unavailable != "wait" or (job.policy.exhaustive and job.failures):
+        if job.policy.exhaustive and job.failures:
+            return False
+        reopening = self._table.earliest_reopening()
+        if reopening is not None and reopening <= now:
+            return True  # its time has come: the supervisor's word is on its way
+        if self.config.when_unavailable != "wait":
             return False
         if self._table.trial_running():
             return True
-        reopening = self._table.earliest_reopening()
         return reopening is not None and (job.deadline is None or reopening < job.deadline)
 
     def _enqueue(self, job: Job, now: float) -> None:
-        full = len(self._queue) >= self.config.max_pending
-        if full and job.attempts == 0 and job.cell is None:
+        if job.attempts == 0 and job.cell is None and self._is_full():
             pending = len(self._queue)
             wait_s = self._drain_rate.retry_after_s(max(pending, 1), now)
-            self._end(job, now)
+            self._forget(job)
             self._answers.shed(job, PoolSaturatedError(self.name, pending, wait_s))
         else:
             self._queue.add(job)
+
+    def _is_full(self) -> bool:
+        """Whether nobody more may wait for a slot. Who waits only until the supervisor has spoken,
+        at the start or after a failure, is not counted.
+        """
+        if len(self._queue) < self.config.max_pending or self._table.epoch == 0:
+            return False
+        return len(self._queue) - self._table.room_to_come() >= self.config.max_pending
 
     def _pump(self) -> None:
         """Give waiting requests, the first ones first, to whoever has become free."""
@@ -228,12 +238,13 @@ class PoolRouter(PoolActor):
                 return
 
     def _pump_past(self, first: Job) -> None:
-        stuck = not first.failures  # where one untried request finds nobody, none does
+        alike = self._table.treats_alike  # then where one untried request finds nobody, none does
+        stuck = alike and not first.failures
         for job in self._queue:
             if job is first or (stuck and not job.failures):
                 continue
             self._route(job)
-            stuck = stuck or (job.cell is not None and not job.failures)
+            stuck = stuck or (alike and job.cell is not None and not job.failures)
             if not self._table.has_room():
                 return
 
@@ -243,6 +254,8 @@ class PoolRouter(PoolActor):
         trial = route.trial_permits is not None
         job.attempts += 1
         attempt = Attempt(job, slot.name, slot.index, route.incarnation, route.epoch, trial, now)
+        while attempt.ticket in self._attempts:
+            attempt.number += 1  # an earlier request of that id still has a call running
         job.current = attempt
         self._attempts[attempt.ticket] = attempt
         self.desk.open(attempt.ticket, job)
@@ -253,29 +266,10 @@ class PoolRouter(PoolActor):
                 member=slot.name, incarnation=route.incarnation, epoch=route.epoch, at=now
             )
             tell(self._supervisor, started)
-        self._announce_attempt(job, slot)
-        self._send(job, attempt, slot, now)
-
-    def _announce_attempt(self, job: Job, slot: Slot) -> None:
         if job.attempts > 1:
             self._answers.counts["retries"] += 1
-        previous = next(reversed(job.failures)) if job.failures else slot.name
-        if previous != slot.name:
-            self.bus.emit(
-                Failover(
-                    pool=self.name,
-                    member=previous,
-                    request_id=job.id,
-                    attempt=job.attempts,
-                    to=slot.name,
-                )
-            )
-        if self.bus.listening():
-            self.bus.emit(
-                AttemptStarted(
-                    pool=self.name, member=slot.name, request_id=job.id, attempt=job.attempts
-                )
-            )
+        self._chronicle.started(job, slot.name)
+        self._send(job, attempt, slot, now)
 
     def _send(self, job: Job, attempt: Attempt, slot: Slot, now: float) -> None:
         deadline = job.deadline
@@ -316,20 +310,12 @@ class PoolRouter(PoolActor):
                 slot.load.succeeded(message.elapsed_s, now)
             self._table.record(attempt.member, True)
             self._outbox.succeeded(attempt, message.elapsed_s, now)
-            if self.bus.listening():
-                self.bus.emit(
-                    AttemptSucceeded(
-                        pool=self.name,
-                        member=attempt.member,
-                        request_id=job.id,
-                        attempt=attempt.number,
-                        elapsed_s=message.elapsed_s,
-                    )
-                )
+            self._chronicle.succeeded(attempt, message.elapsed_s)
             if self.desk.claim(attempt.ticket) is not None:  # nobody has answered on the spot
                 reply(job, message.value, attempt.member, now - job.accepted_at)
             self._end(job, now)
             self._answers.value(job, attempt.member, now - job.accepted_at)
+            self._check_idle()
         self._pump()
 
     def _on_failed(self, message: Failed) -> None:
@@ -353,17 +339,26 @@ class PoolRouter(PoolActor):
         self._pump()
 
     def _on_side_effects(self, message: SideEffectsStarted) -> None:
-        attempt = self._attempts.get((message.request_id, message.attempt))
-        if attempt is not None and attempt.incarnation == message.incarnation:
+        attempt = self._attempt_of(message)
+        if attempt is not None:
             attempt.side_effects = True
 
     def _reported(self, message: Succeeded | Failed | Refused) -> Attempt | None:
         """The attempt that a member reports the end of, if it still stands; its slot is free."""
-        attempt = self._attempts.get((message.request_id, message.attempt))
-        if attempt is None or attempt.incarnation != message.incarnation:
-            return None
-        self._release(attempt)
+        attempt = self._attempt_of(message)
+        if attempt is not None:
+            self._release(attempt)
         return attempt
+
+    def _attempt_of(
+        self, message: Succeeded | Failed | Refused | SideEffectsStarted
+    ) -> Attempt | None:
+        """The attempt that a message is about; None for one that ended with its member's actor."""
+        attempt = self._attempts.get((message.request_id, message.attempt))
+        if attempt is None:
+            return None
+        sender = (message.member, message.incarnation)
+        return attempt if (attempt.member, attempt.incarnation) == sender else None
 
     def _release(self, attempt: Attempt) -> None:
         """The member has let go of the attempt: its slot is free."""
@@ -396,11 +391,10 @@ class PoolRouter(PoolActor):
 
     def _crashed(self, attempt: Attempt) -> None:
         """The member's actor is gone, and the attempt with it."""
+        if attempt.job is not None and self.desk.claim(attempt.ticket) is None:
+            return  # it has just been answered: the report is on its way
         self._release(attempt)
-        job = attempt.job
-        if job is not None and self.desk.claim(attempt.ticket) is None:
-            self._already_answered(job, attempt)
-        elif job is not None:
+        if attempt.job is not None:
             elapsed_s = self.clock.now() - attempt.started_at
             error = MemberCrashedError(f"{attempt.member} ended while it worked on the request")
             self._attempt_failed(attempt, FailureKind.CRASHED, error, elapsed_s, None)
@@ -416,17 +410,7 @@ class PoolRouter(PoolActor):
         """An attempt ended badly and its request still waits: count it, and see what follows."""
         job = attempt.job
         assert job is not None
-        self.bus.emit(
-            AttemptFailed(
-                pool=self.name,
-                member=attempt.member,
-                request_id=job.id,
-                attempt=attempt.number,
-                elapsed_s=elapsed_s,
-                kind=kind,
-                error=summary(error),
-            )
-        )
+        self._chronicle.failed(attempt, kind, error, elapsed_s)
         self._count_failure(attempt, kind, error, elapsed_s, retry_after_s)
         job.failed(attempt, kind, error, elapsed_s)
         self._follow_up(job, attempt, kind, error, retry_after_s, started=True)
@@ -499,6 +483,7 @@ class PoolRouter(PoolActor):
             case RaiseAsIs():
                 self._end(job, now)
                 self._answers.callers_fault(job, error, now - job.accepted_at)
+                self._check_idle()
 
     def _could_recover(self, job: Job) -> bool:
         return any(
@@ -508,32 +493,32 @@ class PoolRouter(PoolActor):
 
     def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
         job.backoffs += 1
-        self.bus.emit(
-            RetryScheduled(
-                pool=self.name,
-                member=member,
-                request_id=job.id,
-                attempt=job.attempts + 1,
-                delay_s=delay_s,
-            )
-        )
+        self._chronicle.retry(job, member, delay_s)
         job.alarm = self.alarms.at(now + delay_s, lambda: self._route(job))
 
     # -- how a request ends
 
     def _end(self, job: Job, now: float) -> None:
-        """The request leaves the router's books; its answer follows."""
+        """The request is done with; its answer follows."""
+        self._drain_rate.completed(now)
+        self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        """The request leaves the router's books."""
         self._jobs.pop(job.id, None)
         self._queue.discard(job)
         job.cancel_alarms()
-        self._drain_rate.completed(now)
+
+    def _check_idle(self) -> None:
+        """Once the last request has been answered, whoever drains the pool is told."""
         if self._closed and not self._jobs:
-            self._drained()
+            self._drains.done()
 
     def _fail(self, job: Job, error: Exception) -> None:
         now = self.clock.now()
         self._end(job, now)
         self._answers.failure(job, error, now - job.accepted_at)
+        self._check_idle()
 
     def _fail_unroutable(self, job: Job, now: float) -> None:
         waits = self.config.when_unavailable == "wait"
@@ -569,8 +554,14 @@ class PoolRouter(PoolActor):
 
     def _on_cancel(self, message: Cancel) -> bool:
         job = self._jobs.get(message.request_id)
-        if job is None:
-            return False
+        return job is not None and self._cancel(job)
+
+    def _on_given_up(self, message: GivenUp) -> None:
+        job = self._jobs.get(message.future.request_id or "")
+        if job is not None and job.future is message.future:
+            self._cancel(job)
+
+    def _cancel(self, job: Job) -> bool:
         now = self.clock.now()
         if job.current is not None:
             if self.desk.claim(job.current.ticket) is None:
@@ -579,6 +570,7 @@ class PoolRouter(PoolActor):
             self._detach(job, job.current, CancelReason.CALLER)
         self._end(job, now)
         self._answers.cancelled(job, now - job.accepted_at)
+        self._check_idle()
         self._pump()
         return True
 
@@ -590,7 +582,9 @@ class PoolRouter(PoolActor):
 
     def _cancel_execution(self, attempt: Attempt, reason: CancelReason) -> None:
         slot = self._table.get(attempt.member)
-        if slot is not None and slot.route.incarnation == attempt.incarnation:
+        if slot is None or slot.route.ref is None:
+            return  # its actor has ended, and has cancelled what it had
+        if slot.route.incarnation == attempt.incarnation:
             message = CancelExecution(
                 request_id=attempt.request_id, attempt=attempt.number, reason=reason
             )
@@ -653,45 +647,27 @@ class PoolRouter(PoolActor):
 
     def _on_drain(self, message: Drain) -> Any:
         self._closed = True
-        self._drains.append(self.mailbox.reply_to)
+        self._drains.add(self.mailbox.reply_to)
         if message.timeout_s is not None:
             timeout_s = message.timeout_s
             when = self.clock.now() + timeout_s
             self.alarms.at(when, lambda: self._drain_timed_out(timeout_s))
-        if not self._jobs:
-            self._drained()
+        self._check_idle()
         return PENDING
 
     def _drain_timed_out(self, timeout_s: float) -> None:
         if self._jobs:
-            self._drain_failed = True
+            self._drains.failed = True
             self._fail_all(f"the drain of pool {self.name!r} timed out after {timeout_s:g} s")
 
-    def _drained(self) -> None:
-        waiting, self._drains = self._drains, []
-        for future in waiting:
-            if future is not None:
-                future.resolve(not self._drain_failed)
-
-    def _fail_all(self, reason: str) -> int:
-        jobs = list(self._jobs.values())
-        for job in jobs:
-            attempt = job.current
-            if attempt is not None:
-                if self.desk.claim(attempt.ticket) is None:
-                    self._already_answered(job, attempt)
-                    continue
-                self._outbox.ignored(attempt, self.clock.now())
-                self._detach(job, attempt, CancelReason.STOPPING)
+    def _fail_all(self, reason: str) -> None:
+        for job in list(self._jobs.values()):
+            if job.current is not None:
+                if self.desk.claim(job.current.ticket) is None:
+                    continue  # it has just been answered: the report is on its way
+                self._outbox.ignored(job.current, self.clock.now())
+                self._detach(job, job.current, CancelReason.STOPPING)
             self._fail(job, PoolStoppedError(reason))
-        return len(jobs)
-
-    def _already_answered(self, job: Job, attempt: Attempt) -> None:
-        """The member answered on the spot, but its report cannot come any more, or too late."""
-        attempt.detach()
-        now = self.clock.now()
-        self._end(job, now)
-        self._answers.value(job, attempt.member, now - job.accepted_at)
 
     def on_stop(self) -> None:
         super().on_stop()
@@ -705,8 +681,11 @@ class PoolRouter(PoolActor):
         """Admission has ended; then the members, by way of the supervisor; then the pool itself."""
         try:
             self._closed = True
-            self._drain_failed = self._drain_failed or bool(self._jobs)
-            unfinished = self._fail_all(reason)
+            self._drains.failed = self._drains.failed or bool(self._jobs)
+            unfinished = len(self._jobs)
+            self._fail_all(reason)
+            unfinished -= len(self._jobs)  # those left have been answered on the spot
+            self._drains.done()
             self._commands.fail_all(PoolStoppedError(reason))
             self._stop_supervisor()
             self.bus.emit(PoolStopped(pool=self.name, unfinished=unfinished))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from enum import Enum
 from typing import Any
 
+from greenroom.actors.eventbus import complain
 from greenroom.actors.load import LoadEstimate
 from greenroom.actors.strategies import PickContext, RoutingStrategy
+from greenroom.actors.strategies.base import BuiltIn
 from greenroom.messages.errors import StrategyError, summary
 from greenroom.messages.status import CircuitState, SkipReason
 from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
@@ -77,6 +80,23 @@ class Slot:
             return SkipReason.SATURATED
         return None
 
+    def is_awaited(self) -> bool:
+        """Whether it can take a request before long: when a call ends, or its actor is back, or
+        the supervisor has judged a trial that is over.
+        """
+        reason = self.skip_reason()
+        if reason is SkipReason.TRIAL_RUNNING:
+            return self.route.blocked is None and self.in_flight == 0
+        restarts = reason is SkipReason.STARTING and self.route.ref is None
+        return restarts or reason is SkipReason.SATURATED
+
+    def room_to_come(self) -> int:
+        """How much more it takes as soon as the supervisor has judged its last failures."""
+        if self.failures_sent <= self.failures_seen:
+            return 0
+        free = self.max_concurrency - self.in_flight
+        return max(0, free) if self.skip_reason() is SkipReason.SATURATED else 0
+
     def __repr__(self) -> str:
         return (
             f"<Slot {self.name} {self.in_flight}/{self.max_concurrency} "
@@ -87,7 +107,7 @@ class Slot:
 class NoPick(Enum):
     """Why there is nobody to send a request to."""
 
-    BUSY = "somebody could take it once a slot is free"
+    BUSY = "somebody could take it once a slot is free, or a restart is over"
     UNROUTABLE = "nobody could take it"
 
 
@@ -96,6 +116,8 @@ class RoutingTable:
 
     def __init__(self, strategy: RoutingStrategy, rng: random.Random) -> None:
         self.strategy = strategy
+        self.treats_alike = isinstance(strategy, BuiltIn)
+        """Whether no request finds nobody where another would find somebody."""
         self.epoch = 0
         self._rng = rng
         self._slots: dict[str, Slot] = {}
@@ -147,27 +169,46 @@ class RoutingTable:
             StrategyError: the strategy raised, or chose what was not a candidate.
         """
         free = [slot for slot in self._order if slot.skip_reason() is None]
+        if exhaustive:
+            return self._pick_next(free, tried, context)
         if not tried:
             return self._choose(free, context) or self._nobody(())
         untried = [slot for slot in free if slot.name not in tried]
         chosen = self._choose(untried, context)
         if chosen is not None:
             return chosen
-        if exhaustive or self._nobody(tried) is NoPick.BUSY:
-            return self._nobody(tried)
+        if self._nobody(tried) is NoPick.BUSY:
+            return NoPick.BUSY
         again = [slot for slot in free if slot.name in tried]
         return self._choose(again, context) or self._nobody(())
 
+    def _pick_next(
+        self, free: list[Slot], tried: Collection[str], context: PickContext
+    ) -> Slot | NoPick:
+        """For strategies that try every member once, in an order of their own; no tried one."""
+        busy = [
+            slot.name
+            for slot in self._order
+            if slot.name not in tried and slot.skip_reason() is SkipReason.SATURATED
+        ]
+        untried = [slot for slot in free if slot.name not in tried]
+        chosen = self._choose(untried, replace(context, busy=busy))
+        return chosen or self._nobody(tried)
+
     def could_take(self, tried: Collection[str]) -> bool:
-        """Whether an untried member is free, or will be once one of its slots is."""
+        """Whether an untried member is free, or will be before long."""
         return any(
-            slot.name not in tried and slot.skip_reason() in (None, SkipReason.SATURATED)
+            slot.name not in tried and (slot.skip_reason() is None or slot.is_awaited())
             for slot in self._order
         )
 
     def has_room(self) -> bool:
         """Whether any member could take a request right now."""
         return any(slot.skip_reason() is None for slot in self._order)
+
+    def room_to_come(self) -> int:
+        """How many requests wait for nothing but the supervisor's word, which is on its way."""
+        return sum(slot.room_to_come() for slot in self._order)
 
     def record(self, name: str, succeeded: bool) -> None:
         """Let a strategy that learns know how an attempt ended."""
@@ -188,11 +229,7 @@ class RoutingTable:
         )
 
     def _nobody(self, tried: Collection[str]) -> NoPick:
-        busy = any(
-            slot.skip_reason() is SkipReason.SATURATED
-            for slot in self._order
-            if slot.name not in tried
-        )
+        busy = any(slot.is_awaited() for slot in self._order if slot.name not in tried)
         return NoPick.BUSY if busy else NoPick.UNROUTABLE
 
     def _choose(self, candidates: list[Slot], context: PickContext) -> Slot | None:
@@ -200,18 +237,23 @@ class RoutingTable:
             return None
         try:
             chosen = self.strategy.pick(candidates, context, self._rng)
+            if chosen is None:
+                return None
+            if not any(chosen is candidate for candidate in candidates):
+                raise StrategyError(
+                    f"{self.strategy!r}.pick must return one of its candidates or None, "
+                    f"got {chosen!r}"
+                )
+        except StrategyError:
+            raise
         except BaseException as error:  # a user's strategy; the router must live
-            raise StrategyError(f"{self.strategy!r}.pick raised {summary(error)}") from error
-        if chosen is None:
-            return None
-        if not any(chosen is candidate for candidate in candidates):
-            raise StrategyError(
-                f"{self.strategy!r}.pick must return one of its candidates or None, got {chosen!r}"
-            )
+            name = type(self.strategy).__name__
+            raise StrategyError(f"{name}.pick raised {summary(error)}") from error
         return chosen  # type: ignore[return-value]
 
     def _guarded(self, what: str, hook: Any, *arguments: Any) -> None:
+        """The hooks only inform a strategy: what they raise is logged, and costs no request."""
         try:
             hook(*arguments)
         except BaseException as error:
-            raise StrategyError(f"{self.strategy!r}.{what} raised {summary(error)}") from error
+            complain(f"{type(self.strategy).__name__}.{what} raised", error)

@@ -43,6 +43,8 @@ class ThreadPlace:
 
     def cancel(self, call: Call, reason: CancelReason) -> None:
         call.cancelled = reason
+        if call.canceller is not None:
+            call.canceller()
         if call.drop() or (reason is CancelReason.ATTEMPT_TIMEOUT and call.abandon()):
             call.finish(call, None, None)
 
@@ -58,7 +60,7 @@ class ThreadPlace:
             self._calls.put(None)
 
     def join(self, timeout_s: float) -> None:
-        """After `close`: wait for the threads that were idle; busy ones end when their call does."""
+        """After `close`: wait for the idle threads; a busy one ends when its call does."""
         for thread in list(self._resting):
             if thread is not threading.current_thread():
                 thread.join(timeout_s)
@@ -67,9 +69,12 @@ class ThreadPlace:
         thread = threading.Thread(
             target=self._work, name=f"{self._name}-{self._started}", daemon=True
         )
+        # Whoever is free first takes the call, so the new thread may find nothing to do.
+        self._resting.add(thread)
         try:
             thread.start()
         except RuntimeError as error:  # the system gives no more threads
+            self._resting.discard(thread)
             if call.drop():
                 call.finish(call, None, error)
 

@@ -27,7 +27,7 @@ from typing import Any
 
 import pykka
 
-from greenroom import AgentPool, Member, PoolConfig, PoolRef, Request
+from greenroom import AgentPool, Member, PoolConfig, PoolFuture, PoolRef, Request
 
 PIPELINED = 20_000
 SEQUENTIAL = 1_000
@@ -110,6 +110,14 @@ def start_pools() -> dict[str, PoolRef]:
     }
 
 
+def asker(pool: PoolRef) -> Callable[[int], Any]:
+    return lambda i: pool.ask(Request(i))
+
+
+def sender(pool: PoolRef) -> Callable[[int], PoolFuture[Any]]:
+    return lambda i: pool.ask(Request(i), block=False)
+
+
 def one_round(echo: pykka.ActorRef[Echo], pools: dict[str, PoolRef]) -> dict[str, float]:
     """Every case once, the bare ask first and last, as its own control."""
     figures = {
@@ -117,13 +125,10 @@ def one_round(echo: pykka.ActorRef[Echo], pools: dict[str, PoolRef]) -> dict[str
         "20,000 pipelined|bare": pipelined_per_s(lambda i: echo.ask(i, block=False)),
     }
     for name, pool in pools.items():
-        figures[f"ask, one caller|{name}"] = latency_us(lambda i, pool=pool: pool.ask(Request(i)))
-        figures[f"await, one caller|{name}"] = awaited_us(
-            lambda i, pool=pool: pool.ask(Request(i), block=False)
-        )
-        figures[f"20,000 pipelined|{name}"] = pipelined_per_s(
-            lambda i, pool=pool: pool.ask(Request(i), block=False)
-        )
+        ask, send = asker(pool), sender(pool)
+        figures[f"ask, one caller|{name}"] = latency_us(ask)
+        figures[f"await, one caller|{name}"] = awaited_us(send)
+        figures[f"20,000 pipelined|{name}"] = pipelined_per_s(send)
     again = latency_us(echo.ask)
     figures["ask, one caller|bare"] = (figures["ask, one caller|bare"] + again) / 2
     figures["await, one caller|bare"] = figures["ask, one caller|bare"]
@@ -155,9 +160,9 @@ def compared(rounds: list[dict[str, float]]) -> list[Figure]:
 
 def report(figures: list[Figure], pinned: bool) -> str:
     where = "pinned to one core" if pinned else f"free on {os.cpu_count()} cores"
+    versions = f"Pykka {version('pykka')}, greenroom {version('greenroom')}"
     lines = [
-        f"Python {platform.python_version()}, Pykka {version('pykka')}, "
-        f"greenroom {version('greenroom')}, {platform.system()}, {where}",
+        f"Python {platform.python_version()}, {versions}, {platform.system()}, {where}",
         "",
         "| case | greenroom | bare Pykka ask | ratio | spread of the ratio |",
         "|---|---:|---:|---:|---:|",

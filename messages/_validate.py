@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
+
+_UNFIT_FOR_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 def number(
@@ -65,6 +68,15 @@ def text(field: str, value: Any, *, optional: bool = False) -> None:
         raise TypeError(f"{field} must be a string, got {value!r} ({type(value).__name__})")
     if not value.strip():
         raise ValueError(f"{field} must not be empty, got {value!r}")
+
+
+def name(field: str, value: Any) -> None:
+    """Refuse whatever cannot stand in one line of a log: a name, or an id."""
+    text(field, value)
+    if _UNFIT_FOR_NAMES.search(value):
+        raise ValueError(
+            f"{field} must not contain line breaks or control characters, got {value!r}"
+        )
 
 
 def flag(field: str, value: Any) -> None:

@@ -56,7 +56,7 @@ class PoolConfig:
     retry_backoff_multiplier: float = 2.0
     """Growth of that ceiling with every further backoff."""
     retry_max_delay_s: float = 30.0
-    """The highest that ceiling gets."""
+    """The highest that ceiling gets, and the longest Retry-After that a request sits out."""
     retry_budget_ratio: float = 0.2
     """Retries allowed per request, over the last ten seconds, on top of the floor."""
     retry_budget_floor: float = 10.0

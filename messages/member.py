@@ -19,12 +19,15 @@ class Member:
     Args:
         name: unique in its pool.
         agent: the agent itself (give exactly one of `agent` and `factory`).
-        factory: makes the agent on its first use; sync (in a thread) or async (on the loop).
+        factory: makes the agent on its first use; sync (in a thread) or async (on the loop). When
+            it raises, the request goes elsewhere and the factory is left alone for a while.
         weight: share of the traffic under the weighted strategies; 0 gets nothing.
         priority: lower is preferred by the priority strategy.
-        max_concurrency: calls at a time; None means 1 for a sync agent, 100 for an async one.
+        max_concurrency: calls at a time; None means 1 for a sync agent (and for one that has not
+            been made yet), 100 for an async one.
         probe: a cheap check, sync or async, called with the agent (or with nothing, if it takes
-            nothing); it fails by raising or by returning False.
+            nothing); it fails by raising or by returning False. An agent not made yet is not
+            probed, unless its breaker is to be tried.
         close: called with the agent at its end; None means the `aclose` or `close` of what a
             factory made, and nothing for an agent that was handed over ready.
         isolated: give the agent an event loop of its own.
@@ -48,7 +51,7 @@ class Member:
     metadata: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
-        check.text("name", self.name)
+        check.name("name", self.name)
         self._check_agent()
         check.number("weight", self.weight)
         check.whole("priority", self.priority, minimum=None)

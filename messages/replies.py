@@ -37,7 +37,8 @@ class Reply(Generic[R]):
 class AgentHealth:
     """The health part of a member's statistics.
 
-    Rates and latencies are of recent outcomes; `*_at` are seconds since the epoch.
+    The error rate is that of the last 20 outcomes, latencies are those of the last 100 successes,
+    neither older than 60 s; `*_at` are seconds since the epoch.
     """
 
     status: AgentStatus = AgentStatus.HEALTHY

@@ -42,15 +42,21 @@ class RequestOptions:
     request_id: str | None = None
 
     def __post_init__(self) -> None:
+        # Requests are made by the thousand, most of them with the defaults: those need no check.
         if self.key is not None and not isinstance(self.key, str):
             raise TypeError(f"key must be a string, got {self.key!r} ({type(self.key).__name__})")
-        check.number("timeout_s", self.timeout_s, above=True, optional=True)
-        check.whole("priority", self.priority, minimum=None)
-        check.flag("idempotent", self.idempotent)
-        check.whole("max_retries", self.max_retries, optional=True)
+        if self.timeout_s is not None:
+            check.number("timeout_s", self.timeout_s, above=True)
+        if type(self.priority) is not int:
+            check.whole("priority", self.priority, minimum=None)
+        if self.idempotent is not True:
+            check.flag("idempotent", self.idempotent)
+        if self.max_retries is not None:
+            check.whole("max_retries", self.max_retries)
         if self.metadata != {}:
             check.mapping("metadata", self.metadata)
-        check.text("request_id", self.request_id, optional=True)
+        if self.request_id is not None:
+            check.name("request_id", self.request_id)
 
 
 @dataclass(frozen=True, slots=True)

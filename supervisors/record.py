@@ -155,7 +155,7 @@ class MemberRecord:
             self.restart_at,
             self.creation_at,
             self.breaker.next_event_at,
-            self.health.next_change_at(now) if self.status is not AgentStatus.HEALTHY else None,
-            self.probes.next_event_at if self.probes is not None and self.ref is not None else None,
+            self.health.next_change_at(now),
+            self.probes.next_event_at if self.probes and self.life is Life.RUNNING else None,
         ]
         return min((at for at in times if at is not None), default=None)

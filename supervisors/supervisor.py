@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 import pykka
@@ -17,12 +16,14 @@ from greenroom.actors.desk import Desk
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.loops import LoopThread
 from greenroom.actors.member import AgentActor, Surroundings
+from greenroom.actors.router import Attach
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import MemberExistsError, UnknownMemberError
 from greenroom.messages.events import (
     BreakerClosed,
     BreakerHalfOpened,
     BreakerOpened,
+    Event,
     HealthChanged,
     MemberCreateFailed,
     MemberFailed,
@@ -69,13 +70,6 @@ MEMBER_STOP_TIMEOUT_S = 5.0
 """How long a member's close hook is waited for."""
 
 
-@dataclass(frozen=True, slots=True)
-class StartMembers:
-    """The first message to a supervisor: whom to supervise."""
-
-    members: tuple[Member, ...]
-
-
 class PoolSupervisor(PoolActor):
     """One for one: a member that ends is restarted, the others are left alone."""
 
@@ -89,6 +83,7 @@ class PoolSupervisor(PoolActor):
         clock: Clock,
         rng: random.Random,
         bus: EventBus,
+        members: Iterable[Member],
     ) -> None:
         super().__init__(clock)
         self.pool = pool
@@ -112,9 +107,9 @@ class PoolSupervisor(PoolActor):
         self._epoch = 0
         self._review_alarm: Alarm | None = None
         self._stopping = False
+        self._news: list[Event] = []
         self.handlers.update(
             {
-                StartMembers: self._on_start_members,
                 Outcomes: self._on_outcomes,
                 TrialStarted: self._on_trial_started,
                 ProbeResult: self._on_probe_result,
@@ -126,13 +121,25 @@ class PoolSupervisor(PoolActor):
                 Forwarded: self._on_forwarded,
             }
         )
-
-    # -- members come and go
-
-    def _on_start_members(self, message: StartMembers) -> None:
-        for member in message.members:
+        tell(router, Attach(self.actor_ref))
+        for member in members:
             self._add(member)
         self._publish()
+        self._announce_news()
+
+    def on_receive(self, message: Any) -> Any:
+        """Handle a message; what there is to announce is announced when the router knows it."""
+        try:
+            return super().on_receive(message)
+        finally:
+            self._announce_news()
+
+    def _announce_news(self) -> None:
+        news, self._news = self._news, []
+        for event in news:
+            self.bus.emit(event)
+
+    # -- members come and go
 
     def _add(self, member: Member) -> None:
         now = self.clock.now()
@@ -140,7 +147,7 @@ class PoolSupervisor(PoolActor):
         self._next_index += 1
         self._records[member.name] = record
         self._start_actor(record)
-        self.bus.emit(MemberStarted(pool=self.pool, member=member.name, incarnation=1))
+        self._news.append(MemberStarted(pool=self.pool, member=member.name, incarnation=1))
 
     def _start_actor(self, record: MemberRecord) -> None:
         ref = AgentActor.start(record.member, record.incarnation + 1, self._around)
@@ -151,7 +158,11 @@ class PoolSupervisor(PoolActor):
         if record is None or self._stopping:
             return
         record.gone()
-        if message.expected or record.life is Life.LEAVING:
+        if not message.expected and record.life is Life.LEAVING:
+            self._stand_in(record)
+        if record.ref is not None:
+            record.life = Life.LEAVING
+        elif message.expected or record.life is Life.LEAVING:
             self._removed(record)
         else:
             self._crashed(record, message.error or "its actor was stopped")
@@ -166,8 +177,8 @@ class PoolSupervisor(PoolActor):
         )
         if not record.restarts.add(now):
             record.life = Life.GIVEN_UP
-            self.bus.emit(failed)
-            self.bus.emit(
+            self._news.append(failed)
+            self._news.append(
                 MemberGaveUp(
                     pool=self.pool,
                     member=record.name,
@@ -180,7 +191,7 @@ class PoolSupervisor(PoolActor):
         delay_s = record.next_restart_delay()
         record.life = Life.DOWN
         record.restart_at = now + delay_s
-        self.bus.emit(
+        self._news.append(
             MemberFailed(
                 pool=self.pool,
                 member=record.name,
@@ -192,13 +203,13 @@ class PoolSupervisor(PoolActor):
 
     def _restart(self, record: MemberRecord) -> None:
         self._start_actor(record)
-        self.bus.emit(
+        self._news.append(
             MemberRestarted(pool=self.pool, member=record.name, incarnation=record.incarnation)
         )
 
     def _removed(self, record: MemberRecord) -> None:
         del self._records[record.name]
-        self.bus.emit(
+        self._news.append(
             MemberStopped(pool=self.pool, member=record.name, incarnation=record.incarnation)
         )
         self._publish()
@@ -229,9 +240,11 @@ class PoolSupervisor(PoolActor):
         record = self._current(message.member, message.incarnation)
         if record is None:
             return
+        now = self.clock.now()
         delay_s = record.next_creation_delay()
-        record.creation_at = self.clock.now() + delay_s
-        self.bus.emit(
+        record.creation_at = now + delay_s
+        record.health.last_error, record.health.last_failure_at = message.error, now
+        self._news.append(
             MemberCreateFailed(
                 pool=self.pool, member=record.name, error=message.error, retry_in_s=delay_s
             )
@@ -284,8 +297,8 @@ class PoolSupervisor(PoolActor):
         return transition is not None or before != after
 
     def _on_trial_started(self, message: TrialStarted) -> None:
-        record = self._current(message.member, message.incarnation)
-        if record is not None:
+        record = self._records.get(message.member)
+        if record is not None:  # of whichever incarnation: the permit is the breaker epoch's
             record.breaker.trial_started(message.epoch, message.at)
             self._plan_review()
 
@@ -297,7 +310,7 @@ class PoolSupervisor(PoolActor):
         reopens_at = transition.reopens_at
         match transition.after:
             case CircuitState.OPEN | CircuitState.FORCED_OPEN:
-                self.bus.emit(
+                self._news.append(
                     BreakerOpened(
                         pool=self.pool,
                         member=record.name,
@@ -307,9 +320,11 @@ class PoolSupervisor(PoolActor):
                 )
             case CircuitState.HALF_OPEN:
                 trial = "its probe" if record.probes is not None else "one request"
-                self.bus.emit(BreakerHalfOpened(pool=self.pool, member=record.name, trial=trial))
+                self._news.append(
+                    BreakerHalfOpened(pool=self.pool, member=record.name, trial=trial)
+                )
             case CircuitState.CLOSED | CircuitState.DISABLED:
-                self.bus.emit(
+                self._news.append(
                     BreakerClosed(pool=self.pool, member=record.name, reason=transition.reason)
                 )
         self._steer_probes(record, transition, now)
@@ -333,7 +348,7 @@ class PoolSupervisor(PoolActor):
         after = record.health.status(now, record.breaker.state)
         before, record.status = record.status, after
         if before is not after:
-            self.bus.emit(
+            self._news.append(
                 HealthChanged(
                     pool=self.pool,
                     member=record.name,
@@ -349,8 +364,6 @@ class PoolSupervisor(PoolActor):
     def _start_probe(self, record: MemberRecord, now: float) -> None:
         assert record.probes is not None
         half_open = record.breaker.state is CircuitState.HALF_OPEN
-        if half_open:
-            record.breaker.acquire(now)
         probe_id = record.probes.start(now, record.breaker.epoch)
         tell(record.ref, Probe(probe_id, create=half_open))
 
@@ -378,9 +391,11 @@ class PoolSupervisor(PoolActor):
     ) -> None:
         assert record.probes is not None
         if ok:
-            self.bus.emit(ProbeSucceeded(pool=self.pool, member=record.name, elapsed_s=elapsed_s))
+            self._news.append(
+                ProbeSucceeded(pool=self.pool, member=record.name, elapsed_s=elapsed_s)
+            )
         else:
-            self.bus.emit(
+            self._news.append(
                 ProbeFailed(pool=self.pool, member=record.name, elapsed_s=elapsed_s, error=error)
             )
         transition = record.breaker.record(
@@ -409,8 +424,8 @@ class PoolSupervisor(PoolActor):
             self._restart(record)
         if record.creation_at is not None and now >= record.creation_at:
             record.creation_at = None
+        self._announce(record, record.breaker.tick(now))
         if record.life is Life.RUNNING:
-            self._announce(record, record.breaker.tick(now))
             self._review_probes(record, now)
         self._review_health(record)
 
@@ -484,6 +499,7 @@ class PoolSupervisor(PoolActor):
 
     def _remove(self, record: MemberRecord, ticket: int) -> None:
         record.removal.append(ticket)
+        self._stand_in(record)
         if record.ref is None:
             self._removed(record)
             return
@@ -521,14 +537,19 @@ class PoolSupervisor(PoolActor):
     def on_failure(self, *exc_info: Any) -> None:
         super().on_failure(*exc_info)
         self._end()
-        tell(self.router, pykka.messages._ActorStop())
 
     def _end(self) -> None:
-        """Members first, all at once; then the loop that they share."""
+        """Members first, all at once; then the loop that they share.
+
+        Without a supervisor there is no pool: if the router has not stopped already, it does now.
+        """
+        tell(self.router, pykka.messages._ActorStop())
         self._stopping = True
+        for record in self._records.values():
+            self._stand_in(record)
         refs = {name: each.ref for name, each in self._records.items() if each.ref is not None}
         for ref in refs.values():
-            ref.stop(block=False)
+            tell(ref, Leave())
         until = time.monotonic() + MEMBER_STOP_TIMEOUT_S
         for name, ref in refs.items():
             if not ref.ended.wait(max(0.0, until - time.monotonic())):
@@ -541,6 +562,12 @@ class PoolSupervisor(PoolActor):
         for ref in refs.values():
             ref.join(MEMBER_STOP_TIMEOUT_S)
         self._loop.close()
+
+    def _stand_in(self, record: MemberRecord) -> None:
+        """Where a member is down that must still be closed: an actor that does it."""
+        ready = record.member.agent is not None and record.member.close is not None
+        if record.ref is None and ready:
+            self._start_actor(record)
 
     def _left_behind(self, member: str) -> None:
         error = TimeoutError(f"its close hook took more than {MEMBER_STOP_TIMEOUT_S:g} s")

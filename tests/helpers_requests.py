@@ -7,10 +7,13 @@ import contextlib
 import random
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
+
+import pykka
 
 from greenroom import AgentPool, Member, PoolConfig, PoolRef
 from greenroom.actors.eventbus import observe
+from greenroom.actors.member import AgentActor
 from greenroom.messages import Event
 from greenroom.testing import FakeClock
 
@@ -167,7 +170,7 @@ class AsyncHeld:
             loop.call_soon_threadsafe(gate.set)
 
 
-Agents = Callable[[Any], Any]
+Agent = Callable[..., Any]
 
 
 @contextlib.contextmanager
@@ -194,7 +197,7 @@ def pool_of(
         pool.stop()
 
 
-def ranked(**agents: Agents) -> list[Member]:
+def ranked(**agents: Agent) -> list[Member]:
     """Members that the strategy `priority` prefers in this order."""
     return [Member(name, agent, priority=i) for i, (name, agent) in enumerate(agents.items())]
 
@@ -207,3 +210,10 @@ def http_error(status: int, retry_after: float | None = None) -> Exception:
         error.retry_after = retry_after  # type: ignore[attr-defined]
     return error
 
+
+def crash(pool: PoolRef, member: str) -> None:
+    """Stop a member's actor behind the supervisor's back."""
+    for ref in pykka.ActorRegistry.get_by_class(AgentActor):
+        actor = cast(AgentActor, ref._actor)  # type: ignore[attr-defined]
+        if (actor.around.pool, actor.member.name) == (pool.name, member):
+            ref.stop(block=False)

@@ -156,7 +156,7 @@ def test_the_story_tells_an_outage_from_its_events() -> None:
         "2.6 trial failed, breaker opened again",
         "3.0 works again",
         "3.6 breaker half open: tried with one request",
-        "3.7 breaker closed: recovered 0.70 s later; 1 requests had failed over",
+        "3.7 breaker closed: recovered 0.70 s later (failovers: 1)",
     ]
     assert tape.story.circuits == {"local": "closed"}
 
@@ -277,6 +277,18 @@ def test_an_interrupt_is_130(text_file: str, capsys: pytest.CaptureFixture[str])
 
     assert main([*SHORT, text_file], start=start) == 130
     assert capsys.readouterr().err == "greenroom: interrupted\n"
+
+
+def test_nobody_reads_the_output_is_141(tmp_path: Path) -> None:
+    """`greenroom demo | head -1` ends without a traceback."""
+    command = [sys.executable, "-m", "greenroom", *SHORT, "--log-level", "critical"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        _, shown = process.communicate(timeout=60)
+    assert (process.returncode, shown) == (141, "")
 
 
 @pytest.mark.parametrize(

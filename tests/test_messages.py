@@ -359,6 +359,14 @@ def test_a_generator_function_is_refused(streaming: Any) -> None:
         ({"name": " "}, "ValueError: name must not be empty, got ' '"),
         ({"name": None}, "TypeError: name must be a string, got None (NoneType)"),
         ({"name": 3}, "TypeError: name must be a string, got 3 (int)"),
+        (
+            {"name": "a\nb"},
+            "ValueError: name must not contain line breaks or control characters, got 'a\\nb'",
+        ),
+        (
+            {"name": "a\x1b[2J"},
+            "ValueError: name must not contain line breaks or control characters, got 'a\\x1b[2J'",
+        ),
         ({"weight": -1}, "ValueError: weight must be at least 0, got -1"),
         ({"weight": NAN}, "ValueError: weight must be finite, got nan"),
         ({"weight": INFINITY}, "ValueError: weight must be finite, got inf"),
@@ -438,6 +446,13 @@ def function_request(**options: Any) -> object:
         ({"metadata": {1: 2}}, "TypeError: metadata must have string keys, got the key 1"),
         ({"request_id": ""}, "ValueError: request_id must not be empty, got ''"),
         ({"request_id": 7}, "TypeError: request_id must be a string, got 7 (int)"),
+        (
+            {"request_id": "r\u2028"},
+            (
+                "ValueError: request_id must not contain line breaks or control characters, "
+                "got 'r\\u2028'"
+            ),
+        ),
     ],
 )
 def test_a_request_refuses_bad_options(

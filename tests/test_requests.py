@@ -33,6 +33,7 @@ from greenroom import (
     Request,
     SkipReason,
 )
+from greenroom.actors.eventbus import observe
 from greenroom.messages import (
     BreakerOpened,
     DeadLetter,
@@ -223,10 +224,14 @@ class TestAllFail:
     def test_b21_evaluation_order_is_that_of_the_tries(self) -> None:
         """The tried ones stand in the order of their first try, not in that of the pool."""
         agents = {name: Scripted(ValueError(name)) for name in "abc"}
-        members = [Member(name, agent, priority=-i) for i, (name, agent) in enumerate(agents.items())]
-        with pool_of(*members, clock=FakeClock(), max_retries=1) as pool:
-            with pytest.raises(AllPoolMembersFailedError) as caught:
-                pool.ask(Request("x"))
+        members = [
+            Member(name, agent, priority=-i) for i, (name, agent) in enumerate(agents.items())
+        ]
+        with (
+            pool_of(*members, clock=FakeClock(), max_retries=1) as pool,
+            pytest.raises(AllPoolMembersFailedError) as caught,
+        ):
+            pool.ask(Request("x"))
         assert [e.member for e in caught.value.errors] == ["a", "c", "b"]
         assert caught.value.errors[0].kind is SkipReason.EXCLUDED
         assert [str(e.error) for e in caught.value.errors[1:]] == ["c", "b"]
@@ -271,14 +276,12 @@ class TestAllFail:
     def test_b21_the_retry_budget_is_named(self) -> None:
         """Without a budget nothing is retried, and the error says that it was the budget."""
         agents = {name: Scripted(ValueError(name)) for name in "ab"}
-        with pool_of(
-            *ranked(**agents),
-            clock=FakeClock(),
-            retry_budget_ratio=0.0,
-            retry_budget_floor=0.0,
-        ) as pool:
-            with pytest.raises(AllPoolMembersFailedError, match="retry budget exhausted"):
-                pool.ask(Request("x"))
+        budget: dict[str, Any] = {"retry_budget_ratio": 0.0, "retry_budget_floor": 0.0}
+        with (
+            pool_of(*ranked(**agents), clock=FakeClock(), **budget) as pool,
+            pytest.raises(AllPoolMembersFailedError, match="retry budget exhausted"),
+        ):
+            pool.ask(Request("x"))
         assert agents["b"].calls == 0
 
     def test_b21_failovers_are_told_from_whom_to_whom(self) -> None:
@@ -315,9 +318,11 @@ class TestAllFail:
 
             __repr__ = __str__
 
-        with pool_of(*ranked(a=Scripted(Hostile()), b=AsyncScripted(Hostile()))) as pool:
-            with pytest.raises(AllPoolMembersFailedError) as caught:
-                pool.ask(Request("x", max_retries=1), timeout=WAIT_S)
+        with (
+            pool_of(*ranked(a=Scripted(Hostile()), b=AsyncScripted(Hostile()))) as pool,
+            pytest.raises(AllPoolMembersFailedError) as caught,
+        ):
+            pool.ask(Request("x", max_retries=1), timeout=WAIT_S)
         assert "a: unknown" in str(caught.value)
         assert "Hostile" in str(caught.value)
 
@@ -371,6 +376,7 @@ class TestOneBadMember:
                 pool.stats()
                 for _ in range(20):
                     assert pool.execute("x") == "good"
+                pool.stats()
                 assert bad.calls == 3 + trial
                 assert len(log.of(BreakerOpened)) == 1 + trial
 
@@ -440,6 +446,7 @@ class TestHangingMembers:
             assert isinstance(reply.errors[0].error, AttemptTimeoutError)
             if hanging == "async":
                 stuck.wait_cancelled()
+            pool.stats()  # the failure has been judged
             # The slot is free again, and on a fresh thread: the next call gets in.
             again = pool.ask(Request("y"), block=False)
             stuck.wait_entered()
@@ -535,7 +542,7 @@ class TestHangingMembers:
                 stuck.wait_entered()
                 clock.advance(1.0)
                 assert future.get(timeout=WAIT_S).member == "good"
-            stats = pool.stats()["stuck"]
+                stats = pool.stats()["stuck"]  # the failure has been judged
             assert (stats.circuit, stats.failures) == (CircuitState.OPEN, 2)
 
     def test_b23_everyone_hangs_until_the_deadline(self) -> None:
@@ -569,12 +576,12 @@ class TestDeadlines:
         so.
         """
         clock = FakeClock()
-        agent = Scripted(http_error(503, retry_after=60))
+        agent = Scripted(http_error(503, retry_after=20))
         with recorded() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
             with pytest.raises(AllPoolMembersFailedError) as caught:
                 pool.ask(Request("x", timeout_s=5.0))  # nobody moves the clock: it came at once
             assert caught.value.reason == (
-                "the next retry in 60.0 s would come after the deadline, 5.0 s left"
+                "the next retry in 20.0 s would come after the deadline, 5.0 s left"
             )
             assert log.of(RetryScheduled) == []
         assert agent.calls == 1
@@ -582,13 +589,22 @@ class TestDeadlines:
     def test_b24_a_backoff_that_fits_is_waited_for(self) -> None:
         """With room for it the same request waits, and is answered."""
         clock = FakeClock()
-        agent = Scripted(http_error(503, retry_after=60), "good")
+        agent = Scripted(http_error(503, retry_after=20), "good")
         with recorded() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
-            future = pool.ask(Request("x", timeout_s=61.0), block=False)
+            future = pool.ask(Request("x", timeout_s=21.0), block=False)
             (scheduled,) = log.wait_for(RetryScheduled)
-            assert scheduled.delay_s == pytest.approx(60.0)
-            clock.advance(60.0)
+            assert scheduled.delay_s == pytest.approx(20.0)
+            clock.advance(20.0)
             assert future.get(timeout=WAIT_S).value == "good"
+
+    def test_b24_a_retry_after_longer_than_any_backoff_is_not_waited_for(self) -> None:
+        """Past retry_max_delay_s the asker hears at once, deadline or not."""
+        agent = Scripted(http_error(503, retry_after=60))
+        with (
+            pool_of(*ranked(a=agent), clock=FakeClock(), retry_max_delay_s=30.0) as pool,
+            pytest.raises(AllPoolMembersFailedError, match=r"60\.0 s.*retry_max_delay_s=30"),
+        ):
+            pool.ask(Request("x"))
 
     @pytest.mark.parametrize("status", [429, 503])
     def test_b24_a_retry_after_is_waited_for_and_then_served(self, status: int) -> None:
@@ -655,8 +671,6 @@ class TestDeadlines:
                 busy.set()
                 assert let_on.wait(WAIT_S)
 
-        from greenroom.actors.eventbus import observe
-
         end = observe(hold_the_router)
         try:
             with pool_of(*ranked(a=agent), clock=clock) as pool:
@@ -693,7 +707,7 @@ class TestDeadlines:
                 assert isinstance(caught.value, pykka.Timeout) is asker
 
     def test_b24_a_caller_in_a_hurry_does_not_open_a_breaker(self) -> None:
-        """Calls cut short by their callers' deadlines say nothing about a member that is measured."""
+        """Calls cut short by their callers' deadlines say nothing of a member that is measured."""
         clock = FakeClock()
 
         async def agent(payload: Any) -> Any:
@@ -781,7 +795,10 @@ class TestBlockingAskTimeouts:
         """The asker left earlier, but a call that never ends does not keep its slot for ever."""
         clock = FakeClock()
         agent = Held()
-        with recorded() as log, pool_of(*ranked(a=agent), clock=clock, request_timeout_s=5.0) as pool:
+        with (
+            recorded() as log,
+            pool_of(*ranked(a=agent), clock=clock, request_timeout_s=5.0) as pool,
+        ):
             future = pool.ask(Request("x"), block=False, timeout=1.0)
             agent.wait_entered()
             clock.advance(1.0)

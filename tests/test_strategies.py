@@ -407,8 +407,15 @@ class TestFailover:
         strategy.record("C", False)
         assert strategy.current == "B"
 
-    def test_b18_a_spill_does_not_move_it(self) -> None:
-        """A current member that is full is passed over for this request, in ring order."""
+    def test_b18_a_busy_member_is_waited_for(self) -> None:
+        """Nothing is created just because the current member is full for a moment."""
+        strategy, (_, b, c) = self.failover(), members("ABC")
+        rng = random.Random(1)
+        assert strategy.pick([b, c], PickContext(0.0, busy=["A"]), rng) is None
+        assert strategy.pick([b, c], PickContext(0.0), rng) is b
+
+    def test_b18_a_member_passed_over_stays_the_current_one(self) -> None:
+        """One that a request has tried, or that is blocked, is passed over in ring order."""
         strategy, (a, b, c) = self.failover(), members("ABC")
         strategy.record("A", False)
         assert picks(strategy, [a, c], 1) == "C"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -60,6 +60,11 @@ class PickContext:
     """`Request.key`."""
     request_id: str = ""
     """The same over all attempts of a request."""
+    busy: Collection[str] = ()
+    """For an exhaustive strategy: untried members that could take it once they have room.
+
+    By returning None it has the request wait for one of them.
+    """
 
 
 @runtime_checkable

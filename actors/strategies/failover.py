@@ -12,8 +12,8 @@ from greenroom.actors.strategies.base import BuiltIn, Candidate, PickContext
 class Failover(BuiltIn):
     """Ordered and sticky: the current member, or the next in the ring that can take the request.
 
-    Only a failed run of the current member moves it on. One that is full, or was tried already, is
-    passed over for this request and stays the current one.
+    Only a failed run of the current member moves it on. One that is merely busy is waited for, so
+    that nothing is created without need; one that was tried already is passed over this time.
     """
 
     name: ClassVar[str] = "failover"
@@ -30,10 +30,11 @@ class Failover(BuiltIn):
 
     def pick(
         self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
-    ) -> Candidate:
+    ) -> Candidate | None:
         present = {each.name: each for each in candidates}
         self._add(present)
-        return next(present[name] for name in self._from_current() if name in present)
+        could = (name for name in self._from_current() if name in present or name in context.busy)
+        return present.get(next(could))
 
     def record(self, name: str, succeeded: bool) -> None:
         """Move on if it was the current member whose run failed."""

@@ -23,6 +23,8 @@ class LeastLatency(BuiltIn):
     def pick(
         self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
     ) -> Candidate:
+        if len(candidates) == 1:
+            return candidates[0]
         expected = latencies(candidates, context.now)
         costs = [
             latency * (each.in_flight + 1)
@@ -44,6 +46,8 @@ class Adaptive(BuiltIn):
     def pick(
         self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
     ) -> Candidate:
+        if len(candidates) == 1:
+            return candidates[0]
         expected = latencies(candidates, context.now)
         costs = [
             latency * max(1.0, (each.in_flight + 1) / max(1, each.max_concurrency))

@@ -6,6 +6,10 @@ from greenroom.actors.clock import Clock, SystemClock
 from greenroom.actors.future import AskTimeoutError, PoolFuture
 from greenroom.actors.ref import PoolRef
 from greenroom.actors.strategies import Candidate, PickContext, RoutingStrategy
+from greenroom.agentspec import AgentCreator, AgentRequest, MemberConfig
+from greenroom.executor import PoolExecutor
+from greenroom.fallback import FallbackChain
+from greenroom.fallback_run import EmptyChainError, FallbackResult
 from greenroom.logs import log
 from greenroom.messages import (
     AddMember,
@@ -54,8 +58,10 @@ _logger.disable("greenroom")
 
 __all__ = [
     "AddMember",
+    "AgentCreator",
     "AgentHealth",
     "AgentPool",
+    "AgentRequest",
     "AgentStatus",
     "AllPoolMembersFailedError",
     "Apply",
@@ -72,18 +78,23 @@ __all__ = [
     "DeadlineExceededError",
     "DisableBreaker",
     "Drain",
+    "EmptyChainError",
     "Event",
     "FailureKind",
+    "FallbackChain",
+    "FallbackResult",
     "ForceOpen",
     "GetStats",
     "LoadBalanceStrategy",
     "Member",
+    "MemberConfig",
     "MemberCrashedError",
     "MemberExistsError",
     "MemberStats",
     "PickContext",
     "PoolConfig",
     "PoolError",
+    "PoolExecutor",
     "PoolFuture",
     "PoolRef",
     "PoolSaturatedError",
@@ -102,6 +113,5 @@ __all__ = [
     "SystemClock",
     "UnknownMemberError",
     "UnsuccessfulResultError",
-    "_logger",
     "log",
 ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,6 +23,8 @@ LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 MOST_BYTES = 4_000_000
 """Of a longer file, only this much is worked on."""
 OK, MISSING_ANSWERS, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
+NOBODY_READS = 141
+"""What a shell makes of a program that SIGPIPE has ended: `greenroom demo | head -1`."""
 
 
 class UsageError(Exception):
@@ -36,8 +40,18 @@ def main(argv: Sequence[str] | None = None, *, start: Start = AgentPool.start) -
 
     Returns:
         0: every answer is there and right. 1: one is missing or wrong. 2: bad arguments.
-        130: interrupted.
+        130: interrupted. 141: nobody reads the output.
     """
+    try:
+        code = _run(argv, start)
+        print(end="", flush=True)  # here, and not at the exit, where it could not be caught
+        return code
+    except BrokenPipeError:
+        _write_nowhere()
+        return NOBODY_READS
+
+
+def _run(argv: Sequence[str] | None, start: Start) -> int:
     try:
         options = _parser().parse_args(argv)
         return _demo(options, start)
@@ -49,6 +63,14 @@ def main(argv: Sequence[str] | None = None, *, start: Start = AgentPool.start) -
     except KeyboardInterrupt:
         print("greenroom: interrupted", file=sys.stderr)
         return INTERRUPTED
+
+
+def _write_nowhere() -> None:
+    """So that what is still buffered does no harm at the exit (Python docs, Note on SIGPIPE)."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError):  # there may be no such stream, or none with a file
+            os.dup2(nowhere, stream.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,18 +121,18 @@ def _demo(options: argparse.Namespace, start: Start) -> int:
     except ValueError as error:
         raise UsageError(f"{source}: {error}") from None
     screen = _screen(options.progress)
-    end_log = log(
-        options.log_level,
-        format="json" if options.json else "text",
-        sink=screen.sink,
-        colorize=None if screen.sink is None else True,
-    )
-    try:
-        with screen.progress(len(pieces)) as on_progress:
-            plan = Plan(requests=len(pieces), seed=options.seed)
+    plan = Plan(requests=len(pieces), seed=options.seed)
+    with screen.progress(len(pieces)) as on_progress:
+        end_log = log(
+            options.log_level,
+            format="json" if options.json else "text",
+            sink=screen.sink,
+            colorize=None if screen.sink is None else True,
+        )
+        try:
             result = Drill(pieces, plan, start=start, on_progress=on_progress).run()
-    finally:
-        end_log()
+        finally:
+            end_log()  # its last lines come while the bar is still there to print above
     show_result(screen, result, source)
     return OK if result.ok else MISSING_ANSWERS
 

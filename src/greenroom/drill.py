@@ -34,9 +34,9 @@ class Plan:
 
     requests: int = REQUESTS
     seed: int = 7
-    failing: tuple[float, float] = (0.20, 0.42)
+    failing: tuple[float, float] = (0.18, 0.38)
     """From which to which share of the answers `local` fails."""
-    hanging: tuple[float, float] = (0.53, 0.72)
+    hanging: tuple[float, float] = (0.50, 0.72)
     """The same for `lazy`, which hangs."""
 
     @property

@@ -137,7 +137,7 @@ class Course:
             yield self._moment(at, f"breaker half open: tried with {event.trial}")
         moved = self._count(Failover)
         after = self._back_at - ended_at
-        what = f"breaker closed: recovered {after:.2f} s later; {moved} requests had failed over"
+        what = f"breaker closed: recovered {after:.2f} s later (failovers: {moved})"
         yield self._moment(self._back_at, what)
 
     def _count(self, kind: type[Event]) -> int:

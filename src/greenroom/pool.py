@@ -10,7 +10,7 @@ from greenroom.actors.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.desk import Desk
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.ref import PoolRef
-from greenroom.actors.router import Attach, PoolRouter
+from greenroom.actors.router import PoolRouter
 from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
@@ -18,7 +18,7 @@ from greenroom.messages.errors import MemberExistsError
 from greenroom.messages.events import PoolStarted
 from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy
-from greenroom.supervisors.supervisor import PoolSupervisor, StartMembers
+from greenroom.supervisors.supervisor import PoolSupervisor
 
 
 class AgentPool(PoolRouter):
@@ -53,7 +53,7 @@ class AgentPool(PoolRouter):
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
             MemberExistsError: two members of the same name.
         """
-        check.text("name", name)
+        check.name("name", name)
         config = _of_type("config", PoolConfig(), PoolConfig) if config is None else config
         _of_type("config", config, PoolConfig)
         clock = _of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
@@ -72,17 +72,16 @@ class AgentPool(PoolRouter):
             bus=bus,
             desk=desk,
         )
-        supervisor = PoolSupervisor.start(
+        PoolSupervisor.start(
             pool=name,
             router=router,
             desk=desk,
             config=config,
             clock=clock,
-            rng=rng,
+            rng=random.Random(rng.getrandbits(64)),  # of its own: another thread draws from it
             bus=bus,
+            members=chosen,
         )
-        router.tell(Attach(supervisor))
-        supervisor.tell(StartMembers(chosen))
         return router  # type: ignore[return-value]
 
 
@@ -107,7 +106,7 @@ def _checked_members(members: Iterable[Member]) -> tuple[Member, ...]:
 
 
 def _of_type(field: str, value: Any, kind: type) -> Any:
-    if not isinstance(value, kind):
+    if isinstance(value, type) or not isinstance(value, kind):  # a class is no Clock either
         raise TypeError(
             f"{field} must be a {kind.__name__}, got {value!r} ({type(value).__name__})"
         )

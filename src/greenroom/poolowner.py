@@ -1,0 +1,115 @@
+"""What `FallbackChain` and `PoolExecutor` have in common: a pool of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import weakref
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Self
+
+from greenroom.actors.ref import PoolRef
+from greenroom.actors.strategies import RoutingStrategy
+from greenroom.messages import _validate as check
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import PoolStoppedError
+from greenroom.messages.member import Member
+from greenroom.messages.requests import DisableBreaker
+from greenroom.pool import AgentPool
+
+MAX_CONCURRENCY = 64
+"""Calls that one agent takes at a time, unless its owner is told otherwise."""
+
+PLAIN = PoolConfig(request_timeout_s=None, restart_backoff_s=0.0)
+"""What `config=None` means: no attempt is cut short; the breakers are disabled as well."""
+
+
+class PoolOwner:
+    """What has a pool of its own: started on first use, stopped by `close`.
+
+    It is a context manager, sync and async. One that is dropped without `close` lets its pool stop:
+    nothing that is handed to the pool may refer to the owner.
+
+    Attributes:
+        name: how the log and the errors call the pool.
+    """
+
+    def __init__(
+        self, name: str, config: PoolConfig | None, max_concurrency: int, field: str = "name"
+    ) -> None:
+        check.name(field, name)
+        check.whole("max_concurrency", max_concurrency, minimum=1)
+        if config is not None and not isinstance(config, PoolConfig):
+            raise TypeError(
+                f"config must be a PoolConfig, got {config!r} ({type(config).__name__})"
+            )
+        self.name = name
+        self._config = PLAIN if config is None else config
+        self._max_concurrency = max_concurrency
+        self._lock = threading.RLock()
+        self._pool: PoolRef | None = None
+        self._closed = False
+
+    @property
+    def pool(self) -> PoolRef:
+        """The pool underneath, for its stats, events and resets; started if it was not running.
+
+        Raises:
+            PoolStoppedError: closed before it was ever used.
+        """
+        if self._pool is None:
+            with self._lock:
+                self._check_open()
+                if self._pool is None:
+                    self._pool = self._start_pool()
+                    # The collector must not wait, and the interpreter's end needs no stop.
+                    weakref.finalize(self, self._pool.stop, block=False).atexit = False
+        return self._pool
+
+    def close(self) -> None:
+        """Stop the pool and wait until that is done; a second close does nothing.
+
+        What runs is cancelled (a thread cannot be), its caller gets a `PoolStoppedError`.
+        """
+        with self._lock:
+            self._closed = True
+        if self._pool is not None:
+            self._pool.stop()
+
+    async def aclose(self) -> None:
+        """`close`, without blocking the event loop."""
+        await asyncio.to_thread(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    def _start_pool(self) -> PoolRef:
+        raise NotImplementedError
+
+    def _launch(
+        self, members: Sequence[Member], strategy: RoutingStrategy, **changes: Any
+    ) -> PoolRef:
+        """Start a pool of them; `changes` go on top of the configuration."""
+        config = replace(self._config, **changes)
+        pool = AgentPool.start(members, strategy=strategy, config=config, name=self.name)
+        for member in members:
+            self._settle_breaker(pool, member.name)
+        return pool
+
+    def _settle_breaker(self, pool: PoolRef, member: str) -> None:
+        if self._config is PLAIN:
+            pool.tell(DisableBreaker(member))
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise PoolStoppedError(f"pool {self.name!r} has been closed")
