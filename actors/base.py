@@ -13,7 +13,7 @@ from greenroom.actors.alarms import Alarms
 from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
 from greenroom.actors.future import PoolFuture
-from greenroom.actors.mailbox import Mailbox, Tick
+from greenroom.actors.mailbox import Letter, Mailbox, Tick
 
 Handler = Callable[[Any], Any]
 
@@ -74,9 +74,8 @@ class PoolActor(pykka.ThreadingActor):
         return super()._handle_receive(message)
 
     def on_receive(self, message: Any) -> Any:
-        handler = self.handlers.get(type(message), self.on_unknown)
         try:
-            return handler(message)
+            return self.handlers.get(type(message), self.on_unknown)(message)
         except Exception as error:
             if self.mailbox.reply_to is not None:
                 raise  # Pykka hands it to the asker
@@ -108,8 +107,7 @@ class PoolActor(pykka.ThreadingActor):
 
 def tell(ref: Any, message: Any) -> bool:
     """Tell, and say whether there was anybody to be told."""
-    try:
-        ref.tell(message)
-    except pykka.ActorDeadError:
+    if ref.actor_stopped.is_set():
         return False
+    ref.actor_inbox.put(Letter(message))
     return True

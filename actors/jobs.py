@@ -99,7 +99,7 @@ class Attempt:
     """One execution on one member. It holds a slot until the member reports its end.
 
     Attributes:
-        live: whether the request still waits for it.
+        ticket: what names it in messages; follows `number`.
         side_effects: whether the agent has said that it must not be repeated.
     """
 
@@ -109,12 +109,12 @@ class Attempt:
         "incarnation",
         "index",
         "job",
-        "live",
         "member",
         "number",
         "request_id",
         "side_effects",
         "started_at",
+        "ticket",
         "trial",
     )
 
@@ -131,22 +131,21 @@ class Attempt:
         self.job: Job | None = job
         self.request_id = job.id
         self.number = job.attempts
+        self.ticket: Ticket = (job.id, job.attempts)
         self.member = member
         self.index = index
         self.incarnation = incarnation
         self.epoch = epoch
         self.trial = trial
         self.started_at = started_at
-        self.live = True
         self.side_effects = False
         self.alarm: Alarm | None = None
 
-    @property
-    def ticket(self) -> Ticket:
-        """What names it in messages."""
-        return self.request_id, self.number
+    def renumber(self) -> None:
+        """Take the next number: an earlier request of that id still has a call of this one."""
+        self.number += 1
+        self.ticket = (self.request_id, self.number)
 
     def detach(self) -> None:
         """The request moves on; only the member's slot is still to be given back."""
-        self.live = False
         self.job = None

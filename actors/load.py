@@ -55,22 +55,23 @@ class LoadEstimate:
     def succeeded(self, elapsed_s: float, now: float) -> None:
         """Take a success after `elapsed_s` seconds (for a stream: until its first chunk)."""
         sample = _sane(elapsed_s)
+        age = self._age(now)
         if self._latency is None or self._usual is None:
             self._latency = self._usual = sample
         else:
             if sample < self._latency:
-                self._latency = sample + (self._latency - sample) * self._kept(now)
+                self._latency = sample + (self._latency - sample) * self._kept(age)
             else:
                 self._latency = sample
             self._usual += (sample - self._usual) * _USUAL_WEIGHT
-        self._count(0.0, now)
+        self._count(0.0, age, now)
         self._streak = 0
 
     def failed(self, elapsed_s: float, now: float) -> None:
         """Take a failure that says something about the member (a cancelled call does not)."""
         usual = _UNKNOWN_LATENCY_S if self._latency is None else self._latency
         self._latency = max(_sane(elapsed_s), usual)
-        self._count(1.0, now)
+        self._count(1.0, self._age(now), now)
         self._streak = min(self._streak + 1, _MAX_STREAK)
 
     def latency_s(self, now: float, in_flight: int = 0) -> float | None:
@@ -82,13 +83,13 @@ class LoadEstimate:
         if self._latency is None:
             return None
         estimate = self._latency * (1 << min(self._streak, _MAX_PENALTY_DOUBLINGS))
-        return estimate if in_flight > 0 else estimate * self._kept(now)
+        return estimate if in_flight > 0 else estimate * self._kept(self._age(now))
 
     def error_rate(self, now: float) -> float:
         """The recent error rate, in [0, 1); 0 without outcomes, and back to 0 as time passes."""
         if self._failures == 0.0:
             return 0.0
-        keep = self._remembered(now)
+        keep = self._remembered(self._age(now))
         return self._failures * keep / (self._outcomes * keep + 1.0)
 
     def overdue(self, elapsed_s: float, now: float) -> bool:
@@ -103,30 +104,26 @@ class LoadEstimate:
         return f"LoadEstimate({latency}, {self._failures:.1f}/{self._outcomes:.1f} failed)"
 
     def _age(self, now: float) -> float:
-        return max(0.0, now - self._stamp) if self._outcomes else 0.0
+        """Seconds since the last outcome, 0 before the first."""
+        return now - self._stamp if now > self._stamp and self._outcomes else 0.0
 
-    def _kept(self, now: float) -> float:
+    def _kept(self, age: float) -> float:
         """What is left of the latency since the last outcome: 1 at once, 0 in the end."""
-        age = self._age(now)
-        if age == 0.0:
-            return 1.0
         tau = _TAU_S if self._usual is None else _TAU_IN_CALLS * self._usual
-        return math.exp(-age / min(max(tau, _TAU_S), _LONGEST_TAU_S))
+        return _decay(age / min(max(tau, _TAU_S), _LONGEST_TAU_S))
 
-    def _remembered(self, now: float) -> float:
+    def _remembered(self, age: float) -> float:
         """What is left of the weight of the outcomes so far: 1 at once, 0 in the end."""
-        age = self._age(now)
-        if age == 0.0:
-            return 1.0
-        return math.exp(-age / (_TAU_S * (1 + self._streak // _STREAK_STEP)))
+        return _decay(age / (_TAU_S * (1 + self._streak // _STREAK_STEP)))
 
-    def _count(self, failures: float, now: float) -> None:
+    def _count(self, failures: float, age: float, now: float) -> None:
         # The newest outcome weighs 1, all before it together no more than the memory holds.
         full = (_MEMORY - 1.0) / self._outcomes if self._outcomes else 0.0
-        keep = min(full, self._remembered(now))
+        keep = min(full, self._remembered(age))
         self._failures = self._failures * keep + failures
         self._outcomes = self._outcomes * keep + 1.0
-        self._stamp = max(self._stamp, now)
+        if now > self._stamp:
+            self._stamp = now
 
 
 class DrainRate:
@@ -166,7 +163,12 @@ class DrainRate:
 
     def _decayed(self, now: float) -> float:
         age = max(0.0, now - self._stamp)
-        return self._completed * math.exp(-age / _TAU_S) if age else self._completed
+        return self._completed * _decay(age / _TAU_S)
+
+
+def _decay(x: float) -> float:
+    """exp(-x); for a small x, as between two requests, what that comes to at no cost."""
+    return 1.0 - x if x < 1e-5 else math.exp(-x)
 
 
 def _sane(elapsed_s: float) -> float:

@@ -16,18 +16,18 @@ class Tick:
     __slots__ = ()
 
 
-class _Letter:
-    """As much of Pykka's envelope as its actor loop reads."""
+class Letter:
+    """As much of Pykka's envelope as its actor loop reads, and quicker to make."""
 
     __slots__ = ("message", "reply_to")
 
-    def __init__(self, message: Any) -> None:
+    def __init__(self, message: Any, reply_to: Any = None) -> None:
         self.message = message
-        self.reply_to = None
+        self.reply_to = reply_to
 
 
-_TICK = _Letter(Tick())
-_WAKE = _Letter(None)
+_TICK = Letter(Tick())
+_WAKE = Letter(None)
 
 
 class Mailbox:
@@ -75,25 +75,23 @@ class Mailbox:
         if self._ended:
             return self._queue.get()
         while True:
-            letter = self._next()
-            if letter is not None:
+            letter = self._queue.get() if self.alarm is None else self._get_until(self.alarm)
+            if letter is not None and letter is not _WAKE:
                 self.reply_to = letter.reply_to
                 return letter
 
     def empty(self) -> bool:
         return self._queue.empty()
 
-    def _next(self) -> Any:
-        wait_s = None
-        if self.alarm is not None:
-            if self._clock.now() >= self.alarm:
-                self.alarm = None
-                return _TICK
-            wait_s = self._clock.wait_s(self.alarm)
-            if wait_s is not None:
-                wait_s = min(max(wait_s, 0.0), LONGEST_WAIT_S)
+    def _get_until(self, alarm: float) -> Any:
+        """The next letter, or a tick once the alarm is due; None to look again."""
+        wait_s = self._clock.wait_s(alarm)
+        if wait_s is None:  # a clock that is moved by hand wakes this mailbox itself
+            wait_s = LONGEST_WAIT_S if self._clock.now() < alarm else 0.0
+        if wait_s <= 0.0:
+            self.alarm = None
+            return _TICK
         try:
-            letter = self._queue.get(timeout=wait_s)
+            return self._queue.get(timeout=min(wait_s, LONGEST_WAIT_S))
         except queue.Empty:
             return None
-        return None if letter is _WAKE else letter

@@ -14,6 +14,7 @@ from pykka.messages import _ActorStop
 
 from greenroom.actors.base import JoinableRef
 from greenroom.actors.future import AskTimeoutError, DeadPoolError, GivenUp, PoolFuture
+from greenroom.actors.mailbox import Letter
 from greenroom.messages import _validate as check
 from greenroom.messages.events import Event
 from greenroom.messages.member import Member
@@ -43,14 +44,6 @@ GRACE_S = 0.03
 """The router answers at the deadline and says what was tried: the asker waits that bit longer."""
 
 
-class _Letter:
-    __slots__ = ("message", "reply_to")
-
-    def __init__(self, message: Any, reply_to: PoolFuture[Any] | None = None) -> None:
-        self.message = message
-        self.reply_to = reply_to
-
-
 class PoolRef(JoinableRef):
     """A running pool. `ask`, `tell`, `stop` and `is_alive` mean what they mean in Pykka.
 
@@ -77,7 +70,7 @@ class PoolRef(JoinableRef):
         """
         if not self.is_alive():
             raise self._dead()
-        self.actor_inbox.put(cast(Any, _Letter(message)))
+        self.actor_inbox.put(cast(Any, Letter(message)))
 
     @overload  # type: ignore[override]
     def ask(
@@ -186,7 +179,7 @@ class PoolRef(JoinableRef):
         check.number("timeout", timeout, optional=True)
         was_alive = self.is_alive()
         if was_alive:
-            self.actor_inbox.put(cast(Any, _Letter(_ActorStop())))
+            self.actor_inbox.put(cast(Any, Letter(_ActorStop())))
 
         def wait(timeout: float | None) -> bool:
             if threading.current_thread() in self._threads:
@@ -338,7 +331,7 @@ class PoolRef(JoinableRef):
         if not self.is_alive():
             future.resolve(error=self._dead())
             return future
-        self.actor_inbox.put(cast(Any, _Letter(message, future)))
+        self.actor_inbox.put(cast(Any, Letter(message, future)))
         if not self.is_alive() and not isinstance(message, _ActorStop):
             # It may have been put after the last look into the mailbox: answered here, or there.
             future.resolve(error=self._dead())

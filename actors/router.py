@@ -176,6 +176,8 @@ class PoolRouter(PoolActor):
         return None
 
     def _deadline(self, work: Work, future: PoolFuture[Any] | None, now: float) -> float | None:
+        if work.timeout_s is None and self.config.deadline_s is None:
+            return None if future is None else future.deadline
         limits = [now + limit for limit in (work.timeout_s, self.config.deadline_s) if limit]
         if future is not None and future.deadline is not None:
             limits.append(future.deadline)
@@ -255,7 +257,7 @@ class PoolRouter(PoolActor):
         job.attempts += 1
         attempt = Attempt(job, slot.name, slot.index, route.incarnation, route.epoch, trial, now)
         while attempt.ticket in self._attempts:
-            attempt.number += 1  # an earlier request of that id still has a call running
+            attempt.renumber()
         job.current = attempt
         self._attempts[attempt.ticket] = attempt
         self.desk.open(attempt.ticket, job)

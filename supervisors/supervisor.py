@@ -104,6 +104,7 @@ class PoolSupervisor(PoolActor):
         )
         self._records: dict[str, MemberRecord] = {}
         self._next_index = 0
+        self._retired: dict[str, tuple[int, int]] = {}
         self._epoch = 0
         self._review_alarm: Alarm | None = None
         self._stopping = False
@@ -145,9 +146,14 @@ class PoolSupervisor(PoolActor):
         now = self.clock.now()
         record = MemberRecord(member, self._next_index, self.config, self._rng, now)
         self._next_index += 1
+        # A name that comes back goes on counting: what its last bearer left behind is not taken
+        # for the new one's.
+        record.incarnation, record.breaker.epoch = self._retired.get(member.name, (0, 1))
         self._records[member.name] = record
         self._start_actor(record)
-        self._news.append(MemberStarted(pool=self.pool, member=member.name, incarnation=1))
+        self._news.append(
+            MemberStarted(pool=self.pool, member=member.name, incarnation=record.incarnation)
+        )
 
     def _start_actor(self, record: MemberRecord) -> None:
         ref = AgentActor.start(record.member, record.incarnation + 1, self._around)
@@ -209,6 +215,7 @@ class PoolSupervisor(PoolActor):
 
     def _removed(self, record: MemberRecord) -> None:
         del self._records[record.name]
+        self._retired[record.name] = (record.incarnation, record.breaker.epoch + 1)
         self._news.append(
             MemberStopped(pool=self.pool, member=record.name, incarnation=record.incarnation)
         )

@@ -560,9 +560,13 @@ def test_b3_a_trial_given_to_a_member_that_died_meanwhile_returns_its_permit() -
     routes: list[MemberRoute] = []
 
     class Router:
-        def tell(self, message: Any) -> None:
-            if isinstance(message, RoutingSnapshot):
-                routes.append(message.members[0])
+        def __init__(self) -> None:
+            self.actor_stopped = threading.Event()
+            self.actor_inbox = self
+
+        def put(self, letter: Any) -> None:
+            if isinstance(letter.message, RoutingSnapshot):
+                routes.append(letter.message.members[0])
 
     def outcome(kind: FailureKind, epoch: int) -> Outcomes:
         attempt = AttemptOutcome(

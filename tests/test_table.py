@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Sequence
 from typing import Any
 
-import pykka
 import pytest
 
 from greenroom.actors.alarms import Alarms
 from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.mailbox import Mailbox
 from greenroom.actors.outbox import BATCH, DELAY_S, Outbox
 from greenroom.actors.report import account, all_failed, why_unroutable
 from greenroom.actors.retry import RetryPolicy
@@ -23,7 +24,6 @@ from greenroom.messages.status import CircuitState, FailureKind, SkipReason
 from greenroom.messages.supervision import (
     AttemptOutcome,
     MemberRoute,
-    Outcomes,
     RoutingSnapshot,
 )
 
@@ -452,13 +452,17 @@ class Supervisor:
     """Takes what it is told."""
 
     def __init__(self, alive: bool = True) -> None:
-        self.alive = alive
-        self.batches: list[tuple[AttemptOutcome, ...]] = []
+        self.actor_stopped = threading.Event()
+        self.actor_inbox = Mailbox()
+        self._batches: list[tuple[AttemptOutcome, ...]] = []
+        if not alive:
+            self.actor_stopped.set()
 
-    def tell(self, message: Outcomes) -> None:
-        if not self.alive:
-            raise pykka.ActorDeadError("gone")
-        self.batches.append(message.batch)
+    @property
+    def batches(self) -> list[tuple[AttemptOutcome, ...]]:
+        while not self.actor_inbox.empty():
+            self._batches.append(self.actor_inbox.get().message.batch)
+        return self._batches
 
     @property
     def told(self) -> list[list[str]]:
