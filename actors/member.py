@@ -15,7 +15,9 @@ from greenroom.actors.desk import Desk, reply
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.host import AgentHost
 from greenroom.actors.inline import InlineActor
+from greenroom.actors.jobs import Job
 from greenroom.actors.loops import LoopThread
+from greenroom.actors.mailbox import Letter
 from greenroom.actors.outcome import outcome_of
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import RequestCancelledError, summary
@@ -156,9 +158,21 @@ class AgentActor(InlineActor):
         # One that was given up has been claimed, and its ticket may be another request's by now.
         answers = isinstance(report, Succeeded) and call.cancelled is None
         job = self.around.desk.claim(ticket) if answers else None
-        tell(self.around.router, report)
-        if job is not None:
+        if job is None:
+            tell(self.around.router, report)
+        else:
+            self._tell_answered(report, job)
             reply(job, value, self.member.name, self.clock.now() - job.accepted_at)
+
+    def _tell_answered(self, report: Any, job: Job) -> None:
+        """Nobody waits for the router to hear of a success, unless something hangs on it."""
+        router = self.around.router
+        attempt = job.current
+        decides = attempt is None or attempt.trial or self.around.config.circuit_slow_call_s
+        if decides or self.around.bus.listening():
+            tell(router, report)
+        elif not router.actor_stopped.is_set():
+            router.actor_inbox.put_aside(Letter(report))
 
     def _start_side_effects(self, message: Execute, call: Call) -> None:
         call.start_side_effects()

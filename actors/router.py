@@ -117,6 +117,7 @@ class PoolRouter(PoolActor):
         self._numbers = itertools.count(1)
         self._closed = False
         self._drains = Drains()
+        self.mailbox.hurried = self._awaits_reports
         self.handlers.update(
             {
                 Attach: self._on_attach,
@@ -139,6 +140,10 @@ class PoolRouter(PoolActor):
 
     def _on_attach(self, message: Attach) -> None:
         self._supervisor = self._outbox.supervisor = message.supervisor
+
+    def _awaits_reports(self) -> bool:
+        """Whether something hangs on the next slot that is given back."""
+        return self._closed or len(self._queue) > 0 or self._table.draining
 
     # -- a request comes in
 
@@ -307,11 +312,12 @@ class PoolRouter(PoolActor):
             self._answers.dead_letter(message.request_id, message.member, "a late result")
         else:
             now = self.clock.now()
+            ended_at = min(now, attempt.started_at + message.elapsed_s)  # it may have lain aside
             slot = self._table.get(attempt.member)
             if slot is not None:
-                slot.load.succeeded(message.elapsed_s, now)
+                slot.load.succeeded(message.elapsed_s, ended_at)
             self._table.record(attempt.member, True)
-            self._outbox.succeeded(attempt, message.elapsed_s, now)
+            self._outbox.succeeded(attempt, message.elapsed_s, ended_at)
             self._chronicle.succeeded(attempt, message.elapsed_s)
             if self.desk.claim(attempt.ticket) is not None:  # nobody has answered on the spot
                 reply(job, message.value, attempt.member, now - job.accepted_at)

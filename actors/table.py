@@ -119,6 +119,7 @@ class RoutingTable:
         self.treats_alike = isinstance(strategy, BuiltIn)
         """Whether no request finds nobody where another would find somebody."""
         self.epoch = 0
+        self.draining = False
         self._rng = rng
         self._slots: dict[str, Slot] = {}
         self._order: list[Slot] = []
@@ -156,6 +157,7 @@ class RoutingTable:
             slots[route.name] = slot
         self._slots = slots
         self._order = sorted(slots.values(), key=lambda each: each.index)
+        self.draining = any(s.route.blocked is SkipReason.DRAINING for s in self._order)
         if before != self.names and self._members_changed is not None:
             self._guarded("members_changed", self._members_changed, self.names)
         return True

@@ -12,7 +12,7 @@ import pytest
 
 from greenroom.actors.alarms import Alarms
 from greenroom.actors.jobs import Job
-from greenroom.actors.mailbox import Mailbox, Tick
+from greenroom.actors.mailbox import Letter, Mailbox, Tick
 from greenroom.actors.retry import RetryPolicy
 from greenroom.actors.waiting import WaitingQueue
 from greenroom.messages.requests import Request
@@ -20,14 +20,6 @@ from greenroom.testing import FakeClock
 
 WAIT_S = 10.0
 POLICY = RetryPolicy(max_retries=0, delay_s=0.1, multiplier=2.0, max_delay_s=1.0)
-
-
-class Letter:
-    """As much of Pykka's envelope as a mailbox reads."""
-
-    def __init__(self, message: Any, reply_to: Any = None) -> None:
-        self.message = message
-        self.reply_to = reply_to
 
 
 class Alarm:
@@ -407,3 +399,87 @@ def test_what_left_the_queue_leaves_no_memory() -> None:
         queue.discard(passing)
     assert len(queue) == 1
     assert len(queue._cells) <= 1000
+
+
+# -- what is put aside
+
+
+def put_aside(box: Mailbox, message: str) -> None:
+    box.put_aside(Letter(message))
+
+
+def test_what_is_put_aside_comes_before_whatever_is_put_after_it() -> None:
+    """The books are in order when the next message is handled."""
+    box = Mailbox()
+    box.put(Letter("first"))
+    put_aside(box, "aside 1")
+    put_aside(box, "aside 2")
+    box.put(Letter("second"))
+    taken = [box.get().message for _ in range(4)]
+    assert taken == ["aside 1", "aside 2", "first", "second"]
+
+
+def test_what_is_put_aside_does_not_wake_an_owner_without_hurry() -> None:
+    """It waits for the next message, and comes before that."""
+    box, taken, asleep = Mailbox(), list[str](), threading.Event()
+
+    def hurried() -> bool:
+        asleep.set()
+        return False
+
+    box.hurried = hurried
+    owner = threading.Thread(target=lambda: taken.extend(box.get().message for _ in range(2)))
+    owner.start()
+    assert asleep.wait(WAIT_S)
+    put_aside(box, "aside")
+    assert owner.is_alive()
+    box.put(Letter("next"))
+    owner.join(WAIT_S)
+    assert taken == ["aside", "next"]
+
+
+def test_what_is_put_aside_wakes_an_owner_in_a_hurry() -> None:
+    """Somebody waits for the slot that a report gives back."""
+    box, taken, asleep = Mailbox(), list[str](), threading.Event()
+
+    def hurried() -> bool:
+        asleep.set()
+        return True
+
+    box.hurried = hurried
+    owner = threading.Thread(target=lambda: taken.append(box.get().message))
+    owner.start()
+    assert asleep.wait(WAIT_S)
+    put_aside(box, "aside")
+    owner.join(WAIT_S)
+    assert taken == ["aside"]
+
+
+def test_an_owner_in_a_hurry_never_sleeps_on_what_was_put_aside() -> None:
+    """However the two meet: the last look and the putting aside cannot miss each other."""
+    box = Mailbox()
+    box.hurried = lambda: True
+    rounds, handled = 2000, threading.Semaphore(0)
+
+    def own() -> None:
+        for _ in range(rounds):
+            box.get()
+            handled.release()
+
+    owner = threading.Thread(target=own, daemon=True)
+    owner.start()
+    for i in range(rounds):
+        put_aside(box, str(i))
+        assert handled.acquire(timeout=WAIT_S)
+    owner.join(WAIT_S)
+
+
+def test_an_alarm_goes_off_though_something_lies_aside() -> None:
+    """What lies aside is delivered first, then the tick."""
+    box, clock = Mailbox(), FakeClock()
+    box.follow(clock)
+    box.alarm = clock.now() + 1.0
+    put_aside(box, "aside")
+    clock.advance(1.0)
+    assert box.get().message == "aside"
+    assert isinstance(box.get().message, Tick)
