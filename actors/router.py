@@ -2,70 +2,27 @@
 
 from __future__ import annotations
 
-import itertools
-import random
-import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
-from greenroom.actors.answers import Answers
-from greenroom.actors.base import PoolActor, tell
-from greenroom.actors.chronicle import Chronicle
-from greenroom.actors.clock import Clock
+from greenroom.actors.attempts import Attempts
 from greenroom.actors.commands import FORWARDED, Commands
-from greenroom.actors.desk import Desk, reply
-from greenroom.actors.drains import Drains
-from greenroom.actors.eventbus import EventBus
 from greenroom.actors.future import PENDING, AskTimeoutError, GivenUp, PoolFuture
 from greenroom.actors.jobs import Attempt, Job, Work
-from greenroom.actors.load import DrainRate
-from greenroom.actors.outbox import Outbox
-from greenroom.actors.report import account, all_failed, why_unroutable
-from greenroom.actors.retry import (
-    LASTING,
-    GiveUp,
-    RaiseAsIs,
-    RetryBudget,
-    RetryPolicy,
-    Situation,
-    TryLater,
-    TryNow,
-    plan_retry,
-)
-from greenroom.actors.strategies import PickContext, RoutingStrategy, strategy_name
-from greenroom.actors.table import NoPick, RoutingTable, Slot
-from greenroom.actors.waiting import WaitingQueue
-from greenroom.messages.config import PoolConfig
+from greenroom.actors.report import account
+from greenroom.actors.retry import RetryPolicy
+from greenroom.actors.strategies import strategy_name
 from greenroom.messages.errors import (
     AttemptTimeoutError,
     DeadlineExceededError,
-    MemberCrashedError,
-    PoolError,
-    PoolSaturatedError,
     PoolStoppedError,
-    StrategyError,
     summary,
 )
 from greenroom.messages.events import PoolStopped
-from greenroom.messages.execution import (
-    CancelExecution,
-    Execute,
-    Failed,
-    Refused,
-    SideEffectsStarted,
-    Succeeded,
-    Ticket,
-)
 from greenroom.messages.replies import MemberStats, PoolStats
 from greenroom.messages.requests import Apply, Cancel, Drain, Request, Subscribe
-from greenroom.messages.status import CancelReason, FailureKind, RefusalReason, SkipReason
-from greenroom.messages.supervision import (
-    CommandDone,
-    FailuresSeen,
-    MemberDrained,
-    RoutingSnapshot,
-    TrialStarted,
-)
+from greenroom.messages.status import CancelReason, FailureKind
+from greenroom.messages.supervision import CommandDone, FailuresSeen, RoutingSnapshot
 
 SUPERVISOR_STOP_TIMEOUT_S = 10.0
 """How long the end of a pool waits for its supervisor and members to clean up."""
@@ -78,45 +35,14 @@ class Attach:
     supervisor: Any
 
 
-class PoolRouter(PoolActor):
+class PoolRouter(Attempts):
     """Owns the requests in flight, the waiting queue, in-flight counts, load estimates, the retry
     budget. It runs no user code but the strategy's, never waits, and changes no breaker.
     """
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        strategy: RoutingStrategy,
-        config: PoolConfig,
-        clock: Clock,
-        rng: random.Random,
-        bus: EventBus,
-        desk: Desk,
-    ) -> None:
-        super().__init__(clock)
-        self.name = name
-        self.config = config
-        self.bus = bus
-        self.desk = desk
-        self.ended = threading.Event()
-        self._rng = rng
-        self._supervisor: Any = None
-        self._table = RoutingTable(strategy, rng)
-        self._exhaustive = bool(getattr(strategy, "exhaustive", False))
-        self._policy = RetryPolicy.from_config(config, exhaustive=self._exhaustive)
-        self._budget = RetryBudget(config.retry_budget_ratio, config.retry_budget_floor)
-        self._outbox = Outbox(config, self.alarms)
-        self._answers = Answers(name, bus)
-        self._chronicle = Chronicle(name, bus)
-        self._commands = Commands(name, self._stats)
-        self._drain_rate = DrainRate()
-        self._jobs: dict[str, Job] = {}
-        self._queue = WaitingQueue()
-        self._attempts: dict[Ticket, Attempt] = {}
-        self._numbers = itertools.count(1)
-        self._closed = False
-        self._drains = Drains()
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._commands = Commands(self.name, self._stats)
         self.mailbox.hurried = self._awaits_reports
         self.handlers.update(
             {
@@ -125,10 +51,6 @@ class PoolRouter(PoolActor):
                 Apply: self._on_work,
                 Cancel: self._on_cancel,
                 GivenUp: self._on_given_up,
-                Succeeded: self._on_succeeded,
-                Failed: self._on_failed,
-                Refused: self._on_refused,
-                SideEffectsStarted: self._on_side_effects,
                 RoutingSnapshot: self._on_snapshot,
                 FailuresSeen: self._on_failures_seen,
                 CommandDone: self._commands.done,
@@ -188,350 +110,7 @@ class PoolRouter(PoolActor):
             limits.append(future.deadline)
         return min(limits, default=None)
 
-    # -- whom it is given to
-
-    def _route(self, job: Job) -> None:
-        """Give the request to a member, or let it wait, or fail it."""
-        now = self.clock.now()
-        context = PickContext(now, job.work.key, job.id)
-        try:
-            choice = self._table.pick(job.failures, context, job.policy.exhaustive)
-        except StrategyError as error:
-            self._fail(job, error)
-            return
-        if isinstance(choice, Slot):
-            self._dispatch(job, choice, now)
-        elif choice is NoPick.BUSY or self._table.epoch == 0 or self._may_wait(job, now):
-            self._enqueue(job, now)
-        else:
-            self._fail_unroutable(job, now)
-
-    def _may_wait(self, job: Job, now: float) -> bool:
-        """Whether a request may wait for a member to come back, rather than fail at once."""
-        if job.policy.exhaustive and job.failures:
-            return False
-        reopening = self._table.earliest_reopening()
-        if reopening is not None and reopening <= now:
-            return True  # its time has come: the supervisor's word is on its way
-        if self.config.when_unavailable != "wait":
-            return False
-        if self._table.trial_running():
-            return True
-        return reopening is not None and (job.deadline is None or reopening < job.deadline)
-
-    def _enqueue(self, job: Job, now: float) -> None:
-        if job.attempts == 0 and job.cell is None and self._is_full():
-            pending = len(self._queue)
-            wait_s = self._drain_rate.retry_after_s(max(pending, 1), now)
-            self._forget(job)
-            self._answers.shed(job, PoolSaturatedError(self.name, pending, wait_s))
-        else:
-            self._queue.add(job)
-
-    def _is_full(self) -> bool:
-        """Whether nobody more may wait for a slot. Who waits only until the supervisor has spoken,
-        at the start or after a failure, is not counted.
-        """
-        if len(self._queue) < self.config.max_pending or self._table.epoch == 0:
-            return False
-        return len(self._queue) - self._table.room_to_come() >= self.config.max_pending
-
-    def _pump(self) -> None:
-        """Give waiting requests, the first ones first, to whoever has become free."""
-        while (job := self._queue.first()) is not None and self._table.has_room():
-            self._route(job)
-            if job.cell is not None:  # it cannot use the room there is: others may
-                self._pump_past(job)
-                return
-
-    def _pump_past(self, first: Job) -> None:
-        alike = self._table.treats_alike  # then where one untried request finds nobody, none does
-        stuck = alike and not first.failures
-        for job in self._queue:
-            if job is first or (stuck and not job.failures):
-                continue
-            self._route(job)
-            stuck = stuck or (alike and job.cell is not None and not job.failures)
-            if not self._table.has_room():
-                return
-
-    def _dispatch(self, job: Job, slot: Slot, now: float) -> None:
-        self._queue.discard(job)
-        route = slot.route
-        trial = route.trial_permits is not None
-        job.attempts += 1
-        attempt = Attempt(job, slot.name, slot.index, route.incarnation, route.epoch, trial, now)
-        while attempt.ticket in self._attempts:
-            attempt.renumber()
-        job.current = attempt
-        self._attempts[attempt.ticket] = attempt
-        self.desk.open(attempt.ticket, job)
-        slot.in_flight += 1
-        if trial:
-            slot.trials_started += 1
-            started = TrialStarted(
-                member=slot.name, incarnation=route.incarnation, epoch=route.epoch, at=now
-            )
-            tell(self._supervisor, started)
-        if job.attempts > 1:
-            self._answers.counts["retries"] += 1
-        self._chronicle.started(job, slot.name)
-        self._send(job, attempt, slot, now)
-
-    def _send(self, job: Job, attempt: Attempt, slot: Slot, now: float) -> None:
-        deadline = job.deadline
-        if self.config.request_timeout_s is not None:
-            timeout_at = now + self.config.request_timeout_s
-            attempt.alarm = self.alarms.at(timeout_at, lambda: self._attempt_timed_out(attempt))
-            deadline = timeout_at if deadline is None else min(deadline, timeout_at)
-        work = job.work
-        message = Execute(
-            request_id=job.id,
-            attempt=attempt.number,
-            incarnation=attempt.incarnation,
-            payload=work.payload if isinstance(work, Request) else None,
-            function=work.function if isinstance(work, Apply) else None,
-            deadline=deadline,
-            key=work.key,
-            priority=work.priority,
-            metadata=work.metadata,
-        )
-        if not tell(slot.route.ref, message):
-            # Its actor has ended and the supervisor has not said so yet: it never started.
-            slot.route = replace(slot.route, ref=None, blocked=SkipReason.STARTING)
-            self.desk.claim(attempt.ticket)
-            self._release(attempt)
-            self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))
-
-    # -- how an attempt ends
-
-    def _on_succeeded(self, message: Succeeded) -> None:
-        attempt = self._reported(message)
-        job = attempt.job if attempt is not None else None
-        if attempt is None or job is None:
-            self._answers.dead_letter(message.request_id, message.member, "a late result")
-        else:
-            now = self.clock.now()
-            ended_at = min(now, attempt.started_at + message.elapsed_s)  # it may have lain aside
-            slot = self._table.get(attempt.member)
-            if slot is not None:
-                slot.load.succeeded(message.elapsed_s, ended_at)
-            self._table.record(attempt.member, True)
-            self._outbox.succeeded(attempt, message.elapsed_s, ended_at)
-            self._chronicle.succeeded(attempt, message.elapsed_s)
-            if self.desk.claim(attempt.ticket) is not None:  # nobody has answered on the spot
-                reply(job, message.value, attempt.member, now - job.accepted_at)
-            self._end(job, now)
-            self._answers.value(job, attempt.member, now - job.accepted_at)
-            self._check_idle()
-        self._pump()
-
-    def _on_failed(self, message: Failed) -> None:
-        attempt = self._reported(message)
-        if attempt is not None and attempt.job is not None:
-            self.desk.claim(attempt.ticket)
-            attempt.side_effects = attempt.side_effects or message.side_effects
-            self._attempt_failed(
-                attempt, message.kind, message.error, message.elapsed_s, message.retry_after_s
-            )
-        self._pump()
-
-    def _on_refused(self, message: Refused) -> None:
-        attempt = self._reported(message)
-        if attempt is not None:
-            self.desk.claim(attempt.ticket)
-            error = message.error or PoolError(f"{message.member} refused it: {message.reason}")
-            create_failed = message.reason is RefusalReason.CREATE_FAILED
-            kind = FailureKind.CREATE_FAILED if create_failed else FailureKind.UNAVAILABLE
-            self._never_started(attempt, error, kind)
-        self._pump()
-
-    def _on_side_effects(self, message: SideEffectsStarted) -> None:
-        attempt = self._attempt_of(message)
-        if attempt is not None:
-            attempt.side_effects = True
-
-    def _reported(self, message: Succeeded | Failed | Refused) -> Attempt | None:
-        """The attempt that a member reports the end of, if it still stands; its slot is free."""
-        attempt = self._attempt_of(message)
-        if attempt is not None:
-            self._release(attempt)
-        return attempt
-
-    def _attempt_of(
-        self, message: Succeeded | Failed | Refused | SideEffectsStarted
-    ) -> Attempt | None:
-        """The attempt that a message is about; None for one that ended with its member's actor."""
-        attempt = self._attempts.get((message.request_id, message.attempt))
-        if attempt is None:
-            return None
-        sender = (message.member, message.incarnation)
-        return attempt if (attempt.member, attempt.incarnation) == sender else None
-
-    def _release(self, attempt: Attempt) -> None:
-        """The member has let go of the attempt: its slot is free."""
-        self._attempts.pop(attempt.ticket, None)
-        if attempt.alarm is not None:
-            attempt.alarm.cancel()
-        slot = self._table.get(attempt.member)
-        if slot is not None and slot.route.incarnation == attempt.incarnation:
-            slot.in_flight = max(0, slot.in_flight - 1)
-            self._check_drained(slot)
-
-    def _check_drained(self, slot: Slot) -> None:
-        if slot.in_flight == 0 and slot.route.blocked is SkipReason.DRAINING:
-            tell(self._supervisor, MemberDrained(slot.name))
-
-    def _attempt_timed_out(self, attempt: Attempt) -> None:
-        """The attempt has had its time; whoever asks must not wait for the member to notice."""
-        attempt.alarm = None
-        if attempt.job is not None and self.desk.claim(attempt.ticket) is None:
-            return  # it has just been answered: the report is on its way
-        self._cancel_execution(attempt, CancelReason.ATTEMPT_TIMEOUT)
-        if attempt.job is not None:
-            elapsed_s = self.clock.now() - attempt.started_at
-            error = AttemptTimeoutError(
-                f"{attempt.member} did not answer within request_timeout_s="
-                f"{self.config.request_timeout_s:g}"
-            )
-            self._attempt_failed(attempt, FailureKind.TIMEOUT, error, elapsed_s, None)
-            self._pump()
-
-    def _crashed(self, attempt: Attempt) -> None:
-        """The member's actor is gone, and the attempt with it."""
-        if attempt.job is not None and self.desk.claim(attempt.ticket) is None:
-            return  # it has just been answered: the report is on its way
-        self._release(attempt)
-        if attempt.job is not None:
-            elapsed_s = self.clock.now() - attempt.started_at
-            error = MemberCrashedError(f"{attempt.member} ended while it worked on the request")
-            self._attempt_failed(attempt, FailureKind.CRASHED, error, elapsed_s, None)
-
-    def _attempt_failed(
-        self,
-        attempt: Attempt,
-        kind: FailureKind,
-        error: BaseException,
-        elapsed_s: float,
-        retry_after_s: float | None,
-    ) -> None:
-        """An attempt ended badly and its request still waits: count it, and see what follows."""
-        job = attempt.job
-        assert job is not None
-        self._chronicle.failed(attempt, kind, error, elapsed_s)
-        self._count_failure(attempt, kind, error, elapsed_s, retry_after_s)
-        job.failed(attempt, kind, error, elapsed_s)
-        self._follow_up(job, attempt, kind, error, retry_after_s, started=True)
-
-    def _count_failure(
-        self,
-        attempt: Attempt,
-        kind: FailureKind,
-        error: BaseException,
-        elapsed_s: float,
-        retry_after_s: float | None = None,
-    ) -> None:
-        now = self.clock.now()
-        slot = self._table.get(attempt.member)
-        if kind.counts_for_breaker:
-            if slot is not None:
-                slot.load.failed(elapsed_s, now)
-            self._table.record(attempt.member, False)
-        self._outbox.failed(attempt, slot, kind, error, elapsed_s, retry_after_s, now)
-
-    def _never_started(
-        self,
-        attempt: Attempt,
-        error: BaseException,
-        kind: FailureKind = FailureKind.UNAVAILABLE,
-    ) -> None:
-        """The member refused: nothing has run, so another may have the request in any case."""
-        job = attempt.job
-        if job is None:
-            return
-        self._outbox.ignored(attempt, self.clock.now())
-        if kind is FailureKind.CREATE_FAILED:
-            self._table.record(attempt.member, False)
-        job.failed(attempt, kind, error, self.clock.now() - attempt.started_at)
-        self._follow_up(job, attempt, kind, error, None, started=False)
-
-    def _follow_up(
-        self,
-        job: Job,
-        attempt: Attempt,
-        kind: FailureKind,
-        error: BaseException,
-        retry_after_s: float | None,
-        started: bool,
-    ) -> None:
-        """Another member at once, a retry later, or the end."""
-        job.current = None
-        attempt.detach()
-        now = self.clock.now()
-        situation = Situation(
-            kind=kind,
-            started=started,
-            side_effects=attempt.side_effects,
-            retry_after_s=retry_after_s,
-            attempts=job.attempts,
-            backoffs=job.backoffs,
-            idempotent=job.work.idempotent,
-            untried=self._table.could_take(job.failures),
-            tried_could_recover=self._could_recover(job),
-            now=now,
-            deadline=job.deadline,
-        )
-        match plan_retry(job.policy, situation, self._budget, self._rng):
-            case TryNow():
-                self._route(job)
-            case TryLater(delay_s):
-                self._retry_later(job, attempt.member, delay_s, now)
-            case GiveUp(reason):
-                self._fail(job, all_failed(self.name, job, self._table, reason, now))
-            case RaiseAsIs():
-                self._end(job, now)
-                self._answers.callers_fault(job, error, now - job.accepted_at)
-                self._check_idle()
-
-    def _could_recover(self, job: Job) -> bool:
-        return any(
-            failure.kind not in LASTING and self._table.get(name) is not None
-            for name, failure in job.failures.items()
-        )
-
-    def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
-        job.backoffs += 1
-        self._chronicle.retry(job, member, delay_s)
-        job.alarm = self.alarms.at(now + delay_s, lambda: self._route(job))
-
-    # -- how a request ends
-
-    def _end(self, job: Job, now: float) -> None:
-        """The request is done with; its answer follows."""
-        self._drain_rate.completed(now)
-        self._forget(job)
-
-    def _forget(self, job: Job) -> None:
-        """The request leaves the router's books."""
-        self._jobs.pop(job.id, None)
-        self._queue.discard(job)
-        job.cancel_alarms()
-
-    def _check_idle(self) -> None:
-        """Once the last request has been answered, whoever drains the pool is told."""
-        if self._closed and not self._jobs:
-            self._drains.done()
-
-    def _fail(self, job: Job, error: Exception) -> None:
-        now = self.clock.now()
-        self._end(job, now)
-        self._answers.failure(job, error, now - job.accepted_at)
-        self._check_idle()
-
-    def _fail_unroutable(self, job: Job, now: float) -> None:
-        waits = self.config.when_unavailable == "wait"
-        reason = why_unroutable(job, self._table, waits, now)
-        self._fail(job, all_failed(self.name, job, self._table, reason, now))
+    # -- its time is over, or its caller has left
 
     def _out_of_time(self, job: Job) -> None:
         """The deadline of the whole request is over."""
@@ -581,22 +160,6 @@ class PoolRouter(PoolActor):
         self._check_idle()
         self._pump()
         return True
-
-    def _detach(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:
-        """The request leaves its attempt behind; the member frees the slot when it has ended."""
-        job.current = None
-        attempt.detach()
-        self._cancel_execution(attempt, reason)
-
-    def _cancel_execution(self, attempt: Attempt, reason: CancelReason) -> None:
-        slot = self._table.get(attempt.member)
-        if slot is None or slot.route.ref is None:
-            return  # its actor has ended, and has cancelled what it had
-        if slot.route.incarnation == attempt.incarnation:
-            message = CancelExecution(
-                request_id=attempt.request_id, attempt=attempt.number, reason=reason
-            )
-            tell(slot.route.ref, message)
 
     # -- the supervisor's word
 

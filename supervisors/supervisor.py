@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Iterable
 from typing import Any
 
 import pykka
 
-from greenroom.actors.alarms import Alarm
-from greenroom.actors.base import PoolActor, tell
-from greenroom.actors.clock import Clock
+from greenroom.actors.base import tell
 from greenroom.actors.desk import Desk
-from greenroom.actors.eventbus import EventBus
 from greenroom.actors.loops import LoopThread
 from greenroom.actors.member import AgentActor, Surroundings
 from greenroom.actors.router import Attach
-from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import MemberExistsError, UnknownMemberError
 from greenroom.messages.events import (
-    BreakerClosed,
-    BreakerHalfOpened,
-    BreakerOpened,
-    Event,
-    HealthChanged,
     MemberCreateFailed,
     MemberFailed,
     MemberGaveUp,
     MemberRestarted,
     MemberStarted,
     MemberStopped,
-    ProbeFailed,
-    ProbeSucceeded,
 )
 from greenroom.messages.execution import Abandoned
 from greenroom.messages.member import Member
@@ -45,75 +33,49 @@ from greenroom.messages.requests import (
     ResetAll,
     ResetMember,
 )
-from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.messages.supervision import (
     ActorEnded,
     AgentCreated,
     AgentCreateFailed,
     AttemptOutcome,
-    CancelProbe,
     CommandDone,
     FailuresSeen,
     Forwarded,
     Leave,
     MemberDrained,
     Outcomes,
-    Probe,
-    ProbeResult,
-    RoutingSnapshot,
     TrialStarted,
 )
-from greenroom.supervisors.breaker import Transition
+from greenroom.supervisors.probing import Probing
 from greenroom.supervisors.record import Life, MemberRecord
 
 MEMBER_STOP_TIMEOUT_S = 5.0
 """How long a member's close hook is waited for."""
 
 
-class PoolSupervisor(PoolActor):
+class PoolSupervisor(Probing):
     """One for one: a member that ends is restarted, the others are left alone."""
 
-    def __init__(
-        self,
-        *,
-        pool: str,
-        router: Any,
-        desk: Desk,
-        config: PoolConfig,
-        clock: Clock,
-        rng: random.Random,
-        bus: EventBus,
-        members: Iterable[Member],
-    ) -> None:
-        super().__init__(clock)
-        self.pool = pool
-        self.router = router
-        self.config = config
-        self.bus = bus
-        self._rng = rng
-        self._loop = LoopThread(f"greenroom-{pool}-loop")
+    def __init__(self, *, desk: Desk, members: Iterable[Member], **settings: Any) -> None:
+        super().__init__(**settings)
+        self._loop = LoopThread(f"greenroom-{self.pool}-loop")
         self._around = Surroundings(
-            pool=pool,
-            config=config,
-            clock=clock,
-            router=router,
+            pool=self.pool,
+            config=self.config,
+            clock=self.clock,
+            router=self.router,
             supervisor=self.actor_ref,
-            bus=bus,
+            bus=self.bus,
             loop=self._loop,
             desk=desk,
         )
-        self._records: dict[str, MemberRecord] = {}
         self._next_index = 0
         self._retired: dict[str, tuple[int, int]] = {}
-        self._epoch = 0
-        self._review_alarm: Alarm | None = None
         self._stopping = False
-        self._news: list[Event] = []
         self.handlers.update(
             {
                 Outcomes: self._on_outcomes,
                 TrialStarted: self._on_trial_started,
-                ProbeResult: self._on_probe_result,
                 ActorEnded: self._on_actor_ended,
                 AgentCreated: self._on_agent_created,
                 AgentCreateFailed: self._on_agent_create_failed,
@@ -122,23 +84,11 @@ class PoolSupervisor(PoolActor):
                 Forwarded: self._on_forwarded,
             }
         )
-        tell(router, Attach(self.actor_ref))
+        tell(self.router, Attach(self.actor_ref))
         for member in members:
             self._add(member)
         self._publish()
         self._announce_news()
-
-    def on_receive(self, message: Any) -> Any:
-        """Handle a message; what there is to announce is announced when the router knows it."""
-        try:
-            return super().on_receive(message)
-        finally:
-            self._announce_news()
-
-    def _announce_news(self) -> None:
-        news, self._news = self._news, []
-        for event in news:
-            self.bus.emit(event)
 
     # -- members come and go
 
@@ -263,6 +213,13 @@ class PoolSupervisor(PoolActor):
         if record is not None:
             record.abandoned = message.count
 
+    def _review_member(self, record: MemberRecord, now: float) -> None:
+        if record.restart_at is not None and now >= record.restart_at:
+            self._restart(record)
+        if record.creation_at is not None and now >= record.creation_at:
+            record.creation_at = None
+        super()._review_member(record, now)
+
     # -- outcomes
 
     def _on_outcomes(self, message: Outcomes) -> None:
@@ -308,152 +265,6 @@ class PoolSupervisor(PoolActor):
         if record is not None:  # of whichever incarnation: the permit is the breaker epoch's
             record.breaker.trial_started(message.epoch, message.at)
             self._plan_review()
-
-    def _announce(self, record: MemberRecord, transition: Transition | None, why: str = "") -> None:
-        """Log a breaker's change of state, and have the probes follow it."""
-        if transition is None:
-            return
-        now = self.clock.now()
-        reopens_at = transition.reopens_at
-        match transition.after:
-            case CircuitState.OPEN | CircuitState.FORCED_OPEN:
-                self._news.append(
-                    BreakerOpened(
-                        pool=self.pool,
-                        member=record.name,
-                        reason=transition.reason + why,
-                        reopens_in_s=None if reopens_at is None else max(0.0, reopens_at - now),
-                    )
-                )
-            case CircuitState.HALF_OPEN:
-                trial = "its probe" if record.probes is not None else "one request"
-                self._news.append(
-                    BreakerHalfOpened(pool=self.pool, member=record.name, trial=trial)
-                )
-            case CircuitState.CLOSED | CircuitState.DISABLED:
-                self._news.append(
-                    BreakerClosed(pool=self.pool, member=record.name, reason=transition.reason)
-                )
-        self._steer_probes(record, transition, now)
-        self._review_health(record)
-
-    def _steer_probes(self, record: MemberRecord, transition: Transition, now: float) -> None:
-        if record.probes is None:
-            return
-        match transition.after:
-            case CircuitState.OPEN if transition.reopens_at is not None:
-                record.probes.hold_until(transition.reopens_at)
-            case CircuitState.HALF_OPEN:
-                record.probes.hurry(now)
-            case CircuitState.FORCED_OPEN | CircuitState.DISABLED:
-                record.probes.hold_until(float("inf"))
-            case _:
-                record.probes.resume(now)
-
-    def _review_health(self, record: MemberRecord) -> None:
-        now = self.clock.now()
-        after = record.health.status(now, record.breaker.state)
-        before, record.status = record.status, after
-        if before is not after:
-            self._news.append(
-                HealthChanged(
-                    pool=self.pool,
-                    member=record.name,
-                    before=before,
-                    after=after,
-                    error_rate=record.health.error_rate(now),
-                )
-            )
-            self._plan_review()
-
-    # -- probes
-
-    def _start_probe(self, record: MemberRecord, now: float) -> None:
-        assert record.probes is not None
-        half_open = record.breaker.state is CircuitState.HALF_OPEN
-        probe_id = record.probes.start(now, record.breaker.epoch)
-        tell(record.ref, Probe(probe_id, create=half_open))
-
-    def _on_probe_result(self, message: ProbeResult) -> None:
-        record = self._current(message.member, message.incarnation)
-        if record is None or record.probes is None:
-            return
-        now = self.clock.now()
-        if not record.probes.finish(message.probe_id, now):
-            return
-        if not message.skipped:
-            self._probe_ended(record, message.ok, message.elapsed_s, message.error or "", now)
-        self._publish()
-
-    def _probe_timed_out(self, record: MemberRecord, probe_id: int, now: float) -> None:
-        assert record.probes is not None
-        record.probes.finish(probe_id, now)
-        tell(record.ref, CancelProbe(probe_id))
-        limit = self.config.health_check_timeout_s
-        error = f"no answer within health_check_timeout_s={limit:g}"
-        self._probe_ended(record, False, limit, error, now)
-
-    def _probe_ended(
-        self, record: MemberRecord, ok: bool, elapsed_s: float, error: str, now: float
-    ) -> None:
-        assert record.probes is not None
-        if ok:
-            self._news.append(
-                ProbeSucceeded(pool=self.pool, member=record.name, elapsed_s=elapsed_s)
-            )
-        else:
-            self._news.append(
-                ProbeFailed(pool=self.pool, member=record.name, elapsed_s=elapsed_s, error=error)
-            )
-        transition = record.breaker.record(
-            record.probes.epoch,
-            now,
-            kind=None if ok else FailureKind.UNAVAILABLE,
-            elapsed_s=elapsed_s,
-            probe=True,
-        )
-        self._announce(record, transition, "" if ok else f" (probe: {error})")
-        if record.breaker.state is CircuitState.HALF_OPEN:
-            record.probes.hurry(now)
-
-    # -- time
-
-    def _review(self) -> None:
-        """Do for every member what time alone asks for."""
-        self._review_alarm = None
-        now = self.clock.now()
-        for record in list(self._records.values()):
-            self._review_member(record, now)
-        self._publish()
-
-    def _review_member(self, record: MemberRecord, now: float) -> None:
-        if record.restart_at is not None and now >= record.restart_at:
-            self._restart(record)
-        if record.creation_at is not None and now >= record.creation_at:
-            record.creation_at = None
-        self._announce(record, record.breaker.tick(now))
-        if record.life is Life.RUNNING:
-            self._review_probes(record, now)
-        self._review_health(record)
-
-    def _review_probes(self, record: MemberRecord, now: float) -> None:
-        if record.probes is None:
-            return
-        expired = record.probes.expired(now)
-        if expired is not None:
-            self._probe_timed_out(record, expired, now)
-        if record.probes.is_due(now) and record.breaker.state is not CircuitState.OPEN:
-            self._start_probe(record, now)
-
-    def _plan_review(self) -> None:
-        now = self.clock.now()
-        times = (record.next_event_at(now) for record in self._records.values())
-        when = min((at for at in times if at is not None), default=None)
-        if self._review_alarm is not None:
-            if self._review_alarm.when == when:
-                return
-            self._review_alarm.cancel()
-        self._review_alarm = None if when is None else self.alarms.at(when, self._review)
 
     # -- commands
 
@@ -520,20 +331,6 @@ class PoolSupervisor(PoolActor):
             if record.ref is None and record.life in (Life.GIVEN_UP, Life.DOWN):
                 self._restart(record)
             self._review_health(record)
-
-    # -- the routing table
-
-    def _publish(self) -> None:
-        """Tell the router how things stand."""
-        now = self.clock.now()
-        self._epoch += 1
-        routes = tuple(record.route(now) for record in self._records.values())
-        tell(self.router, RoutingSnapshot(self._epoch, routes))
-        self._plan_review()
-
-    def _current(self, name: str, incarnation: int) -> MemberRecord | None:
-        record = self._records.get(name)
-        return record if record is not None and record.incarnation == incarnation else None
 
     # -- the end
 

@@ -1,0 +1,265 @@
+"""Attempts: how they end, and what follows for the request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from greenroom.actors.base import tell
+from greenroom.actors.desk import reply
+from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.report import all_failed
+from greenroom.actors.retry import (
+    LASTING,
+    GiveUp,
+    RaiseAsIs,
+    Situation,
+    TryLater,
+    TryNow,
+    plan_retry,
+)
+from greenroom.actors.routing import Routing
+from greenroom.actors.table import Slot
+from greenroom.messages.errors import AttemptTimeoutError, MemberCrashedError, PoolError
+from greenroom.messages.execution import (
+    CancelExecution,
+    Failed,
+    Refused,
+    SideEffectsStarted,
+    Succeeded,
+)
+from greenroom.messages.status import CancelReason, FailureKind, RefusalReason, SkipReason
+from greenroom.messages.supervision import MemberDrained
+
+
+class Attempts(Routing):
+    """Takes in what members report, times out those that do not, and plans what comes next.
+
+    Whoever ends a live attempt claims it at the desk first: where the claim fails, the asker has
+    just been answered on the spot, and the member's report is on its way.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.handlers.update(
+            {
+                Succeeded: self._on_succeeded,
+                Failed: self._on_failed,
+                Refused: self._on_refused,
+                SideEffectsStarted: self._on_side_effects,
+            }
+        )
+
+    def _on_succeeded(self, message: Succeeded) -> None:
+        attempt = self._reported(message)
+        job = attempt.job if attempt is not None else None
+        if attempt is None or job is None:
+            self._answers.dead_letter(message.request_id, message.member, "a late result")
+        else:
+            now = self.clock.now()
+            ended_at = min(now, attempt.started_at + message.elapsed_s)  # it may have lain aside
+            slot = self._table.get(attempt.member)
+            if slot is not None:
+                slot.load.succeeded(message.elapsed_s, ended_at)
+            self._table.record(attempt.member, True)
+            self._outbox.succeeded(attempt, message.elapsed_s, ended_at)
+            self._chronicle.succeeded(attempt, message.elapsed_s)
+            if self.desk.claim(attempt.ticket) is not None:  # nobody has answered on the spot
+                reply(job, message.value, attempt.member, now - job.accepted_at)
+            self._end(job, now)
+            self._answers.value(job, attempt.member, now - job.accepted_at)
+            self._check_idle()
+        self._pump()
+
+    def _on_failed(self, message: Failed) -> None:
+        attempt = self._reported(message)
+        if attempt is not None and attempt.job is not None:
+            self.desk.claim(attempt.ticket)
+            attempt.side_effects = attempt.side_effects or message.side_effects
+            self._attempt_failed(
+                attempt, message.kind, message.error, message.elapsed_s, message.retry_after_s
+            )
+        self._pump()
+
+    def _on_refused(self, message: Refused) -> None:
+        attempt = self._reported(message)
+        if attempt is not None:
+            self.desk.claim(attempt.ticket)
+            error = message.error or PoolError(f"{message.member} refused it: {message.reason}")
+            create_failed = message.reason is RefusalReason.CREATE_FAILED
+            kind = FailureKind.CREATE_FAILED if create_failed else FailureKind.UNAVAILABLE
+            self._never_started(attempt, error, kind)
+        self._pump()
+
+    def _on_side_effects(self, message: SideEffectsStarted) -> None:
+        attempt = self._attempt_of(message)
+        if attempt is not None:
+            attempt.side_effects = True
+
+    def _reported(self, message: Succeeded | Failed | Refused) -> Attempt | None:
+        """The attempt that a member reports the end of, if it still stands; its slot is free."""
+        attempt = self._attempt_of(message)
+        if attempt is not None:
+            self._release(attempt)
+        return attempt
+
+    def _attempt_of(
+        self, message: Succeeded | Failed | Refused | SideEffectsStarted
+    ) -> Attempt | None:
+        """The attempt that a message is about; None for one that ended with its member's actor."""
+        attempt = self._attempts.get((message.request_id, message.attempt))
+        if attempt is None:
+            return None
+        sender = (message.member, message.incarnation)
+        return attempt if (attempt.member, attempt.incarnation) == sender else None
+
+    def _release(self, attempt: Attempt) -> None:
+        """The member has let go of the attempt: its slot is free."""
+        self._attempts.pop(attempt.ticket, None)
+        if attempt.alarm is not None:
+            attempt.alarm.cancel()
+        slot = self._table.get(attempt.member)
+        if slot is not None and slot.route.incarnation == attempt.incarnation:
+            slot.in_flight = max(0, slot.in_flight - 1)
+            self._check_drained(slot)
+
+    def _check_drained(self, slot: Slot) -> None:
+        if slot.in_flight == 0 and slot.route.blocked is SkipReason.DRAINING:
+            tell(self._supervisor, MemberDrained(slot.name))
+
+    def _attempt_timed_out(self, attempt: Attempt) -> None:
+        """The attempt has had its time; whoever asks must not wait for the member to notice."""
+        attempt.alarm = None
+        if attempt.job is not None and self.desk.claim(attempt.ticket) is None:
+            return  # it has just been answered: the report is on its way
+        self._cancel_execution(attempt, CancelReason.ATTEMPT_TIMEOUT)
+        if attempt.job is not None:
+            elapsed_s = self.clock.now() - attempt.started_at
+            error = AttemptTimeoutError(
+                f"{attempt.member} did not answer within request_timeout_s="
+                f"{self.config.request_timeout_s:g}"
+            )
+            self._attempt_failed(attempt, FailureKind.TIMEOUT, error, elapsed_s, None)
+            self._pump()
+
+    def _crashed(self, attempt: Attempt) -> None:
+        """The member's actor is gone, and the attempt with it."""
+        if attempt.job is not None and self.desk.claim(attempt.ticket) is None:
+            return  # it has just been answered: the report is on its way
+        self._release(attempt)
+        if attempt.job is not None:
+            elapsed_s = self.clock.now() - attempt.started_at
+            error = MemberCrashedError(f"{attempt.member} ended while it worked on the request")
+            self._attempt_failed(attempt, FailureKind.CRASHED, error, elapsed_s, None)
+
+    def _attempt_failed(
+        self,
+        attempt: Attempt,
+        kind: FailureKind,
+        error: BaseException,
+        elapsed_s: float,
+        retry_after_s: float | None,
+    ) -> None:
+        """An attempt ended badly and its request still waits: count it, and see what follows."""
+        job = attempt.job
+        assert job is not None
+        self._chronicle.failed(attempt, kind, error, elapsed_s)
+        self._count_failure(attempt, kind, error, elapsed_s, retry_after_s)
+        job.failed(attempt, kind, error, elapsed_s)
+        self._follow_up(job, attempt, kind, error, retry_after_s, started=True)
+
+    def _count_failure(
+        self,
+        attempt: Attempt,
+        kind: FailureKind,
+        error: BaseException,
+        elapsed_s: float,
+        retry_after_s: float | None = None,
+    ) -> None:
+        now = self.clock.now()
+        slot = self._table.get(attempt.member)
+        if kind.counts_for_breaker:
+            if slot is not None:
+                slot.load.failed(elapsed_s, now)
+            self._table.record(attempt.member, False)
+        self._outbox.failed(attempt, slot, kind, error, elapsed_s, retry_after_s, now)
+
+    def _never_started(
+        self,
+        attempt: Attempt,
+        error: BaseException,
+        kind: FailureKind = FailureKind.UNAVAILABLE,
+    ) -> None:
+        """The member refused: nothing has run, so another may have the request in any case."""
+        job = attempt.job
+        if job is None:
+            return
+        self._outbox.ignored(attempt, self.clock.now())
+        if kind is FailureKind.CREATE_FAILED:
+            self._table.record(attempt.member, False)
+        job.failed(attempt, kind, error, self.clock.now() - attempt.started_at)
+        self._follow_up(job, attempt, kind, error, None, started=False)
+
+    def _follow_up(
+        self,
+        job: Job,
+        attempt: Attempt,
+        kind: FailureKind,
+        error: BaseException,
+        retry_after_s: float | None,
+        started: bool,
+    ) -> None:
+        """Another member at once, a retry later, or the end."""
+        job.current = None
+        attempt.detach()
+        now = self.clock.now()
+        situation = Situation(
+            kind=kind,
+            started=started,
+            side_effects=attempt.side_effects,
+            retry_after_s=retry_after_s,
+            attempts=job.attempts,
+            backoffs=job.backoffs,
+            idempotent=job.work.idempotent,
+            untried=self._table.could_take(job.failures),
+            tried_could_recover=self._could_recover(job),
+            now=now,
+            deadline=job.deadline,
+        )
+        match plan_retry(job.policy, situation, self._budget, self._rng):
+            case TryNow():
+                self._route(job)
+            case TryLater(delay_s):
+                self._retry_later(job, attempt.member, delay_s, now)
+            case GiveUp(reason):
+                self._fail(job, all_failed(self.name, job, self._table, reason, now))
+            case RaiseAsIs():
+                self._end(job, now)
+                self._answers.callers_fault(job, error, now - job.accepted_at)
+                self._check_idle()
+
+    def _could_recover(self, job: Job) -> bool:
+        return any(
+            failure.kind not in LASTING and self._table.get(name) is not None
+            for name, failure in job.failures.items()
+        )
+
+    def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
+        job.backoffs += 1
+        self._chronicle.retry(job, member, delay_s)
+        job.alarm = self.alarms.at(now + delay_s, lambda: self._route(job))
+
+    def _detach(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:
+        """The request leaves its attempt behind; the member frees the slot when it has ended."""
+        job.current = None
+        attempt.detach()
+        self._cancel_execution(attempt, reason)
+
+    def _cancel_execution(self, attempt: Attempt, reason: CancelReason) -> None:
+        slot = self._table.get(attempt.member)
+        if slot is None or slot.route.ref is None:
+            return  # its actor has ended, and has cancelled what it had
+        if slot.route.incarnation == attempt.incarnation:
+            message = CancelExecution(
+                request_id=attempt.request_id, attempt=attempt.number, reason=reason
+            )
+            tell(slot.route.ref, message)

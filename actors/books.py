@@ -1,0 +1,94 @@
+"""The router's books: the requests in flight, and how they end."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import threading
+from typing import Any
+
+from greenroom.actors.answers import Answers
+from greenroom.actors.base import PoolActor
+from greenroom.actors.chronicle import Chronicle
+from greenroom.actors.clock import Clock
+from greenroom.actors.desk import Desk
+from greenroom.actors.drains import Drains
+from greenroom.actors.eventbus import EventBus
+from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.load import DrainRate
+from greenroom.actors.outbox import Outbox
+from greenroom.actors.report import all_failed, why_unroutable
+from greenroom.actors.retry import RetryBudget, RetryPolicy
+from greenroom.actors.strategies import RoutingStrategy
+from greenroom.actors.table import RoutingTable
+from greenroom.actors.waiting import WaitingQueue
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.execution import Ticket
+
+
+class Books(PoolActor):
+    """What the router knows, and a request's last step: it leaves the books, and is answered.
+
+    The first of four floors: `Books`, `Routing`, `Attempts`, and on top `PoolRouter`, the actor.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        strategy: RoutingStrategy,
+        config: PoolConfig,
+        clock: Clock,
+        rng: random.Random,
+        bus: EventBus,
+        desk: Desk,
+    ) -> None:
+        super().__init__(clock)
+        self.name = name
+        self.config = config
+        self.bus = bus
+        self.desk = desk
+        self.ended = threading.Event()
+        self._rng = rng
+        self._supervisor: Any = None
+        self._table = RoutingTable(strategy, rng)
+        self._exhaustive = bool(getattr(strategy, "exhaustive", False))
+        self._policy = RetryPolicy.from_config(config, exhaustive=self._exhaustive)
+        self._budget = RetryBudget(config.retry_budget_ratio, config.retry_budget_floor)
+        self._outbox = Outbox(config, self.alarms)
+        self._answers = Answers(name, bus)
+        self._chronicle = Chronicle(name, bus)
+        self._drain_rate = DrainRate()
+        self._jobs: dict[str, Job] = {}
+        self._queue = WaitingQueue()
+        self._attempts: dict[Ticket, Attempt] = {}
+        self._numbers = itertools.count(1)
+        self._closed = False
+        self._drains = Drains()
+
+    def _end(self, job: Job, now: float) -> None:
+        """The request is done with; its answer follows."""
+        self._drain_rate.completed(now)
+        self._forget(job)
+
+    def _forget(self, job: Job) -> None:
+        """The request leaves the router's books."""
+        self._jobs.pop(job.id, None)
+        self._queue.discard(job)
+        job.cancel_alarms()
+
+    def _check_idle(self) -> None:
+        """Once the last request has been answered, whoever drains the pool is told."""
+        if self._closed and not self._jobs:
+            self._drains.done()
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        now = self.clock.now()
+        self._end(job, now)
+        self._answers.failure(job, error, now - job.accepted_at)
+        self._check_idle()
+
+    def _fail_unroutable(self, job: Job, now: float) -> None:
+        waits = self.config.when_unavailable == "wait"
+        reason = why_unroutable(job, self._table, waits, now)
+        self._fail(job, all_failed(self.name, job, self._table, reason, now))

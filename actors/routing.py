@@ -1,0 +1,151 @@
+"""Routing: whom a request is given to, and the queue of those that wait for a member."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from dataclasses import replace
+
+from greenroom.actors.base import tell
+from greenroom.actors.books import Books
+from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.strategies import PickContext
+from greenroom.actors.table import NoPick, Slot
+from greenroom.messages.errors import MemberCrashedError, PoolSaturatedError, StrategyError
+from greenroom.messages.execution import Execute
+from greenroom.messages.requests import Apply, Request
+from greenroom.messages.status import FailureKind, SkipReason
+from greenroom.messages.supervision import TrialStarted
+
+
+class Routing(Books):
+    """Gives requests to members, at once or when one becomes free."""
+
+    def _route(self, job: Job) -> None:
+        """Give the request to a member, or let it wait, or fail it."""
+        now = self.clock.now()
+        context = PickContext(now, job.work.key, job.id)
+        try:
+            choice = self._table.pick(job.failures, context, job.policy.exhaustive)
+        except StrategyError as error:
+            self._fail(job, error)
+            return
+        if isinstance(choice, Slot):
+            self._dispatch(job, choice, now)
+        elif choice is NoPick.BUSY or self._table.epoch == 0 or self._may_wait(job, now):
+            self._enqueue(job, now)
+        else:
+            self._fail_unroutable(job, now)
+
+    def _may_wait(self, job: Job, now: float) -> bool:
+        """Whether a request may wait for a member to come back, rather than fail at once."""
+        if job.policy.exhaustive and job.failures:
+            return False
+        reopening = self._table.earliest_reopening()
+        if reopening is not None and reopening <= now:
+            return True  # its time has come: the supervisor's word is on its way
+        if self.config.when_unavailable != "wait":
+            return False
+        if self._table.trial_running():
+            return True
+        return reopening is not None and (job.deadline is None or reopening < job.deadline)
+
+    def _enqueue(self, job: Job, now: float) -> None:
+        if job.attempts == 0 and job.cell is None and self._is_full():
+            pending = len(self._queue)
+            wait_s = self._drain_rate.retry_after_s(max(pending, 1), now)
+            self._forget(job)
+            self._answers.shed(job, PoolSaturatedError(self.name, pending, wait_s))
+        else:
+            self._queue.add(job)
+
+    def _is_full(self) -> bool:
+        """Whether nobody more may wait for a slot. Who waits only until the supervisor has spoken,
+        at the start or after a failure, is not counted.
+        """
+        if len(self._queue) < self.config.max_pending or self._table.epoch == 0:
+            return False
+        return len(self._queue) - self._table.room_to_come() >= self.config.max_pending
+
+    def _pump(self) -> None:
+        """Give waiting requests, the first ones first, to whoever has become free."""
+        while (job := self._queue.first()) is not None and self._table.has_room():
+            self._route(job)
+            if job.cell is not None:  # it cannot use the room there is: others may
+                self._pump_past(job)
+                return
+
+    def _pump_past(self, first: Job) -> None:
+        alike = self._table.treats_alike  # then where one untried request finds nobody, none does
+        stuck = alike and not first.failures
+        for job in self._queue:
+            if job is first or (stuck and not job.failures):
+                continue
+            self._route(job)
+            stuck = stuck or (alike and job.cell is not None and not job.failures)
+            if not self._table.has_room():
+                return
+
+    def _dispatch(self, job: Job, slot: Slot, now: float) -> None:
+        self._queue.discard(job)
+        route = slot.route
+        trial = route.trial_permits is not None
+        job.attempts += 1
+        attempt = Attempt(job, slot.name, slot.index, route.incarnation, route.epoch, trial, now)
+        while attempt.ticket in self._attempts:
+            attempt.renumber()
+        job.current = attempt
+        self._attempts[attempt.ticket] = attempt
+        self.desk.open(attempt.ticket, job)
+        slot.in_flight += 1
+        if trial:
+            slot.trials_started += 1
+            started = TrialStarted(
+                member=slot.name, incarnation=route.incarnation, epoch=route.epoch, at=now
+            )
+            tell(self._supervisor, started)
+        if job.attempts > 1:
+            self._answers.counts["retries"] += 1
+        self._chronicle.started(job, slot.name)
+        self._send(job, attempt, slot, now)
+
+    def _send(self, job: Job, attempt: Attempt, slot: Slot, now: float) -> None:
+        deadline = job.deadline
+        if self.config.request_timeout_s is not None:
+            timeout_at = now + self.config.request_timeout_s
+            attempt.alarm = self.alarms.at(timeout_at, lambda: self._attempt_timed_out(attempt))
+            deadline = timeout_at if deadline is None else min(deadline, timeout_at)
+        work = job.work
+        message = Execute(
+            request_id=job.id,
+            attempt=attempt.number,
+            incarnation=attempt.incarnation,
+            payload=work.payload if isinstance(work, Request) else None,
+            function=work.function if isinstance(work, Apply) else None,
+            deadline=deadline,
+            key=work.key,
+            priority=work.priority,
+            metadata=work.metadata,
+        )
+        if not tell(slot.route.ref, message):
+            # Its actor has ended and the supervisor has not said so yet: it never started.
+            slot.route = replace(slot.route, ref=None, blocked=SkipReason.STARTING)
+            self.desk.claim(attempt.ticket)
+            self._release(attempt)
+            self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))
+
+    @abstractmethod
+    def _release(self, attempt: Attempt) -> None:
+        """The member has let go of the attempt: its slot is free."""
+
+    @abstractmethod
+    def _attempt_timed_out(self, attempt: Attempt) -> None:
+        """The attempt has had its time."""
+
+    @abstractmethod
+    def _never_started(
+        self,
+        attempt: Attempt,
+        error: BaseException,
+        kind: FailureKind = FailureKind.UNAVAILABLE,
+    ) -> None:
+        """The member refused: nothing has run."""

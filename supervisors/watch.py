@@ -1,0 +1,154 @@
+"""The watch over the members: their records, their breakers' changes, the routing table."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from greenroom.actors.alarms import Alarm
+from greenroom.actors.base import PoolActor, tell
+from greenroom.actors.clock import Clock
+from greenroom.actors.eventbus import EventBus
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.events import (
+    BreakerClosed,
+    BreakerHalfOpened,
+    BreakerOpened,
+    Event,
+    HealthChanged,
+)
+from greenroom.messages.status import CircuitState
+from greenroom.messages.supervision import RoutingSnapshot
+from greenroom.supervisors.breaker import Transition
+from greenroom.supervisors.record import MemberRecord
+
+
+class Watch(PoolActor):
+    """What the supervisor knows, what it tells the router, what it announces.
+
+    The first of three floors: `Watch`, `Probing`, and on top `PoolSupervisor`, the actor.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: str,
+        router: Any,
+        config: PoolConfig,
+        clock: Clock,
+        rng: random.Random,
+        bus: EventBus,
+    ) -> None:
+        super().__init__(clock)
+        self.pool = pool
+        self.router = router
+        self.config = config
+        self.bus = bus
+        self._rng = rng
+        self._records: dict[str, MemberRecord] = {}
+        self._epoch = 0
+        self._review_alarm: Alarm | None = None
+        self._news: list[Event] = []
+
+    def on_receive(self, message: Any) -> Any:
+        """Handle a message; what there is to announce is announced when the router knows it."""
+        try:
+            return super().on_receive(message)
+        finally:
+            self._announce_news()
+
+    def _announce_news(self) -> None:
+        news, self._news = self._news, []
+        for event in news:
+            self.bus.emit(event)
+
+    def _publish(self) -> None:
+        """Tell the router how things stand."""
+        now = self.clock.now()
+        self._epoch += 1
+        routes = tuple(record.route(now) for record in self._records.values())
+        tell(self.router, RoutingSnapshot(self._epoch, routes))
+        self._plan_review()
+
+    def _plan_review(self) -> None:
+        now = self.clock.now()
+        times = (record.next_event_at(now) for record in self._records.values())
+        when = min((at for at in times if at is not None), default=None)
+        if self._review_alarm is not None:
+            if self._review_alarm.when == when:
+                return
+            self._review_alarm.cancel()
+        self._review_alarm = None if when is None else self.alarms.at(when, self._review)
+
+    def _current(self, name: str, incarnation: int) -> MemberRecord | None:
+        record = self._records.get(name)
+        return record if record is not None and record.incarnation == incarnation else None
+
+    def _announce(self, record: MemberRecord, transition: Transition | None, why: str = "") -> None:
+        """Log a breaker's change of state, and have the probes follow it."""
+        if transition is None:
+            return
+        now = self.clock.now()
+        reopens_at = transition.reopens_at
+        match transition.after:
+            case CircuitState.OPEN | CircuitState.FORCED_OPEN:
+                self._news.append(
+                    BreakerOpened(
+                        pool=self.pool,
+                        member=record.name,
+                        reason=transition.reason + why,
+                        reopens_in_s=None if reopens_at is None else max(0.0, reopens_at - now),
+                    )
+                )
+            case CircuitState.HALF_OPEN:
+                trial = "its probe" if record.probes is not None else "one request"
+                self._news.append(
+                    BreakerHalfOpened(pool=self.pool, member=record.name, trial=trial)
+                )
+            case CircuitState.CLOSED | CircuitState.DISABLED:
+                self._news.append(
+                    BreakerClosed(pool=self.pool, member=record.name, reason=transition.reason)
+                )
+        self._steer_probes(record, transition, now)
+        self._review_health(record)
+
+    def _steer_probes(self, record: MemberRecord, transition: Transition, now: float) -> None:
+        if record.probes is None:
+            return
+        match transition.after:
+            case CircuitState.OPEN if transition.reopens_at is not None:
+                record.probes.hold_until(transition.reopens_at)
+            case CircuitState.HALF_OPEN:
+                record.probes.hurry(now)
+            case CircuitState.FORCED_OPEN | CircuitState.DISABLED:
+                record.probes.hold_until(float("inf"))
+            case _:
+                record.probes.resume(now)
+
+    def _review_health(self, record: MemberRecord) -> None:
+        now = self.clock.now()
+        after = record.health.status(now, record.breaker.state)
+        before, record.status = record.status, after
+        if before is not after:
+            self._news.append(
+                HealthChanged(
+                    pool=self.pool,
+                    member=record.name,
+                    before=before,
+                    after=after,
+                    error_rate=record.health.error_rate(now),
+                )
+            )
+            self._plan_review()
+
+    def _review(self) -> None:
+        """Do for every member what time alone asks for."""
+        self._review_alarm = None
+        now = self.clock.now()
+        for record in list(self._records.values()):
+            self._review_member(record, now)
+        self._publish()
+
+    def _review_member(self, record: MemberRecord, now: float) -> None:
+        """Let time pass for one member: its breaker first, then whatever else a floor adds."""
+        self._announce(record, record.breaker.tick(now))
