@@ -546,7 +546,7 @@ def test_messages_are_frozen_and_slotted(message: type) -> None:
     """What has been sent does not change, and a misspelt field is no field."""
     parameters = message.__dataclass_params__  # type: ignore[attr-defined]
     assert parameters.frozen
-    assert all("__slots__" in vars(base) for base in message.__mro__[:-1])
+    assert message.__dictoffset__ == 0  # no room for a field that is not one
     assert message.__doc__
     assert not message.__doc__.startswith(f"{message.__name__}(")
 

@@ -549,7 +549,7 @@ def test_b3_as_many_as_there_are_permits(permits: int) -> None:
             with pytest.raises(AllPoolMembersFailedError) as caught:
                 future.get(timeout=WAIT_S)
             assert [error.kind for error in caught.value.errors] == [SkipReason.TRIAL_RUNNING]
-        assert held.calls == list(range(permits))
+        assert sorted(held.calls) == list(range(permits))  # each in a thread of its own
         held.let_go()
         for future in futures[:permits]:
             assert future.get(timeout=WAIT_S).member == "a"
