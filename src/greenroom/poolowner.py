@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -25,7 +26,7 @@ PLAIN = PoolConfig(request_timeout_s=None, restart_backoff_s=0.0)
 """What `config=None` means: no attempt is cut short; the breakers are disabled as well."""
 
 
-class PoolOwner:
+class PoolOwner(ABC):
     """What has a pool of its own: started on first use, stopped by `close`.
 
     It is a context manager, sync and async. One that is dropped without `close` lets its pool stop:
@@ -93,8 +94,9 @@ class PoolOwner:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    @abstractmethod
     def _start_pool(self) -> PoolRef:
-        raise NotImplementedError
+        """Start it: called once, under the lock, when it is first needed."""
 
     def _launch(
         self, members: Sequence[Member], strategy: RoutingStrategy, **changes: Any
