@@ -77,7 +77,10 @@ class LoopThread:
             self._posted.clear()
             self._scheduled = False
         for action in batch:
-            action()
+            try:
+                action()
+            except Exception as error:  # the others were posted by somebody else
+                complain(f"{self.name} failed at what it was told to do", error)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         asyncio.set_event_loop(loop)
