@@ -143,15 +143,17 @@ logger.remove(0)
 def test_all_lines_are_written_before_the_process_ends() -> None:
     """The last events of a process are not lost with the thread that writes them."""
     script = """
-import greenroom, time
+import greenroom, threading
 from greenroom.actors.eventbus import EventBus
 from greenroom.events import PoolStopped
+emitted = threading.Event()
 def slow(line):
-    time.sleep(0.001)
+    emitted.wait()
     print(line, end="", flush=True)
 greenroom.log(sink=slow)
 for n in range(100):
     EventBus("p").emit(PoolStopped(pool="p", unfinished=n + 1))
+emitted.set()
 """
     out, err = run(script)
     assert (len(out), err) == (100, [])
