@@ -779,7 +779,7 @@ def test_the_creator_is_given_the_name_and_the_request(lab: Lab) -> None:
         return lab.kind(name, lab)
 
     request = AgentRequest(
-        name="scribe", description="d", system_instructions="s", working_directory="/tmp"
+        name="scribe", description="d", system_instructions="s", working_directory="drafts"
     )
     for each in (request, None):
         with PoolExecutor("writers", MEMBERS, create, each) as executor:
