@@ -88,7 +88,7 @@ class Routing(Books):
     def _dispatch(self, job: Job, slot: Slot, now: float) -> None:
         self._queue.discard(job)
         route = slot.route
-        trial = route.trial_permits is not None
+        trial = slot.is_trial
         job.attempts += 1
         attempt = Attempt(job, slot.name, slot.index, route.incarnation, route.epoch, trial, now)
         while attempt.ticket in self._attempts:

@@ -57,7 +57,6 @@ class MemberRecord:
             self.probes = ProbeSchedule(
                 config.health_check_interval_s, config.health_check_timeout_s, rng, now
             )
-        self.probe_created = False
         self.removal: list[int] = []
 
     @property
