@@ -33,12 +33,14 @@ class Call:
         work: the user code; returns a value or an awaitable.
         finish: told `(call, value, error)` once, from the thread where the call ended.
         late: told when an abandoned call has ended after all.
+        collects: whether an answer that comes in chunks is to be made one list.
     """
 
     __slots__ = (
         "_lock",
         "cancelled",
         "canceller",
+        "collects",
         "finish",
         "handle",
         "late",
@@ -57,12 +59,14 @@ class Call:
         work: Callable[[Call], Any],
         finish: Callable[[Call, Any, BaseException | None], None],
         late: Callable[[Call], None] | None = None,
+        collects: bool = False,
     ) -> None:
         self.name = name
         self.place = place
         self.work = work
         self.finish = finish
         self.late = late
+        self.collects = collects
         self.phase = Phase.WAITING
         self.cancelled: CancelReason | None = None
         self.started_at = 0.0

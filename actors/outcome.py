@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.classify import Verdict, classify
+from greenroom.actors.writer import ChunkWriter
+from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import (
     AttemptTimeoutError,
     MemberCrashedError,
@@ -26,6 +28,7 @@ def outcome_of(
     call: Call,
     value: Any,
     error: BaseException | None,
+    writer: ChunkWriter | None = None,
 ) -> Succeeded | Failed | Refused:
     """The report of a call that has ended, was given up, or never began."""
     if call.phase is Phase.DROPPED:
@@ -40,7 +43,7 @@ def outcome_of(
     elapsed_s = around.clock.now() - call.started_at
     verdict = _given_up(call, member, error)
     if verdict is None and error is None:
-        error = _judge(around, member, value)
+        error = refused(around.config, member, value) if writer is None else None
     if verdict is None and error is None:
         return Succeeded(
             member=member,
@@ -49,6 +52,7 @@ def outcome_of(
             attempt=message.attempt,
             value=value,
             elapsed_s=elapsed_s,
+            first_chunk_s=writer.first_chunk_s if writer is not None else None,
         )
     if verdict is None:
         assert error is not None
@@ -83,8 +87,9 @@ def _given_up(
     return gone, Verdict(FailureKind.CANCELLED, None)
 
 
-def _judge(around: Surroundings, member: str, value: Any) -> BaseException | None:
-    is_failure = around.config.is_failure
+def refused(config: PoolConfig, member: str, value: Any) -> BaseException | None:
+    """Why `PoolConfig.is_failure` takes an answer for a failure; None if it does not."""
+    is_failure = config.is_failure
     if is_failure is None:
         return None
     try:

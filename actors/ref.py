@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
@@ -13,8 +13,16 @@ import pykka
 from pykka.messages import _ActorStop
 
 from greenroom.actors.base import JoinableRef
-from greenroom.actors.future import AskTimeoutError, DeadPoolError, GivenUp, PoolFuture
+from greenroom.actors.channel import Channel
+from greenroom.actors.future import (
+    AskTimeoutError,
+    DeadPoolError,
+    GivenUp,
+    PoolFuture,
+    StreamFuture,
+)
 from greenroom.actors.mailbox import Letter
+from greenroom.actors.stream import PoolStream
 from greenroom.messages import _validate as check
 from greenroom.messages.events import Event
 from greenroom.messages.member import Member
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
     from greenroom.actors.router import PoolRouter
 
 R = TypeVar("R")
+C = TypeVar("C")
 
 GRACE_S = 0.03
 """The router answers at the deadline and says what was tried: the asker waits that bit longer."""
@@ -56,6 +65,7 @@ class PoolRef(JoinableRef):
         self.name = actor.name
         self._clock = actor.clock
         self._ended = actor.ended
+        self._stream_buffer = actor.config.stream_buffer
         self._numbers = itertools.count(1)
 
     # -- Pykka's own
@@ -221,6 +231,45 @@ class PoolRef(JoinableRef):
         """What `function(agent)` returns, for whichever agent is picked; it may be a coroutine."""
         return self.ask(Apply(function, **options), timeout=timeout).value
 
+    @overload
+    def stream(self, message: Request[Any], *, timeout: float | None = None) -> PoolStream[Any]: ...
+
+    @overload
+    def stream(
+        self, message: Apply[AsyncIterator[C]], *, timeout: float | None = None
+    ) -> PoolStream[C]: ...
+
+    @overload
+    def stream(
+        self, message: Apply[Iterator[C]], *, timeout: float | None = None
+    ) -> PoolStream[C]: ...
+
+    def stream(
+        self, message: Request[Any] | Apply[Any], *, timeout: float | None = None
+    ) -> PoolStream[Any]:
+        """Have the answer chunk by chunk. The request is under way when this returns.
+
+        An agent streams if it is a generator function, sync or async, has a method `astream` or
+        `stream`, or answers with an iterator; the answer of any other is the only chunk. A member
+        that fails before its first chunk that counts is replaced by another; after it, nobody is.
+
+        Args:
+            message: a `Request` or an `Apply`.
+            timeout: seconds for the whole stream, however slowly it is consumed.
+
+        Raises:
+            TypeError, ValueError: something else; a timeout that is no number of at least 0.
+        """
+        check.number("timeout", timeout, optional=True)
+        if not isinstance(message, RequestOptions):
+            raise TypeError(
+                f"message must be a Request or an Apply, got {message!r} ({type(message).__name__})"
+            )
+        request_id, deadline = self._address(message, timeout)
+        future = StreamFuture(Channel(self._stream_buffer), request_id, deadline, self._cancel)
+        self._post(message, future)
+        return PoolStream(future)
+
     # -- members
 
     def add_member(self, member: Member, *, timeout: float | None = None) -> None:
@@ -323,19 +372,26 @@ class PoolRef(JoinableRef):
     def _submit(self, message: Any, timeout: float | None) -> PoolFuture[Any]:
         future: PoolFuture[Any]
         if isinstance(message, RequestOptions):
-            request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
-            deadline = None if timeout is None else self._clock.now() + timeout
+            request_id, deadline = self._address(message, timeout)
             future = PoolFuture(request_id, deadline, self._cancel)
         else:
             future = PoolFuture()
+        self._post(message, future)
+        return future
+
+    def _address(self, message: RequestOptions, timeout: float | None) -> tuple[str, float | None]:
+        """The id and the deadline of a request."""
+        request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
+        return request_id, None if timeout is None else self._clock.now() + timeout
+
+    def _post(self, message: Any, future: PoolFuture[Any]) -> None:
         if not self.is_alive():
             future.resolve(error=self._dead())
-            return future
+            return
         self.actor_inbox.put(cast(Any, Letter(message, future)))
         if not self.is_alive() and not isinstance(message, _ActorStop):
             # It may have been put after the last look into the mailbox: answered here, or there.
             future.resolve(error=self._dead())
-        return future
 
     def _cancel(self, future: PoolFuture[Any]) -> None:
         self.tell(GivenUp(future))

@@ -13,6 +13,7 @@ from greenroom.messages.errors import (
     PoolStoppedError,
     RequestCancelledError,
     StrategyError,
+    StreamInterruptedError,
     UnknownMemberError,
     UnsuccessfulResultError,
 )
@@ -50,6 +51,8 @@ from greenroom.messages.execution import (
     Failed,
     Refused,
     SideEffectsStarted,
+    StreamBegun,
+    StreamResumed,
     Succeeded,
     Ticket,
 )
@@ -184,6 +187,9 @@ __all__ = [
     "SideEffectsStarted",
     "SkipReason",
     "StrategyError",
+    "StreamBegun",
+    "StreamInterruptedError",
+    "StreamResumed",
     "Subscribe",
     "Subscriber",
     "Succeeded",

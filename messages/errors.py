@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from greenroom.messages.status import FailureKind, SkipReason
 
@@ -135,6 +136,44 @@ class DeadlineExceededError(PoolError, TimeoutError):
         head = f"pool {self.pool_name!r}: deadline exceeded after {self.elapsed_s:.3f} s"
         return "\n".join(
             [head, *(f"  {line}" for e in self.errors for line in str(e).splitlines())]
+        )
+
+
+class StreamInterruptedError(PoolError):
+    """A stream broke off after its first chunk: nobody else can take it over.
+
+    Attributes:
+        pool_name: the pool's name.
+        member: the member whose stream it was.
+        received: the chunks that the consumer has had, in order; of a very long stream the last
+            2,000 (`collect` gives them all).
+        received_count: how many those were altogether.
+        errors: what became of the members tried, the interrupted one included.
+
+    The `__cause__` says why: the agent's own error, a timeout, the deadline, the pool's end.
+    """
+
+    def __init__(
+        self,
+        pool_name: str,
+        member: str | None,
+        errors: Iterable[AttemptError] = (),
+        received: Iterable[Any] = (),
+        received_count: int = 0,
+    ) -> None:
+        self.pool_name = pool_name
+        self.member = member
+        self.errors = tuple(errors)
+        self.received = tuple(received)
+        self.received_count = received_count
+        super().__init__(pool_name, member, self.errors, self.received, received_count)
+
+    def __str__(self) -> str:
+        count = self.received_count
+        chunks = f"{count} chunk{'' if count == 1 else 's'}"
+        why = f": {summary(self.__cause__)}" if self.__cause__ is not None else ""
+        return (
+            f"pool {self.pool_name!r}: the stream of {self.member!r} broke off after {chunks}{why}"
         )
 
 

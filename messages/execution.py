@@ -14,7 +14,10 @@ Ticket = tuple[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execute:
-    """Run one attempt of a request. `deadline` is absolute, on the pool's monotonic clock."""
+    """Run one attempt of a request. `deadline` is absolute, on the pool's monotonic clock.
+
+    With `stream` the answer is wanted chunk by chunk.
+    """
 
     request_id: str
     attempt: int
@@ -25,6 +28,7 @@ class Execute:
     key: str | None = None
     priority: int = 0
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +42,10 @@ class CancelExecution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """An attempt returned a value; its slot is free."""
+    """An attempt returned a value, or brought its stream to the end; its slot is free.
+
+    `first_chunk_s` is what a stream's first chunk took, and None for all else.
+    """
 
     member: str
     incarnation: int
@@ -46,6 +53,28 @@ class Succeeded:
     attempt: int
     value: Any
     elapsed_s: float
+    first_chunk_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamBegun:
+    """An attempt has brought the first chunk of its stream."""
+
+    member: str
+    incarnation: int
+    request_id: str
+    attempt: int
+    first_chunk_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamResumed:
+    """A producer that a full buffer had held back goes on: it owes the next chunk from now on."""
+
+    member: str
+    incarnation: int
+    request_id: str
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

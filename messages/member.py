@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,10 +80,6 @@ class Member:
                     f"method must name a method of the agent, got {self.method!r} "
                     f"({type(self.agent).__name__} has none)"
                 )
-        if inspect.isgeneratorfunction(self.agent) or inspect.isasyncgenfunction(self.agent):
-            raise TypeError(
-                f"agent must answer with one value, got the generator function {self.agent!r}"
-            )
 
 
 class CallContext:

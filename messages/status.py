@@ -101,6 +101,7 @@ class CancelReason(StrEnum):
     ATTEMPT_TIMEOUT = "attempt_timeout"
     DEADLINE = "deadline"
     STOPPING = "stopping"
+    LOST_RACE = "lost_race"
 
 
 class RefusalReason(StrEnum):
