@@ -58,6 +58,7 @@ from greenroom.messages import (
     ResetMember,
     SkipReason,
     StrategyError,
+    StreamInterruptedError,
     Subscribe,
     UnknownMemberError,
     UnsuccessfulResultError,
@@ -97,7 +98,13 @@ POSITIVE = (
     "health_check_timeout_s",
     "restart_period_s",
 )
-POSITIVE_OR_NONE = ("request_timeout_s", "deadline_s", "circuit_slow_call_s")
+POSITIVE_OR_NONE = (
+    "request_timeout_s",
+    "deadline_s",
+    "circuit_slow_call_s",
+    "first_chunk_timeout_s",
+    "chunk_timeout_s",
+)
 NOT_NEGATIVE = (
     "retry_delay_s",
     "retry_max_delay_s",
@@ -117,9 +124,17 @@ COUNTS_FROM_ONE = (
     "circuit_window",
     "circuit_min_calls",
     "half_open_permits",
+    "stream_buffer",
 )
 COUNTS_FROM_ZERO = ("max_retries", "max_pending", "restart_intensity")
-OTHERS = ("retry_backoff_multiplier", "when_unavailable", "classify", "is_failure")
+OTHERS = (
+    "retry_backoff_multiplier",
+    "when_unavailable",
+    "classify",
+    "is_failure",
+    "is_empty",
+    "hedge_after_s",
+)
 
 OPTIONAL = POSITIVE_OR_NONE + RATES_OR_NONE
 NUMBERS = POSITIVE + NOT_NEGATIVE + RATES + OPTIONAL + ("retry_backoff_multiplier",)
@@ -160,6 +175,10 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "retry_budget_floor": 10.0,
         "request_timeout_s": 30.0,
         "deadline_s": None,
+        "first_chunk_timeout_s": None,
+        "chunk_timeout_s": None,
+        "stream_buffer": 64,
+        "hedge_after_s": None,
         "max_pending": 10_000,
         "when_unavailable": "fail",
         "restart_intensity": 3,
@@ -167,6 +186,7 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "restart_backoff_s": 0.1,
         "classify": None,
         "is_failure": None,
+        "is_empty": None,
     }
 
 
@@ -281,6 +301,8 @@ def test_a_count_has_a_least_value(field: str, least: int) -> None:
         ),
         ({"when_unavailable": "panic"}, "when_unavailable must be 'fail' or 'wait', got 'panic'"),
         ({"when_unavailable": None}, "when_unavailable must be 'fail' or 'wait', got None"),
+        ({"hedge_after_s": 0}, "hedge_after_s must be greater than 0, got 0"),
+        ({"hedge_after_s": "p99"}, "hedge_after_s must be a number or 'p95', got 'p99'"),
     ],
 )
 def test_settings_that_contradict_each_other(changes: dict[str, Any], message: str) -> None:
@@ -288,7 +310,7 @@ def test_settings_that_contradict_each_other(changes: dict[str, Any], message: s
     assert refused_setting(**changes) == f"ValueError: {message}"
 
 
-@pytest.mark.parametrize("field", ["classify", "is_failure"])
+@pytest.mark.parametrize("field", ["classify", "is_failure", "is_empty"])
 def test_a_hook_must_be_callable(field: str) -> None:
     """A name of a function is not a function."""
     assert refused_setting(**{field: "f"}) == (
@@ -345,11 +367,9 @@ async def async_chunks(payload: object) -> AsyncIterator[object]:
 
 
 @pytest.mark.parametrize("streaming", [chunks, async_chunks, functools.partial(chunks)])
-def test_a_generator_function_is_refused(streaming: Any) -> None:
-    """An agent answers with one value; an unread generator would pass for a success."""
-    assert refused(lambda: Member("a", streaming)) == (
-        f"TypeError: agent must answer with one value, got the generator function {streaming!r}"
-    )
+def test_a_generator_function_is_an_agent(streaming: Any) -> None:
+    """Its answer comes in chunks."""
+    assert Member("a", streaming).agent is streaming
 
 
 @pytest.mark.parametrize(
@@ -610,6 +630,7 @@ ERRORS = [
     AttemptTimeoutError("x"),
     UnsuccessfulResultError("x"),
     StrategyError("x"),
+    StreamInterruptedError("writers", "claude", [SLOW], ["a", "b"], 2),
     MemberExistsError("x"),
     UnknownMemberError("x"),
 ]
