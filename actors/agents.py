@@ -9,6 +9,8 @@ import types
 from collections.abc import Callable
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
+from greenroom.actors.nested import answer
+from greenroom.actors.ref import PoolRef
 from greenroom.messages.member import CallContext
 
 METHODS = ("arun", "ainvoke", "run", "invoke", "kickoff", "execute", "complete")
@@ -79,6 +81,8 @@ def takes_argument(call: Callable[..., Any]) -> bool:
 def _callable_of(agent: Any, method: str | None) -> Callable[..., Any] | None:
     if method is not None:
         return method_of(agent, method)
+    if isinstance(agent, PoolRef):
+        return functools.partial(answer, agent)
     if inspect.isroutine(agent) or inspect.isclass(agent) or isinstance(agent, functools.partial):
         return agent
     for name in METHODS:

@@ -76,7 +76,12 @@ class Attempts(Routing):
             self.desk.claim(attempt.ticket)
             attempt.side_effects = attempt.side_effects or message.side_effects
             self._attempt_failed(
-                attempt, message.kind, message.error, message.elapsed_s, message.retry_after_s
+                attempt,
+                message.kind,
+                message.error,
+                message.elapsed_s,
+                message.retry_after_s,
+                message.started,
             )
         self._pump()
 
@@ -158,14 +163,15 @@ class Attempts(Routing):
         error: BaseException,
         elapsed_s: float,
         retry_after_s: float | None,
+        started: bool = True,
     ) -> None:
         """An attempt ended badly and its request still waits: count it, and see what follows."""
         job = attempt.job
         assert job is not None
         self._chronicle.failed(attempt, kind, error, elapsed_s)
         self._count_failure(attempt, kind, error, elapsed_s, retry_after_s)
-        job.failed(attempt, kind, error, elapsed_s)
-        self._follow_up(job, attempt, kind, error, retry_after_s, started=True)
+        job.failed(attempt, kind, error, elapsed_s, started, retry_after_s)
+        self._follow_up(job, attempt, kind, error, retry_after_s, started)
 
     def _count_failure(
         self,
@@ -196,7 +202,7 @@ class Attempts(Routing):
         self._outbox.ignored(attempt, self.clock.now())
         if kind is FailureKind.CREATE_FAILED:
             self._table.record(attempt.member, False)
-        job.failed(attempt, kind, error, self.clock.now() - attempt.started_at)
+        job.failed(attempt, kind, error, self.clock.now() - attempt.started_at, started=False)
         self._follow_up(job, attempt, kind, error, None, started=False)
 
     def _follow_up(

@@ -15,6 +15,7 @@ from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
 from greenroom.actors.future import PoolFuture
 from greenroom.actors.loops import LoopPlace, LoopThread, run_on
+from greenroom.actors.ref import PoolRef
 from greenroom.actors.threads import ThreadPlace
 from greenroom.messages.execution import Execute
 from greenroom.messages.member import CallContext, Member
@@ -120,6 +121,10 @@ class AgentHost:
     def _place_for(self, message: Execute) -> Place:
         if message.function is not None and agents.is_async(message.function):
             return self.loop
+        if message.function is not None and isinstance(self._agent, PoolRef):
+            return (
+                self.threads
+            )  # a ref is at home in any thread, and its `ask` would block the loop
         return self.loop if self.is_async else self.threads
 
     def _work(self, message: Execute, on_side_effects: Callable[[Call], None], call: Call) -> Any:
@@ -137,6 +142,7 @@ class AgentHost:
             attempt=message.attempt,
             key=message.key,
             priority=message.priority,
+            idempotent=message.idempotent,
             deadline=message.deadline,
             metadata=message.metadata,
             now=self._clock.now,

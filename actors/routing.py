@@ -124,6 +124,7 @@ class Routing(Books):
             deadline=deadline,
             key=work.key,
             priority=work.priority,
+            idempotent=work.idempotent,
             metadata=work.metadata,
         )
         if not tell(slot.route.ref, message):

@@ -97,6 +97,7 @@ class CallContext:
         key: `Request.key`.
         attempt: 1 for the first attempt of the request.
         priority: `Request.priority`.
+        idempotent: `Request.idempotent`.
         metadata: `Request.metadata`.
         member: the name of the member that runs the call.
     """
@@ -106,6 +107,7 @@ class CallContext:
         "_on_side_effects",
         "attempt",
         "deadline",
+        "idempotent",
         "key",
         "member",
         "metadata",
@@ -121,6 +123,7 @@ class CallContext:
         attempt: int = 1,
         key: str | None = None,
         priority: int = 0,
+        idempotent: bool = True,
         deadline: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         now: Callable[[], float],
@@ -131,6 +134,7 @@ class CallContext:
         self.attempt = attempt
         self.key = key
         self.priority = priority
+        self.idempotent = idempotent
         self.deadline = deadline
         self.metadata: Mapping[str, Any] = metadata if metadata is not None else {}
         self._now = now

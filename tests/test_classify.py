@@ -215,9 +215,9 @@ def attempt(error: Exception) -> AttemptError:
     [
         (
             AllPoolMembersFailedError("p", ["a"], [attempt(Odd(status_code=400))], "", 4.0),
-            Verdict(FailureKind.UNAVAILABLE, 4.0),
+            Verdict(FailureKind.UNAVAILABLE),
         ),
-        (PoolSaturatedError("p", 9, 2.5), Verdict(FailureKind.UNAVAILABLE, 2.5)),
+        (PoolSaturatedError("p", 9, 2.5), Verdict(FailureKind.RATE_LIMITED, 2.5)),
         (PoolStoppedError("stopped"), Verdict(FailureKind.UNAVAILABLE)),
         (DeadlineExceededError("p", 3.0), Verdict(FailureKind.TIMEOUT)),
         (AttemptTimeoutError("slow"), Verdict(FailureKind.TIMEOUT)),
