@@ -56,7 +56,8 @@ def outcome_of(
     if verdict is None:
         assert error is not None
         custom, wall_now = around.config.classify, around.clock.wall()
-        verdict = error, classify(error, custom, wall_now=wall_now, known=inner and inner.kind)
+        known = None if inner is None else inner.kind
+        verdict = error, classify(error, custom, wall_now=wall_now, known=known)
     return Failed(
         member=member,
         incarnation=message.incarnation,

@@ -218,7 +218,10 @@ class PoolRef(JoinableRef):
     def apply(
         self, function: Callable[[Any], Any], *, timeout: float | None = None, **options: Any
     ) -> Any:
-        """What `function(agent)` returns, for whichever agent is picked; it may be a coroutine."""
+        """What `function(agent)` returns, for whichever agent is picked; it may be a coroutine.
+
+        An agent that is a pool is given as its `PoolRef`.
+        """
         return self.ask(Apply(function, **options), timeout=timeout).value
 
     # -- as a member of another pool

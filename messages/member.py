@@ -18,7 +18,9 @@ class Member:
 
     Args:
         name: unique in its pool.
-        agent: the agent itself (give exactly one of `agent` and `factory`).
+        agent: the agent itself (give exactly one of `agent` and `factory`). It may be another pool
+            (a `PoolRef`): an attempt on it is a whole request there, its retries included, for
+            which `request_timeout_s` of the outer pool should leave room.
         factory: makes the agent on its first use; sync (in a thread) or async (on the loop). When
             it raises, the request goes elsewhere and the factory is left alone for a while.
         weight: share of the traffic under the weighted strategies; 0 gets nothing.
