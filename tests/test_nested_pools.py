@@ -14,7 +14,6 @@ from helpers_requests import (
     WAIT_S,
     AsyncHeld,
     AsyncScripted,
-    EventLog,
     Held,
     Scripted,
     crash,
@@ -328,8 +327,7 @@ class TestPassedThrough:
             async def ask(each: PoolRef) -> Any:
                 return (await each.ask(Request("y"), block=False)).member
 
-            again = pool.apply
-            waiter = threading.Thread(target=lambda: result.append(again(ask)))
+            waiter = threading.Thread(target=lambda: result.append(pool.apply(ask)))
             waiter.start()
             agent.wait_entered()
             agent.let_go()
@@ -605,7 +603,7 @@ class TestKinds:
 
 class TestOwnership:
     @staticmethod
-    def made(log: EventLog, agent: Any = None) -> Callable[[], PoolRef]:
+    def made(agent: Any = None) -> Callable[[], PoolRef]:
         def make() -> PoolRef:
             return AgentPool.start([Member("x", agent or AsyncScripted("made"))], name="made")
 
@@ -642,7 +640,7 @@ class TestOwnership:
         """They fail, the innermost agent is cancelled, and everything ends all the same."""
         agent = AsyncHeld()
         with no_thread_left(), recorded() as log:
-            pool = AgentPool.start([Member("a", factory=self.made(log, agent))], name="top")
+            pool = AgentPool.start([Member("a", factory=self.made(agent))], name="top")
             futures = [pool.ask(Request(n), block=False) for n in range(20)]
             agent.wait_entered(20)
             pool.stop(timeout=3 * WAIT_S)
@@ -655,7 +653,7 @@ class TestOwnership:
     def test_b53_removing_the_member_stops_the_inner_it_owns(self) -> None:
         """After its last request, while the outer pool goes on."""
         with recorded() as log, pool_of(Member("b", AsyncScripted("b"), priority=1)) as pool:
-            pool.add_member(Member("a", factory=self.made(log)))
+            pool.add_member(Member("a", factory=self.made()))
             assert pool.execute("x", timeout=WAIT_S) == "made"
             pool.remove_member("a", timeout=WAIT_S)
             assert [each.pool for each in log.of(PoolStopped)] == ["made"]
@@ -664,7 +662,7 @@ class TestOwnership:
     def test_b53_a_replaced_member_stops_the_inner_it_owned(self) -> None:
         """A member that is restarted makes a new inner pool; the old one does not stay behind."""
         clock = FakeClock()
-        with recorded() as log, pool_of(Member("a", factory=self.made(log)), clock=clock) as pool:
+        with recorded() as log, pool_of(Member("a", factory=self.made()), clock=clock) as pool:
             assert pool.execute("x", timeout=WAIT_S) == "made"
             crash(pool, "a")
             log.wait_for(PoolStopped)
