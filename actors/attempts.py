@@ -95,7 +95,12 @@ class Attempts(Routing):
             self.desk.withdraw(attempt.ticket)
             attempt.side_effects = attempt.side_effects or message.side_effects
             self._attempt_failed(
-                attempt, message.kind, message.error, message.elapsed_s, message.retry_after_s
+                attempt,
+                message.kind,
+                message.error,
+                message.elapsed_s,
+                message.retry_after_s,
+                message.started,
             )
         self._pump()
 
@@ -188,6 +193,7 @@ class Attempts(Routing):
         error: BaseException,
         elapsed_s: float,
         retry_after_s: float | None,
+        started: bool = True,
     ) -> None:
         """An attempt ended badly and its request still waits: count it, and see what follows."""
         job = attempt.job
@@ -197,8 +203,8 @@ class Attempts(Routing):
             return
         self._chronicle.failed(attempt, kind, error, elapsed_s)
         self._count_failure(attempt, kind, error, elapsed_s, retry_after_s)
-        job.failed(attempt, kind, error, elapsed_s)
-        self._follow_up(job, attempt, kind, error, retry_after_s, started=True)
+        job.failed(attempt, kind, error, elapsed_s, started, retry_after_s)
+        self._follow_up(job, attempt, kind, error, retry_after_s, started)
 
     def _count_failure(
         self,
@@ -232,7 +238,7 @@ class Attempts(Routing):
             return
         if kind is FailureKind.CREATE_FAILED:
             self._table.record(attempt.member, False)
-        job.failed(attempt, kind, error, self.clock.now() - attempt.started_at)
+        job.failed(attempt, kind, error, self.clock.now() - attempt.started_at, started=False)
         self._follow_up(job, attempt, kind, error, None, started=False)
 
     def _follow_up(

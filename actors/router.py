@@ -96,7 +96,8 @@ class PoolRouter(Streams):
 
     def _refusal(self, job_id: str) -> Exception | None:
         if self._closed:
-            return PoolStoppedError(f"pool {self.name!r} is draining and takes no more requests")
+            reason = f"pool {self.name!r} is draining and takes no more requests"
+            return PoolStoppedError(reason, refused=True)
         if job_id in self._jobs:
             return ValueError(
                 f"request_id must be unique among the requests in flight, got {job_id!r}"

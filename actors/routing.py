@@ -135,6 +135,7 @@ class Routing(Books):
             deadline=deadline,
             key=work.key,
             priority=work.priority,
+            idempotent=work.idempotent,
             metadata=work.metadata,
             stream=job.channel is not None,
         )
