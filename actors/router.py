@@ -7,17 +7,11 @@ from typing import Any
 
 from greenroom.actors.attempts import Attempts
 from greenroom.actors.commands import FORWARDED, Commands
-from greenroom.actors.future import PENDING, AskTimeoutError, GivenUp, PoolFuture
+from greenroom.actors.future import PENDING, GivenUp, PoolFuture
 from greenroom.actors.jobs import Attempt, Job, Work
-from greenroom.actors.report import account
 from greenroom.actors.retry import RetryPolicy
 from greenroom.actors.strategies import strategy_name
-from greenroom.messages.errors import (
-    AttemptTimeoutError,
-    DeadlineExceededError,
-    PoolStoppedError,
-    summary,
-)
+from greenroom.messages.errors import AttemptTimeoutError, PoolStoppedError, summary
 from greenroom.messages.events import PoolStopped
 from greenroom.messages.replies import MemberStats, PoolStats
 from greenroom.messages.requests import Apply, Cancel, Drain, Request, Subscribe
@@ -119,10 +113,7 @@ class PoolRouter(Attempts):
             if self.desk.claim(job.current.ticket) is None:
                 return  # it has just been answered: the report is on its way
             self._cut_short(job, job.current, now)
-        own = job.future is not None and job.future.deadline == job.deadline
-        kind = AskTimeoutError if own else DeadlineExceededError
-        errors = account(job.failures.values(), self._table, now)
-        self._fail(job, kind(self.name, now - job.accepted_at, errors))
+        self._expire(job, now)
         self._pump()
 
     def _cut_short(self, job: Job, attempt: Attempt, now: float) -> None:
@@ -172,6 +163,7 @@ class PoolRouter(Attempts):
             self._check_drained(slot)
         for job in self._queue:  # who waits may be served now, or would wait in vain
             self._route(job)
+        self._review_guests()
 
     def _stands(self, attempt: Attempt) -> bool:
         slot = self._table.get(attempt.member)
@@ -184,6 +176,7 @@ class PoolRouter(Attempts):
         if slot is not None and slot.route.incarnation == message.incarnation:
             slot.failures_seen = max(slot.failures_seen, message.count)
             self._pump()
+            self._review_guests()
 
     # -- commands
 

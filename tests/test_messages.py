@@ -96,6 +96,7 @@ POSITIVE = (
     "health_check_interval_s",
     "health_check_timeout_s",
     "restart_period_s",
+    "priority_ageing_s",
 )
 POSITIVE_OR_NONE = ("request_timeout_s", "deadline_s", "circuit_slow_call_s")
 NOT_NEGATIVE = (
@@ -161,6 +162,7 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "request_timeout_s": 30.0,
         "deadline_s": None,
         "max_pending": 10_000,
+        "priority_ageing_s": 10.0,
         "when_unavailable": "fail",
         "restart_intensity": 3,
         "restart_period_s": 60.0,
