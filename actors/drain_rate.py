@@ -4,6 +4,7 @@ from __future__ import annotations
 
 _KEPT = 1.0 - 1.0 / 32.0
 _UNKNOWN_S = 1.0
+_USUAL_EXCESS = 0.5
 
 SHORTEST_S = 0.05
 LONGEST_S = 60.0
@@ -12,12 +13,12 @@ LONGEST_S = 60.0
 class DrainRate:
     """The pace at which slots come free, from how long requests hold them.
 
-    With n slots in use and requests that hold a slot for s seconds each, all attempts of one taken
-    together, n / s requests are done a second (Little's law). s is the mean of the last requests,
+    With n slots in use and requests that hold a slot for a time t each, all attempts of one taken
+    together, n / t requests are done a second (Little's law). t is the mean of the last requests,
     about thirty of them. So the pace is known from the first answer on, whatever the traffic was
-    before, and follows the slots in use at once. Where the calls that are running have lasted
-    longer than s on average, that is taken for s: a pool that has stalled looks slower by the
-    second.
+    before, and follows the slots in use at once. Where the calls that are running have lasted for
+    more than 1.5 t on average, what is above 0.5 t is taken instead: a pool that has stalled looks
+    slower by the second. (Calls of exponential length have lasted for t on average, hence the 0.5.)
 
     Only slots count: what was cancelled, failed or turned away without one says nothing.
 
@@ -64,8 +65,9 @@ class DrainRate:
 
     def _each_s(self, now: float) -> float:
         """For how many seconds a request holds a slot."""
+        usual_s = self._held_s / self._requests if self._requests else 0.0
         age_s = now - self._started_at / self._running if self._running else 0.0
-        return max(self._held_s / self._requests if self._requests else 0.0, age_s)
+        return max(usual_s, age_s - _USUAL_EXCESS * usual_s)
 
     def __repr__(self) -> str:
         mean = f"{self._held_s / self._requests:.3f} s" if self._requests else "unmeasured"

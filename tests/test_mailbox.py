@@ -393,11 +393,13 @@ def test_what_left_the_queue_leaves_no_memory() -> None:
     queue = WaitingQueue(ageing_s=10.0)
     patient = job("patient")
     queue.add(patient)
+    assert queue.last_untried() is patient
     for number in range(100_000):
-        passing = job(str(number))
+        passing = Job(str(number), Request(number), None, 0.0, 1e9, POLICY)
         queue.add(passing)
         queue.discard(passing)
     assert len(queue) == 1
+    assert queue._untried is not None
     kept = max(len(heap) for heap in (queue._ranked, queue._untried, queue._limited))
     assert kept <= 1000
 
