@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from helpers_requests import WAIT_S, Held, Scripted, http_error, pool_of, ranked, recorded
@@ -23,8 +23,10 @@ from greenroom import (
 )
 from greenroom.actors.jobs import Job
 from greenroom.actors.retry import RetryPolicy
+from greenroom.actors.router import PoolRouter
 from greenroom.actors.waiting import WaitingQueue
-from greenroom.messages import DeadLetter, RequestRejected, RetryScheduled
+from greenroom.messages import AttemptStarted, DeadLetter, RequestRejected, RetryScheduled
+from greenroom.messages.supervision import RoutingSnapshot
 from greenroom.supervisors.supervisor import PoolSupervisor
 from greenroom.testing import FakeClock
 
@@ -244,6 +246,7 @@ def test_b51_under_saturation_a_higher_one_is_served_first() -> None:
         futures = [occupied(pool, agent)]
         priorities = [(n * 5) % 4 - 1 for n in range(40)]
         futures += [ask(pool, n, priority) for n, priority in enumerate(priorities)]
+        assert pool.stats().pending == 40
         agent.let_go(41)
         for future in futures:
             future.get(timeout=WAIT_S)
@@ -312,7 +315,10 @@ def test_b51_a_request_that_comes_back_has_kept_its_age() -> None:
 def test_b51_what_has_expired_is_dropped_before_anything_runs() -> None:
     """Also where a slot comes free before the alarm of its deadline has been handled."""
     clock, agent = Jumping(), Held()
-    with pool_of(*ranked(a=agent), clock=clock, request_timeout_s=None) as pool:
+    with (
+        recorded() as log,
+        pool_of(*ranked(a=agent), clock=clock, request_timeout_s=None) as pool,
+    ):
         running = occupied(pool, agent)
         late = [ask(pool, f"late {n}", 1, timeout_s=1.0 + n / 1000) for n in range(200)]
         following = ask(pool, "next")
@@ -324,7 +330,7 @@ def test_b51_what_has_expired_is_dropped_before_anything_runs() -> None:
         for future in late:
             with pytest.raises(DeadlineExceededError):
                 future.get(timeout=WAIT_S)
-        assert agent.payloads == ["running", "next"]
+        assert [event.request_id for event in log.of(AttemptStarted)] == ["running", "next"]
         stats = pool.stats()
         assert (stats.pending, stats.in_flight, stats.failed) == (0, 0, 200)
 
@@ -339,7 +345,7 @@ def test_b51_a_backoff_that_ended_before_the_deadline_does_not_run_after_it() ->
         with pytest.raises(DeadlineExceededError) as caught:
             future.get(timeout=WAIT_S)
         assert [str(e.kind) for e in caught.value.errors] == ["unavailable"]
-        assert agent.calls == 1
+        assert (len(log.of(AttemptStarted)), agent.calls) == (1, 1)
 
 
 def test_b51_what_has_expired_makes_room_first() -> None:
@@ -440,22 +446,51 @@ def test_b51_a_request_that_a_member_has_had_never_gives_way() -> None:
 
 
 @pytest.mark.parametrize("max_pending", [0, 2])
-def test_b31_right_after_the_start_no_more_may_wait_than_later(max_pending: int) -> None:
-    """Those that came before the supervisor had spoken find a member, or go as any other would."""
+def test_b31_right_after_the_start_no_more_may_wait_than_later(
+    max_pending: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that came before the supervisor had spoken find a member, or the last ones must go."""
+    said: list[RoutingSnapshot] = []
+    monkeypatch.setattr(PoolRouter, "_on_snapshot", lambda _, snapshot: said.append(snapshot))
     agent = Held()
-    for _ in range(10):
-        agent.payloads.clear()
-        with pool_of(*ranked(a=agent), clock=FakeClock(), max_pending=max_pending) as pool:
-            futures = [ask(pool, n) for n in range(6)]
-            agent.wait_entered()
-            assert pool.stats().pending == max_pending
-            served, others = futures[: max_pending + 1], futures[max_pending + 1 :]
-            for future in others:
+    with pool_of(*ranked(a=agent), clock=FakeClock(), max_pending=max_pending) as pool:
+        futures = [ask(pool, n, priority) for n, priority in enumerate([0, 0, 0, 3, 2, 1])]
+        assert pool.stats().pending == 6
+        monkeypatch.undo()
+        listen_again(pool, said[0])
+        agent.wait_entered()
+        assert pool.stats().pending == max_pending
+        served = futures[3 : 4 + max_pending]
+        for future in futures:
+            if future not in served:
                 refused(future)
-            agent.let_go(len(served))
-            for future in served:
-                assert future.get(timeout=WAIT_S).value == "held"
-        assert agent.payloads == list(range(max_pending + 1))
+        agent.let_go(len(served))
+        for future in served:
+            assert future.get(timeout=WAIT_S).value == "held"
+    assert agent.payloads == [3, 4, 5][: max_pending + 1]
+
+
+def router_of(pool: PoolRef) -> PoolRouter:
+    return cast(PoolRouter, pool._actor_weakref())
+
+
+def listen_again(pool: PoolRef, snapshot: RoutingSnapshot) -> None:
+    """The router hears from now on what the supervisor says, and what it has said."""
+    router = router_of(pool)
+    router.handlers[RoutingSnapshot] = router._on_snapshot
+    pool.tell(snapshot)
+
+
+def test_b31_nobody_is_kept_in_mind_who_was_let_in_for_a_moment() -> None:
+    """The router's list of those who wait for a judgement is empty when there is none to come."""
+    agent = Scripted(ValueError("odd"))
+    with pool_of(*ranked(a=agent), max_pending=0, max_retries=0) as pool:
+        pool.disable_breaker("a")
+        for n in range(100):
+            with pytest.raises(AllPoolMembersFailedError):
+                ask(pool, n).get(timeout=WAIT_S)
+        pool.stats()
+        assert router_of(pool)._guests == []
 
 
 def test_b31_who_was_let_in_for_a_member_that_then_opens_must_go(
