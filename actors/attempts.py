@@ -123,7 +123,7 @@ class Attempts(Routing):
         """The attempt that a member reports the end of, if it still stands; its slot is free."""
         attempt = self._attempt_of(message)
         if attempt is not None:
-            self._release(attempt)
+            self._release(attempt, message.elapsed_s if isinstance(message, Succeeded) else None)
         return attempt
 
     def _attempt_of(self, message: FromMember) -> Attempt | None:
@@ -134,9 +134,12 @@ class Attempts(Routing):
         sender = (message.member, message.incarnation)
         return attempt if (attempt.member, attempt.incarnation) == sender else None
 
-    def _release(self, attempt: Attempt) -> None:
+    def _release(self, attempt: Attempt, elapsed_s: float | None = None) -> None:
         """The member has let go of the attempt: its slot is free."""
         self._attempts.pop(attempt.ticket, None)
+        held_s = self.clock.now() - attempt.started_at  # the report may have lain aside
+        held_s = held_s if elapsed_s is None else min(held_s, elapsed_s)
+        self._drain_rate.freed(attempt.started_at, held_s)
         if attempt.alarm is not None:
             attempt.alarm.cancel()
         slot = self._table.get(attempt.member)

@@ -141,7 +141,8 @@ class PoolRef(JoinableRef):
         Raises:
             pykka.Timeout: no answer within `timeout` (a `DeadlineExceededError`, too).
             AllPoolMembersFailedError: nobody could answer; it lists every member with its reason.
-            PoolSaturatedError: `max_pending` requests are waiting already.
+            PoolSaturatedError: `max_pending` requests are waiting already, none of them of a lower
+                rank; or this one was the last in rank when a better one came.
             PoolStoppedError: the pool has stopped, or is draining.
             Exception: the agent's own, when it says that the request itself is at fault.
         """

@@ -133,7 +133,15 @@ class AllPoolMembersFailedError(PoolError):
 
 
 class PoolSaturatedError(PoolError):
-    """The waiting queue is full: shed load, and come back after `retry_after_s` seconds."""
+    """The waiting queue is full, or a request of a higher priority took the place of this one.
+
+    Attributes:
+        pool_name: the pool's name.
+        pending: requests that were waiting.
+        retry_after_s: when to come back, in seconds: by then those that wait will have been given
+            to members, at the pace of this moment. An estimate from how long recent requests have
+            held their members, and from how long the running ones have.
+    """
 
     def __init__(self, pool_name: str, pending: int, retry_after_s: float) -> None:
         super().__init__(pool_name, pending, retry_after_s)

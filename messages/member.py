@@ -23,7 +23,8 @@ class Member:
         factory: makes the agent on its first use; sync (in a thread) or async (on the loop). When
             it raises, the request goes elsewhere and the factory is left alone for a while.
         weight: share of the traffic under the weighted strategies; 0 gets nothing.
-        priority: lower is preferred by the priority strategy.
+        priority: lower is preferred by the priority strategy. (With `Request.priority` it is the
+            other way round: the higher number is served first.)
         max_concurrency: calls at a time; None means 1 for a sync agent (and for one that has not
             been made yet), 100 for an async one.
         probe: a cheap check, sync or async, called with the agent (or with nothing, if it takes

@@ -97,6 +97,7 @@ POSITIVE = (
     "health_check_interval_s",
     "health_check_timeout_s",
     "restart_period_s",
+    "priority_ageing_s",
 )
 POSITIVE_OR_NONE = (
     "request_timeout_s",
@@ -180,6 +181,7 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "stream_buffer": 64,
         "hedge_after_s": None,
         "max_pending": 10_000,
+        "priority_ageing_s": 10.0,
         "when_unavailable": "fail",
         "restart_intensity": 3,
         "restart_period_s": 60.0,
