@@ -1,15 +1,13 @@
-"""The router's part of the simulated pool: whom a request is given to, and what follows a failure.
+"""What becomes of a call that has ended, and what follows a failure.
 
-It goes through the steps of `greenroom.actors.routing` and `.attempts` with greenroom's own routing
-table, strategies, load estimates, retry plan and retry budget. Messages take no time here: a
-breaker has judged an outcome before anything else happens. A call that is given up ends at once,
-as that of an async agent does.
+The steps are those of `greenroom.actors.attempts`, with greenroom's own load estimates, retry plan
+and retry budget. Messages take no time here: a breaker has judged an outcome before anything else
+happens. A call that is given up ends at once, as that of an async agent does.
 """
 
 from __future__ import annotations
 
 import random
-from collections import OrderedDict
 from collections.abc import Callable
 
 from greenroom.actors.retry import (
@@ -23,32 +21,20 @@ from greenroom.actors.retry import (
     TryNow,
     plan_retry,
 )
-from greenroom.actors.strategies import PickContext, strategy_for
-from greenroom.actors.table import NoPick, RoutingTable, Slot
 from greenroom.messages.status import FailureKind
 from greenroom.simulate.agenda import Agenda
-from greenroom.simulate.member import SimMember
+from greenroom.simulate.routing import ANSWERED, DEADLINE, SimRouting
 from greenroom.simulate.scenario import Scenario
-from greenroom.simulate.watch import SimWatch
 from greenroom.simulate.work import Call, Job
 
-ANSWERED = "answered"
-REFUSED = "refused"
-"""The queue was full."""
-NO_MEMBER = "no_member"
-"""Every member was kept out, by its breaker or a Retry-After."""
-DEADLINE = "deadline"
-"""The deadline of the whole request was over."""
 
-
-class SimPool:
+class SimPool(SimRouting):
     """Takes requests, one after the other, and says of each what became of it.
 
     Args:
-        chance: gives the random generator of that name.
-        on_call: called with every attempt: its request, and the name of the member.
-        on_end: called with every request that has ended; its `fate` says how: one of the names
-            above, or the `FailureKind` of its last attempt.
+        chance, on_call: those of `SimRouting`.
+        on_end: called with every request that has ended; its `fate` says how: one of the names in
+            `routing`, or the `FailureKind` of its last attempt.
     """
 
     def __init__(
@@ -60,29 +46,11 @@ class SimPool:
         on_call: Callable[[Job, str], None],
         on_end: Callable[[Job], None],
     ) -> None:
-        self._config = scenario.config
-        self._agenda = agenda
-        self._on_call = on_call
+        super().__init__(scenario, strategy, agenda, chance, on_call)
+        config = scenario.config
+        self._policy = RetryPolicy.from_config(config, exhaustive=self._exhaustive)
+        self._budget = RetryBudget(config.retry_budget_ratio, config.retry_budget_floor)
         self._on_end = on_end
-        self._rng = chance("routing")
-        self._strategy = strategy_for(strategy)
-        self._table = RoutingTable(self._strategy, self._rng)
-        self._exhaustive = bool(getattr(self._strategy, "exhaustive", False))
-        self._policy = RetryPolicy.from_config(self._config, exhaustive=self._exhaustive)
-        self._budget = RetryBudget(self._config.retry_budget_ratio, self._config.retry_budget_floor)
-        self._waiting: OrderedDict[Job, None] = OrderedDict()
-        self._tried: OrderedDict[Job, None] = OrderedDict()  # those of them that failed before
-        self._changed = False
-        self._members = {
-            spec.name: SimMember(spec, agenda, chance(f"member {spec.name}"), self._ended)
-            for spec in scenario.members
-        }
-        self._watch = SimWatch(
-            scenario.members, self._config, self._table, agenda, self._rng, self._reviewed
-        )
-        self._slots = list(self._table)
-        self._full = 0
-        self._look_at_routes()
 
     def take(self, job: Job) -> None:
         """A request arrives."""
@@ -90,69 +58,6 @@ class SimPool:
         if job.deadline is not None:
             self._agenda.at(job.deadline, self._out_of_time, job)
         self._route(job)
-
-    # -- whom a request is given to
-
-    def _route(self, job: Job) -> None:
-        now = self._agenda.now
-        choice = self._choose(job, PickContext(now, job.key))
-        if isinstance(choice, Slot):
-            self._dispatch(job, choice, now)
-        elif choice is NoPick.BUSY or self._may_wait(job, now):
-            self._enqueue(job)
-        else:
-            self._end(job, NO_MEMBER)
-
-    def _choose(self, job: Job, context: PickContext) -> Slot | NoPick:
-        """What the table chooses. Where nobody is tried, full or kept out, that is what the
-        strategy picks of all: asking each member first would take longer than all the rest.
-        """
-        if job.failures or self._full or not self._all_routable or self._exhaustive:
-            return self._table.pick(job.failures, context, self._exhaustive)
-        chosen = self._strategy.pick(self._slots, context, self._rng)
-        return chosen if isinstance(chosen, Slot) else NoPick.UNROUTABLE
-
-    def _may_wait(self, job: Job, now: float) -> bool:
-        if self._exhaustive and job.failures:
-            return False
-        reopening = self._table.earliest_reopening()
-        if reopening is not None and reopening <= now:
-            return True
-        if self._config.when_unavailable != "wait":
-            return False
-        if self._table.trial_running():
-            return True
-        return reopening is not None and (job.deadline is None or reopening < job.deadline)
-
-    def _enqueue(self, job: Job) -> None:
-        if job in self._waiting:
-            return
-        if job.attempts == 0 and len(self._waiting) >= self._config.max_pending:
-            self._end(job, REFUSED)
-        else:
-            self._waiting[job] = None
-            if job.failures:
-                self._tried[job] = None
-
-    def _leave_queue(self, job: Job) -> None:
-        if self._waiting:
-            self._waiting.pop(job, None)
-            self._tried.pop(job, None)
-
-    def _dispatch(self, job: Job, slot: Slot, now: float) -> None:
-        self._leave_queue(job)
-        job.attempts += 1
-        call = job.call = Call(job, slot, now)
-        slot.in_flight += 1
-        self._full += slot.in_flight == slot.max_concurrency
-        if call.trial:
-            slot.trials_started += 1
-            self._watch.trial_started(call)
-        timeout_s = self._config.request_timeout_s
-        if timeout_s is not None:
-            self._agenda.at(now + timeout_s, self._timed_out, call)
-        self._on_call(job, slot.name)
-        self._members[slot.name].take(call)
 
     # -- how a call ends
 
@@ -262,44 +167,3 @@ class SimPool:
         if self._watch.judge(call, kind, elapsed_s, retry_after_s):
             self._changed = True
             self._look_at_routes()
-
-    def _reviewed(self) -> None:
-        self._changed = True
-        self._look_at_routes()
-        self._catch_up()
-
-    def _look_at_routes(self) -> None:
-        routes = [slot.route for slot in self._table]
-        self._all_routable = all(
-            route.blocked is None and route.trial_permits is None for route in routes
-        )
-
-    # -- those that wait
-
-    def _catch_up(self) -> None:
-        """What has become free goes to those that wait; a change of the table concerns them all."""
-        if self._changed:
-            self._changed = False
-            for job in list(self._waiting):
-                self._route(job)
-        if self._waiting:
-            self._pump()
-
-    def _pump(self) -> None:
-        while self._waiting and self._table.has_room():
-            job = next(iter(self._waiting))
-            self._route(job)
-            if job in self._waiting:  # it cannot use the room there is: others may
-                self._pump_past(job)
-                return
-
-    def _pump_past(self, first: Job) -> None:
-        """The others by turns. Where one untried request finds nobody, none does."""
-        stuck = not first.failures
-        for job in list(self._tried if stuck else self._waiting):
-            if job is first or (stuck and not job.failures):
-                continue
-            self._route(job)
-            stuck = stuck or (job in self._waiting and not job.failures)
-            if not self._table.has_room():
-                return

@@ -41,6 +41,8 @@ class _Run:
         self._new_key = self._keys()
 
     def result(self) -> Result:
+        for _ in range(self._scenario.load.backlog):
+            self._agenda.at(0.0, self._arrive)
         if self._scenario.load.callers is None:
             self._arrive_at_random()
         else:
@@ -66,7 +68,7 @@ class _Run:
 
         def arrive(_: None) -> None:
             plan_next()
-            self._request()
+            self._arrive(None)
 
         plan_next()
 
@@ -78,9 +80,9 @@ class _Run:
 
     def _caller_asks(self, _: None) -> None:
         if self._agenda.now < self._scenario.duration_s:
-            self._request()
+            self._arrive(None)
 
-    def _request(self) -> None:
+    def _arrive(self, _: None) -> None:
         now, limit = self._agenda.now, self._scenario.config.deadline_s
         deadline = None if limit is None else now + limit
         job = Job(now, deadline, self._new_key(), now >= self._scenario.warmup_s)

@@ -65,6 +65,7 @@ class Load:
         utilisation: the same, as a share of what all members together can do.
         callers: so many, each with one request at a time, and a pause after each answer.
         think_s: that pause, in seconds.
+        backlog: so many more come all at once at the start.
         keys: how many different `Request.key`s there are; None: every request has its own.
     """
 
@@ -72,6 +73,7 @@ class Load:
     utilisation: float | None = None
     callers: int | None = None
     think_s: float = 0.1
+    backlog: int = 0
     keys: int | None = None
 
     def __post_init__(self) -> None:
@@ -79,12 +81,17 @@ class Load:
         check.number("utilisation", self.utilisation, above=True, optional=True)
         check.whole("callers", self.callers, minimum=1, optional=True)
         check.number("think_s", self.think_s, minimum=0.001)
+        check.whole("backlog", self.backlog)
         check.whole("keys", self.keys, minimum=1, optional=True)
         given = [each for each in _SOURCES if getattr(self, each) is not None]
         if len(given) != 1:
             raise ValueError(
                 f"exactly one of {', '.join(_SOURCES)} must be given, "
                 f"got {' and '.join(given) or 'none'}"
+            )
+        if self.backlog and self.callers is not None:
+            raise ValueError(
+                f"backlog must be 0 with callers, who ask one by one, got {self.backlog!r}"
             )
 
 
@@ -154,10 +161,10 @@ class Scenario:
                     "load.utilisation must not be given with a member that takes no time, "
                     f"got {instant[0]!r}"
                 )
-        expected = self.rate_per_s * self.duration_s
+        expected = self.load.backlog + self.rate_per_s * self.duration_s
         if expected > MOST_REQUESTS:
             raise ValueError(
-                f"duration_s must be such that at most {MOST_REQUESTS:,} requests arrive, "
+                f"duration_s must be such that at most {MOST_REQUESTS:,} requests come, "
                 f"got {self.duration_s!r}: about {expected:,.0f}"
             )
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from greenroom.simulate.pool import ANSWERED, REFUSED
+from greenroom.simulate.routing import ANSWERED, REFUSED
 from greenroom.simulate.work import Job
 
 UNFINISHED = "unfinished"
