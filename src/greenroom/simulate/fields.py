@@ -30,6 +30,7 @@ class Table:
         if not isinstance(value, Mapping):
             raise self._error(f"{path[:-1]} must be a table, got {value!r}")
         self._values = value
+        self._known = known
         for name in value:
             if name not in known:
                 raise self._error(f"{path}{name} is not a setting; those are {', '.join(known)}")
@@ -78,13 +79,15 @@ class Table:
 
     @contextmanager
     def blamed(self) -> Iterator[None]:
-        """An error in here is one of this table; its message begins with the field."""
+        """An error in here is one of this table, or of the field with which its message begins."""
         try:
             yield
         except ScenarioError:
             raise
         except (TypeError, ValueError) as error:
-            raise self._error(f"{self.path}{error}") from None
+            whole = self.path and str(error).split()[0] not in self._known
+            path = f"{self.path[:-1]}: " if whole else self.path
+            raise self._error(f"{path}{error}") from None
 
     def _error(self, text: str) -> ScenarioError:
         return ScenarioError(f"{self.source}: {text}")
