@@ -16,7 +16,7 @@ PY      := .venv/bin/python
 
 # The editable install links file by file: a file that comes or goes wants a re-install, a changed one
 # does not. So the names are in the stamp's name. It lies in build/, where the links are.
-NAMES := $(sort $(shell find $(FOLDERS) -name '*.py' 2>/dev/null))
+NAMES := $(sort $(shell find $(FOLDERS) -name '*.py' -o -name '*.toml' 2>/dev/null))
 STAMP := build/installed-$(firstword $(shell echo '$(CURDIR) $(NAMES)' | cksum))
 
 demo: stamp

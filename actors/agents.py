@@ -9,6 +9,8 @@ import types
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
+from greenroom.actors import nested
+from greenroom.actors.ref import PoolRef
 from greenroom.messages.member import CallContext
 
 METHODS = ("arun", "ainvoke", "run", "invoke", "kickoff", "execute", "complete")
@@ -46,6 +48,8 @@ def runner_of(agent: Any, method: str | None = None) -> Runner | None:
 
 def stream_runner_of(agent: Any, method: str | None = None) -> Runner | None:
     """The same for an answer in chunks: `astream` and `stream` come first."""
+    if isinstance(agent, PoolRef) and method is None:
+        return _runner(functools.partial(nested.chunks, agent))
     return _runner(_callable_of(agent, method, (*STREAM_METHODS, *METHODS, None)))
 
 
@@ -92,6 +96,8 @@ def _callable_of(
     """Its first method of these names; None among them is the agent itself, if it can be called."""
     if method is not None:
         return method_of(agent, method)
+    if isinstance(agent, PoolRef):
+        return functools.partial(nested.answer, agent)
     if inspect.isroutine(agent) or inspect.isclass(agent) or isinstance(agent, functools.partial):
         return agent
     for name in names:

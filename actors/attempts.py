@@ -101,7 +101,12 @@ class Attempts(Routing):
             self.desk.withdraw(attempt.ticket)
             attempt.side_effects = attempt.side_effects or message.side_effects
             self._attempt_failed(
-                attempt, message.kind, message.error, message.elapsed_s, message.retry_after_s
+                attempt,
+                message.kind,
+                message.error,
+                message.elapsed_s,
+                message.retry_after_s,
+                message.started,
             )
         self._pump()
 
@@ -124,7 +129,7 @@ class Attempts(Routing):
         """The attempt that a member reports the end of, if it still stands; its slot is free."""
         attempt = self._attempt_of(message)
         if attempt is not None:
-            self._release(attempt)
+            self._release(attempt, message.elapsed_s if isinstance(message, Succeeded) else None)
         return attempt
 
     def _attempt_of(self, message: FromMember) -> Attempt | None:
@@ -135,9 +140,12 @@ class Attempts(Routing):
         sender = (message.member, message.incarnation)
         return attempt if (attempt.member, attempt.incarnation) == sender else None
 
-    def _release(self, attempt: Attempt) -> None:
+    def _release(self, attempt: Attempt, elapsed_s: float | None = None) -> None:
         """The member has let go of the attempt: its slot is free."""
         self._attempts.pop(attempt.ticket, None)
+        held_s = self.clock.now() - attempt.started_at  # the report may have lain aside
+        held_s = held_s if elapsed_s is None else min(held_s, elapsed_s)
+        self._drain_rate.freed(attempt.started_at, held_s)
         if attempt.alarm is not None:
             attempt.alarm.cancel()
         slot = self._table.get(attempt.member)
@@ -194,6 +202,7 @@ class Attempts(Routing):
         error: BaseException,
         elapsed_s: float,
         retry_after_s: float | None,
+        started: bool = True,
     ) -> None:
         """An attempt ended badly and its request still waits: count it, and see what follows."""
         job = attempt.job
@@ -203,8 +212,8 @@ class Attempts(Routing):
             return
         self._chronicle.failed(attempt, kind, error, elapsed_s)
         self._count_failure(attempt, kind, error, elapsed_s, retry_after_s)
-        job.failed(attempt, kind, error, elapsed_s)
-        self._follow_up(job, attempt, kind, error, retry_after_s, started=True)
+        job.failed(attempt, kind, error, elapsed_s, started, retry_after_s)
+        self._follow_up(job, attempt, kind, error, retry_after_s, started)
 
     def _count_failure(
         self,
@@ -240,7 +249,7 @@ class Attempts(Routing):
             return
         if kind is FailureKind.CREATE_FAILED:
             self._table.record(attempt.member, False)
-        job.failed(attempt, kind, error, self.clock.now() - attempt.started_at)
+        job.failed(attempt, kind, error, self.clock.now() - attempt.started_at, started=False)
         self._follow_up(job, attempt, kind, error, None, started=False)
 
     def _follow_up(

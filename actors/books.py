@@ -12,10 +12,10 @@ from greenroom.actors.base import PoolActor
 from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.clock import Clock
 from greenroom.actors.desk import Desk
+from greenroom.actors.drain_rate import DrainRate
 from greenroom.actors.drains import Drains
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.jobs import Attempt, Job
-from greenroom.actors.load import DrainRate
 from greenroom.actors.outbox import Outbox
 from greenroom.actors.report import all_failed, interrupted, why_unroutable
 from greenroom.actors.retry import RetryBudget, RetryPolicy
@@ -29,8 +29,8 @@ from greenroom.messages.execution import Ticket
 class Books(PoolActor):
     """What the router knows, and a request's last step: it leaves the books, and is answered.
 
-    The first of six floors: `Books`, `Routing`, `Attempts`, `Races`, `Streams`, and on top
-    `PoolRouter`, the actor.
+    The first of seven floors: `Books`, `Admission`, `Routing`, `Attempts`, `Races`, `Streams`, and
+    on top `PoolRouter`, the actor.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Books(PoolActor):
         self._chronicle = Chronicle(name, bus)
         self._drain_rate = DrainRate()
         self._jobs: dict[str, Job] = {}
-        self._queue = WaitingQueue()
+        self._queue = WaitingQueue(config.priority_ageing_s)
         self._attempts: dict[Ticket, Attempt] = {}
         self._numbers = itertools.count(1)
         self._closed = False
@@ -69,7 +69,8 @@ class Books(PoolActor):
 
     def _end(self, job: Job, now: float) -> None:
         """The request is done with; its answer follows."""
-        self._drain_rate.completed(now)
+        if job.attempts:
+            self._drain_rate.ended()
         self._forget(job)
 
     def _forget(self, job: Job) -> None:

@@ -78,6 +78,10 @@ class Desk:
         """Note that an attempt must not be repeated; False when it has been given up already.
 
         The note comes before the second look: whoever claims the attempt finds it, or is seen.
+        Where the asker is another pool, its attempt must not be repeated either.
+
+        Raises:
+            RequestCancelledError: that pool has given its attempt up.
         """
         job = self._open.get(ticket)
         attempt = job.attempt_of(ticket) if job is not None else None
@@ -86,7 +90,11 @@ class Desk:
         attempt.side_effects = True
         if job.race is not None and not job.race.win(ticket):
             return False
-        return ticket in self._open
+        if ticket not in self._open:
+            return False
+        if job.future is not None:
+            job.future.on_side_effects()
+        return True
 
 
 def reply(job: Job, value: Any, member: str, elapsed_s: float) -> None:

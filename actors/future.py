@@ -60,6 +60,8 @@ class PoolFuture(pykka.Future[T]):
     Attributes:
         request_id: the id of the request behind it; None for other messages.
         deadline: the asker's own limit, absolute on the pool's clock; None without one.
+        on_side_effects: called, in the agent's thread, before an agent starts its side effects;
+            when it raises they must not start. For an asker that would repeat the request.
     """
 
     def __init__(
@@ -67,10 +69,12 @@ class PoolFuture(pykka.Future[T]):
         request_id: str | None = None,
         deadline: float | None = None,
         on_cancel: Callable[[PoolFuture[Any]], None] | None = None,
+        on_side_effects: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self.request_id = request_id
         self.deadline = deadline
+        self.on_side_effects = on_side_effects
         self._on_cancel = on_cancel
         self._mutex = threading.Lock()
         self._done = False
@@ -229,8 +233,9 @@ class StreamFuture(PoolFuture[None]):
         request_id: str | None = None,
         deadline: float | None = None,
         on_cancel: Callable[[PoolFuture[Any]], None] | None = None,
+        on_side_effects: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(request_id, deadline, on_cancel)
+        super().__init__(request_id, deadline, on_cancel, on_side_effects)
         self.channel = channel
 
     def let_go(self) -> None:

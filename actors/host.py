@@ -16,6 +16,7 @@ from greenroom.actors.eventbus import complain
 from greenroom.actors.flow import acollect, collect, flow, is_async_stream, is_stream, pour
 from greenroom.actors.future import PoolFuture
 from greenroom.actors.loops import LoopPlace, LoopThread, run_on
+from greenroom.actors.ref import PoolRef
 from greenroom.actors.threads import ThreadPlace
 from greenroom.actors.writer import ChunkWriter
 from greenroom.messages.execution import Execute
@@ -133,6 +134,8 @@ class AgentHost:
     def _place_for(self, message: Execute) -> Place:
         if message.function is not None and agents.is_async(message.function):
             return self.loop
+        if message.function is not None and isinstance(self._agent, PoolRef):
+            return self.threads  # a ref is at home in any thread; its `ask` would block the loop
         runner = self._streamer if message.stream else self._runner
         return self.loop if runner is not None and runner.is_async else self.threads
 
@@ -151,6 +154,7 @@ class AgentHost:
             attempt=message.attempt,
             key=message.key,
             priority=message.priority,
+            idempotent=message.idempotent,
             deadline=message.deadline,
             metadata=message.metadata,
             now=self._clock.now,

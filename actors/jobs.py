@@ -139,6 +139,8 @@ class Job:
         kind: FailureKind | SkipReason,
         error: BaseException | None,
         elapsed_s: float,
+        started: bool = True,
+        retry_after_s: float | None = None,
     ) -> None:
         """Note how an attempt ended; one entry a member, its last failure."""
         self.failed_last = attempt.member
@@ -150,6 +152,8 @@ class Job:
             error,
             elapsed_s,
             (before.attempts if before else 0) + 1,
+            started=started or (before is not None and before.started),
+            retry_after_s=retry_after_s,
         )
 
     def cancel_alarms(self) -> None:

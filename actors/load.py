@@ -1,4 +1,4 @@
-"""What is known of a member's speed and reliability, and of the pool's pace. Pure: `now` is given.
+"""What is known of a member's speed and reliability. Pure: `now` is given.
 
 Tried and dropped: an estimate that decays while calls are running. A member that hangs reports
 nothing, so it looked faster by the second until it had swallowed everything it had room for.
@@ -132,46 +132,6 @@ class LoadEstimate:
         self._outcomes = self._outcomes * keep + 1.0
         if now > self._stamp:
             self._stamp = now
-
-
-class DrainRate:
-    """How fast requests are being completed, as a rate that forgets with exp(-age / 10 s)."""
-
-    __slots__ = ("_completed", "_since", "_stamp")
-
-    def __init__(self) -> None:
-        self._completed = 0.0
-        self._since: float | None = None
-        self._stamp = 0.0
-
-    def completed(self, now: float) -> None:
-        """Count one completed request."""
-        if self._since is None:
-            self._since = self._stamp = now
-        self._completed = self._decayed(now) + 1.0
-        self._stamp = max(self._stamp, now)
-
-    def per_second(self, now: float) -> float:
-        """Recent completions a second; 0 before the first one."""
-        if self._since is None:
-            return 0.0
-        # What a steady rate of one would have counted so far, taken over a second at least.
-        seen_s = _TAU_S * -math.expm1(-max(1.0, now - self._since) / _TAU_S)
-        return self._decayed(now) / seen_s
-
-    def retry_after_s(self, pending: int, now: float) -> float:
-        """How long until `pending` requests are done, in [0.05, 60] s; 1 s if nothing is known."""
-        if self._since is None:
-            return 1.0
-        rate = self.per_second(now)
-        return max(0.05, pending / rate) if pending < rate * 60.0 else 60.0 if pending else 0.05
-
-    def __repr__(self) -> str:
-        return f"DrainRate({self._completed:.1f} completed)"
-
-    def _decayed(self, now: float) -> float:
-        age = max(0.0, now - self._stamp)
-        return self._completed * _decay(age / _TAU_S)
 
 
 def _decay(x: float) -> float:

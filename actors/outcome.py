@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.classify import Verdict, classify
+from greenroom.actors.nested import InnerFailure
 from greenroom.actors.writer import ChunkWriter
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import (
@@ -40,6 +41,8 @@ def outcome_of(
             reason=RefusalReason.STOPPING,
             error=error,
         )
+    inner = error if isinstance(error, InnerFailure) else None
+    error = error if inner is None else inner.error
     elapsed_s = around.clock.now() - call.started_at
     cut_off = writer is not None and writer.stopped and error is None
     verdict = _given_up(call, member, error, cut_off)
@@ -57,7 +60,9 @@ def outcome_of(
         )
     if verdict is None:
         assert error is not None
-        verdict = error, classify(error, around.config.classify, wall_now=around.clock.wall())
+        custom, wall_now = around.config.classify, around.clock.wall()
+        known = None if inner is None else inner.kind
+        verdict = error, classify(error, custom, wall_now=wall_now, known=known)
     return Failed(
         member=member,
         incarnation=message.incarnation,
@@ -68,6 +73,7 @@ def outcome_of(
         elapsed_s=elapsed_s,
         retry_after_s=verdict[1].retry_after_s,
         side_effects=call.side_effects,
+        started=inner is None or inner.started,
     )
 
 

@@ -25,7 +25,7 @@ from greenroom.actors.mailbox import Letter
 from greenroom.actors.stream import PoolStream
 from greenroom.messages import _validate as check
 from greenroom.messages.events import Event
-from greenroom.messages.member import Member
+from greenroom.messages.member import CallContext, Member
 from greenroom.messages.replies import PoolStats, Reply
 from greenroom.messages.requests import (
     AddMember,
@@ -141,7 +141,8 @@ class PoolRef(JoinableRef):
         Raises:
             pykka.Timeout: no answer within `timeout` (a `DeadlineExceededError`, too).
             AllPoolMembersFailedError: nobody could answer; it lists every member with its reason.
-            PoolSaturatedError: `max_pending` requests are waiting already.
+            PoolSaturatedError: `max_pending` requests are waiting already, none of them of a lower
+                rank; or this one was the last in rank when a better one came.
             PoolStoppedError: the pool has stopped, or is draining.
             Exception: the agent's own, when it says that the request itself is at fault.
         """
@@ -228,7 +229,10 @@ class PoolRef(JoinableRef):
     def apply(
         self, function: Callable[[Any], Any], *, timeout: float | None = None, **options: Any
     ) -> Any:
-        """What `function(agent)` returns, for whichever agent is picked; it may be a coroutine."""
+        """What `function(agent)` returns, for whichever agent is picked; it may be a coroutine.
+
+        An agent that is a pool is given as its `PoolRef`.
+        """
         return self.ask(Apply(function, **options), timeout=timeout).value
 
     @overload
@@ -283,10 +287,53 @@ class PoolRef(JoinableRef):
             raise TypeError(
                 f"message must be a Request or an Apply, got {message!r} ({type(message).__name__})"
             )
-        request_id, deadline = self._address(message, timeout)
-        future = StreamFuture(Channel(self._stream_buffer), request_id, deadline, self._cancel)
-        self._post(message, future)
-        return PoolStream(future)
+        return self._open(message, timeout)
+
+    # -- as a member of another pool
+
+    def forward(self, payload: Any, context: CallContext) -> PoolFuture[Reply[Any]]:
+        """Take a request over from a pool of which this one is a member.
+
+        Key, priority, metadata, the time that is left and whether it may be repeated pass through.
+        The id begins with the outer request's and its attempt: `front-7#2/eu-31`.
+        """
+        request = self._forwarded(payload, context)
+        return self._submit(request, context.remaining_s, context.started_side_effects)
+
+    def forward_stream(self, payload: Any, context: CallContext) -> PoolStream[Any]:
+        """The same for an answer that is wanted chunk by chunk."""
+        request = self._forwarded(payload, context)
+        return self._open(request, context.remaining_s, context.started_side_effects)
+
+    def _forwarded(self, payload: Any, context: CallContext) -> Request[Any]:
+        number = next(self._numbers)
+        return Request(
+            payload,
+            key=context.key,
+            priority=context.priority,
+            idempotent=context.idempotent,
+            metadata=context.metadata,
+            request_id=f"{context.request_id}#{context.attempt}/{self.name}-{number}",
+        )
+
+    def can_serve(self) -> bool:
+        """Whether a member could take a request, now or once it is less busy.
+
+        Made to be the probe of a member that is a pool: `Member(..., probe=PoolRef.can_serve)`.
+        (`stats().available` leaves out who is busy: a pool at work would be taken for a dead one.)
+
+        Raises:
+            PoolStoppedError: the pool has stopped.
+        """
+        stats = self.stats()
+        return not stats.draining and any(
+            each.available or (each.health.is_available and each.in_flight >= each.max_concurrency)
+            for each in stats.members
+        )
+
+    def close(self) -> None:
+        """`stop`, under the name by which a pool ends what a factory has made for it."""
+        self.stop()
 
     # -- members
 
@@ -387,15 +434,35 @@ class PoolRef(JoinableRef):
     ) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self.stop)
 
-    def _submit(self, message: Any, timeout: float | None) -> PoolFuture[Any]:
+    def _submit(
+        self,
+        message: Any,
+        timeout: float | None,
+        on_side_effects: Callable[[], None] = lambda: None,
+    ) -> PoolFuture[Any]:
         future: PoolFuture[Any]
         if isinstance(message, RequestOptions):
             request_id, deadline = self._address(message, timeout)
-            future = PoolFuture(request_id, deadline, self._cancel)
+            future = PoolFuture(request_id, deadline, self._cancel, on_side_effects)
         else:
             future = PoolFuture()
         self._post(message, future)
         return future
+
+    def _open(
+        self,
+        message: RequestOptions,
+        timeout: float | None,
+        on_side_effects: Callable[[], None] = lambda: None,
+    ) -> PoolStream[Any]:
+        future = StreamFuture(
+            Channel(self._stream_buffer),
+            *self._address(message, timeout),
+            self._cancel,
+            on_side_effects,
+        )
+        self._post(message, future)
+        return PoolStream(future)
 
     def _address(self, message: RequestOptions, timeout: float | None) -> tuple[str, float | None]:
         """The id and the deadline of a request."""
@@ -404,7 +471,7 @@ class PoolRef(JoinableRef):
 
     def _post(self, message: Any, future: PoolFuture[Any]) -> None:
         if not self.is_alive():
-            future.resolve(error=self._dead())
+            future.resolve(error=self._dead(refused=True))
             return
         self.actor_inbox.put(cast(Any, Letter(message, future)))
         if not self.is_alive() and not isinstance(message, _ActorStop):
@@ -414,8 +481,8 @@ class PoolRef(JoinableRef):
     def _cancel(self, future: PoolFuture[Any]) -> None:
         self.tell(GivenUp(future))
 
-    def _dead(self) -> DeadPoolError:
-        return DeadPoolError(f"pool {self.name!r} has stopped")
+    def _dead(self, refused: bool = False) -> DeadPoolError:
+        return DeadPoolError(f"pool {self.name!r} has stopped", refused=refused)
 
     def __str__(self) -> str:
         return repr(self)

@@ -6,18 +6,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from greenroom.actors.commands import FORWARDED, Commands
-from greenroom.actors.future import PENDING, AskTimeoutError, GivenUp, PoolFuture
+from greenroom.actors.future import PENDING, GivenUp, PoolFuture
 from greenroom.actors.jobs import Attempt, Job, Work
-from greenroom.actors.report import account
 from greenroom.actors.retry import RetryPolicy
 from greenroom.actors.strategies import strategy_name
 from greenroom.actors.streams import Streams
-from greenroom.messages.errors import (
-    AttemptTimeoutError,
-    DeadlineExceededError,
-    PoolStoppedError,
-    summary,
-)
+from greenroom.messages.errors import AttemptTimeoutError, PoolStoppedError, summary
 from greenroom.messages.events import PoolStopped
 from greenroom.messages.replies import MemberStats, PoolStats
 from greenroom.messages.requests import Apply, Cancel, Drain, Request, Subscribe
@@ -96,7 +90,8 @@ class PoolRouter(Streams):
 
     def _refusal(self, job_id: str) -> Exception | None:
         if self._closed:
-            return PoolStoppedError(f"pool {self.name!r} is draining and takes no more requests")
+            reason = f"pool {self.name!r} is draining and takes no more requests"
+            return PoolStoppedError(reason, refused=True)
         if job_id in self._jobs:
             return ValueError(
                 f"request_id must be unique among the requests in flight, got {job_id!r}"
@@ -120,10 +115,7 @@ class PoolRouter(Streams):
             if not self.desk.give_up(attempt.ticket, job):
                 return  # it has just been answered: the report is on its way
             self._cut_short(job, attempt, now)
-        own = job.future is not None and job.future.deadline == job.deadline
-        kind = AskTimeoutError if own else DeadlineExceededError
-        errors = account(job.failures.values(), self._table, now)
-        self._fail(job, kind(self.name, now - job.accepted_at, errors))
+        self._expire(job, now)
         self._pump()
 
     def _cut_short(self, job: Job, attempt: Attempt, now: float) -> None:
@@ -171,6 +163,7 @@ class PoolRouter(Streams):
             self._check_drained(slot)
         for job in self._queue:  # who waits may be served now, or would wait in vain
             self._route(job)
+        self._review_guests()
 
     def _stands(self, attempt: Attempt) -> bool:
         slot = self._table.get(attempt.member)
@@ -183,6 +176,7 @@ class PoolRouter(Streams):
         if slot is not None and slot.route.incarnation == message.incarnation:
             slot.failures_seen = max(slot.failures_seen, message.count)
             self._pump()
+            self._review_guests()
 
     # -- commands
 

@@ -5,24 +5,27 @@ from __future__ import annotations
 from abc import abstractmethod
 from dataclasses import replace
 
+from greenroom.actors.admission import Admission
 from greenroom.actors.base import tell
-from greenroom.actors.books import Books
 from greenroom.actors.jobs import Attempt, Job
 from greenroom.actors.strategies import PickContext
 from greenroom.actors.table import NoPick, Slot
-from greenroom.messages.errors import MemberCrashedError, PoolSaturatedError, StrategyError
+from greenroom.messages.errors import MemberCrashedError, StrategyError
 from greenroom.messages.execution import Execute
 from greenroom.messages.requests import Apply, Request
 from greenroom.messages.status import FailureKind, SkipReason
 from greenroom.messages.supervision import TrialStarted
 
 
-class Routing(Books):
+class Routing(Admission):
     """Gives requests to members, at once or when one becomes free."""
 
     def _route(self, job: Job) -> None:
         """Give the request to a member, or let it wait, or fail it."""
         now = self.clock.now()
+        if job.deadline is not None and job.deadline <= now:  # before its alarm has been handled
+            self._expire(job, now)
+            return
         context = PickContext(now, job.work.key, job.id)
         try:
             choice = self._table.pick(job.failures, context, job.policy.exhaustive)
@@ -48,23 +51,6 @@ class Routing(Books):
         if self._table.trial_running():
             return True
         return reopening is not None and (job.deadline is None or reopening < job.deadline)
-
-    def _enqueue(self, job: Job, now: float) -> None:
-        if job.attempts == 0 and job.cell is None and self._is_full():
-            pending = len(self._queue)
-            wait_s = self._drain_rate.retry_after_s(max(pending, 1), now)
-            self._forget(job)
-            self._answers.shed(job, PoolSaturatedError(self.name, pending, wait_s))
-        else:
-            self._queue.add(job)
-
-    def _is_full(self) -> bool:
-        """Whether nobody more may wait for a slot. Who waits only until the supervisor has spoken,
-        at the start or after a failure, is not counted.
-        """
-        if len(self._queue) < self.config.max_pending or self._table.epoch == 0:
-            return False
-        return len(self._queue) - self._table.room_to_come() >= self.config.max_pending
 
     def _pump(self) -> None:
         """Give waiting requests, the first ones first, to whoever has become free."""
@@ -98,6 +84,7 @@ class Routing(Books):
         else:
             job.current = attempt
         self._attempts[attempt.ticket] = attempt
+        self._drain_rate.started(now)
         self.desk.open(attempt.ticket, job)
         slot.in_flight += 1
         if trial:
@@ -135,6 +122,7 @@ class Routing(Books):
             deadline=deadline,
             key=work.key,
             priority=work.priority,
+            idempotent=work.idempotent,
             metadata=work.metadata,
             stream=job.channel is not None,
         )
@@ -146,7 +134,7 @@ class Routing(Books):
             self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))
 
     @abstractmethod
-    def _release(self, attempt: Attempt) -> None:
+    def _release(self, attempt: Attempt, elapsed_s: float | None = None) -> None:
         """The member has let go of the attempt: its slot is free."""
 
     def _limit(self, job: Job) -> tuple[float | None, str]:

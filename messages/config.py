@@ -75,7 +75,9 @@ class PoolConfig:
     """When a second member is given an idempotent request that is still unanswered: after so long,
     or later than 95% of the recent ones; None: never."""
     max_pending: int = 10_000
-    """Requests that may wait for a free member before the pool refuses more."""
+    """Requests that may wait for a free member before the pool refuses more; 0: none may."""
+    priority_ageing_s: float = 10.0
+    """Waiting this long counts as much as one level of `Request.priority`."""
     when_unavailable: Literal["fail", "wait"] = "fail"
     """With every member unroutable: fail at once, or wait for the earliest reopening."""
     restart_intensity: int = 3
@@ -153,6 +155,7 @@ class PoolConfig:
         check.number("deadline_s", self.deadline_s, above=True, optional=True)
         self._check_streams()
         check.whole("max_pending", self.max_pending)
+        check.number("priority_ageing_s", self.priority_ageing_s, above=True)
         if self.when_unavailable not in ("fail", "wait"):
             raise ValueError(
                 f"when_unavailable must be 'fail' or 'wait', got {self.when_unavailable!r}"

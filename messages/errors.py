@@ -1,8 +1,14 @@
-"""The error tree: whatever the pool itself raises is a `PoolError`."""
+"""The error tree: whatever the pool itself raises is a `PoolError`.
+
+A request that failed says of every member what became of it, in `errors`; where a member is a pool,
+the error there has `errors` of its own. It is no `ExceptionGroup`: a group holds what was raised,
+and a member that was skipped raised nothing; `except*` would take it apart, where an app wants to
+know of the request; and a deadline must stay a `TimeoutError`, which no group can be.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from greenroom.messages.status import FailureKind, SkipReason
@@ -10,6 +16,11 @@ from greenroom.messages.status import FailureKind, SkipReason
 
 class PoolError(Exception):
     """The root of every error that the pool raises of its own accord."""
+
+    @property
+    def started(self) -> bool:
+        """Whether an agent may have begun; False only where none has: it is safe to ask again."""
+        return True
 
 
 class AttemptError(PoolError):
@@ -23,6 +34,8 @@ class AttemptError(PoolError):
         elapsed_s: how long the attempt took, in seconds; 0 when skipped.
         attempts: how often this request tried the member; 0 when skipped.
         detail: a skipped member's state in words ("reopens in 12.0 s").
+        started: whether the member's agent may have begun; False when skipped.
+        retry_after_s: how long it asked to be left alone, in seconds; None if it did not.
     """
 
     def __init__(
@@ -34,8 +47,12 @@ class AttemptError(PoolError):
         elapsed_s: float = 0.0,
         attempts: int = 1,
         detail: str = "",
+        started: bool = True,
+        retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(member, index, kind, error, elapsed_s, attempts, detail)
+        super().__init__(
+            member, index, kind, error, elapsed_s, attempts, detail, started, retry_after_s
+        )
         self.member = member
         self.index = index
         self.kind = kind
@@ -43,12 +60,24 @@ class AttemptError(PoolError):
         self.elapsed_s = elapsed_s
         self.attempts = attempts
         self.detail = detail
+        self.retry_after_s = retry_after_s
+        self._started = started
         self.__cause__ = error
 
     @property
     def skipped(self) -> bool:
         """Whether the member was passed over without a call."""
         return isinstance(self.kind, SkipReason)
+
+    @property
+    def started(self) -> bool:
+        return self._started and not self.skipped
+
+    @property
+    def errors(self) -> tuple[AttemptError, ...]:
+        """What became of the members of a member that is a pool itself; else empty."""
+        inner = (AllPoolMembersFailedError, DeadlineExceededError)
+        return self.error.errors if isinstance(self.error, inner) else ()
 
     def __str__(self) -> str:
         if self.skipped:
@@ -90,25 +119,39 @@ class AllPoolMembersFailedError(PoolError):
         if first is not None:
             self.__cause__ = first
 
+    @property
+    def started(self) -> bool:
+        return any(e.started for e in self.errors)
+
     def __str__(self) -> str:
         head = f"pool {self.pool_name!r}: no member could answer"
         if self.reason:
             head += f" ({self.reason})"
         if self.retry_after_s is not None:
             head += f"; retry after {self.retry_after_s:.1f} s"
-        return "\n".join(
-            [head, *(f"  {line}" for e in self.errors for line in str(e).splitlines())]
-        )
+        return "\n".join([head, *_indented(self.errors)])
 
 
 class PoolSaturatedError(PoolError):
-    """The waiting queue is full: shed load, and come back after `retry_after_s` seconds."""
+    """The waiting queue is full, or a request of a higher priority took the place of this one.
+
+    Attributes:
+        pool_name: the pool's name.
+        pending: requests that were waiting.
+        retry_after_s: when to come back, in seconds: by then those that wait will have been given
+            to members, at the pace of this moment. An estimate from how long recent requests have
+            held their members, and from how long the running ones have.
+    """
 
     def __init__(self, pool_name: str, pending: int, retry_after_s: float) -> None:
         super().__init__(pool_name, pending, retry_after_s)
         self.pool_name = pool_name
         self.pending = pending
         self.retry_after_s = retry_after_s
+
+    @property
+    def started(self) -> bool:
+        return False
 
     def __str__(self) -> str:
         return (
@@ -134,9 +177,7 @@ class DeadlineExceededError(PoolError, TimeoutError):
 
     def __str__(self) -> str:
         head = f"pool {self.pool_name!r}: deadline exceeded after {self.elapsed_s:.3f} s"
-        return "\n".join(
-            [head, *(f"  {line}" for e in self.errors for line in str(e).splitlines())]
-        )
+        return "\n".join([head, *_indented(self.errors)])
 
 
 class StreamInterruptedError(PoolError):
@@ -182,7 +223,19 @@ class RequestCancelledError(PoolError):
 
 
 class PoolStoppedError(PoolError):
-    """The pool is stopping or stopped (or draining) and takes no more requests."""
+    """The pool is stopping or stopped (or draining) and takes no more requests.
+
+    Args:
+        refused: the request was not taken in at all.
+    """
+
+    def __init__(self, *args: object, refused: bool = False) -> None:
+        super().__init__(*args)
+        self.refused = refused
+
+    @property
+    def started(self) -> bool:
+        return not self.refused
 
 
 class MemberCrashedError(PoolError):
@@ -209,6 +262,13 @@ class UnknownMemberError(PoolError, KeyError):
     """The pool has no member of that name."""
 
     __str__ = Exception.__str__
+
+
+def _indented(errors: Iterable[AttemptError]) -> Iterator[str]:
+    """One line an error, and below it, further in, what it consists of."""
+    for error in errors:
+        yield from (f"  {line}" for line in str(error).splitlines())
+        yield from (f"  {line}" for line in _indented(error.errors))
 
 
 def summary(error: BaseException | None) -> str:

@@ -27,6 +27,7 @@ class Execute:
     deadline: float | None = None
     key: str | None = None
     priority: int = 0
+    idempotent: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = False
 
@@ -79,7 +80,10 @@ class StreamResumed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """An attempt ended without a value; its slot is free."""
+    """An attempt ended without a value; its slot is free.
+
+    `started` is False only when the agent says that nothing has begun, as an inner pool can.
+    """
 
     member: str
     incarnation: int
@@ -90,6 +94,7 @@ class Failed:
     elapsed_s: float
     retry_after_s: float | None = None
     side_effects: bool = False
+    started: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,11 +17,14 @@ class Member:
 
     Args:
         name: unique in its pool.
-        agent: the agent itself (give exactly one of `agent` and `factory`).
+        agent: the agent itself (give exactly one of `agent` and `factory`). It may be another pool
+            (a `PoolRef`): an attempt on it is a whole request there, its retries included, for
+            which `request_timeout_s` of the outer pool should leave room.
         factory: makes the agent on its first use; sync (in a thread) or async (on the loop). When
             it raises, the request goes elsewhere and the factory is left alone for a while.
         weight: share of the traffic under the weighted strategies; 0 gets nothing.
-        priority: lower is preferred by the priority strategy.
+        priority: lower is preferred by the priority strategy. (With `Request.priority` it is the
+            other way round: the higher number is served first.)
         max_concurrency: calls at a time; None means 1 for a sync agent (and for one that has not
             been made yet), 100 for an async one.
         probe: a cheap check, sync or async, called with the agent (or with nothing, if it takes
@@ -92,6 +95,7 @@ class CallContext:
         key: `Request.key`.
         attempt: 1 for the first attempt of the request.
         priority: `Request.priority`.
+        idempotent: `Request.idempotent`.
         metadata: `Request.metadata`.
         member: the name of the member that runs the call.
     """
@@ -101,6 +105,7 @@ class CallContext:
         "_on_side_effects",
         "attempt",
         "deadline",
+        "idempotent",
         "key",
         "member",
         "metadata",
@@ -116,6 +121,7 @@ class CallContext:
         attempt: int = 1,
         key: str | None = None,
         priority: int = 0,
+        idempotent: bool = True,
         deadline: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         now: Callable[[], float],
@@ -126,6 +132,7 @@ class CallContext:
         self.attempt = attempt
         self.key = key
         self.priority = priority
+        self.idempotent = idempotent
         self.deadline = deadline
         self.metadata: Mapping[str, Any] = metadata if metadata is not None else {}
         self._now = now

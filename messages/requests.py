@@ -23,7 +23,10 @@ class RequestOptions:
     Args:
         key: the routing key of `consistent_hash`; reaches the agent too.
         timeout_s: seconds for the whole request, retries and waiting included.
-        priority: reaches the agent.
+        priority: where requests wait for a member, a higher one is served first, equal ones in
+            order; waiting for `PoolConfig.priority_ageing_s` counts as much as one level. (With
+            `Member.priority` it is the other way round: the lower number is preferred.) Reaches the
+            agent, too.
         idempotent: False forbids a second attempt once the first has started.
         max_retries: overrides the pool's for this request.
         metadata: anything; reaches the agent, is never logged.

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.actors.load import MAX_PENALTY, DrainRate, LoadEstimate
+from greenroom.actors.load import MAX_PENALTY, LoadEstimate
 
 START = 1000.0
 
@@ -173,43 +173,3 @@ class TestEstimateProperties:
         before = latency(estimate, START + pause_s)
         estimate.failed(elapsed_s, START + pause_s)
         assert latency(estimate, START + pause_s) >= before
-
-
-class TestDrainRate:
-    def test_a_steady_rate_is_found(self) -> None:
-        """Twenty a second over a minute is twenty a second."""
-        rate = DrainRate()
-        for turn in range(1200):
-            rate.completed(START + turn * 0.05)
-        assert rate.per_second(START + 60) == pytest.approx(20.0, rel=0.05)
-        assert rate.retry_after_s(100, START + 60) == pytest.approx(5.0, rel=0.05)
-
-    def test_a_young_rate_is_not_underestimated(self) -> None:
-        """After two seconds of ten a second it does not pretend that the pool is slower."""
-        rate = DrainRate()
-        for turn in range(20):
-            rate.completed(START + turn * 0.1)
-        assert rate.per_second(START + 2) == pytest.approx(10.0, rel=0.1)
-
-    def test_forgets(self) -> None:
-        """What was fast a minute ago says nothing now."""
-        rate = DrainRate()
-        for turn in range(100):
-            rate.completed(START + turn * 0.01)
-        assert rate.per_second(START + 60) < 0.1
-
-    def test_says_one_second_when_nothing_is_known(self) -> None:
-        """Before the first completion any number would be a guess."""
-        assert DrainRate().retry_after_s(10, START) == 1.0
-        assert DrainRate().per_second(START) == 0.0
-
-    @given(st.lists(st.floats(0.0, 1e4), min_size=1, max_size=30), st.integers(0, 10**6), times)
-    def test_the_advice_is_bounded(self, pauses: list[float], pending: int, later: float) -> None:
-        """Between 0.05 and 60 s, and not shorter for more requests."""
-        rate, now = DrainRate(), START
-        for pause_s in pauses:
-            now += pause_s
-            rate.completed(now)
-        advice = rate.retry_after_s(pending, now + later)
-        assert 0.05 <= advice <= 60.0
-        assert rate.retry_after_s(pending + 1, now + later) >= advice

@@ -333,7 +333,7 @@ def names(queue: WaitingQueue) -> list[str]:
 
 def test_the_first_that_came_is_the_first_that_is_served() -> None:
     """`first` names it without taking it out."""
-    queue = WaitingQueue()
+    queue = WaitingQueue(ageing_s=10.0)
     jobs = [job(name) for name in "abc"]
     for each in jobs:
         queue.add(each)
@@ -344,7 +344,7 @@ def test_the_first_that_came_is_the_first_that_is_served() -> None:
 
 def test_a_request_that_is_added_again_keeps_its_place() -> None:
     """It is in the queue once; after a discard it starts again at the end."""
-    queue = WaitingQueue()
+    queue = WaitingQueue(ageing_s=10.0)
     first, second = job("first"), job("second")
     queue.add(first)
     queue.add(second)
@@ -358,7 +358,7 @@ def test_a_request_that_is_added_again_keeps_its_place() -> None:
 
 def test_a_request_may_leave_from_the_middle_and_leave_twice() -> None:
     """The others keep their order, and the length is right."""
-    queue = WaitingQueue()
+    queue = WaitingQueue(ageing_s=10.0)
     jobs = [job(name) for name in "abcd"]
     for each in jobs:
         queue.add(each)
@@ -373,7 +373,7 @@ def test_a_request_may_leave_from_the_middle_and_leave_twice() -> None:
 
 def test_the_queue_may_change_while_it_is_read() -> None:
     """What leaves is skipped, what comes meanwhile is not part of the reading."""
-    queue = WaitingQueue()
+    queue = WaitingQueue(ageing_s=10.0)
     jobs = [job(name) for name in "abcd"]
     for each in jobs:
         queue.add(each)
@@ -390,15 +390,18 @@ def test_the_queue_may_change_while_it_is_read() -> None:
 
 def test_what_left_the_queue_leaves_no_memory() -> None:
     """Places that were given up behind a request that waits on are not kept for ever."""
-    queue = WaitingQueue()
+    queue = WaitingQueue(ageing_s=10.0)
     patient = job("patient")
     queue.add(patient)
+    assert queue.last_untried() is patient
     for number in range(100_000):
-        passing = job(str(number))
+        passing = Job(str(number), Request(number), None, 0.0, 1e9, POLICY)
         queue.add(passing)
         queue.discard(passing)
     assert len(queue) == 1
-    assert len(queue._cells) <= 1000
+    assert queue._untried is not None
+    kept = max(len(heap) for heap in (queue._ranked, queue._untried, queue._limited))
+    assert kept <= 1000
 
 
 # -- what is put aside

@@ -97,6 +97,7 @@ POSITIVE = (
     "health_check_interval_s",
     "health_check_timeout_s",
     "restart_period_s",
+    "priority_ageing_s",
 )
 POSITIVE_OR_NONE = (
     "request_timeout_s",
@@ -180,6 +181,7 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "stream_buffer": 64,
         "hedge_after_s": None,
         "max_pending": 10_000,
+        "priority_ageing_s": 10.0,
         "when_unavailable": "fail",
         "restart_intensity": 3,
         "restart_period_s": 60.0,
@@ -626,6 +628,15 @@ ERRORS = [
     DeadlineExceededError("writers", 3.0),
     RequestCancelledError("x"),
     PoolStoppedError("x"),
+    PoolStoppedError("x", refused=True),
+    AttemptError(
+        "inner",
+        0,
+        FailureKind.RATE_LIMITED,
+        AllPoolMembersFailedError("inner", ["local"], [SKIPPED]),
+        started=False,
+        retry_after_s=4.0,
+    ),
     MemberCrashedError("x"),
     AttemptTimeoutError("x"),
     UnsuccessfulResultError("x"),
@@ -685,6 +696,48 @@ def test_the_first_cause_is_chained() -> None:
     assert AllPoolMembersFailedError("p", ["a"], [SKIPPED, SLOW]).__cause__ is SLOW.error
     assert AllPoolMembersFailedError("p", ["a"], [SKIPPED]).__cause__ is None
     assert DeadlineExceededError("p", 1.0, [SLOW]).__cause__ is SLOW.error
+
+
+def test_an_error_knows_whether_an_agent_may_have_begun() -> None:
+    """Only where none has is it False: then even what is not idempotent may be sent again."""
+    refused = AttemptError("a", 0, FailureKind.CREATE_FAILED, ValueError("x"), started=False)
+    started = {
+        str(error): error.started
+        for error in (
+            PoolSaturatedError("full", 9, 2.5),
+            PoolStoppedError("refused", refused=True),
+            AllPoolMembersFailedError("none", ["a", "b"], [refused, SKIPPED]),
+            AllPoolMembersFailedError("empty", [], []),
+            refused,
+            SKIPPED,
+        )
+    }
+    assert not any(started.values()), started
+    assert all(
+        error.started
+        for error in (
+            PoolStoppedError("x"),
+            SLOW,
+            AllPoolMembersFailedError("p", ["a", "b"], [SKIPPED, SLOW]),
+            DeadlineExceededError("p", 1.0),
+            RequestCancelledError("x"),
+        )
+    )
+
+
+def test_a_member_that_is_a_pool_shows_what_became_of_its_own() -> None:
+    """`errors` is the next level of the tree; whatever a deadline or a failure holds is printed."""
+    deadline = DeadlineExceededError("mid", 3.0, [SLOW])
+    error = AttemptError("mid", 0, FailureKind.TIMEOUT, deadline, 3.0)
+    assert (error.errors, SLOW.errors, SKIPPED.errors) == ((SLOW,), (), ())
+    assert str(error) == (
+        "mid: timeout after 3.000 s: DeadlineExceededError: "
+        "pool 'mid': deadline exceeded after 3.000 s"
+    )
+    assert str(DeadlineExceededError("top", 4.0, [error, SKIPPED])) == (
+        f"pool 'top': deadline exceeded after 4.000 s\n  {error}\n    {SLOW}\n  {SKIPPED}"
+    )
+    assert summary(AllPoolMembersFailedError("top", ["mid"], [error])).count("\n") == 0
 
 
 def test_an_error_takes_any_iterable() -> None:

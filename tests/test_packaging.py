@@ -116,3 +116,19 @@ def test_messages_import_only_the_standard_library() -> None:
         if name.split(".")[0] not in sys.stdlib_module_names | {"greenroom"}
     ]
     assert wrong == []
+
+
+def test_the_wheel_holds_the_scenarios(wheel_names: list[str]) -> None:
+    """They are data, not modules: without a line in pyproject.toml they would be left out."""
+    shipped = [name for name in wheel_names if name.startswith("greenroom/simulate/scenarios/")]
+    files = (ROOT / "src/greenroom/simulate/scenarios").iterdir()
+    assert sorted(Path(name).name for name in shipped) == sorted(file.name for file in files)
+
+
+def test_the_simulation_is_pure(project: dict[str, Any]) -> None:
+    """All of it but its command is under the contract `pure`: no clock, no threads, no actors."""
+    contracts = project["tool"]["importlinter"]["contracts"]
+    (pure,) = (each["source_modules"] for each in contracts if each["id"] == "pure")
+    files = (ROOT / "src/greenroom/simulate").glob("*.py")
+    modules = {file.stem for file in files} - {"__init__", "command"}
+    assert {f"greenroom.simulate.{name}" for name in modules} <= set(pure)

@@ -144,7 +144,7 @@ class TestFullQueue:
             second.wait_entered()
             queued = pool.ask(Request("queued"), block=False)
             assert pool.stats().pending == 1
-            first.let_go(2)  # `tried` waits for b now, behind `queued`, which a takes and fails
+            first.let_go(2)  # `tried` waits for b now; `queued`, which came later, has a, and fails
             second.let_go(3)
             for future in (tried, running, queued):
                 assert future.get(timeout=WAIT_S).value == "second"

@@ -1,4 +1,6 @@
-"""The command line: `greenroom demo` shows a pool at work through two outages."""
+"""The command line: `greenroom demo` shows a pool at work through two outages, `greenroom simulate`
+compares the strategies.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +19,8 @@ from greenroom.drill_agents import passages
 from greenroom.drill_screen import PlainScreen, RichScreen, Screen, show_result
 from greenroom.logs import log
 from greenroom.pool import AgentPool
+from greenroom.simulate import command as simulation
+from greenroom.simulate.reading import ScenarioError
 
 READMES = ("README.md", "README.rst", "README.txt", "README")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -39,8 +43,8 @@ def main(argv: Sequence[str] | None = None, *, start: Start = AgentPool.start) -
         start: what starts the demo's pool (for tests).
 
     Returns:
-        0: every answer is there and right. 1: one is missing or wrong. 2: bad arguments.
-        130: interrupted. 141: nobody reads the output.
+        0: done, and of a demo every answer is there and right. 1: one is missing or wrong.
+        2: bad arguments. 130: interrupted. 141: nobody reads the output.
     """
     try:
         code = _run(argv, start)
@@ -54,10 +58,13 @@ def main(argv: Sequence[str] | None = None, *, start: Start = AgentPool.start) -
 def _run(argv: Sequence[str] | None, start: Start) -> int:
     try:
         options = _parser().parse_args(argv)
+        if options.command == "simulate":
+            simulation.carry_out(options)
+            return OK
         return _demo(options, start)
     except SystemExit as exit:  # argparse's way to say --help (0) and bad arguments (2)
         return exit.code if isinstance(exit.code, int) else BAD_ARGUMENTS
-    except UsageError as error:
+    except (UsageError, ScenarioError) as error:
         print(f"greenroom: {error}", file=sys.stderr)
         return BAD_ARGUMENTS
     except KeyboardInterrupt:
@@ -77,7 +84,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="greenroom", description="A supervised pool of agents: routing, breakers, restarts."
     )
-    demo = parser.add_subparsers(required=True, metavar="COMMAND").add_parser(
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    demo = commands.add_parser(
         "demo",
         help="an outage drill",
         description="Three agents (a coroutine, a blocking function, an object made on first use) "
@@ -101,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
         action=argparse.BooleanOptionalAction,
         help="a progress bar (default: in a terminal, with greenroom[cli])",
     )
+    help = "which strategy for these members and this load"
+    simulation.add_arguments(commands.add_parser("simulate", help=help))
     return parser
 
 

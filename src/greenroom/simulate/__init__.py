@@ -1,0 +1,21 @@
+"""What would a strategy make of my members and my load? A simulation, seeded, without real time.
+
+A pool is played through with greenroom's own strategies, load estimates, breakers, retry plan and
+retry budget; only the members and the passing of time are made up. `python -m greenroom simulate`
+is its face; `simulate(scenario, strategy)` is what it calls.
+"""
+
+from greenroom.simulate.reading import ScenarioError, scenarios_of
+from greenroom.simulate.run import simulate
+from greenroom.simulate.scenario import Load, MemberSpec, Scenario
+from greenroom.simulate.tally import Result
+
+__all__ = [
+    "Load",
+    "MemberSpec",
+    "Result",
+    "Scenario",
+    "ScenarioError",
+    "scenarios_of",
+    "simulate",
+]

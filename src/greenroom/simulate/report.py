@@ -1,0 +1,112 @@
+"""What came out, for people (tables) and for programs (JSON)."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from greenroom.simulate.scenario import Scenario
+from greenroom.simulate.tally import Result
+
+Row = Sequence[str]
+MOST_COLUMNS = 12
+"""With more members than that, their calls are summed up."""
+
+
+def as_json(outcomes: Sequence[tuple[Scenario, Sequence[Result]]]) -> str:
+    """An array with an object for each scenario. Times are in seconds, shares from 0 to 1."""
+    return json.dumps([_plain(*each) for each in outcomes], indent=2)
+
+
+def _plain(scenario: Scenario, results: Sequence[Result]) -> dict[str, Any]:
+    return {
+        "scenario": scenario.name,
+        "seed": scenario.seed,
+        "duration_s": scenario.duration_s,
+        "warmup_s": scenario.warmup_s,
+        "within_s": scenario.within_s,
+        "strategies": [
+            {
+                **dataclasses.asdict(each),
+                "answered_share": each.answered_share,
+                "within_share": each.goodput,
+            }
+            for each in results
+        ],
+    }
+
+
+def as_text(scenario: Scenario, results: Sequence[Result]) -> str:
+    """A headline, the table of the strategies, and the table of the members' calls."""
+    heads = (
+        "strategy",
+        "answered",
+        f"in {scenario.within_s:g} s",
+        *("mean", "p50", "p95", "p99", "max"),
+        "not answered",
+    )
+    summary = _table(heads, [_row(each) for each in results])
+    return "\n".join([_headline(scenario, results), "", *summary, "", *_calls(results)])
+
+
+def _headline(scenario: Scenario, results: Sequence[Result]) -> str:
+    numbers = sorted({each.arrived for each in results})
+    arrived = " to ".join(f"{n:,}" for n in (numbers[:1] + numbers[1:][-1:]))
+    warmup = f" after {scenario.warmup_s:g} s of warm-up" if scenario.warmup_s else ""
+    until = f"{scenario.duration_s:g} s"
+    return f"{scenario.name}: {arrived} requests in {until}{warmup}, seed {scenario.seed}"
+
+
+def _row(result: Result) -> Row:
+    times = (result.mean_s, result.p50_s, result.p95_s, result.p99_s, result.max_s)
+    return (
+        result.strategy,
+        _share(result.answered_share),
+        _share(result.goodput),
+        *map(_time, times),
+        _losses(result),
+    )
+
+
+def _losses(result: Result) -> str:
+    refused = {"refused": result.refused} if result.refused else {}
+    return ", ".join(f"{n:,} {why}" for why, n in {**refused, **result.failed}.items()) or "-"
+
+
+def _calls(results: Sequence[Result]) -> list[str]:
+    names = list(results[0].calls)
+    if len(names) > MOST_COLUMNS:
+        heads: Row = ("calls a member", "fewest", "mean", "most")
+        return _table(heads, [(each.strategy, *_spread(each)) for each in results])
+    rows = [(each.strategy, *(f"{each.calls[name]:,}" for name in names)) for each in results]
+    return _table(("calls of", *names), rows)
+
+
+def _spread(result: Result) -> Row:
+    calls = list(result.calls.values())
+    return tuple(f"{n:,.0f}" for n in (min(calls), sum(calls) / len(calls), max(calls)))
+
+
+def _table(heads: Row, rows: Sequence[Row]) -> list[str]:
+    """Lines with columns: numbers to the right, the first column and the last text to the left."""
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    return ["  ".join(_cells(heads, each, widths)).rstrip() for each in (heads, *rows)]
+
+
+def _cells(heads: Row, row: Row, widths: Sequence[int]) -> Iterator[str]:
+    for index, (head, cell, width) in enumerate(zip(heads, row, widths, strict=True)):
+        left = index == 0 or head == "not answered"
+        yield cell.ljust(width) if left else cell.rjust(width)
+
+
+def _share(share: float | None) -> str:
+    """In percent, rounded down: what is not quite all never looks like all."""
+    return "-" if share is None else f"{int(share * 10_000) / 100:.2f}%"
+
+
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"

@@ -1,0 +1,107 @@
+"""A run: one scenario, one strategy, one seed. Equal ones give equal results."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+from greenroom.simulate.agenda import Agenda
+from greenroom.simulate.pool import SimPool
+from greenroom.simulate.scenario import Scenario
+from greenroom.simulate.tally import Result, Tally
+from greenroom.simulate.work import Job
+
+
+def simulate(scenario: Scenario, strategy: str, seed: int | None = None) -> Result:
+    """Let the scenario happen to a pool with that strategy.
+
+    Every source of chance has a generator of its own, made of the seed: the same requests arrive
+    whatever the strategy is.
+
+    Args:
+        seed: instead of the scenario's.
+
+    Raises:
+        ValueError: no strategy has that name.
+    """
+    return _Run(scenario, strategy, scenario.seed if seed is None else seed).result()
+
+
+class _Run:
+    def __init__(self, scenario: Scenario, strategy: str, seed: int) -> None:
+        self._scenario = scenario
+        self._strategy = strategy
+        self._seed = seed
+        self._agenda = Agenda()
+        self._tally = Tally([each.name for each in scenario.members])
+        self._pool = SimPool(
+            scenario, strategy, self._agenda, self._chance, self._tally.called, self._ended
+        )
+        self._new_key = self._keys()
+
+    def result(self) -> Result:
+        for _ in range(self._scenario.load.backlog):
+            self._agenda.at(0.0, self._arrive)
+        if self._scenario.load.callers is None:
+            self._arrive_at_random()
+        else:
+            self._arrive_from_callers(self._scenario.load.callers)
+        self._agenda.run()
+        return self._tally.result(self._strategy, self._scenario.within_s)
+
+    def _chance(self, what: str) -> random.Random:
+        return random.Random(f"{self._seed}: {what}")
+
+    # -- requests arrive
+
+    def _arrive_at_random(self) -> None:
+        """With a constant rate, each at its own moment: a Poisson process."""
+        uniform, agenda = self._chance("arrivals").random, self._agenda
+        mean_s = 1.0 / self._scenario.rate_per_s
+        until = self._scenario.duration_s
+
+        def plan_next() -> None:
+            when = agenda.now - math.log(1.0 - uniform()) * mean_s
+            if when < until:
+                agenda.at(when, arrive)
+
+        def arrive(_: None) -> None:
+            plan_next()
+            self._arrive(None)
+
+        plan_next()
+
+    def _arrive_from_callers(self, callers: int) -> None:
+        """The callers begin one after the other, within the first pause."""
+        uniform, think_s = self._chance("arrivals").random, self._scenario.load.think_s
+        for _ in range(callers):
+            self._agenda.at(uniform() * think_s, self._caller_asks)
+
+    def _caller_asks(self, _: None) -> None:
+        if self._agenda.now < self._scenario.duration_s:
+            self._arrive(None)
+
+    def _arrive(self, _: None) -> None:
+        now, limit = self._agenda.now, self._scenario.config.deadline_s
+        deadline = None if limit is None else now + limit
+        job = Job(now, deadline, self._new_key(), now >= self._scenario.warmup_s)
+        self._tally.arrived(job)
+        self._pool.take(job)
+
+    def _keys(self) -> Callable[[], str | None]:
+        """A key for every request, where the strategy reads one."""
+        if self._strategy != "consistent_hash":
+            return lambda: None
+        rng, keys = self._chance("keys"), self._scenario.load.keys
+        if keys is None:
+            return lambda: f"{rng.getrandbits(64):x}"
+        return lambda: str(rng.randrange(keys))
+
+    # -- and end
+
+    def _ended(self, job: Job) -> None:
+        now = self._agenda.now
+        self._tally.ended(job, now)
+        if self._scenario.load.callers is not None:
+            self._agenda.at(now + self._scenario.load.think_s, self._caller_asks)

@@ -1,0 +1,104 @@
+"""What came out of a run: the requests by their fate, the latencies, the calls of each member."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from greenroom.simulate.routing import ANSWERED, REFUSED
+from greenroom.simulate.work import Job
+
+UNFINISHED = "unfinished"
+"""Its call hangs for ever, without a timeout that would end it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One strategy in one scenario. Latencies are in seconds, of the answered requests, and None
+    when none was answered. arrived = answered + refused + all that failed.
+
+    Attributes:
+        within: how many were answered in time.
+        refused: how many found the queue full.
+        failed: how many failed, by the kind of their last failure, or by what ended them.
+        calls: attempts on each member, in the configured order.
+    """
+
+    strategy: str
+    arrived: int
+    answered: int
+    within: int
+    refused: int
+    failed: Mapping[str, int]
+    mean_s: float | None
+    p50_s: float | None
+    p95_s: float | None
+    p99_s: float | None
+    max_s: float | None
+    calls: Mapping[str, int]
+
+    @property
+    def answered_share(self) -> float | None:
+        """Of all that arrived, from 0 to 1; None when nothing arrived."""
+        return self.answered / self.arrived if self.arrived else None
+
+    @property
+    def goodput(self) -> float | None:
+        """The share of all that arrived which was answered in time, from 0 to 1."""
+        return self.within / self.arrived if self.arrived else None
+
+
+class Tally:
+    """Counts what arrived after the warm-up."""
+
+    def __init__(self, members: Sequence[str]) -> None:
+        self._arrived = 0
+        self._fates: Counter[str] = Counter()
+        self._latencies: list[float] = []
+        self._calls = dict.fromkeys(members, 0)
+
+    def arrived(self, job: Job) -> None:
+        """A request has arrived."""
+        self._arrived += job.measured
+
+    def called(self, job: Job, member: str) -> None:
+        """An attempt begins."""
+        self._calls[member] += job.measured
+
+    def ended(self, job: Job, now: float) -> None:
+        """A request has ended; its `fate` says how."""
+        if not job.measured:
+            return
+        assert job.fate is not None
+        self._fates[job.fate] += 1
+        if job.fate == ANSWERED:
+            self._latencies.append(now - job.arrived_at)
+
+    def result(self, strategy: str, within_s: float) -> Result:
+        """All of it. Call it once, at the end."""
+        latencies = sorted(self._latencies)
+        failed = {k: n for k, n in sorted(self._fates.items()) if k not in (ANSWERED, REFUSED)}
+        unfinished = self._arrived - sum(self._fates.values())
+        return Result(
+            strategy=strategy,
+            arrived=self._arrived,
+            answered=len(latencies),
+            within=sum(each <= within_s for each in latencies),
+            refused=self._fates[REFUSED],
+            failed={**failed, UNFINISHED: unfinished} if unfinished else failed,
+            mean_s=math.fsum(latencies) / len(latencies) if latencies else None,
+            p50_s=quantile(latencies, 0.50),
+            p95_s=quantile(latencies, 0.95),
+            p99_s=quantile(latencies, 0.99),
+            max_s=latencies[-1] if latencies else None,
+            calls=self._calls,
+        )
+
+
+def quantile(ordered: Sequence[float], q: float) -> float | None:
+    """The smallest value that at least a share `q` of them does not exceed; None of nothing."""
+    if not ordered:
+        return None
+    return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
