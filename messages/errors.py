@@ -189,7 +189,8 @@ class StreamInterruptedError(PoolError):
         received: the chunks that the consumer has had, in order; of a very long stream the last
             2,000 (`collect` gives them all).
         received_count: how many those were altogether.
-        errors: what became of the members tried, the interrupted one included.
+        errors: what became of the members tried; the interrupted one is included unless it was the
+            pool that ended the stream by its own end.
 
     The `__cause__` says why: the agent's own error, a timeout, the deadline, the pool's end.
     """
