@@ -33,6 +33,7 @@ class Call:
         work: the user code; returns a value or an awaitable.
         finish: told `(call, value, error)` once, from the thread where the call ended.
         late: told when an abandoned call has ended after all.
+        origin: whose code it is: the member, and the request's id if it is for one.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class Call:
         "handle",
         "late",
         "name",
+        "origin",
         "phase",
         "place",
         "side_effects",
@@ -57,8 +59,10 @@ class Call:
         work: Callable[[Call], Any],
         finish: Callable[[Call, Any, BaseException | None], None],
         late: Callable[[Call], None] | None = None,
+        origin: tuple[str, str | None] | None = None,
     ) -> None:
         self.name = name
+        self.origin = origin
         self.place = place
         self.work = work
         self.finish = finish
