@@ -26,6 +26,7 @@ class _LoopStarted:
 
     thread: LoopThread
     owner: str | None
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class LoopWatch(Probing):
         name = "loop" if owner is None else f"{owner}-loop"
 
         def told() -> None:
-            tell(self.actor_ref, _LoopStarted(thread, owner))
+            tell(self.actor_ref, _LoopStarted(thread, owner, self.clock.now()))
 
         thread = LoopThread(f"greenroom-{self.pool}-{name}", told)
         return thread
@@ -78,7 +79,7 @@ class LoopWatch(Probing):
             self.config.loop_check_interval_s,
             self.config.loop_stalled_after_s,
             self.config.loop_replaced_after_s,
-            self.clock.now(),
+            message.at,
         )
         watched = _Watched(message.thread, message.owner, heartbeat)
         self._watched[message.thread] = watched
@@ -194,10 +195,11 @@ class LoopWatch(Probing):
         if thread is self._shared:
             self._shared = self._new_loop(None)
         thread.abandon()
-        residents = self._residents(thread)
-        for record in residents:
+        moved = []
+        for record in self._residents(thread):
+            if record.on_loop and record.name != culprit.member:
+                moved.append(record.name)
             self._cut_off(record, culprit, watched.heartbeat.silent_s(now), now)
-        moved = [each.name for each in residents if each.name != culprit.member]
         self._news.append(
             LoopReplaced(
                 pool=self.pool,
