@@ -29,6 +29,7 @@ from greenroom.messages import (
     MemberRestarted,
     RemoveMember,
 )
+from greenroom.poolowner import PLAIN
 from greenroom.testing import EventRecorder, FakeClock
 
 
@@ -580,6 +581,42 @@ def test_b37_a_blocking_probe_costs_its_own_member_alone(
         assert pool.execute("x", timeout=WAIT_S) == "greenroom-pool-loop"
         blocker.release()
         blocker.join()
+
+
+def test_b37_what_is_left_on_a_lost_loop_is_cancelled_when_it_answers(
+    blocker: Blocker, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that an agent has left behind is given a moment; then it is cancelled, and the thread
+    ends.
+    """
+    monkeypatch.setattr("greenroom.actors.loopthread.CLOSE_TIMEOUT_S", 0.05)
+    cancelled = threading.Event()
+    left: list[asyncio.Task[None]] = []
+
+    async def background() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async def agent(payload: str) -> None:
+        left.append(asyncio.create_task(background()))
+        await asyncio.sleep(0)
+        blocker.block()
+
+    with pool_of(Member("a", agent), clock=clock, **REPLACED) as pool:
+        block(pool, blocker, max_retries=0)
+        pass_time(pool, clock, REPLACED_S)
+        assert not cancelled.is_set()
+        blocker.release()
+        assert cancelled.wait(WAIT_S)
+        blocker.join()
+
+
+def test_b37_a_pool_without_time_limits_waits_for_its_loop() -> None:
+    """A `FallbackChain` and a `PoolExecutor` cut nothing short unless they are told to."""
+    assert PLAIN.loop_replaced_after_s is None
 
 
 def test_b37_a_member_that_leaves_leaves_a_stalled_loop_behind(
