@@ -6,13 +6,17 @@ import functools
 import inspect
 import re
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple, Union, get_args, get_origin
 
+from greenroom.actors import nested
+from greenroom.actors.ref import PoolRef
 from greenroom.messages.member import CallContext
 
 METHODS = ("arun", "ainvoke", "run", "invoke", "kickoff", "execute", "complete")
 """The run methods looked for on an object, in this order; `__call__` is the last resort."""
+STREAM_METHODS = ("astream", "stream")
+"""What is looked for first where chunks are wanted, and last where one answer is."""
 
 _OPTIONAL = re.compile(r"(?:\w+\.)?Optional\[(.+)\]")
 
@@ -38,20 +42,30 @@ class Runner(NamedTuple):
 
 
 def runner_of(agent: Any, method: str | None = None) -> Runner | None:
-    """The way to run `agent`; None for an object without any method to call."""
-    call = _callable_of(agent, method)
-    if call is None:
-        return None
-    return Runner(call, is_async(call), *_context_parameter(call))
+    """The way to run `agent` for an answer; None for an object without any method to call."""
+    return _runner(_callable_of(agent, method, (*METHODS, None, *STREAM_METHODS)))
+
+
+def stream_runner_of(agent: Any, method: str | None = None) -> Runner | None:
+    """The same for an answer in chunks: `astream` and `stream` come first."""
+    if isinstance(agent, PoolRef) and method is None:
+        return _runner(functools.partial(nested.chunks, agent))
+    return _runner(_callable_of(agent, method, (*STREAM_METHODS, *METHODS, None)))
 
 
 def is_async(call: Any) -> bool:
-    """Whether calling it gives a coroutine, as far as can be seen without calling it."""
+    """Whether calling it gives a coroutine or an async generator, as far as can be seen."""
     while isinstance(call, functools.partial):
         call = call.func
-    if inspect.iscoroutinefunction(call):
-        return True
-    return inspect.iscoroutinefunction(getattr(type(call), "__call__", None))  # noqa: B004
+    return _gives_async(call) or _gives_async(getattr(type(call), "__call__", None))  # noqa: B004
+
+
+def _gives_async(function: Any) -> bool:
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+
+
+def _runner(call: Callable[..., Any] | None) -> Runner | None:
+    return None if call is None else Runner(call, is_async(call), *_context_parameter(call))
 
 
 def method_of(agent: Any, name: str) -> Callable[..., Any] | None:
@@ -76,16 +90,21 @@ def takes_argument(call: Callable[..., Any]) -> bool:
     return any(parameter.kind in positional for parameter in parameters)
 
 
-def _callable_of(agent: Any, method: str | None) -> Callable[..., Any] | None:
+def _callable_of(
+    agent: Any, method: str | None, names: Iterable[str | None]
+) -> Callable[..., Any] | None:
+    """Its first method of these names; None among them is the agent itself, if it can be called."""
     if method is not None:
         return method_of(agent, method)
+    if isinstance(agent, PoolRef):
+        return functools.partial(nested.answer, agent)
     if inspect.isroutine(agent) or inspect.isclass(agent) or isinstance(agent, functools.partial):
         return agent
-    for name in METHODS:
-        found = method_of(agent, name)
-        if found is not None:
+    for name in names:
+        found = method_of(agent, name) if name is not None else agent
+        if callable(found):
             return found
-    return agent if callable(agent) else None
+    return None
 
 
 def _parameters(call: Callable[..., Any]) -> list[inspect.Parameter] | None:

@@ -20,6 +20,8 @@ from greenroom.messages.events import (
     RequestRejected,
 )
 
+COUNTS = ("accepted", "completed", "failed", "cancelled", "retries", "hedges")
+
 
 class Answers:
     """Resolves the futures of requests and keeps the books.
@@ -32,7 +34,7 @@ class Answers:
     def __init__(self, pool: str, bus: EventBus) -> None:
         self._pool = pool
         self._bus = bus
-        self.counts = {"accepted": 0, "completed": 0, "failed": 0, "cancelled": 0, "retries": 0}
+        self.counts = dict.fromkeys(COUNTS, 0)
 
     def value(self, job: Job, member: str, elapsed_s: float) -> None:
         """The request was answered by a member; the asker has the answer already."""
@@ -52,7 +54,7 @@ class Answers:
         self._completed(job, "cancelled", elapsed_s)
         self._resolve(job, RequestCancelledError(f"request {job.id} was cancelled by its caller"))
 
-    def failure(self, job: Job, error: Exception, elapsed_s: float) -> None:
+    def failure(self, job: Job, error: BaseException, elapsed_s: float) -> None:
         """The pool could not have the request answered."""
         self.counts["failed"] += 1
         self._bus.emit(

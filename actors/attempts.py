@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 from greenroom.actors.base import tell
@@ -25,17 +26,21 @@ from greenroom.messages.execution import (
     Failed,
     Refused,
     SideEffectsStarted,
+    StreamBegun,
+    StreamResumed,
     Succeeded,
 )
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason, SkipReason
 from greenroom.messages.supervision import MemberDrained
 
+FromMember = Succeeded | Failed | Refused | SideEffectsStarted | StreamBegun | StreamResumed
+
 
 class Attempts(Routing):
     """Takes in what members report, times out those that do not, and plans what comes next.
 
-    Whoever ends a live attempt claims it at the desk first: where the claim fails, the asker has
-    just been answered on the spot, and the member's report is on its way.
+    Whoever ends a live attempt takes it from the desk first: where that fails, the asker has just
+    been answered on the spot, and the member's report is on its way.
     """
 
     def __init__(self, **settings: Any) -> None:
@@ -53,37 +58,56 @@ class Attempts(Routing):
         attempt = self._reported(message)
         job = attempt.job if attempt is not None else None
         if attempt is None or job is None:
-            self._answers.dead_letter(message.request_id, message.member, "a late result")
+            self._nobody_waits_for(message)
+        elif self._lost_race(attempt, job):
+            self._ignore(job, attempt)  # the winner's report is on its way
         else:
-            now = self.clock.now()
-            ended_at = min(now, attempt.started_at + message.elapsed_s)  # it may have lain aside
-            slot = self._table.get(attempt.member)
-            if slot is not None:
-                slot.load.succeeded(message.elapsed_s, ended_at)
-            self._table.record(attempt.member, True)
-            self._outbox.succeeded(attempt, message.elapsed_s, ended_at)
-            self._chronicle.succeeded(attempt, message.elapsed_s)
-            if self.desk.claim(attempt.ticket) is not None:  # nobody has answered on the spot
-                reply(job, message.value, attempt.member, now - job.accepted_at)
-            self._end(job, now)
-            self._answers.value(job, attempt.member, now - job.accepted_at)
-            self._check_idle()
+            self._succeeded(message, attempt, job)
         self._pump()
+
+    def _succeeded(self, message: Succeeded, attempt: Attempt, job: Job) -> None:
+        now = self.clock.now()
+        streamed = message.first_chunk_s is not None
+        elapsed_s = message.elapsed_s if message.first_chunk_s is None else message.first_chunk_s
+        ended_at = min(now, attempt.started_at + message.elapsed_s)  # it may have lain aside
+        slot = self._table.get(attempt.member)
+        if slot is not None:  # what a first chunk has told of its speed is known already
+            slot.load.succeeded(None if streamed else elapsed_s, ended_at)
+        self._table.record(attempt.member, True)
+        self._outbox.succeeded(attempt, elapsed_s, ended_at)
+        self._chronicle.succeeded(attempt, elapsed_s)
+        if self.desk.claim(attempt.ticket) is not None:  # nobody has answered on the spot
+            reply(job, message.value, attempt.member, now - job.accepted_at)
+        if not streamed:
+            self._answered(job, attempt, elapsed_s)
+        self._end(job, now)
+        self._answers.value(job, attempt.member, now - job.accepted_at)
+        self._check_idle()
+
+    def _nobody_waits_for(self, message: Succeeded) -> None:
+        """Chunks have found their consumer one by one, or none; a value is lost as a whole."""
+        if message.first_chunk_s is None:
+            self._answers.dead_letter(message.request_id, message.member, "a late result")
 
     def _on_failed(self, message: Failed) -> None:
         attempt = self._reported(message)
         if attempt is not None and attempt.job is not None:
-            self.desk.claim(attempt.ticket)
+            self.desk.withdraw(attempt.ticket)
             attempt.side_effects = attempt.side_effects or message.side_effects
             self._attempt_failed(
-                attempt, message.kind, message.error, message.elapsed_s, message.retry_after_s
+                attempt,
+                message.kind,
+                message.error,
+                message.elapsed_s,
+                message.retry_after_s,
+                message.started,
             )
         self._pump()
 
     def _on_refused(self, message: Refused) -> None:
         attempt = self._reported(message)
         if attempt is not None:
-            self.desk.claim(attempt.ticket)
+            self.desk.withdraw(attempt.ticket)
             error = message.error or PoolError(f"{message.member} refused it: {message.reason}")
             create_failed = message.reason is RefusalReason.CREATE_FAILED
             kind = FailureKind.CREATE_FAILED if create_failed else FailureKind.UNAVAILABLE
@@ -102,9 +126,7 @@ class Attempts(Routing):
             self._release(attempt)
         return attempt
 
-    def _attempt_of(
-        self, message: Succeeded | Failed | Refused | SideEffectsStarted
-    ) -> Attempt | None:
+    def _attempt_of(self, message: FromMember) -> Attempt | None:
         """The attempt that a message is about; None for one that ended with its member's actor."""
         attempt = self._attempts.get((message.request_id, message.attempt))
         if attempt is None:
@@ -126,30 +148,43 @@ class Attempts(Routing):
         if slot.in_flight == 0 and slot.route.blocked is SkipReason.DRAINING:
             tell(self._supervisor, MemberDrained(slot.name))
 
-    def _attempt_timed_out(self, attempt: Attempt) -> None:
-        """The attempt has had its time; whoever asks must not wait for the member to notice."""
+    def _attempt_timed_out(self, attempt: Attempt, limit: str, limit_s: float) -> None:
+        """The attempt has had its time; whoever asks must not wait for the member to notice.
+
+        Args:
+            limit, limit_s: the setting that says so, and its value.
+        """
         attempt.alarm = None
-        if attempt.job is not None and self.desk.claim(attempt.ticket) is None:
-            return  # it has just been answered: the report is on its way
+        job = attempt.job
+        if job is not None and not self.desk.withdraw(attempt.ticket):
+            return  # it has just been answered, or its stream begins: the report is on its way
         self._cancel_execution(attempt, CancelReason.ATTEMPT_TIMEOUT)
-        if attempt.job is not None:
+        if job is not None:
             elapsed_s = self.clock.now() - attempt.started_at
             error = AttemptTimeoutError(
-                f"{attempt.member} did not answer within request_timeout_s="
-                f"{self.config.request_timeout_s:g}"
+                f"{attempt.member} did not answer within {limit}={limit_s:g}"
             )
             self._attempt_failed(attempt, FailureKind.TIMEOUT, error, elapsed_s, None)
             self._pump()
 
     def _crashed(self, attempt: Attempt) -> None:
         """The member's actor is gone, and the attempt with it."""
-        if attempt.job is not None and self.desk.claim(attempt.ticket) is None:
+        job = attempt.job
+        if job is not None and not self.desk.give_up(attempt.ticket, job):
             return  # it has just been answered: the report is on its way
         self._release(attempt)
-        if attempt.job is not None:
+        if job is not None:
             elapsed_s = self.clock.now() - attempt.started_at
             error = MemberCrashedError(f"{attempt.member} ended while it worked on the request")
             self._attempt_failed(attempt, FailureKind.CRASHED, error, elapsed_s, None)
+
+    def _lost_race(self, attempt: Attempt, job: Job) -> bool:
+        return job.race is not None and job.race.lost(attempt.ticket)
+
+    def _ignore(self, job: Job, attempt: Attempt) -> None:
+        """An attempt has ended that nobody needs and that says nothing of its member."""
+        self._outbox.ignored(attempt, self.clock.now())
+        job.leave(attempt)
 
     def _attempt_failed(
         self,
@@ -158,14 +193,18 @@ class Attempts(Routing):
         error: BaseException,
         elapsed_s: float,
         retry_after_s: float | None,
+        started: bool = True,
     ) -> None:
         """An attempt ended badly and its request still waits: count it, and see what follows."""
         job = attempt.job
         assert job is not None
+        if self._lost_race(attempt, job):
+            self._ignore(job, attempt)
+            return
         self._chronicle.failed(attempt, kind, error, elapsed_s)
         self._count_failure(attempt, kind, error, elapsed_s, retry_after_s)
-        job.failed(attempt, kind, error, elapsed_s)
-        self._follow_up(job, attempt, kind, error, retry_after_s, started=True)
+        job.failed(attempt, kind, error, elapsed_s, started, retry_after_s)
+        self._follow_up(job, attempt, kind, error, retry_after_s, started)
 
     def _count_failure(
         self,
@@ -194,9 +233,12 @@ class Attempts(Routing):
         if job is None:
             return
         self._outbox.ignored(attempt, self.clock.now())
+        if self._lost_race(attempt, job):
+            job.leave(attempt)
+            return
         if kind is FailureKind.CREATE_FAILED:
             self._table.record(attempt.member, False)
-        job.failed(attempt, kind, error, self.clock.now() - attempt.started_at)
+        job.failed(attempt, kind, error, self.clock.now() - attempt.started_at, started=False)
         self._follow_up(job, attempt, kind, error, None, started=False)
 
     def _follow_up(
@@ -209,8 +251,14 @@ class Attempts(Routing):
         started: bool,
     ) -> None:
         """Another member at once, a retry later, or the end."""
-        job.current = None
-        attempt.detach()
+        job.leave(attempt)
+        if job.begun:
+            self._fail(job, error)
+            return
+        if job.current is not None and kind.tries_another_member:
+            return  # two were racing, and the other one still runs
+        if not self._abort(job, CancelReason.LOST_RACE):
+            return  # it has just answered: the report is on its way
         now = self.clock.now()
         situation = Situation(
             kind=kind,
@@ -250,9 +298,23 @@ class Attempts(Routing):
 
     def _detach(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:
         """The request leaves its attempt behind; the member frees the slot when it has ended."""
-        job.current = None
-        attempt.detach()
+        job.leave(attempt)
         self._cancel_execution(attempt, reason)
+
+    def _abort(self, job: Job, reason: CancelReason) -> bool:
+        """Leave all attempts of a request; False when it has just been answered, and the report of
+        that is on its way.
+        """
+        for attempt in list(job.running()):
+            if not self.desk.give_up(attempt.ticket, job):
+                return False
+            self._outbox.ignored(attempt, self.clock.now())
+            self._detach(job, attempt, reason)
+        return True
+
+    @abstractmethod
+    def _answered(self, job: Job, attempt: Attempt, elapsed_s: float) -> None:
+        """A member has answered, or sent the first chunk of its stream, after `elapsed_s`."""
 
     def _cancel_execution(self, attempt: Attempt, reason: CancelReason) -> None:
         slot = self._table.get(attempt.member)

@@ -17,7 +17,7 @@ from greenroom.actors.eventbus import EventBus
 from greenroom.actors.jobs import Attempt, Job
 from greenroom.actors.load import DrainRate
 from greenroom.actors.outbox import Outbox
-from greenroom.actors.report import all_failed, why_unroutable
+from greenroom.actors.report import all_failed, interrupted, why_unroutable
 from greenroom.actors.retry import RetryBudget, RetryPolicy
 from greenroom.actors.strategies import RoutingStrategy
 from greenroom.actors.table import RoutingTable
@@ -29,7 +29,8 @@ from greenroom.messages.execution import Ticket
 class Books(PoolActor):
     """What the router knows, and a request's last step: it leaves the books, and is answered.
 
-    The first of four floors: `Books`, `Routing`, `Attempts`, and on top `PoolRouter`, the actor.
+    The first of six floors: `Books`, `Routing`, `Attempts`, `Races`, `Streams`, and on top
+    `PoolRouter`, the actor.
     """
 
     def __init__(
@@ -82,9 +83,11 @@ class Books(PoolActor):
         if self._closed and not self._jobs:
             self._drains.done()
 
-    def _fail(self, job: Job, error: Exception) -> None:
+    def _fail(self, job: Job, error: BaseException) -> None:
         now = self.clock.now()
         self._end(job, now)
+        if job.begun:
+            error = interrupted(self.name, job, error)
         self._answers.failure(job, error, now - job.accepted_at)
         self._check_idle()
 

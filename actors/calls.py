@@ -34,12 +34,14 @@ class Call:
         finish: told `(call, value, error)` once, from the thread where the call ended.
         late: told when an abandoned call has ended after all.
         origin: whose code it is: the member, and the request's id if it is for one.
+        collects: whether an answer that comes in chunks is to be made one list.
     """
 
     __slots__ = (
         "_lock",
         "cancelled",
         "canceller",
+        "collects",
         "finish",
         "handle",
         "late",
@@ -60,6 +62,7 @@ class Call:
         finish: Callable[[Call, Any, BaseException | None], None],
         late: Callable[[Call], None] | None = None,
         origin: tuple[str, str | None] | None = None,
+        collects: bool = False,
     ) -> None:
         self.name = name
         self.origin = origin
@@ -67,6 +70,7 @@ class Call:
         self.work = work
         self.finish = finish
         self.late = late
+        self.collects = collects
         self.phase = Phase.WAITING
         self.cancelled: CancelReason | None = None
         self.started_at = 0.0

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
+from greenroom.actors.poolkinds import kind_of_pool, wait_of_pool
 from greenroom.messages.config import Classifier
 from greenroom.messages.errors import (
     AllPoolMembersFailedError,
@@ -38,8 +39,9 @@ _HEADERS_LIMIT = 200
 _VALUE_LIMIT = 100
 
 _POOL_ERRORS: dict[type[BaseException], FailureKind] = {
-    AllPoolMembersFailedError: FailureKind.UNAVAILABLE,
-    PoolSaturatedError: FailureKind.UNAVAILABLE,
+    AllPoolMembersFailedError: FailureKind.UNAVAILABLE,  # unless its members have a kind in common
+    # It works, and says when it has room: a reason to cool down, not to open the breaker.
+    PoolSaturatedError: FailureKind.RATE_LIMITED,
     PoolStoppedError: FailureKind.UNAVAILABLE,
     DeadlineExceededError: FailureKind.TIMEOUT,
     AttemptTimeoutError: FailureKind.TIMEOUT,
@@ -100,7 +102,11 @@ class Verdict:
 
 
 def classify(
-    error: BaseException, custom: Classifier | None = None, *, wall_now: float = 0.0
+    error: BaseException,
+    custom: Classifier | None = None,
+    *,
+    wall_now: float = 0.0,
+    known: FailureKind | None = None,
 ) -> Verdict:
     """Say what kind of failure an error is. Never raises.
 
@@ -109,8 +115,9 @@ def classify(
         custom: asked first; when it raises, or answers None or anything that is not a
             `FailureKind`, the built-in rules apply.
         wall_now: seconds since the epoch, for a Retry-After that is a date; 0 ignores dates.
+        known: what stands in for the built-in rules, where somebody has judged the error already.
     """
-    kind = _asked(custom, error)
+    kind = _asked(custom, error) or known
     try:
         links = tuple(islice(_chain(error), _CHAIN_LIMIT))
         kind = kind or _judged(error, links)
@@ -166,6 +173,8 @@ def _cause(error: BaseException) -> Any:
 
 def _kind_of(error: BaseException) -> FailureKind | None:
     """What one error says by itself, without its causes."""
+    if _is_a(error, AllPoolMembersFailedError):
+        return kind_of_pool(cast(AllPoolMembersFailedError, error))
     for known, kind in _POOL_ERRORS.items():
         if _is_a(error, known):
             return kind
@@ -233,6 +242,9 @@ def _retry_after(
 
 def _retry_values(error: BaseException) -> Iterator[tuple[Any, float]]:
     """Whatever an error has to say on when to come back, with the unit in seconds."""
+    if _is_a(error, AllPoolMembersFailedError):
+        yield wait_of_pool(cast(AllPoolMembersFailedError, error)), 1.0
+        return
     for name in ("retry_after", "retry_after_s"):
         yield _look(error, name), 1.0
     for owner in (_look(error, "response"), error):

@@ -3,10 +3,14 @@
 Telling the router first and leaving the answer to it costs a wake-up of the router's thread that
 the asker would wait for. So whoever ends an attempt claims it here: the thread in which its agent
 returned, or the router that gives it up. There is one claim for an attempt, hence one answer.
+
+A stream is claimed by its first chunk, and once more, at its channel, by whoever ends it. Where two
+attempts race for one request, the claim is the race's as well.
 """
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from greenroom.actors.jobs import Job
@@ -15,10 +19,11 @@ from greenroom.messages.replies import Reply
 
 
 class Desk:
-    """Attempts whose answer is still open. Each operation is one of a dict, hence atomic."""
+    """Attempts whose answer is still open. What an ask needs is one operation of a dict: atomic."""
 
     def __init__(self) -> None:
         self._open: dict[Ticket, Job] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._open)
@@ -27,26 +32,76 @@ class Desk:
         """The router has given an attempt to a member."""
         self._open[ticket] = job
 
+    def is_open(self, ticket: Ticket) -> bool:
+        """Whether nobody has claimed the attempt so far."""
+        return ticket in self._open
+
     def claim(self, ticket: Ticket) -> Job | None:
-        """Take it upon oneself to answer for an attempt; None when somebody has already."""
-        return self._open.pop(ticket, None)
+        """Take it upon oneself to answer with an attempt; None when somebody answers already."""
+        job = self._open.pop(ticket, None)
+        if job is None or job.race is None or job.race.win(ticket):
+            return job
+        return None
+
+    def begin(self, ticket: Ticket, member: str) -> Job | None:
+        """The attempt has its first chunk: from here on the stream is its own. None when it has
+        been given up, or another one was faster.
+        """
+        with self._lock:
+            job = self.claim(ticket)
+            channel = job.channel if job is not None else None
+            if job is None or channel is None:
+                return None
+            channel.begun_by = ticket
+            channel.member = member
+            channel.attempts = job.attempts
+            channel.errors = tuple(job.failures.values())
+            return job
+
+    def withdraw(self, ticket: Ticket) -> bool:
+        """Let nobody answer with an attempt any more; False when it has been claimed already."""
+        return self._open.pop(ticket, None) is not None
+
+    def give_up(self, ticket: Ticket, job: Job) -> bool:
+        """The router ends an attempt, or the stream it has begun; False when it has ended by itself
+        and its report is on its way.
+        """
+        if self.withdraw(ticket):
+            return True
+        if job.channel is None:
+            return False
+        with self._lock:  # whoever begins right now has said so after this
+            begun = job.channel.begun_by == ticket
+        return begun and job.channel.seal()
 
     def start_side_effects(self, ticket: Ticket) -> bool:
         """Note that an attempt must not be repeated; False when it has been given up already.
 
         The note comes before the second look: whoever claims the attempt finds it, or is seen.
+        Where the asker is another pool, its attempt must not be repeated either.
+
+        Raises:
+            RequestCancelledError: that pool has given its attempt up.
         """
         job = self._open.get(ticket)
-        attempt = job.current if job is not None else None
-        if attempt is None or attempt.ticket != ticket:
+        attempt = job.attempt_of(ticket) if job is not None else None
+        if job is None or attempt is None:
             return False
         attempt.side_effects = True
-        return ticket in self._open
+        if job.race is not None and not job.race.win(ticket):
+            return False
+        if ticket not in self._open:
+            return False
+        if job.future is not None:
+            job.future.on_side_effects()
+        return True
 
 
 def reply(job: Job, value: Any, member: str, elapsed_s: float) -> None:
-    """Give the asker, if there is one, what a member returned."""
-    if job.future is not None:
+    """Give the asker, if there is one, what a member returned; of a stream, its end."""
+    if job.channel is not None and job.future is not None:
+        job.future.resolve()
+    elif job.future is not None:
         job.future.resolve(
             Reply(
                 value,

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 import pykka
 
+from greenroom.actors.channel import Channel
 from greenroom.actors.eventbus import complain
 from greenroom.messages.errors import DeadlineExceededError, PoolStoppedError, RequestCancelledError
 
@@ -59,6 +60,8 @@ class PoolFuture(pykka.Future[T]):
     Attributes:
         request_id: the id of the request behind it; None for other messages.
         deadline: the asker's own limit, absolute on the pool's clock; None without one.
+        on_side_effects: called, in the agent's thread, before an agent starts its side effects;
+            when it raises they must not start. For an asker that would repeat the request.
     """
 
     def __init__(
@@ -66,10 +69,12 @@ class PoolFuture(pykka.Future[T]):
         request_id: str | None = None,
         deadline: float | None = None,
         on_cancel: Callable[[PoolFuture[Any]], None] | None = None,
+        on_side_effects: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self.request_id = request_id
         self.deadline = deadline
+        self.on_side_effects = on_side_effects
         self._on_cancel = on_cancel
         self._mutex = threading.Lock()
         self._done = False
@@ -215,6 +220,31 @@ class PoolFuture(pykka.Future[T]):
         return f"<PoolFuture {self.request_id or ''} {state}>"
 
 
+class StreamFuture(PoolFuture[None]):
+    """What the router answers where chunks are asked for: the end of the stream.
+
+    Attributes:
+        channel: where the chunks come.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        request_id: str | None = None,
+        deadline: float | None = None,
+        on_cancel: Callable[[PoolFuture[Any]], None] | None = None,
+        on_side_effects: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(request_id, deadline, on_cancel, on_side_effects)
+        self.channel = channel
+
+    def resolve(self, value: Any = None, error: BaseException | None = None) -> bool:
+        if not super().resolve(value, error):
+            return False
+        self.channel.end(error)
+        return True
+
+
 def _made_of(future: pykka.Future[T], *sources: pykka.Future[Any]) -> PoolFuture[T]:
     made = cast("PoolFuture[T]", future)
     made._sources = sources
@@ -250,4 +280,4 @@ def _quietly(callback: Callable[[Any], Any], future: Any) -> None:
         complain("a future's done callback raised", error)
 
 
-__all__ = ["PENDING", "AskTimeoutError", "DeadPoolError", "PoolFuture"]
+__all__ = ["PENDING", "AskTimeoutError", "DeadPoolError", "PoolFuture", "StreamFuture"]

@@ -13,10 +13,13 @@ from greenroom.actors import agents
 from greenroom.actors.calls import Call, Place
 from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
+from greenroom.actors.flow import acollect, collect, flow, is_async_stream, is_stream, pour
 from greenroom.actors.future import PoolFuture
 from greenroom.actors.loops import LoopPlace, run_on
 from greenroom.actors.loopthread import LoopThread
+from greenroom.actors.ref import PoolRef
 from greenroom.actors.threads import ThreadPlace
+from greenroom.actors.writer import ChunkWriter
 from greenroom.messages.execution import Execute
 from greenroom.messages.member import CallContext, Member
 from greenroom.messages.status import CancelReason
@@ -42,6 +45,7 @@ class AgentHost:
         self._clock = clock
         self._agent: Any = _UNMADE
         self._runner: agents.Runner | None = None
+        self._streamer: agents.Runner | None = None
         if member.agent is not None:
             self.adopt(member.agent)
 
@@ -59,6 +63,7 @@ class AgentHost:
         """Host this agent from now on."""
         self._agent = agent
         self._runner = agents.runner_of(agent, self.member.method)
+        self._streamer = agents.stream_runner_of(agent, self.member.method)
 
     def execute(
         self,
@@ -66,14 +71,23 @@ class AgentHost:
         finish: Finish,
         late: Callable[[Call], None],
         on_side_effects: Callable[[Call], None],
+        writer: ChunkWriter | None = None,
     ) -> tuple[Call, Callable[[], None]]:
-        """A call of the agent, and what starts it: the caller notes it down in between."""
+        """A call of the agent, and what starts it: the caller notes it down in between.
+
+        Args:
+            writer: where the chunks go when they are wanted one by one.
+        """
         place = self._place_for(message)
-        work = functools.partial(self._work, message, on_side_effects)
+        work: Callable[[Call], Any] = functools.partial(self._work, message, on_side_effects)
+        if writer is not None:
+            stream = self._pour if place is self.threads else self._flow
+            work = functools.partial(stream, work, writer)
+        elif place is self.threads:
+            work = functools.partial(self._settle, work)
+        name = f"{self.name}:{message.request_id}"
         origin = (self.member.name, message.request_id)
-        call = Call(f"{self.name}:{message.request_id}", place, work, finish, late, origin)
-        if place is self.threads:
-            call.work = functools.partial(self._settle, work)
+        call = Call(name, place, work, finish, late, origin, collects=writer is None)
         return call, functools.partial(place.run, call)
 
     def create(self, finish: Finish) -> None:
@@ -142,11 +156,14 @@ class AgentHost:
     def _place_for(self, message: Execute) -> Place:
         if message.function is not None and agents.is_async(message.function):
             return self.loop
-        return self.loop if self.is_async else self.threads
+        if message.function is not None and isinstance(self._agent, PoolRef):
+            return self.threads  # a ref is at home in any thread; its `ask` would block the loop
+        runner = self._streamer if message.stream else self._runner
+        return self.loop if runner is not None and runner.is_async else self.threads
 
     def _work(self, message: Execute, on_side_effects: Callable[[Call], None], call: Call) -> Any:
         """Runs in the place: the user's code begins here."""
-        runner = self._runner
+        runner = self._streamer if message.stream else self._runner
         if message.function is not None:
             return message.function(self._agent)
         if runner is None:
@@ -159,6 +176,7 @@ class AgentHost:
             attempt=message.attempt,
             key=message.key,
             priority=message.priority,
+            idempotent=message.idempotent,
             deadline=message.deadline,
             metadata=message.metadata,
             now=self._clock.now,
@@ -189,7 +207,30 @@ class AgentHost:
         value = work(call)
         if isinstance(value, pykka.Future) and not isinstance(value, PoolFuture):
             return value.get()  # Pykka's own can be awaited too, but block the loop meanwhile
-        return run_on(self._loop_thread, value, call) if inspect.isawaitable(value) else value
+        if inspect.isawaitable(value):
+            value = run_on(self._loop_thread, value, call)
+        if not call.collects or not is_stream(value):
+            return value
+        if is_async_stream(value):
+            return run_on(self._loop_thread, acollect(value), call)
+        return collect(value)
+
+    def _pour(self, work: Callable[[Call], Any], writer: ChunkWriter, call: Call) -> None:
+        """In a worker thread: pass on what comes, whatever it is, wherever it must run."""
+        writer.start(call)
+        value = self._settle(work, call)
+        if is_async_stream(value):
+            run_on(self._loop_thread, flow(value, writer), call)
+        else:
+            pour(value, writer)
+        writer.flush()
+
+    @staticmethod
+    async def _flow(work: Callable[[Call], Any], writer: ChunkWriter, call: Call) -> None:
+        """On a loop: the same."""
+        writer.start(call)
+        await flow(work(call), writer)
+        writer.flush()
 
     def _close_hook(self, agent: Any) -> Callable[[], Any] | None:
         if self.member.close is not None:

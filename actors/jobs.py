@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 from greenroom.actors.alarms import Alarm
-from greenroom.actors.future import PoolFuture
+from greenroom.actors.channel import Channel
+from greenroom.actors.future import PoolFuture, StreamFuture
 from greenroom.actors.retry import RetryPolicy
 from greenroom.messages.errors import AttemptError
 from greenroom.messages.execution import Ticket
@@ -15,13 +18,37 @@ from greenroom.messages.status import FailureKind, SkipReason
 Work = Request[Any] | Apply[Any]
 
 
+class Race:
+    """Two attempts for one request: the first to win is the only one, whatever the other brings."""
+
+    __slots__ = ("_lock", "_winner")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._winner: Ticket | None = None
+
+    def win(self, ticket: Ticket) -> bool:
+        """Whether this attempt is the winner; the first one that asks is."""
+        with self._lock:
+            if self._winner is None:
+                self._winner = ticket
+            return self._winner == ticket
+
+    def lost(self, ticket: Ticket) -> bool:
+        """Whether another attempt has won."""
+        return self._winner is not None and self._winner != ticket
+
+
 class Job:
     """One request, from its arrival to its answer.
 
     Attributes:
         future: where the answer goes; None for a tell.
         deadline: absolute; None without a limit.
+        channel: where the chunks go; None when it is one answer that is asked for.
         current: the attempt whose answer is awaited; None while the request waits.
+        hedge: a second attempt that races with it; None without one.
+        race: between whom; None until there has been a second one.
         cell: its place in the waiting queue; None while it is not in it.
         failures: what became of every member tried so far, by name, in the order of the first try.
         failed_last: the member that failed it last; None before the first failure.
@@ -33,14 +60,18 @@ class Job:
         "attempts",
         "backoffs",
         "cell",
+        "channel",
         "current",
         "deadline",
         "deadline_alarm",
         "failed_last",
         "failures",
         "future",
+        "hedge",
+        "hedge_alarm",
         "id",
         "policy",
+        "race",
         "work",
     )
 
@@ -56,17 +87,51 @@ class Job:
         self.id = id
         self.work = work
         self.future = future
+        self.channel: Channel | None = None
+        if isinstance(future, StreamFuture):
+            self.channel = future.channel
         self.accepted_at = accepted_at
         self.deadline = deadline
         self.policy = policy
         self.attempts = 0
         self.backoffs = 0
         self.current: Attempt | None = None
+        self.hedge: Attempt | None = None
+        self.race: Race | None = None
         self.failures: dict[str, AttemptError] = {}
         self.failed_last: str | None = None
         self.cell: list[Job | None] | None = None
         self.alarm: Alarm | None = None
         self.deadline_alarm: Alarm | None = None
+        self.hedge_alarm: Alarm | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether it is a stream that has its first chunk: no other member can take it over."""
+        return self.channel is not None and self.channel.begun_by is not None
+
+    def running(self) -> Iterator[Attempt]:
+        """The attempts whose answer is awaited."""
+        if self.current is not None:
+            yield self.current
+        if self.hedge is not None:
+            yield self.hedge
+
+    def attempt_of(self, ticket: Ticket) -> Attempt | None:
+        """The one of that name whose answer is awaited. Other threads may ask."""
+        for attempt in (self.hedge, self.current):  # in this order: see `leave`
+            if attempt is not None and attempt.ticket == ticket:
+                return attempt
+        return None
+
+    def leave(self, attempt: Attempt) -> None:
+        """Go on without an attempt; if two were racing, the other is the one that is awaited."""
+        attempt.detach()
+        if attempt is self.hedge:
+            self.hedge = None
+        elif attempt is self.current:
+            self.current = self.hedge
+            self.hedge = None
 
     def failed(
         self,
@@ -74,6 +139,8 @@ class Job:
         kind: FailureKind | SkipReason,
         error: BaseException | None,
         elapsed_s: float,
+        started: bool = True,
+        retry_after_s: float | None = None,
     ) -> None:
         """Note how an attempt ended; one entry a member, its last failure."""
         self.failed_last = attempt.member
@@ -85,14 +152,16 @@ class Job:
             error,
             elapsed_s,
             (before.attempts if before else 0) + 1,
+            started=started or (before is not None and before.started),
+            retry_after_s=retry_after_s,
         )
 
     def cancel_alarms(self) -> None:
         """Let no timer of this request go off any more."""
-        for alarm in (self.alarm, self.deadline_alarm):
+        for alarm in (self.alarm, self.deadline_alarm, self.hedge_alarm):
             if alarm is not None:
                 alarm.cancel()
-        self.alarm = self.deadline_alarm = None
+        self.alarm = self.deadline_alarm = self.hedge_alarm = None
 
 
 class Attempt:

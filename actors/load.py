@@ -52,20 +52,17 @@ class LoadEstimate:
         self._outcomes = 0.0
         self._stamp = -math.inf
 
-    def succeeded(self, elapsed_s: float, now: float) -> None:
-        """Take a success after `elapsed_s` seconds (for a stream: until its first chunk)."""
-        sample = _sane(elapsed_s)
+    def succeeded(self, elapsed_s: float | None, now: float) -> None:
+        """Take a success after `elapsed_s` seconds; None if `measured` has been told them."""
         age = self._age(now)
-        if self._latency is None or self._usual is None:
-            self._latency = self._usual = sample
-        else:
-            if sample < self._latency:
-                self._latency = sample + (self._latency - sample) * self._kept(age)
-            else:
-                self._latency = sample
-            self._usual += (sample - self._usual) * _USUAL_WEIGHT
+        if elapsed_s is not None:
+            self._measure(elapsed_s, age)
         self._count(0.0, age, now)
         self._streak = 0
+
+    def measured(self, elapsed_s: float, now: float) -> None:
+        """Take the latency of a call that goes on: of a stream, the time to its first chunk."""
+        self._measure(elapsed_s, self._age(now))
 
     def failed(self, elapsed_s: float, now: float) -> None:
         """Take a failure that says something about the member (a cancelled call does not)."""
@@ -102,6 +99,17 @@ class LoadEstimate:
     def __repr__(self) -> str:
         latency = "unmeasured" if self._latency is None else f"{self._latency:.3f} s"
         return f"LoadEstimate({latency}, {self._failures:.1f}/{self._outcomes:.1f} failed)"
+
+    def _measure(self, elapsed_s: float, age: float) -> None:
+        sample = _sane(elapsed_s)
+        if self._latency is None or self._usual is None:
+            self._latency = self._usual = sample
+            return
+        if sample < self._latency:
+            self._latency = sample + (self._latency - sample) * self._kept(age)
+        else:
+            self._latency = sample
+        self._usual += (sample - self._usual) * _USUAL_WEIGHT
 
     def _age(self, now: float) -> float:
         """Seconds since the last outcome, 0 before the first."""

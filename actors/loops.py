@@ -12,6 +12,7 @@ from typing import Any
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.clock import Clock
 from greenroom.actors.culprit import ORIGIN
+from greenroom.actors.flow import acollect, is_stream
 from greenroom.actors.loopthread import LoopThread
 from greenroom.messages.status import CancelReason
 
@@ -73,6 +74,8 @@ class LoopPlace:
             value = call.work(call)
             if inspect.isawaitable(value):
                 value = await value
+            if call.collects and is_stream(value):
+                value = await acollect(value)
         except BaseException as raised:  # also CancelledError, SystemExit, GeneratorExit
             error = raised
         self._running.discard(call)

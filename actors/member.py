@@ -18,7 +18,8 @@ from greenroom.actors.inline import InlineActor
 from greenroom.actors.jobs import Job
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.mailbox import Letter
-from greenroom.actors.outcome import outcome_of
+from greenroom.actors.outcome import outcome_of, refused
+from greenroom.actors.writer import ChunkWriter
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import RequestCancelledError, summary
 from greenroom.messages.events import DeadLetter
@@ -28,6 +29,8 @@ from greenroom.messages.execution import (
     Execute,
     Refused,
     SideEffectsStarted,
+    StreamBegun,
+    StreamResumed,
     Succeeded,
     Ticket,
 )
@@ -165,48 +168,109 @@ class AgentActor(InlineActor):
             self._run(message)
 
     def _run(self, message: Execute) -> None:
+        writer = self._writer(message) if message.stream else None
         call, start = self.host.execute(
             message,
-            functools.partial(self._finished, message),
+            functools.partial(self._finished, message, writer),
             functools.partial(self._ended_late, message.request_id),
-            functools.partial(self._start_side_effects, message),
+            functools.partial(self._start_side_effects, message, writer),
+            writer,
         )
         self._calls[message.request_id, message.attempt] = call
         start()
 
+    def _writer(self, message: Execute) -> ChunkWriter:
+        """The producer's end of the stream that is asked for."""
+        around, name = self.around, self.member.name
+
+        def accept(answer: Any) -> None:
+            error = refused(around.config, name, answer)
+            if error is not None:
+                raise error
+
+        return ChunkWriter(
+            (message.request_id, message.attempt),
+            name,
+            around.desk,
+            around.clock,
+            around.config,
+            begun=functools.partial(self._stream_begun, message),
+            resumed=functools.partial(self._stream_resumed, message),
+            accept=accept,
+        )
+
     def _finished(
-        self, message: Execute, call: Call, value: Any, error: BaseException | None
+        self,
+        message: Execute,
+        writer: ChunkWriter | None,
+        call: Call,
+        value: Any,
+        error: BaseException | None,
     ) -> None:
         """Runs wherever the call ended: the slot is free, the router and the asker are told.
 
         The router comes first, so that whatever the asker sends next finds its books in order.
         """
         ticket = (message.request_id, message.attempt)
-        report = outcome_of(self.around, self.member.name, message, call, value, error)
+        report = outcome_of(self.around, self.member.name, message, call, value, error, writer)
         self._calls.pop(ticket, None)
         if call.phase is Phase.ABANDONED:
             tell(self.actor_ref, _AbandonedBy(1))
         # One that was given up has been claimed, and its ticket may be another request's by now.
         answers = isinstance(report, Succeeded) and call.cancelled is None
-        job = self.around.desk.claim(ticket) if answers else None
+        job = self._claim(ticket, writer) if answers else None
         if job is None:
             tell(self.around.router, report)
         else:
             self._tell_answered(report, job)
             reply(job, value, self.member.name, self.clock.now() - job.accepted_at)
 
+    def _claim(self, ticket: Ticket, writer: ChunkWriter | None) -> Job | None:
+        """The request to answer; None if somebody else does. A stream that has begun is one's own
+        until somebody ends it.
+        """
+        if writer is None or writer.first_chunk_s is None:
+            return self.around.desk.claim(ticket)
+        return writer.finish()
+
+    def _stream_begun(self, message: Execute, first_chunk_s: float) -> None:
+        tell(
+            self.around.router,
+            StreamBegun(
+                member=self.member.name,
+                incarnation=self.incarnation,
+                request_id=message.request_id,
+                attempt=message.attempt,
+                first_chunk_s=first_chunk_s,
+            ),
+        )
+
+    def _stream_resumed(self, message: Execute) -> None:
+        tell(
+            self.around.router,
+            StreamResumed(
+                member=self.member.name,
+                incarnation=self.incarnation,
+                request_id=message.request_id,
+                attempt=message.attempt,
+            ),
+        )
+
     def _tell_answered(self, report: Any, job: Job) -> None:
         """Nobody waits for the router to hear of a success, unless something hangs on it."""
         router = self.around.router
-        attempt = job.current
+        attempt = job.attempt_of((report.request_id, report.attempt))
         decides = attempt is None or attempt.trial or self.around.config.circuit_slow_call_s
+        decides = decides or job.race is not None or job.channel is not None
         if decides or self.around.bus.listening():
             tell(router, report)
         elif not router.actor_stopped.is_set():
             router.actor_inbox.put_aside(Letter(report))
 
-    def _start_side_effects(self, message: Execute, call: Call) -> None:
+    def _start_side_effects(self, message: Execute, writer: ChunkWriter | None, call: Call) -> None:
         call.start_side_effects()
+        if writer is not None and writer.first_chunk_s is not None:
+            return  # nothing that has begun to stream is repeated
         if not self.around.desk.start_side_effects((message.request_id, message.attempt)):
             raise RequestCancelledError(f"{call.name} has been given up")
         tell(

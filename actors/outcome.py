@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.classify import Verdict, classify
+from greenroom.actors.nested import InnerFailure
+from greenroom.actors.writer import ChunkWriter
+from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import (
     AttemptTimeoutError,
     MemberCrashedError,
@@ -26,6 +29,7 @@ def outcome_of(
     call: Call,
     value: Any,
     error: BaseException | None,
+    writer: ChunkWriter | None = None,
 ) -> Succeeded | Failed | Refused:
     """The report of a call that has ended, was given up, or never began."""
     if call.phase is Phase.DROPPED:
@@ -37,10 +41,12 @@ def outcome_of(
             reason=RefusalReason.STOPPING,
             error=error,
         )
+    inner = error if isinstance(error, InnerFailure) else None
+    error = error if inner is None else inner.error
     elapsed_s = around.clock.now() - call.started_at
     verdict = _given_up(call, member, error)
     if verdict is None and error is None:
-        error = _judge(around, member, value)
+        error = refused(around.config, member, value) if writer is None else None
     if verdict is None and error is None:
         return Succeeded(
             member=member,
@@ -49,10 +55,13 @@ def outcome_of(
             attempt=message.attempt,
             value=value,
             elapsed_s=elapsed_s,
+            first_chunk_s=writer.first_chunk_s if writer is not None else None,
         )
     if verdict is None:
         assert error is not None
-        verdict = error, classify(error, around.config.classify, wall_now=around.clock.wall())
+        custom, wall_now = around.config.classify, around.clock.wall()
+        known = None if inner is None else inner.kind
+        verdict = error, classify(error, custom, wall_now=wall_now, known=known)
     return Failed(
         member=member,
         incarnation=message.incarnation,
@@ -63,6 +72,7 @@ def outcome_of(
         elapsed_s=elapsed_s,
         retry_after_s=verdict[1].retry_after_s,
         side_effects=call.side_effects,
+        started=inner is None or inner.started,
     )
 
 
@@ -86,8 +96,9 @@ def _given_up(
     return gone, Verdict(FailureKind.CANCELLED, None)
 
 
-def _judge(around: Surroundings, member: str, value: Any) -> BaseException | None:
-    is_failure = around.config.is_failure
+def refused(config: PoolConfig, member: str, value: Any) -> BaseException | None:
+    """Why `PoolConfig.is_failure` takes an answer for a failure; None if it does not."""
+    is_failure = config.is_failure
     if is_failure is None:
         return None
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
 
@@ -13,11 +13,19 @@ import pykka
 from pykka.messages import _ActorStop
 
 from greenroom.actors.base import JoinableRef
-from greenroom.actors.future import AskTimeoutError, DeadPoolError, GivenUp, PoolFuture
+from greenroom.actors.channel import Channel
+from greenroom.actors.future import (
+    AskTimeoutError,
+    DeadPoolError,
+    GivenUp,
+    PoolFuture,
+    StreamFuture,
+)
 from greenroom.actors.mailbox import Letter
+from greenroom.actors.stream import PoolStream
 from greenroom.messages import _validate as check
 from greenroom.messages.events import Event
-from greenroom.messages.member import Member
+from greenroom.messages.member import CallContext, Member
 from greenroom.messages.replies import PoolStats, Reply
 from greenroom.messages.requests import (
     AddMember,
@@ -39,6 +47,7 @@ if TYPE_CHECKING:
     from greenroom.actors.router import PoolRouter
 
 R = TypeVar("R")
+C = TypeVar("C")
 
 GRACE_S = 0.03
 """The router answers at the deadline and says what was tried: the asker waits that bit longer."""
@@ -56,6 +65,7 @@ class PoolRef(JoinableRef):
         self.name = actor.name
         self._clock = actor.clock
         self._ended = actor.ended
+        self._stream_buffer = actor.config.stream_buffer
         self._numbers = itertools.count(1)
 
     # -- Pykka's own
@@ -218,8 +228,93 @@ class PoolRef(JoinableRef):
     def apply(
         self, function: Callable[[Any], Any], *, timeout: float | None = None, **options: Any
     ) -> Any:
-        """What `function(agent)` returns, for whichever agent is picked; it may be a coroutine."""
+        """What `function(agent)` returns, for whichever agent is picked; it may be a coroutine.
+
+        An agent that is a pool is given as its `PoolRef`.
+        """
         return self.ask(Apply(function, **options), timeout=timeout).value
+
+    @overload
+    def stream(self, message: Request[Any], *, timeout: float | None = None) -> PoolStream[Any]: ...
+
+    @overload
+    def stream(
+        self, message: Apply[AsyncIterator[C]], *, timeout: float | None = None
+    ) -> PoolStream[C]: ...
+
+    @overload
+    def stream(
+        self, message: Apply[Iterator[C]], *, timeout: float | None = None
+    ) -> PoolStream[C]: ...
+
+    def stream(
+        self, message: Request[Any] | Apply[Any], *, timeout: float | None = None
+    ) -> PoolStream[Any]:
+        """Have the answer chunk by chunk. The request is under way when this returns.
+
+        An agent streams if it is a generator function, sync or async, has a method `astream` or
+        `stream`, or answers with an iterator; the answer of any other is the only chunk. A member
+        that fails before its first chunk that counts is replaced by another; after it, nobody is.
+
+        Args:
+            message: a `Request` or an `Apply`.
+            timeout: seconds for the whole stream, however slowly it is consumed.
+
+        Raises:
+            TypeError, ValueError: something else; a timeout that is no number of at least 0.
+        """
+        check.number("timeout", timeout, optional=True)
+        if not isinstance(message, RequestOptions):
+            raise TypeError(
+                f"message must be a Request or an Apply, got {message!r} ({type(message).__name__})"
+            )
+        return self._open(message, timeout)
+
+    # -- as a member of another pool
+
+    def forward(self, payload: Any, context: CallContext) -> PoolFuture[Reply[Any]]:
+        """Take a request over from a pool of which this one is a member.
+
+        Key, priority, metadata, the time that is left and whether it may be repeated pass through.
+        The id begins with the outer request's and its attempt: `front-7#2/eu-31`.
+        """
+        request = self._forwarded(payload, context)
+        return self._submit(request, context.remaining_s, context.started_side_effects)
+
+    def forward_stream(self, payload: Any, context: CallContext) -> PoolStream[Any]:
+        """The same for an answer that is wanted chunk by chunk."""
+        request = self._forwarded(payload, context)
+        return self._open(request, context.remaining_s, context.started_side_effects)
+
+    def _forwarded(self, payload: Any, context: CallContext) -> Request[Any]:
+        number = next(self._numbers)
+        return Request(
+            payload,
+            key=context.key,
+            priority=context.priority,
+            idempotent=context.idempotent,
+            metadata=context.metadata,
+            request_id=f"{context.request_id}#{context.attempt}/{self.name}-{number}",
+        )
+
+    def can_serve(self) -> bool:
+        """Whether a member could take a request, now or once it is less busy.
+
+        Made to be the probe of a member that is a pool: `Member(..., probe=PoolRef.can_serve)`.
+        (`stats().available` leaves out who is busy: a pool at work would be taken for a dead one.)
+
+        Raises:
+            PoolStoppedError: the pool has stopped.
+        """
+        stats = self.stats()
+        return not stats.draining and any(
+            each.available or (each.health.is_available and each.in_flight >= each.max_concurrency)
+            for each in stats.members
+        )
+
+    def close(self) -> None:
+        """`stop`, under the name by which a pool ends what a factory has made for it."""
+        self.stop()
 
     # -- members
 
@@ -320,28 +415,55 @@ class PoolRef(JoinableRef):
     ) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self.stop)
 
-    def _submit(self, message: Any, timeout: float | None) -> PoolFuture[Any]:
+    def _submit(
+        self,
+        message: Any,
+        timeout: float | None,
+        on_side_effects: Callable[[], None] = lambda: None,
+    ) -> PoolFuture[Any]:
         future: PoolFuture[Any]
         if isinstance(message, RequestOptions):
-            request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
-            deadline = None if timeout is None else self._clock.now() + timeout
-            future = PoolFuture(request_id, deadline, self._cancel)
+            request_id, deadline = self._address(message, timeout)
+            future = PoolFuture(request_id, deadline, self._cancel, on_side_effects)
         else:
             future = PoolFuture()
+        self._post(message, future)
+        return future
+
+    def _open(
+        self,
+        message: RequestOptions,
+        timeout: float | None,
+        on_side_effects: Callable[[], None] = lambda: None,
+    ) -> PoolStream[Any]:
+        future = StreamFuture(
+            Channel(self._stream_buffer),
+            *self._address(message, timeout),
+            self._cancel,
+            on_side_effects,
+        )
+        self._post(message, future)
+        return PoolStream(future)
+
+    def _address(self, message: RequestOptions, timeout: float | None) -> tuple[str, float | None]:
+        """The id and the deadline of a request."""
+        request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
+        return request_id, None if timeout is None else self._clock.now() + timeout
+
+    def _post(self, message: Any, future: PoolFuture[Any]) -> None:
         if not self.is_alive():
-            future.resolve(error=self._dead())
-            return future
+            future.resolve(error=self._dead(refused=True))
+            return
         self.actor_inbox.put(cast(Any, Letter(message, future)))
         if not self.is_alive() and not isinstance(message, _ActorStop):
             # It may have been put after the last look into the mailbox: answered here, or there.
             future.resolve(error=self._dead())
-        return future
 
     def _cancel(self, future: PoolFuture[Any]) -> None:
         self.tell(GivenUp(future))
 
-    def _dead(self) -> DeadPoolError:
-        return DeadPoolError(f"pool {self.name!r} has stopped")
+    def _dead(self, refused: bool = False) -> DeadPoolError:
+        return DeadPoolError(f"pool {self.name!r} has stopped", refused=refused)
 
     def __str__(self) -> str:
         return repr(self)

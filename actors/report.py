@@ -6,7 +6,11 @@ from collections.abc import Iterable
 
 from greenroom.actors.jobs import Job
 from greenroom.actors.table import RoutingTable, Slot
-from greenroom.messages.errors import AllPoolMembersFailedError, AttemptError
+from greenroom.messages.errors import (
+    AllPoolMembersFailedError,
+    AttemptError,
+    StreamInterruptedError,
+)
 from greenroom.messages.status import SkipReason
 
 
@@ -22,6 +26,14 @@ def all_failed(
         reason,
         None if reopening is None else max(0.0, reopening - now),
     )
+
+
+def interrupted(pool: str, job: Job, error: BaseException) -> StreamInterruptedError:
+    """The error of a stream that breaks off. What was received is known to its consumer alone."""
+    member = job.channel.member if job.channel is not None else None
+    broken = StreamInterruptedError(pool, member, job.failures.values())
+    broken.__cause__ = error
+    return broken
 
 
 def why_unroutable(job: Job, table: RoutingTable, waits: bool, now: float) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from greenroom.actors.attempts import Attempts
 from greenroom.actors.commands import FORWARDED, Commands
 from greenroom.actors.future import PENDING, AskTimeoutError, GivenUp, PoolFuture
 from greenroom.actors.jobs import Attempt, Job, Work
 from greenroom.actors.report import account
 from greenroom.actors.retry import RetryPolicy
 from greenroom.actors.strategies import strategy_name
+from greenroom.actors.streams import Streams
 from greenroom.messages.errors import (
     AttemptTimeoutError,
     DeadlineExceededError,
@@ -35,7 +35,7 @@ class Attach:
     supervisor: Any
 
 
-class PoolRouter(Attempts):
+class PoolRouter(Streams):
     """Owns the requests in flight, the waiting queue, in-flight counts, load estimates, the retry
     budget. It runs no user code but the strategy's, never waits, and changes no breaker.
     """
@@ -85,6 +85,7 @@ class PoolRouter(Attempts):
         self._jobs[job_id] = job
         self._answers.counts["accepted"] += 1
         self._budget.deposit(now)
+        self._hedges.deposit()
         if job.deadline is not None:
             if job.deadline <= now:  # it has lain in the mailbox for too long
                 self._out_of_time(job)
@@ -95,7 +96,8 @@ class PoolRouter(Attempts):
 
     def _refusal(self, job_id: str) -> Exception | None:
         if self._closed:
-            return PoolStoppedError(f"pool {self.name!r} is draining and takes no more requests")
+            reason = f"pool {self.name!r} is draining and takes no more requests"
+            return PoolStoppedError(reason, refused=True)
         if job_id in self._jobs:
             return ValueError(
                 f"request_id must be unique among the requests in flight, got {job_id!r}"
@@ -115,10 +117,10 @@ class PoolRouter(Attempts):
     def _out_of_time(self, job: Job) -> None:
         """The deadline of the whole request is over."""
         now = self.clock.now()
-        if job.current is not None:
-            if self.desk.claim(job.current.ticket) is None:
+        for attempt in list(job.running()):
+            if not self.desk.give_up(attempt.ticket, job):
                 return  # it has just been answered: the report is on its way
-            self._cut_short(job, job.current, now)
+            self._cut_short(job, attempt, now)
         own = job.future is not None and job.future.deadline == job.deadline
         kind = AskTimeoutError if own else DeadlineExceededError
         errors = account(job.failures.values(), self._table, now)
@@ -127,10 +129,11 @@ class PoolRouter(Attempts):
 
     def _cut_short(self, job: Job, attempt: Attempt, now: float) -> None:
         """A member that took longer than it usually does has timed out; one that was cut short
-        has not: a caller in a hurry must not open the breaker of a healthy member.
+        has not: a caller in a hurry must not open the breaker of a healthy member. Nor has one
+        whose stream was flowing.
         """
         elapsed_s = now - attempt.started_at
-        slot = self._table.get(attempt.member)
+        slot = None if job.begun else self._table.get(attempt.member)
         error = AttemptTimeoutError(f"{attempt.member} had not answered by the deadline")
         if slot is not None and slot.load.overdue(elapsed_s, now):
             self._count_failure(attempt, FailureKind.TIMEOUT, error, elapsed_s)
@@ -150,11 +153,8 @@ class PoolRouter(Attempts):
 
     def _cancel(self, job: Job) -> bool:
         now = self.clock.now()
-        if job.current is not None:
-            if self.desk.claim(job.current.ticket) is None:
-                return False  # it has just been answered: the report is on its way
-            self._outbox.ignored(job.current, now)
-            self._detach(job, job.current, CancelReason.CALLER)
+        if not self._abort(job, CancelReason.CALLER):
+            return False
         self._end(job, now)
         self._answers.cancelled(job, now - job.accepted_at)
         self._check_idle()
@@ -233,11 +233,8 @@ class PoolRouter(Attempts):
 
     def _fail_all(self, reason: str) -> None:
         for job in list(self._jobs.values()):
-            if job.current is not None:
-                if self.desk.claim(job.current.ticket) is None:
-                    continue  # it has just been answered: the report is on its way
-                self._outbox.ignored(job.current, self.clock.now())
-                self._detach(job, job.current, CancelReason.STOPPING)
+            if not self._abort(job, CancelReason.STOPPING):
+                continue
             self._fail(job, PoolStoppedError(reason))
 
     def on_stop(self) -> None:

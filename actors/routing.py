@@ -85,7 +85,7 @@ class Routing(Books):
             if not self._table.has_room():
                 return
 
-    def _dispatch(self, job: Job, slot: Slot, now: float) -> None:
+    def _dispatch(self, job: Job, slot: Slot, now: float, hedge: bool = False) -> None:
         self._queue.discard(job)
         route = slot.route
         trial = slot.is_trial
@@ -93,7 +93,10 @@ class Routing(Books):
         attempt = Attempt(job, slot.name, slot.index, route.incarnation, route.epoch, trial, now)
         while attempt.ticket in self._attempts:
             attempt.renumber()
-        job.current = attempt
+        if hedge:
+            job.hedge = attempt
+        else:
+            job.current = attempt
         self._attempts[attempt.ticket] = attempt
         self.desk.open(attempt.ticket, job)
         slot.in_flight += 1
@@ -104,16 +107,24 @@ class Routing(Books):
             )
             tell(self._supervisor, started)
         if job.attempts > 1:
-            self._answers.counts["retries"] += 1
+            self._answers.counts["hedges" if hedge else "retries"] += 1
+        if job.channel is not None:
+            job.channel.attempts = job.attempts
         self._chronicle.started(job, slot.name)
+        if self.config.hedge_after_s is not None and not hedge:
+            self._plan_hedge(job, now)
         self._send(job, attempt, slot, now)
 
     def _send(self, job: Job, attempt: Attempt, slot: Slot, now: float) -> None:
         deadline = job.deadline
-        if self.config.request_timeout_s is not None:
-            timeout_at = now + self.config.request_timeout_s
-            attempt.alarm = self.alarms.at(timeout_at, lambda: self._attempt_timed_out(attempt))
-            deadline = timeout_at if deadline is None else min(deadline, timeout_at)
+        limit_s, limit = self._limit(job)
+        if limit_s is not None:
+            cut_off = now + limit_s
+            attempt.alarm = self.alarms.at(
+                cut_off, lambda: self._attempt_timed_out(attempt, limit, limit_s)
+            )
+            if job.channel is None:
+                deadline = cut_off if deadline is None else min(deadline, cut_off)
         work = job.work
         message = Execute(
             request_id=job.id,
@@ -124,7 +135,9 @@ class Routing(Books):
             deadline=deadline,
             key=work.key,
             priority=work.priority,
+            idempotent=work.idempotent,
             metadata=work.metadata,
+            stream=job.channel is not None,
         )
         if not tell(slot.route.ref, message):
             # Its actor has ended and the supervisor has not said so yet: it never started.
@@ -137,9 +150,20 @@ class Routing(Books):
     def _release(self, attempt: Attempt) -> None:
         """The member has let go of the attempt: its slot is free."""
 
+    def _limit(self, job: Job) -> tuple[float | None, str]:
+        """How long an attempt may take: to its answer, or to the first chunk of its stream."""
+        config = self.config
+        if job.channel is not None and config.first_chunk_timeout_s is not None:
+            return config.first_chunk_timeout_s, "first_chunk_timeout_s"
+        return config.request_timeout_s, "request_timeout_s"
+
     @abstractmethod
-    def _attempt_timed_out(self, attempt: Attempt) -> None:
+    def _attempt_timed_out(self, attempt: Attempt, limit: str, limit_s: float) -> None:
         """The attempt has had its time."""
+
+    @abstractmethod
+    def _plan_hedge(self, job: Job, now: float) -> None:
+        """An attempt begins: see when a second one shall join it."""
 
     @abstractmethod
     def _never_started(

@@ -13,6 +13,7 @@ from greenroom.messages.errors import (
     PoolStoppedError,
     RequestCancelledError,
     StrategyError,
+    StreamInterruptedError,
     UnknownMemberError,
     UnsuccessfulResultError,
 )
@@ -53,6 +54,8 @@ from greenroom.messages.execution import (
     Failed,
     Refused,
     SideEffectsStarted,
+    StreamBegun,
+    StreamResumed,
     Succeeded,
     Ticket,
 )
@@ -190,6 +193,9 @@ __all__ = [
     "SideEffectsStarted",
     "SkipReason",
     "StrategyError",
+    "StreamBegun",
+    "StreamInterruptedError",
+    "StreamResumed",
     "Subscribe",
     "Subscriber",
     "Succeeded",

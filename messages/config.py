@@ -65,6 +65,15 @@ class PoolConfig:
     """How long one attempt may take; None: as long as it likes."""
     deadline_s: float | None = None
     """How long a whole request may take, retries and waiting included; None: no limit."""
+    first_chunk_timeout_s: float | None = None
+    """How long until the first chunk of a stream that is not empty; None: `request_timeout_s`."""
+    chunk_timeout_s: float | None = None
+    """How long from one such chunk to the next; None: `request_timeout_s`."""
+    stream_buffer: int = 64
+    """Chunks that an agent may be ahead of the consumer."""
+    hedge_after_s: float | Literal["p95"] | None = None
+    """When a second member is given an idempotent request that is still unanswered: after so long,
+    or later than 95% of the recent ones; None: never."""
     max_pending: int = 10_000
     """Requests that may wait for a free member before the pool refuses more."""
     when_unavailable: Literal["fail", "wait"] = "fail"
@@ -85,6 +94,8 @@ class PoolConfig:
     """Says what kind of failure an exception is; None from it falls back to the built-in rules."""
     is_failure: Callable[[Any], bool] | None = None
     """Says whether a returned value is a failure all the same."""
+    is_empty: Callable[[Any], bool] | None = None
+    """Says whether a chunk is empty (a keep-alive); None: None and what has no content are."""
 
     def __post_init__(self) -> None:
         self._check_breaker()
@@ -146,6 +157,7 @@ class PoolConfig:
             )
         check.number("request_timeout_s", self.request_timeout_s, above=True, optional=True)
         check.number("deadline_s", self.deadline_s, above=True, optional=True)
+        self._check_streams()
         check.whole("max_pending", self.max_pending)
         if self.when_unavailable not in ("fail", "wait"):
             raise ValueError(
@@ -168,6 +180,19 @@ class PoolConfig:
                 f"loop_replaced_after_s must be at least loop_stalled_after_s "
                 f"({self.loop_stalled_after_s!r}), got {limit!r}"
             )
+
+    def _check_streams(self) -> None:
+        for name in ("first_chunk_timeout_s", "chunk_timeout_s"):
+            check.number(name, getattr(self, name), above=True, optional=True)
+        check.whole("stream_buffer", self.stream_buffer, minimum=1)
+        check.function("is_empty", self.is_empty, optional=True)
+        if isinstance(self.hedge_after_s, str):
+            if self.hedge_after_s != "p95":
+                raise ValueError(
+                    f"hedge_after_s must be a number or 'p95', got {self.hedge_after_s!r}"
+                )
+        else:
+            check.number("hedge_after_s", self.hedge_after_s, above=True, optional=True)
 
     def replace(self, **changes: Any) -> PoolConfig:
         """A copy with some settings changed, checked like a new one."""

@@ -1,14 +1,26 @@
-"""The error tree: whatever the pool itself raises is a `PoolError`."""
+"""The error tree: whatever the pool itself raises is a `PoolError`.
+
+A request that failed says of every member what became of it, in `errors`; where a member is a pool,
+the error there has `errors` of its own. It is no `ExceptionGroup`: a group holds what was raised,
+and a member that was skipped raised nothing; `except*` would take it apart, where an app wants to
+know of the request; and a deadline must stay a `TimeoutError`, which no group can be.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from greenroom.messages.status import FailureKind, SkipReason
 
 
 class PoolError(Exception):
     """The root of every error that the pool raises of its own accord."""
+
+    @property
+    def started(self) -> bool:
+        """Whether an agent may have begun; False only where none has: it is safe to ask again."""
+        return True
 
 
 class AttemptError(PoolError):
@@ -22,6 +34,8 @@ class AttemptError(PoolError):
         elapsed_s: how long the attempt took, in seconds; 0 when skipped.
         attempts: how often this request tried the member; 0 when skipped.
         detail: a skipped member's state in words ("reopens in 12.0 s").
+        started: whether the member's agent may have begun; False when skipped.
+        retry_after_s: how long it asked to be left alone, in seconds; None if it did not.
     """
 
     def __init__(
@@ -33,8 +47,12 @@ class AttemptError(PoolError):
         elapsed_s: float = 0.0,
         attempts: int = 1,
         detail: str = "",
+        started: bool = True,
+        retry_after_s: float | None = None,
     ) -> None:
-        super().__init__(member, index, kind, error, elapsed_s, attempts, detail)
+        super().__init__(
+            member, index, kind, error, elapsed_s, attempts, detail, started, retry_after_s
+        )
         self.member = member
         self.index = index
         self.kind = kind
@@ -42,12 +60,24 @@ class AttemptError(PoolError):
         self.elapsed_s = elapsed_s
         self.attempts = attempts
         self.detail = detail
+        self.retry_after_s = retry_after_s
+        self._started = started
         self.__cause__ = error
 
     @property
     def skipped(self) -> bool:
         """Whether the member was passed over without a call."""
         return isinstance(self.kind, SkipReason)
+
+    @property
+    def started(self) -> bool:
+        return self._started and not self.skipped
+
+    @property
+    def errors(self) -> tuple[AttemptError, ...]:
+        """What became of the members of a member that is a pool itself; else empty."""
+        inner = (AllPoolMembersFailedError, DeadlineExceededError)
+        return self.error.errors if isinstance(self.error, inner) else ()
 
     def __str__(self) -> str:
         if self.skipped:
@@ -89,15 +119,17 @@ class AllPoolMembersFailedError(PoolError):
         if first is not None:
             self.__cause__ = first
 
+    @property
+    def started(self) -> bool:
+        return any(e.started for e in self.errors)
+
     def __str__(self) -> str:
         head = f"pool {self.pool_name!r}: no member could answer"
         if self.reason:
             head += f" ({self.reason})"
         if self.retry_after_s is not None:
             head += f"; retry after {self.retry_after_s:.1f} s"
-        return "\n".join(
-            [head, *(f"  {line}" for e in self.errors for line in str(e).splitlines())]
-        )
+        return "\n".join([head, *_indented(self.errors)])
 
 
 class PoolSaturatedError(PoolError):
@@ -108,6 +140,10 @@ class PoolSaturatedError(PoolError):
         self.pool_name = pool_name
         self.pending = pending
         self.retry_after_s = retry_after_s
+
+    @property
+    def started(self) -> bool:
+        return False
 
     def __str__(self) -> str:
         return (
@@ -133,8 +169,44 @@ class DeadlineExceededError(PoolError, TimeoutError):
 
     def __str__(self) -> str:
         head = f"pool {self.pool_name!r}: deadline exceeded after {self.elapsed_s:.3f} s"
-        return "\n".join(
-            [head, *(f"  {line}" for e in self.errors for line in str(e).splitlines())]
+        return "\n".join([head, *_indented(self.errors)])
+
+
+class StreamInterruptedError(PoolError):
+    """A stream broke off after its first chunk: nobody else can take it over.
+
+    Attributes:
+        pool_name: the pool's name.
+        member: the member whose stream it was.
+        received: the chunks that the consumer has had, in order; of a very long stream the last
+            2,000 (`collect` gives them all).
+        received_count: how many those were altogether.
+        errors: what became of the members tried, the interrupted one included.
+
+    The `__cause__` says why: the agent's own error, a timeout, the deadline, the pool's end.
+    """
+
+    def __init__(
+        self,
+        pool_name: str,
+        member: str | None,
+        errors: Iterable[AttemptError] = (),
+        received: Iterable[Any] = (),
+        received_count: int = 0,
+    ) -> None:
+        self.pool_name = pool_name
+        self.member = member
+        self.errors = tuple(errors)
+        self.received = tuple(received)
+        self.received_count = received_count
+        super().__init__(pool_name, member, self.errors, self.received, received_count)
+
+    def __str__(self) -> str:
+        count = self.received_count
+        chunks = f"{count} chunk{'' if count == 1 else 's'}"
+        why = f": {summary(self.__cause__)}" if self.__cause__ is not None else ""
+        return (
+            f"pool {self.pool_name!r}: the stream of {self.member!r} broke off after {chunks}{why}"
         )
 
 
@@ -143,7 +215,19 @@ class RequestCancelledError(PoolError):
 
 
 class PoolStoppedError(PoolError):
-    """The pool is stopping or stopped (or draining) and takes no more requests."""
+    """The pool is stopping or stopped (or draining) and takes no more requests.
+
+    Args:
+        refused: the request was not taken in at all.
+    """
+
+    def __init__(self, *args: object, refused: bool = False) -> None:
+        super().__init__(*args)
+        self.refused = refused
+
+    @property
+    def started(self) -> bool:
+        return not self.refused
 
 
 class MemberCrashedError(PoolError):
@@ -170,6 +254,13 @@ class UnknownMemberError(PoolError, KeyError):
     """The pool has no member of that name."""
 
     __str__ = Exception.__str__
+
+
+def _indented(errors: Iterable[AttemptError]) -> Iterator[str]:
+    """One line an error, and below it, further in, what it consists of."""
+    for error in errors:
+        yield from (f"  {line}" for line in str(error).splitlines())
+        yield from (f"  {line}" for line in _indented(error.errors))
 
 
 def summary(error: BaseException | None) -> str:

@@ -14,7 +14,10 @@ Ticket = tuple[str, int]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execute:
-    """Run one attempt of a request. `deadline` is absolute, on the pool's monotonic clock."""
+    """Run one attempt of a request. `deadline` is absolute, on the pool's monotonic clock.
+
+    With `stream` the answer is wanted chunk by chunk.
+    """
 
     request_id: str
     attempt: int
@@ -24,7 +27,9 @@ class Execute:
     deadline: float | None = None
     key: str | None = None
     priority: int = 0
+    idempotent: bool = True
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    stream: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +43,10 @@ class CancelExecution:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Succeeded:
-    """An attempt returned a value; its slot is free."""
+    """An attempt returned a value, or brought its stream to the end; its slot is free.
+
+    `first_chunk_s` is what a stream's first chunk took, and None for all else.
+    """
 
     member: str
     incarnation: int
@@ -46,11 +54,36 @@ class Succeeded:
     attempt: int
     value: Any
     elapsed_s: float
+    first_chunk_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamBegun:
+    """An attempt has brought the first chunk of its stream."""
+
+    member: str
+    incarnation: int
+    request_id: str
+    attempt: int
+    first_chunk_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamResumed:
+    """A producer that a full buffer had held back goes on: it owes the next chunk from now on."""
+
+    member: str
+    incarnation: int
+    request_id: str
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Failed:
-    """An attempt ended without a value; its slot is free."""
+    """An attempt ended without a value; its slot is free.
+
+    `started` is False only when the agent says that nothing has begun, as an inner pool can.
+    """
 
     member: str
     incarnation: int
@@ -61,6 +94,7 @@ class Failed:
     elapsed_s: float
     retry_after_s: float | None = None
     side_effects: bool = False
+    started: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

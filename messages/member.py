@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +17,9 @@ class Member:
 
     Args:
         name: unique in its pool.
-        agent: the agent itself (give exactly one of `agent` and `factory`).
+        agent: the agent itself (give exactly one of `agent` and `factory`). It may be another pool
+            (a `PoolRef`): an attempt on it is a whole request there, its retries included, for
+            which `request_timeout_s` of the outer pool should leave room.
         factory: makes the agent on its first use; sync (in a thread) or async (on the loop). When
             it raises, the request goes elsewhere and the factory is left alone for a while.
         weight: share of the traffic under the weighted strategies; 0 gets nothing.
@@ -81,10 +82,6 @@ class Member:
                     f"method must name a method of the agent, got {self.method!r} "
                     f"({type(self.agent).__name__} has none)"
                 )
-        if inspect.isgeneratorfunction(self.agent) or inspect.isasyncgenfunction(self.agent):
-            raise TypeError(
-                f"agent must answer with one value, got the generator function {self.agent!r}"
-            )
 
 
 class CallContext:
@@ -97,6 +94,7 @@ class CallContext:
         key: `Request.key`.
         attempt: 1 for the first attempt of the request.
         priority: `Request.priority`.
+        idempotent: `Request.idempotent`.
         metadata: `Request.metadata`.
         member: the name of the member that runs the call.
     """
@@ -106,6 +104,7 @@ class CallContext:
         "_on_side_effects",
         "attempt",
         "deadline",
+        "idempotent",
         "key",
         "member",
         "metadata",
@@ -121,6 +120,7 @@ class CallContext:
         attempt: int = 1,
         key: str | None = None,
         priority: int = 0,
+        idempotent: bool = True,
         deadline: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         now: Callable[[], float],
@@ -131,6 +131,7 @@ class CallContext:
         self.attempt = attempt
         self.key = key
         self.priority = priority
+        self.idempotent = idempotent
         self.deadline = deadline
         self.metadata: Mapping[str, Any] = metadata if metadata is not None else {}
         self._now = now

@@ -165,7 +165,8 @@ class PoolStats:
         completed: requests answered with a value.
         failed: requests answered with an error.
         cancelled: requests given up by their caller.
-        retries: attempts beyond the first ones.
+        retries: attempts after one that had failed.
+        hedges: attempts beside one that was slow.
     """
 
     name: str
@@ -179,6 +180,7 @@ class PoolStats:
     failed: int = field(default=0, kw_only=True)
     cancelled: int = field(default=0, kw_only=True)
     retries: int = field(default=0, kw_only=True)
+    hedges: int = field(default=0, kw_only=True)
     draining: bool = field(default=False, kw_only=True)
 
     def __getitem__(self, member: str) -> MemberStats:

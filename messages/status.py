@@ -105,6 +105,7 @@ class CancelReason(StrEnum):
     DEADLINE = "deadline"
     STOPPING = "stopping"
     LOOP_LOST = "loop_lost"
+    LOST_RACE = "lost_race"
 
 
 class RefusalReason(StrEnum):

@@ -299,6 +299,8 @@ class PoolSupervisor(LoopWatch):
                     raise MemberExistsError(
                         f"name must be unique in pool {self.pool!r}, got {member.name!r} again"
                     )
+                if member.agent is self.router:
+                    raise ValueError(f"agent must not be the pool itself, got {member.agent!r}")
                 self._add(member)
             case RemoveMember(name):
                 self._remove(self._known(name), ticket)

@@ -29,7 +29,7 @@ from greenroom.messages.errors import (
     StrategyError,
     UnsuccessfulResultError,
 )
-from greenroom.messages.status import FailureKind
+from greenroom.messages.status import FailureKind, SkipReason
 
 ERA = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
@@ -215,9 +215,9 @@ def attempt(error: Exception) -> AttemptError:
     [
         (
             AllPoolMembersFailedError("p", ["a"], [attempt(Odd(status_code=400))], "", 4.0),
-            Verdict(FailureKind.UNAVAILABLE, 4.0),
+            Verdict(FailureKind.UNAVAILABLE),
         ),
-        (PoolSaturatedError("p", 9, 2.5), Verdict(FailureKind.UNAVAILABLE, 2.5)),
+        (PoolSaturatedError("p", 9, 2.5), Verdict(FailureKind.RATE_LIMITED, 2.5)),
         (PoolStoppedError("stopped"), Verdict(FailureKind.UNAVAILABLE)),
         (DeadlineExceededError("p", 3.0), Verdict(FailureKind.TIMEOUT)),
         (AttemptTimeoutError("slow"), Verdict(FailureKind.TIMEOUT)),
@@ -233,6 +233,60 @@ def test_b53_an_inner_pools_errors_have_a_kind(error: Exception, verdict: Verdic
     """A pool is an agent: what it raises tells the outer pool whether and when to come back."""
     assert classify(error) == verdict
     assert classify(caused(RuntimeError("wrapped"), error)) == verdict
+
+
+def tried(kind: FailureKind, retry_after_s: float | None = None) -> AttemptError:
+    return AttemptError("a", 0, kind, Odd(), retry_after_s=retry_after_s)
+
+
+def skipped(reason: SkipReason) -> AttemptError:
+    return AttemptError("a", 0, reason, attempts=0)
+
+
+@pytest.mark.parametrize(
+    ("errors", "kind"),
+    [
+        ([], "unavailable"),
+        ([tried(FailureKind.UNKNOWN)], "unavailable"),
+        ([tried(FailureKind.CRASHED)], "unavailable"),
+        ([tried(FailureKind.CREATE_FAILED)], "unavailable"),
+        ([tried(FailureKind.TIMEOUT), tried(FailureKind.TIMEOUT)], "timeout"),
+        ([tried(FailureKind.TIMEOUT), tried(FailureKind.AUTH)], "unavailable"),
+        ([tried(FailureKind.AUTH), tried(FailureKind.AUTH)], "auth"),
+        ([tried(FailureKind.QUOTA)], "quota"),
+        ([tried(FailureKind.AUTH), skipped(SkipReason.CIRCUIT_OPEN)], "unavailable"),
+        ([tried(FailureKind.TOO_LARGE), skipped(SkipReason.CIRCUIT_OPEN)], "too_large"),
+        ([tried(FailureKind.TOO_LARGE), tried(FailureKind.TIMEOUT)], "unavailable"),
+        ([tried(FailureKind.RATE_LIMITED), skipped(SkipReason.COOLING_DOWN)], "rate_limited"),
+        ([skipped(SkipReason.COOLING_DOWN)], "rate_limited"),
+        ([skipped(SkipReason.CIRCUIT_OPEN)], "unavailable"),
+    ],
+)
+def test_b53_what_all_inner_members_failed_by(errors: list[AttemptError], kind: str) -> None:
+    """An inner pool has the kind that its members have in common, where that holds for a pool."""
+    assert kind_of(AllPoolMembersFailedError("p", ["a"], errors)) == kind
+
+
+@pytest.mark.parametrize(
+    ("errors", "own", "wait"),
+    [
+        ([skipped(SkipReason.CIRCUIT_OPEN)], 9.0, 9.0),
+        ([skipped(SkipReason.CIRCUIT_OPEN), skipped(SkipReason.GAVE_UP)], 9.0, 9.0),
+        ([skipped(SkipReason.GAVE_UP)], None, None),
+        ([skipped(SkipReason.CIRCUIT_OPEN), skipped(SkipReason.SATURATED)], 9.0, None),
+        ([skipped(SkipReason.CIRCUIT_OPEN), tried(FailureKind.UNAVAILABLE)], 9.0, None),
+        ([skipped(SkipReason.CIRCUIT_OPEN), tried(FailureKind.UNAVAILABLE, 5.0)], 9.0, 5.0),
+        ([tried(FailureKind.RATE_LIMITED, 60.0), tried(FailureKind.RATE_LIMITED, 20.0)], None, 20),
+        ([tried(FailureKind.RATE_LIMITED, 60.0), tried(FailureKind.RATE_LIMITED)], None, None),
+        ([tried(FailureKind.TIMEOUT)], 9.0, None),
+    ],
+)
+def test_b53_when_an_inner_pool_may_be_asked_again(
+    errors: list[AttemptError], own: float | None, wait: float | None
+) -> None:
+    """When the first of its members is back, unless one might answer any moment."""
+    error = AllPoolMembersFailedError("p", ["a"], errors, "", own)
+    assert classify(error).retry_after_s == wait
 
 
 def test_an_inner_pools_word_goes_over_its_members() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from greenroom import (
     PoolRef,
     Request,
     SkipReason,
+    StreamInterruptedError,
 )
 from greenroom.messages import (
     LoopRecovered,
@@ -611,6 +612,29 @@ def test_b37_what_is_left_on_a_lost_loop_is_cancelled_when_it_answers(
         assert not cancelled.is_set()
         blocker.release()
         assert cancelled.wait(WAIT_S)
+        blocker.join()
+
+
+def test_b37_a_stream_on_a_lost_loop_is_interrupted(blocker: Blocker, clock: FakeClock) -> None:
+    """Who reads what a bystander was producing keeps what has come, and hears that there will be
+    no more; the bystander's breaker does not.
+    """
+
+    async def chunks(payload: str) -> AsyncIterator[str]:
+        yield payload
+        await asyncio.Event().wait()
+
+    members = [Member("a", blocker), Member("b", chunks)]
+    with pool_of(*members, clock=clock, strategy=ByKey(), **REPLACED) as pool:
+        stream = iter(pool.stream(Request("x", key="b")))
+        assert next(stream) == "x"
+        block(pool, blocker, key="a", max_retries=0)
+        pass_time(pool, clock, REPLACED_S)
+        with pytest.raises(StreamInterruptedError) as interrupted:
+            next(stream)
+        assert interrupted.value.received == ("x",)
+        assert pool.stats()["b"].failures == 0
+        blocker.release()
         blocker.join()
 
 

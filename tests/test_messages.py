@@ -58,6 +58,7 @@ from greenroom.messages import (
     ResetMember,
     SkipReason,
     StrategyError,
+    StreamInterruptedError,
     Subscribe,
     UnknownMemberError,
     UnsuccessfulResultError,
@@ -103,6 +104,8 @@ POSITIVE_OR_NONE = (
     "request_timeout_s",
     "deadline_s",
     "circuit_slow_call_s",
+    "first_chunk_timeout_s",
+    "chunk_timeout_s",
     "loop_replaced_after_s",
 )
 NOT_NEGATIVE = (
@@ -124,9 +127,17 @@ COUNTS_FROM_ONE = (
     "circuit_window",
     "circuit_min_calls",
     "half_open_permits",
+    "stream_buffer",
 )
 COUNTS_FROM_ZERO = ("max_retries", "max_pending", "restart_intensity")
-OTHERS = ("retry_backoff_multiplier", "when_unavailable", "classify", "is_failure")
+OTHERS = (
+    "retry_backoff_multiplier",
+    "when_unavailable",
+    "classify",
+    "is_failure",
+    "is_empty",
+    "hedge_after_s",
+)
 
 OPTIONAL = POSITIVE_OR_NONE + RATES_OR_NONE
 NUMBERS = POSITIVE + NOT_NEGATIVE + RATES + OPTIONAL + ("retry_backoff_multiplier",)
@@ -167,6 +178,10 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "retry_budget_floor": 10.0,
         "request_timeout_s": 30.0,
         "deadline_s": None,
+        "first_chunk_timeout_s": None,
+        "chunk_timeout_s": None,
+        "stream_buffer": 64,
+        "hedge_after_s": None,
         "max_pending": 10_000,
         "when_unavailable": "fail",
         "restart_intensity": 3,
@@ -177,6 +192,7 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "loop_replaced_after_s": 10.0,
         "classify": None,
         "is_failure": None,
+        "is_empty": None,
     }
 
 
@@ -295,6 +311,8 @@ def test_a_count_has_a_least_value(field: str, least: int) -> None:
         ),
         ({"when_unavailable": "panic"}, "when_unavailable must be 'fail' or 'wait', got 'panic'"),
         ({"when_unavailable": None}, "when_unavailable must be 'fail' or 'wait', got None"),
+        ({"hedge_after_s": 0}, "hedge_after_s must be greater than 0, got 0"),
+        ({"hedge_after_s": "p99"}, "hedge_after_s must be a number or 'p95', got 'p99'"),
     ],
 )
 def test_settings_that_contradict_each_other(changes: dict[str, Any], message: str) -> None:
@@ -302,7 +320,7 @@ def test_settings_that_contradict_each_other(changes: dict[str, Any], message: s
     assert refused_setting(**changes) == f"ValueError: {message}"
 
 
-@pytest.mark.parametrize("field", ["classify", "is_failure"])
+@pytest.mark.parametrize("field", ["classify", "is_failure", "is_empty"])
 def test_a_hook_must_be_callable(field: str) -> None:
     """A name of a function is not a function."""
     assert refused_setting(**{field: "f"}) == (
@@ -359,11 +377,9 @@ async def async_chunks(payload: object) -> AsyncIterator[object]:
 
 
 @pytest.mark.parametrize("streaming", [chunks, async_chunks, functools.partial(chunks)])
-def test_a_generator_function_is_refused(streaming: Any) -> None:
-    """An agent answers with one value; an unread generator would pass for a success."""
-    assert refused(lambda: Member("a", streaming)) == (
-        f"TypeError: agent must answer with one value, got the generator function {streaming!r}"
-    )
+def test_a_generator_function_is_an_agent(streaming: Any) -> None:
+    """Its answer comes in chunks."""
+    assert Member("a", streaming).agent is streaming
 
 
 @pytest.mark.parametrize(
@@ -621,10 +637,20 @@ ERRORS = [
     DeadlineExceededError("writers", 3.0),
     RequestCancelledError("x"),
     PoolStoppedError("x"),
+    PoolStoppedError("x", refused=True),
+    AttemptError(
+        "inner",
+        0,
+        FailureKind.RATE_LIMITED,
+        AllPoolMembersFailedError("inner", ["local"], [SKIPPED]),
+        started=False,
+        retry_after_s=4.0,
+    ),
     MemberCrashedError("x"),
     AttemptTimeoutError("x"),
     UnsuccessfulResultError("x"),
     StrategyError("x"),
+    StreamInterruptedError("writers", "claude", [SLOW], ["a", "b"], 2),
     MemberExistsError("x"),
     UnknownMemberError("x"),
 ]
@@ -679,6 +705,48 @@ def test_the_first_cause_is_chained() -> None:
     assert AllPoolMembersFailedError("p", ["a"], [SKIPPED, SLOW]).__cause__ is SLOW.error
     assert AllPoolMembersFailedError("p", ["a"], [SKIPPED]).__cause__ is None
     assert DeadlineExceededError("p", 1.0, [SLOW]).__cause__ is SLOW.error
+
+
+def test_an_error_knows_whether_an_agent_may_have_begun() -> None:
+    """Only where none has is it False: then even what is not idempotent may be sent again."""
+    refused = AttemptError("a", 0, FailureKind.CREATE_FAILED, ValueError("x"), started=False)
+    started = {
+        str(error): error.started
+        for error in (
+            PoolSaturatedError("full", 9, 2.5),
+            PoolStoppedError("refused", refused=True),
+            AllPoolMembersFailedError("none", ["a", "b"], [refused, SKIPPED]),
+            AllPoolMembersFailedError("empty", [], []),
+            refused,
+            SKIPPED,
+        )
+    }
+    assert not any(started.values()), started
+    assert all(
+        error.started
+        for error in (
+            PoolStoppedError("x"),
+            SLOW,
+            AllPoolMembersFailedError("p", ["a", "b"], [SKIPPED, SLOW]),
+            DeadlineExceededError("p", 1.0),
+            RequestCancelledError("x"),
+        )
+    )
+
+
+def test_a_member_that_is_a_pool_shows_what_became_of_its_own() -> None:
+    """`errors` is the next level of the tree; whatever a deadline or a failure holds is printed."""
+    deadline = DeadlineExceededError("mid", 3.0, [SLOW])
+    error = AttemptError("mid", 0, FailureKind.TIMEOUT, deadline, 3.0)
+    assert (error.errors, SLOW.errors, SKIPPED.errors) == ((SLOW,), (), ())
+    assert str(error) == (
+        "mid: timeout after 3.000 s: DeadlineExceededError: "
+        "pool 'mid': deadline exceeded after 3.000 s"
+    )
+    assert str(DeadlineExceededError("top", 4.0, [error, SKIPPED])) == (
+        f"pool 'top': deadline exceeded after 4.000 s\n  {error}\n    {SLOW}\n  {SKIPPED}"
+    )
+    assert summary(AllPoolMembersFailedError("top", ["mid"], [error])).count("\n") == 0
 
 
 def test_an_error_takes_any_iterable() -> None:

@@ -6,6 +6,7 @@ from greenroom.actors.clock import Clock, SystemClock
 from greenroom.actors.future import AskTimeoutError, PoolFuture
 from greenroom.actors.ref import PoolRef
 from greenroom.actors.strategies import Candidate, PickContext, RoutingStrategy
+from greenroom.actors.stream import PoolStream
 from greenroom.agentspec import AgentCreator, AgentRequest, MemberConfig
 from greenroom.executor import PoolExecutor
 from greenroom.fallback import FallbackChain
@@ -47,6 +48,7 @@ from greenroom.messages import (
     ResetMember,
     SkipReason,
     StrategyError,
+    StreamInterruptedError,
     Subscribe,
     UnknownMemberError,
     UnsuccessfulResultError,
@@ -100,6 +102,7 @@ __all__ = [
     "PoolSaturatedError",
     "PoolStats",
     "PoolStoppedError",
+    "PoolStream",
     "RemoveMember",
     "Reply",
     "Request",
@@ -109,6 +112,7 @@ __all__ = [
     "RoutingStrategy",
     "SkipReason",
     "StrategyError",
+    "StreamInterruptedError",
     "Subscribe",
     "SystemClock",
     "UnknownMemberError",

@@ -1,0 +1,49 @@
+"""What the failure of every member of an inner pool says of that pool as a member. Pure."""
+
+from __future__ import annotations
+
+from greenroom.messages.errors import AllPoolMembersFailedError, AttemptError
+from greenroom.messages.status import FailureKind, SkipReason
+
+_PASSED_ON = frozenset(
+    {FailureKind.TIMEOUT, FailureKind.RATE_LIMITED, FailureKind.AUTH, FailureKind.QUOTA}
+)
+_OUT_FOR_LONGER = frozenset(
+    {
+        SkipReason.CIRCUIT_OPEN,
+        SkipReason.COOLING_DOWN,
+        SkipReason.STARTING,
+        SkipReason.DRAINING,
+        SkipReason.GAVE_UP,
+    }
+)
+
+
+def kind_of_pool(error: AllPoolMembersFailedError) -> FailureKind:
+    """The kind that all of its members have in common, where it holds for a pool; else unavailable.
+
+    A member that cools down counts as rate limited. Any other that was skipped might have done
+    better, so it forbids `auth` and `quota`, which open a breaker at once. It does not forbid
+    `too_large`: that is the request's fault, and must not count against the pool.
+    """
+    if {e.kind for e in error.errors if not e.skipped} == {FailureKind.TOO_LARGE}:
+        return FailureKind.TOO_LARGE
+    kinds = {_kind_of(each) for each in error.errors}
+    return next((kind for kind in _PASSED_ON if kinds == {kind}), FailureKind.UNAVAILABLE)
+
+
+def wait_of_pool(error: AllPoolMembersFailedError) -> float | None:
+    """Seconds until its first member may be back; None where one might answer any moment."""
+    if not all(_is_out(each) for each in error.errors):
+        return None
+    waits = (error.retry_after_s, *(each.retry_after_s for each in error.errors))
+    return min((wait for wait in waits if wait is not None), default=None)
+
+
+def _kind_of(error: AttemptError) -> FailureKind | SkipReason:
+    return FailureKind.RATE_LIMITED if error.kind is SkipReason.COOLING_DOWN else error.kind
+
+
+def _is_out(error: AttemptError) -> bool:
+    """Whether the member is known to take nothing for a while."""
+    return error.kind in _OUT_FOR_LONGER or error.retry_after_s is not None

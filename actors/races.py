@@ -1,0 +1,103 @@
+"""Races: a second attempt for a request whose first one is slow; the first answer wins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from greenroom.actors.attempts import Attempts
+from greenroom.actors.hedging import HedgeBudget, Percentile95
+from greenroom.actors.jobs import Attempt, Job, Race
+from greenroom.actors.strategies import PickContext
+from greenroom.actors.table import Slot
+from greenroom.messages.errors import StrategyError
+from greenroom.messages.execution import SideEffectsStarted
+from greenroom.messages.status import CancelReason
+
+
+class Races(Attempts):
+    """Hedges idempotent requests, within a budget of its own and that of the retries."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._hedges = HedgeBudget()
+        self._answer_times = Percentile95()
+        self._first_chunk_times = Percentile95()
+
+    def _plan_hedge(self, job: Job, now: float) -> None:
+        if job.race is not None or not job.work.idempotent:
+            return
+        if job.hedge_alarm is not None:
+            job.hedge_alarm.cancel()
+        delay_s = self._hedge_delay_s(job)
+        if delay_s is not None:
+            job.hedge_alarm = self.alarms.at(now + delay_s, lambda: self._hedge(job))
+
+    def _hedge_delay_s(self, job: Job) -> float | None:
+        after_s = self.config.hedge_after_s
+        if not isinstance(after_s, str):
+            return after_s
+        return self._times(job).value()
+
+    def _times(self, job: Job) -> Percentile95:
+        """Answers and first chunks take their own times."""
+        return self._answer_times if job.channel is None else self._first_chunk_times
+
+    def _hedge(self, job: Job) -> None:
+        """The first attempt has had its time; a second one joins it if it may."""
+        job.hedge_alarm = None
+        first = job.current
+        now = self.clock.now()
+        if first is None or job.race is not None or not self._may_hedge(job):
+            return
+        slot = self._other_member(job, first, now)
+        if slot is None or not self._hedges.has_any():
+            return
+        # The race comes first, then the look at the first attempt: who answers now sees the one, or
+        # is seen.
+        job.race = Race()
+        decided = not self.desk.is_open(first.ticket) or first.side_effects
+        if decided or not self._budget.withdraw(now):
+            job.race = None
+        else:
+            self._hedges.withdraw()
+            self._dispatch(job, slot, now, hedge=True)
+
+    def _may_hedge(self, job: Job) -> bool:
+        if job.begun or not job.work.idempotent:
+            return False
+        return job.policy.exhaustive or job.attempts - 1 < job.policy.max_retries
+
+    def _other_member(self, job: Job, first: Attempt, now: float) -> Slot | None:
+        """An untried member that is free; no trial is spent on a hedge."""
+        tried = {*job.failures, first.member}
+        context = PickContext(now, job.work.key, job.id)
+        try:
+            choice = self._table.pick(tried, context, job.policy.exhaustive)
+        except StrategyError as error:
+            self.bus.complain_of("no member was found for a hedge", error)
+            return None
+        if not isinstance(choice, Slot) or choice.name in tried or choice.is_trial:
+            return None
+        return choice
+
+    def _answered(self, job: Job, attempt: Attempt, elapsed_s: float) -> None:
+        if self.config.hedge_after_s is not None:
+            self._times(job).add(elapsed_s)
+        if job.hedge_alarm is not None:
+            job.hedge_alarm.cancel()
+            job.hedge_alarm = None
+        self._drop_rivals(job, attempt)
+
+    def _on_side_effects(self, message: SideEffectsStarted) -> None:
+        super()._on_side_effects(message)
+        attempt = self._attempt_of(message)
+        if attempt is not None and attempt.job is not None:
+            self._drop_rivals(attempt.job, attempt)
+
+    def _drop_rivals(self, job: Job, winner: Attempt) -> None:
+        """The loser is cancelled, and counts for nothing."""
+        for attempt in list(job.running()):
+            if attempt is not winner:
+                self.desk.withdraw(attempt.ticket)
+                self._outbox.ignored(attempt, self.clock.now())
+                self._detach(job, attempt, CancelReason.LOST_RACE)

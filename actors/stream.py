@@ -1,0 +1,228 @@
+"""The app's end of a stream: one object for `for`, `async for`, `with` and `collect`."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, cast
+
+from greenroom.actors.channel import EMPTY, END, Channel
+from greenroom.actors.future import StreamFuture
+from greenroom.messages.errors import AttemptError, StreamInterruptedError
+
+C = TypeVar("C")
+
+
+class PoolStream(Generic[C]):
+    """An answer that comes chunk by chunk, made by `PoolRef.stream`. It is under way already.
+
+    Iterate over it with `for` or `async for`. Whoever leaves such a loop early, leaves the `with`
+    block, cancels it or lets go of it closes the agent's generator and frees its slot. It can be
+    read once; chunks that one consumer has had are not for another.
+
+    Iterating raises what `ask` would raise, as long as there has been no chunk that counts; after
+    the first one a `StreamInterruptedError` with what was received. What has arrived is delivered
+    before the error.
+    """
+
+    def __init__(self, future: StreamFuture) -> None:
+        self._future = future
+        self._channel: Channel = future.channel
+
+    @property
+    def request_id(self) -> str:
+        """The id of the request."""
+        return self._future.request_id or ""
+
+    @property
+    def member(self) -> str | None:
+        """Whose chunks these are; None before the first one."""
+        return self._channel.member
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts it has taken so far."""
+        return self._channel.attempts
+
+    @property
+    def errors(self) -> tuple[AttemptError, ...]:
+        """What became of the members that failed before the first chunk."""
+        return self._channel.errors
+
+    def cancel(self) -> bool:
+        """Give the stream up; False when it had come to its end already.
+
+        The agent's generator is closed at once where it waits (a sync one that is at work, when it
+        yields next), its slot is freed, and nothing is counted as a failure. Who goes on iterating
+        has a `RequestCancelledError`.
+        """
+        given_up = self._future.cancel()  # first: what the producer does next comes after this
+        self._channel.left = True
+        return given_up
+
+    def collect(self) -> list[C]:
+        """All chunks that have not been taken yet, once the stream has come to its end.
+
+        Raises:
+            StreamInterruptedError: it broke off; `received` has all of these chunks, however many.
+            Exception: what iterating raises.
+        """
+        chunks: list[C] = []
+        try:
+            while True:
+                chunks.append(self.__next__())
+        except StopIteration:
+            return chunks
+        except StreamInterruptedError as error:
+            error.received = max(tuple(chunks), error.received, key=len)
+            raise
+
+    async def acollect(self) -> list[C]:
+        """`collect` without blocking the event loop."""
+        chunks: list[C] = []
+        try:
+            while True:
+                chunks.append(await self.__anext__())
+        except StopAsyncIteration:
+            return chunks
+        except StreamInterruptedError as error:
+            error.received = max(tuple(chunks), error.received, key=len)
+            raise
+
+    # -- iterating
+
+    def __next__(self) -> C:
+        while (chunk := self._take()) is EMPTY:
+            gate = threading.Lock()
+            gate.acquire()
+            self._channel.watch_chunks(gate.release)
+            gate.acquire()
+        if chunk is END:
+            raise StopIteration
+        return cast(C, chunk)
+
+    async def __anext__(self) -> C:
+        while (chunk := self._take()) is EMPTY:
+            await self._arrival()
+        if chunk is END:
+            raise StopAsyncIteration
+        return cast(C, chunk)
+
+    def __iter__(self) -> Reader[C]:
+        return Reader(self)
+
+    def __aiter__(self) -> AsyncReader[C]:
+        return AsyncReader(self)
+
+    def _take(self) -> Any:
+        try:
+            return self._channel.take()
+        except StreamInterruptedError as error:
+            error.received = tuple(self._channel.received)
+            error.received_count = self._channel.taken
+            raise
+
+    async def _arrival(self) -> None:
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+
+        def wake() -> None:
+            _call_in(loop, ready)
+
+        self._channel.watch_chunks(wake)
+        try:
+            await ready
+        except asyncio.CancelledError:
+            self._channel.unwatch_chunks(wake)
+            raise
+
+    # -- leaving
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._leave()
+
+    def _leave(self) -> None:
+        if not self._future.done():
+            self.cancel()
+        self._channel.left = True
+
+    def __del__(self) -> None:
+        # Any thread may run this, at any point: no lock is taken here.
+        future: StreamFuture | None = getattr(self, "_future", None)
+        if future is not None and not future.done():
+            self._leave()
+
+    def __repr__(self) -> str:
+        whose = f" of {self.member}" if self.member else ""
+        state = "ended" if self._channel.ended else "open" if self.member else "not begun"
+        return f"<PoolStream {self.request_id}{whose}, {state}, {self._channel.taken} chunks taken>"
+
+
+class Reader(Generic[C]):
+    """A `for` loop over a stream. When the loop is left, nothing holds this any more."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: PoolStream[C]) -> None:
+        self._stream = stream
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> C:
+        return next(self._stream)
+
+    def __del__(self) -> None:
+        self._stream._leave()
+
+
+class AsyncReader(Generic[C]):
+    """An `async for` loop over a stream."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: PoolStream[C]) -> None:
+        self._stream = stream
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> C:
+        return await self._stream.__anext__()
+
+    def __del__(self) -> None:
+        self._stream._leave()
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    try:
+        loop.call_soon_threadsafe(wake)
+    except RuntimeError:  # the consumer's loop has been closed: nobody is left to hear
+        return
+
+
+__all__ = ["PoolStream"]

@@ -1,0 +1,184 @@
+"""The producer's end of a stream: what makes the chunks of one attempt the answer to a request.
+
+The first chunk that counts decides: until then the attempt may be given up for another one, from
+then on the stream is this member's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from greenroom.actors.calls import Call
+from greenroom.actors.channel import Channel
+from greenroom.actors.clock import Clock
+from greenroom.actors.desk import Desk
+from greenroom.actors.jobs import Job
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.execution import Ticket
+
+_SIZED = (str, bytes, bytearray, list, tuple, dict)
+
+
+def nothing_in(chunk: Any) -> bool:
+    """What counts as an empty chunk unless `PoolConfig.is_empty` says otherwise: None, and a
+    string, bytes, list, tuple or dict with nothing in it.
+    """
+    return chunk is None or (isinstance(chunk, _SIZED) and not chunk)
+
+
+class ChunkWriter:
+    """One attempt's way into the channel. It is used by one thread (or one task) at a time.
+
+    Args:
+        begun: told `first_chunk_s` once, when the stream has begun: how long the first chunk took.
+        resumed: told when a producer goes on that was held back, if somebody watches for that.
+        accept: raises if an answer that does not stream is a failure.
+    """
+
+    __slots__ = (
+        "_accept",
+        "_begun",
+        "_call",
+        "_channel",
+        "_clock",
+        "_desk",
+        "_held",
+        "_is_empty",
+        "_job",
+        "_member",
+        "_resumed",
+        "_ticket",
+        "first_chunk_s",
+    )
+
+    def __init__(
+        self,
+        ticket: Ticket,
+        member: str,
+        desk: Desk,
+        clock: Clock,
+        config: PoolConfig,
+        begun: Callable[[float], object],
+        resumed: Callable[[], object],
+        accept: Callable[[Any], None],
+    ) -> None:
+        self.first_chunk_s: float | None = None
+        self._ticket = ticket
+        self._member = member
+        self._desk = desk
+        self._clock = clock
+        self._is_empty = config.is_empty or nothing_in
+        self._begun = begun
+        self._resumed = resumed
+        self._accept = accept
+        self._call: Call | None = None
+        self._job: Job | None = None
+        self._channel: Channel | None = None
+        self._held: deque[Any] = deque(maxlen=config.stream_buffer)
+
+    def start(self, call: Call) -> None:
+        """The call whose chunks come has begun."""
+        self._call = call
+
+    def write(self, chunk: Any) -> bool:
+        """Pass a chunk on; False when nobody wants more. Leading empty ones are kept until the
+        first that counts, the latest of them if there are many.
+        """
+        empty = self._is_empty(chunk)
+        channel = self._channel
+        if channel is None:
+            if empty:
+                self._held.append(chunk)
+                return self._call is None or self._call.cancelled is None
+            channel = self._begin()
+        if channel is None or not channel.put(chunk):
+            return False
+        if not empty:
+            channel.since = self._clock.now()
+        return True
+
+    def accept(self, answer: Any) -> None:
+        """Pass on an answer that does not stream, as its only chunk."""
+        self._accept(answer)
+        if self.write(answer):
+            self.flush()
+
+    def flush(self) -> None:
+        """The agent has nothing to add: what was kept back is the stream."""
+        if self._channel is None and self._held:
+            self._begin()
+
+    def finish(self) -> Job | None:
+        """Take it upon oneself to end the stream that was begun; None if somebody else has, or the
+        consumer has gone and has told the router so.
+        """
+        if self._job is None or self._channel is None or self._channel.left:
+            return None
+        return self._job if self._channel.seal() else None
+
+    def wait_for_room(self) -> None:
+        """Wait, in a worker thread, until the next chunk may be made."""
+        channel = self._held_back()
+        if channel is not None:
+            gate = threading.Lock()
+            gate.acquire()
+            channel.watch_room(gate.release)
+            gate.acquire()
+            self._go_on(channel)
+
+    async def room(self) -> None:
+        """The same on a loop."""
+        channel = self._held_back()
+        if channel is not None:
+            loop = asyncio.get_running_loop()
+            ready: asyncio.Future[None] = loop.create_future()
+            channel.watch_room(lambda: _wake(loop, ready))
+            await ready
+            self._go_on(channel)
+
+    def _begin(self) -> Channel | None:
+        call = self._call
+        if call is None or call.cancelled is not None:
+            return None
+        job = self._desk.begin(self._ticket, self._member)
+        if job is None or job.channel is None:
+            return None
+        now = self._clock.now()
+        self.first_chunk_s = now - call.started_at
+        self._job, self._channel = job, job.channel
+        channel = job.channel
+        channel.since = now
+        for chunk in self._held:
+            channel.put(chunk)
+        self._held.clear()
+        self._begun(self.first_chunk_s)
+        return channel
+
+    def _held_back(self) -> Channel | None:
+        """The channel, if it has no room."""
+        channel = self._channel
+        if channel is None or not channel.full():
+            return None
+        channel.since = None
+        return channel
+
+    def _go_on(self, channel: Channel) -> None:
+        channel.since = self._clock.now()
+        if channel.watched:
+            channel.watched = False
+            self._resumed()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
+    def wake() -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    try:
+        loop.call_soon_threadsafe(wake)
+    except RuntimeError:  # the loop has been closed: nothing waits there any more
+        return
