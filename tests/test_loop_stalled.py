@@ -486,7 +486,7 @@ def test_b37_a_loop_that_nobody_blocks_is_not_replaced_for_ever(
 
 
 def test_b37_a_factorys_agent_is_made_anew_and_closed_on_its_own_loop(
-    blocker: Blocker, clock: FakeClock
+    blocker: Blocker, clock: FakeClock, greenroom_events: EventRecorder
 ) -> None:
     """A client belongs to its loop: the next one is made on the fresh loop, and the old one's close
     hook runs on the old loop as soon as that answers, while nobody waits for it.
@@ -517,6 +517,7 @@ def test_b37_a_factorys_agent_is_made_anew_and_closed_on_its_own_loop(
         assert pool.execute("x", key="b", timeout=WAIT_S) == "x"
         block(pool, blocker, key="a", max_retries=0)
         pass_time(pool, clock, REPLACED_S)
+        greenroom_events.wait_for(MemberRestarted, member="b")
         assert pool.execute("y", key="b", timeout=WAIT_S) == "y"
         assert len(set(made)) == 2
         assert closed == []
