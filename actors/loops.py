@@ -201,8 +201,8 @@ def run_on(thread: LoopThread, awaitable: Awaitable[Any], call: Call) -> Any:
 
     if thread.post(begin):
         done.wait()
-    elif inspect.iscoroutine(awaitable):
-        awaitable.close()
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()  # one that never began would complain; one that has ended does not mind
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
