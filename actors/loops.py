@@ -195,9 +195,14 @@ def run_on(thread: LoopThread, awaitable: Awaitable[Any], call: Call) -> Any:
         task = asyncio.get_running_loop().create_task(main(), name=call.name)
         call.handle = task
         call.canceller = functools.partial(thread.post, task.cancel)
-        task.add_done_callback(lambda _: done.set())
+        task.add_done_callback(ended)
         if call.cancelled is not None:
             task.cancel()
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # before it began
+            outcome[1] = asyncio.CancelledError()
+        done.set()
 
     if thread.post(begin):
         done.wait()

@@ -66,10 +66,9 @@ class Calm:
         Only what must be reset by hand is: a breaker forced open or disabled, a member given up.
         """
         self.bring_everybody_in()
-        self._reset_by_hand()
-        stats = self._pool.stats()
         for _ in range(12):
             self._stage.clock.advance(61.0)
+            self._reset_by_hand()
             self._try(Send(Way.FUTURE, key=str(n)) for n in range(TRIALS))
             stats = self._pool.stats()
             if all(member.circuit is CircuitState.CLOSED for member in stats.members):
@@ -120,10 +119,10 @@ class Calm:
         self._stage.wait_until_nothing_runs(PATIENCE_S)
 
     def _reset_by_hand(self) -> None:
-        """Given up is who is not available although its breaker is closed, or was forced."""
+        """Time enough has passed for every restart: without an actor is who was given up."""
         for member in self._pool.stats().members:
             forced = member.circuit in (CircuitState.FORCED_OPEN, CircuitState.DISABLED)
-            if forced or (member.circuit is CircuitState.CLOSED and not member.available):
+            if forced or not self._faults.has_an_actor(member.name):
                 self._pool.reset_member(member.name)
 
     def _wait_until_available(self) -> PoolStats:

@@ -50,6 +50,10 @@ class Faults:
         """A member of the company."""
         return self._company.member(name)
 
+    def has_an_actor(self, name: str) -> bool:
+        """Whether anybody stands behind the name."""
+        return any(True for _ in self._actors(name))
+
     def do(self, step: Do) -> None:
         """One fault."""
         stage, number = self._stage, step.target
@@ -120,13 +124,18 @@ class Faults:
 
     def _kill(self, name: str) -> None:
         """End the member's actor behind its supervisor's back."""
+        for ref in self._actors(name):
+            self._ledger.kills += 1
+            self._stage.count("member actor killed while it lived")
+            ref.stop(block=False)
+
+    def _actors(self, name: str) -> Iterator[pykka.ActorRef[Any]]:
+        """The actors behind the name that live: none, when it has been given up."""
         for ref in pykka.ActorRegistry.get_by_class(AgentActor):
             actor: Any = getattr(ref, "_actor", None)
             mine = actor is not None and actor.around.pool == self._pool.name
-            if mine and actor.member.name == name:
-                self._ledger.kills += 1
-                self._stage.count("member actor killed while it lived")
-                ref.stop(block=False)
+            if mine and actor.member.name == name and ref.is_alive():
+                yield ref
 
     def _subscribe(self, number: int) -> None:
         kind = (ValueError, SystemExit, KeyboardInterrupt)[number % 3]
