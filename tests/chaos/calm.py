@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 from chaos.company import CORE
@@ -10,8 +9,10 @@ from chaos.entry import Entry
 from chaos.faults import Faults
 from chaos.ledger import Ledger
 from chaos.moves import Move
-from chaos.plan import Act, Send, Way
+from chaos.plan import Act
+from chaos.rest import PATIENCE_S, patience
 from chaos.stage import Stage
+from chaos.steps import Send, Way
 from greenroom import (
     AddMember,
     CircuitState,
@@ -22,8 +23,6 @@ from greenroom import (
     ResetAll,
 )
 
-PATIENCE_S = 30.0
-"""Real seconds that anything may take which must come: only a failure needs them."""
 TRIALS = 20
 """Requests that the pool gets each time an open breaker may try again."""
 
@@ -44,14 +43,6 @@ class Calm:
         self._ledger = ledger
         self._faults = faults
         self._send = send
-
-    def patience(self) -> Iterator[int]:
-        """Turns for as long as one may wait for what must come."""
-        until = time.monotonic() + PATIENCE_S
-        turn = 0
-        while time.monotonic() < until:
-            yield turn
-            turn += 1
 
     def bring_everybody_in(self) -> None:
         """Whoever of the company is missing joins."""
@@ -111,7 +102,7 @@ class Calm:
 
     def _let_all_end(self) -> None:
         """Wait for the answers; where one wants time to pass, it does, but not in a hurry."""
-        for _ in self.patience():
+        for _ in patience():
             self._stage.let_go()
             if self._ledger.wait(self._ledger.all_heard, 0.05):
                 break
@@ -128,7 +119,7 @@ class Calm:
     def _wait_until_available(self) -> PoolStats:
         """What is on its way, a probe or a new actor, arrives."""
         stats = self._pool.stats()
-        for turn in self.patience():
+        for turn in patience():
             if len(stats.available) == len(stats.members):
                 break
             if turn > 50:

@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 from chaos.moves import Move
-from chaos.plan import Send, Way
+from chaos.steps import Send, Way
 from greenroom import (
     AllPoolMembersFailedError,
     DeadlineExceededError,

@@ -9,8 +9,8 @@ import pykka
 
 from chaos.company import CORE, GUESTS, NAMES, Company, factory_mode
 from chaos.ledger import Ledger
-from chaos.plan import Do
 from chaos.stage import PROBE_MODES, Stage
+from chaos.steps import Do
 from chaos.weather import Fault
 from greenroom import (
     AddMember,
@@ -57,6 +57,7 @@ class Faults:
     def do(self, step: Do) -> None:
         """One fault."""
         stage, number = self._stage, step.target
+        stage.count(f"fault: {step.fault}")
         match step.fault:
             case Fault.TICK | Fault.JUMP:
                 stage.clock.advance(step.amount)

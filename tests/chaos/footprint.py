@@ -56,9 +56,8 @@ def judge_footprint(before: Footprint, after: Footprint) -> Iterator[str]:
     """What is left over of pools that have stopped."""
     for name, more in (Counter(after.threads) - Counter(before.threads)).items():
         yield f"{more} more thread(s) {name!r}"
-    if before.descriptors is not None and after.descriptors is not None:
-        if after.descriptors > before.descriptors:
-            yield f"{after.descriptors} open descriptors, {before.descriptors} before"
+    if (after.descriptors or 0) > (before.descriptors or 0):
+        yield f"{after.descriptors} open descriptors, {before.descriptors} before"
     if after.actors > before.actors:
         yield f"{after.actors} actors are registered, {before.actors} before"
     if after.observers > before.observers:
@@ -114,11 +113,12 @@ def judge_memory(marks: list[Mark]) -> Iterator[str]:
     first, last = marks[0], marks[-1]
     sent = last.requests - first.requests
     allowed = BLOCKS_GIVEN + BLOCKS_PER_REQUEST * sent
-    if last.blocks - first.blocks > allowed:
-        yield f"{last.blocks - first.blocks} more blocks over {sent} requests, {allowed:.0f} allowed"
-    if first.resident_kib is not None and last.resident_kib is not None:
-        if last.resident_kib - first.resident_kib > RESIDENT_KIB:
-            yield f"{last.resident_kib - first.resident_kib} KiB more over {sent} requests"
+    more = last.blocks - first.blocks
+    if more > allowed:
+        yield f"{more} more blocks of memory over {sent} requests, {allowed:.0f} are allowed"
+    grown = (last.resident_kib or 0) - (first.resident_kib or 0)
+    if grown > RESIDENT_KIB:
+        yield f"{grown} KiB more resident over {sent} requests, {RESIDENT_KIB} are allowed"
 
 
 _PAGE_KIB = os.sysconf("SC_PAGE_SIZE") // 1024 if hasattr(os, "sysconf") else 0

@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from chaos.moves import KINDS, Move
+from chaos.steps import Do, Send, Step, Way, names_of
 from chaos.weather import CLEAR, Fault, Weather, weather_of
 from greenroom import LoadBalanceStrategy
 
@@ -20,61 +21,12 @@ ROUND = 1000
 """Requests between two rests, at most."""
 
 
-class Way(StrEnum):
-    """How a request is sent."""
-
-    FUTURE = "future"
-    BLOCKING = "blocking ask"
-    AWAITED = "async ask"
-    TELL = "tell"
-
-
 class Ending(StrEnum):
     """How a pool is ended, in the middle of its traffic."""
 
     DRAIN = "drained"
     LATE_DRAIN = "drained, too slowly"
     STOP = "stopped"
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """One request.
-
-    Attributes:
-        way: how it is sent.
-        moves: what the agents do with it, call after call; the last one over and over.
-        applied: it is an `Apply`, not a `Request`.
-        delay_s: how long a slow call takes.
-        timeout_s: the deadline of the request; None without one.
-        cancel_after: after how many further steps it is given up; None: never.
-        cancel_by_id: by `Cancel`, not by its future or task.
-        shouts: its done callback raises.
-    """
-
-    way: Way
-    moves: tuple[Move, ...] = (Move.OK,)
-    applied: bool = False
-    delay_s: float = 0.1
-    timeout_s: float | None = None
-    idempotent: bool = True
-    max_retries: int | None = None
-    key: str | None = None
-    cancel_after: int | None = None
-    cancel_by_id: bool = False
-    shouts: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Do:
-    """One thing that is done to the pool: a fault, a command, or the passing of time."""
-
-    fault: Fault
-    target: int = 0
-    amount: float = 0.0
-
-
-Step = Send | Do
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +65,8 @@ class Round:
 
     def _moves(self, rng: random.Random) -> tuple[Move, ...]:
         """What comes before the first move that a request does not survive, and that one."""
-        kinds, weights = self.weather.moves
-        moves = rng.choices(kinds, weights, k=4)
+        weights = self.weather.moves
+        moves = rng.choices(list(weights), list(weights.values()), k=4)
         ends = (i for i, move in enumerate(moves) if move not in KINDS or move is Move.CALLER)
         return tuple(moves[: next(ends, 3) + 1])
 
@@ -173,7 +125,7 @@ def acts(seed: int, requests: int) -> Iterator[Act]:
         seed: any whole number.
         requests: how many are sent in all, checks of the slots not counted; at least 1.
     """
-    count = max(1, min(MOST_ACTS, requests // 400))
+    count = max(1, min(MOST_ACTS, requests // 800))
     for number in range(count):
         share = requests * (number + 1) // count - requests * number // count
         yield _act(seed, number, share)
@@ -189,26 +141,9 @@ def tally(seed: int, requests: int) -> Counter[str]:
     return planned
 
 
-def names_of(step: Step) -> list[str]:
-    """What a step is counted as."""
-    if isinstance(step, Do):
-        return [step.fault]
-    names = [f"sent: {step.way}{' of a function' if step.applied else ''}"]
-    names += [f"move: {move}" for move in step.moves]
-    if step.cancel_after is not None:
-        names.append("cancel by id" if _by_id(step) else "cancel by its holder")
-    if step.shouts and step.way is Way.FUTURE:
-        names.append("done callback that raises")
-    return names
-
-
-def _by_id(send: Send) -> bool:
-    return send.cancel_by_id or send.way in (Way.TELL, Way.BLOCKING)
-
-
 def _act(seed: int, number: int, requests: int) -> Act:
     rng = random.Random(f"{seed}/{number}")
-    count = max(2, -(-requests // ROUND))
+    count = max(3, -(-requests // ROUND))
     sizes = (requests * (i + 1) // count - requests * i // count for i in range(count))
     offset = random.Random(f"{seed}").randrange(len(STRATEGIES))
     return Act(

@@ -21,8 +21,8 @@ class Hostile:
     def _refuse(self, *_: object) -> Any:
         raise RuntimeError("a value was looked at")
 
-    __bool__ = __eq__ = __hash__ = __iter__ = __len__ = _refuse  # type: ignore[assignment]
-    __repr__ = __str__ = __lt__ = __call__ = _refuse  # type: ignore[assignment]
+    __bool__ = __eq__ = __hash__ = __iter__ = __len__ = _refuse
+    __repr__ = __str__ = __lt__ = __call__ = _refuse
 
 
 class HostileError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from chaos.driver import Findings, Violation
+from chaos.findings import Findings, Violation
 
 SHOWN = 20
 """Violations that are told in full; of the others there is the number."""
@@ -28,14 +28,27 @@ def _lines(findings: Findings) -> Iterator[str]:
     yield ""
     yield "Pools, one after the other"
     yield from (f"  {line}" for line in findings.acts)
-    yield from _table("Planned (the same for this seed, always)", findings.planned)
-    yield from _table("Injected (what agents, factories, probes and hooks did)", findings.performed)
+    yield from _injected(findings)
     yield from _table("Seen", findings.seen)
     yield from _table("Checked", findings.checks)
     yield from _memory(findings)
     yield from _footprint(findings)
     yield ""
     yield from _verdict(findings)
+
+
+def _injected(findings: Findings) -> Iterator[str]:
+    """A move that is planned is not carried out if its request has ended before, and the last one
+    of a request is as often as the request is tried again.
+    """
+    planned, performed = findings.planned, findings.performed
+    names = sorted(planned.keys() | performed.keys())
+    width = max(map(len, names), default=0)
+    yield ""
+    yield f"{'Injected':<{width + 2}}    planned (same for a seed)  carried out"
+    for name in names:
+        plan = f"{planned[name]:,}" if name in planned else ""
+        yield f"  {name:<{width}}  {plan:>27}  {performed[name]:>11,}"
 
 
 def _table(title: str, counts: Counter[str]) -> Iterator[str]:
@@ -59,7 +72,7 @@ def _footprint(findings: Findings) -> Iterator[str]:
     if before is None or after is None:
         return
     yield ""
-    yield "Held by the process, before and after (the suite's own callers are gone afterwards)"
+    yield "Held by the process, before and after"
     yield f"  threads      {len(before.threads):>5} {len(after.threads):>5}"
     yield f"  descriptors  {before.descriptors or 0:>5} {after.descriptors or 0:>5}"
     yield f"  actors       {before.actors:>5} {after.actors:>5}"

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from chaos import rest
 from chaos.entry import End, Entry, end_of
 from chaos.ledger import Ledger
-from chaos.plan import Way
 from chaos.players import perform
+from chaos.steps import Way
 from greenroom import Apply, Cancel, PoolFuture, PoolRef, PoolStoppedError, Request
 
 CALLERS = 4
@@ -47,7 +48,8 @@ class Sender:
 
     def cancel(self, pool: PoolRef, entry: Entry) -> PoolFuture[bool] | None:
         """Give it up; by its id, unless the way has one of its own."""
-        return pool.ask(Cancel(entry.id), block=False)
+        future: PoolFuture[bool] = pool.ask(Cancel(entry.id), block=False)
+        return future
 
     def close(self) -> None:
         """End what it has started."""
@@ -101,7 +103,7 @@ class Blocking(Sender):
         for _ in self._threads:
             self._waiting.put(None)
         for thread in self._threads:
-            thread.join()
+            thread.join(rest.PATIENCE_S)  # one whose answer has been lost waits for ever
 
     def _ask_all(self) -> None:
         while (asked := self._waiting.get()) is not None:
@@ -132,6 +134,7 @@ class Awaited(Sender):
         return None
 
     def close(self) -> None:
+        asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
         self._in_loop(self._loop.stop)
         self._thread.join()
         self._loop.close()
@@ -148,6 +151,14 @@ class Awaited(Sender):
             ledger.heard(entry, End.CANCELLED if task.cancelled() else end_of(error))
 
         task.add_done_callback(hear)
+
+
+async def _cancel_all() -> None:
+    """End the tasks whose answer has been lost."""
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _wait_for(future: PoolFuture[Any]) -> None:

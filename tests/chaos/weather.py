@@ -43,7 +43,7 @@ class Weather:
     """
 
     name: str
-    moves: tuple[list[Move], list[float]]
+    moves: dict[Move, float]
     faults: dict[Fault, float]
     deadlines: float = 0.1
     clear: bool = False
@@ -95,23 +95,17 @@ _FAULTS = _QUIET_FAULTS | {
 }
 
 
-def _weather(
-    name: str, moves: dict[Move, float], faults: dict[Fault, float], **rest: bool | float
-) -> Weather:
-    return Weather(name, (list(moves), list(moves.values())), faults, **rest)  # type: ignore[arg-type]
-
-
 def _times(factor: float, weights: dict[Move, float]) -> dict[Move, float]:
     return {move: factor * weight for move, weight in weights.items()}
 
 
-CLEAR = _weather("clear", _ANSWERS | _FAILURES, _QUIET_FAULTS, clear=True)
-STORM = _weather("storm", _ANSWERS | _FAILURES | _HANGS, _FAULTS, deadlines=0.2)
-OUTAGE = _weather("outage", _ANSWERS | _times(8, _FAILURES) | _HANGS, _FAULTS)
-STANDSTILL = _weather(
+CLEAR = Weather("clear", _ANSWERS | _FAILURES, _QUIET_FAULTS, clear=True)
+STORM = Weather("storm", _ANSWERS | _FAILURES | _HANGS, _FAULTS, deadlines=0.2)
+OUTAGE = Weather("outage", _ANSWERS | _times(8, _FAILURES) | _HANGS, _FAULTS)
+STANDSTILL = Weather(
     "standstill", _ANSWERS | _FAILURES | _times(8, _HANGS), _FAULTS | {Fault.JUMP: 0.02}
 )
-CHURN = _weather(
+CHURN = Weather(
     "churn",
     _ANSWERS | _FAILURES | _HANGS,
     _FAULTS | {Fault.KILL: 0.05, Fault.ADD: 0.06, Fault.REMOVE: 0.06, Fault.RESET: 0.05},
