@@ -128,14 +128,19 @@ def run_on(thread: LoopThread, awaitable: Awaitable[Any], call: Call) -> Any:
         task = asyncio.get_running_loop().create_task(main(), name=call.name)
         call.handle = task
         call.canceller = functools.partial(thread.post, task.cancel)
-        task.add_done_callback(lambda _: done.set())
+        task.add_done_callback(ended)
         if call.cancelled is not None:
             task.cancel()
 
+    def ended(task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # before it began
+            outcome[1] = asyncio.CancelledError()
+        done.set()
+
     if thread.post(begin):
         done.wait()
-    elif inspect.iscoroutine(awaitable):
-        awaitable.close()
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()  # one that never began would complain; one that has ended does not mind
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]
