@@ -76,13 +76,19 @@ class Attempts(Routing):
         self._table.record(attempt.member, True)
         self._outbox.succeeded(attempt, elapsed_s, ended_at)
         self._chronicle.succeeded(attempt, elapsed_s)
-        if self.desk.claim(attempt.ticket) is not None:  # nobody has answered on the spot
+        if self._unanswered(attempt, job):
             reply(job, message.value, attempt.member, now - job.accepted_at)
         if not streamed:
             self._answered(job, attempt, elapsed_s)
         self._end(job, now)
         self._answers.value(job, attempt.member, now - job.accepted_at)
         self._check_idle()
+
+    def _unanswered(self, attempt: Attempt, job: Job) -> bool:
+        """Whether nobody has answered on the spot, as when its member was about to end."""
+        if self.desk.claim(attempt.ticket) is not None:
+            return True
+        return self.desk.give_up(attempt.ticket, job)
 
     def _nobody_waits_for(self, message: Succeeded) -> None:
         """Chunks have found their consumer one by one, or none; a value is lost as a whole."""
@@ -219,6 +225,8 @@ class Attempts(Routing):
     ) -> None:
         now = self.clock.now()
         slot = self._table.get(attempt.member)
+        if attempt.first_chunk_s is not None:  # a stream is as fast as its first chunk
+            elapsed_s = attempt.first_chunk_s
         if kind.counts_for_breaker:
             if slot is not None:
                 slot.load.failed(elapsed_s, now)

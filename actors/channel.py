@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any
 
-from greenroom.messages.errors import AttemptError
+from greenroom.messages.errors import AttemptError, RequestCancelledError
 from greenroom.messages.execution import Ticket
 
 RECEIVED_LIMIT = 2000
@@ -54,6 +55,8 @@ class Channel:
         "_readers",
         "_sealed",
         "_state",
+        "_told",
+        "_trace",
         "_writer",
         "attempts",
         "begun_by",
@@ -82,7 +85,9 @@ class Channel:
         self._lock = threading.Lock()
         self._sealed = False
         self._state: _Sign = EMPTY
+        self._told = False
         self._error: BaseException | None = None
+        self._trace: TracebackType | None = None
         self._readers: list[Wake] = []
         self._writer: Wake | None = None
 
@@ -133,8 +138,10 @@ class Channel:
         with self._lock:
             self._sealed = True
             self._state, self._error = END, error
+            self._trace = None if error is None else error.__traceback__
             if self.left:
                 self._chunks.clear()
+                self.received.clear()
             wakes, self._readers = self._readers, []
             if self._writer is not None:
                 wakes.append(self._writer)
@@ -153,9 +160,12 @@ class Channel:
         """The next chunk; `EMPTY` when there is none yet, `END` when there will be none.
 
         Raises:
+            RequestCancelledError: the consumer has left before it had heard of the end.
             Exception: the stream ended with it, and all chunks have been taken.
         """
         with self._lock:
+            if self.left and not self._told:
+                raise RequestCancelledError("the stream was given up by its consumer")
             if not self._chunks:
                 return self._last_word()
             chunk = self._chunks.popleft()
@@ -183,8 +193,11 @@ class Channel:
                 self._readers.remove(wake)
 
     def _last_word(self) -> Any:
-        if self._error is not None:
-            raise self._error
+        self._told = self._state is END
+        if self._error is not None:  # it may be raised many times
+            raise self._error.with_traceback(self._trace)
+        if self._told:  # no error will ask for them
+            self.received.clear()
         return self._state
 
     def __repr__(self) -> str:

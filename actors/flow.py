@@ -23,10 +23,10 @@ class Writer(Protocol):
     def accept(self, answer: Any) -> None:
         """Pass on an answer that does not stream."""
 
-    def wait_for_room(self) -> None:
-        """Wait, in a worker thread, until the next chunk may be made."""
+    def wait_for_room(self) -> bool:
+        """Wait, in a worker thread, until the next chunk may be made; False when it need not be."""
 
-    async def room(self) -> None:
+    async def room(self) -> bool:
         """The same on a loop."""
 
 
@@ -54,9 +54,8 @@ def pour(answer: Any, writer: Writer) -> None:
         return
     try:
         for chunk in answer:
-            if not writer.write(chunk):
+            if not writer.write(chunk) or not writer.wait_for_room():
                 break
-            writer.wait_for_room()
     finally:
         _close(answer)
 
@@ -73,18 +72,16 @@ async def flow(answer: Any, writer: Writer) -> None:
             await _flow_sync(answer, writer)
             return
         async for chunk in cast(AsyncIterator[Any], answer):
-            if not writer.write(chunk):
+            if not writer.write(chunk) or not await writer.room():
                 break
-            await writer.room()
     finally:
         await _aclose(answer)
 
 
 async def _flow_sync(answer: Iterator[Any], writer: Writer) -> None:
     for chunk in answer:
-        if not writer.write(chunk):
+        if not writer.write(chunk) or not await writer.room():
             break
-        await writer.room()
 
 
 def collect(answer: Iterator[Any]) -> list[Any]:

@@ -238,6 +238,14 @@ class StreamFuture(PoolFuture[None]):
         super().__init__(request_id, deadline, on_cancel, on_side_effects)
         self.channel = channel
 
+    def let_go(self) -> None:
+        """Say that nobody waits any more. No lock is taken: a finalizer may call this, in whatever
+        thread and whatever lock that thread holds.
+        """
+        if not self._done and self._on_cancel is not None:
+            with contextlib.suppress(pykka.ActorDeadError):  # the pool's end answers everybody
+                self._on_cancel(self)
+
     def resolve(self, value: Any = None, error: BaseException | None = None) -> bool:
         if not super().resolve(value, error):
             return False

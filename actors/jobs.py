@@ -170,11 +170,13 @@ class Attempt:
     Attributes:
         ticket: what names it in messages; follows `number`.
         side_effects: whether the agent has said that it must not be repeated.
+        first_chunk_s: how long the first chunk of its stream took; None before that.
     """
 
     __slots__ = (
         "alarm",
         "epoch",
+        "first_chunk_s",
         "incarnation",
         "index",
         "job",
@@ -208,6 +210,7 @@ class Attempt:
         self.trial = trial
         self.started_at = started_at
         self.side_effects = False
+        self.first_chunk_s: float | None = None
         self.alarm: Alarm | None = None
 
     def renumber(self) -> None:

@@ -224,6 +224,8 @@ class AgentActor(InlineActor):
         else:
             self._tell_answered(report, job)
             reply(job, value, self.member.name, self.clock.now() - job.accepted_at)
+        if writer is not None:
+            writer.release()
 
     def _claim(self, ticket: Ticket, writer: ChunkWriter | None) -> Job | None:
         """The request to answer; None if somebody else does. A stream that has begun is one's own
@@ -270,6 +272,8 @@ class AgentActor(InlineActor):
     def _start_side_effects(self, message: Execute, writer: ChunkWriter | None, call: Call) -> None:
         call.start_side_effects()
         if writer is not None and writer.first_chunk_s is not None:
+            if not writer.wanted():
+                raise RequestCancelledError(f"{call.name} has been given up")
             return  # nothing that has begun to stream is repeated
         if not self.around.desk.start_side_effects((message.request_id, message.attempt)):
             raise RequestCancelledError(f"{call.name} has been given up")

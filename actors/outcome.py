@@ -44,7 +44,8 @@ def outcome_of(
     inner = error if isinstance(error, InnerFailure) else None
     error = error if inner is None else inner.error
     elapsed_s = around.clock.now() - call.started_at
-    verdict = _given_up(call, member, error)
+    cut_off = writer is not None and writer.stopped and error is None
+    verdict = _given_up(call, member, error, cut_off)
     if verdict is None and error is None:
         error = refused(around.config, member, value) if writer is None else None
     if verdict is None and error is None:
@@ -77,11 +78,14 @@ def outcome_of(
 
 
 def _given_up(
-    call: Call, member: str, error: BaseException | None
+    call: Call, member: str, error: BaseException | None, cut_off: bool
 ) -> tuple[BaseException, Verdict] | None:
-    """What to report of a call that was cancelled or abandoned; None when it ended by itself."""
+    """What to report of a call that was cancelled or abandoned; None when it ended by itself.
+
+    `cut_off`: it was a stream, and was closed because nobody wanted more of it.
+    """
     stopped = call.cancelled is not None and error is not None and not isinstance(error, Exception)
-    if call.phase is not Phase.ABANDONED and not stopped:
+    if call.phase is not Phase.ABANDONED and not stopped and not cut_off:
         return None
     if call.cancelled is CancelReason.ATTEMPT_TIMEOUT:
         timeout = AttemptTimeoutError(f"{member} did not answer in time")

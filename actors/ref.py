@@ -248,6 +248,24 @@ class PoolRef(JoinableRef):
         self, message: Apply[Iterator[C]], *, timeout: float | None = None
     ) -> PoolStream[C]: ...
 
+    @overload
+    def stream(
+        self, message: Apply[Awaitable[AsyncIterator[C]]], *, timeout: float | None = None
+    ) -> PoolStream[C]: ...
+
+    @overload
+    def stream(
+        self, message: Apply[Awaitable[Iterator[C]]], *, timeout: float | None = None
+    ) -> PoolStream[C]: ...
+
+    @overload
+    def stream(
+        self, message: Apply[Awaitable[R]], *, timeout: float | None = None
+    ) -> PoolStream[R]: ...
+
+    @overload
+    def stream(self, message: Apply[R], *, timeout: float | None = None) -> PoolStream[R]: ...
+
     def stream(
         self, message: Request[Any] | Apply[Any], *, timeout: float | None = None
     ) -> PoolStream[Any]:

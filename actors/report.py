@@ -29,9 +29,12 @@ def all_failed(
 
 
 def interrupted(pool: str, job: Job, error: BaseException) -> StreamInterruptedError:
-    """The error of a stream that breaks off. What was received is known to its consumer alone."""
-    member = job.channel.member if job.channel is not None else None
-    broken = StreamInterruptedError(pool, member, job.failures.values())
+    """The error of a stream that breaks off. What was received, and how many chunks altogether, is
+    known to its consumer alone, who adds it; the count so far is for the log.
+    """
+    channel = job.channel
+    member, taken = (channel.member, channel.taken) if channel is not None else (None, 0)
+    broken = StreamInterruptedError(pool, member, job.failures.values(), received_count=taken)
     broken.__cause__ = error
     return broken
 

@@ -96,8 +96,12 @@ class PoolStream(Generic[C]):
         while (chunk := self._take()) is EMPTY:
             gate = threading.Lock()
             gate.acquire()
-            self._channel.watch_chunks(gate.release)
-            gate.acquire()
+            try:
+                self._channel.watch_chunks(gate.release)
+                gate.acquire()
+            except BaseException:  # somebody pressed Ctrl-C
+                self._channel.unwatch_chunks(gate.release)
+                raise
         if chunk is END:
             raise StopIteration
         return cast(C, chunk)
@@ -133,7 +137,7 @@ class PoolStream(Generic[C]):
         self._channel.watch_chunks(wake)
         try:
             await ready
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or closed as a whole
             self._channel.unwatch_chunks(wake)
             raise
 
@@ -162,15 +166,12 @@ class PoolStream(Generic[C]):
         self._leave()
 
     def _leave(self) -> None:
-        if not self._future.done():
-            self.cancel()
+        """Any thread may run this, at any point, from a finalizer: no lock is taken here."""
+        self._future.let_go()  # first, as in `cancel`
         self._channel.left = True
 
     def __del__(self) -> None:
-        # Any thread may run this, at any point: no lock is taken here.
-        future: StreamFuture | None = getattr(self, "_future", None)
-        if future is not None and not future.done():
-            self._leave()
+        self._leave()
 
     def __repr__(self) -> str:
         whose = f" of {self.member}" if self.member else ""

@@ -29,6 +29,7 @@ class Streams(Races):
         attempt = self._attempt_of(message)
         if attempt is None:
             return
+        attempt.first_chunk_s = message.first_chunk_s
         slot = self._table.get(attempt.member)
         if slot is not None:
             slot.load.measured(message.first_chunk_s, self.clock.now())
@@ -52,12 +53,26 @@ class Streams(Races):
         if since is None or self._chunk_limit_s is None:
             return
         if since + self._chunk_limit_s <= self.clock.now():
-            self._chunk_overdue(attempt, job, since)
+            self._chunk_overdue(attempt, job)
         else:
             due = since + self._chunk_limit_s
             attempt.alarm = self.alarms.at(due, lambda: self._watch(attempt, job))
 
-    def _chunk_overdue(self, attempt: Attempt, job: Job, since: float) -> None:
+    def _detach(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:
+        """A stream that was told to end, and has not when its next chunk would be overdue, is
+        abandoned: a generator that hangs must not keep its slot for ever.
+        """
+        super()._detach(job, attempt, reason)
+        limit_s, limit = self._chunk_limit_s, self._chunk_limit
+        if limit_s is None or job.channel is None or job.channel.begun_by != attempt.ticket:
+            return
+        if attempt.alarm is not None:
+            attempt.alarm.cancel()
+        attempt.alarm = self.alarms.at(
+            self.clock.now() + limit_s, lambda: self._attempt_timed_out(attempt, limit, limit_s)
+        )
+
+    def _chunk_overdue(self, attempt: Attempt, job: Job) -> None:
         if attempt.job is None or not self.desk.give_up(attempt.ticket, job):
             return  # it has just ended: the report is on its way
         self._cancel_execution(attempt, CancelReason.ATTEMPT_TIMEOUT)
@@ -65,7 +80,7 @@ class Streams(Races):
             f"{attempt.member} sent no further chunk within "
             f"{self._chunk_limit}={self._chunk_limit_s:g}"
         )
-        elapsed_s = self.clock.now() - since
+        elapsed_s = self.clock.now() - attempt.started_at
         self._attempt_failed(attempt, FailureKind.TIMEOUT, error, elapsed_s, None)
         self._pump()
 

@@ -37,6 +37,10 @@ class ChunkWriter:
         begun: told `first_chunk_s` once, when the stream has begun: how long the first chunk took.
         resumed: told when a producer goes on that was held back, if somebody watches for that.
         accept: raises if an answer that does not stream is a failure.
+
+    Attributes:
+        first_chunk_s: how long the first chunk took; None as long as the stream has not begun.
+        stopped: whether the agent was told that nobody wants more of its chunks.
     """
 
     __slots__ = (
@@ -53,6 +57,7 @@ class ChunkWriter:
         "_resumed",
         "_ticket",
         "first_chunk_s",
+        "stopped",
     )
 
     def __init__(
@@ -67,6 +72,7 @@ class ChunkWriter:
         accept: Callable[[Any], None],
     ) -> None:
         self.first_chunk_s: float | None = None
+        self.stopped = False
         self._ticket = ticket
         self._member = member
         self._desk = desk
@@ -92,11 +98,10 @@ class ChunkWriter:
         channel = self._channel
         if channel is None:
             if empty:
-                self._held.append(chunk)
-                return self._call is None or self._call.cancelled is None
-            channel = self._begin()
+                return self._hold(chunk)
+            channel = self._begin(first=True)
         if channel is None or not channel.put(chunk):
-            return False
+            return self._stop()
         if not empty:
             channel.since = self._clock.now()
         return True
@@ -109,8 +114,20 @@ class ChunkWriter:
 
     def flush(self) -> None:
         """The agent has nothing to add: what was kept back is the stream."""
-        if self._channel is None and self._held:
-            self._begin()
+        if self._channel is None and self._held and self._begin() is None:
+            self._stop()
+
+    def wanted(self) -> bool:
+        """Whether somebody waits for more of a stream that has begun."""
+        channel = self._channel
+        return channel is not None and not channel.closed()
+
+    def release(self) -> None:
+        """The call is over: what it was made of must not wait for the garbage collector. A thread
+        that was given up on finds out when it writes next.
+        """
+        self._call = self._job = self._channel = None
+        self._held.clear()
 
     def finish(self) -> Job | None:
         """Take it upon oneself to end the stream that was begun; None if somebody else has, or the
@@ -120,27 +137,41 @@ class ChunkWriter:
             return None
         return self._job if self._channel.seal() else None
 
-    def wait_for_room(self) -> None:
-        """Wait, in a worker thread, until the next chunk may be made."""
+    def wait_for_room(self) -> bool:
+        """Wait, in a worker thread, until the next chunk may be made; False when nobody wants it
+        any more: a generator is closed where it waits, and does not make one in vain.
+        """
         channel = self._held_back()
-        if channel is not None:
-            gate = threading.Lock()
-            gate.acquire()
-            channel.watch_room(gate.release)
-            gate.acquire()
-            self._go_on(channel)
+        if channel is None:
+            return True
+        gate = threading.Lock()
+        gate.acquire()
+        channel.watch_room(gate.release)
+        gate.acquire()
+        return self._go_on(channel)
 
-    async def room(self) -> None:
+    async def room(self) -> bool:
         """The same on a loop."""
         channel = self._held_back()
-        if channel is not None:
-            loop = asyncio.get_running_loop()
-            ready: asyncio.Future[None] = loop.create_future()
-            channel.watch_room(lambda: _wake(loop, ready))
-            await ready
-            self._go_on(channel)
+        if channel is None:
+            return True
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        channel.watch_room(lambda: _wake(loop, ready))
+        await ready
+        return self._go_on(channel)
 
-    def _begin(self) -> Channel | None:
+    def _hold(self, chunk: Any) -> bool:
+        self._held.append(chunk)
+        call = self._call
+        return (call is not None and call.cancelled is None) or self._stop()
+
+    def _stop(self) -> bool:
+        self.stopped = True
+        return False
+
+    def _begin(self, first: bool = False) -> Channel | None:
+        """The stream is this member's. `first`: a chunk follows on those that were kept back."""
         call = self._call
         if call is None or call.cancelled is not None:
             return None
@@ -152,6 +183,8 @@ class ChunkWriter:
         self._job, self._channel = job, job.channel
         channel = job.channel
         channel.since = now
+        if first and len(self._held) == self._held.maxlen:
+            self._held.popleft()  # the buffer is to hold the chunk that counts as well
         for chunk in self._held:
             channel.put(chunk)
         self._held.clear()
@@ -166,11 +199,14 @@ class ChunkWriter:
         channel.since = None
         return channel
 
-    def _go_on(self, channel: Channel) -> None:
+    def _go_on(self, channel: Channel) -> bool:
+        if channel.closed():
+            return self._stop()
         channel.since = self._clock.now()
         if channel.watched:
             channel.watched = False
             self._resumed()
+        return True
 
 
 def _wake(loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
