@@ -3,9 +3,10 @@
 #   make test    the tests
 #   make check   format, lint, types, import contracts, tests
 #   make bench   the benchmarks
+#   make chaos   200,000 requests through pools that everything goes wrong with (ARGS='--seed 7')
 #   make clean   removes what the others made
 .DEFAULT_GOAL := test
-.PHONY: demo test check lint bench clean stamp
+.PHONY: demo test check lint bench chaos clean stamp
 
 # An active environment is none of our business.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
@@ -37,6 +38,9 @@ check: lint
 
 bench: stamp
 	$(PY) benchmarks/bench.py $(ARGS)
+
+chaos: stamp
+	@PYTHONPATH=tests $(PY) -m chaos $(ARGS)
 
 clean:
 	rm -rf .venv build dist *.egg-info src/*.egg-info

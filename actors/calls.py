@@ -33,6 +33,7 @@ class Call:
         work: the user code; returns a value or an awaitable.
         finish: told `(call, value, error)` once, from the thread where the call ended.
         late: told when an abandoned call has ended after all.
+        origin: whose code it is: the member, and the request's id if it is for one.
         collects: whether an answer that comes in chunks is to be made one list.
     """
 
@@ -45,6 +46,7 @@ class Call:
         "handle",
         "late",
         "name",
+        "origin",
         "phase",
         "place",
         "side_effects",
@@ -59,9 +61,11 @@ class Call:
         work: Callable[[Call], Any],
         finish: Callable[[Call, Any, BaseException | None], None],
         late: Callable[[Call], None] | None = None,
+        origin: tuple[str, str | None] | None = None,
         collects: bool = False,
     ) -> None:
         self.name = name
+        self.origin = origin
         self.place = place
         self.work = work
         self.finish = finish

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
 import pykka
@@ -15,12 +15,14 @@ from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
 from greenroom.actors.flow import acollect, collect, flow, is_async_stream, is_stream, pour
 from greenroom.actors.future import PoolFuture
-from greenroom.actors.loops import LoopPlace, LoopThread, run_on
+from greenroom.actors.loops import LoopPlace, run_on
+from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.ref import PoolRef
 from greenroom.actors.threads import ThreadPlace
 from greenroom.actors.writer import ChunkWriter
 from greenroom.messages.execution import Execute
 from greenroom.messages.member import CallContext, Member
+from greenroom.messages.status import CancelReason
 
 Finish = Callable[[Call, Any, BaseException | None], None]
 
@@ -31,14 +33,14 @@ class AgentHost:
     """Knows where the agent lives. Async code runs on the loop, sync code in worker threads.
 
     Args:
-        shared_loop: the pool's loop, used unless the member is isolated.
+        loop: the pool's loop, or that of an isolated member alone.
     """
 
-    def __init__(self, member: Member, name: str, clock: Clock, shared_loop: LoopThread) -> None:
+    def __init__(self, member: Member, name: str, clock: Clock, loop: LoopThread) -> None:
         self.member = member
         self.name = name
-        self._loop_thread = LoopThread(f"{name}-loop") if member.isolated else shared_loop
-        self.loop: Place = LoopPlace(self._loop_thread, clock, owned=member.isolated)
+        self._loop_thread = loop
+        self.loop: Place = LoopPlace(loop, clock, owned=member.isolated)
         self.threads: Place = ThreadPlace(name, clock)
         self._clock = clock
         self._agent: Any = _UNMADE
@@ -84,7 +86,8 @@ class AgentHost:
         elif place is self.threads:
             work = functools.partial(self._settle, work)
         name = f"{self.name}:{message.request_id}"
-        call = Call(name, place, work, finish, late, collects=writer is None)
+        origin = (self.member.name, message.request_id)
+        call = Call(name, place, work, finish, late, origin, collects=writer is None)
         return call, functools.partial(place.run, call)
 
     def create(self, finish: Finish) -> None:
@@ -107,19 +110,38 @@ class AgentHost:
         return self._start("probe", functools.partial(probe, *arguments), finish, late)
 
     def close_agent(self, agent: Any = _UNMADE, then: Callable[[], None] = lambda: None) -> None:
-        """Call the close hook, if there is one; `then` is called when that has ended."""
+        """Call the close hook, if there is one; `then` is called when that has ended.
+
+        A hook that belongs on a lost loop waits there for that to answer; nobody waits for it.
+        """
         agent = self._agent if agent is _UNMADE else agent
         hook = None if agent is _UNMADE else self._close_hook(agent)
         if hook is None:
             then()
             return
 
+        waits = not (self._loop_thread.lost and agents.is_async(hook))
+
         def finish(_: Call, __: Any, error: BaseException | None) -> None:
             if error is not None:
                 complain(f"closing the agent of {self.name} failed", error)
-            then()
+            if waits:
+                then()
 
         self._start("close", hook, finish)
+        if not waits:
+            then()
+
+    def leave_loop(self, calls: Iterable[Call], reason: CancelReason) -> None:
+        """The loop is lost: end those of the calls that are on it, without waiting for it."""
+        for call in calls:
+            if call.place is self.loop:
+                call.cancel(reason)
+
+    def move_to(self, loop: LoopThread) -> None:
+        """Run what is async on that loop from now on."""
+        self._loop_thread = loop
+        self.loop = LoopPlace(loop, self._clock, owned=self.member.isolated)
 
     def release(self) -> None:
         """Let go of threads, and of the loop when it is the member's own."""
@@ -175,7 +197,8 @@ class AgentHost:
             return function()
 
         settled = functools.partial(self._settle, work) if place is self.threads else work
-        call = Call(f"{self.name}:{what}", place, settled, finish, late)
+        origin = (self.member.name, None)
+        call = Call(f"{self.name}:{what}", place, settled, finish, late, origin)
         place.run(call)
         return call
 

@@ -6,106 +6,18 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.clock import Clock
-from greenroom.actors.eventbus import complain
+from greenroom.actors.culprit import ORIGIN
 from greenroom.actors.flow import acollect, is_stream
+from greenroom.actors.loopthread import LoopThread
 from greenroom.messages.status import CancelReason
 
 CANCEL_GRACE_S = 1.0
 """How long a cancelled coroutine may clean up before its slot is given to the next call."""
-CLOSE_TIMEOUT_S = 3.0
-
-
-class LoopThread:
-    """An event loop on a thread of its own, started on first use.
-
-    Whatever a coroutine raises, SystemExit included, the loop goes on: only `close` ends it.
-    """
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
-        self._posted: deque[Callable[[], object]] = deque()
-        self._scheduled = False
-        self._closing = False
-
-    def post(self, action: Callable[[], object]) -> bool:
-        """Run `action` on the loop, soon; False when the loop has been closed.
-
-        Many posts share one wake-up of the loop, which is the dear part of a hand-over.
-        """
-        with self._lock:
-            if self._closing:
-                return False
-            loop = self.loop or self._start()
-            self._posted.append(action)
-            if self._scheduled:
-                return True
-            self._scheduled = True
-        loop.call_soon_threadsafe(self._run_posted)
-        return True
-
-    def close(self, *, wait: bool = True) -> None:
-        """Cancel every task, let them clean up for a moment, end the thread."""
-        with self._lock:
-            already, self._closing = self._closing, True
-            loop, thread = self.loop, self._thread
-        if loop is None or thread is None:
-            return
-        if not already:
-            loop.call_soon_threadsafe(loop.stop)
-        if wait and thread is not threading.current_thread():
-            thread.join(CLOSE_TIMEOUT_S)
-
-    def _start(self) -> asyncio.AbstractEventLoop:
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._run, args=(self.loop,), name=self.name, daemon=True
-        )
-        self._thread.start()
-        return self.loop
-
-    def _run_posted(self) -> None:
-        with self._lock:
-            batch = list(self._posted)
-            self._posted.clear()
-            self._scheduled = False
-        for action in batch:
-            try:
-                action()
-            except Exception as error:  # the others were posted by somebody else
-                complain(f"{self.name} failed at what it was told to do", error)
-
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
-        while not self._closing:
-            try:
-                loop.run_forever()
-            except BaseException as error:  # a task's SystemExit leaves run_forever
-                complain(f"{self.name} was left by {type(error).__name__} and goes on", error)
-        try:
-            loop.run_until_complete(_cancel_tasks())
-            loop.run_until_complete(loop.shutdown_asyncgens())
-        except BaseException as error:
-            complain(f"{self.name} could not end all of its tasks", error)
-        finally:
-            asyncio.set_event_loop(None)
-            loop.close()
-
-
-async def _cancel_tasks() -> None:
-    tasks = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in tasks:
-        task.cancel()
-    if tasks:
-        await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S / 2)
 
 
 class LoopPlace:
@@ -123,12 +35,23 @@ class LoopPlace:
 
     def cancel(self, call: Call, reason: CancelReason) -> None:
         call.cancelled = reason
-        self._thread.post(lambda: self._cancel(call))
+        if self._thread.stalled:
+            self._forsake(call)
+        else:
+            self._thread.post(lambda: self._cancel(call))
+
+    def _forsake(self, call: Call) -> None:
+        """Report a call as over, since the loop does not answer; end it when that ever does."""
+        self._thread.post(lambda: self._stop(call))
+        if call.drop() or call.abandon():
+            call.finish(call, None, None)
 
     def ping(self, answer: Callable[[], None]) -> None:
         self._thread.post(answer)
 
     def close(self) -> None:
+        if self._thread.lost:
+            return  # it ends by itself, if it ever answers, and runs the close hooks first
         self._thread.post(self._cancel_all)
         if self._owned:
             self._thread.close(wait=False)
@@ -140,6 +63,7 @@ class LoopPlace:
     def _start(self, call: Call) -> None:
         if call.phase is Phase.WAITING:
             self._running.add(call)
+            ORIGIN.set(call.origin)  # the task's context is a copy of this one
             call.handle = asyncio.get_running_loop().create_task(self._run(call), name=call.name)
 
     async def _run(self, call: Call) -> None:
@@ -170,6 +94,11 @@ class LoopPlace:
             call.handle.cancel()
             asyncio.get_running_loop().call_later(CANCEL_GRACE_S, self._abandon, call)
 
+    def _stop(self, call: Call) -> None:
+        self._running.discard(call)
+        if call.handle is not None:
+            call.handle.cancel()
+
     def _abandon(self, call: Call) -> None:
         if call.abandon():
             call.finish(call, None, None)
@@ -195,17 +124,23 @@ def run_on(thread: LoopThread, awaitable: Awaitable[Any], call: Call) -> Any:
             outcome[1] = error
 
     def begin() -> None:
+        ORIGIN.set(call.origin)
         task = asyncio.get_running_loop().create_task(main(), name=call.name)
         call.handle = task
         call.canceller = functools.partial(thread.post, task.cancel)
-        task.add_done_callback(lambda _: done.set())
+        task.add_done_callback(ended)
         if call.cancelled is not None:
             task.cancel()
 
+    def ended(task: asyncio.Task[None]) -> None:
+        if task.cancelled():  # before it began
+            outcome[1] = asyncio.CancelledError()
+        done.set()
+
     if thread.post(begin):
         done.wait()
-    elif inspect.iscoroutine(awaitable):
-        awaitable.close()
+    if inspect.iscoroutine(awaitable):
+        awaitable.close()  # one that never began would complain; one that has ended does not mind
     if outcome[1] is not None:
         raise outcome[1]
     return outcome[0]

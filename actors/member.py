@@ -16,7 +16,7 @@ from greenroom.actors.eventbus import EventBus
 from greenroom.actors.host import AgentHost
 from greenroom.actors.inline import InlineActor
 from greenroom.actors.jobs import Job
-from greenroom.actors.loops import LoopThread
+from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.outcome import outcome_of, refused
 from greenroom.actors.writer import ChunkWriter
@@ -67,6 +67,26 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
+class LoopSilent:
+    """The supervisor's word that the member's loop has stalled."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopLost:
+    """The supervisor's word that the member's loop has been given up.
+
+    Attributes:
+        fresh: the loop to go on with; None: the agent cannot leave the lost one, and so the actor
+            ends: with `reason`, or to be told to `Leave` if that is None.
+        guilty: whether it was this member that blocked the loop.
+    """
+
+    fresh: LoopThread | None = None
+    reason: str | None = None
+    guilty: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class _Made:
     """The factory's answer, told by the place to the actor."""
 
@@ -90,6 +110,14 @@ def default_concurrency(member: Member) -> int:
     return ASYNC_CONCURRENCY if runner is not None and runner.is_async else SYNC_CONCURRENCY
 
 
+def needs_loop(member: Member) -> bool:
+    """Whether an event loop runs its agent, or makes it: as far as is known before it is made."""
+    if member.factory is not None:
+        return agents.is_async(member.factory)
+    runner = agents.runner_of(member.agent, member.method)
+    return runner is not None and runner.is_async
+
+
 class AgentActor(InlineActor):
     """One incarnation of a member. It never retries, never picks, and runs no user code itself."""
 
@@ -111,12 +139,15 @@ class AgentActor(InlineActor):
         self._abandoned = 0
         self._leaving = False
         self._reason: str | None = None
+        self._blameless = False
         self.handlers.update(
             {
                 Execute: self._on_execute,
                 CancelExecution: self._on_cancel,
                 Probe: self._on_probe,
                 CancelProbe: self._on_cancel_probe,
+                LoopSilent: self._on_loop_silent,
+                LoopLost: self._on_loop_lost,
                 Leave: self._on_leave,
                 _Made: self._on_made,
                 _AbandonedBy: self._on_abandoned_by,
@@ -352,6 +383,7 @@ class AgentActor(InlineActor):
                 member=self.member.name,
                 incarnation=self.incarnation,
                 max_concurrency=self._limit,
+                is_async=self.host.is_async,
             )
         )
 
@@ -405,6 +437,24 @@ class AgentActor(InlineActor):
         if call is not None:
             call.cancel(CancelReason.ATTEMPT_TIMEOUT)
 
+    # -- a loop that does not answer
+
+    def _on_loop_silent(self, _: LoopSilent) -> None:
+        """What was cancelled there, and cannot be, must not keep its slot for as long."""
+        for call in list(self._calls.values()):
+            if call.place is self.host.loop and call.cancelled is not None:
+                call.cancel(call.cancelled)
+
+    def _on_loop_lost(self, message: LoopLost) -> None:
+        why = CancelReason.STOPPING if message.guilty else CancelReason.LOOP_LOST
+        self.host.leave_loop([*self._calls.values(), *self._probes.values()], why)
+        if message.fresh is not None:
+            self.host.move_to(message.fresh)
+        elif message.reason is not None and self._reason is None:
+            self._reason = message.reason
+            self._blameless = not message.guilty
+            self.stop()
+
     # -- the end
 
     def _on_leave(self, _: Leave) -> None:
@@ -434,6 +484,7 @@ class AgentActor(InlineActor):
             incarnation=self.incarnation,
             expected=self._leaving,
             error=error,
+            blameless=self._blameless,
         )
         if not self._leaving:
             self._tell_supervisor(goodbye)

@@ -93,6 +93,9 @@ def _given_up(
     if call.cancelled is CancelReason.STOPPING:
         crash = MemberCrashedError(f"{member} ended while it was working on the request")
         return crash, Verdict(FailureKind.CRASHED, None)
+    if call.cancelled is CancelReason.LOOP_LOST:
+        lost = MemberCrashedError(f"{member} lost its event loop, which another member blocked")
+        return lost, Verdict(FailureKind.INTERRUPTED, None)
     gone = RequestCancelledError(f"the call of {member} was cancelled: {call.cancelled}")
     return gone, Verdict(FailureKind.CANCELLED, None)
 

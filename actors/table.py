@@ -81,14 +81,14 @@ class Slot:
         return None
 
     def is_awaited(self) -> bool:
-        """Whether it can take a request before long: when a call ends, or its actor is back, or
-        the supervisor has judged a trial that is over.
+        """Whether it can take a request before long: when a call ends, or its actor is back, its
+        event loop answers or is replaced, or the supervisor has judged a trial that is over.
         """
         reason = self.skip_reason()
         if reason is SkipReason.TRIAL_RUNNING:
             return self.route.blocked is None and self.in_flight == 0
         restarts = reason is SkipReason.STARTING and self.route.ref is None
-        return restarts or reason is SkipReason.SATURATED
+        return restarts or reason in (SkipReason.SATURATED, SkipReason.STALLED)
 
     def room_to_come(self) -> int:
         """How much more it takes as soon as the supervisor has judged its last failures."""

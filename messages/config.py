@@ -86,6 +86,12 @@ class PoolConfig:
     """The period over which restarts are counted."""
     restart_backoff_s: float = 0.1
     """Wait before the first restart, or the next creation after a failed one; doubles each time."""
+    loop_check_interval_s: float = 1.0
+    """Time between two heartbeats of an event loop on which async agents run."""
+    loop_stalled_after_s: float = 1.0
+    """How long a loop may leave a heartbeat unanswered before it is reported."""
+    loop_replaced_after_s: float | None = 10.0
+    """How long it may before its members get a fresh one; None: they wait until it answers."""
     classify: Classifier | None = None
     """Says what kind of failure an exception is; None from it falls back to the built-in rules."""
     is_failure: Callable[[Any], bool] | None = None
@@ -163,8 +169,20 @@ class PoolConfig:
         check.whole("restart_intensity", self.restart_intensity)
         check.number("restart_period_s", self.restart_period_s, above=True)
         check.number("restart_backoff_s", self.restart_backoff_s)
+        self._check_loops()
         check.function("classify", self.classify, optional=True)
         check.function("is_failure", self.is_failure, optional=True)
+
+    def _check_loops(self) -> None:
+        check.number("loop_check_interval_s", self.loop_check_interval_s, above=True)
+        check.number("loop_stalled_after_s", self.loop_stalled_after_s, above=True)
+        limit = self.loop_replaced_after_s
+        check.number("loop_replaced_after_s", limit, above=True, optional=True)
+        if limit is not None and limit < self.loop_stalled_after_s:
+            raise ValueError(
+                f"loop_replaced_after_s must be at least loop_stalled_after_s "
+                f"({self.loop_stalled_after_s!r}), got {limit!r}"
+            )
 
     def _check_streams(self) -> None:
         for name in ("first_chunk_timeout_s", "chunk_timeout_s"):

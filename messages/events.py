@@ -132,9 +132,11 @@ class MemberRestarted(Event):
     name: ClassVar[str] = "member.restarted"
     level: ClassVar[str] = "WARNING"
     incarnation: int = 1
+    reason: str = ""
 
     def describe(self) -> str:
-        return f"member restarted (incarnation {self.incarnation})"
+        why = f": {self.reason}" if self.reason else ""
+        return f"member restarted (incarnation {self.incarnation}){why}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,6 +318,69 @@ class HealthChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoopStalled(Event):
+    """An event loop does not answer: something on it blocks. Once for every stall.
+
+    Attributes:
+        member, request_id: whose code it is; None where that cannot be told.
+        loop: the name of the loop's thread.
+        stalled_s: for how long it has not answered, at least.
+        where: the line that blocks (`file:line in function`); empty where there is none to see.
+        replaced_in_s: when its members get a fresh loop unless it answers; None: never.
+    """
+
+    name: ClassVar[str] = "loop.stalled"
+    level: ClassVar[str] = "ERROR"
+    loop: str = ""
+    stalled_s: float = 0.0
+    where: str = ""
+    replaced_in_s: float | None = None
+
+    def describe(self) -> str:
+        who = "code of no known member" if self.member is None else f"member {self.member!r}"
+        where = f" at {self.where}" if self.where else ""
+        after = self.replaced_in_s
+        rest = "" if after is None else f"; replaced in {after:.1f} s unless it answers"
+        return (
+            f"loop stalled: {self.loop} has not answered for {self.stalled_s:.1f} s, "
+            f"blocked by {who}{where}{rest}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopRecovered(Event):
+    """A stalled event loop answers again; `member` and `request_id` are those of the stall."""
+
+    name: ClassVar[str] = "loop.recovered"
+    loop: str = ""
+    stalled_s: float = 0.0
+
+    def describe(self) -> str:
+        return f"loop recovered: {self.loop} answers again after {self.stalled_s:.1f} s"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopReplaced(Event):
+    """A stalled event loop has been given up: `moved` restart on a fresh one, unpunished.
+
+    The member that blocked it, where it is known, has crashed.
+    """
+
+    name: ClassVar[str] = "loop.replaced"
+    level: ClassVar[str] = "WARNING"
+    loop: str = ""
+    stalled_s: float = 0.0
+    moved: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        moved = ", ".join(self.moved) or "nobody"
+        return (
+            f"loop replaced: {self.loop} had not answered for {self.stalled_s:.1f} s; "
+            f"moved to a fresh one: {moved}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCompleted(Event):
     """A request ended with a value, with the caller's own error, or because its caller left."""
 
@@ -377,6 +442,9 @@ CATALOGUE: tuple[type[Event], ...] = (
     ProbeSucceeded,
     ProbeFailed,
     HealthChanged,
+    LoopStalled,
+    LoopRecovered,
+    LoopReplaced,
     RequestCompleted,
     RequestExhausted,
     DeadLetter,

@@ -54,6 +54,7 @@ class FailureKind(StrEnum):
     CALLER = "caller"
     CANCELLED = "cancelled"
     CREATE_FAILED = "create_failed"
+    INTERRUPTED = "interrupted"
 
     @property
     def tries_another_member(self) -> bool:
@@ -77,6 +78,7 @@ _UNCOUNTED = frozenset(
         FailureKind.CALLER,
         FailureKind.CANCELLED,
         FailureKind.CREATE_FAILED,
+        FailureKind.INTERRUPTED,
     }
 )
 
@@ -89,6 +91,7 @@ class SkipReason(StrEnum):
     COOLING_DOWN = "cooling_down"
     SATURATED = "saturated"
     STARTING = "starting"
+    STALLED = "stalled"
     DRAINING = "draining"
     GAVE_UP = "gave_up"
     EXCLUDED = "excluded"
@@ -101,6 +104,7 @@ class CancelReason(StrEnum):
     ATTEMPT_TIMEOUT = "attempt_timeout"
     DEADLINE = "deadline"
     STOPPING = "stopping"
+    LOOP_LOST = "loop_lost"
     LOST_RACE = "lost_race"
 
 

@@ -147,11 +147,12 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCreated:
-    """A member's factory has made its agent."""
+    """A member's factory has made its agent; `is_async`: it runs on the event loop."""
 
     member: str
     incarnation: int
     max_concurrency: int
+    is_async: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +171,13 @@ class Leave:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActorEnded:
-    """A member actor's last word; `expected` when the supervisor had asked for it."""
+    """A member actor's last word; `expected` when the supervisor had asked for it.
+
+    `blameless`: it ended because its event loop was lost, which was the fault of somebody else.
+    """
 
     member: str
     incarnation: int
     expected: bool
     error: str | None = None
+    blameless: bool = False

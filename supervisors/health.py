@@ -19,7 +19,14 @@ LATENCY_OUTCOMES = 100
 """Successes over which latencies are taken, at most."""
 
 _OPEN = frozenset({CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN})
-_NEITHER = frozenset({FailureKind.CANCELLED, FailureKind.CALLER, FailureKind.TOO_LARGE})
+_NEITHER = frozenset(
+    {
+        FailureKind.CANCELLED,
+        FailureKind.CALLER,
+        FailureKind.TOO_LARGE,
+        FailureKind.INTERRUPTED,
+    }
+)
 
 
 class HealthRecord:
@@ -68,7 +75,8 @@ class HealthRecord:
     ) -> None:
         """Take in how an attempt ended; `kind` is None for a success.
 
-        Cancelled calls say nothing, and neither do a caller's own mistakes (`caller`, `too_large`).
+        Cancelled and interrupted calls say nothing, and neither do a caller's own mistakes
+        (`caller`, `too_large`).
         """
         if kind is None:
             self._succeeded(now, elapsed_s)

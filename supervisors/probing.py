@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from greenroom.actors.agents import is_async
 from greenroom.actors.base import tell
 from greenroom.messages.events import ProbeFailed, ProbeSucceeded
 from greenroom.messages.status import CircuitState, FailureKind
@@ -55,6 +56,8 @@ class Probing(Watch):
         assert record.probes is not None
         record.probes.finish(probe_id, now)
         tell(record.ref, CancelProbe(probe_id))
+        if record.stalled and not record.blocks_loop and is_async(record.member.probe):
+            return  # the loop had no time for it: that says nothing of the member
         limit = self.config.health_check_timeout_s
         error = f"no answer within health_check_timeout_s={limit:g}"
         self._probe_ended(record, False, limit, error, now)

@@ -6,7 +6,8 @@ import random
 from enum import Enum
 from typing import Any
 
-from greenroom.actors.member import default_concurrency
+from greenroom.actors.loopthread import LoopThread
+from greenroom.actors.member import default_concurrency, needs_loop
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
 from greenroom.messages.replies import MemberStats
@@ -29,7 +30,12 @@ class Life(Enum):
 
 
 class MemberRecord:
-    """One member's breaker, health, restarts, probes and incarnation."""
+    """One member's breaker, health, restarts, probes and incarnation.
+
+    Attributes:
+        on_loop: whether its agent lives on `loop`, or is just being made there.
+        stalled: whether `loop` does not answer, which is this member's doing if `blocks_loop`.
+    """
 
     def __init__(
         self, member: Member, index: int, config: PoolConfig, rng: random.Random, now: float
@@ -45,6 +51,10 @@ class MemberRecord:
         self.creations_failed = 0
         self.creation_at: float | None = None
         self.abandoned = 0
+        self.loop: LoopThread | None = None
+        self.on_loop = False
+        self.stalled = False
+        self.blocks_loop = False
         self.max_concurrency = default_concurrency(member)
         self.breaker = Breaker(BreakerPolicy.from_config(config), rng)
         self.health = HealthRecord(
@@ -63,13 +73,21 @@ class MemberRecord:
     def name(self) -> str:
         return self.member.name
 
-    def started(self, ref: Any) -> None:
-        """A new actor stands behind the name."""
+    def started(self, ref: Any, loop: LoopThread) -> None:
+        """A new actor stands behind the name, and has that loop."""
         self.ref = ref
+        self.moved(loop)
+        self.on_loop = needs_loop(self.member)
         self.incarnation += 1
         self.life = Life.RUNNING
         self.restart_at = None
         self.abandoned = 0
+
+    def moved(self, loop: LoopThread) -> None:
+        """What the member does in coroutines runs on that loop from now on."""
+        self.loop = loop
+        self.stalled = loop.stalled
+        self.blocks_loop = False
 
     def gone(self) -> None:
         """The actor behind the name has ended."""
@@ -119,6 +137,8 @@ class MemberRecord:
             return SkipReason.GAVE_UP, None
         if self.life is Life.DOWN:
             return SkipReason.STARTING, self.restart_at
+        if self.stalled and self.on_loop:
+            return SkipReason.STALLED, None
         state = self.breaker.state
         if state in (CircuitState.OPEN, CircuitState.FORCED_OPEN):
             return SkipReason.CIRCUIT_OPEN, self.breaker.reopens_at

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pykka
 
 from greenroom.actors.base import tell
 from greenroom.actors.desk import Desk
-from greenroom.actors.loops import LoopThread
 from greenroom.actors.member import AgentActor, Surroundings
 from greenroom.actors.router import Attach
 from greenroom.messages.errors import MemberExistsError, UnknownMemberError
@@ -46,19 +46,18 @@ from greenroom.messages.supervision import (
     Outcomes,
     TrialStarted,
 )
-from greenroom.supervisors.probing import Probing
+from greenroom.supervisors.loopwatch import LoopWatch
 from greenroom.supervisors.record import Life, MemberRecord
 
 MEMBER_STOP_TIMEOUT_S = 5.0
 """How long a member's close hook is waited for."""
 
 
-class PoolSupervisor(Probing):
+class PoolSupervisor(LoopWatch):
     """One for one: a member that ends is restarted, the others are left alone."""
 
     def __init__(self, *, desk: Desk, members: Iterable[Member], **settings: Any) -> None:
         super().__init__(**settings)
-        self._loop = LoopThread(f"greenroom-{self.pool}-loop")
         self._around = Surroundings(
             pool=self.pool,
             config=self.config,
@@ -66,7 +65,7 @@ class PoolSupervisor(Probing):
             router=self.router,
             supervisor=self.actor_ref,
             bus=self.bus,
-            loop=self._loop,
+            loop=self._shared,
             desk=desk,
         )
         self._next_index = 0
@@ -106,8 +105,10 @@ class PoolSupervisor(Probing):
         )
 
     def _start_actor(self, record: MemberRecord) -> None:
-        ref = AgentActor.start(record.member, record.incarnation + 1, self._around)
-        record.started(ref)
+        loop = self._new_loop(record.name) if record.member.isolated else self._shared
+        around = replace(self._around, loop=loop)
+        ref = AgentActor.start(record.member, record.incarnation + 1, around)
+        record.started(ref, loop)
 
     def _on_actor_ended(self, message: ActorEnded) -> None:
         record = self._current(message.member, message.incarnation)
@@ -120,6 +121,8 @@ class PoolSupervisor(Probing):
             record.life = Life.LEAVING
         elif message.expected or record.life is Life.LEAVING:
             self._removed(record)
+        elif message.blameless:
+            self._restart(record, message.error or "")
         else:
             self._crashed(record, message.error or "its actor was stopped")
         self._publish()
@@ -157,10 +160,15 @@ class PoolSupervisor(Probing):
             )
         )
 
-    def _restart(self, record: MemberRecord) -> None:
+    def _restart(self, record: MemberRecord, reason: str = "") -> None:
         self._start_actor(record)
         self._news.append(
-            MemberRestarted(pool=self.pool, member=record.name, incarnation=record.incarnation)
+            MemberRestarted(
+                pool=self.pool,
+                member=record.name,
+                incarnation=record.incarnation,
+                reason=reason,
+            )
         )
 
     def _removed(self, record: MemberRecord) -> None:
@@ -191,6 +199,7 @@ class PoolSupervisor(Probing):
             record.creations_failed = 0
             record.creation_at = None
             record.max_concurrency = message.max_concurrency
+            record.on_loop = message.is_async
             self._publish()
 
     def _on_agent_create_failed(self, message: AgentCreateFailed) -> None:
@@ -244,6 +253,7 @@ class PoolSupervisor(Probing):
 
     def _judge(self, record: MemberRecord, outcome: AttemptOutcome) -> bool:
         """Let the breaker and the health record have an outcome; whether routing changes by it."""
+        outcome = self._pardoned(record, outcome)
         if outcome.kind is None:
             record.crashes_in_a_row = 0
         record.health.record(outcome.at, outcome.kind, outcome.elapsed_s, outcome.error)
@@ -351,6 +361,7 @@ class PoolSupervisor(Probing):
         """
         tell(self.router, pykka.messages._ActorStop())
         self._stopping = True
+        self._let_stalled_go()
         for record in self._records.values():
             self._stand_in(record)
         refs = {name: each.ref for name, each in self._records.items() if each.ref is not None}
@@ -367,7 +378,7 @@ class PoolSupervisor(Probing):
             )
         for ref in refs.values():
             ref.join(MEMBER_STOP_TIMEOUT_S)
-        self._loop.close()
+        self._shared.close()
 
     def _stand_in(self, record: MemberRecord) -> None:
         """Where a member is down that must still be closed: an actor that does it."""

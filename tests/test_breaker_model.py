@@ -33,6 +33,7 @@ IGNORED = (
     FailureKind.CALLER,
     FailureKind.CANCELLED,
     FailureKind.CREATE_FAILED,
+    FailureKind.INTERRUPTED,
 )
 Kind = FailureKind | None
 

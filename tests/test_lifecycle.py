@@ -316,7 +316,7 @@ def test_b39_an_agent_may_stop_its_own_pool(
     kind: str, isolated: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its own request fails like any other that is under way."""
-    monkeypatch.setattr("greenroom.actors.loops.CLOSE_TIMEOUT_S", 0.1)
+    monkeypatch.setattr("greenroom.actors.loopthread.CLOSE_TIMEOUT_S", 0.1)
     stopped: list[bool] = []
     done = threading.Event()
 

@@ -98,6 +98,8 @@ POSITIVE = (
     "health_check_timeout_s",
     "restart_period_s",
     "priority_ageing_s",
+    "loop_check_interval_s",
+    "loop_stalled_after_s",
 )
 POSITIVE_OR_NONE = (
     "request_timeout_s",
@@ -105,6 +107,7 @@ POSITIVE_OR_NONE = (
     "circuit_slow_call_s",
     "first_chunk_timeout_s",
     "chunk_timeout_s",
+    "loop_replaced_after_s",
 )
 NOT_NEGATIVE = (
     "retry_delay_s",
@@ -186,6 +189,9 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "restart_intensity": 3,
         "restart_period_s": 60.0,
         "restart_backoff_s": 0.1,
+        "loop_check_interval_s": 1.0,
+        "loop_stalled_after_s": 1.0,
+        "loop_replaced_after_s": 10.0,
         "classify": None,
         "is_failure": None,
         "is_empty": None,
@@ -289,6 +295,10 @@ def test_a_count_has_a_least_value(field: str, least: int) -> None:
         (
             {"retry_delay_s": 2.0, "retry_max_delay_s": 1.0},
             "retry_max_delay_s must be at least retry_delay_s (2.0), got 1.0",
+        ),
+        (
+            {"loop_stalled_after_s": 2.0, "loop_replaced_after_s": 1.5},
+            "loop_replaced_after_s must be at least loop_stalled_after_s (2.0), got 1.5",
         ),
         (
             {"degraded_error_rate_threshold": 0.8},
@@ -607,6 +617,7 @@ def test_what_each_kind_of_failure_means() -> None:
     assert {kind for kind in kinds if not kind.counts_for_breaker} == caller | {
         FailureKind.TOO_LARGE,
         FailureKind.CREATE_FAILED,
+        FailureKind.INTERRUPTED,
     }
     assert {kind for kind in kinds if kind.opens_at_once} == {FailureKind.AUTH, FailureKind.QUOTA}
 

@@ -22,7 +22,7 @@ from greenroom.pool import AgentPool
 MAX_CONCURRENCY = 64
 """Calls that one agent takes at a time, unless its owner is told otherwise."""
 
-PLAIN = PoolConfig(request_timeout_s=None, restart_backoff_s=0.0)
+PLAIN = PoolConfig(request_timeout_s=None, restart_backoff_s=0.0, loop_replaced_after_s=None)
 """What `config=None` means: no attempt is cut short; the breakers are disabled as well."""
 
 

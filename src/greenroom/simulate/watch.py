@@ -6,6 +6,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 
+from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.table import RoutingTable
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
@@ -116,7 +117,7 @@ def _record(spec: MemberSpec, index: int, config: PoolConfig, rng: random.Random
         max_concurrency=spec.concurrency,
     )
     record = MemberRecord(member, index, config, rng, 0.0)
-    record.started(_stand_in)
+    record.started(_stand_in, LoopThread("simulated"))  # it starts no thread before its first call
     return record
 
 

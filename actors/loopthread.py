@@ -1,0 +1,145 @@
+"""An event loop on a daemon thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from greenroom.actors.eventbus import complain
+
+CLOSE_TIMEOUT_S = 3.0
+
+
+class LoopThread:
+    """An event loop on a thread of its own, started on first use.
+
+    Whatever a coroutine raises, SystemExit included, the loop goes on: only `close` ends it, or
+    `abandon`.
+
+    Args:
+        on_start: told when the thread is started; must not wait.
+
+    Attributes:
+        stalled: whether the supervisor has found that it does not answer; set by the supervisor.
+        lost: whether it has been abandoned.
+    """
+
+    def __init__(self, name: str, on_start: Callable[[], object] = lambda: None) -> None:
+        self.name = name
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.stalled = False
+        self.lost = False
+        self._on_start = on_start
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._posted: deque[Callable[[], object]] = deque()
+        self._scheduled = False
+        self._closing = False
+
+    @property
+    def ident(self) -> int | None:
+        """The thread's identifier; None before its start."""
+        return None if self._thread is None else self._thread.ident
+
+    @property
+    def ended(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._closing
+
+    def post(self, action: Callable[[], object]) -> bool:
+        """Run `action` on the loop, soon; False when the loop has been closed.
+
+        Many posts share one wake-up of the loop, which is the dear part of a hand-over.
+        """
+        with self._lock:
+            if self._closing:
+                return False
+            loop = self.loop or self._start()
+            self._posted.append(action)
+            if self._scheduled:
+                return True
+            self._scheduled = True
+        try:
+            loop.call_soon_threadsafe(self._run_posted)
+        except RuntimeError:  # it has been closed since
+            return False
+        return True
+
+    def close(self, *, wait: bool = True) -> None:
+        """Cancel every task, let them clean up for a moment, end the thread."""
+        with self._lock:
+            already, self._closing = self._closing, True
+            loop, thread = self.loop, self._thread
+        if loop is None or thread is None or self.lost:
+            return
+        if not already:
+            loop.call_soon_threadsafe(loop.stop)
+        if wait and thread is not threading.current_thread():
+            thread.join(CLOSE_TIMEOUT_S)
+
+    def abandon(self) -> None:
+        """Let go of a loop that does not answer; nobody waits for it any more.
+
+        Should it ever answer, it does what has been posted, close hooks among it, and ends. What
+        then still runs is given a moment, and is cancelled.
+        """
+        with self._lock:
+            already, self.lost = self.lost or self._closing, True
+            if not already and self.loop is not None:
+                self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def _start(self) -> asyncio.AbstractEventLoop:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(
+            target=self._run, args=(self.loop,), name=self.name, daemon=True
+        )
+        self._thread.start()
+        self._on_start()
+        return self.loop
+
+    def _run_posted(self) -> None:
+        with self._lock:
+            batch = list(self._posted)
+            self._posted.clear()
+            self._scheduled = False
+        for action in batch:
+            try:
+                action()
+            except Exception as error:  # the others were posted by somebody else
+                complain(f"{self.name} failed at what it was told to do", error)
+
+    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        asyncio.set_event_loop(loop)
+        while not (self._closing or self.lost):
+            try:
+                loop.run_forever()
+            except BaseException as error:  # a task's SystemExit leaves run_forever
+                complain(f"{self.name} was left by {type(error).__name__} and goes on", error)
+        with self._lock:
+            self._closing = True
+        try:
+            loop.run_until_complete(self._wind_up())
+            loop.run_until_complete(loop.shutdown_asyncgens())
+        except BaseException as error:
+            complain(f"{self.name} could not end all of its tasks", error)
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    async def _wind_up(self) -> None:
+        if self.lost:
+            self._run_posted()
+            if tasks := _other_tasks():
+                await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S / 2)
+        tasks = _other_tasks()
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S / 2)
+
+
+def _other_tasks() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}

@@ -1,0 +1,84 @@
+"""The members of a pool: of every kind there is, and guests that come and go."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from chaos.players import AsyncPlayer, Player, SyncPlayer
+from chaos.stage import FACTORY_MODES, Stage
+from greenroom import Member
+
+CORE = ("brisk", "plain", "bound", "maker", "lazy", "probed", "checked", "alone")
+GUESTS = ("guest-a", "guest-b", "guest-c")
+NAMES = CORE + GUESTS
+
+
+class Company:
+    """Makes the members of one pool."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._closed = 0
+
+    def member(self, name: str) -> Member:
+        """The member of that name, anew."""
+        stage = self._stage
+        match name:
+            case "brisk":
+                return Member(name, AsyncPlayer(stage, name), max_concurrency=6, weight=3.0)
+            case "plain":
+                return Member(name, SyncPlayer(stage, name), max_concurrency=2)
+            case "bound":
+                return Member(name, AsyncPlayer(stage, name).arun, max_concurrency=3)
+            case "maker":
+                return self._made(name, SyncPlayer, 2, close=self._close)
+            case "lazy":
+                return self._made(name, AsyncPlayer, 4, close=self._aclose)
+            case "probed":
+                agent = AsyncPlayer(stage, name)
+                return Member(name, agent, probe=agent.probe, max_concurrency=4)
+            case "checked":
+                checked = SyncPlayer(stage, name)
+                return Member(name, checked, probe=checked.probe, max_concurrency=2, priority=1)
+            case "alone":
+                return Member(name, AsyncPlayer(stage, name), isolated=True, max_concurrency=3)
+            case _:
+                kind = SyncPlayer if name == "guest-a" else AsyncPlayer
+                return self._made(name, kind, 2, close=self._close)
+
+    def _made(
+        self, name: str, kind: type[Player], slots: int, close: Callable[[Any], Any]
+    ) -> Member:
+        make = self._make if kind is SyncPlayer else self._amake
+        factory = functools.partial(make, kind, name)
+        return Member(name, factory=factory, max_concurrency=slots, close=close)
+
+    def _make(self, kind: type[Player], name: str) -> Player | None:
+        mode = self._stage.factory_mode
+        self._stage.count(f"factory: {mode}")
+        if mode == "fail":
+            raise ConnectionError("the factory is closed")
+        if mode == "exit":
+            raise SystemExit(4)
+        return None if mode == "return None" else kind(self._stage, name)
+
+    async def _amake(self, kind: type[Player], name: str) -> Player | None:
+        return self._make(kind, name)
+
+    def _close(self, agent: Player) -> None:
+        """Every third close hook raises."""
+        self._closed += 1
+        if self._closed % 3 == 0:
+            self._stage.count("close hook that raises")
+            raise RuntimeError(f"{agent.name} does not close well")
+        self._stage.count("close hook")
+
+    async def _aclose(self, agent: Player) -> None:
+        self._close(agent)
+
+
+def factory_mode(number: int) -> str:
+    """One of the modes, by any number."""
+    return FACTORY_MODES[number % len(FACTORY_MODES)]

@@ -1,0 +1,142 @@
+"""A request as it was planned, and everything that was seen of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from chaos.moves import Move
+from chaos.steps import Send, Way
+from greenroom import (
+    AllPoolMembersFailedError,
+    DeadlineExceededError,
+    PoolSaturatedError,
+    PoolStoppedError,
+    RequestCancelledError,
+)
+from greenroom.testing import ScriptedHTTPError
+
+
+class End(StrEnum):
+    """How a request was answered."""
+
+    VALUE = "value"
+    CALLER = "the agent's 400, as it is"
+    FAILED = "no member could answer"
+    CANCELLED = "cancelled"
+    DEADLINE = "deadline exceeded"
+    SATURATED = "saturated"
+    STOPPED = "pool stopped"
+    OTHER = "another error"
+
+
+_ENDS: dict[type[BaseException], End] = {
+    AllPoolMembersFailedError: End.FAILED,
+    RequestCancelledError: End.CANCELLED,
+    DeadlineExceededError: End.DEADLINE,
+    PoolSaturatedError: End.SATURATED,
+    PoolStoppedError: End.STOPPED,
+}
+
+
+def end_of(error: BaseException | None) -> End:
+    """How a request ended that was answered with this error, or with a value."""
+    if error is None:
+        return End.VALUE
+    if isinstance(error, ScriptedHTTPError) and error.status_code == 400:
+        return End.CALLER
+    return next((end for kind, end in _ENDS.items() if isinstance(error, kind)), End.OTHER)
+
+
+class CallEnd(StrEnum):
+    """How a call of an agent ended, as the agent saw it."""
+
+    RUNNING = "is running"
+    VALUE = "returned"
+    RAISED = "raised"
+    CUT = "was cut off"
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call of an agent.
+
+    Attributes:
+        result: the very object that was returned or raised.
+        side_effects: the pool has taken note that it must not be repeated.
+    """
+
+    member: str
+    move: Move
+    end: CallEnd = CallEnd.RUNNING
+    result: Any = None
+    side_effects: bool = False
+
+    def ended(self, end: CallEnd, result: Any = None) -> Any:
+        self.end, self.result = end, result
+        return result
+
+
+@dataclass(slots=True, eq=False)
+class Entry:
+    """One request: what was planned, and what was seen of it. The agents get it as their payload.
+
+    Attributes:
+        answers: how often somebody has tried to answer it; once is right.
+        heard: what the asker was told, in its own way of asking.
+        unanswered: requests, this one included, that had no answer when this one got its own.
+        ends: how often an event has said that it is over; None when nobody looked.
+        kills: members killed before it was sent, and before it was answered.
+        hold: the asker's future or task, by which it can give the request up.
+        trail: time and word of what has happened to it, for a report.
+    """
+
+    id: str
+    send: Send
+    sent_at: float = 0.0
+    answered_at: float = 0.0
+    answers: int = 0
+    end: End | None = None
+    value: Any = None
+    error: BaseException | None = None
+    heard: list[End] = field(default_factory=list)
+    unanswered: int = 0
+    ends: int | None = None
+    kills: tuple[int, int] = (0, 0)
+    cancel_asked: bool = False
+    cancel_said: bool | None = None
+    hold: Any = None
+    calls: list[Call] = field(default_factory=list)
+    trail: list[tuple[float, str, object]] = field(default_factory=list)
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.id}>"
+
+    @property
+    def is_tell(self) -> bool:
+        return self.send.way is Way.TELL
+
+    @property
+    def elapsed_s(self) -> float:
+        """On the pool's clock, from being sent to being answered."""
+        return self.answered_at - self.sent_at
+
+    def next_move(self) -> Move:
+        """What its next call is to do."""
+        return self.send.moves[min(len(self.calls), len(self.send.moves) - 1)]
+
+    def note(self, at: float, what: str, about: object = "") -> None:
+        """Put something into the trail."""
+        self.trail.append((at, what, about))
+
+    def story(self) -> list[str]:
+        """The trail, in words."""
+        return [f"{at:12.3f}  {what} {_plain(about)}".rstrip() for at, what, about in self.trail]
+
+
+def _plain(about: object) -> str:
+    try:
+        return str(about)[:100]
+    except BaseException:  # an agent's hostile exception
+        return f"<{type(about).__name__}>"

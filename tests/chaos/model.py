@@ -1,0 +1,178 @@
+"""The model: whether what was seen may have been so. Pure: observations in, complaints out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from chaos.entry import Call, CallEnd, End, Entry
+from chaos.moves import KINDS, Move
+from chaos.steps import Way
+from greenroom import (
+    AllPoolMembersFailedError,
+    AttemptError,
+    FailureKind,
+    Reply,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """Under what circumstances requests were sent.
+
+    Attributes:
+        timeout_s, max_retries, max_pending: the pool's settings.
+        exhaustive: the strategy tries every member once, whatever `max_retries` says.
+        clear: nothing cut calls off but time, which each request knows of itself.
+        must_answer: every member was well, and had room: each request has a value.
+        final: the pool was ended meanwhile.
+    """
+
+    timeout_s: float = 10.0
+    max_retries: int = 3
+    max_pending: int = 1000
+    exhaustive: bool = False
+    clear: bool = False
+    must_answer: bool = False
+    final: bool = False
+
+
+def judge(entry: Entry, terms: Terms) -> Iterator[str]:
+    """What cannot have been so of one request, once its pool is at rest or has ended."""
+    yield from _answered_once(entry, terms)
+    yield from _heard_once(entry)
+    yield from _over_once(entry, terms)
+    yield from _may_end_so(entry, terms)
+    yield from _repeated_only_so(entry, terms)
+    yield from _every_call_counts(entry, terms)
+
+
+def _answered_once(entry: Entry, terms: Terms) -> Iterator[str]:
+    if entry.is_tell:
+        return
+    if entry.end is None:
+        yield "it was never answered"
+    elif entry.answers != 1 and not (terms.final and entry.answers == 2):
+        # An ask that meets the end of its pool is answered by both sides: the second has no effect.
+        yield f"it was answered {entry.answers} times"
+
+
+def _heard_once(entry: Entry) -> Iterator[str]:
+    """The asker is told, once, and what the future says."""
+    if entry.is_tell or entry.end is None:
+        return
+    if len(entry.heard) != 1:
+        yield f"its asker was told {len(entry.heard)} times"
+    elif entry.heard[0] is not entry.end and not _gave_up(entry):
+        yield f"its asker was told {entry.heard[0]!r}, its future {entry.end!r}"
+
+
+def _gave_up(entry: Entry) -> bool:
+    """Whether the asker left before the answer: its task was cancelled, or its wait timed out."""
+    if entry.send.way is Way.AWAITED:
+        return entry.heard == [End.CANCELLED] and entry.cancel_asked
+    return entry.send.way is Way.BLOCKING and entry.heard == [End.DEADLINE]
+
+
+def _over_once(entry: Entry, terms: Terms) -> Iterator[str]:
+    if entry.ends not in (None, 1) and not terms.final:
+        yield f"{entry.ends} events said that it was over"
+
+
+def _may_end_so(entry: Entry, terms: Terms) -> Iterator[str]:
+    """Whether there is a reason for the end that the request came to."""
+    if terms.must_answer and not entry.is_tell and entry.end is not End.VALUE:
+        yield f"every member was well, and it ended in {entry.end!r} ({entry.error!r})"
+    if (entry.cancel_said, entry.end) in ((True, End.VALUE), (True, End.FAILED)):
+        yield "the pool said it had cancelled it"
+    match entry.end:
+        case End.VALUE:
+            yield from _value_is_of_a_call(entry)
+        case End.CALLER if not any(call.result is entry.error for call in entry.calls):
+            yield "no agent raised the error that it was answered with"
+        case End.FAILED:
+            yield from _failures_are_explained(entry, terms)
+        case End.CANCELLED if not (entry.cancel_asked or _gave_up(entry)):
+            yield "nobody has cancelled it"
+        case End.DEADLINE if entry.elapsed_s < (entry.send.timeout_s or float("inf")) - 1e-6:
+            yield f"its deadline was not over after {entry.elapsed_s:g} s"
+        case End.SATURATED if entry.calls or entry.unanswered <= terms.max_pending:
+            yield f"it was refused with {entry.unanswered} unanswered, {len(entry.calls)} calls"
+        case End.STOPPED if not terms.final:
+            yield "the pool was not stopped"
+        case End.OTHER:
+            yield f"it ended in {type(entry.error).__name__}"
+
+
+def _value_is_of_a_call(entry: Entry) -> Iterator[str]:
+    reply = entry.value
+    if not isinstance(reply, Reply):
+        yield f"it was answered with a {type(reply).__name__}"
+        return
+    if not any(call.result is reply.value for call in entry.calls if call.member == reply.member):
+        yield f"{reply.member} never returned the value that it was answered with"
+    if len(entry.calls) > reply.attempts:
+        yield f"its answer says {reply.attempts} attempts, it had {len(entry.calls)} calls"
+
+
+def _failures_are_explained(entry: Entry, terms: Terms) -> Iterator[str]:
+    assert isinstance(entry.error, AllPoolMembersFailedError)
+    for failure in entry.error.errors:
+        if not failure.skipped and not _is_explained(failure, entry, terms):
+            yield f"nothing explains {failure.member}: {failure.kind}"
+
+
+def _is_explained(failure: AttemptError, entry: Entry, terms: Terms) -> bool:
+    """Whether the member did what it is said to have done, or its surroundings may have."""
+    surroundings = {FailureKind.UNAVAILABLE, FailureKind.CREATE_FAILED}  # it never started
+    if entry.elapsed_s >= terms.timeout_s:
+        surroundings.add(FailureKind.TIMEOUT)
+    if not terms.clear:
+        surroundings.add(FailureKind.CRASHED)
+    own = [call for call in entry.calls if call.member == failure.member]
+    mine = (call for call in own if call.end is CallEnd.RAISED and call.result is failure.error)
+    return any(KINDS[call.move] is failure.kind for call in mine) or failure.kind in surroundings
+
+
+def _repeated_only_so(entry: Entry, terms: Terms) -> Iterator[str]:
+    """Whether it was allowed to run as often as it did."""
+    calls, send = entry.calls, entry.send
+    if any(call.end is CallEnd.RUNNING for call in calls):
+        yield "one of its calls never ended"
+    if len(calls) > 1 and not send.idempotent:
+        yield f"it is not idempotent, and ran {len(calls)} times"
+    if any(call.side_effects for call in calls[:-1]):
+        yield "it ran again after it had started side effects"
+    most = 1 + (terms.max_retries if send.max_retries is None else send.max_retries)
+    if terms.exhaustive:
+        most = len({call.member for call in calls})
+    if len(calls) > most:
+        yield f"it ran {len(calls)} times, {most} are allowed"
+
+
+def _every_call_counts(entry: Entry, terms: Terms) -> Iterator[str]:
+    """Where nothing cuts calls off: each failed call but the last was followed by another, and the
+    last one decides.
+    """
+    if not is_undisturbed(entry, terms):
+        return
+    for call in entry.calls[:-1]:
+        if call.end is not CallEnd.RAISED or call.move is Move.CALLER:
+            yield f"it went on although {call.member} {call.end} ({call.move})"
+    expected = _ends_after(entry.calls[-1] if entry.calls else None)
+    if not entry.is_tell and entry.end not in expected:
+        yield f"it should have ended in {' or '.join(expected)}, and did in {entry.end}"
+
+
+def is_undisturbed(entry: Entry, terms: Terms) -> bool:
+    """Whether nothing but its agents has had a hand in the request."""
+    unhurt = terms.clear and entry.kills[0] == entry.kills[1] and not entry.cancel_asked
+    return unhurt and entry.end is not End.DEADLINE and entry.elapsed_s < terms.timeout_s
+
+
+def _ends_after(last: Call | None) -> tuple[End, ...]:
+    if last is None:
+        return End.FAILED, End.SATURATED
+    if last.end is CallEnd.VALUE:
+        return (End.VALUE,)
+    return (End.CALLER,) if last.move is Move.CALLER else (End.FAILED,)

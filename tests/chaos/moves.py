@@ -1,0 +1,61 @@
+"""What an agent may be told to do in one call, and what kind of failure the pool must call it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from greenroom import FailureKind
+
+
+class Move(StrEnum):
+    """One call's script."""
+
+    OK = "answers"
+    SLOW = "slow"
+    GARBAGE = "garbage"
+    HUGE = "enormous value"
+    AWAITABLE = "awaitable from a sync agent"
+    HANG = "hang"
+    STUBBORN = "hang that swallows its cancellation"
+    HOLD = "held by the check of the slots"
+    ERROR = "exception"
+    HOSTILE_ERROR = "exception that cannot be looked at"
+    TIMEOUT = "timeout error"
+    UNAVAILABLE = "503"
+    RATE_LIMIT = "rate limit"
+    AUTH = "401"
+    QUOTA = "402"
+    TOO_LARGE = "413"
+    CALLER = "400"
+    SIDE_EFFECTS = "503 after side effects"
+    EXIT = "SystemExit"
+    INTERRUPT = "KeyboardInterrupt"
+    GENERATOR_EXIT = "GeneratorExit"
+    CANCELLED = "CancelledError by itself"
+
+
+KINDS: dict[Move, FailureKind] = {
+    Move.ERROR: FailureKind.UNKNOWN,
+    Move.HOSTILE_ERROR: FailureKind.UNKNOWN,
+    Move.TIMEOUT: FailureKind.TIMEOUT,
+    Move.UNAVAILABLE: FailureKind.UNAVAILABLE,
+    Move.RATE_LIMIT: FailureKind.RATE_LIMITED,
+    Move.AUTH: FailureKind.AUTH,
+    Move.QUOTA: FailureKind.QUOTA,
+    Move.TOO_LARGE: FailureKind.TOO_LARGE,
+    Move.CALLER: FailureKind.CALLER,
+    Move.SIDE_EFFECTS: FailureKind.UNAVAILABLE,
+    Move.EXIT: FailureKind.CRASHED,
+    Move.INTERRUPT: FailureKind.CRASHED,
+    Move.GENERATOR_EXIT: FailureKind.CRASHED,
+    Move.CANCELLED: FailureKind.CRASHED,
+}
+"""Every move that ends in an exception; the others end in a value, if they are let."""
+
+COUNTED = frozenset(move for move, kind in KINDS.items() if kind.counts_for_breaker)
+"""The moves that a member's statistics call a failure."""
+
+LASTING = frozenset({Move.HANG, Move.STUBBORN, Move.HOLD})
+"""The moves that end only when the driver lets them go, or when they are cancelled."""
+
+BASE_EXCEPTIONS = (Move.EXIT, Move.INTERRUPT, Move.GENERATOR_EXIT, Move.CANCELLED)

@@ -1,0 +1,180 @@
+"""The agents: they do in each call what the request's plan says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from chaos.entry import Call, CallEnd, Entry
+from chaos.moves import KINDS, LASTING, Move
+from chaos.stage import Stage
+from greenroom import CallContext
+from greenroom.testing import http_error
+
+HUGE_BYTES = 1 << 20
+
+
+class Hostile:
+    """A value that nobody may look at."""
+
+    def _refuse(self, *_: object) -> Any:
+        raise RuntimeError("a value was looked at")
+
+    __bool__ = __eq__ = __hash__ = __iter__ = __len__ = _refuse
+    __repr__ = __str__ = __lt__ = __call__ = _refuse
+
+
+class HostileError(Exception):
+    """An exception that nobody may look at."""
+
+    def _refuse(self, *_: object) -> Any:
+        raise RuntimeError("an exception was looked at")
+
+    __str__ = __repr__ = __bool__ = _refuse
+    status_code = response = code = headers = property(_refuse)
+
+
+_ODD_WAITS: tuple[object, ...] = (2.0, 0, "soon", float("nan"), -5, "1e999")
+_ODD_VALUES: tuple[Callable[[], object], ...] = (
+    Hostile,
+    lambda: None,
+    lambda: ValueError("returned, not raised"),
+    lambda: NotImplemented,
+    lambda: Hostile,
+    lambda: {"choices": []},
+)
+_ERRORS: dict[Move, Callable[[], BaseException]] = {
+    Move.ERROR: lambda: ValueError("broken"),
+    Move.HOSTILE_ERROR: HostileError,
+    Move.TIMEOUT: lambda: TimeoutError("the agent's own"),
+    Move.UNAVAILABLE: lambda: http_error(503),
+    Move.AUTH: lambda: http_error(401),
+    Move.QUOTA: lambda: http_error(402),
+    Move.TOO_LARGE: lambda: http_error(413),
+    Move.CALLER: lambda: http_error(400),
+    Move.SIDE_EFFECTS: lambda: http_error(503),
+    Move.EXIT: lambda: SystemExit(3),
+    Move.INTERRUPT: KeyboardInterrupt,
+    Move.GENERATOR_EXIT: GeneratorExit,
+    Move.CANCELLED: lambda: asyncio.CancelledError("by itself"),
+}
+
+
+class Player:
+    """What sync and async agents have in common."""
+
+    def __init__(self, stage: Stage, name: str) -> None:
+        self.name = name
+        self._stage = stage
+
+    def _finish(self, entry: Entry, call: Call, context: CallContext | None) -> Any:
+        """End the call as its move says, once it is time."""
+        if call.move not in KINDS:
+            return call.ended(CallEnd.VALUE, _value_of(entry, call))
+        if call.move is Move.SIDE_EFFECTS and context is not None:
+            context.started_side_effects()
+            call.side_effects = True
+        error = _error_of(entry, call.move)
+        call.ended(CallEnd.RAISED, error)
+        raise error
+
+
+class SyncPlayer(Player):
+    """An agent that runs in a thread."""
+
+    def run(self, entry: Entry, context: CallContext | None = None) -> Any:
+        call = self._stage.begin(entry, self.name)
+        try:
+            if call.move is Move.AWAITABLE:
+                return _later(entry, call)
+            self._linger(entry, call.move)
+            return self._finish(entry, call, context)
+        finally:
+            self._stage.leave(entry, call)
+
+    def _linger(self, entry: Entry, move: Move) -> None:
+        if move is Move.SLOW:
+            self._stage.clock.block(entry.send.delay_s)
+        elif move in LASTING:
+            self._stage.gate().wait()
+
+    def probe(self) -> Any:
+        mode = self._stage.probe_mode
+        if mode == "hang":
+            self._stage.gate().wait()
+        return _probed(self._stage, mode)
+
+
+class AsyncPlayer(Player):
+    """An agent that runs on an event loop."""
+
+    async def arun(self, entry: Entry, context: CallContext | None = None) -> Any:
+        call = self._stage.begin(entry, self.name)
+        try:
+            await self._linger(entry, call.move)
+            return self._finish(entry, call, context)
+        finally:
+            self._stage.leave(entry, call)
+
+    async def _linger(self, entry: Entry, move: Move) -> None:
+        if move is Move.SLOW:
+            await self._stage.clock.sleep(entry.send.delay_s)
+        elif move in LASTING:
+            await self._wait(stubborn=move is Move.STUBBORN)
+
+    async def _wait(self, stubborn: bool) -> None:
+        gate = self._stage.gate()
+        try:
+            await gate.passed()
+        except asyncio.CancelledError:
+            if not stubborn:
+                raise
+            await gate.passed()
+        finally:
+            self._stage.forget(gate)
+
+    async def probe(self) -> Any:
+        mode = self._stage.probe_mode
+        if mode == "hang":
+            await self._wait(stubborn=False)
+        return _probed(self._stage, mode)
+
+
+async def _later(entry: Entry, call: Call) -> Any:
+    """What a sync agent may return instead of a value: its call counts as cut off until then."""
+    await asyncio.sleep(0)
+    return call.ended(CallEnd.VALUE, _value_of(entry, call))
+
+
+def perform(entry: Entry, agent: Any) -> Any:
+    """The function of an `Apply`: what the agent would do with the entry as a payload."""
+    run = getattr(agent, "arun", None) or getattr(agent, "run", None) or agent
+    return run(entry)
+
+
+def _value_of(entry: Entry, call: Call) -> object:
+    if call.move is Move.HUGE:
+        return bytes(HUGE_BYTES)
+    if call.move is Move.GARBAGE:
+        return _ODD_VALUES[_number(entry) % len(_ODD_VALUES)]()
+    return entry.id, len(entry.calls)
+
+
+def _error_of(entry: Entry, move: Move) -> BaseException:
+    if move is not Move.RATE_LIMIT:
+        return _ERRORS[move]()
+    error = http_error(429)
+    error.headers["retry-after"] = _ODD_WAITS[_number(entry) % len(_ODD_WAITS)]  # type: ignore[assignment]
+    return error
+
+
+def _number(entry: Entry) -> int:
+    return int(entry.id.rpartition("-")[2])
+
+
+def _probed(stage: Stage, mode: str) -> bool:
+    stage.count(f"probe: {mode}")
+    if mode == "raise":
+        raise ConnectionError("the probe found nobody")
+    return mode != "return False"

@@ -1,0 +1,161 @@
+"""What all agents share: the clock, the gates of hanging calls, and how things behave just now."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable
+
+from chaos.entry import Call, CallEnd, Entry
+from chaos.moves import Move
+from greenroom.testing import FakeClock
+
+FACTORY_MODES = ("work", "work", "work", "fail", "return None", "exit")
+PROBE_MODES = ("work", "work", "raise", "return False", "hang")
+
+
+class JumpingClock(FakeClock):
+    """A fake clock whose wall clock can be set, forwards and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._wall_offset = 1_700_000_000.0
+
+    def wall(self) -> float:
+        return self.now() + self._wall_offset
+
+    def set_wall(self, seconds: float) -> None:
+        """Set the wall clock that much forwards, or back."""
+        self._wall_offset += seconds
+
+
+class Gate:
+    """What a hanging call waits at, in a thread or in a coroutine."""
+
+    def __init__(self) -> None:
+        self._opened = threading.Event()
+        self._lock = threading.Lock()
+        self._waiters: list[Callable[[], None]] = []
+
+    def open(self) -> None:
+        """Let whoever waits go on."""
+        with self._lock:
+            self._opened.set()
+            waiters, self._waiters = self._waiters, []
+        for wake in waiters:
+            wake()
+
+    def wait(self) -> None:
+        self._opened.wait()
+
+    async def passed(self) -> None:
+        """Wait in a coroutine."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[None] = loop.create_future()
+
+        def resolve() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the loop was closed, and with it who waited
+                loop.call_soon_threadsafe(resolve)
+
+        with self._lock:
+            if self._opened.is_set():
+                return
+            self._waiters.append(wake)
+        await future
+
+
+class Stage:
+    """Where the agents of one pool perform."""
+
+    def __init__(self, clock: JumpingClock) -> None:
+        self.clock = clock
+        self.performed: Counter[str] = Counter()
+        self.factory_mode = "work"
+        self.probe_mode = "work"
+        self.closes_raise = True
+        self._changed = threading.Condition()
+        self._gates: set[Gate] = set()
+        self._running = 0
+        self._holding = 0
+
+    # -- calls
+
+    def begin(self, entry: Entry, member: str) -> Call:
+        """A call of an agent begins."""
+        with self._changed:
+            call = Call(member, entry.next_move())
+            entry.calls.append(call)
+            self._running += 1
+            self._holding += call.move is Move.HOLD
+            self.performed[f"move: {call.move}"] += 1
+            self._changed.notify_all()
+        entry.note(self.clock.now(), f"call {len(entry.calls)} begins at {member}:", call.move)
+        return call
+
+    def leave(self, entry: Entry, call: Call) -> None:
+        """The call has ended, however it did."""
+        if call.end is CallEnd.RUNNING:
+            call.end = CallEnd.CUT
+        entry.note(
+            self.clock.now(), f"call at {call.member} {call.end}", type(call.result).__name__
+        )
+        with self._changed:
+            self._running -= 1
+            self._holding -= call.move is Move.HOLD
+            self._changed.notify_all()
+
+    def count(self, what: str) -> None:
+        """Something else has been done to the pool."""
+        with self._changed:
+            self.performed[what] += 1
+
+    # -- gates
+
+    def gate(self) -> Gate:
+        """A gate that the driver will open one day."""
+        gate = Gate()
+        with self._changed:
+            self._gates.add(gate)
+        return gate
+
+    def forget(self, gate: Gate) -> None:
+        """Whoever waited at it does so no more."""
+        with self._changed:
+            self._gates.discard(gate)
+
+    def let_go(self, at_most: int | None = None) -> None:
+        """Open the gates, or some of them."""
+        with self._changed:
+            gates = list(self._gates)[:at_most]
+            self._gates.difference_update(gates)
+        for gate in gates:
+            gate.open()
+
+    # -- rest
+
+    def behave(self) -> None:
+        """From here on factories, probes and close hooks do what they should."""
+        self.factory_mode = self.probe_mode = "work"
+
+    @property
+    def running(self) -> int:
+        """Calls that have not ended, those included that the pool has given up."""
+        with self._changed:
+            return self._running
+
+    def wait_until_nothing_runs(self, seconds: float) -> bool:
+        """Whether every call has ended, given up or not, within that many real seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._running == 0, seconds)
+
+    def wait_until_held(self, calls: int, seconds: float) -> int:
+        """How many calls are held, once they are that many or the real seconds are over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._holding >= calls, seconds)
+            return self._holding

@@ -1,0 +1,82 @@
+"""What a plan is made of: requests, and things done to the pool. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from chaos.moves import Move
+from chaos.weather import Fault
+
+
+class Way(StrEnum):
+    """How a request is sent."""
+
+    FUTURE = "future"
+    BLOCKING = "blocking ask"
+    AWAITED = "async ask"
+    TELL = "tell"
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """One request.
+
+    Attributes:
+        way: how it is sent.
+        moves: what the agents do with it, call after call; the last one over and over.
+        applied: it is an `Apply`, not a `Request`.
+        delay_s: how long a slow call takes.
+        timeout_s: the deadline of the request; None without one.
+        cancel_after: after how many further steps it is given up; None: never.
+        cancel_by_id: by `Cancel`, not by its future or task.
+        shouts: its done callback raises.
+    """
+
+    way: Way
+    moves: tuple[Move, ...] = (Move.OK,)
+    applied: bool = False
+    delay_s: float = 0.1
+    timeout_s: float | None = None
+    idempotent: bool = True
+    max_retries: int | None = None
+    key: str | None = None
+    cancel_after: int | None = None
+    cancel_by_id: bool = False
+    shouts: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Do:
+    """One thing that is done to the pool: a fault, a command, or the passing of time."""
+
+    fault: Fault
+    target: int = 0
+    amount: float = 0.0
+
+
+Step = Send | Do
+
+
+def names_of(step: Step) -> list[str]:
+    """What a step is counted as."""
+    if isinstance(step, Do):
+        return [f"fault: {step.fault}"]
+    names = [sent_as(step)]
+    names += [f"move: {move}" for move in step.moves]
+    if step.cancel_after is not None:
+        names.append(cancel_of(step))
+    if step.shouts and step.way is Way.FUTURE:
+        names.append("fault: done callback that raises")
+    return names
+
+
+def sent_as(send: Send) -> str:
+    """What sending it is counted as."""
+    return f"sent: {send.way}{' of a function' if send.applied else ''}"
+
+
+def cancel_of(send: Send) -> str:
+    """What giving it up is counted as: a tell has no holder, a blocking ask's is busy."""
+    by_id = send.cancel_by_id or send.way in (Way.TELL, Way.BLOCKING)
+    return f"cancel: by {'its id' if by_id else 'its holder'}"

@@ -1,0 +1,97 @@
+"""What the tests of stalled loops share: an agent that blocks its loop, time that is seen."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+from greenroom import PoolRef
+from greenroom.testing import FakeClock
+
+WAIT_S = 10.0
+"""How long a test waits for what must come; it fails then."""
+LOOK_S = 0.25
+"""Time between two looks at a loop that does not answer, with the default settings."""
+REPORTED_S = 2.0
+"""A stall that begins at once is asked about after one second, and reported after another."""
+
+QUIET: dict[str, Any] = {
+    "request_timeout_s": None,
+    "loop_replaced_after_s": None,
+    "restart_backoff_s": 0.0,
+}
+"""Nothing happens but what the test is about."""
+
+
+def pass_time(pool: PoolRef, clock: FakeClock, seconds: float) -> None:
+    """Let time pass in steps, each of which the supervisor has seen before the next one."""
+    for _ in range(round(seconds / LOOK_S)):
+        clock.advance(LOOK_S)
+        pool.stats()
+
+
+class Blocker:
+    """An async agent that answers, but for the payload "block" blocks its loop until `release`.
+
+    Attributes:
+        threads: the loop threads that were blocked, in order.
+    """
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+        self.payloads: list[Any] = []
+        self._entered = threading.Semaphore(0)
+        self._gate = threading.Event()
+
+    async def __call__(self, payload: Any = "block") -> Any:
+        self.payloads.append(payload)
+        if payload == "block":
+            self.block()
+        return payload
+
+    def block(self, *_: Any) -> None:
+        """Block this thread, whatever it is."""
+        self.threads.append(threading.current_thread())
+        self._entered.release()
+        assert self._gate.wait(6 * WAIT_S), "nobody released the loop"
+
+    def wait_entered(self) -> None:
+        assert self._entered.acquire(timeout=WAIT_S), "nothing blocks"
+
+    def release(self) -> None:
+        self._gate.set()
+
+    def join(self) -> None:
+        """Wait for the end of every thread that was blocked."""
+        for thread in self.threads:
+            thread.join(WAIT_S)
+            assert not thread.is_alive(), f"{thread.name} goes on"
+
+
+class Resident:
+    """An async agent that says in which loop's thread it ran, or is held there until `let_go`."""
+
+    def __init__(self) -> None:
+        self.payloads: list[Any] = []
+        self.cancelled = threading.Semaphore(0)
+        self._entered = threading.Semaphore(0)
+        self._held = True
+
+    async def __call__(self, payload: Any) -> str:
+        self.payloads.append(payload)
+        if payload == "hold" and self._held:
+            self._entered.release()
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                self.cancelled.release()
+                raise
+        return threading.current_thread().name
+
+    def wait_entered(self) -> None:
+        assert self._entered.acquire(timeout=WAIT_S), "no call is held"
+
+    def let_go(self) -> None:
+        """Answer at once from now on."""
+        self._held = False

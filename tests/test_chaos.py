@@ -1,0 +1,601 @@
+"""Behaviour 42 at large: the chaos suite in its short form, and that it sees what it should see.
+
+The long form, with 200,000 requests, is `make chaos`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import warnings
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chaos import __main__ as command_line
+from chaos import books, driver, footprint, model, plan, rest
+from chaos.books import Tally
+from chaos.entry import Call, CallEnd, End, Entry
+from chaos.findings import Findings, Violation
+from chaos.footprint import Mark, judge_footprint, judge_memory
+from chaos.ledger import Ledger
+from chaos.model import Terms
+from chaos.moves import KINDS, Move
+from chaos.report import report
+from chaos.stage import JumpingClock
+from chaos.steps import Do, Send, Way, names_of
+from chaos.watch import Watch
+from chaos.weather import Fault
+
+from greenroom import (
+    AllPoolMembersFailedError,
+    AttemptError,
+    DeadlineExceededError,
+    FailureKind,
+    LoadBalanceStrategy,
+    MemberStats,
+    PoolFuture,
+    PoolSaturatedError,
+    PoolStats,
+    PoolStoppedError,
+    Reply,
+    RequestCancelledError,
+)
+from greenroom.actors import eventbus, member
+from greenroom.actors.answers import Answers
+from greenroom.actors.attempts import Attempts
+from greenroom.testing import http_error
+
+LONG = 200_000
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_b42_chaos_breaks_nothing(seed: int) -> None:
+    """Every ask is answered once, no slot, permit, thread or descriptor is lost, books balance."""
+    findings = driver.run(seed, 1600)
+    assert findings.violations == [], report(findings)
+    assert findings.sent == 1600
+    assert findings.planned == plan.tally(seed, 1600)
+
+
+# -- the plan
+
+
+def test_a_seed_gives_the_same_plan_always() -> None:
+    """Plan and counts are a function of seed and size, and another seed gives another plan."""
+    assert list(plan.acts(5, 3000)) == list(plan.acts(5, 3000))
+    assert plan.tally(5, 3000) == plan.tally(5, 3000)
+    assert plan.tally(5, 3000) != plan.tally(6, 3000)
+
+
+@pytest.mark.parametrize("requests", [1, 10, 799, 1600, 9999])
+def test_a_plan_has_as_many_requests_as_it_should(requests: int) -> None:
+    """The acts and rounds share them out, none is lost."""
+    steps = itertools.chain.from_iterable(
+        each.steps() for act in plan.acts(2, requests) for each in act.rounds
+    )
+    assert sum(isinstance(step, Send) for step in steps) == requests
+
+
+def test_a_long_plan_has_everything_in_it() -> None:
+    """Every strategy, every ending, every move, every fault, every way of sending."""
+    acts = list(plan.acts(1, LONG // 10))
+    assert {act.strategy for act in acts} == set(LoadBalanceStrategy)
+    assert {act.ending for act in acts} == set(plan.Ending)
+    planned = plan.tally(1, LONG // 10)
+    assert all(planned[f"move: {move}"] for move in Move if move is not Move.HOLD)
+    assert all(planned[f"fault: {fault}"] for fault in Fault)
+    for way in Way:
+        assert planned[f"sent: {way}"]
+        assert planned[f"sent: {way} of a function"]
+    assert planned["cancel: by its id"]
+    assert planned["cancel: by its holder"]
+
+
+def test_a_step_is_counted_by_what_it_does() -> None:
+    """The report names requests, moves, cancels and faults."""
+    send = Send(Way.TELL, (Move.ERROR, Move.OK), applied=True, cancel_after=3)
+    assert names_of(send) == [
+        "sent: tell of a function",
+        "move: exception",
+        "move: answers",
+        "cancel: by its id",
+    ]
+    assert names_of(Do(Fault.JUMP)) == ["fault: clock jump"]
+
+
+# -- the model sees what must not be, of a request
+
+
+def answered(*moves: Move, way: Way = Way.FUTURE, **options: Any) -> Entry:
+    """A request that was answered as it should be: the last call's value, or its error."""
+    entry = Entry("1-1", Send(way, moves or (Move.OK,), **options))
+    for number, move in enumerate(entry.send.moves):
+        call = Call(f"member {number}", move)
+        call.ended(CallEnd.RAISED if move in KINDS else CallEnd.VALUE, object())
+        entry.calls.append(call)
+    entry.answers, entry.end, entry.heard = 1, End.VALUE, [End.VALUE]
+    last = entry.calls[-1]
+    entry.value = Reply(last.result, member=last.member, attempts=len(entry.calls))
+    return entry
+
+
+def ended(entry: Entry, end: End, error: BaseException | None = None) -> Entry:
+    entry.end, entry.heard, entry.error, entry.value = end, [end], error, None
+    return entry
+
+
+def failed(entry: Entry, *kinds: FailureKind, error: BaseException | None = None) -> Entry:
+    """It ended in an error of the pool that says this of its members."""
+    errors = [AttemptError(f"member {n}", n, kind, error) for n, kind in enumerate(kinds)]
+    return ended(entry, End.FAILED, AllPoolMembersFailedError("pool", ["member 0"], errors))
+
+
+def one_complaint(entry: Entry, terms: Terms | None = None) -> str:
+    (complaint,) = model.judge(entry, terms or Terms())
+    return complaint
+
+
+def test_what_is_right_is_not_complained_of() -> None:
+    """A request that was answered by its last call, or failed as its agents did, is fine."""
+    for terms in (Terms(), Terms(clear=True), Terms(final=True), Terms(must_answer=True)):
+        assert list(model.judge(answered(), terms)) == []
+        assert list(model.judge(answered(Move.ERROR, Move.OK), terms)) == []
+        assert list(model.judge(tell(), terms)) == []
+    entry = answered(Move.CALLER)
+    entry.calls[0].result = error = http_error(400)
+    assert list(model.judge(ended(entry, End.CALLER, error), Terms(clear=True))) == []
+
+
+def tell() -> Entry:
+    entry = answered(way=Way.TELL)
+    entry.answers, entry.end, entry.heard = 0, None, []
+    return entry
+
+
+def test_a_lost_answer_is_seen() -> None:
+    """An ask without an answer."""
+    entry = answered()
+    entry.answers, entry.end, entry.heard = 0, None, []
+    assert one_complaint(entry) == "it was never answered"
+
+
+def test_a_double_answer_is_seen() -> None:
+    """Somebody tried to answer twice; at the pool's end both sides may."""
+    entry = answered()
+    entry.answers = 2
+    assert one_complaint(entry) == "it was answered 2 times"
+    assert list(model.judge(entry, Terms(final=True))) == []
+    entry.answers = 3
+    assert one_complaint(entry, Terms(final=True)) == "it was answered 3 times"
+
+
+def test_an_asker_that_was_not_told_is_seen() -> None:
+    """The future has its answer, its asker still waits, or was told twice, or something else."""
+    entry = answered()
+    entry.heard = []
+    assert one_complaint(entry) == "its asker was told 0 times"
+    entry.heard = [End.VALUE, End.VALUE]
+    assert one_complaint(entry) == "its asker was told 2 times"
+    entry.heard = [End.FAILED]
+    assert "its asker was told" in one_complaint(entry)
+
+
+def test_an_asker_that_left_hears_that_it_left() -> None:
+    """A cancelled task says so, although the answer came."""
+    entry = answered(way=Way.AWAITED)
+    entry.heard, entry.cancel_asked = [End.CANCELLED], True
+    assert list(model.judge(entry, Terms())) == []
+    entry.cancel_asked = False
+    assert "its asker was told" in one_complaint(entry)
+
+
+@pytest.mark.parametrize("events", [0, 2])
+def test_a_request_that_is_not_over_once_is_seen(events: int) -> None:
+    """The event at the end of a request comes once, where somebody listens; a tell's too."""
+    for entry in (answered(), tell()):
+        entry.ends = events
+        assert one_complaint(entry) == f"{events} events said that it was over"
+        entry.ends = 1
+        assert list(model.judge(entry, Terms())) == []
+
+
+def test_a_strange_value_is_seen() -> None:
+    """An equal value is not enough: it is the very object that the member returned."""
+    entry = answered()
+    entry.value = replace(entry.value, value=object())
+    assert "never returned the value" in one_complaint(entry)
+    entry = answered()
+    entry.value = replace(entry.value, member="another")
+    assert "never returned the value" in one_complaint(entry)
+    entry = answered()
+    entry.value = "no reply"
+    assert one_complaint(entry) == "it was answered with a str"
+    entry = answered(Move.ERROR, Move.OK)
+    entry.value = replace(entry.value, attempts=1)
+    assert one_complaint(entry) == "its answer says 1 attempts, it had 2 calls"
+
+
+def test_an_end_without_a_reason_is_seen() -> None:
+    """Nobody cancelled it, the deadline was not over, nobody was waiting, the pool went on."""
+    assert "no agent raised" in one_complaint(ended(answered(), End.CALLER, http_error(400)))
+    cancelled = ended(answered(), End.CANCELLED, RequestCancelledError())
+    assert one_complaint(cancelled) == "nobody has cancelled it"
+    early = ended(answered(timeout_s=3.0), End.DEADLINE, DeadlineExceededError("pool", 1.0))
+    early.answered_at = 2.9
+    assert "its deadline was not over" in one_complaint(early)
+    early.answered_at = 3.0
+    assert list(model.judge(early, Terms())) == []
+    refused = ended(answered(), End.SATURATED, PoolSaturatedError("pool", 1, 1.0))
+    refused.calls, refused.unanswered = [], 20
+    assert "it was refused" in one_complaint(refused, Terms(max_pending=20))
+    refused.unanswered = 21
+    assert list(model.judge(refused, Terms(max_pending=20))) == []
+    stopped = ended(answered(), End.STOPPED, PoolStoppedError())
+    assert one_complaint(stopped) == "the pool was not stopped"
+    assert list(model.judge(stopped, Terms(final=True))) == []
+    assert one_complaint(ended(answered(), End.OTHER, KeyError())) == "it ended in KeyError"
+
+
+def test_a_cancel_that_did_not_cancel_is_seen() -> None:
+    """The pool said that it had cancelled what ended otherwise."""
+    entry = answered()
+    entry.cancel_asked, entry.cancel_said = True, True
+    assert one_complaint(entry) == "the pool said it had cancelled it"
+
+
+def test_a_failure_that_nothing_explains_is_seen() -> None:
+    """A member is said to have failed in a way in which its agent did not."""
+    entry = failed(answered(Move.ERROR), FailureKind.AUTH)
+    assert one_complaint(entry) == "nothing explains member 0: auth"
+    entry = failed(answered(Move.ERROR), FailureKind.UNKNOWN, error=ValueError("not the agent's"))
+    assert one_complaint(entry) == "nothing explains member 0: unknown"
+    entry = answered(Move.ERROR)
+    entry.calls[0].result = error = ValueError("the agent's")
+    assert list(model.judge(failed(entry, FailureKind.UNKNOWN, error=error), Terms())) == []
+    timed_out = failed(answered(Move.HANG), FailureKind.TIMEOUT)
+    assert one_complaint(timed_out) == "nothing explains member 0: timeout"
+    timed_out.answered_at = 10.0
+    assert list(model.judge(timed_out, Terms(timeout_s=10.0))) == []
+    crashed = failed(answered(Move.HANG), FailureKind.CRASHED)
+    assert list(model.judge(crashed, Terms())) == []
+    assert "nothing explains member 0: crashed" in model.judge(crashed, Terms(clear=True))
+
+
+def test_a_repetition_that_is_not_allowed_is_seen() -> None:
+    """Not idempotent, side effects begun, more often than `max_retries`, or twice on a member."""
+    assert "not idempotent" in one_complaint(answered(Move.ERROR, Move.OK, idempotent=False))
+    entry = answered(Move.SIDE_EFFECTS, Move.OK)
+    entry.calls[0].side_effects = True
+    assert "side effects" in one_complaint(entry)
+    entry = answered(Move.ERROR, Move.ERROR, Move.OK)
+    assert one_complaint(entry, Terms(max_retries=1)) == "it ran 3 times, 2 are allowed"
+    assert list(model.judge(entry, Terms(max_retries=1, exhaustive=True))) == []
+    entry.calls[1].member = entry.calls[0].member
+    assert one_complaint(entry, Terms(exhaustive=True)) == "it ran 3 times, 2 are allowed"
+    entry = answered(Move.ERROR, Move.OK, max_retries=0)
+    assert one_complaint(entry) == "it ran 2 times, 1 are allowed"
+
+
+def test_a_call_that_does_not_end_is_seen() -> None:
+    """At rest no agent is at work."""
+    entry = answered(Move.HANG, Move.OK)
+    entry.calls[0].end = CallEnd.RUNNING
+    assert one_complaint(entry) == "one of its calls never ended"
+
+
+def test_in_clear_weather_every_call_counts() -> None:
+    """A value that was thrown away, or a failure that was not taken for one, is seen."""
+    terms = Terms(clear=True)
+    assert "it went on although" in one_complaint(answered(Move.OK, Move.OK), terms)
+    assert "it should have ended" in one_complaint(failed(answered()), terms)
+    assert list(model.judge(failed(answered()), Terms())) == []
+    nobody = failed(answered())
+    nobody.calls = []
+    assert list(model.judge(nobody, terms)) == []
+
+
+def test_where_every_member_is_well_a_value_must_come() -> None:
+    """After a storm no request may fail."""
+    complaint = one_complaint(failed(answered()), Terms(must_answer=True))
+    assert "every member was well" in complaint
+
+
+# -- the model sees what must not be, of a pool
+
+
+def at_rest(**changes: Any) -> PoolStats:
+    stats = PoolStats("pool", strategy="random", accepted=5, completed=3, failed=1, cancelled=1)
+    return replace(stats, **changes)
+
+
+def tally() -> Tally:
+    """Of four asks and a tell that succeeded."""
+    return Tally(Counter({End.VALUE: 2, End.FAILED: 1, End.CANCELLED: 1}), 1, 0, (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("stats", "complaint"),
+    [
+        (at_rest(pending=1), "1 pending and 0 in flight"),
+        (at_rest(in_flight=1), "0 pending and 1 in flight"),
+        (at_rest(members=(MemberStats("a", in_flight=2),)), "a has lost 2 of its slots"),
+        (at_rest(members=(MemberStats("a", abandoned=1),)), "a still counts 1 abandoned"),
+        (at_rest(accepted=6), "accepted is 6"),
+        (at_rest(failed=2), "what was accepted is not what has ended"),
+        (at_rest(completed=2, failed=2), "completed is 2"),
+        (at_rest(cancelled=2, failed=0), "cancelled is 2"),
+    ],
+)
+def test_books_that_are_wrong_are_seen(stats: PoolStats, complaint: str) -> None:
+    """A leaked slot, a request counted twice or not at all, a cancelled one counted as failed."""
+    assert list(books.judge_rest(at_rest(), tally())) == []
+    assert any(each.startswith(complaint) for each in books.judge_rest(stats, tally()))
+
+
+def test_the_tally_counts_as_the_pool_should() -> None:
+    """Asks by how they ended, tells by what their agents did."""
+    counted = Tally()
+    counted.add(answered(), Terms())
+    counted.add(tell(), Terms(clear=True))
+    counted.add(tell(), Terms())
+    given_up = tell()
+    given_up.cancel_asked = given_up.cancel_said = True
+    counted.add(given_up, Terms(clear=True))
+    assert counted == Tally(Counter({End.VALUE: 1}), 3, 1, (1, 3))
+
+
+def test_members_counts_that_are_wrong_are_seen() -> None:
+    """Every success and failure that its agent saw in clear weather is the member's."""
+    terms, before = (
+        Terms(clear=True),
+        at_rest(members=(member_stats(4, 1), MemberStats("member 1"))),
+    )
+    entries = [answered(), answered(), failed(answered(Move.ERROR))]
+    right = at_rest(members=(member_stats(6, 2), MemberStats("member 1")))
+    assert list(books.judge_members(before, right, entries, terms)) == []
+    wrong = at_rest(members=(member_stats(5, 3), MemberStats("member 1")))
+    assert list(books.judge_members(before, wrong, entries, terms)) == [
+        "member 0 gained 1 successes, its agent saw 2",
+        "member 0 gained 2 failures, its agent saw 1",
+    ]
+
+
+def member_stats(successes: int, failures: int) -> MemberStats:
+    stats = MemberStats("member 0")
+    return replace(stats, health=replace(stats.health, successes=successes, failures=failures))
+
+
+# -- what is left over
+
+
+def test_a_leaked_thread_is_seen() -> None:
+    """One that goes on after its pool has stopped, by its name; one that ends is waited for."""
+    before, gate = footprint.footprint(), threading.Event()
+    thread = threading.Thread(target=gate.wait, name="leaked", daemon=True)
+    thread.start()
+    try:
+        (complaint,) = judge_footprint(before, footprint.footprint())
+        assert complaint == "1 more thread(s) 'leaked'"
+    finally:
+        gate.set()
+    footprint.wait_for_threads(before, 10.0)
+    assert list(judge_footprint(before, footprint.footprint())) == []
+
+
+@pytest.mark.skipif(footprint.footprint().descriptors is None, reason="the system does not tell")
+def test_a_leaked_descriptor_is_seen(tmp_path: Path) -> None:
+    """One more open file than before."""
+    before = footprint.footprint()
+    with (tmp_path / "file").open("w"):
+        (complaint,) = judge_footprint(before, footprint.footprint())
+    assert "open descriptors" in complaint
+
+
+def test_a_handler_that_stays_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook of the process that is another one afterwards; an observer; an actor."""
+    before = footprint.footprint()
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    assert list(judge_footprint(before, footprint.footprint())) == [
+        "threading.excepthook was changed"
+    ]
+    monkeypatch.undo()
+    end = eventbus.observe(lambda _: None)
+    assert list(judge_footprint(before, footprint.footprint())) == [
+        f"{before.observers + 1} observers of all events, {before.observers} before"
+    ]
+    end()
+    more = replace(before, actors=before.actors + 1)
+    assert list(judge_footprint(before, more)) == [
+        f"{before.actors + 1} actors are registered, {before.actors} before"
+    ]
+
+
+def test_memory_that_grows_is_seen() -> None:
+    """By the blocks that a request may leave behind, on top of what caches take."""
+    first = Mark(1000, 100_000, 50_000)
+    allowed = int(footprint.BLOCKS_GIVEN + footprint.BLOCKS_PER_REQUEST * 9000)
+    flat = Mark(10_000, 100_000 + allowed, 50_000)
+    assert list(judge_memory([first, flat])) == []
+    assert len(list(judge_memory([first, replace(flat, blocks=flat.blocks + 1)]))) == 1
+    fat = replace(flat, resident_kib=50_001 + footprint.RESIDENT_KIB)
+    assert len(list(judge_memory([first, fat]))) == 1
+    assert list(judge_memory([first])) == []
+
+
+# -- what watches
+
+
+def test_a_second_answer_is_counted_although_it_has_no_effect() -> None:
+    """The future ignores it; the ledger does not."""
+    ledger = Ledger(JumpingClock())
+    entry = Entry("1-1", Send(Way.FUTURE))
+    ledger.open(entry)
+    with Watch().on(lambda: ledger):
+        future: PoolFuture[str] = PoolFuture("1-1")
+        assert future.resolve("first")
+        assert not future.resolve("second")
+        PoolFuture[str]("of nobody").resolve("lost")
+    assert (entry.answers, entry.end, entry.value) == (2, End.VALUE, "first")
+    assert ledger.strangers == {"of nobody": 1}
+
+
+def test_what_the_pool_complains_of_is_a_fault_unless_it_was_injected() -> None:
+    """Complaints about the plan's own subscribers and hooks are counted, others are faults."""
+    watch = Watch()
+    with watch.on(lambda: None):
+        eventbus.complain("a subscriber raised on attempt.failed", ValueError())
+        assert watch.faults == []
+        eventbus.complain("an actor failed to handle a Request", ValueError("broken"))
+    assert len(watch.faults) == 1
+    assert "an actor failed to handle a Request" in watch.faults[0]
+    assert watch.seen["complaint: a subscriber raised on"] == 1
+
+
+def test_what_dies_quietly_is_a_fault() -> None:
+    """A thread that an exception ends; a warning, as of a coroutine that nobody awaits."""
+    watch = Watch()
+
+    def die() -> None:
+        raise ValueError("dead")
+
+    async def forgotten() -> None:
+        """Never awaited."""
+
+    with watch.on(lambda: None), warnings.catch_warnings():
+        warnings.simplefilter("always")
+        thread = threading.Thread(target=die)
+        thread.start()
+        thread.join()
+        forgotten()
+    assert "ValueError: dead" in watch.faults[0]
+    assert "never awaited" in watch.faults[1]
+
+
+# -- a pool that is broken on purpose
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What never comes is not waited for long."""
+    monkeypatch.setattr(rest, "PATIENCE_S", 1.0)
+
+
+def every_nth(n: int) -> Any:
+    numbers = itertools.count(1)
+    return lambda: next(numbers) % n == 0
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_pool_that_loses_an_answer_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run does not hang: it names the request, its story and the seed."""
+    resolve, now = Answers._resolve, every_nth(10)
+
+    def forgetful(self: Answers, job: Any, error: BaseException) -> None:
+        if not now():
+            resolve(self, job, error)
+
+    monkeypatch.setattr(Answers, "_resolve", forgetful)
+    findings = driver.run(4, 400)
+    assert any("every request is answered" in each.what for each in findings.violations)
+    lost = next(each for each in findings.violations if each.what == "it has no answer")
+    assert lost.request
+    assert any("sent" in line for line in lost.story)
+    assert "--seed 4 --requests 400" in report(findings)
+
+
+def test_a_pool_that_answers_twice_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that comes second has no effect, and is seen all the same."""
+    reply, now = member.reply, every_nth(10)
+
+    def twice(*args: Any) -> None:
+        reply(*args)
+        if now():
+            reply(*args)
+
+    monkeypatch.setattr(member, "reply", twice)
+    findings = driver.run(4, 400)
+    assert {"it was answered 2 times"} == {each.what for each in findings.violations}
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_pool_that_loses_a_slot_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attempt that is never released holds its slot for ever."""
+    release, now = Attempts._release, every_nth(20)
+
+    def leaky(self: Attempts, attempt: Any) -> None:
+        if not now():
+            release(self, attempt)
+
+    monkeypatch.setattr(Attempts, "_release", leaky)
+    findings = driver.run(4, 400)
+    assert any("the pool comes to rest" in each.what for each in findings.violations)
+
+
+# -- the report
+
+
+def findings_of(*violations: Violation) -> Findings:
+    found = Findings(7, 1000, sent=1000, violations=list(violations))
+    found.planned["fault: clock jump"] = 3
+    found.performed["fault: clock jump"] = 2
+    found.seen["ended: value"] = 990
+    found.checks["every request: one answer, and one that fits"] = 1000
+    found.marks = [Mark(500, 1000, None), Mark(1000, 1001, 2048)]
+    return found
+
+
+def test_the_report_says_what_was_injected_and_what_was_seen() -> None:
+    """Planned beside carried out, ends, checks, memory, and the verdict."""
+    text = report(findings_of())
+    assert "greenroom chaos: seed 7, 1000 requests" in text
+    row = next(line for line in text.splitlines() if "clock jump" in line)
+    assert row.split()[-2:] == ["3", "2"]
+    assert "ended: value" in text
+    assert "1,000 requests:     1,001 blocks,     2,048 KiB resident" in text
+    assert text.splitlines()[-1] == "OK: 1,000 checks, nothing that must not be"
+
+
+def test_the_report_of_a_failure_says_how_to_have_it_again() -> None:
+    """The seed, the command, and the last that is known of the request; not all of a thousand."""
+    story = tuple(f"line {n}" for n in range(40))
+    text = report(findings_of(*[Violation("it was lost", "act 1", "1-5", story)] * 30))
+    assert "FAILED: 30 violations" in text
+    assert "make chaos ARGS='--seed 7 --requests 1000'" in text
+    assert "act 1, request 1-5: it was lost" in text
+    assert "      line 39" in text
+    assert "line 24\n" not in text
+    assert "and 10 more" in text
+
+
+def test_the_exit_code_says_whether_all_held(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """0 when it did, 1 when not; the report goes to a file as well."""
+    found = findings_of()
+    asked: list[tuple[int, int]] = []
+
+    def run(seed: int, requests: int, tell: Any) -> Findings:
+        asked.append((seed, requests))
+        tell("on its way")
+        return found
+
+    monkeypatch.setattr(command_line, "run", run)
+    file = tmp_path / "report.txt"
+    assert command_line.main(["--seed", "7", "--report", str(file)]) == 0
+    found.violations.append(Violation("it was lost", "act 1"))
+    assert command_line.main(["--requests", "10"]) == 1
+    assert asked == [(7, LONG), (1, 10)]
+    assert "OK: 1,000 checks" in file.read_text()
+    printed = capsys.readouterr()
+    assert "it was lost" in printed.out
+    assert printed.err == "on its way\n" * 2
+
+
+def test_a_number_of_requests_below_one_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the number, and the rule."""
+    with pytest.raises(SystemExit):
+        command_line.main(["--requests", "0"])
+    assert "must be at least 1, got 0" in capsys.readouterr().err
