@@ -14,6 +14,8 @@ from greenroom.messages.execution import Ticket
 RECEIVED_LIMIT = 2000
 """How many of the chunks that its consumer has taken a stream remembers, for the error that tells
 of an interruption: a stream of any length fits into a bounded memory."""
+RECEIVED_LENGTH = 1_000_000
+"""And how long they may be together, strings and bytes; the latest is remembered in any case."""
 
 Wake = Callable[[], object]
 
@@ -51,6 +53,7 @@ class Channel:
     __slots__ = (
         "_chunks",
         "_error",
+        "_length",
         "_lock",
         "_readers",
         "_sealed",
@@ -80,7 +83,8 @@ class Channel:
         self.left = False
         self.taken = 0
         self.watched = False
-        self.received: deque[Any] = deque(maxlen=RECEIVED_LIMIT)
+        self.received: deque[Any] = deque()
+        self._length = 0
         self._chunks: deque[Any] = deque()
         self._lock = threading.Lock()
         self._sealed = False
@@ -170,7 +174,7 @@ class Channel:
                 return self._last_word()
             chunk = self._chunks.popleft()
             self.taken += 1
-            self.received.append(chunk)
+            self._remember(chunk)
             writer = self._writer
             if writer is None or 2 * len(self._chunks) > self.capacity:
                 return chunk
@@ -192,6 +196,15 @@ class Channel:
             if wake in self._readers:
                 self._readers.remove(wake)
 
+    def _remember(self, chunk: Any) -> None:
+        received = self.received
+        if len(received) == RECEIVED_LIMIT:
+            self._length -= _length(received.popleft())
+        received.append(chunk)
+        self._length += _length(chunk)
+        while self._length > RECEIVED_LENGTH and len(received) > 1:
+            self._length -= _length(received.popleft())
+
     def _last_word(self) -> Any:
         self._told = self._state is END
         if self._error is not None:  # it may be raised many times
@@ -203,3 +216,7 @@ class Channel:
     def __repr__(self) -> str:
         what = "ended" if self.ended else "open" if self.begun_by else "not begun"
         return f"<Channel {what}, {len(self._chunks)}/{self.capacity} chunks>"
+
+
+def _length(chunk: Any) -> int:
+    return len(chunk) if isinstance(chunk, (str, bytes, bytearray)) else 0

@@ -95,6 +95,7 @@ def _outcome(
         attempt=attempt.number,
         at=now,
         elapsed_s=elapsed_s,
+        began=None if attempt.first_chunk_s is None else attempt.started_at,
         kind=kind,
         error=error,
         retry_after_s=retry_after_s,

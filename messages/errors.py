@@ -187,7 +187,7 @@ class StreamInterruptedError(PoolError):
         pool_name: the pool's name.
         member: the member whose stream it was.
         received: the chunks that the consumer has had, in order; of a very long stream the last
-            2,000 (`collect` gives them all).
+            2,000, or a million characters of strings or bytes (`collect` gives them all).
         received_count: how many those were altogether.
         errors: what became of the members tried; the interrupted one is included unless it was the
             pool that ended the stream by its own end.

@@ -10,7 +10,10 @@ from greenroom.messages.status import CircuitState, FailureKind, SkipReason
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptOutcome:
-    """How one attempt ended; `kind` is None for a success. `epoch` is the breaker's at dispatch."""
+    """How one attempt ended; `kind` is None for a success. `epoch` is the breaker's at dispatch.
+
+    `elapsed_s` is what counts as its speed; `began` says when it started, if that is longer ago.
+    """
 
     member: str
     incarnation: int
@@ -22,6 +25,7 @@ class AttemptOutcome:
     kind: FailureKind | None = None
     error: str | None = None
     retry_after_s: float | None = None
+    began: float | None = None
     number: int = 0
     """The how-manieth failure of this incarnation it is: comes back in `FailuresSeen`."""
 

@@ -130,8 +130,12 @@ class Breaker:
         elapsed_s: float = 0.0,
         retry_after_s: float | None = None,
         probe: bool = False,
+        began: float | None = None,
     ) -> Transition | None:
         """Take in how a call admitted in `epoch` ended at `now`; `kind` is None for a success.
+
+        `began` is when it started, if that is not `elapsed_s` ago: a stream is as fast as its first
+        chunk, and goes on for longer.
 
         Calls of any epoch but this one change nothing. A probe holds no permit and gives none back;
         while closed only its failures count. The Retry-After (seconds) of any failure that counts
@@ -142,7 +146,8 @@ class Breaker:
         limit = self._policy.slow_call_s
         slow = limit is not None and elapsed_s > limit
         not_before = _retry_at(now, kind, retry_after_s)
-        outcome = Outcome(now, kind, elapsed_s, slow, probe, not_before)
+        started = now - elapsed_s if began is None else began
+        outcome = Outcome(now, kind, elapsed_s, slow, probe, not_before, started)
         return self._enter(self._state.record(outcome), now)
 
     def force_open(self, now: float) -> Transition | None:

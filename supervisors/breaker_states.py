@@ -73,6 +73,7 @@ class Outcome(NamedTuple):
     slow: bool
     probe: bool
     not_before: float  # the end of a Retry-After; 0.0 without one
+    began: float
 
 
 class Next(NamedTuple):
@@ -229,7 +230,7 @@ class HalfOpen(State):
 
     def record(self, outcome: Outcome) -> Next | None:
         if not outcome.probe:
-            self._reported(outcome.now - outcome.elapsed_s)
+            self._reported(outcome.began)
         kind = outcome.kind
         if kind is not None and not kind.counts_for_breaker:
             return None

@@ -264,6 +264,7 @@ class PoolSupervisor(LoopWatch):
             kind=outcome.kind,
             elapsed_s=outcome.elapsed_s,
             retry_after_s=outcome.retry_after_s,
+            began=outcome.began,
         )
         why = f" ({outcome.error})" if outcome.error else ""
         self._announce(record, transition, why)

@@ -260,6 +260,19 @@ def test_b05_a_report_after_the_lease_gives_no_second_permit() -> None:
     bench.expect(CLOSED)
 
 
+def test_b05_a_stream_that_outlasts_the_lease_gives_no_second_permit() -> None:
+    """Its speed is that of its first chunk; how long it has held its permit is another matter."""
+    bench = Bench(permit_lease_s=31.0)
+    bench.to_half_open()
+    assert bench.acquire() is not None
+    began = bench.now
+    bench.advance(31.0)
+    assert bench.acquire() is not None
+    bench.advance(1.0)
+    bench.succeed(elapsed_s=0.2, began=began)
+    assert bench.acquire() is None
+
+
 def test_b05_the_default_lease_outlasts_an_attempt() -> None:
     """The lease is a second longer than an attempt may take, or than the longest opening."""
     assert BreakerPolicy.from_config(PoolConfig()).permit_lease_s == 31.0

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from greenroom import PoolConfig, Request, RequestCancelledError
 from greenroom.actors.calls import Call
-from greenroom.actors.channel import EMPTY, END, RECEIVED_LIMIT, Channel
+from greenroom.actors.channel import EMPTY, END, RECEIVED_LENGTH, RECEIVED_LIMIT, Channel
 from greenroom.actors.desk import Desk
 from greenroom.actors.flow import acollect, collect, flow, is_async_stream, is_stream, pour
 from greenroom.actors.future import StreamFuture
@@ -193,6 +193,17 @@ class TestChannel:
             chunks.take()
         assert chunks.taken == RECEIVED_LIMIT + 10
         assert list(chunks.received) == list(range(10, RECEIVED_LIMIT + 10))
+
+    def test_what_it_remembers_is_bounded_in_length_too(self) -> None:
+        """Strings and bytes up to a million in all, but the latest chunk whatever its size."""
+        chunks = channel(1)
+        for size in (400_000, 500_000, 200_000, 300_000):
+            chunks.put("x" * size)
+            chunks.take()
+        assert [len(chunk) for chunk in chunks.received] == [500_000, 200_000, 300_000]
+        chunks.put(bytes(2 * RECEIVED_LENGTH))
+        chunks.take()
+        assert [len(chunk) for chunk in chunks.received] == [2 * RECEIVED_LENGTH]
 
     def test_a_good_end_forgets_what_was_received(self) -> None:
         """Only the error of an interruption asks for it."""

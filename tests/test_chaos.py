@@ -525,9 +525,9 @@ def test_a_pool_that_loses_a_slot_is_found_out(monkeypatch: pytest.MonkeyPatch) 
     """An attempt that is never released holds its slot for ever."""
     release, now = Attempts._release, every_nth(20)
 
-    def leaky(self: Attempts, attempt: Any) -> None:
+    def leaky(self: Attempts, *args: Any) -> None:
         if not now():
-            release(self, attempt)
+            release(self, *args)
 
     monkeypatch.setattr(Attempts, "_release", leaky)
     findings = driver.run(4, 400)
