@@ -141,6 +141,12 @@ def run_on(thread: LoopThread, awaitable: Awaitable[Any], call: Call) -> Any:
         done.wait()
     if inspect.iscoroutine(awaitable):
         awaitable.close()  # one that never began would complain; one that has ended does not mind
-    if outcome[1] is not None:
-        raise outcome[1]
-    return outcome[0]
+    value, error = outcome
+    outcome.clear()  # the error's traceback leads back here: it must not wait for the collector
+    call.handle = call.canceller = None
+    if error is None:
+        return value
+    try:
+        raise error
+    finally:
+        del error

@@ -61,6 +61,10 @@ class PoolStream(Generic[C]):
         self._channel.left = True
         return given_up
 
+    def close(self) -> None:
+        """Leave the stream, as a loop or a `with` block does; nothing happens if it has ended."""
+        self._leave()
+
     def collect(self) -> list[C]:
         """All chunks that have not been taken yet, once the stream has come to its end.
 

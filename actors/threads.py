@@ -43,8 +43,9 @@ class ThreadPlace:
 
     def cancel(self, call: Call, reason: CancelReason) -> None:
         call.cancelled = reason
-        if call.canceller is not None:
-            call.canceller()
+        canceller = call.canceller  # its thread takes it away when there is nothing left to cancel
+        if canceller is not None:
+            canceller()
         if call.drop() or (reason is CancelReason.ATTEMPT_TIMEOUT and call.abandon()):
             call.finish(call, None, None)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import io
 import threading
@@ -310,6 +311,15 @@ class TestAgents:
                 assert take(stream, 2) == [1, 2]
                 del stream
                 assert a.wait_ended() == "GeneratorExit"
+
+    def test_b48_a_stream_can_be_closed_by_hand(self) -> None:
+        """As with `contextlib.closing`; closing one that has ended does nothing."""
+        a = Chunks.counting()
+        with pool_of(Member("a", a), stream_buffer=1) as pool:
+            with contextlib.closing(pool.stream(Request("x"))) as stream:
+                assert take(stream, 2) == [1, 2]
+            assert a.wait_ended() == "GeneratorExit"
+            stream.close()
 
     def test_b48_a_made_agent_streams(self) -> None:
         """The first stream waits for its factory."""
