@@ -43,9 +43,10 @@ from greenroom import (
     Reply,
     RequestCancelledError,
 )
-from greenroom.actors import eventbus, member
+from greenroom.actors import eventbus
 from greenroom.actors.answers import Answers
 from greenroom.actors.attempts import Attempts
+from greenroom.actors.desk import reply
 from greenroom.testing import http_error
 
 LONG = 200_000
@@ -363,6 +364,20 @@ def test_members_counts_that_are_wrong_are_seen() -> None:
     ]
 
 
+def test_what_only_the_pool_can_know_is_left_open() -> None:
+    """A request that was cut off may have been counted or not, at a member that never began."""
+    terms, before = Terms(clear=True, max_retries=1), at_rest(members=(member_stats(0, 0),))
+    cut = answered()
+    cut.cancel_asked = True
+    slow = failed(answered(Move.ERROR))
+    slow.answered_at = terms.timeout_s
+    for entry, successes, failures in ((cut, 1, 1), (slow, 1, 3), (answered(way=Way.TELL), 1, 0)):
+        right = at_rest(members=(member_stats(successes, failures),))
+        assert list(books.judge_members(before, right, [entry], terms)) == []
+        more = at_rest(members=(member_stats(successes, failures + 1),))
+        assert len(list(books.judge_members(before, more, [entry], terms))) == 1
+
+
 def member_stats(successes: int, failures: int) -> MemberStats:
     stats = MemberStats("member 0")
     return replace(stats, health=replace(stats.health, successes=successes, failures=failures))
@@ -469,7 +484,8 @@ def test_what_dies_quietly_is_a_fault() -> None:
         thread = threading.Thread(target=die)
         thread.start()
         thread.join()
-        forgotten()
+        coroutine = forgotten()
+        del coroutine
     assert "ValueError: dead" in watch.faults[0]
     assert "never awaited" in watch.faults[1]
 
@@ -508,14 +524,14 @@ def test_a_pool_that_loses_an_answer_is_found_out(monkeypatch: pytest.MonkeyPatc
 
 def test_a_pool_that_answers_twice_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that comes second has no effect, and is seen all the same."""
-    reply, now = member.reply, every_nth(10)
+    now = every_nth(10)
 
     def twice(*args: Any) -> None:
         reply(*args)
         if now():
             reply(*args)
 
-    monkeypatch.setattr(member, "reply", twice)
+    monkeypatch.setattr("greenroom.actors.member.reply", twice)
     findings = driver.run(4, 400)
     assert {"it was answered 2 times"} == {each.what for each in findings.violations}
 

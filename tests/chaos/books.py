@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from chaos.entry import CallEnd, End, Entry
 from chaos.model import Terms, is_undisturbed
-from chaos.moves import COUNTED
+from chaos.moves import COUNTED, Move
 from greenroom import PoolStats
 
 
@@ -36,14 +36,9 @@ class Tally:
         self.tells += 1
         self.tells_cancelled += entry.cancel_said is True
         valued = any(call.end is CallEnd.VALUE for call in entry.calls)
-        sure = valued and terms.clear and not entry.cancel_asked and entry.send.timeout_s is None
+        sure = valued and is_undisturbed(entry, terms) and _is_told_all(entry, terms)
         least, most = self.tells_answered
-        self.tells_answered = (least + (sure and not _may_time_out(entry)), most + valued)
-
-
-def _may_time_out(entry: Entry) -> bool:
-    """Whether a tell took so long that its attempt may have been cut off: it has no end to ask."""
-    return entry.trail[-1][0] - entry.trail[0][0] >= 1.0 if entry.trail else False
+        self.tells_answered = (least + sure, most + valued)
 
 
 def judge_rest(stats: PoolStats, tally: Tally) -> Iterator[str]:
@@ -72,35 +67,57 @@ def judge_rest(stats: PoolStats, tally: Tally) -> Iterator[str]:
         )
 
 
+@dataclass(slots=True)
+class _Outcomes:
+    """What agents saw, by member.
+
+    Attributes:
+        successes, failures: what must have been counted.
+        perhaps: calls of which only the pool knows whether they were counted.
+        unseen: attempts that may have timed out at any member before its agent was called.
+    """
+
+    successes: Counter[str] = field(default_factory=Counter)
+    failures: Counter[str] = field(default_factory=Counter)
+    perhaps: Counter[str] = field(default_factory=Counter)
+    unseen: int = 0
+
+    def add(self, entry: Entry, terms: Terms) -> None:
+        """Count the calls of a request that is over."""
+        sure = is_undisturbed(entry, terms) and (not entry.is_tell or _is_told_all(entry, terms))
+        for call in entry.calls:
+            if not sure:
+                self.perhaps[call.member] += 1
+            elif call.end is CallEnd.VALUE:
+                self.successes[call.member] += 1
+            elif call.move in COUNTED:
+                self.failures[call.member] += 1
+        if entry.elapsed_s >= terms.timeout_s or (entry.is_tell and not sure):
+            self.unseen += terms.max_retries + 1
+        elif entry.end is End.DEADLINE:
+            self.unseen += 1
+
+
 def judge_members(
     before: PoolStats, after: PoolStats, entries: Iterable[Entry], terms: Terms
 ) -> Iterator[str]:
     """What cannot be so of the members' counts after a clear round."""
-    successes, failures, perhaps = _outcomes(entries, terms)
+    seen = _Outcomes()
+    for entry in entries:
+        seen.add(entry, terms)
     for member in after.members:
         name = member.name
-        gained = member.successes - before[name].successes
-        if not successes[name] <= gained <= successes[name] + perhaps[name]:
-            yield f"{name} gained {gained} successes, its agent saw {successes[name]}"
-        gained = member.failures - before[name].failures
-        if not failures[name] <= gained <= failures[name] + perhaps[name]:
-            yield f"{name} gained {gained} failures, its agent saw {failures[name]}"
+        least, gained = seen.successes[name], member.successes - before[name].successes
+        if not least <= gained <= least + seen.perhaps[name]:
+            yield f"{name} gained {gained} successes, its agent saw {least}"
+        least, gained = seen.failures[name], member.failures - before[name].failures
+        if not least <= gained <= least + seen.perhaps[name] + seen.unseen:
+            yield f"{name} gained {gained} failures, its agent saw {least}"
 
 
-def _outcomes(
-    entries: Iterable[Entry], terms: Terms
-) -> tuple[Counter[str], Counter[str], Counter[str]]:
-    """By member: the successes and failures that must have been counted, and what may have been."""
-    successes: Counter[str] = Counter()
-    failures: Counter[str] = Counter()
-    perhaps: Counter[str] = Counter()
-    for entry in entries:
-        sure = is_undisturbed(entry, terms) and not entry.is_tell
-        for call in entry.calls:
-            if not sure:
-                perhaps[call.member] += 1
-            elif call.end is CallEnd.VALUE:
-                successes[call.member] += 1
-            elif call.move in COUNTED:
-                failures[call.member] += 1
-    return successes, failures, perhaps
+def _is_told_all(entry: Entry, terms: Terms) -> bool:
+    """Whether the calls of a tell, whose end nobody sees, say by themselves what came of it."""
+    last = entry.calls[-1] if entry.calls else None
+    decided = last is not None and (last.end is CallEnd.VALUE or last.move is Move.CALLER)
+    took_s = entry.trail[-1][0] - entry.sent_at if entry.trail else 0.0
+    return decided and took_s < min(terms.timeout_s, entry.send.timeout_s or terms.timeout_s)

@@ -87,11 +87,17 @@ class SyncPlayer(Player):
         call = self._stage.begin(entry, self.name)
         try:
             if call.move is Move.AWAITABLE:
-                return _later(entry, call)
+                return self._later(entry, call)
             self._linger(entry, call.move)
             return self._finish(entry, call, context)
         finally:
             self._stage.leave(entry, call)
+
+    async def _later(self, entry: Entry, call: Call) -> Any:
+        """What is returned instead of a value; until it is awaited the call counts as cut off."""
+        await asyncio.sleep(0)
+        entry.note(self._stage.clock.now(), f"its awaitable from {self.name} has a value")
+        return call.ended(CallEnd.VALUE, _value_of(entry, call))
 
     def _linger(self, entry: Entry, move: Move) -> None:
         if move is Move.SLOW:
@@ -139,12 +145,6 @@ class AsyncPlayer(Player):
         if mode == "hang":
             await self._wait(stubborn=False)
         return _probed(self._stage, mode)
-
-
-async def _later(entry: Entry, call: Call) -> Any:
-    """What a sync agent may return instead of a value: its call counts as cut off until then."""
-    await asyncio.sleep(0)
-    return call.ended(CallEnd.VALUE, _value_of(entry, call))
 
 
 def perform(entry: Entry, agent: Any) -> Any:

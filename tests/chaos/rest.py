@@ -66,7 +66,7 @@ class Rest:
         """
         fewer = self._ledger.fewer_than(window)
         for turn in patience():
-            if self._ledger.wait(fewer, 0.0):
+            if self._ledger.wait(fewer, 0.0 if turn == 0 else 0.001):
                 return
             self._stage.clock.advance(0.05 if turn < 20 else 0.5)
             self._pool.stats()  # all that the time has brought about is done
