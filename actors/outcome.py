@@ -70,7 +70,9 @@ def _given_up(
     call: Call, member: str, error: BaseException | None
 ) -> tuple[BaseException, Verdict] | None:
     """What to report of a call that was cancelled or abandoned; None when it ended by itself."""
-    stopped = call.cancelled is not None and error is not None and not isinstance(error, Exception)
+    # `started_side_effects` tells a call that was given up by a RequestCancelledError.
+    ends = isinstance(error, RequestCancelledError) or not isinstance(error, Exception)
+    stopped = call.cancelled is not None and error is not None and ends
     if call.phase is not Phase.ABANDONED and not stopped:
         return None
     if call.cancelled is CancelReason.ATTEMPT_TIMEOUT:
