@@ -84,7 +84,9 @@ def _given_up(
 
     `cut_off`: it was a stream, and was closed because nobody wanted more of it.
     """
-    stopped = call.cancelled is not None and error is not None and not isinstance(error, Exception)
+    # `started_side_effects` tells a call that was given up by a RequestCancelledError.
+    ends = isinstance(error, RequestCancelledError) or not isinstance(error, Exception)
+    stopped = call.cancelled is not None and error is not None and ends
     if call.phase is not Phase.ABANDONED and not stopped and not cut_off:
         return None
     if call.cancelled is CancelReason.ATTEMPT_TIMEOUT:

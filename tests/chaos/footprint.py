@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import gc
 import logging
@@ -130,7 +129,6 @@ def _handlers() -> dict[str, object]:
         "sys.excepthook": sys.excepthook,
         "sys.unraisablehook": sys.unraisablehook,
         "threading.excepthook": threading.excepthook,
-        "the event loop policy": type(asyncio.get_event_loop_policy()),
         "the root logger's handlers": tuple(map(id, logging.getLogger().handlers)),
         "asyncio's handlers": tuple(map(id, logging.getLogger("asyncio").handlers)),
         "loguru's handlers": tuple(core.handlers),

@@ -1,0 +1,66 @@
+"""What is reported of a call that its pool has given up."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from greenroom import FailureKind, PoolConfig, RequestCancelledError
+from greenroom.actors.calls import Call
+from greenroom.actors.clock import SYSTEM_CLOCK
+from greenroom.actors.outcome import outcome_of
+from greenroom.actors.threads import ThreadPlace
+from greenroom.messages.execution import Execute, Failed, Refused, Succeeded
+from greenroom.messages.status import CancelReason
+
+MESSAGE = Execute(request_id="r", attempt=1, incarnation=1)
+
+
+def outcome(cancelled: CancelReason | None, error: BaseException) -> Succeeded | Failed | Refused:
+    """The report of a call that ended with this error, after it was given up or not."""
+    around: Any = SimpleNamespace(clock=SYSTEM_CLOCK, config=PoolConfig())
+    call = Call("call", ThreadPlace("p", SYSTEM_CLOCK), lambda _: None, lambda *_: None)
+    call.begin(0.0)
+    call.cancelled = cancelled
+    call.end()
+    return outcome_of(around, "a", MESSAGE, call, None, error)
+
+
+@pytest.mark.parametrize(
+    "error", [RequestCancelledError("given up"), asyncio.CancelledError(), GeneratorExit()]
+)
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        (CancelReason.STOPPING, FailureKind.CRASHED),
+        (CancelReason.ATTEMPT_TIMEOUT, FailureKind.TIMEOUT),
+        (CancelReason.CALLER, FailureKind.CANCELLED),
+        (CancelReason.DEADLINE, FailureKind.CANCELLED),
+    ],
+)
+def test_a_call_that_ends_because_it_was_given_up_has_the_kind_of_that(
+    reason: CancelReason, kind: FailureKind, error: BaseException
+) -> None:
+    """Also when it heard of it from `started_side_effects`, which raises RequestCancelledError."""
+    report = outcome(reason, error)
+    assert isinstance(report, Failed)
+    assert report.kind is kind
+
+
+@pytest.mark.parametrize("reason", [None, CancelReason.STOPPING])
+def test_an_error_of_its_own_stays_what_it_is(reason: CancelReason | None) -> None:
+    """Given up or not, an agent that fails by itself is reported with its own error."""
+    error = ValueError("its own")
+    report = outcome(reason, error)
+    assert isinstance(report, Failed)
+    assert (report.kind, report.error) == (FailureKind.UNKNOWN, error)
+
+
+def test_an_inner_pools_cancelled_request_is_no_cancelled_call() -> None:
+    """A call that was not given up has failed, whatever the error's name."""
+    report = outcome(None, RequestCancelledError("of an inner pool"))
+    assert isinstance(report, Failed)
+    assert report.kind is FailureKind.UNKNOWN
