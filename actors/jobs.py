@@ -34,6 +34,10 @@ class Race:
                 self._winner = ticket
             return self._winner == ticket
 
+    def won(self, ticket: Ticket) -> bool:
+        """Whether this attempt has won."""
+        return self._winner == ticket
+
     def lost(self, ticket: Ticket) -> bool:
         """Whether another attempt has won."""
         return self._winner is not None and self._winner != ticket
@@ -140,10 +144,13 @@ class Job:
         error: BaseException | None,
         elapsed_s: float,
     ) -> None:
-        """Note how an attempt ended; one entry a member, its last failure."""
+        """Note how an attempt ended; one entry a member, its last failure.
+
+        The notes are replaced, not changed: a racing attempt may be reading them to answer.
+        """
         self.failed_last = attempt.member
         before = self.failures.get(attempt.member)
-        self.failures[attempt.member] = AttemptError(
+        entry = AttemptError(
             attempt.member,
             attempt.index,
             kind,
@@ -151,6 +158,7 @@ class Job:
             elapsed_s,
             (before.attempts if before else 0) + 1,
         )
+        self.failures = {**self.failures, attempt.member: entry}
 
     def cancel_alarms(self) -> None:
         """Let no timer of this request go off any more."""
@@ -166,6 +174,7 @@ class Attempt:
     Attributes:
         ticket: what names it in messages; follows `number`.
         side_effects: whether the agent has said that it must not be repeated.
+        lost: whether it was dropped for another one; what it still brings is of no interest.
     """
 
     __slots__ = (
@@ -174,6 +183,7 @@ class Attempt:
         "incarnation",
         "index",
         "job",
+        "lost",
         "member",
         "number",
         "request_id",
@@ -204,6 +214,7 @@ class Attempt:
         self.trial = trial
         self.started_at = started_at
         self.side_effects = False
+        self.lost = False
         self.alarm: Alarm | None = None
 
     def renumber(self) -> None:

@@ -141,7 +141,7 @@ class Routing(Books):
         if not tell(slot.route.ref, message):
             # Its actor has ended and the supervisor has not said so yet: it never started.
             slot.route = replace(slot.route, ref=None, blocked=SkipReason.STARTING)
-            self.desk.claim(attempt.ticket)
+            self.desk.withdraw(attempt.ticket)
             self._release(attempt)
             self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))
 
