@@ -182,6 +182,7 @@ class Attempts(Routing):
         """An attempt has ended that nobody needs and that says nothing of its member."""
         self.desk.withdraw(attempt.ticket)
         self._outbox.ignored(attempt, self.clock.now())
+        self._chronicle.lost(attempt)
         job.leave(attempt)
 
     def _attempt_failed(
@@ -302,6 +303,7 @@ class Attempts(Routing):
         """The request leaves its attempt behind; the member frees the slot when it has ended."""
         if reason is CancelReason.LOST_RACE:
             attempt.lost = True
+            self._chronicle.lost(attempt)
         job.leave(attempt)
         self._cancel_execution(attempt, reason)
 

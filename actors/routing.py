@@ -110,7 +110,7 @@ class Routing(Books):
             self._answers.counts["hedges" if hedge else "retries"] += 1
         if job.channel is not None:
             job.channel.attempts = job.attempts
-        self._chronicle.started(job, slot.name)
+        self._chronicle.started(job, attempt)
         if self.config.hedge_after_s is not None and not hedge:
             self._plan_hedge(job, now)
         self._send(job, attempt, slot, now)

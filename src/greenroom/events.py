@@ -3,6 +3,7 @@
 from greenroom.messages.events import (
     CATALOGUE,
     AttemptFailed,
+    AttemptLost,
     AttemptStarted,
     AttemptSucceeded,
     BreakerClosed,
@@ -12,6 +13,7 @@ from greenroom.messages.events import (
     Event,
     Failover,
     HealthChanged,
+    HedgeStarted,
     MemberCreateFailed,
     MemberFailed,
     MemberGaveUp,
@@ -31,6 +33,7 @@ from greenroom.messages.events import (
 __all__ = [
     "CATALOGUE",
     "AttemptFailed",
+    "AttemptLost",
     "AttemptStarted",
     "AttemptSucceeded",
     "BreakerClosed",
@@ -40,6 +43,7 @@ __all__ = [
     "Event",
     "Failover",
     "HealthChanged",
+    "HedgeStarted",
     "MemberCreateFailed",
     "MemberFailed",
     "MemberGaveUp",
