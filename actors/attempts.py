@@ -58,8 +58,8 @@ class Attempts(Routing):
         attempt = self._reported(message)
         job = attempt.job if attempt is not None else None
         if attempt is None or job is None:
-            self._nobody_waits_for(message)
-        elif self._lost_race(attempt, job):
+            self._nobody_waits_for(message, attempt)
+        elif job.race is not None and not job.race.win(attempt.ticket):
             self._ignore(job, attempt)  # the winner's report is on its way
         else:
             self._succeeded(message, attempt, job)
@@ -90,9 +90,11 @@ class Attempts(Routing):
             return True
         return self.desk.give_up(attempt.ticket, job)
 
-    def _nobody_waits_for(self, message: Succeeded) -> None:
-        """Chunks have found their consumer one by one, or none; a value is lost as a whole."""
-        if message.first_chunk_s is None:
+    def _nobody_waits_for(self, message: Succeeded, attempt: Attempt | None) -> None:
+        """Chunks have found their consumer one by one, or none; a value is lost as a whole. That of
+        an attempt which has lost a race was not to be had: no loss.
+        """
+        if message.first_chunk_s is None and (attempt is None or not attempt.lost):
             self._answers.dead_letter(message.request_id, message.member, "a late result")
 
     def _on_failed(self, message: Failed) -> None:
@@ -192,7 +194,9 @@ class Attempts(Routing):
 
     def _ignore(self, job: Job, attempt: Attempt) -> None:
         """An attempt has ended that nobody needs and that says nothing of its member."""
+        self.desk.withdraw(attempt.ticket)
         self._outbox.ignored(attempt, self.clock.now())
+        self._chronicle.lost(attempt)
         job.leave(attempt)
 
     def _attempt_failed(
@@ -204,9 +208,14 @@ class Attempts(Routing):
         retry_after_s: float | None,
         started: bool = True,
     ) -> None:
-        """An attempt ended badly and its request still waits: count it, and see what follows."""
+        """An attempt ended badly and its request still waits: count it, and see what follows.
+
+        A failure that no other member can mend is an answer, too: it must win its race.
+        """
         job = attempt.job
         assert job is not None
+        if job.race is not None and not kind.tries_another_member:
+            job.race.win(attempt.ticket)
         if self._lost_race(attempt, job):
             self._ignore(job, attempt)
             return
@@ -263,13 +272,13 @@ class Attempts(Routing):
     ) -> None:
         """Another member at once, a retry later, or the end."""
         job.leave(attempt)
+        won = job.race is not None and job.race.won(attempt.ticket)
+        if job.current is not None and not won:
+            return  # two were racing, and the other one still runs
+        self._abort(job, CancelReason.LOST_RACE)  # it has lost to one that now has failed
         if job.begun:
             self._fail(job, error)
             return
-        if job.current is not None and kind.tries_another_member:
-            return  # two were racing, and the other one still runs
-        if not self._abort(job, CancelReason.LOST_RACE):
-            return  # it has just answered: the report is on its way
         now = self.clock.now()
         situation = Situation(
             kind=kind,
@@ -309,6 +318,9 @@ class Attempts(Routing):
 
     def _detach(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:
         """The request leaves its attempt behind; the member frees the slot when it has ended."""
+        if reason is CancelReason.LOST_RACE:
+            attempt.lost = True
+            self._chronicle.lost(attempt)
         job.leave(attempt)
         self._cancel_execution(attempt, reason)
 
@@ -317,11 +329,17 @@ class Attempts(Routing):
         that is on its way.
         """
         for attempt in list(job.running()):
-            if not self.desk.give_up(attempt.ticket, job):
+            if not self._can_leave(job, attempt):
                 return False
             self._outbox.ignored(attempt, self.clock.now())
             self._detach(job, attempt, reason)
         return True
+
+    def _can_leave(self, job: Job, attempt: Attempt) -> bool:
+        """Whether the request can do without an attempt: not if that has just answered. What one
+        that has lost its race reports is no answer, so it is not waited for.
+        """
+        return self.desk.give_up(attempt.ticket, job) or self._lost_race(attempt, job)
 
     @abstractmethod
     def _answered(self, job: Job, attempt: Attempt, elapsed_s: float) -> None:

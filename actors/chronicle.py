@@ -7,9 +7,11 @@ from greenroom.actors.jobs import Attempt, Job
 from greenroom.messages.errors import summary
 from greenroom.messages.events import (
     AttemptFailed,
+    AttemptLost,
     AttemptStarted,
     AttemptSucceeded,
     Failover,
+    HedgeStarted,
     RetryScheduled,
 )
 from greenroom.messages.status import FailureKind
@@ -22,9 +24,12 @@ class Chronicle:
         self._pool = pool
         self._bus = bus
 
-    def started(self, job: Job, member: str) -> None:
-        """A member was given the request, after another had failed it or at first."""
-        if job.failed_last not in (None, member):
+    def started(self, job: Job, attempt: Attempt) -> None:
+        """A member was given the request: at first, after another had failed it, or beside one."""
+        member = attempt.member
+        if attempt is job.hedge:
+            self._hedged(job, attempt)
+        elif job.failed_last not in (None, member):
             self._bus.emit(
                 Failover(
                     pool=self._pool,
@@ -40,6 +45,31 @@ class Chronicle:
                     pool=self._pool, member=member, request_id=job.id, attempt=job.attempts
                 )
             )
+
+    def _hedged(self, job: Job, second: Attempt) -> None:
+        first = job.current
+        assert first is not None
+        self._bus.emit(
+            HedgeStarted(
+                pool=self._pool,
+                member=second.member,
+                request_id=job.id,
+                attempt=job.attempts,
+                beside=first.member,
+                after_s=second.started_at - first.started_at,
+            )
+        )
+
+    def lost(self, attempt: Attempt) -> None:
+        """Another attempt was faster."""
+        self._bus.emit(
+            AttemptLost(
+                pool=self._pool,
+                member=attempt.member,
+                request_id=attempt.request_id,
+                attempt=attempt.number,
+            )
+        )
 
     def succeeded(self, attempt: Attempt, elapsed_s: float) -> None:
         """A member answered."""

@@ -39,9 +39,8 @@ class Desk:
     def claim(self, ticket: Ticket) -> Job | None:
         """Take it upon oneself to answer with an attempt; None when somebody answers already."""
         job = self._open.pop(ticket, None)
-        if job is None or job.race is None or job.race.win(ticket):
-            return job
-        return None
+        race = job.race if job is not None else None  # read once: the router may call a race off
+        return job if race is None or race.win(ticket) else None
 
     def begin(self, ticket: Ticket, member: str) -> Job | None:
         """The attempt has its first chunk: from here on the stream is its own. None when it has
@@ -60,7 +59,8 @@ class Desk:
 
     def withdraw(self, ticket: Ticket) -> bool:
         """Let nobody answer with an attempt any more; False when it has been claimed already."""
-        return self._open.pop(ticket, None) is not None
+        with self._lock:  # see `start_side_effects`
+            return self._open.pop(ticket, None) is not None
 
     def give_up(self, ticket: Ticket, job: Job) -> bool:
         """The router ends an attempt, or the stream it has begun; False when it has ended by itself
@@ -75,23 +75,25 @@ class Desk:
         return begun and job.channel.seal()
 
     def start_side_effects(self, ticket: Ticket) -> bool:
-        """Note that an attempt must not be repeated; False when it has been given up already.
+        """Note that an attempt must not be repeated; False when it has been given up already, or
+        has lost a race.
 
-        The note comes before the second look: whoever claims the attempt finds it, or is seen.
-        Where the asker is another pool, its attempt must not be repeated either.
+        Whoever withdraws the attempt has done so before, or finds the note; none that has been
+        withdrawn wins a race. The note comes before the look at the race: the router, which sees to
+        the race first and then to the note, begins none without seeing one of them. Where the asker
+        is another pool, its attempt must not be repeated either.
 
         Raises:
             RequestCancelledError: that pool has given its attempt up.
         """
-        job = self._open.get(ticket)
-        attempt = job.attempt_of(ticket) if job is not None else None
-        if job is None or attempt is None:
-            return False
-        attempt.side_effects = True
-        if job.race is not None and not job.race.win(ticket):
-            return False
-        if ticket not in self._open:
-            return False
+        with self._lock:
+            job = self._open.get(ticket)
+            attempt = job.attempt_of(ticket) if job is not None else None
+            if job is None or attempt is None:
+                return False
+            attempt.side_effects = True
+            if job.race is not None and not job.race.win(ticket):
+                return False
         if job.future is not None:
             job.future.on_side_effects()
         return True

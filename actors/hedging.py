@@ -10,11 +10,11 @@ from collections import deque
 
 MIN_SAMPLES = 20
 """Latencies that must be known before "p95" means anything."""
-HEDGE_RATIO = 0.05
-"""Hedges per request."""
+REQUESTS_PER_HEDGE = 20
+"""What one hedge costs: the extra load stays at 5%."""
 _MEMORY = 256
 _FRESH = 16
-_BURST = 10.0
+_BURST = 10
 
 
 class Percentile95:
@@ -47,29 +47,29 @@ class HedgeBudget:
     """At most one hedge in twenty requests, bursts of ten at most.
 
     The very first hedge is granted in advance: the twenty requests that pay for it come after it.
-    So n requests have at most n/20 hedges, for every n from 20 on.
+    So n requests have at most n/20 hedges, for every n from 20 on. It is counted in whole requests,
+    so that it is exact.
     """
 
-    __slots__ = ("_owed", "_tokens")
+    __slots__ = ("_owed", "_paid")
 
     def __init__(self) -> None:
-        self._tokens = 1.0
-        self._owed = 1.0
+        self._paid = self._owed = REQUESTS_PER_HEDGE
 
     def deposit(self) -> None:
         """Count a request, once however often it is tried."""
-        if self._owed > 0.0:
-            self._owed -= HEDGE_RATIO
+        if self._owed > 0:
+            self._owed -= 1
         else:
-            self._tokens = min(_BURST, self._tokens + HEDGE_RATIO)
+            self._paid = min(_BURST * REQUESTS_PER_HEDGE, self._paid + 1)
 
     def has_any(self) -> bool:
         """Whether a hedge is allowed now."""
-        return self._tokens >= 1.0 - 1e-9
+        return self._paid >= REQUESTS_PER_HEDGE
 
     def withdraw(self) -> None:
         """Count a hedge."""
-        self._tokens -= 1.0
+        self._paid -= REQUESTS_PER_HEDGE
 
     def __repr__(self) -> str:
-        return f"<HedgeBudget {self._tokens:.2f} left>"
+        return f"<HedgeBudget {self._paid / REQUESTS_PER_HEDGE:.2f} left>"

@@ -34,6 +34,10 @@ class Race:
                 self._winner = ticket
             return self._winner == ticket
 
+    def won(self, ticket: Ticket) -> bool:
+        """Whether this attempt has won."""
+        return self._winner == ticket
+
     def lost(self, ticket: Ticket) -> bool:
         """Whether another attempt has won."""
         return self._winner is not None and self._winner != ticket
@@ -142,10 +146,13 @@ class Job:
         started: bool = True,
         retry_after_s: float | None = None,
     ) -> None:
-        """Note how an attempt ended; one entry a member, its last failure."""
+        """Note how an attempt ended; one entry a member, its last failure.
+
+        The notes are replaced, not changed: a racing attempt may be reading them to answer.
+        """
         self.failed_last = attempt.member
         before = self.failures.get(attempt.member)
-        self.failures[attempt.member] = AttemptError(
+        entry = AttemptError(
             attempt.member,
             attempt.index,
             kind,
@@ -155,6 +162,7 @@ class Job:
             started=started or (before is not None and before.started),
             retry_after_s=retry_after_s,
         )
+        self.failures = {**self.failures, attempt.member: entry}
 
     def cancel_alarms(self) -> None:
         """Let no timer of this request go off any more."""
@@ -171,6 +179,7 @@ class Attempt:
         ticket: what names it in messages; follows `number`.
         side_effects: whether the agent has said that it must not be repeated.
         first_chunk_s: how long the first chunk of its stream took; None before that.
+        lost: whether it was dropped for another one; what it still brings is of no interest.
     """
 
     __slots__ = (
@@ -180,6 +189,7 @@ class Attempt:
         "incarnation",
         "index",
         "job",
+        "lost",
         "member",
         "number",
         "request_id",
@@ -211,6 +221,7 @@ class Attempt:
         self.started_at = started_at
         self.side_effects = False
         self.first_chunk_s: float | None = None
+        self.lost = False
         self.alarm: Alarm | None = None
 
     def renumber(self) -> None:

@@ -316,9 +316,9 @@ class AgentActor(InlineActor):
         if timed_out and not self._waiting and not self._waiting_probes:
             self._creating = None  # the factory has had its time: what it still makes is closed
 
-    def _ended_late(self, request_id: str, _: Call) -> None:
+    def _ended_late(self, request_id: str, call: Call) -> None:
         """Runs in a thread that was given up on: its call has ended after all."""
-        if tell(self.actor_ref, _AbandonedBy(-1)):
+        if tell(self.actor_ref, _AbandonedBy(-1)) and call.cancelled is not CancelReason.LOST_RACE:
             self.around.bus.emit(
                 DeadLetter(
                     pool=self.around.pool,

@@ -112,7 +112,7 @@ class PoolRouter(Streams):
         """The deadline of the whole request is over."""
         now = self.clock.now()
         for attempt in list(job.running()):
-            if not self.desk.give_up(attempt.ticket, job):
+            if not self._can_leave(job, attempt):
                 return  # it has just been answered: the report is on its way
             self._cut_short(job, attempt, now)
         self._expire(job, now)
@@ -121,10 +121,11 @@ class PoolRouter(Streams):
     def _cut_short(self, job: Job, attempt: Attempt, now: float) -> None:
         """A member that took longer than it usually does has timed out; one that was cut short
         has not: a caller in a hurry must not open the breaker of a healthy member. Nor has one
-        whose stream was flowing.
+        whose stream was flowing, or that has lost a race.
         """
         elapsed_s = now - attempt.started_at
-        slot = None if job.begun else self._table.get(attempt.member)
+        excused = job.begun or self._lost_race(attempt, job)
+        slot = None if excused else self._table.get(attempt.member)
         error = AttemptTimeoutError(f"{attempt.member} had not answered by the deadline")
         if slot is not None and slot.load.overdue(elapsed_s, now):
             self._count_failure(attempt, FailureKind.TIMEOUT, error, elapsed_s)

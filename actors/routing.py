@@ -97,7 +97,7 @@ class Routing(Admission):
             self._answers.counts["hedges" if hedge else "retries"] += 1
         if job.channel is not None:
             job.channel.attempts = job.attempts
-        self._chronicle.started(job, slot.name)
+        self._chronicle.started(job, attempt)
         if self.config.hedge_after_s is not None and not hedge:
             self._plan_hedge(job, now)
         self._send(job, attempt, slot, now)
@@ -129,7 +129,7 @@ class Routing(Admission):
         if not tell(slot.route.ref, message):
             # Its actor has ended and the supervisor has not said so yet: it never started.
             slot.route = replace(slot.route, ref=None, blocked=SkipReason.STARTING)
-            self.desk.claim(attempt.ticket)
+            self.desk.withdraw(attempt.ticket)
             self._release(attempt)
             self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))
 

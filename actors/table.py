@@ -184,6 +184,16 @@ class RoutingTable:
         again = [slot for slot in free if slot.name in tried]
         return self._choose(again, context) or self._nobody(())
 
+    def pick_second(self, taken: Collection[str], context: PickContext) -> Slot | None:
+        """The strategy's choice among the free members beside those taken. Trials are for requests
+        that have nobody else.
+
+        Raises:
+            StrategyError: the strategy raised, or chose what was not a candidate.
+        """
+        free = (slot for slot in self._order if slot.skip_reason() is None and not slot.is_trial)
+        return self._choose([slot for slot in free if slot.name not in taken], context)
+
     def _pick_next(
         self, free: list[Slot], tried: Collection[str], context: PickContext
     ) -> Slot | NoPick:

@@ -199,6 +199,30 @@ class AttemptFailed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptLost(Event):
+    """Another attempt for the same request was faster: this one is cancelled, and not counted."""
+
+    name: ClassVar[str] = "attempt.lost"
+    attempt: int = 1
+
+    def describe(self) -> str:
+        return f"attempt {self.attempt} lost to a faster one; it counts for nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HedgeStarted(Event):
+    """A member was given a request beside another one that takes its time."""
+
+    name: ClassVar[str] = "hedge.started"
+    attempt: int = 2
+    beside: str = ""
+    after_s: float = 0.0
+
+    def describe(self) -> str:
+        return f"{self.beside} has not answered in {self.after_s:.3f} s: attempt {self.attempt}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryScheduled(Event):
     """Nobody untried is left: the request waits before it is tried again."""
 
@@ -433,6 +457,8 @@ CATALOGUE: tuple[type[Event], ...] = (
     AttemptStarted,
     AttemptSucceeded,
     AttemptFailed,
+    AttemptLost,
+    HedgeStarted,
     RetryScheduled,
     Failover,
     BreakerOpened,

@@ -1,4 +1,5 @@
 """Behaviour 42: whatever happens to a pool, every ask is answered once, and the books are right.
+Behaviour 50: also if a second member is asked where the first one takes its time.
 
 The agents do nothing of their own accord: each call waits until the test lets it end, one way or
 another. So the test knows what runs, and compares the pool's statistics with that.
@@ -40,9 +41,11 @@ from greenroom import (
 from greenroom.actors import base
 from greenroom.actors.base import PoolActor
 from greenroom.actors.eventbus import observe
+from greenroom.actors.hedging import HedgeBudget
 from greenroom.actors.member import AgentActor
 from greenroom.messages.events import (
     DeadLetter,
+    HedgeStarted,
     RequestCompleted,
     RequestExhausted,
     RequestRejected,
@@ -282,6 +285,7 @@ def watched(stage: Stage, answers: Counter[str]) -> Iterator[None]:
         )
         wrap(PoolActor, "on_receive", handled)
         patch.setattr(base, "complain", lambda *fault: stage.complaints.append(repr(fault)))
+        patch.setattr(HedgeBudget, "has_any", lambda _: True)  # else there were hardly any
         patch.setattr(PoolFuture, "resolve", _counted(PoolFuture.resolve, resolved))
         yield
 
@@ -297,19 +301,22 @@ def _counted(original: Callable[..., bool], note: Callable[..., None]) -> Callab
 class Theatre:
     """A pool, what was asked of it, and the model: who waits for an answer, and what runs."""
 
-    def __init__(self, strategy: str, when_unavailable: Any, seed: int) -> None:
+    def __init__(
+        self, strategy: str, when_unavailable: Any, seed: int, hedge_after_s: Any = None
+    ) -> None:
         self.clock = FakeClock()
         self.stage = Stage()
         self.answers: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
         self.dead_tells: Counter[str] = Counter()
+        self.hedges: set[Ticket] = set()
         self._watch = watched(self.stage, self.answers)
         self._watch.__enter__()
         self._end_observing = observe(self._on_event)
         self.asked: list[PoolFuture[Any]] = []
         self.told = 0
         self.commands: list[PoolFuture[Any]] = []
-        self.config = CONFIG.replace(when_unavailable=when_unavailable)
+        self.config = CONFIG.replace(when_unavailable=when_unavailable, hedge_after_s=hedge_after_s)
         self.pool = AgentPool.start(
             [self.member(name) for name in FIRST],
             strategy=strategy,
@@ -330,6 +337,9 @@ class Theatre:
             self.ends[event.request_id] += 1
         elif isinstance(event, DeadLetter) and event.member is None:
             self.dead_tells[event.request_id] += 1
+        elif isinstance(event, HedgeStarted):
+            assert (event.request_id, event.attempt) not in self.hedges
+            self.hedges.add((event.request_id, event.attempt))
 
     # -- what may happen
 
@@ -414,6 +424,7 @@ class Theatre:
         open_tells = stats.accepted - stats.completed - stats.failed - stats.cancelled - waiting
         assert stats.completed == answered["completed"] + self.told - dead - open_tells
         assert open_tells >= 0
+        assert stats.hedges == len(self.hedges)
         running = waiting + open_tells - stats.pending
         assert 0 <= running <= stats.in_flight
         self._check_slots(stats)
@@ -432,7 +443,9 @@ class Theatre:
         assert stats.in_flight == sum(member.in_flight for member in stats.members)
 
     def _check_that_nothing_runs_in_vain(self) -> None:
-        """A coroutine whose answer nobody wants any more has been cancelled."""
+        """A coroutine whose answer nobody wants any more has been cancelled. Of two attempts at a
+        time, the later one is a hedge.
+        """
         given = dict(self.stage.given)
         for call in self.stage.running():
             request_id, attempt = call.ticket
@@ -440,7 +453,8 @@ class Theatre:
             if actor.member.name in ASYNC:
                 assert actor.actor_ref.is_alive()
                 assert self.ends[request_id] == 0
-                assert (request_id, attempt + 1) not in given
+                assert (request_id, attempt + 1) not in given.keys() - self.hedges
+                assert (request_id, attempt + 2) not in given
 
     def _check_answers(self) -> None:
         assert self.stage.complaints == [], "an actor failed to handle a message"
@@ -538,9 +552,10 @@ class PoolMachine(RuleBasedStateMachine):
         strategy=st.sampled_from(STRATEGIES),
         when_unavailable=st.sampled_from(["fail", "wait"]),
         seed=numbers,
+        hedge_after_s=st.sampled_from([None, 0.4, "p95"]),
     )
-    def start(self, strategy: str, when_unavailable: str, seed: int) -> None:
-        self.theatre = Theatre(strategy, when_unavailable, seed)
+    def start(self, strategy: str, when_unavailable: str, seed: int, hedge_after_s: Any) -> None:
+        self.theatre = Theatre(strategy, when_unavailable, seed, hedge_after_s)
 
     @property
     def on(self) -> Theatre:
@@ -622,11 +637,14 @@ class TestB42(PoolMachine.TestCase):  # type: ignore[misc, valid-type]
     )
 
 
+@pytest.mark.parametrize("hedge_after_s", [None, 0.4, "p95"])
 @pytest.mark.parametrize("seed", range(9))
-def test_b42_a_long_random_run_loses_no_answer_and_no_slot(seed: int) -> None:
+def test_b42_b50_a_long_random_run_loses_no_answer_and_no_slot(
+    seed: int, hedge_after_s: Any
+) -> None:
     """2000 operations, mostly without coming to rest in between, so that they truly race."""
     rng = random.Random(seed)
-    theatre = Theatre(rng.choice(STRATEGIES), rng.choice(["fail", "wait"]), seed)
+    theatre = Theatre(rng.choice(STRATEGIES), rng.choice(["fail", "wait"]), seed, hedge_after_s)
     operations: list[tuple[int, Callable[[], object]]] = [
         (25, lambda: theatre.ask(rng.choice([None, 0.5, 3.0, 20.0]), rng.choice("kl"), True)),
         (4, theatre.tell),

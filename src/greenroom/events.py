@@ -3,6 +3,7 @@
 from greenroom.messages.events import (
     CATALOGUE,
     AttemptFailed,
+    AttemptLost,
     AttemptStarted,
     AttemptSucceeded,
     BreakerClosed,
@@ -12,6 +13,7 @@ from greenroom.messages.events import (
     Event,
     Failover,
     HealthChanged,
+    HedgeStarted,
     LoopRecovered,
     LoopReplaced,
     LoopStalled,
@@ -34,6 +36,7 @@ from greenroom.messages.events import (
 __all__ = [
     "CATALOGUE",
     "AttemptFailed",
+    "AttemptLost",
     "AttemptStarted",
     "AttemptSucceeded",
     "BreakerClosed",
@@ -43,6 +46,7 @@ __all__ = [
     "Event",
     "Failover",
     "HealthChanged",
+    "HedgeStarted",
     "LoopRecovered",
     "LoopReplaced",
     "LoopStalled",
