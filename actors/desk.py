@@ -92,7 +92,8 @@ class Desk:
             if job is None or attempt is None:
                 return False
             attempt.side_effects = True
-            if job.race is not None and not job.race.win(ticket):
+            race = job.race
+            if race is not None and not race.win(ticket):
                 return False
         if job.future is not None:
             job.future.on_side_effects()

@@ -10,7 +10,8 @@ import pytest
 
 from greenroom.actors.calls import Call
 from greenroom.actors.clock import SYSTEM_CLOCK
-from greenroom.actors.loops import LoopThread, run_on
+from greenroom.actors.loops import run_on
+from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.threads import ThreadPlace
 from greenroom.messages.status import CancelReason
 
