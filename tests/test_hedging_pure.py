@@ -204,6 +204,7 @@ class TestClaims:
             """A job whose race is there at the first look only."""
 
             looks = 0
+            future = None
 
             @property
             def race(self) -> Race | None:
