@@ -88,7 +88,7 @@ class Attempts(Routing):
         """Whether nobody has answered on the spot, as when its member was about to end."""
         if self.desk.claim(attempt.ticket) is not None:
             return True
-        return self.desk.give_up(attempt.ticket, job)
+        return job.channel is not None and self.desk.give_up(attempt.ticket, job)
 
     def _nobody_waits_for(self, message: Succeeded, attempt: Attempt | None) -> None:
         """Chunks have found their consumer one by one, or none; a value is lost as a whole. That of

@@ -13,6 +13,9 @@ from typing import Any, Protocol, cast
 
 from greenroom.actors.eventbus import complain
 
+PLAIN = frozenset({str, bytes, int, float, bool, dict, list, tuple, type(None)})
+"""Types of answers that need no second look: nearly all there are."""
+
 
 class Writer(Protocol):
     """The producer's end of a stream."""
@@ -42,6 +45,8 @@ def is_stream(value: Any) -> bool:
     which has every method there is.
     """
     kind = type(value)
+    if kind in PLAIN:
+        return False
     if not hasattr(kind, "__next__") and not hasattr(kind, "__anext__"):
         return False
     return not isinstance(value, io.IOBase) and kind.__module__ != "unittest.mock"

@@ -13,7 +13,7 @@ from greenroom.actors import agents
 from greenroom.actors.calls import Call, Place
 from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
-from greenroom.actors.flow import acollect, collect, flow, is_async_stream, is_stream, pour
+from greenroom.actors.flow import PLAIN, acollect, collect, flow, is_async_stream, is_stream, pour
 from greenroom.actors.future import PoolFuture
 from greenroom.actors.loops import LoopPlace, run_on
 from greenroom.actors.loopthread import LoopThread
@@ -205,6 +205,8 @@ class AgentHost:
     def _settle(self, work: Callable[[Call], Any], call: Call) -> Any:
         """In a worker thread: a sync callable may have returned an awaitable all the same."""
         value = work(call)
+        if type(value) in PLAIN:
+            return value
         if isinstance(value, pykka.Future) and not isinstance(value, PoolFuture):
             return value.get()  # Pykka's own can be awaited too, but block the loop meanwhile
         if inspect.isawaitable(value):

@@ -94,6 +94,8 @@ class Races(Attempts):
 
     def _drop_rivals(self, job: Job, winner: Attempt) -> None:
         """The loser is cancelled, and counts for nothing."""
+        if job.race is None:
+            return
         for attempt in list(job.running()):
             if attempt is not winner:
                 self.desk.withdraw(attempt.ticket)

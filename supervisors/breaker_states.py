@@ -156,6 +156,8 @@ class Closed(State):
 
     def _reason_to_open(self, kind: FailureKind | None) -> str | None:
         policy, window = self._policy, self._window
+        if kind is None and not window.failed and not window.slow:
+            return None  # no rule can say otherwise
         if kind is not None and kind.opens_at_once:
             return f"{kind} failure"
         if self.failures >= policy.failure_threshold:
