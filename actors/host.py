@@ -36,7 +36,9 @@ class AgentHost:
     def __init__(self, member: Member, name: str, clock: Clock, shared_loop: LoopThread) -> None:
         self.member = member
         self.name = name
-        self._loop_thread = LoopThread(f"{name}-loop") if member.isolated else shared_loop
+        self._loop_thread = shared_loop
+        if member.isolated:
+            self._loop_thread = LoopThread(f"{name}-loop", shared_loop.new_loop)
         self.loop: Place = LoopPlace(self._loop_thread, clock, owned=member.isolated)
         self.threads: Place = ThreadPlace(name, clock)
         self._clock = clock

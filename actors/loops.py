@@ -13,6 +13,7 @@ from typing import Any
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
+from greenroom.actors.eventloops import NewLoop
 from greenroom.actors.flow import acollect, is_stream
 from greenroom.messages.status import CancelReason
 
@@ -25,10 +26,14 @@ class LoopThread:
     """An event loop on a thread of its own, started on first use.
 
     Whatever a coroutine raises, SystemExit included, the loop goes on: only `close` ends it.
+
+    Attributes:
+        new_loop: what makes the loop.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, new_loop: NewLoop = asyncio.new_event_loop) -> None:
         self.name = name
+        self.new_loop = new_loop
         self.loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -65,7 +70,7 @@ class LoopThread:
             thread.join(CLOSE_TIMEOUT_S)
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        self.loop = asyncio.new_event_loop()
+        self.loop = self.new_loop()
         self._thread = threading.Thread(
             target=self._run, args=(self.loop,), name=self.name, daemon=True
         )

@@ -84,6 +84,8 @@ class PoolConfig:
     """The period over which restarts are counted."""
     restart_backoff_s: float = 0.1
     """Wait before the first restart, or the next creation after a failed one; doubles each time."""
+    event_loop: Literal["asyncio", "uvloop"] = "asyncio"
+    """Whose event loop the async agents run on; "uvloop" needs the extra of that name."""
     classify: Classifier | None = None
     """Says what kind of failure an exception is; None from it falls back to the built-in rules."""
     is_failure: Callable[[Any], bool] | None = None
@@ -160,6 +162,8 @@ class PoolConfig:
         check.whole("restart_intensity", self.restart_intensity)
         check.number("restart_period_s", self.restart_period_s, above=True)
         check.number("restart_backoff_s", self.restart_backoff_s)
+        if self.event_loop not in ("asyncio", "uvloop"):
+            raise ValueError(f"event_loop must be 'asyncio' or 'uvloop', got {self.event_loop!r}")
         check.function("classify", self.classify, optional=True)
         check.function("is_failure", self.is_failure, optional=True)
 

@@ -10,6 +10,7 @@ import pykka
 
 from greenroom.actors.base import tell
 from greenroom.actors.desk import Desk
+from greenroom.actors.eventloops import loop_factory
 from greenroom.actors.loops import LoopThread
 from greenroom.actors.member import AgentActor, Surroundings
 from greenroom.actors.router import Attach
@@ -58,7 +59,8 @@ class PoolSupervisor(Probing):
 
     def __init__(self, *, desk: Desk, members: Iterable[Member], **settings: Any) -> None:
         super().__init__(**settings)
-        self._loop = LoopThread(f"greenroom-{self.pool}-loop")
+        new_loop = loop_factory(self.config.event_loop)
+        self._loop = LoopThread(f"greenroom-{self.pool}-loop", new_loop)
         self._around = Surroundings(
             pool=self.pool,
             config=self.config,
