@@ -1,0 +1,99 @@
+"""Resident memory: of a request in flight, and of a member that has nothing to do.
+
+What a process has once had it seldom gives back, so every process measures once, and the two are
+groups of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from benchmarks import measure
+from benchmarks.groups.shared import in_a_loop
+from benchmarks.model import FULL, Case, Comparison, Group, Measure, NotMeasured, Scale, versus
+from benchmarks.peers.base import Peer
+
+SETTLE_S = 20.0
+"""The calls sleep for that long, and are given up once they have been counted."""
+WARM = 100
+
+
+@contextmanager
+def _request(peer: Peer, scale: Scale) -> Iterator[Measure]:
+    count = scale.in_flight
+    with in_a_loop(peer, peer.asleep(count + WARM, SETTLE_S)) as (run, ask):
+        yield lambda: run(_growth_kib(ask, count))
+
+
+async def _growth_kib(ask: measure.AsyncAsk, count: int) -> float:
+    """A first hundred pays for what is bought once: threads, arenas, code."""
+    calls = [asyncio.ensure_future(_awaited(ask, i)) for i in range(WARM)]
+    await asyncio.sleep(1)
+    before = measure.rss_kib()
+    calls += [asyncio.ensure_future(_awaited(ask, i)) for i in range(count)]
+    await asyncio.sleep(SETTLE_S / 4)
+    if any(call.done() for call in calls):
+        raise NotMeasured("calls ended before they were counted")
+    grown = measure.rss_kib() - before
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    return grown / count
+
+
+async def _awaited(ask: measure.AsyncAsk, i: int) -> Any:
+    """The caller's own task is part of it, for everybody alike."""
+    return await ask(i)
+
+
+@contextmanager
+def _member(peer: Peer, scale: Scale) -> Iterator[Measure]:
+    count = scale.members[-1]
+    with peer.idle(3):
+        pass  # pays for what is bought once
+
+    def one_round() -> float:
+        before = measure.rss_kib()
+        with peer.idle(count):
+            return (measure.rss_kib() - before) / count
+
+    yield one_round
+
+
+REQUEST = Group(
+    "memory.requests",
+    "Memory of a request",
+    (
+        Case(
+            "memory.request",
+            f"a request of {FULL.in_flight:,} in flight",
+            "KiB",
+            ("greenroom", "greenroom-uvloop", "asyncio"),
+            _request,
+        ),
+    ),
+    (
+        Comparison("memory.request", "greenroom", at_most=6.0),
+        Comparison("memory.request", "greenroom-uvloop", at_most=6.0),
+        *versus("memory.request", ("asyncio",)),
+    ),
+    once=True,
+)
+MEMBER = Group(
+    "memory.members",
+    "Memory of a member",
+    (
+        Case(
+            "memory.member",
+            f"a member of {FULL.members[-1]:,}",
+            "KiB",
+            ("greenroom", "pykka", "litellm"),
+            _member,
+        ),
+    ),
+    versus("memory.member", ("pykka", "litellm")),
+    once=True,
+)
