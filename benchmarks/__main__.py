@@ -21,8 +21,15 @@ RESULTS = Path(__file__).resolve().parent / "results"
 def parse(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only show that everything works")
-    parser.add_argument("--only", nargs="+", metavar="GROUP", choices=GROUPS, default=[*GROUPS])
-    parser.add_argument("--peers", nargs="+", metavar="PEER", choices=PEERS, default=[*PEERS])
+    for name, metavar, known in (("--only", "GROUP", GROUPS), ("--peers", "PEER", PEERS)):
+        parser.add_argument(
+            name,
+            nargs="+",
+            metavar=metavar,
+            choices=known,
+            default=[*known],
+            help=f"some of {', '.join(known)}",
+        )
     parser.add_argument("--processes", type=int, help="fresh processes a peer (default: 3)")
     parser.add_argument("--rounds", type=int, help="rounds in each of them (default: 5)")
     where = parser.add_mutually_exclusive_group()

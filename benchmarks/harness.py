@@ -18,10 +18,12 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any
 
 from benchmarks.model import Group, Samples
 
+ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("ray", "thespian")
 """Peers with processes of their own, which would disturb the others: they get greenroom alone for
 company."""
@@ -64,11 +66,13 @@ class Worker:
             command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._errors,
+            stderr=errors,
+            cwd=ROOT,
             text=True,
         )
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
 
     def wait_until_ready(self) -> None:
         """Until it has imported all it needs, which would disturb who measures already."""
@@ -101,11 +105,13 @@ class Worker:
         except (OSError, subprocess.TimeoutExpired):
             self._process.kill()
             self._process.wait()
+        self._listener.join(timeout=30)
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self._answers.put(line)
+        with self._process.stdout as lines:
+            for line in lines:
+                self._answers.put(line)
         self._answers.put("")
 
     def _last_words(self) -> str:

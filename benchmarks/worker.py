@@ -2,8 +2,9 @@
 
     python -m benchmarks.worker GROUP PEER [--core N] [--quick]
 
-It writes a JSON object a line: {"ready": true} once it has imported its peer, then for every name of
-a case that it reads {"value": ...}, or {"missing": "why"} if it cannot. Setting up and warming up come with the first round of a case.
+It writes a JSON object a line: {"ready": true} once it has imported its peer, then for every name
+of a case that it reads {"value": ...}, or {"missing": "why"} if it cannot. Setting up and warming
+up come with the first round of a case.
 """
 
 from __future__ import annotations
