@@ -11,7 +11,7 @@ from benchmarks.model import FULL, Case, Comparison, Group, Measure, Scale, vers
 from benchmarks.peers.base import Peer
 
 ROUTERS = ("litellm", "litellm-latency")
-PEERS = ("greenroom", "greenroom-uvloop", "asyncio", *ROUTERS, "pydantic-ai", "langchain", "ray")
+PEERS = ("greenroom", "greenroom-uvloop", "asyncio", *ROUTERS, "pydantic-ai", "langchain")
 
 
 def _callers(position: int) -> Prepare:
@@ -41,7 +41,7 @@ COMPARISONS: tuple[Comparison, ...] = (
     *(
         line
         for name in (FEWEST, SOME, MOST)
-        for line in versus(name, ("asyncio", "pydantic-ai", "langchain", "ray"))
+        for line in versus(name, ("asyncio", "pydantic-ai", "langchain"))
     ),
     *(line for name in (FEWEST, SOME) for line in versus(name, ROUTERS)),
 )

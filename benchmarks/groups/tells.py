@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from benchmarks.model import FULL, Case, Comparison, Group, Measure, Scale, versus
 from benchmarks.peers.base import Peer
 
-PEERS = ("pykka", "threads", "ray")
+PEERS = ("pykka", "threads")
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """greenroom itself: a pool with its default strategy and settings, but for the room it needs.
 
-What differs from the defaults: `max_pending` as large as the pipeline; for failover the strategy
-`priority`, a breaker that is disabled and a retry budget without a bottom, since every request is
-to find the first member failing. In the variant `greenroom-uvloop` the pool's loop and the caller's
-are both uvloop's.
+What differs from the defaults: room for a thousand calls in each async member, since the peers have
+no limit; `max_pending` as large as the pipeline; for failover the strategy `priority`, a breaker
+that is disabled and a retry budget without a bottom, since every request is to find the first
+member failing. In the variant `greenroom-uvloop` the pool's loop and the caller's are both uvloop's.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from benchmarks.peers import agents
 from benchmarks.peers.base import NewLoop, Peer, Stream
 from greenroom import AgentPool, Member, PoolConfig, PoolRef, Request
 
+ROOM = 1_000
+"""Calls that an async member takes at a time."""
 NO_BOTTOM = 1e9
 """Retries a second that the budget always allows."""
 
@@ -83,7 +85,7 @@ class Greenroom(Peer):
     @contextmanager
     def async_pipeline(self, scale: Scale) -> Iterator[tuple[Ask, Callable[[Any], Any]]]:
         """The same for async agents."""
-        members = [Member(name, agents.aecho, max_concurrency=1_000) for name in "abc"]
+        members = [Member(name, agents.aecho, max_concurrency=ROOM) for name in "abc"]
         with self.pool(members, max_pending=scale.pipelined) as pool:
             yield lambda i: pool.ask(Request(i), block=False), lambda future: future.get()
 
@@ -151,9 +153,12 @@ class Greenroom(Peer):
 
     @contextmanager
     def _three(self, works: Any, fails: Any, failing: bool, members: int) -> Iterator[PoolRef]:
+        room = ROOM if works is agents.aecho else None
         first = fails if failing else works
-        chosen = [Member("m0", first, priority=1)]
-        chosen += [Member(f"m{i}", works, priority=2) for i in range(1, members)]
+        chosen = [Member("m0", first, priority=1, max_concurrency=room)]
+        chosen += [
+            Member(f"m{i}", works, priority=2, max_concurrency=room) for i in range(1, members)
+        ]
         config = {"retry_budget_floor": NO_BOTTOM} if failing else {}
         strategy = "priority" if failing else "adaptive"
         with self.pool(chosen, strategy, **config) as pool:

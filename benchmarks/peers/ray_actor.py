@@ -1,7 +1,8 @@
 """A Ray actor on this machine: another process, reached through Ray's own store and scheduler.
 
 Its dashboard and its log to the driver are off. An actor of Ray's may live on any machine, which is
-what the time buys; it has its company of greenroom alone, since its processes never quite sleep.
+what the time buys. It has greenroom alone for company, since its processes never quite sleep, and
+is measured in two groups only, since it takes half a minute to start.
 """
 
 from __future__ import annotations
@@ -19,18 +20,15 @@ from benchmarks.peers.base import Peer
 ray: Any = import_module("ray")
 
 
-class Echo:
-    """Answers with what it was asked."""
-
-    def echo(self, payload: Any) -> Any:
-        return payload
+class AsyncEcho:
+    """Answers with what it was asked; Ray runs a class with a coroutine on an event loop."""
 
     async def aecho(self, payload: Any) -> Any:
         return payload
 
 
-class SyncEcho:
-    """The same without a coroutine: Ray runs a class that has one on an event loop."""
+class Echo:
+    """The same in a plain method."""
 
     def echo(self, payload: Any) -> Any:
         return payload
@@ -47,31 +45,20 @@ class RayActor(Peer):
 
     @contextmanager
     def sync_call(self, *, failing: bool = False, members: int = 3) -> Iterator[Ask]:
-        with self._actor(SyncEcho) as actor:
+        with self._actor(Echo) as actor:
             yield lambda i: ray.get(actor.echo.remote(i))
 
     @asynccontextmanager
     async def async_call(
         self, *, failing: bool = False, members: int = 3
     ) -> AsyncIterator[AsyncAsk]:
-        with self._actor(Echo) as actor:
+        with self._actor(AsyncEcho) as actor:
             yield lambda i: actor.aecho.remote(i)
 
     @contextmanager
     def pipeline(self, scale: Scale) -> Iterator[tuple[Ask, Callable[[Any], Any]]]:
-        with self._actor(SyncEcho) as actor:
+        with self._actor(Echo) as actor:
             yield lambda i: actor.echo.remote(i), ray.get
-
-    @contextmanager
-    def tells(self) -> Iterator[Callable[[int], None]]:
-        with self._actor(SyncEcho) as actor:
-
-            def send(times: int) -> None:
-                for i in range(times - 1):
-                    actor.echo.remote(i)
-                ray.get(actor.echo.remote(times))  # in order, so the others were handled
-
-            yield send
 
     @contextmanager
     def _actor(self, kind: type) -> Iterator[Any]:
