@@ -72,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         for group in groups:
             samples += run_group(group, arguments.peers, plan, tell)
     assert plan is not None
-    lines = report.compare(groups, samples)
+    lines = report.compare(groups, samples, judged=not arguments.quick)
     text = report.as_markdown(described, asdict(plan), lines)
     figures = report.as_json(described, asdict(plan), samples, lines)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)

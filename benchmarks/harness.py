@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from benchmarks.model import Group, Samples
+from benchmarks.model import FULL, QUICK, Group, Samples, Scale
 
 ROOT = Path(__file__).resolve().parent.parent
 HEAVY = ("ray", "thespian")
@@ -43,6 +43,11 @@ class Plan:
     rounds: int
     quick: bool
     core: int | None
+
+    @property
+    def scale(self) -> Scale:
+        """How much of everything is measured."""
+        return QUICK if self.quick else FULL
 
     @property
     def mode(self) -> str:
@@ -74,9 +79,13 @@ class Worker:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
 
-    def wait_until_ready(self) -> None:
-        """Until it has imported all it needs, which would disturb who measures already."""
-        self._answer()
+    def wait_until_ready(self) -> bool:
+        """Until it has imported all it needs, which would disturb who measures already.
+
+        Returns:
+            Whether its peer is a slow one, which is given less to do.
+        """
+        return bool(self._answer().get("slow", False))
 
     def measure(self, case: str) -> dict[str, Any]:
         """One round: its value, or why there is none."""
@@ -168,8 +177,10 @@ def run_company(
         tell(f"{plan.mode}: {group.name}: {', '.join(company)}: process {number + 1}")
         with contextlib.ExitStack() as stack:
             workers = {peer: stack.enter_context(worker(group, peer, plan)) for peer in company}
-            for each in workers.values():
-                each.wait_until_ready()
+            slow = [peer for peer, each in workers.items() if each.wait_until_ready()]
+            for sample in samples.values():
+                scale = plan.scale.for_slow() if sample.peer in slow else plan.scale
+                sample.title = group.case(sample.case).title.format(scale=scale)
             for turn in range(1 if group.once else plan.rounds):
                 one_round(samples, workers, turn)
     return list(samples.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 Measure = Callable[[], float]
@@ -27,11 +27,20 @@ class Scale:
     calls: int = 2_000
     members: tuple[int, ...] = (3, 30, 300, 1_000)
     starts: int = 20
-    slow: int = 1
-    """Divides the counts for peers that take milliseconds a call."""
+
+    def for_slow(self) -> Scale:
+        """For a peer that takes milliseconds a call: fewer of them."""
+        return replace(
+            self,
+            asks=self.asks // SLOW,
+            pipelined=self.pipelined // SLOW,
+            chunks=self.chunks // SLOW,
+            calls=self.calls // SLOW,
+        )
 
 
-FULL = Scale(slow=5)
+SLOW = 5
+FULL = Scale()
 QUICK = Scale(
     asks=50,
     pipelined=500,
@@ -39,9 +48,8 @@ QUICK = Scale(
     chunks=500,
     callers=(1, 10, 50),
     calls=100,
-    members=(3, 30),
+    members=(3, 10, 20, 30),
     starts=2,
-    slow=2,
 )
 
 
@@ -51,7 +59,8 @@ class Case:
 
     Attributes:
         name: unique among all cases; what comparisons refer to.
-        title: what the report calls it.
+        title: what the report calls it; `{scale.asks:,}` and the like stand for how much a peer was
+            really given.
         unit: us, s, /s, KiB.
         peers: by name, whoever can do it.
         prepare: given the peer and the scale, sets it up and yields what measures.

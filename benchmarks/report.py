@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from benchmarks.model import Comparison, Group, Samples
+
+VERDICTS = ("met", "missed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +51,14 @@ def figure(values: Sequence[float]) -> Figure:
     return Figure(statistics.median(values), low, high)
 
 
-def compare(groups: Iterable[Group], samples: Sequence[Samples]) -> list[Line]:
-    """Every comparison for which both sides were to be measured, in the order of the groups."""
+def compare(
+    groups: Iterable[Group], samples: Sequence[Samples], *, judged: bool = True
+) -> list[Line]:
+    """Every comparison for which both sides were to be measured, in the order of the groups.
+
+    Args:
+        judged: False gives no verdicts: the targets are for the full scale alone.
+    """
     modes = list(dict.fromkeys(sample.mode for sample in samples))
     lines: list[Line] = []
     for mode in modes:
@@ -58,7 +66,13 @@ def compare(groups: Iterable[Group], samples: Sequence[Samples]) -> list[Line]:
             mine = [each for each in samples if (each.mode, each.group) == (mode, group.name)]
             for comparison in group.comparisons:
                 lines += _line(mode, group.name, comparison, mine)
+    if not judged:
+        return [_unjudged(line) for line in lines]
     return lines
+
+
+def _unjudged(line: Line) -> Line:
+    return replace(line, verdict="–") if line.verdict in VERDICTS else line
 
 
 def _line(
@@ -93,7 +107,7 @@ def _compared(mode: str, group: str, comparison: Comparison, mine: Samples, othe
         against,
         ratio,
         verdict,
-        other.title if other.case != mine.case else "",
+        other.title if other.title != mine.title else "",
         other.unit,
     )
 
@@ -117,7 +131,7 @@ def as_markdown(machine: dict[str, Any], plan: dict[str, Any], lines: Sequence[L
     often = f"{plan['processes']} processes of {plan['rounds']} rounds"
     text = [f"{machine['python']}, {versions}; {where}; {often}."]
     if plan["quick"]:
-        text.append("A quick run: it shows that everything works, its figures mean nothing.")
+        text.append("A quick run: less of everything, no verdicts. It shows that all works.")
     for mode in dict.fromkeys(line.mode for line in lines):
         how = "Pinned to one core" if mode == "pinned" else f"Free on {machine['cores']} cores"
         text += ["", f"{how}:", ""]

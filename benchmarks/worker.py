@@ -2,9 +2,9 @@
 
     python -m benchmarks.worker GROUP PEER [--core N] [--quick]
 
-It writes a JSON object a line: {"ready": true} once it has imported its peer, then for every name
-of a case that it reads {"value": ...}, or {"missing": "why"} if it cannot. Setting up and warming
-up come with the first round of a case.
+It writes a JSON object a line: {"ready": true, "slow": ...} once it has imported its peer, then for
+every name of a case that it reads {"value": ...}, or {"missing": "why"} if it cannot. Setting up
+and warming up come with the first round of a case.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def serve(arguments: argparse.Namespace, answers: TextIO, stack: contextlib.Exit
     def answer(**what: Any) -> None:
         print(json.dumps(what), file=answers, flush=True)
 
-    answer(ready=True)
+    slow = getattr(peer, "slow", False)
+    scale = scale.for_slow() if slow else scale
+    answer(ready=True, slow=slow)
     for line in sys.stdin:
         try:
             answer(value=one_round(group, line.strip(), peer, scale, ready, stack))

@@ -11,7 +11,7 @@ from benchmarks import report
 from benchmarks.groups import GROUPS
 from benchmarks.groups.failover import Failovers
 from benchmarks.harness import HEAVY, Plan, companies, run_company
-from benchmarks.model import Comparison, Group, NotMeasured, Samples, versus
+from benchmarks.model import FULL, QUICK, Comparison, Group, NotMeasured, Samples, versus
 from benchmarks.peers import PEERS, load
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -63,6 +63,30 @@ def test_the_verdict_follows_the_target(comparison: Comparison, value: float, ve
     """Of a figure that stands alone, as of a ratio; without a target there is none."""
     (line,) = lines((comparison,), samples("a", "greenroom", value))
     assert line.verdict == verdict
+
+
+def test_a_quick_run_gives_no_verdict() -> None:
+    """The targets are for the full scale; what was not measured is said all the same."""
+    comparisons = versus("a", ("other", "gone"), at_most=2.0)
+    measured = [samples("a", each, 1.0) for each in ("greenroom", "other")]
+    measured.append(samples("a", "gone", missing="it is not installed"))
+    group = Group("g", "G", (), comparisons)
+    verdicts = [line.verdict for line in report.compare([group], measured, judged=False)]
+    assert verdicts == ["–", "not measured: it is not installed"]
+
+
+def test_a_title_says_how_much_was_measured() -> None:
+    """Of a quick run, and of a slow peer, it is less."""
+    title = GROUPS["pipelined"].case("pipelined.sync").title
+    scales = (FULL, FULL.for_slow(), QUICK)
+    assert [title.format(scale=scale) for scale in scales] == [
+        "20,000 pipelined, sync agents",
+        "4,000 pipelined, sync agents",
+        "500 pipelined, sync agents",
+    ]
+    for group in GROUPS.values():
+        for case in group.cases:
+            assert "{" not in case.title.format(scale=QUICK)
 
 
 def test_what_was_not_measured_says_why() -> None:
@@ -129,6 +153,7 @@ def test_peers_are_measured_in_processes_of_their_own() -> None:
         ("greenroom", None, QUICKLY.rounds),
         ("pykka", None, QUICKLY.rounds),
     ]
+    assert {each.title for each in measured} == {"500 tells"}
     assert all(value > 0 for each in measured for value in each.values)
 
 

@@ -18,7 +18,7 @@ def _callers(position: int) -> Prepare:
     @contextmanager
     def prepare(peer: Peer, scale: Scale) -> Iterator[Measure]:
         callers = scale.callers[position]
-        calls = scale.calls // scale.slow if peer.slow else scale.calls
+        calls = scale.calls
         with in_a_loop(peer, peer.async_call()) as (run, ask):
             yield lambda: run(measure.callers_per_s(ask, callers, calls))
 
@@ -30,7 +30,13 @@ def _name(callers: int) -> str:
 
 
 CASES = tuple(
-    Case(_name(callers), f"{callers:,} asyncio callers", "/s", PEERS, _callers(position))
+    Case(
+        _name(callers),
+        f"{{scale.callers[{position}]:,}} asyncio callers",
+        "/s",
+        PEERS,
+        _callers(position),
+    )
     for position, callers in enumerate(FULL.callers)
 )
 FEWEST, SOME, MOST = (_name(callers) for callers in FULL.callers)

@@ -50,7 +50,7 @@ def _sync_once(peer: Peer, scale: Scale) -> Iterator[Measure]:
     with peer.sync_call(failing=True) as ask:
 
         def one_round() -> float:
-            found = Failovers(peer.asks(scale))
+            found = Failovers(scale.asks)
             while found.missing():
                 start = time.perf_counter()
                 attempts = ask(found.calls)
@@ -63,7 +63,7 @@ def _sync_once(peer: Peer, scale: Scale) -> Iterator[Measure]:
 @contextmanager
 def _async_once(peer: Peer, scale: Scale) -> Iterator[Measure]:
     async def one_round(ask: measure.AsyncAsk) -> float:
-        found = Failovers(peer.asks(scale))
+        found = Failovers(scale.asks)
         while found.missing():
             start = time.perf_counter()
             attempts = await ask(found.calls)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from benchmarks import measure
 from benchmarks.groups.shared import in_a_loop
-from benchmarks.model import FULL, Case, Comparison, Group, Measure, Scale, versus
+from benchmarks.model import Case, Comparison, Group, Measure, Scale, versus
 from benchmarks.peers.base import Peer
 
 SLEEP_S = 1.0
@@ -31,7 +31,7 @@ async def _until_all_are_back(ask: measure.AsyncAsk, count: int) -> float:
 CASES = (
     Case(
         "in_flight.time",
-        f"{FULL.in_flight:,} in flight for {SLEEP_S:g} s",
+        f"{{scale.in_flight:,}} in flight for {SLEEP_S:g} s",
         "s",
         ("greenroom", "greenroom-uvloop", "asyncio"),
         _all_asleep,

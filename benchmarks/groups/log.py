@@ -22,7 +22,7 @@ def _watched(watch: Callable[[Any], Callable[[], None]]) -> Prepare:
             def one_round() -> float:
                 end = watch(pool)
                 try:
-                    return measure.latency_us(ask, peer.asks(scale))
+                    return measure.latency_us(ask, scale.asks)
                 finally:
                     end()
 

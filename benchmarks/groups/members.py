@@ -24,9 +24,9 @@ FEW, MANY = 0, len(FULL.members) - 1
 def _pick(strategy: str, position: int) -> Prepare:
     @contextmanager
     def prepare(peer: Any, scale: Scale) -> Iterator[Measure]:
-        members = scale.members[min(position, len(scale.members) - 1)]
+        members = scale.members[position]
         choose = peer.pick(strategy, members)
-        yield lambda: _mean_us(choose, max(10, peer.asks(scale) // 5))
+        yield lambda: _mean_us(choose, max(10, scale.asks // 5))
 
     return prepare
 
@@ -42,7 +42,7 @@ def _mean_us(choose: Any, times: int) -> float:
 def _ask(strategy: str, position: int) -> Prepare:
     @contextmanager
     def prepare(peer: Any, scale: Scale) -> Iterator[Measure]:
-        members = scale.members[min(position, len(scale.members) - 1)]
+        members = scale.members[position]
         with peer.call_among(strategy, members) as ask:
             yield lambda: measure.latency_us(ask, max(10, scale.asks // 5))
 
@@ -54,7 +54,7 @@ def _case(strategy: str, position: int) -> Case:
     members = FULL.members[position]
     return Case(
         f"pick.{strategy}.{members}",
-        f"pick among {members:,}, {strategy}",
+        f"pick among {{scale.members[{position}]:,}}, {strategy}",
         "us",
         peers,
         _pick(strategy, position),
@@ -65,7 +65,7 @@ def _asked(strategy: str, position: int) -> Case:
     members = FULL.members[position]
     return Case(
         f"ask.{strategy}.{members}",
-        f"ask among {members:,}, {strategy}",
+        f"ask among {{scale.members[{position}]:,}}, {strategy}",
         "us",
         ("greenroom",),
         _ask(strategy, position),

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks import measure
 from benchmarks.groups.shared import in_a_loop
-from benchmarks.model import FULL, Case, Comparison, Group, Measure, NotMeasured, Scale, versus
+from benchmarks.model import Case, Comparison, Group, Measure, NotMeasured, Scale, versus
 from benchmarks.peers.base import Peer
 
 SETTLE_S = 20.0
@@ -69,7 +69,7 @@ REQUEST = Group(
     (
         Case(
             "memory.request",
-            f"a request of {FULL.in_flight:,} in flight",
+            "a request of {scale.in_flight:,} in flight",
             "KiB",
             ("greenroom", "greenroom-uvloop", "asyncio"),
             _request,
@@ -88,7 +88,7 @@ MEMBER = Group(
     (
         Case(
             "memory.member",
-            f"a member of {FULL.members[-1]:,}",
+            "a member of {scale.members[3]:,}",
             "KiB",
             ("greenroom", "pykka", "litellm"),
             _member,

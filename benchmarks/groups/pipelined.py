@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import measure
 from benchmarks.groups.shared import Prepare
-from benchmarks.model import FULL, Case, Comparison, Group, Measure, Scale, versus
+from benchmarks.model import Case, Comparison, Group, Measure, Scale, versus
 from benchmarks.peers.base import Peer
 
 Pipe = AbstractContextManager[tuple[measure.Ask, Callable[[Any], Any]]]
@@ -17,7 +17,7 @@ Pipe = AbstractContextManager[tuple[measure.Ask, Callable[[Any], Any]]]
 def _pipelined(pipe: Callable[[Any, Scale], Pipe]) -> Prepare:
     @contextmanager
     def prepare(peer: Peer, scale: Scale) -> Iterator[Measure]:
-        times = scale.pipelined // scale.slow if peer.slow else scale.pipelined
+        times = scale.pipelined
         with pipe(peer, scale) as (send, read):
             yield lambda: measure.pipelined_per_s(send, read, times)
 
@@ -27,14 +27,14 @@ def _pipelined(pipe: Callable[[Any, Scale], Pipe]) -> Prepare:
 CASES = (
     Case(
         "pipelined.sync",
-        f"{FULL.pipelined:,} pipelined, sync agents",
+        "{scale.pipelined:,} pipelined, sync agents",
         "/s",
         ("greenroom", "pykka", "threads", "ray"),
         _pipelined(lambda peer, scale: peer.pipeline(scale)),
     ),
     Case(
         "pipelined.async",
-        f"{FULL.pipelined:,} pipelined, async agents",
+        "{scale.pipelined:,} pipelined, async agents",
         "/s",
         ("greenroom", "greenroom-uvloop"),
         _pipelined(lambda peer, scale: peer.async_pipeline(scale)),

@@ -41,7 +41,7 @@ def one_caller(call: Callable[[Any], AbstractContextManager[measure.Ask]]) -> Pr
     @contextmanager
     def prepare(peer: Peer, scale: Scale) -> Iterator[Measure]:
         with call(peer) as ask:
-            yield lambda: measure.latency_us(ask, peer.asks(scale))
+            yield lambda: measure.latency_us(ask, scale.asks)
 
     return prepare
 
@@ -54,6 +54,6 @@ def one_awaiting_caller(
     @contextmanager
     def prepare(peer: Peer, scale: Scale) -> Iterator[Measure]:
         with in_a_loop(peer, call(peer)) as (run, ask):
-            yield lambda: run(measure.awaited_us(ask, peer.asks(scale)))
+            yield lambda: run(measure.awaited_us(ask, scale.asks))
 
     return prepare

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks.groups.shared import in_a_loop, one_awaiting_caller, one_caller
-from benchmarks.model import FULL, Case, Comparison, Group, Measure, NotMeasured, Scale, versus
+from benchmarks.model import Case, Comparison, Group, Measure, NotMeasured, Scale, versus
 from benchmarks.peers.base import Peer, Stream
 
 SHARE = 1 / 4
@@ -17,7 +17,7 @@ PEERS = ("asyncio", "litellm", "pydantic-ai", "langchain")
 
 @contextmanager
 def _async_chunk(peer: Peer, scale: Scale) -> Iterator[Measure]:
-    count = _chunks(peer, scale)
+    count = scale.chunks
 
     async def one_round(stream: Stream) -> float:
         start, seen = time.perf_counter(), 0
@@ -31,7 +31,7 @@ def _async_chunk(peer: Peer, scale: Scale) -> Iterator[Measure]:
 
 @contextmanager
 def _sync_chunk(peer: Any, scale: Scale) -> Iterator[Measure]:
-    count = _chunks(peer, scale)
+    count = scale.chunks
     with peer.sync_stream() as stream:
 
         def one_round() -> float:
@@ -41,10 +41,6 @@ def _sync_chunk(peer: Any, scale: Scale) -> Iterator[Measure]:
             return _a_chunk_us(start, seen, count)
 
         yield one_round
-
-
-def _chunks(peer: Peer, scale: Scale) -> int:
-    return scale.chunks // scale.slow if peer.slow else scale.chunks
 
 
 def _a_chunk_us(start: float, seen: int, count: int) -> float:
@@ -57,12 +53,12 @@ def _a_chunk_us(start: float, seen: int, count: int) -> float:
 CASES = (
     Case(
         "stream.async",
-        f"a chunk of {FULL.chunks:,}, async",
+        "a chunk of {scale.chunks:,}, async",
         "us",
         ("greenroom", *PEERS),
         _async_chunk,
     ),
-    Case("stream.sync", f"a chunk of {FULL.chunks:,}, sync", "us", ("greenroom",), _sync_chunk),
+    Case("stream.sync", "a chunk of {scale.chunks:,}, sync", "us", ("greenroom",), _sync_chunk),
     Case(
         "stream.await",
         "await, async agents",

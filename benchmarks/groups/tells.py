@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from benchmarks.model import FULL, Case, Comparison, Group, Measure, Scale, versus
+from benchmarks.model import Case, Comparison, Group, Measure, Scale, versus
 from benchmarks.peers.base import Peer
 
 PEERS = ("pykka", "threads")
@@ -15,7 +15,7 @@ PEERS = ("pykka", "threads")
 
 @contextmanager
 def _tells(peer: Peer, scale: Scale) -> Iterator[Measure]:
-    times = scale.pipelined // scale.slow if peer.slow else scale.pipelined
+    times = scale.pipelined
     with peer.tells() as send:
 
         def one_round() -> float:
@@ -27,6 +27,6 @@ def _tells(peer: Peer, scale: Scale) -> Iterator[Measure]:
         yield one_round
 
 
-CASES = (Case("tells.sync", f"{FULL.pipelined:,} tells", "/s", ("greenroom", *PEERS), _tells),)
+CASES = (Case("tells.sync", "{scale.pipelined:,} tells", "/s", ("greenroom", *PEERS), _tells),)
 COMPARISONS: tuple[Comparison, ...] = versus("tells.sync", PEERS)
 GROUP = Group("tells", "Tells", CASES, COMPARISONS)

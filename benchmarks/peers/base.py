@@ -25,10 +25,6 @@ class Peer:
     slow = False
     new_loop: NewLoop | None = None
 
-    def asks(self, scale: Scale) -> int:
-        """How often one caller asks in a round."""
-        return max(1, scale.asks // scale.slow) if self.slow else scale.asks
-
     def sync_call(self, *, failing: bool = False, members: int = 3) -> AbstractContextManager[Ask]:
         """One call of an instant sync agent; `failing`: the first of them always fails.
 

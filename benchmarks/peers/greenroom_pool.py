@@ -3,7 +3,7 @@
 What differs from the defaults: room for a thousand calls in each async member, since the peers have
 no limit; `max_pending` as large as the pipeline; for failover the strategy `priority`, a breaker
 that is disabled and a retry budget without a bottom, since every request is to find the first
-member failing. In the variant `greenroom-uvloop` the pool's loop and the caller's are both uvloop's.
+member failing. In the variant `greenroom-uvloop` both loops, pool's and caller's, are uvloop's.
 """
 
 from __future__ import annotations

@@ -29,8 +29,6 @@ for _name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
 
 MODEL = "openai/gpt-4o-mini"
 MESSAGES = [{"role": "user", "content": "hello"}]
-PIECE = "abc"
-"""Its mock stream cuts the text into pieces of three characters."""
 
 
 class Router(Peer):
@@ -78,7 +76,8 @@ class Router(Peer):
         router = self.router()
 
         async def chunks(count: int) -> AsyncIterator[Any]:
-            text = PIECE * count
+            # Its mock cuts a text into threes; it breaks off where a chunk repeats itself.
+            text = "".join(f"{i % 1_000:03d}" for i in range(count))
             stream = await router.acompletion("agents", MESSAGES, stream=True, mock_response=text)
             async for chunk in stream:
                 yield chunk
