@@ -7,6 +7,7 @@ groups of their own.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,32 +17,44 @@ from benchmarks.groups.shared import in_a_loop
 from benchmarks.model import Case, Comparison, Group, Measure, NotMeasured, Scale, versus
 from benchmarks.peers.base import Peer
 
-SETTLE_S = 20.0
+SLEEP_S = 600.0
 """The calls sleep for that long, and are given up once they have been counted."""
+PATIENCE_S = 120.0
+"""How long until the agent must have begun all of them."""
 WARM = 100
 
 
 @contextmanager
 def _request(peer: Peer, scale: Scale) -> Iterator[Measure]:
     count = scale.in_flight
-    with in_a_loop(peer, peer.asleep(count + WARM, SETTLE_S)) as (run, ask):
-        yield lambda: run(_growth_kib(ask, count))
+    with in_a_loop(peer, peer.asleep(count + WARM, SLEEP_S)) as (run, ask):
+        yield lambda: run(_growth_kib(peer, ask, count))
 
 
-async def _growth_kib(ask: measure.AsyncAsk, count: int) -> float:
-    """A first hundred pays for what is bought once: threads, arenas, code."""
+async def _growth_kib(peer: Peer, ask: measure.AsyncAsk, count: int) -> float:
+    """A first hundred pays for what is bought once: threads, arenas, code.
+
+    A request that still waits to be dispatched is smaller than one that runs, so nothing is read
+    before the agent itself has begun every one of them.
+    """
     calls = [asyncio.ensure_future(_awaited(ask, i)) for i in range(WARM)]
-    await asyncio.sleep(1)
+    await _until_asleep(peer, WARM)
     before = measure.rss_kib()
     calls += [asyncio.ensure_future(_awaited(ask, i)) for i in range(count)]
-    await asyncio.sleep(SETTLE_S / 4)
-    if any(call.done() for call in calls):
-        raise NotMeasured("calls ended before they were counted")
+    await _until_asleep(peer, WARM + count)
     grown = measure.rss_kib() - before
     for call in calls:
         call.cancel()
     await asyncio.gather(*calls, return_exceptions=True)
     return grown / count
+
+
+async def _until_asleep(peer: Peer, count: int) -> None:
+    patience = time.monotonic() + PATIENCE_S
+    while peer.sleeper.asleep < count:
+        if time.monotonic() > patience:
+            raise NotMeasured(f"only {peer.sleeper.asleep} of {count} calls had begun")
+        await asyncio.sleep(0.1)
 
 
 async def _awaited(ask: measure.AsyncAsk, i: int) -> Any:

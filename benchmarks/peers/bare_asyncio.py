@@ -24,7 +24,7 @@ class BareAsyncio(Peer):
 
     @asynccontextmanager
     async def asleep(self, concurrency: int, seconds: float) -> AsyncIterator[AsyncAsk]:
-        agent = agents.Sleeper(seconds)
+        self.sleeper = agent = agents.Sleeper(seconds)
         yield lambda i: asyncio.create_task(agent(i))
 
     @asynccontextmanager

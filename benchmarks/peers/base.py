@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 
 from benchmarks.measure import Ask, AsyncAsk
 from benchmarks.model import NotMeasured, Scale
+from benchmarks.peers.agents import Sleeper
 
 Stream = Callable[[int], AsyncIterator[Any]]
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
@@ -19,10 +20,12 @@ class Peer:
 
     Attributes:
         slow: it takes milliseconds a call, and is asked less often.
+        sleeper: the agent of `asleep`, which knows how many calls it has.
         new_loop: what makes the caller's event loop; None: asyncio's own.
     """
 
     slow = False
+    sleeper: Sleeper
     new_loop: NewLoop | None = None
 
     def sync_call(self, *, failing: bool = False, members: int = 3) -> AbstractContextManager[Ask]:

@@ -1,9 +1,10 @@
 """greenroom itself: a pool with its default strategy and settings, but for the room it needs.
 
 What differs from the defaults: room for a thousand calls in each async member, since the peers have
-no limit; `max_pending` as large as the pipeline; for failover the strategy `priority`, a breaker
-that is disabled and a retry budget without a bottom, since every request is to find the first
-member failing. In the variant `greenroom-uvloop` both loops, pool's and caller's, are uvloop's.
+no limit; `max_pending` as large as the pipeline; a time limit that sleepers keep; for failover the
+strategy `priority`, a breaker that is disabled and a retry budget without a bottom, since every
+request is to find the first member failing. In the variant `greenroom-uvloop` both loops, pool's
+and caller's, are uvloop's.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from greenroom import AgentPool, Member, PoolConfig, PoolRef, Request
 
 ROOM = 1_000
 """Calls that an async member takes at a time."""
+LATE_S = 60.0
 NO_BOTTOM = 1e9
 """Retries a second that the budget always allows."""
 
@@ -72,8 +74,10 @@ class Greenroom(Peer):
 
     @asynccontextmanager
     async def asleep(self, concurrency: int, seconds: float) -> AsyncIterator[AsyncAsk]:
-        member = Member("a", agents.Sleeper(seconds), max_concurrency=concurrency)
-        with self.pool([member], max_pending=concurrency) as pool:
+        self.sleeper = agents.Sleeper(seconds)
+        member = Member("a", self.sleeper, max_concurrency=concurrency)
+        limit_s = 2 * seconds + LATE_S  # there is a timer for each, but none goes off
+        with self.pool([member], max_pending=concurrency, request_timeout_s=limit_s) as pool:
             yield lambda i: pool.ask(Request(i), block=False)
 
     @contextmanager
