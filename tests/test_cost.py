@@ -1,8 +1,8 @@
 """What a request costs in things that can be counted, so that a slower machine changes nothing.
 
-Messages, threads, tasks, wake-ups of a loop, calls of Python functions, memory: whoever makes a
-request dearer by one of them is told here. The bounds on calls and bytes have some room, for they
-differ a little between versions of Python.
+Messages, threads, tasks, wake-ups of a loop, calls of greenroom's functions, memory: whoever makes a
+request dearer by one of them is told here. The bounds on calls and bytes have some room: a mailbox
+may look once more before it sleeps, and versions of Python differ a little.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from greenroom.testing import AsyncScriptedAgent, FakeClock
 ASKS = BATCH
 """As many as make one batch of outcomes: the clock stands still, so nothing else sends one."""
 MESSAGES = {"Request": ASKS, "Execute": ASKS, "Succeeded": ASKS, "Outcomes": 1}
-CALLS_SYNC = 195
-CALLS_ASYNC = 230
+CALLS_SYNC = 205
+CALLS_ASYNC = 205
 BYTES_IN_FLIGHT = 6 * 1024
 
 
@@ -96,7 +96,11 @@ class Post:
 
 
 class Calls:
-    """Counts the calls of Python functions in every thread that is started after it."""
+    """Counts the calls of greenroom's functions in every thread that is started after it.
+
+    Those of others do not count: asyncio's depend on how its loop is woken, and the collector may
+    run the finalizers of whatever an earlier test has left.
+    """
 
     def __init__(self) -> None:
         self.count = 0
@@ -105,7 +109,8 @@ class Calls:
 
     def __call__(self, frame: Any, event: str, argument: Any) -> None:
         if self.on and event == "call":
-            self.count += 1
+            module = frame.f_globals.get("__name__", "")
+            self.count += str(module).startswith("greenroom.")
 
     def __enter__(self) -> Calls:
         threading.setprofile(self)
@@ -196,10 +201,11 @@ def test_an_ask_of_an_async_agent_makes_one_task_and_wakes_its_loop_once(
 
 @pytest.mark.parametrize(("agent", "limit"), [(sync_agent, CALLS_SYNC), (async_agent, CALLS_ASYNC)])
 def test_an_ask_makes_only_so_many_calls(agent: Callable[..., Any], limit: int) -> None:
-    """Calls of Python functions, in all threads together; that of the agent is one of them."""
+    """Calls of greenroom's own functions, in all threads together."""
     with Calls() as calls, warm_pool(agent) as pool:
         calls.on = True
         ask(pool, ASKS)
+        pool.stats()  # all of what the asks have set off is counted, the supervisor's part as well
         calls.on = False
     assert calls.count / ASKS <= limit
 
