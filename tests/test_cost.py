@@ -1,8 +1,8 @@
 """What a request costs in things that can be counted, so that a slower machine changes nothing.
 
 Messages, threads, tasks, wake-ups of a loop, calls of greenroom's functions, memory: whoever makes
-a request dearer by one of them is told here. The bounds on calls and bytes have some room: a mailbox
-may look once more before it sleeps, and versions of Python differ a little.
+a request dearer by one of them is told here. The bounds on calls and bytes have some room, since a
+mailbox may look once more before it sleeps, and versions of Python differ a little.
 """
 
 from __future__ import annotations
