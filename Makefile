@@ -2,7 +2,7 @@
 #   make demo    a pool at work, in the terminal
 #   make test    the tests
 #   make check   format, lint, types, import contracts, tests
-#   make bench   the benchmarks
+#   make bench   the benchmarks, in .venv-bench
 #   make chaos   200,000 requests through pools that everything goes wrong with (ARGS='--seed 7')
 #   make clean   removes what the others made
 .DEFAULT_GOAL := test
@@ -18,7 +18,9 @@ PY      := .venv/bin/python
 # The editable install links file by file: a file that comes or goes wants a re-install, a changed one
 # does not. So the names are in the stamp's name. It lies in build/, where the links are.
 NAMES := $(sort $(shell find $(FOLDERS) -name '*.py' -o -name '*.toml' 2>/dev/null))
-STAMP := build/installed-$(firstword $(shell echo '$(CURDIR) $(NAMES)' | cksum))
+SUM   := $(firstword $(shell echo '$(CURDIR) $(NAMES)' | cksum))
+STAMP := build/installed-$(SUM)
+BENCH := build/benchmarks-$(SUM)
 
 demo: stamp
 	@$(PY) -m greenroom demo $(ARGS)
@@ -36,14 +38,14 @@ lint: stamp
 check: lint
 	@$(MAKE) --no-print-directory test
 
-bench: stamp
-	$(PY) benchmarks/bench.py $(ARGS)
+bench: $(BENCH)
+	@.venv-bench/bin/python -m benchmarks $(ARGS)
 
 chaos: stamp
 	@PYTHONPATH=tests $(PY) -m chaos $(ARGS)
 
 clean:
-	rm -rf .venv build dist *.egg-info src/*.egg-info
+	rm -rf .venv .venv-bench build dist *.egg-info src/*.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -55,11 +57,22 @@ $(STAMP): pyproject.toml .venv/pyvenv.cfg
 	@$(PY) -m pip install -qq --editable '.[dev]'
 	@mkdir -p build && touch $@
 
+# What is measured next to greenroom is heavy, so it has an environment of its own. Ray and Thespian
+# come one by one: where one of them does not install, the report says so.
+$(BENCH): pyproject.toml $(wildcard benchmarks/requirements*.txt) .venv-bench/pyvenv.cfg
+	@echo 'installing greenroom and its peers into .venv-bench'
+	@.venv-bench/bin/python -m pip install -qq --editable . -r benchmarks/requirements.txt
+	@for peer in ray thespian; do \
+	  .venv-bench/bin/python -m pip install -qq -r benchmarks/requirements-$$peer.txt \
+	    || echo "$$peer does not install here: it will not be measured"; \
+	done
+	@mkdir -p build && touch $@
+
 # A candidate counts only if it runs (the shim of a version manager may not) and can make an environment.
-.venv/pyvenv.cfg:
+.venv/pyvenv.cfg .venv-bench/pyvenv.cfg:
 	@for python in $(PYTHON) python3 python python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
 	  if "$$python" -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' 2>/dev/null; then \
-	    rm -rf .venv && exec "$$python" -m venv .venv; \
+	    rm -rf $(@D) && exec "$$python" -m venv $(@D); \
 	  fi; \
 	done; \
 	echo 'greenroom needs a Python >= 3.11 with venv and ensurepip; name one: make PYTHON=path/to/python' >&2; \

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from greenroom.actors.eventbus import complain
+from greenroom.actors.eventloops import NewLoop
 
 CLOSE_TIMEOUT_S = 3.0
 
@@ -21,18 +22,25 @@ class LoopThread:
 
     Args:
         on_start: told when the thread is started; must not wait.
+        new_loop: what makes the loop.
 
     Attributes:
         stalled: whether the supervisor has found that it does not answer; set by the supervisor.
         lost: whether it has been abandoned.
     """
 
-    def __init__(self, name: str, on_start: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self,
+        name: str,
+        on_start: Callable[[], object] = lambda: None,
+        new_loop: NewLoop = asyncio.new_event_loop,
+    ) -> None:
         self.name = name
         self.loop: asyncio.AbstractEventLoop | None = None
         self.stalled = False
         self.lost = False
         self._on_start = on_start
+        self._new_loop = new_loop
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._posted: deque[Callable[[], object]] = deque()
@@ -92,7 +100,7 @@ class LoopThread:
                 self.loop.call_soon_threadsafe(self.loop.stop)
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        self.loop = asyncio.new_event_loop()
+        self.loop = self._new_loop()
         self._thread = threading.Thread(
             target=self._run, args=(self.loop,), name=self.name, daemon=True
         )

@@ -9,6 +9,7 @@ from typing import Any
 from greenroom.actors.alarms import Alarm
 from greenroom.actors.base import tell
 from greenroom.actors.culprit import NOBODY, Culprit, culprit_of
+from greenroom.actors.eventloops import loop_factory
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.member import LoopLost, LoopSilent
 from greenroom.messages.events import LoopRecovered, LoopReplaced, LoopStalled
@@ -71,7 +72,8 @@ class LoopWatch(Probing):
         def told() -> None:
             tell(self.actor_ref, _LoopStarted(thread, owner, self.clock.now()))
 
-        thread = LoopThread(f"greenroom-{self.pool}-{name}", told)
+        new_loop = loop_factory(self.config.event_loop)
+        thread = LoopThread(f"greenroom-{self.pool}-{name}", told, new_loop)
         return thread
 
     def _on_loop_started(self, message: _LoopStarted) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from greenroom.actors.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.desk import Desk
 from greenroom.actors.eventbus import EventBus
+from greenroom.actors.eventloops import loop_factory
 from greenroom.actors.ref import PoolRef
 from greenroom.actors.router import PoolRouter
 from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
@@ -52,10 +53,12 @@ class AgentPool(PoolRouter):
         Raises:
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
             MemberExistsError: two members of the same name.
+            ModuleNotFoundError: `event_loop="uvloop"` where there is no uvloop.
         """
         check.name("name", name)
         config = _of_type("config", PoolConfig(), PoolConfig) if config is None else config
         _of_type("config", config, PoolConfig)
+        loop_factory(config.event_loop)
         clock = _of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
         rng = _of_type("rng", random.Random() if rng is None else rng, random.Random)
         chosen = _checked_members(members)

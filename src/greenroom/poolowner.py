@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Self
 
+from greenroom.actors.eventloops import loop_factory
 from greenroom.actors.ref import PoolRef
 from greenroom.actors.strategies import RoutingStrategy
 from greenroom.messages import _validate as check
@@ -47,6 +48,7 @@ class PoolOwner(ABC):
             )
         self.name = name
         self._config = PLAIN if config is None else config
+        loop_factory(self._config.event_loop)  # what is missing is said now, not on first use
         self._max_concurrency = max_concurrency
         self._lock = threading.RLock()
         self._pool: PoolRef | None = None

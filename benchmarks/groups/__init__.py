@@ -1,0 +1,35 @@
+"""What is measured: the groups of cases, each of which can be run alone with `--only`."""
+
+from __future__ import annotations
+
+from benchmarks.groups import (
+    callers,
+    failover,
+    in_flight,
+    latency,
+    lifecycle,
+    log,
+    members,
+    memory,
+    pipelined,
+    streams,
+    tells,
+)
+
+GROUPS = {
+    group.name: group
+    for group in (
+        latency.GROUP,
+        callers.GROUP,
+        pipelined.GROUP,
+        in_flight.GROUP,
+        failover.GROUP,
+        members.GROUP,
+        streams.GROUP,
+        tells.GROUP,
+        lifecycle.GROUP,
+        memory.REQUEST,
+        memory.MEMBER,
+        log.GROUP,
+    )
+}

@@ -1,0 +1,180 @@
+"""greenroom itself: a pool with its default strategy and settings, but for the room it needs.
+
+What differs from the defaults: room for a thousand calls in each async member, since the peers have
+no limit; `max_pending` as large as the pipeline; a time limit that sleepers keep; for failover the
+strategy `priority`, a breaker that is disabled and a retry budget without a bottom, since every
+request is to find the first member failing. In the variant `greenroom-uvloop` both loops, pool's
+and caller's, are uvloop's.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from importlib import import_module
+from typing import Any, Literal
+
+from benchmarks.measure import Ask, AsyncAsk
+from benchmarks.model import Scale
+from benchmarks.peers import agents
+from benchmarks.peers.base import NewLoop, Peer, Stream
+from greenroom import AgentPool, Member, PoolConfig, PoolRef, Request
+
+ROOM = 1_000
+"""Calls that an async member takes at a time."""
+LATE_S = 60.0
+NO_BOTTOM = 1e9
+"""Retries a second that the budget always allows."""
+
+
+class Greenroom(Peer):
+    """Everything that the suite asks for."""
+
+    event_loop: Literal["asyncio", "uvloop"] = "asyncio"
+
+    def pool(self, members: list[Member], strategy: Any = "adaptive", **config: Any) -> PoolRef:
+        """A running pool."""
+        settings = PoolConfig(event_loop=self.event_loop, **config)
+        return AgentPool.start(members, strategy=strategy, config=settings, name="bench")
+
+    @contextmanager
+    def sync_call(self, *, failing: bool = False, members: int = 3) -> Iterator[Ask]:
+        with self._three(agents.echo, agents.down, failing, members) as pool:
+            if failing:
+                yield lambda i: pool.ask(Request(i)).attempts
+            else:
+                yield lambda i: pool.ask(Request(i))
+
+    @asynccontextmanager
+    async def async_call(
+        self, *, failing: bool = False, members: int = 3
+    ) -> AsyncIterator[AsyncAsk]:
+        with self._three(agents.aecho, agents.adown, failing, members) as pool:
+
+            async def attempts(i: int) -> int:
+                return (await pool.ask(Request(i), block=False)).attempts
+
+            if failing:
+                yield attempts
+            else:
+                yield lambda i: pool.ask(Request(i), block=False)
+
+    @contextmanager
+    def async_agent_call(self) -> Iterator[Ask]:
+        """A thread's call of an async agent."""
+        with self._three(agents.aecho, agents.adown, False, 3) as pool:
+            yield lambda i: pool.ask(Request(i))
+
+    @asynccontextmanager
+    async def sync_agent_awaited(self) -> AsyncIterator[AsyncAsk]:
+        """A coroutine's call of a sync agent."""
+        with self._three(agents.echo, agents.down, False, 3) as pool:
+            yield lambda i: pool.ask(Request(i), block=False)
+
+    @asynccontextmanager
+    async def asleep(self, concurrency: int, seconds: float) -> AsyncIterator[AsyncAsk]:
+        self.sleeper = agents.Sleeper(seconds)
+        member = Member("a", self.sleeper, max_concurrency=concurrency)
+        limit_s = 2 * seconds + LATE_S  # there is a timer for each, but none goes off
+        with self.pool([member], max_pending=concurrency, request_timeout_s=limit_s) as pool:
+            yield lambda i: pool.ask(Request(i), block=False)
+
+    @contextmanager
+    def pipeline(self, scale: Scale) -> Iterator[tuple[Ask, Callable[[Any], Any]]]:
+        members = [Member(name, agents.echo) for name in "abc"]
+        with self.pool(members, max_pending=scale.pipelined) as pool:
+            yield lambda i: pool.ask(Request(i), block=False), lambda future: future.get()
+
+    @contextmanager
+    def async_pipeline(self, scale: Scale) -> Iterator[tuple[Ask, Callable[[Any], Any]]]:
+        """The same for async agents."""
+        members = [Member(name, agents.aecho, max_concurrency=ROOM) for name in "abc"]
+        with self.pool(members, max_pending=scale.pipelined) as pool:
+            yield lambda i: pool.ask(Request(i), block=False), lambda future: future.get()
+
+    @contextmanager
+    def tells(self) -> Iterator[Callable[[int], None]]:
+        done, left = threading.Event(), [0]
+
+        def count(_: Any) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                done.set()
+
+        with self.pool([Member("a", count)], max_pending=1_000_000) as pool:
+
+            def send(times: int) -> None:
+                left[0] = times
+                done.clear()
+                for i in range(times):
+                    pool.tell(Request(i))
+                done.wait()
+
+            yield send
+
+    @asynccontextmanager
+    async def stream(self) -> AsyncIterator[Stream]:
+        with self.pool([Member(name, agents.achunks) for name in "abc"]) as pool:
+            yield lambda count: aiter(pool.stream(Request(count)))
+
+    @contextmanager
+    def sync_stream(self) -> Iterator[Callable[[int], Iterator[Any]]]:
+        """Chunks of a generator, for a caller that is a thread."""
+        with self.pool([Member(name, agents.chunks) for name in "abc"]) as pool:
+            yield lambda count: iter(pool.stream(Request(count)))
+
+    def start_and_stop(self) -> Callable[[], None]:
+        members = [Member(name, agents.echo) for name in "abc"]
+
+        def once() -> None:
+            self.pool(members).stop()
+
+        return once
+
+    def pick(self, strategy: str, members: int) -> Callable[[], Any]:
+        from benchmarks.peers.greenroom_pick import pick
+
+        return pick(strategy, members)
+
+    @contextmanager
+    def idle(self, members: int) -> Iterator[PoolRef]:
+        with self.pool([Member(f"m{i}", agents.aecho) for i in range(members)]) as pool:
+            pool.stats()
+            yield pool
+
+    @contextmanager
+    def call_among(self, strategy: str, members: int) -> Iterator[Ask]:
+        """A whole call with a pick among so many."""
+        with self.pool([Member(f"m{i}", agents.aecho) for i in range(members)], strategy) as pool:
+            yield lambda i: pool.ask(Request(i, key=str(i)))
+
+    @contextmanager
+    def watched_call(self) -> Iterator[tuple[PoolRef, Ask]]:
+        """A pool and a call of it, for those who watch the pool meanwhile."""
+        with self._three(agents.echo, agents.down, False, 3) as pool:
+            yield pool, lambda i: pool.ask(Request(i))
+
+    @contextmanager
+    def _three(self, works: Any, fails: Any, failing: bool, members: int) -> Iterator[PoolRef]:
+        room = ROOM if works is agents.aecho else None
+        first = fails if failing else works
+        chosen = [Member("m0", first, priority=1, max_concurrency=room)]
+        chosen += [
+            Member(f"m{i}", works, priority=2, max_concurrency=room) for i in range(1, members)
+        ]
+        config = {"retry_budget_floor": NO_BOTTOM} if failing else {}
+        strategy = "priority" if failing else "adaptive"
+        with self.pool(chosen, strategy, **config) as pool:
+            if failing:
+                pool.disable_breaker("m0")
+            yield pool
+
+
+class GreenroomUvloop(Greenroom):
+    """The same on uvloop, the caller's loop as well."""
+
+    event_loop = "uvloop"
+
+    def __init__(self) -> None:
+        self.new_loop: NewLoop = import_module("uvloop").new_event_loop
