@@ -19,7 +19,7 @@ from greenroom.messages.execution import Execute, Failed, Refused, Succeeded
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 
 if TYPE_CHECKING:
-    from greenroom.actors.member import Surroundings
+    from greenroom.actors.surroundings import Surroundings
 
 
 def outcome_of(

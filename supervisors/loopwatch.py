@@ -11,7 +11,7 @@ from greenroom.actors.base import tell
 from greenroom.actors.culprit import NOBODY, Culprit, culprit_of
 from greenroom.actors.eventloops import loop_factory
 from greenroom.actors.loopthread import LoopThread
-from greenroom.actors.member import LoopLost, LoopSilent
+from greenroom.actors.surroundings import LoopLost, LoopSilent
 from greenroom.messages.events import LoopRecovered, LoopReplaced, LoopStalled
 from greenroom.messages.status import FailureKind
 from greenroom.messages.supervision import AttemptOutcome

@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 from greenroom.actors.loopthread import LoopThread
-from greenroom.actors.member import default_concurrency, needs_loop
+from greenroom.actors.surroundings import default_concurrency, needs_loop
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
 from greenroom.messages.replies import MemberStats

@@ -11,8 +11,9 @@ import pykka
 
 from greenroom.actors.base import tell
 from greenroom.actors.desk import Desk
-from greenroom.actors.member import AgentActor, Surroundings
+from greenroom.actors.member import AgentActor
 from greenroom.actors.router import Attach
+from greenroom.actors.surroundings import Surroundings
 from greenroom.messages.errors import MemberExistsError, UnknownMemberError
 from greenroom.messages.events import (
     MemberCreateFailed,

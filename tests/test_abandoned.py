@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from greenroom import AgentPool, AttemptTimeoutError, Member, PoolConfig, PoolRef, Request
-from greenroom.actors.member import ABANDONED_LIMIT
+from greenroom.actors.executions import ABANDONED_LIMIT
 from greenroom.messages import (
     AllPoolMembersFailedError,
     CircuitState,

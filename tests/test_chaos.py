@@ -531,7 +531,7 @@ def test_a_pool_that_answers_twice_is_found_out(monkeypatch: pytest.MonkeyPatch)
         if now():
             reply(*args)
 
-    monkeypatch.setattr("greenroom.actors.member.reply", twice)
+    monkeypatch.setattr("greenroom.actors.executions.reply", twice)
     findings = driver.run(4, 400)
     assert {"it was answered 2 times"} == {each.what for each in findings.violations}
 
