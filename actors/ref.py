@@ -1,35 +1,22 @@
-"""The app's handle on a pool: a Pykka actor ref that knows about requests."""
+"""The app's handle on a pool: a Pykka actor ref that knows about requests, members and pools."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
-import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Callable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, cast, overload
+from typing import Any, Self, cast
 
 import pykka
-from pykka.messages import _ActorStop
 
-from greenroom.actors.base import JoinableRef
-from greenroom.actors.channel import Channel
-from greenroom.actors.future import (
-    AskTimeoutError,
-    DeadPoolError,
-    GivenUp,
-    PoolFuture,
-    StreamFuture,
-)
-from greenroom.actors.mailbox import Letter
+from greenroom.actors.asking import AskingRef
+from greenroom.actors.future import PoolFuture
 from greenroom.actors.stream import PoolStream
-from greenroom.messages import _validate as check
 from greenroom.messages.events import Event
 from greenroom.messages.member import CallContext, Member
 from greenroom.messages.replies import PoolStats, Reply
 from greenroom.messages.requests import (
     AddMember,
-    Apply,
     Cancel,
     DisableBreaker,
     Drain,
@@ -37,303 +24,18 @@ from greenroom.messages.requests import (
     GetStats,
     RemoveMember,
     Request,
-    RequestOptions,
     ResetAll,
     ResetMember,
     Subscribe,
 )
 
-if TYPE_CHECKING:
-    from greenroom.actors.router import PoolRouter
 
-R = TypeVar("R")
-C = TypeVar("C")
-
-GRACE_S = 0.03
-"""The router answers at the deadline and says what was tried: the asker waits that bit longer."""
-
-
-class PoolRef(JoinableRef):
+class PoolRef(AskingRef):
     """A running pool. `ask`, `tell`, `stop` and `is_alive` mean what they mean in Pykka.
 
     It is a context manager, sync and async: leaving it stops the pool (`drain` first where what is
     under way shall be finished).
     """
-
-    def __init__(self, actor: PoolRouter) -> None:
-        super().__init__(actor)
-        self.name = actor.name
-        self._clock = actor.clock
-        self._ended = actor.ended
-        self._stream_buffer = actor.config.stream_buffer
-        self._numbers = itertools.count(1)
-
-    # -- Pykka's own
-
-    def tell(self, message: Any) -> None:
-        """Send a message without waiting for an answer.
-
-        A request that fails with nobody to hear of it becomes a `DeadLetter` event.
-
-        Raises:
-            PoolStoppedError: the pool has stopped (it is a `pykka.ActorDeadError` as well).
-        """
-        if not self.is_alive():
-            raise self._dead()
-        self.actor_inbox.put(cast(Any, Letter(message)))
-
-    @overload  # type: ignore[override]
-    def ask(
-        self, message: GetStats, *, block: Literal[True] = True, timeout: float | None = None
-    ) -> PoolStats: ...
-
-    @overload
-    def ask(
-        self, message: Request[Any], *, block: Literal[True] = True, timeout: float | None = None
-    ) -> Reply[Any]: ...
-
-    @overload
-    def ask(
-        self,
-        message: Apply[Awaitable[R]],
-        *,
-        block: Literal[True] = True,
-        timeout: float | None = None,
-    ) -> Reply[R]: ...
-
-    @overload
-    def ask(
-        self, message: Apply[R], *, block: Literal[True] = True, timeout: float | None = None
-    ) -> Reply[R]: ...
-
-    @overload
-    def ask(
-        self, message: Request[Any], *, block: Literal[False], timeout: float | None = None
-    ) -> PoolFuture[Reply[Any]]: ...
-
-    @overload
-    def ask(
-        self, message: Apply[Awaitable[R]], *, block: Literal[False], timeout: float | None = None
-    ) -> PoolFuture[Reply[R]]: ...
-
-    @overload
-    def ask(
-        self, message: Apply[R], *, block: Literal[False], timeout: float | None = None
-    ) -> PoolFuture[Reply[R]]: ...
-
-    @overload
-    def ask(
-        self, message: GetStats, *, block: Literal[False], timeout: float | None = None
-    ) -> PoolFuture[PoolStats]: ...
-
-    @overload
-    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any: ...
-
-    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
-        """Send a message; wait for the answer, or with `block=False` have its future.
-
-        Args:
-            message: a `Request`, `Apply`, or any other message of `greenroom.messages`.
-            block: False returns a `PoolFuture`: `.get(timeout=)` it, `await` it, `.cancel()` it.
-            timeout: seconds; of a request it is the deadline too: when nobody is left to read the
-                answer, the work is cancelled.
-
-        Raises:
-            pykka.Timeout: no answer within `timeout` (a `DeadlineExceededError`, too).
-            AllPoolMembersFailedError: nobody could answer; it lists every member with its reason.
-            PoolSaturatedError: `max_pending` requests are waiting already, none of them of a lower
-                rank; or this one was the last in rank when a better one came.
-            PoolStoppedError: the pool has stopped, or is draining.
-            Exception: the agent's own, when it says that the request itself is at fault.
-        """
-        check.number("timeout", timeout, optional=True)
-        future = self._submit(message, timeout)
-        if not block:
-            return future
-        if timeout is None:
-            return future.get()
-        try:
-            return future.get(timeout=timeout + GRACE_S)
-        except AskTimeoutError:
-            raise
-        except pykka.Timeout:
-            future.cancel()
-            raise AskTimeoutError(self.name, timeout) from None
-
-    @overload
-    def stop(self, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...
-
-    @overload
-    def stop(
-        self, *, block: Literal[False], timeout: float | None = None
-    ) -> pykka.Future[bool]: ...
-
-    @overload
-    def stop(
-        self, *, block: bool = True, timeout: float | None = None
-    ) -> bool | pykka.Future[bool]: ...
-
-    def stop(
-        self, *, block: bool = True, timeout: float | None = None
-    ) -> bool | pykka.Future[bool]:
-        """Stop the pool: what is unanswered fails with `PoolStoppedError`, the agents are closed.
-
-        What was sent before is still taken in before the stop; to have it finished, `drain` first.
-
-        Returns:
-            True once everything has been cleaned up; False if it had been stopped before.
-            A done callback in the pool's own thread is not kept waiting for the end of that thread.
-
-        Raises:
-            pykka.Timeout: the clean-up took longer than `timeout` seconds.
-        """
-        check.number("timeout", timeout, optional=True)
-        was_alive = self.is_alive()
-        if was_alive:
-            self.actor_inbox.put(cast(Any, Letter(_ActorStop())))
-
-        def wait(timeout: float | None) -> bool:
-            if threading.current_thread() in self._threads:
-                return was_alive
-            if not self._ended.wait(timeout):
-                raise pykka.Timeout(f"{timeout} seconds")
-            self.join(timeout)
-            return was_alive
-
-        if block:
-            return wait(timeout)
-        future: PoolFuture[bool] = PoolFuture()
-        future.set_get_hook(wait)
-        return future
-
-    # -- requests
-
-    def execute(self, payload: Any, *, timeout: float | None = None, **options: Any) -> Any:
-        """What the agent makes of `payload`: `ask(Request(payload, **options)).value`."""
-        return self.ask(Request(payload, **options), timeout=timeout).value
-
-    @overload
-    def apply(
-        self,
-        function: Callable[[Any], Awaitable[R]],
-        *,
-        timeout: float | None = None,
-        **options: Any,
-    ) -> R: ...
-
-    @overload
-    def apply(
-        self, function: Callable[[Any], R], *, timeout: float | None = None, **options: Any
-    ) -> R: ...
-
-    def apply(
-        self, function: Callable[[Any], Any], *, timeout: float | None = None, **options: Any
-    ) -> Any:
-        """What `function(agent)` returns, for whichever agent is picked; it may be a coroutine.
-
-        An agent that is a pool is given as its `PoolRef`.
-        """
-        return self.ask(Apply(function, **options), timeout=timeout).value
-
-    @overload
-    def stream(self, message: Request[Any], *, timeout: float | None = None) -> PoolStream[Any]: ...
-
-    @overload
-    def stream(
-        self, message: Apply[AsyncIterator[C]], *, timeout: float | None = None
-    ) -> PoolStream[C]: ...
-
-    @overload
-    def stream(
-        self, message: Apply[Iterator[C]], *, timeout: float | None = None
-    ) -> PoolStream[C]: ...
-
-    @overload
-    def stream(
-        self, message: Apply[Awaitable[AsyncIterator[C]]], *, timeout: float | None = None
-    ) -> PoolStream[C]: ...
-
-    @overload
-    def stream(
-        self, message: Apply[Awaitable[Iterator[C]]], *, timeout: float | None = None
-    ) -> PoolStream[C]: ...
-
-    @overload
-    def stream(
-        self, message: Apply[Awaitable[R]], *, timeout: float | None = None
-    ) -> PoolStream[R]: ...
-
-    @overload
-    def stream(self, message: Apply[R], *, timeout: float | None = None) -> PoolStream[R]: ...
-
-    def stream(
-        self, message: Request[Any] | Apply[Any], *, timeout: float | None = None
-    ) -> PoolStream[Any]:
-        """Have the answer chunk by chunk. The request is under way when this returns.
-
-        An agent streams if it is a generator function, sync or async, has a method `astream` or
-        `stream`, or answers with an iterator; the answer of any other is the only chunk. A member
-        that fails before its first chunk that counts is replaced by another; after it, nobody is.
-
-        Args:
-            message: a `Request` or an `Apply`.
-            timeout: seconds for the whole stream, however slowly it is consumed.
-
-        Raises:
-            TypeError, ValueError: something else; a timeout that is no number of at least 0.
-        """
-        check.number("timeout", timeout, optional=True)
-        if not isinstance(message, RequestOptions):
-            raise TypeError(
-                f"message must be a Request or an Apply, got {message!r} ({type(message).__name__})"
-            )
-        return self._open(message, timeout)
-
-    # -- as a member of another pool
-
-    def forward(self, payload: Any, context: CallContext) -> PoolFuture[Reply[Any]]:
-        """Take a request over from a pool of which this one is a member.
-
-        Key, priority, metadata, the time that is left and whether it may be repeated pass through.
-        The id begins with the outer request's and its attempt: `front-7#2/eu-31`.
-        """
-        request = self._forwarded(payload, context)
-        return self._submit(request, context.remaining_s, context.started_side_effects)
-
-    def forward_stream(self, payload: Any, context: CallContext) -> PoolStream[Any]:
-        """The same for an answer that is wanted chunk by chunk."""
-        request = self._forwarded(payload, context)
-        return self._open(request, context.remaining_s, context.started_side_effects)
-
-    def _forwarded(self, payload: Any, context: CallContext) -> Request[Any]:
-        number = next(self._numbers)
-        return Request(
-            payload,
-            key=context.key,
-            priority=context.priority,
-            idempotent=context.idempotent,
-            metadata=context.metadata,
-            request_id=f"{context.request_id}#{context.attempt}/{self.name}-{number}",
-        )
-
-    def can_serve(self) -> bool:
-        """Whether a member could take a request, now or once it is less busy.
-
-        Made to be the probe of a member that is a pool: `Member(..., probe=PoolRef.can_serve)`.
-        (`stats().available` leaves out who is busy: a pool at work would be taken for a dead one.)
-
-        Raises:
-            PoolStoppedError: the pool has stopped.
-        """
-        stats = self.stats()
-        return not stats.draining and any(
-            each.available or (each.health.is_available and each.in_flight >= each.max_concurrency)
-            for each in stats.members
-        )
-
-    def close(self) -> None:
-        """`stop`, under the name by which a pool ends what a factory has made for it."""
-        self.stop()
 
     # -- members
 
@@ -434,55 +136,51 @@ class PoolRef(JoinableRef):
     ) -> None:
         await asyncio.get_running_loop().run_in_executor(None, self.stop)
 
-    def _submit(
-        self,
-        message: Any,
-        timeout: float | None,
-        on_side_effects: Callable[[], None] = lambda: None,
-    ) -> PoolFuture[Any]:
-        future: PoolFuture[Any]
-        if isinstance(message, RequestOptions):
-            request_id, deadline = self._address(message, timeout)
-            future = PoolFuture(request_id, deadline, self._cancel, on_side_effects)
-        else:
-            future = PoolFuture()
-        self._post(message, future)
-        return future
+    # -- as a member of another pool
 
-    def _open(
-        self,
-        message: RequestOptions,
-        timeout: float | None,
-        on_side_effects: Callable[[], None] = lambda: None,
-    ) -> PoolStream[Any]:
-        future = StreamFuture(
-            Channel(self._stream_buffer),
-            *self._address(message, timeout),
-            self._cancel,
-            on_side_effects,
+    def forward(self, payload: Any, context: CallContext) -> PoolFuture[Reply[Any]]:
+        """Take a request over from a pool of which this one is a member.
+
+        Key, priority, metadata, the time that is left and whether it may be repeated pass through.
+        The id begins with the outer request's and its attempt: `front-7#2/eu-31`.
+        """
+        request = self._forwarded(payload, context)
+        return self._submit(request, context.remaining_s, context.started_side_effects)
+
+    def forward_stream(self, payload: Any, context: CallContext) -> PoolStream[Any]:
+        """The same for an answer that is wanted chunk by chunk."""
+        request = self._forwarded(payload, context)
+        return self._open(request, context.remaining_s, context.started_side_effects)
+
+    def _forwarded(self, payload: Any, context: CallContext) -> Request[Any]:
+        number = next(self._numbers)
+        return Request(
+            payload,
+            key=context.key,
+            priority=context.priority,
+            idempotent=context.idempotent,
+            metadata=context.metadata,
+            request_id=f"{context.request_id}#{context.attempt}/{self.name}-{number}",
         )
-        self._post(message, future)
-        return PoolStream(future)
 
-    def _address(self, message: RequestOptions, timeout: float | None) -> tuple[str, float | None]:
-        """The id and the deadline of a request."""
-        request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
-        return request_id, None if timeout is None else self._clock.now() + timeout
+    def can_serve(self) -> bool:
+        """Whether a member could take a request, now or once it is less busy.
 
-    def _post(self, message: Any, future: PoolFuture[Any]) -> None:
-        if not self.is_alive():
-            future.resolve(error=self._dead(refused=True))
-            return
-        self.actor_inbox.put(cast(Any, Letter(message, future)))
-        if not self.is_alive() and not isinstance(message, _ActorStop):
-            # It may have been put after the last look into the mailbox: answered here, or there.
-            future.resolve(error=self._dead())
+        Made to be the probe of a member that is a pool: `Member(..., probe=PoolRef.can_serve)`.
+        (`stats().available` leaves out who is busy: a pool at work would be taken for a dead one.)
 
-    def _cancel(self, future: PoolFuture[Any]) -> None:
-        self.tell(GivenUp(future))
+        Raises:
+            PoolStoppedError: the pool has stopped.
+        """
+        stats = self.stats()
+        return not stats.draining and any(
+            each.available or (each.health.is_available and each.in_flight >= each.max_concurrency)
+            for each in stats.members
+        )
 
-    def _dead(self, refused: bool = False) -> DeadPoolError:
-        return DeadPoolError(f"pool {self.name!r} has stopped", refused=refused)
+    def close(self) -> None:
+        """`stop`, under the name by which a pool ends what a factory has made for it."""
+        self.stop()
 
     def __str__(self) -> str:
         return repr(self)
