@@ -8,7 +8,6 @@ from greenroom.actors.base import tell
 from greenroom.actors.jobs import Attempt, Job
 from greenroom.actors.report import all_failed
 from greenroom.actors.retry import (
-    LASTING,
     GiveUp,
     RaiseAsIs,
     Situation,
@@ -123,7 +122,7 @@ class Failures(Routing):
             attempts=job.attempts,
             backoffs=job.backoffs,
             idempotent=job.work.idempotent,
-            untried=self._table.could_take(job.failures),
+            untried=self._untried_left(job, now),
             tried_could_recover=self._could_recover(job),
             now=now,
             deadline=job.deadline,
@@ -140,11 +139,13 @@ class Failures(Routing):
                 self._answers.callers_fault(job, error, now - job.accepted_at)
                 self._check_idle()
 
-    def _could_recover(self, job: Job) -> bool:
-        return any(
-            failure.kind not in LASTING and self._table.get(name) is not None
-            for name, failure in job.failures.items()
-        )
+    def _untried_left(self, job: Job, now: float) -> bool:
+        """Whether an untried member can take the request: now, once a slot is free, or, if only
+        such a one can help it, and it may wait for that, once one is back.
+        """
+        if self._table.could_take(job.failures):
+            return True
+        return not job.policy.exhaustive and self._only_untried(job) and self._may_wait(job, now)
 
     def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
         job.backoffs += 1

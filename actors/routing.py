@@ -8,6 +8,7 @@ from dataclasses import replace
 from greenroom.actors.admission import Admission
 from greenroom.actors.base import tell
 from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.retry import LASTING
 from greenroom.actors.strategies import PickContext
 from greenroom.actors.table import NoPick, Slot
 from greenroom.messages.errors import MemberCrashedError, StrategyError
@@ -28,7 +29,7 @@ class Routing(Admission):
             return
         context = PickContext(now, job.work.key, job.id)
         try:
-            choice = self._table.pick(job.failures, context, job.policy.exhaustive)
+            choice = self._table.pick(job.failures, context, self._only_untried(job))
         except StrategyError as error:
             self._fail(job, error)
             return
@@ -43,14 +44,26 @@ class Routing(Admission):
         """Whether a request may wait for a member to come back, rather than fail at once."""
         if job.policy.exhaustive and job.failures:
             return False
-        reopening = self._table.earliest_reopening()
+        besides = job.failures if self._only_untried(job) else ()
+        reopening = self._table.earliest_reopening(besides)
         if reopening is not None and reopening <= now:
             return True  # its time has come: the supervisor's word is on its way
         if self.config.when_unavailable != "wait":
             return False
-        if self._table.trial_running():
+        if self._table.trial_running(besides):
             return True
         return reopening is not None and (job.deadline is None or reopening < job.deadline)
+
+    def _only_untried(self, job: Job) -> bool:
+        """Whether no member that it has tried can still help the request."""
+        return job.policy.exhaustive or (bool(job.failures) and not self._could_recover(job))
+
+    def _could_recover(self, job: Job) -> bool:
+        """Whether a member that has failed the request might answer it later."""
+        return any(
+            failure.kind not in LASTING and self._table.get(name) is not None
+            for name, failure in job.failures.items()
+        )
 
     def _pump(self) -> None:
         """Give waiting requests, the first ones first, to whoever has become free."""

@@ -227,17 +227,22 @@ class RoutingTable:
         if self._record is not None:
             self._guarded("record", self._record, name, succeeded)
 
-    def earliest_reopening(self) -> float | None:
-        """When the first blocked member may be back, on the pool's clock; None if nobody says."""
-        known = [slot.route.reopens_at for slot in self._order if slot.route.reopens_at is not None]
-        return min(known, default=None)
+    def earliest_reopening(self, besides: Collection[str] = ()) -> float | None:
+        """When the first blocked member may be back, on the pool's clock; None if nobody says.
 
-    def trial_running(self) -> bool:
+        Args:
+            besides: names of members that are of no interest.
+        """
+        known = (s.route.reopens_at for s in self._order if s.name not in besides)
+        return min((at for at in known if at is not None), default=None)
+
+    def trial_running(self, besides: Collection[str] = ()) -> bool:
         """Whether a half-open member is being tried: the answer may bring it back any moment."""
         return any(
             slot.route.circuit is CircuitState.HALF_OPEN
             or slot.route.blocked is SkipReason.STARTING
             for slot in self._order
+            if slot.name not in besides
         )
 
     def _nobody(self, tried: Collection[str]) -> NoPick:

@@ -19,7 +19,7 @@ from greenroom import (
     Request,
     SkipReason,
 )
-from greenroom.messages import BreakerOpened
+from greenroom.messages import AttemptFailed, BreakerOpened
 from greenroom.testing import FakeClock
 
 FIRST_OPENING_S = 30.0
@@ -227,22 +227,45 @@ def test_b52_a_trial_that_fails_sends_the_others_back_to_waiting() -> None:
 
 
 def test_b52_a_trial_that_fails_leaves_the_others_to_another_member() -> None:
-    """The next one to reopen has them, before the one that failed is back."""
+    """The next one to reopen has them all, the one that was the trial included: what has failed
+    it does not pass with time, so only another member can help.
+    """
     clock = FakeClock()
     first, second = Scripted(http_error(401)), Scripted(http_error(429, 40.0), "second")
-    with pool_of(
-        *ranked(a=first, b=second), clock=clock, when_unavailable="wait", max_retries=1
-    ) as pool:
+    with (
+        recorded() as log,
+        pool_of(
+            *ranked(a=first, b=second), clock=clock, when_unavailable="wait", max_retries=1
+        ) as pool,
+    ):
         all_out(pool)
+        failed = len(log.of(AttemptFailed))
         futures = [ask(pool, n) for n in range(3)]
         assert pool.stats().pending == 3
         clock.advance(FIRST_OPENING_S)
-        fails_at_once(futures[0], "auth does not pass with time")
+        log.wait_for(AttemptFailed, failed + 1)
         clock.advance(9.9)
-        assert pool.stats().pending == 2
+        assert pool.stats().pending == 3
         clock.advance(0.1)
-        assert [future.get(timeout=WAIT_S).member for future in futures[1:]] == ["b"] * 2
+        assert [future.get(timeout=WAIT_S).member for future in futures] == ["b"] * 3
         assert first.calls == 2
+
+
+def test_b52_after_a_lasting_failure_only_an_untried_member_is_waited_for() -> None:
+    """It is not called again meanwhile; and the request fails at once if its time is too short."""
+    clock = FakeClock()
+    first, second = Scripted(http_error(413)), Scripted(http_error(429, 40.0), "second")
+    with pool_of(*ranked(a=first, b=second), clock=clock, when_unavailable="wait") as pool:
+        pool.force_open("a")
+        with pytest.raises(AllPoolMembersFailedError):
+            ask(pool).get(timeout=WAIT_S)
+        pool.reset_member("a")
+        future, hurried = ask(pool), ask(pool, timeout_s=10.0)
+        fails_at_once(hurried, "too_large does not pass with time")
+        assert pool.stats().pending == 1
+        clock.advance(40.0)
+        assert future.get(timeout=WAIT_S).member == "b"
+        assert (first.calls, second.calls) == (2, 2)
 
 
 def test_b52_a_request_that_has_failed_waits_like_any_other() -> None:
