@@ -22,10 +22,10 @@ from chaos.findings import Findings, Violation
 from chaos.footprint import Mark, judge_footprint, judge_memory
 from chaos.ledger import Ledger
 from chaos.model import Terms
-from chaos.moves import KINDS, Move
+from chaos.moves import KINDS, STREAM_MOVES, Move
 from chaos.report import report
 from chaos.stage import JumpingClock
-from chaos.steps import Do, Send, Way, names_of
+from chaos.steps import Do, Reading, Send, Way, names_of
 from chaos.watch import Watch
 from chaos.weather import Fault
 
@@ -47,6 +47,7 @@ from greenroom.actors import eventbus
 from greenroom.actors.answers import Answers
 from greenroom.actors.attempts import Attempts
 from greenroom.actors.desk import reply
+from greenroom.actors.jobs import Job
 from greenroom.testing import http_error
 
 LONG = 200_000
@@ -86,7 +87,14 @@ def test_a_long_plan_has_everything_in_it() -> None:
     assert {act.strategy for act in acts} == set(LoadBalanceStrategy)
     assert {act.ending for act in acts} == set(plan.Ending)
     planned = plan.tally(1, LONG // 10)
-    assert all(planned[f"move: {move}"] for move in Move if move is not Move.HOLD)
+    assert all(planned[f"move: {move}"] for move in Move if move not in {Move.HOLD, *STREAM_MOVES})
+    for move in STREAM_MOVES:
+        assert planned[f"stream: {move}"]
+    for move in (*KINDS, Move.HANG):
+        assert planned[f"stream: {move}, before its first chunk"]
+        assert planned[f"stream: {move}, after its first chunk"]
+    assert all(planned[f"stream read: {reading}"] for reading in Reading)
+    assert {act.settings["hedge_after_s"] for act in acts} == {None, 0.3, "p95"}
     assert all(planned[f"fault: {fault}"] for fault in Fault)
     for way in Way:
         assert planned[f"sent: {way}"]
@@ -103,6 +111,13 @@ def test_a_step_is_counted_by_what_it_does() -> None:
         "move: exception",
         "move: answers",
         "cancel: by its id",
+    ]
+    stream = Send(Way.STREAM, (Move.ERROR, Move.EMPTY), before=0, reading=Reading.SLOW)
+    assert names_of(stream) == [
+        "sent: stream",
+        "stream: exception, before its first chunk",
+        "stream: empty chunks only",
+        "stream read: slowly",
     ]
     assert names_of(Do(Fault.JUMP)) == ["fault: clock jump"]
 
@@ -534,6 +549,48 @@ def test_a_pool_that_answers_twice_is_found_out(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("greenroom.actors.member.reply", twice)
     findings = driver.run(4, 400)
     assert {"it was answered 2 times"} == {each.what for each in findings.violations}
+
+
+def test_a_stream_that_ends_twice_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end that comes second has no effect, and is seen all the same."""
+    now = every_nth(5)
+
+    def twice(job: Job, *args: Any) -> None:
+        reply(job, *args)
+        if job.channel is not None and now():
+            reply(job, *args)
+
+    monkeypatch.setattr("greenroom.actors.member.reply", twice)
+    findings = driver.run(4, 400)
+    assert {"it was answered 2 times"} == {each.what for each in findings.violations}
+    assert all("stream" in each.story[0] for each in findings.violations)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_pool_that_does_not_close_a_generator_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that is kept, and goes on for ever as far as its agent can see."""
+    kept: list[Any] = []
+    monkeypatch.setattr("greenroom.actors.flow._close", kept.append)
+    findings = driver.run(4, 400)
+    assert any("is closed: that never came" in each.what for each in findings.violations)
+    for generator in kept:
+        generator.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_pool_that_leaves_closing_to_the_garbage_collector_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client's response that nobody closes keeps its connection."""
+
+    async def forget(_: Any) -> None:
+        """Do nothing."""
+
+    monkeypatch.setattr("greenroom.actors.flow.aclose", forget)
+    findings = driver.run(4, 400)
+    assert any("every stream is closed" in each.what for each in findings.violations)
 
 
 @pytest.mark.usefixtures("impatient")

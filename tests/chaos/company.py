@@ -8,6 +8,7 @@ from typing import Any
 
 from chaos.players import AsyncPlayer, Player, SyncPlayer
 from chaos.stage import FACTORY_MODES, Stage
+from chaos.streamers import AsyncClient, AsyncStreamer, SyncClient, SyncStreamer
 from greenroom import Member
 
 CORE = ("brisk", "plain", "bound", "maker", "lazy", "probed", "checked", "alone")
@@ -27,31 +28,31 @@ class Company:
         stage = self._stage
         match name:
             case "brisk":
-                return Member(name, AsyncPlayer(stage, name), max_concurrency=6, weight=3.0)
+                return Member(name, AsyncStreamer(stage, name), max_concurrency=6, weight=3.0)
             case "plain":
                 return Member(name, SyncPlayer(stage, name), max_concurrency=2)
             case "bound":
                 return Member(name, AsyncPlayer(stage, name).arun, max_concurrency=3)
             case "maker":
-                return self._made(name, SyncPlayer, 2, close=self._close)
+                return self._made(name, SyncClient, 2, close=self._close)
             case "lazy":
-                return self._made(name, AsyncPlayer, 4, close=self._aclose)
+                return self._made(name, AsyncClient, 4, close=self._aclose)
             case "probed":
                 agent = AsyncPlayer(stage, name)
                 return Member(name, agent, probe=agent.probe, max_concurrency=4)
             case "checked":
-                checked = SyncPlayer(stage, name)
+                checked = SyncStreamer(stage, name)
                 return Member(name, checked, probe=checked.probe, max_concurrency=2, priority=1)
             case "alone":
-                return Member(name, AsyncPlayer(stage, name), isolated=True, max_concurrency=3)
+                return Member(name, AsyncStreamer(stage, name), isolated=True, max_concurrency=3)
             case _:
-                kind = SyncPlayer if name == "guest-a" else AsyncPlayer
+                kind = SyncStreamer if name == "guest-a" else AsyncPlayer
                 return self._made(name, kind, 2, close=self._close)
 
     def _made(
         self, name: str, kind: type[Player], slots: int, close: Callable[[Any], Any]
     ) -> Member:
-        make = self._make if kind is SyncPlayer else self._amake
+        make = self._make if issubclass(kind, SyncPlayer) else self._amake
         factory = functools.partial(make, kind, name)
         return Member(name, factory=factory, max_concurrency=slots, close=close)
 
