@@ -94,6 +94,7 @@ def test_a_long_plan_has_everything_in_it() -> None:
         assert planned[f"stream: {move}, before its first chunk"]
         assert planned[f"stream: {move}, after its first chunk"]
     assert all(planned[f"stream read: {reading}"] for reading in Reading)
+    assert {act.nested for act in acts} == {True, False}
     assert {act.settings["hedge_after_s"] for act in acts} == {None, 0.3, "p95"}
     assert all(planned[f"fault: {fault}"] for fault in Fault)
     for way in Way:

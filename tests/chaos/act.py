@@ -16,7 +16,7 @@ from chaos.faults import Faults
 from chaos.findings import Findings, Stuck, Violation
 from chaos.ledger import Ledger
 from chaos.model import Terms
-from chaos.plan import Act, Ending, Round
+from chaos.plan import INNER_SETTINGS, Act, Ending, Round
 from chaos.rest import PATIENCE_S, Rest
 from chaos.stage import JumpingClock, Stage
 from chaos.steps import Do, Send, Way, cancel_of, names_of, reading_of, sent_as
@@ -54,7 +54,7 @@ class OneAct:
             clock=self._clock,
             rng=random.Random(act.seed),
         )
-        self._faults = Faults(self.pool, self._stage, self._ledger)
+        self._faults = Faults(self.pool, self._stage, self._ledger, act.nested)
         self._resting = Rest(self.pool, self._stage, self._ledger, self._faults)
         self._calm = Calm(self.pool, self._stage, self._ledger, self._faults, self._send)
 
@@ -87,11 +87,13 @@ class OneAct:
         with contextlib.suppress(Exception):
             self._resting.until(self.pool._ended.is_set, "the pool stops")
             ended.get(timeout=PATIENCE_S)
+            self._faults.inner.close()
         self._open.close()
         self._findings.performed.update(self._stage.performed)
         self._findings.seen["hedges"] += self._hedges
         self._findings.acts.append(
-            f"{self.act.strategy}, {self._config.when_unavailable}, {self.act.ending}: "
+            f"{self.act.strategy}{' over pools' if self.act.nested else ''}, "
+            f"{self._config.when_unavailable}, {self.act.ending}: "
             f"{self.act.requests} requests in {len(self.act.rounds)} rounds"
         )
 
@@ -110,7 +112,7 @@ class OneAct:
         entries = self._judge(self._ledger.close(), terms, observed=each.observed)
         stats = self.pool.stats()
         self._look_at_books(stats)
-        if each.weather.clear:
+        if each.weather.clear and not self.act.nested:
             told = books.judge_members(before, stats, entries, terms)
             self._look("members' counts equal what their agents saw", told)
         del entries
@@ -191,6 +193,7 @@ class OneAct:
         self._resting.everything_ends()
         self._cancelled.clear()
         self.pool.stop(timeout=PATIENCE_S)
+        self._faults.inner.close()
         self._to_cancel.clear()
         self._judge(self._ledger.close(), self._terms(final=True))
         self._look_at_what_is_left()
@@ -229,6 +232,7 @@ class OneAct:
             timeout_s=self._config.request_timeout_s or float("inf"),
             chunk_limit_s=_least(self._config.first_chunk_timeout_s, self._config.chunk_timeout_s),
             stream_buffer=self._config.stream_buffer,
+            attempts_inside=1 + INNER_SETTINGS["max_retries"] if self.act.nested else 0,
             hedging=self._config.hedge_after_s is not None,
             max_retries=self._config.max_retries,
             max_pending=self._config.max_pending,

@@ -6,6 +6,7 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from chaos.innerpools import INNER, InnerPools
 from chaos.players import AsyncPlayer, Player, SyncPlayer
 from chaos.stage import FACTORY_MODES, Stage
 from chaos.streamers import AsyncClient, AsyncStreamer, SyncClient, SyncStreamer
@@ -17,15 +18,26 @@ NAMES = CORE + GUESTS
 
 
 class Company:
-    """Makes the members of one pool."""
+    """Makes the members of one pool.
 
-    def __init__(self, stage: Stage) -> None:
+    Args:
+        nested: whether some of them are pools.
+
+    Attributes:
+        inner: those pools.
+    """
+
+    def __init__(self, stage: Stage, nested: bool = False) -> None:
         self._stage = stage
+        self.inner = InnerPools(stage)
+        self._nested = nested
         self._closed = 0
 
     def member(self, name: str) -> Member:
         """The member of that name, anew."""
         stage = self._stage
+        if self._nested and name in INNER:
+            return self.inner.member(name)
         match name:
             case "brisk":
                 return Member(name, AsyncStreamer(stage, name), max_concurrency=6, weight=3.0)

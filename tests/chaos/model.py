@@ -15,6 +15,7 @@ from greenroom import (
     AllPoolMembersFailedError,
     AttemptError,
     FailureKind,
+    PoolError,
     Reply,
     StreamInterruptedError,
 )
@@ -32,6 +33,7 @@ class Terms:
         final: the pool was ended meanwhile.
         hedging: a slow request may be given to a second member as well.
         chunk_limit_s: the least time limit that a chunk has of its own.
+        attempts_inside: how often a member that is a pool may try; 0: none is.
         stream_buffer: the chunks that an agent may be ahead of its consumer.
     """
 
@@ -44,6 +46,7 @@ class Terms:
     hedging: bool = False
     chunk_limit_s: float = float("inf")
     stream_buffer: int = 64
+    attempts_inside: int = 0
     final: bool = False
 
     def limit_s(self, entry: Entry) -> float:
@@ -135,7 +138,7 @@ def _value_is_of_a_call(entry: Entry, terms: Terms) -> Iterator[str]:
     if not any(call.result is reply.value for call in entry.calls if call.member == reply.member):
         yield f"{reply.member} never returned the value that it was answered with"
     on_its_way = 1 if terms.hedging else 0  # a second attempt, when the first one answered
-    if len(entry.calls) > reply.attempts + on_its_way:
+    if len(entry.calls) > (reply.attempts + on_its_way) * max(1, terms.attempts_inside):
         yield f"its answer says {reply.attempts} attempts, it had {len(entry.calls)} calls"
 
 
@@ -148,6 +151,8 @@ def _failures_are_explained(entry: Entry, terms: Terms) -> Iterator[str]:
 
 def _is_explained(failure: AttemptError, entry: Entry, terms: Terms) -> bool:
     """Whether the member did what it is said to have done, or its surroundings may have."""
+    if terms.attempts_inside and isinstance(failure.error, PoolError):
+        return True  # a pool inside has said so
     surroundings = {FailureKind.UNAVAILABLE, FailureKind.CREATE_FAILED}  # it never started
     if entry.elapsed_s >= min(terms.limit_s(entry), entry.send.timeout_s or float("inf")):
         surroundings.add(FailureKind.TIMEOUT)
@@ -170,6 +175,7 @@ def _repeated_only_so(entry: Entry, terms: Terms) -> Iterator[str]:
     most = 1 + (terms.max_retries if send.max_retries is None else send.max_retries)
     if terms.exhaustive:
         most = len({call.member for call in calls})
+    most *= max(1, terms.attempts_inside)
     if len(calls) > most:
         yield f"it ran {len(calls)} times, {most} are allowed"
 
@@ -192,7 +198,12 @@ def _every_call_counts(entry: Entry, terms: Terms) -> Iterator[str]:
 
 def is_undisturbed(entry: Entry, terms: Terms) -> bool:
     """Whether nothing but its agents has had a hand in the request."""
-    unhurt = terms.clear and entry.kills[0] == entry.kills[1] and not entry.cancel_asked
+    unhurt = (
+        terms.clear
+        and not terms.attempts_inside
+        and entry.kills[0] == entry.kills[1]
+        and not entry.cancel_asked
+    )
     in_time = entry.end is not End.DEADLINE and entry.elapsed_s < terms.limit_s(entry)
     return unhurt and in_time and End.LEFT not in entry.heard and not _ran_out_of_time(entry)
 

@@ -88,6 +88,7 @@ class Act:
         settings: of its `PoolConfig`.
         window: requests that are unanswered at a time, at most.
         seed: of the pool's own generator.
+        nested: whether some of its members are pools.
     """
 
     number: int
@@ -97,6 +98,7 @@ class Act:
     ending: Ending
     rounds: tuple[Round, ...] = field(repr=False)
     seed: int = 0
+    nested: bool = False
 
     @property
     def requests(self) -> int:
@@ -125,6 +127,8 @@ SETTINGS: dict[str, Any] = {
     "restart_backoff_s": 0.2,
 }
 """What every pool has in common; `acts` varies the rest."""
+INNER_SETTINGS: dict[str, Any] = SETTINGS | {"max_retries": 1, "request_timeout_s": 5.0}
+"""What a pool has that is a member of another."""
 
 
 def acts(seed: int, requests: int) -> Iterator[Act]:
@@ -179,6 +183,7 @@ def _act(seed: int, number: int, requests: int) -> Act:
             for i, size in enumerate(sizes)
         ),
         seed=rng.getrandbits(64),
+        nested=(seed + number) % 4 == 3,
     )
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from chaos.entry import Call, CallEnd, Entry
 from chaos.moves import KINDS, LASTING, Move
 from chaos.stage import Stage
-from greenroom import CallContext
+from greenroom import Apply, CallContext, PoolRef
 from greenroom.testing import http_error
 
+_NUMBERS = itertools.count(1)
 HUGE_BYTES = 1 << 20
 
 
@@ -156,6 +159,13 @@ class AsyncPlayer(Player):
 
 def perform(entry: Entry, agent: Any) -> Any:
     """The function of an `Apply`: what the agent would do with the entry as a payload."""
+    if isinstance(agent, PoolRef):
+        inside = Apply(
+            functools.partial(perform, entry),
+            idempotent=entry.send.idempotent,
+            request_id=f"{entry.id}#{next(_NUMBERS)}",
+        )
+        return agent.stream(inside) if entry.send.is_stream else agent.ask(inside).value
     names = ("astream", "stream") if entry.send.is_stream else ()
     for name in names:
         stream = getattr(agent, name, None)

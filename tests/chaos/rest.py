@@ -87,4 +87,5 @@ class Rest:
     def _at_rest(self) -> bool:
         stats = self._pool.stats()
         abandoned = any(member.abandoned for member in stats.members)
-        return stats.pending == stats.in_flight == 0 and not abandoned
+        idle = stats.pending == stats.in_flight == 0 and not abandoned
+        return idle and self._faults.inner.at_rest()
