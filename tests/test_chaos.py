@@ -42,6 +42,7 @@ from greenroom import (
     PoolStoppedError,
     Reply,
     RequestCancelledError,
+    StreamInterruptedError,
 )
 from greenroom.actors import eventbus
 from greenroom.actors.answers import Answers
@@ -318,6 +319,138 @@ def test_where_every_member_is_well_a_value_must_come() -> None:
     """After a storm no request may fail."""
     complaint = one_complaint(failed(answered()), Terms(must_answer=True))
     assert "every member was well" in complaint
+
+
+# -- the model sees what must not be, of a stream and of a race
+
+
+def streamed(*moves: Move, chunks: tuple[object, ...] = ("", "a", "b"), **options: Any) -> Entry:
+    """A stream whose last call gave these chunks, all of which its consumer had."""
+    entry = answered(*moves, way=Way.STREAM, **options)
+    entry.value, entry.member, entry.again = None, entry.calls[-1].member, End.VALUE
+    entry.calls[-1].chunks = list(chunks)
+    entry.chunks = list(chunks)
+    return entry
+
+
+def broken(entry: Entry) -> Entry:
+    """It broke off after what its consumer has had."""
+    error = StreamInterruptedError("pool", "member 0", (), entry.chunks, len(entry.chunks))
+    entry.calls[-1].ended(CallEnd.RAISED, ValueError())
+    entry.again = End.INTERRUPTED
+    return ended(entry, End.INTERRUPTED, error)
+
+
+def test_a_stream_as_it_should_be_is_not_complained_of() -> None:
+    """Whole, broken off, left early, given up, failed over, with nothing but empty chunks."""
+    assert list(model.judge(streamed(), Terms(clear=True))) == []
+    assert list(model.judge(streamed(Move.ERROR, Move.OK), Terms(clear=True))) == []
+    assert list(model.judge(streamed(Move.EMPTY, chunks=("", None)), Terms(clear=True))) == []
+    assert list(model.judge(broken(streamed(Move.ERROR)), Terms(clear=True))) == []
+    left = ended(streamed(), End.CANCELLED, RequestCancelledError())
+    left.heard, left.again, left.chunks = [End.LEFT], None, left.chunks[:2]
+    assert list(model.judge(left, Terms(clear=True))) == []
+
+
+def test_chunks_that_are_not_those_of_one_call_are_seen() -> None:
+    """Out of order, twice, of two calls, too few at a good end."""
+    for chunks in (["b", "a"], ["a", "a", "b"], ["a", "b", "c"]):
+        entry = streamed()
+        entry.chunks = chunks
+        assert "its chunks are not those of one call, in order" in model.judge(entry, Terms())
+    entry = streamed()
+    entry.chunks = ["a"]
+    assert one_complaint(entry) == "no call has given exactly these chunks"
+    mixed = streamed(Move.ERROR, Move.OK)
+    mixed.calls[0].chunks, mixed.chunks = ["x"], ["x", "a", "b"]
+    assert "its chunks are not those of one call, in order" in model.judge(mixed, Terms())
+
+
+def test_more_empty_chunks_than_there_is_room_for_are_seen() -> None:
+    """Before the first one that counts no more are kept than fit into the buffer."""
+    entry = streamed(chunks=("", None, "", "a"))
+    assert "3 empty chunks came" in one_complaint(entry, Terms(stream_buffer=2))
+
+
+def test_a_call_after_the_first_chunk_is_seen() -> None:
+    """From then on the stream is its member's; a hedge may have been on its way."""
+    entry = broken(streamed(Move.ERROR))
+    entry.calls.append(Call("member 1", Move.OK, CallEnd.VALUE))
+    assert "member 1 was called after member 0" in " ".join(model.judge(entry, Terms(clear=True)))
+    entry.member = "another"
+    assert "it is said to be of another" in " ".join(model.judge(entry, Terms()))
+
+
+def test_an_interruption_that_is_none_is_seen() -> None:
+    """Before the first chunk; with another number of chunks, or others, than were taken."""
+    early = broken(streamed(Move.ERROR, chunks=()))
+    assert "it was interrupted before its first chunk" in model.judge(early, Terms())
+    entry = broken(streamed(Move.ERROR))
+    assert isinstance(entry.error, StreamInterruptedError)
+    entry.error.received_count = 7
+    assert one_complaint(entry) == "3 chunks were taken, its error says 7"
+    entry.error.received_count, entry.error.received = 3, ("x",)
+    assert "holds chunks that its consumer has not had" in one_complaint(entry)
+
+
+def test_a_stream_that_ends_otherwise_after_its_first_chunk_is_seen() -> None:
+    """Nobody else can take it over, so there is nothing else to say."""
+    entry = failed(streamed(Move.ERROR, chunks=("a",)))
+    entry.again = End.FAILED
+    assert "after its first chunk" in one_complaint(entry)
+
+
+def test_a_stream_that_goes_on_after_its_end_is_seen() -> None:
+    """Who asks again hears the same."""
+    entry = streamed()
+    entry.again = End.OTHER
+    assert "after its end it went on" in one_complaint(entry)
+
+
+def race(*ends: CallEnd, idempotent: bool = True) -> Entry:
+    """Two calls side by side, the first of which has won."""
+    entry = answered(Move.SLOW, Move.SLOW, idempotent=idempotent)
+    first, second = entry.calls
+    first.began, second.began, first.over, second.over = 1, 2, 3, 4
+    first.end, second.end = ends
+    entry.value = Reply(first.result, member=first.member, attempts=2)
+    return entry
+
+
+def test_two_calls_side_by_side_are_a_race_where_that_is_allowed() -> None:
+    """Hedging is on, and the request may be repeated; once."""
+    hedging = Terms(clear=True, hedging=True)
+    for loser in (CallEnd.CUT, CallEnd.VALUE):
+        assert list(model.judge(race(CallEnd.VALUE, loser), hedging)) == []
+        said = list(model.judge(race(CallEnd.VALUE, loser), Terms(clear=True)))
+        assert "2 of its calls ran side by side, 1 are allowed" in said
+    said = list(model.judge(race(CallEnd.VALUE, CallEnd.CUT, idempotent=False), hedging))
+    assert "2 of its calls ran side by side, 1 are allowed" in said
+
+
+def test_a_loser_that_is_counted_is_seen() -> None:
+    """Only the winner is a success of its member."""
+    terms, before = Terms(clear=True, hedging=True), at_rest(members=(member_stats(0, 0),))
+    entry = race(CallEnd.VALUE, CallEnd.VALUE)
+    entry.calls[1].member = "member 0"
+    right = at_rest(members=(member_stats(1, 0),))
+    assert list(books.judge_members(before, right, [entry], terms)) == []
+    wrong = at_rest(members=(member_stats(2, 0),))
+    assert list(books.judge_members(before, wrong, [entry], terms)) == [
+        "member 0 gained 2 successes, its agent saw 1"
+    ]
+
+
+def test_too_many_hedges_are_seen() -> None:
+    """One in twenty requests, and none where hedging is off."""
+    assert list(books.judge_hedges(at_rest(accepted=40, hedges=2), True)) == []
+    assert list(books.judge_hedges(at_rest(accepted=19, hedges=1), True)) == []
+    assert list(books.judge_hedges(at_rest(accepted=40, hedges=3), True)) == [
+        "3 hedges for 40 requests"
+    ]
+    assert list(books.judge_hedges(at_rest(accepted=40, hedges=1), False)) == [
+        "1 hedges, hedging is off"
+    ]
 
 
 # -- the model sees what must not be, of a pool
