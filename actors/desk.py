@@ -11,8 +11,10 @@ attempts race for one request, the claim is the race's as well.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
+from greenroom.actors.channel import Channel
 from greenroom.actors.jobs import Job
 from greenroom.messages.execution import Ticket
 from greenroom.messages.replies import Reply
@@ -42,9 +44,15 @@ class Desk:
         race = job.race if job is not None else None  # read once: the router may call a race off
         return job if race is None or race.win(ticket) else None
 
-    def begin(self, ticket: Ticket, member: str) -> Job | None:
+    def begin(
+        self, ticket: Ticket, member: str, fill: Callable[[Channel], object] = lambda _: None
+    ) -> Job | None:
         """The attempt has its first chunk: from here on the stream is its own. None when it has
         been given up, or another one was faster.
+
+        Args:
+            fill: puts the first chunk in, without waiting. Who gives the stream up does so before,
+                or finds it there: none is broken off before its consumer can have the first.
         """
         with self._lock:
             job = self.claim(ticket)
@@ -55,6 +63,7 @@ class Desk:
             channel.member = member
             channel.attempts = job.attempts
             channel.errors = tuple(job.failures.values())
+            fill(channel)
             return job
 
     def withdraw(self, ticket: Ticket) -> bool:

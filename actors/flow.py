@@ -80,7 +80,7 @@ async def flow(answer: Any, writer: Writer) -> None:
             if not writer.write(chunk) or not await writer.room():
                 break
     finally:
-        await _aclose(answer)
+        await aclose(answer)
 
 
 async def _flow_sync(answer: Iterator[Any], writer: Writer) -> None:
@@ -104,7 +104,7 @@ async def acollect(answer: Any) -> list[Any]:
             return [chunk async for chunk in answer]
         return list(answer)
     finally:
-        await _aclose(answer)
+        await aclose(answer)
 
 
 def _close(answer: Any) -> None:
@@ -117,7 +117,8 @@ def _close(answer: Any) -> None:
         complain("closing a stream failed", error)
 
 
-async def _aclose(answer: Any) -> None:
+async def aclose(answer: Any) -> None:
+    """On a loop: close what streams. What that raises costs nobody anything."""
     close = _hook(answer, "aclose") or _hook(answer, "close")
     try:
         closing = close() if close is not None else None

@@ -13,7 +13,16 @@ from greenroom.actors import agents
 from greenroom.actors.calls import Call, Place
 from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
-from greenroom.actors.flow import PLAIN, acollect, collect, flow, is_async_stream, is_stream, pour
+from greenroom.actors.flow import (
+    PLAIN,
+    aclose,
+    acollect,
+    collect,
+    flow,
+    is_async_stream,
+    is_stream,
+    pour,
+)
 from greenroom.actors.future import PoolFuture
 from greenroom.actors.loops import LoopPlace, run_on
 from greenroom.actors.loopthread import LoopThread
@@ -214,7 +223,8 @@ class AgentHost:
         if not call.collects or not is_stream(value):
             return value
         if is_async_stream(value):
-            return run_on(self._loop_thread, acollect(value), call)
+            closing = functools.partial(aclose, value)
+            return run_on(self._loop_thread, acollect(value), call, closing)
         return collect(value)
 
     def _pour(self, work: Callable[[Call], Any], writer: ChunkWriter, call: Call) -> None:
@@ -222,7 +232,8 @@ class AgentHost:
         writer.start(call)
         value = self._settle(work, call)
         if is_async_stream(value):
-            run_on(self._loop_thread, flow(value, writer), call)
+            closing = functools.partial(aclose, value)
+            run_on(self._loop_thread, flow(value, writer), call, closing)
         else:
             pour(value, writer)
         writer.flush()

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import inspect
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from greenroom.actors.calls import Call, Phase
@@ -18,6 +18,9 @@ from greenroom.messages.status import CancelReason
 
 CANCEL_GRACE_S = 1.0
 """How long a cancelled coroutine may clean up before its slot is given to the next call."""
+
+_KEPT: set[asyncio.Task[None]] = set()
+"""Tasks that nobody waits for: a loop holds them weakly."""
 
 
 class LoopPlace:
@@ -109,10 +112,16 @@ class LoopPlace:
             self._cancel(call)
 
 
-def run_on(thread: LoopThread, awaitable: Awaitable[Any], call: Call) -> Any:
+def run_on(
+    thread: LoopThread,
+    awaitable: Awaitable[Any],
+    call: Call,
+    otherwise: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> Any:
     """Wait, in a worker thread, for an awaitable that a sync callable returned.
 
-    Other than the callable, the awaitable can be cancelled, and is when the call is.
+    Other than the callable, the awaitable can be cancelled, and is when the call is. `otherwise`:
+    what is run, and not waited for, instead of one that is cancelled before it begins.
     """
     done = threading.Event()
     outcome: list[Any] = [None, RuntimeError("the event loop has been closed")]
@@ -135,6 +144,10 @@ def run_on(thread: LoopThread, awaitable: Awaitable[Any], call: Call) -> Any:
     def ended(task: asyncio.Task[None]) -> None:
         if task.cancelled():  # before it began
             outcome[1] = asyncio.CancelledError()
+            if otherwise is not None:
+                instead = asyncio.get_running_loop().create_task(otherwise())
+                _KEPT.add(instead)
+                instead.add_done_callback(_KEPT.discard)
         done.set()
 
     if thread.post(begin):

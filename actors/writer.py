@@ -97,10 +97,8 @@ class ChunkWriter:
         empty = self._is_empty(chunk)
         channel = self._channel
         if channel is None:
-            if empty:
-                return self._hold(chunk)
-            channel = self._begin(first=True)
-        if channel is None or not channel.put(chunk):
+            return self._hold(chunk) if empty else self._begin(chunk) or self._stop()
+        if not channel.put(chunk):
             return self._stop()
         if not empty:
             channel.since = self._clock.now()
@@ -114,7 +112,7 @@ class ChunkWriter:
 
     def flush(self) -> None:
         """The agent has nothing to add: what was kept back is the stream."""
-        if self._channel is None and self._held and self._begin() is None:
+        if self._channel is None and self._held and not self._begin():
             self._stop()
 
     def wanted(self) -> bool:
@@ -170,26 +168,31 @@ class ChunkWriter:
         self.stopped = True
         return False
 
-    def _begin(self, first: bool = False) -> Channel | None:
-        """The stream is this member's. `first`: a chunk follows on those that were kept back."""
+    def _begin(self, *first: Any) -> bool:
+        """Make the stream this member's, with what was kept back and the `first` chunk that counts,
+        if there is one; False when nobody wants it.
+        """
         call = self._call
         if call is None or call.cancelled is not None:
-            return None
-        job = self._desk.begin(self._ticket, self._member)
-        if job is None or job.channel is None:
-            return None
-        now = self._clock.now()
+            return False
+        now, wanted = self._clock.now(), True
+
+        def fill(channel: Channel) -> None:
+            nonlocal wanted
+            channel.since = now
+            if first and len(self._held) == self._held.maxlen:
+                self._held.popleft()  # the buffer is to hold the chunk that counts as well
+            for chunk in (*self._held, *first):
+                wanted = channel.put(chunk)
+
+        job = self._desk.begin(self._ticket, self._member, fill)
+        if job is None:
+            return False
+        self._held.clear()
         self.first_chunk_s = now - call.started_at
         self._job, self._channel = job, job.channel
-        channel = job.channel
-        channel.since = now
-        if first and len(self._held) == self._held.maxlen:
-            self._held.popleft()  # the buffer is to hold the chunk that counts as well
-        for chunk in self._held:
-            channel.put(chunk)
-        self._held.clear()
         self._begun(self.first_chunk_s)
-        return channel
+        return wanted or not first
 
     def _held_back(self) -> Channel | None:
         """The channel, if it has no room."""

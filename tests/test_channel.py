@@ -348,6 +348,24 @@ class TestWriter:
         assert at.begun == [0.5]
         assert at.arrived() == ["a", "b"]
 
+    def test_who_ends_a_stream_that_has_begun_finds_its_first_chunk_in_it(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nothing is broken off before its consumer can have what it is said to have had."""
+        at = Desked()
+        begin = at.desk.begin
+
+        def begin_and_be_given_up(*arguments: Any) -> Job | None:
+            job = begin(*arguments)
+            assert at.desk.give_up(at.ticket, at.job)
+            return job
+
+        monkeypatch.setattr(at.desk, "begin", begin_and_be_given_up)
+        assert at.writer.write("")
+        assert at.writer.write("a")
+        assert not at.writer.write("b")
+        assert at.arrived() == ["", "a"]
+
     def test_leading_empty_chunks_wait_for_it(self) -> None:
         """They come before it if it comes, and are seen by nobody until then."""
         at = Desked()

@@ -22,10 +22,10 @@ from chaos.findings import Findings, Violation
 from chaos.footprint import Mark, judge_footprint, judge_memory
 from chaos.ledger import Ledger
 from chaos.model import Terms
-from chaos.moves import KINDS, Move
+from chaos.moves import KINDS, STREAM_MOVES, Move
 from chaos.report import report
 from chaos.stage import JumpingClock
-from chaos.steps import Do, Send, Way, names_of
+from chaos.steps import Do, Reading, Send, Way, names_of
 from chaos.watch import Watch
 from chaos.weather import Fault
 
@@ -42,11 +42,13 @@ from greenroom import (
     PoolStoppedError,
     Reply,
     RequestCancelledError,
+    StreamInterruptedError,
 )
 from greenroom.actors import eventbus
 from greenroom.actors.answers import Answers
 from greenroom.actors.attempts import Attempts
 from greenroom.actors.desk import reply
+from greenroom.actors.jobs import Job
 from greenroom.testing import http_error
 
 LONG = 200_000
@@ -86,7 +88,15 @@ def test_a_long_plan_has_everything_in_it() -> None:
     assert {act.strategy for act in acts} == set(LoadBalanceStrategy)
     assert {act.ending for act in acts} == set(plan.Ending)
     planned = plan.tally(1, LONG // 10)
-    assert all(planned[f"move: {move}"] for move in Move if move is not Move.HOLD)
+    assert all(planned[f"move: {move}"] for move in Move if move not in {Move.HOLD, *STREAM_MOVES})
+    for move in STREAM_MOVES:
+        assert planned[f"stream: {move}"]
+    for move in (*KINDS, Move.HANG):
+        assert planned[f"stream: {move}, before its first chunk"]
+        assert planned[f"stream: {move}, after its first chunk"]
+    assert all(planned[f"stream read: {reading}"] for reading in Reading)
+    assert {act.nested for act in acts} == {True, False}
+    assert {act.settings["hedge_after_s"] for act in acts} == {None, 0.3, "p95"}
     assert all(planned[f"fault: {fault}"] for fault in Fault)
     for way in Way:
         assert planned[f"sent: {way}"]
@@ -103,6 +113,13 @@ def test_a_step_is_counted_by_what_it_does() -> None:
         "move: exception",
         "move: answers",
         "cancel: by its id",
+    ]
+    stream = Send(Way.STREAM, (Move.ERROR, Move.EMPTY), before=0, reading=Reading.SLOW)
+    assert names_of(stream) == [
+        "sent: stream",
+        "stream: exception, before its first chunk",
+        "stream: empty chunks only",
+        "stream read: slowly",
     ]
     assert names_of(Do(Fault.JUMP)) == ["fault: clock jump"]
 
@@ -302,6 +319,138 @@ def test_where_every_member_is_well_a_value_must_come() -> None:
     """After a storm no request may fail."""
     complaint = one_complaint(failed(answered()), Terms(must_answer=True))
     assert "every member was well" in complaint
+
+
+# -- the model sees what must not be, of a stream and of a race
+
+
+def streamed(*moves: Move, chunks: tuple[object, ...] = ("", "a", "b"), **options: Any) -> Entry:
+    """A stream whose last call gave these chunks, all of which its consumer had."""
+    entry = answered(*moves, way=Way.STREAM, **options)
+    entry.value, entry.member, entry.again = None, entry.calls[-1].member, End.VALUE
+    entry.calls[-1].chunks = list(chunks)
+    entry.chunks = list(chunks)
+    return entry
+
+
+def broken(entry: Entry) -> Entry:
+    """It broke off after what its consumer has had."""
+    error = StreamInterruptedError("pool", "member 0", (), entry.chunks, len(entry.chunks))
+    entry.calls[-1].ended(CallEnd.RAISED, ValueError())
+    entry.again = End.INTERRUPTED
+    return ended(entry, End.INTERRUPTED, error)
+
+
+def test_a_stream_as_it_should_be_is_not_complained_of() -> None:
+    """Whole, broken off, left early, given up, failed over, with nothing but empty chunks."""
+    assert list(model.judge(streamed(), Terms(clear=True))) == []
+    assert list(model.judge(streamed(Move.ERROR, Move.OK), Terms(clear=True))) == []
+    assert list(model.judge(streamed(Move.EMPTY, chunks=("", None)), Terms(clear=True))) == []
+    assert list(model.judge(broken(streamed(Move.ERROR)), Terms(clear=True))) == []
+    left = ended(streamed(), End.CANCELLED, RequestCancelledError())
+    left.heard, left.again, left.chunks = [End.LEFT], None, left.chunks[:2]
+    assert list(model.judge(left, Terms(clear=True))) == []
+
+
+def test_chunks_that_are_not_those_of_one_call_are_seen() -> None:
+    """Out of order, twice, of two calls, too few at a good end."""
+    for chunks in (["b", "a"], ["a", "a", "b"], ["a", "b", "c"]):
+        entry = streamed()
+        entry.chunks = chunks
+        assert "its chunks are not those of one call, in order" in model.judge(entry, Terms())
+    entry = streamed()
+    entry.chunks = ["a"]
+    assert one_complaint(entry) == "no call has given exactly these chunks"
+    mixed = streamed(Move.ERROR, Move.OK)
+    mixed.calls[0].chunks, mixed.chunks = ["x"], ["x", "a", "b"]
+    assert "its chunks are not those of one call, in order" in model.judge(mixed, Terms())
+
+
+def test_more_empty_chunks_than_there_is_room_for_are_seen() -> None:
+    """Before the first one that counts no more are kept than fit into the buffer."""
+    entry = streamed(chunks=("", None, "", "a"))
+    assert "3 empty chunks came" in one_complaint(entry, Terms(stream_buffer=2))
+
+
+def test_a_call_after_the_first_chunk_is_seen() -> None:
+    """From then on the stream is its member's; a hedge may have been on its way."""
+    entry = broken(streamed(Move.ERROR))
+    entry.calls.append(Call("member 1", Move.OK, CallEnd.VALUE))
+    assert "member 1 was called after member 0" in " ".join(model.judge(entry, Terms(clear=True)))
+    entry.member = "another"
+    assert "it is said to be of another" in " ".join(model.judge(entry, Terms()))
+
+
+def test_an_interruption_that_is_none_is_seen() -> None:
+    """Before the first chunk; with another number of chunks, or others, than were taken."""
+    early = broken(streamed(Move.ERROR, chunks=()))
+    assert "it was interrupted before its first chunk" in model.judge(early, Terms())
+    entry = broken(streamed(Move.ERROR))
+    assert isinstance(entry.error, StreamInterruptedError)
+    entry.error.received_count = 7
+    assert one_complaint(entry) == "3 chunks were taken, its error says 7"
+    entry.error.received_count, entry.error.received = 3, ("x",)
+    assert "holds chunks that its consumer has not had" in one_complaint(entry)
+
+
+def test_a_stream_that_ends_otherwise_after_its_first_chunk_is_seen() -> None:
+    """Nobody else can take it over, so there is nothing else to say."""
+    entry = failed(streamed(Move.ERROR, chunks=("a",)))
+    entry.again = End.FAILED
+    assert "after its first chunk" in one_complaint(entry)
+
+
+def test_a_stream_that_goes_on_after_its_end_is_seen() -> None:
+    """Who asks again hears the same."""
+    entry = streamed()
+    entry.again = End.OTHER
+    assert "after its end it went on" in one_complaint(entry)
+
+
+def race(*ends: CallEnd, idempotent: bool = True) -> Entry:
+    """Two calls side by side, the first of which has won."""
+    entry = answered(Move.SLOW, Move.SLOW, idempotent=idempotent)
+    first, second = entry.calls
+    first.began, second.began, first.over, second.over = 1, 2, 3, 4
+    first.end, second.end = ends
+    entry.value = Reply(first.result, member=first.member, attempts=2)
+    return entry
+
+
+def test_two_calls_side_by_side_are_a_race_where_that_is_allowed() -> None:
+    """Hedging is on, and the request may be repeated; once."""
+    hedging = Terms(clear=True, hedging=True)
+    for loser in (CallEnd.CUT, CallEnd.VALUE):
+        assert list(model.judge(race(CallEnd.VALUE, loser), hedging)) == []
+        said = list(model.judge(race(CallEnd.VALUE, loser), Terms(clear=True)))
+        assert "2 of its calls ran side by side, 1 are allowed" in said
+    said = list(model.judge(race(CallEnd.VALUE, CallEnd.CUT, idempotent=False), hedging))
+    assert "2 of its calls ran side by side, 1 are allowed" in said
+
+
+def test_a_loser_that_is_counted_is_seen() -> None:
+    """Only the winner is a success of its member."""
+    terms, before = Terms(clear=True, hedging=True), at_rest(members=(member_stats(0, 0),))
+    entry = race(CallEnd.VALUE, CallEnd.VALUE)
+    entry.calls[1].member = "member 0"
+    right = at_rest(members=(member_stats(1, 0),))
+    assert list(books.judge_members(before, right, [entry], terms)) == []
+    wrong = at_rest(members=(member_stats(2, 0),))
+    assert list(books.judge_members(before, wrong, [entry], terms)) == [
+        "member 0 gained 2 successes, its agent saw 1"
+    ]
+
+
+def test_too_many_hedges_are_seen() -> None:
+    """One in twenty requests, and none where hedging is off."""
+    assert list(books.judge_hedges(at_rest(accepted=40, hedges=2), True)) == []
+    assert list(books.judge_hedges(at_rest(accepted=19, hedges=1), True)) == []
+    assert list(books.judge_hedges(at_rest(accepted=40, hedges=3), True)) == [
+        "3 hedges for 40 requests"
+    ]
+    assert list(books.judge_hedges(at_rest(accepted=40, hedges=1), False)) == [
+        "1 hedges, hedging is off"
+    ]
 
 
 # -- the model sees what must not be, of a pool
@@ -534,6 +683,48 @@ def test_a_pool_that_answers_twice_is_found_out(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("greenroom.actors.executions.reply", twice)
     findings = driver.run(4, 400)
     assert {"it was answered 2 times"} == {each.what for each in findings.violations}
+
+
+def test_a_stream_that_ends_twice_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The end that comes second has no effect, and is seen all the same."""
+    now = every_nth(5)
+
+    def twice(job: Job, *args: Any) -> None:
+        reply(job, *args)
+        if job.channel is not None and now():
+            reply(job, *args)
+
+    monkeypatch.setattr("greenroom.actors.executions.reply", twice)
+    findings = driver.run(4, 400)
+    assert {"it was answered 2 times"} == {each.what for each in findings.violations}
+    assert all("stream" in each.story[0] for each in findings.violations)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_pool_that_does_not_close_a_generator_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that is kept, and goes on for ever as far as its agent can see."""
+    kept: list[Any] = []
+    monkeypatch.setattr("greenroom.actors.flow._close", kept.append)
+    findings = driver.run(4, 400)
+    assert any("is closed: that never came" in each.what for each in findings.violations)
+    for generator in kept:
+        generator.close()
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_pool_that_leaves_closing_to_the_garbage_collector_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A client's response that nobody closes keeps its connection."""
+
+    async def forget(_: Any) -> None:
+        """Do nothing."""
+
+    monkeypatch.setattr("greenroom.actors.flow.aclose", forget)
+    findings = driver.run(4, 400)
+    assert any("every stream is closed" in each.what for each in findings.violations)
 
 
 @pytest.mark.usefixtures("impatient")

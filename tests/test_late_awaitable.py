@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
+import threading
 from collections.abc import Iterator
+from typing import Self
+from unittest.mock import Mock
 
 import pytest
+from helpers_requests import WAIT_S
 
+from greenroom import Member, PoolConfig
 from greenroom.actors.calls import Call
 from greenroom.actors.clock import SYSTEM_CLOCK
+from greenroom.actors.desk import Desk
+from greenroom.actors.flow import aclose, acollect
+from greenroom.actors.host import AgentHost
 from greenroom.actors.loops import run_on
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.threads import ThreadPlace
+from greenroom.actors.writer import ChunkWriter
 from greenroom.messages.status import CancelReason
 
 
@@ -23,8 +33,32 @@ def loop_thread() -> Iterator[LoopThread]:
     thread.close()
 
 
+class Response:
+    """A stream that must be closed."""
+
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+        self.read = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        self.read = True
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        self.closed.set()
+
+
 async def answer() -> str:
     return "an answer"
+
+
+def writer() -> ChunkWriter:
+    """One that nothing is written into."""
+    nothing = Mock()
+    return ChunkWriter(("r", 1), "m", Desk(), SYSTEM_CLOCK, PoolConfig(), nothing, nothing, nothing)
 
 
 def a_call() -> Call:
@@ -41,6 +75,36 @@ def test_an_awaitable_whose_call_was_given_up_is_cancelled_and_closed(
     with pytest.raises(asyncio.CancelledError):
         run_on(loop_thread, awaitable, call)
     assert inspect.getcoroutinestate(awaitable) == inspect.CORO_CLOSED
+
+
+def test_a_stream_whose_call_was_given_up_before_it_was_read_is_closed(
+    loop_thread: LoopThread,
+) -> None:
+    """A client's response must give its connection back, also when nobody came to read it."""
+    response, call = Response(), a_call()
+    call.cancelled = CancelReason.STOPPING
+    with pytest.raises(asyncio.CancelledError):
+        run_on(loop_thread, acollect(response), call, functools.partial(aclose, response))
+    assert response.closed.wait(WAIT_S)
+    assert not response.read
+
+
+@pytest.mark.parametrize("wanted", ["a stream", "a list"])
+def test_a_sync_agents_async_stream_is_closed_by_whoever_gives_its_call_up(
+    loop_thread: LoopThread, wanted: str
+) -> None:
+    """Between the agent's return and the first look at the stream, for `stream` and for `ask`."""
+    response = Response()
+    host = AgentHost(Member("m", lambda _: response), "m", SYSTEM_CLOCK, loop_thread)
+    call = a_call()
+    call.collects, call.cancelled = wanted == "a list", CancelReason.STOPPING
+    with pytest.raises(asyncio.CancelledError):
+        if call.collects:
+            host._settle(lambda _: response, call)
+        else:
+            host._pour(lambda _: response, writer(), call)
+    assert response.closed.wait(WAIT_S)
+    assert not response.read
 
 
 def test_an_awaitable_of_a_closed_loop_is_closed_too(loop_thread: LoopThread) -> None:

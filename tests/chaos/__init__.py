@@ -6,10 +6,11 @@
 The floors, from the pure ones up:
     moves, weather, plan  what agents do, what is sent and what goes wrong: a function of the seed
     entry, model, books   what was seen of a request and of a pool, and whether it may have been so
+    chunks, streamed      the same of a stream
     footprint             threads, descriptors, memory and handlers, before and after
-    players, stage        the agents, which do as they are told, and what they share
-    company, faults       the members, and what is done to them
-    traffic               the ways of sending a request
+    players, streamers    the agents, which do as they are told; `stage` is what they share
+    company, faults       the members, `innerpools` among them, and what is done to them
+    traffic, streaming    the ways of sending a request; `ways` has all of them
     ledger, watch         what the pool answers, logs and leaves behind
     calm, act, driver     pools, rounds of traffic and faults, rest, and the checks
     report                what was injected, what was seen, the verdict
@@ -17,7 +18,10 @@ The floors, from the pure ones up:
 Within a seed the plan is always the same; how threads interleave is not. So no sequence is
 compared, only what holds for every interleaving.
 
-To add a kind of traffic (streams): a `Way` in `plan`, a class beside the others in `traffic.WAYS`,
-its moves in `moves`, and what must hold of it in `model.judge`. To add hedging: its setting in
-`plan.SETTINGS`; then `model` must allow two calls of a request side by side, one of them lost.
+To add a kind of traffic: a `Way` in `steps`, a class beside the others in `ways.WAYS`, its moves in
+`moves`, and what must hold of it in `model.judge`. A setting of pools is drawn in `plan`, and what
+it allows is one of the model's `Terms`.
+
+Every fourth pool has pools among its members. What happens inside is told by the outer pool's
+answers alone, so there no count of calls is exact.
 """

@@ -16,13 +16,13 @@ from chaos.faults import Faults
 from chaos.findings import Findings, Stuck, Violation
 from chaos.ledger import Ledger
 from chaos.model import Terms
-from chaos.plan import Act, Ending, Round
+from chaos.plan import INNER_SETTINGS, Act, Ending, Round
 from chaos.rest import PATIENCE_S, Rest
 from chaos.stage import JumpingClock, Stage
-from chaos.steps import Do, Send, Way, cancel_of, names_of, sent_as
+from chaos.steps import Do, Send, Way, cancel_of, names_of, reading_of, sent_as
 from chaos.traffic import Sender
 from chaos.watch import Watch
-from greenroom import AgentPool, Drain, PoolConfig, PoolFuture, PoolRef
+from greenroom import AgentPool, Drain, PoolConfig, PoolFuture, PoolRef, PoolStats
 
 
 class OneAct:
@@ -44,6 +44,7 @@ class OneAct:
         self._to_cancel: deque[tuple[int, Entry]] = deque()
         self._cancelled: list[tuple[Entry, PoolFuture[bool]]] = []
         self._config = PoolConfig(**act.settings)
+        self._hedges = 0
         self._open = contextlib.ExitStack()
         self._open.enter_context(watch.on(lambda: self._ledger))
         self.pool: PoolRef = AgentPool.start(
@@ -53,7 +54,7 @@ class OneAct:
             clock=self._clock,
             rng=random.Random(act.seed),
         )
-        self._faults = Faults(self.pool, self._stage, self._ledger)
+        self._faults = Faults(self.pool, self._stage, self._ledger, act.nested)
         self._resting = Rest(self.pool, self._stage, self._ledger, self._faults)
         self._calm = Calm(self.pool, self._stage, self._ledger, self._faults, self._send)
 
@@ -86,10 +87,13 @@ class OneAct:
         with contextlib.suppress(Exception):
             self._resting.until(self.pool._ended.is_set, "the pool stops")
             ended.get(timeout=PATIENCE_S)
+            self._faults.inner.close()
         self._open.close()
         self._findings.performed.update(self._stage.performed)
+        self._findings.seen["hedges"] += self._hedges
         self._findings.acts.append(
-            f"{self.act.strategy}, {self._config.when_unavailable}, {self.act.ending}: "
+            f"{self.act.strategy}{' over pools' if self.act.nested else ''}, "
+            f"{self._config.when_unavailable}, {self.act.ending}: "
             f"{self.act.requests} requests in {len(self.act.rounds)} rounds"
         )
 
@@ -107,8 +111,8 @@ class OneAct:
         terms = self._terms(clear=each.weather.clear)
         entries = self._judge(self._ledger.close(), terms, observed=each.observed)
         stats = self.pool.stats()
-        self._look("statistics equal the model", books.judge_rest(stats, self._tally))
-        if each.weather.clear:
+        self._look_at_books(stats)
+        if each.weather.clear and not self.act.nested:
             told = books.judge_members(before, stats, entries, terms)
             self._look("members' counts equal what their agents saw", told)
         del entries
@@ -121,8 +125,7 @@ class OneAct:
         self._judge(self._ledger.close(), self._terms())
         self._look("every slot of every member is free", self._calm.every_slot_is_free(self.act))
         self._judge(self._ledger.close(), self._terms(must_answer=True))
-        stats = self.pool.stats()
-        self._look("statistics equal the model", books.judge_rest(stats, self._tally))
+        self._look_at_books(self.pool.stats())
 
     def _storm(self, each: Round) -> None:
         """The traffic and the faults of a round."""
@@ -134,6 +137,8 @@ class OneAct:
             self._resting.make_room(self.act.window)
             entry = self._send(step, observed=each.observed)
             self._stage.count(sent_as(step))
+            if step.is_stream:
+                self._stage.count(reading_of(step))
             self._findings.sent += 1
             if step.cancel_after is not None:
                 self._to_cancel.append((number + step.cancel_after, entry))
@@ -142,6 +147,7 @@ class OneAct:
     def _send(self, send: Send, observed: bool = False) -> Entry:
         entry = Entry(f"{self.act.number + 1}-{next(self._numbers)}", send)
         entry.ends = 0 if observed else None
+        entry.pause = self._stage.gate
         self._ledger.open(entry)
         self._ways[send.way].send(self.pool, self._ledger, entry)
         return entry
@@ -187,6 +193,7 @@ class OneAct:
         self._resting.everything_ends()
         self._cancelled.clear()
         self.pool.stop(timeout=PATIENCE_S)
+        self._faults.inner.close()
         self._to_cancel.clear()
         self._judge(self._ledger.close(), self._terms(final=True))
         self._look_at_what_is_left()
@@ -223,6 +230,10 @@ class OneAct:
     ) -> Terms:
         return Terms(
             timeout_s=self._config.request_timeout_s or float("inf"),
+            chunk_limit_s=_least(self._config.first_chunk_timeout_s, self._config.chunk_timeout_s),
+            stream_buffer=self._config.stream_buffer,
+            attempts_inside=1 + INNER_SETTINGS["max_retries"] if self.act.nested else 0,
+            hedging=self._config.hedge_after_s is not None,
             max_retries=self._config.max_retries,
             max_pending=self._config.max_pending,
             exhaustive=self.act.strategy == "failover",
@@ -236,18 +247,36 @@ class OneAct:
             self._tally.add(entry, terms)
             self._findings.checks["every request: one answer, and one that fits"] += 1
             self._findings.seen[f"ended: {'a tell' if entry.is_tell else entry.end}"] += 1
+            self._count_stream(entry)
             for what in model.judge(entry, terms):
                 self._found(what, entry)
         if observed:
             self._findings.checks["one event at the end of every request"] += len(entries)
         return entries
 
+    def _count_stream(self, entry: Entry) -> None:
+        if entry.send.is_stream:
+            self._findings.checks["every stream: one end, and the chunks of one call"] += 1
+            self._findings.seen["chunks taken"] += len(entry.chunks)
+            for heard in entry.heard:
+                self._findings.seen[f"stream heard: {heard}"] += 1
+
     def _look(self, invariant: str, complaints: Iterator[str]) -> None:
         self._findings.checks[invariant] += 1
         for what in complaints:
             self._found(what)
 
+    def _look_at_books(self, stats: PoolStats) -> None:
+        self._look("statistics equal the model", books.judge_rest(stats, self._tally))
+        hedging = self._config.hedge_after_s is not None
+        self._look("hedges within their budget", books.judge_hedges(stats, hedging))
+        self._hedges = stats.hedges
+
     def _found(self, what: str, entry: Entry | None = None) -> None:
         story = tuple(entry.story()) if entry is not None else ()
         request = entry.id if entry is not None else ""
         self._findings.violations.append(Violation(what, self.where, request, story))
+
+
+def _least(*limits_s: float | None) -> float:
+    return min((each for each in limits_s if each is not None), default=float("inf"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-from chaos.entry import CallEnd, End, Entry
-from chaos.model import Terms, is_undisturbed
+from chaos.entry import Call, CallEnd, End, Entry
+from chaos.model import Terms, is_race, is_undisturbed
 from chaos.moves import COUNTED, Move
-from greenroom import PoolStats
+from greenroom import PoolStats, Reply
 
 
 @dataclass(slots=True)
@@ -39,6 +40,14 @@ class Tally:
         sure = valued and is_undisturbed(entry, terms) and _is_told_all(entry, terms)
         least, most = self.tells_answered
         self.tells_answered = (least + sure, most + valued)
+
+
+def judge_hedges(stats: PoolStats, hedging: bool) -> Iterator[str]:
+    """Whether there were no more second attempts than are allowed."""
+    if stats.hedges and not hedging:
+        yield f"{stats.hedges} hedges, hedging is off"
+    if stats.accepted >= 20 and stats.hedges * 20 > stats.accepted:
+        yield f"{stats.hedges} hedges for {stats.accepted} requests"
 
 
 def judge_rest(stats: PoolStats, tally: Tally) -> Iterator[str]:
@@ -85,17 +94,35 @@ class _Outcomes:
     def add(self, entry: Entry, terms: Terms) -> None:
         """Count the calls of a request that is over."""
         sure = is_undisturbed(entry, terms) and (not entry.is_tell or _is_told_all(entry, terms))
+        raced = any(is_race(*pair, terms) for pair in pairwise(entry.calls))
         for call in entry.calls:
             if not sure:
                 self.perhaps[call.member] += 1
+            elif raced:
+                self._add_rival(entry, call)
             elif call.end is CallEnd.VALUE:
                 self.successes[call.member] += 1
+            elif terms.hedging and call is not entry.calls[-1]:
+                self.perhaps[call.member] += 1  # it may have lost to one that was on its way
             elif call.move in COUNTED:
                 self.failures[call.member] += 1
-        if entry.elapsed_s >= terms.timeout_s or (entry.is_tell and not sure):
+        if entry.elapsed_s >= terms.limit_s(entry) or (entry.is_tell and not sure):
             self.unseen += terms.max_retries + 1
         elif entry.end is End.DEADLINE:
             self.unseen += 1
+
+    def _add_rival(self, entry: Entry, call: Call) -> None:
+        """The winner counts, and who failed before there was one; the loser does not."""
+        if call.end is CallEnd.VALUE:
+            self.successes[call.member] += entry.end is End.VALUE and _has_won(entry, call)
+        elif call.end is CallEnd.RAISED and call.move in COUNTED:
+            self.perhaps[call.member] += 1
+
+
+def _has_won(entry: Entry, call: Call) -> bool:
+    if entry.send.is_stream:
+        return entry.member == call.member
+    return isinstance(entry.value, Reply) and entry.value.value is call.result
 
 
 def judge_members(
@@ -118,6 +145,9 @@ def judge_members(
 def _is_told_all(entry: Entry, terms: Terms) -> bool:
     """Whether the calls of a tell, whose end nobody sees, say by themselves what came of it."""
     last = entry.calls[-1] if entry.calls else None
-    decided = last is not None and (last.end is CallEnd.VALUE or last.move is Move.CALLER)
+    raced = any(is_race(*pair, terms) for pair in pairwise(entry.calls))
+    decided = (
+        not raced and last is not None and (last.end is CallEnd.VALUE or last.move is Move.CALLER)
+    )
     took_s = entry.trail[-1][0] - entry.sent_at if entry.trail else 0.0
     return decided and took_s < min(terms.timeout_s, entry.send.timeout_s or terms.timeout_s)

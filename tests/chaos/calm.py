@@ -111,6 +111,7 @@ class Calm:
 
     def _reset_by_hand(self) -> None:
         """Time enough has passed for every restart: without an actor is who was given up."""
+        self._faults.inner.reset()
         for member in self._pool.stats().members:
             forced = member.circuit in (CircuitState.FORCED_OPEN, CircuitState.DISABLED)
             if forced or not self._faults.has_an_actor(member.name):

@@ -6,8 +6,10 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from chaos.innerpools import INNER, InnerPools
 from chaos.players import AsyncPlayer, Player, SyncPlayer
 from chaos.stage import FACTORY_MODES, Stage
+from chaos.streamers import AsyncClient, AsyncStreamer, SyncClient, SyncStreamer
 from greenroom import Member
 
 CORE = ("brisk", "plain", "bound", "maker", "lazy", "probed", "checked", "alone")
@@ -16,42 +18,53 @@ NAMES = CORE + GUESTS
 
 
 class Company:
-    """Makes the members of one pool."""
+    """Makes the members of one pool.
 
-    def __init__(self, stage: Stage) -> None:
+    Args:
+        nested: whether some of them are pools.
+
+    Attributes:
+        inner: those pools.
+    """
+
+    def __init__(self, stage: Stage, nested: bool = False) -> None:
         self._stage = stage
+        self.inner = InnerPools(stage)
+        self._nested = nested
         self._closed = 0
 
     def member(self, name: str) -> Member:
         """The member of that name, anew."""
         stage = self._stage
+        if self._nested and name in INNER:
+            return self.inner.member(name)
         match name:
             case "brisk":
-                return Member(name, AsyncPlayer(stage, name), max_concurrency=6, weight=3.0)
+                return Member(name, AsyncStreamer(stage, name), max_concurrency=6, weight=3.0)
             case "plain":
                 return Member(name, SyncPlayer(stage, name), max_concurrency=2)
             case "bound":
                 return Member(name, AsyncPlayer(stage, name).arun, max_concurrency=3)
             case "maker":
-                return self._made(name, SyncPlayer, 2, close=self._close)
+                return self._made(name, SyncClient, 2, close=self._close)
             case "lazy":
-                return self._made(name, AsyncPlayer, 4, close=self._aclose)
+                return self._made(name, AsyncClient, 4, close=self._aclose)
             case "probed":
                 agent = AsyncPlayer(stage, name)
                 return Member(name, agent, probe=agent.probe, max_concurrency=4)
             case "checked":
-                checked = SyncPlayer(stage, name)
+                checked = SyncStreamer(stage, name)
                 return Member(name, checked, probe=checked.probe, max_concurrency=2, priority=1)
             case "alone":
-                return Member(name, AsyncPlayer(stage, name), isolated=True, max_concurrency=3)
+                return Member(name, AsyncStreamer(stage, name), isolated=True, max_concurrency=3)
             case _:
-                kind = SyncPlayer if name == "guest-a" else AsyncPlayer
+                kind = SyncStreamer if name == "guest-a" else AsyncPlayer
                 return self._made(name, kind, 2, close=self._close)
 
     def _made(
         self, name: str, kind: type[Player], slots: int, close: Callable[[Any], Any]
     ) -> Member:
-        make = self._make if kind is SyncPlayer else self._amake
+        make = self._make if issubclass(kind, SyncPlayer) else self._amake
         factory = functools.partial(make, kind, name)
         return Member(name, factory=factory, max_concurrency=slots, close=close)
 

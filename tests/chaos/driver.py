@@ -8,8 +8,8 @@ from chaos import footprint
 from chaos.act import OneAct
 from chaos.findings import Findings, Violation
 from chaos.plan import acts
-from chaos.traffic import senders
 from chaos.watch import Watch
+from chaos.ways import senders
 
 
 def run(seed: int, requests: int, tell: Callable[[str], object] = lambda _: None) -> Findings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -14,6 +15,7 @@ from greenroom import (
     PoolSaturatedError,
     PoolStoppedError,
     RequestCancelledError,
+    StreamInterruptedError,
 )
 from greenroom.testing import ScriptedHTTPError
 
@@ -28,6 +30,8 @@ class End(StrEnum):
     DEADLINE = "deadline exceeded"
     SATURATED = "saturated"
     STOPPED = "pool stopped"
+    INTERRUPTED = "stream interrupted"
+    LEFT = "left by its consumer"
     OTHER = "another error"
 
 
@@ -37,6 +41,7 @@ _ENDS: dict[type[BaseException], End] = {
     DeadlineExceededError: End.DEADLINE,
     PoolSaturatedError: End.SATURATED,
     PoolStoppedError: End.STOPPED,
+    StreamInterruptedError: End.INTERRUPTED,
 }
 
 
@@ -65,6 +70,8 @@ class Call:
     Attributes:
         result: the very object that was returned or raised.
         side_effects: the pool has taken note that it must not be repeated.
+        chunks: those it gave, in order; an answer that does not stream is one.
+        began, over: when, as turns in the order of the whole act.
     """
 
     member: str
@@ -72,6 +79,9 @@ class Call:
     end: CallEnd = CallEnd.RUNNING
     result: Any = None
     side_effects: bool = False
+    chunks: list[Any] = field(default_factory=list)
+    began: int = 0
+    over: int = 0
 
     def ended(self, end: CallEnd, result: Any = None) -> Any:
         self.end, self.result = end, result
@@ -89,6 +99,10 @@ class Entry:
         ends: how often an event has said that it is over; None when nobody looked.
         kills: members killed before it was sent, and before it was answered.
         hold: the asker's future or task, by which it can give the request up.
+        chunks: those that the consumer of a stream has taken, in order.
+        member: whose stream it is said to be.
+        again: what its consumer heard who went on asking after its end.
+        pause: what makes the gate at which a slow consumer waits.
         trail: time and word of what has happened to it, for a report.
     """
 
@@ -108,6 +122,10 @@ class Entry:
     cancel_said: bool | None = None
     hold: Any = None
     calls: list[Call] = field(default_factory=list)
+    chunks: list[Any] = field(default_factory=list)
+    member: str | None = None
+    again: End | None = None
+    pause: Callable[[], Any] | None = None
     trail: list[tuple[float, str, object]] = field(default_factory=list)
 
     def __repr__(self) -> str:

@@ -35,13 +35,18 @@ _MAY_SAY = (MemberExistsError, UnknownMemberError, PoolStoppedError)
 
 
 class Faults:
-    """Does what the plan says, and keeps the answers to commands until somebody looks at them."""
+    """Does what the plan says, and keeps the answers to commands until somebody looks at them.
 
-    def __init__(self, pool: PoolRef, stage: Stage, ledger: Ledger) -> None:
+    Attributes:
+        inner: the pools that are members.
+    """
+
+    def __init__(self, pool: PoolRef, stage: Stage, ledger: Ledger, nested: bool) -> None:
         self._pool = pool
         self._stage = stage
         self._ledger = ledger
-        self._company = Company(stage)
+        self._company = Company(stage, nested)
+        self.inner = self._company.inner
         self._commands: list[tuple[Any, PoolFuture[Any]]] = []
         self._leaving: list[Callable[[], None]] = []
         self._subscribers: list[PoolFuture[Any]] = []
@@ -65,6 +70,7 @@ class Faults:
                 stage.clock.set_wall(step.amount)
             case Fault.KILL:
                 self._kill(NAMES[number % len(NAMES)])
+                self._kill_inner(number)
             case Fault.FACTORY:
                 stage.factory_mode = factory_mode(number)
             case Fault.PROBE:
@@ -130,11 +136,18 @@ class Faults:
             self._stage.count("member actor killed while it lived")
             ref.stop(block=False)
 
-    def _actors(self, name: str) -> Iterator[pykka.ActorRef[Any]]:
+    def _kill_inner(self, number: int) -> None:
+        """End the actor of a member of an inner pool."""
+        for pool in self.inner.running():
+            for ref in self._actors(("first", "second")[number % 2], pool.name):
+                self._stage.count("member actor of an inner pool killed")
+                ref.stop(block=False)
+
+    def _actors(self, name: str, pool: str | None = None) -> Iterator[pykka.ActorRef[Any]]:
         """The actors behind the name that live: none, when it has been given up."""
         for ref in pykka.ActorRegistry.get_by_class(AgentActor):
             actor: Any = getattr(ref, "_actor", None)
-            mine = actor is not None and actor.around.pool == self._pool.name
+            mine = actor is not None and actor.around.pool == (pool or self._pool.name)
             if mine and actor.member.name == name and ref.is_alive():
                 yield ref
 

@@ -10,6 +10,9 @@ from chaos.entry import End, Entry, end_of
 from chaos.stage import JumpingClock
 from greenroom import PoolFuture
 
+INNER_MARK = "#"
+"""What only the id of a request inside another one has in it."""
+
 
 class Ledger:
     """The requests of the current round, by their id."""
@@ -40,7 +43,7 @@ class Ledger:
         """Somebody has tried to answer a request, and did if it was the first."""
         entry = self.entries.get(future.request_id or "")
         if entry is None:
-            if future.request_id is not None:
+            if future.request_id is not None and INNER_MARK not in future.request_id:
                 self.strangers[future.request_id] += 1
             return
         with self._changed:

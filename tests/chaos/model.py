@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
+from chaos.chunks import those_that_count
 from chaos.entry import Call, CallEnd, End, Entry
 from chaos.moves import KINDS, Move
 from chaos.steps import Way
+from chaos.streamed import judge_stream
 from greenroom import (
     AllPoolMembersFailedError,
     AttemptError,
     FailureKind,
+    PoolError,
     Reply,
+    StreamInterruptedError,
 )
 
 
@@ -26,6 +31,10 @@ class Terms:
         clear: nothing cut calls off but time, which each request knows of itself.
         must_answer: every member was well, and had room: each request has a value.
         final: the pool was ended meanwhile.
+        hedging: a slow request may be given to a second member as well.
+        chunk_limit_s: the least time limit that a chunk has of its own.
+        attempts_inside: how often a member that is a pool may try; 0: none is.
+        stream_buffer: the chunks that an agent may be ahead of its consumer.
     """
 
     timeout_s: float = 10.0
@@ -34,7 +43,17 @@ class Terms:
     exhaustive: bool = False
     clear: bool = False
     must_answer: bool = False
+    hedging: bool = False
+    chunk_limit_s: float = float("inf")
+    stream_buffer: int = 64
+    attempts_inside: int = 0
     final: bool = False
+
+    def limit_s(self, entry: Entry) -> float:
+        """The time that an attempt of the request has, at least."""
+        if not entry.send.is_stream:
+            return self.timeout_s
+        return min(self.timeout_s, self.chunk_limit_s)
 
 
 def judge(entry: Entry, terms: Terms) -> Iterator[str]:
@@ -45,6 +64,9 @@ def judge(entry: Entry, terms: Terms) -> Iterator[str]:
     yield from _may_end_so(entry, terms)
     yield from _repeated_only_so(entry, terms)
     yield from _every_call_counts(entry, terms)
+    if entry.send.is_stream:
+        sure = is_undisturbed(entry, terms)
+        yield from judge_stream(entry, terms.stream_buffer, sure=sure, hedging=terms.hedging)
 
 
 def _answered_once(entry: Entry, terms: Terms) -> Iterator[str]:
@@ -71,6 +93,8 @@ def _gave_up(entry: Entry) -> bool:
     """Whether the asker left before the answer: its task was cancelled, or its wait timed out."""
     if entry.send.way is Way.AWAITED:
         return entry.heard == [End.CANCELLED] and entry.cancel_asked
+    if entry.send.is_stream:
+        return entry.heard == [End.LEFT] or (entry.heard == [End.CANCELLED] and entry.cancel_asked)
     return entry.send.way is Way.BLOCKING and entry.heard == [End.DEADLINE]
 
 
@@ -83,14 +107,14 @@ def _may_end_so(entry: Entry, terms: Terms) -> Iterator[str]:
     """Whether there is a reason for the end that the request came to."""
     if terms.must_answer and not entry.is_tell and entry.end is not End.VALUE:
         yield f"every member was well, and it ended in {entry.end!r} ({entry.error!r})"
-    if (entry.cancel_said, entry.end) in ((True, End.VALUE), (True, End.FAILED)):
+    if entry.cancel_said is True and entry.end in (End.VALUE, End.FAILED, End.INTERRUPTED):
         yield "the pool said it had cancelled it"
     match entry.end:
         case End.VALUE:
-            yield from _value_is_of_a_call(entry)
+            yield from _value_is_of_a_call(entry, terms)
         case End.CALLER if not any(call.result is entry.error for call in entry.calls):
             yield "no agent raised the error that it was answered with"
-        case End.FAILED:
+        case End.FAILED | End.INTERRUPTED:
             yield from _failures_are_explained(entry, terms)
         case End.CANCELLED if not (entry.cancel_asked or _gave_up(entry)):
             yield "nobody has cancelled it"
@@ -104,19 +128,22 @@ def _may_end_so(entry: Entry, terms: Terms) -> Iterator[str]:
             yield f"it ended in {type(entry.error).__name__}"
 
 
-def _value_is_of_a_call(entry: Entry) -> Iterator[str]:
+def _value_is_of_a_call(entry: Entry, terms: Terms) -> Iterator[str]:
+    if entry.send.is_stream:
+        return  # its chunks are looked at
     reply = entry.value
     if not isinstance(reply, Reply):
         yield f"it was answered with a {type(reply).__name__}"
         return
     if not any(call.result is reply.value for call in entry.calls if call.member == reply.member):
         yield f"{reply.member} never returned the value that it was answered with"
-    if len(entry.calls) > reply.attempts:
+    on_its_way = 1 if terms.hedging else 0  # a second attempt, when the first one answered
+    if len(entry.calls) > (reply.attempts + on_its_way) * max(1, terms.attempts_inside):
         yield f"its answer says {reply.attempts} attempts, it had {len(entry.calls)} calls"
 
 
 def _failures_are_explained(entry: Entry, terms: Terms) -> Iterator[str]:
-    assert isinstance(entry.error, AllPoolMembersFailedError)
+    assert isinstance(entry.error, AllPoolMembersFailedError | StreamInterruptedError)
     for failure in entry.error.errors:
         if not failure.skipped and not _is_explained(failure, entry, terms):
             yield f"nothing explains {failure.member}: {failure.kind}"
@@ -124,8 +151,10 @@ def _failures_are_explained(entry: Entry, terms: Terms) -> Iterator[str]:
 
 def _is_explained(failure: AttemptError, entry: Entry, terms: Terms) -> bool:
     """Whether the member did what it is said to have done, or its surroundings may have."""
+    if terms.attempts_inside and isinstance(failure.error, PoolError):
+        return True  # a pool inside has said so
     surroundings = {FailureKind.UNAVAILABLE, FailureKind.CREATE_FAILED}  # it never started
-    if entry.elapsed_s >= terms.timeout_s:
+    if entry.elapsed_s >= min(terms.limit_s(entry), entry.send.timeout_s or float("inf")):
         surroundings.add(FailureKind.TIMEOUT)
     if not terms.clear:
         surroundings.add(FailureKind.CRASHED)
@@ -141,11 +170,12 @@ def _repeated_only_so(entry: Entry, terms: Terms) -> Iterator[str]:
         yield "one of its calls never ended"
     if len(calls) > 1 and not send.idempotent:
         yield f"it is not idempotent, and ran {len(calls)} times"
-    if any(call.side_effects for call in calls[:-1]):
+    if any(call.side_effects for call in calls[: -2 if terms.hedging else -1]):
         yield "it ran again after it had started side effects"
     most = 1 + (terms.max_retries if send.max_retries is None else send.max_retries)
     if terms.exhaustive:
         most = len({call.member for call in calls})
+    most *= max(1, terms.attempts_inside)
     if len(calls) > most:
         yield f"it ran {len(calls)} times, {most} are allowed"
 
@@ -156,23 +186,67 @@ def _every_call_counts(entry: Entry, terms: Terms) -> Iterator[str]:
     """
     if not is_undisturbed(entry, terms):
         return
-    for call in entry.calls[:-1]:
-        if call.end is not CallEnd.RAISED or call.move is Move.CALLER:
+    yield from _races_fairly(entry, terms)
+    for call, following in pairwise(entry.calls):
+        if decides(call) and not is_race(call, following, terms):
             yield f"it went on although {call.member} {call.end} ({call.move})"
-    expected = _ends_after(entry.calls[-1] if entry.calls else None)
+    expected = {end for call in rivals(entry, terms) for end in _ends_after(call)}
+    expected = expected or {End.FAILED, End.SATURATED}
     if not entry.is_tell and entry.end not in expected:
         yield f"it should have ended in {' or '.join(expected)}, and did in {entry.end}"
 
 
 def is_undisturbed(entry: Entry, terms: Terms) -> bool:
     """Whether nothing but its agents has had a hand in the request."""
-    unhurt = terms.clear and entry.kills[0] == entry.kills[1] and not entry.cancel_asked
-    return unhurt and entry.end is not End.DEADLINE and entry.elapsed_s < terms.timeout_s
+    unhurt = (
+        terms.clear
+        and not terms.attempts_inside
+        and entry.kills[0] == entry.kills[1]
+        and not entry.cancel_asked
+    )
+    in_time = entry.end is not End.DEADLINE and entry.elapsed_s < terms.limit_s(entry)
+    return unhurt and in_time and End.LEFT not in entry.heard and not _ran_out_of_time(entry)
 
 
-def _ends_after(last: Call | None) -> tuple[End, ...]:
-    if last is None:
-        return End.FAILED, End.SATURATED
-    if last.end is CallEnd.VALUE:
+def _ran_out_of_time(entry: Entry) -> bool:
+    """Whether it was a stream that its deadline has broken off."""
+    return entry.send.is_stream and entry.elapsed_s >= (entry.send.timeout_s or float("inf"))
+
+
+def decides(call: Call) -> bool:
+    """Whether the request is over with this call, and no other can mend it."""
+    if call.end is not CallEnd.RAISED or call.move is Move.CALLER or call.side_effects:
+        return True
+    return bool(those_that_count(call.chunks))
+
+
+def is_race(call: Call, following: Call, terms: Terms) -> bool:
+    """Whether the second may have been called while the first one had no answer. One that was on
+    its way when the answer came is called all the same.
+    """
+    return terms.hedging and (following.began < call.over or decides(call))
+
+
+def rivals(entry: Entry, terms: Terms) -> list[Call]:
+    """The calls of which one has decided: the last one, or the two that raced; none was cut off."""
+    calls = entry.calls
+    last = [calls[-1]] if calls else []
+    if len(calls) > 1 and is_race(calls[-2], calls[-1], terms):
+        last.append(calls[-2])
+    return [call for call in last if call.end is not CallEnd.CUT] or last
+
+
+def _races_fairly(entry: Entry, terms: Terms) -> Iterator[str]:
+    """Two calls at a time at most, once, and that only where it is allowed."""
+    together = sum(following.began < call.over for call, following in pairwise(entry.calls))
+    most = 1 if terms.hedging and entry.send.idempotent else 0
+    if together > most:
+        yield f"{together + 1} of its calls ran side by side, {most + 1} are allowed"
+
+
+def _ends_after(call: Call) -> tuple[End, ...]:
+    if call.end is CallEnd.VALUE:
         return (End.VALUE,)
-    return (End.CALLER,) if last.move is Move.CALLER else (End.FAILED,)
+    if call.end is CallEnd.RAISED and those_that_count(call.chunks):
+        return (End.INTERRUPTED,)
+    return (End.CALLER,) if call.move is Move.CALLER else (End.FAILED,)

@@ -32,6 +32,9 @@ class Move(StrEnum):
     INTERRUPT = "KeyboardInterrupt"
     GENERATOR_EXIT = "GeneratorExit"
     CANCELLED = "CancelledError by itself"
+    EMPTY = "empty chunks only"
+    CLOSE_RAISES = "raises when it is closed"
+    CLOSE_IGNORED = "goes on when it is closed"
 
 
 KINDS: dict[Move, FailureKind] = {
@@ -57,5 +60,8 @@ COUNTED = frozenset(move for move, kind in KINDS.items() if kind.counts_for_brea
 
 LASTING = frozenset({Move.HANG, Move.STUBBORN, Move.HOLD})
 """The moves that end only when the driver lets them go, or when they are cancelled."""
+
+STREAM_MOVES = frozenset({Move.EMPTY, Move.CLOSE_RAISES, Move.CLOSE_IGNORED})
+"""The moves that mean something to a stream alone; elsewhere they are answers."""
 
 BASE_EXCEPTIONS = (Move.EXIT, Move.INTERRUPT, Move.GENERATOR_EXIT, Move.CANCELLED)

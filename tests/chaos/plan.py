@@ -10,8 +10,8 @@ from enum import StrEnum
 from typing import Any
 
 from chaos.moves import KINDS, Move
-from chaos.steps import Do, Send, Step, Way, names_of
-from chaos.weather import CLEAR, Fault, Weather, weather_of
+from chaos.steps import STREAMS, Do, Reading, Send, Step, Way, names_of
+from chaos.weather import CLEAR, STREAM_MOVES, Fault, Weather, weather_of
 from greenroom import LoadBalanceStrategy
 
 STRATEGIES = tuple(LoadBalanceStrategy)
@@ -51,7 +51,7 @@ class Round:
         short = rng.random() < self.weather.deadlines
         return Send(
             way,
-            self._moves(rng),
+            self._moves(way, rng),
             applied=rng.random() < 0.15,
             delay_s=rng.choice((0.01, 0.1, 0.5, 2.0)),
             timeout_s=_timeout(way, short, rng),
@@ -61,11 +61,12 @@ class Round:
             cancel_after=rng.choice((0, 1, 5, 40)) if rng.random() < 0.08 else None,
             cancel_by_id=rng.random() < 0.5,
             shouts=rng.random() < 0.02,
+            **(_reading(rng) if way in STREAMS else {}),
         )
 
-    def _moves(self, rng: random.Random) -> tuple[Move, ...]:
+    def _moves(self, way: Way, rng: random.Random) -> tuple[Move, ...]:
         """What comes before the first move that a request does not survive, and that one."""
-        weights = self.weather.moves
+        weights = self.weather.moves | (STREAM_MOVES if way in STREAMS else {})
         moves = rng.choices(list(weights), list(weights.values()), k=4)
         ends = (i for i, move in enumerate(moves) if move not in KINDS or move is Move.CALLER)
         return tuple(moves[: next(ends, 3) + 1])
@@ -87,6 +88,7 @@ class Act:
         settings: of its `PoolConfig`.
         window: requests that are unanswered at a time, at most.
         seed: of the pool's own generator.
+        nested: whether some of its members are pools.
     """
 
     number: int
@@ -96,13 +98,22 @@ class Act:
     ending: Ending
     rounds: tuple[Round, ...] = field(repr=False)
     seed: int = 0
+    nested: bool = False
 
     @property
     def requests(self) -> int:
         return sum(each.size for each in self.rounds)
 
 
-_WAYS = {Way.FUTURE: 12, Way.BLOCKING: 2, Way.AWAITED: 4, Way.TELL: 2}
+_WAYS = {
+    Way.FUTURE: 12,
+    Way.BLOCKING: 2,
+    Way.AWAITED: 4,
+    Way.TELL: 2,
+    Way.STREAM: 3,
+    Way.ASYNC_STREAM: 3,
+}
+_READINGS = {Reading.ALL: 12, Reading.SLOW: 3, Reading.LEAVE: 4, Reading.DROP: 1}
 
 SETTINGS: dict[str, Any] = {
     "circuit_reset_timeout_s": 5.0,
@@ -116,6 +127,8 @@ SETTINGS: dict[str, Any] = {
     "restart_backoff_s": 0.2,
 }
 """What every pool has in common; `acts` varies the rest."""
+INNER_SETTINGS: dict[str, Any] = SETTINGS | {"max_retries": 1, "request_timeout_s": 5.0}
+"""What a pool has that is a member of another."""
 
 
 def acts(seed: int, requests: int) -> Iterator[Act]:
@@ -158,6 +171,10 @@ def _act(seed: int, number: int, requests: int) -> Act:
             "circuit_failure_threshold": rng.choice((3, 5)),
             "retry_budget_floor": rng.choice((1.0, 10.0, 100.0)),
             "restart_intensity": rng.choice((1, 3, 10)),
+            "stream_buffer": rng.choice((1, 4, 64)),
+            "first_chunk_timeout_s": rng.choice((None, 4.0)),
+            "chunk_timeout_s": rng.choice((None, 3.0)),
+            "hedge_after_s": rng.choice((None, 0.3, "p95")),
         },
         window=rng.choice((30, 80, 160)),
         ending=rng.choice(list(Ending)),
@@ -166,6 +183,7 @@ def _act(seed: int, number: int, requests: int) -> Act:
             for i, size in enumerate(sizes)
         ),
         seed=rng.getrandbits(64),
+        nested=(seed + number) % 4 == 3,
     )
 
 
@@ -177,6 +195,14 @@ def _timeout(way: Way, short: bool, rng: random.Random) -> float | None:
     if way is Way.BLOCKING:  # its timeout runs on the real clock as well: too long for that to end
         return rng.choice((None, 60.0, 300.0))
     return rng.choice((0.3, 3.0, 12.0)) if short else None
+
+
+def _reading(rng: random.Random) -> dict[str, Any]:
+    return {
+        "reading": rng.choices(list(_READINGS), list(_READINGS.values()))[0],
+        "take": rng.choice((1, 1, 2, 5)),
+        "before": rng.choice((0, 0, 0, 1, 1, 2, 5, 40)),
+    }
 
 
 def _amount(fault: Fault, rng: random.Random) -> float:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from chaos.entry import Call, CallEnd, Entry
 from chaos.moves import KINDS, LASTING, Move
 from chaos.stage import Stage
-from greenroom import CallContext
+from greenroom import Apply, CallContext, PoolRef
 from greenroom.testing import http_error
 
+_NUMBERS = itertools.count(1)
 HUGE_BYTES = 1 << 20
 
 
@@ -71,7 +74,12 @@ class Player:
     def _finish(self, entry: Entry, call: Call, context: CallContext | None) -> Any:
         """End the call as its move says, once it is time."""
         if call.move not in KINDS:
-            return call.ended(CallEnd.VALUE, _value_of(entry, call))
+            value = call.ended(CallEnd.VALUE, value_of(entry, call))
+            call.chunks.append(value)
+            return value
+        return self._fail(entry, call, context)
+
+    def _fail(self, entry: Entry, call: Call, context: CallContext | None) -> NoReturn:
         if call.move is Move.SIDE_EFFECTS and context is not None:
             context.started_side_effects()
             call.side_effects = True
@@ -97,7 +105,9 @@ class SyncPlayer(Player):
         """What is returned instead of a value; until it is awaited the call counts as cut off."""
         await asyncio.sleep(0)
         entry.note(self._stage.clock.now(), f"its awaitable from {self.name} has a value")
-        return call.ended(CallEnd.VALUE, _value_of(entry, call))
+        value = call.ended(CallEnd.VALUE, value_of(entry, call))
+        call.chunks.append(value)
+        return value
 
     def _linger(self, entry: Entry, move: Move) -> None:
         if move is Move.SLOW:
@@ -149,15 +159,27 @@ class AsyncPlayer(Player):
 
 def perform(entry: Entry, agent: Any) -> Any:
     """The function of an `Apply`: what the agent would do with the entry as a payload."""
+    if isinstance(agent, PoolRef):
+        inside = Apply(
+            functools.partial(perform, entry),
+            idempotent=entry.send.idempotent,
+            request_id=f"{entry.id}#{next(_NUMBERS)}",
+        )
+        return agent.stream(inside) if entry.send.is_stream else agent.ask(inside).value
+    names = ("astream", "stream") if entry.send.is_stream else ()
+    for name in names:
+        stream = getattr(agent, name, None)
+        if stream is not None:
+            return stream(entry)
     run = getattr(agent, "arun", None) or getattr(agent, "run", None) or agent
     return run(entry)
 
 
-def _value_of(entry: Entry, call: Call) -> object:
+def value_of(entry: Entry, call: Call) -> object:
     if call.move is Move.HUGE:
         return bytes(HUGE_BYTES)
     if call.move is Move.GARBAGE:
-        return _ODD_VALUES[_number(entry) % len(_ODD_VALUES)]()
+        return _ODD_VALUES[number_of(entry) % len(_ODD_VALUES)]()
     return entry.id, len(entry.calls)
 
 
@@ -165,11 +187,11 @@ def _error_of(entry: Entry, move: Move) -> BaseException:
     if move is not Move.RATE_LIMIT:
         return _ERRORS[move]()
     error = http_error(429)
-    error.headers["retry-after"] = _ODD_WAITS[_number(entry) % len(_ODD_WAITS)]  # type: ignore[assignment]
+    error.headers["retry-after"] = _ODD_WAITS[number_of(entry) % len(_ODD_WAITS)]  # type: ignore[assignment]
     return error
 
 
-def _number(entry: Entry) -> int:
+def number_of(entry: Entry) -> int:
     return int(entry.id.rpartition("-")[2])
 
 

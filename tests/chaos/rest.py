@@ -43,6 +43,7 @@ class Rest:
         """Every request over, every call ended, every command answered."""
         self.until(self._all_heard, "every request is answered")
         self.until(self._nothing_runs, "every call ends")
+        self.until(self._all_is_closed, "every stream is closed")
         self.until(self._faults.all_answered, "every command is answered")
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
@@ -80,7 +81,11 @@ class Rest:
     def _nothing_runs(self) -> bool:
         return self._stage.wait_until_nothing_runs(0.02)
 
+    def _all_is_closed(self) -> bool:
+        return self._stage.wait_until_all_is_closed(0.02)
+
     def _at_rest(self) -> bool:
         stats = self._pool.stats()
         abandoned = any(member.abandoned for member in stats.members)
-        return stats.pending == stats.in_flight == 0 and not abandoned
+        idle = stats.pending == stats.in_flight == 0 and not abandoned
+        return idle and self._faults.inner.at_rest()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import threading
 from collections import Counter
 from collections.abc import Callable
 
 from chaos.entry import Call, CallEnd, Entry
 from chaos.moves import Move
+from chaos.steps import move_of
 from greenroom.testing import FakeClock
 
 FACTORY_MODES = ("work", "work", "work", "fail", "return None", "exit")
@@ -83,32 +85,48 @@ class Stage:
         self._gates: set[Gate] = set()
         self._running = 0
         self._holding = 0
+        self._unclosed = 0
+        self._turns = itertools.count(1)
 
     # -- calls
 
     def begin(self, entry: Entry, member: str) -> Call:
         """A call of an agent begins."""
         with self._changed:
-            call = Call(member, entry.next_move())
+            call = Call(member, entry.next_move(), began=next(self._turns))
             entry.calls.append(call)
             self._running += 1
             self._holding += call.move is Move.HOLD
-            self.performed[f"move: {call.move}"] += 1
+            self.performed[move_of(entry.send, call.move)] += 1
             self._changed.notify_all()
         entry.note(self.clock.now(), f"call {len(entry.calls)} begins at {member}:", call.move)
         return call
 
     def leave(self, entry: Entry, call: Call) -> None:
-        """The call has ended, however it did."""
+        """The call has ended, however it did; what it does after that is its own affair."""
+        if call.over:
+            return
         if call.end is CallEnd.RUNNING:
             call.end = CallEnd.CUT
         entry.note(
             self.clock.now(), f"call at {call.member} {call.end}", type(call.result).__name__
         )
         with self._changed:
+            call.over = next(self._turns)
             self._running -= 1
             self._holding -= call.move is Move.HOLD
             self._changed.notify_all()
+
+    def opened(self, change: int = 1) -> None:
+        """Something has been handed out that must be closed, or (-1) it has been closed."""
+        with self._changed:
+            self._unclosed += change
+            self._changed.notify_all()
+
+    def wait_until_all_is_closed(self, seconds: float) -> bool:
+        """Whether every stream has been closed, within that many real seconds."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._unclosed == 0, seconds)
 
     def count(self, what: str) -> None:
         """Something else has been done to the pool."""

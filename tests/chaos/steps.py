@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from chaos.moves import Move
+from chaos.moves import STREAM_MOVES, Move
 from chaos.weather import Fault
 
 
@@ -16,6 +16,20 @@ class Way(StrEnum):
     BLOCKING = "blocking ask"
     AWAITED = "async ask"
     TELL = "tell"
+    STREAM = "stream"
+    ASYNC_STREAM = "async stream"
+
+
+STREAMS = frozenset({Way.STREAM, Way.ASYNC_STREAM})
+
+
+class Reading(StrEnum):
+    """What the consumer of a stream does."""
+
+    ALL = "to its end"
+    SLOW = "slowly"
+    LEAVE = "left early"
+    DROP = "never looked at"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +45,9 @@ class Send:
         cancel_after: after how many further steps it is given up; None: never.
         cancel_by_id: by `Cancel`, not by its future or task.
         shouts: its done callback raises.
+        reading: what the consumer of a stream does.
+        take: how many chunks it takes before it leaves, or pauses.
+        before: how many chunks that count an agent sends before it does what its move says.
     """
 
     way: Way
@@ -44,6 +61,13 @@ class Send:
     cancel_after: int | None = None
     cancel_by_id: bool = False
     shouts: bool = False
+    reading: Reading = Reading.ALL
+    take: int = 1
+    before: int = 1
+
+    @property
+    def is_stream(self) -> bool:
+        return self.way in STREAMS
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +87,32 @@ def names_of(step: Step) -> list[str]:
     if isinstance(step, Do):
         return [f"fault: {step.fault}"]
     names = [sent_as(step)]
-    names += [f"move: {move}" for move in step.moves]
+    names += [move_of(step, move) for move in step.moves]
     if step.cancel_after is not None:
         names.append(cancel_of(step))
     if step.shouts and step.way is Way.FUTURE:
         names.append("fault: done callback that raises")
+    if step.is_stream:
+        names.append(reading_of(step))
     return names
 
 
 def sent_as(send: Send) -> str:
     """What sending it is counted as."""
     return f"sent: {send.way}{' of a function' if send.applied else ''}"
+
+
+def move_of(send: Send, move: Move) -> str:
+    """What a call that does so is counted as."""
+    if not send.is_stream:
+        return f"move: {move}"
+    when = "after" if send.before else "before"
+    return f"stream: {move}" + ("" if move in STREAM_MOVES else f", {when} its first chunk")
+
+
+def reading_of(send: Send) -> str:
+    """What consuming a stream is counted as."""
+    return f"stream read: {send.reading}"
 
 
 def cancel_of(send: Send) -> str:

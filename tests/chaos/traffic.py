@@ -1,4 +1,4 @@
-"""The ways of sending a request. A new kind of traffic is one more class in `WAYS`."""
+"""The ways of sending a request for one answer."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 import functools
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from chaos import rest
@@ -84,20 +84,17 @@ class ByTell(Sender):
             pool.tell(work_of(entry))
 
 
-class Blocking(Sender):
-    """`ask`, by threads that wait for their answers."""
+class ByThreads(Sender):
+    """By threads that wait for their answers."""
 
     def __init__(self) -> None:
-        self._waiting: queue.SimpleQueue[tuple[PoolRef, Ledger, Entry] | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = [
-            threading.Thread(target=self._ask_all, name=f"chaos-caller-{n}", daemon=True)
+            threading.Thread(target=self._work, name=f"chaos-caller-{n}", daemon=True)
             for n in range(CALLERS)
         ]
         for thread in self._threads:
             thread.start()
-
-    def send(self, pool: PoolRef, ledger: Ledger, entry: Entry) -> None:
-        self._waiting.put((pool, ledger, entry))
 
     def close(self) -> None:
         for _ in self._threads:
@@ -105,17 +102,26 @@ class Blocking(Sender):
         for thread in self._threads:
             thread.join(rest.PATIENCE_S)  # one whose answer has been lost waits for ever
 
-    def _ask_all(self) -> None:
-        while (asked := self._waiting.get()) is not None:
-            pool, ledger, entry = asked
-            timeout = entry.send.timeout_s
-            ask = functools.partial(pool.ask, work_of(entry), timeout=timeout)
-            ledger.heard(entry, _heard(ask))
-            del asked, pool, ledger, entry, ask
+    def _work(self) -> None:
+        while (work := self._waiting.get()) is not None:
+            work()
+            del work
 
 
-class Awaited(Sender):
-    """`await ask(block=False)`, by tasks of an event loop."""
+class Blocking(ByThreads):
+    """`ask`, by threads."""
+
+    def send(self, pool: PoolRef, ledger: Ledger, entry: Entry) -> None:
+        self._waiting.put(functools.partial(self._ask, pool, ledger, entry))
+
+    @staticmethod
+    def _ask(pool: PoolRef, ledger: Ledger, entry: Entry) -> None:
+        ask = functools.partial(pool.ask, work_of(entry), timeout=entry.send.timeout_s)
+        ledger.heard(entry, _heard(ask))
+
+
+class ByLoop(Sender):
+    """By tasks of an event loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -130,7 +136,7 @@ class Awaited(Sender):
     def cancel(self, pool: PoolRef, entry: Entry) -> PoolFuture[bool] | None:
         if entry.send.cancel_by_id:
             return super().cancel(pool, entry)
-        self._in_loop(lambda: entry.hold.cancel())
+        self._in_loop(lambda: entry.hold is not None and entry.hold.cancel())
         return None
 
     def close(self) -> None:
@@ -143,14 +149,24 @@ class Awaited(Sender):
         self._loop.call_soon_threadsafe(action)
 
     def _start(self, pool: PoolRef, ledger: Ledger, entry: Entry) -> None:
-        asking = _wait_for(pool.ask(work_of(entry), block=False))
-        task = entry.hold = self._loop.create_task(asking)
+        task = entry.hold = self._loop.create_task(self._asking(pool, entry))
 
         def hear(_: object) -> None:
-            error = None if task.cancelled() else task.exception()
-            ledger.heard(entry, End.CANCELLED if task.cancelled() else end_of(error))
+            entry.hold = None  # a cancelled task holds what it was cancelled in, a stream for one
+            ledger.heard(entry, End.CANCELLED if task.cancelled() else task.result())
 
         task.add_done_callback(hear)
+
+    def _asking(self, pool: PoolRef, entry: Entry) -> Coroutine[Any, Any, End]:
+        """Send it, and have what waits for the answer."""
+        raise NotImplementedError
+
+
+class Awaited(ByLoop):
+    """`await ask(block=False)`."""
+
+    def _asking(self, pool: PoolRef, entry: Entry) -> Coroutine[Any, Any, End]:
+        return _wait_for(pool.ask(work_of(entry), block=False))
 
 
 async def _cancel_all() -> None:
@@ -161,21 +177,12 @@ async def _cancel_all() -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _wait_for(future: PoolFuture[Any]) -> None:
-    await future
-
-
-def senders() -> dict[Way, Sender]:
-    """One of every kind."""
-    return {way: kind() for way, kind in WAYS.items()}
-
-
-WAYS: dict[Way, type[Sender]] = {
-    Way.FUTURE: ByFuture,
-    Way.BLOCKING: Blocking,
-    Way.AWAITED: Awaited,
-    Way.TELL: ByTell,
-}
+async def _wait_for(future: PoolFuture[Any]) -> End:
+    try:
+        await future
+    except Exception as error:
+        return end_of(error)
+    return End.VALUE
 
 
 def _heard(answer: Callable[[], object]) -> End:

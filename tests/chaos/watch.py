@@ -21,9 +21,11 @@ _INJECTED = (
     "a subscriber raised on",
     "a future's done callback raised",
     "closing the agent of",
+    "closing a stream failed",
     "does not end and is left behind",
 )
 """What complaints say of what the plan itself has put in (a clock jump cuts a removal short)."""
+_NOT_CLOSED = "an error occurred during closing of asynchronous generator"
 _OVER = (RequestCompleted, RequestExhausted, RequestRejected)
 
 
@@ -126,6 +128,8 @@ class _Handler(logging.Handler):
         self._fault = fault
 
     def emit(self, record: logging.LogRecord) -> None:
+        if _NOT_CLOSED in record.msg:  # a stream that goes on when it is closed, at its loop's end
+            return
         self._fault(f"asyncio complains: {record.getMessage()}")
 
 

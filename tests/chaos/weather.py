@@ -72,6 +72,8 @@ _FAILURES = {
     Move.GENERATOR_EXIT: 1.0,
     Move.CANCELLED: 1.0,
 }
+STREAM_MOVES = {Move.EMPTY: 4.0, Move.CLOSE_RAISES: 6.0, Move.CLOSE_IGNORED: 4.0}
+"""What comes on top where an answer is wanted chunk by chunk."""
 _HANGS = {Move.HANG: 3.0, Move.STUBBORN: 0.5}
 
 _QUIET_FAULTS = {

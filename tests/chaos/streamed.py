@@ -1,0 +1,80 @@
+"""The model of a stream: what its consumer may have seen. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from chaos.chunks import is_empty, is_start_of, those_that_count
+from chaos.entry import Call, CallEnd, End, Entry
+from greenroom import StreamInterruptedError
+
+
+def judge_stream(
+    entry: Entry, buffer: int, *, sure: bool = True, hedging: bool = False
+) -> Iterator[str]:
+    """What cannot have been so of a stream, once its pool is at rest or has ended.
+
+    Args:
+        buffer: the chunks that an agent may be ahead.
+        sure: no call had been given up before, which might have begun late.
+        hedging: a second call may have been on its way when the first one began to answer.
+    """
+    taken = those_that_count(entry.chunks)
+    source = next((call for call in entry.calls if _gave(call, taken)), None)
+    if source is None and entry.chunks:
+        yield "its chunks are not those of one call, in order"
+    if len(entry.chunks) - len(taken) > buffer:
+        yield f"{len(entry.chunks) - len(taken)} empty chunks came, there is room for {buffer}"
+    if taken and source is not None:
+        if entry.member not in (None, source.member):
+            yield f"it is said to be of {entry.member}, its chunks are of {source.member}"
+        if sure:
+            yield from _is_the_last_one(entry, source, hedging)
+    for end in entry.heard:
+        yield from _may_be_heard(entry, end)
+    if entry.again is not None and entry.heard != [entry.again]:
+        yield f"after its end it went on with {entry.again!r}"
+
+
+def _gave(call: Call, taken: list[object]) -> bool:
+    return is_start_of(taken, those_that_count(call.chunks))
+
+
+def _is_the_last_one(entry: Entry, source: Call, hedging: bool) -> Iterator[str]:
+    later = entry.calls[entry.calls.index(source) + 1 :]
+    if len(later) > (1 if hedging else 0):
+        yield f"{later[0].member} was called after {source.member} had begun to answer"
+
+
+def _may_be_heard(entry: Entry, end: End) -> Iterator[str]:
+    """Whether there is a reason for what the consumer heard in the end."""
+    taken = those_that_count(entry.chunks)
+    if end is End.VALUE and not any(_is_all_of(call, taken) for call in entry.calls):
+        yield "no call has given exactly these chunks"
+    if end is End.INTERRUPTED:
+        yield from _is_a_real_interruption(entry)
+    if taken and end in (End.FAILED, End.CALLER, End.SATURATED):
+        yield f"it ended in {end!r} after its first chunk"
+
+
+def _is_all_of(call: Call, taken: list[object]) -> bool:
+    given = those_that_count(call.chunks)
+    return call.end is CallEnd.VALUE and len(given) == len(taken) and _gave(call, taken)
+
+
+def _is_a_real_interruption(entry: Entry) -> Iterator[str]:
+    error, taken = entry.error, entry.chunks
+    if not isinstance(error, StreamInterruptedError):
+        return  # its asker was told something else: that is complained of
+    if not taken or (all(map(is_empty, taken)) and not _flushed(entry)):
+        yield "it was interrupted before its first chunk"
+    if error.received_count != len(taken):
+        yield f"{len(taken)} chunks were taken, its error says {error.received_count}"
+    end = taken[len(taken) - len(error.received) :]
+    if not is_start_of(error.received, end):
+        yield "its error holds chunks that its consumer has not had"
+
+
+def _flushed(entry: Entry) -> bool:
+    """Whether some call has sent nothing that counts, which then was the stream."""
+    return any(not those_that_count(call.chunks) and call.chunks for call in entry.calls)

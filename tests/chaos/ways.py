@@ -1,0 +1,21 @@
+"""Every way of sending, by name. A new kind of traffic is one more class here."""
+
+from __future__ import annotations
+
+from chaos.steps import Way
+from chaos.streaming import StreamByLoop, StreamByThreads
+from chaos.traffic import Awaited, Blocking, ByFuture, ByTell, Sender
+
+WAYS: dict[Way, type[Sender]] = {
+    Way.FUTURE: ByFuture,
+    Way.BLOCKING: Blocking,
+    Way.AWAITED: Awaited,
+    Way.TELL: ByTell,
+    Way.STREAM: StreamByThreads,
+    Way.ASYNC_STREAM: StreamByLoop,
+}
+
+
+def senders() -> dict[Way, Sender]:
+    """One of every kind."""
+    return {way: kind() for way, kind in WAYS.items()}
