@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import pytest
 from helpers_requests import (
@@ -24,6 +25,7 @@ from greenroom import (
     CircuitState,
     Member,
     PoolRef,
+    PoolStats,
     PoolStoppedError,
     Request,
     RequestCancelledError,
@@ -38,9 +40,17 @@ from greenroom.messages import (
 from greenroom.testing import FakeClock
 
 
+def rested(pool: PoolRef) -> PoolStats:
+    """The pool once its members have reported: an agent that ends is a moment ahead of that."""
+    give_up_at = time.monotonic() + WAIT_S
+    while (stats := pool.stats()).in_flight and time.monotonic() < give_up_at:
+        pass
+    return stats
+
+
 def assert_untouched(pool: PoolRef, cancelled: int = 1) -> None:
     """No slot is held, nothing was counted against anybody."""
-    stats = pool.stats()
+    stats = rested(pool)
     assert (stats.cancelled, stats.failed, stats.retries) == (cancelled, 0, 0)
     assert (stats.pending, stats.in_flight) == (0, 0)
     for member in stats.members:
