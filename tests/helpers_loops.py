@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from typing import Any
+from typing import Any, cast
+
+import pykka
 
 from greenroom import PoolRef
+from greenroom.actors.member import AgentActor
 from greenroom.testing import FakeClock
 
 WAIT_S = 10.0
@@ -24,11 +27,31 @@ QUIET: dict[str, Any] = {
 """Nothing happens but what the test is about."""
 
 
+_BLOCKED: set[threading.Thread] = set()
+"""The loop threads that a `Blocker` holds right now."""
+
+
 def pass_time(pool: PoolRef, clock: FakeClock, seconds: float) -> None:
-    """Let time pass in steps, each of which the supervisor has seen before the next one."""
+    """Let time pass in steps, each of which the supervisor has seen before the next one; so it has
+    the answer of every loop that can give one, however late its thread comes to its turn.
+    """
     for _ in range(round(seconds / LOOK_S)):
         clock.advance(LOOK_S)
         pool.stats()
+        _hear_loops()
+        pool.stats()
+
+
+def _hear_loops() -> None:
+    """Wait until every loop that nobody blocks has done what it was told until now."""
+    for ref in pykka.ActorRegistry.get_by_class(AgentActor):
+        place = cast(AgentActor, ref._actor).host  # type: ignore[attr-defined]
+        loop = place._loop_thread
+        if loop._thread is None or loop._thread in _BLOCKED or loop.lost or loop.ended:
+            continue
+        heard = threading.Event()
+        place.loop.ping(heard.set)
+        assert heard.wait(WAIT_S) or loop.ended, f"{loop.name} does not answer"
 
 
 class Blocker:
@@ -52,9 +75,14 @@ class Blocker:
 
     def block(self, *_: Any) -> None:
         """Block this thread, whatever it is."""
-        self.threads.append(threading.current_thread())
+        me = threading.current_thread()
+        self.threads.append(me)
+        _BLOCKED.add(me)
         self._entered.release()
-        assert self._gate.wait(6 * WAIT_S), "nobody released the loop"
+        try:
+            assert self._gate.wait(6 * WAIT_S), "nobody released the loop"
+        finally:
+            _BLOCKED.discard(me)
 
     def wait_entered(self) -> None:
         assert self._entered.acquire(timeout=WAIT_S), "nothing blocks"
