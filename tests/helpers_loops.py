@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any, cast
 
 import pykka
@@ -49,9 +50,10 @@ def _hear_loops() -> None:
         loop = place._loop_thread
         if loop._thread is None or loop._thread in _BLOCKED or loop.lost or loop.ended:
             continue
-        heard = threading.Event()
+        heard, give_up_at = threading.Event(), time.monotonic() + WAIT_S
         place.loop.ping(heard.set)
-        assert heard.wait(WAIT_S) or loop.ended, f"{loop.name} does not answer"
+        while not heard.wait(0.01) and loop._thread not in _BLOCKED and not loop.ended:
+            assert time.monotonic() < give_up_at, f"{loop.name} does not answer"
 
 
 class Blocker:
