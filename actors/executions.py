@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from abc import abstractmethod
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -149,27 +150,21 @@ class Executions(InlineActor):
         return writer.finish()
 
     def _stream_begun(self, message: Execute, first_chunk_s: float) -> None:
-        tell(
-            self.around.router,
-            StreamBegun(
-                member=self.member.name,
-                incarnation=self.incarnation,
-                request_id=message.request_id,
-                attempt=message.attempt,
-                first_chunk_s=first_chunk_s,
-            ),
-        )
+        self._report(StreamBegun, message, first_chunk_s=first_chunk_s)
 
     def _stream_resumed(self, message: Execute) -> None:
-        tell(
-            self.around.router,
-            StreamResumed(
-                member=self.member.name,
-                incarnation=self.incarnation,
-                request_id=message.request_id,
-                attempt=message.attempt,
-            ),
+        self._report(StreamResumed, message)
+
+    def _report(self, kind: Callable[..., Any], message: Execute, **more: Any) -> None:
+        """Tell the router something of that kind about an attempt."""
+        about = kind(
+            member=self.member.name,
+            incarnation=self.incarnation,
+            request_id=message.request_id,
+            attempt=message.attempt,
+            **more,
         )
+        tell(self.around.router, about)
 
     def _tell_answered(self, report: Any, job: Job) -> None:
         """Nobody waits for the router to hear of a success, unless something hangs on it."""
@@ -190,30 +185,12 @@ class Executions(InlineActor):
             return  # nothing that has begun to stream is repeated
         if not self.around.desk.start_side_effects((message.request_id, message.attempt)):
             raise RequestCancelledError(f"{call.name} has been given up")
-        tell(
-            self.around.router,
-            SideEffectsStarted(
-                member=self.member.name,
-                incarnation=self.incarnation,
-                request_id=message.request_id,
-                attempt=message.attempt,
-            ),
-        )
+        self._report(SideEffectsStarted, message)
 
     def _refuse(
         self, message: Execute, reason: RefusalReason, error: BaseException | None = None
     ) -> None:
-        tell(
-            self.around.router,
-            Refused(
-                member=self.member.name,
-                incarnation=self.incarnation,
-                request_id=message.request_id,
-                attempt=message.attempt,
-                reason=reason,
-                error=error,
-            ),
-        )
+        self._report(Refused, message, reason=reason, error=error)
 
     def _on_cancel(self, message: CancelExecution) -> None:
         call = self._calls.get((message.request_id, message.attempt))

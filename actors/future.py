@@ -268,11 +268,13 @@ def _arrival(
             yield from loop.run_in_executor(None, future.get).__await__()
     elif not future.done():
         ready: asyncio.Future[None] = loop.create_future()
-        future._watch(lambda: _call_in(loop, ready))
+        future._watch(lambda: wake_in(loop, ready))
         yield from ready.__await__()
 
 
-def _call_in(loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
+def wake_in(loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
+    """From any thread: end the wait of a coroutine of that loop, if it still waits."""
+
     def wake() -> None:
         if not ready.done():
             ready.set_result(None)
@@ -288,4 +290,4 @@ def _quietly(callback: Callable[[Any], Any], future: Any) -> None:
         complain("a future's done callback raised", error)
 
 
-__all__ = ["PENDING", "AskTimeoutError", "DeadPoolError", "PoolFuture", "StreamFuture"]
+__all__ = ["PENDING", "AskTimeoutError", "DeadPoolError", "PoolFuture", "StreamFuture", "wake_in"]

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
 from greenroom.actors.channel import EMPTY, END, Channel
-from greenroom.actors.future import StreamFuture
+from greenroom.actors.future import StreamFuture, wake_in
 from greenroom.messages.errors import AttemptError, StreamInterruptedError
 
 C = TypeVar("C")
@@ -136,7 +136,7 @@ class PoolStream(Generic[C]):
         ready: asyncio.Future[None] = loop.create_future()
 
         def wake() -> None:
-            _call_in(loop, ready)
+            wake_in(loop, ready)
 
         self._channel.watch_chunks(wake)
         try:
@@ -217,17 +217,6 @@ class AsyncReader(Generic[C]):
 
     def __del__(self) -> None:
         self._stream._leave()
-
-
-def _call_in(loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
-    def wake() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    try:
-        loop.call_soon_threadsafe(wake)
-    except RuntimeError:  # the consumer's loop has been closed: nobody is left to hear
-        return
 
 
 __all__ = ["PoolStream"]

@@ -16,6 +16,7 @@ from greenroom.actors.calls import Call
 from greenroom.actors.channel import Channel
 from greenroom.actors.clock import Clock
 from greenroom.actors.desk import Desk
+from greenroom.actors.future import wake_in
 from greenroom.actors.jobs import Job
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.execution import Ticket
@@ -155,7 +156,7 @@ class ChunkWriter:
             return True
         loop = asyncio.get_running_loop()
         ready: asyncio.Future[None] = loop.create_future()
-        channel.watch_room(lambda: _wake(loop, ready))
+        channel.watch_room(lambda: wake_in(loop, ready))
         await ready
         return self._go_on(channel)
 
@@ -210,14 +211,3 @@ class ChunkWriter:
             channel.watched = False
             self._resumed()
         return True
-
-
-def _wake(loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
-    def wake() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    try:
-        loop.call_soon_threadsafe(wake)
-    except RuntimeError:  # the loop has been closed: nothing waits there any more
-        return
