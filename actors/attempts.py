@@ -140,7 +140,7 @@ class Attempts(Failures):
             attempt.alarm.cancel()
         slot = self._table.get(attempt.member)
         if slot is not None and slot.route.incarnation == attempt.incarnation:
-            slot.in_flight = max(0, slot.in_flight - 1)
+            slot.give_back()
             self._check_drained(slot)
 
     def _check_drained(self, slot: Slot) -> None:

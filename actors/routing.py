@@ -99,9 +99,9 @@ class Routing(Admission):
         self._attempts[attempt.ticket] = attempt
         self._drain_rate.started(now)
         self.desk.open(attempt.ticket, job)
-        slot.in_flight += 1
+        slot.take()
         if trial:
-            slot.trials_started += 1
+            slot.trial_started()
             started = TrialStarted(
                 member=slot.name, incarnation=route.incarnation, epoch=route.epoch, at=now
             )
@@ -141,7 +141,7 @@ class Routing(Admission):
         )
         if not tell(slot.route.ref, message):
             # Its actor has ended and the supervisor has not said so yet: it never started.
-            slot.route = replace(slot.route, ref=None, blocked=SkipReason.STARTING)
+            slot.update(replace(slot.route, ref=None, blocked=SkipReason.STARTING))
             self.desk.withdraw(attempt.ticket)
             self._release(attempt)
             self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))

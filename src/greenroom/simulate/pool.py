@@ -108,7 +108,7 @@ class SimPool(SimRouting):
     def _release(self, call: Call) -> None:
         slot = call.slot
         self._full -= slot.in_flight == slot.max_concurrency
-        slot.in_flight -= 1
+        slot.give_back()
         call.job.call = None
 
     # -- what follows a failure

@@ -114,10 +114,10 @@ class SimRouting(ABC):
         self._leave_queue(job)
         job.attempts += 1
         call = job.call = Call(job, slot, now)
-        slot.in_flight += 1
+        slot.take()
         self._full += slot.in_flight == slot.max_concurrency
         if call.trial:
-            slot.trials_started += 1
+            slot.trial_started()
             self._watch.trial_started(call)
         timeout_s = self._config.request_timeout_s
         if timeout_s is not None:
