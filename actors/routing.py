@@ -74,15 +74,32 @@ class Routing(Admission):
                 return
 
     def _pump_past(self, first: Job) -> None:
-        alike = self._table.treats_alike  # then where one untried request finds nobody, none does
-        stuck = alike and not first.failures
+        """Where one untried request finds nobody, none does: then only the tried ones are asked."""
+        asked = {first.id}
+        if not self._is_stuck(first) and not self._pump_until_stuck(asked):
+            return
+        for job in self._queue.tried():
+            if job.failures and job.id not in asked:
+                self._route(job)
+                if not self._table.has_room():
+                    return
+
+    def _pump_until_stuck(self, asked: set[str]) -> bool:
+        """By turns; whether an untried request has found nobody though there is room."""
         for job in self._queue:
-            if job is first or (stuck and not job.failures):
+            if job.id in asked:
                 continue
+            asked.add(job.id)
             self._route(job)
-            stuck = stuck or (alike and job.cell is not None and not job.failures)
             if not self._table.has_room():
-                return
+                return False
+            if self._is_stuck(job):
+                return True
+        return False
+
+    def _is_stuck(self, job: Job) -> bool:
+        """Whether it has found nobody, and so no other untried request would."""
+        return self._table.treats_alike and job.cell is not None and not job.failures
 
     def _dispatch(self, job: Job, slot: Slot, now: float, hedge: bool = False) -> None:
         self._queue.discard(job)
