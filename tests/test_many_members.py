@@ -277,7 +277,7 @@ def test_who_is_absent_misses_its_turns_and_the_others_keep_their_shares() -> No
 
 
 def test_who_joins_or_gets_a_weight_is_found() -> None:
-    """When the round is over, and then it is due as the others are: about two rounds."""
+    """When the round is over, and then in the middle of the next one."""
     members, strategy = crowd(50), Weighted()
     members[7].weight = 0.0
     assert "m7" not in turns(strategy, members[:-1], 500)

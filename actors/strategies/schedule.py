@@ -17,8 +17,8 @@ class Schedule:
 
     So each gets a share of the turns in proportion to its weight, evenly spread over time, for
     O(log n) a turn. Who is no candidate when it is due misses that turn. New candidates are looked
-    for once a round, that is after as many turns as there are candidates, and are first due after
-    1 / weight.
+    for once a round, that is after as many turns as there are candidates; each is first due after
+    half of its 1 / weight, in the middle of what it will wait for the next turns.
 
     Source: Waldspurger and Weihl, Stride Scheduling (1995).
     """
@@ -87,5 +87,5 @@ class Schedule:
             if each.weight > 0 and self._known.get(each.name) != each.index:
                 self._known[each.name] = each.index
                 length = 1.0 / each.weight
-                self._turns.append((length, each.index, each.name, length))
+                self._turns.append((length / 2, each.index, each.name, length))
         heapq.heapify(self._turns)
