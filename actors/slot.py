@@ -27,6 +27,7 @@ class Slot:
 
     __slots__ = (
         "_room",
+        "error_rate",
         "failures_seen",
         "failures_sent",
         "in_flight",
@@ -45,6 +46,7 @@ class Slot:
         self.name = route.name
         self.index = route.index
         self.load = LoadEstimate()
+        self.error_rate = self.load.error_rate  # bound once: every pick asks every candidate
         self.in_flight = 0
         self.trials_started = 0
         self.failures_sent = 0
@@ -62,6 +64,7 @@ class Slot:
             self.trials_started = 0
         if route.incarnation != self.route.incarnation:
             self.in_flight = self.failures_sent = self.failures_seen = 0
+            self._room.unjudged.discard(self)
         self.route = route
         self.weight = route.weight
         self.priority = route.priority
@@ -88,12 +91,15 @@ class Slot:
     def failure_sent(self) -> int:
         """A failure is on its way to the supervisor: how many have been."""
         self.failures_sent += 1
+        self._room.unjudged.add(self)
         self._review()
         return self.failures_sent
 
     def failures_judged(self, count: int) -> None:
         """The supervisor has judged the first `count` failures."""
         self.failures_seen = max(self.failures_seen, count)
+        if self.failures_seen >= self.failures_sent:
+            self._room.unjudged.discard(self)
         self._review()
 
     def leave(self) -> None:
@@ -108,18 +114,11 @@ class Slot:
         if free is not self.is_free:
             self.is_free = free
             (self._room.free.add if free else self._room.free.drop)(self)
-        if self.failures_sent > self.failures_seen:
-            self._room.unjudged.add(self)
-        else:
-            self._room.unjudged.discard(self)
 
     # -- what is asked
 
     def latency_s(self, now: float) -> float | None:
         return self.load.latency_s(now, self.in_flight)
-
-    def error_rate(self, now: float) -> float:
-        return self.load.error_rate(now)
 
     @property
     def is_trial(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Any
@@ -14,7 +14,7 @@ from greenroom.actors.strategies import FreeMembers, PickContext, RoutingStrateg
 from greenroom.actors.strategies.order import INDEX, at
 from greenroom.messages.errors import StrategyError, summary
 from greenroom.messages.status import CircuitState, SkipReason
-from greenroom.messages.supervision import RoutingSnapshot
+from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
 
 __all__ = ["NoPick", "RoutingTable", "Slot"]
 
@@ -64,7 +64,7 @@ class RoutingTable:
         self._rng = rng
         self._slots: dict[str, Slot] = {}
         self._order: tuple[Slot, ...] = ()
-        self._half_open: tuple[str, ...] = ()
+        self._half_open: list[str] = []
         self._room = Room()
         self._trusted = is_built_in(strategy)
         self._record: Any = getattr(strategy, "record", None)
@@ -90,38 +90,34 @@ class RoutingTable:
         if snapshot.epoch <= self.epoch:
             return False
         self.epoch = snapshot.epoch
-        before = self._shape()
-        self._take_over(snapshot)
-        after = self._shape()
-        if before != after:
+        if self._take_over(snapshot.members):
+            before = self.names
+            self._order = tuple(sorted(self._slots.values(), key=INDEX))
             self._room.free.everybody = self._order
-        if [name for name, *_ in before] != [name for name, *_ in after]:
-            self._tell_of_members()
+            if before != self.names and self._members_changed is not None:
+                self._guarded("members_changed", self._members_changed, self.names)
+        self._room.free.priorities_changed()
+        self._half_open = [s.name for s in self._order if s.route.trial_permits is not None]
+        self.draining = SkipReason.DRAINING in [s.route.blocked for s in self._order]
         return True
 
-    def _take_over(self, snapshot: RoutingSnapshot) -> None:
+    def _take_over(self, routes: Iterable[MemberRoute]) -> bool:
+        """Have a slot for each route; whether a name, an index or a weight has changed."""
         left, self._slots = self._slots, {}
-        for route in snapshot.members:
+        changed = False
+        for route in routes:
             slot = left.get(route.name)
             if slot is None or slot.index != route.index:
                 slot = Slot(route, self._room)
+                changed = True
             else:
-                slot.update(route)
                 del left[route.name]
+                changed = changed or slot.weight != route.weight
+                slot.update(route)
             self._slots[route.name] = slot
         for slot in left.values():
             slot.leave()
-        self._order = tuple(sorted(self._slots.values(), key=INDEX))
-        self._half_open = tuple(slot.name for slot in self._order if slot.is_trial)
-        self.draining = any(s.route.blocked is SkipReason.DRAINING for s in self._order)
-        self._room.free.priorities_changed()
-
-    def _shape(self) -> list[tuple[str, int, float]]:
-        return [(slot.name, slot.index, slot.weight) for slot in self._order]
-
-    def _tell_of_members(self) -> None:
-        if self._members_changed is not None:
-            self._guarded("members_changed", self._members_changed, self.names)
+        return changed or bool(left)
 
     def pick(
         self, tried: Collection[str], context: PickContext, exhaustive: bool = False

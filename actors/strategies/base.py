@@ -95,7 +95,11 @@ class RoutingStrategy(Protocol):
 
 
 class BuiltIn:
-    """What the strategies of this package share."""
+    """What the strategies of this package share.
+
+    As they are, not inherited from, the router trusts them: `candidates` is its own list (a
+    `FreeMembers`), which they leave as it is, and what they choose is not checked.
+    """
 
     name: ClassVar[str]
     """The value of its `LoadBalanceStrategy`."""

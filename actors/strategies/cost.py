@@ -17,7 +17,7 @@ def load(member: Candidate, now: float) -> float:
 
     The success rate keeps a member that fails at once, so is always idle, from drawing everything.
     """
-    return (member.in_flight + 1) / max(1, member.max_concurrency) / success_rate(member, now)
+    return (member.in_flight + 1) / (member.max_concurrency or 1) / success_rate(member, now)
 
 
 def loads(candidates: Sequence[Candidate], now: float) -> list[float]:
@@ -27,7 +27,8 @@ def loads(candidates: Sequence[Candidate], now: float) -> list[float]:
 
 def success_rate(member: Candidate, now: float) -> float:
     """The expected share of successes, never 0: the inverse is the number of attempts for one."""
-    return max(_LEAST_SUCCESS_RATE, 1.0 - member.error_rate(now))
+    rate = 1.0 - member.error_rate(now)
+    return rate if rate > _LEAST_SUCCESS_RATE else _LEAST_SUCCESS_RATE
 
 
 def lightest(candidates: Sequence[Candidate], now: float, rng: random.Random) -> Candidate:

@@ -95,5 +95,7 @@ def _highest(key: bytes, group: Sequence[tuple[bytes, Candidate]]) -> list[tuple
         hashing = begun.copy()
         hashing.update(name)
         hashes.append(hashing.digest())
-    first = heapq.nlargest(RANKS, range(len(group)), key=hashes.__getitem__)
+    first: Iterable[int] = range(len(group))
+    if len(group) > RANKS:
+        first = heapq.nlargest(RANKS, first, key=hashes.__getitem__)
     return [(hashes[i], group[i][1]) for i in first]
