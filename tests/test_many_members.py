@@ -179,6 +179,31 @@ def test_the_few_fast_ones_are_found_and_kept(spec: str, fast: int) -> None:
     assert served > 0.75 * 5 * MANY
 
 
+def mean_s(spec: str, members: Sequence[FakeMember]) -> float:
+    """What a request takes once the members are known."""
+    simulation = Simulation(spec, members)
+    simulation.run(callers=20, requests=600)
+    counts = simulation.run(callers=20, requests=3_000)
+    return sum(counts[each.name] * each.service_s for each in members) / 3_000
+
+
+@pytest.mark.parametrize(("spec", "slack"), [("adaptive", 1.1), ("least_latency", 1.25)])
+def test_requests_take_about_as_long_as_if_all_were_looked_at(
+    spec: str, slack: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One of ten is fast, as many are half as fast, the others a tenth."""
+
+    def mixed() -> list[FakeMember]:
+        members = crowd(150, jitter=0.1)
+        for each in members:
+            each.service_s = {0: 0.05, 1: 0.1}.get(each.index % 10, 0.5)
+        return members
+
+    sampled = mean_s(spec, mixed())
+    monkeypatch.setattr("greenroom.actors.strategies.sample.LOOKED_AT", 150)
+    assert sampled < slack * mean_s(spec, mixed())
+
+
 @pytest.mark.parametrize("spec", ["adaptive", "least_latency", "least_outstanding", "least_errors"])
 def test_equals_have_equal_shares(spec: str) -> None:
     """Twenty requests a member, one at a time: nobody has more than three times its share."""
