@@ -59,11 +59,15 @@ def latencies(candidates: Sequence[Candidate], now: float) -> list[float]:
     preferred to not having answered yet.
     """
     measured = [each.latency_s(now) for each in candidates]
-    slowest = max((each for each in measured if each is not None), default=0.0)
-    presumed = 2.0 * max(slowest, _UNKNOWN_LATENCY_S)
+    presumed = _presumed(measured) if None in measured else 0.0
     return [
         latency / success_rate(each, now)
         if latency is not None
         else presumed * (each.in_flight > 0)
         for each, latency in zip(candidates, measured, strict=True)
     ]
+
+
+def _presumed(measured: Sequence[float | None]) -> float:
+    slowest = max((each for each in measured if each is not None), default=0.0)
+    return 2.0 * max(slowest, _UNKNOWN_LATENCY_S)
