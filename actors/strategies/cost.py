@@ -17,7 +17,7 @@ def load(member: Candidate, now: float) -> float:
 
     The success rate keeps a member that fails at once, so is always idle, from drawing everything.
     """
-    return (member.in_flight + 1) / (member.max_concurrency or 1) / success_rate(member, now)
+    return (member.in_flight + 1) / max(1, member.max_concurrency) / success_rate(member, now)
 
 
 def loads(candidates: Sequence[Candidate], now: float) -> list[float]:
@@ -27,8 +27,7 @@ def loads(candidates: Sequence[Candidate], now: float) -> list[float]:
 
 def success_rate(member: Candidate, now: float) -> float:
     """The expected share of successes, never 0: the inverse is the number of attempts for one."""
-    rate = 1.0 - member.error_rate(now)
-    return rate if rate > _LEAST_SUCCESS_RATE else _LEAST_SUCCESS_RATE
+    return max(_LEAST_SUCCESS_RATE, 1.0 - member.error_rate(now))
 
 
 def lightest(candidates: Sequence[Candidate], now: float, rng: random.Random) -> Candidate:
@@ -59,15 +58,11 @@ def latencies(candidates: Sequence[Candidate], now: float) -> list[float]:
     preferred to not having answered yet.
     """
     measured = [each.latency_s(now) for each in candidates]
-    presumed = _presumed(measured) if None in measured else 0.0
+    slowest = max((each for each in measured if each is not None), default=0.0)
+    presumed = 2.0 * max(slowest, _UNKNOWN_LATENCY_S)
     return [
         latency / success_rate(each, now)
         if latency is not None
         else presumed * (each.in_flight > 0)
         for each, latency in zip(candidates, measured, strict=True)
     ]
-
-
-def _presumed(measured: Sequence[float | None]) -> float:
-    slowest = max((each for each in measured if each is not None), default=0.0)
-    return 2.0 * max(slowest, _UNKNOWN_LATENCY_S)
