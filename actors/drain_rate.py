@@ -45,7 +45,8 @@ class DrainRate:
         """A slot taken at `started_at` has been given back, after `held_s` seconds."""
         self._running -= 1
         self._started_at = self._started_at - started_at if self._running else 0.0
-        self._spent_s += max(0.0, held_s)
+        if held_s > 0.0:
+            self._spent_s += held_s
 
     def ended(self) -> None:
         """A request that has had a slot is done with, however it ended."""

@@ -54,7 +54,7 @@ class LoadEstimate:
 
     def succeeded(self, elapsed_s: float | None, now: float) -> None:
         """Take a success after `elapsed_s` seconds; None if `measured` has been told them."""
-        age = self._age(now)
+        age = now - self._stamp if now > self._stamp and self._outcomes else 0.0
         if elapsed_s is not None:
             self._measure(elapsed_s, age)
         self._count(0.0, age, now)
@@ -101,7 +101,7 @@ class LoadEstimate:
         return f"LoadEstimate({latency}, {self._failures:.1f}/{self._outcomes:.1f} failed)"
 
     def _measure(self, elapsed_s: float, age: float) -> None:
-        sample = _sane(elapsed_s)
+        sample = elapsed_s if 0.0 <= elapsed_s <= _LONGEST_SAMPLE_S else _sane(elapsed_s)
         if self._latency is None or self._usual is None:
             self._latency = self._usual = sample
             return
@@ -117,8 +117,10 @@ class LoadEstimate:
 
     def _kept(self, age: float) -> float:
         """What is left of the latency since the last outcome: 1 at once, 0 in the end."""
-        tau = _TAU_S if self._usual is None else _TAU_IN_CALLS * self._usual
-        return _decay(age / min(max(tau, _TAU_S), _LONGEST_TAU_S))
+        tau = _TAU_S
+        if self._usual is not None and self._usual > _TAU_S / _TAU_IN_CALLS:
+            tau = min(_TAU_IN_CALLS * self._usual, _LONGEST_TAU_S)
+        return _decay(age / tau)
 
     def _remembered(self, age: float) -> float:
         """What is left of the weight of the outcomes so far: 1 at once, 0 in the end."""
@@ -126,8 +128,9 @@ class LoadEstimate:
 
     def _count(self, failures: float, age: float, now: float) -> None:
         # The newest outcome weighs 1, all before it together no more than the memory holds.
-        full = (_MEMORY - 1.0) / self._outcomes if self._outcomes else 0.0
-        keep = min(full, self._remembered(age))
+        keep = self._remembered(age)
+        if self._outcomes * keep > _MEMORY - 1.0:
+            keep = (_MEMORY - 1.0) / self._outcomes
         self._failures = self._failures * keep + failures
         self._outcomes = self._outcomes * keep + 1.0
         if now > self._stamp:

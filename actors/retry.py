@@ -85,7 +85,8 @@ class RetryBudget:
 
     def deposit(self, now: float) -> None:
         """Count a request, once however often it is tried."""
-        self._requests[self._advance(now)] += 1
+        bucket = int(now // self._width)
+        self._requests[bucket % _BUCKETS if bucket == self._bucket else self._advance(now)] += 1
         self._taken += 1
 
     def withdraw(self, now: float) -> bool:

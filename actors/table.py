@@ -124,6 +124,8 @@ class RoutingTable:
         self._slots: dict[str, Slot] = {}
         self._order: list[Slot] = []
         self._record: Any = getattr(strategy, "record", None)
+        self.learns = self._record is not None
+        """Whether the strategy wants to know how attempts end."""
         self._members_changed: Any = getattr(strategy, "members_changed", None)
 
     def __iter__(self) -> Iterator[Slot]:

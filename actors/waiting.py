@@ -27,19 +27,22 @@ class WaitingQueue:
 
     Args:
         ageing_s: the seconds of waiting that count as much as one level of priority.
+
+    Attributes:
+        size: how many wait; set by the queue only.
     """
 
     def __init__(self, ageing_s: float) -> None:
         self._ageing_s = ageing_s
         self._arrivals = 0
-        self._live = 0
+        self.size = 0
         self._ranked = _Heap()
         self._limited = _Heap()  # those with a deadline, the earliest first
         # Those that no member has had yet, the last one first; None until somebody asks for it.
         self._untried: _Heap | None = None
 
     def __len__(self) -> int:
-        return self._live
+        return self.size
 
     def __iter__(self) -> Iterator[Job]:
         """The requests that wait, in order; it is safe to add and remove meanwhile."""
@@ -51,7 +54,7 @@ class WaitingQueue:
             return
         cell: Cell = [job]
         job.cell = cell
-        self._live += 1
+        self.size += 1
         self._arrivals += 1
         key = self._key(job)
         self._ranked.push(key, cell)
@@ -66,12 +69,12 @@ class WaitingQueue:
             return
         job.cell[0] = None
         job.cell = None
-        self._live -= 1
-        self._ranked.sweep(self._live)
-        self._limited.sweep(self._live)
+        self.size -= 1
+        self._ranked.sweep(self.size)
+        self._limited.sweep(self.size)
         if self._untried is not None:
-            self._untried.sweep(self._live)
-            self._untried = self._untried if self._live else None
+            self._untried.sweep(self.size)
+            self._untried = self._untried if self.size else None
 
     def first(self) -> Job | None:
         """The request to be served next; it stays in."""
