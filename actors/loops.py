@@ -7,12 +7,13 @@ import functools
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
 from typing import Any
 
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.clock import Clock
 from greenroom.actors.culprit import ORIGIN
-from greenroom.actors.flow import acollect, is_stream
+from greenroom.actors.flow import PLAIN, acollect, is_stream
 from greenroom.actors.loopthread import LoopThread
 from greenroom.messages.status import CancelReason
 
@@ -34,7 +35,7 @@ class LoopPlace:
         self._running: set[Call] = set()
 
     def run(self, call: Call) -> None:
-        if not self._thread.post(lambda: self._start(call)) and call.drop():
+        if not self._thread.post(functools.partial(self._start, call)) and call.drop():
             call.finish(None, RuntimeError("the event loop has been closed"))
 
     def cancel(self, call: Call, reason: CancelReason) -> None:
@@ -76,9 +77,9 @@ class LoopPlace:
             return
         try:
             value = call.work()
-            if inspect.isawaitable(value):
+            if type(value) is CoroutineType or inspect.isawaitable(value):
                 value = await value
-            if call.collects and is_stream(value):
+            if type(value) not in PLAIN and call.collects and is_stream(value):
                 value = await acollect(value)
         except BaseException as raised:  # also CancelledError, SystemExit, GeneratorExit
             error = raised

@@ -278,7 +278,7 @@ def watched(stage: Stage, answers: Counter[str]) -> Iterator[None]:
         wrap(AgentActor, "__init__", lambda actor, *_: stage.actors.append(actor))
         wrap(
             AgentActor,
-            "_finished",
+            "finished",
             lambda _, message, *__: stage.note(
                 stage.reported, (message.request_id, message.attempt)
             ),
