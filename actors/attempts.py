@@ -63,6 +63,7 @@ class Attempts(Failures):
         if self.config.hedge_after_s is not None:
             self._answered(job, attempt, elapsed_s)
         self._end(job)
+        attempt.detach()  # the two refer to each other: the collector need not find out
         self._answers.counts["completed"] += 1
         if self._closed:
             self._check_idle()
@@ -101,6 +102,7 @@ class Attempts(Failures):
         if not streamed:
             self._answered(job, attempt, elapsed_s)
         self._end(job)
+        attempt.detach()
         self._answers.value(job, attempt.member, now - job.accepted_at, listening)
         if self._closed:
             self._check_idle()

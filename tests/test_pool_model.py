@@ -279,9 +279,7 @@ def watched(stage: Stage, answers: Counter[str]) -> Iterator[None]:
         wrap(
             AgentActor,
             "finished",
-            lambda _, message, *__: stage.note(
-                stage.reported, (message.request_id, message.attempt)
-            ),
+            lambda _, call, *__: stage.note(stage.reported, call.ticket),
         )
         wrap(PoolActor, "on_receive", handled)
         patch.setattr(base, "complain", lambda *fault: stage.complaints.append(repr(fault)))
