@@ -181,7 +181,7 @@ class Attempts(Failures):
             attempt.alarm.cancel()
         slot = self._table.get(attempt.member)
         if slot is not None and slot.route.incarnation == attempt.incarnation:
-            slot.in_flight -= slot.in_flight > 0
+            slot.give_back()
             if self._table.draining:
                 self._check_drained(slot)
 

@@ -80,7 +80,9 @@ class LoadEstimate:
         if self._latency is None:
             return None
         estimate = self._latency * (1 << min(self._streak, _MAX_PENALTY_DOUBLINGS))
-        return estimate if in_flight > 0 else estimate * self._kept(self._age(now))
+        if in_flight > 0 or now <= self._stamp:
+            return estimate
+        return estimate * self._kept(self._age(now))
 
     def error_rate(self, now: float) -> float:
         """The recent error rate, in [0, 1); 0 without outcomes, and back to 0 as time passes."""

@@ -56,8 +56,7 @@ class Outbox:
         number = 0
         current = slot is not None and slot.route.incarnation == attempt.incarnation
         if slot is not None and current and kind.counts_for_breaker:
-            slot.failures_sent += 1
-            number = slot.failures_sent
+            number = slot.failure_sent()
         outcome = _outcome(attempt, now, elapsed_s, kind, summary(error), retry_after_s)
         self._batch.append(replace(outcome, number=number))
         self.flush()

@@ -171,7 +171,7 @@ class PoolRouter(Streams):
     def _on_failures_seen(self, message: FailuresSeen) -> None:
         slot = self._table.get(message.member)
         if slot is not None and slot.route.incarnation == message.incarnation:
-            slot.failures_seen = max(slot.failures_seen, message.count)
+            slot.failures_judged(message.count)
             self._pump()
             self._review_guests()
 

@@ -94,15 +94,32 @@ class Routing(Admission):
                 return
 
     def _pump_past(self, first: Job) -> None:
-        alike = self._table.treats_alike  # then where one untried request finds nobody, none does
-        stuck = alike and not first.failures
+        """Where one untried request finds nobody, none does: then only the tried ones are asked."""
+        asked = {first.id}
+        if not self._is_stuck(first) and not self._pump_until_stuck(asked):
+            return
+        for job in self._queue.tried():
+            if job.failures and job.id not in asked:
+                self._route(job)
+                if not self._table.has_room():
+                    return
+
+    def _pump_until_stuck(self, asked: set[str]) -> bool:
+        """By turns; whether an untried request has found nobody though there is room."""
         for job in self._queue:
-            if job is first or (stuck and not job.failures):
+            if job.id in asked:
                 continue
+            asked.add(job.id)
             self._route(job)
-            stuck = stuck or (alike and job.cell is not None and not job.failures)
             if not self._table.has_room():
-                return
+                return False
+            if self._is_stuck(job):
+                return True
+        return False
+
+    def _is_stuck(self, job: Job) -> bool:
+        """Whether it has found nobody, and so no other untried request would."""
+        return self._table.treats_alike and job.cell is not None and not job.failures
 
     def _dispatch(self, job: Job, slot: Slot, now: float, hedge: bool = False) -> None:
         if job.cell is not None:
@@ -120,9 +137,9 @@ class Routing(Admission):
         self._attempts[attempt.ticket] = attempt
         self._drain_rate.started(now)
         self.desk.open(attempt.ticket, job)
-        slot.in_flight += 1
+        slot.take()
         if trial:
-            slot.trials_started += 1
+            slot.trial_started()
             started = TrialStarted(
                 member=slot.name, incarnation=route.incarnation, epoch=route.epoch, at=now
             )
@@ -155,7 +172,7 @@ class Routing(Admission):
         )
         if not tell(slot.route.ref, message):
             # Its actor has ended and the supervisor has not said so yet: it never started.
-            slot.route = replace(slot.route, ref=None, blocked=SkipReason.STARTING)
+            slot.update(replace(slot.route, ref=None, blocked=SkipReason.STARTING))
             self.desk.withdraw(attempt.ticket)
             self._release(attempt)
             self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))

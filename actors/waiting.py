@@ -37,6 +37,8 @@ class WaitingQueue:
         self._arrivals = 0
         self.size = 0
         self._ranked = _Heap()
+        self._tried = _Heap()  # those that a member has had
+        self._tried_live = 0
         self._limited = _Heap()  # those with a deadline, the earliest first
         # Those that no member has had yet, the last one first; None until somebody asks for it.
         self._untried: _Heap | None = None
@@ -58,6 +60,9 @@ class WaitingQueue:
         self._arrivals += 1
         key = self._key(job)
         self._ranked.push(key, cell)
+        if job.attempts > 0:
+            self._tried.push(key, cell)
+            self._tried_live += 1
         if job.deadline is not None:
             self._limited.push((job.deadline, 0.0, self._arrivals), cell)
         if self._untried is not None and job.attempts == 0:
@@ -71,10 +76,17 @@ class WaitingQueue:
         job.cell = None
         self.size -= 1
         self._ranked.sweep(self.size)
+        if job.attempts > 0:
+            self._tried_live -= 1
+            self._tried.sweep(self._tried_live)
         self._limited.sweep(self.size)
         if self._untried is not None:
             self._untried.sweep(self.size)
             self._untried = self._untried if self.size else None
+
+    def tried(self) -> Iterator[Job]:
+        """Those of them that a member has had, in order; it is safe to add and remove meanwhile."""
+        return self._tried.in_order()
 
     def first(self) -> Job | None:
         """The request to be served next; it stays in."""

@@ -20,6 +20,11 @@ def load(member: Candidate, now: float) -> float:
     return (member.in_flight + 1) / max(1, member.max_concurrency) / success_rate(member, now)
 
 
+def loads(candidates: Sequence[Candidate], now: float) -> list[float]:
+    """The load of each."""
+    return [load(each, now) for each in candidates]
+
+
 def success_rate(member: Candidate, now: float) -> float:
     """The expected share of successes, never 0: the inverse is the number of attempts for one."""
     return max(_LEAST_SUCCESS_RATE, 1.0 - member.error_rate(now))
@@ -29,7 +34,12 @@ def lightest(candidates: Sequence[Candidate], now: float, rng: random.Random) ->
     """The least loaded; ties (within 1%) by chance, so that sequential traffic spreads too."""
     if len(candidates) == 1:
         return candidates[0]
-    return rng.choice(cheapest(candidates, [load(each, now) for each in candidates], _TIE))
+    return light(candidates, loads(candidates, now), rng)
+
+
+def light(candidates: Sequence[Candidate], costs: Sequence[float], rng: random.Random) -> Candidate:
+    """One of those that cost least, ties (within 1%) by chance."""
+    return rng.choice(cheapest(candidates, costs, _TIE))
 
 
 def cheapest(
