@@ -53,16 +53,25 @@ class Attempts(Failures):
         if job is None or self._attempts.get(attempt.ticket) is not attempt:
             return
         ended_at = attempt.started_at + elapsed_s
-        self._release(attempt, elapsed_s)
-        slot = self._table.get(attempt.member)
+        del self._attempts[attempt.ticket]
+        if self._timeouts is not None:
+            self._timeouts.stop(attempt)
+        self._drain_rate.answered(attempt.started_at, elapsed_s)
+        table = self._table
+        slot = table.get(attempt.member)
         if slot is not None:
             slot.load.succeeded(elapsed_s, ended_at)
-        if self._table.learns:
-            self._table.record(attempt.member, True)
+            if slot.route.incarnation == attempt.incarnation:
+                slot.give_back()
+                if table.draining:
+                    self._check_drained(slot)
+        if table.learns:
+            table.record(attempt.member, True)
         self._outbox.succeeded(attempt, elapsed_s, ended_at)
         if self.config.hedge_after_s is not None:
             self._answered(job, attempt, elapsed_s)
-        self._end(job)
+        del self._jobs[job.id]
+        job.cancel_alarms()
         attempt.detach()  # the two refer to each other: the collector need not find out
         self._answers.counts["completed"] += 1
         if self._closed:

@@ -167,6 +167,8 @@ class Job:
 
     def cancel_alarms(self) -> None:
         """Let no timer of this request go off any more."""
+        if self.deadline_alarm is None and self.hedge_alarm is None and self.alarm is None:
+            return  # as for most
         for alarm in (self.alarm, self.deadline_alarm, self.hedge_alarm):
             if alarm is not None:
                 alarm.cancel()

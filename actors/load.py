@@ -54,7 +54,7 @@ class LoadEstimate:
 
     def succeeded(self, elapsed_s: float | None, now: float) -> None:
         """Take a success after `elapsed_s` seconds; None if `measured` has been told them."""
-        age = now - self._stamp if now > self._stamp and self._outcomes else 0.0
+        age = self._age(now)
         if elapsed_s is not None:
             self._measure(elapsed_s, age)
         self._count(0.0, age, now)
