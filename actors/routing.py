@@ -44,8 +44,8 @@ class Routing(Admission):
 
     def _give(self, job: Job, now: float) -> None:
         """The same where its deadline is known not to be over."""
-        if not job.failures and self._finds_nobody():
-            self._enqueue(job, now)
+        if not job.failures and not self._table.has_room() and self._table.is_busy():
+            self._enqueue(job, now)  # no strategy need be asked
             return
         context = PickContext(now, job.work.key, job.id)
         try:
@@ -60,11 +60,6 @@ class Routing(Admission):
             self._enqueue(job, now)
         else:
             self._fail_unroutable(job, now)
-
-    def _finds_nobody(self) -> bool:
-        """Whether a request that nobody has tried would find no member, just as those that wait."""
-        table = self._table
-        return not table.has_room() and table.treats_alike and self._queue.has_untried()
 
     def _may_wait(self, job: Job, now: float) -> bool:
         """Whether a request may wait for a member to come back, rather than fail at once."""

@@ -205,9 +205,19 @@ class RoutingTable:
             if slot.name not in besides
         )
 
+    def is_busy(self, besides: Collection[str] = ()) -> bool:
+        """Whether somebody takes requests, and can take one before long.
+
+        Args:
+            besides: names of members that are of no interest.
+        """
+        for slot in self._order:
+            if slot.is_awaited() and slot.name not in besides:
+                return True
+        return False
+
     def _nobody(self, tried: Collection[str]) -> NoPick:
-        busy = any(slot.is_awaited() for slot in self._order if slot.name not in tried)
-        return NoPick.BUSY if busy else NoPick.UNROUTABLE
+        return NoPick.BUSY if self.is_busy(tried) else NoPick.UNROUTABLE
 
     def _choose(self, candidates: Sequence[Slot], context: PickContext) -> Slot | None:
         if not candidates:

@@ -84,10 +84,6 @@ class WaitingQueue:
             self._untried.sweep(self.size)
             self._untried = self._untried if self.size else None
 
-    def has_untried(self) -> bool:
-        """Whether one of them has not been given to any member yet."""
-        return self.size > self._tried_live
-
     def tried(self) -> Iterator[Job]:
         """Those of them that a member has had, in order; it is safe to add and remove meanwhile."""
         return self._tried.in_order()
