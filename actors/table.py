@@ -211,10 +211,7 @@ class RoutingTable:
         Args:
             besides: names of members that are of no interest.
         """
-        for slot in self._order:
-            if slot.is_awaited() and slot.name not in besides:
-                return True
-        return False
+        return any(slot.is_awaited() and slot.name not in besides for slot in self._order)
 
     def _nobody(self, tried: Collection[str]) -> NoPick:
         return NoPick.BUSY if self.is_busy(tried) else NoPick.UNROUTABLE
