@@ -16,9 +16,19 @@ def loads(candidates: Sequence[Candidate], now: float) -> list[float]:
     """Each one's share of its concurrency in use with one more request, over the expected success
     rate, which keeps a member that fails at once, so is always idle, from drawing everything.
     """
+    shares = [(each.in_flight + 1) / (each.max_concurrency or 1) for each in candidates]
+    return over_success_rates(shares, candidates, now)
+
+
+def over_success_rates(
+    costs: list[float], candidates: Sequence[Candidate], now: float
+) -> list[float]:
+    """Each cost over the expected success rate of its candidate."""
+    rates = [each.error_rate(now) for each in candidates]
+    if not any(rates):  # as in good times
+        return costs
     return [
-        (each.in_flight + 1) / max(1, each.max_concurrency) / success_rate(each, now)
-        for each in candidates
+        cost / max(_LEAST_SUCCESS_RATE, 1.0 - rate) for cost, rate in zip(costs, rates, strict=True)
     ]
 
 
@@ -58,8 +68,7 @@ def latencies(candidates: Sequence[Candidate], now: float) -> list[float]:
     measured = [each.latency_s(now) for each in candidates]
     known = [latency for latency in measured if latency is not None]
     if len(known) == len(candidates):  # as soon as each has answered once
-        pairs = zip(candidates, known, strict=True)
-        return [latency / success_rate(each, now) for each, latency in pairs]
+        return over_success_rates(known, candidates, now)
     slowest = max(known, default=0.0)
     presumed = 2.0 * max(slowest, _UNKNOWN_LATENCY_S)
     return [
