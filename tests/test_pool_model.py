@@ -281,7 +281,7 @@ def watched(stage: Stage, answers: Counter[str]) -> Iterator[None]:
             "finished",
             lambda _, call, *__: stage.note(stage.reported, call.ticket),
         )
-        wrap(PoolActor, "on_receive", handled)
+        wrap(PoolActor, "_handle_receive", handled)
         patch.setattr(base, "complain", lambda *fault: stage.complaints.append(repr(fault)))
         patch.setattr(HedgeBudget, "has_any", lambda _: True)  # else there were hardly any
         patch.setattr(PoolFuture, "resolve", _counted(PoolFuture.resolve, resolved))
