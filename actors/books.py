@@ -67,7 +67,7 @@ class Books(PoolActor):
         self._closed = False
         self._drains = Drains()
 
-    def _end(self, job: Job, now: float) -> None:
+    def _end(self, job: Job) -> None:
         """The request is done with; its answer follows."""
         if job.attempts:
             self._drain_rate.ended()
@@ -76,7 +76,8 @@ class Books(PoolActor):
     def _forget(self, job: Job) -> None:
         """The request leaves the router's books."""
         self._jobs.pop(job.id, None)
-        self._queue.discard(job)
+        if job.cell is not None:
+            self._queue.discard(job)
         job.cancel_alarms()
 
     def _check_idle(self) -> None:
@@ -86,7 +87,7 @@ class Books(PoolActor):
 
     def _fail(self, job: Job, error: BaseException) -> None:
         now = self.clock.now()
-        self._end(job, now)
+        self._end(job)
         if job.begun:
             error = interrupted(self.name, job, error)
         self._answers.failure(job, error, now - job.accepted_at)

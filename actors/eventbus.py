@@ -123,7 +123,9 @@ class EventBus:
 
     def listening(self) -> bool:
         """Whether somebody reads what is logged at DEBUG: else nobody need make such events."""
-        return bool(self._refs or self._callables or _observers) or _debug_is_read()
+        if self._refs or self._callables or _observers:
+            return True
+        return _debug_is_read()
 
     def emit(self, event: Event) -> None:
         """Log the event and hand it to every subscriber."""

@@ -74,14 +74,17 @@ class Slot:
     def take(self) -> None:
         """A call begins."""
         self.in_flight += 1
-        if self.in_flight >= self.max_concurrency:
-            self._review()
+        if self.in_flight >= self.max_concurrency and self.is_free:
+            self.is_free = False
+            self._room.free.drop(self)
 
     def give_back(self) -> None:
         """A call has ended."""
-        self.in_flight = max(0, self.in_flight - 1)
-        if not self.is_free:
-            self._review()
+        if self.in_flight > 0:
+            self.in_flight -= 1
+        if not self.is_free and self.skip_reason() is None:
+            self.is_free = True
+            self._room.free.add(self)
 
     def trial_started(self) -> None:
         """The call that has begun spends a permit."""

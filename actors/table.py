@@ -68,6 +68,8 @@ class RoutingTable:
         self._room = Room()
         self._trusted = is_built_in(strategy)
         self._record: Any = getattr(strategy, "record", None)
+        self.learns = self._record is not None
+        """Whether the strategy wants to know how attempts end."""
         self._members_changed: Any = getattr(strategy, "members_changed", None)
 
     def __iter__(self) -> Iterator[Slot]:
@@ -199,9 +201,16 @@ class RoutingTable:
             if slot.name not in besides
         )
 
+    def is_busy(self, besides: Collection[str] = ()) -> bool:
+        """Whether somebody takes requests, and can take one before long.
+
+        Args:
+            besides: names of members that are of no interest.
+        """
+        return any(slot.is_awaited() and slot.name not in besides for slot in self._order)
+
     def _nobody(self, tried: Collection[str]) -> NoPick:
-        busy = any(slot.is_awaited() for slot in self._order if slot.name not in tried)
-        return NoPick.BUSY if busy else NoPick.UNROUTABLE
+        return NoPick.BUSY if self.is_busy(tried) else NoPick.UNROUTABLE
 
     def _choose(self, candidates: Sequence[Slot], context: PickContext) -> Slot | None:
         if not candidates:

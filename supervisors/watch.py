@@ -51,10 +51,10 @@ class Watch(PoolActor):
         self._review_alarm: Alarm | None = None
         self._news: list[Event] = []
 
-    def on_receive(self, message: Any) -> Any:
+    def _handle_receive(self, message: Any) -> Any:
         """Handle a message; what there is to announce is announced when the router knows it."""
         try:
-            return super().on_receive(message)
+            return super()._handle_receive(message)
         finally:
             self._announce_news()
 

@@ -28,7 +28,7 @@ from greenroom.testing import AsyncScriptedAgent, FakeClock
 
 ASKS = BATCH
 """As many as make one batch of outcomes: the clock stands still, so nothing else sends one."""
-MESSAGES = {"Request": ASKS, "Execute": ASKS, "Succeeded": ASKS, "Outcomes": 1}
+MESSAGES = {"Request": ASKS, "Execute": ASKS, "Answered": ASKS, "Outcomes": 1}
 CALLS_SYNC = 205
 CALLS_ASYNC = 205
 BYTES_IN_FLIGHT = 6 * 1024

@@ -69,6 +69,8 @@ def _queueing(candidates: Sequence[Candidate], now: float) -> list[float]:
 def _full(candidates: Sequence[Candidate], now: float) -> list[float]:
     """As if calls beyond its concurrency had to wait."""
     return [
-        latency * max(1.0, (each.in_flight + 1) / max(1, each.max_concurrency))
+        latency
+        if each.in_flight < each.max_concurrency
+        else latency * (each.in_flight + 1) / max(1, each.max_concurrency)
         for each, latency in zip(candidates, latencies(candidates, now), strict=True)
     ]

@@ -7,8 +7,10 @@ from benchmarks.model import Case, Comparison, Group, versus
 
 ROUTER_SHARE = 1 / 30
 """A call of LiteLLM's Router does much more, hence so small a share."""
-SYNC = ("greenroom", "pykka", "threads", "litellm", "litellm-latency", "langchain", "ray")
-ASYNC = ("greenroom", "greenroom-uvloop", "asyncio", "litellm", "litellm-latency", "ray")
+ROUTERS = ("litellm", "litellm-latency")
+SYNC = ("greenroom", "pykka", "bare", "threads", *ROUTERS, "langchain", "ray")
+UVLOOP = "greenroom-uvloop"
+ASYNC = ("greenroom", UVLOOP, "bare", "bare-uvloop", "asyncio", *ROUTERS, "ray")
 CASES = (
     Case(
         "latency.sync",
@@ -46,10 +48,10 @@ CASES = (
         one_awaiting_caller(lambda peer: peer.sync_agent_awaited()),
     ),
 )
-ROUTERS = ("litellm", "litellm-latency")
 COMPARISONS: tuple[Comparison, ...] = (
     *versus("latency.sync", ("pykka",), at_most=2.0),
     *versus("latency.sync.one", ("pykka",), other="latency.sync"),
+    *versus("latency.sync", ("pykka",), peer="bare"),
     *versus("latency.sync", ("threads",)),
     *versus("latency.sync", ROUTERS, at_most=ROUTER_SHARE),
     *versus("latency.sync", ("langchain",), at_most=1.0),
@@ -58,6 +60,8 @@ COMPARISONS: tuple[Comparison, ...] = (
     *versus(
         "latency.async", ("pykka",), peer="greenroom-uvloop", other="latency.sync", at_most=2.5
     ),
+    *versus("latency.async", ("pykka",), peer="bare", other="latency.sync"),
+    *versus("latency.async", ("pykka",), peer="bare-uvloop", other="latency.sync"),
     *versus("latency.async", ("asyncio",)),
     *versus("latency.async", ROUTERS, at_most=ROUTER_SHARE),
     *versus("latency.async", ("pydantic-ai", "langchain"), at_most=1.0),

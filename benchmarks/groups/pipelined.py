@@ -29,7 +29,7 @@ CASES = (
         "pipelined.sync",
         "{scale.pipelined:,} pipelined, sync agents",
         "/s",
-        ("greenroom", "pykka", "threads", "ray"),
+        ("greenroom", "pykka", "bare", "threads", "ray"),
         _pipelined(lambda peer, scale: peer.pipeline(scale)),
     ),
     Case(
@@ -42,6 +42,7 @@ CASES = (
 )
 COMPARISONS: tuple[Comparison, ...] = (
     *versus("pipelined.sync", ("pykka",), at_least=1.0),
+    *versus("pipelined.sync", ("pykka",), peer="bare"),
     *versus("pipelined.async", ("pykka",), other="pipelined.sync", at_least=1.0),
     *versus(
         "pipelined.async",

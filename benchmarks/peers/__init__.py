@@ -13,6 +13,8 @@ PEERS = {
     "greenroom-uvloop": ("benchmarks.peers.greenroom_pool", "GreenroomUvloop"),
     "pykka": ("benchmarks.peers.pykka_actor", "PykkaActor"),
     "threads": ("benchmarks.peers.thread_pool", "ThreadPool"),
+    "bare": ("benchmarks.peers.bare_router", "BareRouter"),
+    "bare-uvloop": ("benchmarks.peers.bare_router", "BareRouterUvloop"),
     "asyncio": ("benchmarks.peers.bare_asyncio", "BareAsyncio"),
     "litellm": ("benchmarks.peers.litellm_router", "SimpleShuffle"),
     "litellm-latency": ("benchmarks.peers.litellm_router", "LatencyBased"),
