@@ -11,6 +11,7 @@ import math
 _TAU_S = 10.0
 _LONGEST_TAU_S = 300.0
 _TAU_IN_CALLS = 10.0
+_SHORT_S = _TAU_S / _TAU_IN_CALLS
 _USUAL_WEIGHT = 1.0 / 8.0
 _UNKNOWN_LATENCY_S = 1.0
 _LONGEST_SAMPLE_S = 86_400.0
@@ -44,11 +45,12 @@ class LoadEstimate:
     a member that fails at once would keep half the traffic of a pool whose answers take 20 s.
     """
 
-    __slots__ = ("_failures", "_latency", "_outcomes", "_stamp", "_streak", "_usual")
+    __slots__ = ("_failures", "_latency", "_outcomes", "_stamp", "_streak", "_tau", "_usual")
 
     def __init__(self) -> None:
         self._latency: float | None = None  # without the penalty
         self._usual: float | None = None  # a plain average of the successes, None before the first
+        self._tau = _TAU_S
         self._streak = 0
         self._failures = 0.0
         self._outcomes = 0.0
@@ -86,7 +88,8 @@ class LoadEstimate:
             estimate *= 1 << min(self._streak, _MAX_PENALTY_DOUBLINGS)
         if in_flight > 0 or now <= self._stamp:
             return estimate
-        return estimate * self._kept(now - self._stamp)
+        x = (now - self._stamp) / self._tau
+        return estimate * (1.0 - x if x < _TINY else math.exp(-x))
 
     def error_rate(self, now: float) -> float:
         """The recent error rate, in [0, 1); 0 without outcomes, and back to 0 as time passes."""
@@ -110,30 +113,22 @@ class LoadEstimate:
         sample = elapsed_s if 0.0 <= elapsed_s <= _LONGEST_SAMPLE_S else _sane(elapsed_s)
         if self._latency is None or self._usual is None:
             self._latency = self._usual = sample
+            self._tau = _tau(sample)
             return
         if sample < self._latency:
-            self._latency = sample + (self._latency - sample) * self._kept(age)
+            self._latency = sample + (self._latency - sample) * _decay(age / self._tau)
         else:
             self._latency = sample
         self._usual += (sample - self._usual) * _USUAL_WEIGHT
+        self._tau = _TAU_S if self._usual <= _SHORT_S else _tau(self._usual)
 
     def _age(self, now: float) -> float:
         """Seconds since the last outcome, 0 before the first."""
         return now - self._stamp if now > self._stamp and self._outcomes else 0.0
 
-    def _kept(self, age: float) -> float:
-        """What is left of the latency since the last outcome: 1 at once, 0 in the end."""
-        usual = self._usual
-        tau = _TAU_S
-        if usual is not None and usual > _TAU_S / _TAU_IN_CALLS:
-            tau = min(_TAU_IN_CALLS * usual, _LONGEST_TAU_S)
-        x = age / tau
-        return 1.0 - x if x < _TINY else math.exp(-x)
-
     def _remembered(self, age: float) -> float:
         """What is left of the weight of the outcomes so far: 1 at once, 0 in the end."""
-        x = age / (_TAU_S * (1 + self._streak // _STREAK_STEP))
-        return 1.0 - x if x < _TINY else math.exp(-x)
+        return _decay(age / (_TAU_S * (1 + self._streak // _STREAK_STEP)))
 
     def _count(self, failures: float, age: float, now: float) -> None:
         # The newest outcome weighs 1, all before it together no more than the memory holds.
@@ -144,6 +139,16 @@ class LoadEstimate:
         self._outcomes = self._outcomes * keep + 1.0
         if now > self._stamp:
             self._stamp = now
+
+
+def _tau(usual_s: float) -> float:
+    """How fast the latency of a member is forgotten that usually takes that long."""
+    return min(max(_TAU_IN_CALLS * usual_s, _TAU_S), _LONGEST_TAU_S)
+
+
+def _decay(x: float) -> float:
+    """exp(-x), or what it comes to for a small x."""
+    return 1.0 - x if x < _TINY else math.exp(-x)
 
 
 def _sane(elapsed_s: float) -> float:

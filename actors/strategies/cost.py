@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import cast
 
 from greenroom.actors.strategies.base import Candidate
 
@@ -66,10 +67,9 @@ def latencies(candidates: Sequence[Candidate], now: float) -> list[float]:
     preferred to not having answered yet.
     """
     measured = [each.latency_s(now) for each in candidates]
-    known = [latency for latency in measured if latency is not None]
-    if len(known) == len(candidates):  # as soon as each has answered once
-        return over_success_rates(known, candidates, now)
-    slowest = max(known, default=0.0)
+    if None not in measured:  # as soon as each has answered once
+        return over_success_rates(cast("list[float]", measured), candidates, now)
+    slowest = max((each for each in measured if each is not None), default=0.0)
     presumed = 2.0 * max(slowest, _UNKNOWN_LATENCY_S)
     return [
         latency / success_rate(each, now)
