@@ -26,8 +26,8 @@ from greenroom.supervisors.record import MemberRecord
 class Watch(PoolActor):
     """What the supervisor knows, what it tells the router, what it announces.
 
-    The first of four floors: `Watch`, `Probing`, `LoopWatch`, and on top `PoolSupervisor`, the
-    actor.
+    The first of five floors: `Watch`, `Probing`, `LoopWatch`, `Judging`, and on top
+    `PoolSupervisor`, the actor.
     """
 
     def __init__(
