@@ -15,6 +15,7 @@ from greenroom.actors.desk import reply
 from greenroom.actors.host import AgentHost
 from greenroom.actors.inline import InlineActor
 from greenroom.actors.jobs import Job
+from greenroom.actors.lending import hand
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.outcome import outcome_of, refused
 from greenroom.actors.surroundings import Surroundings, default_concurrency
@@ -25,6 +26,7 @@ from greenroom.messages.execution import (
     Abandoned,
     CancelExecution,
     Execute,
+    Failed,
     Refused,
     SideEffectsStarted,
     StreamBegun,
@@ -134,7 +136,7 @@ class Executions(InlineActor):
         answers = isinstance(report, Succeeded) and call.cancelled is None
         job = self._claim(ticket, writer) if answers else None
         if job is None:
-            tell(self.around.router, report)
+            self._tell_unanswered(report)
         else:
             self._tell_answered(report, job)
             reply(job, value, self.member.name, self.clock.now() - job.accepted_at)
@@ -165,6 +167,15 @@ class Executions(InlineActor):
             **more,
         )
         tell(self.around.router, about)
+
+    def _tell_unanswered(self, report: Any) -> None:
+        """After a failure the request may go on from here to its next member, unless the router has
+        something to tell on the way: who reads its events may be slow.
+        """
+        if isinstance(report, Failed) and not self.around.bus.listening("CRITICAL"):
+            hand(self.around.router, report)
+        else:
+            tell(self.around.router, report)
 
     def _tell_answered(self, report: Any, job: Job) -> None:
         """Nobody waits for the router to hear of a success, unless something hangs on it."""

@@ -6,8 +6,8 @@ import math
 from typing import Any
 
 from greenroom.actors.alarms import Alarms
-from greenroom.actors.base import tell
 from greenroom.actors.jobs import Attempt
+from greenroom.actors.lending import hand
 from greenroom.actors.table import Slot
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import summary
@@ -108,7 +108,7 @@ class Outbox:
         if self._runs or self._batch:
             batch = self._gather()
             self._batch = []
-            tell(self.supervisor, Outcomes(tuple(batch)))
+            hand(self.supervisor, Outcomes(tuple(batch)))
 
     def _send(self, outcome: AttemptOutcome) -> None:
         """Send what came before, and this."""

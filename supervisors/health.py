@@ -44,6 +44,7 @@ class HealthRecord:
     __slots__ = (
         "_latencies",
         "_outcomes",
+        "_spotless_from",
         "consecutive_failures",
         "degraded_at",
         "failures",
@@ -69,6 +70,7 @@ class HealthRecord:
         self.last_error: str | None = None
         self.last_success_at: float | None = None
         self.last_failure_at: float | None = None
+        self._spotless_from = -math.inf  # when no failure so far is recent any more
         self._outcomes: deque[tuple[float, bool]] = deque(maxlen=RATE_OUTCOMES)
         self._latencies: deque[tuple[float, float]] = deque(maxlen=LATENCY_OUTCOMES)
 
@@ -105,12 +107,15 @@ class HealthRecord:
         self.consecutive_failures += 1
         self.last_failure_at = now
         self.last_error = error
+        self._spotless_from = max(self._spotless_from, now + HEALTH_WINDOW_S)
         self._outcomes.append((now, True))
 
     def status(self, now: float, circuit: CircuitState) -> AgentStatus:
         """What to call the member now. Old outcomes age out, so that time alone brings it back."""
         if circuit in _OPEN:
             return AgentStatus.CIRCUIT_OPEN
+        if now >= self._spotless_from:
+            return AgentStatus.HEALTHY
         recent = self._recent(now)
         if len(recent) < MIN_OUTCOMES:
             return AgentStatus.HEALTHY

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from greenroom.actors.base import tell
+from greenroom.actors.lending import hand
 from greenroom.messages.status import FailureKind
 from greenroom.messages.supervision import (
     AttemptOutcome,
@@ -45,8 +46,16 @@ class Judging(LoopWatch):
         if changed:
             self._publish()
         for (member, incarnation), count in judged.items():
-            seen = FailuresSeen(member=member, incarnation=incarnation, count=count)
+            self._answer(FailuresSeen(member=member, incarnation=incarnation, count=count))
+
+    def _answer(self, seen: FailuresSeen) -> None:
+        """Where the router waits for it in this very thread, it need not be woken; see `lending`.
+        What it has to tell of the requests that go on now is told in its own thread.
+        """
+        if self.bus.listening("CRITICAL"):
             tell(self.router, seen)
+        else:
+            hand(self.router, seen)
 
     def _take(self, record: MemberRecord, run: Successes) -> bool:
         """Judge successes: as a rule all at once."""
@@ -95,8 +104,10 @@ class Judging(LoopWatch):
         transition = breaker.record(
             epoch, at, kind=kind, elapsed_s=elapsed_s, retry_after_s=retry_after_s, began=began
         )
-        self._announce(record, transition, why)
-        return transition is not None or before != (breaker.trial_credit, breaker.cooling_until)
+        if transition is not None:
+            self._announce(record, transition, why)
+            return True
+        return before != (breaker.trial_credit, breaker.cooling_until)
 
     def _on_trial_started(self, message: TrialStarted) -> None:
         record = self._records.get(message.member)

@@ -11,7 +11,7 @@ import pytest
 
 from greenroom.actors.alarms import Alarms
 from greenroom.actors.jobs import Attempt, Job
-from greenroom.actors.mailbox import Mailbox
+from greenroom.actors.lending import LendingMailbox
 from greenroom.actors.outbox import BATCH, DELAY_S, Outbox
 from greenroom.actors.report import account, all_failed, why_unroutable
 from greenroom.actors.retry import RetryPolicy
@@ -454,7 +454,7 @@ class Supervisor:
 
     def __init__(self, alive: bool = True) -> None:
         self.actor_stopped = threading.Event()
-        self.actor_inbox = Mailbox()
+        self.actor_inbox = LendingMailbox()
         self._batches: list[tuple[AttemptOutcome | Successes, ...]] = []
         if not alive:
             self.actor_stopped.set()
