@@ -124,7 +124,8 @@ class AskingRef(JoinableRef):
             PoolStoppedError: the pool has stopped, or is draining.
             Exception: the agent's own, when it says that the request itself is at fault.
         """
-        check.number("timeout", timeout, optional=True)
+        if timeout is not None:
+            check.number("timeout", timeout)
         future = self._submit(message, timeout)
         if not block:
             return future
@@ -303,11 +304,12 @@ class AskingRef(JoinableRef):
         return request_id, None if timeout is None else self._clock.now() + timeout
 
     def _post(self, message: Any, future: PoolFuture[Any]) -> None:
-        if not self.is_alive():
+        stopped = self.actor_stopped.is_set
+        if stopped():
             future.resolve(error=self._dead(refused=True))
             return
         self.actor_inbox.put(cast(Any, Letter(message, future)))
-        if not self.is_alive() and not isinstance(message, _ActorStop):
+        if stopped() and not isinstance(message, _ActorStop):
             # It may have been put after the last look into the mailbox: answered here, or there.
             future.resolve(error=self._dead())
 

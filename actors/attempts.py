@@ -7,7 +7,7 @@ from typing import Any
 from greenroom.actors.base import tell
 from greenroom.actors.desk import reply
 from greenroom.actors.failures import Failures
-from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.jobs import Answered, Attempt, Job
 from greenroom.actors.table import Slot
 from greenroom.messages.errors import AttemptTimeoutError, MemberCrashedError, PoolError
 from greenroom.messages.execution import (
@@ -35,12 +35,49 @@ class Attempts(Failures):
         super().__init__(**settings)
         self.handlers.update(
             {
+                Answered: self._on_answered,
                 Succeeded: self._on_succeeded,
                 Failed: self._on_failed,
                 Refused: self._on_refused,
                 SideEffectsStarted: self._on_side_effects,
             }
         )
+
+    def _on_answered(self, message: Answered) -> None:
+        """The usual end of a request, all of it in one place: it runs for every request that goes
+        well, and each call that it does without can be measured. What is special about an attempt
+        comes as `Succeeded`.
+        """
+        attempt, elapsed_s = message.attempt, message.elapsed_s
+        job = attempt.job
+        if job is None or self._attempts.get(attempt.ticket) is not attempt:
+            return
+        ended_at = attempt.started_at + elapsed_s
+        del self._attempts[attempt.ticket]
+        if self._timeouts is not None:
+            self._timeouts.stop(attempt)
+        self._drain_rate.answered(attempt.started_at, elapsed_s)
+        table = self._table
+        slot = table.get(attempt.member)
+        if slot is not None:
+            slot.load.succeeded(elapsed_s, ended_at)
+            if slot.route.incarnation == attempt.incarnation:
+                slot.give_back()
+                if table.draining:
+                    self._check_drained(slot)
+        if table.learns:
+            table.record(attempt.member, True)
+        self._outbox.succeeded(attempt, elapsed_s, ended_at)
+        if self.config.hedge_after_s is not None:
+            self._answered(job, attempt, elapsed_s)
+        del self._jobs[job.id]
+        job.cancel_alarms()
+        attempt.detach()  # the two refer to each other: the collector need not find out
+        self._answers.counts["completed"] += 1
+        if self._closed:
+            self._check_idle()
+        if self._queue.size:
+            self._pump()
 
     def _on_succeeded(self, message: Succeeded) -> None:
         attempt = self._reported(message)
@@ -55,22 +92,33 @@ class Attempts(Failures):
 
     def _succeeded(self, message: Succeeded, attempt: Attempt, job: Job) -> None:
         now = self.clock.now()
-        streamed = message.first_chunk_s is not None
         elapsed_s = message.elapsed_s if message.first_chunk_s is None else message.first_chunk_s
-        ended_at = min(now, attempt.started_at + message.elapsed_s)  # it may have lain aside
+        streamed = message.first_chunk_s is not None
+        ended_at = attempt.started_at + message.elapsed_s
+        if ended_at > now:  # otherwise the report has lain aside
+            ended_at = now
         slot = self._table.get(attempt.member)
         if slot is not None:  # what a first chunk has told of its speed is known already
             slot.load.succeeded(None if streamed else elapsed_s, ended_at)
-        self._table.record(attempt.member, True)
+        if self._table.learns:
+            self._table.record(attempt.member, True)
         self._outbox.succeeded(attempt, elapsed_s, ended_at)
-        self._chronicle.succeeded(attempt, elapsed_s)
-        if self._unanswered(attempt, job):
-            reply(job, message.value, attempt.member, now - job.accepted_at)
+        listening = self.bus.listening()
+        if listening:
+            self._chronicle.succeeded(attempt, elapsed_s)
+        if self.desk.is_open(attempt.ticket) or streamed:  # else it was answered on the spot
+            self._answer_late(message, attempt, job, now)
         if not streamed:
             self._answered(job, attempt, elapsed_s)
-        self._end(job, now)
-        self._answers.value(job, attempt.member, now - job.accepted_at)
-        self._check_idle()
+        self._end(job)
+        attempt.detach()
+        self._answers.value(job, attempt.member, now - job.accepted_at, listening)
+        if self._closed:
+            self._check_idle()
+
+    def _answer_late(self, message: Succeeded, attempt: Attempt, job: Job, now: float) -> None:
+        if self._unanswered(attempt, job):
+            reply(job, message.value, attempt.member, now - job.accepted_at)
 
     def _unanswered(self, attempt: Attempt, job: Job) -> bool:
         """Whether nobody has answered on the spot, as when its member was about to end."""
@@ -119,29 +167,32 @@ class Attempts(Failures):
         """The attempt that a member reports the end of, if it still stands; its slot is free."""
         attempt = self._attempt_of(message)
         if attempt is not None:
-            self._release(attempt, message.elapsed_s if isinstance(message, Succeeded) else None)
+            self._release(attempt, message.elapsed_s if type(message) is Succeeded else None)
         return attempt
 
     def _attempt_of(self, message: FromMember) -> Attempt | None:
         """The attempt that a message is about; None for one that ended with its member's actor."""
         attempt = self._attempts.get((message.request_id, message.attempt))
-        if attempt is None:
+        if attempt is None or attempt.incarnation != message.incarnation:
             return None
-        sender = (message.member, message.incarnation)
-        return attempt if (attempt.member, attempt.incarnation) == sender else None
+        return attempt if attempt.member == message.member else None
 
     def _release(self, attempt: Attempt, elapsed_s: float | None = None) -> None:
         """The member has let go of the attempt: its slot is free."""
         self._attempts.pop(attempt.ticket, None)
-        held_s = self.clock.now() - attempt.started_at  # the report may have lain aside
-        held_s = held_s if elapsed_s is None else min(held_s, elapsed_s)
+        held_s = self.clock.now() - attempt.started_at
+        if elapsed_s is not None and elapsed_s < held_s:  # the report has lain aside
+            held_s = elapsed_s
         self._drain_rate.freed(attempt.started_at, held_s)
+        if self._timeouts is not None:
+            self._timeouts.stop(attempt)
         if attempt.alarm is not None:
             attempt.alarm.cancel()
         slot = self._table.get(attempt.member)
         if slot is not None and slot.route.incarnation == attempt.incarnation:
-            slot.in_flight = max(0, slot.in_flight - 1)
-            self._check_drained(slot)
+            slot.give_back()
+            if self._table.draining:
+                self._check_drained(slot)
 
     def _check_drained(self, slot: Slot) -> None:
         if slot.in_flight == 0 and slot.route.blocked is SkipReason.DRAINING:

@@ -36,7 +36,7 @@ class PoolActor(pykka.ThreadingActor):
     """An actor on a daemon thread, with a `Mailbox`, timers, and a table of handlers.
 
     A handler that raises while it handles a tell would kill the actor, and a `BaseException` would
-    stop every actor of the process: neither leaves `on_receive`.
+    stop every actor of the process: neither gets as far as that.
     """
 
     use_daemon_thread = True
@@ -69,24 +69,30 @@ class PoolActor(pykka.ThreadingActor):
 
     def _handle_receive(self, message: Any) -> Any:
         """Pykka's, but what there is a handler for is not first compared with Pykka's own."""
-        if type(message) in self.handlers:
-            return self.on_receive(message)
-        return super()._handle_receive(message)
+        handler = self.handlers.get(type(message))
+        if handler is None:
+            return super()._handle_receive(message)
+        try:
+            return handler(message)
+        except BaseException as error:
+            self._complain(message, error)
 
     def on_receive(self, message: Any) -> Any:
         try:
-            return self.handlers.get(type(message), self.on_unknown)(message)
-        except Exception as error:
-            if self.mailbox.reply_to is not None:
-                raise  # Pykka hands it to the asker
-            complain(f"{self} failed to handle a {type(message).__name__}", error)
+            return self.on_unknown(message)
         except BaseException as error:
-            complain(f"{self} failed to handle a {type(message).__name__}", error)
-            if self.mailbox.reply_to is not None:
-                raise RuntimeError(
-                    f"{type(error).__name__} while handling a {type(message).__name__}"
-                ) from error
-        return None
+            self._complain(message, error)
+
+    def _complain(self, message: Any, error: BaseException) -> None:
+        """A handler has raised: whoever asks is told, by Pykka; else it is logged."""
+        asked = self.mailbox.reply_to is not None
+        if asked and isinstance(error, Exception):
+            raise error
+        complain(f"{self} failed to handle a {type(message).__name__}", error)
+        if asked:
+            raise RuntimeError(
+                f"{type(error).__name__} while handling a {type(message).__name__}"
+            ) from error
 
     def on_unknown(self, message: Any) -> Any:
         """Refuse what the actor has no handler for: the asker hears of it, a tell is logged."""

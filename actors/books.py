@@ -71,7 +71,7 @@ class Books(LendingActor):
         if self._table.treats_alike:  # a strategy of the app's own runs in this thread alone
             super().on_start()
 
-    def _end(self, job: Job, now: float) -> None:
+    def _end(self, job: Job) -> None:
         """The request is done with; its answer follows."""
         if job.attempts:
             self._drain_rate.ended()
@@ -80,7 +80,8 @@ class Books(LendingActor):
     def _forget(self, job: Job) -> None:
         """The request leaves the router's books."""
         self._jobs.pop(job.id, None)
-        self._queue.discard(job)
+        if job.cell is not None:
+            self._queue.discard(job)
         job.cancel_alarms()
 
     def _check_idle(self) -> None:
@@ -90,7 +91,7 @@ class Books(LendingActor):
 
     def _fail(self, job: Job, error: BaseException) -> None:
         now = self.clock.now()
-        self._end(job, now)
+        self._end(job)
         if job.begun:
             error = interrupted(self.name, job, error)
         self._answers.failure(job, error, now - job.accepted_at)

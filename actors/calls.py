@@ -25,51 +25,27 @@ class Call:
     """One piece of user code on its way through a place.
 
     Whoever moves it out of WAITING or RUNNING reports it, and nobody else: the transitions are
-    guarded, so that an end, a cancellation and an abandonment that meet yield one report.
+    guarded, so that an end, a cancellation and an abandonment that meet yield one report. The guard
+    is the place's, shared by its calls: nobody holds it for longer than it takes to set a phase.
 
-    Args:
-        name: what to call it in a log or a task list.
+    Attributes:
         place: where it runs.
-        work: the user code; returns a value or an awaitable.
-        finish: told `(call, value, error)` once, from the thread where the call ended.
-        late: told when an abandoned call has ended after all.
-        origin: whose code it is: the member, and the request's id if it is for one.
         collects: whether an answer that comes in chunks is to be made one list.
     """
 
     __slots__ = (
-        "_lock",
         "cancelled",
         "canceller",
         "collects",
-        "finish",
         "handle",
-        "late",
-        "name",
-        "origin",
         "phase",
         "place",
         "side_effects",
         "started_at",
-        "work",
     )
 
-    def __init__(
-        self,
-        name: str,
-        place: Place,
-        work: Callable[[Call], Any],
-        finish: Callable[[Call, Any, BaseException | None], None],
-        late: Callable[[Call], None] | None = None,
-        origin: tuple[str, str | None] | None = None,
-        collects: bool = False,
-    ) -> None:
-        self.name = name
-        self.origin = origin
+    def __init__(self, place: Place, collects: bool = False) -> None:
         self.place = place
-        self.work = work
-        self.finish = finish
-        self.late = late
         self.collects = collects
         self.phase = Phase.WAITING
         self.cancelled: CancelReason | None = None
@@ -77,24 +53,52 @@ class Call:
         self.side_effects = False
         self.handle: Any = None
         self.canceller: Callable[[], object] | None = None
-        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        """What to call it in a log or a task list."""
+        raise NotImplementedError
+
+    @property
+    def origin(self) -> tuple[str, str | None] | None:
+        """Whose code it is: the member, and the request's id if it is for one."""
+        return None
+
+    def work(self) -> Any:
+        """The user code; returns a value or an awaitable."""
+        raise NotImplementedError
+
+    def finish(self, value: Any, error: BaseException | None) -> None:
+        """Called once, in the thread where it ended."""
+        raise NotImplementedError
+
+    def late(self) -> None:
+        """Called when it has ended after all, having been abandoned."""
 
     def begin(self, now: float) -> bool:
         """WAITING -> RUNNING; False when it was cancelled before."""
         self.started_at = now
-        return self._move(Phase.RUNNING, Phase.WAITING)
+        with self.place.guard:
+            begins = self.phase is Phase.WAITING
+            if begins:
+                self.phase = Phase.RUNNING
+        return begins
 
     def end(self) -> bool:
         """RUNNING -> ENDED; False when it was abandoned before."""
-        return self._move(Phase.ENDED, Phase.RUNNING)
+        with self.place.guard:
+            ends = self.phase is Phase.RUNNING
+            if ends:
+                self.phase = Phase.ENDED
+        return ends
 
     def drop(self) -> bool:
         """WAITING -> DROPPED: it has never run and never will."""
-        return self._move(Phase.DROPPED, Phase.WAITING)
+        return self._move(Phase.WAITING, Phase.DROPPED)
 
     def abandon(self) -> bool:
         """RUNNING -> ABANDONED: nobody waits for it any more, though it still runs."""
-        return self._move(Phase.ABANDONED, Phase.RUNNING)
+        return self._move(Phase.RUNNING, Phase.ABANDONED)
 
     def cancel(self, reason: CancelReason) -> None:
         """Stop it as far as its place can."""
@@ -106,21 +110,69 @@ class Call:
         Raises:
             RequestCancelledError: it has been given up already, so the effects must not start.
         """
-        with self._lock:
+        with self.place.guard:
             if self.cancelled is not None or self.phase is not Phase.RUNNING:
                 raise RequestCancelledError(f"{self.name} has been given up: {self.cancelled}")
             self.side_effects = True
 
-    def _move(self, to: Phase, *origins: Phase) -> bool:
-        with self._lock:
-            if self.phase not in origins:
+    def _move(self, before: Phase, after: Phase) -> bool:
+        with self.place.guard:
+            if self.phase is not before:
                 return False
-            self.phase = to
+            self.phase = after
             return True
+
+
+class PlainCall(Call):
+    """A call made of functions.
+
+    Args:
+        work: given the call.
+        finish: told `(call, value, error)`.
+        late: told the call.
+    """
+
+    __slots__ = ("_finish", "_late", "_name", "_origin", "_work")
+
+    def __init__(
+        self,
+        name: str,
+        place: Place,
+        work: Callable[[Call], Any],
+        finish: Callable[[Call, Any, BaseException | None], None],
+        late: Callable[[Call], None] = lambda _: None,
+        origin: tuple[str, str | None] | None = None,
+    ) -> None:
+        super().__init__(place)
+        self._name = name
+        self._work = work
+        self._finish = finish
+        self._late = late
+        self._origin = origin
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def origin(self) -> tuple[str, str | None] | None:
+        return self._origin
+
+    def work(self) -> Any:
+        return self._work(self)
+
+    def finish(self, value: Any, error: BaseException | None) -> None:
+        self._finish(self, value, error)
+
+    def late(self) -> None:
+        self._late(self)
 
 
 class Place(Protocol):
     """Where an agent lives: all that a member actor needs of it."""
+
+    guard: threading.Lock
+    """Held while a call of this place changes its phase."""
 
     def run(self, call: Call) -> None:
         """Run the call; `call.finish` is told once, from wherever it ends."""

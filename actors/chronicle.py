@@ -72,17 +72,16 @@ class Chronicle:
         )
 
     def succeeded(self, attempt: Attempt, elapsed_s: float) -> None:
-        """A member answered."""
-        if self._bus.listening():
-            self._bus.emit(
-                AttemptSucceeded(
-                    pool=self._pool,
-                    member=attempt.member,
-                    request_id=attempt.request_id,
-                    attempt=attempt.number,
-                    elapsed_s=elapsed_s,
-                )
+        """A member answered; only to be told while somebody listens."""
+        self._bus.emit(
+            AttemptSucceeded(
+                pool=self._pool,
+                member=attempt.member,
+                request_id=attempt.request_id,
+                attempt=attempt.number,
+                elapsed_s=elapsed_s,
             )
+        )
 
     def failed(
         self, attempt: Attempt, kind: FailureKind, error: BaseException, elapsed_s: float

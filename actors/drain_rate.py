@@ -45,7 +45,16 @@ class DrainRate:
         """A slot taken at `started_at` has been given back, after `held_s` seconds."""
         self._running -= 1
         self._started_at = self._started_at - started_at if self._running else 0.0
-        self._spent_s += max(0.0, held_s)
+        if held_s > 0.0:
+            self._spent_s += held_s
+
+    def answered(self, started_at: float, held_s: float) -> None:
+        """`freed` and `ended` in one: the usual end of a request."""
+        self._running -= 1
+        self._started_at = self._started_at - started_at if self._running else 0.0
+        self._held_s = self._held_s * _KEPT + self._spent_s + held_s
+        self._requests = self._requests * _KEPT + 1.0
+        self._spent_s = 0.0
 
     def ended(self) -> None:
         """A request that has had a slot is done with, however it ended."""

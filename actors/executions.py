@@ -9,15 +9,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.base import tell
-from greenroom.actors.calls import Call, Phase
+from greenroom.actors.calls import Phase
 from greenroom.actors.desk import reply
 from greenroom.actors.host import AgentHost
 from greenroom.actors.inline import InlineActor
-from greenroom.actors.jobs import Job
+from greenroom.actors.jobs import Answered, Job
 from greenroom.actors.lending import hand
 from greenroom.actors.mailbox import Letter
-from greenroom.actors.outcome import outcome_of, refused
+from greenroom.actors.outcome import outcome_of, refused, succeeded
 from greenroom.actors.surroundings import Surroundings, default_concurrency
 from greenroom.actors.writer import ChunkWriter
 from greenroom.messages.errors import RequestCancelledError
@@ -56,12 +57,15 @@ class Executions(InlineActor):
         self.member = member
         self.incarnation = incarnation
         self.around = around
-        name = f"greenroom-{around.pool}-{member.name}"
-        self.host = AgentHost(member, name, around.clock, around.loop)
+        self.member_name = member.name
+        self.label = f"greenroom-{around.pool}-{member.name}"
+        self.host = AgentHost(member, self.label, around.clock, around.loop)
+        self._takes_any = around.config.is_failure is None
+        self._watches_speed = around.config.circuit_slow_call_s is not None
         self._limit = default_concurrency(member)
         self._waiting: deque[Execute] = deque()
         # Shared with the places' threads, which take out what has ended: single dict operations.
-        self._calls: dict[Ticket, Call] = {}
+        self._calls: dict[Ticket, AttemptCall] = {}
         self._abandoned = 0
         self._reason: str | None = None
         self.handlers.update(
@@ -85,19 +89,14 @@ class Executions(InlineActor):
 
     def _run(self, message: Execute) -> None:
         writer = self._writer(message) if message.stream else None
-        call, start = self.host.execute(
-            message,
-            functools.partial(self._finished, message, writer),
-            functools.partial(self._ended_late, message.request_id),
-            functools.partial(self._start_side_effects, message, writer),
-            writer,
-        )
-        self._calls[message.request_id, message.attempt] = call
-        start()
+        host = self.host
+        call = AttemptCall(self, host.run, host.place_for(message), message, writer)
+        self._calls[call.ticket] = call
+        call.place.run(call)
 
     def _writer(self, message: Execute) -> ChunkWriter:
         """The producer's end of the stream that is asked for."""
-        around, name = self.around, self.member.name
+        around, name = self.around, self.member_name
 
         def accept(answer: Any) -> None:
             error = refused(around.config, name, answer)
@@ -115,41 +114,59 @@ class Executions(InlineActor):
             accept=accept,
         )
 
-    def _finished(
-        self,
-        message: Execute,
-        writer: ChunkWriter | None,
-        call: Call,
-        value: Any,
-        error: BaseException | None,
-    ) -> None:
+    def finished(self, call: AttemptCall, value: Any, error: BaseException | None) -> None:
         """Runs wherever the call ended: the slot is free, the router and the asker are told.
 
         The router comes first, so that whatever the asker sends next finds its books in order.
         """
-        ticket = (message.request_id, message.attempt)
-        report = outcome_of(self.around, self.member.name, message, call, value, error, writer)
-        self._calls.pop(ticket, None)
+        usual = error is None and call.cancelled is None and call.writer is None
+        if usual and self._takes_any and call.phase is Phase.ENDED:
+            self._returned(call, value)
+            return
+        report = outcome_of(self.around, self.member_name, call, value, error)
+        self._calls.pop(call.ticket, None)
         if call.phase is Phase.ABANDONED:
             tell(self.actor_ref, AbandonedBy(1))
         # One that was given up has been claimed, and its ticket may be another request's by now.
         answers = isinstance(report, Succeeded) and call.cancelled is None
-        job = self._claim(ticket, writer) if answers else None
-        if job is None:
-            self._tell_unanswered(report)
-        else:
-            self._tell_answered(report, job)
-            reply(job, value, self.member.name, self.clock.now() - job.accepted_at)
-        if writer is not None:
-            writer.release()
+        job = self._claim(call) if answers else None
+        self._report_end(report)
+        if job is not None:
+            reply(job, value, self.member_name, self.clock.now() - job.accepted_at)
+        if call.writer is not None:
+            call.writer.release()
 
-    def _claim(self, ticket: Ticket, writer: ChunkWriter | None) -> Job | None:
+    def _returned(self, call: AttemptCall, value: Any) -> None:
+        """The usual end, for which all else above need not be looked at: the agent has returned a
+        value, which is the answer. Nobody waits for the router to hear of it, unless something
+        hangs on it; then it hears all about it.
+        """
+        around, router = self.around, self.around.router
+        now = self.clock.now()
+        self._calls.pop(call.ticket, None)
+        job = around.desk.claim(call.ticket)
+        attempt = None if job is None else job.current
+        if (
+            job is None
+            or attempt is None
+            or attempt.trial
+            or job.race is not None
+            or self._watches_speed
+            or around.bus.listening()
+        ):
+            tell(router, succeeded(call, self.member_name, value, now))
+        elif not router.actor_stopped.is_set():
+            router.actor_inbox.put_aside(Letter(Answered(attempt, now - call.started_at)))
+        if job is not None:
+            reply(job, value, self.member_name, now - job.accepted_at)
+
+    def _claim(self, call: AttemptCall) -> Job | None:
         """The request to answer; None if somebody else does. A stream that has begun is one's own
         until somebody ends it.
         """
-        if writer is None or writer.first_chunk_s is None:
-            return self.around.desk.claim(ticket)
-        return writer.finish()
+        if call.writer is None or call.writer.first_chunk_s is None:
+            return self.around.desk.claim(call.ticket)
+        return call.writer.finish()
 
     def _stream_begun(self, message: Execute, first_chunk_s: float) -> None:
         self._report(StreamBegun, message, first_chunk_s=first_chunk_s)
@@ -160,7 +177,7 @@ class Executions(InlineActor):
     def _report(self, kind: Callable[..., Any], message: Execute, **more: Any) -> None:
         """Tell the router something of that kind about an attempt."""
         about = kind(
-            member=self.member.name,
+            member=self.member_name,
             incarnation=self.incarnation,
             request_id=message.request_id,
             attempt=message.attempt,
@@ -168,7 +185,7 @@ class Executions(InlineActor):
         )
         tell(self.around.router, about)
 
-    def _tell_unanswered(self, report: Any) -> None:
+    def _report_end(self, report: Any) -> None:
         """After a failure the request may go on from here to its next member, unless the router has
         something to tell on the way: who reads its events may be slow.
         """
@@ -177,26 +194,15 @@ class Executions(InlineActor):
         else:
             tell(self.around.router, report)
 
-    def _tell_answered(self, report: Any, job: Job) -> None:
-        """Nobody waits for the router to hear of a success, unless something hangs on it."""
-        router = self.around.router
-        attempt = job.attempt_of((report.request_id, report.attempt))
-        decides = attempt is None or attempt.trial or self.around.config.circuit_slow_call_s
-        decides = decides or job.race is not None or job.channel is not None
-        if decides or self.around.bus.listening():
-            tell(router, report)
-        elif not router.actor_stopped.is_set():
-            router.actor_inbox.put_aside(Letter(report))
-
-    def _start_side_effects(self, message: Execute, writer: ChunkWriter | None, call: Call) -> None:
-        call.start_side_effects()
-        if writer is not None and writer.first_chunk_s is not None:
-            if not writer.wanted():
+    def side_effects_start(self, call: AttemptCall) -> None:
+        """Runs in the agent's place: nobody may repeat the attempt from here on."""
+        if call.writer is not None and call.writer.first_chunk_s is not None:
+            if not call.writer.wanted():
                 raise RequestCancelledError(f"{call.name} has been given up")
             return  # nothing that has begun to stream is repeated
-        if not self.around.desk.start_side_effects((message.request_id, message.attempt)):
+        if not self.around.desk.start_side_effects(call.ticket):
             raise RequestCancelledError(f"{call.name} has been given up")
-        self._report(SideEffectsStarted, message)
+        self._report(SideEffectsStarted, call.message)
 
     def _refuse(
         self, message: Execute, reason: RefusalReason, error: BaseException | None = None
@@ -216,14 +222,14 @@ class Executions(InlineActor):
         if message.reason is CancelReason.ATTEMPT_TIMEOUT:
             self._creation_timed_out()
 
-    def _ended_late(self, request_id: str, call: Call) -> None:
+    def ended_late(self, call: AttemptCall) -> None:
         """Runs in a thread that was given up on: its call has ended after all."""
         if tell(self.actor_ref, AbandonedBy(-1)) and call.cancelled is not CancelReason.LOST_RACE:
             self.around.bus.emit(
                 DeadLetter(
                     pool=self.around.pool,
-                    member=self.member.name,
-                    request_id=request_id,
+                    member=self.member_name,
+                    request_id=call.message.request_id,
                     reason="a call ended long after its time was over; its result is lost",
                 )
             )
@@ -231,7 +237,7 @@ class Executions(InlineActor):
     def _on_abandoned_by(self, message: AbandonedBy) -> None:
         self._abandoned += message.change
         self._tell_supervisor(
-            Abandoned(member=self.member.name, incarnation=self.incarnation, count=self._abandoned)
+            Abandoned(member=self.member_name, incarnation=self.incarnation, count=self._abandoned)
         )
         if self._abandoned >= max(ABANDONED_LIMIT, 2 * self._limit) and self._reason is None:
             self._reason = f"{self._abandoned} calls were given up on and have not ended"

@@ -135,7 +135,7 @@ class Failures(Routing):
             case GiveUp(reason):
                 self._fail(job, all_failed(self.name, job, self._table, reason, now))
             case RaiseAsIs():
-                self._end(job, now)
+                self._end(job)
                 self._answers.callers_fault(job, error, now - job.accepted_at)
                 self._check_idle()
 

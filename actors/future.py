@@ -16,6 +16,7 @@ import pykka
 
 from greenroom.actors.channel import Channel
 from greenroom.actors.eventbus import complain
+from greenroom.actors.waker import wait_here
 from greenroom.messages.errors import DeadlineExceededError, PoolStoppedError, RequestCancelledError
 
 T = TypeVar("T")
@@ -163,18 +164,41 @@ class PoolFuture(pykka.Future[T]):
         self._watch(lambda: _quietly(callback, self))
 
     def __await__(self) -> Generator[Any, None, T]:
-        loop = asyncio.get_running_loop()
-        if self._get_hook is not None and not self._sources:  # only `get` can tell
+        if self._sources:
+            yield from self._await_origins()
+        elif self._get_hook is not None:  # only `get` can tell
+            loop = asyncio.get_running_loop()
             return (yield from loop.run_in_executor(None, self.get).__await__())
-        for future in self._origins():
-            try:
-                yield from _arrival(future, loop)
-            except asyncio.CancelledError:
-                for each in self._origins():
-                    if isinstance(each, PoolFuture):
-                        each.cancel()
-                raise
+        elif not self._done:
+            yield from self._arrival()
         return self.get()
+
+    def _arrival(self) -> Generator[Any, None, None]:
+        """Wait, in a coroutine, until it can be read without waiting."""
+        waiting, wake = wait_here()
+        self._watch(wake)
+        try:
+            yield from waiting
+        except asyncio.CancelledError:
+            self.cancel()
+            raise
+
+    def _await_origins(self) -> Generator[Any, None, None]:
+        """The same for what it was made of."""
+        loop = asyncio.get_running_loop()
+        try:
+            for future in self._origins():
+                if isinstance(future, PoolFuture) and future._get_hook is None:
+                    if not future._done:
+                        yield from future._arrival()
+                else:
+                    with contextlib.suppress(Exception):  # whoever reads it is told
+                        yield from loop.run_in_executor(None, future.get).__await__()
+        except asyncio.CancelledError:
+            for each in self._origins():
+                if isinstance(each, PoolFuture):
+                    each.cancel()
+            raise
 
     def _origins(self) -> Iterator[pykka.Future[Any]]:
         """What it was made of in the first place, or itself."""
@@ -259,30 +283,6 @@ def _made_of(future: pykka.Future[T], *sources: pykka.Future[Any]) -> PoolFuture
     return made
 
 
-def _arrival(
-    future: pykka.Future[Any], loop: asyncio.AbstractEventLoop
-) -> Generator[Any, None, None]:
-    """Wait, in a coroutine, until a future can be read without waiting."""
-    if not isinstance(future, PoolFuture) or future._get_hook is not None:
-        with contextlib.suppress(Exception):  # whoever reads it is told
-            yield from loop.run_in_executor(None, future.get).__await__()
-    elif not future.done():
-        ready: asyncio.Future[None] = loop.create_future()
-        future._watch(lambda: wake_in(loop, ready))
-        yield from ready.__await__()
-
-
-def wake_in(loop: asyncio.AbstractEventLoop, ready: asyncio.Future[None]) -> None:
-    """From any thread: end the wait of a coroutine of that loop, if it still waits."""
-
-    def wake() -> None:
-        if not ready.done():
-            ready.set_result(None)
-
-    with contextlib.suppress(RuntimeError):  # the asker's loop has closed: nobody is left to hear
-        loop.call_soon_threadsafe(wake)
-
-
 def _quietly(callback: Callable[[Any], Any], future: Any) -> None:
     try:
         callback(future)
@@ -290,4 +290,4 @@ def _quietly(callback: Callable[[Any], Any], future: Any) -> None:
         complain("a future's done callback raised", error)
 
 
-__all__ = ["PENDING", "AskTimeoutError", "DeadPoolError", "PoolFuture", "StreamFuture", "wake_in"]
+__all__ = ["PENDING", "AskTimeoutError", "DeadPoolError", "PoolFuture", "StreamFuture"]

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 import pykka
 
 from greenroom.actors import agents
-from greenroom.actors.calls import Call, Place
+from greenroom.actors.attempt_call import AttemptCall
+from greenroom.actors.calls import Call, Place, PlainCall
 from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
 from greenroom.actors.flow import (
@@ -31,6 +32,7 @@ from greenroom.actors.threads import ThreadPlace
 from greenroom.actors.writer import ChunkWriter
 from greenroom.messages.execution import Execute
 from greenroom.messages.member import CallContext, Member
+from greenroom.messages.requests import Apply
 from greenroom.messages.status import CancelReason
 
 Finish = Callable[[Call, Any, BaseException | None], None]
@@ -73,31 +75,6 @@ class AgentHost:
         self._agent = agent
         self._runner = agents.runner_of(agent, self.member.method)
         self._streamer = agents.stream_runner_of(agent, self.member.method)
-
-    def execute(
-        self,
-        message: Execute,
-        finish: Finish,
-        late: Callable[[Call], None],
-        on_side_effects: Callable[[Call], None],
-        writer: ChunkWriter | None = None,
-    ) -> tuple[Call, Callable[[], None]]:
-        """A call of the agent, and what starts it: the caller notes it down in between.
-
-        Args:
-            writer: where the chunks go when they are wanted one by one.
-        """
-        place = self._place_for(message)
-        work: Callable[[Call], Any] = functools.partial(self._work, message, on_side_effects)
-        if writer is not None:
-            stream = self._pour if place is self.threads else self._flow
-            work = functools.partial(stream, work, writer)
-        elif place is self.threads:
-            work = functools.partial(self._settle, work)
-        name = f"{self.name}:{message.request_id}"
-        origin = (self.member.name, message.request_id)
-        call = Call(name, place, work, finish, late, origin, collects=writer is None)
-        return call, functools.partial(place.run, call)
 
     def create(self, finish: Finish) -> None:
         """Have the factory make an agent; `finish` is told it or the error."""
@@ -162,58 +139,70 @@ class AgentHost:
         self.loop.join(timeout_s)
         self.threads.join(timeout_s)
 
-    def _place_for(self, message: Execute) -> Place:
-        if message.function is not None and agents.is_async(message.function):
-            return self.loop
-        if message.function is not None and isinstance(self._agent, PoolRef):
-            return self.threads  # a ref is at home in any thread; its `ask` would block the loop
+    def place_for(self, message: Execute) -> Place:
+        """Where an attempt is to run."""
+        work = message.work
+        if isinstance(work, Apply):
+            if agents.is_async(work.function):
+                return self.loop
+            if isinstance(self._agent, PoolRef):
+                return self.threads  # at home in any thread; its `ask` would block the loop
         runner = self._streamer if message.stream else self._runner
         return self.loop if runner is not None and runner.is_async else self.threads
 
-    def _work(self, message: Execute, on_side_effects: Callable[[Call], None], call: Call) -> Any:
-        """Runs in the place: the user's code begins here."""
+    def run(self, call: AttemptCall) -> Any:
+        """Runs in the place. What comes back from a loop is still to be awaited."""
+        on_thread = call.place is self.threads
+        if call.writer is not None:
+            return self._pour(call, call.writer) if on_thread else self._flow(call, call.writer)
+        value = self._begin(call)
+        return self._settle(value, call) if on_thread and type(value) not in PLAIN else value
+
+    def _begin(self, call: AttemptCall) -> Any:
+        """The user's code begins here."""
+        message = call.message
+        work = message.work
+        if isinstance(work, Apply):
+            return work.function(self._agent)
         runner = self._streamer if message.stream else self._runner
-        if message.function is not None:
-            return message.function(self._agent)
         if runner is None:
             _cannot_run(self._agent, self.member.method)
         if runner.context_name is None:
-            return runner.call(message.payload)
+            return runner.call(work.payload)
         context = CallContext(
             request_id=message.request_id,
             member=self.member.name,
             attempt=message.attempt,
-            key=message.key,
-            priority=message.priority,
-            idempotent=message.idempotent,
+            key=work.key,
+            priority=work.priority,
+            idempotent=work.idempotent,
             deadline=message.deadline,
-            metadata=message.metadata,
+            metadata=work.metadata,
             now=self._clock.now,
-            on_side_effects=functools.partial(on_side_effects, call),
+            on_side_effects=call.start_side_effects,
         )
-        return runner.run(message.payload, context)
+        return runner.run(work.payload, context)
 
     def _start(
         self,
         what: str,
         function: Callable[[], Any],
         finish: Finish,
-        late: Callable[[Call], None] | None = None,
+        late: Callable[[Call], None] = lambda _: None,
     ) -> Call:
         place = self.loop if agents.is_async(function) else self.threads
 
-        def work(_: Call) -> Any:
-            return function()
+        def work(call: Call) -> Any:
+            value = function()
+            return self._settle(value, call) if place is self.threads else value
 
-        settled = functools.partial(self._settle, work) if place is self.threads else work
         origin = (self.member.name, None)
-        call = Call(f"{self.name}:{what}", place, settled, finish, late, origin)
+        call = PlainCall(f"{self.name}:{what}", place, work, finish, late, origin)
         place.run(call)
         return call
 
-    def _settle(self, work: Callable[[Call], Any], call: Call) -> Any:
+    def _settle(self, value: Any, call: Call) -> Any:
         """In a worker thread: a sync callable may have returned an awaitable all the same."""
-        value = work(call)
         if type(value) in PLAIN:
             return value
         if isinstance(value, pykka.Future) and not isinstance(value, PoolFuture):
@@ -227,10 +216,10 @@ class AgentHost:
             return run_on(self._loop_thread, acollect(value), call, closing)
         return collect(value)
 
-    def _pour(self, work: Callable[[Call], Any], writer: ChunkWriter, call: Call) -> None:
+    def _pour(self, call: AttemptCall, writer: ChunkWriter) -> None:
         """In a worker thread: pass on what comes, whatever it is, wherever it must run."""
         writer.start(call)
-        value = self._settle(work, call)
+        value = self._settle(self._begin(call), call)
         if is_async_stream(value):
             closing = functools.partial(aclose, value)
             run_on(self._loop_thread, flow(value, writer), call, closing)
@@ -238,11 +227,10 @@ class AgentHost:
             pour(value, writer)
         writer.flush()
 
-    @staticmethod
-    async def _flow(work: Callable[[Call], Any], writer: ChunkWriter, call: Call) -> None:
+    async def _flow(self, call: AttemptCall, writer: ChunkWriter) -> None:
         """On a loop: the same."""
         writer.start(call)
-        await flow(work(call), writer)
+        await flow(self._begin(call), writer)
         writer.flush()
 
     def _close_hook(self, agent: Any) -> Callable[[], Any] | None:

@@ -40,12 +40,16 @@ class InlineMailbox:
         self.handle: Callable[[Any], None] | None = None
 
     def put(self, envelope: Any, /) -> None:
-        self._letters.append(envelope)
-        while self._letters and self.handle is not None and self._busy.acquire(blocking=False):
+        letters, busy, handle = self._letters, self._busy, self.handle
+        letters.append(envelope)
+        while letters and handle is not None and busy.acquire(False):
             try:
-                self._drain(self.handle)
+                while letters:
+                    letter = letters.popleft()
+                    self.reply_to = letter.reply_to
+                    handle(letter)
             finally:
-                self._busy.release()
+                busy.release()
 
     def get(self) -> Any:
         return self._letters.popleft()
@@ -58,15 +62,6 @@ class InlineMailbox:
 
     def unfollow(self) -> None:
         """It followed none."""
-
-    def _drain(self, handle: Callable[[Any], None]) -> None:
-        while self._letters:
-            try:
-                letter = self._letters.popleft()
-            except IndexError:
-                return
-            self.reply_to = letter.reply_to
-            handle(letter)
 
 
 class InlineRef(JoinableRef):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.alarms import Alarm
@@ -166,10 +167,29 @@ class Job:
 
     def cancel_alarms(self) -> None:
         """Let no timer of this request go off any more."""
+        if self.deadline_alarm is None and self.hedge_alarm is None and self.alarm is None:
+            return  # as for most
         for alarm in (self.alarm, self.deadline_alarm, self.hedge_alarm):
             if alarm is not None:
                 alarm.cancel()
         self.alarm = self.deadline_alarm = self.hedge_alarm = None
+
+
+@dataclass(slots=True, eq=False)
+class Answered:
+    """The member's word to the router that an attempt has answered its request already.
+
+    It takes the place of a `Succeeded` where nothing hangs on when the router reads it, and nobody
+    reads it but the router of the same process: it names the attempt itself.
+
+    (Not frozen: there is one for every request, and that would make it four times as dear.)
+
+    Attributes:
+        elapsed_s: how long it took, in seconds.
+    """
+
+    attempt: Attempt
+    elapsed_s: float
 
 
 class Attempt:

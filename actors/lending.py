@@ -23,7 +23,8 @@ class LendingMailbox(Mailbox):
     """A mailbox, and `hand` for senders that may handle a message themselves.
 
     Attributes:
-        turn: held by whoever handles a message; the owner takes it for each of its own.
+        turn: held by whoever handles a message; the owner takes it for each of its own, and for
+            its end.
         handle: what a sender does with a message; None while nothing is lent. It must not raise.
     """
 
@@ -113,9 +114,9 @@ class LendingActor(PoolActor):
     def on_start(self) -> None:
         self._lent.handle = self.on_handed
 
-    def on_receive(self, message: Any) -> Any:
+    def _handle_receive(self, message: Any) -> Any:
         with self._lent.turn:
-            return super().on_receive(message)
+            return super()._handle_receive(message)
 
     def on_handed(self, message: Any) -> None:
         """Handle a message in its sender's thread. It is a tell: there is nobody to reply to."""
@@ -123,14 +124,6 @@ class LendingActor(PoolActor):
             self.handlers[type(message)](message)
         except BaseException as error:  # nobody who reports something may be hit by it
             complain(f"{self} failed to handle a {type(message).__name__}", error)
-
-    def on_stop(self) -> None:
-        with self._lent.turn:  # whoever handles a message now; from here on nobody does
-            super().on_stop()
-
-    def on_failure(self, *exc_info: Any) -> None:
-        with self._lent.turn:
-            super().on_failure(*exc_info)
 
 
 def hand(ref: Any, message: Any) -> None:

@@ -19,6 +19,8 @@ _STREAK_STEP = 5
 _MAX_STREAK = 25
 _MEMORY = 20.0
 _OVERDUE = 2.0
+_TINY = 1e-5
+"""Below that, as between two requests, exp(-x) is as good as 1 - x, which costs nothing."""
 
 MAX_PENALTY = 2.0**_MAX_PENALTY_DOUBLINGS
 """The most by which failures in a row multiply a latency estimate."""
@@ -77,10 +79,14 @@ class LoadEstimate:
         With calls in flight it does not decay: the member is being sampled already. So a stale
         member gets one request and not a herd, and one that hangs does not look ever faster.
         """
-        if self._latency is None:
+        estimate = self._latency
+        if estimate is None:
             return None
-        estimate = self._latency * (1 << min(self._streak, _MAX_PENALTY_DOUBLINGS))
-        return estimate if in_flight > 0 else estimate * self._kept(self._age(now))
+        if self._streak:
+            estimate *= 1 << min(self._streak, _MAX_PENALTY_DOUBLINGS)
+        if in_flight > 0 or now <= self._stamp:
+            return estimate
+        return estimate * self._kept(now - self._stamp)
 
     def error_rate(self, now: float) -> float:
         """The recent error rate, in [0, 1); 0 without outcomes, and back to 0 as time passes."""
@@ -101,7 +107,7 @@ class LoadEstimate:
         return f"LoadEstimate({latency}, {self._failures:.1f}/{self._outcomes:.1f} failed)"
 
     def _measure(self, elapsed_s: float, age: float) -> None:
-        sample = _sane(elapsed_s)
+        sample = elapsed_s if 0.0 <= elapsed_s <= _LONGEST_SAMPLE_S else _sane(elapsed_s)
         if self._latency is None or self._usual is None:
             self._latency = self._usual = sample
             return
@@ -117,26 +123,27 @@ class LoadEstimate:
 
     def _kept(self, age: float) -> float:
         """What is left of the latency since the last outcome: 1 at once, 0 in the end."""
-        tau = _TAU_S if self._usual is None else _TAU_IN_CALLS * self._usual
-        return _decay(age / min(max(tau, _TAU_S), _LONGEST_TAU_S))
+        usual = self._usual
+        tau = _TAU_S
+        if usual is not None and usual > _TAU_S / _TAU_IN_CALLS:
+            tau = min(_TAU_IN_CALLS * usual, _LONGEST_TAU_S)
+        x = age / tau
+        return 1.0 - x if x < _TINY else math.exp(-x)
 
     def _remembered(self, age: float) -> float:
         """What is left of the weight of the outcomes so far: 1 at once, 0 in the end."""
-        return _decay(age / (_TAU_S * (1 + self._streak // _STREAK_STEP)))
+        x = age / (_TAU_S * (1 + self._streak // _STREAK_STEP))
+        return 1.0 - x if x < _TINY else math.exp(-x)
 
     def _count(self, failures: float, age: float, now: float) -> None:
         # The newest outcome weighs 1, all before it together no more than the memory holds.
-        full = (_MEMORY - 1.0) / self._outcomes if self._outcomes else 0.0
-        keep = min(full, self._remembered(age))
+        keep = self._remembered(age)
+        if self._outcomes * keep > _MEMORY - 1.0:
+            keep = (_MEMORY - 1.0) / self._outcomes
         self._failures = self._failures * keep + failures
         self._outcomes = self._outcomes * keep + 1.0
         if now > self._stamp:
             self._stamp = now
-
-
-def _decay(x: float) -> float:
-    """exp(-x); for a small x, as between two requests, what that comes to at no cost."""
-    return 1.0 - x if x < 1e-5 else math.exp(-x)
 
 
 def _sane(elapsed_s: float) -> float:

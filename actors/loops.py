@@ -7,12 +7,13 @@ import functools
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from types import CoroutineType
 from typing import Any
 
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.clock import Clock
 from greenroom.actors.culprit import ORIGIN
-from greenroom.actors.flow import acollect, is_stream
+from greenroom.actors.flow import PLAIN, acollect, is_stream
 from greenroom.actors.loopthread import LoopThread
 from greenroom.messages.status import CancelReason
 
@@ -27,14 +28,15 @@ class LoopPlace:
     """Calls as tasks of a loop. Cancelling is real: the coroutine gets a CancelledError."""
 
     def __init__(self, thread: LoopThread, clock: Clock, owned: bool = False) -> None:
+        self.guard = threading.Lock()
         self._thread = thread
-        self._clock = clock
+        self._now = clock.now
         self._owned = owned
         self._running: set[Call] = set()
 
     def run(self, call: Call) -> None:
-        if not self._thread.post(lambda: self._start(call)) and call.drop():
-            call.finish(call, None, RuntimeError("the event loop has been closed"))
+        if not self._thread.post(functools.partial(self._start, call)) and call.drop():
+            call.finish(None, RuntimeError("the event loop has been closed"))
 
     def cancel(self, call: Call, reason: CancelReason) -> None:
         call.cancelled = reason
@@ -47,7 +49,7 @@ class LoopPlace:
         """Report a call as over, since the loop does not answer; end it when that ever does."""
         self._thread.post(lambda: self._stop(call))
         if call.drop() or call.abandon():
-            call.finish(call, None, None)
+            call.finish(None, None)
 
     def ping(self, answer: Callable[[], None]) -> None:
         self._thread.post(answer)
@@ -71,28 +73,28 @@ class LoopPlace:
 
     async def _run(self, call: Call) -> None:
         value, error = None, None
-        if not call.begin(self._clock.now()):
+        if not call.begin(self._now()):
             return
         try:
-            value = call.work(call)
-            if inspect.isawaitable(value):
+            value = call.work()
+            if type(value) is CoroutineType or inspect.isawaitable(value):
                 value = await value
-            if call.collects and is_stream(value):
+            if type(value) not in PLAIN and call.collects and is_stream(value):
                 value = await acollect(value)
         except BaseException as raised:  # also CancelledError, SystemExit, GeneratorExit
             error = raised
         self._running.discard(call)
         if call.end():
-            call.finish(call, value, error)
-        elif call.late is not None:
-            call.late(call)
+            call.finish(value, error)
+        else:
+            call.late()
 
     def _cancel(self, call: Call) -> None:
         if call.drop():
             self._running.discard(call)
             if call.handle is not None:
                 call.handle.cancel()
-            call.finish(call, None, None)
+            call.finish(None, None)
         elif call.phase is Phase.RUNNING:
             call.handle.cancel()
             asyncio.get_running_loop().call_later(CANCEL_GRACE_S, self._abandon, call)
@@ -104,7 +106,7 @@ class LoopPlace:
 
     def _abandon(self, call: Call) -> None:
         if call.abandon():
-            call.finish(call, None, None)
+            call.finish(None, None)
 
     def _cancel_all(self) -> None:
         for call in list(self._running):

@@ -111,28 +111,31 @@ class Mailbox:
         if self._ended:
             return self._queue.get()
         while True:
-            letter = self._next()
-            if letter is not None and letter is not _WAKE:
-                self.reply_to = letter.reply_to
-                return letter
+            if self._aside:
+                letter = self._aside.popleft()
+            elif self._held is not None:
+                letter, self._held = self._held, None
+            else:
+                letter = self._take()
+                if letter is None or letter is _WAKE:
+                    continue
+                if self._aside:  # put before this one was
+                    self._held = letter
+                    continue
+            self.reply_to = letter.reply_to
+            return letter
 
     def empty(self) -> bool:
         return self._queue.empty()
 
-    def _next(self) -> Any:
-        """What comes next, in order; None to look again."""
-        if self._aside:
-            return self._aside.popleft()
-        if self._held is not None:
-            letter, self._held = self._held, None
-            return letter
-        if self._queue.empty() and self._may_not_sleep():
+    def _take(self) -> Any:
+        """What comes next but for what lies aside; None to look again."""
+        if not self._queue.empty():  # nobody else takes anything out: there is something to be had
+            if self.alarm is None or self._clock.now() < self.alarm:
+                return self._queue.get()
+        elif self._may_not_sleep():
             return None
-        letter = self._queue.get() if self.alarm is None else self._get_until(self.alarm)
-        if self._aside:  # put before this one was
-            self._held = letter
-            return None
-        return letter
+        return self._queue.get() if self.alarm is None else self._get_until(self.alarm)
 
     def _may_not_sleep(self) -> bool:
         """Something has been put aside after all. The lock makes sure that it is seen here, or

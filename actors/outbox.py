@@ -92,8 +92,7 @@ class Outbox:
         number = 0
         current = slot is not None and slot.route.incarnation == attempt.incarnation
         if slot is not None and current and kind.counts_for_breaker:
-            slot.failures_sent += 1
-            number = slot.failures_sent
+            number = slot.failure_sent()
         error_line = summary(error)
         self._send(_outcome(attempt, now, elapsed_s, kind, error_line, retry_after_s, number))
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.classify import Verdict, classify
 from greenroom.actors.nested import InnerFailure
-from greenroom.actors.writer import ChunkWriter
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import (
     AttemptTimeoutError,
@@ -15,7 +15,7 @@ from greenroom.messages.errors import (
     RequestCancelledError,
     UnsuccessfulResultError,
 )
-from greenroom.messages.execution import Execute, Failed, Refused, Succeeded
+from greenroom.messages.execution import Failed, Refused, Succeeded
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 
 if TYPE_CHECKING:
@@ -25,13 +25,12 @@ if TYPE_CHECKING:
 def outcome_of(
     around: Surroundings,
     member: str,
-    message: Execute,
-    call: Call,
+    call: AttemptCall,
     value: Any,
     error: BaseException | None,
-    writer: ChunkWriter | None = None,
 ) -> Succeeded | Failed | Refused:
     """The report of a call that has ended, was given up, or never began."""
+    message, writer = call.message, call.writer
     if call.phase is Phase.DROPPED:
         return Refused(
             member=member,
@@ -41,23 +40,15 @@ def outcome_of(
             reason=RefusalReason.STOPPING,
             error=error,
         )
+    elapsed_s = around.clock.now() - call.started_at
     inner = error if isinstance(error, InnerFailure) else None
     error = error if inner is None else inner.error
-    elapsed_s = around.clock.now() - call.started_at
     cut_off = writer is not None and writer.stopped and error is None
     verdict = _given_up(call, member, error, cut_off)
     if verdict is None and error is None:
         error = refused(around.config, member, value) if writer is None else None
     if verdict is None and error is None:
-        return Succeeded(
-            member=member,
-            incarnation=message.incarnation,
-            request_id=message.request_id,
-            attempt=message.attempt,
-            value=value,
-            elapsed_s=elapsed_s,
-            first_chunk_s=writer.first_chunk_s if writer is not None else None,
-        )
+        return succeeded(call, member, value, call.started_at + elapsed_s)
     if verdict is None:
         assert error is not None
         custom, wall_now = around.config.classify, around.clock.wall()
@@ -74,6 +65,19 @@ def outcome_of(
         retry_after_s=verdict[1].retry_after_s,
         side_effects=call.side_effects,
         started=inner is None or inner.started,
+    )
+
+
+def succeeded(call: AttemptCall, member: str, value: Any, now: float) -> Succeeded:
+    """The report of a call that has brought a value, or its stream to the end."""
+    return Succeeded(
+        member=member,
+        incarnation=call.message.incarnation,
+        request_id=call.message.request_id,
+        attempt=call.message.attempt,
+        value=value,
+        elapsed_s=now - call.started_at,
+        first_chunk_s=None if call.writer is None else call.writer.first_chunk_s,
     )
 
 

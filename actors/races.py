@@ -84,7 +84,8 @@ class Races(Attempts):
         if job.hedge_alarm is not None:
             job.hedge_alarm.cancel()
             job.hedge_alarm = None
-        self._drop_rivals(job, attempt)
+        if job.race is not None:
+            self._drop_rivals(job, attempt)
 
     def _on_side_effects(self, message: SideEffectsStarted) -> None:
         super()._on_side_effects(message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from random import Random
 
@@ -64,10 +65,12 @@ class RetryBudget:
 
     __slots__ = (
         "_bucket",
+        "_bucket_ends",
         "_floor",
         "_ratio",
         "_requests",
         "_retries",
+        "_slot",
         "_spent",
         "_taken",
         "_width",
@@ -82,33 +85,37 @@ class RetryBudget:
         self._taken = 0
         self._spent = 0
         self._bucket: int | None = None
+        self._bucket_ends = -math.inf
+        self._slot = 0
 
     def deposit(self, now: float) -> None:
         """Count a request, once however often it is tried."""
-        self._requests[self._advance(now)] += 1
+        if now >= self._bucket_ends:
+            self._advance(now)
+        self._requests[self._slot] += 1
         self._taken += 1
 
     def withdraw(self, now: float) -> bool:
         """Count a retry, or return False when the budget has none left."""
-        slot = self._advance(now)
+        if now >= self._bucket_ends:
+            self._advance(now)
         if self._spent + 1 > self._ratio * self._taken + self._floor + _ROUNDING:
             return False
-        self._retries[slot] += 1
+        self._retries[self._slot] += 1
         self._spent += 1
         return True
 
-    def _advance(self, now: float) -> int:
-        """Empty the buckets whose time is over; return the slot of the current one."""
+    def _advance(self, now: float) -> None:
+        """Empty the buckets whose time is over, and go on to the one that `now` belongs to."""
         bucket = int(now // self._width)
-        if bucket == self._bucket:
-            return bucket % _BUCKETS
         if self._bucket is None:
             self._bucket = bucket
         expired = min(bucket - self._bucket, _BUCKETS)
         for slot in range(bucket - expired + 1, bucket + 1):
             self._empty(slot % _BUCKETS)
         self._bucket = max(self._bucket, bucket)
-        return self._bucket % _BUCKETS
+        self._slot = self._bucket % _BUCKETS
+        self._bucket_ends = (self._bucket + 1) * self._width
 
     def _empty(self, slot: int) -> None:
         self._taken -= self._requests[slot]

@@ -59,7 +59,7 @@ class PoolRouter(Streams):
 
     def _awaits_reports(self) -> bool:
         """Whether something hangs on the next slot that is given back."""
-        return self._closed or len(self._queue) > 0 or self._table.draining
+        return self._closed or self._queue.size > 0 or self._table.draining
 
     # -- a request comes in
 
@@ -68,35 +68,31 @@ class PoolRouter(Streams):
         now = self.clock.now()
         job_id = (future.request_id if future is not None else None) or work.request_id
         job_id = job_id or f"{self.name}-t{next(self._numbers)}"
-        refusal = self._refusal(job_id)
-        if refusal is not None:
-            self._answers.refused(job_id, future, refusal)
+        if self._closed or job_id in self._jobs:
+            self._answers.refused(job_id, future, self._refusal(job_id))
             return PENDING
         policy = self._policy
         if work.max_retries is not None:
             policy = RetryPolicy.from_config(self.config, work.max_retries, self._exhaustive)
-        job = Job(job_id, work, future, now, self._deadline(work, future, now), policy)
-        self._jobs[job_id] = job
+        deadline = self._deadline(work, future, now)
+        job = self._jobs[job_id] = Job(job_id, work, future, now, deadline, policy)
         self._answers.counts["accepted"] += 1
         self._budget.deposit(now)
-        self._hedges.deposit()
-        if job.deadline is not None:
-            if job.deadline <= now:  # it has lain in the mailbox for too long
+        if self.config.hedge_after_s is not None:
+            self._hedges.deposit()
+        if deadline is not None:
+            if deadline <= now:  # it has lain in the mailbox for too long
                 self._out_of_time(job)
                 return PENDING
-            job.deadline_alarm = self.alarms.at(job.deadline, lambda: self._out_of_time(job))
-        self._route(job)
+            job.deadline_alarm = self.alarms.at(deadline, lambda: self._out_of_time(job))
+        self._give(job, now)
         return PENDING
 
-    def _refusal(self, job_id: str) -> Exception | None:
+    def _refusal(self, job_id: str) -> Exception:
         if self._closed:
             reason = f"pool {self.name!r} is draining and takes no more requests"
             return PoolStoppedError(reason, refused=True)
-        if job_id in self._jobs:
-            return ValueError(
-                f"request_id must be unique among the requests in flight, got {job_id!r}"
-            )
-        return None
+        return ValueError(f"request_id must be unique among the requests in flight, got {job_id!r}")
 
     def _deadline(self, work: Work, future: PoolFuture[Any] | None, now: float) -> float | None:
         if work.timeout_s is None and self.config.deadline_s is None:
@@ -147,7 +143,7 @@ class PoolRouter(Streams):
         now = self.clock.now()
         if not self._abort(job, CancelReason.CALLER):
             return False
-        self._end(job, now)
+        self._end(job)
         self._answers.cancelled(job, now - job.accepted_at)
         self._check_idle()
         self._pump()
@@ -175,7 +171,7 @@ class PoolRouter(Streams):
     def _on_failures_seen(self, message: FailuresSeen) -> None:
         slot = self._table.get(message.member)
         if slot is not None and slot.route.incarnation == message.incarnation:
-            slot.failures_seen = max(slot.failures_seen, message.count)
+            slot.failures_judged(message.count)
             self._pump()
             self._review_guests()
 

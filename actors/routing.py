@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import replace
+from typing import Any
 
 from greenroom.actors.admission import Admission
 from greenroom.actors.base import tell
@@ -11,9 +12,9 @@ from greenroom.actors.jobs import Attempt, Job
 from greenroom.actors.retry import LASTING
 from greenroom.actors.strategies import PickContext
 from greenroom.actors.table import NoPick, Slot
+from greenroom.actors.timeouts import Timeouts
 from greenroom.messages.errors import MemberCrashedError, StrategyError
 from greenroom.messages.execution import Execute
-from greenroom.messages.requests import Apply, Request
 from greenroom.messages.status import FailureKind, SkipReason
 from greenroom.messages.supervision import TrialStarted
 
@@ -21,15 +22,35 @@ from greenroom.messages.supervision import TrialStarted
 class Routing(Admission):
     """Gives requests to members, at once or when one becomes free."""
 
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        limit_s = self.config.request_timeout_s
+        self._timeouts: Timeouts | None = None
+        if limit_s is not None:
+            self._timeouts = Timeouts(
+                self.alarms,
+                self.clock.now,
+                limit_s,
+                lambda attempt: self._attempt_timed_out(attempt, "request_timeout_s", limit_s),
+            )
+
     def _route(self, job: Job) -> None:
         """Give the request to a member, or let it wait, or fail it."""
         now = self.clock.now()
         if job.deadline is not None and job.deadline <= now:  # before its alarm has been handled
             self._expire(job, now)
+        else:
+            self._give(job, now)
+
+    def _give(self, job: Job, now: float) -> None:
+        """The same where its deadline is known not to be over."""
+        if not job.failures and not self._table.has_room() and self._table.is_busy():
+            self._enqueue(job, now)  # no strategy need be asked
             return
         context = PickContext(now, job.work.key, job.id)
         try:
-            choice = self._table.pick(job.failures, context, self._only_untried(job))
+            only_untried = job.policy.exhaustive or (job.failures and self._only_untried(job))
+            choice = self._table.pick(job.failures, context, bool(only_untried))
         except StrategyError as error:
             self._fail(job, error)
             return
@@ -67,6 +88,8 @@ class Routing(Admission):
 
     def _pump(self) -> None:
         """Give waiting requests, the first ones first, to whoever has become free."""
+        if not self._queue.size:  # as after most answers
+            return
         while (job := self._queue.first()) is not None and self._table.has_room():
             self._route(job)
             if job.cell is not None:  # it cannot use the room there is: others may
@@ -74,18 +97,36 @@ class Routing(Admission):
                 return
 
     def _pump_past(self, first: Job) -> None:
-        alike = self._table.treats_alike  # then where one untried request finds nobody, none does
-        stuck = alike and not first.failures
+        """Where one untried request finds nobody, none does: then only the tried ones are asked."""
+        asked = {first.id}
+        if not self._is_stuck(first) and not self._pump_until_stuck(asked):
+            return
+        for job in self._queue.tried():
+            if job.failures and job.id not in asked:
+                self._route(job)
+                if not self._table.has_room():
+                    return
+
+    def _pump_until_stuck(self, asked: set[str]) -> bool:
+        """By turns; whether an untried request has found nobody though there is room."""
         for job in self._queue:
-            if job is first or (stuck and not job.failures):
+            if job.id in asked:
                 continue
+            asked.add(job.id)
             self._route(job)
-            stuck = stuck or (alike and job.cell is not None and not job.failures)
             if not self._table.has_room():
-                return
+                return False
+            if self._is_stuck(job):
+                return True
+        return False
+
+    def _is_stuck(self, job: Job) -> bool:
+        """Whether it has found nobody, and so no other untried request would."""
+        return self._table.treats_alike and job.cell is not None and not job.failures
 
     def _dispatch(self, job: Job, slot: Slot, now: float, hedge: bool = False) -> None:
-        self._queue.discard(job)
+        if job.cell is not None:
+            self._queue.discard(job)
         route = slot.route
         trial = slot.is_trial
         job.attempts += 1
@@ -99,9 +140,9 @@ class Routing(Admission):
         self._attempts[attempt.ticket] = attempt
         self._drain_rate.started(now)
         self.desk.open(attempt.ticket, job)
-        slot.in_flight += 1
+        slot.take()
         if trial:
-            slot.trials_started += 1
+            slot.trial_started()
             started = TrialStarted(
                 member=slot.name, incarnation=route.incarnation, epoch=route.epoch, at=now
             )
@@ -110,38 +151,31 @@ class Routing(Admission):
             self._answers.counts["hedges" if hedge else "retries"] += 1
         if job.channel is not None:
             job.channel.attempts = job.attempts
-        self._chronicle.started(job, attempt)
+        if hedge or job.failed_last is not None or self.bus.listening():
+            self._chronicle.started(job, attempt)
         if self.config.hedge_after_s is not None and not hedge:
             self._plan_hedge(job, now)
         self._send(job, attempt, slot, now)
 
     def _send(self, job: Job, attempt: Attempt, slot: Slot, now: float) -> None:
         deadline = job.deadline
-        limit_s, limit = self._limit(job)
-        if limit_s is not None:
-            cut_off = now + limit_s
-            attempt.alarm = self.alarms.at(
-                cut_off, lambda: self._attempt_timed_out(attempt, limit, limit_s)
-            )
-            if job.channel is None:
-                deadline = cut_off if deadline is None else min(deadline, cut_off)
-        work = job.work
+        if job.channel is not None:
+            self._limit_first_chunk(attempt, now)
+        elif self._timeouts is not None:
+            self._timeouts.start(attempt)
+            cut_off = now + self._timeouts.limit_s
+            deadline = cut_off if deadline is None or cut_off < deadline else deadline
         message = Execute(
-            request_id=job.id,
-            attempt=attempt.number,
-            incarnation=attempt.incarnation,
-            payload=work.payload if isinstance(work, Request) else None,
-            function=work.function if isinstance(work, Apply) else None,
-            deadline=deadline,
-            key=work.key,
-            priority=work.priority,
-            idempotent=work.idempotent,
-            metadata=work.metadata,
+            job.id,
+            attempt.number,
+            attempt.incarnation,
+            job.work,
+            deadline,
             stream=job.channel is not None,
         )
         if not tell(slot.route.ref, message):
             # Its actor has ended and the supervisor has not said so yet: it never started.
-            slot.route = replace(slot.route, ref=None, blocked=SkipReason.STARTING)
+            slot.update(replace(slot.route, ref=None, blocked=SkipReason.STARTING))
             self.desk.withdraw(attempt.ticket)
             self._release(attempt)
             self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))
@@ -150,12 +184,14 @@ class Routing(Admission):
     def _release(self, attempt: Attempt, elapsed_s: float | None = None) -> None:
         """The member has let go of the attempt: its slot is free."""
 
-    def _limit(self, job: Job) -> tuple[float | None, str]:
-        """How long an attempt may take: to its answer, or to the first chunk of its stream."""
-        config = self.config
-        if job.channel is not None and config.first_chunk_timeout_s is not None:
-            return config.first_chunk_timeout_s, "first_chunk_timeout_s"
-        return config.request_timeout_s, "request_timeout_s"
+    def _limit_first_chunk(self, attempt: Attempt, now: float) -> None:
+        limit_s, limit = self.config.first_chunk_timeout_s, "first_chunk_timeout_s"
+        if limit_s is None:
+            limit_s, limit = self.config.request_timeout_s, "request_timeout_s"
+        if limit_s is not None:
+            attempt.alarm = self.alarms.at(
+                now + limit_s, lambda: self._attempt_timed_out(attempt, limit, limit_s)
+            )
 
     @abstractmethod
     def _attempt_timed_out(self, attempt: Attempt, limit: str, limit_s: float) -> None:

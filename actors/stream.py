@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 
 from greenroom.actors.channel import EMPTY, END, Channel
-from greenroom.actors.future import StreamFuture, wake_in
+from greenroom.actors.future import StreamFuture
+from greenroom.actors.waker import wait_here
 from greenroom.messages.errors import AttemptError, StreamInterruptedError
 
 C = TypeVar("C")
@@ -132,15 +132,10 @@ class PoolStream(Generic[C]):
             raise
 
     async def _arrival(self) -> None:
-        loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
-
-        def wake() -> None:
-            wake_in(loop, ready)
-
+        waiting, wake = wait_here()
         self._channel.watch_chunks(wake)
         try:
-            await ready
+            await waiting
         except BaseException:  # cancelled, or closed as a whole
             self._channel.unwatch_chunks(wake)
             raise

@@ -3,105 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Any
 
 from greenroom.actors.eventbus import complain
-from greenroom.actors.load import LoadEstimate
-from greenroom.actors.strategies import PickContext, RoutingStrategy
-from greenroom.actors.strategies.base import BuiltIn
+from greenroom.actors.slot import Room, Slot
+from greenroom.actors.strategies import FreeMembers, PickContext, RoutingStrategy, is_built_in
+from greenroom.actors.strategies.order import INDEX, at
 from greenroom.messages.errors import StrategyError, summary
 from greenroom.messages.status import CircuitState, SkipReason
-from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
+from greenroom.messages.supervision import RoutingSnapshot
 
-
-class Slot:
-    """A member as the router sees it: its route, its load, what of it is in use. A `Candidate`."""
-
-    __slots__ = (
-        "failures_seen",
-        "failures_sent",
-        "in_flight",
-        "index",
-        "load",
-        "max_concurrency",
-        "name",
-        "priority",
-        "route",
-        "trials_started",
-        "weight",
-    )
-
-    def __init__(self, route: MemberRoute) -> None:
-        self.name = route.name
-        self.index = route.index
-        self.load = LoadEstimate()
-        self.in_flight = 0
-        self.trials_started = 0
-        self.failures_sent = 0
-        self.failures_seen = 0
-        self.route = route
-        self.update(route)
-
-    def update(self, route: MemberRoute) -> None:
-        """Take over what the supervisor says; permits are counted anew in every breaker epoch."""
-        if route.epoch != self.route.epoch:
-            self.trials_started = 0
-        if route.incarnation != self.route.incarnation:
-            self.in_flight = self.failures_sent = self.failures_seen = 0
-        self.route = route
-        self.weight = route.weight
-        self.priority = route.priority
-        self.max_concurrency = route.max_concurrency
-
-    def latency_s(self, now: float) -> float | None:
-        return self.load.latency_s(now, self.in_flight)
-
-    def error_rate(self, now: float) -> float:
-        return self.load.error_rate(now)
-
-    @property
-    def is_trial(self) -> bool:
-        """Whether what is sent to it now spends a permit of a half-open breaker."""
-        return self.route.trial_permits is not None
-
-    def skip_reason(self) -> SkipReason | None:
-        """Why nothing can be sent to it now, or None."""
-        route = self.route
-        if route.blocked is not None:
-            return route.blocked
-        if route.ref is None:
-            return SkipReason.STARTING
-        if route.trial_permits is not None and self.trials_started >= route.trial_permits:
-            return SkipReason.TRIAL_RUNNING
-        if self.in_flight >= self.max_concurrency or self.failures_sent > self.failures_seen:
-            return SkipReason.SATURATED
-        return None
-
-    def is_awaited(self) -> bool:
-        """Whether it can take a request before long: when a call ends, or its actor is back, its
-        event loop answers or is replaced, or the supervisor has judged a trial that is over.
-        """
-        reason = self.skip_reason()
-        if reason is SkipReason.TRIAL_RUNNING:
-            return self.route.blocked is None and self.in_flight == 0
-        restarts = reason is SkipReason.STARTING and self.route.ref is None
-        return restarts or reason in (SkipReason.SATURATED, SkipReason.STALLED)
-
-    def room_to_come(self) -> int:
-        """How much more it takes as soon as the supervisor has judged its last failures."""
-        if self.failures_sent <= self.failures_seen:
-            return 0
-        free = self.max_concurrency - self.in_flight
-        return max(0, free) if self.skip_reason() is SkipReason.SATURATED else 0
-
-    def __repr__(self) -> str:
-        return (
-            f"<Slot {self.name} {self.in_flight}/{self.max_concurrency} "
-            f"{self.skip_reason() or 'free'}>"
-        )
+__all__ = ["NoPick", "RoutingTable", "Slot"]
 
 
 class NoPick(Enum):
@@ -111,19 +26,50 @@ class NoPick(Enum):
     UNROUTABLE = "nobody could take it"
 
 
+class BusyMembers(Collection[str]):
+    """The untried members that could take a request once they have room, by a look at those that
+    somebody asks for.
+    """
+
+    def __init__(self, slots: dict[str, Slot], tried: Collection[str]) -> None:
+        self._slots = slots
+        self._tried = tried
+
+    def __contains__(self, name: object) -> bool:
+        slot = self._slots.get(name) if isinstance(name, str) else None
+        if slot is None or slot.is_free or name in self._tried:
+            return False
+        return slot.skip_reason() is SkipReason.SATURATED
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._slots if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 class RoutingTable:
-    """All slots in the configured order, and the strategy that chooses among them."""
+    """All slots in the configured order, and the strategy that chooses among them.
+
+    Who is free is kept up to date by the slots, so that a pick need not look at each. Strategies of
+    this package read that list in place; a user's own is given a copy.
+    """
 
     def __init__(self, strategy: RoutingStrategy, rng: random.Random) -> None:
         self.strategy = strategy
-        self.treats_alike = isinstance(strategy, BuiltIn)
+        self.treats_alike = is_built_in(strategy)
         """Whether no request finds nobody where another would find somebody."""
         self.epoch = 0
         self.draining = False
         self._rng = rng
         self._slots: dict[str, Slot] = {}
-        self._order: list[Slot] = []
+        self._order: tuple[Slot, ...] = ()
+        self._half_open: tuple[str, ...] = ()
+        self._room = Room()
+        self._trusted = is_built_in(strategy)
         self._record: Any = getattr(strategy, "record", None)
+        self.learns = self._record is not None
+        """Whether the strategy wants to know how attempts end."""
         self._members_changed: Any = getattr(strategy, "members_changed", None)
 
     def __iter__(self) -> Iterator[Slot]:
@@ -146,21 +92,38 @@ class RoutingTable:
         if snapshot.epoch <= self.epoch:
             return False
         self.epoch = snapshot.epoch
-        before = self.names
-        slots = {}
+        before = self._shape()
+        self._take_over(snapshot)
+        after = self._shape()
+        if before != after:
+            self._room.free.everybody = self._order
+        if [name for name, *_ in before] != [name for name, *_ in after]:
+            self._tell_of_members()
+        return True
+
+    def _take_over(self, snapshot: RoutingSnapshot) -> None:
+        left, self._slots = self._slots, {}
         for route in snapshot.members:
-            slot = self._slots.get(route.name)
+            slot = left.get(route.name)
             if slot is None or slot.index != route.index:
-                slot = Slot(route)
+                slot = Slot(route, self._room)
             else:
                 slot.update(route)
-            slots[route.name] = slot
-        self._slots = slots
-        self._order = sorted(slots.values(), key=lambda each: each.index)
+                del left[route.name]
+            self._slots[route.name] = slot
+        for slot in left.values():
+            slot.leave()
+        self._order = tuple(sorted(self._slots.values(), key=INDEX))
+        self._half_open = tuple(slot.name for slot in self._order if slot.is_trial)
         self.draining = any(s.route.blocked is SkipReason.DRAINING for s in self._order)
-        if before != self.names and self._members_changed is not None:
+        self._room.free.priorities_changed()
+
+    def _shape(self) -> list[tuple[str, int, float]]:
+        return [(slot.name, slot.index, slot.weight) for slot in self._order]
+
+    def _tell_of_members(self) -> None:
+        if self._members_changed is not None:
             self._guarded("members_changed", self._members_changed, self.names)
-        return True
 
     def pick(
         self, tried: Collection[str], context: PickContext, exhaustive: bool = False
@@ -170,18 +133,16 @@ class RoutingTable:
         Raises:
             StrategyError: the strategy raised, or chose what was not a candidate.
         """
-        free = [slot for slot in self._order if slot.skip_reason() is None]
         if exhaustive:
-            return self._pick_next(free, tried, context)
+            return self._pick_next(tried, context)
         if not tried:
-            return self._choose(free, context) or self._nobody(())
-        untried = [slot for slot in free if slot.name not in tried]
-        chosen = self._choose(untried, context)
+            return self._choose(self._room.free, context) or self._nobody(())
+        chosen = self._choose(self._free_but(tried), context)
         if chosen is not None:
             return chosen
         if self._nobody(tried) is NoPick.BUSY:
             return NoPick.BUSY
-        again = [slot for slot in free if slot.name in tried]
+        again = sorted(self._free_of(tried), key=INDEX)
         return self._choose(again, context) or self._nobody(())
 
     def pick_second(self, taken: Collection[str], context: PickContext) -> Slot | None:
@@ -191,36 +152,35 @@ class RoutingTable:
         Raises:
             StrategyError: the strategy raised, or chose what was not a candidate.
         """
-        free = (slot for slot in self._order if slot.skip_reason() is None and not slot.is_trial)
-        return self._choose([slot for slot in free if slot.name not in taken], context)
+        return self._choose(self._free_but({*taken, *self._half_open}), context)
 
-    def _pick_next(
-        self, free: list[Slot], tried: Collection[str], context: PickContext
-    ) -> Slot | NoPick:
+    def _pick_next(self, tried: Collection[str], context: PickContext) -> Slot | NoPick:
         """For strategies that try every member once, in an order of their own; no tried one."""
-        busy = [
-            slot.name
-            for slot in self._order
-            if slot.name not in tried and slot.skip_reason() is SkipReason.SATURATED
-        ]
-        untried = [slot for slot in free if slot.name not in tried]
-        chosen = self._choose(untried, replace(context, busy=busy))
-        return chosen or self._nobody(tried)
+        busy = BusyMembers(self._slots, tried)
+        context = replace(context, busy=busy if self._trusted else list(busy))
+        return self._choose(self._free_but(tried), context) or self._nobody(tried)
+
+    def _free_but(self, names: Collection[str]) -> FreeMembers[Slot]:
+        others = self._free_of(names)
+        return self._room.free.without(others) if others else self._room.free
+
+    def _free_of(self, names: Collection[str]) -> list[Slot]:
+        slots = (self._slots.get(name) for name in names)
+        return [slot for slot in slots if slot is not None and slot.is_free]
 
     def could_take(self, tried: Collection[str]) -> bool:
         """Whether an untried member is free, or will be before long."""
         return any(
-            slot.name not in tried and (slot.skip_reason() is None or slot.is_awaited())
-            for slot in self._order
+            slot.name not in tried and (slot.is_free or slot.is_awaited()) for slot in self._order
         )
 
     def has_room(self) -> bool:
         """Whether any member could take a request right now."""
-        return any(slot.skip_reason() is None for slot in self._order)
+        return bool(self._room.free)
 
     def room_to_come(self) -> int:
         """How many requests wait for nothing but the supervisor's word, which is on its way."""
-        return sum(slot.room_to_come() for slot in self._order)
+        return sum(slot.room_to_come() for slot in self._room.unjudged)
 
     def record(self, name: str, succeeded: bool) -> None:
         """Let a strategy that learns know how an attempt ended."""
@@ -245,18 +205,26 @@ class RoutingTable:
             if slot.name not in besides
         )
 
-    def _nobody(self, tried: Collection[str]) -> NoPick:
-        busy = any(slot.is_awaited() for slot in self._order if slot.name not in tried)
-        return NoPick.BUSY if busy else NoPick.UNROUTABLE
+    def is_busy(self, besides: Collection[str] = ()) -> bool:
+        """Whether somebody takes requests, and can take one before long.
 
-    def _choose(self, candidates: list[Slot], context: PickContext) -> Slot | None:
+        Args:
+            besides: names of members that are of no interest.
+        """
+        return any(slot.is_awaited() and slot.name not in besides for slot in self._order)
+
+    def _nobody(self, tried: Collection[str]) -> NoPick:
+        return NoPick.BUSY if self.is_busy(tried) else NoPick.UNROUTABLE
+
+    def _choose(self, candidates: Sequence[Slot], context: PickContext) -> Slot | None:
         if not candidates:
             return None
+        given = candidates if self._trusted else list(candidates)
         try:
-            chosen = self.strategy.pick(candidates, context, self._rng)
-            if chosen is None:
-                return None
-            if not any(chosen is candidate for candidate in candidates):
+            chosen = self.strategy.pick(given, context, self._rng)
+            if chosen is None or self._trusted:
+                return chosen  # type: ignore[return-value]
+            if not isinstance(chosen, Slot) or at(candidates, chosen.index) is not chosen:
                 raise StrategyError(
                     f"{self.strategy!r}.pick must return one of its candidates or None, "
                     f"got {chosen!r}"
@@ -266,7 +234,7 @@ class RoutingTable:
         except BaseException as error:  # a user's strategy; the router must live
             name = type(self.strategy).__name__
             raise StrategyError(f"{name}.pick raised {summary(error)}") from error
-        return chosen  # type: ignore[return-value]
+        return chosen
 
     def _guarded(self, what: str, hook: Any, *arguments: Any) -> None:
         """The hooks only inform a strategy: what they raise is logged, and costs no request."""

@@ -21,8 +21,9 @@ class ThreadPlace:
     """
 
     def __init__(self, name: str, clock: Clock) -> None:
+        self.guard = threading.Lock()
         self._name = name
-        self._clock = clock
+        self._now = clock.now
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._idle = 0
@@ -47,7 +48,7 @@ class ThreadPlace:
         if canceller is not None:
             canceller()
         if call.drop() or (reason is CancelReason.ATTEMPT_TIMEOUT and call.abandon()):
-            call.finish(call, None, None)
+            call.finish(None, None)
 
     def ping(self, answer: Callable[[], None]) -> None:
         """Threads do not share anything that one call could block: they are always alive."""
@@ -77,20 +78,19 @@ class ThreadPlace:
         except RuntimeError as error:  # the system gives no more threads
             self._resting.discard(thread)
             if call.drop():
-                call.finish(call, None, error)
+                call.finish(None, error)
 
     def _work(self) -> None:
         me = threading.current_thread()
         while (call := self._calls.get()) is not None:
             self._resting.discard(me)
-            if call.begin(self._clock.now()):
+            if call.begin(self._now()):
                 value, error = self._call(call)
                 if not call.end():
-                    if call.late is not None:
-                        call.late(call)
+                    call.late()
                     return
                 stays = self._rest(me)
-                call.finish(call, value, error)
+                call.finish(value, error)
                 del value, error
             else:
                 stays = self._rest(me)
@@ -110,6 +110,6 @@ class ThreadPlace:
     @staticmethod
     def _call(call: Call) -> tuple[Any, BaseException | None]:
         try:
-            return call.work(call), None
+            return call.work(), None
         except BaseException as error:  # SystemExit and its like end the call, not the thread
             return None, error

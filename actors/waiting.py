@@ -27,19 +27,24 @@ class WaitingQueue:
 
     Args:
         ageing_s: the seconds of waiting that count as much as one level of priority.
+
+    Attributes:
+        size: how many wait; set by the queue only.
     """
 
     def __init__(self, ageing_s: float) -> None:
         self._ageing_s = ageing_s
         self._arrivals = 0
-        self._live = 0
+        self.size = 0
         self._ranked = _Heap()
+        self._tried = _Heap()  # those that a member has had
+        self._tried_live = 0
         self._limited = _Heap()  # those with a deadline, the earliest first
         # Those that no member has had yet, the last one first; None until somebody asks for it.
         self._untried: _Heap | None = None
 
     def __len__(self) -> int:
-        return self._live
+        return self.size
 
     def __iter__(self) -> Iterator[Job]:
         """The requests that wait, in order; it is safe to add and remove meanwhile."""
@@ -51,10 +56,13 @@ class WaitingQueue:
             return
         cell: Cell = [job]
         job.cell = cell
-        self._live += 1
+        self.size += 1
         self._arrivals += 1
         key = self._key(job)
         self._ranked.push(key, cell)
+        if job.attempts > 0:
+            self._tried.push(key, cell)
+            self._tried_live += 1
         if job.deadline is not None:
             self._limited.push((job.deadline, 0.0, self._arrivals), cell)
         if self._untried is not None and job.attempts == 0:
@@ -66,12 +74,19 @@ class WaitingQueue:
             return
         job.cell[0] = None
         job.cell = None
-        self._live -= 1
-        self._ranked.sweep(self._live)
-        self._limited.sweep(self._live)
+        self.size -= 1
+        self._ranked.sweep(self.size)
+        if job.attempts > 0:
+            self._tried_live -= 1
+            self._tried.sweep(self._tried_live)
+        self._limited.sweep(self.size)
         if self._untried is not None:
-            self._untried.sweep(self._live)
-            self._untried = self._untried if self._live else None
+            self._untried.sweep(self.size)
+            self._untried = self._untried if self.size else None
+
+    def tried(self) -> Iterator[Job]:
+        """Those of them that a member has had, in order; it is safe to add and remove meanwhile."""
+        return self._tried.in_order()
 
     def first(self) -> Job | None:
         """The request to be served next; it stays in."""

@@ -6,7 +6,6 @@ then on the stream is this member's.
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -16,8 +15,8 @@ from greenroom.actors.calls import Call
 from greenroom.actors.channel import Channel
 from greenroom.actors.clock import Clock
 from greenroom.actors.desk import Desk
-from greenroom.actors.future import wake_in
 from greenroom.actors.jobs import Job
+from greenroom.actors.waker import wait_here
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.execution import Ticket
 
@@ -154,10 +153,9 @@ class ChunkWriter:
         channel = self._held_back()
         if channel is None:
             return True
-        loop = asyncio.get_running_loop()
-        ready: asyncio.Future[None] = loop.create_future()
-        channel.watch_room(lambda: wake_in(loop, ready))
-        await ready
+        waiting, wake = wait_here()
+        channel.watch_room(wake)
+        await waiting
         return self._go_on(channel)
 
     def _hold(self, chunk: Any) -> bool:

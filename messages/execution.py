@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from greenroom.messages.requests import Apply, Request
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 
 Ticket = tuple[str, int]
 """A request id and the number of the attempt: what names one execution."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Execute:
-    """Run one attempt of a request. `deadline` is absolute, on the pool's monotonic clock.
+    """Run one attempt of a request.
 
-    With `stream` the answer is wanted chunk by chunk.
+    Attributes:
+        work: what the app has asked for: its payload or function, and its options.
+        deadline: absolute, on the pool's monotonic clock; None without one.
+        stream: whether the answer is wanted chunk by chunk.
     """
 
     request_id: str
     attempt: int
     incarnation: int
-    payload: Any = None
-    function: Callable[[Any], Any] | None = None
+    work: Request[Any] | Apply[Any]
     deadline: float | None = None
-    key: str | None = None
-    priority: int = 0
-    idempotent: bool = True
-    metadata: Mapping[str, Any] = field(default_factory=dict)
     stream: bool = False
+
+    @property
+    def payload(self) -> Any:
+        """What the agent is given; None for an `Apply`."""
+        return self.work.payload if isinstance(self.work, Request) else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,10 +59,10 @@ class Watch(LendingActor):
         self._news: list[Event] = []
         self.handlers[_HasNews] = lambda _: None
 
-    def on_receive(self, message: Any) -> Any:
+    def _handle_receive(self, message: Any) -> Any:
         """Handle a message; what there is to announce is announced when the router knows it."""
         try:
-            return super().on_receive(message)
+            return super()._handle_receive(message)
         finally:
             self._announce_news()
 
@@ -76,11 +76,18 @@ class Watch(LendingActor):
 
     def on_stop(self) -> None:
         super().on_stop()
-        self._announce_news()
+        self._emit(self._take_news())  # the word of it would come too late
 
     def _announce_news(self) -> None:
         with self._lent.turn:
-            news, self._news = self._news, []
+            news = self._take_news()
+        self._emit(news)
+
+    def _take_news(self) -> list[Event]:
+        news, self._news = self._news, []
+        return news
+
+    def _emit(self, news: list[Event]) -> None:
         for event in news:
             self.bus.emit(event)
 

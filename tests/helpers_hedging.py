@@ -30,13 +30,13 @@ class Finishes:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._ended = threading.Semaphore(0)
-        original = AgentActor._finished
+        original = AgentActor.finished
 
         def finished(actor: AgentActor, *args: Any) -> None:
             original(actor, *args)
             self._ended.release()
 
-        patch.setattr(AgentActor, "_finished", finished)
+        patch.setattr(AgentActor, "finished", finished)
 
     def wait_for(self, calls: int = 1) -> None:
         """Until that many further calls have ended."""

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom import PoolConfig, Request, RequestCancelledError
-from greenroom.actors.calls import Call
+from greenroom.actors.calls import PlainCall
 from greenroom.actors.channel import EMPTY, END, RECEIVED_LENGTH, RECEIVED_LIMIT, Channel
 from greenroom.actors.desk import Desk
 from greenroom.actors.flow import acollect, collect, flow, is_async_stream, is_stream, pour
@@ -303,7 +303,7 @@ class Desked:
         self.resumed = 0
         self.refuses: BaseException | None = None
         place = ThreadPlace("place", self.clock)
-        self.call = Call("call", place, lambda _: None, lambda *_: None)
+        self.call = PlainCall("call", place, lambda _: None, lambda *_: None)
         self.call.begin(self.clock.now())
         self.writer = self.make_writer()
         self.writer.start(self.call)

@@ -723,13 +723,13 @@ class TestTheLoser:
         """It is abandoned after a moment, and ends some time: its result was not waited for."""
         monkeypatch.setattr(loops, "CANCEL_GRACE_S", 0.0)
         ended = threading.Event()
-        ended_late = AgentActor._ended_late
+        ended_late = AgentActor.ended_late
 
         def noted(actor: AgentActor, *args: Any) -> None:
             ended_late(actor, *args)
             ended.set()
 
-        monkeypatch.setattr(AgentActor, "_ended_late", noted)
+        monkeypatch.setattr(AgentActor, "ended_late", noted)
         finishes = Finishes(monkeypatch)
         entered, gates = threading.Event(), list[Callable[[], object]]()
 

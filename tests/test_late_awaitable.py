@@ -13,8 +13,9 @@ from unittest.mock import Mock
 import pytest
 from helpers_requests import WAIT_S
 
-from greenroom import Member, PoolConfig
-from greenroom.actors.calls import Call
+from greenroom import Member, PoolConfig, Request
+from greenroom.actors.attempt_call import AttemptCall
+from greenroom.actors.calls import Call, PlainCall
 from greenroom.actors.clock import SYSTEM_CLOCK
 from greenroom.actors.desk import Desk
 from greenroom.actors.flow import aclose, acollect
@@ -23,6 +24,7 @@ from greenroom.actors.loops import run_on
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.threads import ThreadPlace
 from greenroom.actors.writer import ChunkWriter
+from greenroom.messages.execution import Execute
 from greenroom.messages.status import CancelReason
 
 
@@ -63,7 +65,7 @@ def writer() -> ChunkWriter:
 
 def a_call() -> Call:
     place = ThreadPlace("late-awaitable", SYSTEM_CLOCK)
-    return Call("a call", place, lambda _: None, lambda *_: None)
+    return PlainCall("a call", place, lambda _: None, lambda *_: None)
 
 
 def test_an_awaitable_whose_call_was_given_up_is_cancelled_and_closed(
@@ -96,13 +98,12 @@ def test_a_sync_agents_async_stream_is_closed_by_whoever_gives_its_call_up(
     """Between the agent's return and the first look at the stream, for `stream` and for `ask`."""
     response = Response()
     host = AgentHost(Member("m", lambda _: response), "m", SYSTEM_CLOCK, loop_thread)
-    call = a_call()
-    call.collects, call.cancelled = wanted == "a list", CancelReason.STOPPING
+    message = Execute("r", 1, 1, Request("payload"), stream=wanted == "a stream")
+    to = writer() if message.stream else None
+    call = AttemptCall(Mock(), host.run, host.place_for(message), message, to)
+    call.cancelled = CancelReason.STOPPING
     with pytest.raises(asyncio.CancelledError):
-        if call.collects:
-            host._settle(lambda _: response, call)
-        else:
-            host._pour(lambda _: response, writer(), call)
+        host.run(call)
     assert response.closed.wait(WAIT_S)
     assert not response.read
 

@@ -5,28 +5,29 @@ from __future__ import annotations
 import asyncio
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
-from greenroom import FailureKind, PoolConfig, RequestCancelledError
-from greenroom.actors.calls import Call
+from greenroom import FailureKind, PoolConfig, Request, RequestCancelledError
+from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.clock import SYSTEM_CLOCK
 from greenroom.actors.outcome import outcome_of
 from greenroom.actors.threads import ThreadPlace
 from greenroom.messages.execution import Execute, Failed, Refused, Succeeded
 from greenroom.messages.status import CancelReason
 
-MESSAGE = Execute(request_id="r", attempt=1, incarnation=1)
+MESSAGE = Execute("r", 1, 1, Request("payload"))
 
 
 def outcome(cancelled: CancelReason | None, error: BaseException) -> Succeeded | Failed | Refused:
     """The report of a call that ended with this error, after it was given up or not."""
     around: Any = SimpleNamespace(clock=SYSTEM_CLOCK, config=PoolConfig())
-    call = Call("call", ThreadPlace("p", SYSTEM_CLOCK), lambda _: None, lambda *_: None)
+    call = AttemptCall(Mock(), Mock(), ThreadPlace("p", SYSTEM_CLOCK), MESSAGE)
     call.begin(0.0)
     call.cancelled = cancelled
     call.end()
-    return outcome_of(around, "a", MESSAGE, call, None, error)
+    return outcome_of(around, "a", call, None, error)
 
 
 @pytest.mark.parametrize(

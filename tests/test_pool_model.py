@@ -278,12 +278,10 @@ def watched(stage: Stage, answers: Counter[str]) -> Iterator[None]:
         wrap(AgentActor, "__init__", lambda actor, *_: stage.actors.append(actor))
         wrap(
             AgentActor,
-            "_finished",
-            lambda _, message, *__: stage.note(
-                stage.reported, (message.request_id, message.attempt)
-            ),
+            "finished",
+            lambda _, call, *__: stage.note(stage.reported, call.ticket),
         )
-        wrap(PoolActor, "on_receive", handled)
+        wrap(PoolActor, "_handle_receive", handled)
         patch.setattr(base, "complain", lambda *fault: stage.complaints.append(repr(fault)))
         patch.setattr(HedgeBudget, "has_any", lambda _: True)  # else there were hardly any
         patch.setattr(PoolFuture, "resolve", _counted(PoolFuture.resolve, resolved))

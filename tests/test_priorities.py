@@ -190,6 +190,7 @@ class QueueModel:
         limits = [each.deadline for each in jobs if each.deadline is not None]
         expired = self.queue.expired(self.now)
         assert (len(self.queue), list(self.queue)) == (len(jobs), jobs)
+        assert list(self.queue.tried()) == [each for each in jobs if each.attempts > 0]
         assert self.queue.first() is (jobs[0] if jobs else None)
         assert self.queue.last_untried() is (untried[-1] if untried else None)
         assert (expired is not None) == any(limit <= self.now for limit in limits)

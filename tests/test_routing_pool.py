@@ -33,6 +33,7 @@ from greenroom import (
 )
 from greenroom.actors.desk import Desk
 from greenroom.actors.eventbus import EventBus
+from greenroom.actors.table import RoutingTable
 from greenroom.messages.events import AttemptFailed, BreakerClosed, MemberStopped, RetryScheduled
 from greenroom.messages.supervision import (
     AttemptOutcome,
@@ -327,6 +328,29 @@ def test_b17_a_full_member_spills_to_the_next_and_only_then() -> None:
 
 
 # -- failover
+
+
+def test_b18_a_queue_is_not_walked_for_room_that_its_first_cannot_use(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A busy current member is waited for while another is free: two picks a freed slot, however
+    many wait.
+    """
+    picked = Counter[str]()
+    original = RoutingTable.pick
+
+    def counting(self: RoutingTable, *arguments: Any) -> Any:
+        picked["picks"] += 1
+        return original(self, *arguments)
+
+    agent = Held()
+    with start([Member("busy", agent), Member("free", echo)], "failover") as pool:
+        futures = [ask(pool, number) for number in range(200)]
+        assert (pool.stats().in_flight, pool.stats().pending) == (1, 199)
+        monkeypatch.setattr(RoutingTable, "pick", counting)
+        agent.let_go()
+        assert {future.get(timeout=WAIT_S).member for future in futures} == {"busy"}
+    assert picked["picks"] <= 2 * 200
 
 
 class Factory:

@@ -80,7 +80,7 @@ def test_a_member_keeps_its_slot_over_snapshots() -> None:
     """What is in flight and what is known of its speed outlives a change of its route."""
     table = table_of(route("a"))
     slot = slot_of(table, "a")
-    slot.in_flight = 1
+    slot.take()
     slot.load.succeeded(2.0, NOW)
     table.apply(RoutingSnapshot(2, (route("a", weight=3.0, priority=4, max_concurrency=5),)))
     assert slot_of(table, "a") is slot
@@ -92,8 +92,9 @@ def test_a_new_incarnation_starts_with_nothing_in_flight() -> None:
     """Its slots, and the failures that are still to be judged, are the old incarnation's."""
     table = table_of(route("a"))
     slot = slot_of(table, "a")
-    slot.in_flight = 1
-    slot.failures_sent = 2
+    slot.take()
+    slot.failure_sent()
+    slot.failure_sent()
     table.apply(RoutingSnapshot(2, (route("a", incarnation=2),)))
     assert (slot.in_flight, slot.failures_sent, slot.skip_reason()) == (0, 0, None)
 
@@ -101,7 +102,7 @@ def test_a_new_incarnation_starts_with_nothing_in_flight() -> None:
 def test_a_member_that_was_removed_and_added_again_is_a_new_one() -> None:
     """The same name at another place of the order shares nothing with the old one."""
     table = table_of(route("a", 0))
-    slot_of(table, "a").in_flight = 1
+    slot_of(table, "a").take()
     table.apply(RoutingSnapshot(2, (route("a", 1),)))
     assert slot_of(table, "a").in_flight == 0
 
@@ -155,20 +156,22 @@ def test_a_full_member_is_saturated_until_a_slot_is_free() -> None:
     table = table_of(route("a", max_concurrency=2))
     slot = slot_of(table, "a")
     seen = []
-    for slot.in_flight in (0, 1, 2, 3, 1):
-        seen.append(picked(table))
-    assert seen == ["a", "a", NoPick.BUSY, NoPick.BUSY, "a"]
-    assert table.has_room()
+    for change in (slot.take, slot.take, slot.take, slot.give_back, slot.give_back):
+        seen.append((picked(table), table.has_room()))
+        change()
+    seen.append((picked(table), table.has_room()))
+    free, full = ("a", True), (NoPick.BUSY, False)
+    assert seen == [free, free, full, full, full, free]
 
 
 def test_a_failure_on_its_way_to_the_supervisor_keeps_its_member_back() -> None:
     """Until it has been judged, another member is preferred, and without one the request waits."""
     table = table_of(route("a", 0, max_concurrency=9), route("b", 1, max_concurrency=9))
-    slot_of(table, "a").failures_sent = 1
+    slot_of(table, "a").failure_sent()
     assert [picked(table) for _ in range(3)] == ["b", "b", "b"]
-    slot_of(table, "b").failures_sent = 1
+    slot_of(table, "b").failure_sent()
     assert picked(table) is NoPick.BUSY
-    slot_of(table, "a").failures_seen = 1
+    slot_of(table, "a").failures_judged(1)
     assert picked(table) == "a"
 
 
@@ -190,20 +193,21 @@ def test_permits_are_a_running_total() -> None:
     table = table_of(trial(1))
     slot = slot_of(table, "a")
     assert slot.is_trial
-    slot.trials_started = slot.in_flight = 1
+    slot.take()
+    slot.trial_started()
     assert picked(table) is NoPick.UNROUTABLE
     table.apply(RoutingSnapshot(2, (trial(1),)))  # sent before the supervisor heard of the trial
     assert picked(table) is NoPick.UNROUTABLE
     table.apply(RoutingSnapshot(3, (trial(2),)))  # the trial has reported
     assert picked(table) == "a"
-    slot.trials_started = 2
+    slot.trial_started()
     assert picked(table) is NoPick.UNROUTABLE
 
 
 def test_a_trial_that_is_over_is_waited_for_until_it_is_judged() -> None:
     """The supervisor's word on it is on its way: nobody need be refused meanwhile."""
     table = table_of(trial(1))
-    slot_of(table, "a").trials_started = 1
+    slot_of(table, "a").trial_started()
     assert picked(table) is NoPick.BUSY
     table.apply(RoutingSnapshot(2, (route("a", blocked=SkipReason.CIRCUIT_OPEN),)))
     assert picked(table) is NoPick.UNROUTABLE
@@ -212,7 +216,7 @@ def test_a_trial_that_is_over_is_waited_for_until_it_is_judged() -> None:
 def test_permits_are_counted_anew_in_every_epoch_of_the_breaker() -> None:
     """A second half-open period grants its own."""
     table = table_of(trial(1, epoch=2))
-    slot_of(table, "a").trials_started = 1
+    slot_of(table, "a").trial_started()
     table.apply(RoutingSnapshot(2, (trial(1, epoch=4),)))
     assert (picked(table), slot_of(table, "a").trials_started) == ("a", 0)
 
@@ -220,7 +224,8 @@ def test_permits_are_counted_anew_in_every_epoch_of_the_breaker() -> None:
 def test_a_closed_breaker_rations_nothing() -> None:
     """Without permits a member is no trial."""
     slot = slot_of(table_of(route("a")), "a")
-    slot.trials_started = 7
+    for _ in range(7):
+        slot.trial_started()
     assert (slot.is_trial, slot.skip_reason()) == (False, None)
 
 
@@ -231,7 +236,7 @@ def test_the_untried_come_first_and_are_waited_for() -> None:
     """A tried member is picked again only when no untried one is free or will be."""
     table = table_of(route("a", 0), route("b", 1))
     assert picked(table, "a") == "b"
-    slot_of(table, "b").in_flight = 1
+    slot_of(table, "b").take()
     assert picked(table, "a") is NoPick.BUSY
     table.apply(RoutingSnapshot(2, (route("a", 0), route("b", 1, blocked=SkipReason.GAVE_UP))))
     assert picked(table, "a") == "a"
@@ -241,7 +246,7 @@ def test_an_exhaustive_strategy_tries_nobody_twice() -> None:
     """Neither at once nor by waiting for one that was tried."""
     table = table_of(route("a", 0), route("b", 1))
     assert picked(table, "a", "b", exhaustive=True) is NoPick.UNROUTABLE
-    slot_of(table, "a").in_flight = 1
+    slot_of(table, "a").take()
     assert picked(table, "a", "b", exhaustive=True) is NoPick.UNROUTABLE
     assert picked(table, "a", "b") == "b"
 
@@ -249,7 +254,7 @@ def test_an_exhaustive_strategy_tries_nobody_twice() -> None:
 def test_with_everybody_tried_a_busy_one_is_waited_for() -> None:
     """The retry goes to whoever is free first."""
     table = table_of(route("a", 0))
-    slot_of(table, "a").in_flight = 1
+    slot_of(table, "a").take()
     assert picked(table, "a") is NoPick.BUSY
 
 
@@ -268,7 +273,7 @@ def test_who_could_take_a_retry() -> None:
     table = table_of(
         route("tried", 0), route("busy", 1), route("open", 2, blocked=SkipReason.CIRCUIT_OPEN)
     )
-    slot_of(table, "busy").in_flight = 1
+    slot_of(table, "busy").take()
     assert table.could_take(["tried"])
     assert not table.could_take(["tried", "busy"])
 
@@ -318,7 +323,7 @@ def test_a_slot_that_is_no_candidate_is_a_stranger_too() -> None:
     strategy = Broken(None)
     table = table_of(route("a", 0), route("b", 1), strategy=strategy)
     strategy.answer = slot_of(table, "a")
-    slot_of(table, "a").in_flight = 1
+    slot_of(table, "a").take()
     with pytest.raises(StrategyError, match="candidates"):
         picked(table)
 
@@ -327,7 +332,7 @@ def test_a_strategy_may_want_none_of_them() -> None:
     """None means: nobody, unless a busy member may be more to its liking."""
     table = table_of(route("a", 0), route("b", 1), strategy=Broken(None))
     assert picked(table) is NoPick.UNROUTABLE
-    slot_of(table, "b").in_flight = 1
+    slot_of(table, "b").take()
     assert picked(table) is NoPick.BUSY
 
 

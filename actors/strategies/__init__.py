@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from greenroom.actors.strategies.balance import LeastErrors, LeastOutstanding, Priority
 from greenroom.actors.strategies.base import Candidate, PickContext, RoutingStrategy
 from greenroom.actors.strategies.chance import PowerOfTwo, UniformRandom
 from greenroom.actors.strategies.failover import Failover
+from greenroom.actors.strategies.free import FreeMembers
 from greenroom.actors.strategies.hashing import ConsistentHash
 from greenroom.actors.strategies.speed import Adaptive, LeastLatency
 from greenroom.actors.strategies.turns import RoundRobin, Weighted
@@ -19,6 +19,7 @@ __all__ = [
     "Candidate",
     "ConsistentHash",
     "Failover",
+    "FreeMembers",
     "LeastErrors",
     "LeastLatency",
     "LeastOutstanding",
@@ -29,11 +30,12 @@ __all__ = [
     "RoutingStrategy",
     "UniformRandom",
     "Weighted",
+    "is_built_in",
     "strategy_for",
     "strategy_name",
 ]
 
-_BUILT_IN: dict[LoadBalanceStrategy, Callable[[], RoutingStrategy]] = {
+_BUILT_IN: dict[LoadBalanceStrategy, type[RoutingStrategy]] = {
     LoadBalanceStrategy.ROUND_ROBIN: RoundRobin,
     LoadBalanceStrategy.RANDOM: UniformRandom,
     LoadBalanceStrategy.WEIGHTED: Weighted,
@@ -58,6 +60,11 @@ def strategy_for(spec: LoadBalanceStrategy | str | RoutingStrategy) -> RoutingSt
     if isinstance(spec, str):
         return _BUILT_IN[_named(spec)]()
     return _checked(spec)
+
+
+def is_built_in(strategy: RoutingStrategy) -> bool:
+    """Whether it is one of this package as it is: a subclass may do as it likes."""
+    return type(strategy) in _BUILT_IN.values()
 
 
 def strategy_name(strategy: RoutingStrategy) -> str:

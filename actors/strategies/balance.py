@@ -7,43 +7,68 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from greenroom.actors.strategies.base import BuiltIn, Candidate, PickContext
-from greenroom.actors.strategies.cost import lightest
+from greenroom.actors.strategies.cost import light, lightest, loads
+from greenroom.actors.strategies.free import foremost
+from greenroom.actors.strategies.sample import Sample
 
 _SAME_ERROR_RATE = 0.01
 
 
 class LeastOutstanding(BuiltIn):
-    """The fewest calls in flight, relative to what the member takes at a time."""
+    """The fewest calls in flight, relative to what the member takes at a time.
+
+    Of more than twenty candidates it looks at twenty (`Sample`).
+    """
 
     name: ClassVar[str] = "least_outstanding"
 
+    def __init__(self) -> None:
+        self._sample = Sample()
+
     def pick(
         self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
     ) -> Candidate:
-        return lightest(candidates, context.now, rng)
+        if len(candidates) == 1:
+            return candidates[0]
+        return light(*self._sample.priced(candidates, loads, context.now, rng), rng)
 
 
 class Priority(BuiltIn):
-    """The lowest priority number that has a candidate; equals share by load."""
+    """The lowest priority number that has a candidate; equals share by load.
+
+    Of more than twenty equals it looks at twenty (`Sample`); the number is always the lowest.
+    """
 
     name: ClassVar[str] = "priority"
 
+    def __init__(self) -> None:
+        self._equals = LeastOutstanding()
+
     def pick(
         self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
     ) -> Candidate:
-        first = min(each.priority for each in candidates)
-        return lightest([each for each in candidates if each.priority == first], context.now, rng)
+        return self._equals.pick(foremost(candidates), context, rng)
 
 
 class LeastErrors(BuiltIn):
-    """The lowest recent error rate; rates within a hundredth of it are equal and share by load."""
+    """The lowest recent error rate; rates within a hundredth of it are equal and share by load.
+
+    Of more than twenty candidates it looks at twenty (`Sample`).
+    """
 
     name: ClassVar[str] = "least_errors"
+
+    def __init__(self) -> None:
+        self._sample = Sample()
 
     def pick(
         self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
     ) -> Candidate:
-        rates = [each.error_rate(context.now) for each in candidates]
+        looked_at, rates = self._sample.priced(candidates, _error_rates, context.now, rng)
         limit = min(rates) + _SAME_ERROR_RATE
-        fewest = [each for each, rate in zip(candidates, rates, strict=True) if rate <= limit]
+        fewest = [each for each, rate in zip(looked_at, rates, strict=True) if rate <= limit]
         return lightest(fewest, context.now, rng)
+
+
+def _error_rates(candidates: Sequence[Candidate], now: float) -> list[float]:
+    return [each.error_rate(now) for each in candidates]

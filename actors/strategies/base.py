@@ -50,9 +50,9 @@ class Candidate(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # frozen ones take three times as long to make, and every pick makes one
 class PickContext:
-    """What a strategy may know of the request and of the moment."""
+    """What a strategy may know of the request and of the moment. It is made anew for every pick."""
 
     now: float
     """Monotonic seconds."""

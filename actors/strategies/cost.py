@@ -12,24 +12,42 @@ _LEAST_SUCCESS_RATE = 0.01
 _UNKNOWN_LATENCY_S = 1.0
 
 
-def load(member: Candidate, now: float) -> float:
-    """The share of its concurrency in use with one more request, over the expected success rate.
-
-    The success rate keeps a member that fails at once, so is always idle, from drawing everything.
+def loads(candidates: Sequence[Candidate], now: float) -> list[float]:
+    """Each one's share of its concurrency in use with one more request, over the expected success
+    rate, which keeps a member that fails at once, so is always idle, from drawing everything.
     """
-    return (member.in_flight + 1) / max(1, member.max_concurrency) / success_rate(member, now)
+    shares = [(each.in_flight + 1) / (each.max_concurrency or 1) for each in candidates]
+    return over_success_rates(shares, candidates, now)
+
+
+def over_success_rates(
+    costs: list[float], candidates: Sequence[Candidate], now: float
+) -> list[float]:
+    """Each cost over the expected success rate of its candidate."""
+    rates = [each.error_rate(now) for each in candidates]
+    if not any(rates):  # as in good times
+        return costs
+    return [
+        cost / max(_LEAST_SUCCESS_RATE, 1.0 - rate) for cost, rate in zip(costs, rates, strict=True)
+    ]
 
 
 def success_rate(member: Candidate, now: float) -> float:
     """The expected share of successes, never 0: the inverse is the number of attempts for one."""
-    return max(_LEAST_SUCCESS_RATE, 1.0 - member.error_rate(now))
+    rate = 1.0 - member.error_rate(now)
+    return rate if rate > _LEAST_SUCCESS_RATE else _LEAST_SUCCESS_RATE
 
 
 def lightest(candidates: Sequence[Candidate], now: float, rng: random.Random) -> Candidate:
     """The least loaded; ties (within 1%) by chance, so that sequential traffic spreads too."""
     if len(candidates) == 1:
         return candidates[0]
-    return rng.choice(cheapest(candidates, [load(each, now) for each in candidates], _TIE))
+    return light(candidates, loads(candidates, now), rng)
+
+
+def light(candidates: Sequence[Candidate], costs: Sequence[float], rng: random.Random) -> Candidate:
+    """One of those that cost least, ties (within 1%) by chance."""
+    return rng.choice(cheapest(candidates, costs, _TIE))
 
 
 def cheapest(
@@ -48,7 +66,10 @@ def latencies(candidates: Sequence[Candidate], now: float) -> list[float]:
     preferred to not having answered yet.
     """
     measured = [each.latency_s(now) for each in candidates]
-    slowest = max((each for each in measured if each is not None), default=0.0)
+    known = [latency for latency in measured if latency is not None]
+    if len(known) == len(candidates):  # as soon as each has answered once
+        return over_success_rates(known, candidates, now)
+    slowest = max(known, default=0.0)
     presumed = 2.0 * max(slowest, _UNKNOWN_LATENCY_S)
     return [
         latency / success_rate(each, now)

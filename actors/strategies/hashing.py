@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import math
 import random
 from collections.abc import Sequence
 from typing import ClassVar
@@ -11,8 +9,9 @@ from typing import ClassVar
 from greenroom.actors.strategies.base import BuiltIn, Candidate, PickContext
 from greenroom.actors.strategies.chance import two_of
 from greenroom.actors.strategies.cost import lightest
-
-_BITS = 52  # so that (hash + 1/2) / 2**52 is exact, and neither 0 nor 1
+from greenroom.actors.strategies.free import FreeMembers
+from greenroom.actors.strategies.order import at
+from greenroom.actors.strategies.ranking import Ranking, highest
 
 
 class ConsistentHash(BuiltIn):
@@ -22,13 +21,44 @@ class ConsistentHash(BuiltIn):
     takes the request. Whoever is full or unroutable is no candidate, so its keys, and only those,
     go to the next highest of each. A weight of 0 gets nothing.
 
+    A pool remembers who ranks highest for its last 10,000 keys (`Ranking`), until members or
+    weights change. A key that it does not remember costs a hash for every member.
+
     Sources: Thaler and Ravishankar, Using Name-Based Mappings to Increase Hit Rates (1998);
     Schindelhauer and Schomaker, Weighted Distributed Hash Tables (2005), for the weights.
     """
 
     name: ClassVar[str] = "consistent_hash"
 
+    def __init__(self) -> None:
+        self._ranking = Ranking(())
+
     def pick(
+        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
+    ) -> Candidate | None:
+        if isinstance(candidates, FreeMembers):
+            self._follow(candidates.everybody)
+            if context.key is not None:
+                chosen = self._remembered(candidates, context.key)
+                if chosen is not None:
+                    return chosen
+            elif self._ranking.weighted:
+                return lightest(two_of(candidates, rng), context.now, rng)
+        return self._among_all(candidates, context, rng)
+
+    def _follow(self, everybody: Sequence[Candidate]) -> None:
+        if self._ranking.everybody is not everybody:
+            self._ranking = Ranking(everybody)
+
+    def _remembered(self, candidates: Sequence[Candidate], key: str) -> Candidate | None:
+        """The first of those that rank highest who is free."""
+        for index in self._ranking.best(key):
+            member = at(candidates, index)
+            if member is not None:
+                return member
+        return None
+
+    def _among_all(
         self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
     ) -> Candidate | None:
         weighted = [each for each in candidates if each.weight > 0]
@@ -36,19 +66,4 @@ class ConsistentHash(BuiltIn):
             return None
         if context.key is None:
             return lightest(two_of(weighted, rng), context.now, rng)
-        key = _digest(_bytes(context.key))
-        return max(weighted, key=lambda each: each.weight / -math.log(_hash(key, each.name)))
-
-
-def _hash(key: bytes, name: str) -> float:
-    """A number in (0, 1) that is the same in every process."""
-    number = int.from_bytes(_digest(key + _bytes(name)), "big") >> (64 - _BITS)
-    return (number + 0.5) / 2.0**_BITS
-
-
-def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=8).digest()
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogatepass")
+        return highest(weighted, context.key)

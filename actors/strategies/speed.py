@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from greenroom.actors.strategies.base import BuiltIn, Candidate, PickContext
 from greenroom.actors.strategies.cost import cheapest, latencies, lightest
+from greenroom.actors.strategies.sample import Sample
 
 _ABOUT_EQUALLY_FAST = 1.25
 
@@ -15,22 +16,23 @@ _ABOUT_EQUALLY_FAST = 1.25
 class LeastLatency(BuiltIn):
     """Finagle's peak EWMA: the lowest latency estimate x (calls in flight + 1).
 
-    Source: `finagle/loadbalancer/PeakEwma.scala`, over all candidates instead of two.
+    Of more than twenty candidates it looks at twenty (`Sample`).
+
+    Source: `finagle/loadbalancer/PeakEwma.scala`, over more candidates than two.
     """
 
     name: ClassVar[str] = "least_latency"
+
+    def __init__(self) -> None:
+        self._sample = Sample()
 
     def pick(
         self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
     ) -> Candidate:
         if len(candidates) == 1:
             return candidates[0]
-        expected = latencies(candidates, context.now)
-        costs = [
-            latency * (each.in_flight + 1)
-            for each, latency in zip(candidates, expected, strict=True)
-        ]
-        return rng.choice(cheapest(candidates, costs, 1.0))
+        looked_at, costs = self._sample.priced(candidates, _queueing, context.now, rng)
+        return rng.choice(cheapest(looked_at, costs, 1.0))
 
 
 class Adaptive(BuiltIn):
@@ -38,19 +40,37 @@ class Adaptive(BuiltIn):
 
     A member's cost is its expected latency x max(1, (calls in flight + 1) / concurrency). The
     quarter is there because estimates jitter: without it the one that was faster by a hair a moment
-    ago would take everything until it is full.
+    ago would take everything until it is full. Of more than twenty candidates it looks at twenty
+    (`Sample`).
     """
 
     name: ClassVar[str] = "adaptive"
+
+    def __init__(self) -> None:
+        self._sample = Sample()
 
     def pick(
         self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
     ) -> Candidate:
         if len(candidates) == 1:
             return candidates[0]
-        expected = latencies(candidates, context.now)
-        costs = [
-            latency * max(1.0, (each.in_flight + 1) / max(1, each.max_concurrency))
-            for each, latency in zip(candidates, expected, strict=True)
-        ]
-        return lightest(cheapest(candidates, costs, _ABOUT_EQUALLY_FAST), context.now, rng)
+        looked_at, costs = self._sample.priced(candidates, _full, context.now, rng)
+        return lightest(cheapest(looked_at, costs, _ABOUT_EQUALLY_FAST), context.now, rng)
+
+
+def _queueing(candidates: Sequence[Candidate], now: float) -> list[float]:
+    """As if every member did one call after the other."""
+    return [
+        latency * (each.in_flight + 1)
+        for each, latency in zip(candidates, latencies(candidates, now), strict=True)
+    ]
+
+
+def _full(candidates: Sequence[Candidate], now: float) -> list[float]:
+    """As if calls beyond its concurrency had to wait."""
+    return [
+        latency
+        if each.in_flight < each.max_concurrency
+        else latency * (each.in_flight + 1) / max(1, each.max_concurrency)
+        for each, latency in zip(candidates, latencies(candidates, now), strict=True)
+    ]

@@ -31,6 +31,15 @@ def _pick(strategy: str, position: int) -> Prepare:
     return prepare
 
 
+def _pick_for_new_key(position: int) -> Prepare:
+    @contextmanager
+    def prepare(peer: Any, scale: Scale) -> Iterator[Measure]:
+        choose = peer.pick_for_new_key(scale.members[position])
+        yield lambda: _mean_us(choose, max(10, scale.asks // 5))
+
+    return prepare
+
+
 def _mean_us(choose: Any, times: int) -> float:
     """A mean: one pick is too short for the clock."""
     start = time.perf_counter()
@@ -61,6 +70,16 @@ def _case(strategy: str, position: int) -> Case:
     )
 
 
+def _new_key(position: int) -> Case:
+    return Case(
+        f"pick.new_key.{FULL.members[position]}",
+        f"pick among {{scale.members[{position}]:,}}, consistent_hash, a key not seen before",
+        "us",
+        ("greenroom",),
+        _pick_for_new_key(position),
+    )
+
+
 def _asked(strategy: str, position: int) -> Case:
     members = FULL.members[position]
     return Case(
@@ -74,6 +93,7 @@ def _asked(strategy: str, position: int) -> Case:
 
 CASES = (
     *(_case(name, position) for name in STRATEGIES for position in range(len(FULL.members))),
+    *(_new_key(position) for position in range(len(FULL.members))),
     *(_asked(name, position) for name in STRATEGIES for position in (FEW, MANY)),
 )
 
@@ -86,6 +106,8 @@ def _comparisons() -> Iterator[Comparison]:
             case, other = f"pick.{name}.{members}", f"pick.{name}.{few}"
             yield from versus(case, ("greenroom",), other=other, at_most=limit)
         yield from versus(f"ask.{name}.{many}", ("greenroom",), other=f"ask.{name}.{few}")
+    for members in FULL.members[1:]:
+        yield from versus(f"pick.new_key.{members}", ("greenroom",), other=f"pick.new_key.{few}")
     for peer, like in ROUTERS.items():
         for members in (few, many):
             yield from versus(f"pick.{like}.{members}", (peer,))

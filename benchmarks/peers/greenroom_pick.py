@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from greenroom.actors.strategies import PickContext, strategy_for
@@ -18,15 +18,31 @@ from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
 NOW = 1_000.0
 
 
+KEYS = 1_000
+
+
 def pick(strategy: str, members: int) -> Callable[[], Any]:
-    """One choice among so many members, each of which has answered and has room."""
+    """One choice among so many members, each of which has answered and has room. Requests have one
+    of 1,000 keys, for each of which there has been a request before.
+    """
+    choose = _pick(strategy, members, itertools.cycle(map(str, range(KEYS))))
+    for _ in range(KEYS):
+        choose()
+    return choose
+
+
+def pick_for_new_key(members: int) -> Callable[[], Any]:
+    """The same by consistent hashing, for a key that was never seen before."""
+    return _pick("consistent_hash", members, map(str, itertools.count()))
+
+
+def _pick(strategy: str, members: int, keys: Iterator[str]) -> Callable[[], Any]:
     rng = random.Random(1)
     table = RoutingTable(strategy_for(strategy), rng)
     table.apply(RoutingSnapshot(epoch=1, members=tuple(map(_route, range(members)))))
     for slot in table:
         for _ in range(5):
             slot.load.succeeded(rng.uniform(0.01, 0.02), NOW)
-    keys = itertools.cycle([str(i) for i in range(1_000)])
     nobody: dict[str, Any] = {}
 
     def choose() -> None:

@@ -137,6 +137,12 @@ class Greenroom(Peer):
 
         return pick(strategy, members)
 
+    def pick_for_new_key(self, members: int) -> Callable[[], Any]:
+        """One choice for a key that was never seen before."""
+        from benchmarks.peers.greenroom_pick import pick_for_new_key
+
+        return pick_for_new_key(members)
+
     @contextmanager
     def idle(self, members: int) -> Iterator[PoolRef]:
         with self.pool([Member(f"m{i}", agents.aecho) for i in range(members)]) as pool:

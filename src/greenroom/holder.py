@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.actors import agents
-from greenroom.actors.calls import Call
+from greenroom.actors.calls import Call, PlainCall
 from greenroom.actors.classify import classify
 from greenroom.actors.clock import SYSTEM_CLOCK
 from greenroom.actors.eventbus import complain
@@ -217,7 +217,7 @@ class Holder:
         def finish(_: Call, value: Any, error: BaseException | None) -> None:
             future.resolve(value, error)
 
-        call = Call(self._place, self._threads, lambda _: function(), finish)
+        call = PlainCall(self._place, self._threads, lambda _: function(), finish)
         self._threads.run(call)
         try:
             return await future

@@ -106,9 +106,7 @@ class SimPool(SimRouting):
         self._release(call)
 
     def _release(self, call: Call) -> None:
-        slot = call.slot
-        self._full -= slot.in_flight == slot.max_concurrency
-        slot.in_flight -= 1
+        call.slot.give_back()
         call.job.call = None
 
     # -- what follows a failure
@@ -166,4 +164,3 @@ class SimPool(SimRouting):
     ) -> None:
         if self._watch.judge(call, kind, elapsed_s, retry_after_s):
             self._changed = True
-            self._look_at_routes()

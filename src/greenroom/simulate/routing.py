@@ -60,28 +60,16 @@ class SimRouting(ABC):
         self._watch = SimWatch(
             scenario.members, self._config, self._table, agenda, self._rng, self._reviewed
         )
-        self._slots = list(self._table)
-        self._full = 0
-        self._look_at_routes()
 
     def _route(self, job: Job) -> None:
         now = self._agenda.now
-        choice = self._choose(job, PickContext(now, job.key))
+        choice = self._table.pick(job.failures, PickContext(now, job.key), self._exhaustive)
         if isinstance(choice, Slot):
             self._dispatch(job, choice, now)
         elif choice is NoPick.BUSY or self._may_wait(job, now):
             self._enqueue(job)
         else:
             self._end(job, NO_MEMBER)
-
-    def _choose(self, job: Job, context: PickContext) -> Slot | NoPick:
-        """What the table chooses. Where nobody is tried, full or kept out, that is what the
-        strategy picks of all: asking each member first would take longer than all the rest.
-        """
-        if job.failures or self._full or not self._all_routable or self._exhaustive:
-            return self._table.pick(job.failures, context, self._exhaustive)
-        chosen = self._strategy.pick(self._slots, context, self._rng)
-        return chosen if isinstance(chosen, Slot) else NoPick.UNROUTABLE
 
     def _may_wait(self, job: Job, now: float) -> bool:
         if self._exhaustive and job.failures:
@@ -114,10 +102,9 @@ class SimRouting(ABC):
         self._leave_queue(job)
         job.attempts += 1
         call = job.call = Call(job, slot, now)
-        slot.in_flight += 1
-        self._full += slot.in_flight == slot.max_concurrency
+        slot.take()
         if call.trial:
-            slot.trials_started += 1
+            slot.trial_started()
             self._watch.trial_started(call)
         timeout_s = self._config.request_timeout_s
         if timeout_s is not None:
@@ -155,15 +142,8 @@ class SimRouting(ABC):
             if not self._table.has_room():
                 return
 
-    def _look_at_routes(self) -> None:
-        routes = [slot.route for slot in self._table]
-        self._all_routable = all(
-            route.blocked is None and route.trial_permits is None for route in routes
-        )
-
     def _reviewed(self) -> None:
         self._changed = True
-        self._look_at_routes()
         self._catch_up()
 
     @abstractmethod

@@ -1,0 +1,85 @@
+"""The call that runs one attempt of a request on its member."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from greenroom.actors.calls import Call, Place
+from greenroom.actors.writer import ChunkWriter
+from greenroom.messages.execution import Execute, Ticket
+
+
+class Owner(Protocol):
+    """The member actor whose call it is. All of this is called from wherever the call runs."""
+
+    @property
+    def member_name(self) -> str:
+        """The member's name."""
+
+    @property
+    def label(self) -> str:
+        """What to call the member in a log or a task list."""
+
+    def finished(self, call: AttemptCall, value: Any, error: BaseException | None) -> None:
+        """The call has ended, was given up, or will never begin."""
+
+    def ended_late(self, call: AttemptCall) -> None:
+        """A call that was given up has ended after all."""
+
+    def side_effects_start(self, call: AttemptCall) -> None:
+        """The agent is about to do what must not be repeated; raises where it must not begin."""
+
+
+class AttemptCall(Call):
+    """One attempt on its way through a place.
+
+    A class of its own, where functions would do: there is one for every attempt, and five closures
+    for each cost more time and memory than all else that a member does for it.
+
+    Args:
+        run: runs the agent, in the call's place.
+
+    Attributes:
+        message: what is asked for.
+        ticket: the attempt's name.
+        writer: where the chunks go; None where one answer is wanted.
+    """
+
+    __slots__ = ("_owner", "_run", "message", "ticket", "writer")
+
+    def __init__(
+        self,
+        owner: Owner,
+        run: Callable[[AttemptCall], Any],
+        place: Place,
+        message: Execute,
+        writer: ChunkWriter | None = None,
+    ) -> None:
+        super().__init__(place, collects=writer is None)
+        self._owner = owner
+        self._run = run
+        self.message = message
+        self.ticket: Ticket = (message.request_id, message.attempt)
+        self.writer = writer
+
+    @property
+    def name(self) -> str:
+        return f"{self._owner.label}:{self.message.request_id}"
+
+    @property
+    def origin(self) -> tuple[str, str | None]:
+        return self._owner.member_name, self.message.request_id
+
+    def work(self) -> Any:
+        return self._run(self)
+
+    def finish(self, value: Any, error: BaseException | None) -> None:
+        self._owner.finished(self, value, error)
+
+    def late(self) -> None:
+        self._owner.ended_late(self)
+
+    def start_side_effects(self) -> None:
+        super().start_side_effects()
+        self._owner.side_effects_start(self)
