@@ -8,7 +8,6 @@ import threading
 from typing import Any
 
 from greenroom.actors.answers import Answers
-from greenroom.actors.base import PoolActor
 from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.clock import Clock
 from greenroom.actors.desk import Desk
@@ -16,6 +15,7 @@ from greenroom.actors.drain_rate import DrainRate
 from greenroom.actors.drains import Drains
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.lending import LendingActor
 from greenroom.actors.outbox import Outbox
 from greenroom.actors.report import all_failed, interrupted, why_unroutable
 from greenroom.actors.retry import RetryBudget, RetryPolicy
@@ -26,7 +26,7 @@ from greenroom.messages.config import PoolConfig
 from greenroom.messages.execution import Ticket
 
 
-class Books(PoolActor):
+class Books(LendingActor):
     """What the router knows, and a request's last step: it leaves the books, and is answered.
 
     The first of eight floors: `Books`, `Admission`, `Routing`, `Failures`, `Attempts`, `Races`,
@@ -66,6 +66,10 @@ class Books(PoolActor):
         self._numbers = itertools.count(1)
         self._closed = False
         self._drains = Drains()
+
+    def on_start(self) -> None:
+        if self._table.treats_alike:  # a strategy of the app's own runs in this thread alone
+            super().on_start()
 
     def _end(self, job: Job) -> None:
         """The request is done with; its answer follows."""

@@ -29,7 +29,7 @@ class Chronicle:
         member = attempt.member
         if attempt is job.hedge:
             self._hedged(job, attempt)
-        elif job.failed_last not in (None, member):
+        elif job.failed_last not in (None, member) and self._bus.listening(Failover.level):
             self._bus.emit(
                 Failover(
                     pool=self._pool,
@@ -87,17 +87,18 @@ class Chronicle:
         self, attempt: Attempt, kind: FailureKind, error: BaseException, elapsed_s: float
     ) -> None:
         """A member failed."""
-        self._bus.emit(
-            AttemptFailed(
-                pool=self._pool,
-                member=attempt.member,
-                request_id=attempt.request_id,
-                attempt=attempt.number,
-                elapsed_s=elapsed_s,
-                kind=kind,
-                error=summary(error),
+        if self._bus.listening(AttemptFailed.level):
+            self._bus.emit(
+                AttemptFailed(
+                    pool=self._pool,
+                    member=attempt.member,
+                    request_id=attempt.request_id,
+                    attempt=attempt.number,
+                    elapsed_s=elapsed_s,
+                    kind=kind,
+                    error=summary(error),
+                )
             )
-        )
 
     def retry(self, job: Job, member: str, delay_s: float) -> None:
         """The request waits before it is tried again."""

@@ -52,6 +52,8 @@ _POOL_ERRORS: dict[type[BaseException], FailureKind] = {
     UnsuccessfulResultError: FailureKind.UNKNOWN,
 }
 
+_SAY_IT_ALL = tuple(_POOL_ERRORS)
+
 # Ahead of the status: a 429 may mean an empty account, a 400 a prompt that does not fit.
 _CODES = {
     "insufficient_quota": FailureKind.QUOTA,
@@ -75,7 +77,7 @@ _STATUSES = {
 }
 
 # They come as a plain 400, and only their names tell.
-_CONTEXT_ERRORS = ("ContextWindowExceededError", "ContextLengthExceededError")
+_CONTEXT_ERRORS = frozenset({"ContextWindowExceededError", "ContextLengthExceededError"})
 
 # Endings of class names: they cover the builtin classes and those of the clients in use.
 _TIMEOUTS = ("Timeout", "TimeoutError", "TimeoutException", "TimeoutExpired")
@@ -119,7 +121,7 @@ def classify(
     """
     kind = _asked(custom, error) or known
     try:
-        links = tuple(islice(_chain(error), _CHAIN_LIMIT))
+        links = _links(error)
         kind = kind or _judged(error, links)
         return Verdict(kind, _retry_after(kind, links, wall_now))
     except BaseException:  # the last resort: one odd error must not end the actor that looks at it
@@ -142,8 +144,18 @@ def _judged(error: BaseException, links: tuple[BaseException, ...]) -> FailureKi
     # Before any look at attributes: the `code` of a SystemExit is no status.
     if not _is_a(error, Exception):
         return FailureKind.CRASHED
-    verdicts = (_kind_of(link) for link in links)
-    return next((kind for kind in verdicts if kind is not None), FailureKind.UNKNOWN)
+    for link in links:
+        kind = _kind_of(link)
+        if kind is not None:
+            return kind
+    return FailureKind.UNKNOWN
+
+
+def _links(error: BaseException) -> tuple[BaseException, ...]:
+    """The first ones of its chain; most errors stand alone, and that is seen at a glance."""
+    if _cause(error) is None and _look(error, "exceptions") is None:
+        return (error,)
+    return tuple(islice(_chain(error), _CHAIN_LIMIT))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -156,7 +168,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(link))
         yield link
-        if _is_a(link, tuple(_POOL_ERRORS)):
+        if _is_a(link, _SAY_IT_ALL):
             continue  # says it all: what one member of an inner pool raised is not the pool's word
         grouped = _look(link, "exceptions")
         if type(grouped) is tuple:  # an exception group
@@ -173,39 +185,41 @@ def _cause(error: BaseException) -> Any:
 
 def _kind_of(error: BaseException) -> FailureKind | None:
     """What one error says by itself, without its causes."""
+    if _is_a(error, _SAY_IT_ALL):
+        return _of_pool_error(error)
+    names = [cls.__name__ for cls in type(error).__mro__]
+    if not _CONTEXT_ERRORS.isdisjoint(names):
+        return FailureKind.TOO_LARGE
+    code = _look(error, "code")
+    return _by_code(code) or _by_status(error, code) or _by_name(names) or _by_errno(error)
+
+
+def _of_pool_error(error: BaseException) -> FailureKind:
     if _is_a(error, AllPoolMembersFailedError):
         return kind_of_pool(cast(AllPoolMembersFailedError, error))
-    for known, kind in _POOL_ERRORS.items():
-        if _is_a(error, known):
-            return kind
-    names = [cls.__name__ for cls in type(error).__mro__]
-    if any(name in _CONTEXT_ERRORS for name in names):
-        return FailureKind.TOO_LARGE
-    return _by_code(error) or _by_status(error) or _by_name(names) or _by_errno(error)
+    return next(kind for known, kind in _POOL_ERRORS.items() if _is_a(error, known))
 
 
-def _by_code(error: BaseException) -> FailureKind | None:
+def _by_code(code: Any) -> FailureKind | None:
     """What a client's own code of the error says, where it is a string."""
-    code = _look(error, "code")
     return _CODES.get(str.__str__(code)) if _is_a(code, str) else None
 
 
-def _by_status(error: BaseException) -> FailureKind | None:
-    verdicts = (_of_status(status) for status in _statuses(error))
-    return next((kind for kind in verdicts if kind is not None), None)
-
-
-def _statuses(error: BaseException) -> Iterator[Any]:
-    for name in ("status_code", "status", "code"):
-        yield _look(error, name)
-    response = _look(error, "response")
-    for name in ("status_code", "status"):
-        yield _look(response, name)
+def _by_status(error: BaseException, code: Any) -> FailureKind | None:
+    """What the first HTTP status says that the error or its response has."""
+    kind = _of_status(_look(error, "status_code")) or _of_status(_look(error, "status"))
+    kind = kind or _of_status(code)
+    response = None if kind else _look(error, "response")
+    if response is None:
+        return kind
+    return _of_status(_look(response, "status_code")) or _of_status(_look(response, "status"))
 
 
 def _of_status(status: Any) -> FailureKind | None:
     """What an HTTP status means; None for what is none, or no failure."""
-    number = int.__int__(status) if _is_a(status, int) else 0
+    if status is None or not _is_a(status, int):
+        return None
+    number = int.__int__(status)
     if not 400 <= number <= 599:
         return None
     return _STATUSES.get(number, FailureKind.CALLER if number < 500 else FailureKind.UNAVAILABLE)
@@ -234,10 +248,12 @@ def _retry_after(
     """The first Retry-After of the chain that makes sense, in seconds."""
     if kind not in (FailureKind.RATE_LIMITED, FailureKind.UNAVAILABLE):
         return None
-    waits = (
-        _seconds(value, unit, wall_now) for link in links for value, unit in _retry_values(link)
-    )
-    return next((wait for wait in waits if wait is not None), None)
+    for link in links:
+        for value, unit in _retry_values(link):
+            wait = _seconds(value, unit, wall_now)
+            if wait is not None:
+                return wait
+    return None
 
 
 def _retry_values(error: BaseException) -> Iterator[tuple[Any, float]]:
@@ -248,13 +264,14 @@ def _retry_values(error: BaseException) -> Iterator[tuple[Any, float]]:
     for name in ("retry_after", "retry_after_s"):
         yield _look(error, name), 1.0
     for owner in (_look(error, "response"), error):
-        headers = _headers(_look(owner, "headers"))
-        for name, unit in _SECONDS_IN.items():
-            yield headers.get(name), unit
+        headers = None if owner is None else _look(owner, "headers")
+        if headers is not None:
+            for name, value in _headers(headers).items():
+                yield value, _SECONDS_IN[name]
 
 
 def _headers(headers: Any) -> dict[str, Any]:
-    """Those headers that say when to come back, from any mapping of them."""
+    """Those headers that say when to come back, from any mapping of them, the most exact first."""
     found: dict[str, Any] = {}
     try:
         for name, value in islice(headers.items(), _HEADERS_LIMIT):
@@ -263,11 +280,13 @@ def _headers(headers: Any) -> dict[str, Any]:
                 found.setdefault(key, value)
     except BaseException:  # not a mapping, or one that raises: what was found until then
         pass
-    return found
+    return {name: found[name] for name in _SECONDS_IN if name in found}
 
 
 def _seconds(value: Any, unit: float, wall_now: float) -> float | None:
     """A number of units, or an HTTP date, in seconds from now; None for what makes no sense."""
+    if value is None:
+        return None
     try:
         seconds = _parsed(value, unit, wall_now)
     except BaseException:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import threading
 import traceback
@@ -15,7 +16,7 @@ from loguru import logger
 from greenroom.messages.errors import summary
 from greenroom.messages.events import Event
 
-DEBUG_NO = 10
+_NUMBERS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 CLOSE_TIMEOUT_S = 2.0
 BACKLOG = 10_000
 """Events that may wait for a slow subscriber; what comes on top is dropped, and that is logged."""
@@ -70,11 +71,11 @@ def traced(error: BaseException) -> str:
         return summary(error)
 
 
-def _debug_is_read() -> bool:
-    """Whether a DEBUG message of this module would reach a sink.
+def _least_level_read() -> float:
+    """The least level of which a message of this module would reach a sink; infinite if none.
 
     loguru has no public way to ask, and asking by logging costs more than the rest of a request;
-    where its internals look different, the answer is yes. It replaces both of what is looked at
+    where its internals look different, the answer is 0. It replaces both of what is looked at
     whenever it changes, so the answer holds for as long as they are the same objects.
     """
     global _last_answer
@@ -83,14 +84,15 @@ def _debug_is_read() -> bool:
         handlers, switches = core.handlers, core.activation_list
         known_handlers, known_switches, answer = _last_answer
         if handlers is not known_handlers or switches is not known_switches:
-            answer = _is_on(switches) and any(map(_shows_debug, handlers.values()))
+            levels = map(_level_of, handlers.values()) if _is_on(switches) else ()
+            answer = min(levels, default=math.inf)
             _last_answer = (handlers, switches, answer)
         return answer
     except AttributeError:
-        return True
+        return 0
 
 
-_last_answer: tuple[Any, Any, bool] = (None, None, True)
+_last_answer: tuple[Any, Any, float] = (None, None, 0)
 
 
 def _is_on(switches: list[tuple[str, bool]]) -> bool:
@@ -98,9 +100,12 @@ def _is_on(switches: list[tuple[str, bool]]) -> bool:
     return next((on for name, on in switches if f"{__name__}.".startswith(name)), True)
 
 
-def _shows_debug(handler: Any) -> bool:
-    """The filter that `greenroom.log` gives to loguru's own handler says so by an attribute."""
-    return handler.levelno <= DEBUG_NO and not getattr(handler._filter, "hides_greenroom", False)
+def _level_of(handler: Any) -> float:
+    """The least level that a handler shows of greenroom. The filter that `greenroom.log` gives to
+    loguru's own handler says by an attribute that it shows nothing.
+    """
+    hides = getattr(handler._filter, "hides_greenroom", False)
+    return math.inf if hides else float(handler.levelno)
 
 
 class _Leaver(NamedTuple):
@@ -121,16 +126,22 @@ class EventBus:
         self._behind = False
         self._thread: threading.Thread | None = None
 
-    def listening(self) -> bool:
-        """Whether somebody reads what is logged at DEBUG: else nobody need make such events."""
+    def listening(self, level: str = "DEBUG") -> bool:
+        """Whether somebody reads what is logged at that level: else nobody need make such events.
+
+        Args:
+            level: the level of an event of the catalogue.
+        """
         if self._refs or self._callables or _observers:
             return True
-        return _debug_is_read()
+        return _NUMBERS[level] >= _least_level_read()
 
     def emit(self, event: Event) -> None:
         """Log the event and hand it to every subscriber."""
-        with contextlib.suppress(Exception):  # a sink with catch=False: no request pays for it
-            _log.log(event.severity(), "{event}", event=event)
+        level = event.severity()
+        if _NUMBERS[level] >= _least_level_read():
+            with contextlib.suppress(Exception):  # a sink with catch=False: no request pays for it
+                _log.log(level, "{event}", event=event)
         for ref in self._refs:
             self._tell(ref, event)
         letters = self._letters  # `close` may take it away meanwhile

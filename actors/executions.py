@@ -16,6 +16,7 @@ from greenroom.actors.desk import reply
 from greenroom.actors.host import AgentHost
 from greenroom.actors.inline import InlineActor
 from greenroom.actors.jobs import Answered, Job
+from greenroom.actors.lending import hand
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.outcome import outcome_of, refused, succeeded
 from greenroom.actors.surroundings import Surroundings, default_concurrency
@@ -26,6 +27,7 @@ from greenroom.messages.execution import (
     Abandoned,
     CancelExecution,
     Execute,
+    Failed,
     Refused,
     SideEffectsStarted,
     StreamBegun,
@@ -128,7 +130,7 @@ class Executions(InlineActor):
         # One that was given up has been claimed, and its ticket may be another request's by now.
         answers = isinstance(report, Succeeded) and call.cancelled is None
         job = self._claim(call) if answers else None
-        tell(self.around.router, report)
+        self._report_end(report)
         if job is not None:
             reply(job, value, self.member_name, self.clock.now() - job.accepted_at)
         if call.writer is not None:
@@ -182,6 +184,15 @@ class Executions(InlineActor):
             **more,
         )
         tell(self.around.router, about)
+
+    def _report_end(self, report: Any) -> None:
+        """After a failure the request may go on from here to its next member, unless the router has
+        something to tell on the way: who reads its events may be slow.
+        """
+        if isinstance(report, Failed) and not self.around.bus.listening("CRITICAL"):
+            hand(self.around.router, report)
+        else:
+            tell(self.around.router, report)
 
     def side_effects_start(self, call: AttemptCall) -> None:
         """Runs in the agent's place: nobody may repeat the attempt from here on."""

@@ -2,43 +2,79 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
 from typing import Any
 
-from greenroom.actors.alarms import Alarm, Alarms
-from greenroom.actors.base import tell
+from greenroom.actors.alarms import Alarms
 from greenroom.actors.jobs import Attempt
+from greenroom.actors.lending import hand
 from greenroom.actors.table import Slot
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import summary
 from greenroom.messages.status import FailureKind
-from greenroom.messages.supervision import AttemptOutcome, Outcomes
+from greenroom.messages.supervision import AttemptOutcome, Outcomes, Successes
 
 BATCH = 64
 DELAY_S = 0.1
 """How long a success may wait for company: nothing is decided by it before a failure comes."""
 
 
+class _Run:
+    """Successes of one member in one epoch of its breaker, as they come."""
+
+    __slots__ = ("at", "elapsed_s", "epoch", "incarnation", "member")
+
+    def __init__(self, attempt: Attempt) -> None:
+        self.member = attempt.member
+        self.incarnation = attempt.incarnation
+        self.epoch = attempt.epoch
+        self.at: list[float] = []
+        self.elapsed_s: list[float] = []
+
+    def message(self) -> Successes:
+        return Successes(
+            self.member,
+            incarnation=self.incarnation,
+            epoch=self.epoch,
+            at=tuple(self.at),
+            elapsed_s=tuple(self.elapsed_s),
+        )
+
+
 class Outbox:
-    """Collects outcomes in order. A failure, a trial's end or a slow call is sent without delay,
-    with all that came before it; so the supervisor decides as if it had seen each one at once.
+    """Collects outcomes, those of each member in order. A failure, a trial's end or a slow call is
+    sent without delay, with all that came before it; so the supervisor decides as if it had seen
+    each one at once.
     """
 
     def __init__(self, config: PoolConfig, alarms: Alarms) -> None:
         self.supervisor: Any = None
         self._alarms = alarms
-        self._slow_s = config.circuit_slow_call_s
-        self._batch: list[AttemptOutcome] = []
-        self._alarm: Alarm | None = None
+        slow_s = config.circuit_slow_call_s
+        self._slow_s = math.inf if slow_s is None else slow_s
+        self._batch: list[AttemptOutcome | Successes] = []
+        self._runs: dict[str, _Run] = {}
+        self._count = 0
+        self._oldest = 0.0
+        self._alarm_set = False
 
     def succeeded(self, attempt: Attempt, elapsed_s: float, now: float) -> None:
         """An attempt brought a value."""
-        self._batch.append(_outcome(attempt, now, elapsed_s))
-        slow = self._slow_s is not None and elapsed_s > self._slow_s
-        if slow or attempt.trial or len(self._batch) >= BATCH:
+        if attempt.trial or elapsed_s > self._slow_s:
+            self._send(_outcome(attempt, now, elapsed_s))
+            return
+        run = self._runs.get(attempt.member)
+        if run is None or run.epoch != attempt.epoch or run.incarnation != attempt.incarnation:
+            run = self._new_run(attempt)
+        run.at.append(now)
+        run.elapsed_s.append(elapsed_s)
+        self._count += 1
+        if self._count == 1:
+            self._oldest = now
+            if not self._alarm_set:
+                self._set_alarm(now + DELAY_S)
+        elif self._count >= BATCH:
             self.flush()
-        elif self._alarm is None:
-            self._alarm = self._alarms.at(now + DELAY_S, self.flush)
 
     def failed(
         self,
@@ -57,25 +93,56 @@ class Outbox:
         current = slot is not None and slot.route.incarnation == attempt.incarnation
         if slot is not None and current and kind.counts_for_breaker:
             number = slot.failure_sent()
-        outcome = _outcome(attempt, now, elapsed_s, kind, summary(error), retry_after_s)
-        self._batch.append(replace(outcome, number=number))
-        self.flush()
+        error_line = summary(error)
+        self._send(_outcome(attempt, now, elapsed_s, kind, error_line, retry_after_s, number))
 
     def ignored(self, attempt: Attempt, now: float) -> None:
         """An attempt ended without saying anything of its member; a trial's permit comes back."""
         if attempt.trial:
             elapsed_s = now - attempt.started_at
-            self._batch.append(_outcome(attempt, now, elapsed_s, FailureKind.CANCELLED))
-            self.flush()
+            self._send(_outcome(attempt, now, elapsed_s, FailureKind.CANCELLED))
 
     def flush(self) -> None:
         """Send what there is."""
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
-        if self._batch:
-            batch, self._batch = self._batch, []
-            tell(self.supervisor, Outcomes(tuple(batch)))
+        if self._runs or self._batch:
+            batch = self._gather()
+            self._batch = []
+            hand(self.supervisor, Outcomes(tuple(batch)))
+
+    def _send(self, outcome: AttemptOutcome) -> None:
+        """Send what came before, and this."""
+        self._gather().append(outcome)
+        self.flush()
+
+    def _gather(self) -> list[AttemptOutcome | Successes]:
+        self._count = 0
+        self._batch.extend([run.message() for run in self._runs.values()])
+        self._runs.clear()
+        return self._batch
+
+    def _new_run(self, attempt: Attempt) -> _Run:
+        before = self._runs.pop(attempt.member, None)
+        if before is not None:
+            self._batch.append(before.message())
+        run = self._runs[attempt.member] = _Run(attempt)
+        return run
+
+    def _on_alarm(self, when: float) -> None:
+        """Send what has waited long enough. An alarm is not called off with the batch that it was
+        set for, since setting one for each batch costs more than to look in vain now and then.
+        """
+        self._alarm_set = False
+        if self._count == 0:
+            return
+        due = self._oldest + DELAY_S
+        if due <= when:
+            self.flush()
+        else:
+            self._set_alarm(due)
+
+    def _set_alarm(self, when: float) -> None:
+        self._alarm_set = True
+        self._alarms.at(when, lambda: self._on_alarm(when))
 
 
 def _outcome(
@@ -85,6 +152,7 @@ def _outcome(
     kind: FailureKind | None = None,
     error: str | None = None,
     retry_after_s: float | None = None,
+    number: int = 0,
 ) -> AttemptOutcome:
     return AttemptOutcome(
         member=attempt.member,
@@ -98,4 +166,5 @@ def _outcome(
         kind=kind,
         error=error,
         retry_after_s=retry_after_s,
+        number=number,
     )

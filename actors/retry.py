@@ -127,9 +127,9 @@ class RetryBudget:
         return f"<RetryBudget {self._spent} of {allowed:.1f} spent, {self._taken} requests>"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)  # to be frozen would make it four times as dear
 class Situation:
-    """All that the decision may look at, right after an attempt has failed.
+    """All that the decision may look at, right after an attempt has failed. Nobody changes it.
 
     Attributes:
         kind: how the attempt failed.

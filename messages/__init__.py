@@ -104,6 +104,7 @@ from greenroom.messages.supervision import (
     Probe,
     ProbeResult,
     RoutingSnapshot,
+    Successes,
     TrialStarted,
 )
 
@@ -203,6 +204,7 @@ __all__ = [
     "Subscribe",
     "Subscriber",
     "Succeeded",
+    "Successes",
     "Ticket",
     "TrialStarted",
     "UnknownMemberError",

@@ -31,10 +31,27 @@ class AttemptOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
-    """Outcomes in the order in which the router saw them."""
+class Successes:
+    """Successes of one member in a row, all admitted in one epoch of its breaker, that decide
+    nothing by themselves: none was slow, none the trial of a half-open breaker.
 
-    batch: tuple[AttemptOutcome, ...]
+    Attributes:
+        at: when each of them was over, in the order in which the router saw them; at least one.
+        elapsed_s: how long each of them took.
+    """
+
+    member: str
+    incarnation: int = field(kw_only=True)
+    epoch: int = field(kw_only=True)
+    at: tuple[float, ...] = field(kw_only=True)
+    elapsed_s: tuple[float, ...] = field(kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Outcomes; those of one member are in the order in which the router saw them."""
+
+    batch: tuple[AttemptOutcome | Successes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

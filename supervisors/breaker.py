@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from greenroom.messages.status import CircuitState, FailureKind
@@ -149,6 +150,20 @@ class Breaker:
         started = now - elapsed_s if began is None else began
         outcome = Outcome(now, kind, elapsed_s, slow, probe, not_before, started)
         return self._enter(self._state.record(outcome), now)
+
+    def take(self, epoch: int, elapsed_s: Sequence[float]) -> bool:
+        """Take in at once successes admitted in `epoch`, where that is the same as to `record` each
+        of them: no change of state can come of it. False, and nothing taken in, where it is not.
+
+        Args:
+            elapsed_s: how long each of them took; at least one.
+        """
+        if epoch != self.epoch:
+            return True
+        limit = self._policy.slow_call_s
+        if limit is not None and max(elapsed_s) > limit:
+            return False
+        return self._state.take(len(elapsed_s))
 
     def force_open(self, now: float) -> Transition | None:
         """Keep everything out until `reset` or `disable`."""

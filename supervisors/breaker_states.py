@@ -116,6 +116,12 @@ class State:
     def record(self, outcome: Outcome) -> Next | None:
         return None
 
+    def take(self, successes: int) -> bool:
+        """Take in that many calls, none failed or slow, at once; False, and nothing taken in, where
+        they must be recorded one by one.
+        """
+        return True
+
 
 class Closed(State):
     """Lets calls through and counts their outcomes, except while a Retry-After lasts."""
@@ -154,9 +160,20 @@ class Closed(State):
         reason = self._reason_to_open(kind)
         return Next(CircuitState.OPEN, reason, self.cooling_until) if reason else None
 
+    def take(self, successes: int) -> bool:
+        """Good calls make the rates go down. So one of them can only open it where it makes the
+        calls enough for a rate, and there is a failed or a slow one among them.
+        """
+        window = self._window
+        if not window.spotless and len(window) < self._policy.min_calls:
+            return False
+        window.extend(successes)
+        self.failures = 0
+        return True
+
     def _reason_to_open(self, kind: FailureKind | None) -> str | None:
         policy, window = self._policy, self._window
-        if kind is None and not window.failed and not window.slow:
+        if kind is None and window.spotless:
             return None  # no rule can say otherwise
         if kind is not None and kind.opens_at_once:
             return f"{kind} failure"
@@ -244,6 +261,9 @@ class HalfOpen(State):
         if self._successes < self._policy.success_threshold:
             return None
         return Next(CircuitState.CLOSED, f"{_plural(self._successes, 'trial')} succeeded")
+
+    def take(self, successes: int) -> bool:
+        return False
 
     def _reported(self, began: float) -> None:
         """Give the permit of a call that began then back, unless its lease had ended before.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
+from itertools import repeat
 
 from greenroom.messages import _validate as check
 from greenroom.messages.replies import AgentHealth
@@ -42,6 +44,7 @@ class HealthRecord:
     __slots__ = (
         "_latencies",
         "_outcomes",
+        "_spotless_from",
         "consecutive_failures",
         "degraded_at",
         "failures",
@@ -67,6 +70,7 @@ class HealthRecord:
         self.last_error: str | None = None
         self.last_success_at: float | None = None
         self.last_failure_at: float | None = None
+        self._spotless_from = -math.inf  # when no failure so far is recent any more
         self._outcomes: deque[tuple[float, bool]] = deque(maxlen=RATE_OUTCOMES)
         self._latencies: deque[tuple[float, float]] = deque(maxlen=LATENCY_OUTCOMES)
 
@@ -83,6 +87,14 @@ class HealthRecord:
         elif kind not in _NEITHER:
             self._failed(now, error if error is not None else str(kind))
 
+    def extend(self, at: Sequence[float], elapsed_s: Sequence[float]) -> None:
+        """Take in at least one success: when each of them was over, and how long it took."""
+        self.successes += len(at)
+        self.consecutive_failures = 0
+        self.last_success_at = at[-1]
+        self._outcomes.extend(zip(at, repeat(False)))
+        self._latencies.extend(zip(at, elapsed_s, strict=True))
+
     def _succeeded(self, now: float, elapsed_s: float) -> None:
         self.successes += 1
         self.consecutive_failures = 0
@@ -95,12 +107,15 @@ class HealthRecord:
         self.consecutive_failures += 1
         self.last_failure_at = now
         self.last_error = error
+        self._spotless_from = max(self._spotless_from, now + HEALTH_WINDOW_S)
         self._outcomes.append((now, True))
 
     def status(self, now: float, circuit: CircuitState) -> AgentStatus:
         """What to call the member now. Old outcomes age out, so that time alone brings it back."""
         if circuit in _OPEN:
             return AgentStatus.CIRCUIT_OPEN
+        if now >= self._spotless_from:
+            return AgentStatus.HEALTHY
         recent = self._recent(now)
         if len(recent) < MIN_OUTCOMES:
             return AgentStatus.HEALTHY
@@ -121,7 +136,7 @@ class HealthRecord:
 
     def next_change_at(self, now: float) -> float | None:
         """When time alone may next change the status; None when only a new outcome can."""
-        current = [(at, failed) for at, failed in self._outcomes if _is_recent(at, now)]
+        current = [each for each in self._outcomes if each[0] + HEALTH_WINDOW_S > now]
         if len(current) < MIN_OUTCOMES or not any(failed for _, failed in current):
             return None
         return min(at for at, _ in current) + HEALTH_WINDOW_S
@@ -152,20 +167,16 @@ class HealthRecord:
         )
 
     def _recent(self, now: float) -> list[bool]:
-        return [failed for at, failed in self._outcomes if _is_recent(at, now)]
+        return [failed for at, failed in self._outcomes if at + HEALTH_WINDOW_S > now]
 
     def _recent_latencies(self, now: float) -> list[float]:
-        return sorted(seconds for at, seconds in self._latencies if _is_recent(at, now))
+        return sorted(seconds for at, seconds in self._latencies if at + HEALTH_WINDOW_S > now)
 
     def __repr__(self) -> str:
         return (
             f"<HealthRecord {self.successes} ok, {self.failures} failed, "
             f"{self.consecutive_failures} in a row>"
         )
-
-
-def _is_recent(at: float, now: float) -> bool:
-    return at + HEALTH_WINDOW_S > now
 
 
 def _nearest_rank(ordered: list[float], quantile: float) -> float | None:

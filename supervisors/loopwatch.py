@@ -14,7 +14,6 @@ from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.surroundings import LoopLost, LoopSilent
 from greenroom.messages.events import LoopRecovered, LoopReplaced, LoopStalled
 from greenroom.messages.status import FailureKind
-from greenroom.messages.supervision import AttemptOutcome
 from greenroom.supervisors.heartbeat import Heartbeat, Step
 from greenroom.supervisors.probing import Probing
 from greenroom.supervisors.record import MemberRecord
@@ -172,12 +171,10 @@ class LoopWatch(Probing):
         )
         self._publish()
 
-    def _pardoned(self, record: MemberRecord, outcome: AttemptOutcome) -> AttemptOutcome:
+    def _pardoned(self, record: MemberRecord, kind: FailureKind | None) -> FailureKind | None:
         """Who had no time because another member blocked the loop has not timed out."""
         waits = record.stalled and record.on_loop and not record.blocks_loop
-        if waits and outcome.kind is FailureKind.TIMEOUT:
-            return replace(outcome, kind=FailureKind.INTERRUPTED)
-        return outcome
+        return FailureKind.INTERRUPTED if waits and kind is FailureKind.TIMEOUT else kind
 
     # -- it is given up
 

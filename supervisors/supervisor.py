@@ -38,23 +38,19 @@ from greenroom.messages.supervision import (
     ActorEnded,
     AgentCreated,
     AgentCreateFailed,
-    AttemptOutcome,
     CommandDone,
-    FailuresSeen,
     Forwarded,
     Leave,
     MemberDrained,
-    Outcomes,
-    TrialStarted,
 )
-from greenroom.supervisors.loopwatch import LoopWatch
+from greenroom.supervisors.judging import Judging
 from greenroom.supervisors.record import Life, MemberRecord
 
 MEMBER_STOP_TIMEOUT_S = 5.0
 """How long a member's close hook is waited for."""
 
 
-class PoolSupervisor(LoopWatch):
+class PoolSupervisor(Judging):
     """One for one: a member that ends is restarted, the others are left alone."""
 
     def __init__(self, *, desk: Desk, members: Iterable[Member], **settings: Any) -> None:
@@ -74,8 +70,6 @@ class PoolSupervisor(LoopWatch):
         self._stopping = False
         self.handlers.update(
             {
-                Outcomes: self._on_outcomes,
-                TrialStarted: self._on_trial_started,
                 ActorEnded: self._on_actor_ended,
                 AgentCreated: self._on_agent_created,
                 AgentCreateFailed: self._on_agent_create_failed,
@@ -229,54 +223,6 @@ class PoolSupervisor(LoopWatch):
         if record.creation_at is not None and now >= record.creation_at:
             record.creation_at = None
         super()._review_member(record, now)
-
-    # -- outcomes
-
-    def _on_outcomes(self, message: Outcomes) -> None:
-        judged: dict[tuple[str, int], int] = {}
-        changed = False
-        touched = {}
-        for outcome in message.batch:
-            record = self._records.get(outcome.member)
-            if record is None:
-                continue
-            touched[record.name] = record
-            changed = self._judge(record, outcome) or changed
-            if outcome.number:
-                judged[outcome.member, outcome.incarnation] = outcome.number
-        for record in touched.values():
-            self._review_health(record)
-        if changed:
-            self._publish()
-        for (member, incarnation), count in judged.items():
-            seen = FailuresSeen(member=member, incarnation=incarnation, count=count)
-            tell(self.router, seen)
-
-    def _judge(self, record: MemberRecord, outcome: AttemptOutcome) -> bool:
-        """Let the breaker and the health record have an outcome; whether routing changes by it."""
-        outcome = self._pardoned(record, outcome)
-        if outcome.kind is None:
-            record.crashes_in_a_row = 0
-        record.health.record(outcome.at, outcome.kind, outcome.elapsed_s, outcome.error)
-        before = (record.breaker.trial_credit, record.breaker.cooling_until)
-        transition = record.breaker.record(
-            outcome.epoch,
-            outcome.at,
-            kind=outcome.kind,
-            elapsed_s=outcome.elapsed_s,
-            retry_after_s=outcome.retry_after_s,
-            began=outcome.began,
-        )
-        why = f" ({outcome.error})" if outcome.error else ""
-        self._announce(record, transition, why)
-        after = (record.breaker.trial_credit, record.breaker.cooling_until)
-        return transition is not None or before != after
-
-    def _on_trial_started(self, message: TrialStarted) -> None:
-        record = self._records.get(message.member)
-        if record is not None:  # of whichever incarnation: the permit is the breaker epoch's
-            record.breaker.trial_started(message.epoch, message.at)
-            self._plan_review()
 
     # -- commands
 

@@ -6,9 +6,10 @@ import random
 from typing import Any
 
 from greenroom.actors.alarms import Alarm
-from greenroom.actors.base import PoolActor, tell
+from greenroom.actors.base import tell
 from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import EventBus
+from greenroom.actors.lending import LendingActor
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.events import (
     BreakerClosed,
@@ -23,11 +24,17 @@ from greenroom.supervisors.breaker import Transition
 from greenroom.supervisors.record import MemberRecord
 
 
-class Watch(PoolActor):
+class _HasNews:
+    """The supervisor's word to itself that there is something to announce."""
+
+    __slots__ = ()
+
+
+class Watch(LendingActor):
     """What the supervisor knows, what it tells the router, what it announces.
 
-    The first of four floors: `Watch`, `Probing`, `LoopWatch`, and on top `PoolSupervisor`, the
-    actor.
+    The first of five floors: `Watch`, `Probing`, `LoopWatch`, `Judging`, and on top
+    `PoolSupervisor`, the actor.
     """
 
     def __init__(
@@ -50,6 +57,7 @@ class Watch(PoolActor):
         self._epoch = 0
         self._review_alarm: Alarm | None = None
         self._news: list[Event] = []
+        self.handlers[_HasNews] = lambda _: None
 
     def _handle_receive(self, message: Any) -> Any:
         """Handle a message; what there is to announce is announced when the router knows it."""
@@ -58,8 +66,28 @@ class Watch(PoolActor):
         finally:
             self._announce_news()
 
+    def on_handed(self, message: Any) -> None:
+        """Handle a message in its sender's thread. News are still announced in this actor's own:
+        who hears them may be slow.
+        """
+        super().on_handed(message)
+        if self._news:
+            tell(self.actor_ref, _HasNews())
+
+    def on_stop(self) -> None:
+        super().on_stop()
+        self._emit(self._take_news())  # the word of it would come too late
+
     def _announce_news(self) -> None:
+        with self._lent.turn:
+            news = self._take_news()
+        self._emit(news)
+
+    def _take_news(self) -> list[Event]:
         news, self._news = self._news, []
+        return news
+
+    def _emit(self, news: list[Event]) -> None:
         for event in news:
             self.bus.emit(event)
 

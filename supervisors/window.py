@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice, repeat
 
 from greenroom.messages import _validate as check
+
+_GOOD = (False, False)
 
 
 class OutcomeWindow:
@@ -22,17 +25,30 @@ class OutcomeWindow:
         self.size = size
         self.failed = 0
         self.slow = 0
-        self._outcomes: deque[tuple[bool, bool]] = deque()
+        self._outcomes: deque[tuple[bool, bool]] = deque(maxlen=size)
 
     def record(self, *, failed: bool, slow: bool) -> None:
         """Take an outcome in; the oldest one leaves when the window is full."""
         if len(self._outcomes) == self.size:
-            old_failed, old_slow = self._outcomes.popleft()
+            old_failed, old_slow = self._outcomes[0]
             self.failed -= old_failed
             self.slow -= old_slow
         self._outcomes.append((failed, slow))
         self.failed += failed
         self.slow += slow
+
+    @property
+    def spotless(self) -> bool:
+        """Whether none of them failed or was slow."""
+        return not self.failed and not self.slow
+
+    def extend(self, count: int) -> None:
+        """Take in that many outcomes, none failed or slow, at once."""
+        if not self.spotless:
+            for failed, slow in islice(self._outcomes, max(0, len(self) + count - self.size)):
+                self.failed -= failed
+                self.slow -= slow
+        self._outcomes.extend(repeat(_GOOD, count))
 
     @property
     def failure_rate(self) -> float:

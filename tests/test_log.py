@@ -380,6 +380,33 @@ reads("no sink:")
     }
 
 
+def test_an_event_is_made_for_those_who_read_its_level() -> None:
+    """With a log at WARNING, what is told at INFO need not be made, and what is worse must be."""
+    script = """
+import greenroom
+from greenroom.actors.eventbus import EventBus
+from greenroom.events import AttemptFailed, PoolStopped
+bus = EventBus("p")
+levels = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+def reads():
+    print(*(level for level in levels if bus.listening(level)))
+reads()
+lines = []
+off = greenroom.log("WARNING", sink=lines.append)
+reads()
+bus.emit(PoolStopped(pool="p"))
+bus.emit(AttemptFailed(pool="p"))
+off()
+print(len(lines), "attempt.failed" in lines[0])
+bus.subscribe(lambda event: None)
+reads()
+"""
+    out, err = run(script)
+    assert err == []
+    every = "DEBUG INFO WARNING ERROR CRITICAL"
+    assert out == ["", "WARNING ERROR CRITICAL", "1 True", every]
+
+
 def test_whoever_cannot_be_asked_counts_as_a_reader(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with a loguru that looks different inside: rather too many events than too few."""
     monkeypatch.delattr(logger, "_core")

@@ -22,6 +22,7 @@ from greenroom import (
     Request,
 )
 from greenroom.actors.jobs import Job
+from greenroom.actors.lending import LendingMailbox
 from greenroom.actors.retry import RetryPolicy
 from greenroom.actors.router import PoolRouter
 from greenroom.actors.waiting import WaitingQueue
@@ -505,6 +506,7 @@ def test_b31_who_was_let_in_for_a_member_that_then_opens_must_go(
         assert judged.wait(WAIT_S)
         on_outcomes(self, message)
 
+    monkeypatch.setattr(LendingMailbox, "_handled_here", lambda *_: False)
     monkeypatch.setattr(PoolSupervisor, "_on_outcomes", held)
     busy = Held()
     members = ranked(a=busy, b=Scripted(http_error(401)))

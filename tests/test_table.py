@@ -11,7 +11,7 @@ import pytest
 
 from greenroom.actors.alarms import Alarms
 from greenroom.actors.jobs import Attempt, Job
-from greenroom.actors.mailbox import Mailbox
+from greenroom.actors.lending import LendingMailbox
 from greenroom.actors.outbox import BATCH, DELAY_S, Outbox
 from greenroom.actors.report import account, all_failed, why_unroutable
 from greenroom.actors.retry import RetryPolicy
@@ -25,6 +25,7 @@ from greenroom.messages.supervision import (
     AttemptOutcome,
     MemberRoute,
     RoutingSnapshot,
+    Successes,
 )
 
 NOW = 100.0
@@ -458,20 +459,31 @@ class Supervisor:
 
     def __init__(self, alive: bool = True) -> None:
         self.actor_stopped = threading.Event()
-        self.actor_inbox = Mailbox()
-        self._batches: list[tuple[AttemptOutcome, ...]] = []
+        self.actor_inbox = LendingMailbox()
+        self._batches: list[tuple[AttemptOutcome | Successes, ...]] = []
         if not alive:
             self.actor_stopped.set()
 
     @property
-    def batches(self) -> list[tuple[AttemptOutcome, ...]]:
+    def batches(self) -> list[tuple[AttemptOutcome | Successes, ...]]:
         while not self.actor_inbox.empty():
             self._batches.append(self.actor_inbox.get().message.batch)
         return self._batches
 
     @property
-    def told(self) -> list[list[str]]:
-        return [[outcome.request_id for outcome in batch] for batch in self.batches]
+    def told(self) -> list[list[float | str]]:
+        """Batch by batch: the times of ordinary successes, the ids of whatever else it was."""
+        return [[each for entry in batch for each in _told(entry)] for batch in self.batches]
+
+    @property
+    def outcomes(self) -> list[AttemptOutcome]:
+        return [
+            each for batch in self.batches for each in batch if isinstance(each, AttemptOutcome)
+        ]
+
+
+def _told(entry: AttemptOutcome | Successes) -> tuple[float | str, ...]:
+    return entry.at if isinstance(entry, Successes) else (entry.request_id,)
 
 
 class Box:
@@ -503,26 +515,59 @@ def test_successes_are_sent_in_batches() -> None:
     supervisor = Supervisor()
     outbox, alarms = outbox_to(supervisor)
     for number in range(BATCH + 2):
-        outbox.succeeded(attempt(job(str(number))), 0.5, NOW)
-    assert supervisor.told == [[str(number) for number in range(BATCH)]]
-    alarms.run_due(NOW + DELAY_S)
-    assert supervisor.told[1:] == [[str(BATCH), str(BATCH + 1)]]
+        outbox.succeeded(attempt(job("x")), 0.5, NOW + number / 1e6)
+    assert supervisor.told == [[NOW + number / 1e6 for number in range(BATCH)]]
+    alarms.run_due(NOW + DELAY_S)  # that of the first batch
+    assert len(supervisor.told) == 1
+    alarms.run_due(NOW + BATCH / 1e6 + DELAY_S)
+    assert supervisor.told[1:] == [[NOW + number / 1e6 for number in (BATCH, BATCH + 1)]]
     assert len(alarms) == 0
+
+
+def test_batches_that_fill_quickly_share_an_alarm() -> None:
+    """Nothing is set or called off for each of them."""
+    supervisor = Supervisor()
+    outbox, alarms = outbox_to(supervisor)
+    for _ in range(3 * BATCH):
+        outbox.succeeded(attempt(job("x")), 0.5, NOW)
+        assert len(alarms) == 1
+    alarms.run_due(NOW + DELAY_S)
+    assert (len(supervisor.told), len(alarms)) == (3, 0)
+
+
+def test_ordinary_successes_of_a_member_are_one_entry() -> None:
+    """With the times of each, in order; another epoch or incarnation of it is another entry."""
+    supervisor = Supervisor()
+    outbox, _ = outbox_to(supervisor)
+    for i, (member, incarnation) in enumerate([("a", 1), ("b", 1), ("a", 1), ("a", 2), ("a", 1)]):
+        outbox.succeeded(attempt(job("x"), member, incarnation=incarnation), i / 10, NOW + i)
+    outbox.flush()
+    ((*batch,),) = supervisor.batches
+
+    def run(member: str, incarnation: int, *numbers: int) -> Successes:
+        at, elapsed_s = zip(*((NOW + i, i / 10) for i in numbers), strict=True)
+        return Successes(member, incarnation=incarnation, epoch=5, at=at, elapsed_s=elapsed_s)
+
+    assert [each for each in batch if each.member == "a"] == [
+        run("a", 1, 0, 2),
+        run("a", 2, 3),
+        run("a", 1, 4),
+    ]
+    assert [each for each in batch if each.member == "b"] == [run("b", 1, 1)]
 
 
 def test_a_failure_goes_at_once_behind_the_successes_before_it() -> None:
     """The order is kept: the supervisor decides as if it had seen each one at once."""
     supervisor = Supervisor()
     outbox, alarms = outbox_to(supervisor)
-    for name in "ab":
-        outbox.succeeded(attempt(job(name)), 0.5, NOW)
+    outbox.succeeded(attempt(job("x")), 0.5, NOW)
+    outbox.succeeded(attempt(job("x")), 0.5, NOW + 1.0)
     fail(outbox, "c")
-    assert supervisor.told == [["a", "b", "c"]]
-    assert [outcome.kind for outcome in supervisor.batches[0]] == [None, None, FailureKind.UNKNOWN]
-    assert len(alarms) == 0
-    outbox.succeeded(attempt(job("d")), 0.5, NOW)
-    alarms.run_due(NOW + 1.0)
-    assert supervisor.told == [["a", "b", "c"], ["d"]]
+    assert supervisor.told == [[NOW, NOW + 1.0, "c"]]
+    assert supervisor.outcomes[0].kind is FailureKind.UNKNOWN
+    outbox.succeeded(attempt(job("x")), 0.5, NOW + 2.0)
+    alarms.run_due(NOW + 2.0 + DELAY_S)
+    assert supervisor.told[1:] == [[NOW + 2.0]]
 
 
 def test_the_end_of_a_trial_and_a_slow_call_go_at_once() -> None:
@@ -534,7 +579,7 @@ def test_the_end_of_a_trial_and_a_slow_call_go_at_once() -> None:
     assert supervisor.told == []
     outbox.succeeded(attempt(job("slow")), 2.1, NOW)
     outbox.succeeded(attempt(job("trial"), trial=True), 0.5, NOW)
-    assert supervisor.told == [["slow enough not to be", "slow"], ["trial"]]
+    assert supervisor.told == [[NOW, "slow"], ["trial"]]
 
 
 def test_an_attempt_that_says_nothing_is_sent_only_to_give_its_permit_back() -> None:
@@ -545,8 +590,8 @@ def test_an_attempt_that_says_nothing_is_sent_only_to_give_its_permit_back() -> 
     outbox.flush()
     assert supervisor.batches == []
     outbox.ignored(attempt(job("trial"), trial=True), NOW + 2.0)
-    (batch,) = supervisor.batches
-    assert [(each.kind, each.elapsed_s) for each in batch] == [(FailureKind.CANCELLED, 2.0)]
+    (outcome,) = supervisor.outcomes
+    assert (outcome.kind, outcome.elapsed_s) == (FailureKind.CANCELLED, 2.0)
 
 
 def test_failures_are_numbered_by_incarnation() -> None:
@@ -558,7 +603,7 @@ def test_failures_are_numbered_by_incarnation() -> None:
     fail(outbox, "y", slot, incarnation=1)
     fail(outbox, "z", slot, incarnation=2)
     fail(outbox, "gone", None)
-    assert [batch[0].number for batch in supervisor.batches] == [1, 0, 2, 0]
+    assert [outcome.number for outcome in supervisor.outcomes] == [1, 0, 2, 0]
     assert (slot.failures_sent, slot.skip_reason()) == (2, SkipReason.SATURATED)
 
 
@@ -567,7 +612,7 @@ def test_an_outcome_says_all_that_a_breaker_needs_and_no_payload() -> None:
     supervisor = Supervisor()
     outbox, _ = outbox_to(supervisor)
     fail(outbox, "secret", incarnation=3)
-    ((outcome,),) = supervisor.batches
+    (outcome,) = supervisor.outcomes
     assert outcome == AttemptOutcome(
         member="a",
         incarnation=3,

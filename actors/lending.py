@@ -1,0 +1,132 @@
+"""A mailbox that is lent out: who brings a message handles it, while the owner has nothing to do.
+
+A wake-up of another thread is the dearest part of a message. An owner whose handlers neither wait
+nor run an agent's code loses nothing when a message is handled in the sender's thread, provided
+that it is still one at a time and in order; `actors.inline` does so with every message. This is for
+an owner that has a thread of its own all the same: for its timers, and for whatever else it is
+told. Never is a message handled in a thread of the app, where a signal may break in.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+from greenroom.actors.base import PoolActor
+from greenroom.actors.eventbus import complain
+from greenroom.actors.mailbox import Letter, Mailbox, Tick
+
+
+class LendingMailbox(Mailbox):
+    """A mailbox, and `hand` for senders that may handle a message themselves.
+
+    Attributes:
+        turn: held by whoever handles a message; the owner takes it for each of its own, and for
+            its end.
+        handle: what a sender does with a message; None while nothing is lent. It must not raise.
+    """
+
+    __slots__ = ("_awaited", "_behind", "_borrower", "_reading", "_unread", "handle", "turn")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.turn = threading.Lock()
+        self.handle: Callable[[Any], object] | None = None
+        self._unread: deque[None] = deque()  # one for each letter, until it has been handled
+        self._reading = False
+        self._awaited: float | None = None
+        self._borrower: int | None = None  # the thread that handles what was handed over
+        self._behind: deque[Any] = deque()  # what it has been told by that
+
+    def put(self, envelope: Any, /) -> None:
+        self._unread.append(None)
+        super().put(envelope)
+
+    def put_aside(self, letter: Letter) -> None:
+        self._unread.append(None)
+        super().put_aside(letter)
+
+    def get(self) -> Any:
+        if self._reading and self._unread:
+            self._unread.popleft()
+        self._reading, self._awaited = False, None
+        letter = super().get()
+        self._reading = type(letter.message) is not Tick
+        return letter
+
+    def hand(self, message: Any) -> None:
+        """Have a message handled behind all that the sender has put before: here and now if the
+        owner has nothing to do, else by the owner.
+        """
+        if self._unread or self.handle is None:
+            self.put(Letter(message))
+        elif self._borrower == threading.get_ident():
+            self._behind.append(message)
+        elif not self._handled_here(message):
+            self.put(Letter(message))
+
+    def _handled_here(self, message: Any) -> bool:
+        if not self.turn.acquire(blocking=False):
+            return False
+        try:
+            if self._unread or self._ended or self._tick_is_due():
+                return False
+            alarm = self.alarm
+            self._borrow(message)
+            sooner = self.alarm != alarm
+        finally:
+            self.turn.release()
+        if sooner or (self._may_not_sleep() and self._wanted):
+            self.wake()  # the owner sleeps as things were before
+        return True
+
+    def _borrow(self, message: Any) -> None:
+        assert self.handle is not None
+        self._borrower = threading.get_ident()
+        self.handle(message)
+        while self._behind:
+            self.handle(self._behind.popleft())
+        self._borrower = None
+
+    def _tick_is_due(self) -> bool:
+        """Whether a timer comes first, be it that the owner has not got to it yet."""
+        now, alarm, awaited = self._clock.now(), self.alarm, self._awaited
+        return (alarm is not None and alarm <= now) or (awaited is not None and awaited <= now)
+
+    def _get_until(self, alarm: float) -> Any:
+        self._awaited = alarm
+        return super()._get_until(alarm)
+
+
+class LendingActor(PoolActor):
+    """An actor that has some of its messages handled by those who `hand` them over."""
+
+    @staticmethod
+    def _create_actor_inbox() -> Any:
+        return LendingMailbox()
+
+    @property
+    def _lent(self) -> LendingMailbox:
+        return cast(LendingMailbox, self.mailbox)
+
+    def on_start(self) -> None:
+        self._lent.handle = self.on_handed
+
+    def _handle_receive(self, message: Any) -> Any:
+        with self._lent.turn:
+            return super()._handle_receive(message)
+
+    def on_handed(self, message: Any) -> None:
+        """Handle a message in its sender's thread. It is a tell: there is nobody to reply to."""
+        try:
+            self.handlers[type(message)](message)
+        except BaseException as error:  # nobody who reports something may be hit by it
+            complain(f"{self} failed to handle a {type(message).__name__}", error)
+
+
+def hand(ref: Any, message: Any) -> None:
+    """Have a message handled by a `LendingActor`, if it has not ended."""
+    if not ref.actor_stopped.is_set():
+        ref.actor_inbox.hand(message)
