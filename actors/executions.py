@@ -142,7 +142,7 @@ class Executions(InlineActor):
         hangs on it; then it hears all about it.
         """
         around, router = self.around, self.around.router
-        now = self.clock.now()
+        now, wanted = self.clock.now(), False
         self._calls.pop(call.ticket, None)
         job = around.desk.claim(call.ticket)
         attempt = None if job is None else job.current
@@ -156,9 +156,21 @@ class Executions(InlineActor):
         ):
             tell(router, succeeded(call, self.member_name, value, now))
         elif not router.actor_stopped.is_set():
-            router.actor_inbox.put_aside(Letter(Answered(attempt, now - call.started_at)))
+            wanted = router.actor_inbox.leave(Letter(Answered(attempt, now - call.started_at)))
         if job is not None:
             reply(job, value, self.member_name, now - job.accepted_at)
+        if wanted:  # others wait for the slot that is free now
+            self._pass_on()
+
+    def _pass_on(self) -> None:
+        """What waits for a slot is given it here, by the one who has nothing else to do; unless the
+        router has something to tell on the way: who reads its events may be slow.
+        """
+        inbox = self.around.router.actor_inbox
+        if self.around.bus.listening("CRITICAL"):
+            inbox.wake()
+        else:
+            inbox.serve()
 
     def _claim(self, call: AttemptCall) -> Job | None:
         """The request to answer; None if somebody else does. A stream that has begun is one's own

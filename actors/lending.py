@@ -20,7 +20,7 @@ from greenroom.actors.mailbox import Letter, Mailbox, Tick
 
 
 class LendingMailbox(Mailbox):
-    """A mailbox, and `hand` for senders that may handle a message themselves.
+    """A mailbox, with `hand` and `serve` for senders that may handle messages themselves.
 
     Attributes:
         turn: held by whoever handles a message; the owner takes it for each of its own, and for
@@ -44,9 +44,9 @@ class LendingMailbox(Mailbox):
         self._unread.append(None)
         super().put(envelope)
 
-    def put_aside(self, letter: Letter) -> None:
+    def leave(self, letter: Letter) -> bool:
         self._unread.append(None)
-        super().put_aside(letter)
+        return super().leave(letter)
 
     def get(self) -> Any:
         if self._reading and self._unread:
@@ -67,6 +67,42 @@ class LendingMailbox(Mailbox):
         elif not self._handled_here(message):
             self.put(Letter(message))
 
+    def serve(self) -> None:
+        """Handle what lies aside, for an owner that sleeps in a hurry; where that cannot be, or
+        there is more to be read than that, wake it.
+        """
+        if len(self._unread) != len(self._aside) or not self._served_here():
+            self.wake()
+
+    def _served_here(self) -> bool:
+        if self.handle is None or not self.turn.acquire(blocking=False):
+            return False
+        try:
+            if len(self._unread) != len(self._aside) or self._ended or self._tick_is_due():
+                return False
+            alarm = self.alarm
+            while self._aside:
+                try:
+                    letter = self._aside.popleft()
+                except IndexError:  # the owner was quicker
+                    break
+                self._borrow(letter.message)
+                self._unread.popleft()
+            sooner = self.alarm != alarm
+        finally:
+            self.turn.release()
+        self._wake_if_due(sooner)
+        return True
+
+    def _wake_if_due(self, sooner: bool) -> None:
+        """The owner sleeps as things were before somebody else handled a message.
+
+        Args:
+            sooner: whether a timer has been set since that comes first.
+        """
+        if sooner or (self._may_not_sleep() and self._wanted):
+            self.wake()
+
     def _handled_here(self, message: Any) -> bool:
         if not self.turn.acquire(blocking=False):
             return False
@@ -78,8 +114,7 @@ class LendingMailbox(Mailbox):
             sooner = self.alarm != alarm
         finally:
             self.turn.release()
-        if sooner or (self._may_not_sleep() and self._wanted):
-            self.wake()  # the owner sleeps as things were before
+        self._wake_if_due(sooner)
         return True
 
     def _borrow(self, message: Any) -> None:

@@ -101,18 +101,24 @@ class Mailbox:
 
     def put_aside(self, letter: Letter) -> None:
         """Put what need not wake the owner; it does all the same if the owner sleeps in a hurry."""
+        if self.leave(letter):
+            self.wake()
+
+    def leave(self, letter: Letter) -> bool:
+        """Put it aside without waking the owner; whether the owner sleeps in a hurry."""
         with self._lock:
             self._aside.append(letter)
-            wanted = self._wanted
-        if wanted:
-            self.wake()
+            return self._wanted
 
     def get(self) -> Any:
         if self._ended:
             return self._queue.get()
         while True:
             if self._aside:
-                letter = self._aside.popleft()
+                try:
+                    letter = self._aside.popleft()
+                except IndexError:  # somebody has helped out: see `LendingMailbox.serve`
+                    continue
             elif self._held is not None:
                 letter, self._held = self._held, None
             else:
