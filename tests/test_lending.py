@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from helpers_supervision import WAIT_S, pool_of
 
-from greenroom import Member
+from greenroom import Member, Request
 from greenroom.actors.eventbus import observe
 from greenroom.actors.lending import LendingActor, LendingMailbox, hand
 from greenroom.actors.mailbox import Letter, Mailbox, Tick
+from greenroom.actors.router import PoolRouter
 from greenroom.actors.strategies import Candidate
 from greenroom.messages.events import AttemptFailed, BreakerOpened, Event, Failover
 from greenroom.testing import FakeClock, ScriptedAgent
@@ -135,6 +136,48 @@ def test_what_a_handed_message_sets_off_comes_behind_it() -> None:
     assert (seen, lent.handled) == ([["first"]], ["first", "second"])
 
 
+def test_what_lies_aside_is_served_by_who_left_it_there() -> None:
+    """All of it, in order; the owner, which wants it, is not woken."""
+    lent = Lent()
+    lent.box.hurried = lambda: True
+    lent.box._may_not_sleep()  # the owner goes to sleep, in a hurry
+    assert lent.box.leave(Letter("a"))
+    assert lent.box.leave(Letter("b"))
+    lent.box.serve()
+    assert (lent.handled, lent.owned()) == (["a", "b"], [])
+
+
+@pytest.mark.parametrize("why", ["more to read", "its turn", "a timer", "not lent", "ended"])
+def test_what_cannot_be_served_wakes_the_owner(why: str) -> None:
+    """It has it all then, what lies aside first."""
+    lent = Lent()
+    if why == "more to read":
+        lent.box.put(Letter("told"))
+    elif why == "its turn":
+        lent.box.turn.acquire()
+    elif why == "a timer":
+        lent.box.alarm = lent.clock.now()
+    elif why == "not lent":
+        lent.box.handle = None
+    lent.box.leave(Letter("aside"))
+    if why == "ended":
+        lent.box.unfollow()
+    lent.box.serve()
+    assert lent.handled == []
+    assert not lent.box.empty()
+    assert lent.box._aside[0].message == "aside"
+
+
+def test_serving_may_leave_the_owner_more_to_do() -> None:
+    """Another timer, or something that lies aside again: it is woken then."""
+    lent = Lent()
+    lent.then = lambda _: setattr(lent.box, "alarm", lent.clock.now() + 5.0)
+    lent.box.leave(Letter("sets a timer"))
+    lent.box.serve()
+    assert lent.handled == ["sets a timer"]
+    assert not lent.box.empty()
+
+
 def test_nothing_is_lent_before_the_start_and_after_the_end() -> None:
     """Then the owner has all of it."""
     lent = Lent()
@@ -201,6 +244,31 @@ def test_however_it_comes_each_message_is_handled_once_and_in_its_senders_order(
     assert counter.overlaps == 0
     for sender in senders:
         assert [number for who, number in counter.seen if who == sender] == list(numbers)
+
+
+def test_what_is_left_aside_is_handled_once_whoever_serves() -> None:
+    """Several threads leave and serve while others tell, and the owner is woken in between."""
+    ref: Any = Counter.start()
+    ref.actor_inbox.hurried = lambda: True
+    senders, numbers = range(4), range(600)
+
+    def send(sender: int) -> None:
+        for number in numbers:
+            message = Number(sender, number)
+            if (sender + number) % 3 == 0:
+                ref.tell(message)
+            elif ref.actor_inbox.leave(Letter(message)):
+                ref.actor_inbox.serve()
+
+    threads = [threading.Thread(target=send, args=(sender,)) for sender in senders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+    counter = ref.ask("who are you?", timeout=WAIT_S)
+    ref.stop()
+    assert counter.overlaps == 0
+    assert sorted(counter.seen) == [(sender, number) for sender in senders for number in numbers]
 
 
 def test_a_handler_that_raises_hits_no_sender() -> None:
@@ -274,6 +342,41 @@ def test_a_failed_request_goes_on_from_the_thread_where_it_failed(
         assert pool.execute("x", timeout=WAIT_S) == "b's"
     assert "Request" in told
     assert "Failed" not in told
+
+
+def test_a_request_that_waits_is_given_its_slot_by_whom_that_was_freed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the worker's thread, so that neither of them has to wait for the router to wake up."""
+    asleep, handled_in = threading.Event(), list[str]()
+    on_answered = PoolRouter._on_answered
+
+    def noted(router: PoolRouter, message: Any) -> None:
+        handled_in.append(threading.current_thread().name)
+        on_answered(router, message)
+
+    monkeypatch.setattr(PoolRouter, "_on_answered", noted)
+
+    def agent(payload: Any) -> Any:
+        assert asleep.wait(WAIT_S)
+        return payload
+
+    with pool_of(Member("a", agent)) as pool:
+        router: Any = pool._actor_weakref()
+        hurried = router.mailbox.hurried
+
+        def about_to_sleep() -> bool:
+            wanted: bool = hurried()
+            if wanted:
+                asleep.set()
+            return wanted
+
+        pool.stats()
+        router.mailbox.hurried = about_to_sleep
+        futures = [pool.ask(Request(number), block=False) for number in range(2)]
+        assert [future.get(timeout=WAIT_S).value for future in futures] == [0, 1]
+        pool.stats()
+    assert handled_in[0] == f"greenroom-{pool.name}-a-1"
 
 
 @pytest.mark.parametrize("own", ["strategy", "observer"])
