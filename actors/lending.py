@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from greenroom.actors.base import PoolActor
+from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
 from greenroom.actors.mailbox import Letter, Mailbox, Tick
 
@@ -142,15 +143,15 @@ class LendingActor(PoolActor):
     def _create_actor_inbox() -> Any:
         return LendingMailbox()
 
-    @property
-    def _lent(self) -> LendingMailbox:
-        return cast(LendingMailbox, self.mailbox)
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self._turn = cast(LendingMailbox, self.mailbox).turn
 
     def on_start(self) -> None:
-        self._lent.handle = self.on_handed
+        cast(LendingMailbox, self.mailbox).handle = self.on_handed
 
     def _handle_receive(self, message: Any) -> Any:
-        with self._lent.turn:
+        with self._turn:
             return super()._handle_receive(message)
 
     def on_handed(self, message: Any) -> None:

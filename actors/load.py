@@ -120,7 +120,8 @@ class LoadEstimate:
         else:
             self._latency = sample
         self._usual += (sample - self._usual) * _USUAL_WEIGHT
-        self._tau = _TAU_S if self._usual <= _SHORT_S else _tau(self._usual)
+        if self._usual > _SHORT_S or self._tau != _TAU_S:
+            self._tau = _tau(self._usual)
 
     def _age(self, now: float) -> float:
         """Seconds since the last outcome, 0 before the first."""

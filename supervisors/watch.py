@@ -79,7 +79,7 @@ class Watch(LendingActor):
         self._emit(self._take_news())  # the word of it would come too late
 
     def _announce_news(self) -> None:
-        with self._lent.turn:
+        with self._turn:
             news = self._take_news()
         self._emit(news)
 
