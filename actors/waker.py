@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import threading
 from collections import deque
@@ -32,8 +31,10 @@ class Waker:
             if self._scheduled:
                 return
             self._scheduled = True
-        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to hear
+        try:
             self.loop.call_soon_threadsafe(self._run)
+        except RuntimeError:
+            return  # the loop has closed: nobody is left to hear
 
     def _run(self) -> None:
         with self._lock:
