@@ -45,6 +45,7 @@ class AskingRef(JoinableRef):
         self._ended = actor.ended
         self._stream_buffer = actor.config.stream_buffer
         self._numbers = itertools.count(1)
+        self._canceller = self._cancel  # bound once: each future holds it
 
     # -- Pykka's own
 
@@ -277,7 +278,7 @@ class AskingRef(JoinableRef):
         future: PoolFuture[Any]
         if isinstance(message, RequestOptions):
             request_id, deadline = self._address(message, timeout)
-            future = PoolFuture(request_id, deadline, self._cancel, on_side_effects)
+            future = PoolFuture(request_id, deadline, self._canceller, on_side_effects)
         else:
             future = PoolFuture()
         self._post(message, future)
@@ -292,7 +293,7 @@ class AskingRef(JoinableRef):
         future = StreamFuture(
             Channel(self._stream_buffer),
             *self._address(message, timeout),
-            self._cancel,
+            self._canceller,
             on_side_effects,
         )
         self._post(message, future)

@@ -60,6 +60,7 @@ class Executions(InlineActor):
         self.member_name = member.name
         self.label = f"greenroom-{around.pool}-{member.name}"
         self.host = AgentHost(member, self.label, around.clock, around.loop)
+        self._run_agent = self.host.run  # bound once: each call holds it
         self._takes_any = around.config.is_failure is None
         self._watches_speed = around.config.circuit_slow_call_s is not None
         self._limit = default_concurrency(member)
@@ -89,8 +90,7 @@ class Executions(InlineActor):
 
     def _run(self, message: Execute) -> None:
         writer = self._writer(message) if message.stream else None
-        host = self.host
-        call = AttemptCall(self, host.run, host.place_for(message), message, writer)
+        call = AttemptCall(self, self._run_agent, self.host.place_for(message), message, writer)
         self._calls[call.ticket] = call
         call.place.run(call)
 

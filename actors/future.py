@@ -82,7 +82,8 @@ class PoolFuture(pykka.Future[T]):
         self._value: Any = None
         self._error: BaseException | None = None
         self._trace: TracebackType | None = None
-        self._watchers: list[Callable[[], None]] | None = None
+        self._watcher: Callable[[], None] | None = None  # the first, and mostly the only one
+        self._others: list[Callable[[], None]] | None = None
         self._sources: tuple[pykka.Future[Any], ...] = ()
 
     def resolve(self, value: Any = None, error: BaseException | None = None) -> bool:
@@ -94,9 +95,12 @@ class PoolFuture(pykka.Future[T]):
             self._error = error
             self._trace = None if error is None else error.__traceback__
             self._done = True
-            watchers, self._watchers = self._watchers, None
-        for watcher in watchers or ():
+            watcher, self._watcher = self._watcher, None
+            others, self._others = self._others, None
+        if watcher is not None:
             watcher()
+        for other in others or ():
+            other()
         return True
 
     def set(self, value: T | None = None) -> None:
@@ -169,8 +173,14 @@ class PoolFuture(pykka.Future[T]):
         elif self._get_hook is not None:  # only `get` can tell
             loop = asyncio.get_running_loop()
             return (yield from loop.run_in_executor(None, self.get).__await__())
-        elif not self._done:
-            yield from self._arrival()
+        elif not self._done:  # as in `_arrival`, without a generator more for each that waits
+            waiting, wake = wait_here()
+            self._watch(wake)
+            try:
+                yield from waiting
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
         return self.get()
 
     def _arrival(self) -> Generator[Any, None, None]:
@@ -220,9 +230,12 @@ class PoolFuture(pykka.Future[T]):
     def _watch(self, watcher: Callable[[], None]) -> None:
         with self._mutex:
             if not self._done:
-                if self._watchers is None:
-                    self._watchers = []
-                self._watchers.append(watcher)
+                if self._watcher is None:
+                    self._watcher = watcher
+                elif self._others is None:
+                    self._others = [watcher]
+                else:
+                    self._others.append(watcher)
                 return
         watcher()
 
@@ -235,8 +248,10 @@ class PoolFuture(pykka.Future[T]):
         if gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX)):
             return True
         with self._mutex:  # who polls for long must not leave a trail
-            if self._watchers is not None:
-                self._watchers.remove(gate.release)
+            if self._watcher == gate.release:
+                self._watcher = None
+            elif self._others is not None:
+                self._others.remove(gate.release)
         return self._done
 
     def __repr__(self) -> str:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import threading
 from collections import deque
-from collections.abc import Callable
 
 
 class Waker:
@@ -46,14 +44,27 @@ class Waker:
                 waiting.set_result(None)
 
 
+class Wake:
+    """Ends one wait when it is called. (A partial of a method is two objects for the collector.)"""
+
+    __slots__ = ("_waiting", "_waker")
+
+    def __init__(self, waker: Waker, waiting: asyncio.Future[None]) -> None:
+        self._waker = waker
+        self._waiting = waiting
+
+    def __call__(self) -> None:
+        self._waker.wake(self._waiting)
+
+
 _here = threading.local()
 
 
-def wait_here() -> tuple[asyncio.Future[None], Callable[[], None]]:
+def wait_here() -> tuple[asyncio.Future[None], Wake]:
     """A future for the running coroutine to await, and what ends that wait from any thread."""
     loop = asyncio.get_running_loop()
     waker: Waker | None = getattr(_here, "waker", None)
     if waker is None or waker.loop is not loop:
         waker = _here.waker = Waker(loop)
     waiting: asyncio.Future[None] = loop.create_future()
-    return waiting, functools.partial(waker.wake, waiting)
+    return waiting, Wake(waker, waiting)

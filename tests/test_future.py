@@ -89,7 +89,7 @@ def test_asking_in_vain_leaves_nothing_behind() -> None:
     for _ in range(100):
         with pytest.raises(pykka.Timeout):
             future.get(timeout=0)
-    assert not future._watchers
+    assert future._watcher is None
 
 
 def test_a_second_set_raises_as_pykka_does() -> None:
