@@ -839,7 +839,7 @@ class TestBlockingAskTimeouts:
 
     def test_b25_an_awaited_ask_times_out_without_blocking_the_loop(self) -> None:
         """The same awaited: the loop stays free, the error is a TimeoutError."""
-        agent = AsyncHeld()
+        agent, clock = AsyncHeld(), FakeClock()
 
         async def main() -> None:
             ticks = 0
@@ -848,6 +848,8 @@ class TestBlockingAskTimeouts:
                 nonlocal ticks
                 while True:
                     ticks += 1
+                    if agent.calls and ticks > 1:  # the agent is at it, and this loop goes on
+                        clock.advance(0.1)
                     await asyncio.sleep(0)
 
             ticking = asyncio.create_task(tick())
@@ -856,6 +858,6 @@ class TestBlockingAskTimeouts:
             ticking.cancel()
             assert ticks > 1
 
-        with pool_of(*ranked(a=agent)) as pool:
+        with pool_of(*ranked(a=agent), clock=clock) as pool:
             asyncio.run(main())
             agent.wait_cancelled()
