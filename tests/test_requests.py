@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pykka
@@ -732,20 +734,35 @@ class TestDeadlines:
             assert pool.stats()["a"].failures == 0
 
 
+@contextlib.contextmanager
+def time_passes_for(agent: Held | AsyncHeld, clock: FakeClock) -> Iterator[None]:
+    """As soon as the agent has begun, the time of a blocking ask of `WAIT_S` is over."""
+
+    def pass_time() -> None:
+        agent.wait_entered()
+        clock.advance(WAIT_S)
+
+    thread = threading.Thread(target=pass_time)
+    thread.start()
+    yield
+    thread.join()
+
+
 class TestBlockingAskTimeouts:
     def test_b25_an_async_call_is_cancelled(self) -> None:
         """A blocking ask with a timeout on a longer call: Pykka's Timeout at the timeout; an async
         call is cancelled, its slot free; the member lives.
         """
-        agent = AsyncHeld()
-        with recorded() as log, pool_of(Member("a", agent, max_concurrency=1)) as pool:
-            with pytest.raises(pykka.Timeout) as caught:
-                pool.ask(Request("x"), timeout=0.05)
+        agent, clock = AsyncHeld(), FakeClock()
+        member = Member("a", agent, max_concurrency=1)
+        with recorded() as log, pool_of(member, clock=clock) as pool:
+            with time_passes_for(agent, clock), pytest.raises(pykka.Timeout) as caught:
+                pool.ask(Request("x"), timeout=WAIT_S)
             assert isinstance(caught.value, (AskTimeoutError, TimeoutError))
             assert isinstance(caught.value, PoolError)
             agent.wait_cancelled()
             future = pool.ask(Request("y"), block=False)
-            agent.wait_entered(2)
+            agent.wait_entered()
             agent.let_go()
             assert future.get(timeout=WAIT_S).value == "held"
             assert pool.stats()["a"].incarnation == 1
@@ -756,11 +773,10 @@ class TestBlockingAskTimeouts:
         """A sync call's late result is a dead letter, its slot free when it really ends; the member
         lives.
         """
-        agent = Held("late")
-        with recorded() as log, pool_of(*ranked(a=agent)) as pool:
-            with pytest.raises(pykka.Timeout):
-                pool.ask(Request("x", request_id="slow"), timeout=0.05)
-            agent.wait_entered()
+        agent, clock = Held("late"), FakeClock()
+        with recorded() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
+            with time_passes_for(agent, clock), pytest.raises(pykka.Timeout):
+                pool.ask(Request("x", request_id="slow"), timeout=WAIT_S)
             waiting = pool.ask(Request("y"), block=False)
             stats = pool.stats()
             assert (stats.in_flight, stats.pending) == (1, 1)  # the slot is not free yet
