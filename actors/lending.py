@@ -72,50 +72,42 @@ class LendingMailbox(Mailbox):
         """Handle what lies aside, for an owner that sleeps in a hurry; where that cannot be, or
         there is more to be read than that, wake it.
         """
-        if len(self._unread) != len(self._aside) or not self._served_here():
+        if not self._in_its_turn(self._all_lies_aside, self._borrow_what_lies_aside):
             self.wake()
 
-    def _served_here(self) -> bool:
-        if self.handle is None or not self.turn.acquire(blocking=False):
-            return False
-        try:
-            if len(self._unread) != len(self._aside) or self._ended or self._tick_is_due():
-                return False
-            alarm = self.alarm
-            while self._aside:
-                try:
-                    letter = self._aside.popleft()
-                except IndexError:  # the owner was quicker
-                    break
-                self._borrow(letter.message)
-                self._unread.popleft()
-            sooner = self.alarm != alarm
-        finally:
-            self.turn.release()
-        self._wake_if_due(sooner)
-        return True
+    def _all_lies_aside(self) -> bool:
+        return len(self._unread) == len(self._aside)
 
-    def _wake_if_due(self, sooner: bool) -> None:
-        """The owner sleeps as things were before somebody else handled a message.
-
-        Args:
-            sooner: whether a timer has been set since that comes first.
-        """
-        if sooner or (self._may_not_sleep() and self._wanted):
-            self.wake()
+    def _borrow_what_lies_aside(self) -> None:
+        while self._aside:
+            try:
+                letter = self._aside.popleft()
+            except IndexError:  # the owner was quicker
+                return
+            self._borrow(letter.message)
+            self._unread.popleft()
 
     def _handled_here(self, message: Any) -> bool:
-        if not self.turn.acquire(blocking=False):
+        return self._in_its_turn(lambda: not self._unread, lambda: self._borrow(message))
+
+    def _in_its_turn(self, comes_next: Callable[[], bool], act: Callable[[], None]) -> bool:
+        """Act in the owner's place, if it has nothing to do; whether that was so.
+
+        Args:
+            comes_next: whether nothing else is to be read before what `act` handles.
+        """
+        if self.handle is None or not comes_next() or not self.turn.acquire(blocking=False):
             return False
         try:
-            if self._unread or self._ended or self._tick_is_due():
+            if not comes_next() or self._ended or self._tick_is_due():
                 return False
             alarm = self.alarm
-            self._borrow(message)
+            act()
             sooner = self.alarm != alarm
         finally:
             self.turn.release()
-        self._wake_if_due(sooner)
+        if sooner or (self._may_not_sleep() and self._wanted):
+            self.wake()  # the owner sleeps as things were before
         return True
 
     def _borrow(self, message: Any) -> None:

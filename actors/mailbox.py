@@ -44,7 +44,7 @@ class Mailbox:
     delivered before anything else, so that a flood of messages cannot hold back a deadline.
 
     A message that decides nothing, such as the report of a request that has been answered, may be
-    put with `put_aside`: it does not wake the owner, and is delivered before whatever comes next.
+    put aside with `leave`: it does not wake the owner, and is delivered before whatever comes next.
     That saves the dearest part of a message, and the asker does not share its core with the books.
 
     Attributes:
@@ -99,13 +99,10 @@ class Mailbox:
     def put(self, envelope: Any, /) -> None:
         self._queue.put(envelope)
 
-    def put_aside(self, letter: Letter) -> None:
-        """Put what need not wake the owner; it does all the same if the owner sleeps in a hurry."""
-        if self.leave(letter):
-            self.wake()
-
     def leave(self, letter: Letter) -> bool:
-        """Put it aside without waking the owner; whether the owner sleeps in a hurry."""
+        """Put aside what need not wake the owner; whether it sleeps in a hurry, and is to be woken
+        all the same.
+        """
         with self._lock:
             self._aside.append(letter)
             return self._wanted

@@ -22,6 +22,7 @@ from helpers_requests import WAIT_S, pool_of
 
 from greenroom import AgentPool, Member, PoolConfig, PoolRef, Request
 from greenroom.actors.inline import InlineMailbox
+from greenroom.actors.lending import LendingMailbox
 from greenroom.actors.mailbox import Mailbox
 from greenroom.actors.outbox import BATCH
 from greenroom.testing import AsyncScriptedAgent, FakeClock
@@ -75,20 +76,31 @@ class Post:
         self.messages: Counter[str] = Counter()
         self.waking: Counter[str] = Counter()
         self._on = False
-        for mailbox, name in ((Mailbox, "put"), (Mailbox, "put_aside"), (InlineMailbox, "put")):
+        for mailbox, name in ((Mailbox, "put"), (Mailbox, "leave"), (InlineMailbox, "put")):
             patch.setattr(mailbox, name, self._counting(mailbox, name))
+        patch.setattr(LendingMailbox, "_handled_here", self._handed(LendingMailbox._handled_here))
 
-    def _counting(self, mailbox: Any, name: str) -> Callable[[Any, Any], None]:
+    def _counting(self, mailbox: Any, name: str) -> Callable[[Any, Any], Any]:
         original = getattr(mailbox, name)
 
-        def put(box: Any, letter: Any) -> None:
+        def put(box: Any, letter: Any) -> Any:
             if self._on:
                 kind = type(letter.message).__name__
                 self.messages[kind] += 1
                 self.waking[kind] += mailbox is Mailbox and name == "put"
-            original(box, letter)
+            return original(box, letter)
 
         return put
+
+    def _handed(self, original: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+        """What its sender has handled itself; what it could not is put, and counted there."""
+
+        def handled_here(box: Any, message: Any) -> bool:
+            handled = original(box, message)
+            self.messages[type(message).__name__] += handled and self._on
+            return handled
+
+        return handled_here
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
@@ -135,6 +147,7 @@ def test_a_successful_ask_sends_three_messages(
             ask(pool, ASKS)
         pool.stats()
     assert not post.messages - Counter(MESSAGES)
+    assert all(post.messages[kind] == ASKS for kind in ("Request", "Execute", "Answered"))
 
 
 @AGENTS

@@ -153,6 +153,23 @@ def test_b31_all_attempts_of_a_request_count_as_one() -> None:
     assert rate.retry_after_s(5, START + 40) == pytest.approx(10.0)
 
 
+@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=1), st.integers(1, 50))
+def test_b31_an_answer_in_one_step_counts_as_in_two(
+    calls: list[tuple[float, float]], pending: int
+) -> None:
+    """The usual end of a request is a slot that is freed and a request that has ended."""
+    one, two = DrainRate(), DrainRate()
+    for rate in (one, two):
+        rate.started(0.0)  # and goes on
+    for started_at, held_s in calls:
+        for rate in (one, two):
+            rate.started(started_at)
+        one.answered(started_at, held_s)
+        two.freed(started_at, held_s)
+        two.ended()
+    assert one.retry_after_s(pending, 200.0) == two.retry_after_s(pending, 200.0)
+
+
 def test_b31_calls_left_behind_hold_their_slots() -> None:
     """Requests whose callers have left make nobody's turn come sooner while their calls go on."""
     servers = Servers(2)

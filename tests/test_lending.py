@@ -50,7 +50,7 @@ def test_an_idle_owner_has_its_sender_handle_the_message() -> None:
     assert lent.box.empty()
 
 
-@pytest.mark.parametrize("put", [Mailbox.put, Mailbox.put_aside])
+@pytest.mark.parametrize("put", [Mailbox.put, Mailbox.leave])
 def test_what_was_put_before_comes_first(put: Any) -> None:
     """What is handed over while something is unread joins it, until all of it has been handled."""
     lent = Lent()
@@ -110,15 +110,13 @@ def test_what_is_put_aside_wakes_an_owner_that_a_handed_message_has_put_in_a_hur
     hurry: list[Any] = []
     lent.box.hurried = lambda: bool(hurry)
     lent.box.hand("nothing yet")
-    lent.box.put_aside(Letter("lies there"))
-    assert lent.box.empty()
+    assert not lent.box.leave(Letter("lies there"))
     assert lent.box.get().message == "lies there"
     lent.box._reading = False
     lent.box._unread.clear()  # the owner has gone to sleep
     lent.then = hurry.append
     lent.box.hand("now it is")
-    lent.box.put_aside(Letter("is waited for"))
-    assert not lent.box.empty()
+    assert lent.box.leave(Letter("is waited for"))
 
 
 def test_what_a_handed_message_sets_off_comes_behind_it() -> None:
@@ -220,6 +218,15 @@ class Counter(LendingActor):
         self.inside -= 1
 
 
+def in_threads(send: Callable[[int], None], senders: range) -> None:
+    """All of them at once, each in a thread of its own, until each has sent everything."""
+    threads = [threading.Thread(target=send, args=(sender,)) for sender in senders]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT_S)
+
+
 def test_however_it_comes_each_message_is_handled_once_and_in_its_senders_order() -> None:
     """Told, asked or handed over by several threads at once."""
     ref: Any = Counter.start()
@@ -234,11 +241,7 @@ def test_however_it_comes_each_message_is_handled_once_and_in_its_senders_order(
             else:
                 hand(ref, message)
 
-    threads = [threading.Thread(target=send, args=(sender,)) for sender in senders]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(WAIT_S)
+    in_threads(send, senders)
     counter = ref.ask("who are you?", timeout=WAIT_S)
     ref.stop()
     assert counter.overlaps == 0
@@ -260,11 +263,7 @@ def test_what_is_left_aside_is_handled_once_whoever_serves() -> None:
             elif ref.actor_inbox.leave(Letter(message)):
                 ref.actor_inbox.serve()
 
-    threads = [threading.Thread(target=send, args=(sender,)) for sender in senders]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(WAIT_S)
+    in_threads(send, senders)
     counter = ref.ask("who are you?", timeout=WAIT_S)
     ref.stop()
     assert counter.overlaps == 0

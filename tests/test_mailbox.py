@@ -408,7 +408,8 @@ def test_what_left_the_queue_leaves_no_memory() -> None:
 
 
 def put_aside(box: Mailbox, message: str) -> None:
-    box.put_aside(Letter(message))
+    if box.leave(Letter(message)):
+        box.wake()
 
 
 def test_what_is_put_aside_comes_before_whatever_is_put_after_it() -> None:
