@@ -109,7 +109,7 @@ def _given_up(
 def refused(config: PoolConfig, member: str, value: Any) -> BaseException | None:
     """Why `PoolConfig.is_failure` takes an answer for a failure; None if it does not."""
     is_failure = config.is_failure
-    if is_failure is None:
+    if not callable(is_failure):
         return None
     try:
         if not is_failure(value):

@@ -77,7 +77,8 @@ class ChunkWriter:
         self._member = member
         self._desk = desk
         self._clock = clock
-        self._is_empty = config.is_empty or nothing_in
+        own = config.is_empty
+        self._is_empty = own if callable(own) else nothing_in
         self._begun = begun
         self._resumed = resumed
         self._accept = accept

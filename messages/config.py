@@ -57,12 +57,20 @@ class PoolConfig:
     """Growth of that ceiling with every further backoff."""
     retry_max_delay_s: float = 30.0
     """The highest that ceiling gets, and the longest Retry-After that a request sits out."""
+    same_member_retries: int | None = None
+    """How often a reset connection, a 500, 502 or 503 without a Retry-After is tried again on the
+    same member at once; None: once in a pool of one member, else not at all."""
+    stay_for_retry_after_s: float = 0.0
+    """The longest Retry-After of a preferred or sticky member that is waited for instead of going
+    to another member."""
     retry_budget_ratio: float = 0.2
     """Retries allowed per request, over the last ten seconds, on top of the floor."""
     retry_budget_floor: float = 10.0
     """Retries a second that are always allowed."""
     request_timeout_s: float | None = 30.0
     """How long one attempt may take; None: as long as it likes."""
+    cancel_grace_s: float = 1.0
+    """How long a cancelled coroutine may clean up before it is abandoned."""
     deadline_s: float | None = None
     """How long a whole request may take, retries and waiting included; None: no limit."""
     first_chunk_timeout_s: float | None = None
@@ -71,6 +79,12 @@ class PoolConfig:
     """How long from one such chunk to the next; None: `request_timeout_s`."""
     stream_buffer: int = 64
     """Chunks that an agent may be ahead of the consumer."""
+    on_cut: Literal["raise", "restart", "hold"] = "raise"
+    """When a stream breaks off after its first chunk: raise, let another member start over, or show
+    nothing of any stream before its end, so that every failure can fail over."""
+    stream_complete: Callable[[Any], bool] | Literal["auto"] | None = "auto"
+    """Says of a chunk whether it is the mark of a whole stream; "auto": the finish reasons and end
+    events of clients, where a stream shows that it has such a thing; None: none is needed."""
     hedge_after_s: float | Literal["p95"] | None = None
     """When a second member is given an idempotent request that is still unanswered: after so long,
     or later than 95% of the recent ones; None: never."""
@@ -96,10 +110,11 @@ class PoolConfig:
     """Whose event loop the async agents run on; "uvloop" needs the extra of that name."""
     classify: Classifier | None = None
     """Says what kind of failure an exception is; None from it falls back to the built-in rules."""
-    is_failure: Callable[[Any], bool] | None = None
-    """Says whether a returned value is a failure all the same."""
-    is_empty: Callable[[Any], bool] | None = None
-    """Says whether a chunk is empty (a keep-alive); None: None and what has no content are."""
+    is_failure: Callable[[Any], bool] | Literal["auto"] | None = None
+    """Says whether a returned value is a failure all the same; "auto": `greenroom.answers`."""
+    is_empty: Callable[[Any], bool] | Literal["auto"] | None = "auto"
+    """Says whether a chunk is empty (a keep-alive); "auto": None, what has no content, and objects
+    of clients that carry no text, as a role or a usage; None: the first two only."""
 
     def __post_init__(self) -> None:
         self._check_breaker()
@@ -140,6 +155,8 @@ class PoolConfig:
         check.number("retry_delay_s", self.retry_delay_s)
         check.number("retry_backoff_multiplier", self.retry_backoff_multiplier, minimum=1.0)
         check.number("retry_max_delay_s", self.retry_max_delay_s)
+        check.whole("same_member_retries", self.same_member_retries, optional=True)
+        check.number("stay_for_retry_after_s", self.stay_for_retry_after_s)
         check.number("retry_budget_ratio", self.retry_budget_ratio)
         check.number("retry_budget_floor", self.retry_budget_floor)
         if self.retry_max_delay_s < self.retry_delay_s:
@@ -160,6 +177,7 @@ class PoolConfig:
                 f"got {self.unhealthy_error_rate_threshold!r}"
             )
         check.number("request_timeout_s", self.request_timeout_s, above=True, optional=True)
+        check.number("cancel_grace_s", self.cancel_grace_s)
         check.number("deadline_s", self.deadline_s, above=True, optional=True)
         self._check_streams()
         check.whole("max_pending", self.max_pending)
@@ -175,7 +193,7 @@ class PoolConfig:
         if self.event_loop not in ("asyncio", "uvloop"):
             raise ValueError(f"event_loop must be 'asyncio' or 'uvloop', got {self.event_loop!r}")
         check.function("classify", self.classify, optional=True)
-        check.function("is_failure", self.is_failure, optional=True)
+        _function_or_auto("is_failure", self.is_failure)
 
     def _check_loops(self) -> None:
         check.number("loop_check_interval_s", self.loop_check_interval_s, above=True)
@@ -192,7 +210,10 @@ class PoolConfig:
         for name in ("first_chunk_timeout_s", "chunk_timeout_s"):
             check.number(name, getattr(self, name), above=True, optional=True)
         check.whole("stream_buffer", self.stream_buffer, minimum=1)
-        check.function("is_empty", self.is_empty, optional=True)
+        if self.on_cut not in ("raise", "restart", "hold"):
+            raise ValueError(f"on_cut must be 'raise', 'restart' or 'hold', got {self.on_cut!r}")
+        _function_or_auto("stream_complete", self.stream_complete)
+        _function_or_auto("is_empty", self.is_empty)
         if isinstance(self.hedge_after_s, str):
             if self.hedge_after_s != "p95":
                 raise ValueError(
@@ -204,3 +225,12 @@ class PoolConfig:
     def replace(self, **changes: Any) -> PoolConfig:
         """A copy with some settings changed, checked like a new one."""
         return dataclasses.replace(self, **changes)
+
+
+def _function_or_auto(field: str, value: Any) -> None:
+    """Refuse whatever is neither "auto", nor None, nor can be called."""
+    if isinstance(value, str):
+        if value != "auto":
+            raise ValueError(f"{field} must be 'auto', a function or None, got {value!r}")
+    else:
+        check.function(field, value, optional=True)

@@ -288,6 +288,36 @@ class BreakerClosed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemberResting(Event):
+    """A member is left alone for a while: it is throttled, or has not what it was asked for. Its
+    breaker stays as it is.
+
+    Attributes:
+        kind: what it rests for.
+        rests_s: for how long, in seconds.
+        until: until when, in seconds since the epoch.
+    """
+
+    name: ClassVar[str] = "member.resting"
+    kind: FailureKind = FailureKind.RATE_LIMITED
+    rests_s: float = 0.0
+    until: float = 0.0
+
+    def describe(self) -> str:
+        return f"member rests for {self.rests_s:.1f} s: {self.kind}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberRested(Event):
+    """A member that rested takes requests again."""
+
+    name: ClassVar[str] = "member.rested"
+
+    def describe(self) -> str:
+        return "member has rested and takes requests again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRejected(Event):
     """A request was refused before anything ran."""
 
@@ -464,6 +494,8 @@ CATALOGUE: tuple[type[Event], ...] = (
     BreakerOpened,
     BreakerHalfOpened,
     BreakerClosed,
+    MemberResting,
+    MemberRested,
     RequestRejected,
     ProbeSucceeded,
     ProbeFailed,

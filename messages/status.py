@@ -50,6 +50,7 @@ class FailureKind(StrEnum):
     RATE_LIMITED = "rate_limited"
     AUTH = "auth"
     QUOTA = "quota"
+    NOT_FOUND = "not_found"
     TOO_LARGE = "too_large"
     CALLER = "caller"
     CANCELLED = "cancelled"
@@ -75,6 +76,7 @@ class FailureKind(StrEnum):
 _UNCOUNTED = frozenset(
     {
         FailureKind.TOO_LARGE,
+        FailureKind.NOT_FOUND,
         FailureKind.CALLER,
         FailureKind.CANCELLED,
         FailureKind.CREATE_FAILED,

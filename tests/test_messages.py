@@ -115,6 +115,8 @@ NOT_NEGATIVE = (
     "retry_budget_ratio",
     "retry_budget_floor",
     "restart_backoff_s",
+    "stay_for_retry_after_s",
+    "cancel_grace_s",
 )
 RATES = (
     "circuit_failure_rate",
@@ -138,6 +140,9 @@ OTHERS = (
     "classify",
     "is_failure",
     "is_empty",
+    "stream_complete",
+    "on_cut",
+    "same_member_retries",
     "hedge_after_s",
 )
 
@@ -196,7 +201,12 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "event_loop": "asyncio",
         "classify": None,
         "is_failure": None,
-        "is_empty": None,
+        "is_empty": "auto",
+        "on_cut": "raise",
+        "stream_complete": "auto",
+        "same_member_retries": None,
+        "stay_for_retry_after_s": 0.0,
+        "cancel_grace_s": 1.0,
     }
 
 
@@ -319,6 +329,12 @@ def test_a_count_has_a_least_value(field: str, least: int) -> None:
         ({"event_loop": None}, "event_loop must be 'asyncio' or 'uvloop', got None"),
         ({"hedge_after_s": 0}, "hedge_after_s must be greater than 0, got 0"),
         ({"hedge_after_s": "p99"}, "hedge_after_s must be a number or 'p95', got 'p99'"),
+        ({"on_cut": "panic"}, "on_cut must be 'raise', 'restart' or 'hold', got 'panic'"),
+        ({"on_cut": None}, "on_cut must be 'raise', 'restart' or 'hold', got None"),
+        ({"is_empty": "off"}, "is_empty must be 'auto', a function or None, got 'off'"),
+        ({"is_failure": "on"}, "is_failure must be 'auto', a function or None, got 'on'"),
+        ({"stream_complete": ""}, "stream_complete must be 'auto', a function or None, got ''"),
+        ({"same_member_retries": -1}, "same_member_retries must be at least 0, got -1"),
     ],
 )
 def test_settings_that_contradict_each_other(changes: dict[str, Any], message: str) -> None:
@@ -326,12 +342,15 @@ def test_settings_that_contradict_each_other(changes: dict[str, Any], message: s
     assert refused_setting(**changes) == f"ValueError: {message}"
 
 
-@pytest.mark.parametrize("field", ["classify", "is_failure", "is_empty"])
+@pytest.mark.parametrize("field", ["classify", "is_failure", "is_empty", "stream_complete"])
 def test_a_hook_must_be_callable(field: str) -> None:
-    """A name of a function is not a function."""
-    assert refused_setting(**{field: "f"}) == (
-        f"TypeError: {field} must be callable, got 'f' (str)"
-    )
+    """What cannot be called is no function."""
+    assert refused_setting(**{field: 5}) == f"TypeError: {field} must be callable, got 5 (int)"
+
+
+def test_the_name_of_a_function_is_not_a_function() -> None:
+    """`classify` has no ready-made value."""
+    assert refused_setting(classify="f") == "TypeError: classify must be callable, got 'f' (str)"
 
 
 def test_a_changed_copy_is_checked_too() -> None:
@@ -620,6 +639,7 @@ def test_what_each_kind_of_failure_means() -> None:
     assert {kind for kind in kinds if not kind.tries_another_member} == caller
     assert {kind for kind in kinds if not kind.counts_for_breaker} == caller | {
         FailureKind.TOO_LARGE,
+        FailureKind.NOT_FOUND,
         FailureKind.CREATE_FAILED,
         FailureKind.INTERRUPTED,
     }

@@ -160,7 +160,7 @@ class Holder:
 
     def _judge(self, value: Any, payload: Any) -> None:
         is_failure = self._config.is_failure
-        if is_failure is not None and payload is not AGENT and is_failure(value):
+        if callable(is_failure) and payload is not AGENT and is_failure(value):
             raise UnsuccessfulResultError(
                 f"{self.name} returned a {type(value).__name__} that is_failure refused"
             )
