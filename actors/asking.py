@@ -12,6 +12,7 @@ from pykka.messages import _ActorStop
 
 from greenroom.actors.base import JoinableRef
 from greenroom.actors.channel import Channel
+from greenroom.actors.eventbus import puts_only
 from greenroom.actors.future import (
     AskTimeoutError,
     DeadPoolError,
@@ -49,6 +50,7 @@ class AskingRef(JoinableRef):
 
     # -- Pykka's own
 
+    @puts_only
     def tell(self, message: Any) -> None:
         """Send a message without waiting for an answer.
 
