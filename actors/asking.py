@@ -177,9 +177,10 @@ class AskingRef(JoinableRef):
         def wait(timeout: float | None) -> bool:
             if threading.current_thread() in self._threads:
                 return was_alive
-            if not self._ended.wait(timeout):
+            patience_s = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+            if not self._ended.wait(patience_s):
                 raise pykka.Timeout(f"{timeout} seconds")
-            self.join(timeout)
+            self.join(patience_s)
             return was_alive
 
         if block:
