@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pykka
 
@@ -61,7 +61,7 @@ def test_the_same_ref_subscribed_twice_is_told_twice_and_ended_one_by_one() -> N
             pool.stats()
             first()
             pool.execute("x", timeout=WAIT_S)
-        assert completed(told.ask("all of it", timeout=WAIT_S)) == 3
+        assert completed(cast(Any, told.ask("all of it", timeout=WAIT_S))) == 3
     finally:
         told.stop(timeout=WAIT_S)
 
