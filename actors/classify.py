@@ -121,7 +121,7 @@ def classify(
         return Verdict(kind, None, kind.opens_at_once)
 
 
-def classify_value(value: Any, *, wall_now: float = 0.0) -> Verdict | None:
+def classify_value(value: Any, *, wall_now: float = 0.0) -> Verdict:
     """Say what kind of failure an answer is that was refused, by the rules for errors.
 
     Never raises. A status, a code, an error type, a body and headers are read where an error has
@@ -132,7 +132,7 @@ def classify_value(value: Any, *, wall_now: float = 0.0) -> Verdict | None:
         wall_now: as in `classify`.
 
     Returns:
-        None where the value says nothing of the kind.
+        `unknown` where the value says nothing of the kind.
     """
     try:
         said = said_by(value)
@@ -140,11 +140,9 @@ def classify_value(value: Any, *, wall_now: float = 0.0) -> Verdict | None:
             said.body(value)
         number = None if is_a(value, (str, bytes)) else number_of(value)
         status = told(value, said) if number is None else refined(number, value, said)
-        if status is None:
-            return None
-        return _of_status(status, (value,), wall_now)
+        return _of_status(status or words.UNKNOWN, (value,), wall_now)
     except BaseException:
-        return None
+        return Verdict(FailureKind.UNKNOWN)
 
 
 def _asked(custom: Classifier | None, error: BaseException) -> FailureKind | None:
@@ -181,7 +179,7 @@ def _of_links(links: tuple[BaseException, ...], wall_now: float) -> Verdict | No
         links = (*links[1:], links[0])
     for at, link in enumerate(links):
         if is_a(link, _SAY_IT_ALL):
-            return _of_pool_error(link, links, wall_now)
+            return _of_pool_error(link, wall_now)
         status = status_of(link, names_of(link))
         if status in (words.CUT, words.REFUSED) and at + 1 < len(links):
             status = _seen_closer(status, links[at + 1 :])
@@ -285,16 +283,18 @@ def _causes(error: BaseException) -> Iterator[Any]:
                 yield argument
 
 
-def _of_pool_error(
-    error: BaseException, links: tuple[BaseException, ...], wall_now: float
-) -> Verdict:
+def _of_pool_error(error: BaseException, wall_now: float) -> Verdict:
     """What an inner pool's own error says."""
     if is_a(error, AllPoolMembersFailedError):
         failed = cast(AllPoolMembersFailedError, error)
         kind = kind_of_pool(failed)
         return Verdict(kind, _believed(kind, wait_of_pool(failed)), _certain(failed, kind))
     kind = next(kind for known, kind in _POOL_ERRORS.items() if is_a(error, known))
-    return Verdict(kind, _wait(kind, links, wall_now))
+    own = look(error, "kind")  # that of a refused value
+    kind = own if type(own) is FailureKind else kind
+    certain = look(error, "opens_at_once")
+    certain = certain if type(certain) is bool else kind.opens_at_once
+    return Verdict(kind, _wait(kind, (error,), wall_now), certain)
 
 
 def _certain(error: AllPoolMembersFailedError, kind: FailureKind) -> bool:
