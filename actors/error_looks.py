@@ -83,7 +83,8 @@ def token_of(word: str) -> str:
     before some (`com.amazonaws#`) and an address behind (`:http://`).
     """
     name = word.rpartition("#")[2].partition(":")[0].translate(_DELETED).lower()
-    return name.removesuffix("exception").removesuffix("error")
+    name = name.removesuffix("exception").removesuffix("error")
+    return "throttling" if name.startswith("throttling.") else name  # dashscope says which
 
 
 def whole_number(value: Any) -> int | None:

@@ -86,7 +86,7 @@ TOKENS = _table("""
     451: responsibleaipolicyviolation guardrailintervened prohibitedcontent 1301
     429: ratelimit ratelimitexceeded ratelimited toomanyrequests throttling throttled throttle slowdown
     429: resourceexhausted requestlimitexceeded provisionedthroughputexceeded limitexceeded
-    429: requestthrottled requestthrottledexception throttling.ratequota throttling.allocationquota
+    429: requestthrottled requestthrottledexception
     429: userratelimitexceeded 1302 1305
     504: timeout deadlineexceeded modeltimeout requesttimeout gatewaytimeout upstreamtimeout
     529: overloaded serveroverloaded engineoverloaded modeloverloaded modelnotready
@@ -405,7 +405,10 @@ _STATUS_REACH = 300
 
 def says(text: str, phrases: tuple[str, ...]) -> bool:
     """Whether one of the phrases is in a text, which is in lower case."""
-    return any(phrase in text for phrase in phrases)
+    for phrase in phrases:  # not any(): this is by far the most that a 429 costs
+        if phrase in text:
+            return True
+    return False
 
 
 def says_too_large(text: str) -> bool:
