@@ -147,8 +147,6 @@ def classify_value(value: Any, *, wall_now: float = 0.0) -> Verdict:
     """
     try:
         said = said_by(value)
-        if is_a(value, dict):
-            said.body(value)
         number = None if is_a(value, (str, bytes)) else number_of(value)
         if number is None:
             status = by_codes(value, said)

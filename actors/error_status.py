@@ -136,6 +136,8 @@ def by_codes(error: Any, said: Said) -> int | None:
 def said_by(error: Any) -> Said:
     """All that an error or an answer says of itself, as far as it can be read without asking."""
     said = Said()
+    if is_a(error, Mapping):
+        said.body(error)
     for name in _WORD_FIELDS:
         value = look(error, name)
         if value is not None:
