@@ -68,7 +68,7 @@ _WAITS = frozenset(
 )
 """After these a Retry-After means something: 429, 503 and 529, 402, 504."""
 
-# Raised with a status of their own for whatever has cut a stream: what is further in is asked first.
+# They have a status of their own, whatever has cut the stream: what is further in goes first.
 _WRAPPERS = frozenset({"MidStreamFallbackError"})
 
 _REASONS = ("reason", "inner_exception", "original_exception")
@@ -181,7 +181,7 @@ def _verdict(error: BaseException, links: tuple[BaseException, ...], wall_now: f
 
 
 def _of_base_exception(error: BaseException) -> FailureKind:
-    """A CancelledError that nobody has asked for comes from a client that was closed under a call."""
+    """A CancelledError that nobody asked for is of a client that was closed under a call."""
     cancelled = type(error).__name__ == "CancelledError"
     return FailureKind.UNAVAILABLE if cancelled else FailureKind.CRASHED
 
@@ -229,9 +229,7 @@ def _of_status(status: int, links: tuple[Any, ...], wall_now: float) -> Verdict:
     )
 
 
-def _of_group(
-    group: BaseException, links: tuple[BaseException, ...], wall_now: float
-) -> Verdict:
+def _of_group(group: BaseException, links: tuple[BaseException, ...], wall_now: float) -> Verdict:
     """Of all that a group holds what another member of the pool could mend, else the first."""
     found = []
     for each in _members(group):
@@ -317,7 +315,7 @@ def _of_pool_error(error: BaseException, wall_now: float) -> Verdict:
 
 
 def _certain(error: AllPoolMembersFailedError, kind: FailureKind) -> bool:
-    """Whether an inner pool can answer nobody: not if one of its members may only mind the request."""
+    """Whether an inner pool can answer nobody: not if a member of it may mind the request alone."""
     if not kind.opens_at_once:
         return False
     causes = [each.error for each in error.errors if each.error is not None]

@@ -159,7 +159,7 @@ def said_by(error: Any) -> Said:
 
 def _of_arguments(error: BaseException) -> int | None:
     """What an error of Python's own was given, where that is a body (langchain does so)."""
-    given = error.args[0] if error.args else None
+    given: Any = error.args[0] if error.args else None
     if not is_a(given, (dict, str, bytes)) or (not is_a(given, dict) and given[:1] not in _OPENING):
         return None
     said = Said()
@@ -265,4 +265,3 @@ def _is_of_a_command(error: BaseException) -> bool:
             return True
         trace = trace.tb_next
     return False
-

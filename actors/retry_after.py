@@ -65,9 +65,7 @@ _IN_WORDS = re.compile(
 )
 
 
-def retry_after(
-    links: Sequence[Any], wall_now: float, *, throttled: bool
-) -> float | None:
+def retry_after(links: Sequence[Any], wall_now: float, *, throttled: bool) -> float | None:
     """The first Retry-After of a chain of errors that makes sense, in seconds.
 
     Args:
@@ -138,7 +136,7 @@ def headers_of(error: Any) -> Iterator[Any]:
 
 
 def picked(headers: Any) -> dict[str, Any]:
-    """Those headers that say when to come back, from a mapping or a list of pairs, by lower name."""
+    """Those of a mapping or of a list of pairs that say when to come back, by lower name."""
     found: dict[str, Any] = {}
     if headers is None or is_a(headers, (str, bytes)):
         return found

@@ -12,18 +12,19 @@ import sys
 import urllib.error
 import warnings
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers_shapes import (
+from helpers_client_errors import (
     GrpcCode,
-    GrpclibStatus,
     Header,
     Response,
     anthropic_error,
     client_error,
     gemini_error,
+    grpclib_status,
     http_status_error,
     openai_error,
     retry_info,
@@ -145,7 +146,7 @@ def test_a_middle_of_a_stream_is_judged_by_its_cause() -> None:
 
 # -- prompts that do not fit
 
-TOO_LARGE = {
+TOO_LARGE: dict[str, Any] = {
     "openai": (400, "This model's maximum context length is 8192 tokens. However, you requested 9"),
     "openai-code": (400, "x", "context_length_exceeded"),
     "openai-responses": (400, "Your input exceeds the context window of this model."),
@@ -166,7 +167,10 @@ TOO_LARGE = {
     "gemini": (400, "The input token count (9) exceeds the maximum number of tokens allowed (8)."),
     "ollama": (400, "the input length exceeds the context length"),
     "bedrock": (400, "Input is too long for requested model."),
-    "bedrock-nova": (400, "Too many input tokens. Max input tokens: 8, request input token count: 9"),
+    "bedrock-nova": (
+        400,
+        "Too many input tokens. Max input tokens: 8, request input token count: 9",
+    ),
     "openrouter": (400, "This endpoint's maximum context length is 8 tokens."),
     "zhipu": (400, "Prompt exceeds max length", "1261"),
     "dashscope": (400, "Range of input length should be [1, 30720]"),
@@ -194,7 +198,11 @@ def test_a_prompt_that_does_not_fit_is_known_in_each_providers_words(provider: s
         shape("pydantic_ai.ModelHTTPError", status_code=status, body=body),
         shape("replicate.ReplicateError", status=status, detail=f"{message} {code}"),
         client_error("ValidationException", status, f"{message} {code}"),
-        shape("a2a.A2AClientError", text=f"HTTP Error {status}: x", cause=http_status_error(status, raw)),
+        shape(
+            "a2a.A2AClientError",
+            text=f"HTTP Error {status}: x",
+            cause=http_status_error(status, raw),
+        ),
     ):
         assert classify(error) == Verdict(FailureKind.TOO_LARGE), (provider, error)
 
@@ -241,7 +249,9 @@ def test_what_a_refusal_quotes_is_not_taken_for_its_own_words() -> None:
         ),
         anthropic_error("APIStatusError", 402, "billing_error", "x"),
         http_status_error(429, b'{"error": {"code": "insufficient_quota"}}'),
-        shape("litellm.RateLimitError", status_code=429, message="x {'code': 'insufficient_quota'}"),
+        shape(
+            "litellm.RateLimitError", status_code=429, message="x {'code': 'insufficient_quota'}"
+        ),
         shape("ollama._types.ResponseError", status_code=429, error="insufficient_quota: x"),
         shape("pydantic_ai.exceptions.ModelQuotaExceededError", "ModelHTTPError", status_code=429),
         client_error("ServiceQuotaExceededException", 400),
@@ -361,7 +371,11 @@ def test_a_class_of_filtered_content_is_the_callers(name: str) -> None:
         client_error("ValidationException", 400, "The provided model identifier is invalid."),
         rpc_error("NOT_FOUND"),
         rpc_error("UNIMPLEMENTED"),
-        shape("google.api_core.MethodNotImplemented", code=501, grpc_status_code=GrpcCode["UNIMPLEMENTED"]),
+        shape(
+            "google.api_core.MethodNotImplemented",
+            code=501,
+            grpc_status_code=GrpcCode["UNIMPLEMENTED"],
+        ),
         openai_error("APIError", None, {"type": "not_found_error", "message": "x"}),
     ],
     ids=repr,
@@ -406,7 +420,9 @@ def test_botocores_status_is_in_a_dict(code: str, status: int) -> None:
 )
 def test_an_event_of_botocores_has_a_code_alone(code: str, kind: str) -> None:
     """EventStreamError comes in the middle of a 200."""
-    error = shape("botocore.exceptions.EventStreamError", "ClientError", response={"Error": {"Code": code}})
+    error = shape(
+        "botocore.exceptions.EventStreamError", "ClientError", response={"Error": {"Code": code}}
+    )
     assert kind_of(error) == kind
 
 
@@ -434,7 +450,7 @@ GRPC = {
 def test_all_sixteen_codes_of_grpc_are_known(code: str) -> None:
     """As grpcio's method, grpclib's enum, google's class attribute and a body's word."""
     assert kind_of(rpc_error(code)) == GRPC[code]
-    grpclib = shape("grpclib.exceptions.GRPCError", status=GrpclibStatus[code], message="x")
+    grpclib = shape("grpclib.exceptions.GRPCError", status=grpclib_status(code), message="x")
     assert kind_of(grpclib) == GRPC[code]
     # One HTTP status stands for several codes there: 409, 499 and 501 would be judged otherwise.
     google = shape("google.api_core.exceptions.X", code=None, grpc_status_code=GrpcCode[code])
@@ -449,15 +465,22 @@ def test_a_grpc_call_that_still_runs_is_not_asked() -> None:
         raise AssertionError("it would block")
 
     error = shape(
-        "grpc._channel._MultiThreadedRendezvous", "RpcError", code=block, details=block,
-        trailing_metadata=block, done=lambda: False,
+        "grpc._channel._MultiThreadedRendezvous",
+        "RpcError",
+        code=block,
+        details=block,
+        trailing_metadata=block,
+        done=lambda: False,
     )
     assert classify(error) == Verdict(FailureKind.UNKNOWN)
 
 
 def test_a_message_that_is_too_large_for_grpc() -> None:
     """It comes as RESOURCE_EXHAUSTED, and only the words tell."""
-    assert kind_of(rpc_error("RESOURCE_EXHAUSTED", "Received message larger than max (9 vs. 8)")) == "too_large"
+    assert (
+        kind_of(rpc_error("RESOURCE_EXHAUSTED", "Received message larger than max (9 vs. 8)"))
+        == "too_large"
+    )
 
 
 def test_a_channel_that_was_closed_under_a_call_is_no_crash() -> None:
@@ -521,7 +544,10 @@ def test_an_error_event_in_a_stream_has_a_type_alone(kind: str) -> None:
     body = {"type": kind, "message": "x", "code": None}
     assert kind_of(openai_error("APIError", None, body)) == EVENTS[kind]
     raw = json.dumps({"error": body})
-    assert kind_of(shape("mistralai.ResponseValidationError", status_code=200, body=raw)) == EVENTS[kind]
+    assert (
+        kind_of(shape("mistralai.ResponseValidationError", status_code=200, body=raw))
+        == EVENTS[kind]
+    )
 
 
 CLOSES = {
@@ -610,7 +636,7 @@ def test_a_command_that_is_not_there_is_unavailable() -> None:
         subprocess.run(["no-such-command-as-this"], check=False)
     assert kind_of(caught.value) == "unavailable"
     with pytest.raises(FileNotFoundError) as caught:
-        open("/no/such/file")
+        Path("/no/such/file").read_bytes()
     assert kind_of(caught.value) == "unknown"
 
 
@@ -619,6 +645,13 @@ def test_a_command_that_is_not_there_is_unavailable() -> None:
 
 def limited(**attributes: Any) -> BaseException:
     return shape("client.Error", status_code=429, **attributes)
+
+
+RETRY_INFO: dict[str, Any] = {"google.rpc.retryinfo_bin": retry_info(300, 5 * 10**8)}
+DURATION = SimpleNamespace(seconds=7, nanos=5 * 10**8)
+IN_SEVEN = http_status_error(429, retry_after="7")
+BUSY = http_status_error(503, retry_after="7")
+OLLAMA = "ollama._types.ResponseError"
 
 
 @pytest.mark.parametrize(
@@ -649,16 +682,16 @@ def limited(**attributes: Any) -> BaseException:
         (limited(message="Please try again in 20ms."), 0.02),
         (limited(message="Please try again in 6m0s."), 360.0),
         (limited(details=[SimpleNamespace(retry_delay=timedelta(seconds=7))]), 7.0),
-        (limited(details=[SimpleNamespace(retry_delay=SimpleNamespace(seconds=7, nanos=5 * 10**8))]), 7.5),
+        (limited(details=[SimpleNamespace(retry_delay=DURATION)]), 7.5),
         (gemini_error(429, "RESOURCE_EXHAUSTED", "x", {"retryDelay": "21s"}), 21.0),
         (gemini_error(503, "UNAVAILABLE", "x", {"retryDelay": "2.5s"}), 2.5),
         (client_error("ThrottlingException", 429, retry_after="7"), 7.0),
         (rpc_error("RESOURCE_EXHAUSTED", retry_after="7"), 7.0),
         (rpc_error("UNAVAILABLE", grpc_retry_pushback_ms="700"), 0.7),
-        (rpc_error("RESOURCE_EXHAUSTED", **{"google.rpc.retryinfo_bin": retry_info(300, 5 * 10**8)}), 300.5),
+        (rpc_error("RESOURCE_EXHAUSTED", **RETRY_INFO), 300.5),
         (rpc_error("UNAVAILABLE", grpc_status_details_bin=rpc_status(retry_info(7))), 7.0),
-        (shape("ollama._types.ResponseError", status_code=429, context=http_status_error(429, retry_after="7")), 7.0),
-        (shape("ollama._types.ResponseError", status_code=429, context=http_status_error(503, retry_after="7")), None),
+        (shape(OLLAMA, status_code=429, context=IN_SEVEN), 7.0),
+        (shape(OLLAMA, status_code=429, context=BUSY), None),
         (shape("x.Wrapped", cause=http_status_error(503, retry_after="7")), 7.0),
     ],
 )  # fmt: skip
@@ -733,7 +766,7 @@ class TestValues:
                 Verdict(FailureKind.AUTH, None, True),
             ),
             (
-                SimpleNamespace(status_code=400, code="InvalidParameter", message="Range of input length should be [1, 8]"),
+                SimpleNamespace(status_code=400, message="Range of input length is"),
                 Verdict(FailureKind.TOO_LARGE),
             ),
             (
@@ -762,7 +795,7 @@ class TestValues:
 
 
 def test_nothing_unread_is_read() -> None:
-    """A response's text, content and json may go to the network: only what is there is looked at."""
+    """A response's text, content and json may go to the network: only what is there counts."""
     error = shape("httpx.HTTPStatusError", status_code=400)
     error.response = response = Response(400)  # type: ignore[attr-defined]
     del response._content
@@ -783,7 +816,9 @@ def test_a_huge_text_is_looked_at_in_part(text: str) -> None:
         nonlocal counted
         counted += 1
 
-    error = shape("client.Error", text=text, status_code=429, body=text, message=text, retry_after=text)
+    error = shape(
+        "client.Error", text=text, status_code=429, body=text, message=text, retry_after=text
+    )
     sys.setprofile(count)
     try:
         assert kind_of(error) == "rate_limited"

@@ -10,17 +10,17 @@ from typing import Any
 def shape(
     path: str,
     *bases: str | type[BaseException],
-    text: Any = "failed",
+    text: object = "failed",
     cause: BaseException | None = None,
     context: BaseException | None = None,
     **attributes: Any,
-) -> BaseException:
+) -> Exception:
     """An error of a class of that module and name, with the classes above it, the nearest first."""
-    above: type[BaseException] = Exception
+    above: Any = Exception
     for base in reversed(bases):
         above = base if isinstance(base, type) else type(base, (above,), {})
     module, _, name = path.rpartition(".")
-    made: BaseException = type(name, (above,), {"__module__": module or "client"})(text)
+    made: Exception = type(name, (above,), {"__module__": module or "client"})(text)
     for attribute, value in attributes.items():
         setattr(made, attribute, value)
     made.__cause__ = cause
@@ -50,15 +50,18 @@ class Response:
     content = read = json = text
 
 
-def openai_error(name: str, status: int | None, body: dict[str, Any], **headers: str) -> Any:
+def openai_error(name: str, status: Any, body: dict[str, Any], **headers: Any) -> Any:
     """One of openai's, groq's, together's: the body's `error` is taken out of it already."""
+    kept: dict[str, Any] = {}
+    if status:
+        kept = {"status_code": status, "response": Response(status, **headers)}
     return shape(
         f"openai.{name}",
         *(["APIStatusError"] if status else []),
         "APIError",
         "OpenAIError",
         text=f"Error code: {status} - {body}",
-        **({"status_code": status, "response": Response(status, **headers)} if status else {}),
+        **kept,
         body=body,
         code=body.get("code"),
         type=body.get("type"),
@@ -68,7 +71,7 @@ def openai_error(name: str, status: int | None, body: dict[str, Any], **headers:
     )
 
 
-def anthropic_error(name: str, status: int, kind: str, message: str, **headers: str) -> Any:
+def anthropic_error(name: str, status: int, kind: str, message: str, **headers: Any) -> Any:
     body = {"type": "error", "error": {"type": kind, "message": message}}
     return shape(
         f"anthropic.{name}",
@@ -84,7 +87,7 @@ def anthropic_error(name: str, status: int, kind: str, message: str, **headers: 
     )
 
 
-def http_status_error(status: int, body: bytes = b"", **headers: str) -> BaseException:
+def http_status_error(status: Any, body: bytes = b"", **headers: str) -> Exception:
     """httpx's."""
     return shape(
         "httpx.HTTPStatusError",
@@ -95,7 +98,7 @@ def http_status_error(status: int, body: bytes = b"", **headers: str) -> BaseExc
     )
 
 
-def client_error(code: str, status: int, message: str = "failed", **headers: str) -> BaseException:
+def client_error(code: str, status: Any, message: str = "failed", **headers: str) -> Exception:
     """botocore's: everything is in a dict named `response`."""
     return shape(
         f"botocore.errorfactory.{code}",
@@ -115,23 +118,32 @@ def client_error(code: str, status: int, message: str = "failed", **headers: str
     )
 
 
-GrpcCode = enum.Enum(
-    "GrpcCode",
-    {
-        name: (number, name.lower().replace("_", " "))
-        for number, name in enumerate(
-            "OK CANCELLED UNKNOWN INVALID_ARGUMENT DEADLINE_EXCEEDED NOT_FOUND ALREADY_EXISTS "
-            "PERMISSION_DENIED RESOURCE_EXHAUSTED FAILED_PRECONDITION ABORTED OUT_OF_RANGE "
-            "UNIMPLEMENTED INTERNAL UNAVAILABLE DATA_LOSS UNAUTHENTICATED".split()
-        )
-    },
-)
-"""grpcio's StatusCode: its values are pairs."""
+class GrpcCode(enum.Enum):
+    """grpcio's StatusCode: its values are pairs."""
 
-GrpclibStatus = enum.Enum(
-    "GrpclibStatus", {each.name: number for number, each in enumerate(GrpcCode)}
-)
-"""grpclib's Status: its values are numbers."""
+    OK = (0, "ok")
+    CANCELLED = (1, "cancelled")
+    UNKNOWN = (2, "unknown")
+    INVALID_ARGUMENT = (3, "invalid argument")
+    DEADLINE_EXCEEDED = (4, "deadline exceeded")
+    NOT_FOUND = (5, "not found")
+    ALREADY_EXISTS = (6, "already exists")
+    PERMISSION_DENIED = (7, "permission denied")
+    RESOURCE_EXHAUSTED = (8, "resource exhausted")
+    FAILED_PRECONDITION = (9, "failed precondition")
+    ABORTED = (10, "aborted")
+    OUT_OF_RANGE = (11, "out of range")
+    UNIMPLEMENTED = (12, "unimplemented")
+    INTERNAL = (13, "internal")
+    UNAVAILABLE = (14, "unavailable")
+    DATA_LOSS = (15, "data loss")
+    UNAUTHENTICATED = (16, "unauthenticated")
+
+
+def grpclib_status(code: str) -> Any:
+    """grpclib's Status: its values are numbers."""
+    statuses: Any = enum.Enum
+    return statuses("Status", [(each.name, each.value[0]) for each in GrpcCode])[code]
 
 
 def rpc_error(code: str, details: str = "failed", **metadata: Any) -> Any:
