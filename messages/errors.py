@@ -50,8 +50,9 @@ class PoolError(Exception):
         return copied
 
     def __repr__(self) -> str:
-        lines = str(self).splitlines()
-        return f"{type(self).__name__}({lines[0] if lines else ''!r})"
+        """As of any error, but that what an agent raised is shown as it would be in a pickle."""
+        shown = ", ".join(map(repr, fit_to_leave(self.args, PoolError)))
+        return f"{type(self).__name__}({shown})"
 
 
 class AttemptError(PoolError):
