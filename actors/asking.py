@@ -297,6 +297,8 @@ class AskingRef(JoinableRef):
         on_side_effects: Callable[[], None] = lambda: None,
     ) -> PoolFuture[Any]:
         future: PoolFuture[Any]
+        if self._born != forks.generation:  # before any lock, a clock's too: see `actors.forks`
+            raise forked(self.name, self._born)
         if isinstance(message, RequestOptions):
             request_id, deadline = self._address(message, timeout)
             future = PoolFuture(request_id, deadline, self._canceller, on_side_effects)
@@ -311,6 +313,7 @@ class AskingRef(JoinableRef):
         timeout: float | None,
         on_side_effects: Callable[[], None] = lambda: None,
     ) -> PoolStream[Any]:
+        self.check_process()
         future = StreamFuture(
             Channel(self._stream_buffer),
             *self._address(message, timeout),
@@ -339,8 +342,6 @@ class AskingRef(JoinableRef):
             raise forked(self.name, self._born)
 
     def _post(self, message: Any, future: PoolFuture[Any]) -> None:
-        if self._born != forks.generation:  # before any lock: see `actors.forks`
-            raise forked(self.name, self._born)
         stopped = self.actor_stopped.is_set
         if stopped():
             future.resolve(error=self._dead(refused=True))

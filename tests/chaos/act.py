@@ -8,7 +8,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 
-from chaos import books, footprint, model
+from chaos import books, footprint, forked, model
 from chaos.books import Tally
 from chaos.calm import Calm
 from chaos.entry import CallEnd, Entry
@@ -23,6 +23,9 @@ from chaos.steps import Do, Send, Way, cancel_of, names_of, reading_of, sent_as
 from chaos.traffic import Sender
 from chaos.watch import Watch
 from greenroom import AgentPool, Drain, PoolConfig, PoolFuture, PoolRef, PoolStats
+
+FORK_EVERY = 250
+"""Steps of a round from one fork to the next."""
 
 
 class OneAct:
@@ -143,6 +146,9 @@ class OneAct:
             if step.cancel_after is not None:
                 self._to_cancel.append((number + step.cancel_after, entry))
             self._cancel_due(number)
+            if number % FORK_EVERY == FORK_EVERY // 2:
+                self._look("a child of a fork is told so at once", forked.judge(self.pool))
+                self._findings.performed["fault: fork"] += 1
 
     def _send(self, send: Send, observed: bool = False) -> Entry:
         entry = Entry(f"{self.act.number + 1}-{next(self._numbers)}", send)
