@@ -200,6 +200,9 @@ class Reader(Generic[C]):
     def __next__(self) -> C:
         return next(self._stream)
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        self._stream.__reduce_ex__(protocol)
+
     def __del__(self) -> None:
         self._stream._leave()
 
@@ -217,6 +220,9 @@ class AsyncReader(Generic[C]):
 
     async def __anext__(self) -> C:
         return await self._stream.__anext__()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        self._stream.__reduce_ex__(protocol)
 
     def __del__(self) -> None:
         self._stream._leave()

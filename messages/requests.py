@@ -57,7 +57,7 @@ class RequestOptions:
         if self.max_retries is not None:
             check.whole("max_retries", self.max_retries)
         if self.metadata != {}:
-            check.mapping("metadata", self.metadata)
+            check.mapping("metadata", self.metadata, secret=True)
         if self.request_id is not None:
             check.name("request_id", self.request_id)
 
@@ -94,7 +94,7 @@ class Apply(RequestOptions, Generic[R]):
 
     def __post_init__(self) -> None:
         RequestOptions.__post_init__(self)
-        check.function("function", self.function)
+        check.function("function", self.function, secret=True)
 
     def _content(self) -> str:
         return str(getattr(self.function, "__qualname__", f"<{type(self.function).__name__}>"))
