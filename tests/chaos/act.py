@@ -24,9 +24,6 @@ from chaos.traffic import Sender
 from chaos.watch import Watch
 from greenroom import AgentPool, Drain, PoolConfig, PoolFuture, PoolRef, PoolStats
 
-FORK_EVERY = 250
-"""Steps of a round from one fork to the next."""
-
 
 class OneAct:
     """One pool, from its start to its end."""
@@ -146,9 +143,6 @@ class OneAct:
             if step.cancel_after is not None:
                 self._to_cancel.append((number + step.cancel_after, entry))
             self._cancel_due(number)
-            if number % FORK_EVERY == FORK_EVERY // 2:
-                self._look("a child of a fork is told so at once", forked.judge(self.pool))
-                self._findings.performed["fault: fork"] += 1
 
     def _send(self, send: Send, observed: bool = False) -> Entry:
         entry = Entry(f"{self.act.number + 1}-{next(self._numbers)}", send)
@@ -187,7 +181,9 @@ class OneAct:
     # -- the end
 
     def _end(self) -> None:
-        """End the pool in the middle of its traffic, then look at what is left."""
+        """Fork, then end the pool in the middle of its traffic, and look at what is left."""
+        self._look("a child of a fork is told so at once", forked.judge(self.pool))
+        self._findings.performed["fault: fork"] += 1
         ended = self._begin_end()
         for _ in range(20):
             self._send(Send(Way.FUTURE))
