@@ -5,11 +5,21 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NoReturn,
+    SupportsIndex,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import pykka
 from pykka.messages import _ActorStop
 
+from greenroom.actors import forks
 from greenroom.actors.base import JoinableRef
 from greenroom.actors.channel import Channel
 from greenroom.actors.eventbus import puts_only
@@ -19,10 +29,12 @@ from greenroom.actors.future import (
     GivenUp,
     PoolFuture,
     StreamFuture,
+    forked,
 )
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.stream import PoolStream
 from greenroom.messages import _validate as check
+from greenroom.messages.pickling import refuse
 from greenroom.messages.replies import PoolStats, Reply
 from greenroom.messages.requests import Apply, GetStats, Request, RequestOptions
 
@@ -46,9 +58,14 @@ class AskingRef(JoinableRef):
         self._ended = actor.ended
         self._stream_buffer = actor.config.stream_buffer
         self._numbers = itertools.count(1)
+        self._born = forks.generation
         self._canceller = self._cancel  # bound once: each future holds it
 
     # -- Pykka's own
+
+    def is_alive(self) -> bool:
+        """Whether it takes messages; False in a process that was forked off after its start."""
+        return self._born == forks.generation and not self.actor_stopped.is_set()
 
     @puts_only
     def tell(self, message: Any) -> None:
@@ -58,6 +75,8 @@ class AskingRef(JoinableRef):
 
         Raises:
             PoolStoppedError: the pool has stopped (it is a `pykka.ActorDeadError` as well).
+            ForkedPoolError: it was started before a fork, and this is the child; so does every
+                other call (it is a `PoolStoppedError` as well).
         """
         if not self.is_alive():
             raise self._dead()
@@ -170,11 +189,13 @@ class AskingRef(JoinableRef):
             pykka.Timeout: the clean-up took longer than `timeout` seconds.
         """
         check.number("timeout", timeout, optional=True)
+        self.check_process()
         was_alive = self.is_alive()
         if was_alive:
             self.actor_inbox.put(cast(Any, Letter(_ActorStop())))
 
         def wait(timeout: float | None) -> bool:
+            self.check_process()
             if threading.current_thread() in self._threads:
                 return was_alive
             patience_s = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
@@ -268,7 +289,7 @@ class AskingRef(JoinableRef):
         check.number("timeout", timeout, optional=True)
         if not isinstance(message, RequestOptions):
             raise TypeError(
-                f"message must be a Request or an Apply, got {message!r} ({type(message).__name__})"
+                f"message must be a Request or an Apply, got a {type(message).__name__}"
             )
         return self._open(message, timeout)
 
@@ -279,6 +300,8 @@ class AskingRef(JoinableRef):
         on_side_effects: Callable[[], None] = lambda: None,
     ) -> PoolFuture[Any]:
         future: PoolFuture[Any]
+        if self._born != forks.generation:  # before any lock, a clock's too: see `actors.forks`
+            raise forked(self.name, self._born)
         if isinstance(message, RequestOptions):
             request_id, deadline = self._address(message, timeout)
             future = PoolFuture(request_id, deadline, self._canceller, on_side_effects)
@@ -293,6 +316,7 @@ class AskingRef(JoinableRef):
         timeout: float | None,
         on_side_effects: Callable[[], None] = lambda: None,
     ) -> PoolStream[Any]:
+        self.check_process()
         future = StreamFuture(
             Channel(self._stream_buffer),
             *self._address(message, timeout),
@@ -306,6 +330,19 @@ class AskingRef(JoinableRef):
         """The id and the deadline of a request."""
         request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
         return request_id, None if timeout is None else self._clock.now() + timeout
+
+    def is_elsewhere(self) -> bool:
+        """Whether it was started before a fork, and this is the child."""
+        return self._born != forks.generation
+
+    def check_process(self) -> None:
+        """Refuse to work in a process that was forked off after the pool's start.
+
+        Raises:
+            ForkedPoolError: this is such a process.
+        """
+        if self._born != forks.generation:
+            raise forked(self.name, self._born)
 
     def _post(self, message: Any, future: PoolFuture[Any]) -> None:
         stopped = self.actor_stopped.is_set
@@ -321,4 +358,13 @@ class AskingRef(JoinableRef):
         self.tell(GivenUp(future))
 
     def _dead(self, refused: bool = False) -> DeadPoolError:
+        if self._born != forks.generation:
+            return forked(self.name, self._born)
         return DeadPoolError(f"pool {self.name!r} has stopped", refused=refused)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse(
+            f"pool {self.name!r}",
+            "it lives in the process that started it: start one in each process, and send requests "
+            "and answers",
+        )

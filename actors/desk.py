@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from greenroom.actors import forks
 from greenroom.actors.channel import Channel
 from greenroom.actors.jobs import Job
 from greenroom.messages.execution import Ticket
@@ -26,6 +27,7 @@ class Desk:
     def __init__(self) -> None:
         self._open: dict[Ticket, Job] = {}
         self._lock = threading.Lock()
+        self._born = forks.generation
 
     def __len__(self) -> int:
         return len(self._open)
@@ -95,6 +97,8 @@ class Desk:
         Raises:
             RequestCancelledError: that pool has given its attempt up.
         """
+        if self._born != forks.generation:  # an agent's child of a fork: the attempt is not its own
+            return False
         with self._lock:
             job = self._open.get(ticket)
             attempt = job.attempt_of(ticket) if job is not None else None

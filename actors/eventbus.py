@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import pykka
 from loguru import logger
 
+from greenroom.actors import forks
 from greenroom.messages.errors import summary
 from greenroom.messages.events import Event
+from greenroom.messages.pickling import masked
 
 _NUMBERS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 CLOSE_TIMEOUT_S = 2.0
@@ -37,6 +39,14 @@ def observe(observer: Callable[[Event], Any]) -> Callable[[], None]:
             _observers = tuple(each for each in _observers if each is not observer)
 
     return end
+
+
+def _renew_lock() -> None:
+    global _observers_lock
+    _observers_lock = threading.Lock()
+
+
+forks.in_child(_renew_lock)
 
 
 def _bind_event(record: Any) -> None:
@@ -64,9 +74,9 @@ def complain(what: str, error: BaseException) -> None:
 
 
 def traced(error: BaseException) -> str:
-    """Its traceback, without the values of any variables."""
+    """Its traceback, without the values of any variables, and without secrets."""
     try:
-        return "".join(traceback.format_exception(error)).rstrip()
+        return masked("".join(traceback.format_exception(error)).rstrip())
     except BaseException:  # a user's error may raise anything when it is looked at
         return summary(error)
 
@@ -147,6 +157,7 @@ class EventBus:
         self._letters: queue.SimpleQueue[Event | _Leaver | None] | None = None
         self._behind = False
         self._thread: threading.Thread | None = None
+        self._born = forks.generation
 
     def listening(self, level: str = "DEBUG") -> bool:
         """Whether somebody reads what is logged at that level: else nobody need make such events.
@@ -215,6 +226,8 @@ class EventBus:
 
     def _end_subscription(self, subscription: _Subscription) -> None:
         """What was emitted before is still delivered."""
+        if self._born != forks.generation:
+            return
         letters = self._letters
         if letters is not None and subscription in self._others:
             letters.put(_Leaver(subscription))

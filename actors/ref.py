@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 
 import pykka
 
+from greenroom.actors import forks
 from greenroom.actors.asking import AskingRef
 from greenroom.actors.future import PoolFuture
 from greenroom.actors.stream import PoolStream
@@ -38,7 +39,8 @@ class PoolRef(AskingRef):
     """A running pool. `ask`, `tell`, `stop` and `is_alive` mean what they mean in Pykka.
 
     It is a context manager, sync and async: leaving it stops the pool (`drain` first where what is
-    under way shall be finished).
+    under way shall be finished). It lives in the process that started it: in one that is forked off
+    later every call raises a `ForkedPoolError`, and leaving it does nothing.
     """
 
     # -- members
@@ -127,7 +129,7 @@ class PoolRef(AskingRef):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        self._leave()
 
     async def __aenter__(self) -> Self:
         return self
@@ -138,7 +140,13 @@ class PoolRef(AskingRef):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self.stop)
+        if not self.is_elsewhere():
+            await asyncio.get_running_loop().run_in_executor(None, self.stop)
+
+    def _leave(self) -> None:
+        """Stop, where the pool lives: a child that leaves its parent's block has nothing to end."""
+        if not self.is_elsewhere():
+            self.stop()
 
     # -- as a member of another pool
 
@@ -191,4 +199,6 @@ class PoolRef(AskingRef):
         return repr(self)
 
     def __repr__(self) -> str:
+        if self.is_elsewhere():
+            return f"<PoolRef {self.name}, of process {forks.pid_of(self._born)}>"
         return f"<PoolRef {self.name}{'' if self.is_alive() else ', stopped'}>"

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, NoReturn, Self, SupportsIndex, TypeVar, cast
 
+from greenroom.actors import forks
 from greenroom.actors.channel import EMPTY, END, Channel
 from greenroom.actors.future import StreamFuture
 from greenroom.actors.waker import wait_here
 from greenroom.messages.errors import AttemptError, StreamInterruptedError
+from greenroom.messages.pickling import refuse
 
 C = TypeVar("C")
 
@@ -29,6 +31,7 @@ class PoolStream(Generic[C]):
     def __init__(self, future: StreamFuture) -> None:
         self._future = future
         self._channel: Channel = future.channel
+        self._born = forks.generation
 
     @property
     def request_id(self) -> str:
@@ -124,6 +127,8 @@ class PoolStream(Generic[C]):
         return AsyncReader(self)
 
     def _take(self) -> Any:
+        if self._born != forks.generation:  # before the channel's lock: see `actors.forks`
+            raise self._future._forked()
         try:
             return self._channel.take()
         except StreamInterruptedError as error:
@@ -172,6 +177,9 @@ class PoolStream(Generic[C]):
     def __del__(self) -> None:
         self._leave()
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse("a stream of a pool", "its chunks come to the process that asked: send those")
+
     def __repr__(self) -> str:
         whose = f" of {self.member}" if self.member else ""
         state = "ended" if self._channel.ended else "open" if self.member else "not begun"
@@ -192,6 +200,9 @@ class Reader(Generic[C]):
     def __next__(self) -> C:
         return next(self._stream)
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        self._stream.__reduce_ex__(protocol)
+
     def __del__(self) -> None:
         self._stream._leave()
 
@@ -209,6 +220,9 @@ class AsyncReader(Generic[C]):
 
     async def __anext__(self) -> C:
         return await self._stream.__anext__()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        self._stream.__reduce_ex__(protocol)
 
     def __del__(self) -> None:
         self._stream._leave()

@@ -116,18 +116,23 @@ def flag(field: str, value: Any) -> None:
         raise TypeError(f"{field} must be True or False, got {value!r} ({type(value).__name__})")
 
 
-def function(field: str, value: Any, *, optional: bool = False) -> None:
-    """Refuse whatever cannot be called."""
+def function(field: str, value: Any, *, optional: bool = False, secret: bool = False) -> None:
+    """Refuse whatever cannot be called; what is `secret` may be payload, and is not shown."""
     if value is None and optional:
         return
     if not callable(value):
-        raise TypeError(f"{field} must be callable, got {value!r} ({type(value).__name__})")
+        raise TypeError(f"{field} must be callable, got {_given(value, secret)}")
 
 
-def mapping(field: str, value: Any) -> None:
-    """Refuse whatever is not a mapping with string keys."""
+def mapping(field: str, value: Any, *, secret: bool = False) -> None:
+    """Refuse whatever is not a mapping with string keys; `secret` as for `function`."""
     if not hasattr(value, "keys") or not hasattr(value, "__getitem__"):
-        raise TypeError(f"{field} must be a mapping, got {value!r} ({type(value).__name__})")
+        raise TypeError(f"{field} must be a mapping, got {_given(value, secret)}")
     for key in value.keys():  # noqa: SIM118 - a duck-typed mapping need not iterate over its keys
         if not isinstance(key, str):
             raise TypeError(f"{field} must have string keys, got the key {key!r}")
+
+
+def _given(value: Any, secret: bool) -> str:
+    kind = type(value).__name__
+    return f"a {kind}" if secret else f"{value!r} ({kind})"

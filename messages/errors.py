@@ -9,18 +9,50 @@ know of the request; and a deadline must stay a `TimeoutError`, which no group c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar, Self, cast
 
+from greenroom.messages.pickling import fit_to_leave
+from greenroom.messages.pickling import summary as summary
 from greenroom.messages.status import FailureKind, SkipReason
 
 
 class PoolError(Exception):
-    """The root of every error that the pool raises of its own accord."""
+    """The root of every error that the pool raises of its own accord.
+
+    All of them can be pickled, whatever their causes are: an agent's error becomes a `RemoteCause`
+    (its class and its first line) on the way, since the error itself may have the request, with its
+    key and its payload. So it does in a `deepcopy`; a `copy` keeps what is there.
+    """
+
+    _stays: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are payload: they are empty in a pickle."""
 
     @property
     def started(self) -> bool:
         """Whether an agent may have begun; False only where none has: it is safe to ask again."""
         return True
+
+    def __reduce__(self) -> Any:
+        state = {
+            name: () if name in self._stays else fit_to_leave(value, PoolError)
+            for name, value in self.__dict__.items()
+            if name != "__notes__"
+        }
+        state["args"] = fit_to_leave(self.args, PoolError)
+        state["__cause__"] = fit_to_leave(self.__cause__, PoolError)
+        return _blank, (type(self),), state
+
+    def __copy__(self) -> Self:
+        copied: Self = _blank(type(self))
+        copied.__dict__.update(self.__dict__)
+        copied.args = self.args
+        copied.__cause__ = self.__cause__
+        return copied
+
+    def __repr__(self) -> str:
+        """As of any error, but that what an agent raised is shown as it would be in a pickle."""
+        shown = ", ".join(map(repr, fit_to_leave(self.args, PoolError)))
+        return f"{type(self).__name__}({shown})"
 
 
 class AttemptError(PoolError):
@@ -188,12 +220,14 @@ class StreamInterruptedError(PoolError):
         member: the member whose stream it was.
         received: the chunks that the consumer has had, in order; of a very long stream the last
             2,000, or a million characters of strings or bytes (`collect` gives them all).
-        received_count: how many those were altogether.
+        received_count: how many those were altogether. It comes along in a pickle, they do not.
         errors: what became of the members tried; the interrupted one is included unless it was the
             pool that ended the stream by its own end.
 
     The `__cause__` says why: the agent's own error, a timeout, the deadline, the pool's end.
     """
+
+    _stays = ("received",)
 
     def __init__(
         self,
@@ -208,7 +242,7 @@ class StreamInterruptedError(PoolError):
         self.errors = tuple(errors)
         self.received = tuple(received)
         self.received_count = received_count
-        super().__init__(pool_name, member, self.errors, self.received, received_count)
+        super().__init__(pool_name, member, self.errors, (), received_count)
 
     def __str__(self) -> str:
         count = self.received_count
@@ -272,13 +306,6 @@ def _indented(errors: Iterable[AttemptError]) -> Iterator[str]:
         yield from (f"  {line}" for line in _indented(error.errors))
 
 
-def summary(error: BaseException | None) -> str:
-    """An error in one line: its type and the first line of what it says."""
-    if error is None:
-        return ""
-    try:
-        lines = str(error).strip().splitlines()
-    except BaseException:  # a user's __str__ may raise anything, and this may run in an actor
-        lines = []
-    name = type(error).__name__
-    return f"{name}: {lines[0][:200]}" if lines else name
+def _blank(kind: type[Any]) -> Any:
+    """An error to be filled: its constructor may want what a pickle does not have."""
+    return cast(Any, kind).__new__(kind)

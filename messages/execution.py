@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.messages.requests import Apply, Request
@@ -55,7 +55,7 @@ class Succeeded:
     incarnation: int
     request_id: str
     attempt: int
-    value: Any
+    value: Any = field(repr=False)
     elapsed_s: float
     first_chunk_s: float | None = None
 

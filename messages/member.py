@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn, SupportsIndex
 
 from greenroom.messages import _validate as check
+from greenroom.messages.pickling import refuse
 
 _PLAIN_DATA = (str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset)
 
@@ -150,6 +151,9 @@ class CallContext:
             RequestCancelledError: the call has been given up already: the effects must not start.
         """
         self._on_side_effects()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse("a CallContext", "it belongs to one call, in the process that runs it")
 
     def __repr__(self) -> str:
         return f"CallContext({self.request_id!r}, member={self.member!r}, attempt={self.attempt})"

@@ -8,11 +8,13 @@ import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, SupportsIndex, TypeVar
 
+from greenroom.actors import forks
 from greenroom.messages import _validate as check
 from greenroom.messages.config import Classifier, PoolConfig
 from greenroom.messages.errors import PoolError
+from greenroom.messages.pickling import refuse
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.supervisors.breaker import Breaker, BreakerPolicy, Permit
 
@@ -76,6 +78,11 @@ class CircuitBreaker:
         self._breaker = Breaker(policy, rng or random.Random())
         self._classify = classify
         self._clock = clock
+        self._lock = threading.Lock()
+        forks.renew(self)
+
+    def renew_locks(self) -> None:
+        """Run in a child: another thread may have been inside when the process was forked."""
         self._lock = threading.Lock()
 
     @property
@@ -196,6 +203,9 @@ class CircuitBreaker:
         if kind is not None:
             return kind
         return FailureKind.TIMEOUT if isinstance(error, TimeoutError) else FailureKind.UNKNOWN
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse("a circuit breaker", "its counts are those of one process: make one in each")
 
     def __repr__(self) -> str:
         with self._lock:

@@ -866,7 +866,7 @@ def test_its_repr_shows_the_order(executor: PoolExecutor) -> None:
             "members must have different names, got 'a' more than once",
         ),
         ({"creator": 3}, TypeError, "creator must have a method create_agent or be callable"),
-        ({"request": "hello"}, TypeError, "request must be an AgentRequest, got 'hello'"),
+        ({"request": "hello"}, TypeError, "request must be an AgentRequest, got a str"),
         ({"config": 3}, TypeError, "config must be a PoolConfig, got 3"),
         ({"max_concurrency": 1.5}, TypeError, "max_concurrency must be a whole number"),
     ],
@@ -891,7 +891,7 @@ def test_names_and_requests_are_checked() -> None:
 
 def test_a_wrong_call_is_refused(executor: PoolExecutor, lab: Lab) -> None:
     """Before anything is created."""
-    with pytest.raises(TypeError, match="function must be callable, got 'hello'"):
+    with pytest.raises(TypeError, match="function must be callable, got a str"):
         executor.apply("hello")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="idempotent must be True or False"):
         executor.execute("x", idempotent="no")

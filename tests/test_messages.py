@@ -65,6 +65,7 @@ from greenroom.messages import (
     events,
 )
 from greenroom.messages.errors import summary
+from greenroom.messages.pickling import RemoteCause
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -513,9 +514,9 @@ def function_request(**options: Any) -> object:
         ({"idempotent": None}, "TypeError: idempotent must be True or False, got None (NoneType)"),
         ({"max_retries": -1}, "ValueError: max_retries must be at least 0, got -1"),
         ({"max_retries": 1.0}, "TypeError: max_retries must be a whole number, got 1.0 (float)"),
-        ({"metadata": None}, "TypeError: metadata must be a mapping, got None (NoneType)"),
-        ({"metadata": []}, "TypeError: metadata must be a mapping, got [] (list)"),
-        ({"metadata": "eu"}, "TypeError: metadata must be a mapping, got 'eu' (str)"),
+        ({"metadata": None}, "TypeError: metadata must be a mapping, got a NoneType"),
+        ({"metadata": []}, "TypeError: metadata must be a mapping, got a list"),
+        ({"metadata": "eu"}, "TypeError: metadata must be a mapping, got a str"),
         ({"metadata": {1: 2}}, "TypeError: metadata must have string keys, got the key 1"),
         ({"request_id": ""}, "ValueError: request_id must not be empty, got ''"),
         ({"request_id": 7}, "TypeError: request_id must be a string, got 7 (int)"),
@@ -558,7 +559,7 @@ def test_only_the_subject_is_positional() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Apply("x.y"), "TypeError: function must be callable, got 'x.y' (str)"),  # type: ignore[arg-type]
+        (lambda: Apply("x.y"), "TypeError: function must be callable, got a str"),  # type: ignore[arg-type]
         (lambda: Cancel(""), "ValueError: request_id must not be empty, got ''"),
         (lambda: AddMember(agent), "TypeError: member must be a Member, got <function agent"),  # type: ignore[arg-type]
         (lambda: RemoveMember(" "), "ValueError: name must not be empty, got ' '"),
@@ -727,13 +728,27 @@ def plain(value: object) -> object:
     return value
 
 
+def abroad(value: object) -> object:
+    """The same as it is elsewhere: an agent's error is its class and first line, chunks stay."""
+    if isinstance(value, BaseException) and not isinstance(value, PoolError):
+        return plain(RemoteCause.of(value))
+    if isinstance(value, PoolError):
+        kept = dict(vars(value), **({"received": ()} if hasattr(value, "received") else {}))
+        return (type(value), str(value), [(name, abroad(kept[name])) for name in sorted(kept)])
+    return tuple(abroad(each) for each in value) if isinstance(value, tuple) else value
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_errors_survive_pickling_and_copying(error: PoolError) -> None:
     """With type, text, attributes, arguments and cause, so that they can cross a process."""
-    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
-        assert plain(twin) == plain(error)
-        assert plain(twin.args) == plain(error.args)
-        assert plain(twin.__cause__) == plain(error.__cause__)
+    twin = copy.copy(error)
+    assert plain(twin) == plain(error)
+    assert twin.args == error.args
+    assert twin.__cause__ is error.__cause__
+    for twin in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
+        assert plain(twin) == abroad(error)
+        assert plain(twin.args) == abroad(error.args)
+        assert plain(twin.__cause__) == abroad(error.__cause__)
 
 
 def test_a_deadline_is_no_error_of_the_system() -> None:

@@ -3,7 +3,7 @@
 from loguru import logger as _logger
 
 from greenroom.actors.clock import Clock, SystemClock
-from greenroom.actors.future import AskTimeoutError, PoolFuture
+from greenroom.actors.future import AskTimeoutError, ForkedPoolError, PoolFuture
 from greenroom.actors.ref import PoolRef
 from greenroom.actors.strategies import Candidate, PickContext, RoutingStrategy
 from greenroom.actors.stream import PoolStream
@@ -53,6 +53,7 @@ from greenroom.messages import (
     UnknownMemberError,
     UnsuccessfulResultError,
 )
+from greenroom.messages.pickling import RemoteCause
 from greenroom.pool import AgentPool
 from greenroom.supervisors.circuit_breaker import CircuitBreaker, CircuitOpenError
 
@@ -86,6 +87,7 @@ __all__ = [
     "FallbackChain",
     "FallbackResult",
     "ForceOpen",
+    "ForkedPoolError",
     "GetStats",
     "LoadBalanceStrategy",
     "Member",
@@ -103,6 +105,7 @@ __all__ = [
     "PoolStats",
     "PoolStoppedError",
     "PoolStream",
+    "RemoteCause",
     "RemoveMember",
     "Reply",
     "Request",

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
+from greenroom.actors import forks
 from greenroom.fakeclock import FakeClock
 from greenroom.messages import _validate as check
 from greenroom.scripted_errors import http_error
@@ -42,10 +43,15 @@ class _Script:
         if not self._steps:
             raise ValueError("steps must hold at least one step, got none")
         self._changed = threading.Condition()
+        forks.renew(self)
         self._calls: list[Any] = []
         self._cancelled: list[Any] = []
         self._hanging: list[Callable[[], None]] = []
         self._released = False
+
+    def renew_locks(self) -> None:
+        """Run in a child of a fork."""
+        self._changed = threading.Condition()
 
     @classmethod
     def failing(cls, n: int, error: Any = None, then: Any = "value") -> Self:

@@ -8,7 +8,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 
-from chaos import books, footprint, model
+from chaos import books, footprint, forked, model
 from chaos.books import Tally
 from chaos.calm import Calm
 from chaos.entry import CallEnd, Entry
@@ -181,7 +181,9 @@ class OneAct:
     # -- the end
 
     def _end(self) -> None:
-        """End the pool in the middle of its traffic, then look at what is left."""
+        """Fork, then end the pool in the middle of its traffic, and look at what is left."""
+        self._look("a child of a fork is told so at once", forked.judge(self.pool))
+        self._findings.performed["fault: fork"] += 1
         ended = self._begin_end()
         for _ in range(20):
             self._send(Send(Way.FUTURE))
