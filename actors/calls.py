@@ -31,11 +31,13 @@ class Call:
     Attributes:
         place: where it runs.
         collects: whether an answer that comes in chunks is to be made one list.
+        collected: whether its answer is such a list.
     """
 
     __slots__ = (
         "cancelled",
         "canceller",
+        "collected",
         "collects",
         "handle",
         "phase",
@@ -47,6 +49,7 @@ class Call:
     def __init__(self, place: Place, collects: bool = False) -> None:
         self.place = place
         self.collects = collects
+        self.collected = False
         self.phase = Phase.WAITING
         self.cancelled: CancelReason | None = None
         self.started_at = 0.0

@@ -128,6 +128,16 @@ def classify(
         return Verdict(kind or FailureKind.UNKNOWN)
 
 
+def classify_value(value: Any, *, wall_now: float) -> Verdict:
+    """Stands in until the judgement of values is here."""
+    for name in ("status_code", "status", "api_error_status"):
+        found = value.get(name) if isinstance(value, dict) else _look(value, name)
+        kind = _of_status(found)
+        if kind is not None:
+            return Verdict(kind)
+    return Verdict(FailureKind.UNKNOWN)
+
+
 def _asked(custom: Classifier | None, error: BaseException) -> FailureKind | None:
     """The custom classifier's answer, if it is one."""
     if custom is None:
@@ -197,6 +207,9 @@ def _kind_of(error: BaseException) -> FailureKind | None:
 def _of_pool_error(error: BaseException) -> FailureKind:
     if _is_a(error, AllPoolMembersFailedError):
         return kind_of_pool(cast(AllPoolMembersFailedError, error))
+    if _is_a(error, UnsuccessfulResultError):
+        kind: object = _look(error, "kind")
+        return kind if type(kind) is FailureKind else FailureKind.UNKNOWN
     return next(kind for known, kind in _POOL_ERRORS.items() if _is_a(error, known))
 
 

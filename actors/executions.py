@@ -16,6 +16,7 @@ from greenroom.actors.desk import reply
 from greenroom.actors.host import AgentHost
 from greenroom.actors.inline import InlineActor
 from greenroom.actors.jobs import Answered, Job
+from greenroom.actors.judgement import SURELY_GOOD, auto
 from greenroom.actors.lending import hand
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.outcome import outcome_of, refused, succeeded
@@ -62,6 +63,7 @@ class Executions(InlineActor):
         self.host = AgentHost(member, self.label, around.clock, around.loop)
         self._run_agent = self.host.run  # bound once: each call holds it
         self._takes_any = around.config.is_failure is None
+        self._by_auto = around.config.is_failure == "auto"
         self._watches_speed = around.config.circuit_slow_call_s is not None
         self._limit = default_concurrency(member)
         self._waiting: deque[Execute] = deque()
@@ -99,7 +101,7 @@ class Executions(InlineActor):
         around, name = self.around, self.member_name
 
         def accept(answer: Any) -> None:
-            error = refused(around.config, name, answer)
+            error = refused(around.config, name, answer, around.clock.wall())
             if error is not None:
                 raise error
 
@@ -119,10 +121,18 @@ class Executions(InlineActor):
 
         The router comes first, so that whatever the asker sends next finds its books in order.
         """
-        usual = error is None and call.cancelled is None and call.writer is None
-        if usual and self._takes_any and call.phase is Phase.ENDED:
-            self._returned(call, value)
-            return
+        if (
+            error is None
+            and call.cancelled is None
+            and call.writer is None
+            and call.phase is Phase.ENDED
+            and not call.collected
+        ):
+            kind = type(value)  # looked at here, without a call: nearly all answers are such
+            plain = kind in SURELY_GOOD or (kind is str and "<" not in value[:64])
+            if self._takes_any or (self._by_auto and (plain or auto(value) is None)):
+                self._returned(call, value)
+                return
         report = outcome_of(self.around, self.member_name, call, value, error)
         self._calls.pop(call.ticket, None)
         if call.phase is Phase.ABANDONED:

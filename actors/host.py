@@ -211,6 +211,7 @@ class AgentHost:
             value = run_on(self._loop_thread, value, call)
         if not call.collects or not is_stream(value):
             return value
+        call.collected = True
         if is_async_stream(value):
             closing = functools.partial(aclose, value)
             return run_on(self._loop_thread, acollect(value), call, closing)

@@ -81,6 +81,7 @@ class LoopPlace:
                 value = await value
             if type(value) not in PLAIN and call.collects and is_stream(value):
                 value = await acollect(value)
+                call.collected = True
         except BaseException as raised:  # also CancelledError, SystemExit, GeneratorExit
             error = raised
         self._running.discard(call)

@@ -16,18 +16,10 @@ from greenroom.actors.channel import Channel
 from greenroom.actors.clock import Clock
 from greenroom.actors.desk import Desk
 from greenroom.actors.jobs import Job
+from greenroom.actors.streamjudge import StreamJudge
 from greenroom.actors.waker import wait_here
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.execution import Ticket
-
-_SIZED = (str, bytes, bytearray, list, tuple, dict)
-
-
-def nothing_in(chunk: Any) -> bool:
-    """What counts as an empty chunk unless `PoolConfig.is_empty` says otherwise: None, and a
-    string, bytes, list, tuple or dict with nothing in it.
-    """
-    return chunk is None or (isinstance(chunk, _SIZED) and not chunk)
 
 
 class ChunkWriter:
@@ -51,8 +43,8 @@ class ChunkWriter:
         "_clock",
         "_desk",
         "_held",
-        "_is_empty",
         "_job",
+        "_judge",
         "_member",
         "_resumed",
         "_ticket",
@@ -77,8 +69,7 @@ class ChunkWriter:
         self._member = member
         self._desk = desk
         self._clock = clock
-        own = config.is_empty
-        self._is_empty = own if callable(own) else nothing_in
+        self._judge = StreamJudge(config)
         self._begun = begun
         self._resumed = resumed
         self._accept = accept
@@ -95,7 +86,8 @@ class ChunkWriter:
         """Pass a chunk on; False when nobody wants more. Leading empty ones are kept until the
         first that counts, the latest of them if there are many.
         """
-        empty = self._is_empty(chunk)
+        empty = self._judge.add(chunk)
+        self._check()
         channel = self._channel
         if channel is None:
             return self._hold(chunk) if empty else self._begin(chunk) or self._stop()
@@ -108,11 +100,15 @@ class ChunkWriter:
     def accept(self, answer: Any) -> None:
         """Pass on an answer that does not stream, as its only chunk."""
         self._accept(answer)
+        self._judge.answered()
         if self.write(answer):
             self.flush()
 
     def flush(self) -> None:
-        """The agent has nothing to add: what was kept back is the stream."""
+        """The agent has nothing to add: what was kept back is the stream, if it is a whole one."""
+        if not self.stopped:
+            self._judge.end()
+            self._check()
         if self._channel is None and self._held and not self._begin():
             self._stop()
 
@@ -158,6 +154,11 @@ class ChunkWriter:
         channel.watch_room(wake)
         await waiting
         return self._go_on(channel)
+
+    def _check(self) -> None:
+        """Raise what the judge has found."""
+        if self._judge.fault is not None:
+            raise self._judge.error(self._member, self._clock.wall())
 
     def _hold(self, chunk: Any) -> bool:
         self._held.append(chunk)

@@ -248,7 +248,24 @@ class AttemptTimeoutError(PoolError, TimeoutError):
 
 
 class UnsuccessfulResultError(PoolError):
-    """`PoolConfig.is_failure` said that the value a member returned is a failure."""
+    """`PoolConfig.is_failure` said that the value a member returned is a failure, or a stream ended
+    without content or without the mark of its end.
+
+    Attributes:
+        kind: what kind of failure it is, judged by the value as an exception is by its own look.
+        retry_after_s: how long the value says the member wants to be left alone; None if it does
+            not.
+    """
+
+    def __init__(
+        self,
+        *args: object,
+        kind: FailureKind = FailureKind.UNKNOWN,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(*args)
+        self.kind = kind
+        self.retry_after_s = retry_after_s
 
 
 class StrategyError(PoolError):

@@ -23,8 +23,9 @@ from greenroom.actors.flow import acollect, collect, flow, is_async_stream, is_s
 from greenroom.actors.future import StreamFuture
 from greenroom.actors.jobs import Job
 from greenroom.actors.retry import RetryPolicy
+from greenroom.actors.streamjudge import nothing_in
 from greenroom.actors.threads import ThreadPlace
-from greenroom.actors.writer import ChunkWriter, nothing_in
+from greenroom.actors.writer import ChunkWriter
 from greenroom.messages.status import CancelReason
 from greenroom.testing import FakeClock
 
@@ -387,7 +388,7 @@ class TestWriter:
 
     def test_a_stream_of_empty_chunks_alone_is_one_all_the_same(self) -> None:
         """When the agent has nothing to add, what was kept back is the stream."""
-        at = Desked(stream_buffer=1)
+        at = Desked(stream_buffer=1, is_failure=None)
         at.writer.write("")
         at.writer.flush()
         at.writer.flush()
@@ -396,7 +397,7 @@ class TestWriter:
 
     def test_a_stream_without_any_chunk_does_not_begin(self) -> None:
         """There is nothing to say whose it is."""
-        at = Desked()
+        at = Desked(is_failure=None)
         at.writer.flush()
         assert at.begun == []
         assert at.writer.finish() is None
@@ -434,7 +435,7 @@ class TestWriter:
 
     def test_what_was_kept_back_is_not_sent_when_it_was_given_up(self) -> None:
         """The end of an agent that had nothing but empty chunks comes too late."""
-        at = Desked()
+        at = Desked(is_failure=None)
         at.writer.write("")
         at.desk.withdraw(at.ticket)
         at.writer.flush()

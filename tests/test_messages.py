@@ -200,7 +200,7 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "loop_replaced_after_s": 10.0,
         "event_loop": "asyncio",
         "classify": None,
-        "is_failure": None,
+        "is_failure": "auto",
         "is_empty": "auto",
         "on_cut": "raise",
         "stream_complete": "auto",

@@ -2,6 +2,7 @@
 
 from loguru import logger as _logger
 
+from greenroom import answers
 from greenroom.actors.clock import Clock, SystemClock
 from greenroom.actors.future import AskTimeoutError, PoolFuture
 from greenroom.actors.ref import PoolRef
@@ -117,5 +118,6 @@ __all__ = [
     "SystemClock",
     "UnknownMemberError",
     "UnsuccessfulResultError",
+    "answers",
     "log",
 ]
