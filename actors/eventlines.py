@@ -12,8 +12,8 @@ from greenroom.actors.readings import Reading, bare_error, read
 _LIMIT = 64 * 1024
 """Characters of a line without an end after which a stream is taken for plain text."""
 
-_START = re.compile(r"\s*(?:(?:data|event|id|retry):|:|\{)")
-_NO_DATA = re.compile(r"(?:(?:event|id|retry):|: ?(?:keep-?alive|ping|openrouter\b)|:?$)", re.I)
+_START = re.compile(r"\s*(?:(?:data|event|id|retry):|:|\{|$)")
+_NO_DATA = re.compile(r"(?:(?:event|id|retry):|: ?(?:keep-?alive|ping|openrouter\b)|:$)", re.I)
 
 
 class EventLines:
@@ -23,12 +23,13 @@ class EventLines:
         plain: whether the text is none of all that: from then on it need not be fed any more.
     """
 
-    __slots__ = ("_known", "_rest", "plain")
+    __slots__ = ("_events", "_known", "_rest", "plain")
 
     def __init__(self) -> None:
         self.plain = False
         self._rest = ""
-        self._known = False
+        self._events = False  # a line that only events have has come
+        self._known = False  # and one of a known client
 
     def feed(self, text: str) -> Reading | None:
         """What the lines say that are complete with this text; None when that is unknown."""
@@ -57,7 +58,10 @@ class EventLines:
         return None if self.plain or not self._rest else self._line(self._rest.strip())
 
     def _line(self, line: str) -> Reading | None:
+        if not line:
+            return Reading() if self._events else None
         if _NO_DATA.match(line):
+            self._events = True
             return Reading()
         data = line[5:].strip() if line.startswith("data:") else line
         if data == "[DONE]":
@@ -69,13 +73,13 @@ class EventLines:
         if reading is None:
             self.plain = not self._known
             return None
-        self._known = True
+        self._known = self._events = True
         reading.about = parsed
         return reading
 
 
 def _complete(line: str) -> bool:
-    return bool(_NO_DATA.match(line)) or line.rstrip().endswith(("}", "[DONE]"))
+    return not line.strip() or bool(_NO_DATA.match(line)) or line.rstrip().endswith(("}", "[DONE]"))
 
 
 def _parsed(data: str) -> object:

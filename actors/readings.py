@@ -7,7 +7,7 @@ an object of an app that happens to have one of them is left alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from greenroom.actors.looking import Record, filled, get, has, items, number, record, word
@@ -110,6 +110,8 @@ def read(value: object) -> Reading | None:
     if not held:
         return None
     try:
+        if type(held) is dict and len(held) < len(_READERS) and _NAMES.isdisjoint(held):
+            return None
         for name, reader in _READERS:
             if has(held, name):
                 reading = reader(held)
@@ -249,7 +251,7 @@ def _langchain(held: Record) -> Reading | None:
         return None
     about = record(get(held, "response_metadata"))
     reading = Reading(content=_message_says(held) or filled(get(held, "invalid_tool_calls")))
-    reading.content = reading.content or filled(get(held, "additional_kwargs"))
+    reading.content = reading.content or bool(record(get(held, "additional_kwargs")))
     reading.marks = word(get(about, "model_provider")) in _LANGCHAIN_MARKS
     if filled(get(record(get(about, "prompt_feedback")), "block_reason")):
         finish = word(get(record(get(about, "prompt_feedback")), "block_reason"))
@@ -446,7 +448,8 @@ def _silent(held: Record) -> Reading | None:
 
 
 def _ping(held: Record) -> Reading | None:
-    return Reading() if len(held) == 1 else None
+    said = sum(value is not None for value in list(held.values()))
+    return Reading() if said == 1 else None
 
 
 def _block_start(held: Record) -> Reading | None:
@@ -558,9 +561,10 @@ def _bedrock_stop(held: Record) -> Reading | None:
     return reading
 
 
-_READERS: Iterable[tuple[str, Callable[[Record], Reading | None]]] = (
+_READERS: tuple[tuple[str, Callable[[Record], Reading | None]], ...] = (
     ("choices", _chat),
     ("candidates", _gemini),
+    ("promptFeedback", _gemini),
     ("stop_reason", _message),
     ("response_metadata", _langchain),
     ("output", _output),
@@ -581,3 +585,5 @@ _READERS: Iterable[tuple[str, Callable[[Record], Reading | None]]] = (
     ("contentBlockStop", _bedrock_start),
     ("messageStop", _bedrock_stop),
 )
+
+_NAMES = frozenset(name for name, _ in _READERS)
