@@ -374,8 +374,8 @@ class TestPages:
             '<?xml version="1.0"?><html>',
         ):
             assert answers.html_page(value) is not None
-        for value in ("", "<htmlx>", "see <html>", b"\xff\x00", None, 7, {"page": page}):
-            assert answers.html_page(value) is None
+        no_pages: list[Any] = ["", "<htmlx>", "see <html>", b"\xff\x00", None, 7, {"page": page}]
+        assert not any(map(answers.html_page, no_pages))
 
 
 class TestOneByOne:
@@ -405,22 +405,22 @@ class TestOneByOne:
         for value in ({"is_error": True}, {"isError": True}, {"error": "x"}, {"error": {"a": 1}}):
             assert answers.error_flag(value) is not None
             assert answers.error_flag(shaped(value)) is not None
-        for value in ({"is_error": False}, {"isError": "yes"}, {"error": None}, {"error": {}}):
-            assert answers.error_flag(value) is None
+        good: list[Any] = [{"is_error": False}, {"isError": "yes"}, {"error": None}, {"error": {}}]
+        assert not any(map(answers.error_flag, good))
 
     def test_no_choices(self) -> None:
         """The list is there, and there is nothing in it."""
-        for value in ({"choices": []}, {"choices": None}, {"candidates": []}):
-            assert answers.no_choices(value) is not None
-        for value in ({}, {"choices": [1]}, CHAT, having(MESSAGE, "content", [])):
-            assert answers.no_choices(value) is None
+        bad: list[Any] = [{"choices": []}, {"choices": None}, {"candidates": []}]
+        assert all(map(answers.no_choices, bad))
+        good: list[Any] = [{}, {"choices": [1]}, CHAT, having(MESSAGE, "content", [])]
+        assert not any(map(answers.no_choices, good))
 
     def test_no_content(self) -> None:
         """Nothing at all, in whatever form."""
-        for value in (None, "", " \n", b"", [], {}, {"content": ""}, {"text": None}, *EMPTY):
-            assert answers.no_content(value) is not None
-        for value in (False, 0, "a", [None], {"content": "a"}, {"a": None}, object(), *GOOD):
-            assert answers.no_content(value) is None
+        bad: list[Any] = [None, "", " \n", b"", [], {}, {"content": ""}, {"text": None}, *EMPTY]
+        assert all(map(answers.no_content, bad))
+        good: list[Any] = [False, 0, "a", [None], {"content": "a"}, {"a": None}, object(), *GOOD]
+        assert not any(map(answers.no_content, good))
 
     @pytest.mark.parametrize("value", FILTERED)
     def test_content_filter(self, value: Any) -> None:
@@ -531,10 +531,9 @@ class TestLooking:
             None,
             None,
         ]
-        assert [filled(each) for each in (None, False, "", [], {}, 0, "x", [0], Raising())] == [
-            *[False] * 5,
-            *[True] * 4,
-        ]
+        nothing: list[Any] = [None, False, "", [], {}]
+        assert not any(map(filled, nothing))
+        assert all(map(filled, [0, "x", [0], Raising()]))
 
 
 SILENT: list[Any] = [

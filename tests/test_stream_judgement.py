@@ -15,7 +15,6 @@ from helpers_streams import PRODUCERS, READERS, Chunks, rest, within
 from greenroom import (
     AllPoolMembersFailedError,
     FailureKind,
-    FallbackChain,
     Member,
     PoolConfig,
     PoolRef,
@@ -181,9 +180,9 @@ class TestJudge:
         judge = StreamJudge(PoolConfig())
         for each in chunks[:-1]:
             judge.add(each)
-        assert judge.fault is None
+        assert not judge.fault
         judge.add(error)
-        assert judge.fault is not None
+        assert judge.fault
         assert "error" in str(judge.error("a", 0.0))
 
     def test_a_content_filter(self) -> None:
@@ -345,7 +344,8 @@ class TestThroughAPool:
 
     def test_an_answer_that_does_not_stream(self, producer: Any) -> None:
         """It is judged as a value, and is whole, empty or not."""
-        for value in ("", None, [], "text", TEXT):
+        values: list[Any] = ["", None, [], "text", TEXT]
+        for value in values:
             with pool_of(Member("a", Scripted(value))) as pool:
                 assert rest(pool.stream(Request("x"))) == [value]
 
@@ -380,7 +380,9 @@ class TestThroughAPool:
         """What the inner one has refused is refused once, and the outer one goes on."""
         with (
             pool_of(Member("a", producer(ROLE, STOP)), max_retries=0) as inner,
-            pool_of(*ranked(inner=inner, b=producer(*CHAT))) as outer,
+            pool_of(
+                Member("in", inner, priority=0), Member("b", producer(*CHAT), priority=1)
+            ) as outer,
         ):
             assert rest(outer.stream(Request("x"))) == CHAT
             assert outer.execute("x") == CHAT
