@@ -118,6 +118,12 @@ class Call:
                 raise RequestCancelledError(f"{self.name} has been given up: {self.cancelled}")
             self.side_effects = True
 
+    def hearing(self) -> Callable[[Any], bool] | None:
+        """The answer comes in chunks and is about to be collected: what wants to hear of each, and
+        says whether to go on; None if nothing does.
+        """
+        return None
+
     def _move(self, before: Phase, after: Phase) -> bool:
         with self.place.guard:
             if self.phase is not before:

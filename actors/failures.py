@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from greenroom.actors.base import tell
+from greenroom.actors.channel import Cut
 from greenroom.actors.jobs import Attempt, Job
 from greenroom.actors.report import all_failed
 from greenroom.actors.retry import (
@@ -16,6 +17,7 @@ from greenroom.actors.retry import (
     plan_retry,
 )
 from greenroom.actors.routing import Routing
+from greenroom.messages.errors import summary
 from greenroom.messages.execution import CancelExecution
 from greenroom.messages.status import CancelReason, FailureKind
 
@@ -110,7 +112,8 @@ class Failures(Routing):
         if job.current is not None and not won:
             return  # two were racing, and the other one still runs
         self._abort(job, CancelReason.LOST_RACE)  # it has lost to one that now has failed
-        if job.begun:
+        restarts = job.shown
+        if restarts and not self._may_restart(job, attempt):
             self._fail(job, error)
             return
         now = self.clock.now()
@@ -127,7 +130,15 @@ class Failures(Routing):
             now=now,
             deadline=job.deadline,
         )
-        match plan_retry(job.policy, situation, self._budget, self._rng):
+        plan = plan_retry(job.policy, situation, self._budget, self._rng)
+        if job.begun and isinstance(plan, TryNow | TryLater):
+            number = max(attempt.number, job.attempts)
+            cut = Cut(attempt.member, kind, summary(error)) if attempt.member in job.cut else None
+            self.desk.reopen(job, number, cut)
+        elif restarts and not isinstance(plan, TryNow | TryLater):
+            self._fail(job, self._broken_by(job) or error)
+            return
+        match plan:
             case TryNow():
                 self._route(job)
             case TryLater(delay_s):
@@ -138,6 +149,23 @@ class Failures(Routing):
                 self._end(job)
                 self._answers.callers_fault(job, error, now - job.accepted_at)
                 self._check_idle()
+
+    def _may_restart(self, job: Job, attempt: Attempt) -> bool:
+        """The consumer of a stream has had chunks that count, and its attempt has failed: whether
+        another member may start over. The one whose stream has broken off is left out for good.
+        """
+        channel = job.channel
+        if self.config.on_cut != "restart" or channel is None:
+            return False
+        if job.begun and channel.counted:
+            channel.cut |= {attempt.member}
+        return True
+
+    def _broken_by(self, job: Job) -> BaseException | None:
+        """What broke the last stream off that the consumer has had chunks of."""
+        member = None if job.channel is None else job.channel.member
+        broken = job.failures.get(member or "")
+        return None if broken is None else broken.error
 
     def _untried_left(self, job: Job, now: float) -> bool:
         """Whether an untried member can take the request: now, once a slot is free, or, if only

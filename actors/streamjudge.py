@@ -5,6 +5,7 @@ It sees each chunk once and remembers a few facts, however long the stream is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from greenroom.actors.eventlines import EventLines
@@ -32,6 +33,12 @@ def nothing_in(chunk: Any) -> bool:
     return chunk is None or (isinstance(chunk, _SIZED) and not chunk)
 
 
+def emptiness(config: PoolConfig) -> Callable[[Any], bool]:
+    """What tells an empty chunk in a pool, by the chunk alone."""
+    own = config.is_empty
+    return nothing_in if own is None else own if callable(own) else is_empty_chunk
+
+
 class StreamJudge:
     """Judges one attempt's chunks by `is_empty`, `stream_complete` and `is_failure`.
 
@@ -53,6 +60,7 @@ class StreamJudge:
     __slots__ = (
         "_auto",
         "_complete",
+        "_config",
         "_content",
         "_ended",
         "_faulty",
@@ -67,6 +75,7 @@ class StreamJudge:
     )
 
     def __init__(self, config: PoolConfig) -> None:
+        self._config = config
         own, complete, is_failure = config.is_empty, config.stream_complete, config.is_failure
         self._is_empty = nothing_in if own is None else own if callable(own) else None
         self._complete = complete if callable(complete) else None
@@ -113,6 +122,10 @@ class StreamJudge:
         """What comes is no stream but one answer, which `is_failure` has judged."""
         self._strict = self._auto = self._marks = False
         self._complete = self._is_failure = None
+
+    def anew(self) -> StreamJudge:
+        """One that has seen nothing: what came so far is void, and the stream starts over."""
+        return StreamJudge(self._config)
 
     def end(self) -> None:
         """There is no further chunk: `fault` is the last word. It raises what `is_failure` does."""

@@ -377,14 +377,35 @@ class TestWriter:
         assert at.arrived() == ["", None, "a"]
 
     @pytest.mark.parametrize("buffer", [1, 2, 4])
-    def test_of_many_leading_ones_the_latest_are_kept(self, buffer: int) -> None:
-        """No more than fit into the buffer together with the chunk that counts."""
+    def test_with_more_leading_ones_than_fit_it_begins_without_one_that_counts(
+        self, buffer: int
+    ) -> None:
+        """None is dropped: from there on its consumer holds the agent back."""
         at = Desked(stream_buffer=buffer, is_empty=lambda chunk: chunk < 100)
-        for number in range(10):
+        for number in range(buffer):
             assert at.writer.write(number)
+        assert (at.channel.begun_by, len(at.channel)) == (None, 0)
+        for number in range(buffer, 10):
+            assert at.writer.write(number)
+        assert (at.channel.begun_by, at.channel.counted) == (at.ticket, False)
+        assert not at.writer.pulse.counts
+        assert at.channel.full()
         assert at.writer.write(100)
-        assert len(at.channel) == buffer
-        assert at.arrived() == [*range(11 - buffer, 10), 100]
+        assert at.channel.counted
+        assert (at.writer.pulse.counts, at.resumed) == (True, 1)
+        assert at.arrived() == [*range(10), 100]
+
+    def test_the_same_empty_chunk_again_and_again_takes_no_room(self) -> None:
+        """It is kept once with a count, and comes as often as it was sent."""
+        at = Desked(stream_buffer=2)
+        for chunk in ("", None):
+            for _ in range(1000):
+                assert at.writer.write(chunk)
+        assert len(at.channel) == 0
+        assert at.writer.write("a")
+        assert len(at.channel) == 3
+        assert at.arrived() == [""] * 1000 + [None] * 1000 + ["a"]
+        assert at.channel.taken == 2001
 
     def test_a_stream_of_empty_chunks_alone_is_one_all_the_same(self) -> None:
         """When the agent has nothing to add, what was kept back is the stream."""
@@ -469,9 +490,9 @@ class TestWriter:
         at.writer.write("a")
         at.clock.advance(1)
         at.writer.write("")
-        assert at.channel.since == at.clock.now() - 1
+        assert at.writer.pulse.owed_since() == at.clock.now() - 1
         at.writer.write("b")
-        assert at.channel.since == at.clock.now()
+        assert at.writer.pulse.owed_since() == at.clock.now()
 
     def test_a_producer_that_is_held_back_owes_nothing(self) -> None:
         """From when it goes on it does again, and who watches is told."""
@@ -481,20 +502,19 @@ class TestWriter:
         watched = threading.Event()
         watch_room = at.channel.watch_room
 
-        def spy(wake: Callable[[], object]) -> None:
-            watch_room(wake)
+        def spy(*arguments: Any) -> None:
+            watch_room(*arguments)
             watched.set()
 
         at.channel = at.writer._channel = Spied(at.channel, spy)  # type: ignore[assignment]
         held.start()
         assert watched.wait(10)
-        assert at.channel.since is None
-        at.channel.watched = True
+        assert at.writer.pulse.owed_since() is None
         at.clock.advance(5)
         assert at.channel.take() == "a"
         held.join(10)
-        assert (at.resumed, at.channel.watched) == (1, False)
-        assert at.channel.since == at.clock.now()
+        assert (at.resumed, at.writer.pulse.watched) == (1, False)
+        assert at.writer.pulse.owed_since() == at.clock.now()
 
     def test_with_room_nobody_waits(self) -> None:
         """Neither in a thread nor on a loop."""
@@ -542,7 +562,7 @@ class TestWriter:
 class Spied:
     """A channel with another `watch_room`."""
 
-    def __init__(self, chunks: Channel, watch_room: Callable[[Any], None]) -> None:
+    def __init__(self, chunks: Channel, watch_room: Callable[..., None]) -> None:
         object.__setattr__(self, "_chunks", chunks)
         object.__setattr__(self, "watch_room", watch_room)
 

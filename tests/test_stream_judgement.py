@@ -342,6 +342,20 @@ class TestThroughAPool:
             assert list(raised.value.received) == ANTHROPIC[:4]
             assert "secret" not in str(raised.value)
 
+    @pytest.mark.parametrize("on_cut", ["restart", "hold"])
+    def test_a_cut_that_is_survived(self, producer: Any, on_cut: Any) -> None:
+        """Another member starts over, or nothing was shown: either way the answer is whole."""
+        for sent in (CHAT[:3], [TEXT, {"error": {"message": "m", "code": 1}}], [ROLE, STOP]):
+            with pool_of(*ranked(a=producer(*sent), b=producer(*CHAT)), on_cut=on_cut) as pool:
+                assert pool.stream(Request("x")).collect() == CHAT
+
+    def test_an_inner_pool_that_starts_over(self, producer: Any) -> None:
+        """What was cut there is not taken for the outer one's."""
+        members = ranked(a=producer(*lines_of(CHAT)[:6]), b=producer(*CHAT))
+        with pool_of(*members, on_cut="restart") as inner, pool_of(Member("in", inner)) as outer:
+            assert outer.stream(Request("x")).collect() == CHAT
+            assert outer.execute("x") == CHAT
+
     def test_an_answer_that_does_not_stream(self, producer: Any) -> None:
         """It is judged as a value, and is whole, empty or not."""
         values: list[Any] = ["", None, [], "text", TEXT]
