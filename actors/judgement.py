@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from greenroom.actors.classify import classify_value
+from greenroom.actors.classify import Verdict, classify_value
 from greenroom.actors.looking import BARE, filled, get, has, number, record, word
 from greenroom.actors.pages import document_in, gateway_page
 from greenroom.actors.readings import CUT_SHORT, FILTERED, Fault, Reading, read
@@ -192,11 +192,13 @@ def found_by(predicate: Predicate, value: Any) -> Fault | None:
 
 def refusal_of(fault: Fault, value: Any, member: str, wall_now: float) -> UnsuccessfulResultError:
     """The error that tells of a refused value: why, of what kind, and when to come back."""
-    verdict = classify_value(value, wall_now=wall_now)
+    said = classify_value(value, wall_now=wall_now) or Verdict(FailureKind.UNKNOWN)
+    own = fault.kind
     return UnsuccessfulResultError(
         f"{member} returned {fault.reason}",
-        kind=fault.kind or verdict.kind,
-        retry_after_s=verdict.retry_after_s,
+        kind=own or said.kind,
+        retry_after_s=said.retry_after_s,
+        opens_at_once=said.opens_at_once if own is None else own.opens_at_once,
     )
 
 

@@ -255,6 +255,7 @@ class UnsuccessfulResultError(PoolError):
         kind: what kind of failure it is, judged by the value as an exception is by its own look.
         retry_after_s: how long the value says the member wants to be left alone; None if it does
             not.
+        opens_at_once: whether it is certain to be the member's, whatever the request.
     """
 
     def __init__(
@@ -262,10 +263,12 @@ class UnsuccessfulResultError(PoolError):
         *args: object,
         kind: FailureKind = FailureKind.UNKNOWN,
         retry_after_s: float | None = None,
+        opens_at_once: bool = False,
     ) -> None:
         super().__init__(*args)
         self.kind = kind
         self.retry_after_s = retry_after_s
+        self.opens_at_once = opens_at_once
 
 
 class StrategyError(PoolError):
