@@ -8,6 +8,7 @@ mocks, lazy objects and those that raise are good answers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 from greenroom.actors.classify import Verdict, classify_value
@@ -192,6 +193,9 @@ def found_by(predicate: Predicate, value: Any) -> Fault | None:
 
 def refusal_of(fault: Fault, value: Any, member: str, wall_now: float) -> UnsuccessfulResultError:
     """The error that tells of a refused value: why, of what kind, and when to come back."""
+    held = record(value)
+    if type(value) is not dict and (has(held, "headers") or has(held, "_headers")):
+        value = SimpleNamespace(response=value)  # as the error has it that it would have raised
     said = classify_value(value, wall_now=wall_now) or Verdict(FailureKind.UNKNOWN)
     own = fault.kind
     return UnsuccessfulResultError(

@@ -24,7 +24,10 @@ BARE = frozenset({str, bytes, bytearray, int, float, complex, bool, type(None), 
 WORD_LIMIT = 100
 
 _MOCKS = ("unittest.mock", "mock.mock")
+_UNSET = frozenset({"NotGiven", "Omit", "Unset"})
 _NO_RECORD: Record = {}
+
+_name_of = type.__dict__["__name__"].__get__  # a metaclass of somebody's is not asked
 
 
 def record(value: Any) -> Record:
@@ -73,14 +76,16 @@ def items(value: Any) -> list[Any] | tuple[Any, ...]:
 
 
 def filled(value: Any) -> bool:
-    """Whether it is something: not None, not False, and no text or collection that is empty."""
+    """Whether it is something: not None, not False, no text or collection that is empty, and not
+    what a client has for a field that was never set.
+    """
     if value is None or value is False:
         return False
     kind = type(value)
     for cls in (str, bytes, list, tuple, dict):
         if issubclass(kind, cls):
             return cls.__len__(value) > 0
-    return True
+    return _name_of(kind) not in _UNSET
 
 
 def word(value: Any) -> str:

@@ -289,7 +289,10 @@ def _dashscope(held: Record) -> Reading | None:
         return None
     status = number(get(held, "status_code"))
     if status is not None and 400 <= status <= 599:
-        return Reading(fault=Fault(f"a response with HTTP status {status}"))
+        # In a stream the client says 400 of every error.
+        internal = word(get(held, "code")).startswith("internal")
+        kind = FailureKind.UNAVAILABLE if internal else None
+        return Reading(fault=Fault(f"a response with HTTP status {status}", kind), ended=True)
     output = get(held, "output")
     if not filled(output):
         return Reading(listed=False, fault=_ERROR if filled(get(held, "code")) else None)
@@ -443,6 +446,14 @@ def _event(held: Record) -> Reading | None:
     return None
 
 
+def _wrapped(held: Record) -> Reading | None:
+    """An event that hands on a chunk of a model's, as Mistral's and those of OpenAI's agents."""
+    inner = record(get(held, "data"))
+    if has(inner, "choices"):
+        return _chat(inner)
+    return _event(inner) if word(get(inner, "type")).startswith("response.") else None
+
+
 def _silent(held: Record) -> Reading | None:
     return Reading(marks=True)
 
@@ -572,6 +583,7 @@ _READERS: tuple[tuple[str, Callable[[Record], Reading | None]], ...] = (
     ("finish_reason", _cohere),
     ("isError", _tool),
     ("is_error", _session),
+    ("data", _wrapped),
     ("type", _event),
     ("event_type", _old_event),
     ("error", _error),

@@ -484,6 +484,26 @@ class TestTheError:
         assert str(error) == "a returned a response with HTTP status 429"
         assert classify(error).kind is error.kind is FailureKind.RATE_LIMITED
 
+    def test_a_response_is_judged_like_the_error_it_would_have_raised(self) -> None:
+        """Its body and its headers are read if they have been read already."""
+        body = {"error": {"code": "insufficient_quota", "message": "m"}}
+        response = SimpleNamespace(
+            status_code=429, headers={"retry-after": "7"}, _content=json.dumps(body).encode()
+        )
+        fault = answers.auto(response)
+        assert fault is not None
+        error = refusal_of(fault, response, "a", 0.0)
+        assert (error.kind, error.retry_after_s) == (FailureKind.QUOTA, 7.0)
+        assert error.opens_at_once
+
+    def test_a_403_is_not_certain(self) -> None:
+        """A 401 is about the key, whoever asked; a 403 may be about the request."""
+        for status, certain in ((401, True), (403, False)):
+            value = having(DASHSCOPE, "status_code", status)
+            error = refusal_of(Fault("why"), value, "a", 0.0)
+            assert (error.kind, error.opens_at_once) == (FailureKind.AUTH, certain)
+            assert classify(error).opens_at_once is certain
+
     def test_a_fault_knows_better(self) -> None:
         """Its own kind goes before what the value looks like."""
         fault = Fault("why", FailureKind.CALLER)
@@ -534,6 +554,7 @@ class TestLooking:
         nothing: list[Any] = [None, False, "", [], {}]
         assert not any(map(filled, nothing))
         assert all(map(filled, [0, "x", [0], Raising()]))
+        assert not filled(type("Unset", (), {})())
 
 
 SILENT: list[Any] = [

@@ -76,6 +76,7 @@ DASHSCOPE: list[Any] = [
     }
     for finish in ("null", "stop")
 ]
+WRAPPED: list[Any] = [{"data": each} for each in CHAT]
 LANGCHAIN: list[Any] = [
     {"type": "AIMessageChunk", "content": "a", "response_metadata": {"model_provider": "openai"}},
     {
@@ -111,6 +112,7 @@ MARKED = [
     BEDROCK,
     DASHSCOPE,
     LANGCHAIN,
+    WRAPPED,
     lines_of(CHAT),
     lines_of(ANTHROPIC, done=False),
     blocks_of(CHAT),
@@ -159,7 +161,7 @@ class TestJudge:
         assert judged(chunks).fault is None
 
     @pytest.mark.parametrize("form", [shaped, dict_with_attributes, model])
-    @pytest.mark.parametrize("chunks", MARKED[:10])
+    @pytest.mark.parametrize("chunks", MARKED[:11])
     def test_a_whole_stream_of_objects(self, chunks: list[Any], form: Any) -> None:
         """It is all the same what the client makes of a chunk."""
         assert judged([form(each) for each in chunks]).fault is None
