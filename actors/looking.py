@@ -40,7 +40,7 @@ def record(value: Any) -> Record:
             return _NO_RECORD
         if issubclass(kind, dict):
             return value  # type: ignore[no-any-return]
-        return _held(value, kind)
+        return _of_proto(value) if kind.__module__.endswith("_pb2") else _held(value, kind)
     except BaseException:  # a metaclass or a descriptor of somebody's that raises
         return _NO_RECORD
 
@@ -56,6 +56,18 @@ def _held(value: Any, kind: type) -> Record:
         return held
     extra = object.__getattribute__(value, "__pydantic_extra__")
     return {**held, **extra} if type(extra) is dict and extra else held
+
+
+def _of_proto(value: Any) -> Record:
+    """The fields of a protobuf message that are set, enums by name. They are held in C, and reading
+    them runs nothing else.
+    """
+    held: Record = {}
+    for field, what in value.ListFields():
+        names = field.enum_type
+        name = names.values_by_number[what].name if names and type(what) is int else what
+        held[field.name] = name
+    return held
 
 
 def _slots(value: Any, kind: type) -> Record:

@@ -361,6 +361,22 @@ def _tool(held: Record) -> Reading | None:
     return Reading(content=True, fault=fault)
 
 
+def _of_session(held: Record) -> Reading | None:
+    """What comes before the last message of a Claude agent's session."""
+    event = get(held, "event")
+    if filled(event):
+        reading = _event(record(event)) if has(held, "session_id") else None
+    elif has(held, "content"):
+        reading = _message(held)
+    else:
+        about = record(get(held, "data"))
+        system = has(about, "session_id") and has(held, "subtype") and len(held) == 2
+        reading = Reading() if system else None
+    if reading is not None:  # a session goes on after a message has ended
+        reading.marks, reading.ended = True, False
+    return reading
+
+
 def _session(held: Record) -> Reading | None:
     """The last message of a Claude agent's session, or an MCP tool's result."""
     if not has(held, "session_id") or not has(held, "subtype"):
@@ -371,14 +387,40 @@ def _session(held: Record) -> Reading | None:
     return reading
 
 
+_STATES_AT_THE_END = frozenset(
+    {"auth_required", "canceled", "completed", "failed", "input_required", "rejected"}
+)
+
+
+def _state_of(task: Record) -> str:
+    """In what state a task of A2A's is."""
+    state = word(get(record(get(task, "status")), "state"))
+    return state.removeprefix("task_state_").replace("-", "_")
+
+
 def _task(held: Record) -> Reading | None:
-    """A task of A2A's that was given up."""
-    if not _any_of(held, "context_id", "contextId"):
+    """A task of A2A's, or the news of one."""
+    state = _state_of(held)
+    if not state or not _any_of(held, "context_id", "contextId"):
         return None
-    state = word(get(record(get(held, "status")), "state")).removeprefix("task_state_")
-    if state not in ("failed", "rejected"):
-        return None
-    return Reading(content=True, fault=Fault(f"a task that is {state}"))
+    said = filled(get(record(get(held, "status")), "message"))
+    ended = state in _STATES_AT_THE_END
+    content = said or ended or filled(get(held, "artifacts"))
+    reading = Reading(content=content, marks=True, ended=ended)
+    if state in ("failed", "rejected"):
+        reading.fault = Fault(f"a task that is {state}")
+    return reading
+
+
+def _of_task(held: Record) -> Reading | None:
+    """An event of A2A's."""
+    update = _first(held, "status_update", "statusUpdate")
+    if update is not None:
+        return _task(record(update))
+    if has(held, "task"):
+        return _task(record(get(held, "task")))
+    artifact = record(_first(held, "artifact_update", "artifactUpdate"))
+    return Reading(content=True, marks=True) if has(artifact, "artifact") else None
 
 
 _BODY = frozenset(
@@ -576,6 +618,7 @@ _READERS: tuple[tuple[str, Callable[[Record], Reading | None]], ...] = (
     ("choices", _chat),
     ("candidates", _gemini),
     ("promptFeedback", _gemini),
+    ("parent_tool_use_id", _of_session),
     ("stop_reason", _message),
     ("response_metadata", _langchain),
     ("output", _output),
@@ -584,12 +627,18 @@ _READERS: tuple[tuple[str, Callable[[Record], Reading | None]], ...] = (
     ("isError", _tool),
     ("is_error", _session),
     ("data", _wrapped),
+    ("subtype", _of_session),
     ("type", _event),
     ("event_type", _old_event),
     ("error", _error),
     ("status_code", _response),
     ("status", _response),
     ("status", _task),
+    ("status_update", _of_task),
+    ("statusUpdate", _of_task),
+    ("task", _of_task),
+    ("artifact_update", _of_task),
+    ("artifactUpdate", _of_task),
     ("ResponseMetadata", _bedrock),
     ("messageStart", _bedrock_start),
     ("contentBlockDelta", _bedrock_block),

@@ -205,6 +205,21 @@ class TestAuto:
         )
 
 
+class Message:
+    """The part of a protobuf message that counts."""
+
+    __module__ = "a2a_pb2"
+
+    def __init__(self, **fields: tuple[Any, Any]) -> None:
+        self._fields = [
+            (SimpleNamespace(name=name, enum_type=kind), value)
+            for name, (kind, value) in fields.items()
+        ]
+
+    def ListFields(self) -> list[Any]:
+        return self._fields
+
+
 class Shade(enum.IntEnum):
     BAD = 502
 
@@ -530,6 +545,14 @@ class TestLooking:
         assert record(Pydantic({"a": 1})) == {"a": 1}
         for value in (MagicMock(a=1), "a", 7, None, [1], object()):
             assert record(value) == {}
+
+    def test_what_a_protobuf_message_holds(self) -> None:
+        """The fields that are set, enums by their names."""
+        states = SimpleNamespace(values_by_number={4: SimpleNamespace(name="TASK_STATE_FAILED")})
+        status = Message(state=(states, 4))
+        task = Message(context_id=(None, "c"), status=(None, status))
+        assert record(status) == {"state": "TASK_STATE_FAILED"}
+        assert answers.auto(task) == Fault("a task that is failed")
 
     def test_words_and_numbers(self) -> None:
         """A text, an enum; what is too long or something else is none."""

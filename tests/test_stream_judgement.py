@@ -76,6 +76,24 @@ DASHSCOPE: list[Any] = [
     }
     for finish in ("null", "stop")
 ]
+PARENT = {"parent_tool_use_id": None, "session_id": "s"}
+SESSION: list[Any] = [
+    {"subtype": "init", "data": {"type": "system", "session_id": "s"}},
+    {"content": [{"text": "a"}], "usage": None, "stop_reason": "end_turn", **PARENT},
+    {"subtype": "success", "session_id": "s", "is_error": False, "result": "a"},
+]
+
+
+def state(word: str) -> dict[str, Any]:
+    return {"task_id": "1", "context_id": "c", "status": {"state": word}}
+
+
+TASK: list[Any] = [
+    {"task": state("submitted")},
+    {"status_update": state("working")},
+    {"artifact_update": {"artifact": {"parts": [{"text": "a"}]}}},
+    {"status_update": state("TASK_STATE_COMPLETED")},
+]
 WRAPPED: list[Any] = [{"data": each} for each in CHAT]
 LANGCHAIN: list[Any] = [
     {"type": "AIMessageChunk", "content": "a", "response_metadata": {"model_provider": "openai"}},
@@ -113,6 +131,8 @@ MARKED = [
     DASHSCOPE,
     LANGCHAIN,
     WRAPPED,
+    SESSION,
+    TASK,
     lines_of(CHAT),
     lines_of(ANTHROPIC, done=False),
     blocks_of(CHAT),
@@ -127,6 +147,7 @@ ERRORS = [
     (RESPONSES, {"type": "response.failed", "response": {"error": {"message": "m"}}}),
     (RESPONSES, {"type": "error", "message": "m", "sequence_number": 3}),
     (COHERE, {"type": "message-end", "delta": {"finish_reason": "ERROR"}}),
+    (SESSION, {"subtype": "success", "session_id": "s", "is_error": True}),
     (lines_of(CHAT), 'data: {"error": {"message": "m", "type": "server_error"}}'),
     ([json.dumps(each) for each in OLLAMA], '{"error": "something broke"}'),
 ]
@@ -161,7 +182,7 @@ class TestJudge:
         assert judged(chunks).fault is None
 
     @pytest.mark.parametrize("form", [shaped, dict_with_attributes, model])
-    @pytest.mark.parametrize("chunks", MARKED[:11])
+    @pytest.mark.parametrize("chunks", MARKED[:13])
     def test_a_whole_stream_of_objects(self, chunks: list[Any], form: Any) -> None:
         """It is all the same what the client makes of a chunk."""
         assert judged([form(each) for each in chunks]).fault is None
