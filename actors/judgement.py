@@ -196,7 +196,7 @@ def refusal_of(fault: Fault, value: Any, member: str, wall_now: float) -> Unsucc
     held = record(value)
     if type(value) is not dict and (has(held, "headers") or has(held, "_headers")):
         value = SimpleNamespace(response=value)  # as the error has it that it would have raised
-    said = classify_value(value, wall_now=wall_now) or Verdict(FailureKind.UNKNOWN)
+    said = classify_value(value, wall_now=wall_now) or Verdict(fault.otherwise)
     own = fault.kind
     return UnsuccessfulResultError(
         f"{member} returned {fault.reason}",

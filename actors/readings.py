@@ -21,10 +21,12 @@ class Fault:
     Attributes:
         reason: in words that may stand in a log: never the value, nor a part of it.
         kind: what kind of failure it is; None: as the value's own status and error say.
+        otherwise: what kind it is if they say nothing.
     """
 
     reason: str
     kind: FailureKind | None = None
+    otherwise: FailureKind = FailureKind.UNKNOWN
 
 
 @dataclass(slots=True)
@@ -84,7 +86,7 @@ BROKEN = frozenset({"error", "error_limit", "failed", "network_error"})
 """Those that say that something broke while it was made."""
 
 _FILTER = Fault("an answer that a content filter has stopped", FailureKind.CALLER)
-_ERROR = Fault("an answer with an error in it")
+_ERROR = Fault("an answer with an error in it", otherwise=FailureKind.UNAVAILABLE)
 _BROKE = Fault("an answer that ends with an error", FailureKind.UNAVAILABLE)
 
 _BESIDE_CONTENT = (
@@ -262,7 +264,7 @@ def _langchain(held: Record) -> Reading | None:
 
 def _output(held: Record) -> Reading | None:
     """What comes under `output`: from OpenAI's Responses, DashScope or Bedrock."""
-    if has(held, "ResponseMetadata"):
+    if has(held, "ResponseMetadata") or has(held, "stopReason"):
         return _bedrock(held)
     if has(held, "request_id"):
         return _dashscope(held)
@@ -455,6 +457,12 @@ def _error(held: Record) -> Reading | None:
     return Reading(fault=_ERROR, ended=True)
 
 
+def _error_object(held: Record) -> Reading | None:
+    """The body of an error that has its message at the top: of vLLM and Mistral, of AWS."""
+    said = word(get(held, "object")) == "error" or filled(get(held, "__type"))
+    return Reading(fault=_ERROR, ended=True) if said and filled(get(held, "message")) else None
+
+
 def bare_error(value: object) -> Reading | None:
     """An error and nothing else, in a stream of a known kind."""
     held = record(value)
@@ -631,6 +639,8 @@ _READERS: tuple[tuple[str, Callable[[Record], Reading | None]], ...] = (
     ("type", _event),
     ("event_type", _old_event),
     ("error", _error),
+    ("object", _error_object),
+    ("__type", _error_object),
     ("status_code", _response),
     ("status", _response),
     ("status", _task),

@@ -108,7 +108,7 @@ class StreamJudge:
         elif reading is not None:
             empty = not reading.content
         else:
-            empty = is_empty_chunk(chunk)
+            empty = nothing_in(chunk)
         if not empty:
             self._content = True
             lines = self._lines

@@ -138,6 +138,8 @@ FAILED = [
     having(CHAT, "choices.0.error", {"message": "m"}) | {"x": 1},
     having(RESPONSES, "status", "failed"),
     having(DASHSCOPE, "status_code", 429),
+    {"object": "error", "message": "m", "type": "x", "code": "3051"},
+    {"__type": "ServiceUnavailableException", "message": "m"},
     {"isError": True, "content": [{"type": "text", "text": "m"}]},
     {"is_error": True, "content": [], "structured_content": None},
     {"is_error": True, "subtype": "success", "session_id": "s", "result": "m"},
@@ -306,6 +308,8 @@ LEGIT = [
     {"type": "error", "message": "a line of a log"},
     {"type": "ping", "host": "example.com"},
     {"finish_reason": "content_filter"},
+    {"code": 0, "message": "ok", "request_id": "1"},
+    {"object": "error", "name": "a typo"},
     {"output": []},
     {"output": "", "request_id": 7},
     {"done": True, "model": "m"},
@@ -523,6 +527,16 @@ class TestTheError:
         """Its own kind goes before what the value looks like."""
         fault = Fault("why", FailureKind.CALLER)
         assert refusal_of(fault, {"status_code": 500}, "a", 0.0).kind is FailureKind.CALLER
+
+    def test_an_error_that_says_nothing_of_itself(self) -> None:
+        """The service has failed, as far as one can see; a tool's error may be anything."""
+        for value, kind in (
+            ({"error": {"message": "m", "type": "x"}}, FailureKind.UNAVAILABLE),
+            ({"isError": True, "content": []}, FailureKind.UNKNOWN),
+        ):
+            fault = answers.auto(value)
+            assert fault is not None
+            assert refusal_of(fault, value, "a", 0.0).kind is kind
 
     def test_the_wait_is_kept(self) -> None:
         """When to come back stands in the error, for whoever judges it later."""
