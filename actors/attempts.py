@@ -202,14 +202,17 @@ class Attempts(Failures):
         if slot.in_flight == 0 and slot.route.blocked is SkipReason.DRAINING:
             tell(self._supervisor, MemberDrained(slot.name))
 
-    def _attempt_timed_out(self, attempt: Attempt, limit: str, limit_s: float) -> None:
+    def _attempt_timed_out(
+        self, attempt: Attempt, limit: str, limit_s: float, lack: str = "did not answer"
+    ) -> None:
         """The attempt has had its time; whoever asks must not wait for the member to notice.
 
         Args:
             limit, limit_s: the setting that says so, and its value.
+            lack: what it has not done.
         """
         attempt.alarm = None
-        job, pulse = attempt.job, attempt.pulse
+        job = attempt.job
         if job is not None:
             if attempt.first_chunk_s is None:
                 given_up = self.desk.withdraw(attempt.ticket)
@@ -220,8 +223,6 @@ class Attempts(Failures):
         self._cancel_execution(attempt, CancelReason.ATTEMPT_TIMEOUT)
         if job is not None:
             elapsed_s = self.clock.now() - attempt.started_at
-            counts = pulse is not None and pulse.counts
-            lack = "sent no further chunk" if counts else "did not answer"
             error = AttemptTimeoutError(f"{attempt.member} {lack} within {limit}={limit_s:g}")
             self._attempt_failed(attempt, FailureKind.TIMEOUT, error, elapsed_s, None)
             self._pump()

@@ -131,13 +131,14 @@ class Failures(Routing):
             deadline=job.deadline,
         )
         plan = plan_retry(job.policy, situation, self._budget, self._rng)
-        if job.begun and isinstance(plan, TryNow | TryLater):
+        if isinstance(plan, GiveUp | RaiseAsIs):
+            if restarts:
+                self._fail(job, self._broken_by(job) or error)
+                return
+        elif job.begun:
             number = max(attempt.number, job.attempts)
             cut = Cut(attempt.member, kind, summary(error)) if attempt.member in job.cut else None
             self.desk.reopen(job, number, cut)
-        elif restarts and not isinstance(plan, TryNow | TryLater):
-            self._fail(job, self._broken_by(job) or error)
-            return
         match plan:
             case TryNow():
                 self._route(job)

@@ -195,7 +195,9 @@ class Routing(Admission):
         """Have a look when a chunk is overdue, if none has come by then."""
 
     @abstractmethod
-    def _attempt_timed_out(self, attempt: Attempt, limit: str, limit_s: float) -> None:
+    def _attempt_timed_out(
+        self, attempt: Attempt, limit: str, limit_s: float, lack: str = "did not answer"
+    ) -> None:
         """The attempt has had its time."""
 
     @abstractmethod

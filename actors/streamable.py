@@ -7,7 +7,9 @@ stream though it has an `__iter__`: it can be asked for its length or for an ite
 dataclass, an attrs class, a pydantic model, whose fields it yields. A re-iterable object of an app
 that has none of this is read; give it a `__len__` to have it taken as it is.
 
-An HTTP response that has not been read is no answer either; each client says so in its own way.
+An HTTP response that has not been read is no answer either: it is read as bytes, and each client
+says in its own way whether it has been. What would only become a stream in a `with` block is
+refused: nothing that nobody has read counts as a success.
 """
 
 from __future__ import annotations
@@ -30,6 +32,8 @@ _RECORD = (
     "__fields__",
 )
 """The marks of a class whose `__iter__` yields its fields, or whose `__aiter__` further pages."""
+_UNOPENED = ("StreamManager", "ResponseContextManager")
+"""How clients call what makes its request in a `with` block and streams there."""
 
 
 def is_async_stream(value: Any) -> bool:
@@ -49,6 +53,9 @@ def is_stream(value: Any) -> bool:
 
     An open file is an answer, though it is an iterator; so is the MagicMock of somebody's test,
     which has every method there is.
+
+    Raises:
+        TypeError: it is a stream that has not been opened.
     """
     kind = type(value)
     if kind in PLAIN:
@@ -56,15 +63,16 @@ def is_stream(value: Any) -> bool:
     if isinstance(value, type) or kind.__module__ == "unittest.mock":
         return False
     if isinstance(value, io.IOBase):
-        return _is_unread_file(value)
+        return _is_unread_body(value)
     if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
         return True
     if _is_httpx(value):
         return value.is_stream_consumed is False
     if _is_aiohttp(value):
-        return value._body is None
+        return value._body is None and not value.content.at_eof()
     if _is_requests(value):
         return value._content_consumed is False
+    _refuse_unopened(kind)
     return _only_iterates(kind)
 
 
@@ -127,7 +135,22 @@ def _has(value: Any, name: str) -> bool:
         return False
 
 
-def _is_unread_file(value: io.IOBase) -> bool:
-    """Whether it is an HTTP response of the standard library or of urllib3 with a body to come."""
-    isclosed = getattr(value, "isclosed", None)
-    return inspect.ismethod(isclosed) and hasattr(value, "headers") and not isclosed()
+def _is_unread_body(value: Any) -> bool:
+    """Whether it is no file but the body of an HTTP response, of which something is to come: of the
+    standard library, of urllib3, or botocore's `StreamingBody`.
+    """
+    if inspect.ismethod(getattr(value, "isclosed", None)) and _has(value, "headers"):
+        return not value.isclosed() and getattr(value, "length", None) != 0
+    if hasattr(type(value), "set_socket_timeout") and _has(value, "_amount_read"):
+        return str(value._amount_read) != str(value._content_length)
+    return False
+
+
+def _refuse_unopened(kind: type) -> None:
+    if kind.__name__.endswith(_UNOPENED) and (
+        hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
+    ):
+        raise TypeError(
+            f"the agent returned a {kind.__name__} that was not opened: "
+            f"enter it by `with` in the agent, and yield its chunks"
+        )

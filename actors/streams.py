@@ -72,7 +72,8 @@ class Streams(Races):
             return
         due = since + limit_s
         if due <= self.clock.now():
-            self._attempt_timed_out(attempt, limit, limit_s)
+            lack = "sent no further chunk" if pulse.counts else "did not answer"
+            self._attempt_timed_out(attempt, limit, limit_s, lack)
         else:
             attempt.alarm = self.alarms.at(due, lambda: self._watch(attempt))
 

@@ -33,7 +33,7 @@ class Reply(Generic[R]):
     errors: tuple[AttemptError, ...] = field(default=(), kw_only=True)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # with slots no type checker would believe that a `str` may be one
 class Restarted:
     """In a stream, between its chunks: what has come so far is void, the whole answer follows.
 

@@ -10,7 +10,7 @@ from typing import Any, assert_type
 import pykka
 import pytest
 from helpers_requests import WAIT_S, Scripted, http_error, pool_of, ranked
-from helpers_streams import PRODUCERS, After, Chunks, Doing, Hold, rest, take, within
+from helpers_streams import PRODUCERS, After, Chunks, Doing, Hold, by_for, rest, take, within
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -169,7 +169,7 @@ class TestFirst:
             assert within(wait, stream) == "a"
             assert take(stream, 1) == [1]
             hold.open()
-            assert [type(each) for each in within(list, stream)] == [Restarted, int]
+            assert [type(each) for each in within(by_for, stream)] == [Restarted, int]
             assert within(wait, stream) == "a"
 
 

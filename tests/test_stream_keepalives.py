@@ -189,8 +189,8 @@ class TestEndless:
         self, producer: Producer
     ) -> None:
         """Also where the stream had begun before it."""
-        clock, hold = FakeClock(), Hold()
-        a = producer(*pings(5), hold, 1, hold)
+        clock, hold, later = FakeClock(), Hold(), Hold()
+        a = producer(*pings(5), hold, 1, later)
         limits: dict[str, Any] = {"first_chunk_timeout_s": 60.0, "chunk_timeout_s": 1.0}
         options: dict[str, Any] = {"stream_buffer": 2, "is_empty": is_ping}
         with pool_of(Member("a", a), clock=clock, **limits, **options) as pool:
@@ -198,10 +198,14 @@ class TestEndless:
             assert len(take(stream, 5)) == 5
             hold.wait_reached()
             clock.advance(30)
-            pool.stats()
+            assert pool.stats()["a"].failures == 0
             hold.open()
             assert take(stream, 1) == [1]
-        assert stream.first().get(timeout=WAIT_S) == "a"
+            later.wait_reached()
+            clock.advance(1)
+            with pytest.raises(StreamInterruptedError, match="chunk_timeout_s=1"):
+                rest(stream)
+            later.open()
 
     def test_memory_stays_bounded(self, producer: Producer) -> None:
         """The same one takes none; different ones wait for their consumer."""

@@ -468,7 +468,7 @@ class TestSideEffects:
         b = Chunks(2)
         with (
             pool_of(Member("a", a), name="inner") as inner,
-            pool_of(*ranked(inner=inner, b=b), on_cut=on_cut) as outer,
+            pool_of(Member("inner", inner), Member("b", b, priority=1), on_cut=on_cut) as outer,
         ):
             with pytest.raises((StreamInterruptedError, AllPoolMembersFailedError)):
                 rest(outer.stream(Request("x")))
@@ -673,10 +673,10 @@ class TestNested:
 
     def test_the_outer_pool_starts_over_what_the_inner_one_cannot(self) -> None:
         """The inner stream breaks off: that is a cut of the outer one's."""
-        hold = Hold()
+        hold, b = Hold(), Chunks(2, 3)
         with (
             pool_of(Member("a", Chunks(1, hold, GONE)), name="inner") as inner,
-            pool_of(*ranked(inner=inner, b=Chunks(2, 3)), **cut()) as outer,
+            pool_of(Member("inner", inner), Member("b", b, priority=1), **cut()) as outer,
         ):
             stream = outer.stream(Request("x"))
             assert take(stream, 1) == [1]
@@ -750,8 +750,12 @@ def test_every_stream_is_one_whole_answer(on_cut: str, seed: int) -> None:
                 assert (name, [number for _, number in chunks]) == (stream.member, list(range(100)))
                 ends.append("end")
 
+        def read_all(numbers: range) -> None:
+            for number in numbers:
+                read(number)
+
         readers = [
-            threading.Thread(target=lambda i=i: [read(i * 20 + n) for n in range(20)], daemon=True)
+            threading.Thread(target=read_all, args=[range(i * 20, i * 20 + 20)], daemon=True)
             for i in range(6)
         ]
         for reader in readers:

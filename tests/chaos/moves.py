@@ -55,8 +55,8 @@ KINDS: dict[Move, FailureKind] = {
 }
 """Every move that ends in an exception; the others end in a value, if they are let."""
 
-COUNTED = frozenset(move for move, kind in KINDS.items() if kind.counts_for_breaker)
-"""The moves that a member's statistics call a failure."""
+COUNTED = frozenset(move for move, kind in KINDS.items() if kind.counts_for_breaker) | {Move.EMPTY}
+"""The moves that a member's statistics call a failure, the last one where it is a stream."""
 
 LASTING = frozenset({Move.HANG, Move.STUBBORN, Move.HOLD})
 """The moves that end only when the driver lets them go, or when they are cancelled."""

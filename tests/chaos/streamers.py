@@ -22,6 +22,11 @@ def _last_of(entry: Entry, call: Call) -> object:
     return "" if call.move is Move.EMPTY else value_of(entry, call)
 
 
+def _end_of(call: Call) -> CallEnd:
+    """A stream without content is a failure, however quietly it ends."""
+    return CallEnd.RAISED if call.move is Move.EMPTY else CallEnd.VALUE
+
+
 def _closed(call: Call) -> None:
     if call.move is Move.CLOSE_RAISES:
         raise RuntimeError("a stream that does not close well")
@@ -44,7 +49,7 @@ class SyncStreamer(SyncPlayer):
             if call.move in KINDS:
                 self._fail(entry, call, context)
             yield _give(call, _last_of(entry, call))
-            call.ended(CallEnd.VALUE)
+            call.ended(_end_of(call))
         except GeneratorExit:
             if call.end is CallEnd.RUNNING and call.move is Move.CLOSE_IGNORED:
                 self._stage.leave(entry, call)  # nobody can make it end
@@ -69,7 +74,7 @@ class AsyncStreamer(AsyncPlayer):
             if call.move in KINDS:
                 self._fail(entry, call, context)
             yield _give(call, _last_of(entry, call))
-            call.ended(CallEnd.VALUE)
+            call.ended(_end_of(call))
         except GeneratorExit:
             if call.end is CallEnd.RUNNING and call.move is Move.CLOSE_IGNORED:
                 self._stage.leave(entry, call)  # nobody can make it end
