@@ -16,7 +16,15 @@ from typing import Any, cast
 
 from greenroom.actors import error_words as words
 from greenroom.actors.error_looks import is_a, look, names_of
-from greenroom.actors.error_status import number_of, refined, said_by, status_of, told
+from greenroom.actors.error_status import (
+    TALKS,
+    by_codes,
+    by_sentence,
+    number_of,
+    refined,
+    said_by,
+    status_of,
+)
 from greenroom.actors.poolkinds import kind_of_pool, wait_of_pool
 from greenroom.actors.retry_after import RETRY_AFTER_MAX_S, retry_after
 from greenroom.messages.config import Classifier
@@ -60,8 +68,11 @@ _WAITS = frozenset(
 )
 """After these a Retry-After means something: 429, 503 and 529, 402, 504."""
 
-# Raised with a status of their own for whatever has cut a stream: what is further in is asked first.
+# They have a status of their own, whatever has cut the stream: what is further in goes first.
 _WRAPPERS = frozenset({"MidStreamFallbackError"})
+
+_REASONS = ("reason", "inner_exception", "original_exception")
+"""Where urllib, azure and litellm keep what happened."""
 
 _MENDED_ELSEWHERE = (
     FailureKind.QUOTA,
@@ -121,7 +132,7 @@ def classify(
         return Verdict(kind, None, kind.opens_at_once)
 
 
-def classify_value(value: Any, *, wall_now: float = 0.0) -> Verdict | None:
+def classify_value(value: Any, *, wall_now: float = 0.0) -> Verdict:
     """Say what kind of failure an answer is that was refused, by the rules for errors.
 
     Never raises. A status, a code, an error type, a body and headers are read where an error has
@@ -132,19 +143,18 @@ def classify_value(value: Any, *, wall_now: float = 0.0) -> Verdict | None:
         wall_now: as in `classify`.
 
     Returns:
-        None where the value says nothing of the kind.
+        `unknown` where the value says nothing of the kind.
     """
     try:
         said = said_by(value)
-        if is_a(value, dict):
-            said.body(value)
         number = None if is_a(value, (str, bytes)) else number_of(value)
-        status = told(value, said) if number is None else refined(number, value, said)
-        if status is None:
-            return None
-        return _of_status(status, (value,), wall_now)
+        if number is None:
+            status = by_codes(value, said)
+        else:
+            status = refined(number, value, said) if number in TALKS else number
+        return _of_status(status or words.UNKNOWN, (value,), wall_now)
     except BaseException:
-        return None
+        return Verdict(FailureKind.UNKNOWN)
 
 
 def _asked(custom: Classifier | None, error: BaseException) -> FailureKind | None:
@@ -171,7 +181,7 @@ def _verdict(error: BaseException, links: tuple[BaseException, ...], wall_now: f
 
 
 def _of_base_exception(error: BaseException) -> FailureKind:
-    """A CancelledError that nobody has asked for comes from a client that was closed under a call."""
+    """A CancelledError that nobody asked for is of a client that was closed under a call."""
     cancelled = type(error).__name__ == "CancelledError"
     return FailureKind.UNAVAILABLE if cancelled else FailureKind.CRASHED
 
@@ -181,21 +191,30 @@ def _of_links(links: tuple[BaseException, ...], wall_now: float) -> Verdict | No
         links = (*links[1:], links[0])
     for at, link in enumerate(links):
         if is_a(link, _SAY_IT_ALL):
-            return _of_pool_error(link, links, wall_now)
+            return _of_pool_error(link, wall_now)
         status = status_of(link, names_of(link))
-        if status in (words.CUT, words.REFUSED) and at + 1 < len(links):
-            status = _seen_closer(status, links[at + 1 :])
+        if status is not None:
+            if at + 1 < len(links):
+                status = _seen_closer(status, links[at + 1 :])
+            return _of_status(status, links, wall_now)
+    for link in links:
+        status = by_sentence(link)
         if status is not None:
             return _of_status(status, links, wall_now)
     return None
 
 
 def _seen_closer(status: int, inner: tuple[BaseException, ...]) -> int:
-    """What an outage was by the names of what caused it: some clients call a timeout one, too."""
-    for link in inner:
-        closer = words.by_name(names_of(link))
-        if closer in (words.TIMED_OUT, words.REFUSED):
-            return closer
+    """What the causes make of a status: the body may be on one, or it was a timeout after all."""
+    if status in TALKS:
+        for link in inner:
+            if number_of(link) == status:
+                return refined(status, link)
+    elif status in (words.CUT, words.REFUSED):
+        for link in inner:
+            closer = words.by_name(names_of(link))
+            if closer in (words.TIMED_OUT, words.REFUSED):
+                return closer
     return status
 
 
@@ -244,7 +263,7 @@ def _members(group: BaseException) -> Iterator[BaseException]:
 
 def _links(error: BaseException) -> tuple[BaseException, ...]:
     """The first ones of its chain; most errors stand alone, and that is seen at a glance."""
-    if not any(True for _ in _causes(error)):
+    if not _causes(error):
         return (error,)
     return tuple(islice(_chain(error), _CHAIN_LIMIT))
 
@@ -264,52 +283,39 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         waiting.extend(_causes(link))
 
 
-def _causes(error: BaseException) -> Iterator[Any]:
-    """What it was raised from, or holds as its reason; nothing where there is none.
+def _causes(error: BaseException) -> list[BaseException]:
+    """What it groups, was raised from, or holds as its reason.
 
     An implicit `__context__` is not asked: a bug in the handler of a 404 is not the caller's fault.
     """
     grouped = look(error, "exceptions")
-    if type(grouped) is tuple:
-        yield from islice(grouped, _GROUP_LIMIT)
-    for name in ("__cause__", "reason", "inner_exception", "original_exception"):
-        cause = look(error, name)
-        if cause is not None and is_a(cause, BaseException):
-            yield cause
+    found: list[Any] = list(grouped[:_GROUP_LIMIT]) if type(grouped) is tuple else []
+    found.append(look(error, "__cause__"))
+    own = look(error, "__dict__")  # not by way of attributes: some of them warn when looked at
+    if type(own) is dict and own:
+        found += [own.get(name) for name in _REASONS]
     arguments = look(error, "args")
     if type(arguments) is tuple:  # urllib3 and requests hand on what happened as an argument
-        for argument in arguments[:3]:
-            if is_a(argument, BaseException):
-                yield argument
+        found += arguments[:3]
+    return [each for each in found if issubclass(type(each), BaseException)]
 
 
-def _of_pool_error(
-    error: BaseException, links: tuple[BaseException, ...], wall_now: float
-) -> Verdict:
+def _of_pool_error(error: BaseException, wall_now: float) -> Verdict:
     """What an inner pool's own error says."""
     if is_a(error, AllPoolMembersFailedError):
         failed = cast(AllPoolMembersFailedError, error)
         kind = kind_of_pool(failed)
         return Verdict(kind, _believed(kind, wait_of_pool(failed)), _certain(failed, kind))
-    if is_a(error, UnsuccessfulResultError):
-        return _of_refused_value(error)
     kind = next(kind for known, kind in _POOL_ERRORS.items() if is_a(error, known))
-    return Verdict(kind, _wait(kind, links, wall_now))
-
-
-def _of_refused_value(error: Any) -> Verdict:
-    """What was found out of a value when it was refused."""
-    kind = look(error, "kind")
-    if type(kind) is not FailureKind:
-        return Verdict(FailureKind.UNKNOWN)
-    wait = look(error, "retry_after_s")
-    wait = _believed(kind, float(wait) if type(wait) in (int, float) else None)
-    mends = kind is FailureKind.UNAVAILABLE and wait is None
-    return Verdict(kind, wait, look(error, "opens_at_once") is True, mends)
+    own = look(error, "kind")  # that of a refused value
+    kind = own if type(own) is FailureKind else kind
+    certain = look(error, "opens_at_once")
+    certain = certain if type(certain) is bool else kind.opens_at_once
+    return Verdict(kind, _wait(kind, (error,), wall_now), certain)
 
 
 def _certain(error: AllPoolMembersFailedError, kind: FailureKind) -> bool:
-    """Whether an inner pool can answer nobody: not if one of its members may only mind the request."""
+    """Whether an inner pool can answer nobody: not if a member of it may mind the request alone."""
     if not kind.opens_at_once:
         return False
     causes = [each.error for each in error.errors if each.error is not None]
@@ -343,6 +349,9 @@ def _with_context(links: tuple[Any, ...]) -> tuple[Any, ...]:
     """
     first = links[0]
     hidden = look(first, "__context__")
-    if hidden is None or hidden in links or number_of(hidden) != number_of(first):
+    if hidden is None or any(hidden is link for link in links):
+        return links
+    status = number_of(first)
+    if status is None or number_of(hidden) != status:
         return links
     return (*links, hidden)

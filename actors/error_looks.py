@@ -25,18 +25,18 @@ _ENTRIES_LIMIT = 100
 
 # Where a body names the failure, where it describes it, and where either may be further down. What
 # is not listed is not looked at: a refusal may quote the whole prompt (`input`, `flagged_input`).
-_WORD_KEYS = frozenset(
-    "code type status reason reasons error errorcode errortype statuscode httpstatuscode httpcode "
-    "subtype quotaid title name".split()
-) | {"__type"}
-_TEXT_KEYS = frozenset(
-    "message msg detail details error errors errormessage errordescription description title raw "
-    "reason body result quotaid".split()
-)
-_DEEPER_KEYS = frozenset(
-    "error errors details detail metadata response responsemetadata body data violations fault "
-    "innererror headers httpheaders parameters status raw result".split()
-)
+_WORD_KEYS = frozenset({
+    "__type", "code", "error", "errorcode", "errortype", "httpcode", "httpstatuscode", "name",
+    "quotaid", "reason", "reasons", "status", "statuscode", "subtype", "title", "type",
+})  # fmt: skip
+_TEXT_KEYS = frozenset({
+    "body", "description", "detail", "details", "error", "errordescription", "errormessage",
+    "errors", "message", "msg", "quotaid", "raw", "reason", "result", "title",
+})  # fmt: skip
+_DEEPER_KEYS = frozenset({
+    "body", "data", "detail", "details", "error", "errors", "fault", "innererror", "metadata",
+    "parameters", "raw", "response", "responsemetadata", "result", "status", "violations",
+})  # fmt: skip
 _WAIT_KEYS = {
     "retryafter": 1.0,
     "retryafters": 1.0,
@@ -83,7 +83,8 @@ def token_of(word: str) -> str:
     before some (`com.amazonaws#`) and an address behind (`:http://`).
     """
     name = word.rpartition("#")[2].partition(":")[0].translate(_DELETED).lower()
-    return name.removesuffix("exception").removesuffix("error")
+    name = name.removesuffix("exception").removesuffix("error")
+    return "throttling" if name.startswith("throttling.") else name  # dashscope says which
 
 
 def whole_number(value: Any) -> int | None:
@@ -176,9 +177,8 @@ class Said:
         if is_a(value, (str, bytes, int, Enum)):
             if key in _WORD_KEYS:
                 self.word(value)
-            if key in _TEXT_KEYS and not is_a(value, (int, Enum)):
-                return True  # it may be a body of its own
-            return False
+            # A text may be a body of its own.
+            return key in _TEXT_KEYS and not is_a(value, (int, Enum))
         if key == "reasons" and value:
             self.tokens.add("moderation")  # OpenRouter's: why the input was flagged
         return key in _DEEPER_KEYS
@@ -188,16 +188,15 @@ def loaded_body(response: Any) -> Any:
     """The body of a response as far as it has been read already; None where it has not.
 
     `.text`, `.content` and `.json()` of a response may read from the network, or raise because
-    nobody has. What has been read lies in an attribute (httpx and requests, aiohttp).
+    nobody has. What has been read lies in the object itself (httpx and requests, aiohttp).
     """
     if is_a(response, Mapping):
         return response
     own = look(response, "__dict__")
     if type(own) is not dict:
         return None
-    body = own.get("_content")
-    body = own.get("_body") if body is None else body
-    return body if is_a(body, (bytes, str)) else None
+    bodies = (own.get(name) for name in ("_content", "_body", "content", "text", "body"))
+    return next((body for body in bodies if is_a(body, (bytes, str))), None)
 
 
 def _parsed(node: Any) -> Any:

@@ -6,7 +6,7 @@ All answers are statuses in the sense of `error_words`: those of HTTP and a few 
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
@@ -33,32 +33,47 @@ _BODY_FIELDS = (
 
 _ERRNOS = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH})
 _RPC_CLASSES = frozenset({"RpcError", "AioRpcError"})
+_OPENING = ("{", "[", b"{", b"[")
 _FRAMES_LIMIT = 100
 _NOT_FOUND_BY_SHELL = (126, 127)
 
 # Where words say more than the status: what a 400 or a 429 is about. The rest needs no look.
-_TALKS = frozenset({400, 402, 403, 409, 413, 422, 424, 429})
+TALKS = frozenset({400, 402, 403, 409, 413, 422, 424, 429})
 
 
 def status_of(error: BaseException, names: list[str]) -> int | None:
-    """What one error says by itself, without its causes; None if it says nothing.
+    """What one error says by itself, without its causes and its sentences; None for nothing.
 
     Args:
         names: of its class and of those above, the nearest first.
     """
-    decided = words.by_decisive_name(names)
-    if decided is not None:
-        return decided
-    if type(error).__module__ == "builtins" and not look(error, "__dict__"):
-        return _of_builtin(error, names)
-    status = number_of(error)
-    if status is None and not _RPC_CLASSES.isdisjoint(names):
-        return _of_rpc(error)
-    if status is None and "ConnectionClosed" in names:
-        return _of_close(error)
+    cls = type(error)
+    if cls.__module__ == "builtins" and not look(error, "__dict__"):
+        return words.by_name(names) or _of_system(error) or _of_arguments(error)
+    status = words.by_decisive_name(names)
     if status is not None:
-        return refined(status, error) if status in _TALKS else status
-    return words.by_name(names) or _of_protocol(error, names) or told(error) or _of_system(error)
+        return status
+    if "ConnectionClosed" in names:
+        return _of_close(error)
+    status = number_of(error)
+    if status is not None:
+        return refined(status, error) if status in TALKS else status
+    if not _RPC_CLASSES.isdisjoint(names):
+        return _of_rpc(error)
+    return (
+        words.by_name(names)
+        or _of_protocol(error, names)
+        or _of_system(error)
+        or by_codes(error, said_by(error))
+    )
+
+
+def by_sentence(error: BaseException) -> int | None:
+    """What an error without a status says in words: the last that is asked."""
+    said = said_by(error)
+    text = said.text
+    status = words.status_in_words(text) or words.by_phrase(text)
+    return refined(status, error, said) if status in TALKS and status else status
 
 
 def number_of(error: Any) -> int | None:
@@ -109,25 +124,20 @@ def refined(status: int, error: Any, said: Said | None = None) -> int:
     return 429 if status in (400, 403) and 429 in told_by else status
 
 
-def told(error: Any, said: Said | None = None) -> int | None:
-    """The status that the codes of an error stand for, or its sentences; None if neither does."""
-    said = said_by(error) if said is None else said
-    number = next((n for n in said.numbers if 400 <= n <= 599), None)
-    if number is not None:
-        return refined(number, error, said) if number in _TALKS else number
-    told_by = {words.TOKENS[token] for token in said.tokens if token in words.TOKENS}
-    status = next((status for status in words.FIRST if status in told_by), None)
-    if status is None and any(token.startswith("throttling.") for token in said.tokens):
-        status = 429
+def by_codes(error: Any, said: Said) -> int | None:
+    """The status that the codes in an error or an answer stand for."""
+    status = next((n for n in said.numbers if 400 <= n <= 599), None)
     if status is None:
-        text = said.text
-        status = words.status_in_words(text) or words.by_phrase(text)
-    return refined(status, error, said) if status in _TALKS else status
+        told_by = {words.TOKENS[token] for token in said.tokens if token in words.TOKENS}
+        status = next((status for status in words.FIRST if status in told_by), None)
+    return refined(status, error, said) if status is not None and status in TALKS else status
 
 
 def said_by(error: Any) -> Said:
     """All that an error or an answer says of itself, as far as it can be read without asking."""
     said = Said()
+    if is_a(error, Mapping):
+        said.body(error)
     for name in _WORD_FIELDS:
         value = look(error, name)
         if value is not None:
@@ -147,16 +157,14 @@ def said_by(error: Any) -> Said:
     return said
 
 
-def _of_builtin(error: BaseException, names: list[str]) -> int | None:
-    """An error of Python's own with nothing attached: its class, its errno, its text."""
-    return words.by_name(names) or _of_system(error) or told(error, _only_arguments(error))
-
-
-def _only_arguments(error: BaseException) -> Said:
+def _of_arguments(error: BaseException) -> int | None:
+    """What an error of Python's own was given, where that is a body (langchain does so)."""
+    given: Any = error.args[0] if error.args else None
+    if not is_a(given, (dict, str, bytes)) or (not is_a(given, dict) and given[:1] not in _OPENING):
+        return None
     said = Said()
-    for value in error.args[:2]:
-        said.body(value if is_a(value, (str, bytes, dict)) else None)
-    return said
+    said.body(given)
+    return by_codes(error, said)
 
 
 def _of_response(response: Any) -> int | None:
@@ -185,7 +193,7 @@ def _rpc_status(value: Any) -> int | None:
 def _of_rpc(error: BaseException) -> int | None:
     """What grpc's error says: there `code` and `details` are methods."""
     status = _rpc_status(asked(error, "code"))
-    if status not in _TALKS:
+    if status not in TALKS:
         return status
     assert status is not None
     said = Said()
@@ -257,8 +265,3 @@ def _is_of_a_command(error: BaseException) -> bool:
             return True
         trace = trace.tb_next
     return False
-
-
-def first_of(statuses: Iterable[int | None]) -> int | None:
-    """The first that is one."""
-    return next((status for status in statuses if status is not None), None)

@@ -70,7 +70,8 @@ def _table(text: str) -> dict[str, int]:
 
 
 TOKENS = _table("""
-    413: contextlengthexceeded stringabovemaxlength requesttoolarge exceedcontextsize payloadtoolarge
+    413: contextlengthexceeded stringabovemaxlength requesttoolarge exceedcontextsize
+    413: payloadtoolarge
     413: requestentitytoolarge contextwindowexceeded maxtokensexceeded prompttoolong inputtoolong
     413: modelcontextwindowexceeded 1261
     402: insufficientquota billinghardlimitreached billingnotactive billing insufficientbalance
@@ -80,14 +81,13 @@ TOKENS = _table("""
     401: incompletesignature invalidtoken tokenexpired invalidauthentication apikeyexpired
     401: missingauthenticationtoken invalidaccesskeyid authenticationfailed
     403: permission permissiondenied accessdenied forbidden model.accessdenied
-    404: modelnotfound notfound deploymentnotfound resourcenotfound unimplemented modeldecommissioned
-    404: modelnotexist modelunavailable
+    404: modelnotfound notfound deploymentnotfound resourcenotfound unimplemented
+    404: modeldecommissioned modelnotexist modelunavailable
     451: contentfilter contentfiltered contentpolicyviolation moderation datainspectionfailed
     451: responsibleaipolicyviolation guardrailintervened prohibitedcontent 1301
-    429: ratelimit ratelimitexceeded ratelimited toomanyrequests throttling throttled throttle slowdown
-    429: resourceexhausted requestlimitexceeded provisionedthroughputexceeded limitexceeded
-    429: requestthrottled requestthrottledexception throttling.ratequota throttling.allocationquota
-    429: userratelimitexceeded 1302 1305
+    429: ratelimit ratelimitexceeded ratelimited toomanyrequests throttling throttled
+    429: throttle slowdown resourceexhausted requestlimitexceeded limitexceeded 1302 1305
+    429: provisionedthroughputexceeded requestthrottled userratelimitexceeded
     504: timeout deadlineexceeded modeltimeout requesttimeout gatewaytimeout upstreamtimeout
     529: overloaded serveroverloaded engineoverloaded modeloverloaded modelnotready
     503: serviceunavailable unavailable aborted
@@ -312,6 +312,9 @@ QUOTA = (
     "billing_hard_limit_reached",
     "billing_not_active",
     "billing hard limit",
+    "monthly quota",
+    "insufficient quota",
+    "spending quota",
     "credit balance",
     "insufficient balance",
     "insufficient_balance",
@@ -405,7 +408,10 @@ _STATUS_REACH = 300
 
 def says(text: str, phrases: tuple[str, ...]) -> bool:
     """Whether one of the phrases is in a text, which is in lower case."""
-    return any(phrase in text for phrase in phrases)
+    for phrase in phrases:  # noqa: SIM110 - any() takes twice as long, and this is what costs
+        if phrase in text:
+            return True
+    return False
 
 
 def says_too_large(text: str) -> bool:

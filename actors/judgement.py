@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from greenroom.actors.classify import Verdict, classify_value
+from greenroom.actors.classify import classify_value
 from greenroom.actors.looking import BARE, filled, get, has, number, record, word
 from greenroom.actors.pages import document_in, gateway_page
 from greenroom.actors.readings import CUT_SHORT, FILTERED, Fault, Reading, read
@@ -196,8 +196,8 @@ def refusal_of(fault: Fault, value: Any, member: str, wall_now: float) -> Unsucc
     held = record(value)
     if type(value) is not dict and (has(held, "headers") or has(held, "_headers")):
         value = SimpleNamespace(response=value)  # as the error has it that it would have raised
-    said = classify_value(value, wall_now=wall_now) or Verdict(fault.otherwise)
-    own = fault.kind
+    said = classify_value(value, wall_now=wall_now)
+    own = fault.kind or (fault.otherwise if said.kind is FailureKind.UNKNOWN else None)
     return UnsuccessfulResultError(
         f"{member} returned {fault.reason}",
         kind=own or said.kind,

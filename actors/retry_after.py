@@ -60,14 +60,12 @@ _ISO_DURATION = re.compile(
     r"P(?:(\d{1,6})D)?(?:T(?:(\d{1,6})H)?(?:(\d{1,6})M)?(?:(\d{1,9}(?:\.\d{1,9})?)S)?)?"
 )
 _IN_WORDS = re.compile(
-    r"(?:try again|retry|resets?) (?:in|after) ~?(\d{1,9}(?:\.\d{1,9})?) ?"
-    r"(ms|milliseconds?|s|secs?|seconds?|m|mins?|minutes?|h|hours?)\b"
+    r"(?:try again|retry|resets?) (?:in|after) ~?(\d[\d.dhms]{0,20})"
+    r"(?: ?(milliseconds|second|sec|minute|min|hour))?"
 )
 
 
-def retry_after(
-    links: Sequence[Any], wall_now: float, *, throttled: bool
-) -> float | None:
+def retry_after(links: Sequence[Any], wall_now: float, *, throttled: bool) -> float | None:
     """The first Retry-After of a chain of errors that makes sense, in seconds.
 
     Args:
@@ -138,7 +136,7 @@ def headers_of(error: Any) -> Iterator[Any]:
 
 
 def picked(headers: Any) -> dict[str, Any]:
-    """Those headers that say when to come back, from a mapping or a list of pairs, by lower name."""
+    """Those of a mapping or of a list of pairs that say when to come back, by lower name."""
     found: dict[str, Any] = {}
     if headers is None or is_a(headers, (str, bytes)):
         return found
@@ -228,11 +226,12 @@ def _until(value: Any, wall_now: float) -> float | None:
 def _in_words(text: str) -> float | None:
     """What a sentence says ("Please try again in 1m30s", "Please retry in 21.4s")."""
     found = _IN_WORDS.search(text)
-    if found is not None:
-        unit = "ms" if found[2].startswith(("ms", "milli")) else found[2][0]
-        if not text.startswith(tuple("0123456789"), found.end()):
-            return seconds(float(found[1]), _UNITS[unit], 0.0)
-    return None
+    if found is None:
+        return None
+    number = found[1].rstrip(".")
+    if found[2] is None:
+        return seconds(_length(number), 1.0, 0.0)
+    return seconds(number, _UNITS["ms" if found[2][2:3] == "l" else found[2]], 0.0)
 
 
 def _parsed(value: Any, unit: float, wall_now: float) -> float | None:
