@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from chaos.chunks import those_that_count
 from chaos.entry import Call, CallEnd, End, Entry
-from chaos.moves import KINDS, Move
+from chaos.moves import KINDS, QUIET, Move
 from chaos.steps import Way
 from chaos.streamed import judge_stream
 from greenroom import (
@@ -159,8 +159,13 @@ def _is_explained(failure: AttemptError, entry: Entry, terms: Terms) -> bool:
     if not terms.clear:
         surroundings.add(FailureKind.CRASHED)
     own = [call for call in entry.calls if call.member == failure.member]
-    mine = (call for call in own if call.end is CallEnd.RAISED and call.result is failure.error)
-    return any(KINDS[call.move] is failure.kind for call in mine) or failure.kind in surroundings
+    raised = [call for call in own if call.end is CallEnd.RAISED]
+    mine = (call for call in raised if call.result is failure.error)
+    return (
+        any(KINDS[call.move] is failure.kind for call in mine)
+        or any(QUIET.get(call.move) is failure.kind for call in raised)
+        or failure.kind in surroundings
+    )
 
 
 def _repeated_only_so(entry: Entry, terms: Terms) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from chaos.chunks import chunks_before
 from chaos.entry import Call, CallEnd, Entry
-from chaos.moves import KINDS, Move
+from chaos.moves import KINDS, QUIET, Move
 from chaos.players import AsyncPlayer, SyncPlayer, number_of, value_of
 from chaos.stage import Stage
 from greenroom import CallContext
@@ -24,7 +24,7 @@ def _last_of(entry: Entry, call: Call) -> object:
 
 def _end_of(call: Call) -> CallEnd:
     """A stream without content is a failure, however quietly it ends."""
-    return CallEnd.RAISED if call.move is Move.EMPTY else CallEnd.VALUE
+    return CallEnd.RAISED if call.move in QUIET else CallEnd.VALUE
 
 
 def _closed(call: Call) -> None:
