@@ -244,7 +244,8 @@ def _message(held: Record) -> Reading | None:
 
 
 _LANGCHAIN_ENDS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
-_LANGCHAIN_MARKS = frozenset({"anthropic", "google_genai", "groq", "openai"})
+_LANGCHAIN_MARKS = frozenset({"anthropic", "openai"})
+_LANGCHAIN_STATES = frozenset({"completed", "failed", "incomplete"})
 
 
 def _langchain(held: Record) -> Reading | None:
@@ -259,6 +260,9 @@ def _langchain(held: Record) -> Reading | None:
         finish = word(get(record(get(about, "prompt_feedback")), "block_reason"))
         reading.fault = None if finish in ("0", "blocked_reason_unspecified") else _FILTER
     _finished(reading, word(_first(about, *_LANGCHAIN_ENDS)))
+    status = word(get(about, "status"))
+    if status in _LANGCHAIN_STATES:
+        _finished(reading, status)
     return reading
 
 

@@ -119,6 +119,14 @@ def blocks_of(chunks: list[Any]) -> list[bytes]:
     return [whole[at : at + 37] for at in range(0, len(whole), 37)]
 
 
+LANGCHAIN_RESPONSES: list[Any] = [
+    LANGCHAIN[0],
+    {
+        "type": "AIMessageChunk",
+        "content": [],
+        "response_metadata": {"model_provider": "openai", "status": "completed"},
+    },
+]
 MARKED = [
     CHAT,
     ANTHROPIC,
@@ -130,6 +138,7 @@ MARKED = [
     BEDROCK,
     DASHSCOPE,
     LANGCHAIN,
+    LANGCHAIN_RESPONSES,
     WRAPPED,
     SESSION,
     TASK,
@@ -182,7 +191,7 @@ class TestJudge:
         assert judged(chunks).fault is None
 
     @pytest.mark.parametrize("form", [shaped, dict_with_attributes, model])
-    @pytest.mark.parametrize("chunks", MARKED[:13])
+    @pytest.mark.parametrize("chunks", MARKED[:14])
     def test_a_whole_stream_of_objects(self, chunks: list[Any], form: Any) -> None:
         """It is all the same what the client makes of a chunk."""
         assert judged([form(each) for each in chunks]).fault is None
@@ -247,6 +256,13 @@ class TestJudge:
             [{"error": "no such city"}],
             [{"choices": [{"delta": {"content": "a"}}]}],
             [{"type": "AIMessageChunk", "content": "a", "response_metadata": {}}],
+            [
+                {
+                    "type": "AIMessageChunk",
+                    "content": "a",
+                    "response_metadata": {"model_provider": 1},
+                }
+            ],
         ],
     )
     def test_a_stream_that_has_no_mark(self, chunks: list[Any]) -> None:
