@@ -14,7 +14,7 @@ from typing import Any
 from greenroom.actors.classify import classify_value
 from greenroom.actors.looking import BARE, filled, get, has, number, record, word
 from greenroom.actors.pages import document_in, gateway_page
-from greenroom.actors.readings import CUT_SHORT, FILTERED, Fault, Reading, read
+from greenroom.actors.readings import CUT_SHORT, FILTERED, NO_ROOM, Fault, Reading, read
 from greenroom.messages.errors import UnsuccessfulResultError
 from greenroom.messages.status import FailureKind
 
@@ -61,7 +61,7 @@ def _whole(reading: Reading) -> Fault | None:
         return _NO_CHOICES
     if reading.content or (reading.marks and not reading.ended):
         return None  # a chunk, or the answer to a call of another kind, carries what it likes
-    return _NO_CONTENT
+    return NO_ROOM if reading.finish in CUT_SHORT else _NO_CONTENT
 
 
 def http_status(value: Any) -> Fault | None:

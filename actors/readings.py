@@ -87,6 +87,8 @@ BROKEN = frozenset({"error", "error_limit", "failed", "network_error"})
 
 _FILTER = Fault("an answer that a content filter has stopped", FailureKind.CALLER)
 _ERROR = Fault("an answer with an error in it", otherwise=FailureKind.UNAVAILABLE)
+NO_ROOM = Fault("an answer that was cut off before any content", FailureKind.TOO_LARGE)
+"""Its length went into thoughts, or into the prompt; another member may have room for it."""
 _BROKE = Fault("an answer that ends with an error", FailureKind.UNAVAILABLE)
 
 _BESIDE_CONTENT = (
@@ -200,8 +202,11 @@ def _chat(held: Record) -> Reading | None:
         for body in ("message", "delta"):
             reading.content = reading.content or _message_says(get(each, body))
             reading.refused = reading.refused or filled(get(record(get(each, body)), "refusal"))
-        reading.content = reading.content or filled(get(each, "text"))
-        _finished(reading, word(get(each, "finish_reason")))
+        finish = word(get(each, "finish_reason"))
+        # There may be nothing to fill in where a text was to be completed.
+        filled_in = bool(finish) and kind.startswith("text_completion")
+        reading.content = reading.content or filled_in or filled(get(each, "text"))
+        _finished(reading, finish)
     return reading
 
 
@@ -290,6 +295,9 @@ def _output(held: Record) -> Reading | None:
     return reading
 
 
+_OF_TEXTS = frozenset({"choices", "finish_reason", "search_info", "text"})
+
+
 def _dashscope(held: Record) -> Reading | None:
     if not _any_of(held, "status_code", "code", "usage"):
         return None
@@ -301,10 +309,11 @@ def _dashscope(held: Record) -> Reading | None:
         return Reading(fault=Fault(f"a response with HTTP status {status}", kind), ended=True)
     output = get(held, "output")
     if not filled(output):
-        return Reading(listed=False, fault=_ERROR if filled(get(held, "code")) else None)
+        return Reading(fault=_ERROR, ended=True) if filled(get(held, "code")) else None
     inner = record(output)
-    if not _any_of(inner, "choices", "text"):
-        return Reading(content=True)  # an image, embeddings, a task
+    others = (filled(what) for name, what in list(inner.items()) if name not in _OF_TEXTS)
+    if any(others) or not _any_of(inner, "choices", "text"):
+        return Reading(content=True)  # an image, speech, embeddings, a task
     looks = [record(choice) for choice in items(get(inner, "choices"))]
     text = filled(get(inner, "text"))
     reading = Reading(content=text, listed=text or bool(looks), marks=True)
@@ -559,11 +568,20 @@ def _cohere_end(held: Record) -> Reading | None:
     return reading
 
 
+_ENDS_OF_RESPONSES = frozenset({"response.cancelled", "response.completed", "response.done"})
+_SILENT_ITEMS = ("", "message", "reasoning")
+
+
 def _responses_event(held: Record, kind: str) -> Reading | None:
-    reading = Reading(marks=True, content=kind.endswith("delta") and filled(get(held, "delta")))
+    """One of OpenAI's Responses or of its realtime interface."""
+    item = word(get(record(get(held, "item")), "type"))
+    says = kind.endswith("delta") and filled(get(held, "delta"))
+    says = says or item not in _SILENT_ITEMS or filled(get(held, "partial_image_b64"))
     whole = record(get(held, "response"))
-    if kind == "response.completed":
+    reading = Reading(marks=True, content=says)
+    if kind in _ENDS_OF_RESPONSES:
         reading.ended = True
+        reading.content = filled(get(whole, "output"))
     elif kind == "response.incomplete":
         reason = word(get(record(get(whole, "incomplete_details")), "reason"))
         _finished(reading, reason or "incomplete")

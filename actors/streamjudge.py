@@ -15,7 +15,7 @@ from greenroom.actors.judgement import (
     is_empty_chunk,
     refusal_of,
 )
-from greenroom.actors.readings import Fault, Reading, bare_error, read
+from greenroom.actors.readings import CUT_SHORT, NO_ROOM, Fault, Reading, bare_error, read
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import UnsuccessfulResultError
 from greenroom.messages.status import FailureKind
@@ -68,6 +68,7 @@ class StreamJudge:
         "_is_failure",
         "_lines",
         "_marks",
+        "_no_room",
         "_plain",
         "_reads",
         "_strict",
@@ -88,6 +89,7 @@ class StreamJudge:
         self._ended = False
         self._content = False
         self._plain = False
+        self._no_room = False
         self._faulty: Any = None
         self.fault: Fault | None = None
 
@@ -147,7 +149,7 @@ class StreamJudge:
         if self._content:
             return None
         if self._strict:
-            return _EMPTY
+            return NO_ROOM if self._no_room else _EMPTY
         return None if self._is_failure is None else found_by(self._is_failure, [])
 
     def _read(self, chunk: Any) -> Reading | None:
@@ -168,6 +170,7 @@ class StreamJudge:
         return None if lines.plain else lines.feed(text)
 
     def _note(self, chunk: Any, reading: Reading) -> None:
+        self._no_room = self._no_room or reading.finish in CUT_SHORT
         if self._auto:
             self._marks = self._marks or reading.marks
             self._ended = self._ended or reading.ended

@@ -110,7 +110,6 @@ EMPTY = [
     having(OLLAMA, "message.content", ""),
     having(COHERE, "message.content", []),
     having(DASHSCOPE, "output.choices", []),
-    having(DASHSCOPE, "output", None),
     having(RESPONSES, "output", []),
     having(BEDROCK, "output.message.content", []),
     having(LANGCHAIN, "content", ""),
@@ -199,6 +198,29 @@ class TestAuto:
             fault = answers.cut_short(form(value))
             assert fault is not None
             assert fault.kind is FailureKind.TOO_LARGE
+
+    def test_what_was_cut_off_before_any_content(self, form: Any) -> None:
+        """Its length went into thoughts: another member may have room, and this one is well."""
+        for value in (
+            having(
+                having(CHAT, "choices.0.message.content", ""), "choices.0.finish_reason", "length"
+            ),
+            having(having(MESSAGE, "content", []), "stop_reason", "max_tokens"),
+        ):
+            fault = answers.auto(form(value))
+            assert fault is not None
+            assert fault.kind is FailureKind.TOO_LARGE
+
+    def test_what_may_be_empty(self, form: Any) -> None:
+        """Nothing to fill in where a text was to be completed; speech; a call that only does."""
+        completed = {"text": "", "index": 0, "finish_reason": "stop"}
+        for value in (
+            {**CHAT, "object": "text_completion", "choices": [completed]},
+            having(DASHSCOPE, "output", {"text": None, "choices": None, "audio": {"url": "x"}}),
+            having(DASHSCOPE, "output", {"task_id": "1"}),
+            having(DASHSCOPE, "output", None),
+        ):
+            assert answers.auto(form(value)) is None
 
     def test_what_is_not_finished_yet(self, form: Any) -> None:
         """A response that is still made in the background has no output."""

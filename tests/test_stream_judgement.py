@@ -227,6 +227,28 @@ class TestJudge:
         """It has an end, and its consumer has had it."""
         assert judged([ROLE, TEXT, chunk({}, "length")]).fault is None
 
+    def test_a_stream_that_was_cut_off_before_any_content(self) -> None:
+        """Another member may have room for it."""
+        fault = judged([ROLE, chunk({}, "length")]).fault
+        assert fault is not None
+        assert fault.kind is FailureKind.TOO_LARGE
+
+    @pytest.mark.parametrize(
+        "middle",
+        [
+            {"type": "response.output_item.added", "item": {"type": "function_call"}},
+            {"type": "response.image_generation_call.partial_image", "partial_image_b64": "a"},
+        ],
+    )
+    def test_a_response_without_a_text(self, middle: Any) -> None:
+        """A tool call or an image is content; the realtime interface names its end otherwise."""
+        for end in (RESPONSES[-1], {"type": "response.done", "response": {}}):
+            middle = {"item_id": "1", **middle}
+            assert judged([RESPONSES[0], middle, end]).fault is None
+        whole = {"type": "response.completed", "response": {"output": [{"type": "message"}]}}
+        assert judged([RESPONSES[0], whole]).fault is None
+        assert judged([RESPONSES[0], RESPONSES[-1]]).fault is not None
+
     @pytest.mark.parametrize(
         "chunks",
         [[], [""], [None, ""], [ROLE, STOP], [ROLE, STOP, USAGE], lines_of([ROLE, STOP])],
