@@ -40,7 +40,11 @@ def record(value: Any) -> Record:
             return _NO_RECORD
         if issubclass(kind, dict):
             return value  # type: ignore[no-any-return]
-        return _of_proto(value) if kind.__module__.endswith("_pb2") else _held(value, kind)
+        if kind.__module__.endswith("_pb2"):
+            return _of_proto(value)
+        if kind.__module__.startswith("azure.") and hasattr(kind, "items"):
+            return dict(value.items())  # its models are mappings around what they hold
+        return _held(value, kind)
     except BaseException:  # a metaclass or a descriptor of somebody's that raises
         return _NO_RECORD
 

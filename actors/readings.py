@@ -89,6 +89,7 @@ _FILTER = Fault("an answer that a content filter has stopped", FailureKind.CALLE
 _ERROR = Fault("an answer with an error in it", otherwise=FailureKind.UNAVAILABLE)
 NO_ROOM = Fault("an answer that was cut off before any content", FailureKind.TOO_LARGE)
 """Its length went into thoughts, or into the prompt; another member may have room for it."""
+_NOTHING = Fault("an answer with nothing in it", FailureKind.UNAVAILABLE)
 _BROKE = Fault("an answer that ends with an error", FailureKind.UNAVAILABLE)
 
 _BESIDE_CONTENT = (
@@ -193,10 +194,11 @@ def _chat(held: Record) -> Reading | None:
     ):
         return None
     reading = Reading(listed=bool(looks))
-    if filled(get(held, "error")):
+    if filled(get(held, "error")) or kind == "error":
         reading.fault = _ERROR
-    for each in looks:
-        reading.marks = reading.marks or has(each, "finish_reason")
+    for choice, each in zip(items(choices), looks, strict=True):
+        chunk = type(choice) is not dict and has(each, "delta") and has(each, "index")
+        reading.marks = reading.marks or chunk or has(each, "finish_reason")
         if filled(get(each, "error")):
             reading.fault = _ERROR
         for body in ("message", "delta"):
@@ -223,9 +225,12 @@ def _gemini(held: Record) -> Reading | None:
         "modelVersion",
     ) or any(_any_of(each, "finishReason", "finish_reason") for each in candidates)
     known = known or any(has(record(get(each, "content")), "parts") for each in candidates)
-    if not known:
+    if not known and not has(held, "automatic_function_calling_history"):
         return None
     reading = Reading(listed=bool(candidates), marks=True)
+    told = ("candidates", "usage_metadata", "prompt_feedback", "model_version")
+    if has(held, "sdk_http_response") and _first(held, *told) is None:
+        reading.fault = _NOTHING
     feedback = record(_first(held, "prompt_feedback", "promptFeedback"))
     if filled(_first(feedback, "block_reason", "blockReason")):
         reading.fault, reading.ended = _FILTER, True
@@ -278,7 +283,7 @@ def _output(held: Record) -> Reading | None:
     if has(held, "request_id"):
         return _dashscope(held)
     kind = word(get(held, "object"))
-    if kind != "response" and not has(held, "incomplete_details"):
+    if kind != "response" and not _any_of(held, "incomplete_details", "parallel_tool_calls"):
         return None
     output, status = items(get(held, "output")), word(get(held, "status"))
     reading = Reading(content=status in ("queued", "in_progress"), listed=bool(output))
@@ -648,6 +653,8 @@ _READERS: tuple[tuple[str, Callable[[Record], Reading | None]], ...] = (
     ("choices", _chat),
     ("candidates", _gemini),
     ("promptFeedback", _gemini),
+    ("prompt_feedback", _gemini),
+    ("sdk_http_response", _gemini),
     ("parent_tool_use_id", _of_session),
     ("stop_reason", _message),
     ("response_metadata", _langchain),
