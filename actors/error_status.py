@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from greenroom.actors import error_words as words
-from greenroom.actors.error_looks import Said, is_a, loaded_body, look, whole_number
+from greenroom.actors.error_looks import Said, is_a, is_bare, loaded_body, look, whole_number
 
 _STATUS_FIELDS = ("status_code", "status", "code")
 # Asked only after those: botocore's and the like have none of the three.
@@ -47,8 +47,7 @@ def status_of(error: BaseException, names: list[str]) -> int | None:
     Args:
         names: of its class and of those above, the nearest first.
     """
-    cls = type(error)
-    if cls.__module__ == "builtins" and not look(error, "__dict__"):
+    if is_bare(error):
         return words.by_name(names) or _of_system(error) or _of_arguments(error)
     status = words.by_decisive_name(names)
     if status is not None:
@@ -136,6 +135,9 @@ def by_codes(error: Any, said: Said) -> int | None:
 def said_by(error: Any) -> Said:
     """All that an error or an answer says of itself, as far as it can be read without asking."""
     said = Said()
+    if is_bare(error):
+        _arguments(error, said)
+        return said
     if is_a(error, Mapping):
         said.body(error)
     for name in _WORD_FIELDS:
@@ -149,12 +151,16 @@ def said_by(error: Any) -> Said:
         value = look(error, name)
         if value is not None and not is_a(value, (int, float, type)) and not callable(value):
             said.body(value)
+    _arguments(error, said)
+    return said
+
+
+def _arguments(error: Any, said: Said) -> None:
     arguments = look(error, "args")
     if type(arguments) is tuple:
         for value in arguments[:3]:
             if not is_a(value, (int, float, BaseException)):
                 said.body(value)
-    return said
 
 
 def _of_arguments(error: BaseException) -> int | None:
