@@ -133,7 +133,7 @@ class Failures(Routing):
         plan = plan_retry(job.policy, situation, self._budget, self._rng)
         if isinstance(plan, GiveUp | RaiseAsIs):
             if restarts:
-                self._fail(job, self._broken_by(job) or error)
+                self._fail(job, self._broken_by(job, error))
                 return
         elif job.begun:
             number = max(attempt.number, job.attempts)
@@ -162,11 +162,16 @@ class Failures(Routing):
             channel.cut |= {attempt.member}
         return True
 
-    def _broken_by(self, job: Job) -> BaseException | None:
-        """What broke the last stream off that the consumer has had chunks of."""
+    def _broken_by(self, job: Job, error: BaseException) -> BaseException:
+        """What broke the last stream off that the consumer has had chunks of.
+
+        Args:
+            error: of the last attempt, which may have had none. (It is not asked whether it is
+                true: that runs code of its own.)
+        """
         member = None if job.channel is None else job.channel.member
         broken = job.failures.get(member or "")
-        return None if broken is None else broken.error
+        return error if broken is None or broken.error is None else broken.error
 
     def _untried_left(self, job: Job, now: float) -> bool:
         """Whether an untried member can take the request: now, once a slot is free, or, if only

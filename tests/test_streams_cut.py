@@ -314,6 +314,22 @@ class TestWhoStartsOver:
             assert (error.member, error.__cause__) == ("a", GONE)
             assert [each.member for each in error.errors] == ["a", "b"]
 
+    def test_an_error_that_cannot_be_looked_at(self, producer: Producer) -> None:
+        """Whatever it does when it is compared, counted or printed: the stream ends."""
+
+        class Hostile(Exception):
+            def __bool__(self) -> bool:
+                raise SystemExit("no")
+
+            def __str__(self) -> str:
+                raise SystemExit("no")
+
+        with pool_of(*ranked(a=producer(1, Hostile()), b=producer(Hostile())), **cut()) as pool:
+            chunks, error = broken(pool.stream(Request("x", max_retries=1)))
+            assert (chunks, type(error.__cause__)) == ([1], Hostile)
+        with pool_of(*ranked(a=producer(1, Hostile()), b=producer(2)), **cut()) as pool:
+            assert rest(pool.stream(Request("x"))) == [2]
+
     def test_all_are_cut(self, producer: Producer) -> None:
         """`received` is what came of the last one."""
         hold = Hold()
