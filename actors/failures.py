@@ -17,7 +17,7 @@ from greenroom.actors.retry import (
     plan_retry,
 )
 from greenroom.actors.routing import Routing
-from greenroom.messages.errors import summary
+from greenroom.messages.errors import StreamInterruptedError, summary
 from greenroom.messages.execution import CancelExecution
 from greenroom.messages.status import CancelReason, FailureKind
 
@@ -148,7 +148,7 @@ class Failures(Routing):
                 self._fail(job, all_failed(self.name, job, self._table, reason, now))
             case RaiseAsIs():
                 self._end(job)
-                self._answers.callers_fault(job, error, now - job.accepted_at)
+                self._answers.callers_fault(job, _own(error), now - job.accepted_at)
                 self._check_idle()
 
     def _may_restart(self, job: Job, attempt: Attempt) -> bool:
@@ -224,3 +224,12 @@ class Failures(Routing):
                 request_id=attempt.request_id, attempt=attempt.number, reason=reason
             )
             tell(slot.route.ref, message)
+
+
+def _own(error: BaseException) -> BaseException:
+    """The agent's own error. An inner pool's stream may have broken off by it, of which the outer
+    pool's consumer has not been shown anything: to it nothing has.
+    """
+    while isinstance(error, StreamInterruptedError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error

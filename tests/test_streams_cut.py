@@ -687,6 +687,21 @@ class TestNested:
         ):
             assert rest_with_marks(outer.stream(Request("x"))) == [3, 4]
 
+    def test_the_requests_own_fault_in_an_inner_pool(self) -> None:
+        """It broke the inner stream off; of an outer pool that holds nothing was shown, so it is
+        raised as it is.
+        """
+        fault = http_error(400)
+        with (
+            pool_of(Member("a", Chunks(1, fault)), name="inner") as inner,
+            pool_of(Member("inner", inner), name="middle", on_cut="hold") as middle,
+            pool_of(Member("middle", middle), on_cut="hold") as outer,
+        ):
+            for pool in (middle, outer):
+                with pytest.raises(RuntimeError) as raised:
+                    rest(pool.stream(Request("x")))
+                assert raised.value is fault
+
     def test_the_outer_pool_starts_over_what_the_inner_one_cannot(self) -> None:
         """The inner stream breaks off: that is a cut of the outer one's."""
         hold, b = Hold(), Chunks(2, 3)
