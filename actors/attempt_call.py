@@ -32,7 +32,7 @@ class Owner(Protocol):
     def side_effects_start(self, call: AttemptCall) -> None:
         """The agent is about to do what must not be repeated; raises where it must not begin."""
 
-    def collecting(self, call: AttemptCall) -> Callable[[Any], bool] | None:
+    def collecting(self, call: AttemptCall) -> Callable[[Any], object] | None:
         """The answer comes in chunks: what is to be told of each, if anything is."""
 
     def alive(self, call: AttemptCall) -> None:
@@ -94,7 +94,7 @@ class AttemptCall(Call):
         super().start_side_effects()
         self._owner.side_effects_start(self)
 
-    def hearing(self) -> Callable[[Any], bool] | None:
+    def hearing(self) -> Callable[[Any], object] | None:
         return self._owner.collecting(self)
 
     def alive(self) -> None:

@@ -118,9 +118,9 @@ class Call:
                 raise RequestCancelledError(f"{self.name} has been given up: {self.cancelled}")
             self.side_effects = True
 
-    def hearing(self) -> Callable[[Any], bool] | None:
+    def hearing(self) -> Callable[[Any], object] | None:
         """The answer comes in chunks and is about to be collected: what wants to hear of each, and
-        says whether to go on; None if nothing does.
+        raises when nobody wants more; None if nothing does.
         """
         return None
 

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -340,7 +341,7 @@ class Channel:
             member, kind, error = cut
             self._chunks.append(Restarted(member, kind, error, attempt, self.taken))
         elif told is not None:  # its consumer has still to hear of that
-            self._chunks.append(told)
+            self._chunks.append(replace(told, attempt=attempt))
         elif self.taken:
             self._chunks.append(ANEW)
 

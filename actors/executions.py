@@ -249,7 +249,7 @@ class Executions(InlineActor):
         if job.future is not None:
             job.future.on_alive()
 
-    def collecting(self, call: AttemptCall) -> Callable[[Any], bool] | None:
+    def collecting(self, call: AttemptCall) -> Callable[[Any], object] | None:
         """Runs in the agent's place, as what it tells of does: the router watches from here on that
         the agent of an ask does not keep quiet for longer than that of a stream may.
         """
@@ -259,13 +259,14 @@ class Executions(InlineActor):
         pulse = call.pulse = call.pulse or Pulse(call.started_at)
         is_empty = emptiness(self.around.config)
 
-        def heard(chunk: Any) -> bool:
+        def heard(chunk: Any) -> None:
+            if call.cancelled not in (None, CancelReason.STOPPING):  # its end may answer still
+                raise RequestCancelledError(f"{call.name} has been given up: {call.cancelled}")
             if not is_empty(chunk):
                 pulse.since = self.clock.now()
                 if not pulse.counts:
                     pulse.counts = True
                     self._stream_resumed(message)
-            return call.cancelled is None
 
         self._report(Collecting, message, pulse=pulse)
         return heard

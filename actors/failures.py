@@ -17,7 +17,7 @@ from greenroom.actors.retry import (
     plan_retry,
 )
 from greenroom.actors.routing import Routing
-from greenroom.messages.errors import summary
+from greenroom.messages.errors import StreamInterruptedError, summary
 from greenroom.messages.execution import CancelExecution
 from greenroom.messages.status import CancelReason, FailureKind
 
@@ -133,7 +133,7 @@ class Failures(Routing):
         plan = plan_retry(job.policy, situation, self._budget, self._rng)
         if isinstance(plan, GiveUp | RaiseAsIs):
             if restarts:
-                self._fail(job, self._broken_by(job) or error)
+                self._fail(job, self._broken_by(job, error))
                 return
         elif job.begun:
             number = max(attempt.number, job.attempts)
@@ -148,7 +148,7 @@ class Failures(Routing):
                 self._fail(job, all_failed(self.name, job, self._table, reason, now))
             case RaiseAsIs():
                 self._end(job)
-                self._answers.callers_fault(job, error, now - job.accepted_at)
+                self._answers.callers_fault(job, _own(error), now - job.accepted_at)
                 self._check_idle()
 
     def _may_restart(self, job: Job, attempt: Attempt) -> bool:
@@ -162,11 +162,16 @@ class Failures(Routing):
             channel.cut |= {attempt.member}
         return True
 
-    def _broken_by(self, job: Job) -> BaseException | None:
-        """What broke the last stream off that the consumer has had chunks of."""
+    def _broken_by(self, job: Job, error: BaseException) -> BaseException:
+        """What broke the last stream off that the consumer has had chunks of.
+
+        Args:
+            error: of the last attempt, which may have had none. (It is not asked whether it is
+                true: that runs code of its own.)
+        """
         member = None if job.channel is None else job.channel.member
         broken = job.failures.get(member or "")
-        return None if broken is None else broken.error
+        return error if broken is None or broken.error is None else broken.error
 
     def _untried_left(self, job: Job, now: float) -> bool:
         """Whether an untried member can take the request: now, once a slot is free, or, if only
@@ -219,3 +224,12 @@ class Failures(Routing):
                 request_id=attempt.request_id, attempt=attempt.number, reason=reason
             )
             tell(slot.route.ref, message)
+
+
+def _own(error: BaseException) -> BaseException:
+    """The agent's own error. An inner pool's stream may have broken off by it, of which the outer
+    pool's consumer has not been shown anything: to it nothing has.
+    """
+    while isinstance(error, StreamInterruptedError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -27,8 +27,8 @@ __all__ = [
     "pour",
 ]
 
-Heard = Callable[[Any], bool]
-"""Told of each chunk that is collected; False when nobody wants more."""
+Heard = Callable[[Any], object]
+"""Told of each chunk that is collected; raises when nobody wants more."""
 
 
 class Writer(Protocol):
@@ -94,9 +94,8 @@ def collect(answer: Any, heard: Heard | None = None) -> list[Any]:
             return _whole(list(chunks))
         made = []
         for chunk in chunks:
+            heard(chunk)
             made.append(chunk)
-            if not heard(chunk):
-                break
         return _whole(made)
     finally:
         _close(chunks, answer)
@@ -113,9 +112,8 @@ async def acollect(answer: Any, heard: Heard | None = None) -> list[Any]:
             return _whole([chunk async for chunk in chunks])
         made = []
         async for chunk in chunks:
+            heard(chunk)
             made.append(chunk)
-            if not heard(chunk):
-                break
         return _whole(made)
     finally:
         await _aclose(chunks, answer)
@@ -127,9 +125,9 @@ async def _acollect_sync(answer: Any, heard: Heard | None) -> list[Any]:
         chunks = chunks_of(answer)
         made = []
         for chunk in chunks:
+            if heard is not None:
+                heard(chunk)
             made.append(chunk)
-            if heard is not None and not heard(chunk):
-                break
         return _whole(made)
     finally:
         await _aclose(chunks, answer)

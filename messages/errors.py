@@ -181,13 +181,15 @@ class DeadlineExceededError(PoolError, TimeoutError):
 
 
 class StreamInterruptedError(PoolError):
-    """A stream broke off after its first chunk: nobody else can take it over.
+    """A stream broke off after its first chunk, and nobody could start it over: with
+    `PoolConfig.on_cut` of "raise" nobody may, with "restart" nobody was left or allowed.
 
     Attributes:
         pool_name: the pool's name.
         member: the member whose stream it was.
         received: the chunks that the consumer has had, in order; of a very long stream the last
-            2,000, or a million characters of strings or bytes (`collect` gives them all).
+            2,000, or a million characters of strings or bytes (`collect` gives them all). Where it
+            has started over, those since then.
         received_count: how many those were altogether.
         errors: what became of the members tried; the interrupted one is included unless it was the
             pool that ended the stream by its own end.

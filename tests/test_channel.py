@@ -15,9 +15,17 @@ from helpers_streams import within
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom import PoolConfig, Request, RequestCancelledError
+from greenroom import FailureKind, PoolConfig, Request, RequestCancelledError, Restarted
 from greenroom.actors.calls import PlainCall
-from greenroom.actors.channel import EMPTY, END, RECEIVED_LENGTH, RECEIVED_LIMIT, Channel
+from greenroom.actors.channel import (
+    ANEW,
+    EMPTY,
+    END,
+    RECEIVED_LENGTH,
+    RECEIVED_LIMIT,
+    Channel,
+    Cut,
+)
 from greenroom.actors.desk import Desk
 from greenroom.actors.flow import acollect, collect, flow, is_async_stream, is_stream, pour
 from greenroom.actors.future import StreamFuture
@@ -284,6 +292,96 @@ class TestChannelModel:
                 chunks.take()
         else:
             assert chunks.take() is END
+
+
+ANEWS = st.lists(
+    st.sampled_from(["begin", "begin empty", "put", "keep alive", "take", "take", "fail"]),
+    max_size=60,
+)
+
+
+class TestRestartModel:
+    @given(ANEWS, st.integers(1, 4), st.booleans(), st.booleans())
+    def test_after_all_restarts_its_consumer_has_one_whole_answer(
+        self, steps: list[str], capacity: int, holds: bool, ends_well: bool
+    ) -> None:
+        """Whatever the attempts have sent and whenever it looks: what it has had since the last
+        mark is a beginning of one attempt's chunks, and at a good end all of the last one's.
+        """
+        chunks, consumer = Channel(capacity, holds), Consumer()
+        sent: dict[int, list[Any]] = {0: []}
+        number, ticket = 0, None
+        for step, what in enumerate([*steps, "begin"]):
+            if what.startswith("begin") and ticket is None:
+                number += 1
+                ticket, sent[number] = ("r", number), []
+                chunks.begun_by, chunks.member, chunks.attempts = ticket, f"m{number}", number
+                chunks.start_over()
+                assert chunks.put((number, step), ticket, counts=what == "begin")
+                sent[number].append((number, step))
+            elif what in ("put", "keep alive") and ticket is not None:
+                assert not chunks.put("late", ("r", number - 1))
+                assert chunks.put((number, step), ticket, what == "put" and not chunks.counted)
+                sent[number].append((number, step))
+            elif what == "fail" and ticket is not None:
+                assert chunks.seal(ticket)
+                kind = FailureKind.UNKNOWN
+                chunks.reopen(Cut(f"m{number}", kind, "cut") if chunks.counted else None)
+                assert chunks.closed(ticket)
+                ticket = None
+            elif what == "take":
+                consumer.take(chunks, sent)
+        assert chunks.seal(ticket)
+        chunks.end(None if ends_well else ConnectionError("gone"))
+        consumer.read(chunks, sent)
+        if ends_well:
+            assert consumer.had == sent[number]
+        assert consumer.received == (None if ends_well else consumer.had)
+
+
+def test_the_mark_of_a_restart_outlives_an_attempt_without_a_chunk_that_counts() -> None:
+    """It names the attempt that follows it in the end."""
+    chunks = channel(4, "a")
+    assert chunks.take() == "a"
+    chunks.reopen(Cut("m1", FailureKind.UNKNOWN, "cut"))
+    for chunks.attempts, ping in ((2, "ping"), (3, "b")):
+        chunks.start_over()
+        chunks.put(ping)
+        if ping == "ping":
+            chunks.reopen()
+    assert [chunks.take(), chunks.take()] == [
+        Restarted("m1", FailureKind.UNKNOWN, "cut", 3, 1),
+        "b",
+    ]
+
+
+class Consumer:
+    """What one has had since the last mark; `received` is what the error at the end would say."""
+
+    def __init__(self) -> None:
+        self.had: list[Any] = []
+        self.received: list[Any] | None = None
+
+    def take(self, chunks: Channel, sent: dict[int, list[Any]]) -> bool:
+        """Whether there was something to take."""
+        chunk = chunks.take()
+        if chunk in (EMPTY, END):
+            return False
+        if chunk is ANEW or isinstance(chunk, Restarted):
+            if isinstance(chunk, Restarted):
+                assert (chunk.dropped, chunk.attempt) == (len(self.had), max(sent))
+            self.had = []
+        else:
+            self.had.append(chunk)
+            assert self.had == sent[chunk[0]][: len(self.had)]
+        return True
+
+    def read(self, chunks: Channel, sent: dict[int, list[Any]]) -> None:
+        try:
+            while self.take(chunks, sent):
+                pass
+        except ConnectionError:
+            self.received = list(chunks.received)
 
 
 class Desked:

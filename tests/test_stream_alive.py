@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, Scripted, pool_of, ranked
+from helpers_requests import WAIT_S, Scripted, crash, pool_of, ranked
 from helpers_streams import PRODUCERS, After, Chunks, Doing, Hold, rest, take
 
 from greenroom import (
@@ -359,6 +359,18 @@ class TestAskLimits:
             assert pool.drain(timeout=WAIT_S)
             assert b.calls == 2
             hold.open()
+
+    def test_a_member_that_ends_meanwhile(self, producer: Producer) -> None:
+        """Half a list is no answer: the request goes to another member, or has all of it."""
+        hold = Hold()
+        a, b = producer(1, hold, 2), producer(3)
+        limits: dict[str, Any] = {"first_chunk_timeout_s": 9.0, "chunk_timeout_s": 9.0}
+        with pool_of(*ranked(a=a, b=b), clock=FakeClock(), **limits) as pool:
+            future = pool.ask(Request("x"), block=False)
+            hold.wait_reached()
+            crash(pool, "a")
+            hold.open()
+            assert future.get(timeout=WAIT_S).value in ([1, 2], [3])
 
     def test_an_inner_pool(self, producer: Producer) -> None:
         """The inner pool's limits are for its own agents."""

@@ -314,6 +314,22 @@ class TestWhoStartsOver:
             assert (error.member, error.__cause__) == ("a", GONE)
             assert [each.member for each in error.errors] == ["a", "b"]
 
+    def test_an_error_that_cannot_be_looked_at(self, producer: Producer) -> None:
+        """Whatever it does when it is compared, counted or printed: the stream ends."""
+
+        class Hostile(Exception):
+            def __bool__(self) -> bool:
+                raise SystemExit("no")
+
+            def __str__(self) -> str:
+                raise SystemExit("no")
+
+        with pool_of(*ranked(a=producer(1, Hostile()), b=producer(Hostile())), **cut()) as pool:
+            chunks, error = broken(pool.stream(Request("x", max_retries=1)))
+            assert (chunks, type(error.__cause__)) == ([1], Hostile)
+        with pool_of(*ranked(a=producer(1, Hostile()), b=producer(2)), **cut()) as pool:
+            assert rest(pool.stream(Request("x"))) == [2]
+
     def test_all_are_cut(self, producer: Producer) -> None:
         """`received` is what came of the last one."""
         hold = Hold()
@@ -670,6 +686,21 @@ class TestNested:
             pool_of(Member("inner", inner), on_cut="hold") as outer,
         ):
             assert rest_with_marks(outer.stream(Request("x"))) == [3, 4]
+
+    def test_the_requests_own_fault_in_an_inner_pool(self) -> None:
+        """It broke the inner stream off; of an outer pool that holds nothing was shown, so it is
+        raised as it is.
+        """
+        fault = http_error(400)
+        with (
+            pool_of(Member("a", Chunks(1, fault)), name="inner") as inner,
+            pool_of(Member("inner", inner), name="middle", on_cut="hold") as middle,
+            pool_of(Member("middle", middle), on_cut="hold") as outer,
+        ):
+            for pool in (middle, outer):
+                with pytest.raises(RuntimeError) as raised:
+                    rest(pool.stream(Request("x")))
+                assert raised.value is fault
 
     def test_the_outer_pool_starts_over_what_the_inner_one_cannot(self) -> None:
         """The inner stream breaks off: that is a cut of the outer one's."""

@@ -176,6 +176,7 @@ def _act(seed: int, number: int, requests: int) -> Act:
             "first_chunk_timeout_s": rng.choice((None, 4.0)),
             "chunk_timeout_s": rng.choice((None, 3.0)),
             "hedge_after_s": rng.choice((None, 0.3, "p95")),
+            "on_cut": random.Random(f"{seed}/{number}/cut").choice(("raise", "restart", "hold")),
         },
         window=rng.choice((30, 80, 160)),
         ending=rng.choice(list(Ending)),

@@ -78,7 +78,7 @@ def _is_a_real_interruption(entry: Entry) -> Iterator[str]:
     error, taken = entry.error, entry.chunks
     if not isinstance(error, StreamInterruptedError):
         return  # its asker was told something else: that is complained of
-    if not taken or (all(map(is_empty, taken)) and not _flushed(entry)):
+    if not taken or (all(map(is_empty, taken)) and not _flushed(entry) and not entry.marks):
         yield "it was interrupted before its first chunk"
     void = len(taken) - error.received_count
     if not 0 <= void <= len(leading(taken)):  # of one that failed, if they did not fit
