@@ -34,6 +34,7 @@ from greenroom.actors.future import (
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.stream import PoolStream
 from greenroom.messages import _validate as check
+from greenroom.messages.member import CallContext
 from greenroom.messages.pickling import refuse
 from greenroom.messages.replies import PoolStats, Reply
 from greenroom.messages.requests import Apply, GetStats, Request, RequestOptions
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 C = TypeVar("C")
+F = TypeVar("F", bound=PoolFuture[Any])
 
 GRACE_S = 0.03
 """The router answers at the deadline and says what was tried: the asker waits that bit longer."""
@@ -57,6 +59,7 @@ class AskingRef(JoinableRef):
         self._clock = actor.clock
         self._ended = actor.ended
         self._stream_buffer = actor.config.stream_buffer
+        self._holds = actor.config.on_cut == "hold"
         self._numbers = itertools.count(1)
         self._born = forks.generation
         self._canceller = self._cancel  # bound once: each future holds it
@@ -277,7 +280,8 @@ class AskingRef(JoinableRef):
 
         An agent streams if it is a generator function, sync or async, has a method `astream` or
         `stream`, or answers with an iterator; the answer of any other is the only chunk. A member
-        that fails before its first chunk that counts is replaced by another; after it, nobody is.
+        that fails before its first chunk that counts is replaced by another; after it,
+        `PoolConfig.on_cut` says what follows.
 
         Args:
             message: a `Request` or an `Apply`.
@@ -297,14 +301,14 @@ class AskingRef(JoinableRef):
         self,
         message: Any,
         timeout: float | None,
-        on_side_effects: Callable[[], None] = lambda: None,
+        outer: CallContext | None = None,
     ) -> PoolFuture[Any]:
         future: PoolFuture[Any]
         if self._born != forks.generation:  # before any lock, a clock's too: see `actors.forks`
             raise forked(self.name, self._born)
         if isinstance(message, RequestOptions):
             request_id, deadline = self._address(message, timeout)
-            future = PoolFuture(request_id, deadline, self._canceller, on_side_effects)
+            future = _told_of(outer, PoolFuture(request_id, deadline, self._canceller))
         else:
             future = PoolFuture()
         self._post(message, future)
@@ -314,16 +318,12 @@ class AskingRef(JoinableRef):
         self,
         message: RequestOptions,
         timeout: float | None,
-        on_side_effects: Callable[[], None] = lambda: None,
+        outer: CallContext | None = None,
     ) -> PoolStream[Any]:
         self.check_process()
-        future = StreamFuture(
-            Channel(self._stream_buffer),
-            *self._address(message, timeout),
-            self._canceller,
-            on_side_effects,
-        )
-        self._post(message, future)
+        channel = Channel(self._stream_buffer, self._holds)
+        future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
+        self._post(message, _told_of(outer, future))
         return PoolStream(future)
 
     def _address(self, message: RequestOptions, timeout: float | None) -> tuple[str, float | None]:
@@ -368,3 +368,11 @@ class AskingRef(JoinableRef):
             "it lives in the process that started it: start one in each process, and send requests "
             "and answers",
         )
+
+
+def _told_of(outer: CallContext | None, future: F) -> F:
+    """The future, on which the agent's words for the pool reach another pool that asks, too."""
+    if outer is not None:
+        future.on_side_effects = outer.started_side_effects
+        future.on_alive = outer.alive  # type: ignore[method-assign]
+    return future

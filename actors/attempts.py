@@ -7,7 +7,7 @@ from typing import Any
 from greenroom.actors.base import tell
 from greenroom.actors.desk import reply
 from greenroom.actors.failures import Failures
-from greenroom.actors.jobs import Answered, Attempt, Job
+from greenroom.actors.jobs import Answered, Attempt, Collecting, Job
 from greenroom.actors.table import Slot
 from greenroom.messages.errors import AttemptTimeoutError, MemberCrashedError, PoolError
 from greenroom.messages.execution import (
@@ -21,7 +21,9 @@ from greenroom.messages.execution import (
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason, SkipReason
 from greenroom.messages.supervision import MemberDrained
 
-FromMember = Succeeded | Failed | Refused | SideEffectsStarted | StreamBegun | StreamResumed
+FromMember = (
+    Succeeded | Failed | Refused | SideEffectsStarted | StreamBegun | StreamResumed | Collecting
+)
 
 
 class Attempts(Failures):
@@ -56,6 +58,8 @@ class Attempts(Failures):
         del self._attempts[attempt.ticket]
         if self._timeouts is not None:
             self._timeouts.stop(attempt)
+        if attempt.alarm is not None:
+            attempt.alarm.cancel()
         self._drain_rate.answered(attempt.started_at, elapsed_s)
         table = self._table
         slot = table.get(attempt.member)
@@ -198,22 +202,28 @@ class Attempts(Failures):
         if slot.in_flight == 0 and slot.route.blocked is SkipReason.DRAINING:
             tell(self._supervisor, MemberDrained(slot.name))
 
-    def _attempt_timed_out(self, attempt: Attempt, limit: str, limit_s: float) -> None:
+    def _attempt_timed_out(
+        self, attempt: Attempt, limit: str, limit_s: float, lack: str = "did not answer"
+    ) -> None:
         """The attempt has had its time; whoever asks must not wait for the member to notice.
 
         Args:
             limit, limit_s: the setting that says so, and its value.
+            lack: what it has not done.
         """
         attempt.alarm = None
         job = attempt.job
-        if job is not None and not self.desk.withdraw(attempt.ticket):
-            return  # it has just been answered, or its stream begins: the report is on its way
+        if job is not None:
+            if attempt.first_chunk_s is None:
+                given_up = self.desk.withdraw(attempt.ticket)
+            else:
+                given_up = self.desk.give_up(attempt.ticket, job)
+            if not given_up:
+                return  # it has just ended, or its stream begins: the report is on its way
         self._cancel_execution(attempt, CancelReason.ATTEMPT_TIMEOUT)
         if job is not None:
             elapsed_s = self.clock.now() - attempt.started_at
-            error = AttemptTimeoutError(
-                f"{attempt.member} did not answer within {limit}={limit_s:g}"
-            )
+            error = AttemptTimeoutError(f"{attempt.member} {lack} within {limit}={limit_s:g}")
             self._attempt_failed(attempt, FailureKind.TIMEOUT, error, elapsed_s, None)
             self._pump()
 

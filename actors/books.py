@@ -92,7 +92,7 @@ class Books(LendingActor):
     def _fail(self, job: Job, error: BaseException) -> None:
         now = self.clock.now()
         self._end(job)
-        if job.begun:
+        if job.shown:
             error = interrupted(self.name, job, error)
         self._answers.failure(job, error, now - job.accepted_at)
         self._check_idle()

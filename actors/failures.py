@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from greenroom.actors.base import tell
+from greenroom.actors.channel import Cut
 from greenroom.actors.jobs import Attempt, Job
 from greenroom.actors.report import all_failed
 from greenroom.actors.retry import (
@@ -16,6 +17,7 @@ from greenroom.actors.retry import (
     plan_retry,
 )
 from greenroom.actors.routing import Routing
+from greenroom.messages.errors import StreamInterruptedError, summary
 from greenroom.messages.execution import CancelExecution
 from greenroom.messages.status import CancelReason, FailureKind
 
@@ -110,7 +112,8 @@ class Failures(Routing):
         if job.current is not None and not won:
             return  # two were racing, and the other one still runs
         self._abort(job, CancelReason.LOST_RACE)  # it has lost to one that now has failed
-        if job.begun:
+        restarts = job.shown
+        if restarts and not self._may_restart(job, attempt):
             self._fail(job, error)
             return
         now = self.clock.now()
@@ -127,7 +130,16 @@ class Failures(Routing):
             now=now,
             deadline=job.deadline,
         )
-        match plan_retry(job.policy, situation, self._budget, self._rng):
+        plan = plan_retry(job.policy, situation, self._budget, self._rng)
+        if isinstance(plan, GiveUp | RaiseAsIs):
+            if restarts:
+                self._fail(job, self._broken_by(job, error))
+                return
+        elif job.begun:
+            number = max(attempt.number, job.attempts)
+            cut = Cut(attempt.member, kind, summary(error)) if attempt.member in job.cut else None
+            self.desk.reopen(job, number, cut)
+        match plan:
             case TryNow():
                 self._route(job)
             case TryLater(delay_s):
@@ -136,8 +148,30 @@ class Failures(Routing):
                 self._fail(job, all_failed(self.name, job, self._table, reason, now))
             case RaiseAsIs():
                 self._end(job)
-                self._answers.callers_fault(job, error, now - job.accepted_at)
+                self._answers.callers_fault(job, _own(error), now - job.accepted_at)
                 self._check_idle()
+
+    def _may_restart(self, job: Job, attempt: Attempt) -> bool:
+        """The consumer of a stream has had chunks that count, and its attempt has failed: whether
+        another member may start over. The one whose stream has broken off is left out for good.
+        """
+        channel = job.channel
+        if self.config.on_cut != "restart" or channel is None:
+            return False
+        if job.begun and channel.counted:
+            channel.cut |= {attempt.member}
+        return True
+
+    def _broken_by(self, job: Job, error: BaseException) -> BaseException:
+        """What broke the last stream off that the consumer has had chunks of.
+
+        Args:
+            error: of the last attempt, which may have had none. (It is not asked whether it is
+                true: that runs code of its own.)
+        """
+        member = None if job.channel is None else job.channel.member
+        broken = job.failures.get(member or "")
+        return error if broken is None or broken.error is None else broken.error
 
     def _untried_left(self, job: Job, now: float) -> bool:
         """Whether an untried member can take the request: now, once a slot is free, or, if only
@@ -190,3 +224,12 @@ class Failures(Routing):
                 request_id=attempt.request_id, attempt=attempt.number, reason=reason
             )
             tell(slot.route.ref, message)
+
+
+def _own(error: BaseException) -> BaseException:
+    """The agent's own error. An inner pool's stream may have broken off by it, of which the outer
+    pool's consumer has not been shown anything: to it nothing has.
+    """
+    while isinstance(error, StreamInterruptedError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error

@@ -97,6 +97,11 @@ class PoolFuture(pykka.Future[T]):
             when it raises they must not start. For an asker that would repeat the request.
     """
 
+    def on_alive(self) -> None:
+        """Called, in the agent's thread, when an agent says that it is alive; raises when nobody
+        wants that any more. Replaced where the asker is another pool.
+        """
+
     def __init__(
         self,
         request_id: str | None = None,

@@ -180,6 +180,7 @@ class AgentHost:
             metadata=work.metadata,
             now=self._clock.now,
             on_side_effects=call.start_side_effects,
+            on_alive=call.alive,
         )
         return runner.run(work.payload, context)
 
@@ -211,16 +212,17 @@ class AgentHost:
             value = run_on(self._loop_thread, value, call)
         if not call.collects or not is_stream(value):
             return value
+        call.collected = True
         if is_async_stream(value):
             closing = functools.partial(aclose, value)
-            return run_on(self._loop_thread, acollect(value), call, closing)
-        return collect(value)
+            return run_on(self._loop_thread, acollect(value, call.hearing()), call, closing)
+        return collect(value, call.hearing())
 
     def _pour(self, call: AttemptCall, writer: ChunkWriter) -> None:
         """In a worker thread: pass on what comes, whatever it is, wherever it must run."""
         writer.start(call)
         value = self._settle(self._begin(call), call)
-        if is_async_stream(value):
+        if type(value) not in PLAIN and is_async_stream(value):
             closing = functools.partial(aclose, value)
             run_on(self._loop_thread, flow(value, writer), call, closing)
         else:

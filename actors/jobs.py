@@ -10,6 +10,7 @@ from typing import Any
 from greenroom.actors.alarms import Alarm
 from greenroom.actors.channel import Channel
 from greenroom.actors.future import PoolFuture, StreamFuture
+from greenroom.actors.pulse import Pulse
 from greenroom.actors.retry import RetryPolicy
 from greenroom.messages.errors import AttemptError
 from greenroom.messages.execution import Ticket
@@ -20,20 +21,33 @@ Work = Request[Any] | Apply[Any]
 
 
 class Race:
-    """Two attempts for one request: the first to win is the only one, whatever the other brings."""
+    """Two attempts for one request: the first to win is the only one, whatever the other brings.
 
-    __slots__ = ("_lock", "_winner")
+    A winner whose stream starts over has to leave it to a later attempt; its rival stays beaten.
+    """
+
+    __slots__ = ("_lock", "_over", "_winner")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._over = 0
         self._winner: Ticket | None = None
 
     def win(self, ticket: Ticket) -> bool:
         """Whether this attempt is the winner; the first one that asks is."""
         with self._lock:
-            if self._winner is None:
+            if self._winner is None and ticket[1] > self._over:
                 self._winner = ticket
             return self._winner == ticket
+
+    def reopen(self, number: int) -> None:
+        """Let an attempt with a higher number than that one win."""
+        with self._lock:
+            self._over, self._winner = number, None
+
+    def is_past(self, ticket: Ticket) -> bool:
+        """Whether an attempt of that number has had its chance."""
+        return ticket[1] <= self._over
 
     def won(self, ticket: Ticket) -> bool:
         """Whether this attempt has won."""
@@ -41,6 +55,8 @@ class Race:
 
     def lost(self, ticket: Ticket) -> bool:
         """Whether another attempt has won."""
+        if ticket[1] <= self._over:
+            return True
         return self._winner is not None and self._winner != ticket
 
 
@@ -112,8 +128,21 @@ class Job:
 
     @property
     def begun(self) -> bool:
-        """Whether it is a stream that has its first chunk: no other member can take it over."""
+        """Whether it is a stream that has its first chunk."""
         return self.channel is not None and self.channel.begun_by is not None
+
+    @property
+    def shown(self) -> bool:
+        """Whether its consumer may have had chunks that count: no other member can go on there."""
+        channel = self.channel
+        if channel is None or channel.holds:
+            return False
+        return bool(channel.cut) or (channel.begun_by is not None and channel.counted)
+
+    @property
+    def cut(self) -> frozenset[str]:
+        """The members that must not get it again: their streams of it broke off."""
+        return frozenset() if self.channel is None else self.channel.cut
 
     def running(self) -> Iterator[Attempt]:
         """The attempts whose answer is awaited."""
@@ -192,6 +221,19 @@ class Answered:
     elapsed_s: float
 
 
+@dataclass(slots=True, eq=False)
+class Collecting:
+    """The member's word to the router, of the same process, that chunks are being collected for an
+    ask whose agent may not keep quiet for as long as it likes.
+    """
+
+    member: str
+    incarnation: int
+    request_id: str
+    attempt: int
+    pulse: Pulse
+
+
 class Attempt:
     """One execution on one member. It holds a slot until the member reports its end.
 
@@ -200,6 +242,7 @@ class Attempt:
         side_effects: whether the agent has said that it must not be repeated.
         first_chunk_s: how long the first chunk of its stream took; None before that.
         lost: whether it was dropped for another one; what it still brings is of no interest.
+        pulse: its signs of life; None as long as no chunk is owed.
     """
 
     __slots__ = (
@@ -212,6 +255,7 @@ class Attempt:
         "lost",
         "member",
         "number",
+        "pulse",
         "request_id",
         "side_effects",
         "started_at",
@@ -243,6 +287,7 @@ class Attempt:
         self.first_chunk_s: float | None = None
         self.lost = False
         self.alarm: Alarm | None = None
+        self.pulse: Pulse | None = None
 
     def renumber(self) -> None:
         """Take the next number: an earlier request of that id still has a call of this one."""

@@ -80,7 +80,8 @@ class LoopPlace:
             if type(value) is CoroutineType or inspect.isawaitable(value):
                 value = await value
             if type(value) not in PLAIN and call.collects and is_stream(value):
-                value = await acollect(value)
+                value = await acollect(value, call.hearing())
+                call.collected = True
         except BaseException as raised:  # also CancelledError, SystemExit, GeneratorExit
             error = raised
         self._running.discard(call)

@@ -157,12 +157,12 @@ class PoolRef(AskingRef):
         The id begins with the outer request's and its attempt: `front-7#2/eu-31`.
         """
         request = self._forwarded(payload, context)
-        return self._submit(request, context.remaining_s, context.started_side_effects)
+        return self._submit(request, context.remaining_s, context)
 
     def forward_stream(self, payload: Any, context: CallContext) -> PoolStream[Any]:
         """The same for an answer that is wanted chunk by chunk."""
         request = self._forwarded(payload, context)
-        return self._open(request, context.remaining_s, context.started_side_effects)
+        return self._open(request, context.remaining_s, context)
 
     def _forwarded(self, payload: Any, context: CallContext) -> Request[Any]:
         number = next(self._numbers)

@@ -9,6 +9,7 @@ from typing import Any
 from greenroom.actors.admission import Admission
 from greenroom.actors.base import tell
 from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.pulse import Pulse
 from greenroom.actors.retry import LASTING
 from greenroom.actors.strategies import PickContext
 from greenroom.actors.table import NoPick, Slot
@@ -50,7 +51,8 @@ class Routing(Admission):
         context = PickContext(now, job.work.key, job.id)
         try:
             only_untried = job.policy.exhaustive or (job.failures and self._only_untried(job))
-            choice = self._table.pick(job.failures, context, bool(only_untried))
+            never = job.cut if job.failures else ()
+            choice = self._table.pick(job.failures, context, bool(only_untried), never)
         except StrategyError as error:
             self._fail(job, error)
             return
@@ -65,7 +67,7 @@ class Routing(Admission):
         """Whether a request may wait for a member to come back, rather than fail at once."""
         if job.policy.exhaustive and job.failures:
             return False
-        besides = job.failures if self._only_untried(job) else ()
+        besides = job.failures if self._only_untried(job) else job.cut
         reopening = self._table.earliest_reopening(besides)
         if reopening is not None and reopening <= now:
             return True  # its time has come: the supervisor's word is on its way
@@ -81,8 +83,9 @@ class Routing(Admission):
 
     def _could_recover(self, job: Job) -> bool:
         """Whether a member that has failed the request might answer it later."""
+        cut = job.cut
         return any(
-            failure.kind not in LASTING and self._table.get(name) is not None
+            failure.kind not in LASTING and name not in cut and self._table.get(name) is not None
             for name, failure in job.failures.items()
         )
 
@@ -131,7 +134,9 @@ class Routing(Admission):
         trial = slot.is_trial
         job.attempts += 1
         attempt = Attempt(job, slot.name, slot.index, route.incarnation, route.epoch, trial, now)
-        while attempt.ticket in self._attempts:
+        while attempt.ticket in self._attempts or (
+            job.race is not None and job.race.is_past(attempt.ticket)
+        ):
             attempt.renumber()
         if hedge:
             job.hedge = attempt
@@ -160,7 +165,8 @@ class Routing(Admission):
     def _send(self, job: Job, attempt: Attempt, slot: Slot, now: float) -> None:
         deadline = job.deadline
         if job.channel is not None:
-            self._limit_first_chunk(attempt, now)
+            attempt.pulse = Pulse(now)
+            self._watch(attempt)
         elif self._timeouts is not None:
             self._timeouts.start(attempt)
             cut_off = now + self._timeouts.limit_s
@@ -184,17 +190,14 @@ class Routing(Admission):
     def _release(self, attempt: Attempt, elapsed_s: float | None = None) -> None:
         """The member has let go of the attempt: its slot is free."""
 
-    def _limit_first_chunk(self, attempt: Attempt, now: float) -> None:
-        limit_s, limit = self.config.first_chunk_timeout_s, "first_chunk_timeout_s"
-        if limit_s is None:
-            limit_s, limit = self.config.request_timeout_s, "request_timeout_s"
-        if limit_s is not None:
-            attempt.alarm = self.alarms.at(
-                now + limit_s, lambda: self._attempt_timed_out(attempt, limit, limit_s)
-            )
+    @abstractmethod
+    def _watch(self, attempt: Attempt) -> None:
+        """Have a look when a chunk is overdue, if none has come by then."""
 
     @abstractmethod
-    def _attempt_timed_out(self, attempt: Attempt, limit: str, limit_s: float) -> None:
+    def _attempt_timed_out(
+        self, attempt: Attempt, limit: str, limit_s: float, lack: str = "did not answer"
+    ) -> None:
         """The attempt has had its time."""
 
     @abstractmethod

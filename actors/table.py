@@ -122,9 +122,16 @@ class RoutingTable:
         return changed or bool(left)
 
     def pick(
-        self, tried: Collection[str], context: PickContext, exhaustive: bool = False
+        self,
+        tried: Collection[str],
+        context: PickContext,
+        exhaustive: bool = False,
+        never: Collection[str] = (),
     ) -> Slot | NoPick:
         """The strategy's choice: among the untried, and among the tried when no untried may come.
+
+        Args:
+            never: those of the tried that must not be chosen.
 
         Raises:
             StrategyError: the strategy raised, or chose what was not a candidate.
@@ -138,8 +145,8 @@ class RoutingTable:
             return chosen
         if self._nobody(tried) is NoPick.BUSY:
             return NoPick.BUSY
-        again = sorted(self._free_of(tried), key=INDEX)
-        return self._choose(again, context) or self._nobody(())
+        again = sorted((s for s in self._free_of(tried) if s.name not in never), key=INDEX)
+        return self._choose(again, context) or self._nobody(never)
 
     def pick_second(self, taken: Collection[str], context: PickContext) -> Slot | None:
         """The strategy's choice among the free members beside those taken. Trials are for requests

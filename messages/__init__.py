@@ -64,7 +64,7 @@ from greenroom.messages.execution import (
     Ticket,
 )
 from greenroom.messages.member import CallContext, Member
-from greenroom.messages.replies import AgentHealth, MemberStats, PoolStats, Reply
+from greenroom.messages.replies import AgentHealth, MemberStats, PoolStats, Reply, Restarted
 from greenroom.messages.requests import (
     AddMember,
     Apply,
@@ -197,6 +197,7 @@ __all__ = [
     "RequestRejected",
     "ResetAll",
     "ResetMember",
+    "Restarted",
     "RetryScheduled",
     "RoutingSnapshot",
     "SideEffectsStarted",

@@ -113,8 +113,9 @@ class PoolConfig:
     """Whose event loop the async agents run on; "uvloop" needs the extra of that name."""
     classify: Classifier | None = None
     """Says what kind of failure an exception is; None from it falls back to the built-in rules."""
-    is_failure: Callable[[Any], bool] | Literal["auto"] | None = None
-    """Says whether a returned value is a failure all the same; "auto": `greenroom.answers`."""
+    is_failure: Callable[[Any], object] | Literal["auto"] | None = "auto"
+    """Says whether a returned value is a failure all the same, and maybe of which kind; "auto":
+    what is plainly a client's failure, see `greenroom.answers`; None: no value is."""
     is_empty: Callable[[Any], bool] | Literal["auto"] | None = "auto"
     """Says whether a chunk is empty (a keep-alive); "auto": None, what has no content, and objects
     of clients that carry no text, as a role or a usage; None: the first two only."""

@@ -213,13 +213,15 @@ class DeadlineExceededError(PoolError, TimeoutError):
 
 
 class StreamInterruptedError(PoolError):
-    """A stream broke off after its first chunk: nobody else can take it over.
+    """A stream broke off after its first chunk, and nobody could start it over: with
+    `PoolConfig.on_cut` of "raise" nobody may, with "restart" nobody was left or allowed.
 
     Attributes:
         pool_name: the pool's name.
         member: the member whose stream it was.
         received: the chunks that the consumer has had, in order; of a very long stream the last
-            2,000, or a million characters of strings or bytes (`collect` gives them all).
+            2,000, or a million characters of strings or bytes (`collect` gives them all). Where it
+            has started over, those since then.
         received_count: how many those were altogether. It comes along in a pickle, they do not.
         errors: what became of the members tried; the interrupted one is included unless it was the
             pool that ended the stream by its own end.
@@ -282,7 +284,27 @@ class AttemptTimeoutError(PoolError, TimeoutError):
 
 
 class UnsuccessfulResultError(PoolError):
-    """`PoolConfig.is_failure` said that the value a member returned is a failure."""
+    """`PoolConfig.is_failure` said that the value a member returned is a failure, or a stream ended
+    without content or without the mark of its end.
+
+    Attributes:
+        kind: what kind of failure it is, judged by the value as an exception is by its own look.
+        retry_after_s: how long the value says the member wants to be left alone; None if it does
+            not.
+        opens_at_once: whether it is certain to be the member's, whatever the request.
+    """
+
+    def __init__(
+        self,
+        *args: object,
+        kind: FailureKind = FailureKind.UNKNOWN,
+        retry_after_s: float | None = None,
+        opens_at_once: bool = False,
+    ) -> None:
+        super().__init__(*args)
+        self.kind = kind
+        self.retry_after_s = retry_after_s
+        self.opens_at_once = opens_at_once
 
 
 class StrategyError(PoolError):

@@ -480,6 +480,16 @@ def test_a_value_that_is_failure_refuses_is_a_failed_run(lab: Lab) -> None:
         assert lab.made[0].closed.wait(PATIENCE_S)
 
 
+@pytest.mark.parametrize(
+    "failure", [{"error": {"message": "m", "type": "server_error"}}, (chunk for chunk in [""])]
+)
+def test_what_is_plainly_a_failure_is_a_failed_run(lab: Lab, failure: Any) -> None:
+    """An error in the place of an answer, and a stream without content."""
+    with PoolExecutor("writers", MEMBERS, lab) as executor:
+        answered = executor.apply(lambda agent: failure if agent.name == "primary" else agent.name)
+        assert answered == "secondary"
+
+
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError()])
 def test_whatever_is_raised_only_that_run_fails(lab: Lab, error: BaseException) -> None:
     """By a creator or by an agent: the next member takes over, and the pool lives."""

@@ -27,7 +27,9 @@ from greenroom import (
     SkipReason,
     UnsuccessfulResultError,
 )
+from greenroom.actors.classify import Verdict, classify
 from greenroom.actors.eventbus import observe
+from greenroom.fallback import _classifier
 from greenroom.messages.events import Event, PoolStarted
 
 PATIENCE_S = 10.0
@@ -650,6 +652,18 @@ def test_a_value_that_is_failure_refuses_moves_on() -> None:
         assert chain.execute(Script()) == "b answers"
 
 
+def test_what_is_plainly_a_failure_moves_on() -> None:
+    """Also a content filter's word, since another agent of the chain may have none."""
+    failures = [
+        {"error": {"message": "m", "type": "server_error"}},
+        {"object": "chat.completion.chunk", "choices": [{"finish_reason": "content_filter"}]},
+    ]
+    for failure in failures:
+        with chain_of("a", "b") as chain:
+            results = {"a": failure, "b": "b answers"}
+            assert chain.execute(results.get) == "b answers"
+
+
 def test_on_fallback_hears_of_a_refused_value_before_an_unhandled_error() -> None:
     """It is told that the value was refused, not that the agent was too slow."""
     told: list[tuple[str, BaseException]] = []
@@ -810,3 +824,22 @@ def test_a_wrong_call_is_refused(chain: FallbackChain[str]) -> None:
         chain.execute("hello")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="on_fallback must be callable"):
         chain.execute(Script(), on_fallback=3)  # type: ignore[call-overload]
+
+
+def test_a_chain_keeps_what_the_rules_know_of_an_error() -> None:
+    """Whether it is certain, and who may mend it: only what an app says is taken for certain."""
+
+    class Refused(Exception):
+        status_code = 403
+
+    class BadRequest(Exception):
+        status_code = 400
+
+    kind_of = _classifier((Exception,), None)
+    assert classify(Refused(), kind_of) == Verdict(FailureKind.AUTH)
+    reset = Verdict(FailureKind.UNAVAILABLE, same_member_may_mend=True)
+    assert classify(ConnectionResetError(), kind_of) == reset
+    assert classify(BadRequest(), kind_of) == Verdict(FailureKind.UNKNOWN)
+    certain = _classifier((Exception,), lambda error: FailureKind.AUTH)
+    assert classify(Refused(), certain) == Verdict(FailureKind.AUTH, opens_at_once=True)
+    assert classify(KeyError(), _classifier((OSError,), None)).kind is FailureKind.CALLER

@@ -172,6 +172,7 @@ def test_futures_and_streams_of_before_raise_in_a_child() -> None:
         note("next", lambda: next(stream))
         note("for", lambda: list(stream))
         note("async for", lambda: asyncio.run(read()))
+        note("first", lambda: stream.first().get(timeout=1))
         note("collect", stream.collect)
         note("acollect", lambda: asyncio.run(stream.acollect()))
         note("cancel of a stream", stream.cancel)
@@ -185,7 +186,7 @@ def test_futures_and_streams_of_before_raise_in_a_child() -> None:
     assert said.pop("answered, awaited") == ["returned", "4"]
     assert said.pop("answered, watched") == ["returned", "None"]
     assert said.pop("answered, cancelled") == ["returned", "False"]
-    assert len(said) == 14
+    assert len(said) == 15
     assert {kind for kind, _ in said.values()} == {"ForkedPoolError"}, said
     assert all("pool 'web' was started" in said[name][1] for name in ("get", "next", "await"))
 

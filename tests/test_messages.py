@@ -56,6 +56,7 @@ from greenroom.messages import (
     RequestCancelledError,
     RequestOptions,
     ResetMember,
+    Restarted,
     SkipReason,
     StrategyError,
     StreamInterruptedError,
@@ -202,7 +203,7 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "loop_replaced_after_s": 10.0,
         "event_loop": "asyncio",
         "classify": None,
-        "is_failure": None,
+        "is_failure": "auto",
         "is_empty": "auto",
         "on_cut": "raise",
         "stream_complete": "auto",
@@ -620,7 +621,8 @@ def test_messages_are_frozen_and_slotted(message: type) -> None:
     """What has been sent does not change, and a misspelt field is no field."""
     parameters = message.__dataclass_params__  # type: ignore[attr-defined]
     assert parameters.frozen
-    assert message.__dictoffset__ == 0  # no room for a field that is not one
+    if message is not Restarted:  # with slots, no type checker lets a chunk be one
+        assert message.__dictoffset__ == 0  # no room for a field that is not one
     assert message.__doc__
     assert not message.__doc__.startswith(f"{message.__name__}(")
 

@@ -2,6 +2,7 @@
 
 from loguru import logger as _logger
 
+from greenroom import answers
 from greenroom.actors.clock import Clock, SystemClock
 from greenroom.actors.future import AskTimeoutError, ForkedPoolError, PoolFuture
 from greenroom.actors.ref import PoolRef
@@ -46,6 +47,7 @@ from greenroom.messages import (
     RequestCancelledError,
     ResetAll,
     ResetMember,
+    Restarted,
     SkipReason,
     StrategyError,
     StreamInterruptedError,
@@ -112,6 +114,7 @@ __all__ = [
     "RequestCancelledError",
     "ResetAll",
     "ResetMember",
+    "Restarted",
     "RoutingStrategy",
     "SkipReason",
     "StrategyError",
@@ -120,5 +123,6 @@ __all__ = [
     "SystemClock",
     "UnknownMemberError",
     "UnsuccessfulResultError",
+    "answers",
     "log",
 ]

@@ -180,8 +180,10 @@ class PoolExecutor(PoolOwner):
             for each in holders
         ]
         kind_of = _classifier(holders, self._config.classify)
-        # A value is judged where its agent is at hand, so the pool need not do it again.
-        return self._launch(members, ring, is_failure=None, classify=kind_of)
+        # A value is judged where its agent is at hand, so the pool need not do it again; what it
+        # collects from a stream is seen by the pool alone.
+        auto = "auto" if self._config.is_failure == "auto" else None
+        return self._launch(members, ring, is_failure=auto, classify=kind_of)
 
 
 class _Ring(Failover):

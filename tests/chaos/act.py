@@ -236,6 +236,7 @@ class OneAct:
             stream_buffer=self._config.stream_buffer,
             attempts_inside=1 + INNER_SETTINGS["max_retries"] if self.act.nested else 0,
             hedging=self._config.hedge_after_s is not None,
+            on_cut=self._config.on_cut,
             max_retries=self._config.max_retries,
             max_pending=self._config.max_pending,
             exhaustive=self.act.strategy == "failover",

@@ -99,7 +99,8 @@ class Entry:
         ends: how often an event has said that it is over; None when nobody looked.
         kills: members killed before it was sent, and before it was answered.
         hold: the asker's future or task, by which it can give the request up.
-        chunks: those that the consumer of a stream has taken, in order.
+        chunks: those that the consumer of a stream has taken since the last mark, in order.
+        marks: how often it was told that the stream has started over.
         member: whose stream it is said to be.
         again: what its consumer heard who went on asking after its end.
         pause: what makes the gate at which a slow consumer waits.
@@ -123,6 +124,7 @@ class Entry:
     hold: Any = None
     calls: list[Call] = field(default_factory=list)
     chunks: list[Any] = field(default_factory=list)
+    marks: int = 0
     member: str | None = None
     again: End | None = None
     pause: Callable[[], Any] | None = None
