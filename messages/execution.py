@@ -85,7 +85,9 @@ class StreamResumed:
 class Failed:
     """An attempt ended without a value; its slot is free.
 
-    `started` is False only when the agent says that nothing has begun, as an inner pool can.
+    `started` is False only when the agent says that nothing has begun, as an inner pool can;
+    `opens_at_once`: one such failure is enough to open the breaker; `same_member_may_mend`: it is a
+    hiccup, over which the same member may be by now.
     """
 
     member: str
@@ -98,6 +100,8 @@ class Failed:
     retry_after_s: float | None = None
     side_effects: bool = False
     started: bool = True
+    opens_at_once: bool = False
+    same_member_may_mend: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
