@@ -34,7 +34,7 @@ class Chronicle:
         if self._bus.listening():
             self._bus.emit(
                 AttemptStarted(
-                    pool=self._pool, member=member, request_id=job.id, attempt=job.attempts
+                    pool=self._pool, member=member, request_id=job.id, attempt=attempt.number
                 )
             )
 

@@ -271,11 +271,12 @@ class Attempt:
         epoch: int,
         trial: bool,
         started_at: float,
+        number: int = 0,
     ) -> None:
         self.job: Job | None = job
         self.request_id = job.id
-        self.number = job.attempts
-        self.ticket: Ticket = (job.id, job.attempts)
+        self.number = number or job.attempts
+        self.ticket: Ticket = (job.id, self.number)
         self.member = member
         self.index = index
         self.incarnation = incarnation

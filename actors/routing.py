@@ -54,7 +54,7 @@ class Routing(Admission):
         if self._stay_s and self._stays(job, context):
             self._enqueue(job, now)
             return
-        spare = None
+        spare, number = None, 0
         try:
             if job.failures or job.trial is not None:
                 choice = self._pick_another(job, context)
@@ -62,6 +62,7 @@ class Routing(Admission):
                 choice = self._table.pick((), context, job.policy.exhaustive)
             if self._table.half_open and isinstance(choice, Slot) and choice.is_trial:
                 choice, spare = self._spare(job, choice, context)
+                number = job.attempts
         except StrategyError as error:
             self._fail(job, error)
             return
@@ -72,7 +73,7 @@ class Routing(Admission):
         else:
             self._fail_unroutable(job, now)
         if spare is not None:
-            self._try_beside(job, spare, now)
+            self._try_beside(job, spare, number, now)
 
     def _pick_another(self, job: Job, context: PickContext) -> Slot | NoPick:
         """For a request that members have had, or have."""
@@ -117,8 +118,8 @@ class Routing(Admission):
         """Whom to give it to in place of a half-open member, and whether to try that one beside."""
 
     @abstractmethod
-    def _try_beside(self, job: Job, slot: Slot, now: float) -> None:
-        """Give it to a half-open member as well."""
+    def _try_beside(self, job: Job, slot: Slot, number: int, now: float) -> None:
+        """Give it to a half-open member as well, as the attempt of that number."""
 
     def _may_wait(self, job: Job, now: float) -> bool:
         """Whether a request may wait for a member to come back, rather than fail at once."""
@@ -186,24 +187,24 @@ class Routing(Admission):
         return self._table.treats_alike
 
     def _dispatch(
-        self, job: Job, slot: Slot, now: float, hedge: bool = False, beside: bool = False
+        self, job: Job, slot: Slot, now: float, hedge: bool = False, beside: int = 0
     ) -> None:
-        waits = beside and job.cell is not None
-        if job.cell is not None:
+        """`beside`: the number of the attempt where it is a trial beside, else 0."""
+        if job.cell is not None and not beside:
             self._queue.discard(job)
         route = slot.route
         trial = slot.is_trial
-        job.attempts += 1
-        if waits:  # among those that have been tried from now on
-            self._queue.add(job)
-        attempt = Attempt(job, slot.name, slot.index, route.incarnation, route.epoch, trial, now)
+        if not beside:
+            job.attempts += 1
+        attempt = Attempt(
+            job, slot.name, slot.index, route.incarnation, route.epoch, trial, now, beside
+        )
         while attempt.ticket in self._attempts:
             attempt.renumber()
         if hedge:
             job.hedge = attempt
         elif beside:
             job.trial = attempt
-            job.extra += 1
         else:
             job.current = attempt
         self._attempts[attempt.ticket] = attempt

@@ -43,11 +43,24 @@ class Trials(Failures):
             return other, None
         if job.race is None:
             job.race = Race()
+        self._count_beside(job)
         return other, trial
 
-    def _try_beside(self, job: Job, slot: Slot, now: float) -> None:
+    def _count_beside(self, job: Job) -> None:
+        """The trial is counted before the other attempt, which may have answered before the trial
+        begins. A request that waits counts as tried from now on.
+        """
+        waits = job.cell is not None
+        if waits:
+            self._queue.discard(job)
+        job.attempts += 1
+        job.extra += 1
+        if waits:
+            self._queue.add(job)
+
+    def _try_beside(self, job: Job, slot: Slot, number: int, now: float) -> None:
         if self._jobs.get(job.id) is job and slot.is_free:
-            self._dispatch(job, slot, now, beside=True)
+            self._dispatch(job, slot, now, beside=number)
 
     # -- its request goes on
 
