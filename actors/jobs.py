@@ -35,6 +35,11 @@ class Race:
                 self._winner = ticket
             return self._winner == ticket
 
+    @property
+    def over(self) -> bool:
+        """Whether there is a winner."""
+        return self._winner is not None
+
     def won(self, ticket: Ticket) -> bool:
         """Whether this attempt has won."""
         return self._winner == ticket

@@ -45,6 +45,8 @@ class Routing(Admission):
 
     def _give(self, job: Job, now: float) -> None:
         """The same where its deadline is known not to be over."""
+        if job.trial is not None and self._is_answered(job):
+            return  # by its trial: the report is on its way
         if job.bound is not None and self._give_again(job, job.bound, now):
             return
         if not job.failures and not self._table.has_room() and self._table.is_busy():
@@ -110,6 +112,10 @@ class Routing(Admission):
             return False
         until = context.now + self._stay_s
         return self._table.rests(job.failures, context, until, job.deadline)
+
+    def _is_answered(self, job: Job) -> bool:
+        """Whether one of those that race for it has won, and only the router has not heard of it."""
+        return job.race is not None and job.race.over
 
     @abstractmethod
     def _spare(
