@@ -65,12 +65,14 @@ def outcome_of(
         retry_after_s=verdict[1].retry_after_s,
         side_effects=call.side_effects,
         started=inner is None or inner.started,
-        same_member_may_mend=_may_mend(verdict[1]),
+        same_member_may_mend=inner is None and _may_mend(verdict[1]),
     )
 
 
 def _may_mend(verdict: Verdict) -> bool:
-    """Whether the same member may do better at once: a reset connection, a 500, 502 or 503."""
+    """Whether the same member may do better at once: a reset connection, a 500, 502 or 503. (A
+    pool inside has tried all of its members by then.)
+    """
     return verdict.kind is FailureKind.UNAVAILABLE and verdict.retry_after_s is None
 
 

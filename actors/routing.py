@@ -114,7 +114,7 @@ class Routing(Admission):
         return self._table.rests(job.failures, context, until, job.deadline)
 
     def _is_answered(self, job: Job) -> bool:
-        """Whether one of those that race for it has won, and only the router has not heard of it."""
+        """Whether one that races for it has won, and only the router has not heard of it yet."""
         return job.race is not None and job.race.over
 
     @abstractmethod

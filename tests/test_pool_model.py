@@ -322,7 +322,12 @@ class Theatre:
         self.asked: list[PoolFuture[Any]] = []
         self.told = 0
         self.commands: list[PoolFuture[Any]] = []
-        self.config = CONFIG.replace(when_unavailable=when_unavailable, hedge_after_s=hedge_after_s)
+        self.config = CONFIG.replace(
+            when_unavailable=when_unavailable,
+            hedge_after_s=hedge_after_s,
+            same_member_retries=seed % 2,
+            stay_for_retry_after_s=(0.0, 3.0)[seed // 2 % 2],
+        )
         self.pool = AgentPool.start(
             [self.member(name) for name in FIRST],
             strategy=strategy,

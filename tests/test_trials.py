@@ -563,6 +563,20 @@ class TestATrialCostsNoWait:
             dead.let_go()
             log.wait_for(BreakerClosed)
 
+    def test_without_a_limit_of_attempts_a_trial_has_the_time_of_its_request(
+        self, clock: FakeClock, log: EventLog
+    ) -> None:
+        """It does not run for ever; without any limit at all it does, as every attempt would."""
+        dead, good = Flaky("alive"), AsyncScripted("good")
+        with half_open(
+            clock, *ranked(dead=dead, good=good), request_timeout_s=None, circuit_reset_max_s=900.0
+        ) as pool:
+            assert pool.ask(Request("x", timeout_s=50.0), timeout=WAIT_S).member == "good"
+            dead.wait_entered()
+            clock.advance(50.0)
+            dead.wait_cancelled()
+            assert "timeout" in log.wait_for(BreakerOpened, 2)[1].reason
+
     def test_a_trial_whose_member_ends_counts_as_a_crash(
         self, clock: FakeClock, log: EventLog
     ) -> None:
