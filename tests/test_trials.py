@@ -382,7 +382,7 @@ class TestATrialCostsNoWait:
             assert (stats["good"].successes, stats["good"].failures) == (1, 0)
             assert stats["dead"].successes == 1
 
-    def test_a_trial_that_fails_first_loses_nothing(self, clock: FakeClock) -> None:
+    def test_a_trial_that_fails_first_loses_nothing(self, clock: FakeClock, log: EventLog) -> None:
         """The request goes on with the other attempt, and has no retry less for it."""
         dead = Scripted(http_error(401), http_error(503))
         good, third = AsyncHeld("good"), AsyncScripted("third")
@@ -401,6 +401,7 @@ class TestATrialCostsNoWait:
             good.value = http_error(500)
             future = pool.ask(Request("x"), block=False)
             good.wait_entered()
+            log.wait_for(AttemptFailed, 2)
             good.let_go()
             reply = future.get(timeout=WAIT_S)
             assert (reply.member, reply.attempts) == ("third", 3)
