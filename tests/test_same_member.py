@@ -11,7 +11,6 @@ from helpers_requests import (
     AsyncHeld,
     AsyncScripted,
     EventLog,
-    Held,
     Scripted,
     http_error,
     pool_of,
@@ -86,7 +85,9 @@ class TestOnceMore:
             assert pool.ask(Request("x"), timeout=WAIT_S).member == "b"
 
     @AGENTS
-    def test_a_pool_of_one_does_not_wait(self, agent: Callable[..., Any], clock: FakeClock) -> None:
+    def test_a_pool_of_one_does_not_wait(
+        self, agent: Callable[..., Any], clock: FakeClock, log: EventLog
+    ) -> None:
         """Its member is asked again at once, without any time passing; only then there is a
         backoff.
         """
@@ -94,9 +95,8 @@ class TestOnceMore:
         with pool_of(Member("a", flaky), clock=clock) as pool:
             assert pool.ask(Request("x"), timeout=WAIT_S).value == "fine"
             future = pool.ask(Request("y"), block=False)
-            while flaky.calls < 4:
-                pool.stats()
-            assert pool.stats().pending == 1
+            log.wait_for(RetryScheduled)
+            assert (flaky.calls, pool.stats().pending) == (4, 1)
             clock.advance(30.0)
             assert future.get(timeout=WAIT_S).value == "late"
 
@@ -335,60 +335,57 @@ class TestSilent:
     """A member that has let a request wait in vain."""
 
     def test_a_silent_member_is_not_asked_again_while_another_is_there(
-        self, clock: FakeClock
+        self, clock: FakeClock, log: EventLog
     ) -> None:
         """One that has failed with a word is: also where the silent one has the better number."""
-        silent, loud = Held("late"), Scripted(http_error(503), http_error(503), "fine")
-        with pool_of(
-            Member("silent", silent, priority=0, max_concurrency=9),
-            Member("loud", loud, priority=1),
-            clock=clock,
-            request_timeout_s=2.0,
-            circuit_failure_threshold=50,
-            circuit_min_calls=20,
-            circuit_window=20,
-        ) as pool:
+        silent, loud = AsyncHeld(), AsyncScripted(http_error(503), http_error(503), "fine")
+        members = ranked(silent=silent, loud=loud)
+        with pool_of(*members, clock=clock, request_timeout_s=2.0) as pool:
             future = pool.ask(Request("x"), block=False)
             silent.wait_entered()
             clock.advance(2.0)
-            for _ in range(3):
-                pool.stats()
-                clock.advance(1.0)
+            for retries in (1, 2):
+                clock.advance(log.wait_for(RetryScheduled, retries)[-1].delay_s)
             reply = future.get(timeout=WAIT_S)
             assert (reply.member, reply.attempts) == ("loud", 4)
             assert silent.calls == 1
-            silent.let_go()
 
-    def test_it_waits_for_another_that_is_busy(self, clock: FakeClock) -> None:
+    def test_it_waits_for_another_that_is_busy(self, clock: FakeClock, log: EventLog) -> None:
         """One that takes a request before long is there, too."""
         silent, loud = AsyncHeld(), AsyncHeld(http_error(503))
         with pool_of(
-            Member("silent", silent, priority=0),
+            Member("silent", silent, priority=0, max_concurrency=1),
             Member("loud", loud, priority=1, max_concurrency=1),
             clock=clock,
             request_timeout_s=4.0,
-            retry_delay_s=0.001,
-            retry_max_delay_s=0.001,
         ) as pool:
             future = pool.ask(Request("x"), block=False)
             silent.wait_entered()
             clock.advance(4.0)
             loud.wait_entered()
-            other = pool.ask(Apply(lambda agent: agent("y"), max_retries=0), block=False)
-            silent.wait_entered()
-            clock.advance(2.0)
+            silent.wait_cancelled()
             loud.let_go()
-            while not pool.stats()["loud"].failures:
-                pass
+            delay_s = log.wait_for(RetryScheduled)[0].delay_s
             loud.value = "fine"
-            clock.advance(0.001)
+            others = []
+            for agent in (silent, loud):
+                others.append(pool.ask(Request("y"), block=False))
+                agent.wait_entered()
+            clock.advance(delay_s)
+            assert pool.stats().pending == 1
+            silent.let_go()
+            assert others[0].get(timeout=WAIT_S).member == "silent"
+            assert pool.stats().pending == 1
+            loud.let_go()
+            assert others[1].get(timeout=WAIT_S).member == "loud"
             loud.wait_entered()
             loud.let_go()
             assert future.get(timeout=WAIT_S).member == "loud"
-            silent.let_go()
-            assert other.get(timeout=WAIT_S).member == "silent"
+            assert silent.calls == 2
 
-    def test_where_nobody_else_is_left_it_has_another_chance(self, clock: FakeClock) -> None:
+    def test_where_nobody_else_is_left_it_has_another_chance(
+        self, clock: FakeClock, log: EventLog
+    ) -> None:
         """As in a pool of one."""
         silent = AsyncHeld("fine")
         with pool_of(Member("silent", silent), clock=clock, request_timeout_s=2.0) as pool:
@@ -396,8 +393,7 @@ class TestSilent:
             silent.wait_entered()
             clock.advance(2.0)
             silent.wait_cancelled()
-            pool.stats()
-            clock.advance(1.0)
+            clock.advance(log.wait_for(RetryScheduled)[0].delay_s)
             silent.wait_entered()
             silent.let_go()
             assert future.get(timeout=WAIT_S).attempts == 2
