@@ -6,20 +6,23 @@ from abc import abstractmethod
 
 from greenroom.actors.base import tell
 from greenroom.actors.channel import Cut
-from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.jobs import Attempt, Bound, Job
 from greenroom.actors.report import all_failed
 from greenroom.actors.retry import (
     GiveUp,
     RaiseAsIs,
+    SameAgain,
     Situation,
+    StayFor,
     TryLater,
     TryNow,
     plan_retry,
 )
 from greenroom.actors.routing import Routing
+from greenroom.actors.strategies import PickContext
 from greenroom.messages.errors import StreamInterruptedError, summary
 from greenroom.messages.execution import CancelExecution
-from greenroom.messages.status import CancelReason, FailureKind
+from greenroom.messages.status import CancelReason, CircuitState, FailureKind
 
 
 class Failures(Routing):
@@ -43,6 +46,7 @@ class Failures(Routing):
         elapsed_s: float,
         retry_after_s: float | None,
         started: bool = True,
+        may_mend: bool = False,
     ) -> None:
         """An attempt ended badly and its request still waits: count it, and see what follows.
 
@@ -53,12 +57,40 @@ class Failures(Routing):
         if job.race is not None and not kind.tries_another_member:
             job.race.win(attempt.ticket)
         if self._lost_race(attempt, job):
-            self._ignore(job, attempt)
+            self._lost(job, attempt, kind, error, elapsed_s, retry_after_s)
             return
+        preferred = self._is_preferred(job, attempt, retry_after_s)
+        mends = may_mend and self._in_service(attempt)
         self._chronicle.failed(attempt, kind, error, elapsed_s)
-        self._count_failure(attempt, kind, error, elapsed_s, retry_after_s)
+        self._count_failure(attempt, kind, error, elapsed_s, retry_after_s, preferred)
         job.failed(attempt, kind, error, elapsed_s, started, retry_after_s)
-        self._follow_up(job, attempt, kind, error, retry_after_s, started)
+        self._follow_up(job, attempt, kind, error, retry_after_s, started, mends, preferred)
+
+    @abstractmethod
+    def _lost(
+        self,
+        job: Job,
+        attempt: Attempt,
+        kind: FailureKind,
+        error: BaseException,
+        elapsed_s: float,
+        retry_after_s: float | None,
+    ) -> None:
+        """An attempt that has lost its race has failed."""
+
+    def _in_service(self, attempt: Attempt) -> bool:
+        """Whether its member takes requests as usual, as far as the supervisor has said."""
+        slot = self._table.get(attempt.member)
+        if slot is None or attempt.trial or slot.route.blocked is not None:
+            return False
+        return slot.route.circuit in (CircuitState.CLOSED, CircuitState.DISABLED)
+
+    def _is_preferred(self, job: Job, attempt: Attempt, retry_after_s: float | None) -> bool:
+        """Whether the request would rather wait for the member that has failed it."""
+        if not self._stay_s or retry_after_s is None or retry_after_s > self._stay_s:
+            return False
+        context = PickContext(self.clock.now(), job.work.key, job.id)
+        return self._table.prefers(attempt.member, job.taken, context)
 
     def _count_failure(
         self,
@@ -67,7 +99,9 @@ class Failures(Routing):
         error: BaseException,
         elapsed_s: float,
         retry_after_s: float | None = None,
+        preferred: bool = False,
     ) -> None:
+        """`preferred`: the strategy is not told, or not yet: the request may stay for it."""
         now = self.clock.now()
         slot = self._table.get(attempt.member)
         if attempt.first_chunk_s is not None:  # a stream is as fast as its first chunk
@@ -75,7 +109,8 @@ class Failures(Routing):
         if kind.counts_for_breaker:
             if slot is not None:
                 slot.load.failed(elapsed_s, now)
-            self._table.record(attempt.member, False)
+            if not preferred:
+                self._table.record(attempt.member, False)
         self._outbox.failed(attempt, slot, kind, error, elapsed_s, retry_after_s, now)
 
     def _never_started(
@@ -86,9 +121,10 @@ class Failures(Routing):
     ) -> None:
         """The member refused: nothing has run, so another may have the request in any case."""
         job = attempt.job
+        if job is not None or attempt.alone:
+            self._outbox.ignored(attempt, self.clock.now())
         if job is None:
             return
-        self._outbox.ignored(attempt, self.clock.now())
         if self._lost_race(attempt, job):
             job.leave(attempt)
             return
@@ -105,32 +141,51 @@ class Failures(Routing):
         error: BaseException,
         retry_after_s: float | None,
         started: bool,
+        mends: bool = False,
+        preferred: bool = False,
     ) -> None:
-        """Another member at once, a retry later, or the end."""
+        """The same member or another one at once, a retry later, or the end.
+
+        Args:
+            mends: whether the same member may be over it by now.
+            preferred: whether the strategy would not give the request to anybody else.
+        """
+        beside = attempt is job.trial
         job.leave(attempt)
         won = job.race is not None and job.race.won(attempt.ticket)
-        if job.current is not None and not won:
-            return  # two were racing, and the other one still runs
-        self._abort(job, CancelReason.LOST_RACE)  # it has lost to one that now has failed
+        if (beside or job.current is not None) and not won:
+            return  # two were racing, or might be: the request goes on with the other one
+        if won:  # the others have lost to one that now has failed
+            self._let_trial_go_on(job)
+            self._abort(job, CancelReason.LOST_RACE)
         restarts = job.shown
         if restarts and not self._may_restart(job, attempt):
             self._fail(job, error)
             return
+        if attempt.member in job.cut:  # left out for good
+            mends = preferred = False
         now = self.clock.now()
         situation = Situation(
             kind=kind,
             started=started,
             side_effects=attempt.side_effects,
             retry_after_s=retry_after_s,
-            attempts=job.attempts,
+            attempts=job.attempts - job.extra,
             backoffs=job.backoffs,
             idempotent=job.work.idempotent,
             untried=self._untried_left(job, now),
             tried_could_recover=self._could_recover(job),
             now=now,
             deadline=job.deadline,
+            may_mend=mends,
+            tries=job.failures[attempt.member].attempts,
+            members=len(self._table),
+            in_service=mends,
+            preferred=preferred,
         )
         plan = plan_retry(job.policy, situation, self._budget, self._rng)
+        if preferred and kind.counts_for_breaker and not isinstance(plan, StayFor):
+            self._table.record(attempt.member, False)
         if isinstance(plan, GiveUp | RaiseAsIs):
             if restarts:
                 self._fail(job, self._broken_by(job, error))
@@ -140,6 +195,12 @@ class Failures(Routing):
             cut = Cut(attempt.member, kind, summary(error)) if attempt.member in job.cut else None
             self.desk.reopen(job, number, cut)
         match plan:
+            case SameAgain():
+                job.bound = Bound(attempt.member, rests=False)
+                self._route(job)
+            case StayFor(delay_s):
+                job.bound = Bound(attempt.member, rests=True)
+                self._retry_later(job, attempt.member, delay_s, now)
             case TryNow():
                 self._route(job)
             case TryLater(delay_s):
@@ -177,9 +238,13 @@ class Failures(Routing):
         """Whether an untried member can take the request: now, once a slot is free, or, if only
         such a one can help it, and it may wait for that, once one is back.
         """
-        if self._table.could_take(job.failures):
+        if self._table.could_take(job.taken):
             return True
         return not job.policy.exhaustive and self._only_untried(job) and self._may_wait(job, now)
+
+    @abstractmethod
+    def _let_trial_go_on(self, job: Job) -> bool:
+        """The request needs its trial no more; False if that has just answered it."""
 
     def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
         job.backoffs += 1

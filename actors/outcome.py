@@ -67,7 +67,7 @@ def outcome_of(
         side_effects=call.side_effects,
         started=inner is None or inner.started,
         opens_at_once=verdict[1].opens_at_once,
-        same_member_may_mend=verdict[1].same_member_may_mend,
+        same_member_may_mend=inner is None and verdict[1].same_member_may_mend,
     )
 
 

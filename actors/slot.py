@@ -151,6 +151,18 @@ class Slot:
         restarts = reason is SkipReason.STARTING and self.route.ref is None
         return restarts or reason in (SkipReason.SATURATED, SkipReason.STALLED)
 
+    def is_unjudged(self) -> bool:
+        """Whether it has room, and waits for nothing but the supervisor's word on a failure."""
+        unjudged = self.failures_sent > self.failures_seen and self.route.blocked is None
+        return unjudged and self.in_flight < self.max_concurrency
+
+    def rests(self, until: float, deadline: float | None) -> bool:
+        """Whether it only rests, and is back by that time and before the deadline."""
+        route = self.route
+        if route.blocked is not SkipReason.COOLING_DOWN or route.reopens_at is None:
+            return False
+        return route.reopens_at <= until and (deadline is None or route.reopens_at < deadline)
+
     def room_to_come(self) -> int:
         """How much more it takes as soon as the supervisor has judged its last failures."""
         if self.failures_sent <= self.failures_seen:

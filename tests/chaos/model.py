@@ -143,7 +143,8 @@ def _value_is_of_a_call(entry: Entry, terms: Terms) -> Iterator[str]:
         return
     if not any(call.result is reply.value for call in entry.calls if call.member == reply.member):
         yield f"{reply.member} never returned the value that it was answered with"
-    on_its_way = 1 if terms.hedging else 0  # a second attempt, when the first one answered
+    # A second attempt, when the first one answered.
+    on_its_way = 1 if terms.hedging or entry.trials else 0
     if len(entry.calls) > (reply.attempts + on_its_way) * max(1, terms.attempts_inside):
         yield f"its answer says {reply.attempts} attempts, it had {len(entry.calls)} calls"
 
@@ -181,13 +182,15 @@ def _repeated_only_so(entry: Entry, terms: Terms) -> Iterator[str]:
         yield "one of its calls never ended"
     if len(calls) > 1 and not send.idempotent:
         yield f"it is not idempotent, and ran {len(calls)} times"
-    if any(call.side_effects for call in calls[: -2 if terms.hedging else -1]):
+    raced = terms.hedging or entry.trials
+    if any(call.side_effects for call in calls[: -2 if raced else -1]):
         yield "it ran again after it had started side effects"
     most = 1 + (terms.max_retries if send.max_retries is None else send.max_retries)
     if terms.exhaustive:
         most = len({call.member for call in calls})
         # A stream that begins and fails all the same has beaten a rival, which counts for nothing.
         most += terms.hedging and send.is_stream
+    most += entry.trials
     most *= max(1, terms.attempts_inside)
     if len(calls) > most:
         yield f"it ran {len(calls)} times, {most} are allowed"
@@ -210,13 +213,15 @@ def _every_call_counts(entry: Entry, terms: Terms) -> Iterator[str]:
 
 
 def is_undisturbed(entry: Entry, terms: Terms) -> bool:
-    """Whether nothing but its agents has had a hand in the request. Of a stream that another member
-    may start over, its calls alone do not tell how it must end: who was left when it broke off?
+    """Whether nothing but its agents has had a hand in the request, and none of them on trial. Of a
+    stream that another member may start over, its calls alone do not tell how it must end: who was
+    left when it broke off?
     """
     if entry.send.is_stream and terms.on_cut != "raise":
         return False
     unhurt = (
         terms.clear
+        and not entry.trials
         and not terms.attempts_inside
         and entry.kills[0] == entry.kills[1]
         and not entry.cancel_asked
