@@ -20,6 +20,7 @@ import pykka
 from pykka.messages import _ActorStop
 
 from greenroom.actors import forks
+from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.base import JoinableRef
 from greenroom.actors.channel import Channel
 from greenroom.actors.eventbus import puts_only
@@ -147,6 +148,7 @@ class AskingRef(JoinableRef):
             PoolSaturatedError: `max_pending` requests are waiting already, none of them of a lower
                 rank; or this one was the last in rank when a better one came.
             PoolStoppedError: the pool has stopped, or is draining.
+            ReentrantAskError: an agent of this very pool asks, and would wait for its own slot.
             Exception: the agent's own, when it says that the request itself is at fault.
         """
         if timeout is not None:
@@ -309,6 +311,9 @@ class AskingRef(JoinableRef):
         if isinstance(message, RequestOptions):
             request_id, deadline = self._address(message, timeout)
             future = _told_of(outer, PoolFuture(request_id, deadline, self._canceller))
+            inside = INSIDE.get()
+            if inside:
+                future.inside = inside
         else:
             future = PoolFuture()
         self._post(message, future)
@@ -323,6 +328,7 @@ class AskingRef(JoinableRef):
         self.check_process()
         channel = Channel(self._stream_buffer, self._holds)
         future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
+        future.inside = INSIDE.get()
         self._post(message, _told_of(outer, future))
         return PoolStream(future)
 

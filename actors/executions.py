@@ -62,7 +62,8 @@ class Executions(InlineActor):
         self.around = around
         self.member_name = member.name
         self.label = f"greenroom-{around.pool}-{member.name}"
-        self.host = AgentHost(member, self.label, around.clock, around.loop)
+        pool = around.router.actor_urn
+        self.host = AgentHost(member, self.label, around.clock, around.loop, pool)
         self._run_agent = self.host.run  # bound once: each call holds it
         self._takes_any = around.config.is_failure is None
         self._by_auto = around.config.is_failure == "auto"

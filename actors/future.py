@@ -20,6 +20,7 @@ from greenroom.actors.channel import Channel
 from greenroom.actors.eventbus import complain
 from greenroom.actors.waker import wait_here
 from greenroom.messages.errors import DeadlineExceededError, PoolStoppedError, RequestCancelledError
+from greenroom.messages.execution import Ancestor
 from greenroom.messages.pickling import refuse
 
 T = TypeVar("T")
@@ -93,6 +94,7 @@ class PoolFuture(pykka.Future[T]):
     Attributes:
         request_id: the id of the request behind it; None for other messages.
         deadline: the asker's own limit, absolute on the pool's clock; None without one.
+        inside: the calls from inside of which it was asked for; see `actors.ancestry`.
         on_side_effects: called, in the agent's thread, before an agent starts its side effects;
             when it raises they must not start. For an asker that would repeat the request.
     """
@@ -101,6 +103,8 @@ class PoolFuture(pykka.Future[T]):
         """Called, in the agent's thread, when an agent says that it is alive; raises when nobody
         wants that any more. Replaced where the asker is another pool.
         """
+
+    inside: tuple[Ancestor, ...] = ()
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import pykka
 
 from greenroom.actors import agents
+from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.calls import Call, Place, PlainCall
 from greenroom.actors.clock import Clock
@@ -45,11 +46,15 @@ class AgentHost:
 
     Args:
         loop: the pool's loop, or that of an isolated member alone.
+        pool: the urn of its router.
     """
 
-    def __init__(self, member: Member, name: str, clock: Clock, loop: LoopThread) -> None:
+    def __init__(
+        self, member: Member, name: str, clock: Clock, loop: LoopThread, pool: str = ""
+    ) -> None:
         self.member = member
         self.name = name
+        self.pool = pool
         self._loop_thread = loop
         self.loop: Place = LoopPlace(loop, clock, owned=member.isolated)
         self.threads: Place = ThreadPlace(name, clock)
@@ -151,7 +156,10 @@ class AgentHost:
         return self.loop if runner is not None and runner.is_async else self.threads
 
     def run(self, call: AttemptCall) -> Any:
-        """Runs in the place. What comes back from a loop is still to be awaited."""
+        """Runs in the place, in a context of the call's own. What comes back from a loop is still
+        to be awaited.
+        """
+        INSIDE.set((*call.message.inside, (self.pool, call.ticket)))
         on_thread = call.place is self.threads
         if call.writer is not None:
             return self._pour(call, call.writer) if on_thread else self._flow(call, call.writer)

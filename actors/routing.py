@@ -257,7 +257,8 @@ class Routing(Admission):
             attempt.incarnation,
             job.work,
             deadline,
-            stream=job.channel is not None,
+            job.channel is not None,
+            () if job.future is None else job.future.inside,
         )
         if not tell(slot.route.ref, message):
             # Its actor has ended and the supervisor has not said so yet: it never started.

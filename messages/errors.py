@@ -192,6 +192,18 @@ class PoolSaturatedError(PoolError):
         )
 
 
+class ReentrantAskError(PoolError):
+    """The pool was asked from inside a call of its own, and could only wait for that call itself.
+
+    Every slot that could become free is held by a call that waits for the pool. Give the member
+    more `max_concurrency`, have the agent ask another pool, or let it `tell`.
+    """
+
+    @property
+    def started(self) -> bool:
+        return False
+
+
 class DeadlineExceededError(PoolError, TimeoutError):
     """The whole request ran out of time; `errors` says what was tried until then."""
 

@@ -11,6 +11,9 @@ from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 Ticket = tuple[str, int]
 """A request id and the number of the attempt: what names one execution."""
 
+Ancestor = tuple[str, Ticket]
+"""A call from inside of which something is asked: the urn of its pool's router, its name there."""
+
 
 @dataclass(frozen=True, slots=True)
 class Execute:
@@ -20,6 +23,7 @@ class Execute:
         work: what the app has asked for: its payload or function, and its options.
         deadline: absolute, on the pool's monotonic clock; None without one.
         stream: whether the answer is wanted chunk by chunk.
+        inside: the calls from inside of which it was asked for, the outermost first.
     """
 
     request_id: str
@@ -28,6 +32,7 @@ class Execute:
     work: Request[Any] | Apply[Any]
     deadline: float | None = None
     stream: bool = False
+    inside: tuple[Ancestor, ...] = ()
 
     @property
     def payload(self) -> Any:

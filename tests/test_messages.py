@@ -50,6 +50,7 @@ from greenroom.messages import (
     PoolStats,
     PoolStopped,
     PoolStoppedError,
+    ReentrantAskError,
     RemoveMember,
     Reply,
     Request,
@@ -685,6 +686,7 @@ ERRORS = [
     RequestCancelledError("x"),
     PoolStoppedError("x"),
     PoolStoppedError("x", refused=True),
+    ReentrantAskError("x"),
     AttemptError(
         "inner",
         0,
