@@ -65,6 +65,8 @@ def outcome_of(
         retry_after_s=verdict[1].retry_after_s,
         side_effects=call.side_effects,
         started=inner is None or inner.started,
+        opens_at_once=verdict[1].opens_at_once,
+        same_member_may_mend=verdict[1].same_member_may_mend,
     )
 
 
