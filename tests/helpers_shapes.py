@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import builtins
 import datetime
+import enum
 import functools
 import importlib
 import json
@@ -187,15 +188,13 @@ class _Maker:
         mro = self._classes[it["~enum"]]
         module, _, title = mro[0].rpartition(".")
         value = self.value(it["value"])
-        base: type = object
+        mixin: type | None = None
         if "builtins.int" in mro and isinstance(value, int):
-            base = int
+            mixin = int
         elif "builtins.str" in mro and isinstance(value, str):
-            base = str
-        cls = type(title, (base,), {"__module__": module})
-        made = cls(value) if base is not object else cls()
-        _give(made, cls, {"name": it["name"], "value": value})
-        return made
+            mixin = str
+        cls: Any = enum.Enum(title, {it["name"]: value}, module=module, type=mixin)
+        return cls[it["name"]]
 
 
 class _Mapping:

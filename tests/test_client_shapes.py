@@ -5,7 +5,6 @@ The shapes are frozen: no client is installed. `make test-clients` makes the cal
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from itertools import groupby
 
 import pytest
@@ -21,13 +20,10 @@ LATE_S = 2.0
 """A date in a Retry-After is in whole seconds, and the client was called a moment later."""
 
 
-def families() -> Iterator[object]:
-    """Each client with all that it raised."""
-    for client, shapes in FAMILIES:
-        yield pytest.param(shapes, id=client)
+CLIENTS = [pytest.param(shapes, id=client) for client, shapes in FAMILIES]
 
 
-@pytest.mark.parametrize("shapes", families())
+@pytest.mark.parametrize("shapes", CLIENTS)
 def test_what_a_client_raises_is_judged_rightly(shapes: tuple[Shape, ...]) -> None:
     """The kind of failure is that of the situation, but for those that `known` gives a reason for."""
     wrong = []
@@ -38,7 +34,7 @@ def test_what_a_client_raises_is_judged_rightly(shapes: tuple[Shape, ...]) -> No
     assert wrong == []
 
 
-@pytest.mark.parametrize("shapes", families())
+@pytest.mark.parametrize("shapes", CLIENTS)
 def test_what_a_backend_asks_to_wait_is_read(shapes: tuple[Shape, ...]) -> None:
     """Retry-After is found wherever the client keeps it, but for what `known` gives a reason for."""
     wrong = []

@@ -23,7 +23,7 @@ _NAMES = (
     "status_code", "status", "code", "http_status", "http_status_code", "api_error_status", "type",
     "param", "reason", "body", "message", "details", "detail", "error", "errors", "error_code",
     "error_type", "error_message", "response", "headers", "retry_after", "retry_after_s",
-    "retry_delay", "trailing_metadata", "errno", "strerror", "inner_exception", "data",
+    "retry_delay", "trailing_metadata", "done", "errno", "strerror", "inner_exception", "data",
     "raw_response", "rcvd", "sent", "returncode", "exit_code", "cmd", "stderr", "subtype", "result",
     "grpc_status_code", "response_headers", "litellm_response_headers", "response_json",
     "model_response", "is_error", "isError",
@@ -33,7 +33,7 @@ _INNER = (
     "status_code", "status", "code", "reason", "reason_phrase", "headers", "text", "message", "type",
     "body", "name", "value", "error", "data",
 )  # fmt: skip
-_METHODS = frozenset({"code", "details", "trailing_metadata"})
+_METHODS = frozenset({"code", "details", "trailing_metadata", "done"})
 # Some hold the request, and with it keys and prompts; others are machinery.
 _NEVER = frozenset(
     {"request", "request_info", "_request", "history", "ssl_object", "socket", "lock", "pool",
