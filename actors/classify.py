@@ -41,7 +41,7 @@ from greenroom.messages.errors import (
 )
 from greenroom.messages.status import FailureKind
 
-__all__ = ["RETRY_AFTER_MAX_S", "Verdict", "classify", "classify_value"]
+__all__ = ["RETRY_AFTER_MAX_S", "Verdict", "answer_of", "classify", "classify_value"]
 
 _CHAIN_LIMIT = 20
 _GROUP_LIMIT = 100
@@ -121,7 +121,7 @@ def classify(
         wall_now: seconds since the epoch, for a Retry-After that is a date; 0 ignores dates.
         known: what stands in for the built-in rules, where somebody has judged the error already.
     """
-    kind = _asked(custom, error) or known
+    kind = answer_of(custom, error) or known
     try:
         links = _links(error)
         if kind is None:
@@ -157,8 +157,8 @@ def classify_value(value: Any, *, wall_now: float = 0.0) -> Verdict:
         return Verdict(FailureKind.UNKNOWN)
 
 
-def _asked(custom: Classifier | None, error: BaseException) -> FailureKind | None:
-    """The custom classifier's answer, if it is one."""
+def answer_of(custom: Classifier | None, error: BaseException) -> FailureKind | None:
+    """A custom classifier's answer, if it is one. Never raises."""
     if custom is None:
         return None
     try:

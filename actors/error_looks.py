@@ -20,7 +20,9 @@ TEXT_LIMIT = 20_000
 WORD_LIMIT = 100
 """A code, a type or a Retry-After is no longer than this."""
 
-_NODES_LIMIT = 200
+_STEPS_LIMIT = 400
+"""So many entries and parts of bodies are looked at for one error."""
+
 _ENTRIES_LIMIT = 100
 
 # Where a body names the failure, where it describes it, and where either may be further down. What
@@ -109,7 +111,7 @@ class Said:
         headers: mappings of headers that a body holds.
     """
 
-    __slots__ = ("_left", "_parts", "_seen", "headers", "numbers", "tokens", "waits")
+    __slots__ = ("_left", "_parts", "_steps", "headers", "numbers", "tokens", "waits")
 
     def __init__(self) -> None:
         self.tokens: set[str] = set()
@@ -118,7 +120,7 @@ class Said:
         self.headers: list[Any] = []
         self._parts: list[str] = []
         self._left = TEXT_LIMIT
-        self._seen = 0
+        self._steps = 0
 
     @property
     def text(self) -> str:
@@ -152,8 +154,8 @@ class Said:
     def body(self, value: Any) -> None:
         """A body, as text or taken apart already, or an object in its place."""
         waiting = deque([value])
-        while waiting and self._seen < _NODES_LIMIT:
-            self._seen += 1
+        while waiting and self._steps < _STEPS_LIMIT:
+            self._steps += 1
             node = _parsed(waiting.popleft())
             if is_a(node, (str, bytes, bytearray)):
                 self.sentence(node)
@@ -161,6 +163,7 @@ class Said:
                 waiting.extend(islice(node, _ENTRIES_LIMIT))
             else:
                 for key, entry in _entries(node):
+                    self._steps += 1
                     if self._entry(key, entry):
                         waiting.append(entry)
 

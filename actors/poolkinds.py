@@ -6,7 +6,13 @@ from greenroom.messages.errors import AllPoolMembersFailedError, AttemptError
 from greenroom.messages.status import FailureKind, SkipReason
 
 _PASSED_ON = frozenset(
-    {FailureKind.TIMEOUT, FailureKind.RATE_LIMITED, FailureKind.AUTH, FailureKind.QUOTA}
+    {
+        FailureKind.TIMEOUT,
+        FailureKind.RATE_LIMITED,
+        FailureKind.AUTH,
+        FailureKind.QUOTA,
+        FailureKind.NOT_FOUND,
+    }
 )
 _OUT_FOR_LONGER = frozenset(
     {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 
@@ -117,3 +118,68 @@ class RefusalReason(StrEnum):
     CREATE_FAILED = "create_failed"
     STOPPING = "stopping"
     STALE_INCARNATION = "stale_incarnation"
+
+
+@dataclass(frozen=True, slots=True)
+class FailureRow:
+    """One row of the table of kinds in the README and in `docs/failures.md`, cell by cell."""
+
+    kinds: tuple[FailureKind, ...]
+    example: str
+    another_member: str
+    counts: str
+
+    def __str__(self) -> str:
+        kinds = ", ".join(f"`{kind}`" for kind in self.kinds)
+        return f"| {kinds} | {self.example} | {self.another_member} | {self.counts} |"
+
+
+FAILURE_TABLE = (
+    FailureRow(
+        (FailureKind.TIMEOUT, FailureKind.UNAVAILABLE),
+        "`TimeoutError`, 408, 504; `ConnectionError`, 409, 425, 5xx",
+        "yes",
+        "yes",
+    ),
+    FailureRow(
+        (FailureKind.UNKNOWN,),
+        "any other exception; a value that `is_failure` refused",
+        "yes",
+        "yes",
+    ),
+    FailureRow(
+        (FailureKind.CRASHED,),
+        "`SystemExit` and its like in the agent; the member's actor ended",
+        "yes",
+        "yes",
+    ),
+    FailureRow(
+        (FailureKind.RATE_LIMITED,),
+        "429",
+        "yes; the member rests for its Retry-After",
+        "in the failure rate only",
+    ),
+    FailureRow(
+        (FailureKind.AUTH, FailureKind.QUOTA),
+        "401, 403; 402, `insufficient_quota`",
+        "yes",
+        "opens at once",
+    ),
+    FailureRow((FailureKind.TOO_LARGE,), "413, `context_length_exceeded`", "yes", "no"),
+    FailureRow(
+        (FailureKind.NOT_FOUND,),
+        "404, `model_not_found`, a retired deployment",
+        "yes; the member rests for it",
+        "no",
+    ),
+    FailureRow((FailureKind.CREATE_FAILED,), "the member's factory raised", "yes", "no"),
+    FailureRow(
+        (FailureKind.INTERRUPTED,),
+        "another member blocked the event loop that they share, until it was replaced",
+        "yes",
+        "no",
+    ),
+    FailureRow((FailureKind.CALLER,), "any other 4xx", "no: raised as it is", "no"),
+    FailureRow((FailureKind.CANCELLED,), "the caller gave up", "no", "no"),
+)
+"""What each kind means, for whoever reads it; what it does is in `FailureKind`."""

@@ -259,6 +259,8 @@ def skipped(reason: SkipReason) -> AttemptError:
         ([tried(FailureKind.TIMEOUT), tried(FailureKind.AUTH)], "unavailable"),
         ([tried(FailureKind.AUTH), tried(FailureKind.AUTH)], "auth"),
         ([tried(FailureKind.QUOTA)], "quota"),
+        ([tried(FailureKind.NOT_FOUND), tried(FailureKind.NOT_FOUND)], "not_found"),
+        ([tried(FailureKind.NOT_FOUND), skipped(SkipReason.CIRCUIT_OPEN)], "unavailable"),
         ([tried(FailureKind.AUTH), skipped(SkipReason.CIRCUIT_OPEN)], "unavailable"),
         ([tried(FailureKind.TOO_LARGE), skipped(SkipReason.CIRCUIT_OPEN)], "too_large"),
         ([tried(FailureKind.TOO_LARGE), tried(FailureKind.TIMEOUT)], "unavailable"),
@@ -292,6 +294,20 @@ def test_b53_when_an_inner_pool_may_be_asked_again(
     """When the first of its members is back, unless one might answer any moment."""
     error = AllPoolMembersFailedError("p", ["a"], errors, "", own)
     assert classify(error).retry_after_s == wait
+
+
+def test_an_inner_pool_is_locked_out_only_if_all_of_its_members_are() -> None:
+    """A 403 of one of its members may follow the request, so it is not certain for the pool."""
+
+    def failed(*statuses: int) -> Verdict:
+        errors = [
+            AttemptError(f"{at}", at, FailureKind.AUTH, Odd(status_code=status))
+            for at, status in enumerate(statuses)
+        ]
+        return classify(AllPoolMembersFailedError("p", ["a"], errors))
+
+    assert failed(401, 401) == Verdict(FailureKind.AUTH, opens_at_once=True)
+    assert failed(401, 403) == Verdict(FailureKind.AUTH)
 
 
 def test_an_inner_pools_word_goes_over_its_members() -> None:

@@ -48,7 +48,7 @@ from greenroom.testing import FakeClock
 
 
 class TestHttpKinds:
-    @pytest.mark.parametrize("status", [400, 404, 422])
+    @pytest.mark.parametrize("status", [400, 405, 422])
     @pytest.mark.parametrize("kind", [Scripted, AsyncScripted])
     def test_b27_400_is_the_callers_own_fault(self, kind: type[Scripted], status: int) -> None:
         """400: one call, no failover, breaker untouched; the agent's own error is raised."""
@@ -91,6 +91,18 @@ class TestHttpKinds:
                 assert reply.errors[0].kind is FailureKind.TOO_LARGE
             stats = pool.stats()["small"]
             assert (stats.circuit, stats.failures) == (CircuitState.CLOSED, 0)
+
+    @pytest.mark.parametrize("kind", [Scripted, AsyncScripted])
+    def test_b27_404_is_another_members_turn(self, kind: type[Scripted]) -> None:
+        """404: a retired model is not the user's error while a healthy member stands by."""
+        with pool_of(
+            *ranked(retired=kind(http_error(404)), b=kind("good")),
+            clock=FakeClock(),
+            circuit_failure_threshold=1,
+        ) as pool:
+            reply = pool.ask(Request("x"))
+            assert (reply.member, reply.errors[0].kind) == ("b", FailureKind.NOT_FOUND)
+            assert pool.stats()["retired"].circuit is CircuitState.CLOSED
 
     def test_b27_413_everywhere_is_not_tried_again(self) -> None:
         """What fits nobody now will not fit later: each is tried once, without a wait."""
@@ -248,17 +260,23 @@ class TestCustomRules:
             assert pool.ask(Request("x"), timeout=WAIT_S).member == "b"
 
     @pytest.mark.parametrize(
-        "raised",
-        [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError],
+        ("raised", "judged"),
+        [
+            (SystemExit, FailureKind.CRASHED),
+            (KeyboardInterrupt, FailureKind.CRASHED),
+            (GeneratorExit, FailureKind.CRASHED),
+            # Nobody has cancelled the call: the client was closed under it.
+            (asyncio.CancelledError, FailureKind.UNAVAILABLE),
+        ],
     )
     @pytest.mark.parametrize("kind", [Scripted, AsyncScripted])
     def test_b27_what_ends_threads_elsewhere_is_a_crash_of_the_call(
-        self, kind: type[Scripted], raised: type[BaseException]
+        self, kind: type[Scripted], raised: type[BaseException], judged: FailureKind
     ) -> None:
         """It fails over like any failure, and is never raised at the asker as it is."""
         with pool_of(*ranked(a=kind(raised()), b=kind("good")), clock=FakeClock()) as pool:
             reply = pool.ask(Request("x"), timeout=WAIT_S)
-            assert (reply.member, reply.errors[0].kind) == ("b", FailureKind.CRASHED)
+            assert (reply.member, reply.errors[0].kind) == ("b", judged)
             pool.stats()  # until it is judged, the member is not preferred
             with pytest.raises(AllPoolMembersFailedError) as caught:
                 pool.ask(Request("x", max_retries=0), timeout=WAIT_S)

@@ -27,7 +27,9 @@ from greenroom import (
     SkipReason,
     UnsuccessfulResultError,
 )
+from greenroom.actors.classify import Verdict, classify
 from greenroom.actors.eventbus import observe
+from greenroom.fallback import _classifier
 from greenroom.messages.events import Event, PoolStarted
 
 PATIENCE_S = 10.0
@@ -810,3 +812,22 @@ def test_a_wrong_call_is_refused(chain: FallbackChain[str]) -> None:
         chain.execute("hello")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="on_fallback must be callable"):
         chain.execute(Script(), on_fallback=3)  # type: ignore[call-overload]
+
+
+def test_a_chain_keeps_what_the_rules_know_of_an_error() -> None:
+    """Whether it is certain, and who may mend it: only what an app says is taken for certain."""
+
+    class Refused(Exception):
+        status_code = 403
+
+    class BadRequest(Exception):
+        status_code = 400
+
+    kind_of = _classifier((Exception,), None)
+    assert classify(Refused(), kind_of) == Verdict(FailureKind.AUTH)
+    reset = Verdict(FailureKind.UNAVAILABLE, same_member_may_mend=True)
+    assert classify(ConnectionResetError(), kind_of) == reset
+    assert classify(BadRequest(), kind_of) == Verdict(FailureKind.UNKNOWN)
+    certain = _classifier((Exception,), lambda error: FailureKind.AUTH)
+    assert classify(Refused(), certain) == Verdict(FailureKind.AUTH, opens_at_once=True)
+    assert classify(KeyError(), _classifier((OSError,), None)).kind is FailureKind.CALLER

@@ -65,3 +65,29 @@ def test_an_inner_pools_cancelled_request_is_no_cancelled_call() -> None:
     report = outcome(None, RequestCancelledError("of an inner pool"))
     assert isinstance(report, Failed)
     assert report.kind is FailureKind.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("error", "certain", "may_mend"),
+    [
+        (ConnectionResetError(), False, True),
+        (ConnectionRefusedError(), False, False),
+        (TimeoutError(), False, False),
+        (ValueError("its own"), False, False),
+    ],
+)
+def test_a_report_says_who_may_mend_it(error: Exception, certain: bool, may_mend: bool) -> None:
+    """Whether the member is at fault for certain, and whether it may do better at once."""
+    report = outcome(None, error)
+    assert isinstance(report, Failed)
+    assert (report.opens_at_once, report.same_member_may_mend) == (certain, may_mend)
+
+
+def test_a_bad_key_is_certain_to_be_the_members() -> None:
+    """The report of a 401 says so, and that of a 403 does not."""
+    for status, certain in ((401, True), (402, True), (403, False)):
+        error = RuntimeError("refused")
+        error.status_code = status  # type: ignore[attr-defined]
+        report = outcome(None, error)
+        assert isinstance(report, Failed)
+        assert (report.opens_at_once, report.same_member_may_mend) == (certain, False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Generic, Self, TypeVar, overload
 
-from greenroom.actors.classify import classify
+from greenroom.actors.classify import answer_of, classify
 from greenroom.actors.future import PoolFuture
 from greenroom.actors.ref import PoolRef
 from greenroom.fallback_run import (
@@ -269,10 +269,14 @@ def _classifier(handled: tuple[type[BaseException], ...], custom: Classifier | N
     """Says which errors go on to the next agent; `custom` says how those count for a breaker."""
     fails_over = (*handled, UnsuccessfulResultError)
 
-    def kind_of(error: BaseException) -> FailureKind:
+    def kind_of(error: BaseException) -> FailureKind | None:
         if not isinstance(error, fails_over):
             return FailureKind.CALLER
-        kind = classify(error, custom).kind
+        kind = answer_of(custom, error)
+        if kind is None:
+            kind = classify(error).kind
+            if kind.tries_another_member:
+                return None  # those rules are asked again: what an app says is taken for certain
         return kind if kind.tries_another_member else FailureKind.UNKNOWN
 
     return kind_of

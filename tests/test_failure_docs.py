@@ -1,0 +1,70 @@
+"""The tables of failures in the documents say what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from greenroom.actors.error_words import CLOSE_CODES, RPC_CODES, kind_of_status
+from greenroom.messages.status import FAILURE_TABLE, FailureKind
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENT = (ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
+
+
+def table(text: str, head: str) -> list[str]:
+    """The rows of the table whose first line begins with `head`."""
+    found = re.search(rf"^\| {head} \|.*\n[|: -]+\n((?:\|.*\n)+)", text, re.MULTILINE)
+    assert found
+    return found[1].splitlines()
+
+
+def kinds(text: str, head: str) -> dict[str, str]:
+    """A table of two columns, the second a kind."""
+    rows = (row.strip("| ").split(" | ") for row in table(text, head))
+    return {first.strip("`"): second.split(",")[0].strip("`") for first, second in rows}
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/failures.md"])
+def test_the_table_of_kinds_is_the_same_everywhere(name: str) -> None:
+    """README and docs have it from one source."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert table(text, "kind") == [str(row) for row in FAILURE_TABLE]
+
+
+def test_the_table_of_kinds_says_what_the_enum_does() -> None:
+    """Every kind has a row, and the row is right."""
+    assert sorted(kind for row in FAILURE_TABLE for kind in row.kinds) == sorted(FailureKind)
+    for row in FAILURE_TABLE:
+        for kind in row.kinds:
+            assert row.another_member.startswith("yes") == kind.tries_another_member
+            assert (row.counts != "no") == kind.counts_for_breaker
+
+
+def test_the_table_of_statuses_is_complete() -> None:
+    """What has no row is a caller's fault below 500 and an outage from there on."""
+    told = kinds(DOCUMENT, "status")
+    below, above = told.pop("any other 4xx"), told.pop("any other 5xx")
+    for status in range(400, 600):
+        expected = told.pop(str(status), below if status < 500 else above)
+        assert kind_of_status(status).value == expected, status
+    assert not told
+
+
+def test_the_table_of_grpc_codes_is_complete() -> None:
+    """All sixteen, by name and number."""
+    told = kinds(DOCUMENT, "code")
+    numbers = {name: number for number, name in enumerate(told, start=1)}
+    assert len(told) == 16
+    for name, kind in told.items():
+        status = RPC_CODES[numbers[name]]
+        assert ("unknown" if status is None else kind_of_status(status).value) == kind, name
+
+
+def test_the_table_of_close_codes_is_complete() -> None:
+    """What has no row is a connection that was cut."""
+    told = kinds(DOCUMENT, "close code")
+    assert told.pop("any other") == "unavailable"
+    assert told == {str(code): kind_of_status(status).value for code, status in CLOSE_CODES.items()}
