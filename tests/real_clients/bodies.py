@@ -153,11 +153,12 @@ def _cohere(provider: str, status: int, situation: str, says: str) -> Any:
 def _mistral(provider: str, status: int, situation: str, says: str) -> Any:
     if status == 422:
         return {"detail": [{"type": "missing", "loc": ["body", "model"], "msg": "Field required"}]}
-    kind = {"429quota": "insufficient_quota"}.get(situation, "rate_limited" if status == 429 else "")
+    kind = "invalid_request_error" if status < 500 else "internal_server_error"
+    if status == 429:
+        kind = "rate_limited"
     if situation == "429quota":
-        says = "Insufficient quota: check your billing details."
-    return {"object": "error", "message": says, "type": kind or "invalid_request_error",
-            "param": None, "code": "3051"}  # fmt: skip
+        kind, says = "insufficient_quota", "Insufficient quota: check your billing details."
+    return {"object": "error", "message": says, "type": kind, "param": None, "code": "3051"}  # fmt: skip
 
 
 def _ollama(provider: str, status: int, situation: str, says: str) -> Any:
@@ -216,6 +217,33 @@ def error_in_200(dialect: str) -> Any:
     """An error body that comes with status 200."""
     status = 529 if dialect == "anthropic" else 503
     return failure(dialect.removeprefix("responses:"), status, "200err")
+
+
+def mcp_handshake(asked: Any) -> Any:
+    """The answer to what an MCP client asks before its first call; None for a notification."""
+    if "id" not in asked:
+        return None
+    tool = {"name": "compute", "inputSchema": {"type": "object"}}
+    result: dict[str, Any] = {"tools": [tool]} if asked["method"] == "tools/list" else {}
+    if asked["method"] == "initialize":
+        result = {
+            "protocolVersion": asked["params"]["protocolVersion"],
+            "capabilities": {"tools": {}},
+            "serverInfo": {"name": "nobody", "version": "1"},
+        }
+    return {"jsonrpc": "2.0", "id": asked["id"], "result": result}
+
+
+def rpc_failure(asked: Any, situation: str) -> Any:
+    """A JSON-RPC error of the code that the situation names, or a tool that failed."""
+    answer: dict[str, Any] = {"jsonrpc": "2.0", "id": asked.get("id")}
+    if situation == "toolerr":
+        text = {"type": "text", "text": "Error executing tool compute"}
+        return answer | {"result": {"content": [text], "isError": True}}
+    code = int(situation.removeprefix("rpc"))
+    says = {-32602: "Invalid params", -32601: "Method not found", -32603: "Internal error",
+            -32000: "Server error", -32001: "Request timed out", -32004: "Unsupported"}  # fmt: skip
+    return answer | {"error": {"code": code, "message": says[code]}}
 
 
 def _reason(situation: str, stop: str, length: str, filtered: str) -> str:
@@ -294,7 +322,9 @@ def _replicate_answer(situation: str, text: str | None) -> Any:
             "status": "failed" if failed else "succeeded",
             "error": "NSFW content detected. Try running it again, or try a different prompt."
             if failed else None,
-            "created_at": "2026-01-01T00:00:00Z", "urls": {}}  # fmt: skip
+            "created_at": "2026-01-01T00:00:00Z", "urls": {}, "source": "api",
+            "started_at": None, "completed_at": None, "metrics": None, "webhook": None,
+            "webhook_completed": None}  # fmt: skip
 
 
 _ANSWERS = {
@@ -428,7 +458,7 @@ def _bedrock_stream() -> Stream:
     begin = [("messageStart", {"role": "assistant"}, False), *delta]
     end = [("contentBlockStop", {"contentBlockIndex": 0}, False),
            ("messageStop", {"stopReason": "end_turn"}, False)]  # fmt: skip
-    return begin, end, ("throttlingException", {"message": "Too many requests"}, True), "frames"
+    return begin, end, ("serviceUnavailableException", {"message": "overloaded"}, True), "frames"
 
 
 def _dashscope_stream() -> Stream:

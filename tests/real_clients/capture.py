@@ -55,6 +55,7 @@ def error_shape(error: BaseException, seen: frozenset[int] = frozenset()) -> dic
     """An error, what caused it and what it groups."""
     shape: dict[str, Any] = {"mro": _mro(type(error)), "args": _plain_args(error)}
     attrs = _attributes(error, _NAMES, 0)
+    grouped = isinstance(error, BaseExceptionGroup)
     if attrs:
         shape["attrs"] = attrs
     seen = seen | {id(error)}
@@ -63,11 +64,11 @@ def error_shape(error: BaseException, seen: frozenset[int] = frozenset()) -> dic
     cause, context = error.__cause__, error.__context__
     if cause is not None and id(cause) not in seen:
         shape["cause"] = error_shape(cause, seen)
-    elif context is not None and id(context) not in seen and not _says_enough(attrs):
+    elif context is not None and id(context) not in seen and not (grouped or _says_enough(attrs)):
         shape["context"] = error_shape(context, seen)
         if error.__suppress_context__:
             shape["suppress"] = True
-    if isinstance(error, BaseExceptionGroup):
+    if grouped:
         shape["exceptions"] = [error_shape(e, seen) for e in error.exceptions[:4]]
     return shape
 
@@ -87,8 +88,9 @@ def _mro(cls: type) -> list[str]:
 
 
 def _plain_args(error: BaseException) -> list[Any]:
-    simple = (str, int, float, type(None), bool, bytes, BaseException)
-    return [_value(arg, 3) if isinstance(arg, simple) else "" for arg in error.args[:4]]
+    simple = (str, int, float, type(None), bool, bytes, BaseException, dict, list)
+    args = error.args[:1] if isinstance(error, BaseExceptionGroup) else error.args[:4]
+    return [_value(arg, 2) if isinstance(arg, simple) else "" for arg in args]
 
 
 def _attributes(owner: Any, names: tuple[str, ...], depth: int, value: bool = False) -> dict[str, Any]:

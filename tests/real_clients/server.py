@@ -30,9 +30,8 @@ _PHRASES = {400: "Bad Request", 401: "Unauthorized", 402: "Payment Required", 40
 class Server:
     """Runs in a thread of its own, for as long as the `with` lasts."""
 
-    def __init__(self, wall_now: float) -> None:
+    def __init__(self) -> None:
         self.requests: Counter[str] = Counter()
-        self._wall_now = wall_now
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -63,15 +62,19 @@ class Server:
         try:
             head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
             length = re.search(r"(?i)\r\ncontent-length: *(\d+)", head)
+            body = b""
             if length:
-                await reader.readexactly(int(length[1]))
+                body = await reader.readexactly(int(length[1]))
             elif re.search(r"(?i)\r\ntransfer-encoding: *chunked", head):
                 await reader.readuntil(b"0\r\n\r\n")
             path = head.split(" ", 2)[1]
             found = re.match(r"/([^/~]+)~([^/]+)(/.*)?$", path)
             if found:
                 self.requests[f"{found[1]}~{found[2]}"] += 1
-                await self._answer(writer, found[1], found[2], found[3] or "")
+                if found[2] in ("mcp", "a2a"):
+                    await self._rpc(writer, found[1], found[2], body)
+                else:
+                    await self._answer(writer, found[1], found[2], found[3] or "")
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
             pass
         finally:
@@ -80,6 +83,7 @@ class Server:
     async def _answer(
         self, writer: asyncio.StreamWriter, situation: str, provider: str, path: str
     ) -> None:
+        situation = situation.partition("-")[0]  # what follows tells calls apart
         dialect = "responses" if "/responses" in path else provider
         if situation.startswith("st_"):
             await self._stream(writer, situation.removeprefix("st_"), dialect)
@@ -102,6 +106,25 @@ class Server:
         writer.write(_head(status, {**headers, "Content-Length": str(len(body))}) + body)
         await writer.drain()
 
+    async def _rpc(
+        self, writer: asyncio.StreamWriter, situation: str, provider: str, body: bytes
+    ) -> None:
+        """JSON-RPC over HTTP: "late_" fails a call after a handshake that went well."""
+        asked = json.loads(body) if body else {}
+        late = situation.startswith(("late_", "rpc", "toolerr"))
+        if provider == "mcp" and late and asked.get("method") != "tools/call":
+            answer = bodies.mcp_handshake(asked)
+        elif situation.startswith(("rpc", "toolerr")):
+            answer = bodies.rpc_failure(asked, situation)
+        else:
+            await self._answer(writer, situation.removeprefix("late_"), "openai", "")
+            return
+        status = 202 if answer is None else 200
+        payload = b"" if answer is None else json.dumps(answer).encode()
+        headers = {"Content-Type": _CONTENT["json"], "Content-Length": str(len(payload))}
+        writer.write(_head(status, headers) + payload)
+        await writer.drain()
+
     def _plain(
         self, situation: str, provider: str, dialect: str
     ) -> tuple[int, dict[str, str], bytes]:
@@ -122,7 +145,7 @@ class Server:
             case "429ms":
                 headers["retry-after-ms"] = str(RETRY_AFTER_MS)
             case "429date":
-                date = formatdate(self._wall_now + RETRY_DATE_S, usegmt=True)
+                date = formatdate(time.time() + RETRY_DATE_S, usegmt=True)
                 headers["Retry-After"] = date
         return status, headers, json.dumps(bodies.failure(provider, status, situation)).encode()
 
@@ -162,7 +185,3 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
 
-
-def wall_now() -> float:
-    """The time that a date in a Retry-After counts from, in whole seconds."""
-    return float(int(time.time()))
