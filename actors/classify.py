@@ -197,11 +197,16 @@ def _of_links(links: tuple[BaseException, ...], wall_now: float) -> Verdict | No
             if at + 1 < len(links):
                 status = _seen_closer(status, links[at + 1 :])
             return _of_status(status, links, wall_now)
-    for link in links:
-        status = by_sentence(link)
-        if status is not None:
-            return _of_status(status, links, wall_now)
+    for asked in (by_sentence, _by_base):
+        for link in links:
+            status = asked(link)
+            if status is not None:
+                return _of_status(status, links, wall_now)
     return None
+
+
+def _by_base(error: BaseException) -> int | None:
+    return words.by_base(names_of(error))
 
 
 def _seen_closer(status: int, inner: tuple[BaseException, ...]) -> int:

@@ -89,6 +89,14 @@ def token_of(word: str) -> str:
     return "throttling" if name.startswith("throttling.") else name  # dashscope says which
 
 
+def is_bare(error: object) -> bool:
+    """Whether it is one of Python's own errors with nothing attached: most of them are."""
+    cls = type(error)
+    if cls.__module__ != "builtins" or not issubclass(cls, BaseException):
+        return False
+    return not look(error, "__dict__")
+
+
 def whole_number(value: Any) -> int | None:
     """An int (also of an enum, also as three digits of text); None for all else, and for a bool."""
     if value is None or value is True or value is False:
@@ -153,6 +161,8 @@ class Said:
 
     def body(self, value: Any) -> None:
         """A body, as text or taken apart already, or an object in its place."""
+        if value is None:
+            return
         waiting = deque([value])
         while waiting and self._steps < _STEPS_LIMIT:
             self._steps += 1

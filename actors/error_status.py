@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any
 
 from greenroom.actors import error_words as words
-from greenroom.actors.error_looks import Said, is_a, loaded_body, look, whole_number
+from greenroom.actors.error_looks import Said, is_a, is_bare, loaded_body, look, whole_number
 
 _STATUS_FIELDS = ("status_code", "status", "code")
 # Asked only after those: botocore's and the like have none of the three.
@@ -47,12 +47,12 @@ def status_of(error: BaseException, names: list[str]) -> int | None:
     Args:
         names: of its class and of those above, the nearest first.
     """
-    cls = type(error)
-    if cls.__module__ == "builtins" and not look(error, "__dict__"):
+    if is_bare(error):
         return words.by_name(names) or _of_system(error) or _of_arguments(error)
     status = words.by_decisive_name(names)
     if status is not None:
-        return status
+        # pydantic-ai has one class for a bad key and for a 403.
+        return 403 if status == 401 and number_of(error) == 403 else status
     if "ConnectionClosed" in names:
         return _of_close(error)
     status = number_of(error)
@@ -64,15 +64,22 @@ def status_of(error: BaseException, names: list[str]) -> int | None:
         words.by_name(names)
         or _of_protocol(error, names)
         or _of_system(error)
-        or by_codes(error, said_by(error))
+        or _of_event(error, names)
     )
+
+
+def _of_event(error: BaseException, names: list[str]) -> int | None:
+    """What the codes say of an error that came in the middle of a 200."""
+    status = by_codes(error, said_by(error))
+    unread = names[0].endswith(words.UNREAD) and status == 400
+    return 502 if unread else status
 
 
 def by_sentence(error: BaseException) -> int | None:
     """What an error without a status says in words: the last that is asked."""
     said = said_by(error)
     text = said.text
-    status = words.status_in_words(text) or words.by_phrase(text)
+    status = words.status_in_words(text) or words.by_phrase(text) or words.type_in_words(text)
     return refined(status, error, said) if status in TALKS and status else status
 
 
@@ -121,6 +128,8 @@ def refined(status: int, error: Any, said: Said | None = None) -> int:
         return 451
     if status in (400, 403, 422) and (404 in told_by or words.says(text, words.NO_MODEL)):
         return 404
+    if status in (400, 422) and words.says(text, words.BROKEN_ANSWER):
+        return 502
     return 429 if status in (400, 403) and 429 in told_by else status
 
 
@@ -136,6 +145,9 @@ def by_codes(error: Any, said: Said) -> int | None:
 def said_by(error: Any) -> Said:
     """All that an error or an answer says of itself, as far as it can be read without asking."""
     said = Said()
+    if is_bare(error):
+        _arguments(error, said)
+        return said
     if is_a(error, Mapping):
         said.body(error)
     for name in _WORD_FIELDS:
@@ -149,12 +161,16 @@ def said_by(error: Any) -> Said:
         value = look(error, name)
         if value is not None and not is_a(value, (int, float, type)) and not callable(value):
             said.body(value)
+    _arguments(error, said)
+    return said
+
+
+def _arguments(error: Any, said: Said) -> None:
     arguments = look(error, "args")
     if type(arguments) is tuple:
         for value in arguments[:3]:
             if not is_a(value, (int, float, BaseException)):
                 said.body(value)
-    return said
 
 
 def _of_arguments(error: BaseException) -> int | None:

@@ -8,6 +8,7 @@ close code means is said by the status that means the same.
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from greenroom.messages.status import FailureKind
 
@@ -99,16 +100,6 @@ TOKENS = _table("""
 """)
 """Codes and types, in the form of `token_of`. gRPC's sixteen are here but for OK and UNKNOWN."""
 
-RPC_CODES = dict(
-    enumerate(
-        (
-            *(None, 499, None, 400, 504, 404, 400, 403, 429, 400, 503, 400, 404),
-            *(500, 503, 500, 401),
-        )
-    )
-)
-"""gRPC's codes by number (https://grpc.io/docs/guides/status-codes/)."""
-
 DECISIVE = {
     413: (
         "ContextWindowExceededError",
@@ -198,6 +189,9 @@ NAMES = {
     403: ("PermissionDeniedError",),
 }
 """Endings of class names, for errors without a status: builtin classes and those of clients."""
+
+UNREAD = ("ResponseValidationError",)
+"""Endings of classes for an answer that could not be read: the peer alone is at fault."""
 
 UNTOLD = frozenset({"LocalProtocolError"})
 """What ends like one of those and means something else: the member never saw the request."""
@@ -394,6 +388,21 @@ CLOSED = (
 )
 """What clients say that were closed under a call."""
 
+BROKEN_ANSWER = (
+    "error converting to valid response",
+    "unable to get json response",
+    "unexpected response from",
+    "jsondecodeerror",
+    "expecting value: line",
+)
+"""What litellm says of an answer that it could not read; it gives it a 400 or a 422."""
+
+ENDED = ("runner has terminated", "runner process has terminated")
+"""What Ollama says in the middle of a stream."""
+
+_TYPE_IN_WORDS = re.compile(r"['\"](?:type|code)['\"]: ?['\"]([a-z]{1,30}_[a-z_]{1,40})['\"]")
+_TYPES_LIMIT = 10
+
 _STATUS_IN_WORDS = re.compile(
     r"(?:\bhttp(?:/[\d.]{1,3})?(?: status| error)?(?: code)?|\b(?:status|error) code)"
     r"[:= ]{1,3}([45]\d\d)\b"
@@ -404,6 +413,7 @@ _STATUS_AND_REASON = re.compile(
     r"too many requests|internal server error|bad gateway|service unavailable|gateway timeout)\b"
 )
 _STATUS_REACH = 300
+_NO_UNDERLINES = {ord("_"): None}
 
 
 def says(text: str, phrases: tuple[str, ...]) -> bool:
@@ -437,5 +447,19 @@ def by_phrase(text: str) -> int | None:
     if says(text, NO_KEY):
         return 401
     if says(text, CLOSED):
-        return CUT
+        return REFUSED
+    return 500 if says(text, ENDED) else None
+
+
+def type_in_words(text: str) -> int | None:
+    """What the type of a body means that a text quotes; never the caller's fault by that alone."""
+    for found in islice(_TYPE_IN_WORDS.finditer(text), _TYPES_LIMIT):
+        status = TOKENS.get(found[1].translate(_NO_UNDERLINES).removesuffix("error"))
+        if status is not None and kind_of_status(status) is not FailureKind.CALLER:
+            return status
     return None
+
+
+def by_base(names: list[str]) -> int | None:
+    """What the class of an error means that says nothing else, not even in words."""
+    return 500 if "APIError" in names else None

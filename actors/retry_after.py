@@ -10,7 +10,7 @@ from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any
 
-from greenroom.actors.error_looks import Said, is_a, look, text_of
+from greenroom.actors.error_looks import Said, is_a, is_bare, look, text_of
 from greenroom.actors.error_status import asked, said_by
 
 RETRY_AFTER_MAX_S = 24 * 3600.0
@@ -75,6 +75,8 @@ def retry_after(links: Sequence[Any], wall_now: float, *, throttled: bool) -> fl
             sentences like "try again in 20 s" count, too.
     """
     for link in links:
+        if is_bare(link):
+            continue
         for value, unit in _values(link):
             wait = seconds(value, unit, wall_now)
             if wait is not None:

@@ -72,8 +72,6 @@ CUT = [
     shape("httpx.RemoteProtocolError", "ProtocolError", "TransportError"),
     shape("openai.APIConnectionError", "APIError", cause=shape("httpx.ReadError", "NetworkError")),
     shape("anyio.ClosedResourceError"),
-    ValueError("Cannot invoke RPC on closed channel!"),
-    RuntimeError("Cannot send a request, as the client has been closed."),
 ]
 
 
@@ -92,6 +90,8 @@ REFUSED = [
     shape("botocore.exceptions.EndpointConnectionError", "ConnectionError"),
     shape("requests.exceptions.ConnectionError", OSError, text=shape("urllib3.NewConnectionError")),
     shape("openai.APIConnectionError", "APIError", cause=shape("httpx.ConnectError")),
+    ValueError("Cannot invoke RPC on closed channel!"),
+    RuntimeError("Cannot send a request, as the client has been closed."),
 ]
 
 
@@ -316,6 +316,7 @@ def test_a_bad_key_is_certain_to_be_the_members(error: BaseException) -> None:
         rpc_error("PERMISSION_DENIED"),
         anthropic_error("PermissionDeniedError", 403, "permission_error", "x"),
         shape("client.PermissionDeniedError"),
+        shape("pydantic_ai.exceptions.ModelAuthenticationError", "ModelHTTPError", status_code=403),
     ],
     ids=repr,
 )
@@ -488,6 +489,11 @@ def test_a_channel_that_was_closed_under_a_call_is_no_crash() -> None:
     assert classify(asyncio.CancelledError()) == Verdict(FailureKind.UNAVAILABLE)
 
 
+BUSY_BODY = {"message": "x", "type": "server_error", "param": None}
+UNREADABLE = "GeminiException - Unable to get json response - Expecting value: line 1 column 1"
+INVALID = {"object": "error", "type": "invalid_request_error"}
+
+
 @pytest.mark.parametrize(
     ("error", "kind"),
     [
@@ -514,6 +520,13 @@ def test_a_channel_that_was_closed_under_a_call_is_no_crash() -> None:
         (shape("nats.errors.ConnectionClosedError", "Error"), "unavailable"),
         (shape("nats.js.errors.NoStreamResponseError", "Error"), "unavailable"),
         (json.JSONDecodeError("x", "y", 0), "unknown"),
+        (openai_error("APIError", None, {"message": "x"}), "unavailable"),
+        (shape("ollama._types.ResponseError", error="llama runner has terminated"), "unavailable"),
+        (shape("agents.ModelBehaviorError", text=f"no choices ({BUSY_BODY})"), "unavailable"),
+        (ValueError("got {'type': 'invalid_request_error'}"), "unknown"),
+        (shape("litellm.BadRequestError", status_code=400, message=UNREADABLE), "unavailable"),
+        (shape("litellm.BadRequestError", status_code=422, message=UNREADABLE), "unavailable"),
+        (shape("x.ResponseValidationError", status_code=200, body=INVALID), "unavailable"),
     ],
     ids=repr,
 )
@@ -544,10 +557,7 @@ def test_an_error_event_in_a_stream_has_a_type_alone(kind: str) -> None:
     body = {"type": kind, "message": "x", "code": None}
     assert kind_of(openai_error("APIError", None, body)) == EVENTS[kind]
     raw = json.dumps({"error": body})
-    assert (
-        kind_of(shape("mistralai.ResponseValidationError", status_code=200, body=raw))
-        == EVENTS[kind]
-    )
+    assert kind_of(shape("mistralai.SDKError", status_code=200, body=raw)) == EVENTS[kind]
 
 
 CLOSES = {

@@ -32,8 +32,8 @@ class Raising:
     def _raise(self, *_: object) -> Any:
         raise RuntimeError
 
-    __eq__ = __iter__ = __len__ = __getitem__ = __bool__ = __call__ = _raise  # type: ignore[assignment]
-    __hash__ = _raise  # type: ignore[assignment]
+    __eq__ = __iter__ = __len__ = __getitem__ = __bool__ = __call__ = _raise
+    __hash__ = _raise
 
 
 class Endless(Mapping[Any, Any]):
@@ -58,7 +58,7 @@ class Loud(str):
     def _raise(self, *_: object) -> Any:
         raise ValueError
 
-    __len__ = __getitem__ = strip = lower = partition = startswith = _raise  # type: ignore[assignment]
+    __len__ = __getitem__ = strip = lower = partition = startswith = _raise
     __hash__ = str.__hash__
 
 
@@ -218,9 +218,9 @@ def test_a_class_that_lies_is_unknown() -> None:
 
 def test_a_retry_after_is_read_in_spite_of_what_stands_beside_it() -> None:
     """What raises counts as absent, and what is next to it is found."""
-    error = holder({}) and Exception("x")
-    error.status_code = 429  # type: ignore[attr-defined]
-    error.body = Odd()  # type: ignore[attr-defined]
-    error.retry_after = Raising()  # type: ignore[attr-defined]
-    error.response = holder({"headers": {Raising: 1, "Retry-After": "7"}})  # type: ignore[attr-defined]
+    error: Any = Exception("x")
+    error.status_code = 429
+    error.body = Odd()
+    error.retry_after = Raising()
+    error.response = holder({"headers": {Raising: 1, "Retry-After": "7"}})
     assert classify(error) == Verdict(FailureKind.RATE_LIMITED, 7.0)
