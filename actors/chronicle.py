@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from greenroom.actors.eventbus import EventBus
+from greenroom.actors.eventbus import EventBus, hint
 from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.own_retries import HINT, OwnRetries
 from greenroom.messages.errors import summary
 from greenroom.messages.events import (
     AttemptFailed,
@@ -23,6 +24,7 @@ class Chronicle:
     def __init__(self, pool: str, bus: EventBus) -> None:
         self._pool = pool
         self._bus = bus
+        self._own_retries = OwnRetries()
 
     def started(self, job: Job, attempt: Attempt) -> None:
         """A member was given the request: at first, after another had failed it, or beside one."""
@@ -101,6 +103,23 @@ class Chronicle:
                     elapsed_s=elapsed_s,
                     kind=kind,
                     error=summary(error),
+                )
+            )
+
+    def slow_to_fail(
+        self, attempt: Attempt, kind: FailureKind, elapsed_s: float, usual_s: float | None
+    ) -> None:
+        """Say once for each member that its client seems to retry by itself."""
+        if attempt.first_chunk_s is not None:  # no client begins anew behind what was read of it
+            return
+        if self._own_retries.suspects(attempt.member, kind, elapsed_s, usual_s):
+            hint(
+                HINT.format(
+                    pool=self._pool,
+                    member=attempt.member,
+                    kind=kind.value,
+                    elapsed_s=elapsed_s,
+                    usual_s=usual_s,
                 )
             )
 

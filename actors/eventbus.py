@@ -73,6 +73,12 @@ def complain(what: str, error: BaseException) -> None:
         )
 
 
+def hint(what: str) -> None:
+    """Log advice for whoever runs the pool; for what is said once, not for each request."""
+    with contextlib.suppress(Exception):  # as in `emit`
+        _log.opt(lazy=True).warning("{}", lambda: what)
+
+
 def traced(error: BaseException) -> str:
     """Its traceback, without the values of any variables, and without secrets."""
     try:

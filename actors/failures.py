@@ -104,6 +104,8 @@ class Failures(Routing):
         """`preferred`: the strategy is not told, or not yet: the request may stay for it."""
         now = self.clock.now()
         slot = self._table.get(attempt.member)
+        if slot is not None:
+            self._chronicle.slow_to_fail(attempt, kind, elapsed_s, slot.load.usual_s)
         if attempt.first_chunk_s is not None:  # a stream is as fast as its first chunk
             elapsed_s = attempt.first_chunk_s
         if kind.counts_for_breaker:

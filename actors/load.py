@@ -98,6 +98,11 @@ class LoadEstimate:
         keep = self._remembered(self._age(now))
         return self._failures * keep / (self._outcomes * keep + 1.0)
 
+    @property
+    def usual_s(self) -> float | None:
+        """What its successes take on average, in seconds; None before the first."""
+        return self._usual
+
     def overdue(self, elapsed_s: float, now: float) -> bool:
         """Whether a call has run for at least twice the estimate, decay and penalty left aside.
 

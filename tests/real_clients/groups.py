@@ -1,0 +1,26 @@
+"""Which clients share an environment, and where each group's requirements are."""
+
+from __future__ import annotations
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    "core": (
+        "http",
+        "openai_like",
+        "anthropic_",
+        "google_genai",
+        "cohere_",
+        "mistral",
+        "ollama_",
+        "bedrock",
+        "replicate_",
+        "dashscope_",
+        "azure_",
+        "grpc_",
+        "grpc_users",
+        "sockets",
+        "protocols",
+    ),
+    "agents": ("agents_",),
+    "litellm": ("litellm_",),
+}
+"""A group's name is that of its environment and of its file of requirements; then its adapters."""
