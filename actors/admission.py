@@ -80,4 +80,4 @@ class Admission(Books):
         own = job.future is not None and job.future.deadline == job.deadline
         kind = AskTimeoutError if own else DeadlineExceededError
         errors = account(job.failures.values(), self._table, now)
-        self._fail(job, kind(self.name, now - job.accepted_at, errors))
+        self._fail(job, kind(self.name, now - job.accepted_at, errors, job.failed_alike))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from greenroom.actors.base import tell
+from greenroom.actors.blame import Blame, Missing
 from greenroom.actors.jobs import Attempt, Job
 from greenroom.actors.report import all_failed
 from greenroom.actors.retry import (
+    LASTING,
     GiveUp,
     RaiseAsIs,
     Situation,
@@ -41,6 +43,7 @@ class Failures(Routing):
         elapsed_s: float,
         retry_after_s: float | None,
         started: bool = True,
+        opens_at_once: bool = False,
     ) -> None:
         """An attempt ended badly and its request still waits: count it, and see what follows.
 
@@ -54,18 +57,26 @@ class Failures(Routing):
             self._ignore(job, attempt)
             return
         self._chronicle.failed(attempt, kind, error, elapsed_s)
-        self._count_failure(attempt, kind, error, elapsed_s, retry_after_s)
+        new_rest = self._count_failure(
+            attempt, job, kind, error, elapsed_s, retry_after_s, opens_at_once
+        )
         job.failed(attempt, kind, error, elapsed_s, started, retry_after_s)
         self._follow_up(job, attempt, kind, error, retry_after_s, started)
+        if new_rest:
+            for waiting in self._queue:  # some may wait in vain now
+                self._route(waiting)
 
     def _count_failure(
         self,
         attempt: Attempt,
+        job: Job,
         kind: FailureKind,
         error: BaseException,
         elapsed_s: float,
         retry_after_s: float | None = None,
-    ) -> None:
+        opens_at_once: bool = False,
+    ) -> bool:
+        """Take a failure into the accounts; whether the member begins to rest by it."""
         now = self.clock.now()
         slot = self._table.get(attempt.member)
         if attempt.first_chunk_s is not None:  # a stream is as fast as its first chunk
@@ -74,7 +85,33 @@ class Failures(Routing):
             if slot is not None:
                 slot.load.failed(elapsed_s, now)
             self._table.record(attempt.member, False)
-        self._outbox.failed(attempt, slot, kind, error, elapsed_s, retry_after_s, now)
+        self._blame(job, attempt, kind, retry_after_s, opens_at_once)
+        new_rest = False
+        if slot is not None and (kind.counts_for_breaker or kind is FailureKind.RATE_LIMITED):
+            new_rest = self._rest(slot, kind, attempt.started_at, retry_after_s, now)
+        self._outbox.failed(
+            attempt, slot, kind, error, elapsed_s, retry_after_s, now, opens_at_once
+        )
+        return new_rest
+
+    def _blame(
+        self,
+        job: Job,
+        attempt: Attempt,
+        kind: FailureKind,
+        retry_after_s: float | None,
+        opens_at_once: bool,
+    ) -> None:
+        """Note what speaks against the request or the member; see `_settle`."""
+        missing = kind is FailureKind.NOT_FOUND
+        if not missing and not kind.counts_for_breaker:
+            return
+        if job.blame is None:
+            job.blame = Blame()
+        if missing:
+            job.blame.missing.append(Missing(attempt.member, attempt.started_at, retry_after_s))
+        else:
+            job.blame.add(attempt.member, kind, opens_at_once)
 
     def _never_started(
         self,
@@ -118,7 +155,7 @@ class Failures(Routing):
             kind=kind,
             started=started,
             side_effects=attempt.side_effects,
-            retry_after_s=retry_after_s,
+            retry_after_s=self._asked_to_wait_s(job, attempt.member, retry_after_s, now),
             attempts=job.attempts,
             backoffs=job.backoffs,
             idempotent=job.work.idempotent,
@@ -146,6 +183,18 @@ class Failures(Routing):
         if self._table.could_take(job.failures):
             return True
         return not job.policy.exhaustive and self._only_untried(job) and self._may_wait(job, now)
+
+    def _asked_to_wait_s(
+        self, job: Job, member: str, retry_after_s: float | None, now: float
+    ) -> float | None:
+        """How long the request has to wait for somebody who can help it, where all who can rest:
+        for the first one that is back, be it another than the one that has failed it last.
+        """
+        hopeless = {name for name, each in job.failures.items() if each.kind in LASTING}
+        until = self._table.first_rested(hopeless)
+        if until is not None:
+            return max(0.0, until - now)
+        return None if self._table.could_take(hopeless | {member}) else retry_after_s
 
     def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
         job.backoffs += 1

@@ -48,6 +48,10 @@ class LoadEstimate:
     __slots__ = ("_failures", "_latency", "_outcomes", "_stamp", "_streak", "_tau", "_usual")
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as at first: nothing is known."""
         self._latency: float | None = None  # without the penalty
         self._usual: float | None = None  # a plain average of the successes, None before the first
         self._tau = _TAU_S

@@ -189,8 +189,26 @@ class RoutingTable:
         Args:
             besides: names of members that are of no interest.
         """
-        known = (s.route.reopens_at for s in self._order if s.name not in besides)
+        known = (slot.back_at() for slot in self._order if slot.name not in besides)
         return min((at for at in known if at is not None), default=None)
+
+    def first_rested(self, besides: Collection[str] = ()) -> float | None:
+        """When the first resting member takes requests again, on the pool's clock; None if nobody
+        rests, or if somebody needs no rest and can take one now or before long.
+
+        Args:
+            besides: names of members that are of no interest.
+        """
+        first: float | None = None
+        for slot in self._order:
+            if slot.name in besides:
+                continue
+            if slot.is_free or slot.is_awaited():
+                return None
+            if slot.rest.until and slot.route.blocked is None:
+                until = slot.rest.until
+                first = until if first is None or until < first else first
+        return first
 
     def trial_running(self, besides: Collection[str] = ()) -> bool:
         """Whether a half-open member is being tried: the answer may bring it back any moment."""

@@ -23,10 +23,13 @@ class PoolConfig:
 
     circuit_failure_threshold: int = 5
     """Failures in a row that open a member's breaker."""
-    circuit_reset_timeout_s: float = 30.0
-    """How long the first opening lasts before a trial."""
-    circuit_reset_max_s: float = 300.0
-    """The longest that a repeated opening lasts."""
+    circuit_reset_timeout_s: float = 5.0
+    """How long the first opening lasts before a trial. For `auth` and `quota`, which do not pass by
+    themselves, it is at least 30 s."""
+    circuit_reset_max_s: float = 10.0
+    """The longest that a repeated opening lasts: so much later than it could be is a member back at
+    most, and so long does a trial that hangs keep others out. For `auth` and `quota` it is at least
+    300 s."""
     circuit_success_threshold: int = 2
     """Successful trials that close a half-open breaker."""
     circuit_window: int = 20

@@ -85,7 +85,8 @@ class StreamResumed:
 class Failed:
     """An attempt ended without a value; its slot is free.
 
-    `started` is False only when the agent says that nothing has begun, as an inner pool can.
+    `started` is False only when the agent says that nothing has begun, as an inner pool can;
+    `opens_at_once`: one such failure is enough to open the breaker.
     """
 
     member: str
@@ -98,6 +99,7 @@ class Failed:
     retry_after_s: float | None = None
     side_effects: bool = False
     started: bool = True
+    opens_at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

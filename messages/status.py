@@ -69,12 +69,13 @@ class FailureKind(StrEnum):
 
     @property
     def opens_at_once(self) -> bool:
-        """Whether one such failure opens the breaker: more calls cannot help."""
+        """Whether one such failure opens the breaker, as a rule: more calls cannot help."""
         return self in (FailureKind.AUTH, FailureKind.QUOTA)
 
 
 _UNCOUNTED = frozenset(
     {
+        FailureKind.RATE_LIMITED,
         FailureKind.TOO_LARGE,
         FailureKind.NOT_FOUND,
         FailureKind.CALLER,

@@ -16,6 +16,7 @@ from greenroom.messages.errors import PoolError
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.supervisors.breaker import Breaker, BreakerPolicy, Permit
 
+_RESET_MAX_S = 300.0
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -213,7 +214,7 @@ def _policy(failure_threshold: Any, reset_timeout_s: Any, success_threshold: Any
         default,
         failure_threshold=failure_threshold,
         reset_timeout_s=reset_timeout_s,
-        reset_max_s=max(reset_timeout_s, default.reset_max_s),
+        reset_max_s=max(reset_timeout_s, _RESET_MAX_S),
         success_threshold=success_threshold,
         failure_rate=None,
     )

@@ -1,0 +1,54 @@
+"""Whose fault the failures of a request are, as far as the request can tell. Pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from greenroom.messages.status import FailureKind
+
+
+class Missing(NamedTuple):
+    """A member had not what it was asked for: it rests if another one had it."""
+
+    member: str
+    began: float
+    retry_after_s: float | None
+
+
+class Blame:
+    """How a request has failed so far.
+
+    Attributes:
+        missing: members that said that there is no such thing.
+    """
+
+    __slots__ = ("_at_once", "_kinds", "_members", "missing")
+
+    def __init__(self) -> None:
+        self._at_once = False
+        self._kinds: set[FailureKind] = set()
+        self._members: set[str] = set()
+        self.missing: list[Missing] = []
+
+    def add(self, member: str, kind: FailureKind, opens_at_once: bool) -> None:
+        """A member has failed it in a way that counts for its breaker."""
+        self._members.add(member)
+        self._kinds.add(kind)
+        self._at_once = self._at_once or opens_at_once
+
+    @property
+    def counts(self) -> bool:
+        """Whether any failure counts for a breaker."""
+        return bool(self._members)
+
+    @property
+    def alike(self) -> FailureKind | None:
+        """How it failed, if that was in one way on at least two members, and of a kind that can
+        follow a request. What does not count for a breaker is set aside.
+        """
+        if self._at_once or len(self._members) < 2 or len(self._kinds) != 1:
+            return None
+        return next(iter(self._kinds))
+
+    def __repr__(self) -> str:
+        return f"<Blame {sorted(self._kinds)} on {sorted(self._members)}>"
