@@ -187,14 +187,10 @@ class Failures(Routing):
     def _asked_to_wait_s(
         self, job: Job, member: str, retry_after_s: float | None, now: float
     ) -> float | None:
-        """How long the request has to wait for somebody who can help it, where all who can rest:
-        for the first one that is back, be it another than the one that has failed it last.
+        """How long the request has to wait for somebody who can help it, if everybody asks for it.
         """
         hopeless = {name for name, each in job.failures.items() if each.kind in LASTING}
-        until = self._table.first_rested(hopeless)
-        if until is not None:
-            return max(0.0, until - now)
-        return None if self._table.could_take(hopeless | {member}) else retry_after_s
+        return self._table.asked_to_wait_s(hopeless, member, retry_after_s, now)
 
     def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
         job.backoffs += 1

@@ -18,7 +18,7 @@ def all_failed(
     pool: str, job: Job, table: RoutingTable, reason: str, now: float
 ) -> AllPoolMembersFailedError:
     """The error that lists every member, tried or skipped."""
-    reopening = None if table.could_take(()) else table.earliest_reopening()
+    reopening = table.earliest_reopening()
     return AllPoolMembersFailedError(
         pool,
         table.names,

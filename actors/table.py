@@ -210,6 +210,21 @@ class RoutingTable:
                 first = until if first is None or until < first else first
         return first
 
+    def asked_to_wait_s(
+        self, hopeless: Collection[str], member: str, retry_after_s: float | None, now: float
+    ) -> float | None:
+        """How many seconds a request has to wait for the first one that can help it, where all who
+        can rest; None where somebody need not be waited for.
+
+        Args:
+            hopeless: those that cannot help it any more.
+            member, retry_after_s: who has failed it last, and what that one has asked for.
+        """
+        until = self.first_rested(hopeless)
+        if until is not None:
+            return max(0.0, until - now)
+        return None if self.could_take({*hopeless, member}) else retry_after_s
+
     def trial_running(self, besides: Collection[str] = ()) -> bool:
         """Whether a half-open member is being tried: the answer may bring it back any moment."""
         return any(

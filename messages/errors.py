@@ -99,7 +99,7 @@ class AllPoolMembersFailedError(PoolError):
         errors: one `AttemptError` for every member, tried or skipped, in evaluation order.
         reason: why the pool stopped trying, when it was not for want of members.
         retry_after_s: seconds until the first member that is kept out, or rests, may be back; None
-            if nobody says, or if somebody takes requests already.
+            if there is none, or if nobody says.
         same_everywhere: whether it failed in one and the same way on every member it was given to,
             at least two. Then it is the request that is odd: it counts against no member.
     """

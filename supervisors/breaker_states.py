@@ -52,14 +52,17 @@ class BreakerPolicy:
         the longest opening: a trial that hangs from before the end of an outage must not be what
         the member waits for.
         """
+        reset_max_s = config.circuit_reset_max_s
+        if reset_max_s is None:
+            reset_max_s = 2.0 * config.circuit_reset_timeout_s
         if permit_lease_s is None:
-            permit_lease_s = config.circuit_reset_max_s
+            permit_lease_s = reset_max_s
             if config.request_timeout_s is not None:
                 permit_lease_s = min(permit_lease_s, config.request_timeout_s + 1.0)
         return cls(
             failure_threshold=config.circuit_failure_threshold,
             reset_timeout_s=config.circuit_reset_timeout_s,
-            reset_max_s=config.circuit_reset_max_s,
+            reset_max_s=reset_max_s,
             success_threshold=config.circuit_success_threshold,
             window=config.circuit_window,
             min_calls=config.circuit_min_calls,
