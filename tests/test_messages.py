@@ -93,7 +93,6 @@ def refused_setting(**changes: Any) -> str:
 
 POSITIVE = (
     "circuit_reset_timeout_s",
-    "circuit_reset_max_s",
     "health_check_interval_s",
     "health_check_timeout_s",
     "restart_period_s",
@@ -102,6 +101,7 @@ POSITIVE = (
     "loop_stalled_after_s",
 )
 POSITIVE_OR_NONE = (
+    "circuit_reset_max_s",
     "request_timeout_s",
     "deadline_s",
     "circuit_slow_call_s",
