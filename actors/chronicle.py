@@ -105,9 +105,7 @@ class Chronicle:
     def resting(self, member: str, kind: FailureKind, rests_s: float, until: float) -> None:
         """A member is left alone for a while."""
         self._bus.emit(
-            MemberResting(
-                pool=self._pool, member=member, kind=kind, rests_s=rests_s, until=until
-            )
+            MemberResting(pool=self._pool, member=member, kind=kind, rests_s=rests_s, until=until)
         )
 
     def rested(self, member: str) -> None:

@@ -187,8 +187,7 @@ class Failures(Routing):
     def _asked_to_wait_s(
         self, job: Job, member: str, retry_after_s: float | None, now: float
     ) -> float | None:
-        """How long the request has to wait for somebody who can help it, if everybody asks for it.
-        """
+        """How long a request has to wait for somebody who can help it, where everybody rests."""
         hopeless = {name for name, each in job.failures.items() if each.kind in LASTING}
         return self._table.asked_to_wait_s(hopeless, member, retry_after_s, now)
 

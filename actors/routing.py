@@ -19,7 +19,6 @@ from greenroom.messages.execution import Execute
 from greenroom.messages.status import FailureKind, SkipReason
 from greenroom.messages.supervision import TrialStarted
 
-
 _ABOUT_NOW_S = 1e-6
 """More than two ways to reckon a moment differ by."""
 

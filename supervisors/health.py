@@ -44,8 +44,8 @@ class HealthRecord:
     """
 
     __slots__ = (
-        "_latencies",
         "_in_a_row",
+        "_latencies",
         "_outcomes",
         "_provisional",
         "_spotless_from",

@@ -116,7 +116,7 @@ class TestHttpKinds:
         assert locked.calls == 1
 
     def test_403_opens_by_five_requests_in_a_row(self) -> None:
-        """It may be the request's fault: it takes as many different requests as any failure does."""
+        """It may be the request's fault: as many requests as for any other kind."""
         locked = Scripted(http_error(403))
         with (
             recorded() as log,
