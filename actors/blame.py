@@ -42,13 +42,16 @@ class Blame:
         return bool(self._members)
 
     @property
-    def alike(self) -> FailureKind | None:
-        """How it failed, if that was in one way on at least two members, and of a kind that can
-        follow a request. What does not count for a breaker is set aside.
+    def kind(self) -> FailureKind | None:
+        """How it failed, if that was in one way, of a kind that can be the request's fault. What
+        does not count for a breaker is set aside.
         """
-        if self._at_once or len(self._members) < 2 or len(self._kinds) != 1:
-            return None
-        return next(iter(self._kinds))
+        return None if self._at_once or len(self._kinds) != 1 else next(iter(self._kinds))
+
+    @property
+    def alike(self) -> bool:
+        """Whether it failed in that way on every member that it was given to, at least two."""
+        return len(self._members) > 1 and self.kind is not None
 
     def __repr__(self) -> str:
         return f"<Blame {sorted(self._kinds)} on {sorted(self._members)}>"

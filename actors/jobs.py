@@ -117,7 +117,7 @@ class Job:
     @property
     def failed_alike(self) -> bool:
         """Whether it has failed in the same way on every member that it was given to."""
-        return self.blame is not None and self.blame.alike is not None
+        return self.blame is not None and self.blame.alike
 
     @property
     def begun(self) -> bool:

@@ -25,8 +25,9 @@ class Room:
 class Slot:
     """A member as the router sees it: its route, its load, what of it is in use. A `Candidate`.
 
-    After a rest it is not taken by storm ("slow start"): it has room for one call more than run on
-    it, and for twice as many with every success, up to its `max_concurrency`.
+    After a rest it is not taken by storm ("slow start", as in TCP): it has room for one call more
+    than run on it, and for another one with every success, up to its `max_concurrency`. So of those
+    that wait for it twice as many get through with every round of calls.
 
     Read its attributes, and change them by its methods: `room` has to hear of it.
     """
@@ -144,7 +145,7 @@ class Slot:
         self.rest.answered(began)
         if self.rest.until:
             return
-        self.limit = min(self.max_concurrency, 2 * self.limit)
+        self.limit = min(self.max_concurrency, self.limit + 1)
         self.recovers = self.limit < self.max_concurrency or self.rest.pauses > 0
         self._review()
 
@@ -190,6 +191,11 @@ class Slot:
     # -- what is asked
 
     def latency_s(self, now: float) -> float | None:
+        """What is known of it; 0 while it is half-open: then its permits see to it that there is no
+        rush, and a trial that hangs must not be what keeps the next one from being made.
+        """
+        if self.route.trial_permits is not None:
+            return 0.0
         return self.load.latency_s(now, self.in_flight)
 
     @property

@@ -54,14 +54,13 @@ class RequestSettled:
     """A request has ended that had failures which count: until now they were provisional.
 
     Attributes:
-        alike: how it failed, if that was in one and the same way on every member that it was given
-            to, at least two, and nobody answered it: then it is the request that is odd. None: its
-            failures are the members'.
+        kind: how it failed, if that was in one and the same way each time, of a kind that can be
+            the request's fault, and nobody answered it; else None: its failures are the members'.
         everywhere: whether it was given to every member that could have taken it.
     """
 
     request_id: str
-    alike: FailureKind | None = None
+    kind: FailureKind | None = None
     everywhere: bool = True
 
 

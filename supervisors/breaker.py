@@ -248,6 +248,12 @@ class Breaker:
         self._evidence = _Evidence(self._state)
         return self._enter(Next(CircuitState.OPEN, reason), now)
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it has opened, and would not have without what may still be taken back."""
+        closed = None if self._evidence is None else self._evidence.closed
+        return closed is not None and closed.reason_to_open(beyond_doubt=True) is None
+
     def must_open(self) -> bool:
         """Whether a closed one has enough to open without what may still be taken back."""
         return self._reason(beyond_doubt=True) is not None

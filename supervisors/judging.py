@@ -103,7 +103,7 @@ class Judging(LoopWatch):
 
     def _settle(self, request: RequestSettled) -> bool:
         """A request has ended: its failures are taken back, or are the members' from now on."""
-        case, spared = self._ledger.settle(request)
+        case, spared = self._ledger.settle(request, self._others_in_doubt)
         if case is None:
             return False
         now, changed = self.clock.now(), False
@@ -140,6 +140,13 @@ class Judging(LoopWatch):
         if opens_at_once or record.breaker.must_open():
             return True
         return self._others_serve(record, self.clock.now())
+
+    def _others_in_doubt(self, case: Case) -> bool:
+        """Whether a request had only the members that it failed on because others are kept out by
+        what may be the fault of requests, too.
+        """
+        others = (each for each in self._records.values() if each.name not in case.members)
+        return any(each.breaker.in_doubt for each in others)
 
     def _others_serve(self, record: MemberRecord, now: float) -> bool:
         """Whether another member takes requests; true as well where there is no other, and so no

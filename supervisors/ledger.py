@@ -7,7 +7,7 @@ that a member that is ill is left at once, and can be taken back.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from greenroom.messages.status import FailureKind
 from greenroom.messages.supervision import RequestSettled
@@ -44,8 +44,9 @@ class Ledger:
     `PASSING`, once `limit` requests in a row were at fault and nobody has answered any in between,
     it is an outage: such failures are the members' until somebody answers again. An unknown
     failure, and a 403, follow the request however many there are. Where a request was not given to
-    everybody who could have taken it, there is less to go by: then a member is spared `limit` times
-    at most without an answer of its own in between, whatever the kind.
+    everybody who could have taken it, or would have been given to more if they were not out in
+    doubt, there is less to go by: then a member is spared `limit` times at most without an answer
+    of its own in between, whatever the kind.
 
     Args:
         failure_threshold: that of the breakers; the limit is twice that, and at least ten.
@@ -80,8 +81,14 @@ class Ledger:
         if self._spared:
             self._spared.pop(member, None)
 
-    def settle(self, request: RequestSettled) -> tuple[Case | None, Collection[str]]:
+    def settle(
+        self, request: RequestSettled, others_in_doubt: Callable[[Case], bool] = lambda _: False
+    ) -> tuple[Case | None, Collection[str]]:
         """Close the case of a request that has ended.
+
+        Args:
+            others_in_doubt: whether another member is kept out by failures that may yet turn out to
+                be those of requests.
 
         Returns:
             the case, and the members that its failures are taken back from; None if there is none.
@@ -89,11 +96,14 @@ class Ledger:
         case = self._cases.pop(request.request_id, None)
         if case is None:
             return None, ()
-        if request.alike is None:
+        if request.kind is None:
             return case, ()
-        if not request.everywhere:
+        alone = len(case.members) < 2
+        if alone and not others_in_doubt(case):
+            return case, ()
+        if alone or not request.everywhere:
             return case, [member for member in case.members if self._spares(member)]
-        if request.alike not in PASSING:
+        if request.kind not in PASSING:
             return case, case.members
         if self._in_a_row >= self.limit:
             return case, ()

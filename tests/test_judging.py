@@ -186,7 +186,7 @@ STEPS = st.one_of(
     st.builds(
         RequestSettled,
         request_id=REQUESTS,
-        alike=st.sampled_from([None, FailureKind.UNKNOWN, FailureKind.TIMEOUT]),
+        kind=st.sampled_from([None, FailureKind.UNKNOWN, FailureKind.TIMEOUT]),
         everywhere=st.booleans(),
     ),
     st.builds(trial, EPOCHS),
@@ -194,7 +194,7 @@ STEPS = st.one_of(
     st.sampled_from([DisableBreaker, ForceOpen, ResetMember]),
 )
 FAILED, AGAIN, ONCE_MORE = [failure(1, FailureKind.UNKNOWN, each) for each in "rst"]
-AT_FAULT = RequestSettled(request_id="s", alike=FailureKind.UNKNOWN)
+AT_FAULT = RequestSettled(request_id="s", kind=FailureKind.UNKNOWN)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
