@@ -95,9 +95,9 @@ class Books(LendingActor):
                     kind, asked_s = FailureKind.NOT_FOUND, missing.retry_after_s
                     self._rest(slot, kind, missing.began, asked_s, now)
         if blame.counts:
-            kind = None if answered else blame.kind
-            everywhere = kind is None or not self._table.could_take(job.failures)
-            settled = RequestSettled(request_id=job.id, kind=kind, everywhere=everywhere)
+            fault = None if answered else blame.kind
+            everywhere = fault is None or not self._table.could_take(job.failures)
+            settled = RequestSettled(request_id=job.id, kind=fault, everywhere=everywhere)
             self._outbox.settled(settled, answered, now)
 
     def _rest(

@@ -137,7 +137,7 @@ def test_a_breaker_that_was_opened_by_requests_says_why_it_closes() -> None:
             raise KeyError("x")
         return payload
 
-    agents = {"a": Reader(clock), "b": slow}
+    agents: dict[str, Any] = {"a": Reader(clock), "b": slow}
     with recorded() as log, pool_of(*ranked(**agents), clock=clock, max_retries=1) as pool:
         futures = [pool.ask(Request("KeyError"), block=False) for _ in range(5)]
         (opened,) = log.wait_for(BreakerOpened)
