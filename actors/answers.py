@@ -20,6 +20,8 @@ from greenroom.messages.events import (
     RequestRejected,
 )
 
+_READ_AS_AN_END = (StopIteration, StopAsyncIteration)
+
 COUNTS = ("accepted", "completed", "failed", "cancelled", "retries", "hedges")
 
 
@@ -94,7 +96,8 @@ class Answers:
         if job.future is None:
             self.dead_letter(job.id, None, f"nobody asked for this error: {summary(error)}")
             return
-        if not isinstance(error, Exception):  # never throw a SystemExit or its like at the caller
+        if not isinstance(error, Exception) or isinstance(error, _READ_AS_AN_END):
+            # Never throw a SystemExit or its like at the caller, nor what ends a loop in silence.
             wrapped = PoolError(f"the agent raised {summary(error)}")
             wrapped.__cause__ = error
             error = wrapped

@@ -12,6 +12,7 @@ from pykka.messages import _ActorStop
 
 from greenroom.actors.base import JoinableRef
 from greenroom.actors.channel import Channel
+from greenroom.actors.eventbus import puts_only
 from greenroom.actors.future import (
     AskTimeoutError,
     DeadPoolError,
@@ -49,6 +50,7 @@ class AskingRef(JoinableRef):
 
     # -- Pykka's own
 
+    @puts_only
     def tell(self, message: Any) -> None:
         """Send a message without waiting for an answer.
 
@@ -175,9 +177,10 @@ class AskingRef(JoinableRef):
         def wait(timeout: float | None) -> bool:
             if threading.current_thread() in self._threads:
                 return was_alive
-            if not self._ended.wait(timeout):
+            patience_s = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+            if not self._ended.wait(patience_s):
                 raise pykka.Timeout(f"{timeout} seconds")
-            self.join(timeout)
+            self.join(patience_s)
             return was_alive
 
         if block:

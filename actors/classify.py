@@ -1,22 +1,32 @@
 """What kind of failure an exception is, by what it looks like: clients are never imported.
 
-An error is judged by its own look, then by that of what caused it. Errors come from user code and
-may do anything when looked at, so every look at them is guarded.
+An error is judged by its own look, then by that of what caused it: the class name of an outer error
+goes before a number that something further in has. What is looked at, and how carefully, is in
+`error_looks`; the words are in `error_words`, where a status sits in `error_status`, a Retry-After
+in `retry_after`. Pure.
 """
 
 from __future__ import annotations
 
-import errno
-import math
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from itertools import islice
 from typing import Any, cast
 
+from greenroom.actors import error_words as words
+from greenroom.actors.error_looks import is_a, look, names_of
+from greenroom.actors.error_status import (
+    TALKS,
+    by_codes,
+    by_sentence,
+    number_of,
+    refined,
+    said_by,
+    status_of,
+)
 from greenroom.actors.poolkinds import kind_of_pool, wait_of_pool
+from greenroom.actors.retry_after import RETRY_AFTER_MAX_S, retry_after
 from greenroom.messages.config import Classifier
 from greenroom.messages.errors import (
     AllPoolMembersFailedError,
@@ -31,12 +41,11 @@ from greenroom.messages.errors import (
 )
 from greenroom.messages.status import FailureKind
 
-RETRY_AFTER_MAX_S = 24 * 3600.0
-"""The longest Retry-After that is believed."""
+__all__ = ["RETRY_AFTER_MAX_S", "Verdict", "classify", "classify_value"]
 
 _CHAIN_LIMIT = 20
-_HEADERS_LIMIT = 200
-_VALUE_LIMIT = 100
+_GROUP_LIMIT = 100
+_GROUPS_LIMIT = 10
 
 _POOL_ERRORS: dict[type[BaseException], FailureKind] = {
     AllPoolMembersFailedError: FailureKind.UNAVAILABLE,  # unless its members have a kind in common
@@ -54,53 +63,46 @@ _POOL_ERRORS: dict[type[BaseException], FailureKind] = {
 
 _SAY_IT_ALL = tuple(_POOL_ERRORS)
 
-# Ahead of the status: a 429 may mean an empty account, a 400 a prompt that does not fit.
-_CODES = {
-    "insufficient_quota": FailureKind.QUOTA,
-    "billing_hard_limit_reached": FailureKind.QUOTA,
-    "context_length_exceeded": FailureKind.TOO_LARGE,
-    "string_above_max_length": FailureKind.TOO_LARGE,
-    "request_too_large": FailureKind.TOO_LARGE,
-    "rate_limit_exceeded": FailureKind.RATE_LIMITED,
-}
-
-_STATUSES = {
-    401: FailureKind.AUTH,
-    402: FailureKind.QUOTA,
-    403: FailureKind.AUTH,
-    408: FailureKind.TIMEOUT,
-    409: FailureKind.UNAVAILABLE,
-    413: FailureKind.TOO_LARGE,
-    425: FailureKind.UNAVAILABLE,
-    429: FailureKind.RATE_LIMITED,
-    504: FailureKind.TIMEOUT,
-}
-
-# They come as a plain 400, and only their names tell.
-_CONTEXT_ERRORS = frozenset({"ContextWindowExceededError", "ContextLengthExceededError"})
-
-# Endings of class names: they cover the builtin classes and those of the clients in use.
-_TIMEOUTS = ("Timeout", "TimeoutError", "TimeoutException", "TimeoutExpired")
-_OUTAGES = (
-    "ConnectionError",
-    "ConnectError",
-    "NetworkError",
-    "RemoteProtocolError",
-    "SSLError",
-    "gaierror",
+_WAITS = frozenset(
+    {FailureKind.RATE_LIMITED, FailureKind.UNAVAILABLE, FailureKind.QUOTA, FailureKind.TIMEOUT}
 )
-_ERRNOS = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH})
+"""After these a Retry-After means something: 429, 503 and 529, 402, 504."""
 
-_SECONDS_IN = {"retry-after-ms": 0.001, "retry-after": 1.0, "x-ratelimit-reset-after": 1.0}
-"""The headers that say when to come back, the most exact first, and their unit."""
+# They have a status of their own, whatever has cut the stream: what is further in goes first.
+_WRAPPERS = frozenset({"MidStreamFallbackError"})
+
+_REASONS = ("reason", "inner_exception", "original_exception")
+"""Where urllib, azure and litellm keep what happened."""
+
+_MENDED_ELSEWHERE = (
+    FailureKind.QUOTA,
+    FailureKind.AUTH,
+    FailureKind.RATE_LIMITED,
+    FailureKind.NOT_FOUND,
+    FailureKind.TOO_LARGE,
+    FailureKind.TIMEOUT,
+    FailureKind.UNAVAILABLE,
+)
+"""Of what a group holds the first of these counts: another member of the pool could mend it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What kind of failure it is, and how many seconds the member asked to be left alone."""
+    """What is known of a failure by the look of it.
+
+    Attributes:
+        kind: what it means for the request and the member.
+        retry_after_s: how many seconds the member asked to be left alone; None if it did not.
+        opens_at_once: it is certain to be the member's, whatever the request (a 401, an empty
+            account): one is enough to open its breaker. Not so a 403.
+        same_member_may_mend: the same member may do better at once (a connection that broke off;
+            500, 502 or 503 without a Retry-After).
+    """
 
     kind: FailureKind
     retry_after_s: float | None = None
+    opens_at_once: bool = False
+    same_member_may_mend: bool = False
 
 
 def classify(
@@ -122,10 +124,37 @@ def classify(
     kind = _asked(custom, error) or known
     try:
         links = _links(error)
-        kind = kind or _judged(error, links)
-        return Verdict(kind, _retry_after(kind, links, wall_now))
+        if kind is None:
+            return _verdict(error, links, wall_now)
+        return Verdict(kind, _wait(kind, links, wall_now), kind.opens_at_once)
     except BaseException:  # the last resort: one odd error must not end the actor that looks at it
-        return Verdict(kind or FailureKind.UNKNOWN)
+        kind = kind or FailureKind.UNKNOWN
+        return Verdict(kind, None, kind.opens_at_once)
+
+
+def classify_value(value: Any, *, wall_now: float = 0.0) -> Verdict:
+    """Say what kind of failure an answer is that was refused, by the rules for errors.
+
+    Never raises. A status, a code, an error type, a body and headers are read where an error has
+    them: from the attributes of an object, or from the entries of a dict.
+
+    Args:
+        value: what the agent returned.
+        wall_now: as in `classify`.
+
+    Returns:
+        `unknown` where the value says nothing of the kind.
+    """
+    try:
+        said = said_by(value)
+        number = None if is_a(value, (str, bytes)) else number_of(value)
+        if number is None:
+            status = by_codes(value, said)
+        else:
+            status = refined(number, value, said) if number in TALKS else number
+        return _of_status(status or words.UNKNOWN, (value,), wall_now)
+    except BaseException:
+        return Verdict(FailureKind.UNKNOWN)
 
 
 def _asked(custom: Classifier | None, error: BaseException) -> FailureKind | None:
@@ -139,192 +168,190 @@ def _asked(custom: Classifier | None, error: BaseException) -> FailureKind | Non
     return answer if type(answer) is FailureKind else None
 
 
-def _judged(error: BaseException, links: tuple[BaseException, ...]) -> FailureKind:
+def _verdict(error: BaseException, links: tuple[BaseException, ...], wall_now: float) -> Verdict:
     """The verdict of the first link that has one."""
     # Before any look at attributes: the `code` of a SystemExit is no status.
-    if not _is_a(error, Exception):
-        return FailureKind.CRASHED
+    if not is_a(error, Exception):
+        return Verdict(_of_base_exception(error))
+    if look(error, "exceptions") is not None:
+        return _of_group(error, links, wall_now)
+    return _of_links(links, wall_now) or Verdict(
+        FailureKind.UNKNOWN, _wait(FailureKind.UNKNOWN, links, wall_now)
+    )
+
+
+def _of_base_exception(error: BaseException) -> FailureKind:
+    """A CancelledError that nobody asked for is of a client that was closed under a call."""
+    cancelled = type(error).__name__ == "CancelledError"
+    return FailureKind.UNAVAILABLE if cancelled else FailureKind.CRASHED
+
+
+def _of_links(links: tuple[BaseException, ...], wall_now: float) -> Verdict | None:
+    if type(links[0]).__name__ in _WRAPPERS and len(links) > 1:
+        links = (*links[1:], links[0])
+    for at, link in enumerate(links):
+        if is_a(link, _SAY_IT_ALL):
+            return _of_pool_error(link, wall_now)
+        status = status_of(link, names_of(link))
+        if status is not None:
+            if at + 1 < len(links):
+                status = _seen_closer(status, links[at + 1 :])
+            return _of_status(status, links, wall_now)
     for link in links:
-        kind = _kind_of(link)
-        if kind is not None:
-            return kind
-    return FailureKind.UNKNOWN
+        status = by_sentence(link)
+        if status is not None:
+            return _of_status(status, links, wall_now)
+    return None
+
+
+def _seen_closer(status: int, inner: tuple[BaseException, ...]) -> int:
+    """What the causes make of a status: the body may be on one, or it was a timeout after all."""
+    if status in TALKS:
+        for link in inner:
+            if number_of(link) == status:
+                return refined(status, link)
+    elif status in (words.CUT, words.REFUSED):
+        for link in inner:
+            closer = words.by_name(names_of(link))
+            if closer in (words.TIMED_OUT, words.REFUSED):
+                return closer
+    return status
+
+
+def _of_status(status: int, links: tuple[Any, ...], wall_now: float) -> Verdict:
+    kind = words.kind_of_status(status)
+    wait = _wait(kind, links, wall_now, status)
+    return Verdict(
+        kind,
+        wait,
+        opens_at_once=status in words.CERTAIN,
+        same_member_may_mend=wait is None and status in words.MENDS_AT_ONCE,
+    )
+
+
+def _of_group(group: BaseException, links: tuple[BaseException, ...], wall_now: float) -> Verdict:
+    """Of all that a group holds what another member of the pool could mend, else the first."""
+    found = []
+    for each in _members(group):
+        verdict = _of_links(_links(each), wall_now)
+        if verdict is not None:
+            found.append(verdict)
+    for kind in _MENDED_ELSEWHERE:
+        for verdict in found:
+            if verdict.kind is kind:
+                return verdict
+    outer = _of_links(tuple(each for each in links if each is not group), wall_now)
+    known = next((verdict for verdict in found if verdict.kind is not FailureKind.UNKNOWN), outer)
+    return known or Verdict(FailureKind.UNKNOWN)
+
+
+def _members(group: BaseException) -> Iterator[BaseException]:
+    """What is in a group and in the groups in it, each once."""
+    seen: set[int] = set()
+    waiting = deque([group])
+    while waiting and len(seen) < _GROUP_LIMIT:
+        each = waiting.popleft()
+        if id(each) in seen or not is_a(each, BaseException):
+            continue
+        seen.add(id(each))
+        grouped = None if is_a(each, _SAY_IT_ALL) else look(each, "exceptions")
+        if type(grouped) is tuple:
+            waiting.extend(islice(grouped, _GROUP_LIMIT))
+        elif is_a(each, Exception):
+            yield each
 
 
 def _links(error: BaseException) -> tuple[BaseException, ...]:
     """The first ones of its chain; most errors stand alone, and that is seen at a glance."""
-    if _cause(error) is None and _look(error, "exceptions") is None:
+    if not _causes(error):
         return (error,)
     return tuple(islice(_chain(error), _CHAIN_LIMIT))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, the errors that it groups, then what caused it, each once."""
+    """The error, then what caused it, each once; an inner group in the order of its members."""
     seen: set[int] = set()
     waiting = deque([error])
     while waiting:
         link = waiting.popleft()
-        if id(link) in seen or not _is_a(link, BaseException):
+        if id(link) in seen or not is_a(link, BaseException):
             continue
         seen.add(id(link))
         yield link
-        if _is_a(link, _SAY_IT_ALL):
+        if is_a(link, _SAY_IT_ALL):
             continue  # says it all: what one member of an inner pool raised is not the pool's word
-        grouped = _look(link, "exceptions")
-        if type(grouped) is tuple:  # an exception group
-            waiting.extend(grouped)
-        waiting.append(_cause(link))
+        waiting.extend(_causes(link))
 
 
-def _cause(error: BaseException) -> Any:
-    """What it was raised from. An implicit `__context__` is not asked: a bug in the handler of a
-    404 is not the caller's fault.
+def _causes(error: BaseException) -> list[BaseException]:
+    """What it groups, was raised from, or holds as its reason.
+
+    An implicit `__context__` is not asked: a bug in the handler of a 404 is not the caller's fault.
     """
-    return _look(error, "__cause__")
+    grouped = look(error, "exceptions")
+    found: list[Any] = list(grouped[:_GROUP_LIMIT]) if type(grouped) is tuple else []
+    found.append(look(error, "__cause__"))
+    own = look(error, "__dict__")  # not by way of attributes: some of them warn when looked at
+    if type(own) is dict and own:
+        found += [own.get(name) for name in _REASONS]
+    arguments = look(error, "args")
+    if type(arguments) is tuple:  # urllib3 and requests hand on what happened as an argument
+        found += arguments[:3]
+    return [each for each in found if issubclass(type(each), BaseException)]
 
 
-def _kind_of(error: BaseException) -> FailureKind | None:
-    """What one error says by itself, without its causes."""
-    if _is_a(error, _SAY_IT_ALL):
-        return _of_pool_error(error)
-    names = [cls.__name__ for cls in type(error).__mro__]
-    if not _CONTEXT_ERRORS.isdisjoint(names):
-        return FailureKind.TOO_LARGE
-    code = _look(error, "code")
-    return _by_code(code) or _by_status(error, code) or _by_name(names) or _by_errno(error)
+def _of_pool_error(error: BaseException, wall_now: float) -> Verdict:
+    """What an inner pool's own error says."""
+    if is_a(error, AllPoolMembersFailedError):
+        failed = cast(AllPoolMembersFailedError, error)
+        kind = kind_of_pool(failed)
+        return Verdict(kind, _believed(kind, wait_of_pool(failed)), _certain(failed, kind))
+    kind = next(kind for known, kind in _POOL_ERRORS.items() if is_a(error, known))
+    own = look(error, "kind")  # that of a refused value
+    kind = own if type(own) is FailureKind else kind
+    certain = look(error, "opens_at_once")
+    certain = certain if type(certain) is bool else kind.opens_at_once
+    return Verdict(kind, _wait(kind, (error,), wall_now), certain)
 
 
-def _of_pool_error(error: BaseException) -> FailureKind:
-    if _is_a(error, AllPoolMembersFailedError):
-        return kind_of_pool(cast(AllPoolMembersFailedError, error))
-    return next(kind for known, kind in _POOL_ERRORS.items() if _is_a(error, known))
+def _certain(error: AllPoolMembersFailedError, kind: FailureKind) -> bool:
+    """Whether an inner pool can answer nobody: not if a member of it may mind the request alone."""
+    if not kind.opens_at_once:
+        return False
+    causes = [each.error for each in error.errors if each.error is not None]
+    verdicts = [_verdict(each, _links(each), 0.0) for each in causes[:_CHAIN_LIMIT]]
+    return not any(v.kind is FailureKind.AUTH and not v.opens_at_once for v in verdicts)
 
 
-def _by_code(code: Any) -> FailureKind | None:
-    """What a client's own code of the error says, where it is a string."""
-    return _CODES.get(str.__str__(code)) if _is_a(code, str) else None
-
-
-def _by_status(error: BaseException, code: Any) -> FailureKind | None:
-    """What the first HTTP status says that the error or its response has."""
-    kind = _of_status(_look(error, "status_code")) or _of_status(_look(error, "status"))
-    kind = kind or _of_status(code)
-    response = None if kind else _look(error, "response")
-    if response is None:
-        return kind
-    return _of_status(_look(response, "status_code")) or _of_status(_look(response, "status"))
-
-
-def _of_status(status: Any) -> FailureKind | None:
-    """What an HTTP status means; None for what is none, or no failure."""
-    if status is None or not _is_a(status, int):
+def _believed(kind: FailureKind, wait: float | None) -> float | None:
+    if wait is None or kind not in _WAITS:
         return None
-    number = int.__int__(status)
-    if not 400 <= number <= 599:
-        return None
-    return _STATUSES.get(number, FailureKind.CALLER if number < 500 else FailureKind.UNAVAILABLE)
+    return min(wait, RETRY_AFTER_MAX_S)
 
 
-def _by_name(names: list[str]) -> FailureKind | None:
-    """What the names of an error's class and of the classes above say, the nearest first."""
-    for name in names:
-        if name.endswith(_TIMEOUTS):
-            return FailureKind.TIMEOUT
-        if name.endswith(_OUTAGES):
-            return FailureKind.UNAVAILABLE
-    return None
-
-
-def _by_errno(error: BaseException) -> FailureKind | None:
-    """Whether an OSError is one of the network; a missing file is not."""
-    number = _look(error, "errno")
-    network = _is_a(error, OSError) and type(number) is int and number in _ERRNOS
-    return FailureKind.UNAVAILABLE if network else None
-
-
-def _retry_after(
-    kind: FailureKind, links: tuple[BaseException, ...], wall_now: float
+def _wait(
+    kind: FailureKind, links: tuple[Any, ...], wall_now: float, status: int | None = None
 ) -> float | None:
     """The first Retry-After of the chain that makes sense, in seconds."""
-    if kind not in (FailureKind.RATE_LIMITED, FailureKind.UNAVAILABLE):
+    if kind not in _WAITS or status in (words.CUT, words.REFUSED, words.TIMED_OUT):
         return None
-    for link in links:
-        for value, unit in _retry_values(link):
-            wait = _seconds(value, unit, wall_now)
-            if wait is not None:
-                return wait
-    return None
+    first = links[0]
+    if is_a(first, AllPoolMembersFailedError):
+        return _believed(kind, wait_of_pool(cast(AllPoolMembersFailedError, first)))
+    throttled = kind is FailureKind.RATE_LIMITED
+    return retry_after(_with_context(links), wall_now, throttled=throttled)
 
 
-def _retry_values(error: BaseException) -> Iterator[tuple[Any, float]]:
-    """Whatever an error has to say on when to come back, with the unit in seconds."""
-    if _is_a(error, AllPoolMembersFailedError):
-        yield wait_of_pool(cast(AllPoolMembersFailedError, error)), 1.0
-        return
-    for name in ("retry_after", "retry_after_s"):
-        yield _look(error, name), 1.0
-    for owner in (_look(error, "response"), error):
-        headers = None if owner is None else _look(owner, "headers")
-        if headers is not None:
-            for name, value in _headers(headers).items():
-                yield value, _SECONDS_IN[name]
+def _with_context(links: tuple[Any, ...]) -> tuple[Any, ...]:
+    """The chain and, for its headers, the response's error that a client hides with `from None`.
 
-
-def _headers(headers: Any) -> dict[str, Any]:
-    """Those headers that say when to come back, from any mapping of them, the most exact first."""
-    found: dict[str, Any] = {}
-    try:
-        for name, value in islice(headers.items(), _HEADERS_LIMIT):
-            key = _text(name).lower()
-            if key in _SECONDS_IN:
-                found.setdefault(key, value)
-    except BaseException:  # not a mapping, or one that raises: what was found until then
-        pass
-    return {name: found[name] for name in _SECONDS_IN if name in found}
-
-
-def _seconds(value: Any, unit: float, wall_now: float) -> float | None:
-    """A number of units, or an HTTP date, in seconds from now; None for what makes no sense."""
-    if value is None:
-        return None
-    try:
-        seconds = _parsed(value, unit, wall_now)
-    except BaseException:
-        return None
-    if not math.isfinite(seconds) or seconds < 0:
-        return None
-    return min(seconds, RETRY_AFTER_MAX_S)
-
-
-def _parsed(value: Any, unit: float, wall_now: float) -> float:
-    """What a Retry-After says (RFC 9110, 10.2.3), in seconds; raises when it says nothing."""
-    if _is_a(value, (int, float)) and type(value) is not bool:
-        return float(value) * unit
-    text = _text(value)
-    try:
-        return float(text) * unit
-    except ValueError:
-        if not wall_now:
-            raise
-    date = parsedate_to_datetime(text)
-    return (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp() - wall_now
-
-
-def _text(value: Any) -> str:
-    """A short string, also from bytes; an empty one for anything else."""
-    if type(value) is bytes:
-        value = value[: _VALUE_LIMIT + 1].decode("latin-1")
-    return value.strip() if type(value) is str and len(value) <= _VALUE_LIMIT else ""
-
-
-def _is_a(value: object, cls: type | tuple[type, ...]) -> bool:
-    """`isinstance` by the real type: a `__class__` that lies or raises is not asked."""
-    return issubclass(type(value), cls)
-
-
-def _look(owner: Any, name: str) -> Any:
-    """An attribute; None when there is none, or when looking at it raises whatever it may."""
-    try:
-        return getattr(owner, name, None)
-    except BaseException:
-        return None
+    It is the same failure, told twice, when it has the same status; anything else is not asked.
+    """
+    first = links[0]
+    hidden = look(first, "__context__")
+    if hidden is None or any(hidden is link for link in links):
+        return links
+    status = number_of(first)
+    if status is None or number_of(hidden) != status:
+        return links
+    return (*links, hidden)

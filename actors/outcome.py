@@ -65,13 +65,9 @@ def outcome_of(
         retry_after_s=verdict[1].retry_after_s,
         side_effects=call.side_effects,
         started=inner is None or inner.started,
-        opens_at_once=verdict[1].kind.opens_at_once and not _is_forbidden(verdict[0]),
+        opens_at_once=verdict[1].opens_at_once,
+        same_member_may_mend=verdict[1].same_member_may_mend,
     )
-
-
-def _is_forbidden(error: BaseException) -> bool:
-    """Whether it is a 403: that may be the request's fault, where a 401 cannot be."""
-    return getattr(error, "status_code", None) == 403
 
 
 def succeeded(call: AttemptCall, member: str, value: Any, now: float) -> Succeeded:

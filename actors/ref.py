@@ -29,6 +29,10 @@ from greenroom.messages.requests import (
     Subscribe,
 )
 
+OUTER_ID_SHOWN = 600
+"""How much of an outer request's id that of the inner one repeats: ids of pools in pools grow, and
+there is a limit to them."""
+
 
 class PoolRef(AskingRef):
     """A running pool. `ask`, `tell`, `stop` and `is_alive` mean what they mean in Pykka.
@@ -154,13 +158,14 @@ class PoolRef(AskingRef):
 
     def _forwarded(self, payload: Any, context: CallContext) -> Request[Any]:
         number = next(self._numbers)
+        outer = context.request_id[-OUTER_ID_SHOWN:]
         return Request(
             payload,
             key=context.key,
             priority=context.priority,
             idempotent=context.idempotent,
             metadata=context.metadata,
-            request_id=f"{context.request_id}#{context.attempt}/{self.name}-{number}",
+            request_id=f"{outer}#{context.attempt}/{self.name}-{number}",
         )
 
     def can_serve(self) -> bool:

@@ -10,6 +10,9 @@ from typing import Any, Literal
 from greenroom.messages import _validate as check
 from greenroom.messages.status import FailureKind
 
+MOST_KEPT = 1_000_000
+"""The most that a window or a buffer may be told to keep."""
+
 Classifier = Callable[[BaseException], FailureKind | None]
 
 
@@ -125,8 +128,9 @@ class PoolConfig:
         self._check_rest()
 
     def _check_breaker(self) -> None:
-        for name in ("circuit_failure_threshold", "circuit_success_threshold", "circuit_window"):
+        for name in ("circuit_failure_threshold", "circuit_success_threshold"):
             check.whole(name, getattr(self, name), minimum=1)
+        check.whole("circuit_window", self.circuit_window, minimum=1, maximum=MOST_KEPT)
         for name in ("circuit_min_calls", "half_open_permits"):
             check.whole(name, getattr(self, name), minimum=1)
         check.number("circuit_reset_timeout_s", self.circuit_reset_timeout_s, above=True)
@@ -213,7 +217,7 @@ class PoolConfig:
     def _check_streams(self) -> None:
         for name in ("first_chunk_timeout_s", "chunk_timeout_s"):
             check.number(name, getattr(self, name), above=True, optional=True)
-        check.whole("stream_buffer", self.stream_buffer, minimum=1)
+        check.whole("stream_buffer", self.stream_buffer, minimum=1, maximum=MOST_KEPT)
         if self.on_cut not in ("raise", "restart", "hold"):
             raise ValueError(f"on_cut must be 'raise', 'restart' or 'hold', got {self.on_cut!r}")
         _function_or_auto("stream_complete", self.stream_complete)

@@ -85,8 +85,9 @@ class StreamResumed:
 class Failed:
     """An attempt ended without a value; its slot is free.
 
-    `started` is False only when the agent says that nothing has begun, as an inner pool can;
-    `opens_at_once`: one such failure is enough to open the breaker.
+    `started` is False only when the agent says that nothing has begun, as an inner pool can.
+    `opens_at_once` says that the failure is certain to be the member's, whatever the request;
+    `same_member_may_mend` that the same member may do better if it is asked again at once.
     """
 
     member: str
@@ -100,6 +101,7 @@ class Failed:
     side_effects: bool = False
     started: bool = True
     opens_at_once: bool = False
+    same_member_may_mend: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -59,7 +59,7 @@ class RequestOptions:
         if self.metadata != {}:
             check.mapping("metadata", self.metadata)
         if self.request_id is not None:
-            check.name("request_id", self.request_id)
+            check.name("request_id", self.request_id, longest=check.LONGEST_ID)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from greenroom.messages import _validate as check
-from greenroom.messages.config import PoolConfig
+from greenroom.messages.config import MOST_KEPT, PoolConfig
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.supervisors.window import OutcomeWindow
 
@@ -38,7 +38,7 @@ class BreakerPolicy:
     def __post_init__(self) -> None:
         for name in ("failure_threshold", "success_threshold", "min_calls", "half_open_permits"):
             check.whole(name, getattr(self, name), minimum=1)
-        check.whole("window", self.window, minimum=self.min_calls)
+        check.whole("window", self.window, minimum=self.min_calls, maximum=MOST_KEPT)
         check.number("reset_timeout_s", self.reset_timeout_s, above=True)
         check.number("reset_max_s", self.reset_max_s, minimum=self.reset_timeout_s)
         check.number("permit_lease_s", self.permit_lease_s, above=True)

@@ -90,14 +90,19 @@ STATUSES = {
     401: "auth",
     402: "quota",
     403: "auth",
-    404: "caller",
+    404: "not_found",
     405: "caller",
     408: "timeout",
+    407: "auth",
     409: "unavailable",
+    410: "not_found",
     413: "too_large",
     422: "caller",
+    424: "unavailable",
     425: "unavailable",
     429: "rate_limited",
+    451: "caller",
+    499: "unavailable",
     500: "unavailable",
     502: "unavailable",
     503: "unavailable",
@@ -130,10 +135,10 @@ def test_an_enum_is_a_status() -> None:
 
 
 @pytest.mark.parametrize(
-    "status", ["429", "abc", None, True, 4.29, -1, 0, 42, 200, 302, 600, 10**30, object(), b"429"]
+    "status", ["4290", "abc", None, True, 4.29, -1, 0, 42, 200, 302, 600, 10**30, object(), b"429"]
 )
 def test_what_is_no_failing_status_is_passed_over(status: object) -> None:
-    """Only whole numbers from 400 to 599 count; the next place is looked at."""
+    """Only whole numbers from 400 to 599 count (also "502"); the next place is looked at."""
     assert kind_of(Odd(status_code=status)) == "unknown"
     assert kind_of(Odd(status_code=status, code=503)) == "unavailable"
 
@@ -196,7 +201,7 @@ def test_a_context_error_is_known_by_its_class() -> None:
         (SystemExit(429), "crashed"),
         (KeyboardInterrupt(), "crashed"),
         (GeneratorExit(), "crashed"),
-        (asyncio.CancelledError(), "crashed"),
+        (asyncio.CancelledError(), "unavailable"),
         (BaseExceptionGroup("x", [SystemExit(1), Odd(status_code=400)]), "crashed"),
     ],
     ids=repr,
@@ -225,7 +230,7 @@ def attempt(error: Exception) -> AttemptError:
         (RequestCancelledError("left"), Verdict(FailureKind.UNKNOWN)),
         (StrategyError("bad pick"), Verdict(FailureKind.UNKNOWN)),
         (UnsuccessfulResultError("empty"), Verdict(FailureKind.UNKNOWN)),
-        (attempt(Odd(status_code=401)), Verdict(FailureKind.AUTH)),
+        (attempt(Odd(status_code=401)), Verdict(FailureKind.AUTH, opens_at_once=True)),
     ],
     ids=kind_name,
 )
@@ -360,6 +365,7 @@ def test_circles_and_long_chains_end() -> None:
         (rate_limited(Retry_After="soon", X_RateLimit_Reset_After="1.25"), 1.25),
         (Odd(status_code=429, retry_after=None, headers={"Retry-After": "7"}), 7.0),
         (Odd(status_code=429, retry_after=-1, headers={"Retry-After": "7"}), 7.0),
+        (Odd(status_code=429, headers=[("Retry-After", "7")]), 7.0),
         (caused(Odd(status_code=429), Odd(headers={"Retry-After": "7"})), 7.0),
         (rate_limited(), None),
     ],
@@ -414,12 +420,16 @@ def test_without_a_wall_clock_dates_are_ignored() -> None:
     assert wait_of(rate_limited(Retry_After="Tue, 14 Nov 2023 22:14:05 GMT")) is None
 
 
-@pytest.mark.parametrize("status", [400, 401, 402, 408, 413])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413])
 def test_only_what_comes_back_has_a_retry_after(status: int) -> None:
-    """A Retry-After means something for rate_limited and unavailable alone."""
+    """A Retry-After means something where time may mend it."""
     assert wait_of(Odd(status_code=status, retry_after=3)) is None
-    assert wait_of(Odd(status_code=429, retry_after=3)) == 3.0
-    assert wait_of(Odd(status_code=503, retry_after=3)) == 3.0
+
+
+@pytest.mark.parametrize("status", [402, 408, 429, 500, 503, 504, 529])
+def test_what_time_mends_has_a_retry_after(status: int) -> None:
+    """rate_limited, unavailable, quota, and a gateway's timeout."""
+    assert wait_of(Odd(status_code=status, retry_after=3)) == 3.0
 
 
 # the app's own classifier
@@ -428,7 +438,8 @@ def test_only_what_comes_back_has_a_retry_after(status: int) -> None:
 def test_an_own_classifier_comes_first() -> None:
     """What it says stands, and a Retry-After is still read."""
     error = Odd(status_code=400, retry_after=3)
-    assert classify(error, lambda e: FailureKind.QUOTA) == Verdict(FailureKind.QUOTA)
+    assert classify(error, lambda e: FailureKind.QUOTA) == Verdict(FailureKind.QUOTA, 3.0, True)
+    assert classify(error, lambda e: FailureKind.AUTH) == Verdict(FailureKind.AUTH, None, True)
     assert classify(error, lambda e: FailureKind.RATE_LIMITED) == Verdict(
         FailureKind.RATE_LIMITED, 3.0
     )
@@ -514,7 +525,7 @@ def test_mocks_say_nothing() -> None:
     [
         None,
         "Retry-After: 5",
-        [("Retry-After", "5")],
+        [("Retry-After", "5", "6")],
         {None: None, 5: 5, "x": object()},
         SimpleNamespace(items=lambda: [("Retry-After",)]),
         SimpleNamespace(items=lambda: 5),
@@ -577,5 +588,7 @@ def test_it_never_raises(links: list[Odd], custom: Any, wall_now: float) -> None
     verdict = classify(links[0], custom, wall_now=wall_now)
     assert type(verdict.kind) is FailureKind
     assert verdict.retry_after_s is None or 0.0 <= verdict.retry_after_s <= RETRY_AFTER_MAX_S
-    if verdict.kind not in (FailureKind.RATE_LIMITED, FailureKind.UNAVAILABLE):
+    if verdict.kind in (FailureKind.CALLER, FailureKind.UNKNOWN, FailureKind.AUTH):
         assert verdict.retry_after_s is None
+    assert not verdict.opens_at_once or verdict.kind.opens_at_once
+    assert not verdict.same_member_may_mend or verdict.kind is FailureKind.UNAVAILABLE

@@ -790,3 +790,12 @@ print("end of main")
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "end of main\n", "")
+
+
+@pytest.mark.parametrize("timeout", [1e308, 1e12])
+def test_a_stop_may_have_all_the_time_there_is(timeout: float) -> None:
+    """A timeout that no lock can wait for is as good as none."""
+    pool = AgentPool.start([Member("a", lambda payload: payload)])
+    assert pool.stop(timeout=timeout)
+    later = AgentPool.start([Member("a", lambda payload: payload)])
+    assert later.stop(block=False, timeout=timeout).get(timeout=timeout)

@@ -150,6 +150,7 @@ OPTIONAL = POSITIVE_OR_NONE + RATES_OR_NONE
 NUMBERS = POSITIVE + NOT_NEGATIVE + RATES + OPTIONAL + ("retry_backoff_multiplier",)
 COUNTS = COUNTS_FROM_ONE + COUNTS_FROM_ZERO
 
+MARKS = "marks of text direction or halves of surrogate pairs"
 TOGETHER = "circuit_slow_rate and circuit_slow_call_s must be given together"
 
 
@@ -329,6 +330,11 @@ def test_a_count_has_a_least_value(field: str, least: int) -> None:
         ({"event_loop": None}, "event_loop must be 'asyncio' or 'uvloop', got None"),
         ({"hedge_after_s": 0}, "hedge_after_s must be greater than 0, got 0"),
         ({"hedge_after_s": "p99"}, "hedge_after_s must be a number or 'p95', got 'p99'"),
+        ({"circuit_window": 10**30}, f"circuit_window must be at most 1000000, got {10**30}"),
+        (
+            {"stream_buffer": 10**5000},
+            "stream_buffer must be at most 1000000, got a number of 16610 bits",
+        ),
         ({"on_cut": "panic"}, "on_cut must be 'raise', 'restart' or 'hold', got 'panic'"),
         ({"on_cut": None}, "on_cut must be 'raise', 'restart' or 'hold', got None"),
         ({"is_empty": "off"}, "is_empty must be 'auto', a function or None, got 'off'"),
@@ -421,6 +427,18 @@ def test_a_generator_function_is_an_agent(streaming: Any) -> None:
         (
             {"name": "a\x1b[2J"},
             "ValueError: name must not contain line breaks or control characters, got 'a\\x1b[2J'",
+        ),
+        (
+            {"name": "a" * 201},
+            "ValueError: name must have at most 200 characters, got 201: 'aaaaaaaaaaaaaaaaaaaa'...",
+        ),
+        (
+            {"name": "a\u202eb"},
+            f"ValueError: name must not contain {MARKS}, got 'a\\u202eb'",
+        ),
+        (
+            {"name": "a\ud800"},
+            f"ValueError: name must not contain {MARKS}, got 'a\\ud800'",
         ),
         ({"weight": -1}, "ValueError: weight must be at least 0, got -1"),
         ({"weight": NAN}, "ValueError: weight must be finite, got nan"),

@@ -45,11 +45,6 @@ PROVIDERS: dict[str, Maker] = {
 }
 
 
-def missing(error: BaseException) -> FailureKind | None:
-    """A 404 that says that there is no such model."""
-    return FailureKind.NOT_FOUND if getattr(error, "status_code", None) == 404 else None
-
-
 def answered(futures: list[PoolFuture[Any]]) -> list[int]:
     return [i for i, future in enumerate(futures) if error_of(future) is None]
 
@@ -322,7 +317,7 @@ def test_a_member_that_has_not_the_model_rests_when_another_has_it() -> None:
     gone, other = AsyncScripted(http_error(404)), AsyncScripted("other")
     with (
         recorded() as log,
-        pool_of(*ranked(gone=gone, other=other), clock=clock, classify=missing) as pool,
+        pool_of(*ranked(gone=gone, other=other), clock=clock) as pool,
     ):
         for calls in (1, 2, 3):
             assert pool.execute("x", timeout=WAIT_S) == "other"
@@ -340,7 +335,7 @@ def test_what_nobody_has_rests_nobody() -> None:
     """It is the request that asks for the wrong thing."""
     clock = FakeClock()
     agents = {name: AsyncScripted(http_error(404), http_error(404), "good") for name in "ab"}
-    config: dict[str, Any] = {"classify": missing, "max_retries": 1, "retry_delay_s": 0.0}
+    config: dict[str, Any] = {"max_retries": 1, "retry_delay_s": 0.0}
     with recorded() as log, pool_of(*ranked(**agents), clock=clock, **config) as pool:
         for _ in range(2):
             assert isinstance(
