@@ -123,7 +123,7 @@ class Books(LendingActor):
         if not slot.rested(self.clock.now()):  # it has been prolonged meanwhile
             self.alarms.at(slot.rest.until, lambda: self._rest_over(slot))
             return
-        if announced:
+        if announced and slot.route.blocked is None:  # else it is its breaker that tells
             self._chronicle.rested(slot.name)
         self._pump()
 

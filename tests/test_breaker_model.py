@@ -6,8 +6,10 @@ Requests come to their end, and are then at fault themselves or not, in any orde
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -413,6 +415,47 @@ TestB12BreakerIsItsModel = BreakerMachine.TestCase
 TestB12BreakerIsItsModel.settings = settings(
     max_examples=250, stateful_step_count=50, deadline=None, derandomize=True, database=None
 )
+
+
+def play_requests(machine: BreakerMachine, draw: random.Random) -> None:
+    """Requests fail and end, in any order; openings and trials come of it more often than not."""
+    kinds: list[Kind] = [FailureKind.UNKNOWN, FailureKind.UNKNOWN, FailureKind.TIMEOUT, None]
+    for _ in range(80):
+        if machine.model.state == "half_open" and draw.random() < 0.6:
+            machine.acquire(0.0)
+        what = draw.random()
+        if what < 0.55:
+            kind = draw.choice(kinds)
+            machine.a_request_fails(kind, 0.0, draw.randrange(9), draw.random() < 0.8)
+        elif what < 0.8 and machine.requests:
+            spared, beyond = draw.random() < 0.6, draw.random() < 0.5
+            machine.a_request_ends(draw.randrange(9), spared, beyond)
+        elif what < 0.9:
+            machine.advance_to_the_next_event()
+        elif what < 0.95:
+            machine.record(None, 0.0, None, False)
+        elif what < 0.96:
+            machine.a_request_fails(FailureKind.AUTH, 0.0, draw.randrange(9), True)
+        machine.same()
+
+
+def test_b12_requests_that_end_in_any_order() -> None:
+    """What is taken back undoes what came of it, as the model has it; each way of that comes up."""
+    undone: Counter[str] = Counter()
+    for seed in range(300):
+        machine = BreakerMachine()
+        machine.start(seed)
+        agree = machine.agree
+
+        def agree_and_count(made: Transition | None, before: str, agree: Any = agree) -> None:
+            agree(made, before)
+            if made is not None and "request's fault" in made.reason:
+                undone[f"{made.before} -> {made.after}"] += 1
+
+        machine.agree = agree_and_count  # type: ignore[method-assign]
+        play_requests(machine, random.Random(seed))
+    ways = {"open -> closed", "half_open -> closed", "open -> half_open"}
+    assert {way for way, count in undone.items() if count > 20} == ways
 
 
 def test_b12_the_model_reaches_every_state() -> None:

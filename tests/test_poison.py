@@ -157,6 +157,41 @@ def test_a_breaker_that_was_opened_by_requests_says_why_it_closes() -> None:
         assert len(log.of(BreakerOpened)) == 1
 
 
+def test_the_last_one_serves_while_nobody_knows_whose_fault_it_is() -> None:
+    """Eight odd requests have failed everywhere and wait for their retry: two members are out, the
+    third one stays, and a good request is answered.
+    """
+    clock = FakeClock()
+    config: dict[str, Any] = {"max_retries": 3, "retry_delay_s": 30.0}
+    with recorded() as log, pool_of(*members(readers(clock, 3)), clock=clock, **config) as pool:
+        futures = [pool.ask(Request("KeyError"), block=False) for _ in range(8)]
+        stats = settled(pool, clock)
+        assert (stats.pending, len(stats.available), len(log.of(BreakerOpened))) == (8, 1, 2)
+        assert pool.execute("good", timeout=WAIT_S) == "good"
+        for _ in range(3):
+            clock.advance(30.0)
+            settled(pool, clock)
+        assert [type(error_of(each, WAIT_S)) for each in futures] == [AllPoolMembersFailedError] * 8
+        assert_unharmed(pool.stats())
+
+
+def test_who_finds_but_one_member_is_not_held_against_it() -> None:
+    """Others are out in doubt: odd requests that can be given to one member only do not open that
+    one as well.
+    """
+    clock = FakeClock()
+    config: dict[str, Any] = {"circuit_failure_threshold": 2, "retry_delay_s": 30.0}
+    with pool_of(*members(readers(clock, 2)), clock=clock, **config) as pool:
+        for _ in range(2):
+            pool.ask(Request("KeyError"), block=False)
+        assert settled(pool, clock).available == ("m1",)
+        for _ in range(4):
+            with pytest.raises(AllPoolMembersFailedError):
+                pool.ask(Request("KeyError", max_retries=0), timeout=WAIT_S)
+        assert pool.stats().available == ("m1",)
+        assert pool.execute("good", timeout=WAIT_S) == "good"
+
+
 def test_a_member_that_is_ill_is_left_as_before() -> None:
     """Others answer its requests: five of them, and it is open."""
     clock = FakeClock()
