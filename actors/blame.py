@@ -19,27 +19,28 @@ class Blame:
     """How a request has failed so far.
 
     Attributes:
+        members: how often each has failed it in a way that counts for its breaker.
         missing: members that said that there is no such thing.
     """
 
-    __slots__ = ("_at_once", "_kinds", "_members", "missing")
+    __slots__ = ("_at_once", "_kinds", "members", "missing")
 
     def __init__(self) -> None:
         self._at_once = False
         self._kinds: set[FailureKind] = set()
-        self._members: set[str] = set()
+        self.members: dict[str, int] = {}
         self.missing: list[Missing] = []
 
     def add(self, member: str, kind: FailureKind, opens_at_once: bool) -> None:
         """A member has failed it in a way that counts for its breaker."""
-        self._members.add(member)
+        self.members[member] = self.members.get(member, 0) + 1
         self._kinds.add(kind)
         self._at_once = self._at_once or opens_at_once
 
     @property
     def counts(self) -> bool:
         """Whether any failure counts for a breaker."""
-        return bool(self._members)
+        return bool(self.members)
 
     @property
     def kind(self) -> FailureKind | None:
@@ -51,7 +52,7 @@ class Blame:
     @property
     def alike(self) -> bool:
         """Whether it failed in that way on every member that it was given to, at least two."""
-        return len(self._members) > 1 and self.kind is not None
+        return len(self.members) > 1 and self.kind is not None
 
     def __repr__(self) -> str:
-        return f"<Blame {sorted(self._kinds)} on {sorted(self._members)}>"
+        return f"<Blame {sorted(self._kinds)} on {sorted(self.members)}>"

@@ -94,6 +94,11 @@ class Books(LendingActor):
                 if slot is not None:
                     kind, asked_s = FailureKind.NOT_FOUND, missing.retry_after_s
                     self._rest(slot, kind, missing.began, asked_s, now)
+        elif blame.alike:
+            for member, failures in blame.members.items():
+                slot = self._table.get(member)
+                if slot is not None:
+                    slot.load.pardon(failures)
         if blame.counts:
             fault = None if answered else blame.kind
             everywhere = fault is None or not self._table.could_take(job.failures)

@@ -13,7 +13,9 @@ from greenroom.messages.status import FailureKind
 _BUCKETS = 10
 _ROUNDING = 1e-9  # ratio * requests may fall short of a whole number by a rounding error
 
-LASTING = frozenset({FailureKind.AUTH, FailureKind.QUOTA, FailureKind.TOO_LARGE})
+LASTING = frozenset(
+    {FailureKind.AUTH, FailureKind.QUOTA, FailureKind.TOO_LARGE, FailureKind.NOT_FOUND}
+)
 """Kinds of failure that the same member would repeat however long one waits."""
 
 
