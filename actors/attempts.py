@@ -6,9 +6,9 @@ from typing import Any
 
 from greenroom.actors.base import tell
 from greenroom.actors.desk import reply
-from greenroom.actors.failures import Failures
 from greenroom.actors.jobs import Answered, Attempt, Job
 from greenroom.actors.table import Slot
+from greenroom.actors.trials import Trials
 from greenroom.messages.errors import AttemptTimeoutError, MemberCrashedError, PoolError
 from greenroom.messages.execution import (
     Failed,
@@ -24,7 +24,7 @@ from greenroom.messages.supervision import MemberDrained
 FromMember = Succeeded | Failed | Refused | SideEffectsStarted | StreamBegun | StreamResumed
 
 
-class Attempts(Failures):
+class Attempts(Trials):
     """Takes in what members report, and times out those that do not.
 
     Whoever ends a live attempt takes it from the desk first: where that fails, the asker has just
@@ -86,10 +86,16 @@ class Attempts(Failures):
     def _on_succeeded(self, message: Succeeded) -> None:
         attempt = self._reported(message)
         job = attempt.job if attempt is not None else None
-        if attempt is None or job is None:
+        if attempt is not None and attempt.alone:
+            self._trial_reported(attempt, message)
+        elif attempt is None or job is None:
             self._nobody_waits_for(message, attempt)
         elif job.race is not None and not job.race.win(attempt.ticket):
-            self._ignore(job, attempt)  # the winner's report is on its way
+            if attempt is job.trial:
+                job.leave(attempt)
+                self._trial_reported(attempt, message)
+            else:
+                self._ignore(job, attempt)  # the winner's report is on its way
         else:
             self._succeeded(message, attempt, job)
         self._pump()
@@ -152,7 +158,10 @@ class Attempts(Failures):
                 message.retry_after_s,
                 message.started,
                 message.opens_at_once,
+                message.same_member_may_mend,
             )
+        elif attempt is not None and attempt.alone:
+            self._trial_reported(attempt, message)
         self._pump()
 
     def _on_refused(self, message: Refused) -> None:
@@ -216,13 +225,13 @@ class Attempts(Failures):
         if job is not None and not self.desk.withdraw(attempt.ticket):
             return  # it has just been answered, or its stream begins: the report is on its way
         self._cancel_execution(attempt, CancelReason.ATTEMPT_TIMEOUT)
+        elapsed_s = self.clock.now() - attempt.started_at
+        error = AttemptTimeoutError(f"{attempt.member} did not answer within {limit}={limit_s:g}")
         if job is not None:
-            elapsed_s = self.clock.now() - attempt.started_at
-            error = AttemptTimeoutError(
-                f"{attempt.member} did not answer within {limit}={limit_s:g}"
-            )
             self._attempt_failed(attempt, FailureKind.TIMEOUT, error, elapsed_s, None)
             self._pump()
+        elif attempt.alone:
+            self._trial_failed(attempt, FailureKind.TIMEOUT, error, elapsed_s)
 
     def _crashed(self, attempt: Attempt) -> None:
         """The member's actor is gone, and the attempt with it."""
@@ -230,7 +239,9 @@ class Attempts(Failures):
         if job is not None and not self.desk.give_up(attempt.ticket, job):
             return  # it has just been answered: the report is on its way
         self._release(attempt)
+        elapsed_s = self.clock.now() - attempt.started_at
+        error = MemberCrashedError(f"{attempt.member} ended while it worked on the request")
         if job is not None:
-            elapsed_s = self.clock.now() - attempt.started_at
-            error = MemberCrashedError(f"{attempt.member} ended while it worked on the request")
             self._attempt_failed(attempt, FailureKind.CRASHED, error, elapsed_s, None)
+        elif attempt.alone:
+            self._trial_failed(attempt, FailureKind.CRASHED, error, elapsed_s)

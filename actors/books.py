@@ -33,8 +33,8 @@ from greenroom.messages.supervision import RequestSettled
 class Books(LendingActor):
     """What the router knows, and a request's last step: it leaves the books, and is answered.
 
-    The first of eight floors: `Books`, `Admission`, `Routing`, `Failures`, `Attempts`, `Races`,
-    `Streams`, and on top `PoolRouter`, the actor.
+    The first of nine floors: `Books`, `Admission`, `Routing`, `Failures`, `Trials`, `Attempts`,
+    `Races`, `Streams`, and on top `PoolRouter`, the actor.
     """
 
     def __init__(

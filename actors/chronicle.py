@@ -31,7 +31,17 @@ class Chronicle:
         member = attempt.member
         if attempt is job.hedge:
             self._hedged(job, attempt)
-        elif job.failed_last not in (None, member) and self._bus.listening(Failover.level):
+        elif attempt is not job.trial and job.failed_last not in (None, member):
+            self._failed_over(job, member)
+        if self._bus.listening():
+            self._bus.emit(
+                AttemptStarted(
+                    pool=self._pool, member=member, request_id=job.id, attempt=attempt.number
+                )
+            )
+
+    def _failed_over(self, job: Job, member: str) -> None:
+        if self._bus.listening(Failover.level):
             self._bus.emit(
                 Failover(
                     pool=self._pool,
@@ -39,12 +49,6 @@ class Chronicle:
                     request_id=job.id,
                     attempt=job.attempts,
                     to=member,
-                )
-            )
-        if self._bus.listening():
-            self._bus.emit(
-                AttemptStarted(
-                    pool=self._pool, member=member, request_id=job.id, attempt=job.attempts
                 )
             )
 

@@ -6,20 +6,24 @@ from abc import abstractmethod
 
 from greenroom.actors.base import tell
 from greenroom.actors.blame import Blame, Missing
-from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.jobs import Attempt, Bound, Job
 from greenroom.actors.report import all_failed
 from greenroom.actors.retry import (
     LASTING,
     GiveUp,
     RaiseAsIs,
+    SameAgain,
     Situation,
+    StayFor,
     TryLater,
     TryNow,
     plan_retry,
 )
 from greenroom.actors.routing import Routing
+from greenroom.actors.strategies import PickContext
 from greenroom.messages.execution import CancelExecution
-from greenroom.messages.status import CancelReason, FailureKind
+from greenroom.messages.status import CancelReason, CircuitState, FailureKind
+from greenroom.messages.supervision import RequestSettled
 
 
 class Failures(Routing):
@@ -44,6 +48,7 @@ class Failures(Routing):
         retry_after_s: float | None,
         started: bool = True,
         opens_at_once: bool = False,
+        may_mend: bool = False,
     ) -> None:
         """An attempt ended badly and its request still waits: count it, and see what follows.
 
@@ -54,44 +59,81 @@ class Failures(Routing):
         if job.race is not None and not kind.tries_another_member:
             job.race.win(attempt.ticket)
         if self._lost_race(attempt, job):
-            self._ignore(job, attempt)
+            self._lost(job, attempt, kind, error, elapsed_s, retry_after_s)
             return
+        preferred = self._is_preferred(job, attempt, retry_after_s)
+        mends = may_mend and self._in_service(attempt)
         self._chronicle.failed(attempt, kind, error, elapsed_s)
         new_rest = self._count_failure(
-            attempt, job, kind, error, elapsed_s, retry_after_s, opens_at_once
+            attempt, job, kind, error, elapsed_s, retry_after_s, opens_at_once, preferred
         )
         job.failed(attempt, kind, error, elapsed_s, started, retry_after_s)
-        self._follow_up(job, attempt, kind, error, retry_after_s, started)
+        self._follow_up(job, attempt, kind, error, retry_after_s, started, mends, preferred)
         if new_rest:
             for waiting in self._queue:  # some may wait in vain now
                 self._route(waiting)
 
+    @abstractmethod
+    def _lost(
+        self,
+        job: Job,
+        attempt: Attempt,
+        kind: FailureKind,
+        error: BaseException,
+        elapsed_s: float,
+        retry_after_s: float | None,
+    ) -> None:
+        """An attempt that has lost its race has failed."""
+
+    def _in_service(self, attempt: Attempt) -> bool:
+        """Whether its member takes requests as usual, as far as the supervisor has said."""
+        slot = self._table.get(attempt.member)
+        if slot is None or attempt.trial or not slot.in_service:
+            return False
+        return slot.route.circuit in (CircuitState.CLOSED, CircuitState.DISABLED)
+
+    def _is_preferred(self, job: Job, attempt: Attempt, retry_after_s: float | None) -> bool:
+        """Whether the request would rather wait for the member that has failed it."""
+        if not self._stay_s or retry_after_s is None or retry_after_s > self._stay_s:
+            return False
+        context = PickContext(self.clock.now(), job.work.key, job.id)
+        return self._table.prefers(attempt.member, job.taken, context)
+
     def _count_failure(
         self,
         attempt: Attempt,
-        job: Job,
+        job: Job | None,
         kind: FailureKind,
         error: BaseException,
         elapsed_s: float,
         retry_after_s: float | None = None,
         opens_at_once: bool = False,
+        preferred: bool = False,
     ) -> bool:
-        """Take a failure into the accounts; whether the member begins to rest by it."""
+        """Take a failure into the accounts; whether the member begins to rest by it.
+
+        Args:
+            job: whose it is; None of a trial whose request has gone on without it.
+            preferred: the strategy is not told, or not yet: the request may stay for the member.
+        """
         now = self.clock.now()
         slot = self._table.get(attempt.member)
         if attempt.first_chunk_s is not None:  # a stream is as fast as its first chunk
             elapsed_s = attempt.first_chunk_s
-        if kind.counts_for_breaker:
-            if slot is not None:
-                slot.load.failed(elapsed_s, now)
+        if kind.counts_for_breaker and slot is not None:
+            slot.load.failed(elapsed_s, now)
+        if kind.is_the_members and not preferred:
             self._table.record(attempt.member, False)
-        self._blame(job, attempt, kind, retry_after_s, opens_at_once)
+        if job is not None:
+            self._blame(job, attempt, kind, retry_after_s, opens_at_once)
         new_rest = False
-        if slot is not None and (kind.counts_for_breaker or kind is FailureKind.RATE_LIMITED):
+        if slot is not None and kind.is_the_members:
             new_rest = self._rest(slot, kind, attempt.started_at, retry_after_s, now)
         self._outbox.failed(
             attempt, slot, kind, error, elapsed_s, retry_after_s, now, opens_at_once
         )
+        if job is None and kind.counts_for_breaker:
+            self._outbox.settled(RequestSettled(request_id=attempt.request_id), False, now)
         return new_rest
 
     def _blame(
@@ -121,9 +163,10 @@ class Failures(Routing):
     ) -> None:
         """The member refused: nothing has run, so another may have the request in any case."""
         job = attempt.job
+        if job is not None or attempt.alone:
+            self._outbox.ignored(attempt, self.clock.now())
         if job is None:
             return
-        self._outbox.ignored(attempt, self.clock.now())
         if self._lost_race(attempt, job):
             job.leave(attempt)
             return
@@ -140,13 +183,23 @@ class Failures(Routing):
         error: BaseException,
         retry_after_s: float | None,
         started: bool,
+        mends: bool = False,
+        preferred: bool = False,
     ) -> None:
-        """Another member at once, a retry later, or the end."""
+        """The same member or another one at once, a retry later, or the end.
+
+        Args:
+            mends: whether the same member may be over it by now.
+            preferred: whether the strategy would not give the request to anybody else.
+        """
+        beside = attempt is job.trial
         job.leave(attempt)
         won = job.race is not None and job.race.won(attempt.ticket)
-        if job.current is not None and not won:
-            return  # two were racing, and the other one still runs
-        self._abort(job, CancelReason.LOST_RACE)  # it has lost to one that now has failed
+        if (beside or job.current is not None) and not won:
+            return  # two were racing, or might be: the request goes on with the other one
+        if won:  # the others have lost to one that now has failed
+            self._let_trial_go_on(job)
+            self._abort(job, CancelReason.LOST_RACE)
         if job.begun:
             self._fail(job, error)
             return
@@ -155,16 +208,33 @@ class Failures(Routing):
             kind=kind,
             started=started,
             side_effects=attempt.side_effects,
-            retry_after_s=self._asked_to_wait_s(job, attempt.member, retry_after_s, now),
-            attempts=job.attempts,
+            # Who stays for a member is asked to wait for that one, whoever else may be back.
+            retry_after_s=retry_after_s
+            if preferred
+            else self._asked_to_wait_s(job, attempt.member, retry_after_s, now),
+            attempts=job.attempts - job.extra,
             backoffs=job.backoffs,
             idempotent=job.work.idempotent,
             untried=self._untried_left(job, now),
             tried_could_recover=self._could_recover(job),
             now=now,
             deadline=job.deadline,
+            may_mend=mends,
+            tries=job.failures[attempt.member].attempts,
+            members=len(self._table),
+            in_service=mends,
+            preferred=preferred,
         )
-        match plan_retry(job.policy, situation, self._budget, self._rng):
+        plan = plan_retry(job.policy, situation, self._budget, self._rng)
+        if preferred and kind.is_the_members and not isinstance(plan, StayFor):
+            self._table.record(attempt.member, False)
+        match plan:
+            case SameAgain():
+                job.bound = Bound(attempt.member, rests=False)
+                self._route(job)
+            case StayFor(delay_s):
+                job.bound = Bound(attempt.member, rests=True)
+                self._retry_later(job, attempt.member, delay_s, now)
             case TryNow():
                 self._route(job)
             case TryLater(delay_s):
@@ -180,7 +250,7 @@ class Failures(Routing):
         """Whether an untried member can take the request: now, once a slot is free, or, if only
         such a one can help it, and it may wait for that, once one is back.
         """
-        if self._table.could_take(job.failures):
+        if self._table.could_take(job.taken):
             return True
         return not job.policy.exhaustive and self._only_untried(job) and self._may_wait(job, now)
 
@@ -190,6 +260,10 @@ class Failures(Routing):
         """How long a request has to wait for somebody who can help it, where everybody rests."""
         hopeless = {name for name, each in job.failures.items() if each.kind in LASTING}
         return self._table.asked_to_wait_s(hopeless, member, retry_after_s, now)
+
+    @abstractmethod
+    def _let_trial_go_on(self, job: Job) -> bool:
+        """The request needs its trial no more; False if that has just answered it."""
 
     def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
         job.backoffs += 1

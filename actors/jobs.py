@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +36,11 @@ class Race:
                 self._winner = ticket
             return self._winner == ticket
 
+    @property
+    def over(self) -> bool:
+        """Whether there is a winner."""
+        return self._winner is not None
+
     def won(self, ticket: Ticket) -> bool:
         """Whether this attempt has won."""
         return self._winner == ticket
@@ -43,6 +48,18 @@ class Race:
     def lost(self, ticket: Ticket) -> bool:
         """Whether another attempt has won."""
         return self._winner is not None and self._winner != ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The member that a request shall have again, before anybody else.
+
+    Attributes:
+        rests: whether it is waited for while it rests or is busy; else it is asked now or not.
+    """
+
+    member: str
+    rests: bool
 
 
 class Job:
@@ -54,7 +71,11 @@ class Job:
         channel: where the chunks go; None when it is one answer that is asked for.
         current: the attempt whose answer is awaited; None while the request waits.
         hedge: a second attempt that races with it; None without one.
+        trial: the trial of a member's half-open breaker that runs beside; None without one. What
+            else becomes of the request does not hang on it, unless it answers first.
+        extra: attempts made as such trials: they are not charged to the request.
         race: between whom; None until there has been a second one.
+        bound: whom it shall have again; None as long as anybody will do.
         cell: its place in the waiting queue; None while it is not in it.
         failures: what became of every member tried so far, by name, in the order of the first try.
         failed_last: the member that failed it last; None before the first failure.
@@ -67,11 +88,13 @@ class Job:
         "attempts",
         "backoffs",
         "blame",
+        "bound",
         "cell",
         "channel",
         "current",
         "deadline",
         "deadline_alarm",
+        "extra",
         "failed_last",
         "failures",
         "future",
@@ -80,6 +103,7 @@ class Job:
         "id",
         "policy",
         "race",
+        "trial",
         "work",
     )
 
@@ -105,6 +129,9 @@ class Job:
         self.backoffs = 0
         self.current: Attempt | None = None
         self.hedge: Attempt | None = None
+        self.trial: Attempt | None = None
+        self.extra = 0
+        self.bound: Bound | None = None
         self.race: Race | None = None
         self.failures: dict[str, AttemptError] = {}
         self.failed_last: str | None = None
@@ -130,10 +157,12 @@ class Job:
             yield self.current
         if self.hedge is not None:
             yield self.hedge
+        if self.trial is not None:
+            yield self.trial
 
     def attempt_of(self, ticket: Ticket) -> Attempt | None:
         """The one of that name whose answer is awaited. Other threads may ask."""
-        for attempt in (self.hedge, self.current):  # in this order: see `leave`
+        for attempt in (self.trial, self.hedge, self.current):  # in this order: see `leave`
             if attempt is not None and attempt.ticket == ticket:
                 return attempt
         return None
@@ -141,11 +170,27 @@ class Job:
     def leave(self, attempt: Attempt) -> None:
         """Go on without an attempt; if two were racing, the other is the one that is awaited."""
         attempt.detach()
-        if attempt is self.hedge:
+        if attempt is self.trial:
+            self.trial = None
+        elif attempt is self.hedge:
             self.hedge = None
         elif attempt is self.current:
             self.current = self.hedge
             self.hedge = None
+
+    def await_trial(self) -> None:
+        """Nothing else is left: the answer is that of the trial, or none."""
+        self.current, self.trial = self.trial, None
+
+    @property
+    def taken(self) -> Collection[str]:
+        """Members that have had it, or have it in a trial."""
+        return self.failures if self.trial is None else {*self.failures, self.trial.member}
+
+    @property
+    def silent(self) -> list[str]:
+        """Members that have let it wait in vain."""
+        return [name for name, each in self.failures.items() if each.kind is FailureKind.TIMEOUT]
 
     def failed(
         self,
@@ -209,10 +254,13 @@ class Attempt:
         side_effects: whether the agent has said that it must not be repeated.
         first_chunk_s: how long the first chunk of its stream took; None before that.
         lost: whether it was dropped for another one; what it still brings is of no interest.
+        alone: whether it is a trial whose request has gone on without it: how it ends is still of
+            interest, but what it brings is not.
     """
 
     __slots__ = (
         "alarm",
+        "alone",
         "epoch",
         "first_chunk_s",
         "incarnation",
@@ -237,11 +285,12 @@ class Attempt:
         epoch: int,
         trial: bool,
         started_at: float,
+        number: int = 0,
     ) -> None:
         self.job: Job | None = job
         self.request_id = job.id
-        self.number = job.attempts
-        self.ticket: Ticket = (job.id, job.attempts)
+        self.number = number or job.attempts
+        self.ticket: Ticket = (job.id, self.number)
         self.member = member
         self.index = index
         self.incarnation = incarnation
@@ -251,6 +300,7 @@ class Attempt:
         self.side_effects = False
         self.first_chunk_s: float | None = None
         self.lost = False
+        self.alone = False
         self.alarm: Alarm | None = None
 
     def renumber(self) -> None:

@@ -66,8 +66,15 @@ def outcome_of(
         side_effects=call.side_effects,
         started=inner is None or inner.started,
         opens_at_once=verdict[1].opens_at_once,
-        same_member_may_mend=verdict[1].same_member_may_mend,
+        same_member_may_mend=inner is None and _may_mend(verdict[1]),
     )
+
+
+def _may_mend(verdict: Verdict) -> bool:
+    """Whether the same member may do better at once: a reset connection, a 500, 502 or 503. (A
+    pool inside has tried all of its members by then.)
+    """
+    return verdict.kind is FailureKind.UNAVAILABLE and verdict.retry_after_s is None
 
 
 def succeeded(call: AttemptCall, member: str, value: Any, now: float) -> Succeeded:

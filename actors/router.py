@@ -115,7 +115,9 @@ class PoolRouter(Streams):
     def _out_of_time(self, job: Job) -> None:
         """The deadline of the whole request is over."""
         now = self.clock.now()
-        for attempt in list(job.running()):
+        for attempt in (job.current, job.hedge):
+            if attempt is None:
+                continue
             if not self._can_leave(job, attempt):
                 return  # it has just been answered: the report is on its way
             self._cut_short(job, attempt, now)

@@ -20,6 +20,7 @@ class Room:
     def __init__(self) -> None:
         self.free: FreeMembers[Slot] = FreeMembers((), ())
         self.unjudged: set[Slot] = set()
+        self.resting: set[Slot] = set()
 
 
 class Slot:
@@ -127,6 +128,7 @@ class Slot:
             return False
         if not self.rest.begin(kind, now, began, retry_after_s, rng):
             return False
+        self._room.resting.add(self)
         self._review()
         return True
 
@@ -135,6 +137,7 @@ class Slot:
         if now < self.rest.until:
             return False
         self.rest.end()
+        self._room.resting.discard(self)
         self.recovers = True
         self.limit = min(self.max_concurrency, self.in_flight + 1)
         self._review()
@@ -152,6 +155,7 @@ class Slot:
     def forget_rest(self) -> None:
         """Be as if it had never rested: somebody has reset it by hand."""
         self.rest.forget()
+        self._room.resting.discard(self)
         self.recovers = False
         self.limit = self.max_concurrency
         self._review()
@@ -181,6 +185,7 @@ class Slot:
         if self.is_free:
             room.free.drop(self)
         room.unjudged.discard(self)
+        room.resting.discard(self)
 
     def _review(self) -> None:
         free = self.skip_reason() is None
@@ -197,6 +202,11 @@ class Slot:
         if self.route.trial_permits is not None:
             return 0.0
         return self.load.latency_s(now, self.in_flight)
+
+    @property
+    def in_service(self) -> bool:
+        """Whether nothing keeps it out, and it does not rest; it may be full."""
+        return self.route.blocked is None and not self.rest.until
 
     @property
     def is_trial(self) -> bool:
@@ -236,6 +246,18 @@ class Slot:
             return self.route.blocked is None and self.in_flight == 0
         restarts = reason is SkipReason.STARTING and self.route.ref is None
         return restarts or reason in (SkipReason.SATURATED, SkipReason.STALLED)
+
+    def is_unjudged(self) -> bool:
+        """Whether it has room, and waits for nothing but the supervisor's word on a failure."""
+        unjudged = self.failures_sent > self.failures_seen and self.route.blocked is None
+        return unjudged and not self.rest.until and self.in_flight < self.limit
+
+    def rests(self, until: float, deadline: float | None) -> bool:
+        """Whether it only rests, and is back by that time and before the deadline."""
+        over_at = self.rest.until
+        if not over_at or self.skip_reason() is not SkipReason.COOLING_DOWN:
+            return False
+        return over_at <= until and (deadline is None or over_at < deadline)
 
     def room_to_come(self) -> int:
         """How much more it takes as soon as the supervisor has judged its last failures."""

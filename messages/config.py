@@ -68,7 +68,7 @@ class PoolConfig:
     same member at once; None: once in a pool of one member, else not at all."""
     stay_for_retry_after_s: float = 0.0
     """The longest Retry-After of a preferred or sticky member that is waited for instead of going
-    to another member."""
+    to another member; with the strategies priority, failover and consistent_hash only."""
     retry_budget_ratio: float = 0.2
     """Retries allowed per request, over the last ten seconds, on top of the floor."""
     retry_budget_floor: float = 10.0

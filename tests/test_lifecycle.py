@@ -147,7 +147,7 @@ def test_b39_a_drain_without_time_fails_what_is_at_hand() -> None:
 def test_b39_a_drain_waits_for_a_retry_too(greenroom_events: EventRecorder) -> None:
     clock = FakeClock()
     agent = ScriptedAgent.failing(1, then="second try")
-    with pool_of(Member("a", agent), clock=clock) as pool:
+    with pool_of(Member("a", agent), clock=clock, same_member_retries=0) as pool:
         future = pool.ask(Request("x"), block=False)
         delay_s = greenroom_events.wait_for(RetryScheduled).delay_s
         drained = pool.ask(Drain(), block=False)

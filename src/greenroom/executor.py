@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 from greenroom.actors.ref import PoolRef
 from greenroom.actors.strategies import Candidate, Failover, PickContext
@@ -189,12 +189,16 @@ class _Ring(Failover):
 
     That is no failed run, so the router does not record it.
 
+    There is no way back: whoever is in charge stays so, and nobody is made without need.
+
     Attributes:
         lost: whose creation has failed; from any thread.
     """
 
+    one_at_a_time: ClassVar[bool] = True
+
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(return_after_s=None)
         self.lost: deque[str] = deque()
 
     def pick(

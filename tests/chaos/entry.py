@@ -97,6 +97,7 @@ class Entry:
         heard: what the asker was told, in its own way of asking.
         unanswered: requests, this one included, that had no answer when this one got its own.
         ends: how often an event has said that it is over; None when nobody looked.
+        trials: of half-open members that ran beside it, on nobody's account.
         kills: members killed before it was sent, and before it was answered.
         hold: the asker's future or task, by which it can give the request up.
         chunks: those that the consumer of a stream has taken, in order.
@@ -117,6 +118,7 @@ class Entry:
     heard: list[End] = field(default_factory=list)
     unanswered: int = 0
     ends: int | None = None
+    trials: int = 0
     kills: tuple[int, int] = (0, 0)
     cancel_asked: bool = False
     cancel_said: bool | None = None

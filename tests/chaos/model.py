@@ -137,7 +137,8 @@ def _value_is_of_a_call(entry: Entry, terms: Terms) -> Iterator[str]:
         return
     if not any(call.result is reply.value for call in entry.calls if call.member == reply.member):
         yield f"{reply.member} never returned the value that it was answered with"
-    on_its_way = 1 if terms.hedging else 0  # a second attempt, when the first one answered
+    # A second attempt, when the first one answered.
+    on_its_way = 1 if terms.hedging or entry.trials else 0
     if len(entry.calls) > (reply.attempts + on_its_way) * max(1, terms.attempts_inside):
         yield f"its answer says {reply.attempts} attempts, it had {len(entry.calls)} calls"
 
@@ -170,11 +171,13 @@ def _repeated_only_so(entry: Entry, terms: Terms) -> Iterator[str]:
         yield "one of its calls never ended"
     if len(calls) > 1 and not send.idempotent:
         yield f"it is not idempotent, and ran {len(calls)} times"
-    if any(call.side_effects for call in calls[: -2 if terms.hedging else -1]):
+    raced = terms.hedging or entry.trials
+    if any(call.side_effects for call in calls[: -2 if raced else -1]):
         yield "it ran again after it had started side effects"
     most = 1 + (terms.max_retries if send.max_retries is None else send.max_retries)
     if terms.exhaustive:
         most = len({call.member for call in calls})
+    most += entry.trials
     most *= max(1, terms.attempts_inside)
     if len(calls) > most:
         yield f"it ran {len(calls)} times, {most} are allowed"
@@ -197,9 +200,10 @@ def _every_call_counts(entry: Entry, terms: Terms) -> Iterator[str]:
 
 
 def is_undisturbed(entry: Entry, terms: Terms) -> bool:
-    """Whether nothing but its agents has had a hand in the request."""
+    """Whether nothing but its agents has had a hand in the request, and none of them on trial."""
     unhurt = (
         terms.clear
+        and not entry.trials
         and not terms.attempts_inside
         and entry.kills[0] == entry.kills[1]
         and not entry.cancel_asked
