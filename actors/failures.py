@@ -81,13 +81,13 @@ class Failures(Routing):
         slot = self._table.get(attempt.member)
         if attempt.first_chunk_s is not None:  # a stream is as fast as its first chunk
             elapsed_s = attempt.first_chunk_s
-        if kind.counts_for_breaker:
-            if slot is not None:
-                slot.load.failed(elapsed_s, now)
+        if kind.counts_for_breaker and slot is not None:
+            slot.load.failed(elapsed_s, now)
+        if kind.is_the_members:
             self._table.record(attempt.member, False)
         self._blame(job, attempt, kind, retry_after_s, opens_at_once)
         new_rest = False
-        if slot is not None and (kind.counts_for_breaker or kind is FailureKind.RATE_LIMITED):
+        if slot is not None and kind.is_the_members:
             new_rest = self._rest(slot, kind, attempt.started_at, retry_after_s, now)
         self._outbox.failed(
             attempt, slot, kind, error, elapsed_s, retry_after_s, now, opens_at_once

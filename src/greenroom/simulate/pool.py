@@ -133,8 +133,8 @@ class SimPool(SimRouting):
         elapsed_s = now - call.started_at
         if kind.counts_for_breaker:
             call.slot.load.failed(elapsed_s, now)
+        if kind.is_the_members:
             self._table.record(call.slot.name, False)
-        if kind.counts_for_breaker or kind is FailureKind.RATE_LIMITED:
             self._rest(call, kind, retry_after_s)
         self._judge(call, kind, elapsed_s, retry_after_s)
 
