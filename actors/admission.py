@@ -54,7 +54,7 @@ class Admission(Books):
         if self._attempts.keys() - blocked or self._table.earliest_reopening() is not None:
             return False
         return not any(
-            slot.is_awaited() and slot.in_flight < slot.max_concurrency for slot in self._table
+            slot.is_awaited() and slot.in_flight < slot.limit for slot in self._table
         )
 
     def _reentrant(self, job: Job) -> ReentrantAskError:
@@ -114,4 +114,4 @@ class Admission(Books):
         own = job.future is not None and job.future.deadline == job.deadline
         kind = AskTimeoutError if own else DeadlineExceededError
         errors = account(job.failures.values(), self._table, now)
-        self._fail(job, kind(self.name, now - job.accepted_at, errors))
+        self._fail(job, kind(self.name, now - job.accepted_at, errors, job.failed_alike))

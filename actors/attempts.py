@@ -65,6 +65,8 @@ class Attempts(Trials):
         slot = table.get(attempt.member)
         if slot is not None:
             slot.load.succeeded(elapsed_s, ended_at)
+            if slot.recovers:
+                slot.answered(attempt.started_at)
             if slot.route.incarnation == attempt.incarnation:
                 slot.give_back()
                 if table.draining:
@@ -74,6 +76,8 @@ class Attempts(Trials):
         self._outbox.succeeded(attempt, elapsed_s, ended_at)
         if self.config.hedge_after_s is not None:
             self._answered(job, attempt, elapsed_s)
+        if job.blame is not None:
+            self._settle(job, job.blame, True)
         del self._jobs[job.id]
         job.cancel_alarms()
         attempt.detach()  # the two refer to each other: the collector need not find out
@@ -110,6 +114,8 @@ class Attempts(Trials):
         slot = self._table.get(attempt.member)
         if slot is not None:  # what a first chunk has told of its speed is known already
             slot.load.succeeded(None if streamed else elapsed_s, ended_at)
+            if slot.recovers:
+                slot.answered(attempt.started_at)
         if self._table.learns:
             self._table.record(attempt.member, True)
         self._outbox.succeeded(attempt, elapsed_s, ended_at)
@@ -120,7 +126,7 @@ class Attempts(Trials):
             self._answer_late(message, attempt, job, now)
         if not streamed:
             self._answered(job, attempt, elapsed_s)
-        self._end(job)
+        self._end(job, answered=True)
         attempt.detach()
         self._answers.value(job, attempt.member, now - job.accepted_at, listening)
         if self._closed:
@@ -155,6 +161,7 @@ class Attempts(Trials):
                 message.elapsed_s,
                 message.retry_after_s,
                 message.started,
+                message.opens_at_once,
                 message.same_member_may_mend,
             )
         elif attempt is not None and attempt.alone:

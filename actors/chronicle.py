@@ -13,6 +13,8 @@ from greenroom.messages.events import (
     AttemptSucceeded,
     Failover,
     HedgeStarted,
+    MemberRested,
+    MemberResting,
     RetryScheduled,
 )
 from greenroom.messages.status import FailureKind
@@ -122,6 +124,16 @@ class Chronicle:
                     usual_s=usual_s,
                 )
             )
+
+    def resting(self, member: str, kind: FailureKind, rests_s: float, until: float) -> None:
+        """A member is left alone for a while."""
+        self._bus.emit(
+            MemberResting(pool=self._pool, member=member, kind=kind, rests_s=rests_s, until=until)
+        )
+
+    def rested(self, member: str) -> None:
+        """A member that rested takes requests again."""
+        self._bus.emit(MemberRested(pool=self._pool, member=member))
 
     def retry(self, job: Job, member: str, delay_s: float) -> None:
         """The request waits before it is tried again."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 
 from greenroom.actors.base import tell
+from greenroom.actors.blame import Blame, Missing
 from greenroom.actors.channel import Cut
 from greenroom.actors.jobs import Attempt, Bound, Job
 from greenroom.actors.report import all_failed
 from greenroom.actors.retry import (
+    LASTING,
     GiveUp,
     RaiseAsIs,
     SameAgain,
@@ -23,6 +25,7 @@ from greenroom.actors.strategies import PickContext
 from greenroom.messages.errors import StreamInterruptedError, summary
 from greenroom.messages.execution import CancelExecution
 from greenroom.messages.status import CancelReason, CircuitState, FailureKind
+from greenroom.messages.supervision import RequestSettled
 
 
 class Failures(Routing):
@@ -46,6 +49,7 @@ class Failures(Routing):
         elapsed_s: float,
         retry_after_s: float | None,
         started: bool = True,
+        opens_at_once: bool = False,
         may_mend: bool = False,
     ) -> None:
         """An attempt ended badly and its request still waits: count it, and see what follows.
@@ -62,9 +66,14 @@ class Failures(Routing):
         preferred = self._is_preferred(job, attempt, retry_after_s)
         mends = may_mend and self._in_service(attempt)
         self._chronicle.failed(attempt, kind, error, elapsed_s)
-        self._count_failure(attempt, kind, error, elapsed_s, retry_after_s, preferred)
+        new_rest = self._count_failure(
+            attempt, job, kind, error, elapsed_s, retry_after_s, opens_at_once, preferred
+        )
         job.failed(attempt, kind, error, elapsed_s, started, retry_after_s)
         self._follow_up(job, attempt, kind, error, retry_after_s, started, mends, preferred)
+        if new_rest:
+            for waiting in self._queue:  # some may wait in vain now
+                self._route(waiting)
 
     @abstractmethod
     def _lost(
@@ -81,7 +90,7 @@ class Failures(Routing):
     def _in_service(self, attempt: Attempt) -> bool:
         """Whether its member takes requests as usual, as far as the supervisor has said."""
         slot = self._table.get(attempt.member)
-        if slot is None or attempt.trial or slot.route.blocked is not None:
+        if slot is None or attempt.trial or not slot.in_service:
             return False
         return slot.route.circuit in (CircuitState.CLOSED, CircuitState.DISABLED)
 
@@ -95,25 +104,60 @@ class Failures(Routing):
     def _count_failure(
         self,
         attempt: Attempt,
+        job: Job | None,
         kind: FailureKind,
         error: BaseException,
         elapsed_s: float,
         retry_after_s: float | None = None,
+        opens_at_once: bool = False,
         preferred: bool = False,
-    ) -> None:
-        """`preferred`: the strategy is not told, or not yet: the request may stay for it."""
+    ) -> bool:
+        """Take a failure into the accounts; whether the member begins to rest by it.
+
+        Args:
+            job: whose it is; None of a trial whose request has gone on without it.
+            preferred: the strategy is not told, or not yet: the request may stay for the member.
+        """
         now = self.clock.now()
         slot = self._table.get(attempt.member)
         if slot is not None:
             self._chronicle.slow_to_fail(attempt, kind, elapsed_s, slot.load.usual_s)
         if attempt.first_chunk_s is not None:  # a stream is as fast as its first chunk
             elapsed_s = attempt.first_chunk_s
-        if kind.counts_for_breaker:
-            if slot is not None:
-                slot.load.failed(elapsed_s, now)
-            if not preferred:
-                self._table.record(attempt.member, False)
-        self._outbox.failed(attempt, slot, kind, error, elapsed_s, retry_after_s, now)
+        if kind.counts_for_breaker and slot is not None:
+            slot.load.failed(elapsed_s, now)
+        if kind.is_the_members and not preferred:
+            self._table.record(attempt.member, False)
+        if job is not None:
+            self._blame(job, attempt, kind, retry_after_s, opens_at_once)
+        new_rest = False
+        if slot is not None and kind.is_the_members:
+            new_rest = self._rest(slot, kind, attempt.started_at, retry_after_s, now)
+        self._outbox.failed(
+            attempt, slot, kind, error, elapsed_s, retry_after_s, now, opens_at_once
+        )
+        if job is None and kind.counts_for_breaker:
+            self._outbox.settled(RequestSettled(request_id=attempt.request_id), False, now)
+        return new_rest
+
+    def _blame(
+        self,
+        job: Job,
+        attempt: Attempt,
+        kind: FailureKind,
+        retry_after_s: float | None,
+        opens_at_once: bool,
+    ) -> None:
+        """Note what speaks against the request or the member; see `_settle`."""
+        missing = kind is FailureKind.NOT_FOUND
+        if not missing and not kind.counts_for_breaker:
+            return
+        if job.blame is None:
+            job.blame = Blame()
+        if missing:
+            job.blame.missing.append(Missing(attempt.member, attempt.started_at, retry_after_s))
+        else:
+            job.blame.add(attempt.member, kind, opens_at_once)
 
     def _never_started(
         self,
@@ -171,7 +215,10 @@ class Failures(Routing):
             kind=kind,
             started=started,
             side_effects=attempt.side_effects,
-            retry_after_s=retry_after_s,
+            # Who stays for a member is asked to wait for that one, whoever else may be back.
+            retry_after_s=retry_after_s
+            if preferred
+            else self._asked_to_wait_s(job, attempt.member, retry_after_s, now),
             attempts=job.attempts - job.extra,
             backoffs=job.backoffs,
             idempotent=job.work.idempotent,
@@ -186,7 +233,7 @@ class Failures(Routing):
             preferred=preferred,
         )
         plan = plan_retry(job.policy, situation, self._budget, self._rng)
-        if preferred and kind.counts_for_breaker and not isinstance(plan, StayFor):
+        if preferred and kind.is_the_members and not isinstance(plan, StayFor):
             self._table.record(attempt.member, False)
         if isinstance(plan, GiveUp | RaiseAsIs):
             if restarts:
@@ -243,6 +290,13 @@ class Failures(Routing):
         if self._table.could_take(job.taken):
             return True
         return not job.policy.exhaustive and self._only_untried(job) and self._may_wait(job, now)
+
+    def _asked_to_wait_s(
+        self, job: Job, member: str, retry_after_s: float | None, now: float
+    ) -> float | None:
+        """How long a request has to wait for somebody who can help it, where everybody rests."""
+        hopeless = {name for name, each in job.failures.items() if each.kind in LASTING}
+        return self._table.asked_to_wait_s(hopeless, member, retry_after_s, now)
 
     @abstractmethod
     def _let_trial_go_on(self, job: Job) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.alarms import Alarm
+from greenroom.actors.blame import Blame
 from greenroom.actors.channel import Channel
 from greenroom.actors.future import PoolFuture, StreamFuture
 from greenroom.actors.pulse import Pulse
@@ -94,6 +95,7 @@ class Job:
         cell: its place in the waiting queue; None while it is not in it.
         failures: what became of every member tried so far, by name, in the order of the first try.
         failed_last: the member that failed it last; None before the first failure.
+        blame: what its failures say of it and of the members; None before the first that says any.
     """
 
     __slots__ = (
@@ -101,6 +103,7 @@ class Job:
         "alarm",
         "attempts",
         "backoffs",
+        "blame",
         "bound",
         "cell",
         "channel",
@@ -148,10 +151,16 @@ class Job:
         self.race: Race | None = None
         self.failures: dict[str, AttemptError] = {}
         self.failed_last: str | None = None
+        self.blame: Blame | None = None
         self.cell: list[Job | None] | None = None
         self.alarm: Alarm | None = None
         self.deadline_alarm: Alarm | None = None
         self.hedge_alarm: Alarm | None = None
+
+    @property
+    def failed_alike(self) -> bool:
+        """Whether it has failed in the same way on every member that it was given to."""
+        return self.blame is not None and self.blame.alike
 
     @property
     def begun(self) -> bool:

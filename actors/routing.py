@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,9 @@ from greenroom.messages.errors import MemberCrashedError, StrategyError
 from greenroom.messages.execution import Execute
 from greenroom.messages.status import FailureKind, SkipReason
 from greenroom.messages.supervision import TrialStarted
+
+_ABOUT_NOW_S = 1e-6
+"""More than two ways to reckon a moment differ by."""
 
 
 class Routing(Admission):
@@ -135,13 +139,26 @@ class Routing(Admission):
             return False
         besides = job.failures if self._only_untried(job) else job.cut
         reopening = self._table.earliest_reopening(besides)
-        if reopening is not None and reopening <= now:
-            return True  # its time has come: the supervisor's word is on its way
+        if reopening is not None and reopening <= now + _ABOUT_NOW_S:
+            return True  # its time has come: the word of it is on its way
+        if job.failures and self._sits_out(job, besides, now):
+            return True
         if self.config.when_unavailable != "wait":
             return False
         if self._table.trial_running(besides):
             return True
         return reopening is not None and (job.deadline is None or reopening < job.deadline)
+
+    def _sits_out(self, job: Job, besides: Collection[str], now: float) -> bool:
+        """Whether a request that has retries left waits for the first member that has rested, as it
+        would right after a failure. It has been tried before; a new one need not wait.
+        """
+        until, policy = self._table.first_rested(besides), job.policy
+        if until is None or until > now + policy.max_delay_s:
+            return False
+        if job.attempts - 1 >= policy.max_retries:
+            return False
+        return job.deadline is None or until < job.deadline
 
     def _only_untried(self, job: Job) -> bool:
         """Whether no member that it has tried can still help the request."""

@@ -68,7 +68,6 @@ class RoutingTable:
         self.half_open: list[str] = []
         """Members of whose breakers requests can be the trials."""
         self.one_at_a_time = bool(getattr(strategy, "one_at_a_time", False))
-        self._resting = False
         self._preferred: Any = None
         if isinstance(strategy, BuiltIn):
             self._preferred = getattr(strategy, "preferred", None)
@@ -107,7 +106,6 @@ class RoutingTable:
                 self._guarded("members_changed", self._members_changed, self.names)
         self._room.free.priorities_changed()
         self.half_open = [s.name for s in self._order if s.route.trial_permits is not None]
-        self._resting = any(s.route.blocked is SkipReason.COOLING_DOWN for s in self._order)
         self.draining = SkipReason.DRAINING in [s.route.blocked for s in self._order]
         return True
 
@@ -208,7 +206,7 @@ class RoutingTable:
             others = [slot for slot in equals if slot.name != name]
             if len(others) < len(equals):
                 return not any(slot.is_free and slot.name not in tried for slot in others)
-            if any(slot.route.blocked is None for slot in others):
+            if any(slot.in_service for slot in others):
                 return False
         return False
 
@@ -220,7 +218,7 @@ class RoutingTable:
         Args:
             until: no longer than this.
         """
-        if not self._resting and not self._room.unjudged:
+        if not self._room.resting and not self._room.unjudged:
             return False
         for equals in self._by_preference(context):
             untried = [slot for slot in equals if slot.name not in tried]
@@ -228,7 +226,7 @@ class RoutingTable:
                 return False
             if any(slot.rests(until, deadline) or slot.is_unjudged() for slot in untried):
                 return True
-            if any(slot.route.blocked is None for slot in equals):
+            if any(slot.in_service for slot in equals):
                 return False
         return False
 
@@ -257,8 +255,41 @@ class RoutingTable:
         Args:
             besides: names of members that are of no interest.
         """
-        known = (s.route.reopens_at for s in self._order if s.name not in besides)
+        known = (slot.back_at() for slot in self._order if slot.name not in besides)
         return min((at for at in known if at is not None), default=None)
+
+    def first_rested(self, besides: Collection[str] = ()) -> float | None:
+        """When the first resting member takes requests again, on the pool's clock; None if nobody
+        rests, or if somebody needs no rest and can take one now or before long.
+
+        Args:
+            besides: names of members that are of no interest.
+        """
+        first: float | None = None
+        for slot in self._order:
+            if slot.name in besides:
+                continue
+            if slot.is_free or slot.is_awaited():
+                return None
+            if slot.rest.until and slot.route.blocked is None:
+                until = slot.rest.until
+                first = until if first is None or until < first else first
+        return first
+
+    def asked_to_wait_s(
+        self, hopeless: Collection[str], member: str, retry_after_s: float | None, now: float
+    ) -> float | None:
+        """How many seconds a request has to wait for the first one that can help it, where all who
+        can rest; None where somebody need not be waited for.
+
+        Args:
+            hopeless: those that cannot help it any more.
+            member, retry_after_s: who has failed it last, and what that one has asked for.
+        """
+        until = self.first_rested(hopeless)
+        if until is not None:
+            return max(0.0, until - now)
+        return None if self.could_take({*hopeless, member}) else retry_after_s
 
     def trial_running(self, besides: Collection[str] = ()) -> bool:
         """Whether a half-open member is being tried: the answer may bring it back any moment."""

@@ -127,6 +127,7 @@ class Trials(Failures):
         error: BaseException,
         elapsed_s: float,
         retry_after_s: float | None = None,
+        opens_at_once: bool = False,
     ) -> None:
         """The same of a failure; not of one that is there because its request has gone on."""
         attempt.alone = False
@@ -134,7 +135,7 @@ class Trials(Failures):
             self._outbox.ignored(attempt, self.clock.now())
             return
         self._chronicle.failed(attempt, kind, error, elapsed_s)
-        self._count_failure(attempt, kind, error, elapsed_s, retry_after_s)
+        self._count_failure(attempt, None, kind, error, elapsed_s, retry_after_s, opens_at_once)
 
     def _trial_reported(self, attempt: Attempt, message: Succeeded | Failed) -> None:
         """The member's report of a trial that nobody waits for. Its stream is refused with its
@@ -145,7 +146,8 @@ class Trials(Failures):
             self._trial_succeeded(attempt, message.elapsed_s)
         else:
             elapsed_s, after_s = message.elapsed_s, message.retry_after_s
-            self._trial_failed(attempt, message.kind, message.error, elapsed_s, after_s)
+            at_once = message.opens_at_once
+            self._trial_failed(attempt, message.kind, message.error, elapsed_s, after_s, at_once)
 
     def _lost(
         self,

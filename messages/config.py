@@ -26,10 +26,13 @@ class PoolConfig:
 
     circuit_failure_threshold: int = 5
     """Failures in a row that open a member's breaker."""
-    circuit_reset_timeout_s: float = 30.0
-    """How long the first opening lasts before a trial."""
-    circuit_reset_max_s: float = 300.0
-    """The longest that a repeated opening lasts."""
+    circuit_reset_timeout_s: float = 5.0
+    """How long the first opening lasts before a trial. For `auth` and `quota`, which do not pass by
+    themselves, it is at least 30 s."""
+    circuit_reset_max_s: float | None = None
+    """The longest that a repeated opening lasts; None: twice `circuit_reset_timeout_s`. So much
+    later than it could be is a member back at most, and so long does a trial that hangs keep others
+    out. For `auth` and `quota` it is at least 300 s."""
     circuit_success_threshold: int = 2
     """Successful trials that close a half-open breaker."""
     circuit_window: int = 20
@@ -132,16 +135,17 @@ class PoolConfig:
         for name in ("circuit_min_calls", "half_open_permits"):
             check.whole(name, getattr(self, name), minimum=1)
         check.number("circuit_reset_timeout_s", self.circuit_reset_timeout_s, above=True)
-        check.number("circuit_reset_max_s", self.circuit_reset_max_s, above=True)
+        check.number("circuit_reset_max_s", self.circuit_reset_max_s, above=True, optional=True)
         check.number("circuit_failure_rate", self.circuit_failure_rate, maximum=1.0, above=True)
         check.number(
             "circuit_slow_rate", self.circuit_slow_rate, maximum=1.0, above=True, optional=True
         )
         check.number("circuit_slow_call_s", self.circuit_slow_call_s, above=True, optional=True)
-        if self.circuit_reset_max_s < self.circuit_reset_timeout_s:
+        longest_s = self.circuit_reset_max_s
+        if longest_s is not None and longest_s < self.circuit_reset_timeout_s:
             raise ValueError(
                 f"circuit_reset_max_s must be at least circuit_reset_timeout_s "
-                f"({self.circuit_reset_timeout_s!r}), got {self.circuit_reset_max_s!r}"
+                f"({self.circuit_reset_timeout_s!r}), got {longest_s!r}"
             )
         if self.circuit_min_calls > self.circuit_window:
             raise ValueError(

@@ -130,7 +130,10 @@ class AllPoolMembersFailedError(PoolError):
         member_names: the configured members, in order.
         errors: one `AttemptError` for every member, tried or skipped, in evaluation order.
         reason: why the pool stopped trying, when it was not for want of members.
-        retry_after_s: seconds until the first skipped member may be back; None if unknown.
+        retry_after_s: seconds until the first member that is kept out, or rests, may be back; None
+            if there is none, or if nobody says.
+        same_everywhere: whether it failed in one and the same way on every member it was given to,
+            at least two. Then it is the request that is odd: it counts against no member.
     """
 
     def __init__(
@@ -140,13 +143,17 @@ class AllPoolMembersFailedError(PoolError):
         errors: Iterable[AttemptError],
         reason: str = "",
         retry_after_s: float | None = None,
+        same_everywhere: bool = False,
     ) -> None:
         self.pool_name = pool_name
         self.member_names = tuple(member_names)
         self.errors = tuple(errors)
         self.reason = reason
         self.retry_after_s = retry_after_s
-        super().__init__(pool_name, self.member_names, self.errors, reason, retry_after_s)
+        self.same_everywhere = same_everywhere
+        super().__init__(
+            pool_name, self.member_names, self.errors, reason, retry_after_s, same_everywhere
+        )
         first = next((e.error for e in self.errors if e.error is not None), None)
         if first is not None:
             self.__cause__ = first
@@ -159,6 +166,8 @@ class AllPoolMembersFailedError(PoolError):
         head = f"pool {self.pool_name!r}: no member could answer"
         if self.reason:
             head += f" ({self.reason})"
+        if self.same_everywhere:
+            head += "; it failed in the same way everywhere"
         if self.retry_after_s is not None:
             head += f"; retry after {self.retry_after_s:.1f} s"
         return "\n".join([head, *_indented(self.errors)])
@@ -205,16 +214,24 @@ class ReentrantAskError(PoolError):
 
 
 class DeadlineExceededError(PoolError, TimeoutError):
-    """The whole request ran out of time; `errors` says what was tried until then."""
+    """The whole request ran out of time; `errors` says what was tried until then.
+
+    `same_everywhere` means what it does for an `AllPoolMembersFailedError`.
+    """
 
     def __init__(
-        self, pool_name: str, elapsed_s: float, errors: Iterable[AttemptError] = ()
+        self,
+        pool_name: str,
+        elapsed_s: float,
+        errors: Iterable[AttemptError] = (),
+        same_everywhere: bool = False,
     ) -> None:
         self.pool_name = pool_name
         self.elapsed_s = elapsed_s
         self.errors = tuple(errors)
+        self.same_everywhere = same_everywhere
         # Not super(): an OSError takes such arguments for errno, strerror and filename.
-        Exception.__init__(self, pool_name, elapsed_s, self.errors)
+        Exception.__init__(self, pool_name, elapsed_s, self.errors, same_everywhere)
         first = next((e.error for e in self.errors if e.error is not None), None)
         if first is not None:
             self.__cause__ = first

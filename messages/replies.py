@@ -162,12 +162,13 @@ class MemberStats:
 
     @property
     def reopens_in_s(self) -> float | None:
-        """Seconds until an open breaker tries again, or a cool-down ends."""
+        """Seconds until an open breaker is tried again, or a rest is over; None without either."""
         return self.health.reopens_in_s
 
     def __repr__(self) -> str:
         latency = "" if self.latency_p50_s is None else f", p50 {self.latency_p50_s * 1000:.0f} ms"
-        reopens = "" if self.reopens_in_s is None else f", reopens in {self.reopens_in_s:.1f} s"
+        what = "reopens in" if self.circuit is CircuitState.OPEN else "rests for"
+        reopens = "" if self.reopens_in_s is None else f", {what} {self.reopens_in_s:.1f} s"
         return (
             f"<MemberStats {self.name}: {self.status}, {self.circuit}{reopens}, "
             f"{self.in_flight}/{self.max_concurrency} in flight, {self.successes} ok, "

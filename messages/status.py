@@ -69,13 +69,19 @@ class FailureKind(StrEnum):
         return self not in _UNCOUNTED
 
     @property
+    def is_the_members(self) -> bool:
+        """Whether it is the member that could not answer, be it ill or only throttled."""
+        return self is FailureKind.RATE_LIMITED or self.counts_for_breaker
+
+    @property
     def opens_at_once(self) -> bool:
-        """Whether one such failure opens the breaker: more calls cannot help."""
+        """Whether one such failure opens the breaker, as a rule: more calls cannot help."""
         return self in (FailureKind.AUTH, FailureKind.QUOTA)
 
 
 _UNCOUNTED = frozenset(
     {
+        FailureKind.RATE_LIMITED,
         FailureKind.TOO_LARGE,
         FailureKind.NOT_FOUND,
         FailureKind.CALLER,

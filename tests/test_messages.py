@@ -96,7 +96,6 @@ def refused_setting(**changes: Any) -> str:
 
 POSITIVE = (
     "circuit_reset_timeout_s",
-    "circuit_reset_max_s",
     "health_check_interval_s",
     "health_check_timeout_s",
     "restart_period_s",
@@ -105,6 +104,7 @@ POSITIVE = (
     "loop_stalled_after_s",
 )
 POSITIVE_OR_NONE = (
+    "circuit_reset_max_s",
     "request_timeout_s",
     "deadline_s",
     "circuit_slow_call_s",
@@ -168,8 +168,8 @@ def test_the_default_settings_are_the_documented_ones() -> None:
     config = dataclasses.asdict(PoolConfig())
     assert config == {
         "circuit_failure_threshold": 5,
-        "circuit_reset_timeout_s": 30.0,
-        "circuit_reset_max_s": 300.0,
+        "circuit_reset_timeout_s": 5.0,
+        "circuit_reset_max_s": None,
         "circuit_success_threshold": 2,
         "circuit_window": 20,
         "circuit_min_calls": 10,
@@ -660,6 +660,7 @@ def test_what_each_kind_of_failure_means() -> None:
     caller = {FailureKind.CALLER, FailureKind.CANCELLED}
     assert {kind for kind in kinds if not kind.tries_another_member} == caller
     assert {kind for kind in kinds if not kind.counts_for_breaker} == caller | {
+        FailureKind.RATE_LIMITED,
         FailureKind.TOO_LARGE,
         FailureKind.NOT_FOUND,
         FailureKind.CREATE_FAILED,
@@ -759,7 +760,7 @@ def test_a_deadline_is_no_error_of_the_system() -> None:
     """Its base TimeoutError is an OSError, but its arguments are no errno and no file name."""
     error = DeadlineExceededError("writers", 3.0, [SLOW])
     assert (error.errno, error.strerror, error.filename) == (None, None, None)
-    assert error.args == ("writers", 3.0, (SLOW,))
+    assert error.args == ("writers", 3.0, (SLOW,), False)
 
 
 def test_the_first_cause_is_chained() -> None:

@@ -188,7 +188,8 @@ class TestErrors:
             with pytest.raises(AllPoolMembersFailedError) as caught:
                 pool.execute("x", timeout=WAIT_S)
         assert str(caught.value) == (
-            "pool 'outer': no member could answer (max_retries=1 reached)\n"
+            "pool 'outer': no member could answer (max_retries=1 reached); "
+            "it failed in the same way everywhere\n"
             "  a: unavailable after 0.000 s: "
             "AllPoolMembersFailedError: pool 'a': no member could answer (max_retries=1 reached)\n"
             "    a1: unavailable after 0.000 s: ConnectionError: down\n"

@@ -532,7 +532,7 @@ class Theatre:
             if member.circuit is CircuitState.FORCED_OPEN or not self._is_supervised(member.name):
                 self.pool.reset_member(member.name)
         for _ in range(12):
-            self.clock.advance(CONFIG.circuit_reset_max_s + 1.0)
+            self.clock.advance((CONFIG.circuit_reset_max_s or 0.0) + 1.0)
             self.settle()
             for number in range(20):
                 self.asked.append(self.pool.ask(Request("x", key=str(number)), block=False))

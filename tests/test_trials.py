@@ -663,19 +663,22 @@ class TestATrialCostsNoWait:
 
     def test_one_more_call_at_most(self, clock: FakeClock) -> None:
         """However many members are half-open, a request carries one trial."""
-        first, second, good = Flaky(), Flaky(), AsyncScripted("good")
+        first, good = Flaky(), AsyncScripted("good")
+        second = AsyncScripted(http_error(401), http_error(401), "never")
         with pool_of(
             *ranked(first=first, second=second, good=good),
             clock=clock,
             circuit_reset_timeout_s=RESET_S,
         ) as pool:
-            pool.ask(Request("open both"), timeout=WAIT_S)
+            pool.ask(Request("open the first"), timeout=WAIT_S)
+            pool.stats()
+            pool.ask(Request("open the second"), timeout=WAIT_S)
             clock.advance(2 * RESET_S)
             pool.stats()
             reply = pool.ask(Request("x"), timeout=WAIT_S)
             assert (reply.member, reply.attempts) == ("good", 2)
             first.wait_entered()
-            assert (first.calls, second.calls) == (2, 1)
+            assert (first.calls, second.calls) == (2, 2)
             first.let_go()
 
     def test_a_strategy_may_want_one_member_at_a_time(self, clock: FakeClock) -> None:

@@ -89,7 +89,9 @@ def _judge(records: list[Record]) -> int:
         print(f"  {_title(record)}: did not come back")
     right = sum(map(_is_right, raised))
     values = [r for r in records if r["outcome"] == "value"]
-    print(f"{right} of {len(raised)} raised errors judged rightly ({right / max(1, len(raised)):.1%})")
+    print(
+        f"{right} of {len(raised)} raised errors judged rightly ({right / max(1, len(raised)):.1%})"
+    )
     refused = [r for r in values if r["right"]]
     print(f"{len(values)} values, {len(refused)} of failures that raise nothing")
     wrong = [r for r in values if r.get("value_right") is False]

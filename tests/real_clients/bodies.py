@@ -7,7 +7,9 @@ import struct
 import zlib
 from typing import Any
 
-HTML = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+HTML = (
+    "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+)
 TEXT = "The answer is forty-two."
 
 _OPENAI_LIKE = ("openai", "groq", "together", "llamacpp", "vllm", "openrouter")
@@ -109,7 +111,13 @@ def _openai(provider: str, status: int, situation: str, says: str) -> Any:
     if provider == "openrouter":
         return {"error": {"code": status, "message": says, "metadata": {"provider_name": "None"}}}
     if provider == "vllm":
-        return {"object": "error", "message": says, "type": kind, "param": None, "code": code or status}
+        return {
+            "object": "error",
+            "message": says,
+            "type": kind,
+            "param": None,
+            "code": code or status,
+        }
     return {"error": {"message": says, "type": kind, "param": None, "code": code}}
 
 
@@ -125,10 +133,16 @@ def _anthropic(provider: str, status: int, situation: str, says: str) -> Any:
 
 
 def _gemini(provider: str, status: int, situation: str, says: str) -> Any:
-    error: dict[str, Any] = {"code": status, "message": says, "status": _KIND.get(status, "UNKNOWN")}
+    error: dict[str, Any] = {
+        "code": status,
+        "message": says,
+        "status": _KIND.get(status, "UNKNOWN"),
+    }
     google = "type.googleapis.com/google.rpc."
     if situation == "429quota":
-        error["message"] = "You exceeded your current quota, please check your plan and billing details."
+        error["message"] = (
+            "You exceeded your current quota, please check your plan and billing details."
+        )
         error["details"] = [
             {"@type": google + "QuotaFailure", "violations": [{
                 "quotaMetric": "generativelanguage.googleapis.com/generate_content_free_tier_requests",
@@ -146,7 +160,9 @@ def _gemini(provider: str, status: int, situation: str, says: str) -> Any:
 
 def _cohere(provider: str, status: int, situation: str, says: str) -> Any:
     if situation == "429quota":
-        says = "You have exceeded your monthly quota. Please upgrade your plan or check your billing."
+        says = (
+            "You have exceeded your monthly quota. Please upgrade your plan or check your billing."
+        )
     return {"id": "1", "message": says}
 
 
@@ -186,7 +202,10 @@ def _bedrock(provider: str, status: int, situation: str, says: str) -> Any:
 def _dashscope(provider: str, status: int, situation: str, says: str) -> Any:
     code = _DASHSCOPE.get(status, "InternalError")
     if situation == "429quota":
-        code, says = "Throttling.AllocationQuota", "You exceeded your current quota: insufficient_quota"
+        code, says = (
+            "Throttling.AllocationQuota",
+            "You exceeded your current quota: insufficient_quota",
+        )
         code = "insufficient_quota"
     return {"code": code, "message": says, "request_id": "1"}
 
@@ -468,7 +487,12 @@ def _dashscope_stream() -> Stream:
                 "output": {"choices": [{"message": message, "finish_reason": reason}]}}  # fmt: skip
 
     error = {"code": "ServiceUnavailable", "message": "overloaded", "request_id": "1"}
-    return [chunk("The ", "null"), chunk("answer ", "null")], [chunk("is 42.", "stop")], error, "sse"
+    return (
+        [chunk("The ", "null"), chunk("answer ", "null")],
+        [chunk("is 42.", "stop")],
+        error,
+        "sse",
+    )
 
 
 _STREAMS = {

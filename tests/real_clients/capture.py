@@ -93,7 +93,9 @@ def _plain_args(error: BaseException) -> list[Any]:
     return [_value(arg, 2) if isinstance(arg, simple) else "" for arg in args]
 
 
-def _attributes(owner: Any, names: tuple[str, ...], depth: int, value: bool = False) -> dict[str, Any]:
+def _attributes(
+    owner: Any, names: tuple[str, ...], depth: int, value: bool = False
+) -> dict[str, Any]:
     found: dict[str, Any] = {}
     own = [] if names is _INNER and not value else list(islice(_dict_of(owner), _ITEMS))
     if value:  # a model of pydantic, an attrs class with slots

@@ -89,7 +89,6 @@ def _urllib3(case: Case) -> object:
         return list(answer.stream()) if case.stream else answer.json()
 
 
-
 ADAPTERS = [
     Adapter("httpx", "httpx", "openai", _httpx, _ahttpx),
     Adapter("httpx2", "httpx2", "openai", _httpx2, _ahttpx2),
