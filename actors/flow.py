@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Protocol, cast
 
 from greenroom.actors.eventbus import complain
+from greenroom.actors.loopthread import spare_this_task
 
 PLAIN = frozenset({str, bytes, int, float, bool, dict, list, tuple, type(None)})
 """Types of answers that need no second look: nearly all there are."""
@@ -118,7 +119,8 @@ def _close(answer: Any) -> None:
 
 
 async def aclose(answer: Any) -> None:
-    """On a loop: close what streams. What that raises costs nobody anything."""
+    """On a loop: close what streams, undisturbed. What that raises costs nobody anything."""
+    spare_this_task()
     close = _hook(answer, "aclose") or _hook(answer, "close")
     try:
         closing = close() if close is not None else None

@@ -47,7 +47,7 @@ from greenroom.supervisors.judging import Judging
 from greenroom.supervisors.record import Life, MemberRecord
 
 MEMBER_STOP_TIMEOUT_S = 5.0
-"""How long a member's close hook is waited for."""
+"""How long a member's close hook is waited for, once its calls have had their `cancel_grace_s`."""
 
 
 class PoolSupervisor(Judging):
@@ -180,7 +180,7 @@ class PoolSupervisor(Judging):
         record = self._records.get(message.member)
         if record is not None and record.life is Life.LEAVING and record.ref is not None:
             tell(record.ref, Leave())
-            when = self.clock.now() + MEMBER_STOP_TIMEOUT_S
+            when = self.clock.now() + self.config.cancel_grace_s + MEMBER_STOP_TIMEOUT_S
             self.alarms.at(when, lambda: self._removal_timed_out(record))
 
     def _removal_timed_out(self, record: MemberRecord) -> None:
@@ -315,7 +315,7 @@ class PoolSupervisor(Judging):
         refs = {name: each.ref for name, each in self._records.items() if each.ref is not None}
         for ref in refs.values():
             tell(ref, Leave())
-        until = time.monotonic() + MEMBER_STOP_TIMEOUT_S
+        until = time.monotonic() + self.config.cancel_grace_s + MEMBER_STOP_TIMEOUT_S
         for name, ref in refs.items():
             if not ref.ended.wait(max(0.0, until - time.monotonic())):
                 self._left_behind(name)
