@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.base import tell
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.executions import AbandonedBy, Executions
@@ -232,6 +233,14 @@ class AgentActor(Executions):
 
         self._when_at_rest(close)
 
+    def _cleans_up(self, call: Call) -> bool:
+        """Whether it hears that it is to end: other code in a thread cannot be told, and is not
+        waited for.
+        """
+        if call.place is not self.host.threads or call.canceller is not None:
+            return True
+        return isinstance(call, AttemptCall) and call.writer is not None
+
     def _when_at_rest(self, close: Callable[[], None]) -> None:
         """Cancel what runs; `close` once that has ended, or its time is over."""
         once = threading.Lock()
@@ -245,7 +254,8 @@ class AgentActor(Executions):
                 close()
 
         def look() -> None:  # runs wherever a call ends
-            if not self._calls and not self._probes:
+            running: list[Call] = [*self._calls.values(), *self._probes.values()]
+            if not any(map(self._cleans_up, running)):
                 act()
 
         self._at_rest = look

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import itertools
 import random
 import threading
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -87,6 +88,23 @@ def test_a_call_that_is_under_way_at_the_end_cleans_up_and_is_closed_after(
     assert cleaner.entered.wait(WAIT_S)
     pool.stop()
     assert (cleaner.finished, cleaner.cut) == (1, 0)
+    assert cleaner.log == ["cleaned up", "closed"]
+
+
+def test_a_sync_generator_is_closed_before_its_agent() -> None:
+    """It is closed in its worker thread, where it stands; then comes the close hook."""
+    cleaner = Cleaner()
+
+    def numbers(payload: Any) -> Iterator[int]:
+        try:
+            yield from itertools.count()
+        finally:
+            cleaner.log.append("cleaned up")
+
+    pool = pool_of(numbers, cleaner)
+    stream = pool.stream(Request("x"))
+    assert next(stream) == 0
+    pool.stop()
     assert cleaner.log == ["cleaned up", "closed"]
 
 
