@@ -53,9 +53,7 @@ class Admission(Books):
                     blocked.update(tickets_of(pool, other.future.inside))
         if self._attempts.keys() - blocked or self._table.earliest_reopening() is not None:
             return False
-        return not any(
-            slot.is_awaited() and slot.in_flight < slot.limit for slot in self._table
-        )
+        return not any(slot.is_awaited() and slot.in_flight < slot.limit for slot in self._table)
 
     def _reentrant(self, job: Job) -> ReentrantAskError:
         inside = job.future.inside if job.future is not None else ()

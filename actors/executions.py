@@ -74,6 +74,7 @@ class Executions(InlineActor):
         self._waiting: deque[Execute] = deque()
         # Shared with the places' threads, which take out what has ended: single dict operations.
         self._calls: dict[Ticket, AttemptCall] = {}
+        self._at_rest: Callable[[], object] | None = None
         self._abandoned = 0
         self._reason: str | None = None
         self.handlers.update(
@@ -150,6 +151,8 @@ class Executions(InlineActor):
             reply(job, value, self.member_name, self.clock.now() - job.accepted_at)
         if call.writer is not None:
             call.writer.release()
+        if self._at_rest is not None:
+            self._at_rest()
 
     def _returned(self, call: AttemptCall, value: Any) -> None:
         """The usual end, for which all else above need not be looked at: the agent has returned a
@@ -176,6 +179,8 @@ class Executions(InlineActor):
             reply(job, value, self.member_name, now - job.accepted_at)
         if wanted:  # others wait for the slot that is free now
             self._pass_on()
+        if self._at_rest is not None:
+            self._at_rest()
 
     def _pass_on(self) -> None:
         """What waits for a slot is given it here, by the one who has nothing else to do; unless the

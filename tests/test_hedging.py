@@ -40,7 +40,6 @@ from greenroom import (
     RequestCancelledError,
     StreamInterruptedError,
 )
-from greenroom.actors import loops
 from greenroom.actors.eventbus import observe
 from greenroom.actors.member import AgentActor
 from greenroom.actors.strategies import Candidate, PickContext
@@ -722,7 +721,6 @@ class TestTheLoser:
         self, clock: FakeClock, log: EventLog, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is abandoned after a moment, and ends some time: its result was not waited for."""
-        monkeypatch.setattr(loops, "CANCEL_GRACE_S", 0.0)
         ended = threading.Event()
         ended_late = AgentActor.ended_late
 
@@ -743,7 +741,7 @@ class TestTheLoser:
                     await gate.wait()
             return "late"
 
-        with hedged(*ranked(a=stuck, b=Scripted("fast")), clock=clock) as pool:
+        with hedged(*ranked(a=stuck, b=Scripted("fast")), clock=clock, cancel_grace_s=0.0) as pool:
             future = pool.ask(Request("x"), block=False)
             assert entered.wait(WAIT_S)
             clock.advance(AFTER_S)
