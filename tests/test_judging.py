@@ -54,6 +54,8 @@ Told = AttemptOutcome | Successes | RequestSettled | TrialStarted | float | type
 class Router:
     """Notes what it is told, without the refs, which differ from pool to pool."""
 
+    actor_urn = "urn"
+
     def __init__(self) -> None:
         self.actor_stopped = threading.Event()
         self.actor_inbox = self

@@ -590,6 +590,8 @@ def test_b3_a_trial_given_to_a_member_that_died_meanwhile_returns_its_permit() -
     routes: list[MemberRoute] = []
 
     class Router:
+        actor_urn = "urn"
+
         def __init__(self) -> None:
             self.actor_stopped = threading.Event()
             self.actor_inbox = self
