@@ -93,6 +93,8 @@ class PoolRouter(Streams):
                 self._out_of_time(job)
                 return PENDING
             job.deadline_alarm = self.alarms.at(deadline, lambda: self._out_of_time(job))
+        if future is not None and future.waits:
+            self._circles.waits(job, future.waits)
         self._give(job, now)
         return PENDING
 
