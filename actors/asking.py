@@ -166,6 +166,10 @@ class AskingRef(JoinableRef):
             future.cancel()
             raise AskTimeoutError(self.name, timeout) from None
 
+    def proxy(self) -> Any:
+        self.check_process()
+        return super().proxy()
+
     @overload
     def stop(self, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...
 
