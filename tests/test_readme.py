@@ -289,3 +289,14 @@ def test_links_inside_lead_somewhere() -> None:
             assert target[1:] in anchors, target
         elif "://" not in target:
             assert (ROOT / target).exists(), target
+
+
+def test_every_behaviour_from_54_on_names_the_tests_that_show_it() -> None:
+    """The list in docs/behaviours.md is numbered without a gap, and its files exist."""
+    text = (ROOT / "docs" / "behaviours.md").read_text(encoding="utf-8")
+    items = re.findall(r"^(\d+)\. (.*?)(?=^\d+\. |^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert [int(number) for number, _ in items] == list(range(1, len(items) + 1))
+    for number, said in items:
+        tests = re.findall(r"`(test_\w+\.py)`", said)
+        assert tests or int(number) < 54, number
+        assert all((ROOT / "tests" / name).exists() for name in tests), number
