@@ -192,7 +192,8 @@ def _of_links(links: tuple[BaseException, ...], wall_now: float) -> Verdict | No
     for at, link in enumerate(links):
         if is_a(link, _SAY_IT_ALL):
             return _of_pool_error(link, wall_now)
-        status = status_of(link, names_of(link))
+        grouped = type(look(link, "exceptions")) is tuple
+        status = _of_members(link) if grouped else status_of(link, names_of(link))
         if status is not None:
             if at + 1 < len(links):
                 status = _seen_closer(status, links[at + 1 :])
@@ -202,6 +203,17 @@ def _of_links(links: tuple[BaseException, ...], wall_now: float) -> Verdict | No
             status = asked(link)
             if status is not None:
                 return _of_status(status, links, wall_now)
+    return None
+
+
+def _of_members(group: BaseException) -> int | None:
+    """What counts of a group further in: of its members by themselves, without their causes."""
+    found = [status_of(each, names_of(each)) for each in _members(group)]
+    statuses = [status for status in found if status is not None]
+    for kind in _MENDED_ELSEWHERE:
+        for status in statuses:
+            if words.kind_of_status(status) is kind:
+                return status
     return None
 
 

@@ -11,7 +11,15 @@ from enum import Enum
 from typing import Any
 
 from greenroom.actors import error_words as words
-from greenroom.actors.error_looks import Said, is_a, is_bare, loaded_body, look, whole_number
+from greenroom.actors.error_looks import (
+    Said,
+    is_a,
+    is_bare,
+    loaded_body,
+    look,
+    text_of,
+    whole_number,
+)
 
 _STATUS_FIELDS = ("status_code", "status", "code")
 # Asked only after those: botocore's and the like have none of the three.
@@ -248,6 +256,8 @@ def _of_protocol(error: BaseException, names: list[str]) -> int | None:
     for owner in (error, inner):
         code = None if owner is None else look(owner, "code")
         if type(code) is int and -32768 <= code <= -32000:
+            if code == -32601 and text_of(look(owner, "message")).lower() == "not found":
+                return 404  # mcp's word for the server's own 404: no method is named so
             known = words.RPC_ERRORS.get(code)
             return known or (500 if code in words.RPC_SERVER_ERRORS else None)
     return None

@@ -630,12 +630,22 @@ def test_mcps_errors_have_the_numbers_of_json_rpc(code: int, kind: str) -> None:
     assert kind_of(ExceptionGroup("unhandled errors in a TaskGroup", [error])) == kind
 
 
+def test_a_404_of_mcps_server_is_no_unknown_method() -> None:
+    """It has the number of one, and the words of HTTP."""
+    for words, kind in (("Not Found", "not_found"), ("Method not found", "caller")):
+        inner = SimpleNamespace(code=-32601, message=words)
+        assert kind_of(shape("mcp.MCPError", error=inner, code=-32601, message=words)) == kind
+
+
 def test_a_group_is_judged_by_what_another_member_could_mend() -> None:
     """The order of the tasks says nothing."""
     fine, mine = http_status_error(429, retry_after="7"), http_status_error(400)
     noise = shape("anyio.ClosedResourceError")
     for order in ([mine, fine, noise], [noise, mine, fine], [ExceptionGroup("y", [fine]), mine]):
         assert classify(ExceptionGroup("x", order)) == Verdict(FailureKind.RATE_LIMITED, 7.0)
+        wrapped = shape("app.Failed", cause=ExceptionGroup("x", order))
+        assert classify(wrapped) == Verdict(FailureKind.RATE_LIMITED, 7.0)
+    assert kind_of(shape("app.Failed", cause=ExceptionGroup("x", [mine]))) == "caller"
     assert kind_of(ExceptionGroup("x", [mine, KeyError()])) == "caller"
     assert kind_of(ExceptionGroup("x", [KeyError(), ValueError()])) == "unknown"
 

@@ -351,8 +351,8 @@ class TestApply:
         with pool_of(*ranked(a=Scripted(http_error(503)), b=Scripted("good"))) as pool:
             reply = pool.ask(Apply(use))
             assert (reply.value, reply.member) == ("good", "b")
-            with pytest.raises(RuntimeError, match="HTTP 404"):
-                pool.apply(lambda _: Scripted(http_error(404))("x"))
+            with pytest.raises(RuntimeError, match="HTTP 400"):
+                pool.apply(lambda _: Scripted(http_error(400))("x"))
 
     def test_options(self) -> None:
         """The options of a request are those of an application, too."""
