@@ -100,7 +100,7 @@ class _Maker:
         cls = type(base.__name__, (base,), on_class | {"__module__": base.__module__})
         args = tuple(self.value(arg) for arg in shape["args"])
         grouped = [self.error(e) for e in shape.get("exceptions", [])]
-        error = _made(cls, args, grouped)
+        error: BaseException = _made(cls, args, grouped)
         _give(error, cls, attrs)
         if "cause" in shape:
             error.__cause__ = self.error(shape["cause"])
@@ -193,7 +193,8 @@ class _Maker:
             mixin = int
         elif "builtins.str" in mro and isinstance(value, str):
             mixin = str
-        cls: Any = enum.Enum(title, {it["name"]: value}, module=module, type=mixin)
+        make: Any = enum.Enum
+        cls = make(title, {it["name"]: value}, module=module, type=mixin)
         return cls[it["name"]]
 
 
@@ -282,7 +283,7 @@ def _made(cls: type, args: tuple[Any, ...], grouped: list[BaseException]) -> Any
     """An instance whose own `__init__` has not run."""
     if issubclass(cls, BaseExceptionGroup):
         return cls(str(args[0]) if args else "", grouped)
-    made = cls.__new__(cls, *args)
+    made: Any = cls.__new__(cls, *args)
     made.args = args
     return made
 

@@ -7,7 +7,9 @@ import struct
 import zlib
 from typing import Any
 
-HTML = "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+HTML = (
+    "<html><head><title>502 Bad Gateway</title></head><body><h1>502 Bad Gateway</h1></body></html>"
+)
 TEXT = "The answer is forty-two."
 
 _OPENAI_LIKE = ("openai", "groq", "together", "llamacpp", "vllm", "openrouter")
@@ -28,7 +30,8 @@ _BEDROCK = {400: "ValidationException", 401: "UnrecognizedClientException",
 _DASHSCOPE = {400: "InvalidParameter", 401: "InvalidApiKey", 402: "Arrearage",
               403: "AccessDenied", 404: "ModelNotFound", 408: "RequestTimeOut",
               413: "InvalidParameter", 422: "InvalidParameter", 429: "Throttling.RateQuota",
-              500: "InternalError", 503: "ServiceUnavailable", 529: "ServiceUnavailable"}  # fmt: skip
+              500: "InternalError", 503: "ServiceUnavailable",
+              529: "ServiceUnavailable"}  # fmt: skip
 
 _SAYS = {
     400: "Invalid value for 'temperature': expected a number between 0 and 2.",
@@ -46,8 +49,8 @@ _SAYS = {
 }
 
 TOO_LONG = {
-    "openai": "This model's maximum context length is 128000 tokens. However, your messages resulted"
-    " in 200001 tokens. Please reduce the length of the messages.",
+    "openai": "This model's maximum context length is 128000 tokens. However, your messages"
+    " resulted in 200001 tokens. Please reduce the length of the messages.",
     "groq": "Please reduce the length of the messages or completion.",
     "together": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 8193."
     " Given: 200000 `inputs` tokens and 512 `max_new_tokens`",
@@ -61,7 +64,8 @@ TOO_LONG = {
     "gemini": "The input token count (1200000) exceeds the maximum number of tokens allowed"
     " (1048576).",
     "cohere": "too many tokens: total number of tokens in the prompt cannot exceed 128000",
-    "mistral": "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",
+    "mistral": "Prompt contains 40000 tokens, too large for model with 32768 maximum context"
+    " length",
     "ollama": "input length exceeds the context length",
     "bedrock": "Input is too long for requested model.",
     "dashscope": "Range of input length should be [1, 129024]",
@@ -109,14 +113,20 @@ def _openai(provider: str, status: int, situation: str, says: str) -> Any:
     if provider == "openrouter":
         return {"error": {"code": status, "message": says, "metadata": {"provider_name": "None"}}}
     if provider == "vllm":
-        return {"object": "error", "message": says, "type": kind, "param": None, "code": code or status}
+        return {
+            "object": "error",
+            "message": says,
+            "type": kind,
+            "param": None,
+            "code": code or status,
+        }
     return {"error": {"message": says, "type": kind, "param": None, "code": code}}
 
 
 def _anthropic(provider: str, status: int, situation: str, says: str) -> Any:
     kind = _ANTHROPIC.get(status, "api_error")
     if situation == "429quota":
-        says = "You have reached your specified API usage limits. You will regain access on 2027-01-01."
+        says = "You have reached your specified API usage limits."
         kind = "billing_error"
     if situation == "400credit":
         says = ("Your credit balance is too low to access the Anthropic API."
@@ -125,13 +135,19 @@ def _anthropic(provider: str, status: int, situation: str, says: str) -> Any:
 
 
 def _gemini(provider: str, status: int, situation: str, says: str) -> Any:
-    error: dict[str, Any] = {"code": status, "message": says, "status": _KIND.get(status, "UNKNOWN")}
+    error: dict[str, Any] = {
+        "code": status,
+        "message": says,
+        "status": _KIND.get(status, "UNKNOWN"),
+    }
     google = "type.googleapis.com/google.rpc."
     if situation == "429quota":
-        error["message"] = "You exceeded your current quota, please check your plan and billing details."
+        error["message"] = (
+            "You exceeded your current quota, please check your plan and billing details."
+        )
         error["details"] = [
             {"@type": google + "QuotaFailure", "violations": [{
-                "quotaMetric": "generativelanguage.googleapis.com/generate_content_free_tier_requests",
+                "quotaMetric": "generativelanguage.googleapis.com/free_tier_requests",
                 "quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier",
                 "quotaValue": "50"}]},
             {"@type": google + "RetryInfo", "retryDelay": "21s"}]  # fmt: skip
@@ -146,7 +162,9 @@ def _gemini(provider: str, status: int, situation: str, says: str) -> Any:
 
 def _cohere(provider: str, status: int, situation: str, says: str) -> Any:
     if situation == "429quota":
-        says = "You have exceeded your monthly quota. Please upgrade your plan or check your billing."
+        says = (
+            "You have exceeded your monthly quota. Please upgrade your plan or check your billing."
+        )
     return {"id": "1", "message": says}
 
 
@@ -158,7 +176,7 @@ def _mistral(provider: str, status: int, situation: str, says: str) -> Any:
         kind = "rate_limited"
     if situation == "429quota":
         kind, says = "insufficient_quota", "Insufficient quota: check your billing details."
-    return {"object": "error", "message": says, "type": kind, "param": None, "code": "3051"}  # fmt: skip
+    return {"object": "error", "message": says, "type": kind, "param": None, "code": "3051"}
 
 
 def _ollama(provider: str, status: int, situation: str, says: str) -> Any:
@@ -186,7 +204,10 @@ def _bedrock(provider: str, status: int, situation: str, says: str) -> Any:
 def _dashscope(provider: str, status: int, situation: str, says: str) -> Any:
     code = _DASHSCOPE.get(status, "InternalError")
     if situation == "429quota":
-        code, says = "Throttling.AllocationQuota", "You exceeded your current quota: insufficient_quota"
+        code, says = (
+            "Throttling.AllocationQuota",
+            "You exceeded your current quota: insufficient_quota",
+        )
         code = "insufficient_quota"
     return {"code": code, "message": says, "request_id": "1"}
 
@@ -468,7 +489,12 @@ def _dashscope_stream() -> Stream:
                 "output": {"choices": [{"message": message, "finish_reason": reason}]}}  # fmt: skip
 
     error = {"code": "ServiceUnavailable", "message": "overloaded", "request_id": "1"}
-    return [chunk("The ", "null"), chunk("answer ", "null")], [chunk("is 42.", "stop")], error, "sse"
+    return (
+        [chunk("The ", "null"), chunk("answer ", "null")],
+        [chunk("is 42.", "stop")],
+        error,
+        "sse",
+    )
 
 
 _STREAMS = {

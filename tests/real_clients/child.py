@@ -1,7 +1,7 @@
 """Runs in the environment of one group of clients: makes the calls and writes down what came back.
 
-`python -m real_clients.child calls|retries OUT.jsonl MODULE,MODULE... [CLIENT...]`, one line a case. Each call is bounded in time; one
-that does not come back is left in its daemon thread and reported as such.
+`python -m real_clients.child calls|retries OUT.jsonl MODULE,... [CLIENT...]`, one line a case. Each
+call is bounded in time; one that does not come back is left in its thread and reported as such.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TextIO
 
 from greenroom.actors.classify import classify
@@ -86,8 +87,12 @@ def _run(adapter: Adapter, server: Server, lines: TextIO) -> None:
         warm = Case(server.url(name, adapter.provider), name, situation.stream)
         bounded(lambda mode=mode, warm=warm: call(adapter, mode, warm), WARM_UP_S)  # type: ignore[misc]
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        for record in threads.map(lambda case: _one(adapter, *case, server), cases):
+        for record in threads.map(partial(_with, adapter, server), cases):
             _write(lines, record)
+
+
+def _with(adapter: Adapter, server: Server, case: tuple[str, str, Situation]) -> dict[str, Any]:
+    return _one(adapter, *case, server=server)
 
 
 def _cases(adapter: Adapter) -> Iterator[tuple[str, str, Situation]]:
@@ -103,7 +108,7 @@ def _cases(adapter: Adapter) -> Iterator[tuple[str, str, Situation]]:
 
 
 def _one(
-    adapter: Adapter, mode: str, name: str, situation: Situation, server: Server
+    adapter: Adapter, mode: str, name: str, situation: Situation, *, server: Server
 ) -> dict[str, Any]:
     url = server.url(name, adapter.provider)
     case = Case(url, name, situation.stream)

@@ -96,7 +96,9 @@ class Server:
                 return
             case "reset":
                 body = json.dumps(bodies.success(dialect, situation)).encode()
-                writer.write(_head(200, {"Content-Length": str(len(body))}) + body[: len(body) // 2])
+                writer.write(
+                    _head(200, {"Content-Length": str(len(body))}) + body[: len(body) // 2]
+                )
                 await writer.drain()
                 _reset(writer)
                 return
@@ -184,4 +186,3 @@ def _reset(writer: asyncio.StreamWriter) -> None:
     sock = writer.get_extra_info("socket")
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     writer.transport.abort()
-

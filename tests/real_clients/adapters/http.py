@@ -11,6 +11,7 @@ import httpx
 import httpx2
 import requests
 import urllib3
+
 from real_clients.case import KEY, PROMPT, Adapter, Case
 
 _BODY = {"model": "none", "messages": [{"role": "user", "content": PROMPT}]}
@@ -87,7 +88,6 @@ def _urllib3(case: Case) -> object:
         if answer.status >= 400:
             raise RuntimeError(f"HTTP {answer.status}")
         return list(answer.stream()) if case.stream else answer.json()
-
 
 
 ADAPTERS = [

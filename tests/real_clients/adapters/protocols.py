@@ -13,6 +13,7 @@ import claude_agent_sdk
 import httpx
 from a2a import types as a2a_types
 from mcp.client import Client
+
 from real_clients.case import PROMPT, Adapter, Case
 from real_clients.situations import SITUATIONS, Situation
 
