@@ -55,6 +55,7 @@ def test_the_hint_is_logged_once_for_each_member(kind: type[Scripted]) -> None:
             *ranked(a=kind("answer", three_tries, three_tries)),
             clock=clock,
             circuit_failure_threshold=10,
+            max_retries=0,
         ) as pool:
             assert pool.execute("one") == "answer"
             for _ in range(2):
