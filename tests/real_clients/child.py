@@ -22,6 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TextIO
 
+from greenroom import PoolConfig
 from greenroom.actors.classify import classify
 from real_clients.capture import error_shape, value_shape
 from real_clients.case import Adapter, Case
@@ -132,7 +133,30 @@ def _one(
         record["error"] = error_shape(it)
     elif outcome == "value":
         record["value"] = value_shape(it)
+        _judge_value(record, it, situation.stream, now)
     return record
+
+
+def _judge_value(record: dict[str, Any], value: Any, stream: bool, now: float) -> None:
+    """What `is_failure="auto"`, with answers cut short, and the settings of streams say of it."""
+    try:
+        judgement = importlib.import_module("greenroom.actors.judgement")
+        streams = importlib.import_module("greenroom.actors.streamjudge")
+    except ImportError:
+        return
+    error: Any = None
+    if stream and isinstance(value, list):
+        judge = streams.StreamJudge(PoolConfig())
+        for chunk in value:
+            judge.add(chunk)
+        judge.end()
+        error = None if judge.fault is None else judge.error("a", now)
+    else:
+        fault = judgement.any_of(judgement.auto, judgement.cut_short)(value)
+        error = None if fault is None else judgement.refusal_of(fault, value, "a", now)
+    kind = None if error is None else error.kind.value
+    record["value_judged"] = kind or "good"
+    record["value_right"] = kind in record["right"] if record["right"] else kind is None
 
 
 def call(adapter: Adapter, mode: str, case: Case, bound_s: float = BOUND_S) -> object:

@@ -27,6 +27,7 @@ KNOWN: dict[tuple[str, str], str] = {
     ("dashscope", "st_err"): _PARSING,
     ("ollama", "200err"): _PARSING,
     ("replicate", "200err"): _PARSING,
+    ("replicate", "200filter"): "all there is is the model's own sentence, in no fixed words",
     ("pydantic_ai_anthropic", "200err"): _PARSING,
     ("pydantic_ai_google", "200err"): _PARSING,
     ("pydantic_ai_openai", "200err"): _PARSING,
