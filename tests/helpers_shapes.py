@@ -30,6 +30,7 @@ class Shape:
         right: the kinds that are right, as strings.
         retry_after_s: what the backend asked for; None if nothing.
         wall_now: the time that a date in its Retry-After counts from.
+        stream: whether the client was asked for a stream; a value is then the list of its chunks.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Shape:
     right: tuple[str, ...]
     retry_after_s: float | None
     wall_now: float
+    stream: bool
     what: dict[str, Any] | Any
     classes: tuple[tuple[str, ...], ...]
 
@@ -77,6 +79,7 @@ def _read(name: str, what: str) -> Iterator[Shape]:
             right=tuple(it["right"]),
             retry_after_s=it.get("retry_after_s"),
             wall_now=it.get("wall_now", 0.0),
+            stream=it.get("stream", False),
             what=it[what],
             classes=classes,
         )

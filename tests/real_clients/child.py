@@ -121,7 +121,7 @@ def _one(
         "situation": name,
         "right": situation.right,
         "retry_after_s": situation.retry_after_s,
-        "quiet": situation.quiet,
+        "stream": situation.stream,
         "wall_now": now,
     }
     outcome, it = bounded(lambda: call(adapter, mode, case))

@@ -71,14 +71,14 @@ async def _a2a(case: Case) -> object:
 
 
 _CLAUDE = {
-    "api 400": Situation(("caller",)),
-    "api 401": Situation(("auth",)),
-    "api 402": Situation(("quota",)),
-    "api 429": Situation(("rate_limited",)),
-    "api 529": Situation(("unavailable",)),
-    "api 429 exit 0": Situation(("rate_limited",), quiet=True),
-    "killed": Situation(("unavailable", "crashed")),
-    "noresult": Situation(("unknown", "unavailable"), quiet=True),
+    "api 400": Situation(("caller",), stream=True),
+    "api 401": Situation(("auth",), stream=True),
+    "api 402": Situation(("quota",), stream=True),
+    "api 429": Situation(("rate_limited",), stream=True),
+    "api 529": Situation(("unavailable",), stream=True),
+    "api 429 exit 0": Situation(("rate_limited",), stream=True, quiet=True),
+    "killed": Situation(("unavailable", "crashed"), stream=True),
+    "noresult": Situation(("unknown", "unavailable"), stream=True, quiet=True),
 }
 _CLI = Path(__file__).with_name("claude_cli.py")
 
