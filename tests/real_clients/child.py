@@ -102,8 +102,6 @@ def _cases(adapter: Adapter) -> Iterator[tuple[str, str, Situation]]:
         for name, situation in known.items():
             if call is None or (situation.stream and not adapter.streams):
                 continue
-            if adapter.situations and name not in adapter.situations:
-                continue
             if adapter.own or applies(name, adapter.provider):
                 yield mode, name, situation
 

@@ -32,7 +32,7 @@ _MCP = {
     # To mcp a 404 is a session that has ended.
     **{name: Situation(("not_found", "unavailable")) for name in ("404", "late_404")},
     **{f"rpc{code}": Situation(right) for code, right in _RPC.items()},
-    "toolerr": Situation(("unknown", "caller"), quiet=True),
+    "toolerr": Situation(("unknown", "caller")),
 }
 
 
@@ -76,9 +76,9 @@ _CLAUDE = {
     "api 402": Situation(("quota",), stream=True),
     "api 429": Situation(("rate_limited",), stream=True),
     "api 529": Situation(("unavailable",), stream=True),
-    "api 429 exit 0": Situation(("rate_limited",), stream=True, quiet=True),
+    "api 429 exit 0": Situation(("rate_limited",), stream=True),
     "killed": Situation(("unavailable", "crashed"), stream=True),
-    "noresult": Situation(("unknown", "unavailable"), stream=True, quiet=True),
+    "noresult": Situation(("unknown", "unavailable"), stream=True),
 }
 _CLI = Path(__file__).with_name("claude_cli.py")
 
