@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from greenroom.actors.ancestry import tickets_of
 from greenroom.actors.books import Books
 from greenroom.actors.future import AskTimeoutError
 from greenroom.actors.jobs import Job
 from greenroom.actors.report import account
-from greenroom.messages.errors import DeadlineExceededError, PoolSaturatedError
+from greenroom.messages.errors import DeadlineExceededError, PoolSaturatedError, ReentrantAskError
 
 
 class Admission(Books):
@@ -22,6 +23,9 @@ class Admission(Books):
 
     def _enqueue(self, job: Job, now: float) -> None:
         """Let the request wait, or turn one away: another that ranks behind it, else itself."""
+        if job.future is not None and job.future.inside and self._waits_for_itself(job):
+            self._fail(job, self._reentrant(job))
+            return
         newcomer = job.attempts == 0 and job.cell is None
         if newcomer and self._is_full(now):
             last = self._queue.displaced_by(job)
@@ -31,6 +35,34 @@ class Admission(Books):
         self._queue.add(job)
         if newcomer and len(self._queue) > self.config.max_pending:
             self._guests.append(job)
+
+    def _waits_for_itself(self, job: Job) -> bool:
+        """Whether an agent of this pool asks, and every slot that could become free is held by a
+        call that waits for the pool: for this request, or for others that wait with it.
+
+        Calls of other pools in between are seen through. Not seen: two requests that wait for each
+        other by way of two pools; their time limits end that.
+        """
+        pool = self.actor_urn
+        blocked = set(tickets_of(pool, job.future.inside if job.future is not None else ()))
+        if self._attempts.keys().isdisjoint(blocked) or self._table.epoch == 0:
+            return False
+        if self._attempts.keys() - blocked:
+            for other in self._queue:
+                if other.future is not None and other.future.inside:
+                    blocked.update(tickets_of(pool, other.future.inside))
+        if self._attempts.keys() - blocked or self._table.earliest_reopening() is not None:
+            return False
+        return not any(slot.is_awaited() and slot.in_flight < slot.limit for slot in self._table)
+
+    def _reentrant(self, job: Job) -> ReentrantAskError:
+        inside = job.future.inside if job.future is not None else ()
+        asking = ", ".join(ticket[0] for ticket in tickets_of(self.actor_urn, inside))
+        return ReentrantAskError(
+            f"pool {self.name!r} was asked from inside its own request {asking}, which holds the "
+            f"slot that {job.id} would wait for: give the member more max_concurrency, ask another "
+            f"pool, or tell instead of ask"
+        )
 
     def _is_full(self, now: float) -> bool:
         """Whether nobody more may wait for a slot. Who waits only until the supervisor has spoken,
@@ -80,4 +112,4 @@ class Admission(Books):
         own = job.future is not None and job.future.deadline == job.deadline
         kind = AskTimeoutError if own else DeadlineExceededError
         errors = account(job.failures.values(), self._table, now)
-        self._fail(job, kind(self.name, now - job.accepted_at, errors))
+        self._fail(job, kind(self.name, now - job.accepted_at, errors, job.failed_alike))

@@ -5,23 +5,38 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    NoReturn,
+    SupportsIndex,
+    TypeVar,
+    cast,
+    overload,
+)
 
 import pykka
 from pykka.messages import _ActorStop
 
+from greenroom.actors import forks
+from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.base import JoinableRef
 from greenroom.actors.channel import Channel
+from greenroom.actors.eventbus import puts_only
 from greenroom.actors.future import (
     AskTimeoutError,
     DeadPoolError,
     GivenUp,
     PoolFuture,
     StreamFuture,
+    forked,
 )
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.stream import PoolStream
 from greenroom.messages import _validate as check
+from greenroom.messages.member import CallContext
+from greenroom.messages.pickling import refuse
 from greenroom.messages.replies import PoolStats, Reply
 from greenroom.messages.requests import Apply, GetStats, Request, RequestOptions
 
@@ -30,6 +45,7 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 C = TypeVar("C")
+F = TypeVar("F", bound=PoolFuture[Any])
 
 GRACE_S = 0.03
 """The router answers at the deadline and says what was tried: the asker waits that bit longer."""
@@ -44,11 +60,18 @@ class AskingRef(JoinableRef):
         self._clock = actor.clock
         self._ended = actor.ended
         self._stream_buffer = actor.config.stream_buffer
+        self._holds = actor.config.on_cut == "hold"
         self._numbers = itertools.count(1)
+        self._born = forks.generation
         self._canceller = self._cancel  # bound once: each future holds it
 
     # -- Pykka's own
 
+    def is_alive(self) -> bool:
+        """Whether it takes messages; False in a process that was forked off after its start."""
+        return self._born == forks.generation and not self.actor_stopped.is_set()
+
+    @puts_only
     def tell(self, message: Any) -> None:
         """Send a message without waiting for an answer.
 
@@ -56,6 +79,8 @@ class AskingRef(JoinableRef):
 
         Raises:
             PoolStoppedError: the pool has stopped (it is a `pykka.ActorDeadError` as well).
+            ForkedPoolError: it was started before a fork, and this is the child; so does every
+                other call (it is a `PoolStoppedError` as well).
         """
         if not self.is_alive():
             raise self._dead()
@@ -123,6 +148,7 @@ class AskingRef(JoinableRef):
             PoolSaturatedError: `max_pending` requests are waiting already, none of them of a lower
                 rank; or this one was the last in rank when a better one came.
             PoolStoppedError: the pool has stopped, or is draining.
+            ReentrantAskError: an agent of this very pool asks, and would wait for its own slot.
             Exception: the agent's own, when it says that the request itself is at fault.
         """
         if timeout is not None:
@@ -168,16 +194,19 @@ class AskingRef(JoinableRef):
             pykka.Timeout: the clean-up took longer than `timeout` seconds.
         """
         check.number("timeout", timeout, optional=True)
+        self.check_process()
         was_alive = self.is_alive()
         if was_alive:
             self.actor_inbox.put(cast(Any, Letter(_ActorStop())))
 
         def wait(timeout: float | None) -> bool:
+            self.check_process()
             if threading.current_thread() in self._threads:
                 return was_alive
-            if not self._ended.wait(timeout):
+            patience_s = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+            if not self._ended.wait(patience_s):
                 raise pykka.Timeout(f"{timeout} seconds")
-            self.join(timeout)
+            self.join(patience_s)
             return was_alive
 
         if block:
@@ -253,7 +282,8 @@ class AskingRef(JoinableRef):
 
         An agent streams if it is a generator function, sync or async, has a method `astream` or
         `stream`, or answers with an iterator; the answer of any other is the only chunk. A member
-        that fails before its first chunk that counts is replaced by another; after it, nobody is.
+        that fails before its first chunk that counts is replaced by another; after it,
+        `PoolConfig.on_cut` says what follows.
 
         Args:
             message: a `Request` or an `Apply`.
@@ -265,7 +295,7 @@ class AskingRef(JoinableRef):
         check.number("timeout", timeout, optional=True)
         if not isinstance(message, RequestOptions):
             raise TypeError(
-                f"message must be a Request or an Apply, got {message!r} ({type(message).__name__})"
+                f"message must be a Request or an Apply, got a {type(message).__name__}"
             )
         return self._open(message, timeout)
 
@@ -273,12 +303,17 @@ class AskingRef(JoinableRef):
         self,
         message: Any,
         timeout: float | None,
-        on_side_effects: Callable[[], None] = lambda: None,
+        outer: CallContext | None = None,
     ) -> PoolFuture[Any]:
         future: PoolFuture[Any]
+        if self._born != forks.generation:  # before any lock, a clock's too: see `actors.forks`
+            raise forked(self.name, self._born)
         if isinstance(message, RequestOptions):
             request_id, deadline = self._address(message, timeout)
-            future = PoolFuture(request_id, deadline, self._canceller, on_side_effects)
+            future = _told_of(outer, PoolFuture(request_id, deadline, self._canceller))
+            inside = INSIDE.get()
+            if inside:
+                future.inside = inside
         else:
             future = PoolFuture()
         self._post(message, future)
@@ -288,21 +323,32 @@ class AskingRef(JoinableRef):
         self,
         message: RequestOptions,
         timeout: float | None,
-        on_side_effects: Callable[[], None] = lambda: None,
+        outer: CallContext | None = None,
     ) -> PoolStream[Any]:
-        future = StreamFuture(
-            Channel(self._stream_buffer),
-            *self._address(message, timeout),
-            self._canceller,
-            on_side_effects,
-        )
-        self._post(message, future)
+        self.check_process()
+        channel = Channel(self._stream_buffer, self._holds)
+        future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
+        future.inside = INSIDE.get()
+        self._post(message, _told_of(outer, future))
         return PoolStream(future)
 
     def _address(self, message: RequestOptions, timeout: float | None) -> tuple[str, float | None]:
         """The id and the deadline of a request."""
         request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
         return request_id, None if timeout is None else self._clock.now() + timeout
+
+    def is_elsewhere(self) -> bool:
+        """Whether it was started before a fork, and this is the child."""
+        return self._born != forks.generation
+
+    def check_process(self) -> None:
+        """Refuse to work in a process that was forked off after the pool's start.
+
+        Raises:
+            ForkedPoolError: this is such a process.
+        """
+        if self._born != forks.generation:
+            raise forked(self.name, self._born)
 
     def _post(self, message: Any, future: PoolFuture[Any]) -> None:
         stopped = self.actor_stopped.is_set
@@ -318,4 +364,21 @@ class AskingRef(JoinableRef):
         self.tell(GivenUp(future))
 
     def _dead(self, refused: bool = False) -> DeadPoolError:
+        if self._born != forks.generation:
+            return forked(self.name, self._born)
         return DeadPoolError(f"pool {self.name!r} has stopped", refused=refused)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse(
+            f"pool {self.name!r}",
+            "it lives in the process that started it: start one in each process, and send requests "
+            "and answers",
+        )
+
+
+def _told_of(outer: CallContext | None, future: F) -> F:
+    """The future, on which the agent's words for the pool reach another pool that asks, too."""
+    if outer is not None:
+        future.on_side_effects = outer.started_side_effects
+        future.on_alive = outer.alive  # type: ignore[method-assign]
+    return future

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from greenroom.actors.calls import Call, Place
+from greenroom.actors.calls import Call, Phase, Place
+from greenroom.actors.pulse import Pulse
 from greenroom.actors.writer import ChunkWriter
+from greenroom.messages.errors import RequestCancelledError
 from greenroom.messages.execution import Execute, Ticket
 
 
@@ -30,6 +32,12 @@ class Owner(Protocol):
     def side_effects_start(self, call: AttemptCall) -> None:
         """The agent is about to do what must not be repeated; raises where it must not begin."""
 
+    def collecting(self, call: AttemptCall) -> Callable[[Any], object] | None:
+        """The answer comes in chunks: what is to be told of each, if anything is."""
+
+    def alive(self, call: AttemptCall) -> None:
+        """The agent says that it is at work; raises where nobody wants that."""
+
 
 class AttemptCall(Call):
     """One attempt on its way through a place.
@@ -44,9 +52,10 @@ class AttemptCall(Call):
         message: what is asked for.
         ticket: the attempt's name.
         writer: where the chunks go; None where one answer is wanted.
+        pulse: its signs of life; None as long as nobody watches for any.
     """
 
-    __slots__ = ("_owner", "_run", "message", "ticket", "writer")
+    __slots__ = ("_owner", "_run", "message", "pulse", "ticket", "writer")
 
     def __init__(
         self,
@@ -62,6 +71,7 @@ class AttemptCall(Call):
         self.message = message
         self.ticket: Ticket = (message.request_id, message.attempt)
         self.writer = writer
+        self.pulse: Pulse | None = None if writer is None else writer.pulse
 
     @property
     def name(self) -> str:
@@ -83,3 +93,16 @@ class AttemptCall(Call):
     def start_side_effects(self) -> None:
         super().start_side_effects()
         self._owner.side_effects_start(self)
+
+    def hearing(self) -> Callable[[Any], object] | None:
+        return self._owner.collecting(self)
+
+    def alive(self) -> None:
+        """A sign of life.
+
+        Raises:
+            RequestCancelledError: the call has been given up.
+        """
+        if self.cancelled is not None or self.phase is not Phase.RUNNING:
+            raise RequestCancelledError(f"{self.name} has been given up: {self.cancelled}")
+        self._owner.alive(self)

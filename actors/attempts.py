@@ -6,9 +6,9 @@ from typing import Any
 
 from greenroom.actors.base import tell
 from greenroom.actors.desk import reply
-from greenroom.actors.failures import Failures
-from greenroom.actors.jobs import Answered, Attempt, Job
+from greenroom.actors.jobs import Answered, Attempt, Collecting, Job
 from greenroom.actors.table import Slot
+from greenroom.actors.trials import Trials
 from greenroom.messages.errors import AttemptTimeoutError, MemberCrashedError, PoolError
 from greenroom.messages.execution import (
     Failed,
@@ -21,10 +21,12 @@ from greenroom.messages.execution import (
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason, SkipReason
 from greenroom.messages.supervision import MemberDrained
 
-FromMember = Succeeded | Failed | Refused | SideEffectsStarted | StreamBegun | StreamResumed
+FromMember = (
+    Succeeded | Failed | Refused | SideEffectsStarted | StreamBegun | StreamResumed | Collecting
+)
 
 
-class Attempts(Failures):
+class Attempts(Trials):
     """Takes in what members report, and times out those that do not.
 
     Whoever ends a live attempt takes it from the desk first: where that fails, the asker has just
@@ -56,11 +58,15 @@ class Attempts(Failures):
         del self._attempts[attempt.ticket]
         if self._timeouts is not None:
             self._timeouts.stop(attempt)
+        if attempt.alarm is not None:
+            attempt.alarm.cancel()
         self._drain_rate.answered(attempt.started_at, elapsed_s)
         table = self._table
         slot = table.get(attempt.member)
         if slot is not None:
             slot.load.succeeded(elapsed_s, ended_at)
+            if slot.recovers:
+                slot.answered(attempt.started_at)
             if slot.route.incarnation == attempt.incarnation:
                 slot.give_back()
                 if table.draining:
@@ -70,6 +76,8 @@ class Attempts(Failures):
         self._outbox.succeeded(attempt, elapsed_s, ended_at)
         if self.config.hedge_after_s is not None:
             self._answered(job, attempt, elapsed_s)
+        if job.blame is not None:
+            self._settle(job, job.blame, True)
         del self._jobs[job.id]
         job.cancel_alarms()
         attempt.detach()  # the two refer to each other: the collector need not find out
@@ -82,10 +90,16 @@ class Attempts(Failures):
     def _on_succeeded(self, message: Succeeded) -> None:
         attempt = self._reported(message)
         job = attempt.job if attempt is not None else None
-        if attempt is None or job is None:
+        if attempt is not None and attempt.alone:
+            self._trial_reported(attempt, message)
+        elif attempt is None or job is None:
             self._nobody_waits_for(message, attempt)
         elif job.race is not None and not job.race.win(attempt.ticket):
-            self._ignore(job, attempt)  # the winner's report is on its way
+            if attempt is job.trial:
+                job.leave(attempt)
+                self._trial_reported(attempt, message)
+            else:
+                self._ignore(job, attempt)  # the winner's report is on its way
         else:
             self._succeeded(message, attempt, job)
         self._pump()
@@ -100,6 +114,8 @@ class Attempts(Failures):
         slot = self._table.get(attempt.member)
         if slot is not None:  # what a first chunk has told of its speed is known already
             slot.load.succeeded(None if streamed else elapsed_s, ended_at)
+            if slot.recovers:
+                slot.answered(attempt.started_at)
         if self._table.learns:
             self._table.record(attempt.member, True)
         self._outbox.succeeded(attempt, elapsed_s, ended_at)
@@ -110,7 +126,7 @@ class Attempts(Failures):
             self._answer_late(message, attempt, job, now)
         if not streamed:
             self._answered(job, attempt, elapsed_s)
-        self._end(job)
+        self._end(job, answered=True)
         attempt.detach()
         self._answers.value(job, attempt.member, now - job.accepted_at, listening)
         if self._closed:
@@ -145,7 +161,11 @@ class Attempts(Failures):
                 message.elapsed_s,
                 message.retry_after_s,
                 message.started,
+                message.opens_at_once,
+                message.same_member_may_mend,
             )
+        elif attempt is not None and attempt.alone:
+            self._trial_reported(attempt, message)
         self._pump()
 
     def _on_refused(self, message: Refused) -> None:
@@ -198,24 +218,32 @@ class Attempts(Failures):
         if slot.in_flight == 0 and slot.route.blocked is SkipReason.DRAINING:
             tell(self._supervisor, MemberDrained(slot.name))
 
-    def _attempt_timed_out(self, attempt: Attempt, limit: str, limit_s: float) -> None:
+    def _attempt_timed_out(
+        self, attempt: Attempt, limit: str, limit_s: float, lack: str = "did not answer"
+    ) -> None:
         """The attempt has had its time; whoever asks must not wait for the member to notice.
 
         Args:
             limit, limit_s: the setting that says so, and its value.
+            lack: what it has not done.
         """
         attempt.alarm = None
         job = attempt.job
-        if job is not None and not self.desk.withdraw(attempt.ticket):
-            return  # it has just been answered, or its stream begins: the report is on its way
-        self._cancel_execution(attempt, CancelReason.ATTEMPT_TIMEOUT)
         if job is not None:
-            elapsed_s = self.clock.now() - attempt.started_at
-            error = AttemptTimeoutError(
-                f"{attempt.member} did not answer within {limit}={limit_s:g}"
-            )
+            if attempt.first_chunk_s is None:
+                given_up = self.desk.withdraw(attempt.ticket)
+            else:
+                given_up = self.desk.give_up(attempt.ticket, job)
+            if not given_up:
+                return  # it has just ended, or its stream begins: the report is on its way
+        self._cancel_execution(attempt, CancelReason.ATTEMPT_TIMEOUT)
+        elapsed_s = self.clock.now() - attempt.started_at
+        error = AttemptTimeoutError(f"{attempt.member} {lack} within {limit}={limit_s:g}")
+        if job is not None:
             self._attempt_failed(attempt, FailureKind.TIMEOUT, error, elapsed_s, None)
             self._pump()
+        elif attempt.alone:
+            self._trial_failed(attempt, FailureKind.TIMEOUT, error, elapsed_s)
 
     def _crashed(self, attempt: Attempt) -> None:
         """The member's actor is gone, and the attempt with it."""
@@ -223,7 +251,9 @@ class Attempts(Failures):
         if job is not None and not self.desk.give_up(attempt.ticket, job):
             return  # it has just been answered: the report is on its way
         self._release(attempt)
+        elapsed_s = self.clock.now() - attempt.started_at
+        error = MemberCrashedError(f"{attempt.member} ended while it worked on the request")
         if job is not None:
-            elapsed_s = self.clock.now() - attempt.started_at
-            error = MemberCrashedError(f"{attempt.member} ended while it worked on the request")
             self._attempt_failed(attempt, FailureKind.CRASHED, error, elapsed_s, None)
+        elif attempt.alone:
+            self._trial_failed(attempt, FailureKind.CRASHED, error, elapsed_s)

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import pykka
-from pykka import Future
+from pykka import ActorRegistry, Future
 
+from greenroom.actors import forks
 from greenroom.actors.alarms import Alarms
 from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
@@ -109,6 +110,18 @@ class PoolActor(pykka.ThreadingActor):
 
     def on_failure(self, *_: Any) -> None:
         self.mailbox.unfollow()
+
+
+def _forget_actors() -> None:
+    """Run in a child: no actor of greenroom's lives here, and `ActorRegistry.stop_all` must not
+    wait for one. A thread that is not here may have held the registry's lock.
+    """
+    ActorRegistry._actor_refs_lock = threading.RLock()
+    refs = ActorRegistry._actor_refs
+    refs[:] = [ref for ref in refs if not isinstance(ref, JoinableRef)]
+
+
+forks.in_child(_forget_actors)
 
 
 def tell(ref: Any, message: Any) -> bool:

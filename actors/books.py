@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import random
 import threading
+from abc import abstractmethod
 from typing import Any
 
 from greenroom.actors.answers import Answers
+from greenroom.actors.blame import Blame
 from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.clock import Clock
 from greenroom.actors.desk import Desk
@@ -20,17 +22,19 @@ from greenroom.actors.outbox import Outbox
 from greenroom.actors.report import all_failed, interrupted, why_unroutable
 from greenroom.actors.retry import RetryBudget, RetryPolicy
 from greenroom.actors.strategies import RoutingStrategy
-from greenroom.actors.table import RoutingTable
+from greenroom.actors.table import RoutingTable, Slot
 from greenroom.actors.waiting import WaitingQueue
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.execution import Ticket
+from greenroom.messages.status import FailureKind
+from greenroom.messages.supervision import RequestSettled
 
 
 class Books(LendingActor):
     """What the router knows, and a request's last step: it leaves the books, and is answered.
 
-    The first of eight floors: `Books`, `Admission`, `Routing`, `Failures`, `Attempts`, `Races`,
-    `Streams`, and on top `PoolRouter`, the actor.
+    The first of nine floors: `Books`, `Admission`, `Routing`, `Failures`, `Trials`, `Attempts`,
+    `Races`, `Streams`, and on top `PoolRouter`, the actor.
     """
 
     def __init__(
@@ -71,11 +75,66 @@ class Books(LendingActor):
         if self._table.treats_alike:  # a strategy of the app's own runs in this thread alone
             super().on_start()
 
-    def _end(self, job: Job) -> None:
+    def _end(self, job: Job, answered: bool = False) -> None:
         """The request is done with; its answer follows."""
         if job.attempts:
             self._drain_rate.ended()
+        if job.blame is not None:
+            self._settle(job, job.blame, answered)
         self._forget(job)
+
+    def _settle(self, job: Job, blame: Blame, answered: bool) -> None:
+        """It is known now whose fault its failures were. The supervisor hears of it before the
+        asker does, whose next request shall find the members as they are.
+        """
+        now = self.clock.now()
+        if answered:
+            for missing in blame.missing:
+                slot = self._table.get(missing.member)
+                if slot is not None:
+                    kind, asked_s = FailureKind.NOT_FOUND, missing.retry_after_s
+                    self._rest(slot, kind, missing.began, asked_s, now)
+        elif blame.alike:
+            for member, failures in blame.members.items():
+                slot = self._table.get(member)
+                if slot is not None:
+                    slot.load.pardon(failures)
+        if blame.counts:
+            fault = None if answered else blame.kind
+            everywhere = fault is None or not self._table.could_take(job.failures)
+            settled = RequestSettled(request_id=job.id, kind=fault, everywhere=everywhere)
+            self._outbox.settled(settled, answered, now)
+
+    def _rest(
+        self, slot: Slot, kind: FailureKind, began: float, retry_after_s: float | None, now: float
+    ) -> bool:
+        """Leave a member alone for a while, if its failure asks for it; whether that is new."""
+        rests = bool(slot.rest.until)
+        if not slot.rest_for(kind, now, began, retry_after_s, self._rng):
+            return False
+        until = slot.rest.until
+        if slot.rest.is_news():
+            wall = self.clock.wall() + until - now
+            self._chronicle.resting(slot.name, kind, until - now, wall)
+        if not rests:
+            self.alarms.at(until, lambda: self._rest_over(slot))
+        return not rests
+
+    def _rest_over(self, slot: Slot) -> None:
+        """The time has come at which a rest was to be over."""
+        if self._table.get(slot.name) is not slot or not slot.rest.until:
+            return
+        announced = slot.rest.announced
+        if not slot.rested(self.clock.now()):  # it has been prolonged meanwhile
+            self.alarms.at(slot.rest.until, lambda: self._rest_over(slot))
+            return
+        if announced and slot.route.blocked is None:  # else it is its breaker that tells
+            self._chronicle.rested(slot.name)
+        self._pump()
+
+    @abstractmethod
+    def _pump(self) -> None:
+        """Give waiting requests to whoever has become free."""
 
     def _forget(self, job: Job) -> None:
         """The request leaves the router's books."""
@@ -92,7 +151,7 @@ class Books(LendingActor):
     def _fail(self, job: Job, error: BaseException) -> None:
         now = self.clock.now()
         self._end(job)
-        if job.begun:
+        if job.shown:
             error = interrupted(self.name, job, error)
         self._answers.failure(job, error, now - job.accepted_at)
         self._check_idle()

@@ -31,11 +31,13 @@ class Call:
     Attributes:
         place: where it runs.
         collects: whether an answer that comes in chunks is to be made one list.
+        collected: whether its answer is such a list.
     """
 
     __slots__ = (
         "cancelled",
         "canceller",
+        "collected",
         "collects",
         "handle",
         "phase",
@@ -47,6 +49,7 @@ class Call:
     def __init__(self, place: Place, collects: bool = False) -> None:
         self.place = place
         self.collects = collects
+        self.collected = False
         self.phase = Phase.WAITING
         self.cancelled: CancelReason | None = None
         self.started_at = 0.0
@@ -114,6 +117,12 @@ class Call:
             if self.cancelled is not None or self.phase is not Phase.RUNNING:
                 raise RequestCancelledError(f"{self.name} has been given up: {self.cancelled}")
             self.side_effects = True
+
+    def hearing(self) -> Callable[[Any], object] | None:
+        """The answer comes in chunks and is about to be collected: what wants to hear of each, and
+        raises when nobody wants more; None if nothing does.
+        """
+        return None
 
     def _move(self, before: Phase, after: Phase) -> bool:
         with self.place.guard:

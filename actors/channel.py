@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from greenroom.messages.errors import AttemptError, RequestCancelledError
 from greenroom.messages.execution import Ticket
+from greenroom.messages.replies import Restarted
+from greenroom.messages.status import FailureKind
 
 RECEIVED_LIMIT = 2000
 """How many of the chunks that its consumer has taken a stream remembers, for the error that tells
@@ -30,6 +34,29 @@ class _Sign:
 
 EMPTY = _Sign("<no chunk yet>")
 END = _Sign("<the end>")
+ANEW = _Sign("<what came before is void>")
+"""What a consumer takes between the empty chunks of a member that failed and the next stream."""
+
+
+class Run:
+    """The same chunk many times: an agent's keep-alives, which take no memory however many."""
+
+    __slots__ = ("chunk", "count")
+
+    def __init__(self, chunk: Any) -> None:
+        self.chunk = chunk
+        self.count = 1
+
+
+_SPECIAL = frozenset({Run, Restarted, _Sign})
+
+
+class Cut(NamedTuple):
+    """How a stream broke off that another member is to start over: see `Restarted`."""
+
+    member: str
+    kind: FailureKind
+    error: str
 
 
 class Channel:
@@ -38,24 +65,36 @@ class Channel:
     Nobody waits in here: who finds it full (or empty) leaves a `wake` to be called. A producer that
     had to wait goes on when half of the buffer is free, so that both sides work in batches.
 
+    Where a stream is to start over, its chunks go on to be delivered until another attempt has its
+    first one, which takes the place of those that are left: if none has, nothing was lost.
+
+    Args:
+        capacity: chunks that the buffer holds.
+        holds: nothing is delivered before the end, and after an error nothing at all; the buffer
+            has no bound then.
+
     Attributes:
-        begun_by: the attempt whose chunks these are; None before the first one.
-        member: its member.
+        begun_by: the attempt whose chunks these are; None before the first one, and while nobody
+            has begun to start over.
+        member: its member; that of the last one while nobody has begun to start over.
+        counted: whether a chunk of that attempt counts.
         attempts: how many attempts the request has taken so far.
         errors: of the members that failed before it began.
-        since: from when on the producer has owed the next chunk that counts, on the pool's clock;
-            None while it is held back by a full buffer.
+        cut: the members whose streams broke off: they get the request no more.
         left: whether the consumer has gone; it may be set without a lock, from a finalizer.
-        taken: how many chunks the consumer has had.
-        watched: whether the router wants to hear when a producer that was held back goes on.
+        taken: how many chunks the consumer has had, since it was started over.
     """
 
     __slots__ = (
+        "_anew",
         "_chunks",
         "_error",
+        "_first",
+        "_firsts",
         "_length",
         "_lock",
         "_readers",
+        "_room",
         "_sealed",
         "_state",
         "_told",
@@ -64,26 +103,29 @@ class Channel:
         "attempts",
         "begun_by",
         "capacity",
+        "counted",
+        "cut",
         "errors",
+        "holds",
         "left",
         "member",
         "received",
-        "since",
         "taken",
-        "watched",
     )
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, holds: bool = False) -> None:
         self.capacity = capacity
+        self.holds = holds
         self.begun_by: Ticket | None = None
         self.member: str | None = None
+        self.counted = False
         self.attempts = 0
         self.errors: tuple[AttemptError, ...] = ()
-        self.since: float | None = None
+        self.cut: frozenset[str] = frozenset()
         self.left = False
         self.taken = 0
-        self.watched = False
         self.received: deque[Any] = deque()
+        self._room = sys.maxsize if holds else capacity
         self._length = 0
         self._chunks: deque[Any] = deque()
         self._lock = threading.Lock()
@@ -94,59 +136,121 @@ class Channel:
         self._trace: TracebackType | None = None
         self._readers: list[Wake] = []
         self._writer: Wake | None = None
+        self._anew: Cut | _Sign | None = None
+        self._first: str | None = None
+        self._firsts: list[Wake] = []
 
     def __len__(self) -> int:
         return len(self._chunks)
 
     # -- the producer
 
-    def put(self, chunk: Any) -> bool:
-        """Take a chunk in, also past the capacity; False when nobody wants more."""
+    def put(self, chunk: Any, ticket: Ticket | None = None, counts: bool = False) -> bool:
+        """Take a chunk of that attempt in, also past the capacity; False when nobody wants more.
+
+        Args:
+            counts: it is its first one that counts.
+        """
         with self._lock:
-            if self._sealed or self.left:
+            if self._sealed or self.left or self.begun_by != ticket:
                 return False
             self._chunks.append(chunk)
-            if not self._readers:
+            if counts:
+                self.counted = True
+            if self.holds or not (counts or self._readers):
                 return True
-            readers, self._readers = self._readers, []
+            wakes, self._readers = self._readers, []
+            if counts and self._first is None:
+                self._first = self.member
+                wakes += self._firsts
+                self._firsts = []
+        for wake in wakes:
+            wake()
+        return True
+
+    def void(self, marker: Restarted, ticket: Ticket | None = None) -> bool:
+        """The attempt itself says that all it has brought so far is void, as a pool does whose
+        member was cut; False when nobody wants more.
+        """
+        cut = Cut(marker.member, marker.kind, marker.error)
+        with self._lock:
+            if self._sealed or self.left or self.begun_by != ticket:
+                return False
+            self._anew = cut
+            self._start_over(marker.attempt)
+            readers: list[Wake] = []
+            if not self.holds:
+                readers, self._readers = self._readers, []
         for wake in readers:
             wake()
         return True
 
     def full(self) -> bool:
         """Whether the producer is to wait before it makes another chunk."""
-        return len(self._chunks) >= self.capacity
+        return len(self._chunks) >= self._room
 
-    def closed(self) -> bool:
-        """Whether nobody wants more."""
-        return self._sealed or self.left
+    def closed(self, ticket: Ticket | None = None) -> bool:
+        """Whether nobody wants more of that attempt."""
+        return self._sealed or self.left or self.begun_by != ticket
 
-    def watch_room(self, wake: Wake) -> None:
+    def watch_room(self, wake: Wake, ticket: Ticket | None = None) -> None:
         """Have `wake` called once there is room, or nobody wants more."""
         with self._lock:
-            if self.full() and not self.closed():
+            if self.full() and not self.closed(ticket):
                 self._writer = wake
                 return
         wake()
 
-    # -- the end
+    # -- the end, and a new beginning
 
-    def seal(self) -> bool:
-        """Take no chunk any more. Whoever gets True owns the end, and must call `end`."""
+    def seal(self, ticket: Ticket | None = None) -> bool:
+        """Take no chunk of that attempt any more. Whoever gets True owns the end: it must call
+        `end`, or `reopen`.
+        """
         with self._lock:
+            if self.begun_by != ticket:
+                return False
             before, self._sealed = self._sealed, True
         return not before
+
+    def reopen(self, cut: Cut | None = None) -> None:
+        """The attempt whose stream it was has failed, and another one may begin its own.
+
+        Args:
+            cut: what its consumer is told then; None where it has had nothing that counts.
+        """
+        with self._lock:
+            self._sealed = False
+            self.begun_by = None
+            self.counted = False
+            if cut is not None:
+                self._anew = cut
+            elif self._anew is None:
+                self._anew = ANEW
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            writer()
+
+    def start_over(self) -> None:
+        """An attempt begins. If it is not the first: what lies in the buffer is void, and so is
+        what its consumer has had. The first chunk must follow, or the end.
+        """
+        if self._anew is not None:
+            with self._lock:
+                self._start_over(self.attempts)
 
     def end(self, error: BaseException | None) -> None:
         """There is nothing to come but what lies in the buffer, and then this error."""
         with self._lock:
             self._sealed = True
+            if error is None and self._anew is not None:  # the stream that is whole has no chunk
+                self._start_over(self.attempts)
             self._state, self._error = END, error
             self._trace = None if error is None else error.__traceback__
-            if self.left:
+            if self.left or (self.holds and error is not None):
                 self._chunks.clear()
                 self.received.clear()
-            wakes, self._readers = self._readers, []
+            wakes, self._readers, self._firsts = self._readers + self._firsts, [], []
             if self._writer is not None:
                 wakes.append(self._writer)
                 self._writer = None
@@ -161,7 +265,8 @@ class Channel:
     # -- the consumer
 
     def take(self) -> Any:
-        """The next chunk; `EMPTY` when there is none yet, `END` when there will be none.
+        """The next chunk; `EMPTY` when there is none yet, `END` when there will be none. Where the
+        stream has started over, a `Restarted`, or `ANEW` if what came before was empty anyway.
 
         Raises:
             RequestCancelledError: the consumer has left before it had heard of the end.
@@ -169,10 +274,15 @@ class Channel:
         """
         with self._lock:
             if self.left and not self._told:
-                raise RequestCancelledError("the stream was given up by its consumer")
-            if not self._chunks:
+                raise self._given_up()
+            if not self._chunks or (self.holds and self._state is EMPTY):
                 return self._last_word()
             chunk = self._chunks.popleft()
+            if type(chunk) in _SPECIAL:
+                if type(chunk) is not Run:
+                    self._forget()
+                    return chunk
+                chunk = self._one_of(chunk)
             self.taken += 1
             self._remember(chunk)
             writer = self._writer
@@ -185,7 +295,7 @@ class Channel:
     def watch_chunks(self, wake: Wake) -> None:
         """Have `wake` called once there is something to take."""
         with self._lock:
-            if not self._chunks and self._state is EMPTY:
+            if (self.holds or not self._chunks) and self._state is EMPTY:
                 self._readers.append(wake)
                 return
         wake()
@@ -196,6 +306,51 @@ class Channel:
             if wake in self._readers:
                 self._readers.remove(wake)
 
+    def watch_first(self, wake: Wake) -> None:
+        """Have `wake` called once `first` can tell."""
+        with self._lock:
+            if self._first is None and self._state is EMPTY and not self.left:
+                self._firsts.append(wake)
+                return
+        wake()
+
+    def first(self) -> str | None:
+        """Whose stream it was when its consumer could have the first chunk that counts; None of one
+        that ended without any chunk.
+
+        Raises:
+            RequestCancelledError: the consumer has left before that.
+            Exception: it ended with it before that.
+        """
+        with self._lock:
+            if self._first is not None:
+                return self._first
+            if self._error is not None:
+                raise self._error.with_traceback(self._trace)
+            if self._state is EMPTY:
+                raise self._given_up()
+            return self.member
+
+    def _start_over(self, attempt: int) -> None:
+        cut, self._anew = self._anew, None
+        told = next((each for each in self._chunks if type(each) is Restarted), None)
+        self._chunks.clear()
+        if self.holds:
+            return
+        if isinstance(cut, Cut):
+            member, kind, error = cut
+            self._chunks.append(Restarted(member, kind, error, attempt, self.taken))
+        elif told is not None:  # its consumer has still to hear of that
+            self._chunks.append(replace(told, attempt=attempt))
+        elif self.taken:
+            self._chunks.append(ANEW)
+
+    def _one_of(self, run: Run) -> Any:
+        run.count -= 1
+        if run.count:
+            self._chunks.appendleft(run)
+        return run.chunk
+
     def _remember(self, chunk: Any) -> None:
         received = self.received
         if len(received) == RECEIVED_LIMIT:
@@ -205,6 +360,10 @@ class Channel:
         while self._length > RECEIVED_LENGTH and len(received) > 1:
             self._length -= _length(received.popleft())
 
+    def _forget(self) -> None:
+        self.received.clear()
+        self._length = self.taken = 0
+
     def _last_word(self) -> Any:
         self._told = self._state is END
         if self._error is not None:  # it may be raised many times
@@ -212,6 +371,9 @@ class Channel:
         if self._told:  # no error will ask for them
             self.received.clear()
         return self._state
+
+    def _given_up(self) -> RequestCancelledError:
+        return RequestCancelledError("the stream was given up by its consumer")
 
     def __repr__(self) -> str:
         what = "ended" if self.ended else "open" if self.begun_by else "not begun"

@@ -13,6 +13,8 @@ from greenroom.messages.events import (
     AttemptSucceeded,
     Failover,
     HedgeStarted,
+    MemberRested,
+    MemberResting,
     RetryScheduled,
 )
 from greenroom.messages.status import FailureKind
@@ -31,7 +33,17 @@ class Chronicle:
         member = attempt.member
         if attempt is job.hedge:
             self._hedged(job, attempt)
-        elif job.failed_last not in (None, member) and self._bus.listening(Failover.level):
+        elif attempt is not job.trial and job.failed_last not in (None, member):
+            self._failed_over(job, member)
+        if self._bus.listening():
+            self._bus.emit(
+                AttemptStarted(
+                    pool=self._pool, member=member, request_id=job.id, attempt=attempt.number
+                )
+            )
+
+    def _failed_over(self, job: Job, member: str) -> None:
+        if self._bus.listening(Failover.level):
             self._bus.emit(
                 Failover(
                     pool=self._pool,
@@ -39,12 +51,6 @@ class Chronicle:
                     request_id=job.id,
                     attempt=job.attempts,
                     to=member,
-                )
-            )
-        if self._bus.listening():
-            self._bus.emit(
-                AttemptStarted(
-                    pool=self._pool, member=member, request_id=job.id, attempt=job.attempts
                 )
             )
 
@@ -118,6 +124,16 @@ class Chronicle:
                     usual_s=usual_s,
                 )
             )
+
+    def resting(self, member: str, kind: FailureKind, rests_s: float, until: float) -> None:
+        """A member is left alone for a while."""
+        self._bus.emit(
+            MemberResting(pool=self._pool, member=member, kind=kind, rests_s=rests_s, until=until)
+        )
+
+    def rested(self, member: str) -> None:
+        """A member that rested takes requests again."""
+        self._bus.emit(MemberRested(pool=self._pool, member=member))
 
     def retry(self, job: Job, member: str, delay_s: float) -> None:
         """The request waits before it is tried again."""

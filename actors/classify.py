@@ -35,6 +35,7 @@ from greenroom.messages.errors import (
     MemberCrashedError,
     PoolSaturatedError,
     PoolStoppedError,
+    ReentrantAskError,
     RequestCancelledError,
     StrategyError,
     UnsuccessfulResultError,
@@ -52,6 +53,8 @@ _POOL_ERRORS: dict[type[BaseException], FailureKind] = {
     # It works, and says when it has room: a reason to cool down, not to open the breaker.
     PoolSaturatedError: FailureKind.RATE_LIMITED,
     PoolStoppedError: FailureKind.UNAVAILABLE,
+    # The agent's own doing: the same agent would do it on any other member.
+    ReentrantAskError: FailureKind.CALLER,
     DeadlineExceededError: FailureKind.TIMEOUT,
     AttemptTimeoutError: FailureKind.TIMEOUT,
     MemberCrashedError: FailureKind.CRASHED,

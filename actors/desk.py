@@ -14,8 +14,10 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from greenroom.actors.channel import Channel
+from greenroom.actors import forks
+from greenroom.actors.channel import Channel, Cut
 from greenroom.actors.jobs import Job
+from greenroom.actors.pulse import Pulse
 from greenroom.messages.execution import Ticket
 from greenroom.messages.replies import Reply
 
@@ -26,6 +28,7 @@ class Desk:
     def __init__(self) -> None:
         self._open: dict[Ticket, Job] = {}
         self._lock = threading.Lock()
+        self._born = forks.generation
 
     def __len__(self) -> int:
         return len(self._open)
@@ -37,6 +40,16 @@ class Desk:
     def is_open(self, ticket: Ticket) -> bool:
         """Whether nobody has claimed the attempt so far."""
         return ticket in self._open
+
+    def look(self, ticket: Ticket) -> Job | None:
+        """The request of an attempt that nobody has claimed so far."""
+        return self._open.get(ticket)
+
+    def pulse(self, ticket: Ticket) -> Pulse | None:
+        """The pulse of an attempt that the router watches; None of any other."""
+        job = self._open.get(ticket)
+        attempt = None if job is None else job.attempt_of(ticket)
+        return None if attempt is None else attempt.pulse
 
     def claim(self, ticket: Ticket) -> Job | None:
         """Take it upon oneself to answer with an attempt; None when somebody answers already."""
@@ -63,6 +76,7 @@ class Desk:
             channel.member = member
             channel.attempts = job.attempts
             channel.errors = tuple(job.failures.values())
+            channel.start_over()
             fill(channel)
             return job
 
@@ -79,9 +93,22 @@ class Desk:
             return True
         if job.channel is None:
             return False
-        with self._lock:  # whoever begins right now has said so after this
-            begun = job.channel.begun_by == ticket
-        return begun and job.channel.seal()
+        with self._lock:  # whoever begins right now, or starts side effects, has done so after this
+            return job.channel.seal(ticket)
+
+    def reopen(self, job: Job, number: int, cut: Cut | None) -> None:
+        """The router has ended the stream that an attempt had begun, and has another one begin.
+
+        Args:
+            number: the highest of the attempts so far.
+            cut: what is to be said of it; None if it had no chunk that counts.
+        """
+        channel = job.channel
+        assert channel is not None
+        with self._lock:
+            if job.race is not None:
+                job.race.reopen(number)
+            channel.reopen(cut)
 
     def start_side_effects(self, ticket: Ticket) -> bool:
         """Note that an attempt must not be repeated; False when it has been given up already, or
@@ -95,6 +122,8 @@ class Desk:
         Raises:
             RequestCancelledError: that pool has given its attempt up.
         """
+        if self._born != forks.generation:  # an agent's child of a fork: the attempt is not its own
+            return False
         with self._lock:
             job = self._open.get(ticket)
             attempt = job.attempt_of(ticket) if job is not None else None
@@ -104,6 +133,18 @@ class Desk:
             race = job.race
             if race is not None and not race.win(ticket):
                 return False
+        if job.future is not None:
+            job.future.on_side_effects()
+        return True
+
+    def start_side_effects_in_stream(self, ticket: Ticket, job: Job) -> bool:
+        """The same for an attempt that has begun its stream: it might be started over."""
+        channel = job.channel
+        with self._lock:
+            attempt = job.attempt_of(ticket)
+            if channel is None or channel.closed(ticket) or attempt is None:
+                return False
+            attempt.side_effects = True
         if job.future is not None:
             job.future.on_side_effects()
         return True

@@ -13,8 +13,10 @@ from typing import Any, NamedTuple
 import pykka
 from loguru import logger
 
+from greenroom.actors import forks
 from greenroom.messages.errors import summary
 from greenroom.messages.events import Event
+from greenroom.messages.pickling import masked
 
 _NUMBERS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 CLOSE_TIMEOUT_S = 2.0
@@ -37,6 +39,14 @@ def observe(observer: Callable[[Event], Any]) -> Callable[[], None]:
             _observers = tuple(each for each in _observers if each is not observer)
 
     return end
+
+
+def _renew_lock() -> None:
+    global _observers_lock
+    _observers_lock = threading.Lock()
+
+
+forks.in_child(_renew_lock)
 
 
 def _bind_event(record: Any) -> None:
@@ -70,9 +80,9 @@ def hint(what: str) -> None:
 
 
 def traced(error: BaseException) -> str:
-    """Its traceback, without the values of any variables."""
+    """Its traceback, without the values of any variables, and without secrets."""
     try:
-        return "".join(traceback.format_exception(error)).rstrip()
+        return masked("".join(traceback.format_exception(error)).rstrip())
     except BaseException:  # a user's error may raise anything when it is looked at
         return summary(error)
 
@@ -114,10 +124,32 @@ def _level_of(handler: Any) -> float:
     return math.inf if hides else float(handler.levelno)
 
 
+class _Subscription:
+    """One call of `subscribe`: the same subscriber may be there more than once, and each time has
+    an end of its own.
+    """
+
+    __slots__ = ("subscriber", "tell")
+
+    def __init__(self, subscriber: Any, tell: Callable[[Event], Any]) -> None:
+        self.subscriber = subscriber
+        self.tell = tell
+
+
 class _Leaver(NamedTuple):
     """Put among the events where a subscription ends."""
 
-    subscriber: Callable[[Event], Any]
+    subscription: _Subscription
+
+
+_PUTS_ONLY: set[Any] = {pykka.ActorRef.tell}
+"""The `tell` of refs that are known not to wait: Pykka's own, and what `puts_only` has added."""
+
+
+def puts_only(tell: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    """Mark the `tell` of a class of refs as one that puts into a queue, and does nothing else."""
+    _PUTS_ONLY.add(tell)
+    return tell
 
 
 class EventBus:
@@ -126,11 +158,12 @@ class EventBus:
     def __init__(self, pool: str) -> None:
         self.pool = pool
         self._lock = threading.Lock()
-        self._refs: tuple[Any, ...] = ()
-        self._callables: tuple[Callable[[Event], Any], ...] = ()
+        self._refs: tuple[_Subscription, ...] = ()
+        self._others: tuple[_Subscription, ...] = ()
         self._letters: queue.SimpleQueue[Event | _Leaver | None] | None = None
         self._behind = False
         self._thread: threading.Thread | None = None
+        self._born = forks.generation
 
     def listening(self, level: str = "DEBUG") -> bool:
         """Whether somebody reads what is logged at that level: else nobody need make such events.
@@ -138,7 +171,7 @@ class EventBus:
         Args:
             level: the level of an event of the catalogue.
         """
-        if self._refs or self._callables or _observers:
+        if self._refs or self._others or _observers:
             return True
         return _NUMBERS[level] >= _least_level_read()
 
@@ -148,8 +181,8 @@ class EventBus:
         if _NUMBERS[level] >= _least_level_read():
             with contextlib.suppress(Exception):  # a sink with catch=False: no request pays for it
                 _log.log(level, "{event}", event=event)
-        for ref in self._refs:
-            self._tell(ref, event)
+        for subscription in self._refs:
+            self._tell(subscription, event)
         letters = self._letters  # `close` may take it away meanwhile
         if letters is not None:
             self._post(letters, event)
@@ -161,14 +194,20 @@ class EventBus:
         complain(f"pool {self.pool!r}: {what}", error)
 
     def subscribe(self, subscriber: Any) -> Callable[[], None]:
-        """Take a subscriber in: a ref is told, a callable is called on a thread kept for that."""
+        """Take a subscriber in: an actor's ref is told at once, which only puts something into a
+        queue. Whatever else it is, a callable or an object with a `tell` of its own, may take its
+        time: it has its events on a thread kept for that.
+        """
+        is_ref = isinstance(subscriber, pykka.ActorRef)
+        by_tell = is_ref or not callable(subscriber)
+        subscription = _Subscription(subscriber, subscriber.tell if by_tell else subscriber)
         with self._lock:
-            if isinstance(subscriber, pykka.ActorRef) or not callable(subscriber):
-                self._refs = (*self._refs, subscriber)
+            if is_ref and type(subscriber).tell in _PUTS_ONLY:
+                self._refs = (*self._refs, subscription)
             else:
-                self._callables = (*self._callables, subscriber)
+                self._others = (*self._others, subscription)
                 self._start()
-        return lambda: self._end_subscription(subscriber)
+        return lambda: self._end_subscription(subscription)
 
     def close(self) -> None:
         """Deliver what has been emitted and end the thread; a stuck subscriber is left behind."""
@@ -191,24 +230,26 @@ class EventBus:
             behind = RuntimeError(f"{BACKLOG} events wait for a subscriber that does not return")
             self.complain_of("events are being dropped", behind)
 
-    def _end_subscription(self, subscriber: Any) -> None:
+    def _end_subscription(self, subscription: _Subscription) -> None:
         """What was emitted before is still delivered."""
+        if self._born != forks.generation:
+            return
         letters = self._letters
-        if letters is not None and subscriber in self._callables:
-            letters.put(_Leaver(subscriber))
+        if letters is not None and subscription in self._others:
+            letters.put(_Leaver(subscription))
         else:
-            self._unsubscribe(subscriber)
+            self._unsubscribe(subscription)
 
-    def _unsubscribe(self, subscriber: Any) -> None:
+    def _unsubscribe(self, subscription: _Subscription) -> None:
         with self._lock:
-            self._refs = tuple(each for each in self._refs if each is not subscriber)
-            self._callables = tuple(each for each in self._callables if each is not subscriber)
+            self._refs = tuple(each for each in self._refs if each is not subscription)
+            self._others = tuple(each for each in self._others if each is not subscription)
 
-    def _tell(self, ref: Any, event: Event) -> None:
+    def _tell(self, subscription: _Subscription, event: Event) -> None:
         try:
-            ref.tell(event)
+            subscription.tell(event)
         except pykka.ActorDeadError:
-            self._unsubscribe(ref)
+            self._unsubscribe(subscription)
         except BaseException as error:  # whatever a subscriber does, the pool goes on
             complain(f"a subscriber raised on {event.name}", error)
 
@@ -226,10 +267,10 @@ class EventBus:
     def _deliver_all(self, letters: queue.SimpleQueue[Event | _Leaver | None]) -> None:
         while (event := letters.get()) is not None:
             if isinstance(event, _Leaver):
-                self._unsubscribe(event.subscriber)
+                self._unsubscribe(event.subscription)
                 continue
-            for subscriber in self._callables:
-                _deliver(subscriber, event)
+            for subscription in self._others:
+                self._tell(subscription, event)
 
 
 def _deliver(subscriber: Callable[[Event], Any], event: Event) -> None:

@@ -15,10 +15,13 @@ from greenroom.actors.calls import Phase
 from greenroom.actors.desk import reply
 from greenroom.actors.host import AgentHost
 from greenroom.actors.inline import InlineActor
-from greenroom.actors.jobs import Answered, Job
+from greenroom.actors.jobs import Answered, Collecting, Job
+from greenroom.actors.judgement import SURELY_GOOD, auto
 from greenroom.actors.lending import hand
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.outcome import outcome_of, refused, succeeded
+from greenroom.actors.pulse import Pulse
+from greenroom.actors.streamjudge import emptiness
 from greenroom.actors.surroundings import Surroundings, default_concurrency
 from greenroom.actors.writer import ChunkWriter
 from greenroom.messages.errors import RequestCancelledError
@@ -59,14 +62,19 @@ class Executions(InlineActor):
         self.around = around
         self.member_name = member.name
         self.label = f"greenroom-{around.pool}-{member.name}"
-        self.host = AgentHost(member, self.label, around.clock, around.loop)
+        pool = around.router.actor_urn
+        self.host = AgentHost(member, self.label, around.clock, around.loop, pool)
         self._run_agent = self.host.run  # bound once: each call holds it
         self._takes_any = around.config.is_failure is None
+        self._by_auto = around.config.is_failure == "auto"
         self._watches_speed = around.config.circuit_slow_call_s is not None
+        limits = (around.config.first_chunk_timeout_s, around.config.chunk_timeout_s)
+        self._watches_chunks = limits != (None, None)
         self._limit = default_concurrency(member)
         self._waiting: deque[Execute] = deque()
         # Shared with the places' threads, which take out what has ended: single dict operations.
         self._calls: dict[Ticket, AttemptCall] = {}
+        self._at_rest: Callable[[], object] | None = None
         self._abandoned = 0
         self._reason: str | None = None
         self.handlers.update(
@@ -99,7 +107,7 @@ class Executions(InlineActor):
         around, name = self.around, self.member_name
 
         def accept(answer: Any) -> None:
-            error = refused(around.config, name, answer)
+            error = refused(around.config, name, answer, around.clock.wall())
             if error is not None:
                 raise error
 
@@ -119,10 +127,18 @@ class Executions(InlineActor):
 
         The router comes first, so that whatever the asker sends next finds its books in order.
         """
-        usual = error is None and call.cancelled is None and call.writer is None
-        if usual and self._takes_any and call.phase is Phase.ENDED:
-            self._returned(call, value)
-            return
+        if (
+            error is None
+            and call.cancelled is None
+            and call.writer is None
+            and call.phase is Phase.ENDED
+            and not call.collected
+        ):
+            kind = type(value)  # looked at here, without a call: nearly all answers are such
+            plain = kind in SURELY_GOOD or (kind is str and "<" not in value[:64])
+            if self._takes_any or (self._by_auto and (plain or auto(value) is None)):
+                self._returned(call, value)
+                return
         report = outcome_of(self.around, self.member_name, call, value, error)
         self._calls.pop(call.ticket, None)
         if call.phase is Phase.ABANDONED:
@@ -135,6 +151,8 @@ class Executions(InlineActor):
             reply(job, value, self.member_name, self.clock.now() - job.accepted_at)
         if call.writer is not None:
             call.writer.release()
+        if self._at_rest is not None:
+            self._at_rest()
 
     def _returned(self, call: AttemptCall, value: Any) -> None:
         """The usual end, for which all else above need not be looked at: the agent has returned a
@@ -161,6 +179,8 @@ class Executions(InlineActor):
             reply(job, value, self.member_name, now - job.accepted_at)
         if wanted:  # others wait for the slot that is free now
             self._pass_on()
+        if self._at_rest is not None:
+            self._at_rest()
 
     def _pass_on(self) -> None:
         """What waits for a slot is given it here, by the one who has nothing else to do; unless the
@@ -208,13 +228,54 @@ class Executions(InlineActor):
 
     def side_effects_start(self, call: AttemptCall) -> None:
         """Runs in the agent's place: nobody may repeat the attempt from here on."""
-        if call.writer is not None and call.writer.first_chunk_s is not None:
-            if not call.writer.wanted():
-                raise RequestCancelledError(f"{call.name} has been given up")
-            return  # nothing that has begun to stream is repeated
-        if not self.around.desk.start_side_effects(call.ticket):
+        desk = self.around.desk
+        streamed = None if call.writer is None else call.writer.job
+        if streamed is not None:
+            started = desk.start_side_effects_in_stream(call.ticket, streamed)
+        else:
+            started = desk.start_side_effects(call.ticket)
+        if not started:
             raise RequestCancelledError(f"{call.name} has been given up")
         self._report(SideEffectsStarted, call.message)
+
+    def alive(self, call: AttemptCall) -> None:
+        """Runs in the agent's place, as often as the agent likes."""
+        writer = call.writer
+        job = None if writer is None else writer.job
+        if job is None:
+            job = self.around.desk.look(call.ticket)
+        elif writer is not None and not writer.wanted():
+            job = None
+        if job is None:
+            raise RequestCancelledError(f"{call.name} has been given up")
+        if call.pulse is None and self._watches_chunks:
+            call.pulse = Pulse(call.started_at)
+        if call.pulse is not None:
+            call.pulse.alive_at = self.clock.now()
+        if job.future is not None:
+            job.future.on_alive()
+
+    def collecting(self, call: AttemptCall) -> Callable[[Any], object] | None:
+        """Runs in the agent's place, as what it tells of does: the router watches from here on that
+        the agent of an ask does not keep quiet for longer than that of a stream may.
+        """
+        if not self._watches_chunks:
+            return None
+        message = call.message
+        pulse = call.pulse = call.pulse or Pulse(call.started_at)
+        is_empty = emptiness(self.around.config)
+
+        def heard(chunk: Any) -> None:
+            if call.cancelled not in (None, CancelReason.STOPPING):  # its end may answer still
+                raise RequestCancelledError(f"{call.name} has been given up: {call.cancelled}")
+            if not is_empty(chunk):
+                pulse.since = self.clock.now()
+                if not pulse.counts:
+                    pulse.counts = True
+                    self._stream_resumed(message)
+
+        self._report(Collecting, message, pulse=pulse)
+        return heard
 
     def _refuse(
         self, message: Execute, reason: RefusalReason, error: BaseException | None = None

@@ -1,20 +1,35 @@
 """How an agent's answer flows: chunk by chunk into a writer, or collected into one list.
 
-An answer streams if it is an iterator, sync or async; whatever else it is counts as one chunk.
-What streams is always closed in the end, in the place where it ran.
+What streams (see `streamable`) is always closed in the end, in the place where it ran; whatever
+else it is counts as one chunk.
 """
 
 from __future__ import annotations
 
 import inspect
-import io
-from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
 from greenroom.actors.eventbus import complain
+from greenroom.actors.loopthread import spare_this_task
+from greenroom.actors.streamable import PLAIN, achunks_of, chunks_of, is_async_stream, is_stream
+from greenroom.messages.replies import Restarted
 
-PLAIN = frozenset({str, bytes, int, float, bool, dict, list, tuple, type(None)})
-"""Types of answers that need no second look: nearly all there are."""
+__all__ = [
+    "PLAIN",
+    "Heard",
+    "Writer",
+    "aclose",
+    "acollect",
+    "collect",
+    "flow",
+    "is_async_stream",
+    "is_stream",
+    "pour",
+]
+
+Heard = Callable[[Any], object]
+"""Told of each chunk that is collected; raises when nobody wants more."""
 
 
 class Writer(Protocol):
@@ -33,36 +48,19 @@ class Writer(Protocol):
         """The same on a loop."""
 
 
-def is_async_stream(value: Any) -> bool:
-    """Whether it yields chunks to an `async for`."""
-    return hasattr(type(value), "__anext__")
-
-
-def is_stream(value: Any) -> bool:
-    """Whether an answer comes in chunks.
-
-    An open file is an answer, though it is an iterator; so is the MagicMock of somebody's test,
-    which has every method there is.
-    """
-    kind = type(value)
-    if kind in PLAIN:
-        return False
-    if not hasattr(kind, "__next__") and not hasattr(kind, "__anext__"):
-        return False
-    return not isinstance(value, io.IOBase) and kind.__module__ != "unittest.mock"
-
-
 def pour(answer: Any, writer: Writer) -> None:
     """In a worker thread: pass an answer on, chunk by chunk if it streams."""
     if not is_stream(answer):
         writer.accept(answer)
         return
+    chunks = None
     try:
-        for chunk in answer:
+        chunks = chunks_of(answer)
+        for chunk in chunks:
             if not writer.write(chunk) or not writer.wait_for_room():
                 break
     finally:
-        _close(answer)
+        _close(chunks, answer)
 
 
 async def flow(answer: Any, writer: Writer) -> None:
@@ -72,53 +70,99 @@ async def flow(answer: Any, writer: Writer) -> None:
     if not is_stream(answer):
         writer.accept(answer)
         return
-    try:
-        if not is_async_stream(answer):
-            await _flow_sync(answer, writer)
-            return
-        async for chunk in cast(AsyncIterator[Any], answer):
-            if not writer.write(chunk) or not await writer.room():
-                break
-    finally:
-        await aclose(answer)
-
-
-async def _flow_sync(answer: Iterator[Any], writer: Writer) -> None:
-    for chunk in answer:
-        if not writer.write(chunk) or not await writer.room():
-            break
-
-
-def collect(answer: Iterator[Any]) -> list[Any]:
-    """In a worker thread: all chunks of an answer that streams."""
-    try:
-        return list(answer)
-    finally:
-        _close(answer)
-
-
-async def acollect(answer: Any) -> list[Any]:
-    """On a loop: all chunks of an answer that streams."""
+    chunks: Any = None
     try:
         if is_async_stream(answer):
-            return [chunk async for chunk in answer]
-        return list(answer)
+            chunks = achunks_of(answer)
+            async for chunk in chunks:
+                if not writer.write(chunk) or not await writer.room():
+                    break
+        else:
+            chunks = chunks_of(answer)
+            for chunk in chunks:
+                if not writer.write(chunk) or not await writer.room():
+                    break
     finally:
-        await aclose(answer)
+        await _aclose(chunks, answer)
 
 
-def _close(answer: Any) -> None:
-    """What closing raises costs nobody anything: the chunks are out, or another error is."""
-    close = _hook(answer, "close")
+def collect(answer: Any, heard: Heard | None = None) -> list[Any]:
+    """In a worker thread: all chunks of an answer that streams."""
+    chunks = None
     try:
-        if close is not None:
-            close()
-    except BaseException as error:
-        complain("closing a stream failed", error)
+        chunks = chunks_of(answer)
+        if heard is None:
+            return _whole(list(chunks))
+        made = []
+        for chunk in chunks:
+            heard(chunk)
+            made.append(chunk)
+        return _whole(made)
+    finally:
+        _close(chunks, answer)
+
+
+async def acollect(answer: Any, heard: Heard | None = None) -> list[Any]:
+    """On a loop: all chunks of an answer that streams."""
+    if not is_async_stream(answer):
+        return await _acollect_sync(answer, heard)
+    chunks: Any = None
+    try:
+        chunks = achunks_of(answer)
+        if heard is None:
+            return _whole([chunk async for chunk in chunks])
+        made = []
+        async for chunk in chunks:
+            heard(chunk)
+            made.append(chunk)
+        return _whole(made)
+    finally:
+        await _aclose(chunks, answer)
+
+
+async def _acollect_sync(answer: Any, heard: Heard | None) -> list[Any]:
+    chunks: Any = None
+    try:
+        chunks = chunks_of(answer)
+        made = []
+        for chunk in chunks:
+            if heard is not None:
+                heard(chunk)
+            made.append(chunk)
+        return _whole(made)
+    finally:
+        await _aclose(chunks, answer)
+
+
+def _whole(chunks: list[Any]) -> list[Any]:
+    """What an inner pool has started over is the whole answer."""
+    for place in range(len(chunks) - 1, -1, -1):
+        if type(chunks[place]) is Restarted:
+            return chunks[place + 1 :]
+    return chunks
+
+
+def _close(chunks: Any, answer: Any) -> None:
+    """Close what was read and what it was made of. What that raises costs nobody anything: the
+    chunks are out, or another error is.
+    """
+    for each in _both(chunks, answer):
+        close = _hook(each, "close")
+        try:
+            if close is not None:
+                close()
+        except BaseException as error:
+            complain("closing a stream failed", error)
+
+
+async def _aclose(chunks: Any, answer: Any) -> None:
+    for each in _both(chunks, answer):
+        await aclose(each)
 
 
 async def aclose(answer: Any) -> None:
-    """On a loop: close what streams. What that raises costs nobody anything."""
+    """On a loop: close what streams, undisturbed. What that raises costs nobody anything."""
+    spare_this_task()
     close = _hook(answer, "aclose") or _hook(answer, "close")
     try:
         closing = close() if close is not None else None
@@ -126,6 +170,10 @@ async def aclose(answer: Any) -> None:
             await closing
     except BaseException as error:
         complain("closing a stream failed", error)
+
+
+def _both(chunks: Any, answer: Any) -> Iterable[Any]:
+    return (answer,) if chunks is None or chunks is answer else (chunks, answer)
 
 
 def _hook(answer: Any, name: str) -> Callable[[], Any] | None:

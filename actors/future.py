@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import queue
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, SupportsIndex, TypeVar, cast
 
 import pykka
 
+from greenroom.actors import forks
 from greenroom.actors.channel import Channel
 from greenroom.actors.eventbus import complain
 from greenroom.actors.waker import wait_here
 from greenroom.messages.errors import DeadlineExceededError, PoolStoppedError, RequestCancelledError
+from greenroom.messages.execution import Ancestor
+from greenroom.messages.pickling import refuse
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -47,6 +51,35 @@ class DeadPoolError(PoolStoppedError, pykka.ActorDeadError):
     """The pool's actor has ended: greenroom's error and Pykka's in one."""
 
 
+class ForkedPoolError(DeadPoolError):
+    """The pool was started before a fork, and this is the child: its threads are not here.
+
+    Attributes:
+        pool_name: the pool's name.
+        pool_pid: the process in which it was started, and may live on.
+        pid: the process that used it.
+    """
+
+    def __init__(self, pool_name: str, pool_pid: int, pid: int, *, refused: bool = True) -> None:
+        super().__init__(pool_name, pool_pid, pid, refused=refused)
+        self.pool_name = pool_name
+        self.pool_pid = pool_pid
+        self.pid = pid
+
+    def __str__(self) -> str:
+        return (
+            f"pool {self.pool_name!r} was started in process {self.pool_pid}, and this is process "
+            f"{self.pid}: threads do not survive a fork. Start the pool in each worker process: in "
+            "gunicorn's post_fork hook, on Celery's worker_process_init signal, in the initializer "
+            "of a ProcessPoolExecutor, or on its first use there"
+        )
+
+
+def forked(pool_name: str, born: int, *, refused: bool = True) -> ForkedPoolError:
+    """The error of what was made in generation `born`, and is used in another."""
+    return ForkedPoolError(pool_name, forks.pid_of(born), os.getpid(), refused=refused)
+
+
 class AskTimeoutError(DeadlineExceededError, pykka.Timeout):
     """A blocking ask ran out of its timeout: greenroom's error, Pykka's, and a TimeoutError."""
 
@@ -61,9 +94,17 @@ class PoolFuture(pykka.Future[T]):
     Attributes:
         request_id: the id of the request behind it; None for other messages.
         deadline: the asker's own limit, absolute on the pool's clock; None without one.
+        inside: the calls from inside of which it was asked for; see `actors.ancestry`.
         on_side_effects: called, in the agent's thread, before an agent starts its side effects;
             when it raises they must not start. For an asker that would repeat the request.
     """
+
+    def on_alive(self) -> None:
+        """Called, in the agent's thread, when an agent says that it is alive; raises when nobody
+        wants that any more. Replaced where the asker is another pool.
+        """
+
+    inside: tuple[Ancestor, ...] = ()
 
     def __init__(
         self,
@@ -85,6 +126,7 @@ class PoolFuture(pykka.Future[T]):
         self._watcher: Callable[[], None] | None = None  # the first, and mostly the only one
         self._others: list[Callable[[], None]] | None = None
         self._sources: tuple[pykka.Future[Any], ...] = ()
+        self._born = forks.generation
 
     def resolve(self, value: Any = None, error: BaseException | None = None) -> bool:
         """Answer, unless somebody has answered already; tells whether this was the answer."""
@@ -152,7 +194,11 @@ class PoolFuture(pykka.Future[T]):
         The future is answered with `RequestCancelledError`, the running attempt is cancelled
         (a sync agent's thread cannot be: its late result becomes a dead letter).
         """
-        if self._done or self._on_cancel is None or self.request_id is None:
+        if self._done:
+            return False
+        if self._born != forks.generation:
+            raise self._forked()
+        if self._on_cancel is None or self.request_id is None:
             return False
         try:
             self._on_cancel(self)
@@ -228,6 +274,11 @@ class PoolFuture(pykka.Future[T]):
         return cast(T, self._value)
 
     def _watch(self, watcher: Callable[[], None]) -> None:
+        if self._born != forks.generation:  # the lock may be held for ever
+            if not self._done:
+                raise self._forked()
+            watcher()
+            return
         with self._mutex:
             if not self._done:
                 if self._watcher is None:
@@ -253,6 +304,14 @@ class PoolFuture(pykka.Future[T]):
             elif self._others is not None:
                 self._others.remove(gate.release)
         return self._done
+
+    def _forked(self) -> ForkedPoolError:
+        """Nobody in this process will answer. (Its work may be under way in the other one.)"""
+        pool = getattr(self._on_cancel, "__self__", None)
+        return forked(getattr(pool, "name", "pool"), self._born, refused=False)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse("a future of a pool", "its answer comes to the process that asked: send that")
 
     def __repr__(self) -> str:
         state = "pending" if not self._done else "failed" if self._error else "answered"
@@ -305,4 +364,11 @@ def _quietly(callback: Callable[[Any], Any], future: Any) -> None:
         complain("a future's done callback raised", error)
 
 
-__all__ = ["PENDING", "AskTimeoutError", "DeadPoolError", "PoolFuture", "StreamFuture"]
+__all__ = [
+    "PENDING",
+    "AskTimeoutError",
+    "DeadPoolError",
+    "ForkedPoolError",
+    "PoolFuture",
+    "StreamFuture",
+]

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import pykka
 
 from greenroom.actors import agents
+from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.calls import Call, Place, PlainCall
 from greenroom.actors.clock import Clock
@@ -45,11 +46,15 @@ class AgentHost:
 
     Args:
         loop: the pool's loop, or that of an isolated member alone.
+        pool: the urn of its router.
     """
 
-    def __init__(self, member: Member, name: str, clock: Clock, loop: LoopThread) -> None:
+    def __init__(
+        self, member: Member, name: str, clock: Clock, loop: LoopThread, pool: str = ""
+    ) -> None:
         self.member = member
         self.name = name
+        self.pool = pool
         self._loop_thread = loop
         self.loop: Place = LoopPlace(loop, clock, owned=member.isolated)
         self.threads: Place = ThreadPlace(name, clock)
@@ -151,7 +156,10 @@ class AgentHost:
         return self.loop if runner is not None and runner.is_async else self.threads
 
     def run(self, call: AttemptCall) -> Any:
-        """Runs in the place. What comes back from a loop is still to be awaited."""
+        """Runs in the place, in a context of the call's own. What comes back from a loop is still
+        to be awaited.
+        """
+        INSIDE.set((*call.message.inside, (self.pool, call.ticket)))
         on_thread = call.place is self.threads
         if call.writer is not None:
             return self._pour(call, call.writer) if on_thread else self._flow(call, call.writer)
@@ -180,6 +188,7 @@ class AgentHost:
             metadata=work.metadata,
             now=self._clock.now,
             on_side_effects=call.start_side_effects,
+            on_alive=call.alive,
         )
         return runner.run(work.payload, context)
 
@@ -211,16 +220,17 @@ class AgentHost:
             value = run_on(self._loop_thread, value, call)
         if not call.collects or not is_stream(value):
             return value
+        call.collected = True
         if is_async_stream(value):
             closing = functools.partial(aclose, value)
-            return run_on(self._loop_thread, acollect(value), call, closing)
-        return collect(value)
+            return run_on(self._loop_thread, acollect(value, call.hearing()), call, closing)
+        return collect(value, call.hearing())
 
     def _pour(self, call: AttemptCall, writer: ChunkWriter) -> None:
         """In a worker thread: pass on what comes, whatever it is, wherever it must run."""
         writer.start(call)
         value = self._settle(self._begin(call), call)
-        if is_async_stream(value):
+        if type(value) not in PLAIN and is_async_stream(value):
             closing = functools.partial(aclose, value)
             run_on(self._loop_thread, flow(value, writer), call, closing)
         else:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.alarms import Alarm
+from greenroom.actors.blame import Blame
 from greenroom.actors.channel import Channel
 from greenroom.actors.future import PoolFuture, StreamFuture
+from greenroom.actors.pulse import Pulse
 from greenroom.actors.retry import RetryPolicy
 from greenroom.messages.errors import AttemptError
 from greenroom.messages.execution import Ticket
@@ -20,20 +22,38 @@ Work = Request[Any] | Apply[Any]
 
 
 class Race:
-    """Two attempts for one request: the first to win is the only one, whatever the other brings."""
+    """Two attempts for one request: the first to win is the only one, whatever the other brings.
 
-    __slots__ = ("_lock", "_winner")
+    A winner whose stream starts over has to leave it to a later attempt; its rival stays beaten.
+    """
+
+    __slots__ = ("_lock", "_over", "_winner")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._over = 0
         self._winner: Ticket | None = None
 
     def win(self, ticket: Ticket) -> bool:
         """Whether this attempt is the winner; the first one that asks is."""
         with self._lock:
-            if self._winner is None:
+            if self._winner is None and ticket[1] > self._over:
                 self._winner = ticket
             return self._winner == ticket
+
+    def reopen(self, number: int) -> None:
+        """Let an attempt with a higher number than that one win."""
+        with self._lock:
+            self._over, self._winner = number, None
+
+    def is_past(self, ticket: Ticket) -> bool:
+        """Whether an attempt of that number has had its chance."""
+        return ticket[1] <= self._over
+
+    @property
+    def over(self) -> bool:
+        """Whether there is a winner."""
+        return self._winner is not None
 
     def won(self, ticket: Ticket) -> bool:
         """Whether this attempt has won."""
@@ -41,7 +61,21 @@ class Race:
 
     def lost(self, ticket: Ticket) -> bool:
         """Whether another attempt has won."""
+        if ticket[1] <= self._over:
+            return True
         return self._winner is not None and self._winner != ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """The member that a request shall have again, before anybody else.
+
+    Attributes:
+        rests: whether it is waited for while it rests or is busy; else it is asked now or not.
+    """
+
+    member: str
+    rests: bool
 
 
 class Job:
@@ -53,10 +87,15 @@ class Job:
         channel: where the chunks go; None when it is one answer that is asked for.
         current: the attempt whose answer is awaited; None while the request waits.
         hedge: a second attempt that races with it; None without one.
+        trial: the trial of a member's half-open breaker that runs beside; None without one. What
+            else becomes of the request does not hang on it, unless it answers first.
+        extra: attempts made as such trials: they are not charged to the request.
         race: between whom; None until there has been a second one.
+        bound: whom it shall have again; None as long as anybody will do.
         cell: its place in the waiting queue; None while it is not in it.
         failures: what became of every member tried so far, by name, in the order of the first try.
         failed_last: the member that failed it last; None before the first failure.
+        blame: what its failures say of it and of the members; None before the first that says any.
     """
 
     __slots__ = (
@@ -64,11 +103,14 @@ class Job:
         "alarm",
         "attempts",
         "backoffs",
+        "blame",
+        "bound",
         "cell",
         "channel",
         "current",
         "deadline",
         "deadline_alarm",
+        "extra",
         "failed_last",
         "failures",
         "future",
@@ -77,6 +119,7 @@ class Job:
         "id",
         "policy",
         "race",
+        "trial",
         "work",
     )
 
@@ -102,18 +145,40 @@ class Job:
         self.backoffs = 0
         self.current: Attempt | None = None
         self.hedge: Attempt | None = None
+        self.trial: Attempt | None = None
+        self.extra = 0
+        self.bound: Bound | None = None
         self.race: Race | None = None
         self.failures: dict[str, AttemptError] = {}
         self.failed_last: str | None = None
+        self.blame: Blame | None = None
         self.cell: list[Job | None] | None = None
         self.alarm: Alarm | None = None
         self.deadline_alarm: Alarm | None = None
         self.hedge_alarm: Alarm | None = None
 
     @property
+    def failed_alike(self) -> bool:
+        """Whether it has failed in the same way on every member that it was given to."""
+        return self.blame is not None and self.blame.alike
+
+    @property
     def begun(self) -> bool:
-        """Whether it is a stream that has its first chunk: no other member can take it over."""
+        """Whether it is a stream that has its first chunk."""
         return self.channel is not None and self.channel.begun_by is not None
+
+    @property
+    def shown(self) -> bool:
+        """Whether its consumer may have had chunks that count: no other member can go on there."""
+        channel = self.channel
+        if channel is None or channel.holds:
+            return False
+        return bool(channel.cut) or (channel.begun_by is not None and channel.counted)
+
+    @property
+    def cut(self) -> frozenset[str]:
+        """The members that must not get it again: their streams of it broke off."""
+        return frozenset() if self.channel is None else self.channel.cut
 
     def running(self) -> Iterator[Attempt]:
         """The attempts whose answer is awaited."""
@@ -121,10 +186,12 @@ class Job:
             yield self.current
         if self.hedge is not None:
             yield self.hedge
+        if self.trial is not None:
+            yield self.trial
 
     def attempt_of(self, ticket: Ticket) -> Attempt | None:
         """The one of that name whose answer is awaited. Other threads may ask."""
-        for attempt in (self.hedge, self.current):  # in this order: see `leave`
+        for attempt in (self.trial, self.hedge, self.current):  # in this order: see `leave`
             if attempt is not None and attempt.ticket == ticket:
                 return attempt
         return None
@@ -132,11 +199,27 @@ class Job:
     def leave(self, attempt: Attempt) -> None:
         """Go on without an attempt; if two were racing, the other is the one that is awaited."""
         attempt.detach()
-        if attempt is self.hedge:
+        if attempt is self.trial:
+            self.trial = None
+        elif attempt is self.hedge:
             self.hedge = None
         elif attempt is self.current:
             self.current = self.hedge
             self.hedge = None
+
+    def await_trial(self) -> None:
+        """Nothing else is left: the answer is that of the trial, or none."""
+        self.current, self.trial = self.trial, None
+
+    @property
+    def taken(self) -> Collection[str]:
+        """Members that have had it, or have it in a trial."""
+        return self.failures if self.trial is None else {*self.failures, self.trial.member}
+
+    @property
+    def silent(self) -> list[str]:
+        """Members that have let it wait in vain."""
+        return [name for name, each in self.failures.items() if each.kind is FailureKind.TIMEOUT]
 
     def failed(
         self,
@@ -192,6 +275,19 @@ class Answered:
     elapsed_s: float
 
 
+@dataclass(slots=True, eq=False)
+class Collecting:
+    """The member's word to the router, of the same process, that chunks are being collected for an
+    ask whose agent may not keep quiet for as long as it likes.
+    """
+
+    member: str
+    incarnation: int
+    request_id: str
+    attempt: int
+    pulse: Pulse
+
+
 class Attempt:
     """One execution on one member. It holds a slot until the member reports its end.
 
@@ -200,10 +296,14 @@ class Attempt:
         side_effects: whether the agent has said that it must not be repeated.
         first_chunk_s: how long the first chunk of its stream took; None before that.
         lost: whether it was dropped for another one; what it still brings is of no interest.
+        pulse: its signs of life; None as long as no chunk is owed.
+        alone: whether it is a trial whose request has gone on without it: how it ends is still of
+            interest, but what it brings is not.
     """
 
     __slots__ = (
         "alarm",
+        "alone",
         "epoch",
         "first_chunk_s",
         "incarnation",
@@ -212,6 +312,7 @@ class Attempt:
         "lost",
         "member",
         "number",
+        "pulse",
         "request_id",
         "side_effects",
         "started_at",
@@ -228,11 +329,12 @@ class Attempt:
         epoch: int,
         trial: bool,
         started_at: float,
+        number: int = 0,
     ) -> None:
         self.job: Job | None = job
         self.request_id = job.id
-        self.number = job.attempts
-        self.ticket: Ticket = (job.id, job.attempts)
+        self.number = number or job.attempts
+        self.ticket: Ticket = (job.id, self.number)
         self.member = member
         self.index = index
         self.incarnation = incarnation
@@ -242,7 +344,9 @@ class Attempt:
         self.side_effects = False
         self.first_chunk_s: float | None = None
         self.lost = False
+        self.alone = False
         self.alarm: Alarm | None = None
+        self.pulse: Pulse | None = None
 
     def renumber(self) -> None:
         """Take the next number: an earlier request of that id still has a call of this one."""

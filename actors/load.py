@@ -48,6 +48,10 @@ class LoadEstimate:
     __slots__ = ("_failures", "_latency", "_outcomes", "_stamp", "_streak", "_tau", "_usual")
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Be as at first: nothing is known."""
         self._latency: float | None = None  # without the penalty
         self._usual: float | None = None  # a plain average of the successes, None before the first
         self._tau = _TAU_S
@@ -74,6 +78,15 @@ class LoadEstimate:
         self._latency = max(_sane(elapsed_s), usual)
         self._count(1.0, self._age(now), now)
         self._streak = min(self._streak + 1, _MAX_STREAK)
+
+    def pardon(self, failures: int) -> None:
+        """So many of the last failures were not the member's: it is as fast as usual."""
+        self._streak = max(0, self._streak - failures)
+        self._failures = max(0.0, self._failures - failures)
+        if self._usual is None:
+            self._latency = None
+        elif self._latency is not None and self._latency > self._usual:
+            self._latency = self._usual
 
     def latency_s(self, now: float, in_flight: int = 0) -> float | None:
         """The estimate in seconds, never negative; None before the first sample.

@@ -7,6 +7,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, copy_context
 from types import CoroutineType
 from typing import Any
 
@@ -14,18 +15,17 @@ from greenroom.actors.calls import Call, Phase
 from greenroom.actors.clock import Clock
 from greenroom.actors.culprit import ORIGIN
 from greenroom.actors.flow import PLAIN, acollect, is_stream
-from greenroom.actors.loopthread import LoopThread
+from greenroom.actors.loopthread import LoopThread, cancel_once
 from greenroom.messages.status import CancelReason
-
-CANCEL_GRACE_S = 1.0
-"""How long a cancelled coroutine may clean up before its slot is given to the next call."""
 
 _KEPT: set[asyncio.Task[None]] = set()
 """Tasks that nobody waits for: a loop holds them weakly."""
 
 
 class LoopPlace:
-    """Calls as tasks of a loop. Cancelling is real: the coroutine gets a CancelledError."""
+    """Calls as tasks of a loop. Cancelling is real: the coroutine gets a CancelledError, once, and
+    has the loop's `grace_s` to clean up before its slot is given to the next call.
+    """
 
     def __init__(self, thread: LoopThread, clock: Clock, owned: bool = False) -> None:
         self.guard = threading.Lock()
@@ -33,6 +33,7 @@ class LoopPlace:
         self._now = clock.now
         self._owned = owned
         self._running: set[Call] = set()
+        self._graces: dict[Call, asyncio.TimerHandle] = {}
 
     def run(self, call: Call) -> None:
         if not self._thread.post(functools.partial(self._start, call)) and call.drop():
@@ -68,8 +69,11 @@ class LoopPlace:
     def _start(self, call: Call) -> None:
         if call.phase is Phase.WAITING:
             self._running.add(call)
-            ORIGIN.set(call.origin)  # the task's context is a copy of this one
-            call.handle = asyncio.get_running_loop().create_task(self._run(call), name=call.name)
+            context = Context()  # nobody else's: neither an asker's nor another call's
+            context.run(ORIGIN.set, call.origin)
+            call.handle = asyncio.get_running_loop().create_task(
+                self._run(call), name=call.name, context=context
+            )
 
     async def _run(self, call: Call) -> None:
         value, error = None, None
@@ -80,31 +84,37 @@ class LoopPlace:
             if type(value) is CoroutineType or inspect.isawaitable(value):
                 value = await value
             if type(value) not in PLAIN and call.collects and is_stream(value):
-                value = await acollect(value)
+                value = await acollect(value, call.hearing())
+                call.collected = True
         except BaseException as raised:  # also CancelledError, SystemExit, GeneratorExit
             error = raised
         self._running.discard(call)
+        if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
+            grace.cancel()  # it would keep the call, and with it the payload
         if call.end():
             call.finish(value, error)
         else:
             call.late()
+        value = error = None  # the error's traceback leads back here, and to the payload
 
     def _cancel(self, call: Call) -> None:
         if call.drop():
             self._running.discard(call)
             if call.handle is not None:
-                call.handle.cancel()
+                cancel_once(call.handle)
             call.finish(None, None)
-        elif call.phase is Phase.RUNNING:
-            call.handle.cancel()
-            asyncio.get_running_loop().call_later(CANCEL_GRACE_S, self._abandon, call)
+        elif call.phase is Phase.RUNNING and call not in self._graces:
+            cancel_once(call.handle)
+            loop = asyncio.get_running_loop()
+            self._graces[call] = loop.call_later(self._thread.grace_s, self._abandon, call)
 
     def _stop(self, call: Call) -> None:
         self._running.discard(call)
         if call.handle is not None:
-            call.handle.cancel()
+            cancel_once(call.handle)
 
     def _abandon(self, call: Call) -> None:
+        self._graces.pop(call, None)
         if call.abandon():
             call.finish(None, None)
 
@@ -127,6 +137,8 @@ def run_on(
     """
     done = threading.Event()
     outcome: list[Any] = [None, RuntimeError("the event loop has been closed")]
+    context = copy_context()  # what the callable has set in its thread goes on
+    context.run(ORIGIN.set, call.origin)
 
     async def main() -> None:
         try:
@@ -135,19 +147,21 @@ def run_on(
             outcome[1] = error
 
     def begin() -> None:
-        ORIGIN.set(call.origin)
-        task = asyncio.get_running_loop().create_task(main(), name=call.name)
+        loop = asyncio.get_running_loop()
+        task = loop.create_task(main(), name=call.name, context=context)
         call.handle = task
-        call.canceller = functools.partial(thread.post, task.cancel)
+        call.canceller = functools.partial(thread.post, functools.partial(cancel_once, task))
         task.add_done_callback(ended)
         if call.cancelled is not None:
-            task.cancel()
+            cancel_once(task)
 
     def ended(task: asyncio.Task[None]) -> None:
         if task.cancelled():  # before it began
             outcome[1] = asyncio.CancelledError()
             if otherwise is not None:
-                instead = asyncio.get_running_loop().create_task(otherwise())
+                instead = asyncio.get_running_loop().create_task(
+                    otherwise(), context=context.copy()
+                )
                 _KEPT.add(instead)
                 instead.add_done_callback(_KEPT.discard)
         done.set()

@@ -7,11 +7,30 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 from greenroom.actors.eventbus import complain
 from greenroom.actors.eventloops import NewLoop
 
 CLOSE_TIMEOUT_S = 3.0
+"""How much longer than the grace a loop's end is waited for."""
+
+_ENDING: WeakSet[asyncio.Task[Any]] = WeakSet()
+"""Tasks that clean up: a second cancellation would cut that short."""
+
+
+def cancel_once(task: asyncio.Task[Any]) -> None:
+    """On the task's loop: cancel it, unless it has been already or closes what it read from."""
+    if task not in _ENDING:
+        _ENDING.add(task)
+        task.cancel()
+
+
+def spare_this_task() -> None:
+    """On a loop: what is left to the running task is its clean-up."""
+    task = asyncio.current_task()
+    if task is not None:
+        _ENDING.add(task)
 
 
 class LoopThread:
@@ -23,6 +42,7 @@ class LoopThread:
     Args:
         on_start: told when the thread is started; must not wait.
         new_loop: what makes the loop.
+        grace_s: how long what is cancelled there may clean up.
 
     Attributes:
         stalled: whether the supervisor has found that it does not answer; set by the supervisor.
@@ -34,8 +54,10 @@ class LoopThread:
         name: str,
         on_start: Callable[[], object] = lambda: None,
         new_loop: NewLoop = asyncio.new_event_loop,
+        grace_s: float = 1.0,
     ) -> None:
         self.name = name
+        self.grace_s = grace_s
         self.loop: asyncio.AbstractEventLoop | None = None
         self.stalled = False
         self.lost = False
@@ -77,7 +99,7 @@ class LoopThread:
         return True
 
     def close(self, *, wait: bool = True) -> None:
-        """Cancel every task, let them clean up for a moment, end the thread."""
+        """Cancel every task once, let them clean up for `grace_s`, end the thread."""
         with self._lock:
             already, self._closing = self._closing, True
             loop, thread = self.loop, self._thread
@@ -86,7 +108,7 @@ class LoopThread:
         if not already:
             loop.call_soon_threadsafe(loop.stop)
         if wait and thread is not threading.current_thread():
-            thread.join(CLOSE_TIMEOUT_S)
+            thread.join(self.grace_s + CLOSE_TIMEOUT_S)
 
     def abandon(self) -> None:
         """Let go of a loop that does not answer; nobody waits for it any more.
@@ -130,7 +152,7 @@ class LoopThread:
             self._closing = True
         try:
             loop.run_until_complete(self._wind_up())
-            loop.run_until_complete(loop.shutdown_asyncgens())
+            loop.run_until_complete(self._close_generators(loop))
         except BaseException as error:
             complain(f"{self.name} could not end all of its tasks", error)
         finally:
@@ -144,10 +166,20 @@ class LoopThread:
                 await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S / 2)
         tasks = _other_tasks()
         for task in tasks:
-            task.cancel()
+            if not _closes_a_generator(task):
+                cancel_once(task)
         if tasks:
-            await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S / 2)
+            await asyncio.wait(tasks, timeout=self.grace_s)
+
+    async def _close_generators(self, loop: asyncio.AbstractEventLoop) -> None:
+        closing = loop.create_task(loop.shutdown_asyncgens())
+        await asyncio.wait([closing], timeout=self.grace_s)
 
 
 def _other_tasks() -> set[asyncio.Task[Any]]:
     return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+def _closes_a_generator(task: asyncio.Task[Any]) -> bool:
+    """Whether asyncio made it for a generator that nobody has closed."""
+    return type(task.get_coro()).__name__ == "async_generator_athrow"

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import threading
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.base import tell
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.executions import AbandonedBy, Executions
@@ -131,6 +134,9 @@ class AgentActor(Executions):
         if call.phase is Phase.ABANDONED:
             tell(self.actor_ref, AbandonedBy(1))
         if call.cancelled is not None:
+            self._probes.pop(message.probe_id, None)
+            if self._at_rest is not None:
+                self._at_rest()
             return
         why = summary(error) if error is not None else None
         if error is None and value is False:
@@ -197,13 +203,12 @@ class AgentActor(Executions):
     def _end(self, error: str | None) -> None:
         """Give back what never started, cancel what runs, close the agent, say goodbye.
 
-        Nothing waits here. A crash is reported at once; an end that was asked for is reported
-        when the agent has been closed.
+        Nothing waits here. The agent is closed when its calls have cleaned up, or have had their
+        time for it. A crash is reported at once; an end that was asked for is reported when the
+        agent has been closed.
         """
         for message in self._waiting:
             self._refuse(message, RefusalReason.STOPPING)
-        for call in [*self._calls.values(), *self._probes.values()]:
-            call.cancel(CancelReason.STOPPING)
         goodbye = ActorEnded(
             member=self.member.name,
             incarnation=self.incarnation,
@@ -220,10 +225,45 @@ class AgentActor(Executions):
                 self._tell_supervisor(goodbye)
             self.ended.set()
 
-        if self._leaving or self.member.factory is not None:
-            self.host.close_agent(then=closed)
-        else:
-            closed()  # an agent that was handed over ready is the next incarnation's, too
+        def close() -> None:
+            if self._leaving or self.member.factory is not None:
+                self.host.close_agent(then=closed)
+            else:
+                closed()  # an agent that was handed over ready is the next incarnation's, too
+
+        self._when_at_rest(close)
+
+    def _cleans_up(self, call: Call) -> bool:
+        """Whether it hears that it is to end: other code in a thread cannot be told, and is not
+        waited for.
+        """
+        if call.place is not self.host.threads or call.canceller is not None:
+            return True
+        return isinstance(call, AttemptCall) and call.writer is not None
+
+    def _when_at_rest(self, close: Callable[[], None]) -> None:
+        """Cancel what runs; `close` once that has ended, or its time is over."""
+        once = threading.Lock()
+        calls: list[Call] = [*self._calls.values(), *self._probes.values()]
+        grace = threading.Timer(self.around.config.cancel_grace_s, lambda: act())
+        grace.daemon = True
+
+        def act() -> None:
+            if once.acquire(blocking=False):
+                grace.cancel()
+                close()
+
+        def look() -> None:  # runs wherever a call ends
+            running: list[Call] = [*self._calls.values(), *self._probes.values()]
+            if not any(map(self._cleans_up, running)):
+                act()
+
+        self._at_rest = look
+        for call in calls:
+            call.cancel(CancelReason.STOPPING)
+        look()
+        if not once.locked():
+            grace.start()
 
     def join(self, timeout_s: float) -> None:
         self.host.join(timeout_s)

@@ -12,7 +12,12 @@ from greenroom.actors.table import Slot
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import summary
 from greenroom.messages.status import FailureKind
-from greenroom.messages.supervision import AttemptOutcome, Outcomes, Successes
+from greenroom.messages.supervision import (
+    AttemptOutcome,
+    Outcomes,
+    RequestSettled,
+    Successes,
+)
 
 BATCH = 64
 DELAY_S = 0.1
@@ -52,7 +57,7 @@ class Outbox:
         self._alarms = alarms
         slow_s = config.circuit_slow_call_s
         self._slow_s = math.inf if slow_s is None else slow_s
-        self._batch: list[AttemptOutcome | Successes] = []
+        self._batch: list[AttemptOutcome | Successes | RequestSettled] = []
         self._runs: dict[str, _Run] = {}
         self._count = 0
         self._oldest = 0.0
@@ -85,6 +90,7 @@ class Outbox:
         elapsed_s: float,
         retry_after_s: float | None,
         now: float,
+        opens_at_once: bool = False,
     ) -> None:
         """An attempt failed. Until the supervisor has judged it, its member is not preferred, save
         the failure is of a kind that says nothing of the member.
@@ -94,7 +100,26 @@ class Outbox:
         if slot is not None and current and kind.counts_for_breaker:
             number = slot.failure_sent()
         error_line = summary(error)
-        self._send(_outcome(attempt, now, elapsed_s, kind, error_line, retry_after_s, number))
+        self._send(
+            _outcome(
+                attempt, now, elapsed_s, kind, error_line, retry_after_s, number, opens_at_once
+            )
+        )
+
+    def settled(self, request: RequestSettled, answered: bool, now: float) -> None:
+        """A request has ended that failures have been reported of. Where somebody has answered it,
+        that can wait for company: they were the members' anyway.
+        """
+        if not answered:
+            self._gather().append(request)
+            self.flush()
+            return
+        self._batch.append(request)
+        self._count += 1
+        if self._count == 1:
+            self._oldest = now
+            if not self._alarm_set:
+                self._set_alarm(now + DELAY_S)
 
     def ignored(self, attempt: Attempt, now: float) -> None:
         """An attempt ended without saying anything of its member; a trial's permit comes back."""
@@ -114,7 +139,7 @@ class Outbox:
         self._gather().append(outcome)
         self.flush()
 
-    def _gather(self) -> list[AttemptOutcome | Successes]:
+    def _gather(self) -> list[AttemptOutcome | Successes | RequestSettled]:
         self._count = 0
         self._batch.extend([run.message() for run in self._runs.values()])
         self._runs.clear()
@@ -153,6 +178,7 @@ def _outcome(
     error: str | None = None,
     retry_after_s: float | None = None,
     number: int = 0,
+    opens_at_once: bool = False,
 ) -> AttemptOutcome:
     return AttemptOutcome(
         member=attempt.member,
@@ -167,4 +193,5 @@ def _outcome(
         error=error,
         retry_after_s=retry_after_s,
         number=number,
+        opens_at_once=opens_at_once,
     )

@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.classify import Verdict, classify
+from greenroom.actors.judgement import auto, found_by, refusal_of
 from greenroom.actors.nested import InnerFailure
+from greenroom.actors.streamjudge import StreamJudge
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import (
     AttemptTimeoutError,
     MemberCrashedError,
     RequestCancelledError,
-    UnsuccessfulResultError,
 )
 from greenroom.messages.execution import Failed, Refused, Succeeded
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
@@ -45,8 +46,8 @@ def outcome_of(
     error = error if inner is None else inner.error
     cut_off = writer is not None and writer.stopped and error is None
     verdict = _given_up(call, member, error, cut_off)
-    if verdict is None and error is None:
-        error = refused(around.config, member, value) if writer is None else None
+    if verdict is None and error is None and writer is None:
+        error = refused(around.config, member, value, around.clock.wall(), call.collected)
     if verdict is None and error is None:
         return succeeded(call, member, value, call.started_at + elapsed_s)
     if verdict is None:
@@ -66,7 +67,7 @@ def outcome_of(
         side_effects=call.side_effects,
         started=inner is None or inner.started,
         opens_at_once=verdict[1].opens_at_once,
-        same_member_may_mend=verdict[1].same_member_may_mend,
+        same_member_may_mend=inner is None and verdict[1].same_member_may_mend,
     )
 
 
@@ -108,16 +109,33 @@ def _given_up(
     return gone, Verdict(FailureKind.CANCELLED, None)
 
 
-def refused(config: PoolConfig, member: str, value: Any) -> BaseException | None:
-    """Why `PoolConfig.is_failure` takes an answer for a failure; None if it does not."""
+def refused(
+    config: PoolConfig, member: str, value: Any, wall_now: float, collected: bool = False
+) -> BaseException | None:
+    """Why an answer is a failure by `PoolConfig.is_failure` and, if it was `collected` from a
+    stream, by the rules for those; None if it is none.
+    """
     is_failure = config.is_failure
-    if not callable(is_failure):
-        return None
     try:
-        if not is_failure(value):
+        if collected:
+            error = _of_chunks(config, member, value, wall_now)
+            if error is not None:
+                return error
+        if is_failure is None:
             return None
+        fault = auto(value) if not callable(is_failure) else found_by(is_failure, value)
     except BaseException as error:
         return error
-    return UnsuccessfulResultError(
-        f"{member} returned a {type(value).__name__} that is_failure refused"
-    )
+    return None if fault is None else refusal_of(fault, value, member, wall_now)
+
+
+def _of_chunks(
+    config: PoolConfig, member: str, chunks: list[Any], wall_now: float
+) -> BaseException | None:
+    judge = StreamJudge(config)
+    for chunk in chunks:
+        judge.add(chunk)
+        if judge.fault is not None:
+            break
+    judge.end()
+    return None if judge.fault is None else judge.error(member, wall_now)

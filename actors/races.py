@@ -94,14 +94,18 @@ class Races(Attempts):
             self._drop_rivals(attempt.job, attempt)
 
     def _drop_rivals(self, job: Job, winner: Attempt) -> None:
-        """The loser is cancelled, and counts for nothing."""
+        """The loser is cancelled, and counts for nothing; a trial goes on by itself."""
         if job.race is None:
             return
+        if winner is not job.trial:
+            self._let_trial_go_on(job)
         for attempt in list(job.running()):
             if attempt is not winner:
                 self.desk.withdraw(attempt.ticket)
                 self._outbox.ignored(attempt, self.clock.now())
                 self._detach(job, attempt, CancelReason.LOST_RACE)
+        if winner is job.trial:
+            self._await_trial(job)
 
 
 def _outstanding_s(job: Job, winner: Attempt, elapsed_s: float) -> float:

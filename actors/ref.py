@@ -9,6 +9,7 @@ from typing import Any, Self, cast
 
 import pykka
 
+from greenroom.actors import forks
 from greenroom.actors.asking import AskingRef
 from greenroom.actors.future import PoolFuture
 from greenroom.actors.stream import PoolStream
@@ -29,12 +30,17 @@ from greenroom.messages.requests import (
     Subscribe,
 )
 
+OUTER_ID_SHOWN = 600
+"""How much of an outer request's id that of the inner one repeats: ids of pools in pools grow, and
+there is a limit to them."""
+
 
 class PoolRef(AskingRef):
     """A running pool. `ask`, `tell`, `stop` and `is_alive` mean what they mean in Pykka.
 
     It is a context manager, sync and async: leaving it stops the pool (`drain` first where what is
-    under way shall be finished).
+    under way shall be finished). It lives in the process that started it: in one that is forked off
+    later every call raises a `ForkedPoolError`, and leaving it does nothing.
     """
 
     # -- members
@@ -123,7 +129,7 @@ class PoolRef(AskingRef):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.stop()
+        self._leave()
 
     async def __aenter__(self) -> Self:
         return self
@@ -134,7 +140,13 @@ class PoolRef(AskingRef):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        await asyncio.get_running_loop().run_in_executor(None, self.stop)
+        if not self.is_elsewhere():
+            await asyncio.get_running_loop().run_in_executor(None, self.stop)
+
+    def _leave(self) -> None:
+        """Stop, where the pool lives: a child that leaves its parent's block has nothing to end."""
+        if not self.is_elsewhere():
+            self.stop()
 
     # -- as a member of another pool
 
@@ -145,22 +157,23 @@ class PoolRef(AskingRef):
         The id begins with the outer request's and its attempt: `front-7#2/eu-31`.
         """
         request = self._forwarded(payload, context)
-        return self._submit(request, context.remaining_s, context.started_side_effects)
+        return self._submit(request, context.remaining_s, context)
 
     def forward_stream(self, payload: Any, context: CallContext) -> PoolStream[Any]:
         """The same for an answer that is wanted chunk by chunk."""
         request = self._forwarded(payload, context)
-        return self._open(request, context.remaining_s, context.started_side_effects)
+        return self._open(request, context.remaining_s, context)
 
     def _forwarded(self, payload: Any, context: CallContext) -> Request[Any]:
         number = next(self._numbers)
+        outer = context.request_id[-OUTER_ID_SHOWN:]
         return Request(
             payload,
             key=context.key,
             priority=context.priority,
             idempotent=context.idempotent,
             metadata=context.metadata,
-            request_id=f"{context.request_id}#{context.attempt}/{self.name}-{number}",
+            request_id=f"{outer}#{context.attempt}/{self.name}-{number}",
         )
 
     def can_serve(self) -> bool:
@@ -186,4 +199,6 @@ class PoolRef(AskingRef):
         return repr(self)
 
     def __repr__(self) -> str:
+        if self.is_elsewhere():
+            return f"<PoolRef {self.name}, of process {forks.pid_of(self._born)}>"
         return f"<PoolRef {self.name}{'' if self.is_alive() else ', stopped'}>"

@@ -25,6 +25,7 @@ def all_failed(
         account(job.failures.values(), table, now),
         reason,
         None if reopening is None else max(0.0, reopening - now),
+        job.failed_alike,
     )
 
 
@@ -70,7 +71,7 @@ def account(tried: Iterable[AttemptError], slots: Iterable[Slot], now: float) ->
 
 def _skipped(slot: Slot, now: float) -> AttemptError:
     reason = slot.skip_reason() or SkipReason.EXCLUDED
-    reopens_at = slot.route.reopens_at
+    reopens_at = slot.back_at()
     detail = "" if reopens_at is None else f"back in {max(0.0, reopens_at - now):.1f} s"
     return AttemptError(slot.name, slot.index, reason, None, 0.0, 0, detail)
 

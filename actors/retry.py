@@ -29,6 +29,8 @@ class RetryPolicy:
         multiplier: growth of that ceiling with every further backoff.
         max_delay_s: the highest that the ceiling gets.
         exhaustive: try every member once, whatever `max_retries` and the budget say; none twice.
+        same_member_retries: `PoolConfig.same_member_retries`.
+        stay_s: `PoolConfig.stay_for_retry_after_s`.
     """
 
     max_retries: int
@@ -36,6 +38,8 @@ class RetryPolicy:
     multiplier: float
     max_delay_s: float
     exhaustive: bool = False
+    same_member_retries: int | None = None
+    stay_s: float = 0.0
 
     @classmethod
     def from_config(
@@ -48,6 +52,8 @@ class RetryPolicy:
             multiplier=config.retry_backoff_multiplier,
             max_delay_s=config.retry_max_delay_s,
             exhaustive=exhaustive,
+            same_member_retries=config.same_member_retries,
+            stay_s=config.stay_for_retry_after_s,
         )
 
 
@@ -138,7 +144,8 @@ class Situation:
         started: whether the agent may have begun; False only when it provably has not.
         side_effects: whether the agent has said that it must not be repeated.
         retry_after_s: seconds that the member asked to be left alone; None if it did not.
-        attempts: attempts made so far, the one that just failed included.
+        attempts: attempts made so far, the one that just failed included; without trials that ran
+            beside one.
         backoffs: waits made so far.
         idempotent: `Request.idempotent`.
         untried: whether a member not yet tried by this request could take it, now or once a slot
@@ -146,6 +153,12 @@ class Situation:
         tried_could_recover: whether one already tried could still answer it later: it is not gone,
             and its own last failure is of a kind that passes with time (not `LASTING`).
         now, deadline: monotonic seconds; a deadline of None is no limit.
+        may_mend: whether the same member may be over it by now: a hiccup, not a refusal.
+        tries: attempts that the member has had, the one that just failed included.
+        members: how many the pool has.
+        in_service: whether the member takes requests as usual, as far as is known: its breaker is
+            closed, it does not rest, and what failed was no trial.
+        preferred: whether the strategy would not give the request to anybody else, if it could.
     """
 
     kind: FailureKind
@@ -159,6 +172,23 @@ class Situation:
     tried_could_recover: bool
     now: float
     deadline: float | None
+    may_mend: bool = False
+    tries: int = 1
+    members: int = 0
+    in_service: bool = False
+    preferred: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SameAgain:
+    """Give the request to the same member once more, at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class StayFor:
+    """Wait for the same member: it takes requests again after `delay_s` seconds."""
+
+    delay_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +215,7 @@ class RaiseAsIs:
     """Answer with the agent's own error: no member would do better."""
 
 
-Decision = TryNow | TryLater | GiveUp | RaiseAsIs
+Decision = SameAgain | StayFor | TryNow | TryLater | GiveUp | RaiseAsIs
 
 
 def plan_retry(
@@ -198,7 +228,11 @@ def plan_retry(
     """
     if not situation.kind.tries_another_member:
         return RaiseAsIs()
-    refusal = _unrepeatable(situation) or _used_up(policy, situation)
+    refusal = _unrepeatable(situation)
+    same = None if refusal else _same_member(policy, situation)
+    if same is not None and (not situation.started or budget.withdraw(situation.now)):
+        return same
+    refusal = refusal or _used_up(policy, situation)
     if refusal:
         return GiveUp(refusal)
     plan = TryNow() if situation.untried else _wait(policy, situation, rng)
@@ -217,6 +251,32 @@ def _unrepeatable(situation: Situation) -> str:
     if left is not None and left <= 0:
         return f"the deadline passed {_seconds(-left)} ago" if left else "the deadline is over"
     return ""
+
+
+def _same_member(policy: RetryPolicy, situation: Situation) -> SameAgain | StayFor | None:
+    """What the member that failed can still do for the request, before anybody else is asked.
+
+    `max_retries` bounds it for an exhaustive policy, too: that each member is tried once is free,
+    that one is tried twice is not.
+    """
+    if situation.attempts - 1 >= policy.max_retries:
+        return None
+    if _is_a_hiccup(policy, situation):
+        return SameAgain()
+    delay, left = situation.retry_after_s, _left(situation)
+    if not situation.preferred or delay is None or not 0.0 < delay <= policy.stay_s:
+        return None
+    return StayFor(delay) if left is None or delay < left else None
+
+
+def _is_a_hiccup(policy: RetryPolicy, situation: Situation) -> bool:
+    """Whether the same member is tried again at once; one that let the request wait never is."""
+    if not situation.may_mend or not situation.in_service or situation.retry_after_s is not None:
+        return False
+    limit = policy.same_member_retries
+    if limit is None:
+        limit = 1 if situation.members == 1 else 0
+    return situation.tries <= limit and situation.kind is not FailureKind.TIMEOUT
 
 
 def _used_up(policy: RetryPolicy, situation: Situation) -> str:

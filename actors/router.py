@@ -14,7 +14,15 @@ from greenroom.actors.streams import Streams
 from greenroom.messages.errors import AttemptTimeoutError, PoolStoppedError, summary
 from greenroom.messages.events import PoolStopped
 from greenroom.messages.replies import MemberStats, PoolStats
-from greenroom.messages.requests import Apply, Cancel, Drain, Request, Subscribe
+from greenroom.messages.requests import (
+    Apply,
+    Cancel,
+    Drain,
+    Request,
+    ResetAll,
+    ResetMember,
+    Subscribe,
+)
 from greenroom.messages.status import CancelReason, FailureKind
 from greenroom.messages.supervision import CommandDone, FailuresSeen, RoutingSnapshot
 
@@ -107,7 +115,9 @@ class PoolRouter(Streams):
     def _out_of_time(self, job: Job) -> None:
         """The deadline of the whole request is over."""
         now = self.clock.now()
-        for attempt in list(job.running()):
+        for attempt in (job.current, job.hedge):
+            if attempt is None:
+                continue
             if not self._can_leave(job, attempt):
                 return  # it has just been answered: the report is on its way
             self._cut_short(job, attempt, now)
@@ -124,7 +134,7 @@ class PoolRouter(Streams):
         slot = None if excused else self._table.get(attempt.member)
         error = AttemptTimeoutError(f"{attempt.member} had not answered by the deadline")
         if slot is not None and slot.load.overdue(elapsed_s, now):
-            self._count_failure(attempt, FailureKind.TIMEOUT, error, elapsed_s)
+            self._count_failure(attempt, job, FailureKind.TIMEOUT, error, elapsed_s)
         else:
             self._outbox.ignored(attempt, now)
         job.failed(attempt, FailureKind.TIMEOUT, error, elapsed_s)
@@ -179,16 +189,31 @@ class PoolRouter(Streams):
 
     def _on_command(self, command: Any) -> Any:
         self._outbox.flush()  # what the supervisor is asked about shall be what has happened
+        if isinstance(command, ResetMember | ResetAll):
+            self._forget_rests(command)
         self._commands.forward(self._supervisor, command, self.mailbox.reply_to)
         return PENDING
 
+    def _forget_rests(self, command: ResetMember | ResetAll) -> None:
+        """A member that is reset by hand takes requests as before, too."""
+        for slot in self._table:
+            if isinstance(command, ResetAll) or slot.name == command.name:
+                if slot.rest.announced:
+                    self._chronicle.rested(slot.name)
+                slot.forget_rest()
+
     def _stats(self, members: tuple[MemberStats, ...]) -> PoolStats:
         complete = []
+        now = self.clock.now()
         for stats in members:
             slot = self._table.get(stats.name)
             if slot is not None:
                 free = slot.skip_reason() is None
                 stats = replace(stats, in_flight=slot.in_flight, available=free)
+                if slot.rest.until:
+                    back_at = slot.back_at()
+                    back_in_s = None if back_at is None else max(0.0, back_at - now)
+                    stats = replace(stats, health=replace(stats.health, reopens_in_s=back_in_s))
             complete.append(stats)
         return PoolStats(
             self.name,

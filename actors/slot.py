@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from greenroom.actors.load import LoadEstimate
+from greenroom.actors.rest import Rest
 from greenroom.actors.strategies import FreeMembers
-from greenroom.messages.status import SkipReason
+from greenroom.messages.status import CircuitState, FailureKind, SkipReason
 from greenroom.messages.supervision import MemberRoute
 
 
@@ -17,10 +20,15 @@ class Room:
     def __init__(self) -> None:
         self.free: FreeMembers[Slot] = FreeMembers((), ())
         self.unjudged: set[Slot] = set()
+        self.resting: set[Slot] = set()
 
 
 class Slot:
     """A member as the router sees it: its route, its load, what of it is in use. A `Candidate`.
+
+    After a rest it is not taken by storm ("slow start", as in TCP): it has room for one call more
+    than run on it, and for another one with every success, up to its `max_concurrency`. So of those
+    that wait for it twice as many get through with every round of calls.
 
     Read its attributes, and change them by its methods: `room` has to hear of it.
     """
@@ -33,10 +41,13 @@ class Slot:
         "in_flight",
         "index",
         "is_free",
+        "limit",
         "load",
         "max_concurrency",
         "name",
         "priority",
+        "recovers",
+        "rest",
         "route",
         "trials_started",
         "weight",
@@ -52,6 +63,9 @@ class Slot:
         self.failures_sent = 0
         self.failures_seen = 0
         self.is_free = False
+        self.rest = Rest()
+        self.recovers = False  # whether successes are of interest, see `answered`
+        self.limit = self.max_concurrency = route.max_concurrency
         self._room = Room() if room is None else room
         self.route = route
         self.update(route)
@@ -65,16 +79,29 @@ class Slot:
         if route.incarnation != self.route.incarnation:
             self.in_flight = self.failures_sent = self.failures_seen = 0
             self._room.unjudged.discard(self)
+        if route.circuit is not self.route.circuit:
+            self._circuit_changed(route.circuit)
         self.route = route
         self.weight = route.weight
         self.priority = route.priority
+        whole = self.limit >= self.max_concurrency
         self.max_concurrency = route.max_concurrency
+        self.limit = self.max_concurrency if whole else min(self.limit, self.max_concurrency)
         self._review()
+
+    def _circuit_changed(self, circuit: CircuitState) -> None:
+        """What it did before an opening says nothing of what it does after it: so it is measured
+        anew, as if it had just come, and its trial is not put off until the estimate has faded.
+        """
+        if circuit is CircuitState.HALF_OPEN:
+            self.load.forget()
+        elif circuit is CircuitState.DISABLED:  # lets everything through
+            self.forget_rest()
 
     def take(self) -> None:
         """A call begins."""
         self.in_flight += 1
-        if self.in_flight >= self.max_concurrency and self.is_free:
+        if self.in_flight >= self.limit and self.is_free:
             self.is_free = False
             self._room.free.drop(self)
 
@@ -85,6 +112,53 @@ class Slot:
         if not self.is_free and self.skip_reason() is None:
             self.is_free = True
             self._room.free.add(self)
+
+    def rest_for(
+        self,
+        kind: FailureKind,
+        now: float,
+        began: float,
+        retry_after_s: float | None,
+        rng: Random,
+    ) -> bool:
+        """A call that began at `began` has failed at `now`; whether it makes a rest, or a longer
+        one. Whoever is told so has `rested` called once it is over.
+        """
+        if self.route.circuit is CircuitState.DISABLED:
+            return False
+        if not self.rest.begin(kind, now, began, retry_after_s, rng):
+            return False
+        self._room.resting.add(self)
+        self._review()
+        return True
+
+    def rested(self, now: float) -> bool:
+        """Whether the rest is over by now; then it takes calls again, few at first."""
+        if now < self.rest.until:
+            return False
+        self.rest.end()
+        self._room.resting.discard(self)
+        self.recovers = True
+        self.limit = min(self.max_concurrency, self.in_flight + 1)
+        self._review()
+        return True
+
+    def answered(self, began: float) -> None:
+        """A call that began then has succeeded; to be told while it `recovers`."""
+        self.rest.answered(began)
+        if self.rest.until:
+            return
+        self.limit = min(self.max_concurrency, self.limit + 1)
+        self.recovers = self.limit < self.max_concurrency or self.rest.pauses > 0
+        self._review()
+
+    def forget_rest(self) -> None:
+        """Be as if it had never rested: somebody has reset it by hand."""
+        self.rest.forget()
+        self._room.resting.discard(self)
+        self.recovers = False
+        self.limit = self.max_concurrency
+        self._review()
 
     def trial_started(self) -> None:
         """The call that has begun spends a permit."""
@@ -111,6 +185,7 @@ class Slot:
         if self.is_free:
             room.free.drop(self)
         room.unjudged.discard(self)
+        room.resting.discard(self)
 
     def _review(self) -> None:
         free = self.skip_reason() is None
@@ -121,7 +196,17 @@ class Slot:
     # -- what is asked
 
     def latency_s(self, now: float) -> float | None:
+        """What is known of it; 0 while it is half-open: then its permits see to it that there is no
+        rush, and a trial that hangs must not be what keeps the next one from being made.
+        """
+        if self.route.trial_permits is not None:
+            return 0.0
         return self.load.latency_s(now, self.in_flight)
+
+    @property
+    def in_service(self) -> bool:
+        """Whether nothing keeps it out, and it does not rest; it may be full."""
+        return self.route.blocked is None and not self.rest.until
 
     @property
     def is_trial(self) -> bool:
@@ -135,11 +220,22 @@ class Slot:
             return route.blocked
         if route.ref is None:
             return SkipReason.STARTING
+        if self.rest.until:
+            return SkipReason.COOLING_DOWN
         if route.trial_permits is not None and self.trials_started >= route.trial_permits:
             return SkipReason.TRIAL_RUNNING
-        if self.in_flight >= self.max_concurrency or self.failures_sent > self.failures_seen:
+        if self.in_flight >= self.limit or self.failures_sent > self.failures_seen:
             return SkipReason.SATURATED
         return None
+
+    def back_at(self) -> float | None:
+        """When it may take requests again that is kept out, or rests; None if nobody says, or if
+        there is nothing to wait for.
+        """
+        reopens_at, until = self.route.reopens_at, self.rest.until
+        if self.route.blocked is None:
+            return until or None
+        return None if reopens_at is None else max(reopens_at, until)
 
     def is_awaited(self) -> bool:
         """Whether it can take a request before long: when a call ends, or its actor is back, its
@@ -151,11 +247,23 @@ class Slot:
         restarts = reason is SkipReason.STARTING and self.route.ref is None
         return restarts or reason in (SkipReason.SATURATED, SkipReason.STALLED)
 
+    def is_unjudged(self) -> bool:
+        """Whether it has room, and waits for nothing but the supervisor's word on a failure."""
+        unjudged = self.failures_sent > self.failures_seen and self.route.blocked is None
+        return unjudged and not self.rest.until and self.in_flight < self.limit
+
+    def rests(self, until: float, deadline: float | None) -> bool:
+        """Whether it only rests, and is back by that time and before the deadline."""
+        over_at = self.rest.until
+        if not over_at or self.skip_reason() is not SkipReason.COOLING_DOWN:
+            return False
+        return over_at <= until and (deadline is None or over_at < deadline)
+
     def room_to_come(self) -> int:
         """How much more it takes as soon as the supervisor has judged its last failures."""
         if self.failures_sent <= self.failures_seen:
             return 0
-        free = self.max_concurrency - self.in_flight
+        free = self.limit - self.in_flight
         return max(0, free) if self.skip_reason() is SkipReason.SATURATED else 0
 
     def __repr__(self) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, NoReturn, Self, SupportsIndex, TypeVar, cast
 
-from greenroom.actors.channel import EMPTY, END, Channel
-from greenroom.actors.future import StreamFuture
+from greenroom.actors import forks
+from greenroom.actors.channel import ANEW, EMPTY, END, Channel
+from greenroom.actors.future import PoolFuture, StreamFuture
 from greenroom.actors.waker import wait_here
 from greenroom.messages.errors import AttemptError, StreamInterruptedError
+from greenroom.messages.pickling import refuse
+from greenroom.messages.replies import Restarted
 
 C = TypeVar("C")
 
@@ -24,11 +27,17 @@ class PoolStream(Generic[C]):
     Iterating raises what `ask` would raise, as long as there has been no chunk that counts; after
     the first one a `StreamInterruptedError` with what was received. What has arrived is delivered
     before the error.
+
+    With `PoolConfig(on_cut="restart")` a chunk may be a `Restarted`: another member has started
+    over, what came before is void. The type of a chunk does not say so, since all other pools never
+    send one; `isinstance(chunk, Restarted)` tells. With `on_cut="hold"` nothing comes before the
+    end, and the whole answer lies in memory until then.
     """
 
     def __init__(self, future: StreamFuture) -> None:
         self._future = future
         self._channel: Channel = future.channel
+        self._born = forks.generation
 
     @property
     def request_id(self) -> str:
@@ -47,7 +56,9 @@ class PoolStream(Generic[C]):
 
     @property
     def errors(self) -> tuple[AttemptError, ...]:
-        """What became of the members that failed before the first chunk."""
+        """What became of the members that failed before the first chunk of the one that delivers,
+        those included whose streams broke off if it has started over.
+        """
         return self._channel.errors
 
     def cancel(self) -> bool:
@@ -65,8 +76,32 @@ class PoolStream(Generic[C]):
         """Leave the stream, as a loop or a `with` block does; nothing happens if it has ended."""
         self._leave()
 
+    def first(self) -> PoolFuture[str | None]:
+        """Whether the stream begins: `await stream.first()`, or `stream.first().get(timeout=)`.
+
+        The future has the member's name as soon as its first chunk that counts lies ready, None
+        when the stream has ended well without any, and raises what iterating would raise when it
+        fails before. No chunk is taken. It can be asked for at any time, and any number of times;
+        to stop waiting for it gives nothing up. With `on_cut="hold"` a stream begins at its end.
+        """
+        future: PoolFuture[str | None] = PoolFuture()
+        if self._born != forks.generation:  # before the channel's lock: see `actors.forks`
+            future.resolve(error=self._future._forked())
+            return future
+        channel = self._channel  # not `self`: whoever lets go of the stream leaves it
+
+        def tell() -> None:
+            try:
+                future.resolve(channel.first())
+            except Exception as error:
+                future.resolve(error=error)
+
+        channel.watch_first(tell)
+        return future
+
     def collect(self) -> list[C]:
-        """All chunks that have not been taken yet, once the stream has come to its end.
+        """All chunks that have not been taken yet, once the stream has come to its end. If it has
+        started over meanwhile, those of the last attempt: the whole answer.
 
         Raises:
             StreamInterruptedError: it broke off; `received` has all of these chunks, however many.
@@ -74,9 +109,11 @@ class PoolStream(Generic[C]):
         """
         chunks: list[C] = []
         try:
-            while True:
-                chunks.append(self.__next__())
-        except StopIteration:
+            while (chunk := self._take()) is not END:
+                if chunk is EMPTY:
+                    self._wait()
+                else:
+                    _add(chunk, chunks)
             return chunks
         except StreamInterruptedError as error:
             error.received = max(tuple(chunks), error.received, key=len)
@@ -86,9 +123,11 @@ class PoolStream(Generic[C]):
         """`collect` without blocking the event loop."""
         chunks: list[C] = []
         try:
-            while True:
-                chunks.append(await self.__anext__())
-        except StopAsyncIteration:
+            while (chunk := self._take()) is not END:
+                if chunk is EMPTY:
+                    await self._arrival()
+                else:
+                    _add(chunk, chunks)
             return chunks
         except StreamInterruptedError as error:
             error.received = max(tuple(chunks), error.received, key=len)
@@ -97,22 +136,17 @@ class PoolStream(Generic[C]):
     # -- iterating
 
     def __next__(self) -> C:
-        while (chunk := self._take()) is EMPTY:
-            gate = threading.Lock()
-            gate.acquire()
-            try:
-                self._channel.watch_chunks(gate.release)
-                gate.acquire()
-            except BaseException:  # somebody pressed Ctrl-C
-                self._channel.unwatch_chunks(gate.release)
-                raise
+        while (chunk := self._take()) is EMPTY or chunk is ANEW:
+            if chunk is EMPTY:
+                self._wait()
         if chunk is END:
             raise StopIteration
         return cast(C, chunk)
 
     async def __anext__(self) -> C:
-        while (chunk := self._take()) is EMPTY:
-            await self._arrival()
+        while (chunk := self._take()) is EMPTY or chunk is ANEW:
+            if chunk is EMPTY:
+                await self._arrival()
         if chunk is END:
             raise StopAsyncIteration
         return cast(C, chunk)
@@ -124,11 +158,23 @@ class PoolStream(Generic[C]):
         return AsyncReader(self)
 
     def _take(self) -> Any:
+        if self._born != forks.generation:  # before the channel's lock: see `actors.forks`
+            raise self._future._forked()
         try:
             return self._channel.take()
         except StreamInterruptedError as error:
             error.received = tuple(self._channel.received)
             error.received_count = self._channel.taken
+            raise
+
+    def _wait(self) -> None:
+        gate = threading.Lock()
+        gate.acquire()
+        try:
+            self._channel.watch_chunks(gate.release)
+            gate.acquire()
+        except BaseException:  # somebody pressed Ctrl-C
+            self._channel.unwatch_chunks(gate.release)
             raise
 
     async def _arrival(self) -> None:
@@ -172,10 +218,21 @@ class PoolStream(Generic[C]):
     def __del__(self) -> None:
         self._leave()
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse("a stream of a pool", "its chunks come to the process that asked: send those")
+
     def __repr__(self) -> str:
         whose = f" of {self.member}" if self.member else ""
         state = "ended" if self._channel.ended else "open" if self.member else "not begun"
         return f"<PoolStream {self.request_id}{whose}, {state}, {self._channel.taken} chunks taken>"
+
+
+def _add(chunk: Any, chunks: list[Any]) -> None:
+    """The chunk, or the mark that all before it are void."""
+    if chunk is ANEW or type(chunk) is Restarted:
+        chunks.clear()
+    else:
+        chunks.append(chunk)
 
 
 class Reader(Generic[C]):
@@ -191,6 +248,9 @@ class Reader(Generic[C]):
 
     def __next__(self) -> C:
         return next(self._stream)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        self._stream.__reduce_ex__(protocol)
 
     def __del__(self) -> None:
         self._stream._leave()
@@ -209,6 +269,9 @@ class AsyncReader(Generic[C]):
 
     async def __anext__(self) -> C:
         return await self._stream.__anext__()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        self._stream.__reduce_ex__(protocol)
 
     def __del__(self) -> None:
         self._stream._leave()

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
-from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.jobs import Attempt, Collecting, Job
 from greenroom.actors.races import Races
-from greenroom.messages.errors import AttemptTimeoutError
+from greenroom.messages.config import PoolConfig
 from greenroom.messages.execution import StreamBegun, StreamResumed
-from greenroom.messages.status import CancelReason, FailureKind
+from greenroom.messages.status import CancelReason
+
+Limit = tuple[float | None, str]
+"""Seconds, or None, and the setting that says so."""
 
 
 class Streams(Races):
-    """Takes note of first chunks, and ends the streams whose next chunk does not come.
+    """Takes note of first chunks, and ends the attempts whose next chunk does not come.
 
     Chunks do not pass through here: they go from the member's place to the consumer. The router
-    looks at the channel once when a chunk could be overdue, not at every chunk.
+    looks at the attempt's pulse once when a chunk could be overdue, not at every chunk.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._chunk_limit_s, self._chunk_limit = _chunk_limit(self.config)
+        self._first_limit, self._chunk_limit = _limits(self.config)
         self.handlers.update(
-            {StreamBegun: self._on_stream_begun, StreamResumed: self._on_stream_resumed}
+            {
+                StreamBegun: self._on_stream_begun,
+                StreamResumed: self._on_stream_resumed,
+                Collecting: self._on_collecting,
+            }
         )
 
     def _on_stream_begun(self, message: StreamBegun) -> None:
@@ -35,35 +42,58 @@ class Streams(Races):
             slot.load.measured(message.first_chunk_s, self.clock.now())
         if attempt.job is not None:
             self._answered(attempt.job, attempt, message.first_chunk_s)
-            self._watch(attempt, attempt.job)
+            self._watch(attempt)
 
     def _on_stream_resumed(self, message: StreamResumed) -> None:
         attempt = self._attempt_of(message)
         if attempt is not None and attempt.job is not None:
-            self._watch(attempt, attempt.job)
+            self._watch(attempt)
 
-    def _watch(self, attempt: Attempt, job: Job) -> None:
+    def _on_collecting(self, message: Collecting) -> None:
+        """An ask whose agent streams: its chunks are collected where they are made."""
+        attempt = self._attempt_of(message)
+        if attempt is not None and attempt.job is not None:
+            attempt.pulse = message.pulse
+            self._watch(attempt)
+
+    def _watch(self, attempt: Attempt) -> None:
         """Have a look when the next chunk is overdue, if it has not come by then. A producer that
         is held back by its consumer owes nothing: it tells when it goes on.
         """
         if attempt.alarm is not None:
             attempt.alarm.cancel()
             attempt.alarm = None
-        since = _owed_since(job)
-        if since is None or self._chunk_limit_s is None:
+        pulse = attempt.pulse
+        limit_s, limit = self._limit_of(attempt)
+        if limit_s is None or pulse is None or self._attempts.get(attempt.ticket) is not attempt:
             return
-        if since + self._chunk_limit_s <= self.clock.now():
-            self._chunk_overdue(attempt, job)
+        since = pulse.owed_since()
+        if since is None:
+            return
+        due = since + limit_s
+        if due <= self.clock.now():
+            lack = "sent no further chunk" if pulse.counts else "did not answer"
+            self._attempt_timed_out(attempt, limit, limit_s, lack)
         else:
-            due = since + self._chunk_limit_s
-            attempt.alarm = self.alarms.at(due, lambda: self._watch(attempt, job))
+            attempt.alarm = self.alarms.at(due, lambda: self._watch(attempt))
+
+    def _limit_of(self, attempt: Attempt) -> Limit:
+        """What the attempt has to keep to next. The limit of an ask as a whole is not seen to here,
+        and none stands in for another.
+        """
+        job, counts = attempt.job, attempt.pulse is not None and attempt.pulse.counts
+        if job is None or job.channel is not None:
+            return self._chunk_limit if counts else self._first_limit
+        if counts:
+            return self.config.chunk_timeout_s, "chunk_timeout_s"
+        return self.config.first_chunk_timeout_s, "first_chunk_timeout_s"
 
     def _detach(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:
         """A stream that was told to end, and has not when its next chunk would be overdue, is
         abandoned: a generator that hangs must not keep its slot for ever.
         """
         super()._detach(job, attempt, reason)
-        limit_s, limit = self._chunk_limit_s, self._chunk_limit
+        limit_s, limit = self._chunk_limit
         if limit_s is None or job.channel is None or job.channel.begun_by != attempt.ticket:
             return
         if attempt.alarm is not None:
@@ -72,33 +102,11 @@ class Streams(Races):
             self.clock.now() + limit_s, lambda: self._attempt_timed_out(attempt, limit, limit_s)
         )
 
-    def _chunk_overdue(self, attempt: Attempt, job: Job) -> None:
-        if attempt.job is None or not self.desk.give_up(attempt.ticket, job):
-            return  # it has just ended: the report is on its way
-        self._cancel_execution(attempt, CancelReason.ATTEMPT_TIMEOUT)
-        error = AttemptTimeoutError(
-            f"{attempt.member} sent no further chunk within "
-            f"{self._chunk_limit}={self._chunk_limit_s:g}"
-        )
-        elapsed_s = self.clock.now() - attempt.started_at
-        self._attempt_failed(attempt, FailureKind.TIMEOUT, error, elapsed_s, None)
-        self._pump()
 
-
-def _owed_since(job: Job) -> float | None:
-    """Since when a chunk is owed; None while none is: then the producer tells when one is.
-
-    The producer says that it goes on before it looks whether somebody watches; here it is the
-    other way round, so that one of the two sees the other.
-    """
-    channel = job.channel
-    if channel is None or channel.since is not None:
-        return None if channel is None else channel.since
-    channel.watched = True
-    return channel.since
-
-
-def _chunk_limit(config: Any) -> tuple[float | None, str]:
-    if config.chunk_timeout_s is not None:
-        return config.chunk_timeout_s, "chunk_timeout_s"
-    return config.request_timeout_s, "request_timeout_s"
+def _limits(config: PoolConfig) -> tuple[Limit, Limit]:
+    """That of the first chunk of a stream, and that of each further one."""
+    whole = config.request_timeout_s, "request_timeout_s"
+    first_s, further_s = config.first_chunk_timeout_s, config.chunk_timeout_s
+    first = whole if first_s is None else (first_s, "first_chunk_timeout_s")
+    further = whole if further_s is None else (further_s, "chunk_timeout_s")
+    return first, further

@@ -11,6 +11,7 @@ from typing import Any
 from greenroom.actors.eventbus import complain
 from greenroom.actors.slot import Room, Slot
 from greenroom.actors.strategies import FreeMembers, PickContext, RoutingStrategy, is_built_in
+from greenroom.actors.strategies.base import BuiltIn
 from greenroom.actors.strategies.order import INDEX, at
 from greenroom.messages.errors import StrategyError, summary
 from greenroom.messages.status import CircuitState, SkipReason
@@ -64,7 +65,12 @@ class RoutingTable:
         self._rng = rng
         self._slots: dict[str, Slot] = {}
         self._order: tuple[Slot, ...] = ()
-        self._half_open: list[str] = []
+        self.half_open: list[str] = []
+        """Members of whose breakers requests can be the trials."""
+        self.one_at_a_time = bool(getattr(strategy, "one_at_a_time", False))
+        self._preferred: Any = None
+        if isinstance(strategy, BuiltIn):
+            self._preferred = getattr(strategy, "preferred", None)
         self._room = Room()
         self._trusted = is_built_in(strategy)
         self._record: Any = getattr(strategy, "record", None)
@@ -99,7 +105,7 @@ class RoutingTable:
             if before != self.names and self._members_changed is not None:
                 self._guarded("members_changed", self._members_changed, self.names)
         self._room.free.priorities_changed()
-        self._half_open = [s.name for s in self._order if s.route.trial_permits is not None]
+        self.half_open = [s.name for s in self._order if s.route.trial_permits is not None]
         self.draining = SkipReason.DRAINING in [s.route.blocked for s in self._order]
         return True
 
@@ -122,9 +128,19 @@ class RoutingTable:
         return changed or bool(left)
 
     def pick(
-        self, tried: Collection[str], context: PickContext, exhaustive: bool = False
+        self,
+        tried: Collection[str],
+        context: PickContext,
+        exhaustive: bool = False,
+        never: Collection[str] = (),
+        last: Collection[str] = (),
     ) -> Slot | NoPick:
         """The strategy's choice: among the untried, and among the tried when no untried may come.
+
+        Args:
+            exhaustive: whether none of the tried will do.
+            never: those of the tried that must not be chosen.
+            last: those of the tried that are asked only when none of the others may come either.
 
         Raises:
             StrategyError: the strategy raised, or chose what was not a candidate.
@@ -138,8 +154,17 @@ class RoutingTable:
             return chosen
         if self._nobody(tried) is NoPick.BUSY:
             return NoPick.BUSY
-        again = sorted(self._free_of(tried), key=INDEX)
-        return self._choose(again, context) or self._nobody(())
+        again = [name for name in tried if name not in never]
+        if last:
+            chosen = self._choose_again([name for name in again if name not in last], context)
+            if chosen is not None:
+                return chosen
+            if self._nobody({*last, *never}) is NoPick.BUSY:
+                return NoPick.BUSY
+        return self._choose_again(again, context) or self._nobody(never)
+
+    def _choose_again(self, tried: Collection[str], context: PickContext) -> Slot | None:
+        return self._choose(sorted(self._free_of(tried), key=INDEX), context)
 
     def pick_second(self, taken: Collection[str], context: PickContext) -> Slot | None:
         """The strategy's choice among the free members beside those taken. Trials are for requests
@@ -148,7 +173,7 @@ class RoutingTable:
         Raises:
             StrategyError: the strategy raised, or chose what was not a candidate.
         """
-        return self._choose(self._free_but({*taken, *self._half_open}), context)
+        return self._choose(self._free_but({*taken, *self.half_open}), context)
 
     def _pick_next(self, tried: Collection[str], context: PickContext) -> Slot | NoPick:
         """For strategies that try every member once, in an order of their own; no tried one."""
@@ -170,6 +195,47 @@ class RoutingTable:
             slot.name not in tried and (slot.is_free or slot.is_awaited()) for slot in self._order
         )
 
+    @property
+    def sticks(self) -> bool:
+        """Whether the strategy prefers members for what they keep of earlier requests."""
+        return self._preferred is not None
+
+    def prefers(self, name: str, tried: Collection[str], context: PickContext) -> bool:
+        """Whether a request has no better member than that one, nor one as good that is free."""
+        for equals in self._by_preference(context):
+            others = [slot for slot in equals if slot.name != name]
+            if len(others) < len(equals):
+                return not any(slot.is_free and slot.name not in tried for slot in others)
+            if any(slot.in_service for slot in others):
+                return False
+        return False
+
+    def rests(
+        self, tried: Collection[str], context: PickContext, until: float, deadline: float | None
+    ) -> bool:
+        """Whether the member that a request prefers to all that are in service only rests.
+
+        Args:
+            until: no longer than this.
+        """
+        if not self._room.resting and not self._room.unjudged:
+            return False
+        for equals in self._by_preference(context):
+            untried = [slot for slot in equals if slot.name not in tried]
+            if any(slot.is_free for slot in untried):
+                return False
+            if any(slot.rests(until, deadline) or slot.is_unjudged() for slot in untried):
+                return True
+            if any(slot.in_service for slot in equals):
+                return False
+        return False
+
+    def _by_preference(self, context: PickContext) -> Iterable[Sequence[Slot]]:
+        if self._preferred is None or not self._order:
+            return ()
+        groups: Iterable[Sequence[Slot]] = self._preferred(self._order, context)
+        return groups
+
     def has_room(self) -> bool:
         """Whether any member could take a request right now."""
         return bool(self._room.free)
@@ -189,8 +255,41 @@ class RoutingTable:
         Args:
             besides: names of members that are of no interest.
         """
-        known = (s.route.reopens_at for s in self._order if s.name not in besides)
+        known = (slot.back_at() for slot in self._order if slot.name not in besides)
         return min((at for at in known if at is not None), default=None)
+
+    def first_rested(self, besides: Collection[str] = ()) -> float | None:
+        """When the first resting member takes requests again, on the pool's clock; None if nobody
+        rests, or if somebody needs no rest and can take one now or before long.
+
+        Args:
+            besides: names of members that are of no interest.
+        """
+        first: float | None = None
+        for slot in self._order:
+            if slot.name in besides:
+                continue
+            if slot.is_free or slot.is_awaited():
+                return None
+            if slot.rest.until and slot.route.blocked is None:
+                until = slot.rest.until
+                first = until if first is None or until < first else first
+        return first
+
+    def asked_to_wait_s(
+        self, hopeless: Collection[str], member: str, retry_after_s: float | None, now: float
+    ) -> float | None:
+        """How many seconds a request has to wait for the first one that can help it, where all who
+        can rest; None where somebody need not be waited for.
+
+        Args:
+            hopeless: those that cannot help it any more.
+            member, retry_after_s: who has failed it last, and what that one has asked for.
+        """
+        until = self.first_rested(hopeless)
+        if until is not None:
+            return max(0.0, until - now)
+        return None if self.could_take({*hopeless, member}) else retry_after_s
 
     def trial_running(self, besides: Collection[str] = ()) -> bool:
         """Whether a half-open member is being tried: the answer may bring it back any moment."""

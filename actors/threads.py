@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any
 
 from greenroom.actors.calls import Call
@@ -85,7 +86,7 @@ class ThreadPlace:
         while (call := self._calls.get()) is not None:
             self._resting.discard(me)
             if call.begin(self._now()):
-                value, error = self._call(call)
+                value, error = Context().run(self._call, call)  # nobody else's variables
                 if not call.end():
                     call.late()
                     return

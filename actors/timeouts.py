@@ -53,7 +53,6 @@ class Timeouts:
         self._alarm = self._alarms.at(first.started_at + self.limit_s, self._ring)
 
     def _ring(self) -> None:
-        self._alarm = None
         now = self._now()
         try:
             while (first := next(iter(self._running), None)) is not None:
@@ -62,6 +61,8 @@ class Timeouts:
                 del self._running[first]
                 self._expired(first)
         finally:  # one that could not be ended must not keep the others from it
+            # Only now: the attempts that have begun by this come behind those that still run.
+            self._alarm = None
             first = next(iter(self._running), None)
-            if first is not None and self._alarm is None:
+            if first is not None:
                 self._set(first)

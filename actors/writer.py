@@ -2,32 +2,33 @@
 
 The first chunk that counts decides: until then the attempt may be given up for another one, from
 then on the stream is this member's.
+
+Empty chunks that come before it are kept back, so that nobody is shown those of a member that has
+nothing to say. All of them are the winner's stream, though, and none is dropped. The usual
+keep-alive is the same object again and again (None, "", b""): it is kept once, with a count, so an
+agent may send it for as long as `first_chunk_timeout_s` lets it. Of different ones `stream_buffer`
+are kept; with the next the stream begins for its consumer, who holds the agent back from then on as
+ever. It could not be held back before: what it waits for would be the chunk that it may not make.
+Begun so, it is given up for another member all the same as long as no chunk counts.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from greenroom.actors.calls import Call
-from greenroom.actors.channel import Channel
+from greenroom.actors.channel import Channel, Run
 from greenroom.actors.clock import Clock
 from greenroom.actors.desk import Desk
 from greenroom.actors.jobs import Job
+from greenroom.actors.pulse import Pulse
+from greenroom.actors.streamjudge import StreamJudge
 from greenroom.actors.waker import wait_here
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.execution import Ticket
-
-_SIZED = (str, bytes, bytearray, list, tuple, dict)
-
-
-def nothing_in(chunk: Any) -> bool:
-    """What counts as an empty chunk unless `PoolConfig.is_empty` says otherwise: None, and a
-    string, bytes, list, tuple or dict with nothing in it.
-    """
-    return chunk is None or (isinstance(chunk, _SIZED) and not chunk)
+from greenroom.messages.replies import Restarted
 
 
 class ChunkWriter:
@@ -35,28 +36,32 @@ class ChunkWriter:
 
     Args:
         begun: told `first_chunk_s` once, when the stream has begun: how long the first chunk took.
-        resumed: told when a producer goes on that was held back, if somebody watches for that.
+        resumed: told when a producer goes on that was held back, if somebody watches for that, and
+            when the first chunk that counts comes in a stream that has begun without one.
         accept: raises if an answer that does not stream is a failure.
 
     Attributes:
         first_chunk_s: how long the first chunk took; None as long as the stream has not begun.
         stopped: whether the agent was told that nobody wants more of its chunks.
+        pulse: its signs of life.
     """
 
     __slots__ = (
         "_accept",
         "_begun",
         "_call",
+        "_capacity",
         "_channel",
         "_clock",
         "_desk",
         "_held",
-        "_is_empty",
         "_job",
+        "_judge",
         "_member",
         "_resumed",
         "_ticket",
         "first_chunk_s",
+        "pulse",
         "stopped",
     )
 
@@ -77,15 +82,16 @@ class ChunkWriter:
         self._member = member
         self._desk = desk
         self._clock = clock
-        own = config.is_empty
-        self._is_empty = own if callable(own) else nothing_in
+        self._judge = StreamJudge(config)
         self._begun = begun
         self._resumed = resumed
         self._accept = accept
         self._call: Call | None = None
         self._job: Job | None = None
         self._channel: Channel | None = None
-        self._held: deque[Any] = deque(maxlen=config.stream_buffer)
+        self._held: list[Any] = []
+        self._capacity = config.stream_buffer
+        self.pulse = desk.pulse(ticket) or Pulse(clock.now())
 
     def start(self, call: Call) -> None:
         """The call whose chunks come has begun."""
@@ -93,33 +99,51 @@ class ChunkWriter:
 
     def write(self, chunk: Any) -> bool:
         """Pass a chunk on; False when nobody wants more. Leading empty ones are kept until the
-        first that counts, the latest of them if there are many.
+        first that counts.
         """
-        empty = self._is_empty(chunk)
+        if type(chunk) is Restarted:
+            return self._void(chunk) or self._stop()
+        empty = self._judge.add(chunk)
+        self._check()
         channel = self._channel
         if channel is None:
-            return self._hold(chunk) if empty else self._begin(chunk) or self._stop()
-        if not channel.put(chunk):
+            return (self._hold(chunk) if empty else self._begin(chunk, counts=True)) or self._stop()
+        pulse = self.pulse
+        if empty:
+            return channel.put(chunk, self._ticket) or self._stop()
+        first = not pulse.counts
+        if not channel.put(chunk, self._ticket, first):
             return self._stop()
-        if not empty:
-            channel.since = self._clock.now()
+        pulse.since = self._clock.now()
+        if first:
+            pulse.counts = True
+            self._resumed()
         return True
 
     def accept(self, answer: Any) -> None:
         """Pass on an answer that does not stream, as its only chunk."""
         self._accept(answer)
+        self._judge.answered()
         if self.write(answer):
             self.flush()
 
     def flush(self) -> None:
-        """The agent has nothing to add: what was kept back is the stream."""
+        """The agent has nothing to add: what was kept back is the stream, if it is a whole one."""
+        if not self.stopped:
+            self._judge.end()
+            self._check()
         if self._channel is None and self._held and not self._begin():
             self._stop()
 
     def wanted(self) -> bool:
         """Whether somebody waits for more of a stream that has begun."""
         channel = self._channel
-        return channel is not None and not channel.closed()
+        return channel is not None and not channel.closed(self._ticket)
+
+    @property
+    def job(self) -> Job | None:
+        """The request whose stream it has begun; None before that."""
+        return self._job
 
     def release(self) -> None:
         """The call is over: what it was made of must not wait for the garbage collector. A thread
@@ -134,7 +158,7 @@ class ChunkWriter:
         """
         if self._job is None or self._channel is None or self._channel.left:
             return None
-        return self._job if self._channel.seal() else None
+        return self._job if self._channel.seal(self._ticket) else None
 
     def wait_for_room(self) -> bool:
         """Wait, in a worker thread, until the next chunk may be made; False when nobody wants it
@@ -145,7 +169,7 @@ class ChunkWriter:
             return True
         gate = threading.Lock()
         gate.acquire()
-        channel.watch_room(gate.release)
+        channel.watch_room(gate.release, self._ticket)
         gate.acquire()
         return self._go_on(channel)
 
@@ -155,22 +179,52 @@ class ChunkWriter:
         if channel is None:
             return True
         waiting, wake = wait_here()
-        channel.watch_room(wake)
+        channel.watch_room(wake, self._ticket)
         await waiting
         return self._go_on(channel)
 
+    def _check(self) -> None:
+        """Raise what the judge has found."""
+        if self._judge.fault is not None:
+            raise self._judge.error(self._member, self._clock.wall())
+
     def _hold(self, chunk: Any) -> bool:
-        self._held.append(chunk)
+        held = self._held
+        last = held[-1] if held else None
+        if type(last) is Run and last.chunk is chunk:
+            last.count += 1
+        elif held and last is chunk:
+            held[-1] = last = Run(chunk)
+            last.count += 1
+        elif len(held) < self._capacity:
+            held.append(chunk)
+        else:
+            return self._begin(chunk)
+        return self._is_wanted()
+
+    def _is_wanted(self) -> bool:
         call = self._call
-        return (call is not None and call.cancelled is None) or self._stop()
+        return call is not None and call.cancelled is None
+
+    def _void(self, marker: Restarted) -> bool:
+        """An inner pool's member was cut, and another one starts over there."""
+        self._judge = self._judge.anew()
+        self.pulse.since = self._clock.now()
+        if self._channel is not None:
+            return self._channel.void(marker, self._ticket)
+        self._held.clear()
+        return self._is_wanted()
 
     def _stop(self) -> bool:
         self.stopped = True
         return False
 
-    def _begin(self, *first: Any) -> bool:
-        """Make the stream this member's, with what was kept back and the `first` chunk that counts,
-        if there is one; False when nobody wants it.
+    def _begin(self, *latest: Any, counts: bool = False) -> bool:
+        """Make the stream this member's, with what was kept back and the latest chunk, if there is
+        one; False when nobody wants it.
+
+        Args:
+            counts: the latest chunk does.
         """
         call = self._call
         if call is None or call.cancelled is not None:
@@ -179,12 +233,15 @@ class ChunkWriter:
 
         def fill(channel: Channel) -> None:
             nonlocal wanted
-            channel.since = now
-            if first and len(self._held) == self._held.maxlen:
-                self._held.popleft()  # the buffer is to hold the chunk that counts as well
-            for chunk in (*self._held, *first):
-                wanted = channel.put(chunk)
+            for chunk in self._held:
+                channel.put(chunk, self._ticket)
+            for chunk in latest:
+                wanted = channel.put(chunk, self._ticket, counts)
 
+        pulse = self.pulse
+        pulse.counts = counts
+        if counts:
+            pulse.since = now
         job = self._desk.begin(self._ticket, self._member, fill)
         if job is None:
             return False
@@ -192,21 +249,19 @@ class ChunkWriter:
         self.first_chunk_s = now - call.started_at
         self._job, self._channel = job, job.channel
         self._begun(self.first_chunk_s)
-        return wanted or not first
+        return wanted
 
     def _held_back(self) -> Channel | None:
         """The channel, if it has no room."""
         channel = self._channel
         if channel is None or not channel.full():
             return None
-        channel.since = None
+        self.pulse.held_at = self._clock.now()
         return channel
 
     def _go_on(self, channel: Channel) -> bool:
-        if channel.closed():
+        if channel.closed(self._ticket):
             return self._stop()
-        channel.since = self._clock.now()
-        if channel.watched:
-            channel.watched = False
+        if self.pulse.resume(self._clock.now()):
             self._resumed()
         return True

@@ -11,6 +11,7 @@ from greenroom.messages.errors import (
     PoolError,
     PoolSaturatedError,
     PoolStoppedError,
+    ReentrantAskError,
     RequestCancelledError,
     StrategyError,
     StreamInterruptedError,
@@ -64,7 +65,7 @@ from greenroom.messages.execution import (
     Ticket,
 )
 from greenroom.messages.member import CallContext, Member
-from greenroom.messages.replies import AgentHealth, MemberStats, PoolStats, Reply
+from greenroom.messages.replies import AgentHealth, MemberStats, PoolStats, Reply, Restarted
 from greenroom.messages.requests import (
     AddMember,
     Apply,
@@ -105,6 +106,7 @@ from greenroom.messages.supervision import (
     Outcomes,
     Probe,
     ProbeResult,
+    RequestSettled,
     RoutingSnapshot,
     Successes,
     TrialStarted,
@@ -185,6 +187,7 @@ __all__ = [
     "ProbeFailed",
     "ProbeResult",
     "ProbeSucceeded",
+    "ReentrantAskError",
     "RefusalReason",
     "Refused",
     "RemoveMember",
@@ -195,8 +198,10 @@ __all__ = [
     "RequestExhausted",
     "RequestOptions",
     "RequestRejected",
+    "RequestSettled",
     "ResetAll",
     "ResetMember",
+    "Restarted",
     "RetryScheduled",
     "RoutingSnapshot",
     "SideEffectsStarted",

@@ -6,7 +6,17 @@ import math
 import re
 from typing import Any
 
+LONGEST_NAME = 200
+"""How long a name may be, in characters: it stands in every line of the log and in every error."""
+LONGEST_ID = 1000
+"""The same for the id of a request: those of pools in pools grow with each of them."""
+
+MOST_BITS_SHOWN = 2000
+
 _UNFIT_FOR_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Each of them makes a terminal show what follows in another order (Unicode's Bidi_Control); a half
+# of a surrogate pair cannot be encoded at all.
+_UNFIT_TO_BE_SHOWN = re.compile(r"[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def number(
@@ -27,14 +37,14 @@ def number(
     if value is None and optional:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{field} must be a number, got {value!r} ({type(value).__name__})")
+        raise TypeError(f"{field} must be a number, got {shown(value)} ({type(value).__name__})")
     if not _finite(value):
-        raise ValueError(f"{field} must be finite, got {value!r}")
+        raise ValueError(f"{field} must be finite, got {shown(value)}")
     if value < minimum or (above and value == minimum):
         rule = f"greater than {minimum:g}" if above else f"at least {minimum:g}"
-        raise ValueError(f"{field} must be {rule}, got {value!r}")
+        raise ValueError(f"{field} must be {rule}, got {shown(value)}")
     if value > maximum:
-        raise ValueError(f"{field} must be at most {maximum:g}, got {value!r}")
+        raise ValueError(f"{field} must be at most {maximum:g}, got {shown(value)}")
 
 
 def _finite(value: float) -> bool:
@@ -49,15 +59,27 @@ def whole(
     value: Any,
     *,
     minimum: int | None = 0,
+    maximum: int | None = None,
     optional: bool = False,
 ) -> None:
-    """Refuse whatever is not an int of at least `minimum`."""
+    """Refuse whatever is not an int in [minimum, maximum]."""
     if value is None and optional:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{field} must be a whole number, got {value!r} ({type(value).__name__})")
+        raise TypeError(
+            f"{field} must be a whole number, got {shown(value)} ({type(value).__name__})"
+        )
     if minimum is not None and value < minimum:
-        raise ValueError(f"{field} must be at least {minimum}, got {value!r}")
+        raise ValueError(f"{field} must be at least {minimum}, got {shown(value)}")
+    if maximum is not None and value > maximum:
+        raise ValueError(f"{field} must be at most {maximum}, got {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """A value as its repr, also a whole number with more digits than Python will print."""
+    if isinstance(value, int) and value.bit_length() > MOST_BITS_SHOWN:
+        return f"a number of {value.bit_length()} bits"
+    return repr(value)
 
 
 def text(field: str, value: Any, *, optional: bool = False) -> None:
@@ -70,12 +92,21 @@ def text(field: str, value: Any, *, optional: bool = False) -> None:
         raise ValueError(f"{field} must not be empty, got {value!r}")
 
 
-def name(field: str, value: Any) -> None:
+def name(field: str, value: Any, *, longest: int = LONGEST_NAME) -> None:
     """Refuse whatever cannot stand in one line of a log: a name, or an id."""
     text(field, value)
+    if len(value) > longest:
+        raise ValueError(
+            f"{field} must have at most {longest} characters, got {len(value)}: {value[:20]!r}..."
+        )
     if _UNFIT_FOR_NAMES.search(value):
         raise ValueError(
             f"{field} must not contain line breaks or control characters, got {value!r}"
+        )
+    if _UNFIT_TO_BE_SHOWN.search(value):
+        raise ValueError(
+            f"{field} must not contain marks of text direction or halves of surrogate pairs, "
+            f"got {value!a}"
         )
 
 
@@ -85,18 +116,23 @@ def flag(field: str, value: Any) -> None:
         raise TypeError(f"{field} must be True or False, got {value!r} ({type(value).__name__})")
 
 
-def function(field: str, value: Any, *, optional: bool = False) -> None:
-    """Refuse whatever cannot be called."""
+def function(field: str, value: Any, *, optional: bool = False, secret: bool = False) -> None:
+    """Refuse whatever cannot be called; what is `secret` may be payload, and is not shown."""
     if value is None and optional:
         return
     if not callable(value):
-        raise TypeError(f"{field} must be callable, got {value!r} ({type(value).__name__})")
+        raise TypeError(f"{field} must be callable, got {_given(value, secret)}")
 
 
-def mapping(field: str, value: Any) -> None:
-    """Refuse whatever is not a mapping with string keys."""
+def mapping(field: str, value: Any, *, secret: bool = False) -> None:
+    """Refuse whatever is not a mapping with string keys; `secret` as for `function`."""
     if not hasattr(value, "keys") or not hasattr(value, "__getitem__"):
-        raise TypeError(f"{field} must be a mapping, got {value!r} ({type(value).__name__})")
+        raise TypeError(f"{field} must be a mapping, got {_given(value, secret)}")
     for key in value.keys():  # noqa: SIM118 - a duck-typed mapping need not iterate over its keys
         if not isinstance(key, str):
             raise TypeError(f"{field} must have string keys, got the key {key!r}")
+
+
+def _given(value: Any, secret: bool) -> str:
+    kind = type(value).__name__
+    return f"a {kind}" if secret else f"{value!r} ({kind})"

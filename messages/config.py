@@ -10,6 +10,9 @@ from typing import Any, Literal
 from greenroom.messages import _validate as check
 from greenroom.messages.status import FailureKind
 
+MOST_KEPT = 1_000_000
+"""The most that a window or a buffer may be told to keep."""
+
 Classifier = Callable[[BaseException], FailureKind | None]
 
 
@@ -23,10 +26,13 @@ class PoolConfig:
 
     circuit_failure_threshold: int = 5
     """Failures in a row that open a member's breaker."""
-    circuit_reset_timeout_s: float = 30.0
-    """How long the first opening lasts before a trial."""
-    circuit_reset_max_s: float = 300.0
-    """The longest that a repeated opening lasts."""
+    circuit_reset_timeout_s: float = 5.0
+    """How long the first opening lasts before a trial. For `auth` and `quota`, which do not pass by
+    themselves, it is at least 30 s."""
+    circuit_reset_max_s: float | None = None
+    """The longest that a repeated opening lasts; None: twice `circuit_reset_timeout_s`. So much
+    later than it could be is a member back at most, and so long does a trial that hangs keep others
+    out. For `auth` and `quota` it is at least 300 s."""
     circuit_success_threshold: int = 2
     """Successful trials that close a half-open breaker."""
     circuit_window: int = 20
@@ -62,7 +68,7 @@ class PoolConfig:
     same member at once; None: once in a pool of one member, else not at all."""
     stay_for_retry_after_s: float = 0.0
     """The longest Retry-After of a preferred or sticky member that is waited for instead of going
-    to another member."""
+    to another member; with the strategies priority, failover and consistent_hash only."""
     retry_budget_ratio: float = 0.2
     """Retries allowed per request, over the last ten seconds, on top of the floor."""
     retry_budget_floor: float = 10.0
@@ -110,8 +116,9 @@ class PoolConfig:
     """Whose event loop the async agents run on; "uvloop" needs the extra of that name."""
     classify: Classifier | None = None
     """Says what kind of failure an exception is; None from it falls back to the built-in rules."""
-    is_failure: Callable[[Any], bool] | Literal["auto"] | None = None
-    """Says whether a returned value is a failure all the same; "auto": `greenroom.answers`."""
+    is_failure: Callable[[Any], object] | Literal["auto"] | None = "auto"
+    """Says whether a returned value is a failure all the same, and maybe of which kind; "auto":
+    what is plainly a client's failure, see `greenroom.answers`; None: no value is."""
     is_empty: Callable[[Any], bool] | Literal["auto"] | None = "auto"
     """Says whether a chunk is empty (a keep-alive); "auto": None, what has no content, and objects
     of clients that carry no text, as a role or a usage; None: the first two only."""
@@ -122,21 +129,23 @@ class PoolConfig:
         self._check_rest()
 
     def _check_breaker(self) -> None:
-        for name in ("circuit_failure_threshold", "circuit_success_threshold", "circuit_window"):
+        for name in ("circuit_failure_threshold", "circuit_success_threshold"):
             check.whole(name, getattr(self, name), minimum=1)
+        check.whole("circuit_window", self.circuit_window, minimum=1, maximum=MOST_KEPT)
         for name in ("circuit_min_calls", "half_open_permits"):
             check.whole(name, getattr(self, name), minimum=1)
         check.number("circuit_reset_timeout_s", self.circuit_reset_timeout_s, above=True)
-        check.number("circuit_reset_max_s", self.circuit_reset_max_s, above=True)
+        check.number("circuit_reset_max_s", self.circuit_reset_max_s, above=True, optional=True)
         check.number("circuit_failure_rate", self.circuit_failure_rate, maximum=1.0, above=True)
         check.number(
             "circuit_slow_rate", self.circuit_slow_rate, maximum=1.0, above=True, optional=True
         )
         check.number("circuit_slow_call_s", self.circuit_slow_call_s, above=True, optional=True)
-        if self.circuit_reset_max_s < self.circuit_reset_timeout_s:
+        longest_s = self.circuit_reset_max_s
+        if longest_s is not None and longest_s < self.circuit_reset_timeout_s:
             raise ValueError(
                 f"circuit_reset_max_s must be at least circuit_reset_timeout_s "
-                f"({self.circuit_reset_timeout_s!r}), got {self.circuit_reset_max_s!r}"
+                f"({self.circuit_reset_timeout_s!r}), got {longest_s!r}"
             )
         if self.circuit_min_calls > self.circuit_window:
             raise ValueError(
@@ -209,7 +218,7 @@ class PoolConfig:
     def _check_streams(self) -> None:
         for name in ("first_chunk_timeout_s", "chunk_timeout_s"):
             check.number(name, getattr(self, name), above=True, optional=True)
-        check.whole("stream_buffer", self.stream_buffer, minimum=1)
+        check.whole("stream_buffer", self.stream_buffer, minimum=1, maximum=MOST_KEPT)
         if self.on_cut not in ("raise", "restart", "hold"):
             raise ValueError(f"on_cut must be 'raise', 'restart' or 'hold', got {self.on_cut!r}")
         _function_or_auto("stream_complete", self.stream_complete)

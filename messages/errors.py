@@ -9,18 +9,50 @@ know of the request; and a deadline must stay a `TimeoutError`, which no group c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, ClassVar, Self, cast
 
+from greenroom.messages.pickling import fit_to_leave
+from greenroom.messages.pickling import summary as summary
 from greenroom.messages.status import FailureKind, SkipReason
 
 
 class PoolError(Exception):
-    """The root of every error that the pool raises of its own accord."""
+    """The root of every error that the pool raises of its own accord.
+
+    All of them can be pickled, whatever their causes are: an agent's error becomes a `RemoteCause`
+    (its class and its first line) on the way, since the error itself may have the request, with its
+    key and its payload. So it does in a `deepcopy`; a `copy` keeps what is there.
+    """
+
+    _stays: ClassVar[tuple[str, ...]] = ()
+    """Attributes that are payload: they are empty in a pickle."""
 
     @property
     def started(self) -> bool:
         """Whether an agent may have begun; False only where none has: it is safe to ask again."""
         return True
+
+    def __reduce__(self) -> Any:
+        state = {
+            name: () if name in self._stays else fit_to_leave(value, PoolError)
+            for name, value in self.__dict__.items()
+            if name != "__notes__"
+        }
+        state["args"] = fit_to_leave(self.args, PoolError)
+        state["__cause__"] = fit_to_leave(self.__cause__, PoolError)
+        return _blank, (type(self),), state
+
+    def __copy__(self) -> Self:
+        copied: Self = _blank(type(self))
+        copied.__dict__.update(self.__dict__)
+        copied.args = self.args
+        copied.__cause__ = self.__cause__
+        return copied
+
+    def __repr__(self) -> str:
+        """As of any error, but that what an agent raised is shown as it would be in a pickle."""
+        shown = ", ".join(map(repr, fit_to_leave(self.args, PoolError)))
+        return f"{type(self).__name__}({shown})"
 
 
 class AttemptError(PoolError):
@@ -98,7 +130,10 @@ class AllPoolMembersFailedError(PoolError):
         member_names: the configured members, in order.
         errors: one `AttemptError` for every member, tried or skipped, in evaluation order.
         reason: why the pool stopped trying, when it was not for want of members.
-        retry_after_s: seconds until the first skipped member may be back; None if unknown.
+        retry_after_s: seconds until the first member that is kept out, or rests, may be back; None
+            if there is none, or if nobody says.
+        same_everywhere: whether it failed in one and the same way on every member it was given to,
+            at least two. Then it is the request that is odd: it counts against no member.
     """
 
     def __init__(
@@ -108,13 +143,17 @@ class AllPoolMembersFailedError(PoolError):
         errors: Iterable[AttemptError],
         reason: str = "",
         retry_after_s: float | None = None,
+        same_everywhere: bool = False,
     ) -> None:
         self.pool_name = pool_name
         self.member_names = tuple(member_names)
         self.errors = tuple(errors)
         self.reason = reason
         self.retry_after_s = retry_after_s
-        super().__init__(pool_name, self.member_names, self.errors, reason, retry_after_s)
+        self.same_everywhere = same_everywhere
+        super().__init__(
+            pool_name, self.member_names, self.errors, reason, retry_after_s, same_everywhere
+        )
         first = next((e.error for e in self.errors if e.error is not None), None)
         if first is not None:
             self.__cause__ = first
@@ -127,6 +166,8 @@ class AllPoolMembersFailedError(PoolError):
         head = f"pool {self.pool_name!r}: no member could answer"
         if self.reason:
             head += f" ({self.reason})"
+        if self.same_everywhere:
+            head += "; it failed in the same way everywhere"
         if self.retry_after_s is not None:
             head += f"; retry after {self.retry_after_s:.1f} s"
         return "\n".join([head, *_indented(self.errors)])
@@ -160,17 +201,37 @@ class PoolSaturatedError(PoolError):
         )
 
 
+class ReentrantAskError(PoolError):
+    """The pool was asked from inside a call of its own, and could only wait for that call itself.
+
+    Every slot that could become free is held by a call that waits for the pool. Give the member
+    more `max_concurrency`, have the agent ask another pool, or let it `tell`.
+    """
+
+    @property
+    def started(self) -> bool:
+        return False
+
+
 class DeadlineExceededError(PoolError, TimeoutError):
-    """The whole request ran out of time; `errors` says what was tried until then."""
+    """The whole request ran out of time; `errors` says what was tried until then.
+
+    `same_everywhere` means what it does for an `AllPoolMembersFailedError`.
+    """
 
     def __init__(
-        self, pool_name: str, elapsed_s: float, errors: Iterable[AttemptError] = ()
+        self,
+        pool_name: str,
+        elapsed_s: float,
+        errors: Iterable[AttemptError] = (),
+        same_everywhere: bool = False,
     ) -> None:
         self.pool_name = pool_name
         self.elapsed_s = elapsed_s
         self.errors = tuple(errors)
+        self.same_everywhere = same_everywhere
         # Not super(): an OSError takes such arguments for errno, strerror and filename.
-        Exception.__init__(self, pool_name, elapsed_s, self.errors)
+        Exception.__init__(self, pool_name, elapsed_s, self.errors, same_everywhere)
         first = next((e.error for e in self.errors if e.error is not None), None)
         if first is not None:
             self.__cause__ = first
@@ -181,19 +242,23 @@ class DeadlineExceededError(PoolError, TimeoutError):
 
 
 class StreamInterruptedError(PoolError):
-    """A stream broke off after its first chunk: nobody else can take it over.
+    """A stream broke off after its first chunk, and nobody could start it over: with
+    `PoolConfig.on_cut` of "raise" nobody may, with "restart" nobody was left or allowed.
 
     Attributes:
         pool_name: the pool's name.
         member: the member whose stream it was.
         received: the chunks that the consumer has had, in order; of a very long stream the last
-            2,000, or a million characters of strings or bytes (`collect` gives them all).
-        received_count: how many those were altogether.
+            2,000, or a million characters of strings or bytes (`collect` gives them all). Where it
+            has started over, those since then.
+        received_count: how many those were altogether. It comes along in a pickle, they do not.
         errors: what became of the members tried; the interrupted one is included unless it was the
             pool that ended the stream by its own end.
 
     The `__cause__` says why: the agent's own error, a timeout, the deadline, the pool's end.
     """
+
+    _stays = ("received",)
 
     def __init__(
         self,
@@ -208,7 +273,7 @@ class StreamInterruptedError(PoolError):
         self.errors = tuple(errors)
         self.received = tuple(received)
         self.received_count = received_count
-        super().__init__(pool_name, member, self.errors, self.received, received_count)
+        super().__init__(pool_name, member, self.errors, (), received_count)
 
     def __str__(self) -> str:
         count = self.received_count
@@ -248,7 +313,27 @@ class AttemptTimeoutError(PoolError, TimeoutError):
 
 
 class UnsuccessfulResultError(PoolError):
-    """`PoolConfig.is_failure` said that the value a member returned is a failure."""
+    """`PoolConfig.is_failure` said that the value a member returned is a failure, or a stream ended
+    without content or without the mark of its end.
+
+    Attributes:
+        kind: what kind of failure it is, judged by the value as an exception is by its own look.
+        retry_after_s: how long the value says the member wants to be left alone; None if it does
+            not.
+        opens_at_once: whether it is certain to be the member's, whatever the request.
+    """
+
+    def __init__(
+        self,
+        *args: object,
+        kind: FailureKind = FailureKind.UNKNOWN,
+        retry_after_s: float | None = None,
+        opens_at_once: bool = False,
+    ) -> None:
+        super().__init__(*args)
+        self.kind = kind
+        self.retry_after_s = retry_after_s
+        self.opens_at_once = opens_at_once
 
 
 class StrategyError(PoolError):
@@ -272,13 +357,6 @@ def _indented(errors: Iterable[AttemptError]) -> Iterator[str]:
         yield from (f"  {line}" for line in _indented(error.errors))
 
 
-def summary(error: BaseException | None) -> str:
-    """An error in one line: its type and the first line of what it says."""
-    if error is None:
-        return ""
-    try:
-        lines = str(error).strip().splitlines()
-    except BaseException:  # a user's __str__ may raise anything, and this may run in an actor
-        lines = []
-    name = type(error).__name__
-    return f"{name}: {lines[0][:200]}" if lines else name
+def _blank(kind: type[Any]) -> Any:
+    """An error to be filled: its constructor may want what a pickle does not have."""
+    return cast(Any, kind).__new__(kind)

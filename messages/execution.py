@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.messages.requests import Apply, Request
@@ -10,6 +10,9 @@ from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 
 Ticket = tuple[str, int]
 """A request id and the number of the attempt: what names one execution."""
+
+Ancestor = tuple[str, Ticket]
+"""A call from inside of which something is asked: the urn of its pool's router, its name there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +23,7 @@ class Execute:
         work: what the app has asked for: its payload or function, and its options.
         deadline: absolute, on the pool's monotonic clock; None without one.
         stream: whether the answer is wanted chunk by chunk.
+        inside: the calls from inside of which it was asked for, the outermost first.
     """
 
     request_id: str
@@ -28,6 +32,7 @@ class Execute:
     work: Request[Any] | Apply[Any]
     deadline: float | None = None
     stream: bool = False
+    inside: tuple[Ancestor, ...] = ()
 
     @property
     def payload(self) -> Any:
@@ -55,7 +60,7 @@ class Succeeded:
     incarnation: int
     request_id: str
     attempt: int
-    value: Any
+    value: Any = field(repr=False)
     elapsed_s: float
     first_chunk_s: float | None = None
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn, SupportsIndex
 
 from greenroom.messages import _validate as check
+from greenroom.messages.pickling import refuse
 
 _PLAIN_DATA = (str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset)
 
@@ -102,6 +103,7 @@ class CallContext:
 
     __slots__ = (
         "_now",
+        "_on_alive",
         "_on_side_effects",
         "attempt",
         "deadline",
@@ -126,6 +128,7 @@ class CallContext:
         metadata: Mapping[str, Any] | None = None,
         now: Callable[[], float],
         on_side_effects: Callable[[], None],
+        on_alive: Callable[[], None] = lambda: None,
     ) -> None:
         self.request_id = request_id
         self.member = member
@@ -137,6 +140,7 @@ class CallContext:
         self.metadata: Mapping[str, Any] = metadata if metadata is not None else {}
         self._now = now
         self._on_side_effects = on_side_effects
+        self._on_alive = on_alive
 
     @property
     def remaining_s(self) -> float | None:
@@ -150,6 +154,23 @@ class CallContext:
             RequestCancelledError: the call has been given up already: the effects must not start.
         """
         self._on_side_effects()
+
+    def alive(self) -> None:
+        """Say that the agent is at work although it sends nothing, as one that thinks.
+
+        For `first_chunk_timeout_s` and `chunk_timeout_s` (and where these are None and a stream is
+        wanted, for `request_timeout_s` in their place) it is as good as a chunk that counts, but it
+        does not begin the stream. What bounds a whole attempt or request is not put off by it: the
+        `request_timeout_s` of an ask, a deadline. Cheap; any thread may call it, as often as it
+        likes. Through a pool in a pool it reaches the outer one.
+
+        Raises:
+            RequestCancelledError: the call has been given up: there is nothing left to work for.
+        """
+        self._on_alive()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse("a CallContext", "it belongs to one call, in the process that runs it")
 
     def __repr__(self) -> str:
         return f"CallContext({self.request_id!r}, member={self.member!r}, attempt={self.attempt})"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from greenroom.messages.errors import AttemptError
-from greenroom.messages.status import AgentStatus, CircuitState
+from greenroom.messages.status import AgentStatus, CircuitState, FailureKind
 
 R = TypeVar("R")
 
@@ -31,6 +31,29 @@ class Reply(Generic[R]):
     elapsed_s: float = field(default=0.0, kw_only=True)
     request_id: str = field(default="", kw_only=True)
     errors: tuple[AttemptError, ...] = field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True)  # with slots no type checker would believe that a `str` may be one
+class Restarted:
+    """In a stream, between its chunks: what has come so far is void, the whole answer follows.
+
+    It comes with `PoolConfig(on_cut="restart")` alone, where a stream has broken off after its
+    first chunk and another member has begun it anew.
+
+    Attributes:
+        member: whose stream broke off. (`stream.member` is whose chunks follow.)
+        kind: how it failed.
+        error: its error in one line.
+        attempt: the number of the attempt whose chunks follow, the first one being 1.
+        dropped: how many chunks the consumer has had that are void, since the start or since the
+            last `Restarted`.
+    """
+
+    member: str
+    kind: FailureKind
+    error: str
+    attempt: int
+    dropped: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,12 +162,13 @@ class MemberStats:
 
     @property
     def reopens_in_s(self) -> float | None:
-        """Seconds until an open breaker tries again, or a cool-down ends."""
+        """Seconds until an open breaker is tried again, or a rest is over; None without either."""
         return self.health.reopens_in_s
 
     def __repr__(self) -> str:
         latency = "" if self.latency_p50_s is None else f", p50 {self.latency_p50_s * 1000:.0f} ms"
-        reopens = "" if self.reopens_in_s is None else f", reopens in {self.reopens_in_s:.1f} s"
+        what = "reopens in" if self.circuit is CircuitState.OPEN else "rests for"
+        reopens = "" if self.reopens_in_s is None else f", {what} {self.reopens_in_s:.1f} s"
         return (
             f"<MemberStats {self.name}: {self.status}, {self.circuit}{reopens}, "
             f"{self.in_flight}/{self.max_concurrency} in flight, {self.successes} ok, "

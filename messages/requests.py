@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from greenroom.messages import _validate as check
@@ -16,7 +16,7 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class RequestOptions:
     """What `Request` and `Apply` have in common.
 
@@ -57,19 +57,36 @@ class RequestOptions:
         if self.max_retries is not None:
             check.whole("max_retries", self.max_retries)
         if self.metadata != {}:
-            check.mapping("metadata", self.metadata)
+            check.mapping("metadata", self.metadata, secret=True)
         if self.request_id is not None:
-            check.name("request_id", self.request_id)
+            check.name("request_id", self.request_id, longest=check.LONGEST_ID)
+
+    def __repr__(self) -> str:
+        """What differs from the defaults, and nothing of what the app alone may know."""
+        shown = [self._content()]
+        for each in fields(RequestOptions):
+            value = getattr(self, each.name)
+            if each.name == "metadata":
+                shown += [f"metadata=<{len(value)}>"] if value else []
+            elif value != each.default:
+                shown.append(f"{each.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(filter(None, shown))})"
+
+    def _content(self) -> str:
+        return ""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Request(RequestOptions, Generic[P]):
     """One piece of work for whichever member the strategy picks."""
 
     payload: P = field(kw_only=False)
 
+    def _content(self) -> str:
+        return f"<{type(self.payload).__name__}>"
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Apply(RequestOptions, Generic[R]):
     """A function to run on whichever agent is picked: `function(agent)`, sync or async."""
 
@@ -77,7 +94,10 @@ class Apply(RequestOptions, Generic[R]):
 
     def __post_init__(self) -> None:
         RequestOptions.__post_init__(self)
-        check.function("function", self.function)
+        check.function("function", self.function, secret=True)
+
+    def _content(self) -> str:
+        return str(getattr(self.function, "__qualname__", f"<{type(self.function).__name__}>"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,13 +69,19 @@ class FailureKind(StrEnum):
         return self not in _UNCOUNTED
 
     @property
+    def is_the_members(self) -> bool:
+        """Whether it is the member that could not answer, be it ill or only throttled."""
+        return self is FailureKind.RATE_LIMITED or self.counts_for_breaker
+
+    @property
     def opens_at_once(self) -> bool:
-        """Whether one such failure opens the breaker: more calls cannot help."""
+        """Whether one such failure opens the breaker, as a rule: more calls cannot help."""
         return self in (FailureKind.AUTH, FailureKind.QUOTA)
 
 
 _UNCOUNTED = frozenset(
     {
+        FailureKind.RATE_LIMITED,
         FailureKind.TOO_LARGE,
         FailureKind.NOT_FOUND,
         FailureKind.CALLER,
@@ -143,7 +149,7 @@ FAILURE_TABLE = (
     ),
     FailureRow(
         (FailureKind.UNKNOWN,),
-        "any other exception; a value that `is_failure` refused",
+        "any other exception; a refused value that says no more",
         "yes",
         "yes",
     ),
@@ -156,14 +162,14 @@ FAILURE_TABLE = (
     FailureRow(
         (FailureKind.RATE_LIMITED,),
         "429",
-        "yes; the member rests for its Retry-After",
-        "in the failure rate only",
+        "yes; the member rests for its Retry-After, without one for 1 s doubling to 30 s",
+        "no",
     ),
     FailureRow(
         (FailureKind.AUTH, FailureKind.QUOTA),
         "401, 403; 402, `insufficient_quota`",
         "yes",
-        "opens at once",
+        "opens at once; a 403 counts as any other",
     ),
     FailureRow((FailureKind.TOO_LARGE,), "413, `context_length_exceeded`", "yes", "no"),
     FailureRow(
@@ -179,7 +185,12 @@ FAILURE_TABLE = (
         "yes",
         "no",
     ),
-    FailureRow((FailureKind.CALLER,), "any other 4xx", "no: raised as it is", "no"),
+    FailureRow(
+        (FailureKind.CALLER,),
+        "any other 4xx; a content filter's refusal",
+        "no: raised as it is",
+        "no",
+    ),
     FailureRow((FailureKind.CANCELLED,), "the caller gave up", "no", "no"),
 )
 """What each kind means, for whoever reads it; what it does is in `FailureKind`."""

@@ -28,6 +28,8 @@ class AttemptOutcome:
     began: float | None = None
     number: int = 0
     """The how-manieth failure of this incarnation it is: comes back in `FailuresSeen`."""
+    opens_at_once: bool = False
+    """Whether it opens the breaker by itself, and can never be the request's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +49,28 @@ class Successes:
     elapsed_s: tuple[float, ...] = field(kw_only=True)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSettled:
+    """A request has ended that had failures which count: until now they were provisional.
+
+    Attributes:
+        kind: how it failed, if that was in one and the same way each time, of a kind that can be
+            the request's fault, and nobody answered it; else None: its failures are the members'.
+        everywhere: whether it was given to every member that could have taken it.
+    """
+
+    request_id: str
+    kind: FailureKind | None = None
+    everywhere: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Outcomes:
-    """Outcomes; those of one member are in the order in which the router saw them."""
+    """Outcomes, in the order in which the router saw those of one member, and requests that have
+    ended, each behind its last failure.
+    """
 
-    batch: tuple[AttemptOutcome | Successes, ...]
+    batch: tuple[AttemptOutcome | Successes | RequestSettled, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,14 @@ from greenroom.supervisors.breaker_states import (
 
 __all__ = ["Breaker", "BreakerPolicy", "Permit", "Transition"]
 
+LASTING_RESET_S = 30.0
+LASTING_MAX_S = 300.0
+"""How long it stays open, at first and at most, for what does not pass by itself (a key that is not
+valid, a quota that is used up): trials every few seconds would be of no use. The policy's own times
+are taken where they are longer.
+"""
+_FOLLOWED = "what had opened it was the request's fault: it failed alike everywhere"
+
 
 @dataclass(frozen=True, slots=True)
 class Permit:
@@ -48,20 +56,40 @@ class Transition:
     reopens_at: float | None = None
 
 
+class _Evidence:
+    """What a breaker that is not closed would take back if requests turned out to be at fault.
+
+    Attributes:
+        closed: the closed state as it would be had it not opened, failures since included; None
+            where it is beyond doubt that it had to open.
+        trials: requests, not yet at their end, whose trial failed, in order.
+    """
+
+    __slots__ = ("closed", "trials")
+
+    def __init__(self, closed: Closed | None) -> None:
+        self.closed = closed
+        self.trials: list[int] = []
+
+
 class Breaker:
     """One member's breaker. Every change of state starts an epoch; outcomes of older ones are void.
+
+    Failures may carry the number of the request that they are of. Then they count once for a
+    request, and `retract` takes them back, with what has come of them.
 
     Attributes:
         epoch: 1 at first; never goes back.
         openings: openings in a row, without a closing in between.
     """
 
-    __slots__ = ("_last_permit", "_policy", "_rng", "_state", "epoch", "openings")
+    __slots__ = ("_evidence", "_last_permit", "_policy", "_rng", "_state", "epoch", "openings")
 
     def __init__(self, policy: BreakerPolicy, rng: random.Random) -> None:
         self._policy = policy
         self._rng = rng
         self._state: State = Closed(policy)
+        self._evidence: _Evidence | None = None
         self._last_permit = 0
         self.epoch = 1
         self.openings = 0
@@ -73,22 +101,17 @@ class Breaker:
 
     @property
     def consecutive_failures(self) -> int:
-        """Failures in a row while closed; 0 in every other state."""
+        """Requests in a row that failed while closed; 0 in every other state."""
         return self._state.failures
 
     @property
-    def cooling_until(self) -> float:
-        """While closed: the end of a Retry-After; 0.0 if there is none, or `tick` saw it end."""
-        return self._state.cooling_until
-
-    @property
     def reopens_at(self) -> float | None:
-        """When an opening or a cool-down ends; None when there is none, or it is by hand."""
+        """When an opening ends; None when there is none, or it is by hand."""
         return self._state.reopens_at
 
     @property
     def next_event_at(self) -> float | None:
-        """When `tick` next has something to do: a reopening, a cool-down's or a lease's end."""
+        """When `tick` next has something to do: a reopening, or a lease's end."""
         return self._state.next_event_at
 
     @property
@@ -101,7 +124,7 @@ class Breaker:
         return self._state.credit
 
     def tick(self, now: float) -> Transition | None:
-        """Let time pass: openings and cool-downs end, permits that never reported come back."""
+        """Let time pass: openings end, permits that never reported come back."""
         return self._enter(self._state.tick(now), now)
 
     def admits(self, now: float) -> bool:
@@ -132,24 +155,39 @@ class Breaker:
         retry_after_s: float | None = None,
         probe: bool = False,
         began: float | None = None,
+        opens_at_once: bool | None = None,
+        request: int | None = None,
+        may_open: bool = True,
     ) -> Transition | None:
         """Take in how a call admitted in `epoch` ended at `now`; `kind` is None for a success.
 
-        `began` is when it started, if that is not `elapsed_s` ago: a stream is as fast as its first
-        chunk, and goes on for longer.
-
         Calls of any epoch but this one change nothing. A probe holds no permit and gives none back;
-        while closed only its failures count. The Retry-After (seconds) of any failure that counts
-        keeps the member out for that long.
+        while closed only its failures count.
+
+        Args:
+            retry_after_s: seconds before whose end an opening by this failure does not end.
+            began: when it started, if that is not `elapsed_s` ago: a stream is as fast as its first
+                chunk, and goes on for longer.
+            opens_at_once: whether one such failure is enough; None: as the kind has it.
+            request: the number, above 0, of the request that failed; None: one of its own.
+            may_open: whether it may open a closed breaker. Where it may not, the failure counts all
+                the same: the next one that may, or `review`, opens it.
         """
         if epoch != self.epoch:
             return None
+        if opens_at_once is None:
+            opens_at_once = kind is not None and kind.opens_at_once
         limit = self._policy.slow_call_s
         slow = limit is not None and elapsed_s > limit
         not_before = _retry_at(now, kind, retry_after_s)
         started = now - elapsed_s if began is None else began
-        outcome = Outcome(now, kind, elapsed_s, slow, probe, not_before, started)
-        return self._enter(self._state.record(outcome), now)
+        outcome = Outcome(
+            now, kind, elapsed_s, slow, probe, not_before, started, opens_at_once, request, may_open
+        )
+        wanted = self._state.record(outcome)
+        if wanted is not None and wanted.state is CircuitState.OPEN:
+            self._note(outcome, wanted)
+        return self._enter(wanted, now)
 
     def take(self, epoch: int, elapsed_s: Sequence[float]) -> bool:
         """Take in at once successes admitted in `epoch`, where that is the same as to `record` each
@@ -164,6 +202,67 @@ class Breaker:
         if limit is not None and max(elapsed_s) > limit:
             return False
         return self._state.take(len(elapsed_s))
+
+    def retract(self, request: int, now: float) -> Transition | None:
+        """Take the failures of a request off all accounts: it was the request that was odd.
+
+        An opening that would not have come without them is undone: closed again, with whatever
+        else counts. Where they made a trial fail, the breaker is half-open again.
+        """
+        if isinstance(self._state, Closed):
+            self._state.retract(request)
+            return None
+        evidence = self._evidence
+        if evidence is None:
+            return None
+        closed = evidence.closed
+        if closed is not None and closed.retract(request) and closed.reason_to_open() is None:
+            return self._enter(Next(CircuitState.CLOSED, _FOLLOWED), now, closed)
+        if request not in evidence.trials:
+            return None
+        last = evidence.trials[-1] == request
+        evidence.trials.remove(request)
+        self.openings -= 1
+        if not last or self.state is not CircuitState.OPEN:
+            return None
+        return self._enter(Next(CircuitState.HALF_OPEN, _FOLLOWED), now)
+
+    def settle(self, request: int) -> None:
+        """A request has ended: its failures are the member's, and cannot be taken back any more."""
+        state, evidence = self._state, self._evidence
+        if isinstance(state, Closed):
+            state.settle(request)
+        elif evidence is not None and request in evidence.trials:
+            self._evidence = None  # a trial has failed for good
+        elif evidence is not None and evidence.closed is not None:
+            evidence.closed.settle(request)
+
+    def review(self, now: float, *, beyond_doubt: bool) -> Transition | None:
+        """Let an opening come that was held back: where `beyond_doubt`, only if there is enough for
+        it without what may still be taken back.
+        """
+        reason = self._reason(beyond_doubt)
+        if reason is None:
+            return None
+        assert isinstance(self._state, Closed)
+        self._evidence = _Evidence(self._state)
+        return self._enter(Next(CircuitState.OPEN, reason), now)
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it has opened, and would not have without what may still be taken back."""
+        closed = None if self._evidence is None else self._evidence.closed
+        return closed is not None and closed.reason_to_open(beyond_doubt=True) is None
+
+    def must_open(self) -> bool:
+        """Whether a closed one has enough to open without what may still be taken back."""
+        return self._reason(beyond_doubt=True) is not None
+
+    def _reason(self, beyond_doubt: bool) -> str | None:
+        state = self._state
+        if not isinstance(state, Closed):
+            return None
+        return state.reason_to_open(beyond_doubt=beyond_doubt)
 
     def force_open(self, now: float) -> Transition | None:
         """Keep everything out until `reset` or `disable`."""
@@ -183,11 +282,28 @@ class Breaker:
         transition = self._enter(Next(state, reason), now)
         return transition if transition and transition.before is not state else None
 
-    def _enter(self, wanted: Next | None, now: float) -> Transition | None:
+    def _note(self, outcome: Outcome, opening: Next) -> None:
+        """Keep what would be wanted if the request that opens it turned out to be at fault."""
+        state, request = self._state, outcome.request
+        if isinstance(state, Closed):
+            doubtful = request is not None and not opening.lasting
+            self._evidence = _Evidence(state) if doubtful else None
+        elif opening.lasting or request is None or outcome.kind is None:
+            self._evidence = None
+        else:
+            evidence = self._evidence = self._evidence or _Evidence(None)
+            evidence.trials.append(request)
+            if evidence.closed is not None:
+                evidence.closed.count(True, outcome.slow, request)
+
+    def _enter(
+        self, wanted: Next | None, now: float, back_to: Closed | None = None
+    ) -> Transition | None:
         if wanted is None:
             return None
         before = self.state
-        self._state = self._made(wanted, now)
+        made = self._made(wanted, now)
+        self._state = made if back_to is None else back_to
         self.epoch += 1
         until = self.reopens_at
         return Transition(before, self.state, self.epoch, now, wanted.reason, until)
@@ -197,17 +313,21 @@ class Breaker:
         match wanted.state:
             case CircuitState.OPEN:
                 self.openings += 1
-                delay = reopen_delay(
-                    self.openings, policy.reset_timeout_s, policy.reset_max_s, self._rng
-                )
+                base_s, max_s = policy.reset_timeout_s, policy.reset_max_s
+                if wanted.lasting:
+                    base_s, max_s = max(base_s, LASTING_RESET_S), max(max_s, LASTING_MAX_S)
+                delay = reopen_delay(self.openings, base_s, max_s, self._rng)
                 return Open(max(now + delay, wanted.not_before))
             case CircuitState.HALF_OPEN:
                 return HalfOpen(policy)
             case CircuitState.FORCED_OPEN:
+                self._evidence = None
                 return ForcedOpen()
             case CircuitState.DISABLED:
+                self._evidence = None
                 return Disabled()
             case CircuitState.CLOSED:
+                self._evidence = None
                 self.openings = 0
                 return Closed(policy)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, NamedTuple
 
 from greenroom.messages import _validate as check
-from greenroom.messages.config import PoolConfig
+from greenroom.messages.config import MOST_KEPT, PoolConfig
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.supervisors.window import OutcomeWindow
 
@@ -38,7 +38,7 @@ class BreakerPolicy:
     def __post_init__(self) -> None:
         for name in ("failure_threshold", "success_threshold", "min_calls", "half_open_permits"):
             check.whole(name, getattr(self, name), minimum=1)
-        check.whole("window", self.window, minimum=self.min_calls)
+        check.whole("window", self.window, minimum=self.min_calls, maximum=MOST_KEPT)
         check.number("reset_timeout_s", self.reset_timeout_s, above=True)
         check.number("reset_max_s", self.reset_max_s, minimum=self.reset_timeout_s)
         check.number("permit_lease_s", self.permit_lease_s, above=True)
@@ -48,13 +48,21 @@ class BreakerPolicy:
 
     @classmethod
     def from_config(cls, config: PoolConfig, permit_lease_s: float | None = None) -> BreakerPolicy:
-        """A pool's policy; the lease outlasts one attempt by a second unless it is given."""
+        """A pool's policy. Unless it is given, the lease outlasts one attempt by a second, but not
+        the longest opening: a trial that hangs from before the end of an outage must not be what
+        the member waits for.
+        """
+        reset_max_s = config.circuit_reset_max_s
+        if reset_max_s is None:
+            reset_max_s = 2.0 * config.circuit_reset_timeout_s
         if permit_lease_s is None:
-            permit_lease_s = (config.request_timeout_s or config.circuit_reset_max_s) + 1.0
+            permit_lease_s = reset_max_s
+            if config.request_timeout_s is not None:
+                permit_lease_s = min(permit_lease_s, config.request_timeout_s + 1.0)
         return cls(
             failure_threshold=config.circuit_failure_threshold,
             reset_timeout_s=config.circuit_reset_timeout_s,
-            reset_max_s=config.circuit_reset_max_s,
+            reset_max_s=reset_max_s,
             success_threshold=config.circuit_success_threshold,
             window=config.circuit_window,
             min_calls=config.circuit_min_calls,
@@ -74,14 +82,20 @@ class Outcome(NamedTuple):
     probe: bool
     not_before: float  # the end of a Retry-After; 0.0 without one
     began: float
+    opens_at_once: bool
+    request: int | None  # the number of the request that failed; None: of one of its own
+    may_open: bool  # whether a closed breaker may open by it
 
 
 class Next(NamedTuple):
-    """The state that is wanted next, and why; an opening does not end before `not_before`."""
+    """The state that is wanted next, and why; an opening does not end before `not_before`, and if
+    it is `lasting` what it is for does not pass by itself.
+    """
 
     state: CircuitState
     reason: str
     not_before: float = 0.0
+    lasting: bool = False
 
 
 class State:
@@ -89,8 +103,10 @@ class State:
 
     __slots__ = ()
     circuit: ClassVar[CircuitState]
-    failures: int = 0
-    cooling_until: float = 0.0
+
+    @property
+    def failures(self) -> int:
+        return 0
 
     @property
     def credit(self) -> int | None:
@@ -124,28 +140,24 @@ class State:
 
 
 class Closed(State):
-    """Lets calls through and counts their outcomes, except while a Retry-After lasts."""
+    """Lets calls through and counts their outcomes."""
 
-    __slots__ = ("_policy", "_window", "cooling_until", "failures")
+    __slots__ = ("_policy", "_provisional", "_settled", "_window")
     circuit = CircuitState.CLOSED
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self._policy = policy
         self._window = OutcomeWindow(policy.window)
-        self.failures = 0
-        self.cooling_until = 0.0
+        # Requests that have failed since the last success: those that go on, and how many others.
+        self._provisional: set[int] = set()
+        self._settled = 0
 
     @property
-    def reopens_at(self) -> float | None:
-        return self.cooling_until or None
-
-    def tick(self, now: float) -> Next | None:
-        if now >= self.cooling_until:
-            self.cooling_until = 0.0
-        return None
+    def failures(self) -> int:
+        return self._settled + len(self._provisional)
 
     def admits(self, now: float) -> bool:
-        return now >= self.cooling_until
+        return True
 
     def record(self, outcome: Outcome) -> Next | None:
         kind = outcome.kind
@@ -153,12 +165,39 @@ class Closed(State):
             return None
         if kind is not None and not kind.counts_for_breaker:
             return None
-        self.cooling_until = max(self.cooling_until, outcome.not_before)
-        self._window.record(failed=kind is not None, slow=outcome.slow)
-        if kind is not FailureKind.RATE_LIMITED:
-            self.failures = 0 if kind is None else self.failures + 1
-        reason = self._reason_to_open(kind)
-        return Next(CircuitState.OPEN, reason, self.cooling_until) if reason else None
+        enough = len(self._window) >= self._policy.min_calls
+        self.count(kind is not None, outcome.slow, outcome.request)
+        if not outcome.may_open:
+            return None
+        if outcome.opens_at_once:
+            return Next(CircuitState.OPEN, f"{kind} failure", outcome.not_before, lasting=True)
+        if kind is None and not outcome.slow and (enough or self._window.spotless):
+            return None  # it makes the rates go down
+        reason = self.reason_to_open()
+        return Next(CircuitState.OPEN, reason, outcome.not_before) if reason else None
+
+    def count(self, failed: bool, slow: bool, request: int | None) -> None:
+        """Take an outcome into the accounts; a request's failures count once."""
+        self._window.record(failed=failed, slow=slow, request=request)
+        if not failed:
+            self._succeeded()
+        elif request is not None:
+            self._provisional.add(request)
+        else:
+            self._settled += 1
+
+    def retract(self, request: int) -> bool:
+        """Take the failures of a request off the accounts; whether there were any."""
+        in_row = request in self._provisional
+        self._provisional.discard(request)
+        return self._window.retract(request) or in_row
+
+    def settle(self, request: int) -> None:
+        """A request has ended: its failures can be taken back no more."""
+        self._window.settle(request)
+        if request in self._provisional:
+            self._provisional.remove(request)
+            self._settled += 1
 
     def take(self, successes: int) -> bool:
         """Good calls make the rates go down. So one of them can only open it where it makes the
@@ -168,17 +207,23 @@ class Closed(State):
         if not window.spotless and len(window) < self._policy.min_calls:
             return False
         window.extend(successes)
-        self.failures = 0
+        self._succeeded()
         return True
 
-    def _reason_to_open(self, kind: FailureKind | None) -> str | None:
-        policy, window = self._policy, self._window
-        if kind is None and window.spotless:
-            return None  # no rule can say otherwise
-        if kind is not None and kind.opens_at_once:
-            return f"{kind} failure"
-        if self.failures >= policy.failure_threshold:
-            return f"{_plural(self.failures, 'failure')} in a row"
+    def _succeeded(self) -> None:
+        self._settled = 0
+        if self._provisional:
+            self._provisional.clear()
+
+    def reason_to_open(self, *, beyond_doubt: bool = False) -> str | None:
+        """Why it should open by its accounts, None if it should not; `beyond_doubt`: without what
+        may still be taken back.
+        """
+        policy, window, failures = self._policy, self._window, self.failures
+        if beyond_doubt:
+            window, failures = window.settled(), self._settled
+        if failures >= policy.failure_threshold:
+            return f"{_plural(failures, 'failure')} in a row"
         if len(window) < policy.min_calls:
             return None
         last = f"of the last {_plural(len(window), 'call')}"
@@ -254,7 +299,8 @@ class HalfOpen(State):
         if kind is not None and not kind.counts_for_breaker:
             return None
         if kind is not None:
-            return Next(CircuitState.OPEN, f"trial failed: {kind}", outcome.not_before)
+            reason, lasting = f"trial failed: {kind}", outcome.opens_at_once
+            return Next(CircuitState.OPEN, reason, outcome.not_before, lasting)
         if outcome.slow:
             return Next(CircuitState.OPEN, f"trial took {outcome.elapsed_s:.1f} s")
         self._successes += 1

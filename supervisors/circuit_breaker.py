@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import math
 import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, SupportsIndex, TypeVar
 
+from greenroom.actors import forks
 from greenroom.messages import _validate as check
 from greenroom.messages.config import Classifier, PoolConfig
 from greenroom.messages.errors import PoolError
+from greenroom.messages.pickling import refuse
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.supervisors.breaker import Breaker, BreakerPolicy, Permit
 
+_RESET_MAX_S = 300.0
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -74,8 +78,14 @@ class CircuitBreaker:
         check.function("classify", classify, optional=True)
         check.function("clock", clock)
         self._breaker = Breaker(policy, rng or random.Random())
+        self._rests_until = -math.inf  # the end of the last Retry-After
         self._classify = classify
         self._clock = clock
+        self._lock = threading.Lock()
+        forks.renew(self)
+
+    def renew_locks(self) -> None:
+        """Run in a child: another thread may have been inside when the process was forked."""
         self._lock = threading.Lock()
 
     @property
@@ -89,7 +99,8 @@ class CircuitBreaker:
         """Whether a call would be refused now; with a free trial in half-open it would not."""
         with self._lock:
             breaker, now = self._now()
-            return not breaker.admits(now)
+            rests = now < self._rests_until and breaker.state is not CircuitState.DISABLED
+            return rests or not breaker.admits(now)
 
     @property
     def reopens_in_s(self) -> float | None:
@@ -104,7 +115,7 @@ class CircuitBreaker:
     def acquire(self) -> Permit | None:
         """A permit for one call, to be recorded with its outcome; None while calls are refused."""
         with self._lock:
-            return self._breaker.acquire(self._clock())
+            return self._acquired(self._clock())
 
     def record_success(self, *, permit: Permit | None = None, elapsed_s: float = 0.0) -> None:
         """A call has succeeded, in `elapsed_s` seconds."""
@@ -128,6 +139,7 @@ class CircuitBreaker:
     def reset(self) -> None:
         """Close it, with all counts at zero."""
         with self._lock:
+            self._rests_until = -math.inf
             self._breaker.reset(self._clock())
 
     def force_open(self) -> None:
@@ -163,10 +175,14 @@ class CircuitBreaker:
     def _admitted(self) -> tuple[Permit, float]:
         with self._lock:
             now = self._clock()
-            permit = self._breaker.acquire(now)
+            permit = self._acquired(now)
             if permit is None:
                 raise CircuitOpenError(self._reopens_in_s())
             return permit, now
+
+    def _acquired(self, now: float) -> Permit | None:
+        disabled = self._breaker.state is CircuitState.DISABLED
+        return None if now < self._rests_until and not disabled else self._breaker.acquire(now)
 
     def _record(
         self,
@@ -178,7 +194,18 @@ class CircuitBreaker:
         with self._lock:
             breaker, now = self._now()
             epoch = breaker.epoch if permit is None else permit.epoch
+            self._rest(epoch, now, kind, retry_after_s)
             breaker.record(epoch, now, kind=kind, elapsed_s=elapsed_s, retry_after_s=retry_after_s)
+
+    def _rest(
+        self, epoch: int, now: float, kind: FailureKind | None, retry_after_s: float | None
+    ) -> None:
+        """Let no call through before a Retry-After is over, whatever the state; save by hand."""
+        if kind is None or retry_after_s is None or epoch != self._breaker.epoch:
+            return
+        asks = kind is FailureKind.RATE_LIMITED or kind.counts_for_breaker
+        if asks and retry_after_s > 0 and math.isfinite(retry_after_s):
+            self._rests_until = max(self._rests_until, now + retry_after_s)
 
     def _now(self) -> tuple[Breaker, float]:
         now = self._clock()
@@ -187,7 +214,9 @@ class CircuitBreaker:
 
     def _reopens_in_s(self) -> float | None:
         breaker, now = self._now()
-        return None if breaker.reopens_at is None else breaker.reopens_at - now
+        if self._rests_until <= now:
+            return None if breaker.reopens_at is None else breaker.reopens_at - now
+        return max(breaker.reopens_at or 0.0, self._rests_until) - now
 
     def _kind_of(self, error: BaseException) -> FailureKind:
         if not isinstance(error, Exception):
@@ -196,6 +225,9 @@ class CircuitBreaker:
         if kind is not None:
             return kind
         return FailureKind.TIMEOUT if isinstance(error, TimeoutError) else FailureKind.UNKNOWN
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse("a circuit breaker", "its counts are those of one process: make one in each")
 
     def __repr__(self) -> str:
         with self._lock:
@@ -213,7 +245,7 @@ def _policy(failure_threshold: Any, reset_timeout_s: Any, success_threshold: Any
         default,
         failure_threshold=failure_threshold,
         reset_timeout_s=reset_timeout_s,
-        reset_max_s=max(reset_timeout_s, default.reset_max_s),
+        reset_max_s=max(reset_timeout_s, _RESET_MAX_S),
         success_threshold=success_threshold,
         failure_rate=None,
     )

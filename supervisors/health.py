@@ -21,6 +21,8 @@ LATENCY_OUTCOMES = 100
 """Successes over which latencies are taken, at most."""
 
 _OPEN = frozenset({CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN})
+_NOT_ILL = frozenset({FailureKind.RATE_LIMITED, FailureKind.NOT_FOUND})
+"""Failures of a member that is well all the same: it is left alone for a while, see `Rest`."""
 _NEITHER = frozenset(
     {
         FailureKind.CANCELLED,
@@ -42,10 +44,11 @@ class HealthRecord:
     """
 
     __slots__ = (
+        "_in_a_row",
         "_latencies",
         "_outcomes",
+        "_provisional",
         "_spotless_from",
-        "consecutive_failures",
         "degraded_at",
         "failures",
         "last_error",
@@ -66,49 +69,83 @@ class HealthRecord:
         """Forget everything."""
         self.successes = 0
         self.failures = 0
-        self.consecutive_failures = 0
+        self._in_a_row: dict[int | None, int] = {}  # failures since the last success, by request
+        self._provisional: dict[int, int] = {}  # all failures of requests that go on
         self.last_error: str | None = None
         self.last_success_at: float | None = None
         self.last_failure_at: float | None = None
         self._spotless_from = -math.inf  # when no failure so far is recent any more
-        self._outcomes: deque[tuple[float, bool]] = deque(maxlen=RATE_OUTCOMES)
+        self._outcomes: deque[tuple[float, bool, int | None]] = deque(maxlen=RATE_OUTCOMES)
         self._latencies: deque[tuple[float, float]] = deque(maxlen=LATENCY_OUTCOMES)
 
+    @property
+    def consecutive_failures(self) -> int:
+        """Failures since the last success."""
+        return sum(self._in_a_row.values())
+
     def record(
-        self, now: float, kind: FailureKind | None, elapsed_s: float = 0.0, error: str | None = None
+        self,
+        now: float,
+        kind: FailureKind | None,
+        elapsed_s: float = 0.0,
+        error: str | None = None,
+        request: int | None = None,
     ) -> None:
         """Take in how an attempt ended; `kind` is None for a success.
 
         Cancelled and interrupted calls say nothing, and neither do a caller's own mistakes
-        (`caller`, `too_large`).
+        (`caller`, `too_large`). Who is throttled, or has not what was asked for, is not ill: such a
+        failure is counted and shown, but is no part of the error rate.
+
+        Args:
+            request: the number of the request that failed, for `retract` and `settle`.
         """
         if kind is None:
             self._succeeded(now, elapsed_s)
         elif kind not in _NEITHER:
-            self._failed(now, error if error is not None else str(kind))
+            self.failures += 1
+            self.last_failure_at = now
+            self.last_error = error if error is not None else str(kind)
+            if kind not in _NOT_ILL:
+                self._failed(now, request)
+
+    def retract(self, request: int) -> None:
+        """Take the failures of a request back. What the last of them said stays to be read."""
+        count = self._provisional.pop(request, 0)
+        if count:
+            self.failures -= count
+            self._in_a_row.pop(request, None)
+            kept = [each for each in self._outcomes if each[2] != request]
+            self._outcomes = deque(kept, maxlen=RATE_OUTCOMES)
+
+    def settle(self, request: int) -> None:
+        """A request has ended, and its failures are the member's."""
+        if self._provisional.pop(request, None) is not None:
+            in_a_row = self._in_a_row.pop(request, 0)
+            if in_a_row:
+                self._in_a_row[None] = self._in_a_row.get(None, 0) + in_a_row
 
     def extend(self, at: Sequence[float], elapsed_s: Sequence[float]) -> None:
         """Take in at least one success: when each of them was over, and how long it took."""
         self.successes += len(at)
-        self.consecutive_failures = 0
+        self._in_a_row.clear()
         self.last_success_at = at[-1]
-        self._outcomes.extend(zip(at, repeat(False)))
+        self._outcomes.extend(zip(at, repeat(False), repeat(None)))
         self._latencies.extend(zip(at, elapsed_s, strict=True))
 
     def _succeeded(self, now: float, elapsed_s: float) -> None:
         self.successes += 1
-        self.consecutive_failures = 0
+        self._in_a_row.clear()
         self.last_success_at = now
-        self._outcomes.append((now, False))
+        self._outcomes.append((now, False, None))
         self._latencies.append((now, elapsed_s))
 
-    def _failed(self, now: float, error: str) -> None:
-        self.failures += 1
-        self.consecutive_failures += 1
-        self.last_failure_at = now
-        self.last_error = error
+    def _failed(self, now: float, request: int | None) -> None:
+        self._in_a_row[request] = self._in_a_row.get(request, 0) + 1
+        if request is not None:
+            self._provisional[request] = self._provisional.get(request, 0) + 1
         self._spotless_from = max(self._spotless_from, now + HEALTH_WINDOW_S)
-        self._outcomes.append((now, True))
+        self._outcomes.append((now, True, request))
 
     def status(self, now: float, circuit: CircuitState) -> AgentStatus:
         """What to call the member now. Old outcomes age out, so that time alone brings it back."""
@@ -137,9 +174,9 @@ class HealthRecord:
     def next_change_at(self, now: float) -> float | None:
         """When time alone may next change the status; None when only a new outcome can."""
         current = [each for each in self._outcomes if each[0] + HEALTH_WINDOW_S > now]
-        if len(current) < MIN_OUTCOMES or not any(failed for _, failed in current):
+        if len(current) < MIN_OUTCOMES or not any(failed for _, failed, _ in current):
             return None
-        return min(at for at, _ in current) + HEALTH_WINDOW_S
+        return min(at for at, _, _ in current) + HEALTH_WINDOW_S
 
     def snapshot(
         self,
@@ -167,7 +204,7 @@ class HealthRecord:
         )
 
     def _recent(self, now: float) -> list[bool]:
-        return [failed for at, failed in self._outcomes if at + HEALTH_WINDOW_S > now]
+        return [failed for at, failed, _ in self._outcomes if at + HEALTH_WINDOW_S > now]
 
     def _recent_latencies(self, now: float) -> list[float]:
         return sorted(seconds for at, seconds in self._latencies if at + HEALTH_WINDOW_S > now)

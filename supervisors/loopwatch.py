@@ -72,7 +72,9 @@ class LoopWatch(Probing):
             tell(self.actor_ref, _LoopStarted(thread, owner, self.clock.now()))
 
         new_loop = loop_factory(self.config.event_loop)
-        thread = LoopThread(f"greenroom-{self.pool}-{name}", told, new_loop)
+        thread = LoopThread(
+            f"greenroom-{self.pool}-{name}", told, new_loop, self.config.cancel_grace_s
+        )
         return thread
 
     def _on_loop_started(self, message: _LoopStarted) -> None:

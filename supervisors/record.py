@@ -130,6 +130,11 @@ class MemberRecord:
             reopens_at=reopens_at,
         )
 
+    def serves(self, now: float) -> bool:
+        """Whether it takes requests, and more than a trial of it."""
+        blocked, _ = self._blocked(now)
+        return blocked is None and self.breaker.state is not CircuitState.HALF_OPEN
+
     def _blocked(self, now: float) -> tuple[SkipReason | None, float | None]:
         if self.life is Life.LEAVING:
             return SkipReason.DRAINING, None
@@ -144,8 +149,6 @@ class MemberRecord:
             return SkipReason.CIRCUIT_OPEN, self.breaker.reopens_at
         if state is CircuitState.HALF_OPEN and self.probes is not None:
             return SkipReason.TRIAL_RUNNING, None
-        if self.breaker.cooling_until > now:
-            return SkipReason.COOLING_DOWN, self.breaker.cooling_until
         if self.creation_at is not None and self.creation_at > now:
             return SkipReason.STARTING, self.creation_at
         return None, None

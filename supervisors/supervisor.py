@@ -47,7 +47,10 @@ from greenroom.supervisors.judging import Judging
 from greenroom.supervisors.record import Life, MemberRecord
 
 MEMBER_STOP_TIMEOUT_S = 5.0
-"""How long a member's close hook is waited for."""
+"""How long a member's end is waited for: up to a second of clean-up, and its close hook."""
+
+_GRACE_WITHIN_S = 1.0
+"""The part of a `cancel_grace_s` that is within that; what is beyond comes on top."""
 
 
 class PoolSupervisor(Judging):
@@ -180,7 +183,7 @@ class PoolSupervisor(Judging):
         record = self._records.get(message.member)
         if record is not None and record.life is Life.LEAVING and record.ref is not None:
             tell(record.ref, Leave())
-            when = self.clock.now() + MEMBER_STOP_TIMEOUT_S
+            when = self.clock.now() + self._stop_timeout_s()
             self.alarms.at(when, lambda: self._removal_timed_out(record))
 
     def _removal_timed_out(self, record: MemberRecord) -> None:
@@ -315,7 +318,7 @@ class PoolSupervisor(Judging):
         refs = {name: each.ref for name, each in self._records.items() if each.ref is not None}
         for ref in refs.values():
             tell(ref, Leave())
-        until = time.monotonic() + MEMBER_STOP_TIMEOUT_S
+        until = time.monotonic() + self._stop_timeout_s()
         for name, ref in refs.items():
             if not ref.ended.wait(max(0.0, until - time.monotonic())):
                 self._left_behind(name)
@@ -334,6 +337,10 @@ class PoolSupervisor(Judging):
         if record.ref is None and ready:
             self._start_actor(record)
 
+    def _stop_timeout_s(self) -> float:
+        """How long a member may take to end, its calls' grace included."""
+        return MEMBER_STOP_TIMEOUT_S + max(0.0, self.config.cancel_grace_s - _GRACE_WITHIN_S)
+
     def _left_behind(self, member: str) -> None:
-        error = TimeoutError(f"its close hook took more than {MEMBER_STOP_TIMEOUT_S:g} s")
+        error = TimeoutError(f"its close hook took more than {self._stop_timeout_s():g} s")
         self.bus.complain_of(f"member {member!r} does not end and is left behind", error)

@@ -7,11 +7,14 @@ from itertools import islice, repeat
 
 from greenroom.messages import _validate as check
 
-_GOOD = (False, False)
+_GOOD = (False, False, None)
 
 
 class OutcomeWindow:
     """The last `size` outcomes, with running counts: recording one takes constant time.
+
+    A failure may carry the number of the request that it is of: a request's failures count once,
+    the first of them, and can be taken back.
 
     Attributes:
         failed: how many of them failed.
@@ -25,17 +28,29 @@ class OutcomeWindow:
         self.size = size
         self.failed = 0
         self.slow = 0
-        self._outcomes: deque[tuple[bool, bool]] = deque(maxlen=size)
+        self._outcomes: deque[tuple[bool, bool, int | None]] = deque(maxlen=size)
 
-    def record(self, *, failed: bool, slow: bool) -> None:
+    def record(self, *, failed: bool, slow: bool, request: int | None = None) -> None:
         """Take an outcome in; the oldest one leaves when the window is full."""
+        if request is not None and any(each[2] == request for each in self._outcomes):
+            return
         if len(self._outcomes) == self.size:
-            old_failed, old_slow = self._outcomes[0]
+            old_failed, old_slow, _ = self._outcomes[0]
             self.failed -= old_failed
             self.slow -= old_slow
-        self._outcomes.append((failed, slow))
+        self._outcomes.append((failed, slow, request))
         self.failed += failed
         self.slow += slow
+
+    def retract(self, request: int) -> bool:
+        """Take the failures of a request out; whether there was one."""
+        for index, (failed, slow, of) in enumerate(self._outcomes):
+            if of == request:
+                del self._outcomes[index]
+                self.failed -= failed
+                self.slow -= slow
+                return True
+        return False
 
     @property
     def spotless(self) -> bool:
@@ -45,10 +60,25 @@ class OutcomeWindow:
     def extend(self, count: int) -> None:
         """Take in that many outcomes, none failed or slow, at once."""
         if not self.spotless:
-            for failed, slow in islice(self._outcomes, max(0, len(self) + count - self.size)):
+            for failed, slow, _ in islice(self._outcomes, max(0, len(self) + count - self.size)):
                 self.failed -= failed
                 self.slow -= slow
         self._outcomes.extend(repeat(_GOOD, count))
+
+    def settle(self, request: int) -> None:
+        """A request's failure can be taken back no more."""
+        for index, (failed, slow, of) in enumerate(self._outcomes):
+            if of == request:
+                self._outcomes[index] = (failed, slow, None)
+                return
+
+    def settled(self) -> OutcomeWindow:
+        """The same without the failures that may still be taken back."""
+        other = OutcomeWindow(self.size)
+        for failed, slow, of in self._outcomes:
+            if of is None:
+                other.record(failed=failed, slow=slow)
+        return other
 
     @property
     def failure_rate(self) -> float:

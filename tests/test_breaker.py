@@ -32,8 +32,10 @@ class Bench:
     """A breaker with its clock, and every transition that it made."""
 
     def __init__(self, seed: int = 1, **policy: Any) -> None:
+        times = {"reset_timeout_s": 30.0, "reset_max_s": 300.0, "permit_lease_s": 31.0}
         default = BreakerPolicy.from_config(PoolConfig())
-        self.breaker = Breaker(dataclasses.replace(default, **policy), random.Random(seed))
+        changed = dataclasses.replace(default, **(times | policy))
+        self.breaker = Breaker(changed, random.Random(seed))
         self.now = 100.0
         self.made: list[Transition] = []
 
@@ -79,7 +81,7 @@ class Bench:
 def seen(breaker: Breaker) -> tuple[object, ...]:
     """Whatever can be seen of it from outside."""
     b = breaker
-    counts = (b.consecutive_failures, b.openings, b.cooling_until, b.trial_credit)
+    counts = (b.consecutive_failures, b.openings, b.trial_credit)
     return (b.state, b.epoch, *counts, b.reopens_at, b.next_event_at, repr(b))
 
 
@@ -273,11 +275,14 @@ def test_b05_a_stream_that_outlasts_the_lease_gives_no_second_permit() -> None:
     assert bench.acquire() is None
 
 
-def test_b05_the_default_lease_outlasts_an_attempt() -> None:
-    """The lease is a second longer than an attempt may take, or than the longest opening."""
-    assert BreakerPolicy.from_config(PoolConfig()).permit_lease_s == 31.0
-    unlimited = PoolConfig(request_timeout_s=None)
-    assert BreakerPolicy.from_config(unlimited).permit_lease_s == 301.0
+def test_b05_the_default_lease_is_no_longer_than_an_opening() -> None:
+    """A second longer than an attempt may take, but no longer than the longest opening: a trial
+    that hangs keeps nobody out for longer than one that has failed.
+    """
+    assert BreakerPolicy.from_config(PoolConfig()).permit_lease_s == 10.0
+    assert BreakerPolicy.from_config(PoolConfig(circuit_reset_max_s=60.0)).permit_lease_s == 31.0
+    unlimited = PoolConfig(request_timeout_s=None, circuit_reset_max_s=60.0)
+    assert BreakerPolicy.from_config(unlimited).permit_lease_s == 60.0
     assert BreakerPolicy.from_config(unlimited, 7.0).permit_lease_s == 7.0
 
 
@@ -382,18 +387,17 @@ def test_b09_disabled_admits_all_and_records_nothing() -> None:
 
 
 def test_b09_reset_forgets_everything() -> None:
-    """Reset closes from anywhere: counts, cool-down, openings and calls in flight are void."""
+    """Reset closes from anywhere: counts, openings and calls in flight are void."""
     bench = Bench()
     bench.to_half_open()
     bench.fail()
     bench.breaker.reset(bench.now)
     assert (bench.state, bench.breaker.openings) == (CLOSED, 0)
     bench.fail(4)
-    bench.fail(1, FailureKind.RATE_LIMITED, retry_after_s=60.0)
     old = bench.breaker.epoch
     assert bench.breaker.reset(bench.now) is None
     assert bench.acquire() is not None
-    assert (bench.breaker.epoch, bench.breaker.cooling_until) == (old + 1, 0.0)
+    assert bench.breaker.epoch == old + 1
     bench.record(FailureKind.AUTH, old)
     bench.fail(4)
     bench.expect(CLOSED)
@@ -426,57 +430,67 @@ def test_b10_an_open_breaker_ignores_what_nobody_was_admitted_for() -> None:
     assert (seen(bench.breaker), len(bench.made)) == (before, 1)
 
 
-def test_b11_a_rate_limit_keeps_the_member_out() -> None:
-    """A rate limit with Retry-After keeps it out at least that long; it is not one of a run."""
+def test_b11_a_rate_limit_counts_neither_in_the_row_nor_in_a_rate() -> None:
+    """Throttling is not ill health: however many there are, nothing changes, and no run ends."""
     bench = Bench()
     bench.fail(4)
-    bench.fail(1, FailureKind.RATE_LIMITED, retry_after_s=12.0)
-    assert (bench.state, bench.breaker.consecutive_failures) == (CLOSED, 4)
-    breaker = bench.breaker
-    assert (breaker.cooling_until, breaker.reopens_at, breaker.next_event_at) == (112.0,) * 3
-    bench.succeed()  # of a call that was under way
-    bench.advance(11.999)
-    assert bench.acquire() is None
-    bench.now = 112.0
-    assert bench.acquire() is not None
-    assert (breaker.cooling_until, breaker.reopens_at, breaker.next_event_at) == (0.0, None, None)
-    assert bench.made == []
-
-
-def test_b11_a_rate_limit_does_not_end_a_run_of_failures() -> None:
-    """A rate limit is neither a consecutive failure nor the end of a run."""
-    bench = Bench()
-    bench.fail(4)
-    bench.fail(3, FailureKind.RATE_LIMITED)
+    before = seen(bench.breaker)
+    bench.fail(100, FailureKind.RATE_LIMITED, retry_after_s=12.0)
+    assert (seen(bench.breaker), bench.made) == (before, [])
     bench.fail()
     assert bench.made[-1].reason == "5 failures in a row"
 
 
-def test_b11_rate_limits_count_in_the_rate() -> None:
-    """Rate limits alone open it by the failure rate, and not for less than a Retry-After."""
+def test_b11_a_rate_limited_trial_gives_its_permit_back() -> None:
+    """In half-open a rate limit is no failed trial: another one may be made."""
     bench = Bench()
-    bench.fail(1, FailureKind.RATE_LIMITED, retry_after_s=90.0)
-    bench.fail(9, FailureKind.RATE_LIMITED, retry_after_s=1.0)
-    bench.expect(OPEN)
-    assert bench.breaker.reopens_at == 190.0
-
-
-def test_b11_a_rate_limited_trial_waits_for_its_retry_after() -> None:
-    """In half-open a rate limit is a failed trial; even the maximum gives way to Retry-After."""
-    bench = Bench(reset_max_s=60.0)
     bench.to_half_open()
+    assert bench.acquire() is not None
     bench.fail(1, FailureKind.RATE_LIMITED, retry_after_s=3600.0)
-    bench.expect(OPEN)
+    bench.expect(HALF_OPEN)
+    assert bench.acquire() is not None
+
+
+def test_an_opening_does_not_end_before_a_retry_after() -> None:
+    """Of what opens it, or makes its trial fail; even the maximum gives way to it."""
+    bench = Bench(reset_max_s=60.0)
+    bench.fail(4)
+    bench.fail(retry_after_s=90.0)
+    assert bench.breaker.reopens_at == 190.0
+    bench.to_half_open()
+    bench.fail(1, FailureKind.UNAVAILABLE, retry_after_s=3600.0)
     assert bench.breaker.reopens_at == bench.now + 3600.0
 
 
 @pytest.mark.parametrize("nonsense", [-1.0, 0.0, float("nan"), float("inf")])
 def test_b11_a_retry_after_without_sense_is_none(nonsense: float) -> None:
-    """A Retry-After that is not a positive, finite time does not keep a member out."""
+    """A Retry-After that is not a positive, finite time does not make an opening longer."""
     bench = Bench()
-    bench.fail(1, FailureKind.RATE_LIMITED, retry_after_s=nonsense)
-    assert bench.breaker.cooling_until == 0.0
-    assert bench.acquire() is not None
+    bench.fail(5, retry_after_s=nonsense)
+    assert bench.breaker.reopens_at == 130.0
+
+
+@pytest.mark.parametrize("kind", [FailureKind.AUTH, FailureKind.QUOTA])
+def test_what_does_not_pass_by_itself_is_tried_seldom(kind: FailureKind) -> None:
+    """30 s at first, doubling up to 300 s, however short the policy's times are."""
+    bench = Bench(reset_timeout_s=1.0, reset_max_s=2.0)
+    bench.fail(1, kind)
+    assert bench.breaker.reopens_at == 130.0
+    lasted = []
+    for _ in range(6):
+        bench.to_half_open()
+        bench.fail(1, kind)
+        assert bench.breaker.reopens_at is not None
+        lasted.append(bench.breaker.reopens_at - bench.now)
+    for seconds, nominal in zip(lasted, [60.0, 120.0, 240.0, 300.0, 300.0, 300.0], strict=True):
+        assert max(30.0, nominal / 2) - 1e-9 <= seconds <= nominal + 1e-9
+
+
+def test_what_does_not_pass_by_itself_is_not_tried_more_often_than_the_rest() -> None:
+    """The policy's own times are taken where they are longer."""
+    bench = Bench(reset_timeout_s=400.0, reset_max_s=500.0)
+    bench.fail(1, FailureKind.AUTH)
+    assert bench.breaker.reopens_at == 500.0
 
 
 @pytest.mark.parametrize("kind", [FailureKind.AUTH, FailureKind.QUOTA])
@@ -491,9 +505,9 @@ def test_b11_a_retry_after_that_comes_late_holds_an_open_breaker() -> None:
     """While open, a Retry-After puts the reopening off, and never makes it earlier."""
     bench = Bench()
     bench.fail(5)
-    bench.fail(1, FailureKind.RATE_LIMITED, retry_after_s=10.0)
+    bench.fail(1, FailureKind.UNAVAILABLE, retry_after_s=10.0)
     assert bench.breaker.reopens_at == 130.0
-    bench.fail(1, FailureKind.RATE_LIMITED, retry_after_s=45.0)
+    bench.fail(1, FailureKind.UNAVAILABLE, retry_after_s=45.0)
     assert bench.breaker.reopens_at == 145.0
 
 

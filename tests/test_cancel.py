@@ -153,7 +153,10 @@ class TestCancelling:
         """No attempt follows, however far the clock moves; only the failure it had is counted."""
         clock = FakeClock()
         agent = Scripted(http_error(503))
-        with recorded() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
+        with (
+            recorded() as log,
+            pool_of(*ranked(a=agent), clock=clock, same_member_retries=0) as pool,
+        ):
             future = pool.ask(Request("x", request_id="r"), block=False)
             log.wait_for(RetryScheduled)
             assert pool.cancel("r")

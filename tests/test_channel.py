@@ -15,16 +15,25 @@ from helpers_streams import within
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom import PoolConfig, Request, RequestCancelledError
+from greenroom import FailureKind, PoolConfig, Request, RequestCancelledError, Restarted
 from greenroom.actors.calls import PlainCall
-from greenroom.actors.channel import EMPTY, END, RECEIVED_LENGTH, RECEIVED_LIMIT, Channel
+from greenroom.actors.channel import (
+    ANEW,
+    EMPTY,
+    END,
+    RECEIVED_LENGTH,
+    RECEIVED_LIMIT,
+    Channel,
+    Cut,
+)
 from greenroom.actors.desk import Desk
 from greenroom.actors.flow import acollect, collect, flow, is_async_stream, is_stream, pour
 from greenroom.actors.future import StreamFuture
 from greenroom.actors.jobs import Job
 from greenroom.actors.retry import RetryPolicy
+from greenroom.actors.streamjudge import nothing_in
 from greenroom.actors.threads import ThreadPlace
-from greenroom.actors.writer import ChunkWriter, nothing_in
+from greenroom.actors.writer import ChunkWriter
 from greenroom.messages.status import CancelReason
 from greenroom.testing import FakeClock
 
@@ -285,6 +294,96 @@ class TestChannelModel:
             assert chunks.take() is END
 
 
+ANEWS = st.lists(
+    st.sampled_from(["begin", "begin empty", "put", "keep alive", "take", "take", "fail"]),
+    max_size=60,
+)
+
+
+class TestRestartModel:
+    @given(ANEWS, st.integers(1, 4), st.booleans(), st.booleans())
+    def test_after_all_restarts_its_consumer_has_one_whole_answer(
+        self, steps: list[str], capacity: int, holds: bool, ends_well: bool
+    ) -> None:
+        """Whatever the attempts have sent and whenever it looks: what it has had since the last
+        mark is a beginning of one attempt's chunks, and at a good end all of the last one's.
+        """
+        chunks, consumer = Channel(capacity, holds), Consumer()
+        sent: dict[int, list[Any]] = {0: []}
+        number, ticket = 0, None
+        for step, what in enumerate([*steps, "begin"]):
+            if what.startswith("begin") and ticket is None:
+                number += 1
+                ticket, sent[number] = ("r", number), []
+                chunks.begun_by, chunks.member, chunks.attempts = ticket, f"m{number}", number
+                chunks.start_over()
+                assert chunks.put((number, step), ticket, counts=what == "begin")
+                sent[number].append((number, step))
+            elif what in ("put", "keep alive") and ticket is not None:
+                assert not chunks.put("late", ("r", number - 1))
+                assert chunks.put((number, step), ticket, what == "put" and not chunks.counted)
+                sent[number].append((number, step))
+            elif what == "fail" and ticket is not None:
+                assert chunks.seal(ticket)
+                kind = FailureKind.UNKNOWN
+                chunks.reopen(Cut(f"m{number}", kind, "cut") if chunks.counted else None)
+                assert chunks.closed(ticket)
+                ticket = None
+            elif what == "take":
+                consumer.take(chunks, sent)
+        assert chunks.seal(ticket)
+        chunks.end(None if ends_well else ConnectionError("gone"))
+        consumer.read(chunks, sent)
+        if ends_well:
+            assert consumer.had == sent[number]
+        assert consumer.received == (None if ends_well else consumer.had)
+
+
+def test_the_mark_of_a_restart_outlives_an_attempt_without_a_chunk_that_counts() -> None:
+    """It names the attempt that follows it in the end."""
+    chunks = channel(4, "a")
+    assert chunks.take() == "a"
+    chunks.reopen(Cut("m1", FailureKind.UNKNOWN, "cut"))
+    for chunks.attempts, ping in ((2, "ping"), (3, "b")):
+        chunks.start_over()
+        chunks.put(ping)
+        if ping == "ping":
+            chunks.reopen()
+    assert [chunks.take(), chunks.take()] == [
+        Restarted("m1", FailureKind.UNKNOWN, "cut", 3, 1),
+        "b",
+    ]
+
+
+class Consumer:
+    """What one has had since the last mark; `received` is what the error at the end would say."""
+
+    def __init__(self) -> None:
+        self.had: list[Any] = []
+        self.received: list[Any] | None = None
+
+    def take(self, chunks: Channel, sent: dict[int, list[Any]]) -> bool:
+        """Whether there was something to take."""
+        chunk = chunks.take()
+        if chunk in (EMPTY, END):
+            return False
+        if chunk is ANEW or isinstance(chunk, Restarted):
+            if isinstance(chunk, Restarted):
+                assert (chunk.dropped, chunk.attempt) == (len(self.had), max(sent))
+            self.had = []
+        else:
+            self.had.append(chunk)
+            assert self.had == sent[chunk[0]][: len(self.had)]
+        return True
+
+    def read(self, chunks: Channel, sent: dict[int, list[Any]]) -> None:
+        try:
+            while self.take(chunks, sent):
+                pass
+        except ConnectionError:
+            self.received = list(chunks.received)
+
+
 class Desked:
     """A writer with all that it needs around it: a desk, a job, a call that has begun."""
 
@@ -376,18 +475,39 @@ class TestWriter:
         assert at.arrived() == ["", None, "a"]
 
     @pytest.mark.parametrize("buffer", [1, 2, 4])
-    def test_of_many_leading_ones_the_latest_are_kept(self, buffer: int) -> None:
-        """No more than fit into the buffer together with the chunk that counts."""
+    def test_with_more_leading_ones_than_fit_it_begins_without_one_that_counts(
+        self, buffer: int
+    ) -> None:
+        """None is dropped: from there on its consumer holds the agent back."""
         at = Desked(stream_buffer=buffer, is_empty=lambda chunk: chunk < 100)
-        for number in range(10):
+        for number in range(buffer):
             assert at.writer.write(number)
+        assert (at.channel.begun_by, len(at.channel)) == (None, 0)
+        for number in range(buffer, 10):
+            assert at.writer.write(number)
+        assert (at.channel.begun_by, at.channel.counted) == (at.ticket, False)
+        assert not at.writer.pulse.counts
+        assert at.channel.full()
         assert at.writer.write(100)
-        assert len(at.channel) == buffer
-        assert at.arrived() == [*range(11 - buffer, 10), 100]
+        assert at.channel.counted
+        assert (at.writer.pulse.counts, at.resumed) == (True, 1)
+        assert at.arrived() == [*range(10), 100]
+
+    def test_the_same_empty_chunk_again_and_again_takes_no_room(self) -> None:
+        """It is kept once with a count, and comes as often as it was sent."""
+        at = Desked(stream_buffer=2)
+        for chunk in ("", None):
+            for _ in range(1000):
+                assert at.writer.write(chunk)
+        assert len(at.channel) == 0
+        assert at.writer.write("a")
+        assert len(at.channel) == 3
+        assert at.arrived() == [""] * 1000 + [None] * 1000 + ["a"]
+        assert at.channel.taken == 2001
 
     def test_a_stream_of_empty_chunks_alone_is_one_all_the_same(self) -> None:
         """When the agent has nothing to add, what was kept back is the stream."""
-        at = Desked(stream_buffer=1)
+        at = Desked(stream_buffer=1, is_failure=None)
         at.writer.write("")
         at.writer.flush()
         at.writer.flush()
@@ -396,7 +516,7 @@ class TestWriter:
 
     def test_a_stream_without_any_chunk_does_not_begin(self) -> None:
         """There is nothing to say whose it is."""
-        at = Desked()
+        at = Desked(is_failure=None)
         at.writer.flush()
         assert at.begun == []
         assert at.writer.finish() is None
@@ -434,7 +554,7 @@ class TestWriter:
 
     def test_what_was_kept_back_is_not_sent_when_it_was_given_up(self) -> None:
         """The end of an agent that had nothing but empty chunks comes too late."""
-        at = Desked()
+        at = Desked(is_failure=None)
         at.writer.write("")
         at.desk.withdraw(at.ticket)
         at.writer.flush()
@@ -468,9 +588,9 @@ class TestWriter:
         at.writer.write("a")
         at.clock.advance(1)
         at.writer.write("")
-        assert at.channel.since == at.clock.now() - 1
+        assert at.writer.pulse.owed_since() == at.clock.now() - 1
         at.writer.write("b")
-        assert at.channel.since == at.clock.now()
+        assert at.writer.pulse.owed_since() == at.clock.now()
 
     def test_a_producer_that_is_held_back_owes_nothing(self) -> None:
         """From when it goes on it does again, and who watches is told."""
@@ -480,20 +600,19 @@ class TestWriter:
         watched = threading.Event()
         watch_room = at.channel.watch_room
 
-        def spy(wake: Callable[[], object]) -> None:
-            watch_room(wake)
+        def spy(*arguments: Any) -> None:
+            watch_room(*arguments)
             watched.set()
 
         at.channel = at.writer._channel = Spied(at.channel, spy)  # type: ignore[assignment]
         held.start()
         assert watched.wait(10)
-        assert at.channel.since is None
-        at.channel.watched = True
+        assert at.writer.pulse.owed_since() is None
         at.clock.advance(5)
         assert at.channel.take() == "a"
         held.join(10)
-        assert (at.resumed, at.channel.watched) == (1, False)
-        assert at.channel.since == at.clock.now()
+        assert (at.resumed, at.writer.pulse.watched) == (1, False)
+        assert at.writer.pulse.owed_since() == at.clock.now()
 
     def test_with_room_nobody_waits(self) -> None:
         """Neither in a thread nor on a loop."""
@@ -541,7 +660,7 @@ class TestWriter:
 class Spied:
     """A channel with another `watch_room`."""
 
-    def __init__(self, chunks: Channel, watch_room: Callable[[Any], None]) -> None:
+    def __init__(self, chunks: Channel, watch_room: Callable[..., None]) -> None:
         object.__setattr__(self, "_chunks", chunks)
         object.__setattr__(self, "watch_room", watch_room)
 

@@ -359,16 +359,22 @@ def test_chunks_that_are_not_those_of_one_call_are_seen() -> None:
         entry.chunks = chunks
         assert "its chunks are not those of one call, in order" in model.judge(entry, Terms())
     entry = streamed()
-    entry.chunks = ["a"]
+    entry.chunks = ["", "a"]
     assert one_complaint(entry) == "no call has given exactly these chunks"
     mixed = streamed(Move.ERROR, Move.OK)
     mixed.calls[0].chunks, mixed.chunks = ["x"], ["x", "a", "b"]
     assert "its chunks are not those of one call, in order" in model.judge(mixed, Terms())
 
 
-def test_more_empty_chunks_than_there_is_room_for_are_seen() -> None:
-    """Before the first one that counts no more are kept than fit into the buffer."""
-    entry = streamed(chunks=("", None, "", "a"))
+def test_empty_chunks_that_are_lost_or_anothers_are_seen() -> None:
+    """All that the source has sent come, and of a member that failed what did not fit."""
+    for chunks in (["", "a"], ["", "", "a"], ["", None, "", "", "a"]):
+        entry = streamed(chunks=("", None, "", "a"))
+        entry.chunks = list(chunks)
+        assert "its member has sent 3" in " ".join(model.judge(entry, Terms(stream_buffer=2)))
+    entry = streamed(Move.ERROR, Move.OK, chunks=("", "a"))
+    entry.calls[0].chunks, entry.chunks = ["", None], ["", None, "", "a"]
+    assert list(model.judge(entry, Terms(stream_buffer=1))) == []
     assert "3 empty chunks came" in one_complaint(entry, Terms(stream_buffer=2))
 
 

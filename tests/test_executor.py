@@ -480,6 +480,16 @@ def test_a_value_that_is_failure_refuses_is_a_failed_run(lab: Lab) -> None:
         assert lab.made[0].closed.wait(PATIENCE_S)
 
 
+@pytest.mark.parametrize(
+    "failure", [{"error": {"message": "m", "type": "server_error"}}, (chunk for chunk in [""])]
+)
+def test_what_is_plainly_a_failure_is_a_failed_run(lab: Lab, failure: Any) -> None:
+    """An error in the place of an answer, and a stream without content."""
+    with PoolExecutor("writers", MEMBERS, lab) as executor:
+        answered = executor.apply(lambda agent: failure if agent.name == "primary" else agent.name)
+        assert answered == "secondary"
+
+
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), asyncio.CancelledError()])
 def test_whatever_is_raised_only_that_run_fails(lab: Lab, error: BaseException) -> None:
     """By a creator or by an agent: the next member takes over, and the pool lives."""
@@ -866,7 +876,7 @@ def test_its_repr_shows_the_order(executor: PoolExecutor) -> None:
             "members must have different names, got 'a' more than once",
         ),
         ({"creator": 3}, TypeError, "creator must have a method create_agent or be callable"),
-        ({"request": "hello"}, TypeError, "request must be an AgentRequest, got 'hello'"),
+        ({"request": "hello"}, TypeError, "request must be an AgentRequest, got a str"),
         ({"config": 3}, TypeError, "config must be a PoolConfig, got 3"),
         ({"max_concurrency": 1.5}, TypeError, "max_concurrency must be a whole number"),
     ],
@@ -891,7 +901,7 @@ def test_names_and_requests_are_checked() -> None:
 
 def test_a_wrong_call_is_refused(executor: PoolExecutor, lab: Lab) -> None:
     """Before anything is created."""
-    with pytest.raises(TypeError, match="function must be callable, got 'hello'"):
+    with pytest.raises(TypeError, match="function must be callable, got a str"):
         executor.apply("hello")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="idempotent must be True or False"):
         executor.execute("x", idempotent="no")

@@ -113,7 +113,7 @@ class TestHttpKinds:
             assert log.of(RetryScheduled) == []
         assert [agent.calls for agent in agents.values()] == [1, 1]
 
-    @pytest.mark.parametrize("status", [401, 402, 403])
+    @pytest.mark.parametrize("status", [401, 402])
     def test_b27_401_opens_at_once(self, status: int) -> None:
         """401: opens at once, another member answers."""
         locked = Scripted(http_error(status))
@@ -126,6 +126,18 @@ class TestHttpKinds:
             assert opened.member == "locked"
             assert pool.stats()["locked"].circuit is CircuitState.OPEN
         assert locked.calls == 1
+
+    def test_403_opens_by_five_requests_in_a_row(self) -> None:
+        """It may be the request's fault: as many requests as for any other kind."""
+        locked = Scripted(http_error(403))
+        with (
+            recorded() as log,
+            pool_of(*ranked(locked=locked, b=Scripted("good")), clock=FakeClock()) as pool,
+        ):
+            assert [pool.ask(Request(n)).member for n in range(9)] == ["b"] * 9
+            (opened,) = log.wait_for(BreakerOpened)
+            assert (opened.member, opened.reason[:17]) == ("locked", "5 failures in a r")
+        assert locked.calls == 5
 
     def test_b27_429_cools_its_member_down(self) -> None:
         """A rate-limited member is left alone for its Retry-After, its breaker stays closed."""

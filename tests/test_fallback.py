@@ -652,6 +652,18 @@ def test_a_value_that_is_failure_refuses_moves_on() -> None:
         assert chain.execute(Script()) == "b answers"
 
 
+def test_what_is_plainly_a_failure_moves_on() -> None:
+    """Also a content filter's word, since another agent of the chain may have none."""
+    failures = [
+        {"error": {"message": "m", "type": "server_error"}},
+        {"object": "chat.completion.chunk", "choices": [{"finish_reason": "content_filter"}]},
+    ]
+    for failure in failures:
+        with chain_of("a", "b") as chain:
+            results = {"a": failure, "b": "b answers"}
+            assert chain.execute(results.get) == "b answers"
+
+
 def test_on_fallback_hears_of_a_refused_value_before_an_unhandled_error() -> None:
     """It is told that the value was refused, not that the agent was too slow."""
     told: list[tuple[str, BaseException]] = []

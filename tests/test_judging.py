@@ -27,6 +27,7 @@ from greenroom.messages import (
     Member,
     Outcomes,
     PoolConfig,
+    RequestSettled,
     ResetMember,
     RoutingSnapshot,
     Successes,
@@ -47,11 +48,13 @@ CONFIG = PoolConfig(
     health_check_interval_s=1e6,
 )
 SLOW_S = 3.0
-Told = AttemptOutcome | Successes | TrialStarted | float | type
+Told = AttemptOutcome | Successes | RequestSettled | TrialStarted | float | type
 
 
 class Router:
     """Notes what it is told, without the refs, which differ from pool to pool."""
+
+    actor_urn = "urn"
 
     def __init__(self) -> None:
         self.actor_stopped = threading.Event()
@@ -101,7 +104,7 @@ class Bench:
         if isinstance(told, float):
             self._pass_through()
             self.clock.advance(told)
-        elif isinstance(told, AttemptOutcome | Successes):
+        elif isinstance(told, AttemptOutcome | Successes | RequestSettled):
             self.ref.tell(Outcomes((told,)))
         elif isinstance(told, TrialStarted):
             self.ref.tell(told)
@@ -149,23 +152,26 @@ def run(epoch: int, elapsed_s: list[float]) -> Successes:
     return Successes("a", incarnation=1, epoch=epoch, at=at, elapsed_s=tuple(elapsed_s))
 
 
-def outcome(epoch: int, kind: FailureKind | None, elapsed_s: float, at: float) -> AttemptOutcome:
+def outcome(
+    epoch: int, kind: FailureKind | None, elapsed_s: float, at: float, request_id: str = "r"
+) -> AttemptOutcome:
     return AttemptOutcome(
         member="a",
         incarnation=1,
         epoch=epoch,
-        request_id="r",
+        request_id=request_id,
         attempt=1,
         at=at,
         elapsed_s=elapsed_s,
         kind=kind,
         error=None if kind is None else "E",
         retry_after_s=1.0 if kind is FailureKind.RATE_LIMITED else None,
+        opens_at_once=kind is not None and kind.opens_at_once,
     )
 
 
-def failure(epoch: int, kind: FailureKind) -> AttemptOutcome:
-    return outcome(epoch, kind, 0.5, 0.5)
+def failure(epoch: int, kind: FailureKind, request_id: str = "r") -> AttemptOutcome:
+    return outcome(epoch, kind, 0.5, 0.5, request_id)
 
 
 def trial(epoch: int) -> TrialStarted:
@@ -174,22 +180,32 @@ def trial(epoch: int) -> TrialStarted:
 
 EPOCHS = st.integers(1, 4)
 TIMES = st.sampled_from([0.1, 0.5, 1.0, SLOW_S])
+REQUESTS = st.sampled_from(["r", "s", "t", "u"])
 STEPS = st.one_of(
     st.builds(run, EPOCHS, st.lists(TIMES, min_size=1, max_size=30)),
     st.builds(run, EPOCHS, st.lists(st.just(0.1), min_size=1, max_size=9)),
-    st.builds(failure, EPOCHS, st.sampled_from(list(FailureKind))),
+    st.builds(failure, EPOCHS, st.sampled_from(list(FailureKind)), REQUESTS),
+    st.builds(
+        RequestSettled,
+        request_id=REQUESTS,
+        kind=st.sampled_from([None, FailureKind.UNKNOWN, FailureKind.TIMEOUT]),
+        everywhere=st.booleans(),
+    ),
     st.builds(trial, EPOCHS),
     st.sampled_from([1.0, 30.0, 100.0]),
     st.sampled_from([DisableBreaker, ForceOpen, ResetMember]),
 )
-FAILED = failure(1, FailureKind.UNKNOWN)
+FAILED, AGAIN, ONCE_MORE = [failure(1, FailureKind.UNKNOWN, each) for each in "rst"]
+AT_FAULT = RequestSettled(request_id="s", kind=FailureKind.UNKNOWN)
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(st.lists(STEPS, max_size=12))
-@example([FAILED, FAILED, run(1, [0.1] * 9)])  # the fourth call makes a rate: it opens
-@example([run(1, [0.1] * 9), FAILED, run(1, [0.1] * 3), FAILED, FAILED])
-@example([FAILED, FAILED, FAILED, 100.0, trial(3), run(3, [0.1] * 3)])  # they close it
+@example([FAILED, AGAIN, run(1, [0.1] * 9)])  # the fourth call makes a rate: it opens
+@example([run(1, [0.1] * 9), FAILED, run(1, [0.1] * 3), AGAIN, ONCE_MORE])
+@example([FAILED, AGAIN, ONCE_MORE, 100.0, trial(3), run(3, [0.1] * 3)])  # they close it
+@example([FAILED, AGAIN, ONCE_MORE, AT_FAULT, run(3, [0.1] * 3)])  # closed again before them
+@example([FAILED, AGAIN, AT_FAULT, run(1, [0.1] * 9), ONCE_MORE])
 def test_successes_in_bulk_are_judged_as_if_one_by_one(steps: list[Told]) -> None:
     """Breaker, health, status, routing, news: all is the same after whatever has come before."""
     with benches(2) as (bulk, single):

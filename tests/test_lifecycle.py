@@ -147,7 +147,7 @@ def test_b39_a_drain_without_time_fails_what_is_at_hand() -> None:
 def test_b39_a_drain_waits_for_a_retry_too(greenroom_events: EventRecorder) -> None:
     clock = FakeClock()
     agent = ScriptedAgent.failing(1, then="second try")
-    with pool_of(Member("a", agent), clock=clock) as pool:
+    with pool_of(Member("a", agent), clock=clock, same_member_retries=0) as pool:
         future = pool.ask(Request("x"), block=False)
         delay_s = greenroom_events.wait_for(RetryScheduled).delay_s
         drained = pool.ask(Drain(), block=False)
@@ -790,3 +790,12 @@ print("end of main")
         check=False,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "end of main\n", "")
+
+
+@pytest.mark.parametrize("timeout", [1e308, 1e12])
+def test_a_stop_may_have_all_the_time_there_is(timeout: float) -> None:
+    """A timeout that no lock can wait for is as good as none."""
+    pool = AgentPool.start([Member("a", lambda payload: payload)])
+    assert pool.stop(timeout=timeout)
+    later = AgentPool.start([Member("a", lambda payload: payload)])
+    assert later.stop(block=False, timeout=timeout).get(timeout=timeout)

@@ -26,6 +26,34 @@ def latency(estimate: LoadEstimate, now: float, in_flight: int = 0) -> float:
     return value
 
 
+class TestPardon:
+    def test_a_member_is_as_fast_as_usual_again(self) -> None:
+        """What followed a request, and not the member, leaves nothing in its estimates."""
+        estimate = measured(0.1, 0.1)
+        for _ in range(3):
+            estimate.failed(30.0, START)
+        assert latency(estimate, START) == 30.0 * MAX_PENALTY
+        estimate.pardon(3)
+        assert latency(estimate, START) == pytest.approx(0.1)
+        assert estimate.error_rate(START) == 0.0
+
+    def test_one_that_has_never_answered_is_unmeasured_again(self) -> None:
+        """As if it had not been asked."""
+        estimate = LoadEstimate()
+        estimate.failed(30.0, START)
+        estimate.pardon(1)
+        assert estimate.latency_s(START) is None
+
+    def test_other_failures_stay(self) -> None:
+        """Only so many are pardoned."""
+        estimate = measured(0.1)
+        for _ in range(3):
+            estimate.failed(0.1, START)
+        estimate.pardon(1)
+        assert latency(estimate, START) == pytest.approx(0.4)
+        assert 0.0 < estimate.error_rate(START) < 0.5
+
+
 class TestLatency:
     def test_is_unknown_before_the_first_sample(self) -> None:
         """Nothing is made up about a member that has not answered yet."""

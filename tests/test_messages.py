@@ -50,12 +50,14 @@ from greenroom.messages import (
     PoolStats,
     PoolStopped,
     PoolStoppedError,
+    ReentrantAskError,
     RemoveMember,
     Reply,
     Request,
     RequestCancelledError,
     RequestOptions,
     ResetMember,
+    Restarted,
     SkipReason,
     StrategyError,
     StreamInterruptedError,
@@ -65,6 +67,7 @@ from greenroom.messages import (
     events,
 )
 from greenroom.messages.errors import summary
+from greenroom.messages.pickling import RemoteCause
 
 NAN, INFINITY = float("nan"), float("inf")
 
@@ -93,7 +96,6 @@ def refused_setting(**changes: Any) -> str:
 
 POSITIVE = (
     "circuit_reset_timeout_s",
-    "circuit_reset_max_s",
     "health_check_interval_s",
     "health_check_timeout_s",
     "restart_period_s",
@@ -102,6 +104,7 @@ POSITIVE = (
     "loop_stalled_after_s",
 )
 POSITIVE_OR_NONE = (
+    "circuit_reset_max_s",
     "request_timeout_s",
     "deadline_s",
     "circuit_slow_call_s",
@@ -150,6 +153,7 @@ OPTIONAL = POSITIVE_OR_NONE + RATES_OR_NONE
 NUMBERS = POSITIVE + NOT_NEGATIVE + RATES + OPTIONAL + ("retry_backoff_multiplier",)
 COUNTS = COUNTS_FROM_ONE + COUNTS_FROM_ZERO
 
+MARKS = "marks of text direction or halves of surrogate pairs"
 TOGETHER = "circuit_slow_rate and circuit_slow_call_s must be given together"
 
 
@@ -164,8 +168,8 @@ def test_the_default_settings_are_the_documented_ones() -> None:
     config = dataclasses.asdict(PoolConfig())
     assert config == {
         "circuit_failure_threshold": 5,
-        "circuit_reset_timeout_s": 30.0,
-        "circuit_reset_max_s": 300.0,
+        "circuit_reset_timeout_s": 5.0,
+        "circuit_reset_max_s": None,
         "circuit_success_threshold": 2,
         "circuit_window": 20,
         "circuit_min_calls": 10,
@@ -200,7 +204,7 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "loop_replaced_after_s": 10.0,
         "event_loop": "asyncio",
         "classify": None,
-        "is_failure": None,
+        "is_failure": "auto",
         "is_empty": "auto",
         "on_cut": "raise",
         "stream_complete": "auto",
@@ -329,6 +333,11 @@ def test_a_count_has_a_least_value(field: str, least: int) -> None:
         ({"event_loop": None}, "event_loop must be 'asyncio' or 'uvloop', got None"),
         ({"hedge_after_s": 0}, "hedge_after_s must be greater than 0, got 0"),
         ({"hedge_after_s": "p99"}, "hedge_after_s must be a number or 'p95', got 'p99'"),
+        ({"circuit_window": 10**30}, f"circuit_window must be at most 1000000, got {10**30}"),
+        (
+            {"stream_buffer": 10**5000},
+            "stream_buffer must be at most 1000000, got a number of 16610 bits",
+        ),
         ({"on_cut": "panic"}, "on_cut must be 'raise', 'restart' or 'hold', got 'panic'"),
         ({"on_cut": None}, "on_cut must be 'raise', 'restart' or 'hold', got None"),
         ({"is_empty": "off"}, "is_empty must be 'auto', a function or None, got 'off'"),
@@ -422,6 +431,18 @@ def test_a_generator_function_is_an_agent(streaming: Any) -> None:
             {"name": "a\x1b[2J"},
             "ValueError: name must not contain line breaks or control characters, got 'a\\x1b[2J'",
         ),
+        (
+            {"name": "a" * 201},
+            "ValueError: name must have at most 200 characters, got 201: 'aaaaaaaaaaaaaaaaaaaa'...",
+        ),
+        (
+            {"name": "a\u202eb"},
+            f"ValueError: name must not contain {MARKS}, got 'a\\u202eb'",
+        ),
+        (
+            {"name": "a\ud800"},
+            f"ValueError: name must not contain {MARKS}, got 'a\\ud800'",
+        ),
         ({"weight": -1}, "ValueError: weight must be at least 0, got -1"),
         ({"weight": NAN}, "ValueError: weight must be finite, got nan"),
         ({"weight": INFINITY}, "ValueError: weight must be finite, got inf"),
@@ -495,9 +516,9 @@ def function_request(**options: Any) -> object:
         ({"idempotent": None}, "TypeError: idempotent must be True or False, got None (NoneType)"),
         ({"max_retries": -1}, "ValueError: max_retries must be at least 0, got -1"),
         ({"max_retries": 1.0}, "TypeError: max_retries must be a whole number, got 1.0 (float)"),
-        ({"metadata": None}, "TypeError: metadata must be a mapping, got None (NoneType)"),
-        ({"metadata": []}, "TypeError: metadata must be a mapping, got [] (list)"),
-        ({"metadata": "eu"}, "TypeError: metadata must be a mapping, got 'eu' (str)"),
+        ({"metadata": None}, "TypeError: metadata must be a mapping, got a NoneType"),
+        ({"metadata": []}, "TypeError: metadata must be a mapping, got a list"),
+        ({"metadata": "eu"}, "TypeError: metadata must be a mapping, got a str"),
         ({"metadata": {1: 2}}, "TypeError: metadata must have string keys, got the key 1"),
         ({"request_id": ""}, "ValueError: request_id must not be empty, got ''"),
         ({"request_id": 7}, "TypeError: request_id must be a string, got 7 (int)"),
@@ -540,7 +561,7 @@ def test_only_the_subject_is_positional() -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Apply("x.y"), "TypeError: function must be callable, got 'x.y' (str)"),  # type: ignore[arg-type]
+        (lambda: Apply("x.y"), "TypeError: function must be callable, got a str"),  # type: ignore[arg-type]
         (lambda: Cancel(""), "ValueError: request_id must not be empty, got ''"),
         (lambda: AddMember(agent), "TypeError: member must be a Member, got <function agent"),  # type: ignore[arg-type]
         (lambda: RemoveMember(" "), "ValueError: name must not be empty, got ' '"),
@@ -601,7 +622,8 @@ def test_messages_are_frozen_and_slotted(message: type) -> None:
     """What has been sent does not change, and a misspelt field is no field."""
     parameters = message.__dataclass_params__  # type: ignore[attr-defined]
     assert parameters.frozen
-    assert message.__dictoffset__ == 0  # no room for a field that is not one
+    if message is not Restarted:  # with slots, no type checker lets a chunk be one
+        assert message.__dictoffset__ == 0  # no room for a field that is not one
     assert message.__doc__
     assert not message.__doc__.startswith(f"{message.__name__}(")
 
@@ -638,6 +660,7 @@ def test_what_each_kind_of_failure_means() -> None:
     caller = {FailureKind.CALLER, FailureKind.CANCELLED}
     assert {kind for kind in kinds if not kind.tries_another_member} == caller
     assert {kind for kind in kinds if not kind.counts_for_breaker} == caller | {
+        FailureKind.RATE_LIMITED,
         FailureKind.TOO_LARGE,
         FailureKind.NOT_FOUND,
         FailureKind.CREATE_FAILED,
@@ -664,6 +687,7 @@ ERRORS = [
     RequestCancelledError("x"),
     PoolStoppedError("x"),
     PoolStoppedError("x", refused=True),
+    ReentrantAskError("x"),
     AttemptError(
         "inner",
         0,
@@ -709,20 +733,34 @@ def plain(value: object) -> object:
     return value
 
 
+def abroad(value: object) -> object:
+    """The same as it is elsewhere: an agent's error is its class and first line, chunks stay."""
+    if isinstance(value, BaseException) and not isinstance(value, PoolError):
+        return plain(RemoteCause.of(value))
+    if isinstance(value, PoolError):
+        kept = dict(vars(value), **({"received": ()} if hasattr(value, "received") else {}))
+        return (type(value), str(value), [(name, abroad(kept[name])) for name in sorted(kept)])
+    return tuple(abroad(each) for each in value) if isinstance(value, tuple) else value
+
+
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_errors_survive_pickling_and_copying(error: PoolError) -> None:
     """With type, text, attributes, arguments and cause, so that they can cross a process."""
-    for twin in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
-        assert plain(twin) == plain(error)
-        assert plain(twin.args) == plain(error.args)
-        assert plain(twin.__cause__) == plain(error.__cause__)
+    twin = copy.copy(error)
+    assert plain(twin) == plain(error)
+    assert twin.args == error.args
+    assert twin.__cause__ is error.__cause__
+    for twin in (pickle.loads(pickle.dumps(error)), copy.deepcopy(error)):
+        assert plain(twin) == abroad(error)
+        assert plain(twin.args) == abroad(error.args)
+        assert plain(twin.__cause__) == abroad(error.__cause__)
 
 
 def test_a_deadline_is_no_error_of_the_system() -> None:
     """Its base TimeoutError is an OSError, but its arguments are no errno and no file name."""
     error = DeadlineExceededError("writers", 3.0, [SLOW])
     assert (error.errno, error.strerror, error.filename) == (None, None, None)
-    assert error.args == ("writers", 3.0, (SLOW,))
+    assert error.args == ("writers", 3.0, (SLOW,), False)
 
 
 def test_the_first_cause_is_chained() -> None:

@@ -188,7 +188,8 @@ class TestErrors:
             with pytest.raises(AllPoolMembersFailedError) as caught:
                 pool.execute("x", timeout=WAIT_S)
         assert str(caught.value) == (
-            "pool 'outer': no member could answer (max_retries=1 reached)\n"
+            "pool 'outer': no member could answer (max_retries=1 reached); "
+            "it failed in the same way everywhere\n"
             "  a: unavailable after 0.000 s: "
             "AllPoolMembersFailedError: pool 'a': no member could answer (max_retries=1 reached)\n"
             "    a1: unavailable after 0.000 s: ConnectionError: down\n"
@@ -768,3 +769,20 @@ class TestCycles:
                 future.get(timeout=WAIT_S)
             one.remove_member("two", timeout=WAIT_S)  # which waits for its slots
             two.remove_member("one", timeout=WAIT_S)
+
+
+def test_the_ids_of_pools_in_pools_stay_within_the_limit() -> None:
+    """An id of the greatest length passes through a pool in a pool in a pool."""
+    seen: list[str] = []
+
+    def agent(payload: str, call: CallContext) -> str:
+        seen.append(call.request_id)
+        return payload
+
+    with contextlib.ExitStack() as stack:
+        inner = stack.enter_context(AgentPool.start([Member("a", agent)], name="n" * 200))
+        middle = stack.enter_context(AgentPool.start([Member("in", inner)], name="m" * 200))
+        outer = stack.enter_context(AgentPool.start([Member("mid", middle)], name="o" * 200))
+        reply = outer.ask(Request("x", request_id="r" * 1000), timeout=WAIT_S)
+    assert reply.value == "x"
+    assert len(seen[0]) <= 1000

@@ -43,6 +43,7 @@ from greenroom.actors.base import PoolActor
 from greenroom.actors.eventbus import observe
 from greenroom.actors.hedging import HedgeBudget
 from greenroom.actors.member import AgentActor
+from greenroom.actors.trials import Trials
 from greenroom.messages.events import (
     DeadLetter,
     HedgeStarted,
@@ -158,6 +159,7 @@ class Stage:
         self.left: set[Ticket] = set()
         self.reported: set[Ticket] = set()
         self.complaints: list[str] = []
+        self.trials: dict[Ticket, float] = {}  # those beside a request, and when they were given
         self.over = False
         self.steps = 0
 
@@ -274,7 +276,12 @@ def watched(stage: Stage, answers: Counter[str]) -> Iterator[None]:
             stage.note(stage.given, (message.request_id, message.attempt), self)
             original_run(self, message)
 
+        def tried_beside(router: Any, job: Any, *_: Any) -> None:
+            if job.trial is not None:
+                stage.trials[job.trial.ticket] = router.clock.now()
+
         patch.setattr(AgentActor, "_run", run)
+        wrap(Trials, "_try_beside", tried_beside)
         wrap(AgentActor, "__init__", lambda actor, *_: stage.actors.append(actor))
         wrap(
             AgentActor,
@@ -308,13 +315,19 @@ class Theatre:
         self.ends: Counter[str] = Counter()
         self.dead_tells: Counter[str] = Counter()
         self.hedges: set[Ticket] = set()
+        self.cancelled: set[str] = set()
         self._watch = watched(self.stage, self.answers)
         self._watch.__enter__()
         self._end_observing = observe(self._on_event)
         self.asked: list[PoolFuture[Any]] = []
         self.told = 0
         self.commands: list[PoolFuture[Any]] = []
-        self.config = CONFIG.replace(when_unavailable=when_unavailable, hedge_after_s=hedge_after_s)
+        self.config = CONFIG.replace(
+            when_unavailable=when_unavailable,
+            hedge_after_s=hedge_after_s,
+            same_member_retries=seed % 2,
+            stay_for_retry_after_s=(0.0, 3.0)[seed // 2 % 2],
+        )
         self.pool = AgentPool.start(
             [self.member(name) for name in FIRST],
             strategy=strategy,
@@ -333,6 +346,8 @@ class Theatre:
             return
         if isinstance(event, RequestCompleted | RequestExhausted | RequestRejected):
             self.ends[event.request_id] += 1
+            if isinstance(event, RequestCompleted) and event.outcome == "cancelled":
+                self.cancelled.add(event.request_id)
         elif isinstance(event, DeadLetter) and event.member is None:
             self.dead_tells[event.request_id] += 1
         elif isinstance(event, HedgeStarted):
@@ -442,17 +457,25 @@ class Theatre:
 
     def _check_that_nothing_runs_in_vain(self) -> None:
         """A coroutine whose answer nobody wants any more has been cancelled. Of two attempts at a
-        time, the later one is a hedge.
+        time, the later one is a hedge, or one is a trial: that may outlast its request, unless it
+        is cancelled, but not its own time.
         """
         given = dict(self.stage.given)
+        trials = dict(self.stage.trials)
+        more = given.keys() - self.hedges - trials.keys()
+        limit_s = self.config.request_timeout_s or 0.0
         for call in self.stage.running():
             request_id, attempt = call.ticket
             actor = given[call.ticket]
             if actor.member.name in ASYNC:
                 assert actor.actor_ref.is_alive()
+                if call.ticket in trials:
+                    assert request_id not in self.cancelled
+                    assert self.clock.now() < trials[call.ticket] + limit_s
+                    continue
                 assert self.ends[request_id] == 0
-                assert (request_id, attempt + 1) not in given.keys() - self.hedges
-                assert (request_id, attempt + 2) not in given
+                assert (request_id, attempt + 1) not in more
+                assert (request_id, attempt + 2) not in given.keys() - trials.keys()
 
     def _check_answers(self) -> None:
         assert self.stage.complaints == [], "an actor failed to handle a message"
@@ -509,7 +532,7 @@ class Theatre:
             if member.circuit is CircuitState.FORCED_OPEN or not self._is_supervised(member.name):
                 self.pool.reset_member(member.name)
         for _ in range(12):
-            self.clock.advance(CONFIG.circuit_reset_max_s + 1.0)
+            self.clock.advance((CONFIG.circuit_reset_max_s or 0.0) + 1.0)
             self.settle()
             for number in range(20):
                 self.asked.append(self.pool.ask(Request("x", key=str(number)), block=False))

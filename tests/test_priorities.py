@@ -295,7 +295,7 @@ def test_b51_none_starves() -> None:
 def test_b51_a_request_that_comes_back_has_kept_its_age() -> None:
     """After a failed attempt it is served before those that came after it."""
     clock, agent = FakeClock(), Held(http_error(503))
-    with pool_of(*ranked(a=agent), clock=clock) as pool:
+    with pool_of(*ranked(a=agent), clock=clock, same_member_retries=0) as pool:
         first = ask(pool, "first")
         agent.wait_entered()
         clock.advance(1.0)
@@ -340,7 +340,10 @@ def test_b51_what_has_expired_is_dropped_before_anything_runs() -> None:
 def test_b51_a_backoff_that_ended_before_the_deadline_does_not_run_after_it() -> None:
     """Both have passed at one jump of the clock; the alarm of the backoff is the first."""
     clock, agent = FakeClock(), Scripted(http_error(503), "well")
-    with recorded() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
+    with (
+        recorded() as log,
+        pool_of(*ranked(a=agent), clock=clock, same_member_retries=0) as pool,
+    ):
         future = ask(pool, "x", timeout_s=1.0)
         log.wait_for(RetryScheduled)
         clock.advance(2.0)

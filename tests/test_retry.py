@@ -18,7 +18,9 @@ from greenroom.actors.retry import (
     RaiseAsIs,
     RetryBudget,
     RetryPolicy,
+    SameAgain,
     Situation,
+    StayFor,
     TryLater,
     TryNow,
     plan_retry,
@@ -402,3 +404,124 @@ def test_b30_few_failures_are_all_retried() -> None:
     calls = sum(calls_of(budget, i / 500, rng, 0.1, 3) for i in range(10_000))
     assert calls / 10_000 == pytest.approx(1 / 0.9, rel=0.02)
     assert budget.withdraw(20.0)
+
+
+# the same member once more
+
+
+ONCE_MORE = dataclasses.replace(POLICY, same_member_retries=1)
+
+
+def hiccup(**changes: Any) -> Situation:
+    """A reset connection of a member that takes requests as usual."""
+    return failed(**{"may_mend": True, "in_service": True, "members": 3, **changes})
+
+
+def test_a_hiccup_is_tried_again_on_the_same_member() -> None:
+    """At once, before anybody else is asked, as often as the setting says."""
+    assert plan(hiccup(), ONCE_MORE) == SameAgain()
+    assert plan(hiccup(tries=2, attempts=2), ONCE_MORE) == TryNow()
+    twice = dataclasses.replace(ONCE_MORE, same_member_retries=2)
+    assert plan(hiccup(tries=2, attempts=2), twice) == SameAgain()
+
+
+def test_a_pool_of_one_tries_its_member_again_at_once() -> None:
+    """By default nobody else does: where there is another member, that one is asked."""
+    alone = {"members": 1, "untried": False}
+    assert plan(hiccup(**alone)) == SameAgain()
+    assert isinstance(plan(hiccup(**alone, tries=2, attempts=2)), TryLater)
+    assert plan(hiccup(members=2)) == TryNow()
+    never = dataclasses.replace(POLICY, same_member_retries=0)
+    assert isinstance(plan(hiccup(**alone), never), TryLater)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"may_mend": False},
+        {"in_service": False},
+        {"retry_after_s": 1.0},
+        {"retry_after_s": 0.0},
+        {"kind": FailureKind.TIMEOUT},
+        {"attempts": 4},
+    ],
+    ids=str,
+)
+def test_what_is_no_hiccup_goes_elsewhere(changes: dict[str, Any]) -> None:
+    """A refusal, a member that rests or is on trial, a silent one, a request at its limit."""
+    assert plan(hiccup(**changes), ONCE_MORE) != SameAgain()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"side_effects": True}, {"idempotent": False}, {"deadline": 100.0}],
+    ids=str,
+)
+def test_what_must_not_be_repeated_is_not_tried_again(changes: dict[str, Any]) -> None:
+    """Not on the same member either."""
+    assert isinstance(plan(hiccup(**changes), ONCE_MORE), GiveUp)
+
+
+def test_what_has_not_started_may_be_tried_again() -> None:
+    """Also if it is not idempotent, and at no cost to the budget."""
+    unstarted = hiccup(started=False, idempotent=False)
+    assert plan(unstarted, ONCE_MORE, no_budget()) == SameAgain()
+
+
+def test_the_same_member_costs_a_retry() -> None:
+    """Out of the budget, once; and where that is empty each member still has its one attempt."""
+    budget = one_retry()
+    assert plan(hiccup(), ONCE_MORE, budget) == SameAgain()
+    assert isinstance(plan(hiccup(), ONCE_MORE, budget), GiveUp)
+    exhaustive = dataclasses.replace(ONCE_MORE, exhaustive=True)
+    assert plan(hiccup(), exhaustive, one_retry()) == SameAgain()
+    assert plan(hiccup(), exhaustive, no_budget()) == TryNow()
+    assert plan(hiccup(attempts=4), exhaustive) == TryNow()
+
+
+# waiting for a preferred member
+
+
+STAYS = dataclasses.replace(POLICY, stay_s=5.0)
+
+
+def resting(**changes: Any) -> Situation:
+    """The preferred member has asked for two seconds."""
+    limited = {"kind": FailureKind.RATE_LIMITED, "retry_after_s": 2.0, "preferred": True}
+    return failed(**{**limited, **changes})
+
+
+def test_a_preferred_member_is_waited_for() -> None:
+    """For as long as it asks for, though another one could take the request."""
+    assert plan(resting(), STAYS) == StayFor(2.0)
+    assert plan(resting(retry_after_s=5.0), STAYS) == StayFor(5.0)
+    assert plan(resting(), dataclasses.replace(STAYS, exhaustive=True)) == StayFor(2.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"preferred": False},
+        {"retry_after_s": 5.001},
+        {"retry_after_s": None},
+        {"retry_after_s": 0.0},
+        {"retry_after_s": -1.0},
+        {"deadline": 102.0},
+    ],
+    ids=str,
+)
+def test_it_is_left_where_the_wait_is_too_long(changes: dict[str, Any]) -> None:
+    """Longer than the setting or the deadline allows, or not said; or another one is as good."""
+    assert plan(resting(**changes), STAYS) == TryNow()
+
+
+def test_by_default_nobody_is_waited_for() -> None:
+    """`stay_for_retry_after_s` is 0."""
+    assert plan(resting()) == TryNow()
+
+
+def test_max_retries_bounds_the_stays() -> None:
+    """A member that asks for one second again and again is left in the end."""
+    exhaustive = dataclasses.replace(STAYS, exhaustive=True)
+    assert plan(resting(attempts=4), exhaustive) == TryNow()
+    assert isinstance(plan(resting(attempts=4), STAYS), GiveUp)

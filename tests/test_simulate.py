@@ -239,7 +239,7 @@ def test_a_failing_member_is_kept_out_by_its_breaker() -> None:
         strategy="round_robin",
     )
     assert result.answered == result.arrived
-    assert 5 < result.calls["bad"] <= 5 + 3  # trials after 30 s and after 45 to 60 more
+    assert 5 + 9 <= result.calls["bad"] <= 5 + 19  # a trial every 5 to 10 s
 
 
 def test_a_member_that_fails_now_and_then_does_so_at_its_rate() -> None:
@@ -280,7 +280,7 @@ def test_a_rate_limit_lets_through_what_it_says() -> None:
     limited = member("a", always(RateLimit(2.0, burst=5)), latency=Constant(0.0))
     result = play(limited, load=Load(rate_per_s=50), duration_s=20, config=config)
     assert result.answered == pytest.approx(5 + 2.0 * 20, abs=2)
-    assert result.failed["rate_limited"] == result.arrived - result.answered
+    assert set(result.failed) == {"rate_limited", "no_member"}  # while it rests
 
 
 def test_a_retry_after_keeps_the_member_out() -> None:
@@ -327,7 +327,7 @@ def test_a_half_open_breaker_lets_one_trial_through() -> None:
     config = {"circuit_failure_threshold": 1, "when_unavailable": "wait", "max_retries": 9}
     result = play(bad, load=Load(rate_per_s=1e-9, backlog=10), config=config)
     assert (result.answered, result.calls["a"]) == (10, 20)
-    assert result.max_s == pytest.approx(30 + 1 + 1 + 1)
+    assert result.max_s == pytest.approx(5 + 1 + 1 + 1)
 
 
 def test_equal_keys_go_to_one_member() -> None:

@@ -269,6 +269,8 @@ def test_a_file_without_members() -> None:
         (["no-such.toml"], "cannot read no-such.toml: No such file"),
         (["."], "cannot read .: Is a directory"),
         (["latin.toml"], "cannot read latin.toml: not UTF-8"),
+        (["deep.toml"], "deep.toml: not usable: nested too deeply"),
+        (["long.toml"], "cannot use long.toml: longer than 1000000 bytes"),
         (["bad.toml"], "greenroom: bad.toml: not TOML"),
         (["llm", "--variant", "calm"], "'ten times slower', 'failing fast', got 'calm'"),
         (["llm", "--strategy", "best"], "invalid choice: 'best'"),
@@ -286,6 +288,8 @@ def test_bad_arguments_are_2(
     """The message says what is wrong, and nothing is simulated."""
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
     (tmp_path / "bad.toml").write_text("=")
+    (tmp_path / "deep.toml").write_text("x = " + "[" * 5000 + "]" * 5000)
+    (tmp_path / "long.toml").write_text("#" * 1_000_001)
     monkeypatch.chdir(tmp_path)
     assert main(["simulate", *arguments]) == 2
     shown = capsys.readouterr()

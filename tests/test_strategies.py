@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from greenroom import strategies
 from greenroom.actors.load import LoadEstimate
 from greenroom.actors.strategies import (
     Adaptive,
@@ -30,6 +31,7 @@ from greenroom.actors.strategies import (
     RoutingStrategy,
     UniformRandom,
     Weighted,
+    is_built_in,
     strategy_for,
     strategy_name,
 )
@@ -378,6 +380,13 @@ class TestConsistentHash:
         assert picks(ConsistentHash(), [c], 2, key="k") == "--"
 
 
+def picked_at(strategy: RoutingStrategy, free: Sequence[FakeMember], *times: float) -> str:
+    """Who is picked at each of these times."""
+    rng = random.Random(1)
+    chosen = (strategy.pick(free, PickContext(now), rng) for now in times)
+    return "".join(each.name if each is not None else "-" for each in chosen)
+
+
 class TestFailover:
     def failover(self, names: str = "ABC") -> Failover:
         strategy = Failover()
@@ -442,11 +451,134 @@ class TestFailover:
         strategy.record("unknown", False)
         assert repr(strategy) == "<strategy failover: B>"
 
+    def test_it_returns_to_the_first_member_after_a_while(self) -> None:
+        """One request tries it again, and if that goes well it stays there."""
+        strategy, free = Failover(return_after_s=60.0), members("ABC")
+        strategy.members_changed(list("ABC"))
+        strategy.record("A", False)
+        assert picked_at(strategy, free, 0.0, 59.9, 60.0, 60.0) == "BBAB"
+        strategy.record("B", True)
+        assert strategy.current == "B"
+        strategy.record("A", True)
+        assert picked_at(strategy, free, 61.0, 1000.0) == "AA"
+
+    def test_a_vain_return_doubles_the_time_until_the_next(self) -> None:
+        """The other one stays in charge; up to sixteen times as long, until one goes well."""
+        strategy, free = Failover(return_after_s=10.0), members("ABC")
+        strategy.members_changed(list("ABC"))
+        strategy.record("A", False)
+        now, pauses = 0.0, []
+        for _ in range(7):
+            assert picked_at(strategy, free, now) == "B"
+            began = now
+            while picked_at(strategy, free, now) == "B":
+                now += 1.0
+            pauses.append(now - began)
+            strategy.record("A", False)
+            assert strategy.current == "B"
+        assert pauses == [10.0, 20.0, 40.0, 80.0, 160.0, 160.0, 160.0]
+        assert picked_at(strategy, free, now, now + 160.0) == "BA"
+        strategy.record("A", True)
+        strategy.record("A", False)
+        assert picked_at(strategy, free, 1000.0, 1009.0, 1010.0) == "BBA"
+
+    def test_it_does_not_wait_for_the_first_member(self) -> None:
+        """One that is busy or out when its time comes is tried by the next request after that."""
+        strategy, (a, b, c) = Failover(return_after_s=10.0), members("ABC")
+        strategy.members_changed(list("ABC"))
+        strategy.record("A", False)
+        rng = random.Random(1)
+        assert strategy.pick([a, b, c], PickContext(0.0), rng) is b
+        assert strategy.pick([b, c], PickContext(10.0, busy=["A"]), rng) is b
+        assert strategy.pick([b, c], PickContext(11.0), rng) is b
+        assert strategy.pick([a, b, c], PickContext(12.0), rng) is a
+
+    def test_a_return_that_says_nothing_is_made_again(self) -> None:
+        """It was cancelled, say: the next one is due when that much time has passed again."""
+        strategy, free = self.failover("AB"), members("AB")
+        strategy.record("A", False)
+        assert picked_at(strategy, free, 0.0, 60.0, 119.0, 120.0) == "BABA"
+
+    def test_a_late_success_of_the_first_is_no_return(self) -> None:
+        """What was sent there before it was left says nothing of now."""
+        strategy = self.failover()
+        strategy.record("A", False)
+        strategy.record("A", True)
+        assert strategy.current == "B"
+
+    def test_there_may_be_no_way_back(self) -> None:
+        """With None it sticks to whoever works, for sessions and caches."""
+        strategy = Failover(return_after_s=None)
+        strategy.members_changed(list("AB"))
+        strategy.record("A", False)
+        assert picked_at(strategy, members("AB"), 0.0, 1e9) == "BB"
+
+    def test_the_way_back_leads_to_whoever_is_first_by_then(self) -> None:
+        """The first member has left: the one in charge is the first, or has another before it."""
+        strategy = self.failover("ABC")
+        strategy.record("A", False)
+        strategy.record("B", False)
+        free = members("ABC")
+        strategy.members_changed(list("BC"))
+        assert picked_at(strategy, free[1:], 0.0, 60.0) == "CB"
+        strategy.members_changed(["C"])
+        assert picked_at(strategy, free[2:], 70.0, 1000.0) == "CC"
+
+    @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "60", True])
+    def test_bad_times_are_refused(self, value: Any) -> None:
+        """With the name of the field and the value."""
+        with pytest.raises((TypeError, ValueError), match=r"return_after_s must be .*, got"):
+            Failover(return_after_s=value)
+
+    def test_it_is_public(self) -> None:
+        """With a setting of its own it is built in all the same."""
+        assert strategies.Failover is Failover
+        assert is_built_in(strategies.Failover(return_after_s=5.0))
+        named = strategy_for("failover")
+        assert isinstance(named, Failover)
+        assert named.return_after_s == 60.0
+
     def test_tries_every_member(self) -> None:
         """It is the one strategy that goes round whatever max_retries says."""
         assert [each for each in ALL if getattr(strategy_for(each), "exhaustive", None)] == [
             LoadBalanceStrategy.FAILOVER
         ]
+
+
+class TestPreferred:
+    """Whom a strategy would give a request to if everybody could take it."""
+
+    def order(self, strategy: Any, key: str | None = None) -> list[str]:
+        free = members("ABC")
+        free[0].priority = 1
+        groups = strategy.preferred(tuple(free), PickContext(0.0, key))
+        return ["".join(each.name for each in group) for group in groups]
+
+    def test_priority_prefers_the_lowest_number(self) -> None:
+        """Equals stand together."""
+        assert self.order(Priority()) == ["BC", "A"]
+
+    def test_failover_prefers_the_current_member(self) -> None:
+        """Then the others of the ring."""
+        strategy = Failover()
+        strategy.members_changed(list("ABC"))
+        strategy.record("A", False)
+        assert self.order(strategy) == ["B", "C", "A"]
+
+    def test_consistent_hash_prefers_the_owner_of_the_key(self) -> None:
+        """In the order in which the key would go on; without a key it prefers nobody."""
+        strategy = ConsistentHash()
+        order = self.order(strategy, "k")
+        free = members("ABC")
+        for place in range(3):
+            left = [each for each in free if each.name in order[place:]]
+            assert picks(strategy, left, 1, key="k") == order[place]
+        assert self.order(strategy) == []
+
+    def test_the_others_stick_to_nobody(self) -> None:
+        """`stay_for_retry_after_s` does nothing with them."""
+        sticky = [each for each in ALL if hasattr(strategy_for(each), "preferred")]
+        assert [each.value for each in sticky] == ["priority", "consistent_hash", "failover"]
 
 
 class TestByLoad:

@@ -183,16 +183,16 @@ class TestFourWays:
 
     @pytest.mark.parametrize("agent", PRODUCERS)
     def test_b48_no_chunk_at_all(self, agent: Producer, read: Read) -> None:
-        """The end comes at once, and it is a success."""
-        with pool_of(Member("a", agent(endless=()))) as pool:
+        """The end comes at once, and it is a success where no value is a failure."""
+        with pool_of(Member("a", agent(endless=())), is_failure=None) as pool:
             stream = pool.stream(Request("x"))
             assert within(read, stream) == []
             assert pool.stats()["a"].successes == 1
 
     @pytest.mark.parametrize("agent", PRODUCERS)
     def test_b48_nothing_but_empty_chunks(self, agent: Producer, read: Read) -> None:
-        """They are the stream."""
-        with pool_of(Member("a", agent("", None))) as pool:
+        """They are the stream where no value is a failure."""
+        with pool_of(Member("a", agent("", None)), is_failure=None) as pool:
             stream = pool.stream(Request("x"))
             assert within(read, stream) == ["", None]
             assert stream.member == "a"

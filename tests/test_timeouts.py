@@ -100,6 +100,18 @@ def test_one_that_begins_while_others_expire_has_its_time_too(timed: Timed) -> N
     assert timed.expired == [1, 2]
 
 
+def test_one_that_begins_while_others_expire_does_not_put_their_end_off(timed: Timed) -> None:
+    """The timer is set for who began first of those that still run, not for the newcomer."""
+    timed.then = lambda number: timed.start(9) if number == 1 else None
+    timed.start(1)
+    timed.pass_(1.0)
+    timed.start(2)
+    timed.pass_(LIMIT_S - 1.0)
+    assert timed.expired == [1]
+    timed.pass_(1.0)
+    assert timed.expired == [1, 2]
+
+
 def test_one_that_cannot_be_ended_does_not_keep_the_others_from_it(timed: Timed) -> None:
     """The error is passed on to the actor, which logs it; the timer is set for the next one."""
 

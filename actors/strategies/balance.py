@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import ClassVar
 
 from greenroom.actors.strategies.base import BuiltIn, Candidate, PickContext
@@ -12,6 +14,7 @@ from greenroom.actors.strategies.free import foremost
 from greenroom.actors.strategies.sample import Sample
 
 _SAME_ERROR_RATE = 0.01
+_PRIORITY = attrgetter("priority")
 
 
 class LeastOutstanding(BuiltIn):
@@ -48,6 +51,13 @@ class Priority(BuiltIn):
         self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
     ) -> Candidate:
         return self._equals.pick(foremost(candidates), context, rng)
+
+    def preferred(
+        self, members: Sequence[Candidate], context: PickContext
+    ) -> Iterator[Sequence[Candidate]]:
+        """The members of each priority number, the lowest first."""
+        ranked = sorted(members, key=_PRIORITY)
+        return (list(equals) for _, equals in groupby(ranked, key=_PRIORITY))
 
 
 class LeastErrors(BuiltIn):

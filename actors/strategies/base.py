@@ -71,10 +71,11 @@ class PickContext:
 class RoutingStrategy(Protocol):
     """Picks one of the members that can take a request. Any object with such a `pick` is one.
 
-    A strategy object belongs to one pool. Four things are optional, and looked up by name:
+    A strategy object belongs to one pool. Five things are optional, and looked up by name:
 
     - `name: str`, for statistics and logs (else the name of the class);
     - `exhaustive: bool`: every member is tried once, whatever `max_retries` says;
+    - `one_at_a_time: bool`: a half-open member is not tried beside another one, but waited for;
     - `record(name: str, succeeded: bool) -> None`: after every attempt, except those that say
       nothing about the member (the caller's own error, a cancelled call);
     - `members_changed(names: Sequence[str]) -> None`: the configured order, at the start and
@@ -105,6 +106,13 @@ class BuiltIn:
     """The value of its `LoadBalanceStrategy`."""
     exhaustive: ClassVar[bool] = False
     """Whether every member is tried once, whatever `max_retries` says."""
+
+    # Those that stick to members, for what these keep of earlier requests, have this method too:
+    #
+    #   def preferred(self, members, context) -> Iterable[Sequence[Candidate]]
+    #
+    # All members by preference, whether or not they can take the request now, equals together.
+    # `PoolConfig.stay_for_retry_after_s` goes by it, and does nothing with the other strategies.
 
     def __repr__(self) -> str:
         return f"<strategy {self.name}>"

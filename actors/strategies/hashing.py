@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from greenroom.actors.strategies.base import BuiltIn, Candidate, PickContext
@@ -45,6 +45,16 @@ class ConsistentHash(BuiltIn):
             elif self._ranking.weighted:
                 return lightest(two_of(candidates, rng), context.now, rng)
         return self._among_all(candidates, context, rng)
+
+    def preferred(
+        self, members: Sequence[Candidate], context: PickContext
+    ) -> Iterator[Sequence[Candidate]]:
+        """Those that score highest for the key, one by one; nobody without a key."""
+        if context.key is None:
+            return iter(())
+        self._follow(members)
+        ranked = (at(members, index) for index in self._ranking.best(context.key))
+        return ([member] for member in ranked if member is not None)
 
     def _follow(self, everybody: Sequence[Candidate]) -> None:
         if self._ranking.everybody is not everybody:

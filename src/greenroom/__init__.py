@@ -2,8 +2,9 @@
 
 from loguru import logger as _logger
 
+from greenroom import answers
 from greenroom.actors.clock import Clock, SystemClock
-from greenroom.actors.future import AskTimeoutError, PoolFuture
+from greenroom.actors.future import AskTimeoutError, ForkedPoolError, PoolFuture
 from greenroom.actors.ref import PoolRef
 from greenroom.actors.strategies import Candidate, PickContext, RoutingStrategy
 from greenroom.actors.stream import PoolStream
@@ -40,12 +41,14 @@ from greenroom.messages import (
     PoolSaturatedError,
     PoolStats,
     PoolStoppedError,
+    ReentrantAskError,
     RemoveMember,
     Reply,
     Request,
     RequestCancelledError,
     ResetAll,
     ResetMember,
+    Restarted,
     SkipReason,
     StrategyError,
     StreamInterruptedError,
@@ -53,6 +56,7 @@ from greenroom.messages import (
     UnknownMemberError,
     UnsuccessfulResultError,
 )
+from greenroom.messages.pickling import RemoteCause
 from greenroom.pool import AgentPool
 from greenroom.supervisors.circuit_breaker import CircuitBreaker, CircuitOpenError
 
@@ -86,6 +90,7 @@ __all__ = [
     "FallbackChain",
     "FallbackResult",
     "ForceOpen",
+    "ForkedPoolError",
     "GetStats",
     "LoadBalanceStrategy",
     "Member",
@@ -103,12 +108,15 @@ __all__ = [
     "PoolStats",
     "PoolStoppedError",
     "PoolStream",
+    "ReentrantAskError",
+    "RemoteCause",
     "RemoveMember",
     "Reply",
     "Request",
     "RequestCancelledError",
     "ResetAll",
     "ResetMember",
+    "Restarted",
     "RoutingStrategy",
     "SkipReason",
     "StrategyError",
@@ -117,5 +125,6 @@ __all__ = [
     "SystemClock",
     "UnknownMemberError",
     "UnsuccessfulResultError",
+    "answers",
     "log",
 ]

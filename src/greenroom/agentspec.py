@@ -101,9 +101,7 @@ def checked_request(request: Any) -> AgentRequest:
     if request is None:
         return AgentRequest()
     if not isinstance(request, AgentRequest):
-        raise TypeError(
-            f"request must be an AgentRequest, got {request!r} ({type(request).__name__})"
-        )
+        raise TypeError(f"request must be an AgentRequest, got a {type(request).__name__}")
     return request
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, ClassVar, TypeVar, overload
 
 from greenroom.actors.ref import PoolRef
 from greenroom.actors.strategies import Candidate, Failover, PickContext
@@ -180,8 +180,10 @@ class PoolExecutor(PoolOwner):
             for each in holders
         ]
         kind_of = _classifier(holders, self._config.classify)
-        # A value is judged where its agent is at hand, so the pool need not do it again.
-        return self._launch(members, ring, is_failure=None, classify=kind_of)
+        # A value is judged where its agent is at hand, so the pool need not do it again; what it
+        # collects from a stream is seen by the pool alone.
+        auto = "auto" if self._config.is_failure == "auto" else None
+        return self._launch(members, ring, is_failure=auto, classify=kind_of)
 
 
 class _Ring(Failover):
@@ -189,12 +191,16 @@ class _Ring(Failover):
 
     That is no failed run, so the router does not record it.
 
+    There is no way back: whoever is in charge stays so, and nobody is made without need.
+
     Attributes:
         lost: whose creation has failed; from any thread.
     """
 
+    one_at_a_time: ClassVar[bool] = True
+
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(return_after_s=None)
         self.lost: deque[str] = deque()
 
     def pick(

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from greenroom.actors import forks
 from greenroom.messages import _validate as check
 from greenroom.waiting import TIMEOUT_S, resolver
 
@@ -26,10 +27,15 @@ class FakeClock:
     def __init__(self, start: float = 1000.0) -> None:
         check.number("start", start)
         self._changed = threading.Condition()
+        forks.renew(self)
         self._now = start
         self._wakes: list[Callable[[], None]] = []
         self._sleepers: list[_Sleeper] = []
         self._sequence = itertools.count()
+
+    def renew_locks(self) -> None:
+        """Run in a child of a fork."""
+        self._changed = threading.Condition()
 
     def now(self) -> float:
         """Seconds, from `start`."""

@@ -100,6 +100,7 @@ class FallbackChain(PoolOwner, Generic[A]):
         """
         check.whole("index", index, minimum=None)
         check.name("name", name)
+        self._check_process()
         if leaving := self._leaving.get(name):
             leaving.get()
         with self._lock:
@@ -125,6 +126,7 @@ class FallbackChain(PoolOwner, Generic[A]):
         an `add` of the same name does, so do not call that from within a call of the agent.
         """
         check.text("name", name)
+        self._check_process()
         with self._lock:
             if name not in self.names:
                 return False

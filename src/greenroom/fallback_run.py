@@ -73,6 +73,7 @@ class InOrder:
 
     name: ClassVar[str] = "fallback"
     exhaustive: ClassVar[bool] = True
+    one_at_a_time: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self.links: tuple[Link, ...] = ()

@@ -15,9 +15,9 @@ from greenroom.actors.classify import classify
 from greenroom.actors.clock import SYSTEM_CLOCK
 from greenroom.actors.eventbus import complain
 from greenroom.actors.future import PoolFuture
+from greenroom.actors.outcome import refused
 from greenroom.actors.threads import ThreadPlace
 from greenroom.messages.config import PoolConfig
-from greenroom.messages.errors import UnsuccessfulResultError
 from greenroom.messages.member import CallContext
 from greenroom.messages.requests import Apply
 from greenroom.messages.status import CancelReason
@@ -159,11 +159,11 @@ class Holder:
         return await self._call(functools.partial(runner.run, payload, context), on_loop)
 
     def _judge(self, value: Any, payload: Any) -> None:
-        is_failure = self._config.is_failure
-        if callable(is_failure) and payload is not AGENT and is_failure(value):
-            raise UnsuccessfulResultError(
-                f"{self.name} returned a {type(value).__name__} that is_failure refused"
-            )
+        if payload is AGENT:
+            return
+        error = refused(self._config, self.name, value, SYSTEM_CLOCK.wall())
+        if error is not None:
+            raise error
 
     def _speaks_against_it(
         self, error: BaseException, allowed_s: float | None, left_s: float | None

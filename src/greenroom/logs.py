@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 from loguru import logger
 
+from greenroom.actors import forks
 from greenroom.logbridge import Bridge
 from greenroom.loglines import TextLine, json_line, wants_colours
 from greenroom.logwriter import Target, Writer
@@ -89,6 +90,14 @@ def log(
         if chosen is not None:
             chosen.on()
     return lambda: _end(chosen)
+
+
+def _renew_switch() -> None:
+    global _switch
+    _switch = threading.RLock()
+
+
+forks.in_child(_renew_switch)
 
 
 def _end(log: _Log | None) -> None:

@@ -31,7 +31,8 @@ class Target:
         self._call: Callable[[str], Any] | None = None
         self._owned = isinstance(sink, str | os.PathLike)
         if self._owned:
-            self.stream = open(sink, "a", encoding="utf-8")  # noqa: SIM115 - closed by `close`
+            # Unbuffered: a buffer has a lock, and lines that a child of a fork would write again.
+            self.stream = open(sink, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
         elif callable(getattr(sink, "write", None)):
             self.stream = sink
         elif callable(sink):
@@ -49,6 +50,11 @@ class Target:
             self._write_text(line)
 
     def _write_text(self, line: str) -> None:
+        if self._owned:
+            left = memoryview(line.encode("utf-8", "backslashreplace"))
+            while left:
+                left = left[self.stream.write(left) :]
+            return
         try:
             self.stream.write(line)
         except UnicodeEncodeError:  # half a surrogate pair in an error's text, or an ASCII stream

@@ -8,8 +8,9 @@ import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, NoReturn, Self, SupportsIndex
 
+from greenroom.actors import forks
 from greenroom.actors.eventloops import loop_factory
 from greenroom.actors.ref import PoolRef
 from greenroom.actors.strategies import RoutingStrategy
@@ -17,6 +18,7 @@ from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import PoolStoppedError
 from greenroom.messages.member import Member
+from greenroom.messages.pickling import refuse
 from greenroom.messages.requests import DisableBreaker
 from greenroom.pool import AgentPool
 
@@ -51,6 +53,7 @@ class PoolOwner(ABC):
         loop_factory(self._config.event_loop)  # what is missing is said now, not on first use
         self._max_concurrency = max_concurrency
         self._lock = threading.RLock()
+        forks.renew(self)
         self._pool: PoolRef | None = None
         self._closed = False
 
@@ -67,14 +70,18 @@ class PoolOwner(ABC):
                 if self._pool is None:
                     self._pool = self._start_pool()
                     # The collector must not wait, and the interpreter's end needs no stop.
-                    weakref.finalize(self, self._pool.stop, block=False).atexit = False
+                    weakref.finalize(self, _let_stop, self._pool).atexit = False
         return self._pool
 
     def close(self) -> None:
         """Stop the pool and wait until that is done; a second close does nothing.
 
         What runs is cancelled (a thread cannot be), its caller gets a `PoolStoppedError`.
+
+        Raises:
+            ForkedPoolError: the pool was started before a fork, and this is the child.
         """
+        self._check_process()
         with self._lock:
             self._closed = True
         if self._pool is not None:
@@ -82,19 +89,22 @@ class PoolOwner(ABC):
 
     async def aclose(self) -> None:
         """`close`, without blocking the event loop."""
+        self._check_process()
         await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        if not self._is_elsewhere():
+            self.close()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+        if not self._is_elsewhere():
+            await self.aclose()
 
     @abstractmethod
     def _start_pool(self) -> PoolRef:
@@ -115,5 +125,30 @@ class PoolOwner(ABC):
             pool.tell(DisableBreaker(member))
 
     def _check_open(self) -> None:
+        self._check_process()
         if self._closed:
             raise PoolStoppedError(f"pool {self.name!r} has been closed")
+
+    def _check_process(self) -> None:
+        if self._pool is not None:
+            self._pool.check_process()
+
+    def _is_elsewhere(self) -> bool:
+        """Whether its pool was started before a fork, and this is the child."""
+        return self._pool is not None and self._pool.is_elsewhere()
+
+    def renew_locks(self) -> None:
+        """Run in a child: one whose pool has not been started yet works there."""
+        self._lock = threading.RLock()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse(
+            f"{type(self).__name__} {self.name!r}",
+            "its pool lives in the process that started it: make one in each process",
+        )
+
+
+def _let_stop(pool: PoolRef) -> None:
+    """Run by the collector, in a child of a fork as well."""
+    if not pool.is_elsewhere():
+        pool.stop(block=False)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar, overload
 
+from greenroom.actors import forks
 from greenroom.messages import _validate as check
 from greenroom.messages.events import CATALOGUE, Event
 from greenroom.waiting import TIMEOUT_S
@@ -21,8 +22,13 @@ class EventRecorder:
 
     def __init__(self) -> None:
         self._arrived = threading.Condition()
+        forks.renew(self)
         self._events: list[Event] = []
         self._end: Callable[[], None] | None = None
+
+    def renew_locks(self) -> None:
+        """Run in a child of a fork."""
+        self._arrived = threading.Condition()
 
     def __enter__(self) -> Self:
         from greenroom.actors.eventbus import observe

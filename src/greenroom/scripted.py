@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
+from greenroom.actors import forks
 from greenroom.fakeclock import FakeClock
 from greenroom.messages import _validate as check
 from greenroom.scripted_errors import http_error
@@ -34,6 +35,22 @@ class Slow:
         check.number("seconds", self.seconds)
 
 
+class Streamed:
+    """A step that answers chunk by chunk: an exception among the chunks is raised in its turn,
+    which cuts the stream off, and a `Hang` or a `Slow` is waited for, and sends what comes then.
+
+        ScriptedAgent([Streamed("Once ", "upon ", ConnectionError("cut")), Streamed("whole")])
+    """
+
+    __slots__ = ("chunks",)
+
+    def __init__(self, *chunks: Any) -> None:
+        self.chunks = chunks
+
+    def __repr__(self) -> str:
+        return f"Streamed({', '.join(map(repr, self.chunks))})"
+
+
 class _Script:
     """The part of scripted agents that is neither sync nor async. Any thread may use it."""
 
@@ -42,10 +59,15 @@ class _Script:
         if not self._steps:
             raise ValueError("steps must hold at least one step, got none")
         self._changed = threading.Condition()
+        forks.renew(self)
         self._calls: list[Any] = []
         self._cancelled: list[Any] = []
         self._hanging: list[Callable[[], None]] = []
         self._released = False
+
+    def renew_locks(self) -> None:
+        """Run in a child of a fork."""
+        self._changed = threading.Condition()
 
     @classmethod
     def failing(cls, n: int, error: Any = None, then: Any = "value") -> Self:
@@ -127,6 +149,11 @@ class _Script:
             self._changed.notify_all()
             return step
 
+    def _note_cancelled(self, payload: Any) -> None:
+        with self._changed:
+            self._cancelled.append(payload)
+            self._changed.notify_all()
+
     def _hang(self, wake: Callable[[], None]) -> None:
         with self._changed:
             if not self._released:
@@ -147,8 +174,8 @@ class ScriptedAgent(_Script):
     """A sync agent that follows a script, one step for each call; the last one is repeated.
 
     A step is a value to answer, an exception (or its class) to raise, a callable that is given the
-    payload and whose result is answered, a `Hang`, or a `Slow`. The class methods are the usual
-    scripts. Members that share an agent share its script.
+    payload and whose result is answered, a `Hang`, a `Slow`, or a `Streamed`. The class methods are
+    the usual scripts. Members that share an agent share its script.
 
     Args:
         steps: at least one.
@@ -169,6 +196,8 @@ class ScriptedAgent(_Script):
         if isinstance(step, Slow):
             step.clock.block(step.seconds)
             return self._play(step.then, payload)
+        if isinstance(step, Streamed):
+            return (self._play(chunk, payload) for chunk in step.chunks)
         return _outcome(step, payload)
 
 
@@ -183,9 +212,7 @@ class AsyncScriptedAgent(_Script):
         try:
             return await self._play(step, payload)
         except asyncio.CancelledError:
-            with self._changed:
-                self._cancelled.append(payload)
-                self._changed.notify_all()
+            self._note_cancelled(payload)
             raise
 
     async def _play(self, step: Any, payload: Any) -> Any:
@@ -201,8 +228,18 @@ class AsyncScriptedAgent(_Script):
         if isinstance(step, Slow):
             await step.clock.sleep(step.seconds)
             return await self._play(step.then, payload)
+        if isinstance(step, Streamed):
+            return self._stream(step, payload)
         value = _outcome(step, payload)
         return await value if inspect.isawaitable(value) else value
+
+    async def _stream(self, step: Streamed, payload: Any) -> AsyncIterator[Any]:
+        try:
+            for chunk in step.chunks:
+                yield await self._play(chunk, payload)
+        except (asyncio.CancelledError, GeneratorExit):
+            self._note_cancelled(payload)
+            raise
 
 
 def _outcome(step: Any, payload: Any) -> Any:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from greenroom.fakeclock import FakeClock
 from greenroom.recorder import EventRecorder
-from greenroom.scripted import AsyncScriptedAgent, Hang, ScriptedAgent, Slow
+from greenroom.scripted import AsyncScriptedAgent, Hang, ScriptedAgent, Slow, Streamed
 from greenroom.scripted_errors import ScriptedHTTPError, http_error
 from greenroom.waiting import TIMEOUT_S
 
@@ -27,5 +27,6 @@ __all__ = [
     "ScriptedAgent",
     "ScriptedHTTPError",
     "Slow",
+    "Streamed",
     "http_error",
 ]

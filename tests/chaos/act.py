@@ -8,7 +8,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 
-from chaos import books, footprint, model
+from chaos import books, footprint, forked, model
 from chaos.books import Tally
 from chaos.calm import Calm
 from chaos.entry import CallEnd, Entry
@@ -181,7 +181,9 @@ class OneAct:
     # -- the end
 
     def _end(self) -> None:
-        """End the pool in the middle of its traffic, then look at what is left."""
+        """Fork, then end the pool in the middle of its traffic, and look at what is left."""
+        self._look("a child of a fork is told so at once", forked.judge(self.pool))
+        self._findings.performed["fault: fork"] += 1
         ended = self._begin_end()
         for _ in range(20):
             self._send(Send(Way.FUTURE))
@@ -234,6 +236,7 @@ class OneAct:
             stream_buffer=self._config.stream_buffer,
             attempts_inside=1 + INNER_SETTINGS["max_retries"] if self.act.nested else 0,
             hedging=self._config.hedge_after_s is not None,
+            on_cut=self._config.on_cut,
             max_retries=self._config.max_retries,
             max_pending=self._config.max_pending,
             exhaustive=self.act.strategy == "failover",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import dropwhile
+from itertools import dropwhile, takewhile
 from typing import Any
 
 from chaos.entry import Call, Entry
@@ -27,8 +27,13 @@ def chunks_before(entry: Entry, call: Call, number: int) -> list[object]:
 
 
 def those_that_count(chunks: Sequence[object]) -> list[object]:
-    """Without the keep-alives at their beginning, of which only the latest are passed on."""
+    """Without the keep-alives at their beginning."""
     return list(dropwhile(is_empty, chunks))
+
+
+def leading(chunks: Sequence[object]) -> list[object]:
+    """The keep-alives at their beginning."""
+    return list(takewhile(is_empty, chunks))
 
 
 def is_start_of(taken: Sequence[Any], given: Sequence[Any]) -> bool:

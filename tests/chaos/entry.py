@@ -97,9 +97,11 @@ class Entry:
         heard: what the asker was told, in its own way of asking.
         unanswered: requests, this one included, that had no answer when this one got its own.
         ends: how often an event has said that it is over; None when nobody looked.
+        trials: of half-open members that ran beside it, on nobody's account.
         kills: members killed before it was sent, and before it was answered.
         hold: the asker's future or task, by which it can give the request up.
-        chunks: those that the consumer of a stream has taken, in order.
+        chunks: those that the consumer of a stream has taken since the last mark, in order.
+        marks: how often it was told that the stream has started over.
         member: whose stream it is said to be.
         again: what its consumer heard who went on asking after its end.
         pause: what makes the gate at which a slow consumer waits.
@@ -117,12 +119,14 @@ class Entry:
     heard: list[End] = field(default_factory=list)
     unanswered: int = 0
     ends: int | None = None
+    trials: int = 0
     kills: tuple[int, int] = (0, 0)
     cancel_asked: bool = False
     cancel_said: bool | None = None
     hold: Any = None
     calls: list[Call] = field(default_factory=list)
     chunks: list[Any] = field(default_factory=list)
+    marks: int = 0
     member: str | None = None
     again: End | None = None
     pause: Callable[[], Any] | None = None

@@ -39,6 +39,12 @@ class Ledger:
             self._unanswered += not entry.is_tell
             self._unheard += not entry.is_tell
 
+    def tried_beside(self, request_id: str) -> None:
+        """A trial is about to run beside it."""
+        entry = self.entries.get(request_id.partition(INNER_MARK)[0])
+        if entry is not None:
+            entry.trials += 1
+
     def answered(self, future: PoolFuture[object], won: bool) -> None:
         """Somebody has tried to answer a request, and did if it was the first."""
         entry = self.entries.get(future.request_id or "")

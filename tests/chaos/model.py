@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from chaos.chunks import those_that_count
 from chaos.entry import Call, CallEnd, End, Entry
-from chaos.moves import KINDS, Move
+from chaos.moves import KINDS, QUIET, Move
 from chaos.steps import Way
 from chaos.streamed import judge_stream
 from greenroom import (
@@ -32,6 +32,7 @@ class Terms:
         must_answer: every member was well, and had room: each request has a value.
         final: the pool was ended meanwhile.
         hedging: a slow request may be given to a second member as well.
+        on_cut: what follows when a stream breaks off after its first chunk.
         chunk_limit_s: the least time limit that a chunk has of its own.
         attempts_inside: how often a member that is a pool may try; 0: none is.
         stream_buffer: the chunks that an agent may be ahead of its consumer.
@@ -44,6 +45,7 @@ class Terms:
     clear: bool = False
     must_answer: bool = False
     hedging: bool = False
+    on_cut: str = "raise"
     chunk_limit_s: float = float("inf")
     stream_buffer: int = 64
     attempts_inside: int = 0
@@ -67,6 +69,10 @@ def judge(entry: Entry, terms: Terms) -> Iterator[str]:
     if entry.send.is_stream:
         sure = is_undisturbed(entry, terms)
         yield from judge_stream(entry, terms.stream_buffer, sure=sure, hedging=terms.hedging)
+        if entry.marks and terms.on_cut != "restart":
+            yield "it has started over"
+        if terms.on_cut == "hold" and entry.end is not End.VALUE and entry.chunks:
+            yield f"chunks were shown of what ended in {entry.end!r}"
 
 
 def _answered_once(entry: Entry, terms: Terms) -> Iterator[str]:
@@ -137,7 +143,8 @@ def _value_is_of_a_call(entry: Entry, terms: Terms) -> Iterator[str]:
         return
     if not any(call.result is reply.value for call in entry.calls if call.member == reply.member):
         yield f"{reply.member} never returned the value that it was answered with"
-    on_its_way = 1 if terms.hedging else 0  # a second attempt, when the first one answered
+    # A second attempt, when the first one answered.
+    on_its_way = 1 if terms.hedging or entry.trials else 0
     if len(entry.calls) > (reply.attempts + on_its_way) * max(1, terms.attempts_inside):
         yield f"its answer says {reply.attempts} attempts, it had {len(entry.calls)} calls"
 
@@ -159,8 +166,13 @@ def _is_explained(failure: AttemptError, entry: Entry, terms: Terms) -> bool:
     if not terms.clear:
         surroundings.add(FailureKind.CRASHED)
     own = [call for call in entry.calls if call.member == failure.member]
-    mine = (call for call in own if call.end is CallEnd.RAISED and call.result is failure.error)
-    return any(KINDS[call.move] is failure.kind for call in mine) or failure.kind in surroundings
+    raised = [call for call in own if call.end is CallEnd.RAISED]
+    mine = (call for call in raised if call.result is failure.error)
+    return (
+        any(KINDS[call.move] is failure.kind for call in mine)
+        or any(QUIET.get(call.move) is failure.kind for call in raised)
+        or failure.kind in surroundings
+    )
 
 
 def _repeated_only_so(entry: Entry, terms: Terms) -> Iterator[str]:
@@ -170,11 +182,15 @@ def _repeated_only_so(entry: Entry, terms: Terms) -> Iterator[str]:
         yield "one of its calls never ended"
     if len(calls) > 1 and not send.idempotent:
         yield f"it is not idempotent, and ran {len(calls)} times"
-    if any(call.side_effects for call in calls[: -2 if terms.hedging else -1]):
+    raced = terms.hedging or entry.trials
+    if any(call.side_effects for call in calls[: -2 if raced else -1]):
         yield "it ran again after it had started side effects"
     most = 1 + (terms.max_retries if send.max_retries is None else send.max_retries)
     if terms.exhaustive:
         most = len({call.member for call in calls})
+        # A stream that begins and fails all the same has beaten a rival, which counts for nothing.
+        most += terms.hedging and send.is_stream
+    most += entry.trials
     most *= max(1, terms.attempts_inside)
     if len(calls) > most:
         yield f"it ran {len(calls)} times, {most} are allowed"
@@ -197,9 +213,15 @@ def _every_call_counts(entry: Entry, terms: Terms) -> Iterator[str]:
 
 
 def is_undisturbed(entry: Entry, terms: Terms) -> bool:
-    """Whether nothing but its agents has had a hand in the request."""
+    """Whether nothing but its agents has had a hand in the request, and none of them on trial. Of a
+    stream that another member may start over, its calls alone do not tell how it must end: who was
+    left when it broke off?
+    """
+    if entry.send.is_stream and terms.on_cut != "raise":
+        return False
     unhurt = (
         terms.clear
+        and not entry.trials
         and not terms.attempts_inside
         and entry.kills[0] == entry.kills[1]
         and not entry.cancel_asked

@@ -55,8 +55,11 @@ KINDS: dict[Move, FailureKind] = {
 }
 """Every move that ends in an exception; the others end in a value, if they are let."""
 
-COUNTED = frozenset(move for move, kind in KINDS.items() if kind.counts_for_breaker)
-"""The moves that a member's statistics call a failure."""
+QUIET: dict[Move, FailureKind] = {Move.EMPTY: FailureKind.UNKNOWN}
+"""Every move that is a failure without an exception, where it is a stream."""
+
+COUNTED = frozenset(move for move, kind in (KINDS | QUIET).items() if kind.counts_for_breaker)
+"""The moves that a member's statistics call a failure, if they raise or end a stream so."""
 
 LASTING = frozenset({Move.HANG, Move.STUBBORN, Move.HOLD})
 """The moves that end only when the driver lets them go, or when they are cancelled."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from chaos.moves import KINDS, Move
+from chaos.moves import KINDS, QUIET, Move
 from chaos.steps import STREAMS, Do, Reading, Send, Step, Way, names_of
 from chaos.weather import CLEAR, STREAM_MOVES, Fault, Weather, weather_of
 from greenroom import LoadBalanceStrategy
@@ -68,7 +68,8 @@ class Round:
         """What comes before the first move that a request does not survive, and that one."""
         weights = self.weather.moves | (STREAM_MOVES if way in STREAMS else {})
         moves = rng.choices(list(weights), list(weights.values()), k=4)
-        ends = (i for i, move in enumerate(moves) if move not in KINDS or move is Move.CALLER)
+        fails = KINDS.keys() | QUIET.keys()
+        ends = (i for i, move in enumerate(moves) if move not in fails or move is Move.CALLER)
         return tuple(moves[: next(ends, 3) + 1])
 
     def _faults(self, rng: random.Random) -> Iterator[Do]:
@@ -175,6 +176,7 @@ def _act(seed: int, number: int, requests: int) -> Act:
             "first_chunk_timeout_s": rng.choice((None, 4.0)),
             "chunk_timeout_s": rng.choice((None, 3.0)),
             "hedge_after_s": rng.choice((None, 0.3, "p95")),
+            "on_cut": random.Random(f"{seed}/{number}/cut").choice(("raise", "restart", "hold")),
         },
         window=rng.choice((30, 80, 160)),
         ending=rng.choice(list(Ending)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from chaos.chunks import is_empty, is_start_of, those_that_count
+from chaos.chunks import is_empty, is_start_of, leading, those_that_count
 from chaos.entry import Call, CallEnd, End, Entry
 from greenroom import StreamInterruptedError
 
@@ -15,7 +15,7 @@ def judge_stream(
     """What cannot have been so of a stream, once its pool is at rest or has ended.
 
     Args:
-        buffer: the chunks that an agent may be ahead.
+        buffer: the different empty chunks that are kept back before any is shown.
         sure: no call had been given up before, which might have begun late.
         hedging: a second call may have been on its way when the first one began to answer.
     """
@@ -23,9 +23,8 @@ def judge_stream(
     source = next((call for call in entry.calls if _gave(call, taken)), None)
     if source is None and entry.chunks:
         yield "its chunks are not those of one call, in order"
-    if len(entry.chunks) - len(taken) > buffer:
-        yield f"{len(entry.chunks) - len(taken)} empty chunks came, there is room for {buffer}"
     if taken and source is not None:
+        yield from _has_its_empty_ones(entry, source, buffer)
         if entry.member not in (None, source.member):
             yield f"it is said to be of {entry.member}, its chunks are of {source.member}"
         if sure:
@@ -34,6 +33,19 @@ def judge_stream(
         yield from _may_be_heard(entry, end)
     if entry.again is not None and entry.heard != [entry.again]:
         yield f"after its end it went on with {entry.again!r}"
+
+
+def _has_its_empty_ones(entry: Entry, source: Call, buffer: int) -> Iterator[str]:
+    """None that the source has sent is lost, and of those of others are shown only what did not
+    fit: such a call has failed without a chunk that counts.
+    """
+    came, sent = leading(entry.chunks), leading(source.chunks)
+    others = len(came) - len(sent)
+    if others < 0 or not is_start_of(came[others:], sent):
+        yield f"{len(came)} empty chunks came, its member has sent {len(sent)}"
+    shown = [each for each in entry.calls if each is not source and len(each.chunks) > buffer]
+    if others > sum(len(each.chunks) for each in shown if not those_that_count(each.chunks)):
+        yield f"{len(came)} empty chunks came, its member has sent {len(sent)}"
 
 
 def _gave(call: Call, taken: list[object]) -> bool:
@@ -66,9 +78,10 @@ def _is_a_real_interruption(entry: Entry) -> Iterator[str]:
     error, taken = entry.error, entry.chunks
     if not isinstance(error, StreamInterruptedError):
         return  # its asker was told something else: that is complained of
-    if not taken or (all(map(is_empty, taken)) and not _flushed(entry)):
+    if not taken or (all(map(is_empty, taken)) and not _flushed(entry) and not entry.marks):
         yield "it was interrupted before its first chunk"
-    if error.received_count != len(taken):
+    void = len(taken) - error.received_count
+    if not 0 <= void <= len(leading(taken)):  # of one that failed, if they did not fit
         yield f"{len(taken)} chunks were taken, its error says {error.received_count}"
     end = taken[len(taken) - len(error.received) :]
     if not is_start_of(error.received, end):

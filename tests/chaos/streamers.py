@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from chaos.chunks import chunks_before
 from chaos.entry import Call, CallEnd, Entry
-from chaos.moves import KINDS, Move
+from chaos.moves import KINDS, QUIET, Move
 from chaos.players import AsyncPlayer, SyncPlayer, number_of, value_of
 from chaos.stage import Stage
 from greenroom import CallContext
@@ -20,6 +20,11 @@ def _give(call: Call, chunk: object) -> object:
 
 def _last_of(entry: Entry, call: Call) -> object:
     return "" if call.move is Move.EMPTY else value_of(entry, call)
+
+
+def _end_of(call: Call) -> CallEnd:
+    """A stream without content is a failure, however quietly it ends."""
+    return CallEnd.RAISED if call.move in QUIET else CallEnd.VALUE
 
 
 def _closed(call: Call) -> None:
@@ -44,7 +49,7 @@ class SyncStreamer(SyncPlayer):
             if call.move in KINDS:
                 self._fail(entry, call, context)
             yield _give(call, _last_of(entry, call))
-            call.ended(CallEnd.VALUE)
+            call.ended(_end_of(call))
         except GeneratorExit:
             if call.end is CallEnd.RUNNING and call.move is Move.CLOSE_IGNORED:
                 self._stage.leave(entry, call)  # nobody can make it end
@@ -69,7 +74,7 @@ class AsyncStreamer(AsyncPlayer):
             if call.move in KINDS:
                 self._fail(entry, call, context)
             yield _give(call, _last_of(entry, call))
-            call.ended(CallEnd.VALUE)
+            call.ended(_end_of(call))
         except GeneratorExit:
             if call.end is CallEnd.RUNNING and call.move is Move.CLOSE_IGNORED:
                 self._stage.leave(entry, call)  # nobody can make it end

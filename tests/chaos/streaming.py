@@ -11,7 +11,7 @@ from chaos.entry import End, Entry, end_of
 from chaos.ledger import Ledger
 from chaos.steps import Reading
 from chaos.traffic import ByLoop, ByThreads, Sender, work_of
-from greenroom import PoolFuture, PoolRef, PoolStream
+from greenroom import PoolFuture, PoolRef, PoolStream, Restarted
 
 
 class StreamByThreads(ByThreads):
@@ -73,12 +73,17 @@ async def aconsume(stream: PoolStream[Any], entry: Entry) -> End:
 
 
 def _has_had_enough(entry: Entry, chunk: object) -> bool:
+    if isinstance(chunk, Restarted):
+        entry.chunks.clear()
+        entry.marks += 1
+        return False
     entry.chunks.append(chunk)
     return entry.send.reading is Reading.LEAVE and len(entry.chunks) >= entry.send.take
 
 
 def _pauses(entry: Entry) -> bool:
-    return entry.send.reading is Reading.SLOW and len(entry.chunks) == entry.send.take
+    slow = entry.send.reading is Reading.SLOW and entry.marks == 0
+    return slow and len(entry.chunks) == entry.send.take
 
 
 def _gate(entry: Entry) -> Any:

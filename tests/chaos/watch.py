@@ -14,6 +14,9 @@ from typing import Any
 from chaos.ledger import Ledger
 from greenroom import Event, PoolFuture
 from greenroom.actors import eventbus
+from greenroom.actors.jobs import Job
+from greenroom.actors.table import Slot
+from greenroom.actors.trials import Trials
 from greenroom.messages.errors import summary
 from greenroom.messages.events import RequestCompleted, RequestExhausted, RequestRejected
 
@@ -47,6 +50,7 @@ class Watch:
         """Watch everything that happens in the process meanwhile."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(_every_answer(ledger))
+            stack.enter_context(_every_trial(ledger))
             stack.enter_context(self._every_complaint())
             stack.enter_context(self._what_dies_quietly())
             yield
@@ -148,6 +152,21 @@ def _every_answer(ledger: Callable[[], Ledger | None]) -> Iterator[None]:
         return won
 
     with _replaced(PoolFuture, "resolve", resolve):
+        yield
+
+
+@contextlib.contextmanager
+def _every_trial(ledger: Callable[[], Ledger | None]) -> Iterator[None]:
+    """Every trial that runs beside a request goes into the ledger, those in pools inside, too."""
+    original: Callable[..., None] = Trials._try_beside
+
+    def try_beside(self: Trials, job: Job, slot: Slot, number: int, now: float) -> None:
+        book = ledger()
+        if book is not None:
+            book.tried_beside(job.id)
+        original(self, job, slot, number, now)
+
+    with _replaced(Trials, "_try_beside", try_beside):
         yield
 
 

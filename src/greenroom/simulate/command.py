@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -15,6 +16,9 @@ from greenroom.simulate.run import simulate
 from greenroom.simulate.scenario import Scenario
 from greenroom.simulate.shipped import NAMES, shipped_text
 from greenroom.simulate.tally import Result
+
+MOST_BYTES = 1_000_000
+"""How long a scenario file may be."""
 
 DESCRIPTION = """\
 Plays requests through a pool with each of several routing strategies, and compares what comes
@@ -66,7 +70,11 @@ def _text(scenario: str) -> str:
     if scenario in NAMES:
         return shipped_text(scenario)
     try:
-        return Path(scenario).read_text(encoding="utf-8")
+        with Path(scenario).open("rb") as file:  # no more than that of a file that never ends
+            raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise ScenarioError(f"cannot use {scenario}: longer than {MOST_BYTES} bytes")
+        return io.TextIOWrapper(io.BytesIO(raw), encoding="utf-8").read()
     except OSError as error:
         raise ScenarioError(f"cannot read {scenario}: {error.strerror}") from None
     except UnicodeDecodeError as error:

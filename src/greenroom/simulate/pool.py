@@ -21,6 +21,7 @@ from greenroom.actors.retry import (
     TryNow,
     plan_retry,
 )
+from greenroom.actors.table import Slot
 from greenroom.messages.status import FailureKind
 from greenroom.simulate.agenda import Agenda
 from greenroom.simulate.routing import ANSWERED, DEADLINE, SimRouting
@@ -74,6 +75,8 @@ class SimPool(SimRouting):
         now = self._agenda.now
         elapsed_s = now - call.started_at
         call.slot.load.succeeded(elapsed_s, now)
+        if call.slot.recovers:
+            call.slot.answered(call.started_at)
         self._table.record(call.slot.name, True)
         self._judge(call, None, elapsed_s, None)
         self._end(call.job, ANSWERED)
@@ -115,7 +118,7 @@ class SimPool(SimRouting):
         self._count_failure(call, kind, retry_after_s)
         job = call.job
         job.failures[call.slot.name] = kind
-        situation = self._situation(job, kind, retry_after_s)
+        situation = self._situation(call, kind, retry_after_s)
         match plan_retry(self._policy, situation, self._budget, self._rng):
             case TryNow():
                 self._route(job)
@@ -130,21 +133,42 @@ class SimPool(SimRouting):
         elapsed_s = now - call.started_at
         if kind.counts_for_breaker:
             call.slot.load.failed(elapsed_s, now)
+        if kind.is_the_members:
             self._table.record(call.slot.name, False)
+            self._rest(call, kind, retry_after_s)
         self._judge(call, kind, elapsed_s, retry_after_s)
 
-    def _situation(self, job: Job, kind: FailureKind, retry_after_s: float | None) -> Situation:
+    def _rest(self, call: Call, kind: FailureKind, retry_after_s: float | None) -> None:
+        slot, now = call.slot, self._agenda.now
+        rests = bool(slot.rest.until)
+        if not slot.rest_for(kind, now, call.started_at, retry_after_s, self._rng):
+            return
+        if not rests:
+            self._changed = True
+            self._agenda.at(slot.rest.until, self._rest_over, slot)
+
+    def _rest_over(self, slot: Slot) -> None:
+        if slot.rested(self._agenda.now):
+            self._catch_up()
+        elif slot.rest.until:  # it has been prolonged meanwhile
+            self._agenda.at(slot.rest.until, self._rest_over, slot)
+
+    def _situation(self, call: Call, kind: FailureKind, retry_after_s: float | None) -> Situation:
+        job, now = call.job, self._agenda.now
+        hopeless = {name for name, each in job.failures.items() if each in LASTING}
+        name = call.slot.name
+        wait_s = self._table.asked_to_wait_s(hopeless, name, retry_after_s, now)
         return Situation(
             kind=kind,
             started=True,
             side_effects=False,
-            retry_after_s=retry_after_s,
+            retry_after_s=wait_s,
             attempts=job.attempts,
             backoffs=job.backoffs,
             idempotent=True,
             untried=self._table.could_take(job.failures),
             tried_could_recover=any(each not in LASTING for each in job.failures.values()),
-            now=self._agenda.now,
+            now=now,
             deadline=job.deadline,
         )
 

@@ -55,6 +55,13 @@ def scenarios_of(text: str, source: str, name: str) -> tuple[Scenario, ...]:
         ScenarioError: it is not TOML, or a value in it cannot be used.
     """
     try:
+        return _read(text, source, name)
+    except RecursionError:
+        raise ScenarioError(f"{source}: not usable: nested too deeply") from None
+
+
+def _read(text: str, source: str, name: str) -> tuple[Scenario, ...]:
+    try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"{source}: not TOML: {error}") from None

@@ -27,6 +27,9 @@ DEADLINE = "deadline"
 """The deadline of the whole request was over."""
 
 
+_ABOUT_NOW_S = 1e-6
+
+
 class SimRouting(ABC):
     """Gives requests to members, at once or when one becomes free.
 
@@ -75,13 +78,24 @@ class SimRouting(ABC):
         if self._exhaustive and job.failures:
             return False
         reopening = self._table.earliest_reopening()
-        if reopening is not None and reopening <= now:
+        if reopening is not None and reopening <= now + _ABOUT_NOW_S:
+            return True
+        if job.failures and self._sits_out(job, now):
             return True
         if self._config.when_unavailable != "wait":
             return False
         if self._table.trial_running():
             return True
         return reopening is not None and (job.deadline is None or reopening < job.deadline)
+
+    def _sits_out(self, job: Job, now: float) -> bool:
+        """Whether one that has retries left waits for the first member that has rested."""
+        until = self._table.first_rested()
+        if until is None or until > now + self._config.retry_max_delay_s:
+            return False
+        if job.attempts - 1 >= self._config.max_retries:
+            return False
+        return job.deadline is None or until < job.deadline
 
     def _enqueue(self, job: Job) -> None:
         if job in self._waiting:

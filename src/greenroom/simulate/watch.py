@@ -61,7 +61,7 @@ class SimWatch:
         if kind is None and self._in_a_row[name] >= self._enough:
             return False
         breaker = self._records[name].breaker
-        before = (breaker.trial_credit, breaker.cooling_until)
+        before = breaker.trial_credit
         transition = breaker.record(
             call.epoch,
             self._agenda.now,
@@ -71,7 +71,7 @@ class SimWatch:
         )
         counts = kind is None and breaker.state is CLOSED and call.epoch == breaker.epoch
         self._in_a_row[name] = self._in_a_row[name] + 1 if counts else 0
-        if transition is None and before == (breaker.trial_credit, breaker.cooling_until):
+        if transition is None and before == breaker.trial_credit:
             return False
         self._publish()
         return True

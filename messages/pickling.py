@@ -1,0 +1,129 @@
+"""What may leave the process: errors as plain text, nothing of the payload, and no pool."""
+
+from __future__ import annotations
+
+import re
+from enum import Enum
+from typing import Any, NoReturn
+
+LONGEST_LINE = 200
+
+_SECRETS = re.compile(
+    r"""
+      \bsk-[\w-]{6,}                                                    # OpenAI, Anthropic, others
+    | \b(?:gsk|hf|r8|tgp_v1|gh[opsu]|github_pat)_\w{8,}
+    | \b(?:xai|pplx|nvapi|csk|glpat|xox[abprs])-[\w-]{8,}
+    | \bAIza[\w-]{10,} | \b(?:AKIA|ASIA)[A-Z0-9]{12,}
+    | \beyJ[\w-]{8,}\.[\w.-]{8,}                                        # a JSON web token
+    | (?<=://)[^\s/:@]{0,100}:[^\s/@]{1,200}(?=@)                       # user:password@host
+    | (?i:\bbearer)\s{1,3}(?P<bearer>[\w.~+/=-]{6,})
+    | (?i:\bbasic)\s{1,3}(?P<basic>(?=[a-z+/]{0,80}[A-Z0-9=])[\w+/]{12,}={0,2})
+    | (?i:\b(?:x-|\w{1,20}_)?api[-_]?key|\baccess[-_]?key|\b(?:\w{1,20}[-_])?token|\bpassword
+        |\b(?:\w{1,20}_)?secret|\bkey|\bauthorization)
+      ["']?\s?=\s?["']?(?P<assigned>[^\s"'&,;)}\]]{4,})
+    | (?i:\b(?:x-)?api[-_]key|\bapikey|\bauthorization|\bpassword|\b(?:client[-_])?secret)
+      ["']?:\s?["']?(?P<stated>(?!(?i:bearer|basic)\b)[^\s"'&,;)}\]]{6,})
+    """,
+    re.VERBOSE,
+)
+
+
+_HINTS = (
+    *("key", "token", "secret", "password", "bearer", "basic", "authorization", "://", "eyj"),
+    *("sk-", "gsk_", "hf_", "r8_", "tgp_v1_", "ghp_", "gho_", "ghs_", "ghu_", "github_pat_"),
+    *("xai-", "pplx-", "nvapi-", "csk-", "glpat-", "xox", "aiza", "akia", "asia"),
+)
+"""Each match has one of these in it, in lower case: most lines have none, and need no search."""
+
+
+def masked(text: str) -> str:
+    """The text, with `***` where it shows what looks like a key, a token or a password."""
+    lower = text.lower()
+    for hint in _HINTS:
+        if hint in lower:
+            return _SECRETS.sub(_mask, text)
+    return text
+
+
+def _mask(found: re.Match[str]) -> str:
+    secret = found.lastgroup
+    if secret is None:
+        return "***"
+    return found[0][: found.start(secret) - found.start()] + "***"
+
+
+def summary(error: BaseException | None) -> str:
+    """An error in one line: its type and the first line of what it says, without secrets."""
+    if error is None:
+        return ""
+    if isinstance(error, RemoteCause):
+        return str(error)
+    try:
+        lines = str(error).strip().splitlines()
+    except BaseException:  # a user's __str__ may raise anything, and this may run in an actor
+        lines = []
+    name = type(error).__name__
+    if not lines:
+        return name
+    return f"{name}: {masked(lines[0][: 2 * LONGEST_LINE])[:LONGEST_LINE]}"
+
+
+class RemoteCause(Exception):
+    """An agent's error as it was in another process, or in a copy: what it was, and what it said.
+
+    Nothing else of it goes along: a client's error often has the request, with its key and its
+    payload.
+
+    Attributes:
+        type_name: the name of its class.
+        module: where that is defined.
+        text: the first line of what it said, up to 200 characters, without secrets.
+    """
+
+    def __init__(self, type_name: str, module: str = "", text: str = "") -> None:
+        super().__init__(type_name, module, text)
+        self.type_name = type_name
+        self.module = module
+        self.text = text
+
+    @classmethod
+    def of(cls, error: BaseException) -> RemoteCause:
+        """What may be told of an error."""
+        if isinstance(error, cls):
+            return error
+        kind = type(error)
+        return cls(kind.__name__, str(kind.__module__), summary(error)[len(kind.__name__) + 2 :])
+
+    def __str__(self) -> str:
+        return f"{self.type_name}: {self.text}" if self.text else self.type_name
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.type_name, self.module, self.text)
+
+
+def fit_to_leave(value: Any, whole: type[BaseException]) -> Any:
+    """A value as it may be pickled with an error: causes in a line, plain data without secrets.
+
+    Args:
+        whole: errors that are kept, since they see to themselves.
+    """
+    if value is None or isinstance(value, (bool, int, float, complex, Enum)):
+        return value
+    if isinstance(value, str):
+        return masked(value)
+    if isinstance(value, BaseException):
+        return value if isinstance(value, whole) else RemoteCause.of(value)
+    if type(value) in (tuple, list, set, frozenset):
+        return type(value)(fit_to_leave(each, whole) for each in value)
+    if type(value) is dict:
+        return {fit_to_leave(k, whole): fit_to_leave(v, whole) for k, v in value.items()}
+    return f"<{type(value).__name__}>"
+
+
+def refuse(what: str, instead: str) -> NoReturn:
+    """Say why something is not pickled (nor copied), and what to do.
+
+    Raises:
+        TypeError: always.
+    """
+    raise TypeError(f"{what} can be neither pickled nor copied: {instead}")

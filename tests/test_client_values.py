@@ -1,0 +1,59 @@
+"""What clients returned for failures, as they returned it, judged without any client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from greenroom import PoolConfig, UnsuccessfulResultError, answers
+from greenroom.actors.judgement import refusal_of
+from greenroom.actors.streamjudge import StreamJudge
+
+shapes = pytest.importorskip("helpers_shapes")
+
+NOT_KNOWN = {
+    "bedrock/200err": "boto3 leaves out a body that it does not know",
+    "bedrock/200trunc": "the same",
+    "dashscope/st_ok": "it was recorded without its text",
+    "litellm_gemini/st_noend/sync": "the client makes up an end",
+    "litellm_gemini/st_noend/async": "the same",
+    "openai_agents/st_noend": "the same",
+    "openai_agents/200length": "a text, and nothing of why it ends",
+    "openai_vllm/200err": "it was recorded without its `object`",
+    "pydantic_ai_anthropic/st_noend": "the client makes up an end",
+    "pydantic_ai_google/st_noend": "the same",
+    "pydantic_ai_openai/st_noend": "the same",
+    "pydantic_ai_anthropic/200length": "a text, and nothing of why it ends",
+    "pydantic_ai_google/200length": "the same",
+    "pydantic_ai_openai/200length": "the same",
+}
+
+
+def judged(shape: Any) -> UnsuccessfulResultError | None:
+    value = shape.value()
+    if not shape.situation.startswith("st_"):
+        both = answers.any_of(answers.auto, answers.cut_short)
+        fault: Any = both(value)
+        return None if fault is None else refusal_of(fault, value, "a", shape.wall_now)
+    judge = StreamJudge(PoolConfig())
+    for chunk in value if isinstance(value, (list, tuple)) else [value]:
+        judge.add(chunk)
+        if judge.fault is not None:
+            break
+    judge.end()
+    return None if judge.fault is None else judge.error("a", shape.wall_now)
+
+
+@pytest.mark.parametrize("shape", shapes.value_shapes(), ids=lambda shape: shape.id)
+def test_what_clients_returned(shape: Any) -> None:
+    """A failure is of the right kind, with its wait; a whole stream is good."""
+    if shape.id in NOT_KNOWN:
+        pytest.skip(NOT_KNOWN[shape.id])
+    error = judged(shape)
+    if not shape.right:
+        assert error is None
+        return
+    assert error is not None
+    assert error.kind in shape.right
+    assert shape.retry_after_s in (None, error.retry_after_s)
