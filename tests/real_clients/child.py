@@ -24,6 +24,8 @@ from typing import Any, TextIO
 
 from greenroom import PoolConfig
 from greenroom.actors.classify import classify
+from greenroom.actors.judgement import any_of, auto, cut_short, refusal_of
+from greenroom.actors.streamjudge import StreamJudge
 from real_clients.capture import error_shape, value_shape
 from real_clients.case import Adapter, Case
 from real_clients.server import Server
@@ -137,21 +139,16 @@ def _one(
 
 def _judge_value(record: dict[str, Any], value: Any, stream: bool, now: float) -> None:
     """What `is_failure="auto"`, with answers cut short, and the settings of streams say of it."""
-    try:
-        judgement = importlib.import_module("greenroom.actors.judgement")
-        streams = importlib.import_module("greenroom.actors.streamjudge")
-    except ImportError:
-        return
     error: Any = None
     if stream and isinstance(value, list):
-        judge = streams.StreamJudge(PoolConfig())
+        judge = StreamJudge(PoolConfig())
         for chunk in value:
             judge.add(chunk)
         judge.end()
         error = None if judge.fault is None else judge.error("a", now)
     else:
-        fault = judgement.any_of(judgement.auto, judgement.cut_short)(value)
-        error = None if fault is None else judgement.refusal_of(fault, value, "a", now)
+        fault: Any = any_of(auto, cut_short)(value)
+        error = None if fault is None else refusal_of(fault, value, "a", now)
     kind = None if error is None else error.kind.value
     record["value_judged"] = kind or "good"
     record["value_right"] = kind in record["right"] if record["right"] else kind is None
