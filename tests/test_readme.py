@@ -179,6 +179,23 @@ def test_code_runs_and_prints_what_it_says(
     assert not left
 
 
+def page_blocks() -> list[Block]:
+    """The python blocks of the pages in docs/."""
+    found = []
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for each in FENCE.finditer(text):
+            if each[1] == "python":
+                found.append(Block(each[1], each[2], text[: each.start(2)].count("\n"), page.name))
+    return found
+
+
+@pytest.mark.parametrize("block", page_blocks(), ids=str)
+def test_code_of_the_pages_runs(block: Block, request: pytest.FixtureRequest) -> None:
+    """The pages' code keeps its word as the README's does."""
+    run(block, request)
+
+
 def test_the_web_handler_answers() -> None:
     """The handler of the README answers a request, and turns a full pool into a 503."""
     (block,) = (each for each in blocks("python") if "aiohttp" in each.text)
