@@ -52,6 +52,10 @@ class Waits:
     over: bool = False
 
 
+def _nobody() -> None:
+    """Nobody is to be told."""
+
+
 class _Pending:
     """What the router returns from `on_receive` when the answer comes later."""
 
@@ -231,6 +235,13 @@ class PoolFuture(pykka.Future[T]):
         It must be quick and must not raise: that thread may be the router's.
         """
         self._watch(lambda: _quietly(callback, self))
+
+    def let_asker_go(self) -> None:
+        """The asker has gone, who may be another pool's call: do not keep it, and its payload, for
+        as long as the router has nothing else to look at.
+        """
+        self.on_side_effects = _nobody
+        vars(self).pop("on_alive", None)
 
     def __await__(self) -> Generator[Any, None, T]:
         if self._sources:

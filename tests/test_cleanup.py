@@ -299,6 +299,33 @@ class Payload:
     """One that can be watched."""
 
 
+@pytest.mark.parametrize("way", ["ask", "stream"])
+def test_a_pool_in_between_lets_the_payload_of_a_cancelled_call_go(way: str) -> None:
+    """Nor does the inner pool keep the outer one's call, though it has nothing else to look at."""
+    entered, ended = threading.Event(), threading.Event()
+
+    async def hang(payload: Any) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    with (
+        AgentPool.start([Member("m", hang)]) as inner,
+        AgentPool.start([Member("inner", inner)]) as outer,
+    ):
+        payload = Payload()
+        gone = weakref.ref(payload, lambda _: ended.set())
+        asked: Any
+        if way == "ask":
+            asked = outer.ask(Request(payload), block=False)
+        else:
+            asked = outer.stream(Request(payload))
+        del payload
+        assert entered.wait(WAIT_S)
+        asked.cancel()
+        del asked
+        assert ended.wait(WAIT_S), gc.get_referrers(gone())
+
+
 def test_the_payload_of_a_cancelled_call_is_let_go_at_once() -> None:
     """Neither a timer nor a cycle keeps it until the grace is over."""
     entered, ended = threading.Event(), threading.Event()
