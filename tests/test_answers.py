@@ -250,7 +250,7 @@ class TestAuto:
 
     def test_answers_of_other_calls(self, form: Any) -> None:
         """A client's chats are told apart from what else it can do."""
-        about = {"sdk_http_response": {"headers": {}}}
+        about: dict[str, Any] = {"sdk_http_response": {"headers": {}}}
         for value in (
             {**about, "embeddings": [{"values": [0.1]}], "usage_metadata": None},
             {**about, "embeddings": []},
@@ -263,7 +263,7 @@ class TestAuto:
 
     def test_what_only_looks_like_a_chat(self, form: Any) -> None:
         """A quiz that says of its model, a summary of one's own, a list of things to do."""
-        for value in (
+        values: tuple[dict[str, Any], ...] = (
             {"question": "which?", "choices": [], "model": "m", "usage": None},
             {"object": "table", "choices": [], "model": "m"},
             {"id": 1, "text": "", "calls": ["f"], "finish_reason": "tool_calls", "usage": {}},
@@ -271,7 +271,8 @@ class TestAuto:
             {"role": "critic", "content": "", "stop_reason": "none"},
             {"model": "m", "message": "", "done": True},
             {"model": "m", "response": "", "done": True},
-        ):
+        )
+        for value in values:
             assert answers.auto(form(value)) is None
 
     def test_what_is_not_finished_yet(self, form: Any) -> None:
