@@ -121,12 +121,20 @@ def read(value: object) -> Reading | None:
             return None
         for name, reader in _READERS:
             if has(held, name):
+                if reader is _response and _is_data(value):
+                    continue
                 reading = reader(held)
                 if reading is not None:
                     return reading
     except BaseException:  # keys whose comparison raises, a list that changes meanwhile
         return None
     return None
+
+
+def _is_data(value: object) -> bool:
+    """Whether it only tells of an HTTP response, as a dict or a dataclass of an app's does."""
+    kind = type(value)
+    return kind is dict or "__dataclass_fields__" in kind.__dict__
 
 
 def _finished(reading: Reading, finish: str) -> None:
@@ -272,6 +280,12 @@ def _message(held: Record) -> Reading | None:
 
 
 _TOKENS_OF_SILENCE = range(1, 4)
+
+
+def _whole_message(held: Record) -> Reading | None:
+    """The same, told apart from an app's own message with such names."""
+    own = word(get(held, "type")) != "message" and not (has(held, "usage") and has(held, "model"))
+    return None if own else _message(held)
 
 
 def _silent_on_purpose(finish: str, usage: object) -> bool:
@@ -507,6 +521,8 @@ _BODY = frozenset(
         "user_id",
     }
 )
+_OF_JOBS = frozenset({"canceled", "cancelled", "expired", "failed", "invalid"})
+"""States in which a job is told of, which one may well ask for."""
 _OF_ERRORS = ("code", "metadata", "param", "status", "type")
 
 
@@ -516,6 +532,8 @@ def _error(held: Record) -> Reading | None:
     if len(held) > len(_BODY) or not _BODY.issuperset(held):
         return None
     if type(get(error, "message")) is not str or not _any_of(error, *_OF_ERRORS):
+        return None
+    if word(get(held, "status")) in _OF_JOBS:
         return None
     return Reading(fault=_ERROR, ended=True)
 
@@ -702,7 +720,7 @@ _READERS: tuple[tuple[str, Callable[[Record], Reading | None]], ...] = (
     ("prompt_feedback", _gemini),
     ("sdk_http_response", _gemini),
     ("parent_tool_use_id", _of_session),
-    ("stop_reason", _message),
+    ("stop_reason", _whole_message),
     ("response_metadata", _langchain),
     ("output", _output),
     ("done", _ollama),

@@ -144,6 +144,8 @@ FAILED = [
     {"is_error": True, "content": [], "structured_content": None},
     {"is_error": True, "subtype": "success", "session_id": "s", "result": "m"},
     {"id": "t", "context_id": "c", "status": {"state": "failed"}},
+]
+RESPONSES_OF_HTTP: list[dict[str, Any]] = [
     {"status_code": 502, "headers": {}},
     {"status": 502, "_headers": {}},
 ]
@@ -175,6 +177,12 @@ class TestAuto:
     def test_an_error_in_the_place_of_an_answer(self, form: Any, value: Any) -> None:
         """What a client makes of the body of an error."""
         assert answers.auto(form(value)) is not None
+
+    @pytest.mark.parametrize("value", RESPONSES_OF_HTTP)
+    def test_a_response_is_an_object(self, form: Any, value: Any) -> None:
+        """Of which nobody has asked for its status. A plain dict only tells of one."""
+        made = form(value)
+        assert (answers.auto(made) is None) == (type(made) is dict)
 
     def test_content_that_is_no_text(self, form: Any) -> None:
         """A tool call, a thought, a refusal in words are answers."""
@@ -269,6 +277,8 @@ class TestAuto:
             {"id": 1, "text": "", "calls": ["f"], "finish_reason": "tool_calls", "usage": {}},
             {"id": 1, "text": "", "finish_reason": "stop"},
             {"role": "critic", "content": "", "stop_reason": "none"},
+            {"role": "assistant", "content": "", "tools": ["f"], "stop_reason": "tool_use"},
+            {"id": 1, "status": "failed", "error": {"message": "no such row", "code": "row"}},
             {"model": "m", "message": "", "done": True},
             {"model": "m", "response": "", "done": True},
         )
@@ -299,6 +309,12 @@ class Message:
 
 class Shade(enum.IntEnum):
     BAD = 502
+
+
+@dataclasses.dataclass
+class Crawled:
+    status_code: int = 404
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -380,6 +396,8 @@ LEGIT = [
     {"content": "", "role": "assistant"},
     {"is_error": True, "line": "disk full"},
     {"isError": True},
+    {"url": "https://example.com", "status_code": 404, "headers": {"a": "b"}, "html": ""},
+    Crawled(),
     {"type": "error", "message": "a line of a log"},
     {"type": "ping", "host": "example.com"},
     {"finish_reason": "content_filter"},
