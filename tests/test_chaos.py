@@ -375,6 +375,9 @@ def test_empty_chunks_that_are_lost_or_anothers_are_seen() -> None:
     entry = streamed(Move.ERROR, Move.OK, chunks=("", "a"))
     entry.calls[0].chunks, entry.chunks = ["", None], ["", None, "", "a"]
     assert list(model.judge(entry, Terms(stream_buffer=1))) == []
+    entry.calls[0].chunks.append("made when it had been given up")
+    assert list(model.judge(entry, Terms(stream_buffer=1))) == []
+    entry.calls[0].chunks.pop()
     assert "3 empty chunks came" in one_complaint(entry, Terms(stream_buffer=2))
 
 
