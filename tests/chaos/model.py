@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from chaos.chunks import failed_quietly, those_that_count
 from chaos.entry import Call, CallEnd, End, Entry
-from chaos.moves import KINDS, Move
+from chaos.moves import COUNTED, KINDS, Move
 from chaos.steps import Way
 from chaos.streamed import judge_stream
 from greenroom import (
@@ -163,8 +163,11 @@ def _says_so_if_it_was_poison(entry: Entry, terms: Terms) -> Iterator[str]:
     counted = [each for each in error.errors if each.started and each.kind.counts_for_breaker]
     if error.same_everywhere:
         kinds = {each.kind for each in counted}
-        if len(counted) < 2 or len(kinds) != 1:
-            yield f"same everywhere is said of {len(counted)} members that failed as {kinds}"
+        # An error has the last failure of each member: one before it may have counted.
+        members = {each.member for each in counted}
+        members |= {each.member for each in entry.calls if each.move in COUNTED}
+        if len(members) < 2 or len(kinds) > 1:
+            yield f"same everywhere is said of {len(members)} members that failed as {kinds}"
     elif is_undisturbed(entry, terms) and not terms.hedging and fails_alike(entry.calls):
         yield "it failed in the same way everywhere, and its error does not say so"
 
