@@ -4,9 +4,10 @@
 #   make check   format, lint, types, import contracts, tests
 #   make bench   the benchmarks, in .venv-bench
 #   make chaos   200,000 requests through pools that everything goes wrong with (ARGS='--seed 7')
+#   make test-clients  real clients against a misbehaving server, in .venv-clients-* (ARGS=retries)
 #   make clean   removes what the others made
 .DEFAULT_GOAL := test
-.PHONY: demo test check lint bench chaos clean stamp
+.PHONY: demo test check lint bench chaos test-clients clean stamp
 
 # An active environment is none of our business.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
@@ -44,8 +45,21 @@ bench: $(BENCH)
 chaos: stamp
 	@PYTHONPATH=tests $(PY) -m chaos $(ARGS)
 
+# Heavy, and nothing that the other targets need: what does not install here is named and left out.
+CLIENTS := core agents litellm
+
+test-clients: stamp $(CLIENTS:%=.venv-clients-%/pyvenv.cfg)
+	@for group in $(CLIENTS); do \
+	  needs=tests/real_clients/requirements-$$group.txt; have=.venv-clients-$$group/installed.txt; \
+	  cmp -s $$needs $$have && continue; \
+	  echo "installing $$group into .venv-clients-$$group"; \
+	  .venv-clients-$$group/bin/python -m pip install -qq -r $$needs && cp $$needs $$have \
+	    || echo "$$group does not install here whole: what is missing is skipped"; \
+	done
+	@PYTHONPATH=tests $(PY) -m real_clients $(ARGS)
+
 clean:
-	rm -rf .venv .venv-bench build dist *.egg-info src/*.egg-info
+	rm -rf .venv .venv-bench .venv-clients-* build dist *.egg-info src/*.egg-info
 	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -69,7 +83,7 @@ $(BENCH): pyproject.toml $(wildcard benchmarks/requirements*.txt) .venv-bench/py
 	@mkdir -p build && touch $@
 
 # A candidate counts only if it runs (the shim of a version manager may not) and can make an environment.
-.venv/pyvenv.cfg .venv-bench/pyvenv.cfg:
+.venv/pyvenv.cfg .venv-bench/pyvenv.cfg $(CLIENTS:%=.venv-clients-%/pyvenv.cfg):
 	@for python in $(PYTHON) python3 python python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
 	  if "$$python" -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' 2>/dev/null; then \
 	    rm -rf $(@D) && exec "$$python" -m venv $(@D); \

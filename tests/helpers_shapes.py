@@ -30,6 +30,7 @@ class Shape:
         right: the kinds that are right, as strings.
         retry_after_s: what the backend asked for; None if nothing.
         wall_now: the time that a date in its Retry-After counts from.
+        stream: whether the client was asked for a stream; a value is then the list of its chunks.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Shape:
     right: tuple[str, ...]
     retry_after_s: float | None
     wall_now: float
+    stream: bool
     what: dict[str, Any] | Any
     classes: tuple[tuple[str, ...], ...]
 
@@ -77,6 +79,7 @@ def _read(name: str, what: str) -> Iterator[Shape]:
             right=tuple(it["right"]),
             retry_after_s=it.get("retry_after_s"),
             wall_now=it.get("wall_now", 0.0),
+            stream=it.get("stream", False),
             what=it[what],
             classes=classes,
         )
@@ -100,7 +103,7 @@ class _Maker:
         cls = type(base.__name__, (base,), on_class | {"__module__": base.__module__})
         args = tuple(self.value(arg) for arg in shape["args"])
         grouped = [self.error(e) for e in shape.get("exceptions", [])]
-        error = _made(cls, args, grouped)
+        error: BaseException = _made(cls, args, grouped)
         _give(error, cls, attrs)
         if "cause" in shape:
             error.__cause__ = self.error(shape["cause"])
@@ -193,7 +196,8 @@ class _Maker:
             mixin = int
         elif "builtins.str" in mro and isinstance(value, str):
             mixin = str
-        cls: Any = enum.Enum(title, {it["name"]: value}, module=module, type=mixin)
+        make: Any = enum.Enum
+        cls = make(title, {it["name"]: value}, module=module, type=mixin)
         return cls[it["name"]]
 
 
@@ -282,7 +286,7 @@ def _made(cls: type, args: tuple[Any, ...], grouped: list[BaseException]) -> Any
     """An instance whose own `__init__` has not run."""
     if issubclass(cls, BaseExceptionGroup):
         return cls(str(args[0]) if args else "", grouped)
-    made = cls.__new__(cls, *args)
+    made: Any = cls.__new__(cls, *args)
     made.args = args
     return made
 

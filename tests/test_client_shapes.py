@@ -25,7 +25,7 @@ CLIENTS = [pytest.param(shapes, id=client) for client, shapes in FAMILIES]
 
 @pytest.mark.parametrize("shapes", CLIENTS)
 def test_what_a_client_raises_is_judged_rightly(shapes: tuple[Shape, ...]) -> None:
-    """The kind of failure is that of the situation, but for those that `known` gives a reason for."""
+    """The kind of failure is the situation's, but for what `known` gives a reason for."""
     wrong = []
     for shape in shapes:
         kind = classify(shape.error(), wall_now=shape.wall_now).kind.value
@@ -36,7 +36,7 @@ def test_what_a_client_raises_is_judged_rightly(shapes: tuple[Shape, ...]) -> No
 
 @pytest.mark.parametrize("shapes", CLIENTS)
 def test_what_a_backend_asks_to_wait_is_read(shapes: tuple[Shape, ...]) -> None:
-    """Retry-After is found wherever the client keeps it, but for what `known` gives a reason for."""
+    """Retry-After is found where the client keeps it, but for what `known` gives a reason for."""
     wrong = []
     for shape in shapes:
         if shape.retry_after_s is None:

@@ -49,13 +49,13 @@ def test_the_hint_is_logged_once_for_each_member(kind: type[Scripted]) -> None:
         clock.advance(2.5)
         raise http_error(503)
 
-    off = greenroom.log("WARNING", sink=sink, color=False)
+    off = greenroom.log("WARNING", sink=sink)
     try:
         with pool_of(
             *ranked(a=kind("answer", three_tries, three_tries)),
             clock=clock,
             circuit_failure_threshold=10,
-            max_attempts=1,
+            max_retries=0,
         ) as pool:
             assert pool.execute("one") == "answer"
             for _ in range(2):

@@ -179,6 +179,23 @@ def test_code_runs_and_prints_what_it_says(
     assert not left
 
 
+def page_blocks() -> list[Block]:
+    """The python blocks of the pages in docs/."""
+    found = []
+    for page in sorted((ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        for each in FENCE.finditer(text):
+            if each[1] == "python":
+                found.append(Block(each[1], each[2], text[: each.start(2)].count("\n"), page.name))
+    return found
+
+
+@pytest.mark.parametrize("block", page_blocks(), ids=str)
+def test_code_of_the_pages_runs(block: Block, request: pytest.FixtureRequest) -> None:
+    """The pages' code keeps its word as the README's does."""
+    run(block, request)
+
+
 def test_the_web_handler_answers() -> None:
     """The handler of the README answers a request, and turns a full pool into a 503."""
     (block,) = (each for each in blocks("python") if "aiohttp" in each.text)
@@ -289,3 +306,14 @@ def test_links_inside_lead_somewhere() -> None:
             assert target[1:] in anchors, target
         elif "://" not in target:
             assert (ROOT / target).exists(), target
+
+
+def test_every_behaviour_from_54_on_names_the_tests_that_show_it() -> None:
+    """The list in docs/behaviours.md is numbered without a gap, and its files exist."""
+    text = (ROOT / "docs" / "behaviours.md").read_text(encoding="utf-8")
+    items = re.findall(r"^(\d+)\. (.*?)(?=^\d+\. |^## |\Z)", text, re.MULTILINE | re.DOTALL)
+    assert [int(number) for number, _ in items] == list(range(1, len(items) + 1))
+    for number, said in items:
+        tests = re.findall(r"`(test_\w+\.py)`", said)
+        assert tests or int(number) < 54, number
+        assert all((ROOT / "tests" / name).exists() for name in tests), number

@@ -1,7 +1,7 @@
 """`make test-clients`: calls every client in every situation and says what was judged rightly.
 
-ARGS: nothing runs all; `core agents litellm` chooses groups; `retries` counts the HTTP requests that
-one call makes with a client's defaults; `freeze` also rewrites the shapes that `make test` reads.
+ARGS: nothing runs all; `core agents litellm` chooses groups; `retries` counts the HTTP requests
+that one call makes with a client's defaults; `freeze` also rewrites what `make test` reads.
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import greenroom
 from real_clients.freeze import freeze
 from real_clients.groups import GROUPS
 from real_clients.known import reason_of
 
 _TESTS = Path(__file__).resolve().parents[1]
 _ROOT = _TESTS.parent
+_GREENROOM = Path(greenroom.__file__).parents[1]
+"""Where this environment has it from: those of the clients need only what it stands on."""
 _LIMIT_S = 900.0
 _LATE_S = 2.0
 GOAL = 0.98
@@ -59,9 +62,9 @@ def _group(group: str, mode: str) -> list[Record]:
         return [{"skipped": group, "why": "its environment could not be made"}]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "records.jsonl"
-        command = [python, "-m", "real_clients.child", mode, out, ",".join(GROUPS[group])]
+        command = [str(python), "-m", "real_clients.child", mode, str(out), ",".join(GROUPS[group])]
         environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-        environment["PYTHONPATH"] = str(_TESTS)
+        environment["PYTHONPATH"] = os.pathsep.join((str(_TESTS), str(_GREENROOM)))
         records: list[Record] = []
         try:
             done = subprocess.run(command, env=environment, timeout=_LIMIT_S, check=False)

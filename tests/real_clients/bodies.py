@@ -30,7 +30,8 @@ _BEDROCK = {400: "ValidationException", 401: "UnrecognizedClientException",
 _DASHSCOPE = {400: "InvalidParameter", 401: "InvalidApiKey", 402: "Arrearage",
               403: "AccessDenied", 404: "ModelNotFound", 408: "RequestTimeOut",
               413: "InvalidParameter", 422: "InvalidParameter", 429: "Throttling.RateQuota",
-              500: "InternalError", 503: "ServiceUnavailable", 529: "ServiceUnavailable"}  # fmt: skip
+              500: "InternalError", 503: "ServiceUnavailable",
+              529: "ServiceUnavailable"}  # fmt: skip
 
 _SAYS = {
     400: "Invalid value for 'temperature': expected a number between 0 and 2.",
@@ -48,8 +49,8 @@ _SAYS = {
 }
 
 TOO_LONG = {
-    "openai": "This model's maximum context length is 128000 tokens. However, your messages resulted"
-    " in 200001 tokens. Please reduce the length of the messages.",
+    "openai": "This model's maximum context length is 128000 tokens. However, your messages"
+    " resulted in 200001 tokens. Please reduce the length of the messages.",
     "groq": "Please reduce the length of the messages or completion.",
     "together": "Input validation error: `inputs` tokens + `max_new_tokens` must be <= 8193."
     " Given: 200000 `inputs` tokens and 512 `max_new_tokens`",
@@ -63,7 +64,8 @@ TOO_LONG = {
     "gemini": "The input token count (1200000) exceeds the maximum number of tokens allowed"
     " (1048576).",
     "cohere": "too many tokens: total number of tokens in the prompt cannot exceed 128000",
-    "mistral": "Prompt contains 40000 tokens, too large for model with 32768 maximum context length",
+    "mistral": "Prompt contains 40000 tokens, too large for model with 32768 maximum context"
+    " length",
     "ollama": "input length exceeds the context length",
     "bedrock": "Input is too long for requested model.",
     "dashscope": "Range of input length should be [1, 129024]",
@@ -124,7 +126,7 @@ def _openai(provider: str, status: int, situation: str, says: str) -> Any:
 def _anthropic(provider: str, status: int, situation: str, says: str) -> Any:
     kind = _ANTHROPIC.get(status, "api_error")
     if situation == "429quota":
-        says = "You have reached your specified API usage limits. You will regain access on 2027-01-01."
+        says = "You have reached your specified API usage limits."
         kind = "billing_error"
     if situation == "400credit":
         says = ("Your credit balance is too low to access the Anthropic API."
@@ -145,7 +147,7 @@ def _gemini(provider: str, status: int, situation: str, says: str) -> Any:
         )
         error["details"] = [
             {"@type": google + "QuotaFailure", "violations": [{
-                "quotaMetric": "generativelanguage.googleapis.com/generate_content_free_tier_requests",
+                "quotaMetric": "generativelanguage.googleapis.com/free_tier_requests",
                 "quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier",
                 "quotaValue": "50"}]},
             {"@type": google + "RetryInfo", "retryDelay": "21s"}]  # fmt: skip
@@ -174,7 +176,7 @@ def _mistral(provider: str, status: int, situation: str, says: str) -> Any:
         kind = "rate_limited"
     if situation == "429quota":
         kind, says = "insufficient_quota", "Insufficient quota: check your billing details."
-    return {"object": "error", "message": says, "type": kind, "param": None, "code": "3051"}  # fmt: skip
+    return {"object": "error", "message": says, "type": kind, "param": None, "code": "3051"}
 
 
 def _ollama(provider: str, status: int, situation: str, says: str) -> Any:

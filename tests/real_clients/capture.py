@@ -30,15 +30,15 @@ _NAMES = (
 )  # fmt: skip
 # On objects that an error keeps: its response above all.
 _INNER = (
-    "status_code", "status", "code", "reason", "reason_phrase", "headers", "text", "message", "type",
-    "body", "name", "value", "error", "data",
+    "status_code", "status", "code", "reason", "reason_phrase", "headers", "text", "message",
+    "type", "body", "name", "value", "error", "data",
 )  # fmt: skip
 _METHODS = frozenset({"code", "details", "trailing_metadata", "done"})
 # Some hold the request, and with it keys and prompts; others are machinery.
 _NEVER = frozenset(
     {"request", "request_info", "_request", "history", "ssl_object", "socket", "lock", "pool",
-     "messages", "fp", "file", "add_note", "with_traceback", "args", "exceptions", "raw", "os_error",
-     "call", "connection", "client", "session", "object", "doc", "next_request"}
+     "messages", "fp", "file", "add_note", "with_traceback", "args", "exceptions", "raw",
+     "os_error", "call", "connection", "client", "session", "object", "doc", "next_request"}
 )  # fmt: skip
 _SCRUB = (
     (re.compile(r"(127\.0\.0\.1|localhost)([:,/ '\"port=]*?)\d{4,5}"), r"\1\2PORT"),
@@ -55,7 +55,7 @@ def error_shape(error: BaseException, seen: frozenset[int] = frozenset()) -> dic
     """An error, what caused it and what it groups."""
     shape: dict[str, Any] = {"mro": _mro(type(error)), "args": _plain_args(error)}
     attrs = _attributes(error, _NAMES, 0)
-    grouped = isinstance(error, BaseExceptionGroup)
+    grouped = error.exceptions[:4] if isinstance(error, BaseExceptionGroup) else ()
     if attrs:
         shape["attrs"] = attrs
     seen = seen | {id(error)}
@@ -69,7 +69,7 @@ def error_shape(error: BaseException, seen: frozenset[int] = frozenset()) -> dic
         if error.__suppress_context__:
             shape["suppress"] = True
     if grouped:
-        shape["exceptions"] = [error_shape(e, seen) for e in error.exceptions[:4]]
+        shape["exceptions"] = [error_shape(e, seen) for e in grouped]
     return shape
 
 
@@ -103,7 +103,7 @@ def _attributes(
         own += list(getattr(owner, "__pydantic_extra__", None) or ())
         own += [d.name for d, _ in islice(_fields_of_proto(owner), _ITEMS)]
     for name in dict.fromkeys((*names, *own)):
-        if name.startswith("_") or name in _NEVER:
+        if name.startswith("_") or (name in _NEVER and not (value and name == "object")):
             continue
         try:
             it = getattr(owner, name)
@@ -145,7 +145,8 @@ def _fields_of_proto(owner: Any) -> list[tuple[Any, Any]]:
 
 def _value(it: Any, depth: int, value: bool = False) -> Any:
     limit = _DEPTH + 3 if value else _DEPTH
-    if it is None or type(it) in (bool, int, float):
+    kind: Any = type(it)
+    if it is None or kind in (bool, int, float):
         return it
     if isinstance(it, enum.Enum):
         return {"~enum": _mro(type(it)), "name": it.name, "value": _value(it.value, depth + 1)}
@@ -153,8 +154,10 @@ def _value(it: Any, depth: int, value: bool = False) -> Any:
         return _scrubbed(it)
     if isinstance(it, (bytes, bytearray)):
         return {"~bytes": _scrubbed(bytes(it).decode("latin-1"))}
-    if isinstance(it, (int, float)):
-        return it.__int__() if isinstance(it, int) else float(it)
+    if isinstance(it, int):
+        return int.__int__(it)
+    if isinstance(it, float):
+        return float.__float__(it)
     if isinstance(it, datetime.timedelta):
         return {"~timedelta": it.total_seconds()}
     if isinstance(it, datetime.datetime):
@@ -164,15 +167,15 @@ def _value(it: Any, depth: int, value: bool = False) -> Any:
     if depth > limit:
         return None
     if isinstance(it, (list, tuple)):
-        items = [_value(i, depth + 1, value) for i in it[:_ITEMS]]
-        return items if isinstance(it, list) else {"~tuple": items}
+        listed = [_value(i, depth + 1, value) for i in it[:_ITEMS]]
+        return listed if isinstance(it, list) else {"~tuple": listed}
     if type(it) is dict:
         return {str(k): _value(v, depth + 1, value) for k, v in islice(it.items(), _ITEMS)}
     items = _mapping_items(it)
     if items is not None:
         keys = {type(k) for k, _ in items}
         shape: dict[str, Any] = {"~map": _mro(type(it))}
-        shape["items"] = [[_scrubbed(str(k)), _value(v, depth + 1)] for k, v in items
+        shape["items"] = [[_scrubbed(str(k)), _value(v, depth + 1, value)] for k, v in items
                           if str(k).lower() not in ("date", "server")]  # fmt: skip
         if keys - {str}:
             shape["keys"] = "subclass of str"

@@ -46,7 +46,6 @@ class Adapter:
         name: what it goes by in the tables.
         package: the distribution that has its version.
         provider: in whose words the server answers it.
-        situations: those that it is put into; empty means all that its provider has.
         streams: whether it can stream.
         own: situations of its own, where the HTTP server has none for it.
     """
@@ -56,7 +55,6 @@ class Adapter:
     provider: str
     sync: Sync | None = None
     async_: Async | None = None
-    situations: tuple[str, ...] = ()
     streams: bool = True
     own: Mapping[str, Situation] | None = None
 

@@ -1,7 +1,7 @@
 """Runs in the environment of one group of clients: makes the calls and writes down what came back.
 
-`python -m real_clients.child calls|retries OUT.jsonl MODULE,MODULE... [CLIENT...]`, one line a case. Each call is bounded in time; one
-that does not come back is left in its daemon thread and reported as such.
+`python -m real_clients.child calls|retries OUT.jsonl MODULE,... [CLIENT...]`, one line a case. Each
+call is bounded in time; one that does not come back is left in its thread and reported as such.
 """
 
 from __future__ import annotations
@@ -19,9 +19,13 @@ import time
 import warnings
 from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TextIO
 
+from greenroom import PoolConfig
 from greenroom.actors.classify import classify
+from greenroom.actors.judgement import any_of, auto, cut_short, refusal_of
+from greenroom.actors.streamjudge import StreamJudge
 from real_clients.capture import error_shape, value_shape
 from real_clients.case import Adapter, Case
 from real_clients.server import Server
@@ -86,8 +90,12 @@ def _run(adapter: Adapter, server: Server, lines: TextIO) -> None:
         warm = Case(server.url(name, adapter.provider), name, situation.stream)
         bounded(lambda mode=mode, warm=warm: call(adapter, mode, warm), WARM_UP_S)  # type: ignore[misc]
     with ThreadPoolExecutor(AT_ONCE) as threads:
-        for record in threads.map(lambda case: _one(adapter, *case, server), cases):
+        for record in threads.map(partial(_with, adapter, server), cases):
             _write(lines, record)
+
+
+def _with(adapter: Adapter, server: Server, case: tuple[str, str, Situation]) -> dict[str, Any]:
+    return _one(adapter, *case, server=server)
 
 
 def _cases(adapter: Adapter) -> Iterator[tuple[str, str, Situation]]:
@@ -96,14 +104,12 @@ def _cases(adapter: Adapter) -> Iterator[tuple[str, str, Situation]]:
         for name, situation in known.items():
             if call is None or (situation.stream and not adapter.streams):
                 continue
-            if adapter.situations and name not in adapter.situations:
-                continue
             if adapter.own or applies(name, adapter.provider):
                 yield mode, name, situation
 
 
 def _one(
-    adapter: Adapter, mode: str, name: str, situation: Situation, server: Server
+    adapter: Adapter, mode: str, name: str, situation: Situation, *, server: Server
 ) -> dict[str, Any]:
     url = server.url(name, adapter.provider)
     case = Case(url, name, situation.stream)
@@ -115,7 +121,7 @@ def _one(
         "situation": name,
         "right": situation.right,
         "retry_after_s": situation.retry_after_s,
-        "quiet": situation.quiet,
+        "stream": situation.stream,
         "wall_now": now,
     }
     outcome, it = bounded(lambda: call(adapter, mode, case))
@@ -127,7 +133,25 @@ def _one(
         record["error"] = error_shape(it)
     elif outcome == "value":
         record["value"] = value_shape(it)
+        _judge_value(record, it, situation.stream, now)
     return record
+
+
+def _judge_value(record: dict[str, Any], value: Any, stream: bool, now: float) -> None:
+    """What `is_failure="auto"`, with answers cut short, and the settings of streams say of it."""
+    error: Any = None
+    if stream and isinstance(value, list):
+        judge = StreamJudge(PoolConfig())
+        for chunk in value:
+            judge.add(chunk)
+        judge.end()
+        error = None if judge.fault is None else judge.error("a", now)
+    else:
+        fault: Any = any_of(auto, cut_short)(value)
+        error = None if fault is None else refusal_of(fault, value, "a", now)
+    kind = None if error is None else error.kind.value
+    record["value_judged"] = kind or "good"
+    record["value_right"] = kind in record["right"] if record["right"] else kind is None
 
 
 def call(adapter: Adapter, mode: str, case: Case, bound_s: float = BOUND_S) -> object:

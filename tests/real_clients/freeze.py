@@ -52,6 +52,8 @@ def _write(path: Path, shapes: list[Record], what: str) -> None:
     lines = []
     for shape in shapes:
         kept = {key: shape[key] for key in _KEPT if shape.get(key) is not None}
+        if shape["stream"]:
+            kept["stream"] = True
         if shape["situation"] == "429date":
             kept["wall_now"] = shape["wall_now"]
         lines.append(json.dumps(kept | {what: _interned(shape[what], classes)}, ensure_ascii=True))

@@ -18,14 +18,12 @@ class Situation:
         retry_after_s: what the backend asks for, in seconds.
         stream: whether the client is asked for a stream.
         providers: those that answer like this; empty means all.
-        quiet: most clients raise nothing for it, so that it is judged by the value.
     """
 
     right: tuple[str, ...]
     retry_after_s: float | None = None
     stream: bool = False
     providers: tuple[str, ...] = ()
-    quiet: bool = False
 
 
 SITUATIONS: dict[str, Situation] = {
@@ -46,12 +44,12 @@ SITUATIONS: dict[str, Situation] = {
     "503s": Situation(("unavailable",), RETRY_AFTER_S),
     "529": Situation(("unavailable",)),
     "502html": Situation(("unavailable",)),
-    "200err": Situation(("unavailable",), quiet=True),
-    "200empty": Situation(("unknown", "unavailable"), quiet=True),
-    "200filter": Situation(("caller",), quiet=True),
-    "200length": Situation(("unknown", "too_large"), quiet=True),
-    "200trunc": Situation(("unavailable", "unknown"), quiet=True),
-    "200html": Situation(("unavailable", "unknown"), quiet=True),
+    "200err": Situation(("unavailable",)),
+    "200empty": Situation(("unknown", "unavailable")),
+    "200filter": Situation(("caller",)),
+    "200length": Situation(("unknown", "too_large")),
+    "200trunc": Situation(("unavailable", "unknown")),
+    "200html": Situation(("unavailable", "unknown")),
     "closed": Situation(("unavailable",)),
     "reset": Situation(("unavailable",)),
     # An async client may call a refused connection a timeout; both count for the breaker.
@@ -60,11 +58,11 @@ SITUATIONS: dict[str, Situation] = {
     "400credit": Situation(("quota",), providers=("anthropic",)),
     "400key": Situation(("auth",), providers=("gemini",)),
     "400expired": Situation(("auth",), providers=("bedrock",)),
-    "st_ok": Situation((), stream=True, quiet=True),
+    "st_ok": Situation((), stream=True),
     "st_cut": Situation(("unavailable",), stream=True),
     "st_rst": Situation(("unavailable",), stream=True),
-    "st_err": Situation(("unavailable",), stream=True, quiet=True),
-    "st_noend": Situation(("unavailable", "unknown"), stream=True, quiet=True),
+    "st_err": Situation(("unavailable",), stream=True),
+    "st_noend": Situation(("unavailable", "unknown"), stream=True),
     "st_hang": Situation(("timeout",), stream=True),
 }
 

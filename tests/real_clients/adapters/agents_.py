@@ -19,6 +19,7 @@ from pydantic_ai.models.openai import OpenAIChatModel
 from pydantic_ai.providers.anthropic import AnthropicProvider
 from pydantic_ai.providers.google import GoogleProvider
 from pydantic_ai.providers.openai import OpenAIProvider
+
 from real_clients.case import KEY, PROMPT, Adapter, Case, aread, read
 
 os.environ["LANGCHAIN_TRACING_V2"] = "false"

@@ -7,6 +7,7 @@ from typing import Any
 from azure.ai.inference import ChatCompletionsClient
 from azure.ai.inference.aio import ChatCompletionsClient as AsyncChatCompletionsClient
 from azure.core.credentials import AzureKeyCredential
+
 from real_clients.case import KEY, PROMPT, Adapter, Case, aread, read
 
 _MESSAGES: Any = [{"role": "user", "content": PROMPT}]

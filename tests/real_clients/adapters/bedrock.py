@@ -7,6 +7,7 @@ from typing import Any
 
 import boto3
 from botocore.config import Config
+
 from real_clients.case import KEY, PROMPT, Adapter, Case, read
 
 _ASK: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""A stand-in for the command line that claude-agent-sdk starts: it reads what to do from SITUATION."""
+"""A stand-in for the command line that claude-agent-sdk starts; SITUATION says what it does."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import dashscope
 from dashscope.aigc.generation import AioGeneration
+
 from real_clients.case import KEY, PROMPT, Adapter, Case, aread, read
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from google import genai
 from google.genai import types
+
 from real_clients.case import KEY, PROMPT, Adapter, Case, aread, read
 
 

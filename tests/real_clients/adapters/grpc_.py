@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
+
 from real_clients.case import Adapter, Case
 from real_clients.server import free_port
 from real_clients.situations import Situation

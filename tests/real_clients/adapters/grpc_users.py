@@ -9,6 +9,7 @@ import grpclib.client
 import xai_sdk
 import xai_sdk.chat
 from google.api_core import grpc_helpers
+
 from real_clients.adapters.grpc_ import OWN, target
 from real_clients.case import KEY, PROMPT, Adapter, Case
 

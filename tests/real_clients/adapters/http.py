@@ -11,6 +11,7 @@ import httpx
 import httpx2
 import requests
 import urllib3
+
 from real_clients.case import KEY, PROMPT, Adapter, Case
 
 _BODY = {"model": "none", "messages": [{"role": "user", "content": PROMPT}]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import litellm
+
 from real_clients.case import KEY, PROMPT, Adapter, Case, aread, read
 
 litellm.suppress_debug_info = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mistralai.client import Mistral
+
 from real_clients.case import KEY, PROMPT, Adapter, Case, aread, read
 
 _ASK: dict[str, Any] = {"model": "none", "messages": [{"role": "user", "content": PROMPT}]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import ollama
+
 from real_clients.case import PROMPT, Adapter, Case, aread, read
 
 _ASK: dict[str, Any] = {"model": "none", "messages": [{"role": "user", "content": PROMPT}]}

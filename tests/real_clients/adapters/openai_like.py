@@ -7,6 +7,7 @@ from typing import Any
 import groq
 import openai
 import together
+
 from real_clients.case import KEY, PROMPT, Adapter, Case, aread, read
 
 _MESSAGES: Any = [{"role": "user", "content": PROMPT}]

@@ -13,6 +13,7 @@ import claude_agent_sdk
 import httpx
 from a2a import types as a2a_types
 from mcp.client import Client
+
 from real_clients.case import PROMPT, Adapter, Case
 from real_clients.situations import SITUATIONS, Situation
 
@@ -31,7 +32,7 @@ _MCP = {
     # To mcp a 404 is a session that has ended.
     **{name: Situation(("not_found", "unavailable")) for name in ("404", "late_404")},
     **{f"rpc{code}": Situation(right) for code, right in _RPC.items()},
-    "toolerr": Situation(("unknown", "caller"), quiet=True),
+    "toolerr": Situation(("unknown", "caller")),
 }
 
 
@@ -70,14 +71,14 @@ async def _a2a(case: Case) -> object:
 
 
 _CLAUDE = {
-    "api 400": Situation(("caller",)),
-    "api 401": Situation(("auth",)),
-    "api 402": Situation(("quota",)),
-    "api 429": Situation(("rate_limited",)),
-    "api 529": Situation(("unavailable",)),
-    "api 429 exit 0": Situation(("rate_limited",), quiet=True),
-    "killed": Situation(("unavailable", "crashed")),
-    "noresult": Situation(("unknown", "unavailable"), quiet=True),
+    "api 400": Situation(("caller",), stream=True),
+    "api 401": Situation(("auth",), stream=True),
+    "api 402": Situation(("quota",), stream=True),
+    "api 429": Situation(("rate_limited",), stream=True),
+    "api 529": Situation(("unavailable",), stream=True),
+    "api 429 exit 0": Situation(("rate_limited",), stream=True),
+    "killed": Situation(("unavailable", "crashed"), stream=True),
+    "noresult": Situation(("unknown", "unavailable"), stream=True),
 }
 _CLI = Path(__file__).with_name("claude_cli.py")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 import replicate
+
 from real_clients.case import KEY, PROMPT, Adapter, Case
 
 
@@ -15,12 +16,12 @@ def _client(case: Case) -> Any:
 
 
 def _call(case: Case) -> object:
-    return _client(case).run("nobody/none:v1", input={"prompt": PROMPT}, use_file_output=False)
+    return _client(case).run("nobody/none", input={"prompt": PROMPT}, use_file_output=False)
 
 
 async def _acall(case: Case) -> object:
     return await _client(case).async_run(
-        "nobody/none:v1", input={"prompt": PROMPT}, use_file_output=False
+        "nobody/none", input={"prompt": PROMPT}, use_file_output=False
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import nats
 import websockets.asyncio.client as ws_client
 import websockets.asyncio.server as ws_server
+
 from real_clients.case import Adapter, Case
 from real_clients.server import free_port
 from real_clients.situations import Situation
