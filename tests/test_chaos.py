@@ -6,6 +6,7 @@ The long form, with 200,000 requests, is `make chaos`.
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 import warnings
 from collections import Counter
@@ -15,7 +16,7 @@ from typing import Any
 
 import pytest
 from chaos import __main__ as command_line
-from chaos import books, driver, footprint, model, plan, rest
+from chaos import books, closers, driver, footprint, model, plan, rest
 from chaos.books import Tally
 from chaos.entry import Call, CallEnd, End, Entry
 from chaos.findings import Findings, Violation
@@ -44,11 +45,14 @@ from greenroom import (
     RequestCancelledError,
     StreamInterruptedError,
 )
-from greenroom.actors import eventbus
+from greenroom.actors import error_words, eventbus
 from greenroom.actors.answers import Answers
 from greenroom.actors.attempts import Attempts
+from greenroom.actors.blame import Blame
 from greenroom.actors.desk import reply
 from greenroom.actors.jobs import Job
+from greenroom.actors.member import AgentActor
+from greenroom.actors.table import Slot
 from greenroom.testing import http_error
 
 LONG = 200_000
@@ -88,10 +92,11 @@ def test_a_long_plan_has_everything_in_it() -> None:
     assert {act.strategy for act in acts} == set(LoadBalanceStrategy)
     assert {act.ending for act in acts} == set(plan.Ending)
     planned = plan.tally(1, LONG // 10)
-    assert all(planned[f"move: {move}"] for move in Move if move not in {Move.HOLD, *STREAM_MOVES})
+    unplanned = {Move.HOLD, Move.THROTTLED, *STREAM_MOVES}  # the drills' own, and streams'
+    assert all(planned[f"move: {move}"] for move in Move if move not in unplanned)
     for move in STREAM_MOVES:
         assert planned[f"stream: {move}"]
-    for move in (*KINDS, Move.HANG):
+    for move in {*KINDS, Move.HANG} - unplanned:
         assert planned[f"stream: {move}, before its first chunk"]
         assert planned[f"stream: {move}, after its first chunk"]
     assert all(planned[f"stream read: {reading}"] for reading in Reading)
@@ -512,10 +517,11 @@ def test_members_counts_that_are_wrong_are_seen() -> None:
         Terms(clear=True),
         at_rest(members=(member_stats(4, 1), MemberStats("member 1"))),
     )
-    entries = [answered(), answered(), failed(answered(Move.ERROR))]
-    right = at_rest(members=(member_stats(6, 2), MemberStats("member 1")))
+    entries = [answered(), answered(), answered(Move.ERROR, Move.OK)]
+    other = replace(member_stats(1, 0), name="member 1")
+    right = at_rest(members=(member_stats(6, 2), other))
     assert list(books.judge_members(before, right, entries, terms)) == []
-    wrong = at_rest(members=(member_stats(5, 3), MemberStats("member 1")))
+    wrong = at_rest(members=(member_stats(5, 3), other))
     assert list(books.judge_members(before, wrong, entries, terms)) == [
         "member 0 gained 1 successes, its agent saw 2",
         "member 0 gained 2 failures, its agent saw 1",
@@ -751,6 +757,106 @@ def test_a_pool_that_loses_a_slot_is_found_out(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(Attempts, "_release", leaky)
     findings = driver.run(4, 400)
     assert any("the pool comes to rest" in each.what for each in findings.violations)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_pool_that_opens_a_breaker_by_one_odd_request_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A 403 that is taken for a bad key keeps its member out after the request has ended."""
+    monkeypatch.setattr(error_words, "CERTAIN", error_words.CERTAIN | {403})
+    findings = driver.run(4, 400)
+    assert any("has left a breaker that is not closed" in each.what for each in findings.violations)
+
+
+def test_a_pool_that_does_not_know_a_poison_request_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its error does not say that it failed in the same way everywhere."""
+    monkeypatch.setattr(Blame, "alike", False)
+    findings = driver.run(4, 1600)
+    assert any("its error does not say so" in each.what for each in findings.violations)
+
+
+def test_a_pool_that_calls_members_that_rest_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They have said for how long, to the millisecond."""
+    monkeypatch.setattr(Slot, "rest_for", lambda *_: False)
+    findings = driver.run(4, 400)
+    assert any("times while it rested" in each.what for each in findings.violations)
+
+
+def test_a_pool_that_tells_a_wrong_time_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every member rests, and the error says a second more than the first of them does."""
+    says = AllPoolMembersFailedError.__init__
+
+    def late(self: Any, *args: Any) -> None:
+        says(self, *args)
+        self.retry_after_s = (self.retry_after_s or 0.0) + 1.0
+
+    monkeypatch.setattr(AllPoolMembersFailedError, "__init__", late)
+    told = [each.what for seed in (1, 4) for each in driver.run(seed, 400).violations]
+    assert any("was told to wait" in each for each in told)
+
+
+def test_a_pool_that_closes_clients_under_their_calls_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The client is closed while its calls clean up."""
+    monkeypatch.setattr(AgentActor, "_when_at_rest", lambda _, close: close())
+    told = list(closers.judge(random.Random(0)))
+    assert any("of its calls had cleaned up" in each for each in told)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_unclean_closers_are_closed_after_their_calls(seed: int) -> None:
+    """Whether their clean-up awaits, raises or never ends, and however their close hook behaves."""
+    assert list(closers.judge(random.Random(seed))) == []
+
+
+# -- what is not a fault
+
+
+def test_same_everywhere_is_said_if_and_only_if_it_is_so() -> None:
+    """Of two members that failed in one way; not of one, nor of two ways."""
+    alike = failed(answered(Move.BROKEN, Move.BROKEN), *[FailureKind.UNAVAILABLE] * 2)
+    clear = Terms(clear=True)
+    assert one_complaint(alike, clear) == (
+        "it failed in the same way everywhere, and its error does not say so"
+    )
+    assert list(model.judge(alike, Terms(clear=True, hedging=True))) == []
+    errors = alike.error.errors
+    assert isinstance(alike.error, AllPoolMembersFailedError)
+    alike.error = AllPoolMembersFailedError("pool", [], errors, same_everywhere=True)
+    assert list(model.judge(alike, clear)) == []
+    alone = failed(answered(Move.BROKEN), FailureKind.UNAVAILABLE)
+    alone.error = AllPoolMembersFailedError("pool", [], errors[:1], same_everywhere=True)
+    assert "same everywhere is said of 1 members" in one_complaint(alone, clear)
+    differ = failed(answered(Move.BROKEN, Move.ERROR), FailureKind.UNAVAILABLE, FailureKind.UNKNOWN)
+    assert not any("same" in each for each in model.judge(differ, clear))
+
+
+def test_a_consumer_that_leaves_before_the_mark_has_chunks_of_the_one_that_was_cut() -> None:
+    """Another has begun anew: its name is said, the mark that says so was not taken."""
+    entry = streamed(Move.ERROR, Move.OK)
+    entry.calls[0].began, entry.calls[1].began = 1, 2
+    entry.calls[0].chunks, entry.calls[1].chunks = ["a", "b"], ["c"]
+    entry.chunks, entry.cancel_asked, entry.again = ["a"], True, End.CANCELLED
+    ended(entry, End.CANCELLED, RequestCancelledError())
+    assert list(model.judge(entry, Terms(on_cut="restart"))) == []
+    assert "it is said to be of member 1" in next(model.judge(entry, Terms()))
+
+
+def test_failures_that_may_be_taken_back_are_no_lower_bound() -> None:
+    """Of a request that nobody could answer, all of one kind; one that was answered in the end
+    leaves its failures with their members.
+    """
+    terms, before = Terms(clear=True), at_rest(members=(member_stats(0, 0),))
+    poison = failed(answered(Move.BROKEN, Move.BROKEN), *[FailureKind.UNAVAILABLE] * 2)
+    assert list(books.judge_members(before, before, [poison], terms)) == []
+    mended = answered(Move.BROKEN, Move.OK)
+    assert len(list(books.judge_members(before, before, [mended], terms))) == 1
 
 
 # -- the report

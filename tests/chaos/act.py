@@ -8,14 +8,16 @@ import random
 from collections import deque
 from collections.abc import Iterator
 
-from chaos import books, footprint, forked, model
+from chaos import books, closers, footprint, forked, model
 from chaos.books import Tally
 from chaos.calm import Calm
+from chaos.drills import Drills
 from chaos.entry import CallEnd, Entry
 from chaos.faults import Faults
 from chaos.findings import Findings, Stuck, Violation
 from chaos.ledger import Ledger
 from chaos.model import Terms
+from chaos.moves import POISON
 from chaos.plan import INNER_SETTINGS, Act, Ending, Round
 from chaos.rest import PATIENCE_S, Rest
 from chaos.stage import JumpingClock, Stage
@@ -57,6 +59,8 @@ class OneAct:
         self._faults = Faults(self.pool, self._stage, self._ledger, act.nested)
         self._resting = Rest(self.pool, self._stage, self._ledger, self._faults)
         self._calm = Calm(self.pool, self._stage, self._ledger, self._faults, self._send)
+
+        self._drills = Drills(self.pool, self._stage, self._ledger, self._send)
 
     def play(self) -> None:
         """Every round, then the end."""
@@ -125,7 +129,19 @@ class OneAct:
         self._judge(self._ledger.close(), self._terms())
         self._look("every slot of every member is free", self._calm.every_slot_is_free(self.act))
         self._judge(self._ledger.close(), self._terms(must_answer=True))
+        if not self.act.nested:
+            self._drill()
         self._look_at_books(self.pool.stats())
+
+    def _drill(self) -> None:
+        """What one request, or a limit, must not do to members that are well."""
+        self._calm.reset_everybody()
+        poison = POISON[len(self._marks) % len(POISON)]
+        self._look("one poison request harms nobody", self._drills.poison(poison))
+        self._judge(self._ledger.close(), self._terms())
+        self._calm.reset_everybody()
+        self._look("throttling is not ill health", self._drills.throttling())
+        self._judge(self._ledger.close(), self._terms())
 
     def _storm(self, each: Round) -> None:
         """The traffic and the faults of a round."""
@@ -184,6 +200,8 @@ class OneAct:
         """Fork, then end the pool in the middle of its traffic, and look at what is left."""
         self._look("a child of a fork is told so at once", forked.judge(self.pool))
         self._findings.performed["fault: fork"] += 1
+        told = closers.judge(random.Random(self.act.seed))
+        self._look("what fits into its grace is cleaned up, then closed", told)
         ended = self._begin_end()
         for _ in range(20):
             self._send(Send(Way.FUTURE))
@@ -238,6 +256,8 @@ class OneAct:
             hedging=self._config.hedge_after_s is not None,
             on_cut=self._config.on_cut,
             max_retries=self._config.max_retries,
+            same_member_retries=self._config.same_member_retries or 0,
+            stays=self._config.stay_for_retry_after_s > 0,
             max_pending=self._config.max_pending,
             exhaustive=self.act.strategy == "failover",
             clear=clear,

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+from chaos.chunks import failed_quietly
 from chaos.entry import Call, CallEnd, End, Entry
 from chaos.model import Terms, is_race, is_undisturbed
-from chaos.moves import COUNTED, Move
-from greenroom import PoolStats, Reply
+from chaos.moves import COUNTED, KINDS, Move
+from greenroom import FailureKind, PoolStats, Reply
 
 
 @dataclass(slots=True)
@@ -104,7 +105,9 @@ class _Outcomes:
                 self.successes[call.member] += 1
             elif terms.hedging and call is not entry.calls[-1]:
                 self.perhaps[call.member] += 1  # it may have lost to one that was on its way
-            elif call.move in COUNTED:
+            elif _counts(call) and (entry.is_tell or _may_be_taken_back(entry)):
+                self.perhaps[call.member] += 1
+            elif _counts(call):
                 self.failures[call.member] += 1
         if entry.elapsed_s >= terms.limit_s(entry) or (entry.is_tell and not sure):
             self.unseen += terms.max_retries + 1
@@ -115,8 +118,20 @@ class _Outcomes:
         """The winner counts, and who failed before there was one; the loser does not."""
         if call.end is CallEnd.VALUE:
             self.successes[call.member] += entry.end is End.VALUE and _has_won(entry, call)
-        elif call.end is CallEnd.RAISED and call.move in COUNTED:
+        elif call.end is CallEnd.RAISED and _counts(call):
             self.perhaps[call.member] += 1
+
+
+def _counts(call: Call) -> bool:
+    return call.move in COUNTED or failed_quietly(call)
+
+
+def _may_be_taken_back(entry: Entry) -> bool:
+    """Whether its failures may turn out to be its own fault: it had no answer, and they are of one
+    kind. Whether they are is known by what else its members could not answer.
+    """
+    kinds = {KINDS.get(each.move, FailureKind.UNKNOWN) for each in entry.calls if _counts(each)}
+    return entry.end in (End.FAILED, End.DEADLINE, End.SATURATED) and len(kinds) == 1
 
 
 def _has_won(entry: Entry, call: Call) -> bool:

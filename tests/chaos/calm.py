@@ -86,6 +86,11 @@ class Calm:
             yield from self._fill((member,))
             self._pool.ask(ResetAll(), timeout=PATIENCE_S)
 
+    def reset_everybody(self) -> None:
+        """As if nothing had happened."""
+        self._pool.ask(ResetAll(), timeout=PATIENCE_S)
+        self._wait_until_available()
+
     def _fill(self, members: tuple[MemberStats, ...]) -> Iterator[str]:
         slots = sum(member.max_concurrency for member in members)
         for number in range(slots):

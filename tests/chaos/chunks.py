@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import dropwhile, takewhile
 from typing import Any
 
-from chaos.entry import Call, Entry
+from chaos.entry import Call, CallEnd, Entry
 from chaos.moves import Move
 
 EMPTIES: tuple[object, ...] = (None, "", b"", [], {})
@@ -34,6 +34,14 @@ def those_that_count(chunks: Sequence[object]) -> list[object]:
 def leading(chunks: Sequence[object]) -> list[object]:
     """The keep-alives at their beginning."""
     return list(takewhile(is_empty, chunks))
+
+
+def failed_quietly(call: Call) -> bool:
+    """Whether it was a stream that came to its end without any content: no answer, whatever made
+    it so (a value that is None may be its only chunk).
+    """
+    quiet = call.end is CallEnd.RAISED and call.result is None
+    return quiet and not those_that_count(call.chunks)
 
 
 def is_start_of(taken: Sequence[Any], given: Sequence[Any]) -> bool:

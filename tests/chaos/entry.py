@@ -71,6 +71,7 @@ class Call:
         result: the very object that was returned or raised.
         side_effects: the pool has taken note that it must not be repeated.
         chunks: those it gave, in order; an answer that does not stream is one.
+        wait_s: how long its member wants to be left alone.
         began, over: when, as turns in the order of the whole act.
     """
 
@@ -82,6 +83,7 @@ class Call:
     chunks: list[Any] = field(default_factory=list)
     began: int = 0
     over: int = 0
+    wait_s: float = 0.0
 
     def ended(self, end: CallEnd, result: Any = None) -> Any:
         self.end, self.result = end, result

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
-from chaos.chunks import those_that_count
+from chaos.chunks import failed_quietly, those_that_count
 from chaos.entry import Call, CallEnd, End, Entry
-from chaos.moves import KINDS, QUIET, Move
+from chaos.moves import COUNTED, KINDS, Move
 from chaos.steps import Way
 from chaos.streamed import judge_stream
 from greenroom import (
@@ -33,6 +33,8 @@ class Terms:
         final: the pool was ended meanwhile.
         hedging: a slow request may be given to a second member as well.
         on_cut: what follows when a stream breaks off after its first chunk.
+        same_member_retries: how often a member that broke off may be asked again at once.
+        stays: a preferred member that rests is waited for.
         chunk_limit_s: the least time limit that a chunk has of its own.
         attempts_inside: how often a member that is a pool may try; 0: none is.
         stream_buffer: the chunks that an agent may be ahead of its consumer.
@@ -46,6 +48,8 @@ class Terms:
     must_answer: bool = False
     hedging: bool = False
     on_cut: str = "raise"
+    same_member_retries: int = 0
+    stays: bool = False
     chunk_limit_s: float = float("inf")
     stream_buffer: int = 64
     attempts_inside: int = 0
@@ -66,9 +70,13 @@ def judge(entry: Entry, terms: Terms) -> Iterator[str]:
     yield from _may_end_so(entry, terms)
     yield from _repeated_only_so(entry, terms)
     yield from _every_call_counts(entry, terms)
+    yield from _says_so_if_it_was_poison(entry, terms)
     if entry.send.is_stream:
         sure = is_undisturbed(entry, terms)
-        yield from judge_stream(entry, terms.stream_buffer, sure=sure, hedging=terms.hedging)
+        restarts = terms.on_cut == "restart"
+        yield from judge_stream(
+            entry, terms.stream_buffer, sure=sure, hedging=terms.hedging, restarts=restarts
+        )
         if entry.marks and terms.on_cut != "restart":
             yield "it has started over"
         if terms.on_cut == "hold" and entry.end is not End.VALUE and entry.chunks:
@@ -134,6 +142,36 @@ def _may_end_so(entry: Entry, terms: Terms) -> Iterator[str]:
             yield f"it ended in {type(entry.error).__name__}"
 
 
+def fails_alike(calls: list[Call]) -> bool:
+    """Whether these calls, of two members at least, have failed in one way that may be the fault of
+    their request.
+    """
+    kinds = {
+        FailureKind.UNKNOWN if failed_quietly(each) else KINDS.get(each.move) for each in calls
+    }
+    certain = any(each.move in (Move.AUTH, Move.QUOTA) for each in calls)
+    members = {each.member for each in calls}
+    counts = all(kind is not None and kind.counts_for_breaker for kind in kinds)
+    return len(members) > 1 and len(kinds) == 1 and counts and not certain
+
+
+def _says_so_if_it_was_poison(entry: Entry, terms: Terms) -> Iterator[str]:
+    """Its error says that it failed in the same way everywhere, if and only if it did."""
+    error = entry.error
+    if not isinstance(error, AllPoolMembersFailedError):
+        return
+    counted = [each for each in error.errors if each.started and each.kind.counts_for_breaker]
+    if error.same_everywhere:
+        kinds = {each.kind for each in counted}
+        # An error has the last failure of each member: one before it may have counted.
+        members = {each.member for each in counted}
+        members |= {each.member for each in entry.calls if each.move in COUNTED}
+        if len(members) < 2 or len(kinds) > 1:
+            yield f"same everywhere is said of {len(members)} members that failed as {kinds}"
+    elif is_undisturbed(entry, terms) and not terms.hedging and fails_alike(entry.calls):
+        yield "it failed in the same way everywhere, and its error does not say so"
+
+
 def _value_is_of_a_call(entry: Entry, terms: Terms) -> Iterator[str]:
     if entry.send.is_stream:
         return  # its chunks are looked at
@@ -170,7 +208,7 @@ def _is_explained(failure: AttemptError, entry: Entry, terms: Terms) -> bool:
     mine = (call for call in raised if call.result is failure.error)
     return (
         any(KINDS[call.move] is failure.kind for call in mine)
-        or any(QUIET.get(call.move) is failure.kind for call in raised)
+        or (failure.kind is FailureKind.UNKNOWN and any(map(failed_quietly, raised)))
         or failure.kind in surroundings
     )
 
@@ -187,7 +225,9 @@ def _repeated_only_so(entry: Entry, terms: Terms) -> Iterator[str]:
         yield "it ran again after it had started side effects"
     most = 1 + (terms.max_retries if send.max_retries is None else send.max_retries)
     if terms.exhaustive:
-        most = len({call.member for call in calls})
+        most = len({call.member for call in calls}) * (1 + terms.same_member_retries)
+        if terms.stays:  # for the one that it prefers
+            most += sum(call.move in (Move.RATE_LIMIT, Move.THROTTLED) for call in calls)
         # A stream that begins and fails all the same has beaten a rival, which counts for nothing.
         most += terms.hedging and send.is_stream
     most += entry.trials

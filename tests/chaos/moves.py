@@ -34,6 +34,10 @@ class Move(StrEnum):
     CANCELLED = "CancelledError by itself"
     EMPTY = "empty chunks only"
     CLOSE_RAISES = "raises when it is closed"
+    FORBIDDEN = "403 for what it asks"
+    MISSING_KEY = "KeyError over its payload"
+    BROKEN = "500 over its payload"
+    THROTTLED = "429 with an exact Retry-After"
     CLOSE_IGNORED = "goes on when it is closed"
 
 
@@ -52,6 +56,10 @@ KINDS: dict[Move, FailureKind] = {
     Move.INTERRUPT: FailureKind.CRASHED,
     Move.GENERATOR_EXIT: FailureKind.CRASHED,
     Move.CANCELLED: FailureKind.CRASHED,
+    Move.FORBIDDEN: FailureKind.AUTH,
+    Move.MISSING_KEY: FailureKind.UNKNOWN,
+    Move.BROKEN: FailureKind.UNAVAILABLE,
+    Move.THROTTLED: FailureKind.RATE_LIMITED,
 }
 """Every move that ends in an exception; the others end in a value, if they are let."""
 
@@ -66,5 +74,8 @@ LASTING = frozenset({Move.HANG, Move.STUBBORN, Move.HOLD})
 
 STREAM_MOVES = frozenset({Move.EMPTY, Move.CLOSE_RAISES, Move.CLOSE_IGNORED})
 """The moves that mean something to a stream alone; elsewhere they are answers."""
+
+POISON = (Move.FORBIDDEN, Move.MISSING_KEY, Move.BROKEN)
+"""What a request does to whoever is given it; where calls may hang, that as well."""
 
 BASE_EXCEPTIONS = (Move.EXIT, Move.INTERRUPT, Move.GENERATOR_EXIT, Move.CANCELLED)

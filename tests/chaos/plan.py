@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from chaos.moves import KINDS, QUIET, Move
+from chaos.moves import KINDS, POISON, QUIET, Move
 from chaos.steps import STREAMS, Do, Reading, Send, Step, Way, names_of
 from chaos.weather import CLEAR, STREAM_MOVES, Fault, Weather, weather_of
 from greenroom import LoadBalanceStrategy
@@ -19,6 +19,10 @@ MOST_ACTS = 12
 """Pools that one run goes through: enough for every strategy."""
 ROUND = 1000
 """Requests between two rests, at most."""
+
+
+POISONED = 0.02
+"""The share of requests that fail in the same way on whoever is given them."""
 
 
 class Ending(StrEnum):
@@ -66,6 +70,9 @@ class Round:
 
     def _moves(self, way: Way, rng: random.Random) -> tuple[Move, ...]:
         """What comes before the first move that a request does not survive, and that one."""
+        if rng.random() < POISONED:
+            hangs = (Move.HANG,) if Move.HANG in self.weather.moves else ()
+            return (rng.choice(POISON + hangs),)
         weights = self.weather.moves | (STREAM_MOVES if way in STREAMS else {})
         moves = rng.choices(list(weights), list(weights.values()), k=4)
         fails = KINDS.keys() | QUIET.keys()
@@ -176,6 +183,7 @@ def _act(seed: int, number: int, requests: int) -> Act:
             "first_chunk_timeout_s": rng.choice((None, 4.0)),
             "chunk_timeout_s": rng.choice((None, 3.0)),
             "hedge_after_s": rng.choice((None, 0.3, "p95")),
+            **_manners(random.Random(f"{seed}/{number}/manners")),
             "on_cut": random.Random(f"{seed}/{number}/cut").choice(("raise", "restart", "hold")),
         },
         window=rng.choice((30, 80, 160)),
@@ -187,6 +195,14 @@ def _act(seed: int, number: int, requests: int) -> Act:
         seed=rng.getrandbits(64),
         nested=(seed + number) % 4 == 3,
     )
+
+
+def _manners(rng: random.Random) -> dict[str, Any]:
+    """Whether a member that has failed is asked again, or waited for."""
+    return {
+        "same_member_retries": rng.choice((None, 0, 1)),
+        "stay_for_retry_after_s": rng.choice((0.0, 0.0, 3.0)),
+    }
 
 
 def _weather(rng: random.Random, number: int) -> Weather:

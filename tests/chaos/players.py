@@ -56,6 +56,9 @@ _ERRORS: dict[Move, Callable[[], BaseException]] = {
     Move.QUOTA: lambda: http_error(402),
     Move.TOO_LARGE: lambda: http_error(413),
     Move.CALLER: lambda: http_error(400),
+    Move.FORBIDDEN: lambda: http_error(403),
+    Move.MISSING_KEY: lambda: KeyError("of the payload"),
+    Move.BROKEN: lambda: http_error(500),
     Move.SIDE_EFFECTS: lambda: http_error(503),
     Move.EXIT: lambda: SystemExit(3),
     Move.INTERRUPT: KeyboardInterrupt,
@@ -83,7 +86,7 @@ class Player:
         if call.move is Move.SIDE_EFFECTS and context is not None:
             context.started_side_effects()
             call.side_effects = True
-        error = _error_of(entry, call.move)
+        error = _error_of(entry, call)
         call.ended(CallEnd.RAISED, error)
         raise error
 
@@ -183,9 +186,11 @@ def value_of(entry: Entry, call: Call) -> object:
     return entry.id, len(entry.calls)
 
 
-def _error_of(entry: Entry, move: Move) -> BaseException:
-    if move is not Move.RATE_LIMIT:
-        return _ERRORS[move]()
+def _error_of(entry: Entry, call: Call) -> BaseException:
+    if call.move is Move.THROTTLED:
+        return http_error(429, retry_after_s=call.wait_s)
+    if call.move is not Move.RATE_LIMIT:
+        return _ERRORS[call.move]()
     error = http_error(429)
     error.headers["retry-after"] = _ODD_WAITS[number_of(entry) % len(_ODD_WAITS)]  # type: ignore[assignment]
     return error

@@ -7,7 +7,7 @@ import contextlib
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from chaos.entry import Call, CallEnd, Entry
 from chaos.moves import Move
@@ -72,6 +72,35 @@ class Gate:
         await future
 
 
+class Window:
+    """A provider's limit: so many calls of each member in each second of the clock.
+
+    Attributes:
+        too_early: members that were called while they had asked to be left alone.
+    """
+
+    def __init__(self, calls: int) -> None:
+        self._calls = calls
+        self._taken: Counter[tuple[str, int]] = Counter()
+        self._back: dict[str, float] = {}
+        self.too_early: Counter[str] = Counter()
+
+    def wait_s(self, member: str, now: float) -> float:
+        """How long the member wants to be left alone that is called now; 0 if it answers."""
+        if now < self._back.get(member, 0.0) - 1e-6:
+            self.too_early[member] += 1
+        second = int(now)
+        self._taken[member, second] += 1
+        if self._taken[member, second] <= self._calls:
+            return 0.0
+        self._back[member] = second + 1.0
+        return second + 1.0 - now
+
+    def first_back_s(self, members: Iterable[str], now: float) -> float:
+        """How long until the first of them is back; 0 if one never was away."""
+        return max(0.0, min(self._back.get(member, 0.0) for member in members) - now)
+
+
 class Stage:
     """Where the agents of one pool perform."""
 
@@ -81,6 +110,7 @@ class Stage:
         self.factory_mode = "work"
         self.probe_mode = "work"
         self.closes_raise = True
+        self.window: Window | None = None
         self._changed = threading.Condition()
         self._gates: set[Gate] = set()
         self._running = 0
@@ -94,6 +124,9 @@ class Stage:
         """A call of an agent begins."""
         with self._changed:
             call = Call(member, entry.next_move(), began=next(self._turns))
+            if self.window is not None:
+                call.wait_s = self.window.wait_s(member, self.clock.now())
+                call.move = Move.THROTTLED if call.wait_s else call.move
             entry.calls.append(call)
             self._running += 1
             self._holding += call.move is Move.HOLD

@@ -10,29 +10,45 @@ from greenroom import StreamInterruptedError
 
 
 def judge_stream(
-    entry: Entry, buffer: int, *, sure: bool = True, hedging: bool = False
+    entry: Entry, buffer: int, *, sure: bool = True, hedging: bool = False, restarts: bool = False
 ) -> Iterator[str]:
     """What cannot have been so of a stream, once its pool is at rest or has ended.
 
     Args:
         buffer: the different empty chunks that are kept back before any is shown.
         sure: no call had been given up before, which might have begun late.
+        restarts: another member may have begun anew when its consumer left: the mark that says so
+            lies behind the last chunk that it took.
         hedging: a second call may have been on its way when the first one began to answer.
     """
     taken = those_that_count(entry.chunks)
-    source = next((call for call in entry.calls if _gave(call, taken)), None)
-    if source is None and entry.chunks:
+    sources = [call for call in entry.calls if _gave(call, taken)]
+    if not sources and entry.chunks:
         yield "its chunks are not those of one call, in order"
-    if taken and source is not None:
-        yield from _has_its_empty_ones(entry, source, buffer)
-        if entry.member not in (None, source.member):
-            yield f"it is said to be of {entry.member}, its chunks are of {source.member}"
-        if sure:
-            yield from _is_the_last_one(entry, source, hedging)
+    if taken and sources:  # two may have given the very same object: one of them fits
+        complaints = [
+            [*_fits(entry, each, buffer, restarts), *_last_if(sure, entry, each, hedging)]
+            for each in sources
+        ]
+        yield from min(complaints, key=len)
     for end in entry.heard:
         yield from _may_be_heard(entry, end)
     if entry.again is not None and entry.heard != [entry.again]:
         yield f"after its end it went on with {entry.again!r}"
+
+
+def _fits(entry: Entry, source: Call, buffer: int, restarts: bool) -> Iterator[str]:
+    """What speaks against the chunks being of that call."""
+    yield from _has_its_empty_ones(entry, source, buffer)
+    if entry.member in (None, source.member):
+        return
+    later = {each.member for each in entry.calls if each.began > source.began}
+    if not restarts or entry.end is End.VALUE or entry.member not in later:
+        yield f"it is said to be of {entry.member}, its chunks are of {source.member}"
+
+
+def _last_if(sure: bool, entry: Entry, source: Call, hedging: bool) -> Iterator[str]:
+    return _is_the_last_one(entry, source, hedging) if sure else iter(())
 
 
 def _has_its_empty_ones(entry: Entry, source: Call, buffer: int) -> Iterator[str]:

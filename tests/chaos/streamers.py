@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Self
 
-from chaos.chunks import chunks_before
+from chaos.chunks import chunks_before, those_that_count
 from chaos.entry import Call, CallEnd, Entry
-from chaos.moves import KINDS, QUIET, Move
+from chaos.moves import KINDS, Move
 from chaos.players import AsyncPlayer, SyncPlayer, number_of, value_of
 from chaos.stage import Stage
 from greenroom import CallContext
@@ -24,7 +24,7 @@ def _last_of(entry: Entry, call: Call) -> object:
 
 def _end_of(call: Call) -> CallEnd:
     """A stream without content is a failure, however quietly it ends."""
-    return CallEnd.RAISED if call.move in QUIET else CallEnd.VALUE
+    return CallEnd.VALUE if those_that_count(call.chunks) else CallEnd.RAISED
 
 
 def _closed(call: Call) -> None:
