@@ -158,9 +158,13 @@ def fails_alike(calls: list[Call]) -> bool:
 def _says_so_if_it_was_poison(entry: Entry, terms: Terms) -> Iterator[str]:
     """Its error says that it failed in the same way everywhere, if and only if it did."""
     error = entry.error
-    if not isinstance(error, AllPoolMembersFailedError):
-        return
-    counted = [each for each in error.errors if each.started and each.kind.counts_for_breaker]
+    if not isinstance(error, AllPoolMembersFailedError) or terms.attempts_inside:
+        return  # a pool inside may fail without any call of an agent
+    counted = [
+        each
+        for each in error.errors
+        if each.started and isinstance(each.kind, FailureKind) and each.kind.counts_for_breaker
+    ]
     if error.same_everywhere:
         kinds = {each.kind for each in counted}
         # An error has the last failure of each member: one before it may have counted.
@@ -168,7 +172,12 @@ def _says_so_if_it_was_poison(entry: Entry, terms: Terms) -> Iterator[str]:
         members |= {each.member for each in entry.calls if each.move in COUNTED}
         if len(members) < 2 or len(kinds) > 1:
             yield f"same everywhere is said of {len(members)} members that failed as {kinds}"
-    elif is_undisturbed(entry, terms) and not terms.hedging and fails_alike(entry.calls):
+    elif (
+        is_undisturbed(entry, terms)
+        and not terms.hedging
+        and fails_alike(entry.calls)
+        and len({each.kind for each in error.errors if not each.skipped}) == 1
+    ):  # one that never got as far as its agent has failed in a way of its own
         yield "it failed in the same way everywhere, and its error does not say so"
 
 

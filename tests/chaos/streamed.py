@@ -60,8 +60,13 @@ def _has_its_empty_ones(entry: Entry, source: Call, buffer: int) -> Iterator[str
     if others < 0 or not is_start_of(came[others:], sent):
         yield f"{len(came)} empty chunks came, its member has sent {len(sent)}"
     shown = [each for each in entry.calls if each is not source and len(each.chunks) > buffer]
-    if others > sum(len(each.chunks) for each in shown if not those_that_count(each.chunks)):
+    if others > sum(len(each.chunks) for each in shown if not those_that_count(_taken_of(each))):
         yield f"{len(came)} empty chunks came, its member has sent {len(sent)}"
+
+
+def _taken_of(call: Call) -> list[object]:
+    """What the pool had of it: of a call that was cut off, the last chunk may have come too late."""
+    return call.chunks[:-1] if call.end is CallEnd.CUT else call.chunks
 
 
 def _gave(call: Call, taken: list[object]) -> bool:
