@@ -65,7 +65,7 @@ def _has_its_empty_ones(entry: Entry, source: Call, buffer: int) -> Iterator[str
 
 
 def _taken_of(call: Call) -> list[object]:
-    """What the pool had of it: of a call that was cut off, the last chunk may have come too late."""
+    """What the pool had of it: the last chunk of a call that was cut off may have come too late."""
     return call.chunks[:-1] if call.end is CallEnd.CUT else call.chunks
 
 
