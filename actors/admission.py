@@ -6,7 +6,8 @@ from typing import Any
 
 from greenroom.actors.ancestry import tickets_of
 from greenroom.actors.books import Books
-from greenroom.actors.future import AskTimeoutError
+from greenroom.actors.circles import Circles
+from greenroom.actors.future import AskTimeoutError, Waits
 from greenroom.actors.jobs import Job
 from greenroom.actors.report import account
 from greenroom.messages.errors import DeadlineExceededError, PoolSaturatedError, ReentrantAskError
@@ -20,10 +21,12 @@ class Admission(Books):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._guests: list[Job] = []
+        self._circles = Circles(self.actor_urn, self._jobs)
+        self.handlers[Waits] = self._on_waits
 
     def _enqueue(self, job: Job, now: float) -> None:
         """Let the request wait, or turn one away: another that ranks behind it, else itself."""
-        if job.future is not None and job.future.inside and self._waits_for_itself(job):
+        if job.future is not None and job.future.inside and self._closes_a_circle(job):
             self._fail(job, self._reentrant(job))
             return
         newcomer = job.attempts == 0 and job.cell is None
@@ -36,24 +39,38 @@ class Admission(Books):
         if newcomer and len(self._queue) > self.config.max_pending:
             self._guests.append(job)
 
-    def _waits_for_itself(self, job: Job) -> bool:
-        """Whether an agent of this pool asks, and every slot that could become free is held by a
-        call that waits for the pool: for this request, or for others that wait with it.
+    def _closes_a_circle(self, job: Job) -> bool:
+        """Whether calls of this pool wait for the request that is about to queue, and every slot
+        that could become free is held by such calls: nobody would ever give one back.
 
         Calls of other pools in between are seen through. Not seen: two requests that wait for each
         other by way of two pools; their time limits end that.
         """
-        pool = self.actor_urn
-        blocked = set(tickets_of(pool, job.future.inside if job.future is not None else ()))
-        if self._attempts.keys().isdisjoint(blocked) or self._table.epoch == 0:
+        return bool(self._circles.waiting_for(job)) and self._is_dead_locked(job)
+
+    def _is_dead_locked(self, job: Job | None = None) -> bool:
+        if not self._attempts or self._table.epoch == 0:
             return False
-        if self._attempts.keys() - blocked:
-            for other in self._queue:
-                if other.future is not None and other.future.inside:
-                    blocked.update(tickets_of(pool, other.future.inside))
-        if self._attempts.keys() - blocked or self._table.earliest_reopening() is not None:
+        if self._attempts.keys() - self._circles.blocked(job):
+            return False
+        if self._table.earliest_reopening() is not None:
             return False
         return not any(slot.is_awaited() and slot.in_flight < slot.limit for slot in self._table)
+
+    def _on_waits(self, message: Waits) -> None:
+        """Code inside a call of this pool begins to wait for a request, or ends that."""
+        future = message.future
+        job = self._jobs.get(future.request_id or "")
+        if job is None or job.future is not future:
+            return
+        if message.over:
+            self._circles.waits_no_more(job, message.inside)
+            return
+        self._circles.waits(job, message.inside)
+        queued = self._circles.queued()
+        if queued and self._is_dead_locked():  # one that is told will free its caller's slot
+            last = job if job.cell is not None else queued[0]
+            self._fail(last, self._reentrant(last))
 
     def _reentrant(self, job: Job) -> ReentrantAskError:
         inside = job.future.inside if job.future is not None else ()

@@ -24,3 +24,16 @@ def tickets_of(pool: str, inside: tuple[Ancestor, ...]) -> Iterator[Ticket]:
         pool: the urn of its router.
     """
     return (ticket for urn, ticket in inside if urn == pool)
+
+
+def waiting_tickets(pool: str, inside: tuple[Ancestor, ...]) -> list[Ticket]:
+    """Which attempts of that pool wait while code inside of these calls does: the innermost one,
+    and those that have asked another pool, which is not known to tell. One whose own request to
+    this pool the next call is says itself whether it waits for that.
+    """
+    last = len(inside) - 1
+    return [
+        ticket
+        for place, (urn, ticket) in enumerate(inside)
+        if urn == pool and (place == last or inside[place + 1][0] != pool)
+    ]

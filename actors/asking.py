@@ -153,7 +153,7 @@ class AskingRef(JoinableRef):
         """
         if timeout is not None:
             check.number("timeout", timeout)
-        future = self._submit(message, timeout)
+        future = self._submit(message, timeout, waits=block)
         if not block:
             return future
         if timeout is None:
@@ -165,6 +165,10 @@ class AskingRef(JoinableRef):
         except pykka.Timeout:
             future.cancel()
             raise AskTimeoutError(self.name, timeout) from None
+
+    def proxy(self) -> Any:
+        self.check_process()
+        return super().proxy()
 
     @overload
     def stop(self, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...
@@ -304,6 +308,7 @@ class AskingRef(JoinableRef):
         message: Any,
         timeout: float | None,
         outer: CallContext | None = None,
+        waits: bool = False,
     ) -> PoolFuture[Any]:
         future: PoolFuture[Any]
         if self._born != forks.generation:  # before any lock, a clock's too: see `actors.forks`
@@ -314,6 +319,8 @@ class AskingRef(JoinableRef):
             inside = INSIDE.get()
             if inside:
                 future.inside = inside
+                if waits:
+                    future.waits = inside
         else:
             future = PoolFuture()
         self._post(message, future)

@@ -46,6 +46,9 @@ class EventLines:
         whole: Reading | None = None
         for line in lines:
             said = self._line(line.strip())
+            if self.plain:  # events of the app's own: what they say is a text
+                self._rest = ""
+                return None
             if said is not None:
                 whole = said if whole is None else _both(whole, said)
         # What is not complete may be a text, and counts as one.

@@ -16,6 +16,7 @@ from typing import Any, NoReturn, SupportsIndex, TypeVar, cast
 import pykka
 
 from greenroom.actors import forks
+from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.channel import Channel
 from greenroom.actors.eventbus import complain
 from greenroom.actors.waker import wait_here
@@ -35,6 +36,24 @@ class GivenUp:
     """An asker's word that it waits no longer: for its own request, not another of the same id."""
 
     future: PoolFuture[Any]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Waits:
+    """The word of code inside an agent's call that it waits for a request.
+
+    Attributes:
+        inside: the calls that it is inside of.
+        over: whether it has waited for long enough, without an answer.
+    """
+
+    future: PoolFuture[Any]
+    inside: tuple[Ancestor, ...]
+    over: bool = False
+
+
+def _nobody() -> None:
+    """Nobody is to be told."""
 
 
 class _Pending:
@@ -95,6 +114,8 @@ class PoolFuture(pykka.Future[T]):
         request_id: the id of the request behind it; None for other messages.
         deadline: the asker's own limit, absolute on the pool's clock; None without one.
         inside: the calls from inside of which it was asked for; see `actors.ancestry`.
+        waits: those of them whose code waits for it, as far as the router has been told.
+        stands_for: the future of the request whose course this one tells of, if it is another's.
         on_side_effects: called, in the agent's thread, before an agent starts its side effects;
             when it raises they must not start. For an asker that would repeat the request.
     """
@@ -105,6 +126,8 @@ class PoolFuture(pykka.Future[T]):
         """
 
     inside: tuple[Ancestor, ...] = ()
+    waits: tuple[Ancestor, ...] = ()
+    stands_for: PoolFuture[Any] | None = None
 
     def __init__(
         self,
@@ -213,6 +236,13 @@ class PoolFuture(pykka.Future[T]):
         """
         self._watch(lambda: _quietly(callback, self))
 
+    def let_asker_go(self) -> None:
+        """The asker has gone, who may be another pool's call: do not keep it, and its payload, for
+        as long as the router has nothing else to look at.
+        """
+        self.on_side_effects = _nobody
+        vars(self).pop("on_alive", None)
+
     def __await__(self) -> Generator[Any, None, T]:
         if self._sources:
             yield from self._await_origins()
@@ -220,6 +250,8 @@ class PoolFuture(pykka.Future[T]):
             loop = asyncio.get_running_loop()
             return (yield from loop.run_in_executor(None, self.get).__await__())
         elif not self._done:  # as in `_arrival`, without a generator more for each that waits
+            if self.inside:
+                self.say_waiting()
             waiting, wake = wait_here()
             self._watch(wake)
             try:
@@ -231,6 +263,8 @@ class PoolFuture(pykka.Future[T]):
 
     def _arrival(self) -> Generator[Any, None, None]:
         """Wait, in a coroutine, until it can be read without waiting."""
+        if self.inside:
+            self.say_waiting()
         waiting, wake = wait_here()
         self._watch(wake)
         try:
@@ -290,7 +324,40 @@ class PoolFuture(pykka.Future[T]):
                 return
         watcher()
 
+    def say_waiting(self) -> None:
+        """Tell the router that the code which runs here waits for this, if that is inside of a call
+        of the router's own: it may have to wait for that very call.
+        """
+        asked = self.stands_for or self
+        ref = getattr(asked._on_cancel, "__self__", None)
+        inside = INSIDE.get()
+        if ref is None or inside == asked.waits or not any(u == ref.actor_urn for u, _ in inside):
+            return
+        asked.waits = inside
+        self._tell(ref, Waits(asked, inside))
+
+    def _say_over(self) -> None:
+        asked = self.stands_for or self
+        ref = getattr(asked._on_cancel, "__self__", None)
+        inside, asked.waits = asked.waits, ()
+        if ref is not None and inside:
+            self._tell(ref, Waits(asked, inside, over=True))
+
+    @staticmethod
+    def _tell(ref: Any, message: Waits) -> None:
+        with contextlib.suppress(pykka.ActorDeadError):  # the pool's end answers everybody
+            ref.tell(message)
+
     def _wait(self, timeout: float | None) -> bool:
+        if not self.inside or (timeout is not None and timeout <= 0.0):
+            return self._wait_here(timeout)
+        self.say_waiting()
+        if self._wait_here(timeout):
+            return True
+        self._say_over()
+        return False
+
+    def _wait_here(self, timeout: float | None) -> bool:
         gate = threading.Lock()
         gate.acquire()
         self._watch(gate.release)

@@ -59,7 +59,7 @@ def _whole(reading: Reading) -> Fault | None:
         return reading.fault
     if not reading.listed:
         return _NO_CHOICES
-    if reading.content or (reading.marks and not reading.ended):
+    if reading.content or reading.may_be_empty or (reading.marks and not reading.ended):
         return None  # a chunk, or the answer to a call of another kind, carries what it likes
     return NO_ROOM if reading.finish in CUT_SHORT else _NO_CONTENT
 

@@ -15,7 +15,7 @@ from greenroom.actors.calls import Call, Phase
 from greenroom.actors.clock import Clock
 from greenroom.actors.culprit import ORIGIN
 from greenroom.actors.flow import PLAIN, acollect, is_stream
-from greenroom.actors.loopthread import LoopThread, cancel_once
+from greenroom.actors.loopthread import LoopThread, cancel_once, cancel_spared
 from greenroom.messages.status import CancelReason
 
 _KEPT: set[asyncio.Task[None]] = set()
@@ -115,6 +115,7 @@ class LoopPlace:
 
     def _abandon(self, call: Call) -> None:
         self._graces.pop(call, None)
+        cancel_spared(call.handle)
         if call.abandon():
             call.finish(None, None)
 
@@ -122,6 +123,26 @@ class LoopPlace:
         for call in list(self._running):
             call.cancelled = call.cancelled or CancelReason.STOPPING
             self._cancel(call)
+
+
+def _cancel_there(thread: LoopThread, task: asyncio.Task[None], call: Call) -> bool:
+    """Cancel what a worker thread waits for; whether it has its time to clean up then."""
+    posted = thread.post(functools.partial(_cancel_with_grace, thread, task, call))
+    return posted and not thread.stalled
+
+
+def _cancel_with_grace(thread: LoopThread, task: asyncio.Task[None], call: Call) -> None:
+    """On the loop: the call is given up on if the task has not ended when its time is over."""
+
+    def give_up() -> None:
+        cancel_spared(task)
+        if call.abandon():
+            call.finish(None, None)
+
+    if not task.done():
+        cancel_once(task)
+        grace = asyncio.get_running_loop().call_later(thread.grace_s, give_up)
+        task.add_done_callback(lambda _: grace.cancel())
 
 
 def run_on(
@@ -150,10 +171,10 @@ def run_on(
         loop = asyncio.get_running_loop()
         task = loop.create_task(main(), name=call.name, context=context)
         call.handle = task
-        call.canceller = functools.partial(thread.post, functools.partial(cancel_once, task))
+        call.canceller = functools.partial(_cancel_there, thread, task, call)
         task.add_done_callback(ended)
         if call.cancelled is not None:
-            cancel_once(task)
+            _cancel_with_grace(thread, task, call)
 
     def ended(task: asyncio.Task[None]) -> None:
         if task.cancelled():  # before it began

@@ -15,8 +15,14 @@ from greenroom.actors.eventloops import NewLoop
 CLOSE_TIMEOUT_S = 3.0
 """How much longer than the grace a loop's end is waited for."""
 
+LAST_TURN_S = 0.2
+"""How long a clean-up that was cancelled for want of time is waited for at a loop's end."""
+
 _ENDING: WeakSet[asyncio.Task[Any]] = WeakSet()
 """Tasks that clean up: a second cancellation would cut that short."""
+
+_SPARED: WeakSet[asyncio.Task[Any]] = WeakSet()
+"""Those of them that began without a cancellation."""
 
 
 def cancel_once(task: asyncio.Task[Any]) -> None:
@@ -29,8 +35,19 @@ def cancel_once(task: asyncio.Task[Any]) -> None:
 def spare_this_task() -> None:
     """On a loop: what is left to the running task is its clean-up."""
     task = asyncio.current_task()
-    if task is not None:
+    if task is not None and task not in _ENDING:
         _ENDING.add(task)
+        _SPARED.add(task)
+
+
+def cancel_spared(task: asyncio.Task[Any]) -> bool:
+    """On the task's loop, when it has had its time: cancel a clean-up that hangs, unless it has had
+    its cancellation already; whether it has it only now.
+    """
+    if task not in _SPARED or task.done():
+        return False
+    _SPARED.discard(task)
+    return task.cancel()
 
 
 class LoopThread:
@@ -168,8 +185,11 @@ class LoopThread:
         for task in tasks:
             if not _closes_a_generator(task):
                 cancel_once(task)
-        if tasks:
-            await asyncio.wait(tasks, timeout=self.grace_s)
+        if not tasks:
+            return
+        _, left = await asyncio.wait(tasks, timeout=self.grace_s)
+        if told := [each for each in left if cancel_spared(each)]:
+            await asyncio.wait(told, timeout=LAST_TURN_S)
 
     async def _close_generators(self, loop: asyncio.AbstractEventLoop) -> None:
         closing = loop.create_task(loop.shutdown_asyncgens())

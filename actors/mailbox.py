@@ -60,6 +60,7 @@ class Mailbox:
         "_held",
         "_lock",
         "_queue",
+        "_read",
         "_wanted",
         "alarm",
         "hurried",
@@ -70,6 +71,7 @@ class Mailbox:
         self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._aside: deque[Letter] = deque()
         self._held: Any = None
+        self._read: Any = None
         self._lock = threading.Lock()
         self._wanted = False
         self.hurried: Callable[[], bool] = _never
@@ -110,6 +112,8 @@ class Mailbox:
     def get(self) -> Any:
         if self._ended:
             return self._queue.get()
+        if (read := self._read) is not None:  # Pykka's loop holds it for as long as this waits
+            read.message = read.reply_to = self._read = self.reply_to = None
         while True:
             if self._aside:
                 try:
@@ -126,6 +130,8 @@ class Mailbox:
                     self._held = letter
                     continue
             self.reply_to = letter.reply_to
+            if letter is not _TICK:
+                self._read = letter
             return letter
 
     def empty(self) -> bool:

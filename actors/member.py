@@ -173,7 +173,8 @@ class AgentActor(Executions):
     def _on_loop_silent(self, _: LoopSilent) -> None:
         """What was cancelled there, and cannot be, must not keep its slot for as long."""
         for call in list(self._calls.values()):
-            if call.place is self.host.loop and call.cancelled is not None:
+            waits_there = call.place is self.host.loop or call.canceller is not None
+            if waits_there and call.cancelled is not None:
                 call.cancel(call.cancelled)
 
     def _on_loop_lost(self, message: LoopLost) -> None:

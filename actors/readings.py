@@ -42,6 +42,7 @@ class Reading:
         ended: whether it is that mark.
         refused: whether the model says in so many words that it will not answer.
         about: in what the fault was found, where that is not the value itself.
+        may_be_empty: whether it is a whole answer also without content.
     """
 
     content: bool = False
@@ -52,6 +53,7 @@ class Reading:
     ended: bool = False
     refused: bool = False
     about: object = None
+    may_be_empty: bool = False
 
 
 FILTERED = frozenset(
@@ -119,12 +121,20 @@ def read(value: object) -> Reading | None:
             return None
         for name, reader in _READERS:
             if has(held, name):
+                if reader is _response and _is_data(value):
+                    continue
                 reading = reader(held)
                 if reading is not None:
                     return reading
     except BaseException:  # keys whose comparison raises, a list that changes meanwhile
         return None
     return None
+
+
+def _is_data(value: object) -> bool:
+    """Whether it only tells of an HTTP response, as a dict or a dataclass of an app's does."""
+    kind = type(value)
+    return kind is dict or "__dataclass_fields__" in kind.__dict__
 
 
 def _finished(reading: Reading, finish: str) -> None:
@@ -185,8 +195,10 @@ def _chat(held: Record) -> Reading | None:
     choices = get(held, "choices")
     looks = [record(choice) for choice in items(choices)]
     kind = word(get(held, "object"))
+    # A question of a quiz may well have choices, and say of which model it is.
+    beside = ("created", "usage", "object", "system_fingerprint")
     known = kind.startswith(("chat.completion", "text_completion")) or (
-        has(held, "model") and _any_of(held, "created", "usage", "object")
+        has(held, "model") and sum(has(held, name) for name in beside) > 1
     )
     if not known and not any(
         has(each, "delta") or (has(each, "message") and has(each, "finish_reason"))
@@ -212,6 +224,14 @@ def _chat(held: Record) -> Reading | None:
     return reading
 
 
+_OF_GEMINI_CHATS = (
+    "candidates",
+    "prompt_feedback",
+    "promptFeedback",
+    "automatic_function_calling_history",
+)
+
+
 def _gemini(held: Record) -> Reading | None:
     """Google's generateContent, whole or in chunks, in both spellings."""
     candidates = [record(each) for each in items(get(held, "candidates"))]
@@ -227,6 +247,8 @@ def _gemini(held: Record) -> Reading | None:
     known = known or any(has(record(get(each, "content")), "parts") for each in candidates)
     if not known and not has(held, "automatic_function_calling_history"):
         return None
+    if not _any_of(held, *_OF_GEMINI_CHATS):
+        return None  # embeddings, images, files come with the same metadata
     reading = Reading(listed=bool(candidates), marks=True)
     told = ("candidates", "usage_metadata", "prompt_feedback", "model_version")
     if has(held, "sdk_http_response") and _first(held, *told) is None:
@@ -246,11 +268,35 @@ def _message(held: Record) -> Reading | None:
     """A message of Anthropic's."""
     if not has(held, "content") or not _any_of(held, "role", "usage"):
         return None
+    if word(get(held, "role")) not in ("", "assistant"):
+        return None
+    finish = word(get(held, "stop_reason"))
     reading = Reading(content=_says(get(held, "content")))
+    reading.may_be_empty = _silent_on_purpose(finish, get(held, "usage"))
     if filled(get(held, "error")):
         reading.fault = _ERROR
-    _finished(reading, word(get(held, "stop_reason")))
+    _finished(reading, finish)
     return reading
+
+
+_TOKENS_OF_SILENCE = range(1, 4)
+
+
+def _whole_message(held: Record) -> Reading | None:
+    """The same, told apart from an app's own message with such names."""
+    own = word(get(held, "type")) != "message" and not (has(held, "usage") and has(held, "model"))
+    return None if own else _message(held)
+
+
+def _silent_on_purpose(finish: str, usage: object) -> bool:
+    """Whether an answer is empty as it should be: its first word was the request's own stop
+    sequence, or Claude had nothing to add to the results of a tool. It ends its turn in "exactly
+    2-3 tokens" then, and would do so again (Anthropic, "Handling stop reasons").
+    """
+    if finish == "stop_sequence":
+        return True
+    tokens = number(get(record(usage), "output_tokens"))
+    return finish == "end_turn" and tokens in _TOKENS_OF_SILENCE
 
 
 _LANGCHAIN_ENDS = ("finish_reason", "stop_reason", "stopReason", "done_reason")
@@ -265,6 +311,9 @@ def _langchain(held: Record) -> Reading | None:
     about = record(get(held, "response_metadata"))
     reading = Reading(content=_message_says(held) or filled(get(held, "invalid_tool_calls")))
     reading.content = reading.content or bool(record(get(held, "additional_kwargs")))
+    finish = word(get(about, "stop_reason"))
+    silent = _silent_on_purpose(finish, get(held, "usage_metadata"))
+    reading.may_be_empty = silent or not about  # an app makes such messages by itself as well
     reading.marks = word(get(about, "model_provider")) in _LANGCHAIN_MARKS
     if filled(get(record(get(about, "prompt_feedback")), "block_reason")):
         finish = word(get(record(get(about, "prompt_feedback")), "block_reason"))
@@ -286,7 +335,7 @@ def _output(held: Record) -> Reading | None:
     if kind != "response" and not _any_of(held, "incomplete_details", "parallel_tool_calls"):
         return None
     output, status = items(get(held, "output")), word(get(held, "status"))
-    reading = Reading(content=status in ("queued", "in_progress"), listed=bool(output))
+    reading = Reading(content=status in ("cancelled", "in_progress", "queued"), listed=bool(output))
     for item in map(record, output):
         parts = items(get(item, "content"))
         other = word(get(item, "type")) != "message"
@@ -338,14 +387,17 @@ def _bedrock(held: Record) -> Reading | None:
     if not _any_of(held, "stopReason", "output"):
         return None
     message = get(record(get(held, "output")), "message")
-    reading = Reading(content=_message_says(message))
-    _finished(reading, word(get(held, "stopReason")))
+    finish = word(get(held, "stopReason"))
+    reading = Reading(content=_message_says(message), may_be_empty=finish == "stop_sequence")
+    _finished(reading, finish)
     return reading
 
 
 def _ollama(held: Record) -> Reading | None:
     """Ollama's chat and generate, whole or in chunks."""
     if not has(held, "model") or not _any_of(held, "message", "response"):
+        return None
+    if not record(get(held, "message")) and not _any_of(held, "created_at", "done_reason"):
         return None
     ended = get(held, "done") is True
     finish = word(get(held, "done_reason"))
@@ -359,13 +411,20 @@ def _ollama(held: Record) -> Reading | None:
     return reading
 
 
+_COHERE_ENDS = frozenset({"complete", "stop_sequence", "timeout", "tool_call", "user_cancel"})
+
+
 def _cohere(held: Record) -> Reading | None:
-    """A whole answer of Cohere's."""
+    """A whole answer of Cohere's, which is told apart by why it ends."""
     if not _any_of(held, "message", "text") or not _any_of(held, "id", "generation_id", "usage"):
+        return None
+    finish = word(get(held, "finish_reason"))
+    if finish not in _COHERE_ENDS | FILTERED | CUT_SHORT | BROKEN:
         return None
     says = _message_says(get(held, "message")) or filled(get(held, "text"))
     reading = Reading(content=says or filled(get(held, "tool_calls")))
-    _finished(reading, word(get(held, "finish_reason")))
+    reading.may_be_empty = finish == "stop_sequence"
+    _finished(reading, finish)
     return reading
 
 
@@ -462,6 +521,8 @@ _BODY = frozenset(
         "user_id",
     }
 )
+_OF_JOBS = frozenset({"canceled", "cancelled", "expired", "failed", "invalid"})
+"""States in which a job is told of, which one may well ask for."""
 _OF_ERRORS = ("code", "metadata", "param", "status", "type")
 
 
@@ -471,6 +532,8 @@ def _error(held: Record) -> Reading | None:
     if len(held) > len(_BODY) or not _BODY.issuperset(held):
         return None
     if type(get(error, "message")) is not str or not _any_of(error, *_OF_ERRORS):
+        return None
+    if word(get(held, "status")) in _OF_JOBS:
         return None
     return Reading(fault=_ERROR, ended=True)
 
@@ -543,8 +606,9 @@ def _block_delta(held: Record) -> Reading | None:
 
 
 def _message_delta(held: Record) -> Reading | None:
-    reading = Reading(marks=True)
-    _finished(reading, word(get(record(get(held, "delta")), "stop_reason")))
+    finish = word(get(record(get(held, "delta")), "stop_reason"))
+    reading = Reading(marks=True, content=_silent_on_purpose(finish, get(held, "usage")))
+    _finished(reading, finish)
     return reading
 
 
@@ -656,7 +720,7 @@ _READERS: tuple[tuple[str, Callable[[Record], Reading | None]], ...] = (
     ("prompt_feedback", _gemini),
     ("sdk_http_response", _gemini),
     ("parent_tool_use_id", _of_session),
-    ("stop_reason", _message),
+    ("stop_reason", _whole_message),
     ("response_metadata", _langchain),
     ("output", _output),
     ("done", _ollama),

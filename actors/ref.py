@@ -157,7 +157,7 @@ class PoolRef(AskingRef):
         The id begins with the outer request's and its attempt: `front-7#2/eu-31`.
         """
         request = self._forwarded(payload, context)
-        return self._submit(request, context.remaining_s, context)
+        return self._submit(request, context.remaining_s, context, waits=True)
 
     def forward_stream(self, payload: Any, context: CallContext) -> PoolStream[Any]:
         """The same for an answer that is wanted chunk by chunk."""

@@ -93,6 +93,8 @@ class PoolRouter(Streams):
                 self._out_of_time(job)
                 return PENDING
             job.deadline_alarm = self.alarms.at(deadline, lambda: self._out_of_time(job))
+        if future is not None and future.waits:
+            self._circles.waits(job, future.waits)
         self._give(job, now)
         return PENDING
 
@@ -146,8 +148,8 @@ class PoolRouter(Streams):
 
     def _on_given_up(self, message: GivenUp) -> None:
         job = self._jobs.get(message.future.request_id or "")
-        if job is not None and job.future is message.future:
-            self._cancel(job)
+        if job is not None and job.future is message.future and self._cancel(job):
+            message.future.let_asker_go()
 
     def _cancel(self, job: Job) -> bool:
         now = self.clock.now()

@@ -88,6 +88,8 @@ class PoolStream(Generic[C]):
         if self._born != forks.generation:  # before the channel's lock: see `actors.forks`
             future.resolve(error=self._future._forked())
             return future
+        if self._future.inside:
+            future.inside, future.stands_for = self._future.inside, self._future
         channel = self._channel  # not `self`: whoever lets go of the stream leaves it
 
         def tell() -> None:
@@ -168,6 +170,8 @@ class PoolStream(Generic[C]):
             raise
 
     def _wait(self) -> None:
+        if self._future.inside:
+            self._future.say_waiting()
         gate = threading.Lock()
         gate.acquire()
         try:
@@ -178,6 +182,8 @@ class PoolStream(Generic[C]):
             raise
 
     async def _arrival(self) -> None:
+        if self._future.inside:
+            self._future.say_waiting()
         waiting, wake = wait_here()
         self._channel.watch_chunks(wake)
         try:

@@ -30,7 +30,8 @@ def nothing_in(chunk: Any) -> bool:
     """What counts as an empty chunk with `is_empty=None`: None, and a string, bytes, list, tuple or
     dict with nothing in it.
     """
-    return chunk is None or (isinstance(chunk, _SIZED) and not chunk)
+    # A mock says of itself that it is an instance of what it stands for, and has no length.
+    return chunk is None or (issubclass(type(chunk), _SIZED) and not chunk)
 
 
 def emptiness(config: PoolConfig) -> Callable[[Any], bool]:

@@ -44,11 +44,11 @@ class ThreadPlace:
             self._spawn(call)
 
     def cancel(self, call: Call, reason: CancelReason) -> None:
-        call.cancelled = reason
+        again, call.cancelled = call.cancelled is not None, reason
         canceller = call.canceller  # its thread takes it away when there is nothing left to cancel
-        if canceller is not None:
-            canceller()
-        if call.drop() or (reason is CancelReason.ATTEMPT_TIMEOUT and call.abandon()):
+        cleans_up = canceller is not None and not again and canceller()
+        over = reason is CancelReason.ATTEMPT_TIMEOUT and not cleans_up
+        if call.drop() or (over and call.abandon()):
             call.finish(None, None)
 
     def ping(self, answer: Callable[[], None]) -> None:

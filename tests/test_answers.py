@@ -10,7 +10,7 @@ import pickle
 from collections import OrderedDict
 from types import SimpleNamespace
 from typing import Any, NoReturn
-from unittest.mock import AsyncMock, MagicMock, Mock
+from unittest.mock import AsyncMock, MagicMock, Mock, create_autospec
 
 import pytest
 from helpers_answers import USAGE, Pydantic, chunk, dict_with_attributes, model, shaped
@@ -19,6 +19,7 @@ from greenroom import FailureKind, PoolConfig, UnsuccessfulResultError, answers
 from greenroom.actors.classify import Verdict, classify
 from greenroom.actors.judgement import found_by, refusal_of
 from greenroom.actors.looking import filled, number, record, word
+from greenroom.actors.streamjudge import nothing_in
 from greenroom.answers import Fault
 
 FORMS = [lambda value: value, shaped, dict_with_attributes, model]
@@ -143,6 +144,8 @@ FAILED = [
     {"is_error": True, "content": [], "structured_content": None},
     {"is_error": True, "subtype": "success", "session_id": "s", "result": "m"},
     {"id": "t", "context_id": "c", "status": {"state": "failed"}},
+]
+RESPONSES_OF_HTTP: list[dict[str, Any]] = [
     {"status_code": 502, "headers": {}},
     {"status": 502, "_headers": {}},
 ]
@@ -174,6 +177,12 @@ class TestAuto:
     def test_an_error_in_the_place_of_an_answer(self, form: Any, value: Any) -> None:
         """What a client makes of the body of an error."""
         assert answers.auto(form(value)) is not None
+
+    @pytest.mark.parametrize("value", RESPONSES_OF_HTTP)
+    def test_a_response_is_an_object(self, form: Any, value: Any) -> None:
+        """Of which nobody has asked for its status. A plain dict only tells of one."""
+        made = form(value)
+        assert (answers.auto(made) is None) == (type(made) is dict)
 
     def test_content_that_is_no_text(self, form: Any) -> None:
         """A tool call, a thought, a refusal in words are answers."""
@@ -222,6 +231,60 @@ class TestAuto:
         ):
             assert answers.auto(form(value)) is None
 
+    def test_what_is_empty_on_purpose(self, form: Any) -> None:
+        """A stop sequence of the request's own came first, or Claude had nothing to add to what a
+        tool returned; a message of LangChain's that says of no provider that it made it.
+        """
+        silent = {**MESSAGE, "content": []}
+        said = {"stop_reason": "end_turn"}
+        langchain = {"type": "ai", "content": "", "response_metadata": said}
+        for value in (
+            {**silent, "stop_reason": "stop_sequence"},
+            {**silent, "content": [{"type": "text", "text": ""}], "stop_reason": "stop_sequence"},
+            {**silent, "usage": {"output_tokens": 2}},
+            {**COHERE, "message": {"content": []}, "finish_reason": "STOP_SEQUENCE"},
+            {"output": {"message": {"content": []}}, "stopReason": "stop_sequence"},
+            {**langchain, "usage_metadata": {"output_tokens": 3}},
+            {**langchain, "response_metadata": {}},
+        ):
+            assert answers.auto(form(value)) is None
+        for value in (
+            {**silent, "usage": {"output_tokens": 0}},
+            {**silent, "usage": {"output_tokens": 200}},
+            langchain,
+        ):
+            assert answers.auto(form(value)) is not None
+        assert answers.no_content(form({**silent, "stop_reason": "stop_sequence"})) is not None
+
+    def test_answers_of_other_calls(self, form: Any) -> None:
+        """A client's chats are told apart from what else it can do."""
+        about: dict[str, Any] = {"sdk_http_response": {"headers": {}}}
+        for value in (
+            {**about, "embeddings": [{"values": [0.1]}], "usage_metadata": None},
+            {**about, "embeddings": []},
+            {**about, "generated_images": []},
+            {"object": "list", "model": "m", "data": [], "usage": {"prompt_tokens": 1}},
+            {"object": "batch", "model": "m", "status": "failed", "errors": None},
+            having(having(RESPONSES, "output", []), "status", "cancelled"),
+        ):
+            assert answers.auto(form(value)) is None
+
+    def test_what_only_looks_like_a_chat(self, form: Any) -> None:
+        """A quiz that says of its model, a summary of one's own, a list of things to do."""
+        values: tuple[dict[str, Any], ...] = (
+            {"question": "which?", "choices": [], "model": "m", "usage": None},
+            {"object": "table", "choices": [], "model": "m"},
+            {"id": 1, "text": "", "calls": ["f"], "finish_reason": "tool_calls", "usage": {}},
+            {"id": 1, "text": "", "finish_reason": "stop"},
+            {"role": "critic", "content": "", "stop_reason": "none"},
+            {"role": "assistant", "content": "", "tools": ["f"], "stop_reason": "tool_use"},
+            {"id": 1, "status": "failed", "error": {"message": "no such row", "code": "row"}},
+            {"model": "m", "message": "", "done": True},
+            {"model": "m", "response": "", "done": True},
+        )
+        for value in values:
+            assert answers.auto(form(value)) is None
+
     def test_what_is_not_finished_yet(self, form: Any) -> None:
         """A response that is still made in the background has no output."""
         assert (
@@ -246,6 +309,12 @@ class Message:
 
 class Shade(enum.IntEnum):
     BAD = 502
+
+
+@dataclasses.dataclass
+class Crawled:
+    status_code: int = 404
+    headers: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
@@ -327,6 +396,8 @@ LEGIT = [
     {"content": "", "role": "assistant"},
     {"is_error": True, "line": "disk full"},
     {"isError": True},
+    {"url": "https://example.com", "status_code": 404, "headers": {"a": "b"}, "html": ""},
+    Crawled(),
     {"type": "error", "message": "a line of a log"},
     {"type": "ping", "host": "example.com"},
     {"finish_reason": "content_filter"},
@@ -673,6 +744,12 @@ class TestEmptyChunks:
     def test_a_chunk_that_carries_something(self, form: Any, value: Any) -> None:
         """Text, a tool call, a thought."""
         assert not answers.is_empty_chunk(form(value))
+
+    def test_a_mock_of_something_empty(self) -> None:
+        """It has a length of nothing and is something."""
+        for mock in (create_autospec(dict), create_autospec(list, instance=True)):
+            assert not nothing_in(mock)
+            assert not answers.is_empty_chunk(mock)
 
     @pytest.mark.parametrize("value", [None, "", b"", bytearray(), [], (), {}])
     def test_nothing(self, value: Any) -> None:

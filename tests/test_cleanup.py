@@ -14,8 +14,9 @@ from typing import Any
 
 import pytest
 
-from greenroom import AgentPool, Member, PoolConfig, Request
+from greenroom import AgentPool, AllPoolMembersFailedError, Member, PoolConfig, Request
 from greenroom.actors.ref import PoolRef
+from greenroom.testing import FakeClock
 
 WAIT_S = 10.0
 STEPS = 5
@@ -217,8 +218,112 @@ def test_what_does_not_clean_up_in_time_is_abandoned() -> None:
     assert cancelled == ["x"]
 
 
+@pytest.mark.parametrize("wrap", [lambda agent: agent, sync_returning], ids=["async", "returned"])
+def test_a_call_that_ran_out_of_its_time_cleans_up_before_its_agent_is_closed(wrap: Any) -> None:
+    """The end of the pool waits for it, also where a sync callable has returned the awaitable."""
+    cleaner, gate, told = Cleaner(), asyncio.Event(), threading.Event()
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def slow(payload: Any) -> None:
+        loops.append(asyncio.get_running_loop())
+        cleaner.entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            told.set()
+            await gate.wait()
+            await cleaner.clean_up()
+
+    clock = FakeClock()
+    config = PoolConfig(request_timeout_s=5.0, max_retries=0, cancel_grace_s=3600.0)
+    pool = AgentPool.start(
+        [Member("m", wrap(slow), close=cleaner.close)], config=config, clock=clock
+    )
+    future = pool.ask(Request("x"), block=False)
+    assert cleaner.entered.wait(WAIT_S)
+    clock.advance(5.0)
+    with pytest.raises(AllPoolMembersFailedError):
+        future.get(timeout=WAIT_S)
+    assert told.wait(WAIT_S)
+    assert pool.stats()["m"].in_flight == 1
+    ending = pool.stop(block=False)
+    loops[0].call_soon_threadsafe(gate.set)
+    ending.get(timeout=WAIT_S)
+    assert cleaner.log == ["cleaned up", "closed"]
+    assert cleaner.cut == 0
+
+
+class Unclosable:
+    """Chunks whose `aclose` hangs until it is cancelled."""
+
+    def __init__(self) -> None:
+        self.left = 1
+        self.closing = threading.Event()
+        self.cancelled = threading.Event()
+
+    def __aiter__(self) -> Unclosable:
+        return self
+
+    async def __anext__(self) -> str:
+        if not self.left:
+            raise StopAsyncIteration
+        self.left -= 1
+        return "chunk"
+
+    async def aclose(self) -> None:
+        self.closing.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+@pytest.mark.parametrize("wrap", [lambda agent: agent, sync_returning], ids=["async", "returned"])
+def test_a_close_of_a_stream_that_hangs_is_cancelled_when_its_time_is_over(wrap: Any) -> None:
+    """It was let be, as the clean-up that it is; one cancellation it gets all the same."""
+    chunks, cleaner = Unclosable(), Cleaner()
+
+    async def agent(payload: Any) -> Any:
+        return chunks
+
+    with pool_of(wrap(agent), cleaner, cancel_grace_s=0.01) as pool:
+        stream = pool.stream(Request("x"))
+        assert chunks.closing.wait(WAIT_S)
+        assert next(stream) == "chunk"
+    assert chunks.cancelled.wait(WAIT_S)
+    assert cleaner.log == ["closed"]
+
+
 class Payload:
     """One that can be watched."""
+
+
+@pytest.mark.parametrize("way", ["ask", "stream"])
+def test_a_pool_in_between_lets_the_payload_of_a_cancelled_call_go(way: str) -> None:
+    """Nor does the inner pool keep the outer one's call, though it has nothing else to look at."""
+    entered, ended = threading.Event(), threading.Event()
+
+    async def hang(payload: Any) -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    with (
+        AgentPool.start([Member("m", hang)]) as inner,
+        AgentPool.start([Member("inner", inner)]) as outer,
+    ):
+        payload = Payload()
+        gone = weakref.ref(payload, lambda _: ended.set())
+        asked: Any
+        if way == "ask":
+            asked = outer.ask(Request(payload), block=False)
+        else:
+            asked = outer.stream(Request(payload))
+        del payload
+        assert entered.wait(WAIT_S)
+        asked.cancel()
+        del asked
+        assert ended.wait(WAIT_S), gc.get_referrers(gone())
 
 
 def test_the_payload_of_a_cancelled_call_is_let_go_at_once() -> None:

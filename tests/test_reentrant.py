@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import pykka
 import pytest
 
 from greenroom import (
@@ -280,3 +281,161 @@ def test_it_is_told_as_an_event_once() -> None:
         (exhausted,) = log.named(RequestExhausted)
         assert exhausted.request_id == "pool-2"
         assert "was asked from inside its own request" in exhausted.reason
+
+
+def test_a_request_from_inside_that_nobody_waits_for_is_served_afterwards() -> None:
+    """The agent asks, goes on and returns: its own slot serves what it has asked for."""
+    handed_out: list[Any] = []
+
+    def agent(payload: str) -> str:
+        if payload == "outer":
+            handed_out.append(pool.ask(Request("inner"), block=False))
+            with pytest.raises(pykka.Timeout):  # a look is no wait
+                handed_out[0].get(timeout=0)
+            handed_out.append(pool.stream(Request("chunks")))
+        return payload
+
+    with AgentPool.start([Member("only", agent)]) as pool:
+        assert pool.execute("outer", timeout=WAIT_S) == "outer"
+        assert handed_out[0].get(timeout=WAIT_S).value == "inner"
+        assert handed_out[1].collect() == ["chunks"]
+
+
+def test_a_future_that_is_handed_out_of_a_call_may_be_awaited_elsewhere() -> None:
+    """Whoever waits outside is not inside, whether before or after the call has returned."""
+    handed_out: list[Any] = []
+    asked, awaited = threading.Event(), threading.Event()
+
+    async def agent(payload: str) -> str:
+        if payload == "outer":
+            handed_out.append(pool.ask(Request("inner"), block=False))
+            asked.set()
+            await asyncio.to_thread(awaited.wait, WAIT_S)
+        return payload
+
+    async def elsewhere() -> str:
+        task = asyncio.ensure_future(handed_out[0])
+        await asyncio.sleep(0)  # it waits from here on
+        awaited.set()
+        return str((await task).value)
+
+    with AgentPool.start([Member("only", agent, max_concurrency=1)]) as pool:
+        outer = pool.ask(Request("outer"), block=False)
+        assert asked.wait(WAIT_S)
+        assert asyncio.run(elsewhere()) == "inner"
+        assert outer.get(timeout=WAIT_S).value == "outer"
+
+
+@pytest.mark.parametrize("way", ["get", "first", "collect", "map"])
+def test_a_request_from_inside_is_refused_when_the_wait_for_it_begins(way: str) -> None:
+    """It has been in the queue until then, and could have been served."""
+    pending: list[int] = []
+
+    def agent(payload: str) -> Any:
+        if payload == "inner":
+            return payload
+        if way in ("get", "map"):
+            future = pool.ask(Request("inner"), block=False)
+            pending.append(pool.stats().pending)
+            return future.get() if way == "get" else future.map(str).get()
+        stream = pool.stream(Request("inner"))
+        pending.append(pool.stats().pending)
+        return stream.first().get() if way == "first" else stream.collect()
+
+    with AgentPool.start([Member("only", agent)]) as pool:
+        with pytest.raises(ReentrantAskError):
+            pool.ask(Request("outer"), timeout=WAIT_S)
+        assert pending == [1]
+        assert pool.execute("inner", timeout=WAIT_S) == "inner"
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_several_requests_from_inside_that_are_gathered(slots: int) -> None:
+    """All are served one after the other where one slot is left, and all are told where none is."""
+
+    async def agent(payload: Any) -> Any:
+        if isinstance(payload, int):
+            await asyncio.sleep(0)
+            return payload
+        inner = [pool.ask(Request(number), block=False) for number in range(5)]
+        replies = await asyncio.gather(*inner, return_exceptions=True)
+        return [getattr(reply, "value", type(reply)) for reply in replies]
+
+    with AgentPool.start([Member("only", agent, max_concurrency=slots)]) as pool:
+        answer = pool.execute("outer", timeout=WAIT_S)
+        assert answer == ([ReentrantAskError] * 5 if slots == 1 else list(range(5)))
+        assert pool.execute(7, timeout=WAIT_S) == 7
+
+
+def test_two_members_whose_requests_queue_before_either_waits() -> None:
+    """The second wait closes the circle: one is told, and its slot serves the other."""
+    asked, waits = threading.Barrier(2), threading.Barrier(2)
+
+    def agent(payload: str) -> Any:
+        if payload == "inner":
+            return "served"
+        inner = pool.ask(Request("inner"), block=False)
+        asked.wait(WAIT_S)
+        assert pool.stats().pending == 2
+        waits.wait(WAIT_S)
+        return inner.get().value
+
+    with AgentPool.start([Member("a", agent), Member("b", agent)]) as pool:
+        futures = [pool.ask(Request("outer"), block=False) for _ in range(2)]
+        answers: list[str] = []
+        for future in futures:
+            try:
+                answers.append(future.get(timeout=WAIT_S).value)
+            except ReentrantAskError:
+                answers.append("told")
+        assert sorted(answers) == ["served", "told"]
+
+
+def test_a_wait_for_a_running_request_may_close_the_circle() -> None:
+    """The first call waits, last of all, for the second one, which waits for the first one's slot:
+    what is told is the request in the queue.
+    """
+    third_waits, told = threading.Event(), list[type[Exception]]()
+
+    def agent(payload: str) -> Any:
+        if payload == "first":
+            second = pool.ask(Request("second"), block=False)
+            assert third_waits.wait(WAIT_S)
+            return second.get().value
+        if payload == "second":
+            third = pool.ask(Request("third"), block=False)
+            third_waits.set()
+            try:
+                return third.get().value
+            except ReentrantAskError as error:
+                told.append(type(error))
+                return "second"
+        return payload
+
+    with AgentPool.start([Member("only", agent, max_concurrency=2)]) as pool:
+        assert pool.execute("first", timeout=WAIT_S) == "second"
+        assert told == [ReentrantAskError]
+
+
+def test_a_wait_that_was_given_up_blocks_nobody() -> None:
+    """Who has lost patience goes on, and its slot will be free."""
+
+    def agent(payload: str) -> Any:
+        if payload == "outer":
+            busy = pool.ask(Request("busy"), block=False)
+            inner = pool.ask(Request("inner"), block=False)
+            assert entered.wait(WAIT_S)
+            with pytest.raises(pykka.Timeout):
+                inner.get(timeout=0.001)
+            handed_out.append(inner)
+            release.set()
+            return busy.get().value
+        if payload == "busy":
+            entered.set()
+            assert release.wait(WAIT_S)
+        return payload
+
+    entered, release, handed_out = threading.Event(), threading.Event(), list[Any]()
+    with AgentPool.start([Member("only", agent, max_concurrency=2)]) as pool:
+        assert pool.execute("outer", timeout=WAIT_S) == "busy"
+        assert handed_out[0].get(timeout=WAIT_S).value == "inner"

@@ -190,6 +190,21 @@ class TestJudge:
         """Text and the mark of its end, in the way of each client."""
         assert judged(chunks).fault is None
 
+    @pytest.mark.parametrize(("stop", "tokens"), [("stop_sequence", 0), ("end_turn", 2)])
+    def test_a_turn_of_claudes_that_is_empty_on_purpose(self, stop: str, tokens: int) -> None:
+        """Its first word was a stop sequence, or it had nothing to add to what a tool returned."""
+
+        def turn(stop: str, tokens: int) -> list[Any]:
+            usage = {"output_tokens": tokens}
+            return [
+                {"type": "message_start", "message": {}},
+                {"type": "message_delta", "delta": {"stop_reason": stop}, "usage": usage},
+                {"type": "message_stop"},
+            ]
+
+        assert judged(turn(stop, tokens)).fault is None
+        assert judged(turn("end_turn", 0)).fault is not None
+
     @pytest.mark.parametrize("form", [shaped, dict_with_attributes, model])
     @pytest.mark.parametrize("chunks", MARKED[:14])
     def test_a_whole_stream_of_objects(self, chunks: list[Any], form: Any) -> None:
@@ -271,6 +286,10 @@ class TestJudge:
             ['{"a": 1}', '{"a": 2}'],
             ["data: the past\n", "was hard"],
             ["data: [1, 2]\n", "and so on"],
+            ["event: token\n", 'data: {"token": "x"}\n', "\n"],
+            ['event: token\ndata: {"token": "x"}\n\n', "event: end\ndata: {}\n\n"],
+            [": ping\n\n", "id: 1\ndata: word\n\n"],
+            ["retry: 100\n\n", "data: word\n\n", "data: word\n\n"],
             [": a colon first", "and then"],
             ["\n"],
             ["", " ", "\n", "a"],

@@ -53,20 +53,15 @@ def _last_if(sure: bool, entry: Entry, source: Call, hedging: bool) -> Iterator[
 
 def _has_its_empty_ones(entry: Entry, source: Call, buffer: int) -> Iterator[str]:
     """None that the source has sent is lost, and of those of others are shown only what did not
-    fit: such a call has failed without a chunk that counts.
+    fit: of such a call no chunk that counts has come, though it may have made one too late.
     """
     came, sent = leading(entry.chunks), leading(source.chunks)
     others = len(came) - len(sent)
     if others < 0 or not is_start_of(came[others:], sent):
         yield f"{len(came)} empty chunks came, its member has sent {len(sent)}"
     shown = [each for each in entry.calls if each is not source and len(each.chunks) > buffer]
-    if others > sum(len(each.chunks) for each in shown if not those_that_count(_taken_of(each))):
+    if others > sum(len(leading(each.chunks)) for each in shown):
         yield f"{len(came)} empty chunks came, its member has sent {len(sent)}"
-
-
-def _taken_of(call: Call) -> list[object]:
-    """What the pool had of it: the last chunk of a call that was cut off may have come too late."""
-    return call.chunks[:-1] if call.end is CallEnd.CUT else call.chunks
 
 
 def _gave(call: Call, taken: list[object]) -> bool:
