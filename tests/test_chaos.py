@@ -287,6 +287,14 @@ def test_a_failure_that_nothing_explains_is_seen() -> None:
     assert "nothing explains member 0: crashed" in model.judge(crashed, Terms(clear=True))
 
 
+def test_a_deadline_late_on_the_clock_is_explained() -> None:
+    """The difference of two late readings lacks a trifle."""
+    entry = failed(answered(Move.HANG, timeout_s=0.3), FailureKind.TIMEOUT)
+    entry.sent_at, entry.answered_at = 206876.0, 206876.3
+    assert entry.elapsed_s < 0.3
+    assert list(model.judge(entry, Terms())) == []
+
+
 def test_a_repetition_that_is_not_allowed_is_seen() -> None:
     """Not idempotent, side effects begun, more often than `max_retries`, or twice on a member."""
     assert "not idempotent" in one_complaint(answered(Move.ERROR, Move.OK, idempotent=False))

@@ -21,6 +21,10 @@ from greenroom import (
 )
 
 
+ROUNDING_S = 1e-6
+"""What the difference of two late readings of the clock may lack: after days, 0.3 s are less."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
     """Under what circumstances requests were sent.
@@ -132,7 +136,7 @@ def _may_end_so(entry: Entry, terms: Terms) -> Iterator[str]:
             yield from _failures_are_explained(entry, terms)
         case End.CANCELLED if not (entry.cancel_asked or _gave_up(entry)):
             yield "nobody has cancelled it"
-        case End.DEADLINE if entry.elapsed_s < (entry.send.timeout_s or float("inf")) - 1e-6:
+        case End.DEADLINE if entry.elapsed_s < (entry.send.timeout_s or float("inf")) - ROUNDING_S:
             yield f"its deadline was not over after {entry.elapsed_s:g} s"
         case End.SATURATED if entry.calls or entry.unanswered <= terms.max_pending:
             yield f"it was refused with {entry.unanswered} unanswered, {len(entry.calls)} calls"
@@ -208,7 +212,8 @@ def _is_explained(failure: AttemptError, entry: Entry, terms: Terms) -> bool:
     if terms.attempts_inside and isinstance(failure.error, PoolError):
         return True  # a pool inside has said so
     surroundings = {FailureKind.UNAVAILABLE, FailureKind.CREATE_FAILED}  # it never started
-    if entry.elapsed_s >= min(terms.limit_s(entry), entry.send.timeout_s or float("inf")):
+    limit_s = min(terms.limit_s(entry), entry.send.timeout_s or float("inf"))
+    if entry.elapsed_s >= limit_s - ROUNDING_S:
         surroundings.add(FailureKind.TIMEOUT)
     if not terms.clear:
         surroundings.add(FailureKind.CRASHED)
@@ -275,13 +280,14 @@ def is_undisturbed(entry: Entry, terms: Terms) -> bool:
         and entry.kills[0] == entry.kills[1]
         and not entry.cancel_asked
     )
-    in_time = entry.end is not End.DEADLINE and entry.elapsed_s < terms.limit_s(entry)
+    in_time = entry.end is not End.DEADLINE and entry.elapsed_s < terms.limit_s(entry) - ROUNDING_S
     return unhurt and in_time and End.LEFT not in entry.heard and not _ran_out_of_time(entry)
 
 
 def _ran_out_of_time(entry: Entry) -> bool:
     """Whether it was a stream that its deadline has broken off."""
-    return entry.send.is_stream and entry.elapsed_s >= (entry.send.timeout_s or float("inf"))
+    limit_s = entry.send.timeout_s or float("inf")
+    return entry.send.is_stream and entry.elapsed_s >= limit_s - ROUNDING_S
 
 
 def decides(call: Call) -> bool:
