@@ -20,7 +20,6 @@ from greenroom import (
     StreamInterruptedError,
 )
 
-
 ROUNDING_S = 1e-6
 """What the difference of two late readings of the clock may lack: after days, 0.3 s are less."""
 
