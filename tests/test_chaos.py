@@ -287,6 +287,14 @@ def test_a_failure_that_nothing_explains_is_seen() -> None:
     assert "nothing explains member 0: crashed" in model.judge(crashed, Terms(clear=True))
 
 
+def test_a_deadline_late_on_the_clock_is_explained() -> None:
+    """The difference of two late readings lacks a trifle."""
+    entry = failed(answered(Move.HANG, timeout_s=0.3), FailureKind.TIMEOUT)
+    entry.sent_at, entry.answered_at = 206876.0, 206876.3
+    assert entry.elapsed_s < 0.3
+    assert list(model.judge(entry, Terms())) == []
+
+
 def test_a_repetition_that_is_not_allowed_is_seen() -> None:
     """Not idempotent, side effects begun, more often than `max_retries`, or twice on a member."""
     assert "not idempotent" in one_complaint(answered(Move.ERROR, Move.OK, idempotent=False))
@@ -805,6 +813,7 @@ def test_a_pool_that_closes_clients_under_their_calls_is_found_out(
 ) -> None:
     """The client is closed while its calls clean up."""
     monkeypatch.setattr(AgentActor, "_when_at_rest", lambda _, close: close())
+    monkeypatch.setattr(closers, "TURNS", 2000)
     told = list(closers.judge(random.Random(0)))
     assert any("of its calls had cleaned up" in each for each in told)
 
@@ -826,8 +835,8 @@ def test_same_everywhere_is_said_if_and_only_if_it_is_so() -> None:
         "it failed in the same way everywhere, and its error does not say so"
     )
     assert list(model.judge(alike, Terms(clear=True, hedging=True))) == []
-    errors = alike.error.errors
     assert isinstance(alike.error, AllPoolMembersFailedError)
+    errors = alike.error.errors
     alike.error = AllPoolMembersFailedError("pool", [], errors, same_everywhere=True)
     assert list(model.judge(alike, clear)) == []
     alone = failed(answered(Move.BROKEN), FailureKind.UNAVAILABLE)
@@ -846,6 +855,14 @@ def test_a_consumer_that_leaves_before_the_mark_has_chunks_of_the_one_that_was_c
     ended(entry, End.CANCELLED, RequestCancelledError())
     assert list(model.judge(entry, Terms(on_cut="restart"))) == []
     assert "it is said to be of member 1" in next(model.judge(entry, Terms()))
+
+
+def test_a_chunk_that_came_as_its_call_was_cut_off_was_not_shown() -> None:
+    """Its empty ones before it, which did not fit, were shown as those of a call that failed."""
+    entry = streamed(Move.SLOW, Move.OK)
+    entry.calls[0].end, entry.calls[0].chunks = CallEnd.CUT, [None, "", "late"]
+    entry.calls[1].chunks, entry.chunks = [None, "", "a"], [None, "", None, "", "a"]
+    assert list(model.judge(entry, Terms(stream_buffer=1))) == []
 
 
 def test_failures_that_may_be_taken_back_are_no_lower_bound() -> None:

@@ -19,6 +19,8 @@ FITS_GRACE_S = 20.0
 SHORT_GRACE_S = 0.05
 """The grace where one of them takes for ever."""
 CALLS = 3
+TURNS = 5
+"""Of its loop, that a clean-up takes."""
 KINDS = ("awaits", "raises", "long")
 
 
@@ -137,5 +139,5 @@ def _complaints(client: Client, fits: bool) -> Iterator[str]:
 
 
 async def _turns() -> None:
-    for _ in range(5):
+    for _ in range(TURNS):
         await asyncio.sleep(0)

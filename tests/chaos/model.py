@@ -20,6 +20,9 @@ from greenroom import (
     StreamInterruptedError,
 )
 
+ROUNDING_S = 1e-6
+"""What the difference of two late readings of the clock may lack: after days, 0.3 s are less."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
@@ -132,7 +135,7 @@ def _may_end_so(entry: Entry, terms: Terms) -> Iterator[str]:
             yield from _failures_are_explained(entry, terms)
         case End.CANCELLED if not (entry.cancel_asked or _gave_up(entry)):
             yield "nobody has cancelled it"
-        case End.DEADLINE if entry.elapsed_s < (entry.send.timeout_s or float("inf")) - 1e-6:
+        case End.DEADLINE if entry.elapsed_s < (entry.send.timeout_s or float("inf")) - ROUNDING_S:
             yield f"its deadline was not over after {entry.elapsed_s:g} s"
         case End.SATURATED if entry.calls or entry.unanswered <= terms.max_pending:
             yield f"it was refused with {entry.unanswered} unanswered, {len(entry.calls)} calls"
@@ -158,9 +161,13 @@ def fails_alike(calls: list[Call]) -> bool:
 def _says_so_if_it_was_poison(entry: Entry, terms: Terms) -> Iterator[str]:
     """Its error says that it failed in the same way everywhere, if and only if it did."""
     error = entry.error
-    if not isinstance(error, AllPoolMembersFailedError):
-        return
-    counted = [each for each in error.errors if each.started and each.kind.counts_for_breaker]
+    if not isinstance(error, AllPoolMembersFailedError) or terms.attempts_inside:
+        return  # a pool inside may fail without any call of an agent
+    counted = [
+        each
+        for each in error.errors
+        if each.started and isinstance(each.kind, FailureKind) and each.kind.counts_for_breaker
+    ]
     if error.same_everywhere:
         kinds = {each.kind for each in counted}
         # An error has the last failure of each member: one before it may have counted.
@@ -168,7 +175,12 @@ def _says_so_if_it_was_poison(entry: Entry, terms: Terms) -> Iterator[str]:
         members |= {each.member for each in entry.calls if each.move in COUNTED}
         if len(members) < 2 or len(kinds) > 1:
             yield f"same everywhere is said of {len(members)} members that failed as {kinds}"
-    elif is_undisturbed(entry, terms) and not terms.hedging and fails_alike(entry.calls):
+    elif (
+        is_undisturbed(entry, terms)
+        and not terms.hedging
+        and fails_alike(entry.calls)
+        and len({each.kind for each in error.errors if not each.skipped}) == 1
+    ):  # one that never got as far as its agent has failed in a way of its own
         yield "it failed in the same way everywhere, and its error does not say so"
 
 
@@ -199,7 +211,8 @@ def _is_explained(failure: AttemptError, entry: Entry, terms: Terms) -> bool:
     if terms.attempts_inside and isinstance(failure.error, PoolError):
         return True  # a pool inside has said so
     surroundings = {FailureKind.UNAVAILABLE, FailureKind.CREATE_FAILED}  # it never started
-    if entry.elapsed_s >= min(terms.limit_s(entry), entry.send.timeout_s or float("inf")):
+    limit_s = min(terms.limit_s(entry), entry.send.timeout_s or float("inf"))
+    if entry.elapsed_s >= limit_s - ROUNDING_S:
         surroundings.add(FailureKind.TIMEOUT)
     if not terms.clear:
         surroundings.add(FailureKind.CRASHED)
@@ -266,13 +279,14 @@ def is_undisturbed(entry: Entry, terms: Terms) -> bool:
         and entry.kills[0] == entry.kills[1]
         and not entry.cancel_asked
     )
-    in_time = entry.end is not End.DEADLINE and entry.elapsed_s < terms.limit_s(entry)
+    in_time = entry.end is not End.DEADLINE and entry.elapsed_s < terms.limit_s(entry) - ROUNDING_S
     return unhurt and in_time and End.LEFT not in entry.heard and not _ran_out_of_time(entry)
 
 
 def _ran_out_of_time(entry: Entry) -> bool:
     """Whether it was a stream that its deadline has broken off."""
-    return entry.send.is_stream and entry.elapsed_s >= (entry.send.timeout_s or float("inf"))
+    limit_s = entry.send.timeout_s or float("inf")
+    return entry.send.is_stream and entry.elapsed_s >= limit_s - ROUNDING_S
 
 
 def decides(call: Call) -> bool:
