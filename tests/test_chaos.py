@@ -5,6 +5,7 @@ The long form, with 200,000 requests, is `make chaos`.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 import threading
@@ -811,7 +812,14 @@ def test_a_pool_that_tells_a_wrong_time_is_found_out(monkeypatch: pytest.MonkeyP
 def test_a_pool_that_closes_clients_under_their_calls_is_found_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The client is closed while its calls clean up."""
+    """The client is closed while its calls clean up, which here go on until it is."""
+
+    async def until_closed(client: closers.Client) -> None:
+        while not client.closed:
+            await asyncio.sleep(0)
+        client.cleaned += 1
+
+    monkeypatch.setattr(closers.Client, "_clean_up", until_closed)
     monkeypatch.setattr(AgentActor, "_when_at_rest", lambda _, close: close())
     monkeypatch.setattr(closers, "TURNS", 2000)
     told = list(closers.judge(random.Random(0)))
