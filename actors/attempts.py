@@ -166,6 +166,8 @@ class Attempts(Trials):
             )
         elif attempt is not None and attempt.alone:
             self._trial_reported(attempt, message)
+        elif attempt is not None:
+            self._heed(attempt, message.kind, message.retry_after_s)
         self._pump()
 
     def _on_refused(self, message: Refused) -> None:

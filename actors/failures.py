@@ -75,6 +75,14 @@ class Failures(Routing):
             for waiting in self._queue:  # some may wait in vain now
                 self._route(waiting)
 
+    def _heed(self, attempt: Attempt, kind: FailureKind, retry_after_s: float | None) -> None:
+        """An attempt has failed that nobody needs any more, and counts for nothing. That its member
+        is throttled is true all the same: it rests.
+        """
+        slot = self._table.get(attempt.member)
+        if slot is not None and kind is FailureKind.RATE_LIMITED:
+            self._rest(slot, kind, attempt.started_at, retry_after_s, self.clock.now())
+
     @abstractmethod
     def _lost(
         self,

@@ -164,3 +164,4 @@ class Trials(Failures):
             self._trial_failed(attempt, kind, error, elapsed_s, retry_after_s)
         else:
             self._ignore(job, attempt)
+            self._heed(attempt, kind, retry_after_s)

@@ -717,6 +717,25 @@ class TestTheLoser:
             assert outcomes(pool) == {"a": (0, 0), "b": (1, 0)}
             assert log.of(DeadLetter) == []
 
+    @pytest.mark.parametrize("kind", ["sync", "async"])
+    def test_b50_a_loser_that_is_throttled_rests_all_the_same(
+        self, clock: FakeClock, finishes: Finishes, kind: str
+    ) -> None:
+        """It counts for nothing, but its member has said when it will be back."""
+        late = http_error(429, retry_after=7.0)
+        loser: Any = AsyncHeld(late, stubborn=True) if kind == "async" else Held(late)
+        with hedged(*ranked(a=loser, b=Scripted("fast")), clock=clock) as pool:
+            future = pool.ask(Request("x"), block=False)
+            loser.wait_entered()
+            clock.advance(AFTER_S)
+            assert answer(future).member == "b"
+            if kind == "sync":
+                loser.let_go()
+            finishes.wait_for(2)
+            assert_at_rest(pool, completed=1, hedges=1)
+            assert pool.stats()["a"].reopens_in_s == 7.0
+            assert pool.stats().available == ("b",)
+
     def test_b50_a_loser_that_goes_on_for_long_is_no_dead_letter(
         self, clock: FakeClock, log: EventLog, monkeypatch: pytest.MonkeyPatch
     ) -> None:

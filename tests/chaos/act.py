@@ -140,7 +140,7 @@ class OneAct:
         self._look("one poison request harms nobody", self._drills.poison(poison))
         self._judge(self._ledger.close(), self._terms())
         self._calm.reset_everybody()
-        told = self._drills.throttling(self._config.hedge_after_s is not None)
+        told = self._drills.throttling()
         self._look("throttling is not ill health", told)
         self._judge(self._ledger.close(), self._terms())
 

@@ -44,7 +44,7 @@ class Drills:
                 yield f"{entry.id} failed for {poison.id} ({move}): {entry.error!r}"
         yield from self._everybody_serves(f"{poison.id} ({move})")
 
-    def throttling(self, hedging: bool) -> Iterator[str]:
+    def throttling(self) -> Iterator[str]:
         """More requests than the members' limits allow, one after the other: nobody is called who
         rests, no breaker opens, and who is refused is told when somebody is back.
         """
@@ -60,8 +60,6 @@ class Drills:
         finally:
             stage.window = None
         for name, times in window.too_early.items():
-            if hedging:  # who has lost a race counts for nothing: nobody heard when it is back
-                break
             yield f"{name} was called {times} times while it rested"
         yield from self._everybody_serves("throttling")
 
