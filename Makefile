@@ -4,10 +4,11 @@
 #   make check   format, lint, types, import contracts, tests
 #   make bench   the benchmarks, in .venv-bench
 #   make chaos   200,000 requests through pools that everything goes wrong with (ARGS='--seed 7')
+#   make live    throttled providers in real time, every strategy
 #   make test-clients  real clients against a misbehaving server, in .venv-clients-* (ARGS=retries)
 #   make clean   removes what the others made
 .DEFAULT_GOAL := test
-.PHONY: demo test check lint bench chaos test-clients clean stamp
+.PHONY: demo test check lint bench chaos live test-clients clean stamp
 
 # An active environment is none of our business.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
@@ -44,6 +45,9 @@ bench: $(BENCH)
 
 chaos: stamp
 	@PYTHONPATH=tests $(PY) -m chaos $(ARGS)
+
+live: stamp
+	@PYTHONPATH=tests $(PY) -m live
 
 # Heavy, and nothing that the other targets need: what does not install here is named and left out.
 CLIENTS := core agents litellm
