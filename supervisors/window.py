@@ -21,7 +21,7 @@ class OutcomeWindow:
         slow: how many of them were slow, failed or not.
     """
 
-    __slots__ = ("_outcomes", "failed", "size", "slow")
+    __slots__ = ("_open", "_outcomes", "failed", "size", "slow")
 
     def __init__(self, size: int) -> None:
         check.whole("size", size, minimum=1)
@@ -29,28 +29,47 @@ class OutcomeWindow:
         self.failed = 0
         self.slow = 0
         self._outcomes: deque[tuple[bool, bool, int | None]] = deque(maxlen=size)
+        self._open: set[int] = set()  # the requests whose failures in it may be taken back
 
     def record(self, *, failed: bool, slow: bool, request: int | None = None) -> None:
         """Take an outcome in; the oldest one leaves when the window is full."""
-        if request is not None and any(each[2] == request for each in self._outcomes):
-            return
+        if request is not None:
+            if request in self._open:
+                return
+            self._open.add(request)
         if len(self._outcomes) == self.size:
-            old_failed, old_slow, _ = self._outcomes[0]
+            old_failed, old_slow, old_request = self._outcomes[0]
             self.failed -= old_failed
             self.slow -= old_slow
+            if old_request is not None:
+                self._open.discard(old_request)
         self._outcomes.append((failed, slow, request))
         self.failed += failed
         self.slow += slow
 
     def retract(self, request: int) -> bool:
         """Take the failures of a request out; whether there was one."""
-        for index, (failed, slow, of) in enumerate(self._outcomes):
-            if of == request:
-                del self._outcomes[index]
-                self.failed -= failed
-                self.slow -= slow
-                return True
-        return False
+        index = self._taken_out(request)
+        if index is None:
+            return False
+        failed, slow, _ = self._outcomes[index]
+        del self._outcomes[index]
+        self.failed -= failed
+        self.slow -= slow
+        return True
+
+    def _taken_out(self, request: int) -> int | None:
+        """Where the failure of a request is, which is not open any more; None if there is none. It
+        is looked for from the end: those that are open are young.
+        """
+        if request not in self._open:
+            return None
+        self._open.discard(request)
+        last = len(self._outcomes) - 1
+        found = (
+            last - back for back, each in enumerate(reversed(self._outcomes)) if each[2] == request
+        )
+        return next(found)
 
     @property
     def spotless(self) -> bool:
@@ -60,17 +79,19 @@ class OutcomeWindow:
     def extend(self, count: int) -> None:
         """Take in that many outcomes, none failed or slow, at once."""
         if not self.spotless:
-            for failed, slow, _ in islice(self._outcomes, max(0, len(self) + count - self.size)):
+            leaving = max(0, len(self) + count - self.size)
+            for failed, slow, request in islice(self._outcomes, leaving):
                 self.failed -= failed
                 self.slow -= slow
+                if request is not None:
+                    self._open.discard(request)
         self._outcomes.extend(repeat(_GOOD, count))
 
     def settle(self, request: int) -> None:
         """A request's failure can be taken back no more."""
-        for index, (failed, slow, of) in enumerate(self._outcomes):
-            if of == request:
-                self._outcomes[index] = (failed, slow, None)
-                return
+        index = self._taken_out(request)
+        if index is not None:
+            self._outcomes[index] = (*self._outcomes[index][:2], None)
 
     def settled(self) -> OutcomeWindow:
         """The same without the failures that may still be taken back."""
