@@ -30,10 +30,14 @@ def kind_of_pool(error: AllPoolMembersFailedError) -> FailureKind:
 
     A member that cools down counts as rate limited. Any other that was skipped might have done
     better, so it forbids `auth` and `quota`, which open a breaker at once. It does not forbid
-    `too_large`: that is the request's fault, and must not count against the pool.
+    `too_large`: that is the request's fault, and must not count against the pool. What failed alike
+    on all that had it, in a way that nobody knows, is as unknown here: the pool around can find out
+    that it is the request's fault, too.
     """
     if {e.kind for e in error.errors if not e.skipped} == {FailureKind.TOO_LARGE}:
         return FailureKind.TOO_LARGE
+    if error.same_everywhere and FailureKind.UNKNOWN in {e.kind for e in error.errors}:
+        return FailureKind.UNKNOWN
     kinds = {_kind_of(each) for each in error.errors}
     return next((kind for kind in _PASSED_ON if kinds == {kind}), FailureKind.UNAVAILABLE)
 

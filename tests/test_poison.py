@@ -251,6 +251,26 @@ def test_a_total_outage_opens_the_breakers_all_the_same() -> None:
         assert asked <= 10 + 5 + 2
 
 
+@pytest.mark.parametrize("poison", ["403", "KeyError"])
+def test_odd_requests_harm_no_pool_that_is_a_member(poison: str) -> None:
+    """What an inner pool has found to be the request's fault is no fault of that pool either,
+    however often it comes in a row.
+    """
+    clock = FakeClock()
+    with (
+        pool_of(*members(readers(clock, 2)), clock=clock, name="in-1", max_retries=1) as first,
+        pool_of(*members(readers(clock, 2)), clock=clock, name="in-2", max_retries=1) as second,
+        pool_of(Member("1", first), Member("2", second), clock=clock, max_retries=1) as outer,
+    ):
+        for _ in range(30):
+            error = error_of(outer.ask(Request(poison), block=False), WAIT_S)
+            assert isinstance(error, AllPoolMembersFailedError)
+            assert error.same_everywhere
+        assert outer.stats().available == ("1", "2")
+        assert first.stats().available == second.stats().available
+        assert outer.execute("good", timeout=WAIT_S) == "good"
+
+
 def test_the_deadline_says_that_it_was_the_same_everywhere() -> None:
     """A prompt that is too slow for the first two, and then out of time."""
     clock = FakeClock()
