@@ -162,7 +162,8 @@ async def _aclose(chunks: Any, answer: Any) -> None:
 
 async def aclose(answer: Any) -> None:
     """On a loop: close what streams, undisturbed. What that raises costs nobody anything."""
-    spare_this_task()
+    if not spare_this_task():
+        return
     close = _hook(answer, "aclose") or _hook(answer, "close")
     try:
         closing = close() if close is not None else None

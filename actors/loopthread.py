@@ -32,12 +32,21 @@ def cancel_once(task: asyncio.Task[Any]) -> None:
         task.cancel()
 
 
-def spare_this_task() -> None:
-    """On a loop: what is left to the running task is its clean-up."""
-    task = asyncio.current_task()
+def spare_this_task() -> bool:
+    """On a loop: what is left to the running task is its clean-up.
+
+    Returns:
+        False where no loop runs: the coroutine is thrown away with a loop that has closed, and
+        nothing can be awaited any more.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
     if task is not None and task not in _ENDING:
         _ENDING.add(task)
         _SPARED.add(task)
+    return True
 
 
 def cancel_spared(task: asyncio.Task[Any]) -> bool:

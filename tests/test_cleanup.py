@@ -9,12 +9,13 @@ import itertools
 import random
 import threading
 import weakref
-from collections.abc import AsyncIterator, Iterator
-from typing import Any
+from collections.abc import AsyncIterator, Generator, Iterator
+from typing import Any, Self, cast
 
 import pytest
 
 from greenroom import AgentPool, AllPoolMembersFailedError, Member, PoolConfig, Request
+from greenroom.actors.flow import flow
 from greenroom.actors.ref import PoolRef
 from greenroom.testing import FakeClock
 
@@ -348,3 +349,36 @@ def test_the_payload_of_a_cancelled_call_is_let_go_at_once() -> None:
             assert ended.wait(WAIT_S), gc.get_referrers(gone())
         finally:
             gc.enable()
+
+
+class Never:
+    """Awaited, it is suspended for good; no loop is asked."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+class Chunks:
+    """A stream whose next chunk never comes."""
+
+    closed = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        await Never()
+        return "never"
+
+    async def aclose(self) -> None:
+        await Never()
+        self.closed = True
+
+
+def test_a_coroutine_that_is_thrown_away_with_its_loop_makes_no_noise() -> None:
+    """Its clean-up cannot be awaited any more, and is not tried: the collector has no complaint."""
+    chunks = Chunks()
+    coroutine = flow(chunks, cast(Any, None))
+    coroutine.send(None)
+    coroutine.close()  # as the collector does
+    assert not chunks.closed

@@ -19,6 +19,8 @@ FITS_GRACE_S = 20.0
 SHORT_GRACE_S = 0.05
 """The grace where one of them takes for ever."""
 CALLS = 3
+_KEPT: set[asyncio.Task[Any] | None] = set()
+"""Tasks that never end: Python complains of those that are thrown away, whenever it collects them."""
 TURNS = 5
 """Of its loop, that a clean-up takes."""
 KINDS = ("awaits", "raises", "long")
@@ -69,6 +71,7 @@ class Client:
 
     async def _clean_up(self) -> None:
         if self.kind == "long":
+            _KEPT.add(asyncio.current_task())
             await asyncio.Event().wait()
         await _turns()
         self.cleaned += 1
