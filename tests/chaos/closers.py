@@ -20,7 +20,7 @@ SHORT_GRACE_S = 0.05
 """The grace where one of them takes for ever."""
 CALLS = 3
 _KEPT: set[asyncio.Task[Any] | None] = set()
-"""Tasks that never end: Python complains of those that are thrown away, whenever it collects them."""
+"""Tasks that never end: Python complains of those that are thrown away, when it collects them."""
 TURNS = 5
 """Of its loop, that a clean-up takes."""
 KINDS = ("awaits", "raises", "long")
