@@ -44,9 +44,9 @@ def run(requests: int, failure_rate: float) -> tuple[float, Counter[str]]:
     clock, agent = FakeClock(), Flaky(failure_rate)
     members = [Member(name, agent, max_concurrency=BATCH) for name in "abc"]
     futures: list[PoolFuture[Reply[Any]]] = []
-    with pool_of(*members, clock=clock, strategy="round_robin", max_retries=9) as pool:
+    with pool_of(*members, clock=clock, strategy="round_robin", max_retries=99) as pool:
         for name in "abc":
-            pool.disable_breaker(name)  # nothing but the budget holds back
+            pool.disable_breaker(name)  # nothing but the budget holds back, max_retries neither
         for start in range(0, requests, BATCH):
             futures += [pool.ask(Request(start + n), block=False) for n in range(BATCH)]
             come_to_rest(pool)
