@@ -36,6 +36,18 @@ _UNOPENED = ("StreamManager", "ResponseContextManager")
 """How clients call what makes its request in a `with` block and streams there."""
 
 
+class _UnopenedError(TypeError):
+    """A stream that has not been opened was returned."""
+
+
+def is_awaitable(value: Any) -> bool:
+    """Whether it is to be awaited; what cannot be looked at is not."""
+    try:
+        return inspect.isawaitable(value)
+    except BaseException:
+        return False
+
+
 def is_async_stream(value: Any) -> bool:
     """Whether it yields chunks to an `async for`."""
     kind = type(value)
@@ -52,7 +64,7 @@ def is_stream(value: Any) -> bool:
     """Whether an answer comes in chunks.
 
     An open file is an answer, though it is an iterator; so is the MagicMock of somebody's test,
-    which has every method there is.
+    which has every method there is, and what raises when it is looked at.
 
     Raises:
         TypeError: it is a stream that has not been opened.
@@ -60,6 +72,15 @@ def is_stream(value: Any) -> bool:
     kind = type(value)
     if kind in PLAIN:
         return False
+    try:
+        return _streams(value, kind)
+    except _UnopenedError:
+        raise
+    except BaseException:  # a metaclass or a `__getattribute__` of somebody's
+        return False
+
+
+def _streams(value: Any, kind: type) -> bool:
     if isinstance(value, type) or kind.__module__ == "unittest.mock":
         return False
     if isinstance(value, io.IOBase):
@@ -150,7 +171,7 @@ def _refuse_unopened(kind: type) -> None:
     if kind.__name__.endswith(_UNOPENED) and (
         hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
     ):
-        raise TypeError(
+        raise _UnopenedError(
             f"the agent returned a {kind.__name__} that was not opened: "
             f"enter it by `with` in the agent, and yield its chunks"
         )
