@@ -193,6 +193,10 @@ class EventBus:
         """Log a fault of the user's code, with its traceback and the pool's name."""
         complain(f"pool {self.pool!r}: {what}", error)
 
+    def hint(self, what: str) -> None:
+        """Log advice for whoever runs the pool."""
+        hint(what)
+
     def subscribe(self, subscriber: Any) -> Callable[[], None]:
         """Take a subscriber in: an actor's ref is told at once, which only puts something into a
         queue. Whatever else it is, a callable or an object with a `tell` of its own, may take its

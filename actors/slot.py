@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from greenroom.actors.load import LoadEstimate
@@ -161,6 +162,10 @@ class Slot:
         self.recovers = False
         self.limit = self.max_concurrency
         self._review()
+
+    def member_gone(self) -> None:
+        """Its actor has ended, and the supervisor has not said so yet."""
+        self.update(replace(self.route, ref=None, blocked=SkipReason.STARTING))
 
     def trial_started(self) -> None:
         """The call that has begun spends a permit."""

@@ -39,11 +39,12 @@ from greenroom import (
     ResetMember,
 )
 from greenroom.actors import base
+from greenroom.actors.attempts import Attempts
 from greenroom.actors.base import PoolActor
 from greenroom.actors.eventbus import observe
 from greenroom.actors.hedging import HedgeBudget
+from greenroom.actors.jobs import Role
 from greenroom.actors.member import AgentActor
-from greenroom.actors.trials import Trials
 from greenroom.messages.events import (
     DeadLetter,
     HedgeStarted,
@@ -276,12 +277,12 @@ def watched(stage: Stage, answers: Counter[str]) -> Iterator[None]:
             stage.note(stage.given, (message.request_id, message.attempt), self)
             original_run(self, message)
 
-        def tried_beside(router: Any, job: Any, *_: Any) -> None:
-            if job.trial is not None:
-                stage.trials[job.trial.ticket] = router.clock.now()
+        def begun(_: Any, job: Any, slot: Any, now: float, role: Role, *__: Any) -> None:
+            if role is Role.BESIDE:
+                stage.trials[job.trial.ticket] = now
 
         patch.setattr(AgentActor, "_run", run)
-        wrap(Trials, "_try_beside", tried_beside)
+        wrap(Attempts, "begin", begun)
         wrap(AgentActor, "__init__", lambda actor, *_: stage.actors.append(actor))
         wrap(
             AgentActor,

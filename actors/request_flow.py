@@ -1,0 +1,660 @@
+"""The life of a request, from its acceptance to its end, in the order in which it is lived.
+
+A `RequestFlow` is no actor: it has no thread, no mailbox and no clock of its own. Whoever drives it
+(the pool's router, a test, a simulator) calls its methods, one at a time, and gives it `Ports` to
+the world. What it calls there returns at once; what follows from it comes as a call of its own.
+
+Each step asks its parts, and tells them what it does. They know nothing of each other's insides:
+`RoutingTable` (who is free, whom the strategy picks), `Choice` (whom a request may have, and
+whether it waits), `WaitingRoom`, `Attempts` (tickets, slots, time limits), `Hedger`, `Trials`,
+`Accounts` (what is learned of the members) with `Rests` and `Outbox`, `Circles`, `Endings`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Callable
+from typing import Any
+
+from greenroom.actors.accounts import Accounts
+from greenroom.actors.attempts import Attempts
+from greenroom.actors.choice import Beside, Choice, Step
+from greenroom.actors.chronicle import Chronicle
+from greenroom.actors.circles import Circles
+from greenroom.actors.desk import Desk
+from greenroom.actors.drain_rate import DrainRate
+from greenroom.actors.endings import Endings
+from greenroom.actors.future import AskTimeoutError, PoolFuture, Waits
+from greenroom.actors.hedger import Hedger
+from greenroom.actors.jobs import (
+    ENDED,
+    Answered,
+    Attempt,
+    Bound,
+    Failure,
+    Job,
+    Role,
+    Work,
+)
+from greenroom.actors.outbox import Outbox
+from greenroom.actors.ports import Ports
+from greenroom.actors.report import (
+    account,
+    all_failed,
+    interrupted,
+    own,
+    reentrant,
+    why_unroutable,
+)
+from greenroom.actors.rests import Rests
+from greenroom.actors.retries import BreakOff, Retries
+from greenroom.actors.retry import (
+    GiveUp,
+    RaiseAsIs,
+    SameAgain,
+    StayFor,
+    TryLater,
+    TryNow,
+)
+from greenroom.actors.strategies import RoutingStrategy
+from greenroom.actors.table import RoutingTable, Slot
+from greenroom.actors.trials import Trials
+from greenroom.actors.waiting_room import Leavers, WaitingRoom
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import (
+    AttemptTimeoutError,
+    DeadlineExceededError,
+    MemberCrashedError,
+    PoolError,
+    PoolStoppedError,
+    StrategyError,
+    summary,
+)
+from greenroom.messages.execution import (
+    Execute,
+    Failed,
+    Refused,
+    SideEffectsStarted,
+    StreamBegun,
+    Succeeded,
+)
+from greenroom.messages.pickling import fit_to_look_at
+from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
+from greenroom.messages.supervision import FailuresSeen, RoutingSnapshot
+
+
+class RequestFlow:
+    """Owns the requests in flight; every one that is accepted is answered exactly once.
+
+    It runs no user code but the strategy's. What raises in an entry is for its caller to bring to
+    `fail_by_fault`: the slot of an attempt is given back before anything else is done.
+
+    Args:
+        urn: what the pool is called in the ancestry of calls.
+        desk: where members claim the right to answer by themselves.
+        idle: called when its `endings` are closed and nothing is in flight any more.
+
+    Attributes:
+        jobs: the requests in flight, by id. Read only, as the parts are.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        *,
+        name: str,
+        urn: str,
+        strategy: RoutingStrategy,
+        config: PoolConfig,
+        rng: random.Random,
+        desk: Desk,
+        idle: Callable[[], object],
+    ) -> None:
+        self._ports = ports
+        self._name = name
+        self._urn = urn
+        self._config = config
+        self._desk = desk
+        self._numbers = itertools.count(1)
+        drain_rate = self._drain_rate = DrainRate()
+        chronicle = self._chronicle = Chronicle(name, ports.events)
+        table = self.table = RoutingTable(strategy, rng)
+        stay_s = config.stay_for_retry_after_s if table.sticks else 0.0
+        room = self.room = WaitingRoom(config, table, stays=bool(stay_s))
+        self.outbox = Outbox(ports, config)
+        self.rests = Rests(ports, table, chronicle, rng, self._pump)
+        accounts = self._accounts = Accounts(ports, table, chronicle, self.outbox, self.rests)
+        overdue = self._overdue
+        attempts = self.attempts = Attempts(
+            ports, config, table, desk, drain_rate, chronicle, accounts, overdue
+        )
+        trials = self._trials = Trials(ports, room, attempts, accounts, chronicle, overdue)
+        self._choice = Choice(config, table, room, stay_s)
+        exhaustive = bool(getattr(strategy, "exhaustive", False))
+        self._retries = Retries(config, table, self._choice, desk, rng, exhaustive)
+        budget = self._retries.budget
+        self._hedger = Hedger(ports, config, table, desk, attempts, trials, budget, self._hedge)
+        self.endings = Endings(ports, name, room, accounts, drain_rate, idle)
+        self.jobs = self.endings.jobs
+        self._circles = Circles(urn, self.jobs, attempts.live, table)
+
+    # -- a request comes in
+
+    def accept(self, work: Work, future: PoolFuture[Any] | None = None) -> None:
+        """Take a request in, or refuse it. None for a future: who asked is found by the id."""
+        ports = self._ports
+        now = ports.now()
+        job_id = (future.request_id if future is not None else None) or work.request_id
+        job_id = job_id or f"{self._name}-t{next(self._numbers)}"
+        if self.endings.closed or job_id in self.jobs:
+            self.endings.refused(job_id, future)
+            return
+        retries, policy = self._retries, self._retries.policy
+        if work.max_retries is not None:
+            policy = retries.policy_of(work.max_retries)
+        deadline = None if future is None else future.deadline
+        if work.timeout_s is not None or self._config.deadline_s is not None:
+            limits = [now + limit for limit in (work.timeout_s, self._config.deadline_s) if limit]
+            deadline = min(limits if deadline is None else (*limits, deadline), default=None)
+        job = self.jobs[job_id] = Job(job_id, work, future, now, deadline, policy)
+        self.endings.counts["accepted"] += 1
+        retries.budget.deposit(now)
+        if self._hedger.enabled:
+            self._hedger.accepted()
+        if deadline is not None:
+            if deadline <= now:  # it has lain in the mailbox for too long
+                self._out_of_time(job)
+                return
+            job.deadline_alarm = ports.at(deadline, lambda: self._out_of_time(job))
+        if future is not None and future.waits:
+            self._circles.waits(job, future.waits)
+        try:
+            self._give(job, now)
+        except BaseException as error:
+            self.fail_by_fault(job, "give a request to a member", error)
+
+    # -- it is given to a member, or waits for one
+
+    def _route(self, job: Job) -> None:
+        """Give it to a member, let it wait, or fail it. Raises nothing: who calls it has something
+        else in hand.
+        """
+        now = self._ports.now()
+        if job.deadline is not None and job.deadline <= now:  # before its alarm has been handled
+            self._expire(job, now)
+            return
+        try:
+            self._give(job, now)
+        except BaseException as error:
+            self.fail_by_fault(job, "give a request to a member", error)
+
+    def _give(self, job: Job, now: float) -> None:
+        """The same where its deadline is known not to be over."""
+        try:
+            place = self._choice.place(job, now)
+        except StrategyError as error:
+            self._fail(job, error)
+            return
+        if isinstance(place, Slot):
+            self._dispatch(job, place, now)
+        elif isinstance(place, Beside):
+            self._give_beside(job, place, now)
+        elif place is Step.WAIT:
+            self._enqueue(job, now)
+        elif place is Step.FAIL:
+            waits = self._config.when_unavailable == "wait"
+            reason = why_unroutable(job, self.table, waits, now)
+            self._fail(job, all_failed(self._name, job, self.table, reason, now))
+
+    def _give_beside(self, job: Job, place: Beside, now: float) -> None:
+        number = self._trials.count(job, now)
+        if place.member is not None:
+            self._dispatch(job, place.member, now)
+        else:
+            self._enqueue(job, now)
+        if job.phase is not ENDED and place.trial.is_free:
+            self._dispatch(job, place.trial, now, Role.BESIDE, number)
+
+    def _enqueue(self, job: Job, now: float) -> None:
+        if job.future is not None and job.future.inside and self._circles.closed_by(job):
+            self._fail(job, reentrant(self._name, self._urn, job))
+            return
+        self._put_out(self.room.enter(job, now), now)
+
+    def _put_out(self, leavers: Leavers, now: float) -> None:
+        """Tell those that have no place in the waiting room any more."""
+        for job in leavers.expired:
+            self._expire(job, now)
+        for job, waiting in leavers.shed:
+            reopening = None if self.attempts.live else self.table.earliest_reopening()
+            self.endings.shed(job, waiting, reopening)
+
+    def _pump(self) -> None:
+        """Give waiting requests, the first ones first, to whoever has become free."""
+        if self.room.queue.size:  # seldom, after an answer
+            for job in self.room.in_turn():
+                self._route(job)
+
+    def _dispatch(
+        self, job: Job, slot: Slot, now: float, role: Role = Role.MAIN, number: int = 0
+    ) -> None:
+        """Have a member work on it. The claim to its answer is open before the member hears of it,
+        which may answer at once, in its own thread.
+
+        Args:
+            number: of a trial beside, that has been counted already; 0 for the next one.
+        """
+        beside = role is Role.BESIDE
+        if not beside:
+            if job.cell is not None:
+                self.room.leave(job)
+            job.attempts += 1
+        attempts, channel = self.attempts, job.channel
+        attempt = attempts.begin(job, slot, now, role, number)
+        if job.attempts - job.extra > 1 and not beside:
+            self.endings.counts["hedges" if role is Role.HEDGE else "retries"] += 1
+        if channel is not None:
+            channel.attempts = job.attempts
+        try:
+            if role is Role.HEDGE or job.failed_last is not None or self._ports.events.listening():
+                self._chronicle.started(job, attempt)
+            if self._hedger.enabled and role is Role.MAIN:
+                self._hedger.plan(job, now)
+            message = Execute(
+                job.id,
+                attempt.number,
+                attempt.incarnation,
+                job.work,
+                attempt.deadline,
+                channel is not None,
+                () if job.future is None else job.future.inside,
+            )
+            if self._ports.send(slot.route, message):
+                return
+        except BaseException:  # it was not sent, so nobody would give its slot back
+            if attempts.live.get(attempt.ticket) is attempt:
+                attempts.undo(attempt)
+            raise
+        # Its actor has ended and the supervisor has not said so yet: it never started.
+        slot.member_gone()
+        attempts.undo(attempt)
+        self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))
+
+    def _hedge(self, job: Job) -> None:
+        """The first attempt has had its time; a second one joins it if it may."""
+        now = self._ports.now()
+        slot = self._hedger.second(job, now)
+        if slot is not None:
+            self._dispatch(job, slot, now, Role.HEDGE)
+
+    # -- a member answers
+
+    def answered(self, message: Answered) -> None:
+        """The usual end of a request, all of it in one place: it runs for every request that goes
+        well, and each call that it does without can be measured. The asker has the answer already.
+        What is special about an attempt comes as `Succeeded`.
+        """
+        attempt, elapsed_s, attempts = message.attempt, message.elapsed_s, self.attempts
+        job = attempt.job
+        if job is None or attempts.live.get(attempt.ticket) is not attempt:
+            return
+        ended_at = attempt.started_at + elapsed_s
+        del attempts.live[attempt.ticket]
+        if attempts.timeouts is not None:
+            attempts.timeouts.stop(attempt)
+        if attempt.alarm is not None:
+            attempt.alarm.cancel()
+        self._drain_rate.answered(attempt.started_at, elapsed_s)
+        table = self.table
+        slot = table.get(attempt.member)
+        if slot is not None:
+            slot.load.succeeded(elapsed_s, ended_at)
+            if slot.recovers:
+                slot.answered(attempt.started_at)
+            if slot.route.incarnation == attempt.incarnation:
+                slot.give_back()
+                if table.draining:
+                    attempts.check_drained(slot)
+        if table.learns:
+            table.record(attempt.member, True)
+        self.outbox.succeeded(attempt, elapsed_s, ended_at)
+        if self._hedger.enabled:
+            self._hedger.answered(job, attempt, elapsed_s)
+        if job.blame is not None:
+            self._accounts.settle(job, job.blame, True)
+        del self.jobs[job.id]
+        job.end()
+        attempt.detach()  # the two refer to each other: the collector need not find out
+        self.endings.counts["completed"] += 1
+        if self.endings.closed:
+            self.endings.check_idle()
+        if self.room.queue.size:
+            self._pump()
+
+    def succeeded(self, message: Succeeded) -> None:
+        """A member reports a success; its asker may have the answer already, or not."""
+        attempt = self.attempts.ended(message, message.elapsed_s)
+        job = attempt.job if attempt is not None else None
+        if attempt is not None and attempt.alone:
+            self._trials.succeeded(attempt, message.elapsed_s)
+        elif attempt is None or job is None:
+            # Chunks have found their consumer one by one, or none; a value is lost as a whole. That
+            # of an attempt which has lost a race was not to be had: no loss.
+            if message.first_chunk_s is None and (attempt is None or not attempt.lost):
+                self.endings.dead_letter(message.request_id, message.member, "a late result")
+        elif job.race is None or job.race.win(attempt.ticket):
+            self._won(message, attempt, job)
+        elif attempt is job.trial:
+            job.leave(attempt)
+            self._trials.succeeded(attempt, message.elapsed_s)
+        else:
+            self.attempts.ignore(job, attempt)  # the winner's report is on its way
+        self._pump()
+
+    def _won(self, message: Succeeded, attempt: Attempt, job: Job) -> None:
+        now = self._ports.now()
+        streamed = message.first_chunk_s is not None
+        elapsed_s = message.elapsed_s if message.first_chunk_s is None else message.first_chunk_s
+        # The report may have lain aside; the answer may have been given on the spot.
+        ended_at = min(attempt.started_at + message.elapsed_s, now)
+        self._accounts.succeeded(attempt, elapsed_s, ended_at, streamed=streamed)
+        if self._is_unanswered(attempt, job, streamed):
+            self._ports.answer(job, message.value, attempt.member, now - job.accepted_at)
+        if not streamed:
+            self._hedger.answered(job, attempt, elapsed_s)
+        self.endings.answered(job, attempt.member)
+        attempt.detach()
+
+    def _is_unanswered(self, attempt: Attempt, job: Job, streamed: bool) -> bool:
+        """Whether nobody has answered on the spot, as when its member was about to end."""
+        if not streamed and not self._desk.is_open(attempt.ticket):
+            return False
+        if self._desk.claim(attempt.ticket) is not None:
+            return True
+        return job.channel is not None and self._desk.give_up(attempt.ticket, job)
+
+    # -- it tells of itself meanwhile
+
+    def side_effects(self, message: SideEffectsStarted) -> None:
+        """An attempt must not be repeated: nobody races with it any more."""
+        attempt = self.attempts.of(message)
+        if attempt is not None:
+            attempt.side_effects = True
+            if attempt.job is not None:
+                self._hedger.drop_rivals(attempt.job, attempt)
+
+    def stream_begun(self, message: StreamBegun) -> None:
+        """The first chunk of a stream has come: for the strategies that is its answer."""
+        attempt = self.attempts.begun(message)
+        if attempt is not None and attempt.job is not None:
+            self._hedger.answered(attempt.job, attempt, message.first_chunk_s)
+            self.attempts.limits.watch(attempt)
+
+    # -- an attempt fails
+
+    def failed(self, message: Failed) -> None:
+        """A member reports a failure."""
+        attempt = self.attempts.ended(message)
+        if attempt is not None:
+            failure = Failure.of(message)
+            if attempt.job is not None:
+                self._desk.withdraw(attempt.ticket)
+                attempt.side_effects = attempt.side_effects or message.side_effects
+                self._attempt_failed(attempt, attempt.job, failure)
+            elif attempt.alone:
+                self._trials.reported_failed(attempt, failure)
+            else:
+                self._accounts.heed(attempt, failure)
+        self._pump()
+
+    def refused(self, message: Refused) -> None:
+        """A member has not taken an attempt."""
+        attempt = self.attempts.ended(message)
+        if attempt is not None:
+            self._desk.withdraw(attempt.ticket)
+            error = message.error or PoolError(f"{message.member} refused it: {message.reason}")
+            create_failed = message.reason is RefusalReason.CREATE_FAILED
+            kind = FailureKind.CREATE_FAILED if create_failed else FailureKind.UNAVAILABLE
+            self._never_started(attempt, error, kind)
+        self._pump()
+
+    def _overdue(self, attempt: Attempt, limit: str, limit_s: float, lack: str) -> None:
+        """An attempt has had its time; whoever asks must not wait for the member to notice."""
+        attempt.alarm = None
+        job = attempt.job
+        if job is not None and not self.attempts.give_up(job, attempt):
+            return
+        self.attempts.cancel(attempt, CancelReason.ATTEMPT_TIMEOUT)
+        error = AttemptTimeoutError(f"{attempt.member} {lack} within {limit}={limit_s:g}")
+        self._ended_badly(attempt, job, FailureKind.TIMEOUT, error)
+        if job is not None:
+            self._pump()
+
+    def _crashed(self, attempt: Attempt) -> None:
+        """The member's actor is gone, and the attempt with it."""
+        job = attempt.job
+        if job is not None and not self._desk.give_up(attempt.ticket, job):
+            return  # it has just been answered: the report is on its way
+        self.attempts.release(attempt)
+        error = MemberCrashedError(f"{attempt.member} ended while it worked on the request")
+        self._ended_badly(attempt, job, FailureKind.CRASHED, error)
+
+    def _ended_badly(
+        self, attempt: Attempt, job: Job | None, kind: FailureKind, error: Exception
+    ) -> None:
+        failure = Failure(kind, error, self._ports.now() - attempt.started_at)
+        if job is not None:
+            self._attempt_failed(attempt, job, failure)
+        elif attempt.alone:
+            self._trials.failed(attempt, failure)
+
+    def _attempt_failed(self, attempt: Attempt, job: Job, failure: Failure) -> None:
+        """An attempt ended badly and its request still waits: count it, and see what follows.
+
+        A failure that no other member can mend is an answer, too: it must win its race.
+        """
+        if job.race is not None and not failure.kind.tries_another_member:
+            job.race.win(attempt.ticket)
+        if job.has_lost(attempt):
+            if attempt is job.trial:
+                job.leave(attempt)
+                self._trials.failed(attempt, failure._replace(opens_at_once=False))
+            else:
+                self.attempts.ignore(job, attempt)
+                self._accounts.heed(attempt, failure)
+            return
+        # Both are asked before the accounts change what they look at.
+        preferred = self._choice.is_preferred(job, attempt, failure, self._ports.now())
+        mends = self._choice.may_mend(attempt, failure)
+        self._chronicle.failed(attempt, failure)
+        new_rest = self._accounts.failed(attempt, job, failure, preferred)
+        job.failed(attempt, failure)
+        self._follow_up(job, attempt, failure, mends, preferred)
+        if new_rest:
+            for waiting in self.room.queue:  # some may wait in vain now
+                self._route(waiting)
+
+    def _never_started(
+        self,
+        attempt: Attempt,
+        error: BaseException,
+        kind: FailureKind = FailureKind.UNAVAILABLE,
+    ) -> None:
+        """The member refused: nothing has run, so another may have the request in any case."""
+        job = attempt.job
+        if job is not None or attempt.alone:
+            self._accounts.ignored(attempt)
+        if job is None:
+            return
+        if job.has_lost(attempt):
+            job.leave(attempt)
+            return
+        if kind is FailureKind.CREATE_FAILED:
+            self.table.record(attempt.member, False)
+        elapsed_s = self._ports.now() - attempt.started_at
+        failure = Failure(kind, error, elapsed_s, started=False)
+        job.failed(attempt, failure)
+        self._follow_up(job, attempt, failure)
+
+    # -- what follows: the same member or another one at once, a retry later, or the end
+
+    def _follow_up(
+        self,
+        job: Job,
+        attempt: Attempt,
+        failure: Failure,
+        mends: bool = False,
+        preferred: bool = False,
+    ) -> None:
+        member = attempt.member
+        beside = attempt is job.trial
+        job.leave(attempt)
+        won = job.race is not None and job.race.won(attempt.ticket)
+        if (beside or job.current is not None) and not won:
+            return  # two were racing, or might be: the request goes on with the other one
+        if won:  # the others have lost to one that now has failed
+            self._trials.let_go(job)
+            self.attempts.abort(job, CancelReason.LOST_RACE)
+        now = self._ports.now()
+        plan = self._retries.plan(job, attempt, failure, now, mends, preferred)
+        match plan:
+            case SameAgain():
+                job.bound = Bound(member, rests=False)
+                self._route(job)
+            case StayFor(delay_s):
+                job.bound = Bound(member, rests=True)
+                self._retry_later(job, member, delay_s, now)
+            case TryNow():
+                self._route(job)
+            case TryLater(delay_s):
+                self._retry_later(job, member, delay_s, now)
+            case BreakOff(error):
+                self._fail(job, error)
+            case GiveUp(reason):
+                self._fail(job, all_failed(self._name, job, self.table, reason, now))
+            case RaiseAsIs():
+                self.endings.callers_fault(job, own(failure.error))
+
+    def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
+        job.backoffs += 1
+        self._chronicle.retry(job, member, delay_s)
+        job.pause(self._ports.at(now + delay_s, lambda: self._resume(job)))
+
+    def _resume(self, job: Job) -> None:
+        job.placing()
+        self._route(job)
+
+    # -- its time is over, or its caller has left
+
+    def _out_of_time(self, job: Job) -> None:
+        """The deadline of the whole request is over."""
+        now = self._ports.now()
+        if not self.attempts.cut_short(job, now):
+            return
+        self._expire(job, now)
+        self._pump()
+
+    def _expire(self, job: Job, now: float) -> None:
+        """The request, which no member has at this moment, has run out of time."""
+        if self._trials.let_go(job):
+            askers = job.future is not None and job.future.deadline == job.deadline
+            kind = AskTimeoutError if askers else DeadlineExceededError
+            errors = account(job.failures.values(), self.table, now)
+            self._fail(job, kind(self._name, now - job.accepted_at, errors, job.failed_alike))
+        elif job.cell is not None:  # it has just been answered: the report is on its way
+            self.room.leave(job)
+
+    def cancel(self, request_id: str) -> bool:
+        """Somebody has cancelled a request; False if it is not in flight, or has its answer."""
+        job = self.jobs.get(request_id)
+        return job is not None and self._cancel(job)
+
+    def given_up(self, future: PoolFuture[Any]) -> None:
+        """The asker waits no longer: for this request, not for another of the same id."""
+        job = self.jobs.get(future.request_id or "")
+        if job is not None and job.future is future and self._cancel(job):
+            future.let_asker_go()
+
+    def _cancel(self, job: Job) -> bool:
+        if not self.attempts.abort(job, CancelReason.CALLER):
+            return False
+        self.endings.cancelled(job)
+        self._pump()
+        return True
+
+    def waits(self, message: Waits) -> None:
+        """Code inside a call of this pool begins to wait for a request, or ends that."""
+        stuck = self._circles.heard(message)
+        if stuck is not None:  # it is told, and frees its caller's slot
+            self._fail(stuck, reentrant(self._name, self._urn, stuck))
+
+    # -- it ends
+
+    def _fail(self, job: Job, error: BaseException) -> None:
+        """Nobody can answer it; as long as its trial may, that is waited for."""
+        if job.trial is not None:
+            self._trials.await_(job)
+        else:
+            self.endings.failed(job, interrupted(self._name, job, error) if job.shown else error)
+
+    def fail_by_fault(self, job: Job, what: str, error: BaseException) -> None:
+        """Something that must not raise has: the request has failed by that, and whoever asks is
+        told, whatever else is broken.
+
+        Args:
+            what: what could not be done.
+        """
+        events = self._ports.events
+        events.complain_of(f"it failed to {what}", error)
+        failure = PoolError(f"pool {self._name!r} failed at request {job.id}: {summary(error)}")
+        failure.__cause__ = fit_to_look_at(error)
+        try:
+            for attempt in list(job.running()):
+                self._desk.withdraw(attempt.ticket)
+                self.attempts.leave(job, attempt, CancelReason.STOPPING)
+            self.endings.failed(job, failure)
+        except BaseException as again:
+            events.complain_of("it could not even let a request fail", again)
+            self.jobs.pop(job.id, None)
+            self._ports.fail(job, failure)
+
+    def fail_all(self, reason: str) -> None:
+        """Nothing goes on; what has just been answered is left to its report."""
+        for job in list(self.jobs.values()):
+            if self.attempts.abort(job, CancelReason.STOPPING):
+                self._fail(job, PoolStoppedError(reason))
+
+    # -- the supervisor's word
+
+    def snapshot(self, snapshot: RoutingSnapshot) -> None:
+        """The members have changed: attempts may have fallen, those that wait may be served now, or
+        would wait in vain.
+        """
+        table = self.table
+        if not table.apply(snapshot):
+            return
+        for attempt in self.attempts.fallen():
+            self._crashed(attempt)
+        names = table.names if snapshot.since is None else [each.name for each in snapshot.members]
+        for slot in filter(None, map(table.get, names)):
+            self.attempts.check_drained(slot)
+        for job in self.room.queue:
+            self._route(job)
+        self._review_guests()
+
+    def awaits_reports(self) -> bool:
+        """Whether something hangs on the next slot that is given back."""
+        return self.endings.closed or self.room.queue.size > 0 or self.table.draining
+
+    def failures_judged(self, message: FailuresSeen) -> None:
+        """What was sent of a member's failures has been judged: it may take requests again."""
+        slot = self.table.get(message.member)
+        if slot is not None and slot.route.incarnation == message.incarnation:
+            slot.failures_judged(message.count)
+            self._pump()
+            self._review_guests()
+
+    def _review_guests(self) -> None:
+        now = self._ports.now()
+        self._put_out(self.room.review(now), now)
