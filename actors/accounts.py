@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from greenroom.actors.blame import Blame, Missing
 from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.jobs import Attempt, Failure, Job
@@ -13,24 +15,17 @@ from greenroom.messages.status import FailureKind
 from greenroom.messages.supervision import RequestSettled
 
 
+@dataclass(slots=True, eq=False)
 class Accounts:
     """Takes successes and failures down: in the load estimate of the member, with the strategy if
     it learns, with the supervisor, as a rest, and as what speaks against the request itself.
     """
 
-    def __init__(
-        self,
-        ports: Ports,
-        table: RoutingTable,
-        chronicle: Chronicle,
-        outbox: Outbox,
-        rests: Rests,
-    ) -> None:
-        self._ports = ports
-        self._table = table
-        self._chronicle = chronicle
-        self._outbox = outbox
-        self._rests = rests
+    _ports: Ports
+    _table: RoutingTable
+    _chronicle: Chronicle
+    _outbox: Outbox
+    _rests: Rests
 
     def succeeded(
         self,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 from greenroom.actors.accounts import Accounts
 from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.chunk_limits import NO_ANSWER, ChunkLimits, Overdue
@@ -16,22 +14,23 @@ from greenroom.actors.table import RoutingTable, Slot
 from greenroom.actors.timeouts import Timeouts
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import AttemptTimeoutError
-from greenroom.messages.execution import CancelExecution, StreamBegun, StreamResumed, Ticket
+from greenroom.messages.execution import (
+    CancelExecution,
+    Failed,
+    Refused,
+    SideEffectsStarted,
+    StreamBegun,
+    StreamResumed,
+    Succeeded,
+    Ticket,
+)
 from greenroom.messages.status import CancelReason, FailureKind, SkipReason
 from greenroom.messages.supervision import MemberDrained, TrialStarted
 
-
-class FromMember(Protocol):
-    """What a member reports of an attempt says which one that is."""
-
-    @property
-    def member(self) -> str: ...
-    @property
-    def incarnation(self) -> int: ...
-    @property
-    def request_id(self) -> str: ...
-    @property
-    def attempt(self) -> int: ...
+FromMember = (
+    Succeeded | Failed | Refused | SideEffectsStarted | StreamBegun | StreamResumed | Collecting
+)
+"""What a member reports of an attempt: each says which one that is."""
 
 
 class Attempts:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from greenroom.actors.ancestry import waiting_tickets
 from greenroom.actors.future import Waits
-from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.jobs import QUEUED, Attempt, Job
 from greenroom.actors.table import RoutingTable
 from greenroom.messages.execution import Ancestor, Ticket
 
@@ -79,7 +79,7 @@ class Circles:
         queued = self._queued()
         if not queued or not self._is_dead_locked():
             return None
-        return job if job.cell is not None else queued[0]
+        return job if job.phase is QUEUED else queued[0]
 
     def _is_dead_locked(self, job: Job | None = None) -> bool:
         live, table = self._live_attempts, self._table
@@ -97,7 +97,7 @@ class Circles:
     def _queued(self) -> list[Job]:
         """The requests in the waiting queue that calls wait for, the last one that came first."""
         live = filter(None, map(self._live, list(self._waits)))
-        return [job for job in live if job.cell is not None][::-1]
+        return [job for job in live if job.phase is QUEUED][::-1]
 
     def _blocked(self, job: Job | None = None) -> set[Ticket]:
         """The calls that cannot go on until a slot becomes free: they wait for a request that is in
@@ -120,7 +120,7 @@ class Circles:
     @staticmethod
     def _is_stuck(job: Job, blocked: set[Ticket]) -> bool:
         running = [attempt.ticket for attempt in job.running()]
-        return blocked.issuperset(running) if running else job.cell is not None
+        return blocked.issuperset(running) if running else job.phase is QUEUED
 
     def _live(self, id: str) -> Job | None:
         job = self._jobs.get(id)

@@ -8,7 +8,7 @@ from typing import Any
 from greenroom.actors.accounts import Accounts
 from greenroom.actors.drain_rate import DrainRate
 from greenroom.actors.future import PoolFuture
-from greenroom.actors.jobs import Job
+from greenroom.actors.jobs import QUEUED, Job
 from greenroom.actors.ports import Ports
 from greenroom.actors.waiting_room import WaitingRoom
 from greenroom.messages.errors import (
@@ -140,7 +140,7 @@ class Endings:
 
     def _forget(self, job: Job) -> None:
         self.jobs.pop(job.id, None)
-        if job.cell is not None:
+        if job.phase is QUEUED:
             self._room.leave(job)
         job.end()
 

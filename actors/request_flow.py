@@ -29,6 +29,7 @@ from greenroom.actors.future import AskTimeoutError, PoolFuture, Waits
 from greenroom.actors.hedger import Hedger
 from greenroom.actors.jobs import (
     ENDED,
+    QUEUED,
     Answered,
     Attempt,
     Bound,
@@ -247,7 +248,7 @@ class RequestFlow:
         """
         beside = role is Role.BESIDE
         if not beside:
-            if job.cell is not None:
+            if job.phase is QUEUED:
                 self.room.leave(job)
             job.attempts += 1
         attempts, channel = self.attempts, job.channel
@@ -562,7 +563,7 @@ class RequestFlow:
             kind = AskTimeoutError if askers else DeadlineExceededError
             errors = account(job.failures.values(), self.table, now)
             self._fail(job, kind(self._name, now - job.accepted_at, errors, job.failed_alike))
-        elif job.cell is not None:  # it has just been answered: the report is on its way
+        elif job.phase is QUEUED:  # it has just been answered: the report is on its way
             self.room.leave(job)
 
     def cancel(self, request_id: str) -> bool:

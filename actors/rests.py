@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.ports import Ports
@@ -11,6 +12,7 @@ from greenroom.actors.table import RoutingTable, Slot
 from greenroom.messages.status import FailureKind
 
 
+@dataclass(slots=True, eq=False)
 class Rests:
     """Has members left alone for a while, and lets them in again. How long is their slots' affair.
 
@@ -18,19 +20,11 @@ class Rests:
         over: called when a member has rested, and may take what waits.
     """
 
-    def __init__(
-        self,
-        ports: Ports,
-        table: RoutingTable,
-        chronicle: Chronicle,
-        rng: random.Random,
-        over: Callable[[], None],
-    ) -> None:
-        self._ports = ports
-        self._table = table
-        self._chronicle = chronicle
-        self._rng = rng
-        self._over = over
+    _ports: Ports
+    _table: RoutingTable
+    _chronicle: Chronicle
+    _rng: random.Random
+    _over: Callable[[], None]
 
     def begin(
         self, slot: Slot, kind: FailureKind, began: float, retry_after_s: float | None

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from greenroom.actors.accounts import Accounts
 from greenroom.actors.attempts import Attempts
 from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.chunk_limits import NO_ANSWER, Overdue
-from greenroom.actors.jobs import Attempt, Failure, Job, Race
+from greenroom.actors.jobs import QUEUED, Attempt, Failure, Job, Race
 from greenroom.actors.ports import Ports
 from greenroom.actors.waiting_room import WaitingRoom
 from greenroom.messages.errors import RequestCancelledError
 from greenroom.messages.status import FailureKind
 
 
+@dataclass(slots=True, eq=False)
 class Trials:
     """A trial costs its request no wait, and nothing else: while somebody else can take it, now or
     before long, it goes there as if there were no trial, and the trial runs beside.
@@ -24,21 +27,12 @@ class Trials:
     request that carries one is not hedged, and what is not idempotent carries none.
     """
 
-    def __init__(
-        self,
-        ports: Ports,
-        room: WaitingRoom,
-        attempts: Attempts,
-        accounts: Accounts,
-        chronicle: Chronicle,
-        overdue: Overdue,
-    ) -> None:
-        self._ports = ports
-        self._room = room
-        self._attempts = attempts
-        self._accounts = accounts
-        self._chronicle = chronicle
-        self._overdue = overdue
+    _ports: Ports
+    _room: WaitingRoom
+    _attempts: Attempts
+    _accounts: Accounts
+    _chronicle: Chronicle
+    _overdue: Overdue
 
     # -- it begins
 
@@ -49,7 +43,7 @@ class Trials:
         """
         if job.race is None:
             job.race = Race()
-        waits = job.cell is not None
+        waits = job.phase is QUEUED
         if waits:
             self._room.leave(job)
         job.attempts += 1
@@ -81,7 +75,7 @@ class Trials:
 
     def await_(self, job: Job) -> None:
         """The trial is all that the request has left, or its answer already."""
-        if job.cell is not None:
+        if job.phase is QUEUED:
             self._room.leave(job)
         job.await_trial()
 

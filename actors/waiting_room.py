@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from greenroom.actors.jobs import Job
+from greenroom.actors.jobs import QUEUED, Job
 from greenroom.actors.table import RoutingTable
 from greenroom.actors.waiting import WaitingQueue
 from greenroom.messages.config import PoolConfig
@@ -52,11 +52,11 @@ class WaitingRoom:
 
     def shuts_out(self, job: Job) -> bool:
         """Whether somebody would have to go, or wait in vain, if this one came in."""
-        return job.cell is None and self.queue.size >= self._bound
+        return job.phase is not QUEUED and self.queue.size >= self._bound
 
     def enter(self, job: Job, now: float) -> Leavers:
         """Let a request wait; one that is in keeps its place. It may be among those put out."""
-        if job.attempts or job.cell is not None:
+        if job.attempts or job.phase is QUEUED:
             self.queue.add(job)
             return _NOBODY
         leavers = _NOBODY
@@ -97,7 +97,7 @@ class WaitingRoom:
         if not self.guests:
             return _NOBODY
         expired = self.expired(now)
-        guests = [job for job in self.guests if job.cell is not None]
+        guests = [job for job in self.guests if job.phase is QUEUED]
         to_come = self._table.room_to_come()
         shed = []
         for _ in range(min(self.queue.size - to_come - self._bound, len(guests))):
@@ -105,7 +105,7 @@ class WaitingRoom:
             if last is not None:
                 shed.append(Shed(last, self.queue.size))
                 self.queue.discard(last)
-        self.guests = [job for job in guests if job.cell is not None] if to_come else []
+        self.guests = [job for job in guests if job.phase is QUEUED] if to_come else []
         return Leavers(expired, shed)
 
     def in_turn(self) -> Iterator[Job]:
@@ -114,7 +114,7 @@ class WaitingRoom:
         """
         while self.queue.size and (job := self.queue.first()) and self._table.has_room():
             yield job
-            if job.cell is not None:  # it cannot use the room there is: others may
+            if job.phase is QUEUED:  # it cannot use the room there is: others may
                 yield from self._behind(job)
                 return
 
@@ -141,6 +141,6 @@ class WaitingRoom:
 
     def _is_stuck(self, job: Job) -> bool:
         """Whether it has found nobody, and so no other untried request would."""
-        if job.cell is None or job.failures or job.trial is not None:
+        if job.phase is not QUEUED or job.failures or job.trial is not None:
             return False
         return self._alike
