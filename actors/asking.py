@@ -336,8 +336,9 @@ class AskingRef(JoinableRef):
         channel = Channel(self._stream_buffer, self._holds)
         future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
         future.inside = INSIDE.get()
+        stream: PoolStream[Any] = PoolStream(future)  # first: a Ctrl-C after the post leaves it
         self._post(message, _told_of(outer, future))
-        return PoolStream(future)
+        return stream
 
     def _address(self, message: RequestOptions, timeout: float | None) -> tuple[str, float | None]:
         """The id and the deadline of a request."""

@@ -13,8 +13,9 @@ from greenroom.actors import forks
 from greenroom.actors.alarms import Alarms
 from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
-from greenroom.actors.future import PoolFuture
+from greenroom.actors.future import PENDING, PoolFuture
 from greenroom.actors.mailbox import Letter, Mailbox, Tick
+from greenroom.messages.errors import not_begun
 
 Handler = Callable[[Any], Any]
 
@@ -66,7 +67,18 @@ class PoolActor(pykka.ThreadingActor):
             target=self._actor_loop, name=f"greenroom-{type(self).__name__}", daemon=True
         )
         self.threads.append(thread)
-        thread.start()
+        try:
+            thread.start()
+        except BaseException as error:  # the system gives no more threads
+            self.threads.remove(thread)
+            self.never_started()
+            raise not_begun(f"the thread of {type(self).__name__}", error) from error
+
+    def never_started(self) -> None:
+        """It has no thread, and never will: leave nothing behind."""
+        ActorRegistry.unregister(self.actor_ref)
+        self.actor_stopped.set()
+        self.mailbox.unfollow()
 
     def _handle_receive(self, message: Any) -> Any:
         """Pykka's, but what there is a handler for is not first compared with Pykka's own."""
@@ -76,7 +88,13 @@ class PoolActor(pykka.ThreadingActor):
         try:
             return handler(message)
         except BaseException as error:
+            if self.on_fault(message, error):
+                return PENDING
             self._complain(message, error)
+
+    def on_fault(self, message: Any, error: BaseException) -> bool:
+        """A handler has raised; whether all has been done that can be, whoever asks included."""
+        return False
 
     def on_receive(self, message: Any) -> Any:
         try:

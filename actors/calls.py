@@ -7,7 +7,8 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Any, Protocol
 
-from greenroom.messages.errors import RequestCancelledError
+from greenroom.actors.eventbus import complain
+from greenroom.messages.errors import RequestCancelledError, not_begun
 from greenroom.messages.status import CancelReason
 
 
@@ -102,6 +103,26 @@ class Call:
     def abandon(self) -> bool:
         """RUNNING -> ABANDONED: nobody waits for it any more, though it still runs."""
         return self._move(Phase.RUNNING, Phase.ABANDONED)
+
+    def launch(self) -> None:
+        """Have its place run it. Where that cannot be, it ends here and now, and nothing has begun:
+        whoever waits for it is told, be it that the machine has no thread left.
+        """
+        try:
+            self.place.run(self)
+        except BaseException as error:
+            self.broke(error)
+
+    def broke(self, error: BaseException) -> None:
+        """Called by its place when something else than the user code has raised on its way: it ends
+        by that, unless it has ended already.
+        """
+        if self.drop():
+            self.finish(None, not_begun(self.name, error))
+        elif self.end():
+            self.finish(None, error)
+        else:
+            complain(f"the end of {self.name} failed", error)
 
     def cancel(self, reason: CancelReason) -> None:
         """Stop it as far as its place can."""

@@ -381,4 +381,4 @@ class Channel:
 
 
 def _length(chunk: Any) -> int:
-    return len(chunk) if isinstance(chunk, (str, bytes, bytearray)) else 0
+    return len(chunk) if issubclass(type(chunk), (str, bytes, bytearray)) else 0

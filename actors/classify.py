@@ -37,6 +37,7 @@ from greenroom.messages.errors import (
     PoolStoppedError,
     ReentrantAskError,
     RequestCancelledError,
+    ResourceError,
     StrategyError,
     UnsuccessfulResultError,
 )
@@ -58,6 +59,7 @@ _POOL_ERRORS: dict[type[BaseException], FailureKind] = {
     DeadlineExceededError: FailureKind.TIMEOUT,
     AttemptTimeoutError: FailureKind.TIMEOUT,
     MemberCrashedError: FailureKind.CRASHED,
+    ResourceError: FailureKind.INTERRUPTED,  # the machine's fault, when the agent had begun
     # Known not to be known: what caused them says nothing of the member.
     RequestCancelledError: FailureKind.UNKNOWN,
     StrategyError: FailureKind.UNKNOWN,

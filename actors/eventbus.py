@@ -205,8 +205,8 @@ class EventBus:
             if is_ref and type(subscriber).tell in _PUTS_ONLY:
                 self._refs = (*self._refs, subscription)
             else:
-                self._others = (*self._others, subscription)
                 self._start()
+                self._others = (*self._others, subscription)
         return lambda: self._end_subscription(subscription)
 
     def close(self) -> None:
@@ -255,14 +255,15 @@ class EventBus:
 
     def _start(self) -> None:
         if self._thread is None:
-            self._letters = queue.SimpleQueue()
-            self._thread = threading.Thread(
+            letters: queue.SimpleQueue[Event | _Leaver | None] = queue.SimpleQueue()
+            thread = threading.Thread(
                 target=self._deliver_all,
-                args=(self._letters,),
+                args=(letters,),
                 name=f"greenroom-events-{self.pool}",
                 daemon=True,
             )
-            self._thread.start()
+            thread.start()  # may be refused: then there is none, and whoever subscribes is told
+            self._letters, self._thread = letters, thread
 
     def _deliver_all(self, letters: queue.SimpleQueue[Event | _Leaver | None]) -> None:
         while (event := letters.get()) is not None:

@@ -13,6 +13,7 @@ from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.base import tell
 from greenroom.actors.calls import Phase
 from greenroom.actors.desk import reply
+from greenroom.actors.eventbus import complain
 from greenroom.actors.host import AgentHost
 from greenroom.actors.inline import InlineActor
 from greenroom.actors.jobs import Answered, Collecting, Job
@@ -24,7 +25,7 @@ from greenroom.actors.pulse import Pulse
 from greenroom.actors.streamjudge import emptiness
 from greenroom.actors.surroundings import Surroundings, default_concurrency
 from greenroom.actors.writer import ChunkWriter
-from greenroom.messages.errors import RequestCancelledError
+from greenroom.messages.errors import PoolError, RequestCancelledError, not_begun, summary
 from greenroom.messages.events import DeadLetter
 from greenroom.messages.execution import (
     Abandoned,
@@ -39,7 +40,7 @@ from greenroom.messages.execution import (
     Ticket,
 )
 from greenroom.messages.member import Member
-from greenroom.messages.status import CancelReason, RefusalReason
+from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 
 ABANDONED_LIMIT = 10
 """Abandoned calls (or twice the concurrency, if that is more) with which a member is replaced."""
@@ -97,10 +98,18 @@ class Executions(InlineActor):
             self._run(message)
 
     def _run(self, message: Execute) -> None:
-        writer = self._writer(message) if message.stream else None
-        call = AttemptCall(self, self._run_agent, self.host.place_for(message), message, writer)
+        """From here on the call is answered for: by `finished`, whatever raises on its way."""
+        try:
+            writer = self._writer(message) if message.stream else None
+            call = AttemptCall(self, self._run_agent, self.host.place_for(message), message, writer)
+        except BaseException as error:
+            self._refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
+            return
         self._calls[call.ticket] = call
-        call.place.run(call)
+        try:
+            call.place.run(call)
+        except BaseException as error:
+            call.broke(error)
 
     def _writer(self, message: Execute) -> ChunkWriter:
         """The producer's end of the stream that is asked for."""
@@ -127,18 +136,46 @@ class Executions(InlineActor):
 
         The router comes first, so that whatever the asker sends next finds its books in order.
         """
-        if (
-            error is None
-            and call.cancelled is None
-            and call.writer is None
-            and call.phase is Phase.ENDED
-            and not call.collected
-        ):
-            kind = type(value)  # looked at here, without a call: nearly all answers are such
-            plain = kind in SURELY_GOOD or (kind is str and "<" not in value[:64])
-            if self._takes_any or (self._by_auto and (plain or auto(value) is None)):
-                self._returned(call, value)
-                return
+        try:
+            if (
+                error is None
+                and call.cancelled is None
+                and call.writer is None
+                and call.phase is Phase.ENDED
+                and not call.collected
+            ):
+                kind = type(value)  # looked at here, without a call: nearly all answers are such
+                plain = kind in SURELY_GOOD or (kind is str and "<" not in value[:64])
+                if self._takes_any or (self._by_auto and (plain or auto(value) is None)):
+                    self._returned(call, value)
+                    return
+            self._judged(call, value, error)
+        except BaseException as raised:
+            self._unreported(call, raised)
+
+    def _unreported(self, call: AttemptCall, raised: BaseException) -> None:
+        """The report of a call's end has failed, which no slot and no asker may pay for. Where it
+        had got as far as the router, this one is of an attempt that is over.
+        """
+        complain(f"the end of {call.name} could not be reported", raised)
+        self._calls.pop(call.ticket, None)
+        error = PoolError(f"the end of a call of {self.member_name} raised {summary(raised)}")
+        report = Failed(
+            member=self.member_name,
+            incarnation=self.incarnation,
+            request_id=call.message.request_id,
+            attempt=call.message.attempt,
+            error=error,
+            kind=FailureKind.UNKNOWN,
+            elapsed_s=max(0.0, self.clock.now() - call.started_at),
+            side_effects=call.side_effects,
+        )
+        tell(self.around.router, report)
+        if self._at_rest is not None:
+            self._at_rest()
+
+    def _judged(self, call: AttemptCall, value: Any, error: BaseException | None) -> None:
+        """The end of a call that is not the usual one."""
         report = outcome_of(self.around, self.member_name, call, value, error)
         self._calls.pop(call.ticket, None)
         if call.phase is Phase.ABANDONED:

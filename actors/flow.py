@@ -6,13 +6,19 @@ else it is counts as one chunk.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from greenroom.actors.eventbus import complain
 from greenroom.actors.loopthread import spare_this_task
-from greenroom.actors.streamable import PLAIN, achunks_of, chunks_of, is_async_stream, is_stream
+from greenroom.actors.streamable import (
+    PLAIN,
+    achunks_of,
+    chunks_of,
+    is_async_stream,
+    is_awaitable,
+    is_stream,
+)
 from greenroom.messages.replies import Restarted
 
 __all__ = [
@@ -24,6 +30,7 @@ __all__ = [
     "collect",
     "flow",
     "is_async_stream",
+    "is_awaitable",
     "is_stream",
     "pour",
 ]
@@ -65,7 +72,7 @@ def pour(answer: Any, writer: Writer) -> None:
 
 async def flow(answer: Any, writer: Writer) -> None:
     """On a loop: pass an answer on, chunk by chunk if it streams."""
-    if inspect.isawaitable(answer):
+    if is_awaitable(answer):
         answer = await answer
     if not is_stream(answer):
         writer.accept(answer)
@@ -167,7 +174,7 @@ async def aclose(answer: Any) -> None:
     close = _hook(answer, "aclose") or _hook(answer, "close")
     try:
         closing = close() if close is not None else None
-        if inspect.isawaitable(closing):
+        if closing is not None and is_awaitable(closing):
             await closing
     except BaseException as error:
         complain("closing a stream failed", error)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -22,6 +21,7 @@ from greenroom.actors.flow import (
     collect,
     flow,
     is_async_stream,
+    is_awaitable,
     is_stream,
     pour,
 )
@@ -77,9 +77,9 @@ class AgentHost:
 
     def adopt(self, agent: Any) -> None:
         """Host this agent from now on."""
-        self._agent = agent
         self._runner = agents.runner_of(agent, self.member.method)
         self._streamer = agents.stream_runner_of(agent, self.member.method)
+        self._agent = agent
 
     def create(self, finish: Finish) -> None:
         """Have the factory make an agent; `finish` is told it or the error."""
@@ -207,16 +207,17 @@ class AgentHost:
 
         origin = (self.member.name, None)
         call = PlainCall(f"{self.name}:{what}", place, work, finish, late, origin)
-        place.run(call)
+        call.launch()
         return call
 
     def _settle(self, value: Any, call: Call) -> Any:
         """In a worker thread: a sync callable may have returned an awaitable all the same."""
         if type(value) in PLAIN:
             return value
-        if isinstance(value, pykka.Future) and not isinstance(value, PoolFuture):
+        kind = type(value)
+        if issubclass(kind, pykka.Future) and not issubclass(kind, PoolFuture):
             return value.get()  # Pykka's own can be awaited too, but block the loop meanwhile
-        if inspect.isawaitable(value):
+        if is_awaitable(value):
             value = run_on(self._loop_thread, value, call)
         if not call.collects or not is_stream(value):
             return value

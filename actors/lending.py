@@ -151,7 +151,8 @@ class LendingActor(PoolActor):
         try:
             self.handlers[type(message)](message)
         except BaseException as error:  # nobody who reports something may be hit by it
-            complain(f"{self} failed to handle a {type(message).__name__}", error)
+            if not self.on_fault(message, error):
+                complain(f"{self} failed to handle a {type(message).__name__}", error)
 
 
 def hand(ref: Any, message: Any) -> None:

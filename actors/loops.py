@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
@@ -14,7 +13,7 @@ from typing import Any
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.clock import Clock
 from greenroom.actors.culprit import ORIGIN
-from greenroom.actors.flow import PLAIN, acollect, is_stream
+from greenroom.actors.flow import PLAIN, acollect, is_awaitable, is_stream
 from greenroom.actors.loopthread import LoopThread, cancel_once, cancel_spared
 from greenroom.messages.status import CancelReason
 
@@ -58,7 +57,8 @@ class LoopPlace:
     def close(self) -> None:
         if self._thread.lost:
             return  # it ends by itself, if it ever answers, and runs the close hooks first
-        self._thread.post(self._cancel_all)
+        if self._thread.loop is not None:  # else nothing runs there, and none is started for this
+            self._thread.post(self._cancel_all)
         if self._owned:
             self._thread.close(wait=False)
 
@@ -71,17 +71,23 @@ class LoopPlace:
             self._running.add(call)
             context = Context()  # nobody else's: neither an asker's nor another call's
             context.run(ORIGIN.set, call.origin)
-            call.handle = asyncio.get_running_loop().create_task(
-                self._run(call), name=call.name, context=context
-            )
+            coroutine = self._run(call)
+            try:
+                call.handle = asyncio.get_running_loop().create_task(
+                    coroutine, name=call.name, context=context
+                )
+            except BaseException as error:  # no memory, or a task factory of an agent's
+                coroutine.close()
+                self._running.discard(call)
+                call.broke(error)
 
     async def _run(self, call: Call) -> None:
         value, error = None, None
-        if not call.begin(self._now()):
-            return
         try:
+            if not call.begin(self._now()):
+                return
             value = call.work()
-            if type(value) is CoroutineType or inspect.isawaitable(value):
+            if type(value) is CoroutineType or is_awaitable(value):
                 value = await value
             if type(value) not in PLAIN and call.collects and is_stream(value):
                 value = await acollect(value, call.hearing())
@@ -89,6 +95,9 @@ class LoopPlace:
         except BaseException as raised:  # also CancelledError, SystemExit, GeneratorExit
             error = raised
         self._running.discard(call)
+        if error is not None and call.phase is Phase.WAITING:  # it has not even begun
+            call.broke(error)
+            return
         if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
             grace.cancel()  # it would keep the call, and with it the payload
         if call.end():
@@ -168,8 +177,14 @@ def run_on(
             outcome[1] = error
 
     def begin() -> None:
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(main(), name=call.name, context=context)
+        loop, coroutine = asyncio.get_running_loop(), main()
+        try:
+            task = loop.create_task(coroutine, name=call.name, context=context)
+        except BaseException as error:  # whoever waits in its thread must not wait for ever
+            coroutine.close()
+            outcome[1] = error
+            done.set()
+            return
         call.handle = task
         call.canceller = functools.partial(_cancel_there, thread, task, call)
         task.add_done_callback(ended)
@@ -187,10 +202,12 @@ def run_on(
                 instead.add_done_callback(_KEPT.discard)
         done.set()
 
-    if thread.post(begin):
-        done.wait()
-    if inspect.iscoroutine(awaitable):
-        awaitable.close()  # one that never began would complain; one that has ended does not mind
+    try:
+        if thread.post(begin):
+            done.wait()
+    finally:
+        if type(awaitable) is CoroutineType:
+            awaitable.close()  # one that never began would complain; one that has ended, not
     value, error = outcome
     outcome.clear()  # the error's traceback leads back here: it must not wait for the collector
     call.handle = call.canceller = None

@@ -11,6 +11,7 @@ from weakref import WeakSet
 
 from greenroom.actors.eventbus import complain
 from greenroom.actors.eventloops import NewLoop
+from greenroom.messages.errors import not_begun
 
 CLOSE_TIMEOUT_S = 3.0
 """How much longer than the grace a loop's end is waited for."""
@@ -109,6 +110,9 @@ class LoopThread:
         """Run `action` on the loop, soon; False when the loop has been closed.
 
         Many posts share one wake-up of the loop, which is the dear part of a hand-over.
+
+        Raises:
+            ResourceError: it has not been started yet, and cannot be now.
         """
         with self._lock:
             if self._closing:
@@ -148,13 +152,19 @@ class LoopThread:
                 self.loop.call_soon_threadsafe(self.loop.stop)
 
     def _start(self) -> asyncio.AbstractEventLoop:
-        self.loop = self._new_loop()
-        self._thread = threading.Thread(
-            target=self._run, args=(self.loop,), name=self.name, daemon=True
-        )
-        self._thread.start()
+        """The loop and its thread, or neither: whoever comes next tries again."""
+        loop = None
+        try:
+            loop = self._new_loop()
+            thread = threading.Thread(target=self._run, args=(loop,), name=self.name, daemon=True)
+            thread.start()
+        except Exception as error:  # no descriptor, no thread, no memory
+            if loop is not None:
+                loop.close()
+            raise not_begun(self.name, error) from error
+        self.loop, self._thread = loop, thread
         self._on_start()
-        return self.loop
+        return loop
 
     def _run_posted(self) -> None:
         with self._lock:

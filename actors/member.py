@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +14,10 @@ from greenroom.actors.base import tell
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.executions import AbandonedBy, Executions
 from greenroom.actors.surroundings import ASYNC_CONCURRENCY, LoopLost, LoopSilent, Surroundings
-from greenroom.messages.errors import summary
+from greenroom.messages.errors import ResourceError, not_begun, summary
 from greenroom.messages.execution import Execute
 from greenroom.messages.member import Member
+from greenroom.messages.pickling import fit_to_look_at
 from greenroom.messages.status import CancelReason, RefusalReason
 from greenroom.messages.supervision import (
     ActorEnded,
@@ -65,8 +66,11 @@ class AgentActor(Executions):
     def _create(self) -> None:
         if self._creating is None:
             self._creations += 1
-            self._creating = self._creations
-            self.host.create(functools.partial(self._created, self._creating))
+            number = self._creating = self._creations
+            try:
+                self.host.create(functools.partial(self._created, number))
+            except BaseException as error:  # nobody may wait for a factory that was not even asked
+                tell(self.actor_ref, _Made(number, None, not_begun(self.label, error)))
 
     def _created(self, number: int, _: Call, agent: Any, error: BaseException | None) -> None:
         """Runs in the agent's place."""
@@ -81,29 +85,48 @@ class AgentActor(Executions):
         self._creating = None
         waiting, self._waiting = self._waiting, deque()
         probes, self._waiting_probes = self._waiting_probes, []
-        if made.error is None:
-            self._adopt(made.agent)
+        error = made.error
+        if error is None:
+            error = self._adopt(made.agent)
+        if error is None:
             for message in waiting:
                 self._run(message)
             for probe in probes:
                 self._on_probe(probe)
-            return
-        why = summary(made.error)
-        self._tell_supervisor(
-            AgentCreateFailed(member=self.member.name, incarnation=self.incarnation, error=why)
-        )
+        else:
+            self._not_made(error, waiting, probes)
+
+    def _not_made(
+        self, error: BaseException, waiting: Iterable[Execute], probes: Iterable[Probe]
+    ) -> None:
+        """There is no agent: for want of what the machine should give, which is no fault of the
+        factory's, and may be over the next time; or the factory has failed.
+        """
+        error, why = fit_to_look_at(error), summary(error)
+        lacking = isinstance(error, ResourceError)
+        reason = RefusalReason.NO_RESOURCES if lacking else RefusalReason.CREATE_FAILED
+        if not lacking:
+            self._tell_supervisor(
+                AgentCreateFailed(member=self.member.name, incarnation=self.incarnation, error=why)
+            )
         for message in waiting:
-            self._refuse(message, RefusalReason.CREATE_FAILED, made.error)
+            self._refuse(message, reason, error)
         for probe in probes:
-            self._probe_ended(probe, 0.0, f"creating the agent failed: {why}")
+            what = f"creating the agent failed: {why}"
+            self._probe_ended(probe, 0.0, None if lacking else what, skipped=lacking)
 
     def _creation_timed_out(self) -> None:
         """The factory has had its time, if nobody else waits for it: what it makes is closed."""
         if not self._waiting and not self._waiting_probes:
             self._creating = None
 
-    def _adopt(self, agent: Any) -> None:
-        self.host.adopt(agent)
+    def _adopt(self, agent: Any) -> BaseException | None:
+        """Host what the factory has made; why not, if a look at it raises."""
+        try:
+            self.host.adopt(agent)
+        except BaseException as error:
+            self.host.close_agent(agent)
+            return error
         if self.member.max_concurrency is None and self.host.is_async:
             self._limit = ASYNC_CONCURRENCY
         self._tell_supervisor(
@@ -114,13 +137,16 @@ class AgentActor(Executions):
                 is_async=self.host.is_async,
             )
         )
+        return None
 
     # -- probes
 
     def _on_probe(self, message: Probe) -> None:
         if self.host.made:
             finish = functools.partial(self._probe_finished, message)
-            self._probes[message.probe_id] = self.host.probe(finish, self._probe_ended_late)
+            call = self.host.probe(finish, self._probe_ended_late)
+            if call.phase is not Phase.DROPPED:  # else it is over: the machine has no thread
+                self._probes[message.probe_id] = call
         elif message.create:
             self._waiting_probes.append(message)
             self._create()
@@ -137,6 +163,9 @@ class AgentActor(Executions):
             self._probes.pop(message.probe_id, None)
             if self._at_rest is not None:
                 self._at_rest()
+            return
+        if isinstance(error, ResourceError):  # it says nothing of the agent
+            self._probe_ended(message, 0.0, None, skipped=True)
             return
         why = summary(error) if error is not None else None
         if error is None and value is False:
@@ -264,7 +293,10 @@ class AgentActor(Executions):
             call.cancel(CancelReason.STOPPING)
         look()
         if not once.locked():
-            grace.start()
+            try:
+                grace.start()
+            except RuntimeError:  # no thread to wait in: whoever still cleans up is not waited for
+                act()
 
     def join(self, timeout_s: float) -> None:
         self.host.join(timeout_s)

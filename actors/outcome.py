@@ -15,8 +15,10 @@ from greenroom.messages.errors import (
     AttemptTimeoutError,
     MemberCrashedError,
     RequestCancelledError,
+    ResourceError,
 )
 from greenroom.messages.execution import Failed, Refused, Succeeded
+from greenroom.messages.pickling import fit_to_look_at
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 
 if TYPE_CHECKING:
@@ -33,15 +35,17 @@ def outcome_of(
     """The report of a call that has ended, was given up, or never began."""
     message, writer = call.message, call.writer
     if call.phase is Phase.DROPPED:
+        lacking = isinstance(error, ResourceError)
         return Refused(
             member=member,
             incarnation=message.incarnation,
             request_id=message.request_id,
             attempt=message.attempt,
-            reason=RefusalReason.STOPPING,
+            reason=RefusalReason.NO_RESOURCES if lacking else RefusalReason.STOPPING,
             error=error,
         )
     elapsed_s = around.clock.now() - call.started_at
+    error = None if error is None else fit_to_look_at(error)
     inner = error if isinstance(error, InnerFailure) else None
     error = error if inner is None else inner.error
     cut_off = writer is not None and writer.stopped and error is None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from greenroom.messages.errors import AllPoolMembersFailedError, AttemptError
+from greenroom.messages.errors import AllPoolMembersFailedError, AttemptError, ResourceError
 from greenroom.messages.status import FailureKind, SkipReason
 
 _PASSED_ON = frozenset(
@@ -34,8 +34,11 @@ def kind_of_pool(error: AllPoolMembersFailedError) -> FailureKind:
     on all that had it, in a way that nobody knows, is as unknown here: the pool around can find out
     that it is the request's fault, too.
     """
-    if {e.kind for e in error.errors if not e.skipped} == {FailureKind.TOO_LARGE}:
+    tried = [each for each in error.errors if not each.skipped]
+    if {each.kind for each in tried} == {FailureKind.TOO_LARGE}:
         return FailureKind.TOO_LARGE
+    if tried and all(_lacks(each.error) for each in tried):
+        return FailureKind.INTERRUPTED
     if error.same_everywhere and FailureKind.UNKNOWN in {e.kind for e in error.errors}:
         return FailureKind.UNKNOWN
     kinds = {_kind_of(each) for each in error.errors}
@@ -52,6 +55,13 @@ def wait_of_pool(error: AllPoolMembersFailedError) -> float | None:
 
 def _kind_of(error: AttemptError) -> FailureKind | SkipReason:
     return FailureKind.RATE_LIMITED if error.kind is SkipReason.COOLING_DOWN else error.kind
+
+
+def _lacks(error: BaseException | None) -> bool:
+    """Whether a member failed for want of what the machine should give, or a pool's all did."""
+    if not isinstance(error, AllPoolMembersFailedError):
+        return isinstance(error, ResourceError)
+    return kind_of_pool(error) is FailureKind.INTERRUPTED
 
 
 def _is_out(error: AttemptError) -> bool:

@@ -7,18 +7,26 @@ from typing import Any
 
 from greenroom.actors.commands import FORWARDED, Commands
 from greenroom.actors.future import PENDING, GivenUp, PoolFuture
-from greenroom.actors.jobs import Attempt, Job, Work
+from greenroom.actors.jobs import Answered, Attempt, Job, Work
 from greenroom.actors.retry import RetryPolicy
 from greenroom.actors.strategies import strategy_name
 from greenroom.actors.streams import Streams
-from greenroom.messages.errors import AttemptTimeoutError, PoolStoppedError, summary
+from greenroom.actors.table import Slot
+from greenroom.messages.errors import (
+    AttemptTimeoutError,
+    PoolError,
+    PoolStoppedError,
+    summary,
+)
 from greenroom.messages.events import PoolStopped
+from greenroom.messages.pickling import fit_to_look_at
 from greenroom.messages.replies import MemberStats, PoolStats
 from greenroom.messages.requests import (
     Apply,
     Cancel,
     Drain,
     Request,
+    RequestOptions,
     ResetAll,
     ResetMember,
     Subscribe,
@@ -95,8 +103,48 @@ class PoolRouter(Streams):
             job.deadline_alarm = self.alarms.at(deadline, lambda: self._out_of_time(job))
         if future is not None and future.waits:
             self._circles.waits(job, future.waits)
-        self._give(job, now)
+        try:
+            self._give(job, now)
+        except BaseException as error:
+            self._fail_by_fault(job, "give a request to a member", error)
         return PENDING
+
+    def on_fault(self, message: Any, error: BaseException) -> bool:
+        """The request that a message was about is not lost by what its handling has raised: it has
+        failed by that. (The slot of an attempt is given back before anything else is done.)
+        """
+        job = self._concerned(message)
+        if job is None or self._jobs.get(job.id) is not job:
+            return False
+        self._fail_by_fault(job, f"handle a {type(message).__name__}", error)
+        return True
+
+    def _fail_by_fault(self, job: Job, what: str, error: BaseException) -> None:
+        self.bus.complain_of(f"it failed to {what}", error)
+        failure = PoolError(f"pool {self.name!r} failed at request {job.id}: {summary(error)}")
+        failure.__cause__ = fit_to_look_at(error)
+        try:
+            for attempt in list(job.running()):
+                self.desk.withdraw(attempt.ticket)
+                self._detach(job, attempt, CancelReason.STOPPING)
+            self._end(job)
+            self._answers.failure(job, failure, self.clock.now() - job.accepted_at)
+            self._check_idle()
+        except BaseException as again:  # what is broken is broken: but whoever asks is told
+            self.bus.complain_of("it could not even let a request fail", again)
+            self._jobs.pop(job.id, None)
+            if job.future is not None:
+                job.future.resolve(error=failure)
+
+    def _concerned(self, message: Any) -> Job | None:
+        """The request that a message is or reports of."""
+        if isinstance(message, Answered):
+            return message.attempt.job
+        future = self.mailbox.reply_to
+        if future is not None and isinstance(message, RequestOptions):
+            return self._jobs.get(future.request_id or "")
+        request_id = getattr(message, "request_id", None)
+        return self._jobs.get(request_id) if isinstance(request_id, str) else None
 
     def _refusal(self, job_id: str) -> Exception:
         if self._closed:
@@ -168,11 +216,15 @@ class PoolRouter(Streams):
             return
         for attempt in [each for each in self._attempts.values() if not self._stands(each)]:
             self._crashed(attempt)
-        for slot in self._table:
+        for slot in self._table if snapshot.since is None else self._changed(snapshot):
             self._check_drained(slot)
         for job in self._queue:  # who waits may be served now, or would wait in vain
             self._route(job)
         self._review_guests()
+
+    def _changed(self, snapshot: RoutingSnapshot) -> list[Slot]:
+        slots = (self._table.get(route.name) for route in snapshot.members)
+        return [slot for slot in slots if slot is not None]
 
     def _stands(self, attempt: Attempt) -> bool:
         slot = self._table.get(attempt.member)

@@ -45,8 +45,11 @@ class Routing(Admission):
         now = self.clock.now()
         if job.deadline is not None and job.deadline <= now:  # before its alarm has been handled
             self._expire(job, now)
-        else:
+            return
+        try:
             self._give(job, now)
+        except BaseException as error:  # of this request, whosever message is being handled
+            self._fail_by_fault(job, "give a request to a member", error)
 
     def _give(self, job: Job, now: float) -> None:
         """The same where its deadline is known not to be over."""
@@ -122,6 +125,14 @@ class Routing(Admission):
     def _is_answered(self, job: Job) -> bool:
         """Whether one that races for it has won, and only the router has not heard of it yet."""
         return job.race is not None and job.race.over
+
+    @abstractmethod
+    def _fail_by_fault(self, job: Job, what: str, error: BaseException) -> None:
+        """Something that must not raise has: the request has failed by that.
+
+        Args:
+            what: what could not be done.
+        """
 
     @abstractmethod
     def _spare(
@@ -249,11 +260,17 @@ class Routing(Admission):
             self._answers.counts["hedges" if hedge else "retries"] += 1
         if job.channel is not None:
             job.channel.attempts = job.attempts
-        if hedge or job.failed_last is not None or self.bus.listening():
-            self._chronicle.started(job, attempt)
-        if self.config.hedge_after_s is not None and not hedge and not beside:
-            self._plan_hedge(job, now)
-        self._send(job, attempt, slot, now)
+        try:
+            if hedge or job.failed_last is not None or self.bus.listening():
+                self._chronicle.started(job, attempt)
+            if self.config.hedge_after_s is not None and not hedge and not beside:
+                self._plan_hedge(job, now)
+            self._send(job, attempt, slot, now)
+        except BaseException:  # it was not sent, so nobody would give its slot back
+            if self._attempts.get(attempt.ticket) is attempt:
+                self.desk.withdraw(attempt.ticket)
+                self._release(attempt)
+            raise
 
     def _send(self, job: Job, attempt: Attempt, slot: Slot, now: float) -> None:
         deadline = job.deadline

@@ -81,6 +81,8 @@ class Slot:
             self._room.unjudged.discard(self)
         if route.circuit is not self.route.circuit:
             self._circuit_changed(route.circuit)
+        if route.priority != self.route.priority:  # it is in another group from now on
+            self._room.free.priorities_changed()
         self.route = route
         self.weight = route.weight
         self.priority = route.priority

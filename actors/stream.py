@@ -35,9 +35,9 @@ class PoolStream(Generic[C]):
     """
 
     def __init__(self, future: StreamFuture) -> None:
-        self._future = future
         self._channel: Channel = future.channel
         self._born = forks.generation
+        self._future = future  # last: see `__del__`
 
     @property
     def request_id(self) -> str:
@@ -222,7 +222,8 @@ class PoolStream(Generic[C]):
         self._channel.left = True
 
     def __del__(self) -> None:
-        self._leave()
+        if "_future" in self.__dict__:  # else its making was broken off, by a Ctrl-C say
+            self._leave()
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse("a stream of a pool", "its chunks come to the process that asked: send those")
@@ -259,7 +260,8 @@ class Reader(Generic[C]):
         self._stream.__reduce_ex__(protocol)
 
     def __del__(self) -> None:
-        self._stream._leave()
+        if hasattr(self, "_stream"):
+            self._stream._leave()
 
 
 class AsyncReader(Generic[C]):
@@ -280,7 +282,8 @@ class AsyncReader(Generic[C]):
         self._stream.__reduce_ex__(protocol)
 
     def __del__(self) -> None:
-        self._stream._leave()
+        if hasattr(self, "_stream"):
+            self._stream._leave()
 
 
 __all__ = ["PoolStream"]

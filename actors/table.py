@@ -27,6 +27,14 @@ class NoPick(Enum):
     UNROUTABLE = "nobody could take it"
 
 
+_UNMARKED = (False, False)
+
+
+def _marks_of(route: MemberRoute) -> tuple[bool, bool]:
+    """What the table keeps a note of: whether requests can be its trials, whether it drains."""
+    return route.trial_permits is not None, route.blocked is SkipReason.DRAINING
+
+
 class BusyMembers(Collection[str]):
     """The untried members that could take a request once they have room, by a look at those that
     somebody asks for.
@@ -97,17 +105,55 @@ class RoutingTable:
         """Take a snapshot over if it is newer than the last one; whether it was."""
         if snapshot.epoch <= self.epoch:
             return False
+        if snapshot.since is not None:
+            if snapshot.since != self.epoch:
+                return False
+            self.epoch = snapshot.epoch
+            self._change(snapshot)
+            return True
         self.epoch = snapshot.epoch
         if self._take_over(snapshot.members):
-            before = self.names
-            self._order = tuple(sorted(self._slots.values(), key=INDEX))
-            self._room.free.everybody = self._order
-            if before != self.names and self._members_changed is not None:
-                self._guarded("members_changed", self._members_changed, self.names)
-        self._room.free.priorities_changed()
+            self._put_in_order()
+        self._look_for_marks()
+        return True
+
+    def _put_in_order(self) -> None:
+        """A name, an index or a weight has changed."""
+        before = () if self._members_changed is None else self.names
+        self._order = tuple(sorted(self._slots.values(), key=INDEX))
+        self._room.free.everybody = self._order
+        if self._members_changed is not None and before != self.names:
+            self._guarded("members_changed", self._members_changed, self.names)
+
+    def _look_for_marks(self) -> None:
         self.half_open = [s.name for s in self._order if s.route.trial_permits is not None]
         self.draining = SkipReason.DRAINING in [s.route.blocked for s in self._order]
-        return True
+
+    def _change(self, snapshot: RoutingSnapshot) -> None:
+        """Take over what has changed, without a look at all the others where that can be."""
+        slots, marks = self._slots, set()
+        reordered = False
+        for slot in [slots.pop(name) for name in snapshot.gone if name in slots]:
+            marks.add(_marks_of(slot.route))
+            slot.leave()
+            reordered = True
+        for route in snapshot.members:
+            known = slots.get(route.name)
+            marks.add(_marks_of(route))
+            if known is not None and known.index == route.index:
+                marks.add(_marks_of(known.route))
+                reordered = reordered or known.weight != route.weight
+                known.update(route)
+                continue
+            if known is not None:
+                known.leave()
+                del slots[route.name]  # a name that comes back stands behind the others
+            slots[route.name] = Slot(route, self._room)
+            reordered = True
+        if reordered:
+            self._put_in_order()
+        if marks != {_UNMARKED}:
+            self._look_for_marks()
 
     def _take_over(self, routes: Iterable[MemberRoute]) -> bool:
         """Have a slot for each route; whether a name, an index or a weight has changed."""

@@ -19,6 +19,9 @@ class ThreadPlace:
     The member actor admits at most `max_concurrency` calls (a probe may come on top), which bounds
     the threads. A call that outlives its timeout cannot be stopped: its thread is abandoned, and
     ends by itself if the call ever does.
+
+    A new thread is given its first call, which lies in no queue until then: if the system refuses
+    the thread, nothing is left behind, and the count of idle ones holds.
     """
 
     def __init__(self, name: str, clock: Clock) -> None:
@@ -39,9 +42,10 @@ class ThreadPlace:
                 self._started += 1
             else:
                 self._idle -= 1
-        self._calls.put(call)
         if spawn:
             self._spawn(call)
+        else:
+            self._calls.put(call)
 
     def cancel(self, call: Call, reason: CancelReason) -> None:
         again, call.cancelled = call.cancelled is not None, reason
@@ -69,35 +73,34 @@ class ThreadPlace:
                 thread.join(timeout_s)
 
     def _spawn(self, call: Call) -> None:
-        thread = threading.Thread(
-            target=self._work, name=f"{self._name}-{self._started}", daemon=True
-        )
-        # Whoever is free first takes the call, so the new thread may find nothing to do.
-        self._resting.add(thread)
-        try:
-            thread.start()
-        except RuntimeError as error:  # the system gives no more threads
-            self._resting.discard(thread)
-            if call.drop():
-                call.finish(None, error)
+        first = [call]  # taken out there: a thread keeps its arguments for as long as it lives
+        threading.Thread(
+            target=self._work, args=(first,), name=f"{self._name}-{self._started}", daemon=True
+        ).start()
 
-    def _work(self) -> None:
+    def _work(self, first: list[Call]) -> None:
         me = threading.current_thread()
-        while (call := self._calls.get()) is not None:
-            self._resting.discard(me)
-            if call.begin(self._now()):
-                value, error = Context().run(self._call, call)  # nobody else's variables
-                if not call.end():
-                    call.late()
-                    return
-                stays = self._rest(me)
-                call.finish(value, error)
-                del value, error
-            else:
+        call: Call | None = first.pop()
+        while call is not None:
+            stays = None
+            try:
+                if call.begin(self._now()):
+                    value, error = Context().run(self._call, call)  # nobody else's variables
+                    if not call.end():
+                        call.late()
+                        return
+                    stays = self._rest(me)
+                    call.finish(value, error)
+                    del value, error
+            except BaseException as raised:  # not the agent: its errors are values here
+                call.broke(raised)
+            if stays is None:
                 stays = self._rest(me)
             del call  # an idle thread keeps nothing of its last call alive
             if not stays:
                 return
+            call = self._calls.get()
+            self._resting.discard(me)
 
     def _rest(self, me: threading.Thread) -> bool:
         """Be ready for the next call, unless the place has been closed meanwhile."""

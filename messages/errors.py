@@ -304,6 +304,18 @@ class PoolStoppedError(PoolError):
         return not self.refused
 
 
+class ResourceError(PoolError):
+    """The machine had not what a call needs to begin: a thread, a file descriptor, memory.
+
+    It says nothing of the member: its breaker does not count it, another member is tried at once,
+    and the same one again once there may be some. The `__cause__` is what the system said.
+    """
+
+    @property
+    def started(self) -> bool:
+        return False
+
+
 class MemberCrashedError(PoolError):
     """The member's actor ended while it was working on the request."""
 
@@ -348,6 +360,17 @@ class UnknownMemberError(PoolError, KeyError):
     """The pool has no member of that name."""
 
     __str__ = Exception.__str__
+
+
+def not_begun(what: str, error: BaseException) -> PoolError:
+    """Why something could not begin: for want of what the machine should give, or else."""
+    if isinstance(error, PoolError):
+        return error
+    lacks = isinstance(error, (OSError, RuntimeError, MemoryError))
+    kind = ResourceError if lacks else PoolError
+    found = kind(f"{what} could not be started: {summary(error)}")
+    found.__cause__ = error
+    return found
 
 
 def _indented(errors: Iterable[AttemptError]) -> Iterator[str]:

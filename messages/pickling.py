@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from enum import Enum
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 LONGEST_LINE = 200
+
+_name_of = type.__dict__["__name__"].__get__  # a metaclass of somebody's is not asked
 
 _SECRETS = re.compile(
     r"""
@@ -56,13 +58,13 @@ def summary(error: BaseException | None) -> str:
     """An error in one line: its type and the first line of what it says, without secrets."""
     if error is None:
         return ""
-    if isinstance(error, RemoteCause):
+    if issubclass(type(error), RemoteCause):  # by the real type: `__class__` may raise
         return str(error)
     try:
         lines = str(error).strip().splitlines()
     except BaseException:  # a user's __str__ may raise anything, and this may run in an actor
         lines = []
-    name = type(error).__name__
+    name: str = _name_of(type(error))
     if not lines:
         return name
     return f"{name}: {masked(lines[0][: 2 * LONGEST_LINE])[:LONGEST_LINE]}"
@@ -89,10 +91,14 @@ class RemoteCause(Exception):
     @classmethod
     def of(cls, error: BaseException) -> RemoteCause:
         """What may be told of an error."""
-        if isinstance(error, cls):
-            return error
-        kind = type(error)
-        return cls(kind.__name__, str(kind.__module__), summary(error)[len(kind.__name__) + 2 :])
+        if issubclass(type(error), cls):
+            return cast(RemoteCause, error)
+        name = _name_of(type(error))
+        try:
+            module = str(type(error).__module__)
+        except BaseException:  # a metaclass may raise anything
+            module = ""
+        return cls(name, module, summary(error)[len(name) + 2 :])
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.text}" if self.text else self.type_name
@@ -107,17 +113,39 @@ def fit_to_leave(value: Any, whole: type[BaseException]) -> Any:
     Args:
         whole: errors that are kept, since they see to themselves.
     """
-    if value is None or isinstance(value, (bool, int, float, complex, Enum)):
+    if value is None or issubclass(type(value), (bool, int, float, complex, Enum)):
         return value
-    if isinstance(value, str):
+    if issubclass(type(value), str):
         return masked(value)
-    if isinstance(value, BaseException):
-        return value if isinstance(value, whole) else RemoteCause.of(value)
+    if issubclass(type(value), BaseException):
+        return value if issubclass(type(value), whole) else RemoteCause.of(value)
     if type(value) in (tuple, list, set, frozenset):
         return type(value)(fit_to_leave(each, whole) for each in value)
     if type(value) is dict:
         return {fit_to_leave(k, whole): fit_to_leave(v, whole) for k, v in value.items()}
-    return f"<{type(value).__name__}>"
+    return f"<{_name_of(type(value))}>"
+
+
+_LOOKED_AT = (
+    *("__class__", "__traceback__", "__cause__", "__context__", "__suppress_context__"),
+    *("__dict__", "args"),
+)
+_LOOKED_AT_IN_CLASSES = ("__name__", "__qualname__", "__module__", "__mro__")
+
+
+def fit_to_look_at(error: BaseException) -> BaseException:
+    """The error; where a look at it raises, be it at its class, what may be told of it: whoever
+    judges it, logs it or raises it again must not be hit by that.
+    """
+    try:
+        for name in _LOOKED_AT:
+            getattr(error, name)
+        for name in _LOOKED_AT_IN_CLASSES:
+            getattr(type(error), name)
+        hash(type(error))
+    except BaseException:
+        return RemoteCause.of(error)
+    return error
 
 
 def refuse(what: str, instead: str) -> NoReturn:

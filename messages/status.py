@@ -124,6 +124,7 @@ class RefusalReason(StrEnum):
     CREATE_FAILED = "create_failed"
     STOPPING = "stopping"
     STALE_INCARNATION = "stale_incarnation"
+    NO_RESOURCES = "no_resources"
 
 
 @dataclass(frozen=True, slots=True)

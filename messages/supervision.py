@@ -126,10 +126,19 @@ class MemberRoute:
 
 @dataclass(frozen=True, slots=True)
 class RoutingSnapshot:
-    """The whole routing table; the router takes only a newer epoch than the one it has."""
+    """The routing table, or what has changed in it; the router takes only a newer epoch than the
+    one it has, and a change only of the very one it has.
+
+    Attributes:
+        members: all of them; of a change those that have changed or are new.
+        since: the epoch that this is a change of; None of a whole table.
+        gone: of a change, the names of those that are members no more.
+    """
 
     epoch: int
     members: tuple[MemberRoute, ...]
+    since: int | None = field(default=None, kw_only=True)
+    gone: tuple[str, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

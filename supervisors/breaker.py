@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.supervisors.backoff import reopen_delay
@@ -38,10 +38,22 @@ _FOLLOWED = "what had opened it was the request's fault: it failed alike everywh
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to make one call; its outcome is reported with its epoch."""
+    """Leave to make one call; its outcome is reported with its epoch.
+
+    Attributes:
+        spent: whether an outcome has been recorded with it: there is one for each.
+    """
 
     epoch: int
     id: int
+    spent: bool = field(default=False, init=False, repr=False, compare=False)
+
+    def spend(self) -> bool:
+        """Whether this is the first time. To be called under the lock of whoever keeps count."""
+        if self.spent:
+            return False
+        object.__setattr__(self, "spent", True)
+        return True
 
 
 @dataclass(frozen=True, slots=True)

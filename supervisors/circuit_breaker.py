@@ -43,7 +43,8 @@ class CircuitBreaker:
     Either `call` a function through it, or ask `allow()` before a call and record how it went after
     it. An outcome that is recorded without a permit counts as one of the present state's: code that
     only looks at `is_open` works too, but does not ration trials. `acquire()` gives the permit
-    itself: an outcome recorded with it counts for nothing once the state has changed meanwhile.
+    itself: an outcome recorded with it counts for nothing once the state has changed meanwhile, and
+    only the first one counts.
 
     Args:
         failure_threshold: failures in a row that open it.
@@ -192,6 +193,8 @@ class CircuitBreaker:
         retry_after_s: float | None,
     ) -> None:
         with self._lock:
+            if permit is not None and not permit.spend():
+                return
             breaker, now = self._now()
             epoch = breaker.epoch if permit is None else permit.epoch
             self._rest(epoch, now, kind, retry_after_s)

@@ -33,6 +33,8 @@ class Heartbeat:
         stalled_after_s: silence after which the loop counts as stalled.
         replaced_after_s: silence after which it is given up; None: never.
         now: the loop's start.
+        part: the part of the first interval that passes before the first question, above 0 and up
+            to 1. Loops that start together shall not all be asked together, again and again.
 
     Attributes:
         number: that of the last question; an answer carries it. Never reused.
@@ -59,8 +61,10 @@ class Heartbeat:
         stalled_after_s: float,
         replaced_after_s: float | None,
         now: float = 0.0,
+        part: float = 1.0,
     ) -> None:
         check.number("interval_s", interval_s, above=True)
+        check.number("part", part, above=True, maximum=1.0)
         check.number("stalled_after_s", stalled_after_s, above=True)
         least = stalled_after_s
         check.number("replaced_after_s", replaced_after_s, minimum=least, optional=True)
@@ -68,7 +72,7 @@ class Heartbeat:
         self.stalled_after_s = stalled_after_s
         self.replaced_after_s = replaced_after_s
         self.number = 0
-        self.next_look_at = now + interval_s
+        self.next_look_at = now + interval_s * part
         self.stalled = False
         self._asked_at: float | None = None
         self._looked_at = now
@@ -84,17 +88,22 @@ class Heartbeat:
         self.next_look_at = now + self._gap_s
         return step
 
-    def answered(self, number: int, now: float) -> float | None:
+    def answered(self, number: int, now: float, part: float = 1.0) -> float | None:
         """Take an answer in; how long (s) a silence that was reported has lasted, else None.
 
         An answer to any but the last question changes nothing.
+
+        Args:
+            part: that of the interval which passes before the next question, if this answer was
+                late: then there may be a crowd, which comes together again if nobody draws apart.
         """
         if number != self.number or self._asked_at is None:
             return None
         lasted = self.silent_s(now) if self.stalled else None
+        late = self.silent_s(now) >= self._gap_s
         self._asked_at = None
         self.stalled = self._given_up = False
-        self.next_look_at = now + self.interval_s
+        self.next_look_at = now + self.interval_s * (part if late else 1.0)
         return lasted
 
     def silent_s(self, now: float) -> float:

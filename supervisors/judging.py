@@ -32,11 +32,11 @@ class Judging(LoopWatch):
 
     def _on_outcomes(self, message: Outcomes) -> None:
         judged: dict[tuple[str, int], int] = {}
-        changed = False
+        changed = changed_elsewhere = False
         touched = {}
         for outcome in message.batch:
             if isinstance(outcome, RequestSettled):
-                changed = self._settle(outcome) or changed
+                changed_elsewhere = self._settle(outcome) or changed_elsewhere
                 continue
             record = self._records.get(outcome.member)
             if record is None:
@@ -50,8 +50,10 @@ class Judging(LoopWatch):
                 judged[outcome.member, outcome.incarnation] = outcome.number
         for record in touched.values():
             self._review_health(record)
-        if changed:
+        if changed_elsewhere:
             self._publish()
+        elif changed:
+            self._publish(*touched.values())
         for (member, incarnation), count in judged.items():
             self._answer(FailuresSeen(member=member, incarnation=incarnation, count=count))
 
@@ -152,8 +154,9 @@ class Judging(LoopWatch):
         """Whether another member takes requests; true as well where there is no other, and so no
         request can be told from its member.
         """
-        others = [each for each in self._records.values() if each is not record]
-        return not others or any(each.serves(now) for each in others)
+        if len(self._records) < 2:
+            return True
+        return any(each is not record and each.serves(now) for each in self._records.values())
 
     def _decide(
         self,
@@ -194,4 +197,4 @@ class Judging(LoopWatch):
         record = self._records.get(message.member)
         if record is not None:  # of whichever incarnation: the permit is the breaker epoch's
             record.breaker.trial_started(message.epoch, message.at)
-            self._plan_review()
+            self._plan_review(record)

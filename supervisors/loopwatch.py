@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -57,6 +58,8 @@ class LoopWatch(Probing):
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._watched: dict[LoopThread, _Watched] = {}
+        self._spread = random.Random()  # of its own: nothing is drawn from a seeded one for it
+        self._spread.setstate(self._rng.getstate())
         self._unexplained = RestartWindow(
             self.config.restart_intensity, self.config.restart_period_s
         )
@@ -83,10 +86,20 @@ class LoopWatch(Probing):
             self.config.loop_stalled_after_s,
             self.config.loop_replaced_after_s,
             message.at,
+            self._part(),
         )
         watched = _Watched(message.thread, message.owner, heartbeat)
         self._watched[message.thread] = watched
         self._plan_look(watched)
+
+    def _part(self) -> float:
+        """How much of an interval passes where a heartbeat begins anew: by chance, so that those
+        of many pools draw apart. By a clock that is moved by hand it is all of it: there is no
+        crowd, and whoever moves it counts on that.
+        """
+        if self.clock.wait_s(self.clock.now()) is None:
+            return 1.0
+        return 1.0 - self._spread.random()
 
     def _plan_look(self, watched: _Watched) -> None:
         if watched.alarm is not None:
@@ -152,7 +165,7 @@ class LoopWatch(Probing):
         watched = self._watched.get(message.thread)
         if watched is None:
             return
-        lasted_s = watched.heartbeat.answered(message.number, self.clock.now())
+        lasted_s = watched.heartbeat.answered(message.number, self.clock.now(), self._part())
         self._plan_look(watched)
         if lasted_s is not None:
             self._recovered(watched, lasted_s)

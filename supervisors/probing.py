@@ -50,7 +50,7 @@ class Probing(Watch):
             return
         if not message.skipped:
             self._probe_ended(record, message.ok, message.elapsed_s, message.error or "", now)
-        self._publish()
+        self._publish(record)
 
     def _probe_timed_out(self, record: MemberRecord, probe_id: int, now: float) -> None:
         assert record.probes is not None

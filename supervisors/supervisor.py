@@ -81,26 +81,39 @@ class PoolSupervisor(Judging):
                 Forwarded: self._on_forwarded,
             }
         )
+        try:
+            for member in members:
+                self._add(member)
+        except BaseException:  # a look at an agent has raised
+            self.never_started()
+            raise
         tell(self.router, Attach(self.actor_ref))
-        for member in members:
-            self._add(member)
         self._publish()
         self._announce_news()
 
+    def never_started(self) -> None:
+        """Let the members' actors end, too. Agents that were handed over ready are the caller's."""
+        super().never_started()
+        for record in self._records.values():
+            if record.ref is not None:
+                tell(record.ref, pykka.messages._ActorStop())
+        self._shared.close()
+
     # -- members come and go
 
-    def _add(self, member: Member) -> None:
+    def _add(self, member: Member) -> MemberRecord:
         now = self.clock.now()
         record = MemberRecord(member, self._next_index, self.config, self._rng, now)
         self._next_index += 1
         # A name that comes back goes on counting: what its last bearer left behind is not taken
         # for the new one's.
         record.incarnation, record.breaker.epoch = self._retired.get(member.name, (0, 1))
+        self._start_actor(record)  # may raise: then there is no such member
         self._records[member.name] = record
-        self._start_actor(record)
         self._news.append(
             MemberStarted(pool=self.pool, member=member.name, incarnation=record.incarnation)
         )
+        return record
 
     def _start_actor(self, record: MemberRecord) -> None:
         loop = self._new_loop(record.name) if record.member.isolated else self._shared
@@ -123,7 +136,7 @@ class PoolSupervisor(Judging):
             self._restart(record, message.error or "")
         else:
             self._crashed(record, message.error or "its actor was stopped")
-        self._publish()
+        self._publish(record)
 
     def _crashed(self, record: MemberRecord, error: str) -> None:
         now = self.clock.now()
@@ -175,7 +188,7 @@ class PoolSupervisor(Judging):
         self._news.append(
             MemberStopped(pool=self.pool, member=record.name, incarnation=record.incarnation)
         )
-        self._publish()
+        self._publish(record)
         for ticket in record.removal:
             tell(self.router, CommandDone(ticket))
 
@@ -198,7 +211,7 @@ class PoolSupervisor(Judging):
             record.creation_at = None
             record.max_concurrency = message.max_concurrency
             record.on_loop = message.is_async
-            self._publish()
+            self._publish(record)
 
     def _on_agent_create_failed(self, message: AgentCreateFailed) -> None:
         record = self._current(message.member, message.incarnation)
@@ -213,7 +226,7 @@ class PoolSupervisor(Judging):
                 pool=self.pool, member=record.name, error=message.error, retry_in_s=delay_s
             )
         )
-        self._publish()
+        self._publish(record)
 
     def _on_abandoned(self, message: Abandoned) -> None:
         record = self._current(message.member, message.incarnation)
@@ -252,21 +265,25 @@ class PoolSupervisor(Judging):
                     )
                 if member.agent is self.router:
                     raise ValueError(f"agent must not be the pool itself, got {member.agent!r}")
-                self._add(member)
+                self._publish(self._add(member))
             case RemoveMember(name):
                 self._remove(self._known(name), ticket)
                 return None, True
             case ResetMember(name):
-                self._reset([self._known(name)], now)
+                record = self._known(name)
+                self._reset([record], now)
+                self._publish(record)
             case ResetAll():
                 self._reset(self._records.values(), now)
+                self._publish()
             case ForceOpen(name):
                 record = self._known(name)
                 self._announce(record, record.breaker.force_open(now))
+                self._publish(record)
             case DisableBreaker(name):
                 record = self._known(name)
                 self._announce(record, record.breaker.disable(now))
-        self._publish()
+                self._publish(record)
         return None, False
 
     def _known(self, name: str) -> MemberRecord:
@@ -285,7 +302,7 @@ class PoolSupervisor(Judging):
             self._removed(record)
             return
         record.life = Life.LEAVING
-        self._publish()
+        self._publish(record)
 
     def _reset(self, records: Iterable[MemberRecord], now: float) -> None:
         for record in records:

@@ -91,19 +91,33 @@ class Watch(LendingActor):
         for event in news:
             self.bus.emit(event)
 
-    def _publish(self) -> None:
-        """Tell the router how things stand."""
+    def _publish(self, *changed: MemberRecord) -> None:
+        """Tell the router how things stand, with all members or only with those that have changed:
+        among thousands that is the difference between a millisecond and a tenth of a second.
+        """
         now = self.clock.now()
         self._epoch += 1
-        routes = tuple(record.route(now) for record in self._records.values())
-        tell(self.router, RoutingSnapshot(self._epoch, routes))
-        self._plan_review()
+        if changed:
+            here = [each for each in changed if self._records.get(each.name) is each]
+            routes = tuple(record.route(now) for record in here)
+            gone = tuple(each.name for each in changed if each.name not in self._records)
+            since = self._epoch - 1
+            tell(self.router, RoutingSnapshot(self._epoch, routes, since=since, gone=gone))
+        else:
+            routes = tuple(record.route(now) for record in self._records.values())
+            tell(self.router, RoutingSnapshot(self._epoch, routes))
+        self._plan_review(*changed)
 
-    def _plan_review(self) -> None:
+    def _plan_review(self, *changed: MemberRecord) -> None:
+        """Have a look when time alone has something to say, of all or of those that have changed.
+        In that case the look that was planned may come too early, which does no harm.
+        """
         now = self.clock.now()
-        times = (record.next_event_at(now) for record in self._records.values())
+        times = (record.next_event_at(now) for record in changed or self._records.values())
         when = min((at for at in times if at is not None), default=None)
         if self._review_alarm is not None:
+            if changed and (when is None or when >= self._review_alarm.when):
+                return
             if self._review_alarm.when == when:
                 return
             self._review_alarm.cancel()
@@ -168,7 +182,7 @@ class Watch(LendingActor):
                     error_rate=record.health.error_rate(now),
                 )
             )
-            self._plan_review()
+            self._plan_review(record)
 
     def _review(self) -> None:
         """Do for every member what time alone asks for."""

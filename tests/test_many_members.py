@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_strategies import FakeMember, Simulation
 
+from greenroom import AgentPool, Member
 from greenroom.actors.slot import Room, Slot
 from greenroom.actors.strategies import (
     Candidate,
@@ -35,6 +36,8 @@ from greenroom.messages import LoadBalanceStrategy
 from greenroom.messages.errors import StrategyError
 from greenroom.messages.status import SkipReason
 from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
+from greenroom.supervisors.record import MemberRecord
+from greenroom.testing import FakeClock
 
 NOW = 100.0
 MANY = 1_000
@@ -507,6 +510,83 @@ def test_who_is_free_is_known_at_any_time(steps: list[Any], tried: set[int]) -> 
         assert shown(strategy, lambda: table.pick(names, PickContext(NOW), True)) == untried
         certain = [s.name for s in free if s.name in untried and not s.is_trial]
         assert shown(strategy, lambda: table.pick_second(names, PickContext(NOW))) == certain
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(changes, max_size=30), st.sets(st.integers(0, 6)))
+def test_changes_one_by_one_make_the_same_table_as_whole_snapshots(
+    steps: list[Any], tried: set[int]
+) -> None:
+    """Whoever comes, goes or changes: two tables that are told in the two ways stay alike."""
+    whole, by_change = (RoutingTable(strategy_for("priority"), random.Random(1)) for _ in range(2))
+    before: dict[str, MemberRoute] = {}
+    for number, step in enumerate(steps, 1):
+        if isinstance(step, list):
+            after = {each.name: each for each in step}
+            changed = tuple(each for each in step if before.get(each.name) != each)
+            gone = tuple(name for name in before if name not in after)
+            assert whole.apply(RoutingSnapshot(number, tuple(step)))
+            since = by_change.epoch
+            told = RoutingSnapshot(number, changed, since=since, gone=gone)
+            assert by_change.apply(told)
+            assert not by_change.apply(told)
+            before = after
+        else:
+            for table in (whole, by_change):
+                change(table.get(f"m{step[0]}"), step[1])
+        assert seen_in(whole, tried) == seen_in(by_change, tried)
+
+
+def seen_in(table: RoutingTable, tried: set[int]) -> Any:
+    names = [f"m{each}" for each in tried]
+    picks = [table.pick((), PickContext(NOW)), table.pick(names, PickContext(NOW), True)]
+    return (
+        [repr(slot) for slot in table],
+        [(slot.index, slot.weight, slot.priority, slot.trials_started) for slot in table],
+        [each.name if isinstance(each, Slot) else each for each in picks],
+        (sorted(table.half_open), table.draining, table.has_room(), table.room_to_come()),
+    )
+
+
+def test_a_change_of_another_epoch_is_not_taken() -> None:
+    """It would leave something out: only a whole table may skip epochs."""
+    table = table_of(3, strategy_for("random"))
+    assert not table.apply(RoutingSnapshot(4, (route(9),), since=3))
+    assert not table.apply(RoutingSnapshot(1, (route(9),), since=1))
+    assert table.apply(RoutingSnapshot(2, (route(9),), since=1, gone=("m0", "nobody")))
+    assert table.names == ("m1", "m2", "m9")
+
+
+def test_a_single_change_among_many_looks_at_that_member_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that comes, goes, opens or is reset: the others are neither described nor applied."""
+    looks: Counter[str] = Counter()
+
+    def counted(cls: Any, name: str) -> None:
+        original = getattr(cls, name)
+
+        def method(self: Any, *arguments: Any) -> Any:
+            looks[name] += 1
+            return original(self, *arguments)
+
+        monkeypatch.setattr(cls, name, method)
+
+    members = [Member(f"m{index}", lambda payload: payload) for index in range(300)]
+    with AgentPool.start(members, clock=FakeClock()) as pool:
+        pool.execute("x")
+        pool.stats()
+        for cls, name in ((MemberRecord, "route"), (MemberRecord, "next_event_at")):
+            counted(cls, name)
+        counted(Slot, "update")
+        pool.remove_member("m7")
+        pool.add_member(members[7])
+        pool.force_open("m8")
+        pool.reset_member("m8")
+        pool.disable_breaker("m9")
+        assert 0 < max(looks.values()) <= 30
+        pool.force_open("m7")
+        assert len(pool.stats().available) == 299
 
 
 def change(slot: Slot | None, what: str) -> None:

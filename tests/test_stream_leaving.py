@@ -8,6 +8,7 @@ import functools
 import gc
 import random
 import signal
+import sys
 import threading
 import tracemalloc
 import weakref
@@ -642,3 +643,48 @@ def test_b46_every_stream_ends_once_whatever_happens(seed: int) -> None:
         for member in members:  # which waits for all that it has at hand
             pool.remove_member(member.name, timeout=WAIT_S)
         assert pool.stats().in_flight == 0
+
+
+def test_a_ctrl_c_at_any_line_of_a_streams_making_leaves_nothing() -> None:
+    """No complaint by a finalizer, no slot that stays taken; the next stream works."""
+
+    def numbers(payload: Any) -> Iterator[int]:
+        yield from range(payload)
+
+    with pool_of(Member("a", numbers, max_concurrency=1), max_retries=0) as pool:
+        lines = 0
+        for fails_at in range(1, 400):
+            stream = _made_up_to(pool, fails_at)
+            if stream is not None:
+                assert list(stream) == [0, 1, 2]
+                lines = fails_at
+                break
+            gc.collect()
+        assert lines > 10
+        assert list(pool.stream(Request(3), timeout=WAIT_S)) == [0, 1, 2]
+        assert pool.stats()["a"].in_flight == 0
+
+
+def _made_up_to(pool: PoolRef, count: int) -> Any:
+    """A stream; None if that many lines of its making are too few."""
+    left = count
+
+    def trace(frame: Any, event: str, _: Any) -> Any:
+        nonlocal left
+        name = frame.f_code.co_filename
+        if not name.endswith(("actors/stream.py", "actors/asking.py", "actors/future.py")):
+            return None
+        if event == "line" and frame.f_code.co_name not in ("_leave", "__del__", "let_go"):
+            left -= 1
+            if left == 0:
+                raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        return pool.stream(Request(3), timeout=WAIT_S)
+    except KeyboardInterrupt:
+        return None
+    finally:
+        sys.settrace(before)

@@ -17,7 +17,7 @@ from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import PoolError
 from greenroom.messages.status import AgentStatus, CircuitState, FailureKind
 from greenroom.supervisors.backoff import reopen_delay, restart_delay
-from greenroom.supervisors.breaker import BreakerPolicy
+from greenroom.supervisors.breaker import BreakerPolicy, Permit
 from greenroom.supervisors.circuit_breaker import CircuitBreaker, CircuitOpenError
 from greenroom.supervisors.health import HEALTH_WINDOW_S, MIN_OUTCOMES, HealthRecord
 from greenroom.supervisors.probes import ProbeSchedule
@@ -543,3 +543,31 @@ def test_a_long_reset_timeout_needs_no_maximum() -> None:
     breaker, _ = lone(failure_threshold=1, reset_timeout_s=900.0)
     breaker.record_failure()
     assert breaker.reopens_in_s == 900.0
+
+
+@pytest.mark.parametrize("kind", [None, FailureKind.TIMEOUT])
+def test_a_permit_is_spent_by_its_first_record(kind: FailureKind | None) -> None:
+    """Whoever records twice by mistake is not counted twice: neither failures nor trials."""
+    guard, clock = lone(failure_threshold=3, success_threshold=2)
+
+    def record(permit: Permit) -> None:
+        if kind is None:
+            guard.record_success(permit=permit)
+        else:
+            guard.record_failure(kind, permit=permit)
+
+    if kind is None:
+        for _ in range(3):
+            guard.record_failure()
+        clock.now += guard.reopens_in_s or 0.0
+    permit = guard.acquire()
+    assert permit is not None
+    for _ in range(5):
+        record(permit)
+    guard.record_failure(FailureKind.AUTH, permit=permit)
+    assert guard.state is (CircuitState.CLOSED if kind else CircuitState.HALF_OPEN)
+    for _ in range(2 if kind else 1):
+        another = guard.acquire()
+        assert another is not None
+        record(another)
+    assert guard.state is (CircuitState.OPEN if kind else CircuitState.CLOSED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from greenroom.actors.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.desk import Desk
@@ -15,8 +15,8 @@ from greenroom.actors.router import PoolRouter
 from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
-from greenroom.messages.errors import MemberExistsError
-from greenroom.messages.events import PoolStarted
+from greenroom.messages.errors import MemberExistsError, ResourceError
+from greenroom.messages.events import PoolStarted, PoolStopped
 from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy
 from greenroom.supervisors.supervisor import PoolSupervisor
@@ -54,6 +54,7 @@ class AgentPool(PoolRouter):
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
             MemberExistsError: two members of the same name.
             ModuleNotFoundError: `event_loop="uvloop"` where there is no uvloop.
+            ResourceError: the machine has not the two threads that it takes.
         """
         check.name("name", name)
         config = _of_type("config", PoolConfig(), PoolConfig) if config is None else config
@@ -66,26 +67,37 @@ class AgentPool(PoolRouter):
         picker = strategy_for(strategy)
         names = tuple(member.name for member in chosen)
         bus.emit(PoolStarted(pool=name, members=names, strategy=strategy_name(picker)))
-        router = super().start(
-            name=name,
-            strategy=picker,
-            config=config,
-            clock=clock,
-            rng=rng,
-            bus=bus,
-            desk=desk,
-        )
-        PoolSupervisor.start(
-            pool=name,
-            router=router,
-            desk=desk,
-            config=config,
-            clock=clock,
-            rng=random.Random(rng.getrandbits(64)),  # of its own: another thread draws from it
-            bus=bus,
-            members=chosen,
-        )
-        return router  # type: ignore[return-value]
+        router: Any = None
+        try:
+            router = super().start(
+                name=name,
+                strategy=picker,
+                config=config,
+                clock=clock,
+                rng=rng,
+                bus=bus,
+                desk=desk,
+            )
+            PoolSupervisor.start(
+                pool=name,
+                router=router,
+                desk=desk,
+                config=config,
+                clock=clock,
+                rng=random.Random(rng.getrandbits(64)),  # of its own: another thread draws from it
+                bus=bus,
+                members=chosen,
+            )
+        except BaseException as error:  # half a pool is none: nothing of it is left
+            if router is None:
+                bus.emit(PoolStopped(pool=name))
+                bus.close()
+            else:
+                router.stop()
+            if isinstance(error, ResourceError):
+                raise ResourceError(f"pool {name!r}: {error}") from error.__cause__
+            raise
+        return cast(PoolRef, router)
 
 
 def _checked_members(members: Iterable[Member]) -> tuple[Member, ...]:
