@@ -1,0 +1,108 @@
+"""The documents hang together: every link and anchor leads somewhere, every page is in the nav.
+
+It needs neither a network nor the tool that makes the site, which checks the same in its own way.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")))
+FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"`[^`\n]*`")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+README_LINES = 200
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks of code."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub and the site's tool both name them."""
+    found: set[str] = set()
+    for heading in HEADING.findall(prose(page)):
+        words = re.sub(r"[^\w\- ]", "", heading.lower()).strip()
+        anchor = words.replace(" ", "-")
+        if "--" not in anchor:  # the one keeps what the other makes one hyphen of
+            found.add(anchor)
+    return found
+
+
+def links(page: Path) -> list[str]:
+    """Where a page's links lead, those of other sites left out."""
+    text = re.sub(r"\[`([^`\n]*)`\]", r"[\1]", prose(page))
+    return [target for target in LINK.findall(CODE.sub("", text)) if "://" not in target]
+
+
+def problems(page: Path) -> Iterator[str]:
+    """What is wrong with a page's links."""
+    for target in links(page):
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        if not file.exists():
+            yield f"{target}: no such file"
+        elif anchor and anchor not in anchors(file):
+            yield f"{target}: no such heading"
+        elif page.parent == DOCS and DOCS not in file.parents:
+            yield f"{target}: not a page of the site"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """A link to a file has its file, a link to a heading its heading; pages link to pages alone."""
+    assert not list(problems(page))
+
+
+def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
+    """A missing file, a missing heading here and there; what stands in code is no link."""
+    other = tmp_path / "other.md"
+    other.write_text("# Other\n\n## A heading, with a comma\n")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Page\n\n[a](gone.md) [b](#gone) [`c`](other.md#gone)"
+        " [d](other.md#a-heading-with-a-comma) `[e](gone.md)` [f](https://example.org/#gone)\n\n```text\n[g](gone.md)\n```\n"
+    )
+    assert list(problems(page)) == [
+        "gone.md: no such file",
+        "#gone: no such heading",
+        "other.md#gone: no such heading",
+    ]
+
+
+def test_no_two_headings_of_a_page_share_an_anchor() -> None:
+    """The second one could not be linked to."""
+    for page in PAGES:
+        headings = HEADING.findall(prose(page))
+        assert len(headings) == len({heading.lower() for heading in headings}), page.name
+
+
+def in_nav(entry: Any) -> list[str]:
+    """The pages that a part of the nav names."""
+    if isinstance(entry, str):
+        return [entry]
+    inside = entry.values() if isinstance(entry, dict) else entry
+    return [page for each in inside for page in in_nav(each)]
+
+
+def test_every_page_is_in_the_nav_and_the_index() -> None:
+    """The site's nav names each page once; the index links to each of the others."""
+    site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    pages = sorted(page.name for page in DOCS.glob("*.md"))
+    assert sorted(in_nav(site["nav"])) == pages
+    assert sorted({*links(DOCS / "index.md"), "index.md"}) == pages
+
+
+def test_the_readme_is_short() -> None:
+    """It says what there is and where more stands; more stands in the pages."""
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= README_LINES
