@@ -103,6 +103,21 @@ def test_every_page_is_in_the_nav_and_the_index() -> None:
     assert sorted({*links(DOCS / "index.md"), "index.md"}) == pages
 
 
+@pytest.mark.parametrize(
+    "page", [DOCS / "architecture.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+)
+def test_every_file_that_is_named_exists(page: Path) -> None:
+    """A file that moves takes its name in the pages along."""
+    text = page.read_text(encoding="utf-8")
+    named = re.findall(r"`((?:[\w.]+/)+(?:\w+\.\w+)?|\w+\.(?:py|toml|md))`", text)
+    folder = ROOT
+    assert named
+    for name in named:
+        if "/" in name:
+            folder = (ROOT / name).parent  # a bare name after it is in the same folder
+        assert (ROOT / name).exists() or (folder / name).exists(), name
+
+
 def test_the_readme_is_short() -> None:
     """It says what there is and where more stands; more stands in the pages."""
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= README_LINES
