@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers_pages import CONTRIBUTING, DOCS, FENCE, PAGES, README, ROOT, names, rows, text_of
 
-ROOT = Path(__file__).resolve().parent.parent
-DOCS = ROOT / "docs"
-PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md")))
-FENCE = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+import greenroom
+import greenroom.messages
+
 CODE = re.compile(r"`[^`\n]*`")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
@@ -25,7 +25,7 @@ README_LINES = 200
 
 def prose(page: Path) -> str:
     """A page without its blocks of code."""
-    return FENCE.sub("", page.read_text(encoding="utf-8"))
+    return FENCE.sub("", text_of(page))
 
 
 def anchors(page: Path) -> set[str]:
@@ -58,7 +58,7 @@ def problems(page: Path) -> Iterator[str]:
             yield f"{target}: not a page of the site"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, CONTRIBUTING], ids=lambda page: page.name)
 def test_every_link_leads_somewhere(page: Path) -> None:
     """A link to a file has its file, a link to a heading its heading; pages link to pages alone."""
     assert not list(problems(page))
@@ -82,7 +82,7 @@ def test_a_link_that_leads_nowhere_is_found(tmp_path: Path) -> None:
 
 def test_no_two_headings_of_a_page_share_an_anchor() -> None:
     """The second one could not be linked to."""
-    for page in PAGES:
+    for page in (*PAGES, CONTRIBUTING):
         headings = HEADING.findall(prose(page))
         assert len(headings) == len({heading.lower() for heading in headings}), page.name
 
@@ -97,18 +97,18 @@ def in_nav(entry: Any) -> list[str]:
 
 def test_every_page_is_in_the_nav_and_the_index() -> None:
     """The site's nav names each page once; the index links to each of the others."""
-    site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    site = tomllib.loads(text_of(ROOT / "zensical.toml"))["project"]
     pages = sorted(page.name for page in DOCS.glob("*.md"))
     assert sorted(in_nav(site["nav"])) == pages
     assert sorted({*links(DOCS / "index.md"), "index.md"}) == pages
 
 
 @pytest.mark.parametrize(
-    "page", [DOCS / "architecture.md", ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name
+    "page", [DOCS / "architecture.md", CONTRIBUTING], ids=lambda page: page.name
 )
 def test_every_file_that_is_named_exists(page: Path) -> None:
     """A file that moves takes its name in the pages along."""
-    text = page.read_text(encoding="utf-8")
+    text = text_of(page)
     named = re.findall(r"`((?:[\w.]+/)+(?:\w+\.\w+)?|\w+\.(?:py|toml|md))`", text)
     folder = ROOT
     assert named
@@ -120,4 +120,17 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
 
 def test_the_readme_is_short() -> None:
     """It says what there is and where more stands; more stands in the pages."""
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= README_LINES
+    assert len(text_of(README).splitlines()) <= README_LINES
+
+
+def test_the_messages_and_errors_of_the_design_are_those_of_the_code() -> None:
+    """Its table of messages names only what there is, its table of errors every public one."""
+    said = {name for row in rows(DOCS / "design.md", "error") for name in names(row[0])}
+    public = {name for name in greenroom.__all__ if _is_error(getattr(greenroom, name))}
+    assert said | {"PoolError", "AttemptError"} == public
+    for row in rows(DOCS / "design.md", "from, to"):
+        assert all(hasattr(greenroom.messages, name) for name in names(row[1])), row[0]
+
+
+def _is_error(thing: object) -> bool:
+    return isinstance(thing, type) and issubclass(thing, greenroom.PoolError)

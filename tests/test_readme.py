@@ -22,6 +22,7 @@ from typing import Any
 import pykka
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from helpers_pages import DOCS, FENCE, PAGES, README, ROOT, names, rows, text_of
 
 import greenroom
 from greenroom import (
@@ -39,10 +40,6 @@ from greenroom import (
 )
 from greenroom.events import CATALOGUE
 
-ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
-DOCS = ROOT / "docs"
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ARROW = re.compile(r"#\s*->\s*(.*)")
 CONTINUED = re.compile(r"#    \s*(\S.*)")
 CHECK = doctest.OutputChecker()
@@ -74,16 +71,12 @@ class Block:
         return f"{self.page.relative_to(ROOT)}, line {self.line}"
 
 
-def text_of(page: Path) -> str:
-    return page.read_text(encoding="utf-8")
-
-
 def blocks(language: str) -> list[Block]:
     return [block for block in _blocks() if block.language == language]
 
 
 def _blocks() -> Iterator[Block]:
-    for page in (README, *sorted(DOCS.glob("*.md"))):
+    for page in PAGES:
         text = text_of(page)
         for found in FENCE.finditer(text):
             yield Block(found[1], found[2], page, text[: found.start(2)].count("\n"))
@@ -226,23 +219,9 @@ def test_commands_exist() -> None:
 # -- tables
 
 
-def rows(page: str, head: str) -> list[list[str]]:
-    """The cells of the tables of a page whose first line begins with `head`."""
-    tables = re.findall(
-        rf"^\| {head} \|.*\n[|: -]+\n((?:\|.*\n)+)", text_of(DOCS / page), re.MULTILINE
-    )
-    assert tables
-    lines = "".join(tables).splitlines()
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-
-
-def names(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
-
-
 def test_every_strategy_has_a_row() -> None:
     """The table of strategies is the enum, in its order or not."""
-    assert sorted(names(row[0])[0] for row in rows("strategies.md", "strategy")) == sorted(
+    assert sorted(names(row[0])[0] for row in rows(DOCS / "strategies.md", "strategy")) == sorted(
         LoadBalanceStrategy
     )
 
@@ -250,7 +229,7 @@ def test_every_strategy_has_a_row() -> None:
 def test_every_kind_of_failure_has_a_row_that_is_right() -> None:
     """The table of kinds says of each what the enum says."""
     seen = []
-    for cell, _, another, counts in rows("failures.md", "kind"):
+    for cell, _, another, counts in rows(DOCS / "failures.md", "kind"):
         for name in names(cell):
             kind = FailureKind(name)
             seen.append(name)
@@ -262,7 +241,7 @@ def test_every_kind_of_failure_has_a_row_that_is_right() -> None:
 
 def test_every_event_has_a_row_with_its_level() -> None:
     """The table of events is the catalogue, each with its level."""
-    told = {name: row[1] for row in rows("observing.md", "event") for name in names(row[0])}
+    told = {name: row[1] for row in rows(DOCS / "observing.md", "event") for name in names(row[0])}
     assert set(told) == {event.name for event in CATALOGUE}
     for event in CATALOGUE:
         assert told[event.name].startswith(event.level), event.name
@@ -271,7 +250,9 @@ def test_every_event_has_a_row_with_its_level() -> None:
 def test_every_setting_is_told_with_its_default() -> None:
     """The tables of settings name every field of `PoolConfig` once, with its default."""
     default = PoolConfig()
-    told = [(name, row[1]) for row in rows("settings.md", "setting") for name in names(row[0])]
+    told = [
+        (name, row[1]) for row in rows(DOCS / "settings.md", "setting") for name in names(row[0])
+    ]
     assert sorted(name for name, _ in told) == sorted(each.name for each in fields(PoolConfig))
     for name, value in told:
         assert ast.literal_eval(names(value)[0]) == getattr(default, name), name
@@ -281,7 +262,7 @@ def test_every_setting_is_told_with_its_default() -> None:
 def test_names_of_the_other_libraries_map_to_names_that_exist(head: str) -> None:
     """The right column of the tables for newcomers names what there is."""
     values = {member.value for member in LoadBalanceStrategy} | {"False"}
-    for row in rows("comparison.md", head):
+    for row in rows(DOCS / "comparison.md", head):
         for name in names(row[1]):
             word = re.match(r"(?:\w+\.)*(\w+)", name)
             assert word is not None, name
