@@ -134,3 +134,11 @@ def test_the_messages_and_errors_of_the_design_are_those_of_the_code() -> None:
 
 def _is_error(thing: object) -> bool:
     return isinstance(thing, type) and issubclass(thing, greenroom.PoolError)
+
+
+def test_the_figures_of_the_readme_are_those_of_the_performance_page() -> None:
+    """The README quotes some rows of its table; a new measurement changes both."""
+    whole = [cell for row in rows(DOCS / "performance.md", "case") for cell in row]
+    for row in rows(README, "case"):
+        assert row[1] in whole, row
+        assert row[3] in whole, row
