@@ -13,6 +13,7 @@ import pytest
 
 from greenroom import AgentPool, Clock, Member, PoolConfig, PoolError, PoolRef, Request
 from greenroom.testing import (
+    TIMEOUT_S,
     AsyncScriptedAgent,
     EventRecorder,
     FakeClock,
@@ -88,7 +89,7 @@ def test_a_hanging_member_costs_one_time_limit(clock: FakeClock, local: Scripted
         answer = pool.ask(Request("hi"), block=False)
         cloud.wait_for_calls(1)
         clock.advance(30)
-        assert answer.get(timeout=10).value == "from local"
+        assert answer.get(timeout=TIMEOUT_S).value == "from local"
         assert cloud.wait_for_cancelled(1) == ["hi"]
 
 
