@@ -13,7 +13,6 @@ import pytest
 
 from greenroom import AgentPool, Clock, Member, PoolConfig, PoolError, PoolRef, Request
 from greenroom.testing import (
-    TIMEOUT_S,
     AsyncScriptedAgent,
     EventRecorder,
     FakeClock,
@@ -89,7 +88,7 @@ def test_a_hanging_member_costs_one_time_limit(clock: FakeClock, local: Scripted
         answer = pool.ask(Request("hi"), block=False)
         cloud.wait_for_calls(1)
         clock.advance(30)
-        assert answer.get(timeout=TIMEOUT_S).value == "from local"
+        assert answer.get(timeout=30).value == "from local"
         assert cloud.wait_for_cancelled(1) == ["hi"]
 
 

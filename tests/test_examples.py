@@ -47,8 +47,8 @@ SHOWN = {
         DEPLOYED\ with\ \w+\n
     """,
 }
-"""What each prints, as a pattern with blanks left out. How much is shown of a stream that breaks off
-depends on who is quicker."""
+"""What each prints, as a pattern with blanks left out. How much is shown of a stream
+that breaks off depends on who is quicker."""
 
 
 @pytest.mark.parametrize("name", SHOWN)
