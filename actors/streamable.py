@@ -37,7 +37,7 @@ _UNOPENED = ("StreamManager", "ResponseContextManager")
 
 
 class _UnopenedError(TypeError):
-    """A stream that has not been opened was returned."""
+    """A stream that has not been opened was returned: no fault of the look at it."""
 
 
 def is_awaitable(value: Any) -> bool:
@@ -50,12 +50,10 @@ def is_awaitable(value: Any) -> bool:
 
 def is_async_stream(value: Any) -> bool:
     """Whether it yields chunks to an `async for`."""
-    kind = type(value)
-    if hasattr(kind, "__anext__"):
-        return True
     if not is_stream(value):
         return False
-    if hasattr(kind, "__aiter__"):
+    kind = type(value)
+    if hasattr(kind, "__anext__") or hasattr(kind, "__aiter__"):
         return True
     return (_is_httpx(value) and _async_body(value)) or _is_aiohttp(value)
 
@@ -74,8 +72,8 @@ def is_stream(value: Any) -> bool:
         return False
     try:
         return _streams(value, kind)
-    except _UnopenedError:
-        raise
+    except _UnopenedError as error:
+        raise TypeError(*error.args) from None
     except BaseException:  # a metaclass or a `__getattribute__` of somebody's
         return False
 
