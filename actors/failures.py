@@ -313,7 +313,9 @@ class Failures(Routing):
     def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
         job.backoffs += 1
         self._chronicle.retry(job, member, delay_s)
-        job.alarm = self.alarms.at(now + delay_s, lambda: self._route(job))
+        job.alarm = self.alarms.at(
+            now + delay_s, lambda: self._see_to(job, "try a request again", self._route)
+        )
 
     def _detach(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:
         """The request leaves its attempt behind; the member frees the slot when it has ended."""

@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 from greenroom.actors.alarms import Alarms
+from greenroom.actors.base import tell
+from greenroom.actors.eventbus import complain
 from greenroom.actors.jobs import Attempt
 from greenroom.actors.lending import hand
 from greenroom.actors.table import Slot
@@ -132,7 +134,12 @@ class Outbox:
         if self._runs or self._batch:
             batch = self._gather()
             self._batch = []
-            hand(self.supervisor, Outcomes(tuple(batch)))
+            outcomes = Outcomes(tuple(batch))
+            try:
+                hand(self.supervisor, outcomes)
+            except BaseException as error:  # in the supervisor's place: it has them all the same
+                complain("the outcomes of attempts could not be handed over", error)
+                tell(self.supervisor, outcomes)
 
     def _send(self, outcome: AttemptOutcome) -> None:
         """Send what came before, and this."""
