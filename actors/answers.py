@@ -10,7 +10,6 @@ from greenroom.actors.jobs import Job
 from greenroom.messages.errors import (
     PoolError,
     PoolSaturatedError,
-    RequestCancelledError,
     summary,
 )
 from greenroom.messages.events import (
@@ -56,10 +55,9 @@ class Answers:
         finally:  # whatever hears of it, whoever asks is told
             self._resolve(job, error)
 
-    def cancelled(self, job: Job, elapsed_s: float) -> None:
+    def cancelled(self, job: Job, error: BaseException, elapsed_s: float) -> None:
         """The caller has given the request up."""
         self.counts["cancelled"] += 1
-        error = RequestCancelledError(f"request {job.id} was cancelled by its caller")
         try:
             self._completed(job, "cancelled", elapsed_s)
         finally:

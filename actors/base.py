@@ -106,6 +106,7 @@ class PoolActor(pykka.ThreadingActor):
 
     def _made_good(self, message: Any, error: BaseException) -> bool:
         try:
+            self.alarms.rearm()  # a tick may have been spent in vain
             return self.on_fault(message, error)
         except BaseException as again:
             complain(f"{self} failed to make good for a {type(message).__name__}", again)

@@ -6,6 +6,7 @@ import itertools
 import random
 import threading
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from greenroom.actors.answers import Answers
@@ -165,8 +166,25 @@ class Books(LendingActor):
             if job.shown:
                 error = interrupted(self.name, job, error)
         finally:  # whatever comes of its end, whoever asks is told
-            self._answers.failure(job, error, now - job.accepted_at)
+            self._tell_asker(job, error, self._answers.failure, now - job.accepted_at)
         self._check_idle()
+
+    def _tell_asker(
+        self,
+        job: Job,
+        error: BaseException,
+        tell: Callable[[Job, BaseException, float], None],
+        elapsed_s: float,
+    ) -> None:
+        """Answer with an error; in short, if what goes with it raises. The request is in no book
+        any more, so nobody else would.
+        """
+        try:
+            tell(job, error, elapsed_s)
+        except BaseException:
+            if job.future is not None:
+                job.future.resolve(error=error)
+            raise
 
     def _fail_unroutable(self, job: Job, now: float) -> None:
         waits = self.config.when_unavailable == "wait"

@@ -247,7 +247,10 @@ class Executions(InlineActor):
         complain(f"the answer to {job.id} could not be given", raised)
         if job.future is not None:
             what = f"the answer of {self.member_name} to {job.id} raised {summary(raised)}"
-            job.future.resolve(error=PoolError(what))
+            error = PoolError(what)
+            job.future.resolve(error=error)
+            if job.channel is not None and not job.channel.ended:
+                job.channel.end(error)
 
     def _pass_on(self) -> None:
         """What waits for a slot is given it here, by the one who has nothing else to do; unless the

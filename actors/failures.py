@@ -266,7 +266,8 @@ class Failures(Routing):
                 self._fail(job, all_failed(self.name, job, self._table, reason, now))
             case RaiseAsIs():
                 self._end(job)
-                self._answers.callers_fault(job, _own(error), now - job.accepted_at)
+                tell, elapsed_s = self._answers.callers_fault, now - job.accepted_at
+                self._tell_asker(job, _own(error), tell, elapsed_s)
                 self._check_idle()
 
     def _may_restart(self, job: Job, attempt: Attempt) -> bool:

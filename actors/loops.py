@@ -208,15 +208,17 @@ def run_on(
             _cancel_with_grace(thread, task, call)
 
     def ended(task: asyncio.Task[None]) -> None:
-        if task.cancelled():  # before it began
-            outcome[1] = asyncio.CancelledError()
-            if otherwise is not None:
-                instead = asyncio.get_running_loop().create_task(
-                    otherwise(), context=context.copy()
-                )
-                _KEPT.add(instead)
-                instead.add_done_callback(_KEPT.discard)
-        done.set()
+        try:
+            if task.cancelled():  # before it began
+                outcome[1] = asyncio.CancelledError()
+                if otherwise is not None:
+                    instead = asyncio.get_running_loop().create_task(
+                        otherwise(), context=context.copy()
+                    )
+                    _KEPT.add(instead)
+                    instead.add_done_callback(_KEPT.discard)
+        finally:
+            done.set()
 
     try:
         if thread.post(begin):

@@ -99,14 +99,19 @@ class Outbox:
         """
         number = 0
         current = slot is not None and slot.route.incarnation == attempt.incarnation
-        if slot is not None and current and kind.counts_for_breaker:
-            number = slot.failure_sent()
         error_line = summary(error)
-        self._send(
-            _outcome(
-                attempt, now, elapsed_s, kind, error_line, retry_after_s, number, opens_at_once
+        try:
+            if slot is not None and current and kind.counts_for_breaker:
+                number = slot.failure_sent()
+            self._send(
+                _outcome(
+                    attempt, now, elapsed_s, kind, error_line, retry_after_s, number, opens_at_once
+                )
             )
-        )
+        except BaseException:
+            if slot is not None:  # nobody will judge it: so nobody may wait for that
+                slot.failures_judged(slot.failures_sent)
+            raise
 
     def settled(self, request: RequestSettled, answered: bool, now: float) -> None:
         """A request has ended that failures have been reported of. Where somebody has answered it,

@@ -17,6 +17,7 @@ from greenroom.messages.errors import (
     AttemptTimeoutError,
     PoolError,
     PoolStoppedError,
+    RequestCancelledError,
     summary,
 )
 from greenroom.messages.events import PoolStopped
@@ -256,7 +257,8 @@ class PoolRouter(Streams):
         if not self._abort(job, CancelReason.CALLER):
             return False
         self._end(job)
-        self._answers.cancelled(job, now - job.accepted_at)
+        error = RequestCancelledError(f"request {job.id} was cancelled by its caller")
+        self._tell_asker(job, error, self._answers.cancelled, now - job.accepted_at)
         self._check_idle()
         self._pump()
         return True
