@@ -100,9 +100,9 @@ class LoopPlace:
         if error is not None and call.phase is Phase.WAITING:  # it has not even begun
             call.broke(error)
             return
-        if isinstance(error, asyncio.CancelledError) and call.cancelled is None:
-            asyncio.get_running_loop().call_soon(self._end_unbegun)
         try:
+            if type(error) is asyncio.CancelledError and call.cancelled is None:
+                asyncio.get_running_loop().call_soon(self._end_unbegun)
             if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
                 grace.cancel()  # it would keep the call, and with it the payload
             if call.end():
