@@ -52,7 +52,10 @@ class Attempts(Trials):
         """
         attempt, elapsed_s = message.attempt, message.elapsed_s
         job = attempt.job
-        if job is None or self._attempts.get(attempt.ticket) is not attempt:
+        if self._attempts.get(attempt.ticket) is not attempt:
+            return
+        if job is None:
+            self._release(attempt)
             return
         ended_at = attempt.started_at + elapsed_s
         table = self._table

@@ -148,7 +148,9 @@ class PoolRouter(Streams):
         answered = answered or (job.future is not None and job.future.done())
         try:
             for attempt in list(job.running()):
-                self.desk.withdraw(attempt.ticket)
+                runs = self._attempts.get(attempt.ticket) is attempt
+                if not self._can_leave(job, attempt) and runs:
+                    return  # it has just answered the request: the report is on its way
                 self._outbox.ignored(attempt, self.clock.now())
                 self._detach(job, attempt, CancelReason.STOPPING)
             if known:

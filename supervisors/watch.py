@@ -69,7 +69,10 @@ class Watch(LendingActor):
         try:
             return super()._handle_receive(message)
         finally:
-            self._announce_news()
+            try:
+                self._announce_news()
+            except BaseException as error:  # nobody waits for them
+                complain("the news could not be told", error)
 
     def on_handed(self, message: Any) -> None:
         """Handle a message in its sender's thread. News are still announced in this actor's own:
