@@ -76,4 +76,8 @@ class Alarms:
                 else:
                     action()
         finally:  # an action that raises must not stop the clock for the others
-            self._mailbox.alarm = self._heap[0].when if self._heap else None
+            self.rearm()
+
+    def rearm(self) -> None:
+        """Set the mailbox's alarm to what comes first."""
+        self._mailbox.alarm = self._heap[0].when if self._heap else None

@@ -10,7 +10,6 @@ from greenroom.actors.jobs import Job
 from greenroom.messages.errors import (
     PoolError,
     PoolSaturatedError,
-    RequestCancelledError,
     summary,
 )
 from greenroom.messages.events import (
@@ -51,42 +50,52 @@ class Answers:
     def callers_fault(self, job: Job, error: BaseException, elapsed_s: float) -> None:
         """An agent said that the request itself is at fault: its error is passed on as it is."""
         self.counts["failed"] += 1
-        self._completed(job, f"refused by the agent ({summary(error)})", elapsed_s)
-        self._resolve(job, error)
+        try:
+            self._completed(job, f"refused by the agent ({summary(error)})", elapsed_s)
+        finally:  # whatever hears of it, whoever asks is told
+            self._resolve(job, error)
 
-    def cancelled(self, job: Job, elapsed_s: float) -> None:
+    def cancelled(self, job: Job, error: BaseException, elapsed_s: float) -> None:
         """The caller has given the request up."""
         self.counts["cancelled"] += 1
-        self._completed(job, "cancelled", elapsed_s)
-        self._resolve(job, RequestCancelledError(f"request {job.id} was cancelled by its caller"))
+        try:
+            self._completed(job, "cancelled", elapsed_s)
+        finally:
+            self._resolve(job, error)
 
     def failure(self, job: Job, error: BaseException, elapsed_s: float) -> None:
         """The pool could not have the request answered."""
         self.counts["failed"] += 1
-        self._bus.emit(
-            RequestExhausted(
-                pool=self._pool,
-                request_id=job.id,
-                reason=summary(error),
-                attempts=job.attempts,
-                elapsed_s=elapsed_s,
+        try:
+            self._bus.emit(
+                RequestExhausted(
+                    pool=self._pool,
+                    request_id=job.id,
+                    reason=summary(error),
+                    attempts=job.attempts,
+                    elapsed_s=elapsed_s,
+                )
             )
-        )
-        self._resolve(job, error)
+        finally:
+            self._resolve(job, error)
 
     def shed(self, job: Job, error: PoolSaturatedError) -> None:
         """The request was taken in, but there is no room for it to wait."""
         self.counts["failed"] += 1
-        self._rejected(job.id, error)
-        self._resolve(job, error)
+        try:
+            self._rejected(job.id, error)
+        finally:
+            self._resolve(job, error)
 
     def refused(self, job_id: str, future: PoolFuture[Any] | None, error: Exception) -> None:
         """The request was not taken in at all."""
-        self._rejected(job_id, error)
-        if future is None:
-            self.dead_letter(job_id, None, f"rejected: {error}")
-        else:
-            future.resolve(error=error)
+        try:
+            self._rejected(job_id, error)
+        finally:
+            if future is None:
+                self.dead_letter(job_id, None, f"rejected: {error}")
+            else:
+                future.resolve(error=error)
 
     def dead_letter(self, job_id: str, member: str | None, reason: str) -> None:
         """Something that nobody is left to hear."""

@@ -52,25 +52,29 @@ class Attempts(Trials):
         """
         attempt, elapsed_s = message.attempt, message.elapsed_s
         job = attempt.job
-        if job is None or self._attempts.get(attempt.ticket) is not attempt:
+        if self._attempts.get(attempt.ticket) is not attempt:
+            return
+        if job is None:
+            self._release(attempt)
             return
         ended_at = attempt.started_at + elapsed_s
-        del self._attempts[attempt.ticket]
+        table = self._table
+        slot = table.get(attempt.member)
+        stands = slot is not None and slot.route.incarnation == attempt.incarnation
+        if slot is not None and stands:
+            slot.give_back()
+        del self._attempts[attempt.ticket]  # from here on its slot is given back: see `on_fault`
         if self._timeouts is not None:
             self._timeouts.stop(attempt)
         if attempt.alarm is not None:
             attempt.alarm.cancel()
         self._drain_rate.answered(attempt.started_at, elapsed_s)
-        table = self._table
-        slot = table.get(attempt.member)
         if slot is not None:
             slot.load.succeeded(elapsed_s, ended_at)
             if slot.recovers:
                 slot.answered(attempt.started_at)
-            if slot.route.incarnation == attempt.incarnation:
-                slot.give_back()
-                if table.draining:
-                    self._check_drained(slot)
+            if stands and table.draining:
+                self._check_drained(slot)
         if table.learns:
             table.record(attempt.member, True)
         self._outbox.succeeded(attempt, elapsed_s, ended_at)
@@ -201,7 +205,11 @@ class Attempts(Trials):
 
     def _release(self, attempt: Attempt, elapsed_s: float | None = None) -> None:
         """The member has let go of the attempt: its slot is free."""
-        self._attempts.pop(attempt.ticket, None)
+        slot = self._table.get(attempt.member)
+        stands = slot is not None and slot.route.incarnation == attempt.incarnation
+        if slot is not None and stands:
+            slot.give_back()
+        self._attempts.pop(attempt.ticket, None)  # it is given back from here on: see `on_fault`
         held_s = self.clock.now() - attempt.started_at
         if elapsed_s is not None and elapsed_s < held_s:  # the report has lain aside
             held_s = elapsed_s
@@ -210,11 +218,8 @@ class Attempts(Trials):
             self._timeouts.stop(attempt)
         if attempt.alarm is not None:
             attempt.alarm.cancel()
-        slot = self._table.get(attempt.member)
-        if slot is not None and slot.route.incarnation == attempt.incarnation:
-            slot.give_back()
-            if self._table.draining:
-                self._check_drained(slot)
+        if slot is not None and stands and self._table.draining:
+            self._check_drained(slot)
 
     def _check_drained(self, slot: Slot) -> None:
         if slot.in_flight == 0 and slot.route.blocked is SkipReason.DRAINING:

@@ -19,6 +19,9 @@ from greenroom.messages.errors import not_begun
 
 Handler = Callable[[Any], Any]
 
+AGAIN_S = 0.05
+"""How long an actor waits before it reads on, after something raised that should not."""
+
 
 class JoinableRef(pykka.ActorRef["PoolActor"]):
     """A ref that can wait for the very end of its actor's thread."""
@@ -80,6 +83,15 @@ class PoolActor(pykka.ThreadingActor):
         self.actor_stopped.set()
         self.mailbox.unfollow()
 
+    def _actor_loop_running(self) -> None:
+        """Pykka's, but what raises between two messages ends nothing."""
+        while not self.actor_stopped.is_set():
+            try:
+                super()._actor_loop_running()
+            except BaseException as error:
+                complain(f"{self} goes on", error)
+                self.actor_stopped.wait(AGAIN_S)  # it may raise again, and again
+
     def _handle_receive(self, message: Any) -> Any:
         """Pykka's, but what there is a handler for is not first compared with Pykka's own."""
         handler = self.handlers.get(type(message))
@@ -88,9 +100,17 @@ class PoolActor(pykka.ThreadingActor):
         try:
             return handler(message)
         except BaseException as error:
-            if self.on_fault(message, error):
+            if self._made_good(message, error):
                 return PENDING
             self._complain(message, error)
+
+    def _made_good(self, message: Any, error: BaseException) -> bool:
+        try:
+            self.alarms.rearm()  # a tick may have been spent in vain
+            return self.on_fault(message, error)
+        except BaseException as again:
+            complain(f"{self} failed to make good for a {type(message).__name__}", again)
+            return False
 
     def on_fault(self, message: Any, error: BaseException) -> bool:
         """A handler has raised; whether all has been done that can be, whoever asks included."""

@@ -6,9 +6,11 @@ import itertools
 import random
 import threading
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from greenroom.actors.answers import Answers
+from greenroom.actors.base import AGAIN_S
 from greenroom.actors.blame import Blame
 from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.clock import Clock
@@ -117,16 +119,25 @@ class Books(LendingActor):
             wall = self.clock.wall() + until - now
             self._chronicle.resting(slot.name, kind, until - now, wall)
         if not rests:
-            self.alarms.at(until, lambda: self._rest_over(slot))
+            self.alarms.at(until, lambda: self._wake_up(slot))
         return not rests
 
+    def _wake_up(self, slot: Slot) -> None:
+        """The time has come at which a rest was to be over; if seeing to that raises, it comes
+        again: nobody else would end it.
+        """
+        try:
+            self._rest_over(slot)
+        except BaseException:
+            self.alarms.at(self.clock.now() + AGAIN_S, lambda: self._wake_up(slot))
+            raise
+
     def _rest_over(self, slot: Slot) -> None:
-        """The time has come at which a rest was to be over."""
         if self._table.get(slot.name) is not slot or not slot.rest.until:
             return
         announced = slot.rest.announced
         if not slot.rested(self.clock.now()):  # it has been prolonged meanwhile
-            self.alarms.at(slot.rest.until, lambda: self._rest_over(slot))
+            self.alarms.at(slot.rest.until, lambda: self._wake_up(slot))
             return
         if announced and slot.route.blocked is None:  # else it is its breaker that tells
             self._chronicle.rested(slot.name)
@@ -150,11 +161,30 @@ class Books(LendingActor):
 
     def _fail(self, job: Job, error: BaseException) -> None:
         now = self.clock.now()
-        self._end(job)
-        if job.shown:
-            error = interrupted(self.name, job, error)
-        self._answers.failure(job, error, now - job.accepted_at)
+        try:
+            self._end(job)
+            if job.shown:
+                error = interrupted(self.name, job, error)
+        finally:  # whatever comes of its end, whoever asks is told
+            self._tell_asker(job, error, self._answers.failure, now - job.accepted_at)
         self._check_idle()
+
+    def _tell_asker(
+        self,
+        job: Job,
+        error: BaseException,
+        tell: Callable[[Job, BaseException, float], None],
+        elapsed_s: float,
+    ) -> None:
+        """Answer with an error; in short, if what goes with it raises. The request is in no book
+        any more, so nobody else would.
+        """
+        try:
+            tell(job, error, elapsed_s)
+        except BaseException:
+            if job.future is not None:
+                job.future.resolve(error=error)
+            raise
 
     def _fail_unroutable(self, job: Job, now: float) -> None:
         waits = self.config.when_unavailable == "wait"

@@ -267,11 +267,14 @@ class EventBus:
 
     def _deliver_all(self, letters: queue.SimpleQueue[Event | _Leaver | None]) -> None:
         while (event := letters.get()) is not None:
-            if isinstance(event, _Leaver):
-                self._unsubscribe(event.subscription)
-                continue
-            for subscription in self._others:
-                self._tell(subscription, event)
+            try:
+                if isinstance(event, _Leaver):
+                    self._unsubscribe(event.subscription)
+                    continue
+                for subscription in self._others:
+                    self._tell(subscription, event)
+            except BaseException as error:  # the next ones are delivered all the same
+                complain("an event could not be delivered", error)
 
 
 def _deliver(subscriber: Callable[[Event], Any], event: Event) -> None:

@@ -266,7 +266,8 @@ class Failures(Routing):
                 self._fail(job, all_failed(self.name, job, self._table, reason, now))
             case RaiseAsIs():
                 self._end(job)
-                self._answers.callers_fault(job, _own(error), now - job.accepted_at)
+                tell, elapsed_s = self._answers.callers_fault, now - job.accepted_at
+                self._tell_asker(job, _own(error), tell, elapsed_s)
                 self._check_idle()
 
     def _may_restart(self, job: Job, attempt: Attempt) -> bool:
@@ -313,7 +314,9 @@ class Failures(Routing):
     def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
         job.backoffs += 1
         self._chronicle.retry(job, member, delay_s)
-        job.alarm = self.alarms.at(now + delay_s, lambda: self._route(job))
+        job.alarm = self.alarms.at(
+            now + delay_s, lambda: self._see_to(job, "try a request again", self._route)
+        )
 
     def _detach(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:
         """The request leaves its attempt behind; the member frees the slot when it has ended."""

@@ -151,7 +151,7 @@ class LendingActor(PoolActor):
         try:
             self.handlers[type(message)](message)
         except BaseException as error:  # nobody who reports something may be hit by it
-            if not self.on_fault(message, error):
+            if not self._made_good(message, error):
                 complain(f"{self} failed to handle a {type(message).__name__}", error)
 
 

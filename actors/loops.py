@@ -68,16 +68,18 @@ class LoopPlace:
 
     def _start(self, call: Call) -> None:
         if call.phase is Phase.WAITING:
-            self._running.add(call)
-            context = Context()  # nobody else's: neither an asker's nor another call's
-            context.run(ORIGIN.set, call.origin)
-            coroutine = self._run(call)
+            coroutine = None
             try:
+                self._running.add(call)
+                context = Context()  # nobody else's: neither an asker's nor another call's
+                context.run(ORIGIN.set, call.origin)
+                coroutine = self._run(call)
                 call.handle = asyncio.get_running_loop().create_task(
                     coroutine, name=call.name, context=context
                 )
             except BaseException as error:  # no memory, or a task factory of an agent's
-                coroutine.close()
+                if coroutine is not None:
+                    coroutine.close()
                 self._running.discard(call)
                 call.broke(error)
 
@@ -98,13 +100,27 @@ class LoopPlace:
         if error is not None and call.phase is Phase.WAITING:  # it has not even begun
             call.broke(error)
             return
-        if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
-            grace.cancel()  # it would keep the call, and with it the payload
-        if call.end():
-            call.finish(value, error)
-        else:
-            call.late()
+        try:
+            if type(error) is asyncio.CancelledError and call.cancelled is None:
+                asyncio.get_running_loop().call_soon(self._end_unbegun)
+            if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
+                grace.cancel()  # it would keep the call, and with it the payload
+            if call.end():
+                call.finish(value, error)
+            else:
+                call.late()
+        except BaseException as raised:
+            call.broke(raised)
         value = error = None  # the error's traceback leads back here, and to the payload
+
+    def _end_unbegun(self) -> None:
+        """Somebody's code cancels tasks that are not its own. One that had not begun by then never
+        will, and nothing else would tell of it.
+        """
+        for call in list(self._running):
+            if call.phase is Phase.WAITING and call.handle is not None and call.handle.done():
+                self._running.discard(call)
+                call.broke(asyncio.CancelledError("its task was cancelled before it began"))
 
     def _cancel(self, call: Call) -> None:
         if call.drop():
@@ -192,15 +208,17 @@ def run_on(
             _cancel_with_grace(thread, task, call)
 
     def ended(task: asyncio.Task[None]) -> None:
-        if task.cancelled():  # before it began
-            outcome[1] = asyncio.CancelledError()
-            if otherwise is not None:
-                instead = asyncio.get_running_loop().create_task(
-                    otherwise(), context=context.copy()
-                )
-                _KEPT.add(instead)
-                instead.add_done_callback(_KEPT.discard)
-        done.set()
+        try:
+            if task.cancelled():  # before it began
+                outcome[1] = asyncio.CancelledError()
+                if otherwise is not None:
+                    instead = asyncio.get_running_loop().create_task(
+                        otherwise(), context=context.copy()
+                    )
+                    _KEPT.add(instead)
+                    instead.add_done_callback(_KEPT.discard)
+        finally:
+            done.set()
 
     try:
         if thread.post(begin):

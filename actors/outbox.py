@@ -6,6 +6,8 @@ import math
 from typing import Any
 
 from greenroom.actors.alarms import Alarms
+from greenroom.actors.base import tell
+from greenroom.actors.eventbus import complain
 from greenroom.actors.jobs import Attempt
 from greenroom.actors.lending import hand
 from greenroom.actors.table import Slot
@@ -97,14 +99,19 @@ class Outbox:
         """
         number = 0
         current = slot is not None and slot.route.incarnation == attempt.incarnation
-        if slot is not None and current and kind.counts_for_breaker:
-            number = slot.failure_sent()
         error_line = summary(error)
-        self._send(
-            _outcome(
-                attempt, now, elapsed_s, kind, error_line, retry_after_s, number, opens_at_once
+        try:
+            if slot is not None and current and kind.counts_for_breaker:
+                number = slot.failure_sent()
+            self._send(
+                _outcome(
+                    attempt, now, elapsed_s, kind, error_line, retry_after_s, number, opens_at_once
+                )
             )
-        )
+        except BaseException:
+            if slot is not None:  # nobody will judge it: so nobody may wait for that
+                slot.failures_judged(slot.failures_sent)
+            raise
 
     def settled(self, request: RequestSettled, answered: bool, now: float) -> None:
         """A request has ended that failures have been reported of. Where somebody has answered it,
@@ -132,7 +139,12 @@ class Outbox:
         if self._runs or self._batch:
             batch = self._gather()
             self._batch = []
-            hand(self.supervisor, Outcomes(tuple(batch)))
+            outcomes = Outcomes(tuple(batch))
+            try:
+                hand(self.supervisor, outcomes)
+            except BaseException as error:  # in the supervisor's place: it has them all the same
+                complain("the outcomes of attempts could not be handed over", error)
+                tell(self.supervisor, outcomes)
 
     def _send(self, outcome: AttemptOutcome) -> None:
         """Send what came before, and this."""

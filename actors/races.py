@@ -30,7 +30,9 @@ class Races(Attempts):
             job.hedge_alarm.cancel()
         delay_s = self._hedge_delay_s(job)
         if delay_s is not None:
-            job.hedge_alarm = self.alarms.at(now + delay_s, lambda: self._hedge(job))
+            job.hedge_alarm = self.alarms.at(
+                now + delay_s, lambda: self._see_to(job, "hedge a request", self._hedge)
+            )
 
     def _hedge_delay_s(self, job: Job) -> float | None:
         after_s = self.config.hedge_after_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from greenroom.actors.base import tell
 from greenroom.actors.commands import FORWARDED, Commands
 from greenroom.actors.future import PENDING, GivenUp, PoolFuture
 from greenroom.actors.jobs import Answered, Attempt, Job, Work
@@ -16,9 +17,11 @@ from greenroom.messages.errors import (
     AttemptTimeoutError,
     PoolError,
     PoolStoppedError,
+    RequestCancelledError,
     summary,
 )
 from greenroom.messages.events import PoolStopped
+from greenroom.messages.execution import Failed, Refused, Succeeded
 from greenroom.messages.pickling import fit_to_look_at
 from greenroom.messages.replies import MemberStats, PoolStats
 from greenroom.messages.requests import (
@@ -32,7 +35,12 @@ from greenroom.messages.requests import (
     Subscribe,
 )
 from greenroom.messages.status import CancelReason, FailureKind
-from greenroom.messages.supervision import CommandDone, FailuresSeen, RoutingSnapshot
+from greenroom.messages.supervision import (
+    CommandDone,
+    FailuresSeen,
+    RoutingSnapshot,
+    TableWanted,
+)
 
 SUPERVISOR_STOP_TIMEOUT_S = 10.0
 """How long the end of a pool waits for its supervisor and members to clean up."""
@@ -100,7 +108,9 @@ class PoolRouter(Streams):
             if deadline <= now:  # it has lain in the mailbox for too long
                 self._out_of_time(job)
                 return PENDING
-            job.deadline_alarm = self.alarms.at(deadline, lambda: self._out_of_time(job))
+            job.deadline_alarm = self.alarms.at(
+                deadline, lambda: self._see_to(job, "end a request in time", self._out_of_time)
+            )
         if future is not None and future.waits:
             self._circles.waits(job, future.waits)
         try:
@@ -110,31 +120,76 @@ class PoolRouter(Streams):
         return PENDING
 
     def on_fault(self, message: Any, error: BaseException) -> bool:
-        """The request that a message was about is not lost by what its handling has raised: it has
-        failed by that. (The slot of an attempt is given back before anything else is done.)
+        """What a message was about is not lost by what its handling has raised: the request has
+        failed by that, unless it has its answer; the slot of an attempt whose end it was is given
+        back; the supervisor's word is heeded.
         """
-        job = self._concerned(message)
-        if job is None or self._jobs.get(job.id) is not job:
-            return False
-        self._fail_by_fault(job, f"handle a {type(message).__name__}", error)
-        return True
+        what = f"handle a {type(message).__name__}"
+        job, ended = self._concerned(message), self._ended_by(message)
+        if ended is not None:
+            self._release(ended)
+        if job is not None:
+            self._fail_by_fault(job, what, error, self._has_answered(message, job))
+        if isinstance(message, RoutingSnapshot):
+            self._ask_for_table()
+        self._table.mend()
+        if isinstance(message, FailuresSeen):
+            self._on_failures_seen(message)
+        self._pump()
+        return job is not None
 
-    def _fail_by_fault(self, job: Job, what: str, error: BaseException) -> None:
+    def _fail_by_fault(
+        self, job: Job, what: str, error: BaseException, answered: bool = False
+    ) -> None:
         self.bus.complain_of(f"it failed to {what}", error)
         failure = PoolError(f"pool {self.name!r} failed at request {job.id}: {summary(error)}")
         failure.__cause__ = fit_to_look_at(error)
+        known = self._jobs.get(job.id) is job
+        answered = answered or (job.future is not None and job.future.done())
         try:
             for attempt in list(job.running()):
-                self.desk.withdraw(attempt.ticket)
+                runs = self._attempts.get(attempt.ticket) is attempt
+                if not self._can_leave(job, attempt) and runs:
+                    return  # it has just answered the request: the report is on its way
+                self._outbox.ignored(attempt, self.clock.now())
                 self._detach(job, attempt, CancelReason.STOPPING)
-            self._end(job)
-            self._answers.failure(job, failure, self.clock.now() - job.accepted_at)
+            if known:
+                self._end(job, answered)
+            if not answered:
+                self._answers.failure(job, failure, self.clock.now() - job.accepted_at)
+            elif known:
+                self._answers.counts["completed"] += 1
             self._check_idle()
         except BaseException as again:  # what is broken is broken: but whoever asks is told
             self.bus.complain_of("it could not even let a request fail", again)
-            self._jobs.pop(job.id, None)
-            if job.future is not None:
+            if known:
+                self._jobs.pop(job.id, None)
+            if job.future is not None and not answered:
                 job.future.resolve(error=failure)
+
+    def _has_answered(self, message: Any, job: Job) -> bool:
+        """Whether the call whose end a message reports has answered the request, or is about to."""
+        if isinstance(message, Answered):
+            return True
+        if not isinstance(message, Succeeded):
+            return False
+        attempt = job.attempt_of((message.request_id, message.attempt))
+        return attempt is not None and not self._unanswered(attempt, job)
+
+    def _ended_by(self, message: Any) -> Attempt | None:
+        """The attempt whose end a message reports, if it still holds its slot."""
+        if isinstance(message, Answered):
+            attempt: Attempt | None = message.attempt
+        elif isinstance(message, Succeeded | Failed | Refused):
+            attempt = self._attempt_of(message)
+        else:
+            return None
+        if attempt is None or self._attempts.get(attempt.ticket) is not attempt:
+            return None
+        return attempt
+
+    def _ask_for_table(self) -> None:
+        tell(self._supervisor, TableWanted())
 
     def _concerned(self, message: Any) -> Job | None:
         """The request that a message is or reports of."""
@@ -204,7 +259,8 @@ class PoolRouter(Streams):
         if not self._abort(job, CancelReason.CALLER):
             return False
         self._end(job)
-        self._answers.cancelled(job, now - job.accepted_at)
+        error = RequestCancelledError(f"request {job.id} was cancelled by its caller")
+        self._tell_asker(job, error, self._answers.cancelled, now - job.accepted_at)
         self._check_idle()
         self._pump()
         return True
@@ -213,6 +269,8 @@ class PoolRouter(Streams):
 
     def _on_snapshot(self, snapshot: RoutingSnapshot) -> None:
         if not self._table.apply(snapshot):
+            if self._table.misses(snapshot):
+                self._ask_for_table()
             return
         for attempt in [each for each in self._attempts.values() if not self._stands(each)]:
             self._crashed(attempt)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from greenroom.actors.retry import LASTING
 from greenroom.actors.strategies import PickContext
 from greenroom.actors.table import NoPick, Slot
 from greenroom.actors.timeouts import Timeouts
-from greenroom.messages.errors import MemberCrashedError, StrategyError
+from greenroom.messages.errors import MemberCrashedError, StrategyError, not_begun
 from greenroom.messages.execution import Execute
 from greenroom.messages.status import FailureKind, SkipReason
 from greenroom.messages.supervision import TrialStarted
@@ -37,7 +37,7 @@ class Routing(Admission):
                 self.alarms,
                 self.clock.now,
                 limit_s,
-                lambda attempt: self._attempt_timed_out(attempt, "request_timeout_s", limit_s),
+                lambda attempt: self._end_overdue(attempt, "request_timeout_s", limit_s),
             )
 
     def _route(self, job: Job) -> None:
@@ -50,6 +50,17 @@ class Routing(Admission):
             self._give(job, now)
         except BaseException as error:  # of this request, whosever message is being handled
             self._fail_by_fault(job, "give a request to a member", error)
+
+    def _see_to(self, job: Job, what: str, act: Callable[[Job], object]) -> None:
+        """Do what is due for a request, by a timer: if that raises, no message will tell of it.
+
+        Args:
+            what: what is to be done.
+        """
+        try:
+            act(job)
+        except BaseException as error:
+            self._fail_by_fault(job, what, error)
 
     def _give(self, job: Job, now: float) -> None:
         """The same where its deadline is known not to be over."""
@@ -127,11 +138,14 @@ class Routing(Admission):
         return job.race is not None and job.race.over
 
     @abstractmethod
-    def _fail_by_fault(self, job: Job, what: str, error: BaseException) -> None:
+    def _fail_by_fault(
+        self, job: Job, what: str, error: BaseException, answered: bool = False
+    ) -> None:
         """Something that must not raise has: the request has failed by that.
 
         Args:
             what: what could not be done.
+            answered: whether its answer is there all the same, or on its way.
         """
 
     @abstractmethod
@@ -247,30 +261,46 @@ class Routing(Admission):
         else:
             job.current = attempt
         self._attempts[attempt.ticket] = attempt
-        self._drain_rate.started(now)
-        self.desk.open(attempt.ticket, job)
-        slot.take()
-        if trial:
-            slot.trial_started()
-            started = TrialStarted(
-                member=slot.name, incarnation=route.incarnation, epoch=route.epoch, at=now
-            )
-            tell(self._supervisor, started)
-        if job.attempts - job.extra > 1 and not beside:
-            self._answers.counts["hedges" if hedge else "retries"] += 1
-        if job.channel is not None:
-            job.channel.attempts = job.attempts
+        held, sent = slot.in_flight, False
         try:
+            self._drain_rate.started(now)
+            self.desk.open(attempt.ticket, job)
+            slot.take()
+            if trial:
+                slot.trial_started()
+                started = TrialStarted(
+                    member=slot.name, incarnation=route.incarnation, epoch=route.epoch, at=now
+                )
+                tell(self._supervisor, started)
+            if job.attempts - job.extra > 1 and not beside:
+                self._answers.counts["hedges" if hedge else "retries"] += 1
+            if job.channel is not None:
+                job.channel.attempts = job.attempts
             if hedge or job.failed_last is not None or self.bus.listening():
                 self._chronicle.started(job, attempt)
             if self.config.hedge_after_s is not None and not hedge and not beside:
                 self._plan_hedge(job, now)
+            sent = True
             self._send(job, attempt, slot, now)
-        except BaseException:  # it was not sent, so nobody would give its slot back
-            if self._attempts.get(attempt.ticket) is attempt:
-                self.desk.withdraw(attempt.ticket)
-                self._release(attempt)
-            raise
+        except BaseException as error:
+            if self._attempts.get(attempt.ticket) is not attempt:
+                raise  # it has ended already: this came of what followed
+            if slot.in_flight == held:
+                slot.in_flight += 1  # to be given back
+            self._not_sent(attempt, sent, error)
+
+    def _not_sent(self, attempt: Attempt, perhaps: bool, error: BaseException) -> None:
+        """Something has raised on the way to the member, so nobody else would give the slot back:
+        another member may have the request.
+
+        Args:
+            perhaps: whether the member may have it in spite of that.
+        """
+        self.bus.complain_of(f"it failed to give a request to {attempt.member}", error)
+        if not self.desk.withdraw(attempt.ticket) and perhaps:
+            return  # it has been answered: the report is on its way
+        self._release(attempt)
+        self._never_started(attempt, not_begun(f"a call of {attempt.member}", error))
 
     def _send(self, job: Job, attempt: Attempt, slot: Slot, now: float) -> None:
         deadline = job.deadline
@@ -314,6 +344,18 @@ class Routing(Admission):
         self, attempt: Attempt, limit: str, limit_s: float, lack: str = "did not answer"
     ) -> None:
         """The attempt has had its time."""
+
+    def _end_overdue(
+        self, attempt: Attempt, limit: str, limit_s: float, lack: str = "did not answer"
+    ) -> None:
+        """The same, by a timer: see `_see_to`."""
+        job = attempt.job
+        try:
+            self._attempt_timed_out(attempt, limit, limit_s, lack)
+        except BaseException as error:
+            if job is None:
+                raise
+            self._fail_by_fault(job, "end an attempt in time", error)
 
     @abstractmethod
     def _plan_hedge(self, job: Job, now: float) -> None:

@@ -75,7 +75,16 @@ class Streams(Races):
             lack = "sent no further chunk" if pulse.counts else "did not answer"
             self._attempt_timed_out(attempt, limit, limit_s, lack)
         else:
-            attempt.alarm = self.alarms.at(due, lambda: self._watch(attempt))
+            attempt.alarm = self.alarms.at(due, lambda: self._watch_by_timer(attempt))
+
+    def _watch_by_timer(self, attempt: Attempt) -> None:
+        job = attempt.job
+        try:
+            self._watch(attempt)
+        except BaseException as error:
+            if job is None:
+                raise
+            self._fail_by_fault(job, "watch a stream", error)
 
     def _limit_of(self, attempt: Attempt) -> Limit:
         """What the attempt has to keep to next. The limit of an ask as a whole is not seen to here,
@@ -99,7 +108,7 @@ class Streams(Races):
         if attempt.alarm is not None:
             attempt.alarm.cancel()
         attempt.alarm = self.alarms.at(
-            self.clock.now() + limit_s, lambda: self._attempt_timed_out(attempt, limit, limit_s)
+            self.clock.now() + limit_s, lambda: self._end_overdue(attempt, limit, limit_s)
         )
 
 

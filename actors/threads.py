@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from greenroom.actors.calls import Call
+from greenroom.actors.calls import Call, Phase
 from greenroom.actors.clock import Clock
 from greenroom.messages.status import CancelReason
 
@@ -94,6 +94,8 @@ class ThreadPlace:
                     del value, error
             except BaseException as raised:  # not the agent: its errors are values here
                 call.broke(raised)
+                if call.phase is Phase.ABANDONED:
+                    return
             if stays is None:
                 stays = self._rest(me)
             del call  # an idle thread keeps nothing of its last call alive

@@ -78,7 +78,7 @@ class Trials(Failures):
             limit_s = job.deadline - job.accepted_at
             attempt.alarm = self.alarms.at(
                 job.deadline,
-                lambda: self._attempt_timed_out(attempt, "the time of its request", limit_s),
+                lambda: self._end_overdue(attempt, "the time of its request", limit_s),
             )
         return True
 

@@ -10,7 +10,7 @@ from greenroom.messages.events import ProbeFailed, ProbeSucceeded
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.messages.supervision import CancelProbe, Probe, ProbeResult
 from greenroom.supervisors.record import Life, MemberRecord
-from greenroom.supervisors.watch import Watch
+from greenroom.supervisors.watch import AGAIN_S, Watch
 
 
 class Probing(Watch):
@@ -50,6 +50,8 @@ class Probing(Watch):
             return
         if not message.skipped:
             self._probe_ended(record, message.ok, message.elapsed_s, message.error or "", now)
+        elif record.breaker.state is CircuitState.HALF_OPEN:  # for want of a thread, say
+            record.probes.hold_until(now + min(AGAIN_S, record.probes.interval_s))
         self._publish(record)
 
     def _probe_timed_out(self, record: MemberRecord, probe_id: int, now: float) -> None:

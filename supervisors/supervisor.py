@@ -14,7 +14,7 @@ from greenroom.actors.desk import Desk
 from greenroom.actors.member import AgentActor
 from greenroom.actors.router import Attach
 from greenroom.actors.surroundings import Surroundings
-from greenroom.messages.errors import MemberExistsError, UnknownMemberError
+from greenroom.messages.errors import MemberExistsError, UnknownMemberError, not_begun
 from greenroom.messages.events import (
     MemberCreateFailed,
     MemberFailed,
@@ -172,7 +172,13 @@ class PoolSupervisor(Judging):
         )
 
     def _restart(self, record: MemberRecord, reason: str = "") -> None:
-        self._start_actor(record)
+        try:
+            self._start_actor(record)
+        except BaseException as error:  # no memory, or a look at the agent: it is tried again
+            self.bus.complain_of(f"member {record.name!r} could not be restarted", error)
+            record.life = Life.DOWN
+            record.restart_at = self.clock.now() + record.next_restart_delay()
+            return
         self._news.append(
             MemberRestarted(
                 pool=self.pool,
@@ -245,7 +251,9 @@ class PoolSupervisor(Judging):
     def _on_forwarded(self, message: Forwarded) -> None:
         try:
             value, later = self._carry_out(message.command, message.ticket)
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception):  # it is raised where somebody waits for an answer
+                error = not_begun("the command", error)
             tell(self.router, CommandDone(message.ticket, error=error))
             return
         if not later:

@@ -8,8 +8,9 @@ from typing import Any
 from greenroom.actors.alarms import Alarm
 from greenroom.actors.base import tell
 from greenroom.actors.clock import Clock
-from greenroom.actors.eventbus import EventBus
+from greenroom.actors.eventbus import EventBus, complain
 from greenroom.actors.lending import LendingActor
+from greenroom.actors.mailbox import Tick
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.events import (
     BreakerClosed,
@@ -19,9 +20,12 @@ from greenroom.messages.events import (
     HealthChanged,
 )
 from greenroom.messages.status import CircuitState
-from greenroom.messages.supervision import RoutingSnapshot
+from greenroom.messages.supervision import RoutingSnapshot, TableWanted
 from greenroom.supervisors.breaker import Transition
 from greenroom.supervisors.record import MemberRecord
+
+AGAIN_S = 1.0
+"""How long until what could not be done is tried again."""
 
 
 class _HasNews:
@@ -58,13 +62,17 @@ class Watch(LendingActor):
         self._review_alarm: Alarm | None = None
         self._news: list[Event] = []
         self.handlers[_HasNews] = lambda _: None
+        self.handlers[TableWanted] = lambda _: self._publish()
 
     def _handle_receive(self, message: Any) -> Any:
         """Handle a message; what there is to announce is announced when the router knows it."""
         try:
             return super()._handle_receive(message)
         finally:
-            self._announce_news()
+            try:
+                self._announce_news()
+            except BaseException as error:  # nobody waits for them
+                complain("the news could not be told", error)
 
     def on_handed(self, message: Any) -> None:
         """Handle a message in its sender's thread. News are still announced in this actor's own:
@@ -73,6 +81,18 @@ class Watch(LendingActor):
         super().on_handed(message)
         if self._news:
             tell(self.actor_ref, _HasNews())
+
+    def on_fault(self, message: Any, error: BaseException) -> bool:
+        """Whatever a message was about: how things stand is found out and told anew, at once."""
+        complain(f"the supervisor of pool {self.pool!r} failed at a message", error)
+        if type(message) is not Tick:  # else `_review` has seen to it, if it was that
+            self._review_soon(0.0)
+        return False
+
+    def _review_soon(self, delay_s: float) -> None:
+        if self._review_alarm is not None:
+            self._review_alarm.cancel()
+        self._review_alarm = self.alarms.at(self.clock.now() + delay_s, self._review)
 
     def on_stop(self) -> None:
         super().on_stop()
@@ -89,7 +109,10 @@ class Watch(LendingActor):
 
     def _emit(self, news: list[Event]) -> None:
         for event in news:
-            self.bus.emit(event)
+            try:
+                self.bus.emit(event)
+            except BaseException as error:  # the others are news, too
+                complain("an event could not be told", error)
 
     def _publish(self, *changed: MemberRecord) -> None:
         """Tell the router how things stand, with all members or only with those that have changed:
@@ -185,12 +208,18 @@ class Watch(LendingActor):
             self._plan_review(record)
 
     def _review(self) -> None:
-        """Do for every member what time alone asks for."""
+        """Do for every member what time alone asks for. If that raises, it is done again: nothing
+        else would end an opening or a rest.
+        """
         self._review_alarm = None
-        now = self.clock.now()
-        for record in list(self._records.values()):
-            self._review_member(record, now)
-        self._publish()
+        try:
+            now = self.clock.now()
+            for record in list(self._records.values()):
+                self._review_member(record, now)
+            self._publish()
+        except BaseException:
+            self._review_soon(AGAIN_S)
+            raise
 
     def _review_member(self, record: MemberRecord, now: float) -> None:
         """Let time pass for one member: its breaker first, then whatever else a floor adds."""
