@@ -191,8 +191,9 @@ class AskingRef(JoinableRef):
         What was sent before is still taken in before the stop; to have it finished, `drain` first.
 
         Returns:
-            True once everything has been cleaned up; False if it had been stopped before.
-            A done callback in the pool's own thread is not kept waiting for the end of that thread.
+            True once everything has been cleaned up; False if it had been stopped before. With
+            `block=False` a future of that, which a coroutine can await: no thread waits meanwhile.
+            Who gives up waiting takes nothing back: the pool goes on to its end.
 
         Raises:
             pykka.Timeout: the clean-up took longer than `timeout` seconds.
@@ -217,6 +218,7 @@ class AskingRef(JoinableRef):
             return wait(timeout)
         future: PoolFuture[bool] = PoolFuture()
         future.set_get_hook(wait)
+        future.arrival = self._ended
         return future
 
     # -- requests

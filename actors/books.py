@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import threading
 from abc import abstractmethod
 from typing import Any
 
@@ -15,6 +14,7 @@ from greenroom.actors.clock import Clock
 from greenroom.actors.desk import Desk
 from greenroom.actors.drain_rate import DrainRate
 from greenroom.actors.drains import Drains
+from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.jobs import Attempt, Job
 from greenroom.actors.lending import LendingActor
@@ -53,7 +53,7 @@ class Books(LendingActor):
         self.config = config
         self.bus = bus
         self.desk = desk
-        self.ended = threading.Event()
+        self.ended = Ending()
         self._rng = rng
         self._supervisor: Any = None
         self._table = RoutingTable(strategy, rng)
