@@ -14,6 +14,7 @@ from greenroom.actors.clock import Clock
 from greenroom.actors.desk import Desk
 from greenroom.actors.drain_rate import DrainRate
 from greenroom.actors.drains import Drains
+from greenroom.actors.duties import Duty, Role
 from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.jobs import Attempt, Job
@@ -49,9 +50,11 @@ class Books(LendingActor):
         desk: Desk,
     ) -> None:
         super().__init__(clock)
+        self.duty = Duty(self.actor_urn, Role.ROUTER)
         self.name = name
         self.config = config
         self.bus = bus
+        bus.pool_urn = self.actor_urn
         self.desk = desk
         self.ended = Ending()
         self._rng = rng

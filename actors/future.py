@@ -18,6 +18,7 @@ import pykka
 from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.channel import Channel
+from greenroom.actors.duties import HERE, Need, Role, before_waiting
 from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import complain
 from greenroom.actors.waker import wait_here
@@ -117,6 +118,7 @@ class PoolFuture(pykka.Future[T]):
         inside: the calls from inside of which it was asked for; see `actors.ancestry`.
         waits: those of them whose code waits for it, as far as the router has been told.
         arrival: of one with a get hook: what tells when that can answer without waiting.
+        need: what it takes until it is answered.
         stands_for: the future of the request whose course this one tells of, if it is another's.
         on_side_effects: called, in the agent's thread, before an agent starts its side effects;
             when it raises they must not start. For an asker that would repeat the request.
@@ -130,6 +132,7 @@ class PoolFuture(pykka.Future[T]):
     inside: tuple[Ancestor, ...] = ()
     waits: tuple[Ancestor, ...] = ()
     arrival: Ending | None = None
+    need: Need = Need.WORK
     stands_for: PoolFuture[Any] | None = None
 
     def __init__(
@@ -252,6 +255,8 @@ class PoolFuture(pykka.Future[T]):
         elif self._get_hook is not None:
             yield from self._hook_arrival()
         elif not self._done:  # as in `_arrival`, without a generator more for each that waits
+            if HERE.duty is not None:
+                self.may_await()
             if self.inside:
                 self.say_waiting()
             waiting, wake = wait_here()
@@ -265,6 +270,7 @@ class PoolFuture(pykka.Future[T]):
 
     def _arrival(self) -> Generator[Any, None, None]:
         """Wait, in a coroutine, until it can be read without waiting."""
+        self.may_await()
         if self.inside:
             self.say_waiting()
         waiting, wake = wait_here()
@@ -280,6 +286,8 @@ class PoolFuture(pykka.Future[T]):
         if self.arrival is None:
             yield from _thread_arrival(self)
             return
+        if not self.arrival.is_set():
+            self.may_await()
         waiting, wake = wait_here()
         self.arrival.watch(wake)
         try:
@@ -337,6 +345,23 @@ class PoolFuture(pykka.Future[T]):
                 return
         watcher()
 
+    def may_wait(self) -> None:
+        """The running thread is about to wait for this.
+
+        Raises:
+            ReentrantAskError: it is one of the pool's own, which the answer needs.
+        """
+        if HERE.duty is not None:
+            asked = self.stands_for or self
+            before_waiting(getattr(asked._on_cancel, "__self__", None), asked.need)
+
+    def may_await(self) -> None:
+        """A coroutine is about to. That holds up no thread but one in which somebody has started a
+        loop of its own.
+        """
+        if HERE.duty is not None and HERE.duty.role is not Role.LOOP:
+            self.may_wait()
+
     def say_waiting(self) -> None:
         """Tell the router that the code which runs here waits for this, if that is inside of a call
         of the router's own: it may have to wait for that very call.
@@ -362,7 +387,11 @@ class PoolFuture(pykka.Future[T]):
             ref.tell(message)
 
     def _wait(self, timeout: float | None) -> bool:
-        if not self.inside or (timeout is not None and timeout <= 0.0):
+        if timeout is not None and timeout <= 0.0:  # a look is no wait
+            return self._wait_here(timeout)
+        if HERE.duty is not None:
+            self.may_wait()
+        if not self.inside:
             return self._wait_here(timeout)
         self.say_waiting()
         if self._wait_here(timeout):

@@ -79,7 +79,10 @@ class PoolOwner(ABC):
 
         Raises:
             ForkedPoolError: the pool was started before a fork, and this is the child.
+            ReentrantAskError: this is a thread of the pool's own, which would wait for itself.
         """
+        if self._pool is not None:
+            self._pool.check_thread()
         self._let_nobody_in()
         if self._pool is not None:
             self._pool.stop()
