@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable
 from enum import Enum
-from types import CodeType
+from types import CodeType, FrameType
 from typing import Any
 
 from greenroom.messages.errors import ReentrantAskError
@@ -65,7 +65,7 @@ class _Here(threading.local):
 
 
 HERE = _Here()
-"""`HERE.duty`: that of the running thread; None in one of the app's, which may wait for anything."""
+"""`HERE.duty`: that of the running thread; None in one of the app's, which may wait as it likes."""
 
 TURNS: set[CodeType] = set()
 """The functions whose `self` is a member's mailbox, and in which its actor handles messages: as
@@ -118,11 +118,11 @@ def _in_a_members_turn(pool: Any) -> bool:
     """Whether a member's actor is handling a message in this thread. Nobody notes who handles one,
     since that is done with each: so the frames are looked through, by those who are about to wait.
     """
-    frame = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code in TURNS:
             actor = frame.f_locals["self"].handle.__self__
             if actor.around.router == pool:
                 return True
-        frame = frame.f_back  # type: ignore[assignment]
+        frame = frame.f_back
     return False

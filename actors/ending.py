@@ -1,4 +1,4 @@
-"""The end of something: waited for in threads, and told to coroutines, which need no thread then."""
+"""The end of something: threads wait for it, and coroutines are told of it, without a thread."""
 
 from __future__ import annotations
 
