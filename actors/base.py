@@ -12,6 +12,7 @@ from pykka import ActorRegistry, Future
 from greenroom.actors import forks
 from greenroom.actors.alarms import Alarms
 from greenroom.actors.clock import Clock
+from greenroom.actors.duties import HERE, Duty
 from greenroom.actors.eventbus import complain
 from greenroom.actors.future import PENDING, PoolFuture
 from greenroom.actors.mailbox import Letter, Mailbox, Tick
@@ -45,6 +46,8 @@ class PoolActor(pykka.ThreadingActor):
     """
 
     use_daemon_thread = True
+    duty: Duty | None = None
+    """What its thread is for."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -76,6 +79,10 @@ class PoolActor(pykka.ThreadingActor):
             self.threads.remove(thread)
             self.never_started()
             raise not_begun(f"the thread of {type(self).__name__}", error) from error
+
+    def _actor_loop(self) -> None:
+        HERE.duty = self.duty
+        super()._actor_loop()
 
     def never_started(self) -> None:
         """It has no thread, and never will: leave nothing behind."""

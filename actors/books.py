@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import random
-import threading
 from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +16,8 @@ from greenroom.actors.clock import Clock
 from greenroom.actors.desk import Desk
 from greenroom.actors.drain_rate import DrainRate
 from greenroom.actors.drains import Drains
+from greenroom.actors.duties import Duty, Role
+from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.jobs import Attempt, Job
 from greenroom.actors.lending import LendingActor
@@ -51,11 +52,13 @@ class Books(LendingActor):
         desk: Desk,
     ) -> None:
         super().__init__(clock)
+        self.duty = Duty(self.actor_urn, Role.ROUTER)
         self.name = name
         self.config = config
         self.bus = bus
+        bus.pool_urn = self.actor_urn
         self.desk = desk
-        self.ended = threading.Event()
+        self.ended = Ending()
         self._rng = rng
         self._supervisor: Any = None
         self._table = RoutingTable(strategy, rng)

@@ -18,6 +18,8 @@ import pykka
 from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.channel import Channel
+from greenroom.actors.duties import HERE, Need, Role, before_waiting
+from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import complain
 from greenroom.actors.waker import wait_here
 from greenroom.messages.errors import DeadlineExceededError, PoolStoppedError, RequestCancelledError
@@ -115,6 +117,8 @@ class PoolFuture(pykka.Future[T]):
         deadline: the asker's own limit, absolute on the pool's clock; None without one.
         inside: the calls from inside of which it was asked for; see `actors.ancestry`.
         waits: those of them whose code waits for it, as far as the router has been told.
+        arrival: of one with a get hook: what tells when that can answer without waiting.
+        need: what it takes until it is answered.
         stands_for: the future of the request whose course this one tells of, if it is another's.
         on_side_effects: called, in the agent's thread, before an agent starts its side effects;
             when it raises they must not start. For an asker that would repeat the request.
@@ -127,6 +131,8 @@ class PoolFuture(pykka.Future[T]):
 
     inside: tuple[Ancestor, ...] = ()
     waits: tuple[Ancestor, ...] = ()
+    arrival: Ending | None = None
+    need: Need = Need.WORK
     stands_for: PoolFuture[Any] | None = None
 
     def __init__(
@@ -246,10 +252,11 @@ class PoolFuture(pykka.Future[T]):
     def __await__(self) -> Generator[Any, None, T]:
         if self._sources:
             yield from self._await_origins()
-        elif self._get_hook is not None:  # only `get` can tell
-            loop = asyncio.get_running_loop()
-            return (yield from loop.run_in_executor(None, self.get).__await__())
+        elif self._get_hook is not None:
+            yield from self._hook_arrival()
         elif not self._done:  # as in `_arrival`, without a generator more for each that waits
+            if HERE.duty is not None:
+                self.may_await()
             if self.inside:
                 self.say_waiting()
             waiting, wake = wait_here()
@@ -263,6 +270,7 @@ class PoolFuture(pykka.Future[T]):
 
     def _arrival(self) -> Generator[Any, None, None]:
         """Wait, in a coroutine, until it can be read without waiting."""
+        self.may_await()
         if self.inside:
             self.say_waiting()
         waiting, wake = wait_here()
@@ -273,17 +281,30 @@ class PoolFuture(pykka.Future[T]):
             self.cancel()
             raise
 
+    def _hook_arrival(self) -> Generator[Any, None, None]:
+        """The same where `get` asks a hook."""
+        if self.arrival is None:
+            yield from _thread_arrival(self)
+            return
+        if not self.arrival.is_set():
+            self.may_await()
+        waiting, wake = wait_here()
+        self.arrival.watch(wake)
+        try:
+            yield from waiting
+        finally:
+            self.arrival.unwatch(wake)
+
     def _await_origins(self) -> Generator[Any, None, None]:
         """The same for what it was made of."""
-        loop = asyncio.get_running_loop()
         try:
             for future in self._origins():
-                if isinstance(future, PoolFuture) and future._get_hook is None:
-                    if not future._done:
-                        yield from future._arrival()
-                else:
-                    with contextlib.suppress(Exception):  # whoever reads it is told
-                        yield from loop.run_in_executor(None, future.get).__await__()
+                if not isinstance(future, PoolFuture):
+                    yield from _thread_arrival(future)
+                elif future._get_hook is not None:
+                    yield from future._hook_arrival()
+                elif not future._done:
+                    yield from future._arrival()
         except asyncio.CancelledError:
             for each in self._origins():
                 if isinstance(each, PoolFuture):
@@ -324,6 +345,23 @@ class PoolFuture(pykka.Future[T]):
                 return
         watcher()
 
+    def may_wait(self) -> None:
+        """The running thread is about to wait for this.
+
+        Raises:
+            ReentrantAskError: it is one of the pool's own, which the answer needs.
+        """
+        if HERE.duty is not None:
+            asked = self.stands_for or self
+            before_waiting(getattr(asked._on_cancel, "__self__", None), asked.need)
+
+    def may_await(self) -> None:
+        """A coroutine is about to. That holds up no thread but one in which somebody has started a
+        loop of its own.
+        """
+        if HERE.duty is not None and HERE.duty.role is not Role.LOOP:
+            self.may_wait()
+
     def say_waiting(self) -> None:
         """Tell the router that the code which runs here waits for this, if that is inside of a call
         of the router's own: it may have to wait for that very call.
@@ -349,7 +387,11 @@ class PoolFuture(pykka.Future[T]):
             ref.tell(message)
 
     def _wait(self, timeout: float | None) -> bool:
-        if not self.inside or (timeout is not None and timeout <= 0.0):
+        if timeout is not None and timeout <= 0.0:  # a look is no wait
+            return self._wait_here(timeout)
+        if HERE.duty is not None:
+            self.may_wait()
+        if not self.inside:
             return self._wait_here(timeout)
         self.say_waiting()
         if self._wait_here(timeout):
@@ -416,6 +458,24 @@ class StreamFuture(PoolFuture[None]):
             return False
         self.channel.end(error)
         return True
+
+
+def _thread_arrival(future: pykka.Future[Any]) -> Generator[Any, None, None]:
+    """Wait, in a coroutine, for a future that only its `get` can tell of. A thread of its own waits
+    there: those of the loop's executor may all be waiting for something else, and if it never comes
+    they would keep the process from ending.
+    """
+    come = Ending()
+
+    def wait() -> None:
+        with contextlib.suppress(BaseException):  # whoever reads it is told
+            future.get()
+        come.set()
+
+    waiting, wake = wait_here()
+    come.watch(wake)
+    threading.Thread(target=wait, name="greenroom-await", daemon=True).start()
+    yield from waiting
 
 
 def _made_of(future: pykka.Future[T], *sources: pykka.Future[Any]) -> PoolFuture[T]:

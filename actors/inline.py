@@ -18,6 +18,7 @@ from pykka.messages import _ActorStop
 
 from greenroom.actors.base import JoinableRef, PoolActor
 from greenroom.actors.clock import Clock
+from greenroom.actors.duties import TURNS
 from greenroom.actors.eventbus import complain
 
 LONGEST_JOIN_S = 10.0
@@ -74,6 +75,9 @@ class InlineMailbox:
 
     def unfollow(self) -> None:
         """It followed none."""
+
+
+TURNS.add(InlineMailbox.put.__code__)
 
 
 class InlineRef(JoinableRef):

@@ -118,6 +118,10 @@ class LendingMailbox(Mailbox):
             self.handle(self._behind.popleft())
         self._borrower = None
 
+    def is_borrowed_here(self) -> bool:
+        """Whether the running thread handles a message in the owner's place."""
+        return self._borrower == threading.get_ident()
+
     def _tick_is_due(self) -> bool:
         """Whether a timer comes first, be it that the owner has not got to it yet."""
         now, alarm, awaited = self._clock.now(), self.alarm, self._awaited

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
 
+from greenroom.actors.duties import HERE, Duty, Role
 from greenroom.actors.eventbus import complain
 from greenroom.actors.eventloops import NewLoop
 from greenroom.messages.errors import not_begun
@@ -70,6 +71,7 @@ class LoopThread:
         on_start: told when the thread is started; must not wait.
         new_loop: what makes the loop.
         grace_s: how long what is cancelled there may clean up.
+        pool: the urn of the router whose pool it is for.
 
     Attributes:
         stalled: whether the supervisor has found that it does not answer; set by the supervisor.
@@ -82,9 +84,11 @@ class LoopThread:
         on_start: Callable[[], object] = lambda: None,
         new_loop: NewLoop = asyncio.new_event_loop,
         grace_s: float = 1.0,
+        pool: str = "",
     ) -> None:
         self.name = name
         self.grace_s = grace_s
+        self._pool = pool
         self.loop: asyncio.AbstractEventLoop | None = None
         self.stalled = False
         self.lost = False
@@ -178,6 +182,7 @@ class LoopThread:
                 complain(f"{self.name} failed at what it was told to do", error)
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        HERE.duty = Duty(self._pool, Role.LOOP)
         asyncio.set_event_loop(loop)
         while not (self._closing or self.lost):
             try:

@@ -78,6 +78,12 @@ class PoolRouter(Streams):
             }
         )
 
+    def _actor_loop(self) -> None:
+        try:
+            super()._actor_loop()
+        finally:  # whatever has ended it: this thread is the last of the pool's
+            self.ended.set()
+
     def _on_attach(self, message: Attach) -> None:
         self._supervisor = self._outbox.supervisor = message.supervisor
 
@@ -374,19 +380,16 @@ class PoolRouter(Streams):
 
     def _wind_up(self, reason: str) -> None:
         """Admission has ended; then the members, by way of the supervisor; then the pool itself."""
-        try:
-            self._closed = True
-            self._drains.failed = self._drains.failed or bool(self._jobs)
-            unfinished = len(self._jobs)
-            self._fail_all(reason)
-            unfinished -= len(self._jobs)  # those left have been answered on the spot
-            self._drains.done()
-            self._commands.fail_all(PoolStoppedError(reason))
-            self._stop_supervisor()
-            self.bus.emit(PoolStopped(pool=self.name, unfinished=unfinished))
-            self.bus.close()
-        finally:
-            self.ended.set()
+        self._closed = True
+        self._drains.failed = self._drains.failed or bool(self._jobs)
+        unfinished = len(self._jobs)
+        self._fail_all(reason)
+        unfinished -= len(self._jobs)  # those left have been answered on the spot
+        self._drains.done()
+        self._commands.fail_all(PoolStoppedError(reason))
+        self._stop_supervisor()
+        self.bus.emit(PoolStopped(pool=self.name, unfinished=unfinished))
+        self.bus.close()
 
     def _stop_supervisor(self) -> None:
         if self._supervisor is None:

@@ -88,8 +88,7 @@ class PoolStream(Generic[C]):
         if self._born != forks.generation:  # before the channel's lock: see `actors.forks`
             future.resolve(error=self._future._forked())
             return future
-        if self._future.inside:
-            future.inside, future.stands_for = self._future.inside, self._future
+        future.inside, future.stands_for = self._future.inside, self._future
         channel = self._channel  # not `self`: whoever lets go of the stream leaves it
 
         def tell() -> None:
@@ -170,6 +169,7 @@ class PoolStream(Generic[C]):
             raise
 
     def _wait(self) -> None:
+        self._future.may_wait()
         if self._future.inside:
             self._future.say_waiting()
         gate = threading.Lock()
@@ -182,6 +182,7 @@ class PoolStream(Generic[C]):
             raise
 
     async def _arrival(self) -> None:
+        self._future.may_await()
         if self._future.inside:
             self._future.say_waiting()
         waiting, wake = wait_here()

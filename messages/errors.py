@@ -202,10 +202,14 @@ class PoolSaturatedError(PoolError):
 
 
 class ReentrantAskError(PoolError):
-    """The pool was asked from inside a call of its own, and could only wait for that call itself.
+    """Who asked would wait for itself.
 
-    Every slot that could become free is held by a call that waits for the pool. Give the member
-    more `max_concurrency`, have the agent ask another pool, or let it `tell`.
+    From inside a call of the pool's own: every slot that could become free is held by a call that
+    waits for the pool. Give the member more `max_concurrency`, have the agent ask another pool, or
+    let it `tell`.
+
+    Or in a thread of the pool's own, where a done callback runs, a strategy, a sink of the log: the
+    answer needs that very thread. Ask with `block=False`, `tell`, or wait in a thread of your own.
     """
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 from greenroom.actors.alarms import Alarm
 from greenroom.actors.base import tell
 from greenroom.actors.clock import Clock
+from greenroom.actors.duties import Duty, Role
 from greenroom.actors.eventbus import EventBus, complain
 from greenroom.actors.lending import LendingActor
 from greenroom.actors.mailbox import Tick
@@ -52,6 +53,7 @@ class Watch(LendingActor):
         bus: EventBus,
     ) -> None:
         super().__init__(clock)
+        self.duty = Duty(router.actor_urn, Role.SUPERVISOR)
         self.pool = pool
         self.router = router
         self.config = config

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -80,17 +79,19 @@ class PoolOwner(ABC):
 
         Raises:
             ForkedPoolError: the pool was started before a fork, and this is the child.
+            ReentrantAskError: this is a thread of the pool's own, which would wait for itself.
         """
-        self._check_process()
-        with self._lock:
-            self._closed = True
+        if self._pool is not None:
+            self._pool.check_thread()
+        self._let_nobody_in()
         if self._pool is not None:
             self._pool.stop()
 
     async def aclose(self) -> None:
         """`close`, without blocking the event loop."""
-        self._check_process()
-        await asyncio.to_thread(self.close)
+        self._let_nobody_in()
+        if self._pool is not None:
+            await self._pool.stop(block=False)
 
     def __enter__(self) -> Self:
         return self
@@ -123,6 +124,11 @@ class PoolOwner(ABC):
     def _settle_breaker(self, pool: PoolRef, member: str) -> None:
         if self._config is PLAIN:
             pool.tell(DisableBreaker(member))
+
+    def _let_nobody_in(self) -> None:
+        self._check_process()
+        with self._lock:  # a pool that is being started is one to be stopped
+            self._closed = True
 
     def _check_open(self) -> None:
         self._check_process()
