@@ -7,6 +7,7 @@ raises their error, and all else goes on. `helpers_interrupts` says where they m
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from helpers_interrupts import LINES, SIGNALS, Limit, interrupt_each
 from helpers_requests import WAIT_S
+from pykka import ActorRegistry
 
 from greenroom import AgentPool, FallbackChain, Member, PoolConfig, PoolExecutor, PoolRef, Request
 
@@ -134,3 +136,25 @@ def test_an_await(stage: Stage, how: str, error: type[BaseException]) -> None:
         assert (await future).value == "x"
 
     stage.interrupt(lambda: stage.run(main()), how, error)
+
+
+@EVERYWHERE
+def test_a_start(how: str) -> None:
+    """Of a pool, with its actors and threads: either there is one, or nothing is left of it."""
+    actors, threads = set(ActorRegistry.get_all()), set(threading.enumerate())
+
+    started: list[PoolRef] = []
+
+    def check() -> None:
+        while started:
+            started.pop().stop()
+        deadline = time.monotonic() + WAIT_S
+        for thread in set(threading.enumerate()) - threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+            assert not thread.is_alive(), thread
+        assert set(ActorRegistry.get_all()) == actors
+
+    def start() -> None:
+        started.append(AgentPool.start([Member("a", answer)], name="begun"))
+
+    interrupt_each(start, check, how)
