@@ -147,13 +147,14 @@ def interrupt_each(
     check: Callable[[], object],
     how: str = SIGNALS,
     error: type[BaseException] = Limit,
+    every: int = 1,
 ) -> set[str]:
     """Do it again and again, interrupted at its first place, its second one and so on, until it
     passes whole; after each time `check`, which asserts. Returns the functions it has come by.
 
     The interrupted call raises the error, or what the loop has made of it, or nothing.
     """
-    for at in range(1, MOST):
+    for at in range(1, MOST, every):
         interrupt = Interrupt(at, how, error)
         with _finalizers_may_raise(error):
             try:
