@@ -33,18 +33,27 @@ class Interrupt:
     Args:
         at: which of the places, counted from 1 in the order in which they are come by.
         how: `SIGNALS` or `LINES`.
+        within: how the names of the modules begin whose places count.
 
     Attributes:
         hit: where it was raised; None when there were not so many places.
         seen: the functions that have been come by.
     """
 
-    def __init__(self, at: int, how: str = SIGNALS, error: type[BaseException] = Limit) -> None:
+    def __init__(
+        self,
+        at: int,
+        how: str = SIGNALS,
+        error: type[BaseException] = Limit,
+        within: str = "greenroom.",
+    ) -> None:
         self.hit: str | None = None
         self.seen: set[str] = set()
         self._left = at
         self._how = how
         self._error = error
+        self._within = within
+        self._jumped: tuple[FrameType, int] | None = None  # where a loop may be about to go round
 
     def __enter__(self) -> Interrupt:
         self._before = sys.gettrace(), sys.getprofile()
@@ -58,14 +67,14 @@ class Interrupt:
         sys.setprofile(self._before[1])
 
     def _on_profile(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event in ("call", "c_return") and _is_ours(frame) and self._left:
+        if event in ("call", "c_return") and self._is_ours(frame) and self._left:
             name = getattr(argument, "__name__", "")
             if event == "c_return" and name in ("settrace", "setprofile"):
                 return
             self._come_by(frame, f"behind {name}" if event == "c_return" else "entry")
 
     def _on_call(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if not _is_ours(frame) or not self._left:
+        if not self._is_ours(frame) or not self._left:
             return None
         if self._how == SIGNALS:
             frame.f_trace_lines, frame.f_trace_opcodes = False, True
@@ -74,14 +83,22 @@ class Interrupt:
         return self._on_line
 
     def _on_opcode(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "opcode" and self._left and frame.f_lasti in _jumps(frame.f_code):
-            self._come_by(frame, "a loop")
+        if event == "opcode" and self._left:
+            before, self._jumped = self._jumped, None
+            if before is not None and before[0] is frame and frame.f_lasti < before[1]:
+                self._come_by(frame, "a loop")
+            if frame.f_lasti in _jumps(frame.f_code):
+                self._jumped = frame, frame.f_lasti
         return self._on_opcode
 
     def _on_line(self, frame: FrameType, event: str, argument: Any) -> Any:
         if event == "line" and self._left and not _leaves_a_with(frame):
             self._come_by(frame, "line")
         return self._on_line
+
+    def _is_ours(self, frame: FrameType) -> bool:
+        name = str(frame.f_globals.get("__name__", ""))
+        return name.startswith(self._within) and name not in _HELPERS
 
     def _come_by(self, frame: FrameType, what: str) -> None:
         code = frame.f_code
@@ -94,11 +111,6 @@ class Interrupt:
         if not self._left:
             self.hit = f"{code.co_qualname}, line {frame.f_lineno}, {what}"
             raise self._error(self.hit)
-
-
-def _is_ours(frame: FrameType) -> bool:
-    name = str(frame.f_globals.get("__name__", ""))
-    return name.startswith("greenroom.") and name not in _HELPERS
 
 
 def _only_makes(frame: FrameType) -> bool:
@@ -147,15 +159,15 @@ def interrupt_each(
     check: Callable[[], object],
     how: str = SIGNALS,
     error: type[BaseException] = Limit,
-    every: int = 1,
+    within: str = "greenroom.",
 ) -> set[str]:
     """Do it again and again, interrupted at its first place, its second one and so on, until it
     passes whole; after each time `check`, which asserts. Returns the functions it has come by.
 
     The interrupted call raises the error, or what the loop has made of it, or nothing.
     """
-    for at in range(1, MOST, every):
-        interrupt = Interrupt(at, how, error)
+    for at in range(1, MOST):
+        interrupt = Interrupt(at, how, error, within)
         with _finalizers_may_raise(error):
             try:
                 with interrupt:
