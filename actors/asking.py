@@ -167,15 +167,18 @@ class AskingRef(JoinableRef):
         future = self._submit(message, timeout, waits=block)
         if not block:
             return future
-        if timeout is None:
-            return future.get()
         try:
-            return future.get(timeout=timeout + GRACE_S)
+            return future.get() if timeout is None else future.get(timeout=timeout + GRACE_S)
         except AskTimeoutError:
             raise
         except pykka.Timeout:
+            if timeout is None:
+                raise
             future.cancel()
             raise AskTimeoutError(self.name, timeout) from None
+        except BaseException:  # its answer; or a signal handler's error, and nobody waits any more
+            future.cancel()
+            raise
 
     def proxy(self) -> Any:
         self.check_process()
@@ -341,8 +344,12 @@ class AskingRef(JoinableRef):
         else:
             future = PoolFuture(on_cancel=self._canceller)
             future.need = _need_of(message)
-        self._post(message, future)
-        return future
+        try:
+            self._post(message, future)
+            return future
+        except BaseException:  # of a signal handler: nobody will have the future
+            future.cancel()
+            raise
 
     def _open(
         self,
@@ -354,9 +361,13 @@ class AskingRef(JoinableRef):
         channel = Channel(self._stream_buffer, self._holds)
         future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
         future.inside = INSIDE.get()
-        stream: PoolStream[Any] = PoolStream(future)  # first: a Ctrl-C after the post leaves it
-        self._post(message, _told_of(outer, future))
-        return stream
+        stream: PoolStream[Any] = PoolStream(future)
+        try:
+            self._post(message, _told_of(outer, future))
+            return stream
+        except BaseException:  # of a signal handler: nobody will have the stream
+            stream.close()
+            raise
 
     def _address(self, message: RequestOptions, timeout: float | None) -> tuple[str, float | None]:
         """The id and the deadline of a request."""

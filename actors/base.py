@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pykka
 from pykka import ActorRegistry, Future
+from pykka.messages import _ActorStop
 
 from greenroom.actors import forks
 from greenroom.actors.alarms import Alarms
@@ -16,7 +17,7 @@ from greenroom.actors.duties import HERE, Duty
 from greenroom.actors.eventbus import complain
 from greenroom.actors.future import PENDING, PoolFuture
 from greenroom.actors.mailbox import Letter, Mailbox, Tick
-from greenroom.messages.errors import not_begun
+from greenroom.messages.errors import LACKS, not_begun
 
 Handler = Callable[[Any], Any]
 
@@ -59,6 +60,22 @@ class PoolActor(pykka.ThreadingActor):
         self.alarms = Alarms(self.mailbox)
         self.handlers: dict[type, Handler] = {Tick: self._on_tick}
 
+    @classmethod
+    def start(cls, *args: Any, **settings: Any) -> pykka.ActorRef[Any]:
+        """Pykka's, but one that breaks off leaves nothing behind: the machine may refuse a thread,
+        a signal handler may raise.
+        """
+        actor: PoolActor | None = None
+        try:
+            actor = cls(*args, **settings)
+            ActorRegistry.register(actor.actor_ref)
+            actor._start_actor_loop()
+            return actor.actor_ref
+        except BaseException:
+            if actor is not None:
+                actor.never_started()
+            raise
+
     @staticmethod
     def _create_actor_inbox() -> Any:
         return Mailbox()
@@ -75,9 +92,7 @@ class PoolActor(pykka.ThreadingActor):
         self.threads.append(thread)
         try:
             thread.start()
-        except BaseException as error:  # the system gives no more threads
-            self.threads.remove(thread)
-            self.never_started()
+        except LACKS as error:  # the system gives no more threads
             raise not_begun(f"the thread of {type(self).__name__}", error) from error
 
     def _actor_loop(self) -> None:
@@ -85,9 +100,12 @@ class PoolActor(pykka.ThreadingActor):
         super()._actor_loop()
 
     def never_started(self) -> None:
-        """It has no thread, and never will: leave nothing behind."""
+        """It has no thread, or nobody has heard of its start: leave nothing behind, and have a
+        thread that has begun after all end by itself.
+        """
         ActorRegistry.unregister(self.actor_ref)
         self.actor_stopped.set()
+        self.mailbox.put(Letter(_ActorStop()))
         self.mailbox.unfollow()
 
     def _actor_loop_running(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import queue
 import sys
@@ -17,7 +18,7 @@ import pykka
 
 from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
-from greenroom.actors.channel import Channel
+from greenroom.actors.channel import Channel, call_each
 from greenroom.actors.duties import HERE, Need, Role, before_waiting
 from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import complain
@@ -152,26 +153,32 @@ class PoolFuture(pykka.Future[T]):
         self._value: Any = None
         self._error: BaseException | None = None
         self._trace: TracebackType | None = None
-        self._watcher: Callable[[], None] | None = None  # the first, and mostly the only one
-        self._others: list[Callable[[], None]] | None = None
+        self._watcher: Callable[[], object] | None = None  # the first, and mostly the only one
+        self._others: list[Callable[[], object]] | None = None
         self._sources: tuple[pykka.Future[Any], ...] = ()
         self._born = forks.generation
 
     def resolve(self, value: Any = None, error: BaseException | None = None) -> bool:
         """Answer, unless somebody has answered already; tells whether this was the answer."""
-        with self._mutex:
-            if self._done or self._get_hook is not None:
-                return False
-            self._value = value
-            self._error = error
-            self._trace = None if error is None else error.__traceback__
-            self._done = True
-            watcher, self._watcher = self._watcher, None
-            others, self._others = self._others, None
-        if watcher is not None:
-            watcher()
-        for other in others or ():
-            other()
+        watcher: Callable[[], object] | None = None
+        others: list[Callable[[], object]] | None = None
+        try:
+            with self._mutex:
+                if self._done or self._get_hook is not None:
+                    return False
+                self._value = value
+                self._error = error
+                self._trace = None if error is None else error.__traceback__
+                self._done = True
+                watcher, self._watcher = self._watcher, None
+                others, self._others = self._others, None
+            if watcher is not None:
+                watcher()
+            if others is not None:
+                call_each(others)
+        except BaseException:  # of a signal handler: those who wait are told all the same
+            call_each([each for each in (watcher, *(others or ())) if each is not None])
+            raise
         return True
 
     def set(self, value: T | None = None) -> None:
@@ -240,7 +247,8 @@ class PoolFuture(pykka.Future[T]):
 
         It must be quick and must not raise: that thread may be the router's.
         """
-        self._watch(lambda: _quietly(callback, self))
+        once = [callback]
+        self._watch(lambda: _quietly(once, self))
 
     def let_asker_go(self) -> None:
         """The asker has gone, who may be another pool's call: do not keep it, and its payload, for
@@ -259,11 +267,11 @@ class PoolFuture(pykka.Future[T]):
                 self.may_await()
             if self.inside:
                 self.say_waiting()
-            waiting, wake = wait_here()
-            self._watch(wake)
             try:
+                waiting, wake = wait_here()
+                self._watch(wake)
                 yield from waiting
-            except asyncio.CancelledError:
+            except BaseException:  # cancelled, closed as a whole, or hit by a signal
                 self.cancel()
                 raise
         return self.get()
@@ -273,11 +281,11 @@ class PoolFuture(pykka.Future[T]):
         self.may_await()
         if self.inside:
             self.say_waiting()
-        waiting, wake = wait_here()
-        self._watch(wake)
         try:
+            waiting, wake = wait_here()
+            self._watch(wake)
             yield from waiting
-        except asyncio.CancelledError:
+        except BaseException:
             self.cancel()
             raise
 
@@ -305,7 +313,7 @@ class PoolFuture(pykka.Future[T]):
                     yield from future._hook_arrival()
                 elif not future._done:
                     yield from future._arrival()
-        except asyncio.CancelledError:
+        except BaseException:
             for each in self._origins():
                 if isinstance(each, PoolFuture):
                     each.cancel()
@@ -328,7 +336,7 @@ class PoolFuture(pykka.Future[T]):
             raise self._error.with_traceback(self._trace)
         return cast(T, self._value)
 
-    def _watch(self, watcher: Callable[[], None]) -> None:
+    def _watch(self, watcher: Callable[[], object]) -> None:
         if self._born != forks.generation:  # the lock may be held for ever
             if not self._done:
                 raise self._forked()
@@ -400,19 +408,28 @@ class PoolFuture(pykka.Future[T]):
         return False
 
     def _wait_here(self, timeout: float | None) -> bool:
-        gate = threading.Lock()
-        gate.acquire()
-        self._watch(gate.release)
-        if timeout is None:
-            return gate.acquire()
-        if gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX)):
-            return True
-        with self._mutex:  # who polls for long must not leave a trail
-            if self._watcher == gate.release:
+        bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        ring = functools.partial(bell.put, None)
+        if timeout is not None:
+            timeout = min(max(timeout, 0.0), threading.TIMEOUT_MAX)
+        try:
+            self._watch(ring)
+            bell.get(timeout=timeout)
+        except queue.Empty:
+            self._unwatch(ring)
+            return self._done
+        except BaseException:
+            self._unwatch(ring)
+            raise
+        return True
+
+    def _unwatch(self, watcher: Callable[[], object]) -> None:
+        """Who polls for long must not leave a trail."""
+        with self._mutex:
+            if self._watcher is watcher:
                 self._watcher = None
-            elif self._others is not None:
-                self._others.remove(gate.release)
-        return self._done
+            elif self._others is not None and watcher in self._others:
+                self._others.remove(watcher)
 
     def _forked(self) -> ForkedPoolError:
         """Nobody in this process will answer. (Its work may be under way in the other one.)"""
@@ -484,7 +501,10 @@ def _made_of(future: pykka.Future[T], *sources: pykka.Future[Any]) -> PoolFuture
     return made
 
 
-def _quietly(callback: Callable[[Any], Any], future: Any) -> None:
+def _quietly(once: list[Callable[[Any], Any]], future: Any) -> None:
+    if not once:
+        return
+    callback = once.pop()
     try:
         callback(future)
     except BaseException as error:  # others wait for the answer too, and the thread is not its own

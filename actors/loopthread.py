@@ -12,6 +12,7 @@ from weakref import WeakSet
 from greenroom.actors.duties import HERE, Duty, Role
 from greenroom.actors.eventbus import complain
 from greenroom.actors.eventloops import NewLoop
+from greenroom.actors.waker import Row
 from greenroom.messages.errors import not_begun
 
 CLOSE_TIMEOUT_S = 3.0
@@ -61,6 +62,23 @@ def cancel_spared(task: asyncio.Task[Any]) -> bool:
     return task.cancel()
 
 
+class _Actions(Row[Callable[[], object]]):
+    """What is to be done on a loop."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        super().__init__(loop)
+        self._name = name
+
+    def _deal(self, things: deque[Callable[[], object]]) -> None:
+        action = things.popleft()
+        try:
+            action()
+        except BaseException as error:  # the others were posted by somebody else
+            complain(f"{self._name} failed at what it was told to do", error)
+
+
 class LoopThread:
     """An event loop on a thread of its own, started on first use.
 
@@ -96,8 +114,7 @@ class LoopThread:
         self._new_loop = new_loop
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._posted: deque[Callable[[], object]] = deque()
-        self._scheduled = False
+        self._actions: _Actions | None = None  # there is one as soon as there is a loop
         self._closing = False
 
     @property
@@ -113,21 +130,15 @@ class LoopThread:
     def post(self, action: Callable[[], object]) -> bool:
         """Run `action` on the loop, soon; False when the loop has been closed.
 
-        Many posts share one wake-up of the loop, which is the dear part of a hand-over.
-
         Raises:
             ResourceError: it has not been started yet, and cannot be now.
         """
         with self._lock:
             if self._closing:
                 return False
-            loop = self.loop or self._start()
-            self._posted.append(action)
-            if self._scheduled:
-                return True
-            self._scheduled = True
+            actions = self._actions or self._start()
         try:
-            loop.call_soon_threadsafe(self._run_posted)
+            actions.put(action)
         except RuntimeError:  # it has been closed since
             return False
         return True
@@ -155,7 +166,7 @@ class LoopThread:
             if not already and self.loop is not None:
                 self.loop.call_soon_threadsafe(self.loop.stop)
 
-    def _start(self) -> asyncio.AbstractEventLoop:
+    def _start(self) -> _Actions:
         """The loop and its thread, or neither: whoever comes next tries again."""
         loop = None
         try:
@@ -167,19 +178,9 @@ class LoopThread:
                 loop.close()
             raise not_begun(self.name, error) from error
         self.loop, self._thread = loop, thread
+        actions = self._actions = _Actions(loop, self.name)
         self._on_start()
-        return loop
-
-    def _run_posted(self) -> None:
-        with self._lock:
-            batch = list(self._posted)
-            self._posted.clear()
-            self._scheduled = False
-        for action in batch:
-            try:
-                action()
-            except Exception as error:  # the others were posted by somebody else
-                complain(f"{self.name} failed at what it was told to do", error)
+        return actions
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
         HERE.duty = Duty(self._pool, Role.LOOP)
@@ -202,7 +203,8 @@ class LoopThread:
 
     async def _wind_up(self) -> None:
         if self.lost:
-            self._run_posted()
+            if self._actions is not None:
+                self._actions.empty()
             if tasks := _other_tasks():
                 await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S / 2)
         tasks = _other_tasks()

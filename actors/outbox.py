@@ -178,8 +178,8 @@ class Outbox:
             self._set_alarm(due)
 
     def _set_alarm(self, when: float) -> None:
-        self._alarm_set = True
         self._alarms.at(when, lambda: self._on_alarm(when))
+        self._alarm_set = True
 
 
 def _outcome(

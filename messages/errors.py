@@ -366,12 +366,15 @@ class UnknownMemberError(PoolError, KeyError):
     __str__ = Exception.__str__
 
 
+LACKS = (OSError, RuntimeError, MemoryError)
+"""What is raised where the machine has not what is asked of it."""
+
+
 def not_begun(what: str, error: BaseException) -> PoolError:
     """Why something could not begin: for want of what the machine should give, or else."""
     if isinstance(error, PoolError):
         return error
-    lacks = isinstance(error, (OSError, RuntimeError, MemoryError))
-    kind = ResourceError if lacks else PoolError
+    kind = ResourceError if isinstance(error, LACKS) else PoolError
     found = kind(f"{what} could not be started: {summary(error)}")
     found.__cause__ = error
     return found

@@ -698,7 +698,6 @@ ERRORS = [
         started=False,
         retry_after_s=4.0,
     ),
-    ResourceError("x"),
     MemberCrashedError("x"),
     AttemptTimeoutError("x"),
     UnsuccessfulResultError("x"),

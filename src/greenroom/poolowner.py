@@ -68,8 +68,6 @@ class PoolOwner(ABC):
                 self._check_open()
                 if self._pool is None:
                     self._pool = self._start_pool()
-                    # The collector must not wait, and the interpreter's end needs no stop.
-                    weakref.finalize(self, _let_stop, self._pool).atexit = False
         return self._pool
 
     def close(self) -> None:
@@ -116,10 +114,18 @@ class PoolOwner(ABC):
     ) -> PoolRef:
         """Start a pool of them; `changes` go on top of the configuration."""
         config = replace(self._config, **changes)
-        pool = AgentPool.start(members, strategy=strategy, config=config, name=self.name)
-        for member in members:
-            self._settle_breaker(pool, member.name)
-        return pool
+        pool: PoolRef | None = None
+        try:
+            pool = AgentPool.start(members, strategy=strategy, config=config, name=self.name)
+            # The collector must not wait, and the interpreter's end needs no stop.
+            weakref.finalize(self, _let_stop, pool).atexit = False
+            for member in members:
+                self._settle_breaker(pool, member.name)
+            return pool
+        except BaseException:  # of a signal handler: nobody would use it
+            if pool is not None:
+                _let_stop(pool)
+            raise
 
     def _settle_breaker(self, pool: PoolRef, member: str) -> None:
         if self._config is PLAIN:
