@@ -18,6 +18,7 @@ import pykka
 from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.channel import Channel
+from greenroom.actors.clock import SYSTEM_CLOCK
 from greenroom.actors.eventbus import complain
 from greenroom.actors.waker import wait_here
 from greenroom.messages.errors import DeadlineExceededError, PoolStoppedError, RequestCancelledError
@@ -363,8 +364,11 @@ class PoolFuture(pykka.Future[T]):
         self._watch(gate.release)
         if timeout is None:
             return gate.acquire()
-        if gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX)):
-            return True
+        until, left_s = SYSTEM_CLOCK.now() + timeout, timeout
+        while left_s > 0.0:
+            if gate.acquire(timeout=min(left_s, threading.TIMEOUT_MAX)):
+                return True
+            left_s = until - SYSTEM_CLOCK.now()  # something, if the process stood still meanwhile
         with self._mutex:  # who polls for long must not leave a trail
             if self._watcher == gate.release:
                 self._watcher = None

@@ -7,7 +7,7 @@ from typing import Any
 
 from greenroom.actors.alarms import Alarm
 from greenroom.actors.base import tell
-from greenroom.actors.clock import Clock
+from greenroom.actors.clock import Clock, lost_s
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.lending import LendingActor
 from greenroom.messages.config import PoolConfig
@@ -17,6 +17,7 @@ from greenroom.messages.events import (
     BreakerOpened,
     Event,
     HealthChanged,
+    PoolPaused,
 )
 from greenroom.messages.status import CircuitState
 from greenroom.messages.supervision import RoutingSnapshot
@@ -26,6 +27,12 @@ from greenroom.supervisors.record import MemberRecord
 
 class _HasNews:
     """The supervisor's word to itself that there is something to announce."""
+
+    __slots__ = ()
+
+
+class _ClockPaused:
+    """The clock's word that the process has stood still for a while."""
 
     __slots__ = ()
 
@@ -57,7 +64,10 @@ class Watch(LendingActor):
         self._epoch = 0
         self._review_alarm: Alarm | None = None
         self._news: list[Event] = []
+        self._lost_s = lost_s(clock)
         self.handlers[_HasNews] = lambda _: None
+        self.handlers[_ClockPaused] = self._on_clock_paused
+        clock.register(self._clock_moved)
 
     def _handle_receive(self, message: Any) -> Any:
         """Handle a message; what there is to announce is announced when the router knows it."""
@@ -74,9 +84,29 @@ class Watch(LendingActor):
         if self._news:
             tell(self.actor_ref, _HasNews())
 
+    def never_started(self) -> None:
+        super().never_started()
+        self.clock.unregister(self._clock_moved)
+
     def on_stop(self) -> None:
         super().on_stop()
+        self.clock.unregister(self._clock_moved)
         self._emit(self._take_news())  # the word of it would come too late
+
+    def on_failure(self, *exc_info: Any) -> None:
+        super().on_failure(*exc_info)
+        self.clock.unregister(self._clock_moved)
+
+    def _clock_moved(self) -> None:
+        """Called by the clock, in whatever thread."""
+        if lost_s(self.clock) != self._lost_s:
+            tell(self.actor_ref, _ClockPaused())
+
+    def _on_clock_paused(self, _: _ClockPaused) -> None:
+        lost, before = lost_s(self.clock), self._lost_s
+        self._lost_s = lost
+        if lost > before:
+            self._news.append(PoolPaused(pool=self.pool, lasted_s=lost - before))
 
     def _announce_news(self) -> None:
         with self._turn:
