@@ -115,8 +115,10 @@ class SystemClock:
         Where the system gives no thread for it, nobody looks, and no pause is noticed.
         """
         with self._lock:
+            if not self._wakes:
+                return
             self._until = max(self._until, until + LINGER_S)
-            if self._watch is not None or not self._wakes:
+            if self._watch is not None:
                 return
             watch = self._watch = _Watch(self)
             self.look()

@@ -59,7 +59,7 @@ def excuses(paused_at: float, began: float, ended: float) -> bool:
     Args:
         paused_at, began, ended: all on the clock that leaves pauses out.
     """
-    return began <= paused_at and ended - paused_at <= EXCUSED_S
+    return began < paused_at and ended - paused_at <= EXCUSED_S
 
 
 def look(before: Looked, now: float, goes_on: bool = True) -> Looked:

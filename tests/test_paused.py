@@ -210,7 +210,7 @@ def test_a_pause_hedges_nothing_and_hurries_no_retry(
         async def agent(payload: Any) -> Any:
             asked.append(name)
             if payload == "fail" and asked.count(name) == 1:
-                raise ConnectionError("no route")
+                raise RuntimeError("not now")
             return await work(payload)
 
         return Member(name, agent, max_concurrency=5)
@@ -286,7 +286,6 @@ def test_an_agents_own_time_limit_that_a_pause_has_used_up_is_no_failure_of_its_
     """Its client knows of no pause: that fails over, and counts for nothing. What fails a second
     later, or began after the pause, counts.
     """
-    failing = {"a"}
 
     async def client(payload: Any) -> Any:
         await clock.sleep(payload)
@@ -303,13 +302,13 @@ def test_an_agents_own_time_limit_that_a_pause_has_used_up_is_no_failure_of_its_
         clock.advance(0.5)
         clock.pause(PAUSE_S)
         assert {future.get(timeout=WAIT_S).value for future in futures} == {"other"}
-        clean(pool)
+        health = pool.stats()["a"].health
+        assert (health.failures, health.circuit) == (0, CircuitState.CLOSED)
         kinds = {each.kind for each in greenroom_events.named("attempt.failed")}
         assert kinds <= {FailureKind.INTERRUPTED}
         clock.advance(1.01)
         assert late.get(timeout=WAIT_S).value == "other"
         assert pool.stats()["a"].failures == 1
-    assert failing == {"a"}
 
 
 # The clock
@@ -376,12 +375,9 @@ def test_nobody_looks_when_nothing_is_timed(raw: Raw) -> None:
     clock.wait_s(103.0)
     assert clock._watch is not None
     thread = clock._watch._thread
-    raw.now = 103.0
-    clock.look()
-    raw.now = 103.25
-    clock.look()
-    clock._looked = clock._looked._replace(due=1e9)  # whatever the thread is late by, here
-    raw.now = 103.0 + LINGER_S + 0.1
+    while raw.now <= 103.0 + LINGER_S:
+        raw.now += LOOK_S
+        clock.look()
     thread.join(WAIT_S)
     assert not thread.is_alive()
     raw.now += 3600.0
@@ -462,7 +458,7 @@ def test_what_cleans_up_has_what_it_had_left(
         grace = loops._Grace(0.01, given_up.set)
         for _ in range(3):  # it rings, and is put off
             handle = grace._handle
-            while grace._handle is handle:
+            while grace._handle is handle:  # noqa: ASYNC110  it tells nobody
                 await asyncio.sleep(0)
         assert not given_up.is_set()
         raw.now += 0.02
@@ -499,7 +495,7 @@ with AgentPool.start(
     for i in range(4):
         pool.execute(i)
         begun.acquire()
-    pool.on_event(events.append)
+    pool.on_event(lambda event: event.severity() not in ("DEBUG", "INFO") and events.append(event))
     began = time.monotonic()
     futures = [pool.ask(Request(i), block=False) for i in range(39)]
     hanging = hangs.ask(Request("x"), block=False)
@@ -527,8 +523,8 @@ with AgentPool.start(
         "circuits": [str(each.health.circuit) for each in stats.members],
         "kinds": kinds,
         "hung_s": time.monotonic() - began,
-        "paused_s": sum(each.lasted_s for each in events if each.name == "pool.paused"),
-        "others": [each.name for each in events if each.severity() != "INFO"],
+        "paused_s": sum(each.lasted_s for each in events),
+        "events": [each.name for each in events],
     }), flush=True)
 """
 
@@ -560,4 +556,4 @@ def test_a_process_that_is_stopped_and_continued_fails_nothing() -> None:
     assert said["kinds"] == ["timeout"]
     assert said["hung_s"] > STOPPED_S + 2.0
     assert said["paused_s"] == pytest.approx(STOPPED_S, abs=2 * LOOK_S)
-    assert said["others"] == ["pool.paused"]
+    assert said["events"] == ["pool.paused"]

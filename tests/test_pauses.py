@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.actors.pauses import LOOK_S, Looked, look, pause_s
+from greenroom.actors.pauses import EXCUSED_S, LOOK_S, Looked, excuses, look, pause_s
 
 GAPS = st.lists(st.floats(min_value=0.0, max_value=100.0), min_size=1, max_size=50)
 
@@ -61,3 +61,14 @@ def test_what_is_left_never_goes_back_and_always_goes_on(gaps: list[float]) -> N
         if abs(gap - 2 * LOOK_S) > 1e-6:
             assert math.isclose(passed, expected, abs_tol=1e-6)
         assert passed >= min(gap, LOOK_S) - 1e-6
+
+
+def test_what_began_before_a_pause_and_fails_right_after_it_is_excused() -> None:
+    """A second is enough for what was overdue; what began later has no excuse, nor has what goes on
+    for longer.
+    """
+    assert excuses(100.0, 99.9, 100.0)
+    assert excuses(100.0, 10.0, 100.0 + EXCUSED_S)
+    assert not excuses(100.0, 99.9, 100.1 + EXCUSED_S)
+    assert not excuses(100.0, 100.0, 100.0)
+    assert not excuses(-math.inf, 0.0, 1.0)
