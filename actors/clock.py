@@ -12,10 +12,13 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
 
 from greenroom.actors import forks
 from greenroom.actors.pauses import LOOK_S, Looked, look
+
+TOLD_S = 1.0
+"""Of shorter pauses, which a busy machine has many of, nobody is told."""
 
 LINGER_S = 2.0
 """How much longer than anything is timed the watch goes on: it need not start anew each time."""
@@ -23,12 +26,7 @@ LINGER_S = 2.0
 
 @runtime_checkable
 class Clock(Protocol):
-    """What a pool needs of a clock. Times are seconds.
-
-    One that knows of pauses leaves them out of `now`, has an attribute `paused_at`, which is when
-    the last one ended, and `lost_s`, how long all of them have taken; and it calls the registered
-    wakes after each.
-    """
+    """What a pool needs of a clock. Times are seconds."""
 
     def now(self) -> float:
         """Monotonic time."""
@@ -44,6 +42,23 @@ class Clock(Protocol):
 
     def unregister(self, wake: Callable[[], None]) -> None:
         """End what `register` began."""
+
+
+class KnowsPauses(Protocol):
+    """What a clock has beyond that which leaves the pauses of the process out of `now`.
+
+    Attributes:
+        paused_at: when the last one ended; before any, infinitely long ago.
+    """
+
+    @property
+    def paused_at(self) -> float: ...
+
+    def tell_pauses(self, told: Callable[[float], object]) -> None:
+        """Have `told` called with the length of each pause from now on, soon after it."""
+
+    def tell_no_more(self, told: Callable[[float], object]) -> None:
+        """End what `tell_pauses` began."""
 
 
 class SystemClock:
@@ -62,7 +77,8 @@ class SystemClock:
         self._read = read
         self._looked = Looked()
         self._lock = threading.RLock()  # a signal handler may ask for the time inside of a look
-        self._wakes: dict[Callable[[], None], None] = {}
+        self._waiting: set[Callable[[], None]] = set()
+        self._told: dict[Callable[[float], object], None] = {}
         self._until = -math.inf
         self._watch: _Watch | None = None
         forks.renew(self)
@@ -91,16 +107,29 @@ class SystemClock:
         return when - self.now()
 
     def register(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called after each pause."""
+        """Nobody moves this clock by hand: but `wake` is of somebody who may wait by it, and as
+        long as there is anybody there may be somebody to look.
+        """
         with self._lock:
-            self._wakes[wake] = None
+            self._waiting.add(wake)
 
     def unregister(self, wake: Callable[[], None]) -> None:
         with self._lock:
-            self._wakes.pop(wake, None)
-            watch = None if self._wakes else self._watch
+            self._waiting.discard(wake)
+            watch = None if self._waiting else self._watch
         if watch is not None:
             watch.end()
+
+    def tell_pauses(self, told: Callable[[float], object]) -> None:
+        """Have `told` called with the length of each pause of a second or more, by the thread that
+        looks: so never inside of something that reads the time.
+        """
+        with self._lock:
+            self._told[told] = None
+
+    def tell_no_more(self, told: Callable[[float], object]) -> None:
+        with self._lock:
+            self._told.pop(told, None)
 
     def look(self) -> float:
         """`now`, after a look whether there has been a pause."""
@@ -115,7 +144,7 @@ class SystemClock:
         Where the system gives no thread for it, nobody looks, and no pause is noticed.
         """
         with self._lock:
-            if not self._wakes:
+            if not self._waiting:
                 return
             self._until = max(self._until, until + LINGER_S)
             if self._watch is not None:
@@ -138,20 +167,21 @@ class SystemClock:
         with self._lock:
             if self._watch is not watch:
                 return True
-            over = self.look() > self._until or not self._wakes
+            over = self.look() > self._until or not self._waiting
             if over:
                 self._until = -math.inf
                 self._let_go(watch)
             return over
 
-    def _tell(self) -> None:
-        for wake in list(self._wakes):
-            wake()
+    def _tell(self, lasted_s: float) -> None:
+        for told in list(self._told):
+            told(lasted_s)
 
     def renew_locks(self) -> None:
         """Run in a child of a fork: nothing of its parent's waits here."""
         self._lock = threading.RLock()
-        self._wakes = {}
+        self._waiting = set()
+        self._told = {}
         self._until = -math.inf
         self._watch = None
         self._looked = self._looked._replace(due=math.inf)
@@ -183,9 +213,9 @@ class _Watch:
     def _run(self) -> None:
         clock, lost_s = self._clock, self._clock.lost_s
         while not clock._is_over(self):
-            if clock.lost_s != lost_s:
-                lost_s = clock.lost_s
-                clock._tell()
+            lasted_s, lost_s = clock.lost_s - lost_s, clock.lost_s
+            if lasted_s >= TOLD_S:
+                clock._tell(lasted_s)
             self._bell.acquire(timeout=LOOK_S)
 
 
@@ -198,7 +228,6 @@ def paused_at(clock: Clock) -> float:
     return at
 
 
-def lost_s(clock: Clock) -> float:
-    """How long all pauses have taken that a clock knows of."""
-    lost: float = getattr(clock, "lost_s", 0.0)
-    return lost
+def pauses_of(clock: Clock) -> KnowsPauses | None:
+    """The clock, if it knows of pauses."""
+    return cast(KnowsPauses, clock) if hasattr(clock, "tell_pauses") else None

@@ -88,9 +88,6 @@ class PoolPaused(Event):
     def describe(self) -> str:
         return f"the process did not run for {self.lasted_s:.1f} s: all limits are put off by that"
 
-    def severity(self) -> str:
-        return "INFO" if self.lasted_s < 1.0 else self.level
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberStarted(Event):

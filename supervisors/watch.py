@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.alarms import Alarm
 from greenroom.actors.base import tell
-from greenroom.actors.clock import Clock, lost_s
+from greenroom.actors.clock import Clock, pauses_of
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.lending import LendingActor
 from greenroom.messages.config import PoolConfig
@@ -31,10 +32,11 @@ class _HasNews:
     __slots__ = ()
 
 
+@dataclass(frozen=True, slots=True)
 class _ClockPaused:
     """The clock's word that the process has stood still for a while."""
 
-    __slots__ = ()
+    lasted_s: float
 
 
 class Watch(LendingActor):
@@ -64,10 +66,11 @@ class Watch(LendingActor):
         self._epoch = 0
         self._review_alarm: Alarm | None = None
         self._news: list[Event] = []
-        self._lost_s = lost_s(clock)
+        self._pauses = pauses_of(clock)
         self.handlers[_HasNews] = lambda _: None
         self.handlers[_ClockPaused] = self._on_clock_paused
-        clock.register(self._clock_moved)
+        if self._pauses is not None:
+            self._pauses.tell_pauses(self._tell_paused)
 
     def _handle_receive(self, message: Any) -> Any:
         """Handle a message; what there is to announce is announced when the router knows it."""
@@ -86,27 +89,27 @@ class Watch(LendingActor):
 
     def never_started(self) -> None:
         super().never_started()
-        self.clock.unregister(self._clock_moved)
+        self._hear_no_pauses()
 
     def on_stop(self) -> None:
         super().on_stop()
-        self.clock.unregister(self._clock_moved)
+        self._hear_no_pauses()
         self._emit(self._take_news())  # the word of it would come too late
 
     def on_failure(self, *exc_info: Any) -> None:
         super().on_failure(*exc_info)
-        self.clock.unregister(self._clock_moved)
+        self._hear_no_pauses()
 
-    def _clock_moved(self) -> None:
+    def _hear_no_pauses(self) -> None:
+        if self._pauses is not None:
+            self._pauses.tell_no_more(self._tell_paused)
+
+    def _tell_paused(self, lasted_s: float) -> None:
         """Called by the clock, in whatever thread."""
-        if lost_s(self.clock) != self._lost_s:
-            tell(self.actor_ref, _ClockPaused())
+        tell(self.actor_ref, _ClockPaused(lasted_s))
 
-    def _on_clock_paused(self, _: _ClockPaused) -> None:
-        lost, before = lost_s(self.clock), self._lost_s
-        self._lost_s = lost
-        if lost > before:
-            self._news.append(PoolPaused(pool=self.pool, lasted_s=lost - before))
+    def _on_clock_paused(self, message: _ClockPaused) -> None:
+        self._news.append(PoolPaused(pool=self.pool, lasted_s=message.lasted_s))
 
     def _announce_news(self) -> None:
         with self._turn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
 import signal
 import subprocess
 import sys
@@ -355,15 +356,17 @@ def test_whoever_reads_the_time_first_finds_the_pause(raw: Raw, watched: SystemC
     assert watched.now() == pytest.approx(100.2 + LOOK_S)
 
 
-def test_the_wakes_are_called_after_a_pause(raw: Raw) -> None:
+def test_who_wants_to_know_is_told_of_a_pause(raw: Raw, watched: SystemClock) -> None:
     """By the thread that looks, so that none of them is called where somebody reads the time."""
-    clock, woken = SystemClock(raw), threading.Semaphore(0)
-    clock.register(woken.release)
-    assert clock.wait_s(103.0) == 3.0
-    raw.now += 60.0
-    assert woken.acquire(timeout=WAIT_S)
-    assert clock.lost_s == pytest.approx(60.0 - LOOK_S)
-    clock.unregister(woken.release)
+    told: queue.SimpleQueue[float] = queue.SimpleQueue()
+    watched.tell_pauses(told.put)
+    watched.look()
+    raw.now += LOOK_S + 0.9  # too short to be talked of
+    watched.look()
+    raw.now += LOOK_S + PAUSE_S
+    watched.look()
+    assert told.get(timeout=WAIT_S) >= PAUSE_S  # with the other, if they came between two looks
+    watched.tell_no_more(told.put)
 
 
 def test_nobody_looks_when_nothing_is_timed(raw: Raw) -> None:

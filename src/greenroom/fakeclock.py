@@ -41,6 +41,7 @@ class FakeClock:
         self.lost_s = 0.0
         self.paused_at = -math.inf
         self._wakes: list[Callable[[], None]] = []
+        self._told: list[Callable[[float], object]] = []
         self._sleepers: list[_Sleeper] = []
         self._sequence = itertools.count()
 
@@ -61,7 +62,7 @@ class FakeClock:
         return None
 
     def register(self, wake: Callable[[], None]) -> None:
-        """Have `wake` called at every `advance` and `pause`."""
+        """Have `wake` called at every `advance`."""
         with self._changed:
             self._wakes.append(wake)
 
@@ -70,6 +71,17 @@ class FakeClock:
         with self._changed:
             if wake in self._wakes:
                 self._wakes.remove(wake)
+
+    def tell_pauses(self, told: Callable[[float], object]) -> None:
+        """Have `told` called with the length of every `pause`."""
+        with self._changed:
+            self._told.append(told)
+
+    def tell_no_more(self, told: Callable[[float], object]) -> None:
+        """End what `tell_pauses` began."""
+        with self._changed:
+            if told in self._told:
+                self._told.remove(told)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and wake whoever waits for a moment that has come.
@@ -80,7 +92,7 @@ class FakeClock:
         check.number("seconds", seconds)
         with self._changed:
             self._now += seconds
-            wakes = self._due()
+            wakes = [*self._due(), *self._wakes]
         for wake in wakes:
             wake()
 
@@ -97,9 +109,12 @@ class FakeClock:
         check.number("seconds", seconds)
         with self._changed:
             self.lost_s += seconds
-            if seconds:
-                self.paused_at = self._now
-            wakes = self._due()
+            if not seconds:
+                return
+            self.paused_at = self._now
+            wakes, listeners = self._due(), list(self._told)
+        for told in listeners:
+            told(seconds)
         for wake in wakes:
             wake()
 
@@ -109,7 +124,7 @@ class FakeClock:
         while self._sleepers and self._sleepers[0].when <= self.wall():
             due.append(heapq.heappop(self._sleepers).wake)
         self._changed.notify_all()
-        return [*due, *self._wakes]
+        return due
 
     async def sleep(self, seconds: float) -> None:
         """Wait, in a coroutine, until the clock has moved that far, pauses included."""
