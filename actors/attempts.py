@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from greenroom.actors.base import tell
+from greenroom.actors.clock import paused_at
 from greenroom.actors.desk import reply
 from greenroom.actors.jobs import Answered, Attempt, Collecting, Job
+from greenroom.actors.pauses import excuses
 from greenroom.actors.table import Slot
 from greenroom.actors.trials import Trials
 from greenroom.messages.errors import AttemptTimeoutError, MemberCrashedError, PoolError
@@ -155,6 +158,8 @@ class Attempts(Trials):
 
     def _on_failed(self, message: Failed) -> None:
         attempt = self._reported(message)
+        if attempt is not None and self._is_excused(attempt, message.kind):
+            message = replace(message, kind=FailureKind.INTERRUPTED)
         if attempt is not None and attempt.job is not None:
             self.desk.withdraw(attempt.ticket)
             attempt.side_effects = attempt.side_effects or message.side_effects
@@ -173,6 +178,14 @@ class Attempts(Trials):
         elif attempt is not None:
             self._heed(attempt, message.kind, message.retry_after_s)
         self._pump()
+
+    def _is_excused(self, attempt: Attempt, kind: FailureKind) -> bool:
+        """Whether it failed by a pause of the process: an agent's own time limits do not know of
+        one, nor does who has waited at the other end of its connection.
+        """
+        if kind not in (FailureKind.TIMEOUT, FailureKind.UNAVAILABLE):
+            return False
+        return excuses(paused_at(self.clock), attempt.started_at, self.clock.now())
 
     def _on_refused(self, message: Refused) -> None:
         attempt = self._reported(message)

@@ -19,6 +19,7 @@ import pykka
 from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.channel import Channel, call_each
+from greenroom.actors.clock import SYSTEM_CLOCK
 from greenroom.actors.duties import HERE, Need, Role, before_waiting
 from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import complain
@@ -410,11 +411,12 @@ class PoolFuture(pykka.Future[T]):
     def _wait_here(self, timeout: float | None) -> bool:
         bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         ring = functools.partial(bell.put, None)
-        if timeout is not None:
-            timeout = min(max(timeout, 0.0), threading.TIMEOUT_MAX)
         try:
             self._watch(ring)
-            bell.get(timeout=timeout)
+            if timeout is None:
+                bell.get()
+            else:
+                _get_within(bell, timeout)
         except queue.Empty:
             self._unwatch(ring)
             return self._done
@@ -475,6 +477,21 @@ class StreamFuture(PoolFuture[None]):
             return False
         self.channel.end(error)
         return True
+
+
+def _get_within(bell: queue.SimpleQueue[None], timeout_s: float) -> None:
+    """
+    Raises:
+        queue.Empty: it has not rung in that time, of which pauses of the process are no part.
+    """
+    until, left_s = SYSTEM_CLOCK.now() + timeout_s, max(timeout_s, 0.0)
+    while True:
+        try:
+            return bell.get(timeout=min(left_s, threading.TIMEOUT_MAX))
+        except queue.Empty:
+            left_s = until - SYSTEM_CLOCK.now()
+            if left_s <= 0.0:
+                raise
 
 
 def _thread_arrival(future: pykka.Future[Any]) -> Generator[Any, None, None]:

@@ -11,14 +11,42 @@ from types import CoroutineType
 from typing import Any
 
 from greenroom.actors.calls import Call, Phase
-from greenroom.actors.clock import Clock
+from greenroom.actors.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.culprit import ORIGIN
 from greenroom.actors.flow import PLAIN, acollect, is_awaitable, is_stream
 from greenroom.actors.loopthread import LoopThread, cancel_once, cancel_spared
 from greenroom.messages.status import CancelReason
 
+_NEARLY_S = 0.001
+"""A loop's timer may be early by so much."""
+
 _KEPT: set[asyncio.Task[None]] = set()
 """Tasks that nobody waits for: a loop holds them weakly."""
+
+
+class _Grace:
+    """A timer of the loop that runs here, without the time in which the process stood still: what
+    cleans up could do nothing meanwhile.
+    """
+
+    __slots__ = ("_give_up", "_handle", "_loop", "_until")
+
+    def __init__(self, delay_s: float, give_up: Callable[[], object]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._give_up = give_up
+        self._until = SYSTEM_CLOCK.now() + delay_s
+        SYSTEM_CLOCK.watch(self._until)
+        self._handle = self._loop.call_later(delay_s, self._ring)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+    def _ring(self) -> None:
+        left_s = self._until - SYSTEM_CLOCK.now()
+        if left_s <= _NEARLY_S:
+            self._give_up()
+        else:
+            self._handle = self._loop.call_later(left_s, self._ring)
 
 
 class LoopPlace:
@@ -32,7 +60,7 @@ class LoopPlace:
         self._now = clock.now
         self._owned = owned
         self._running: set[Call] = set()
-        self._graces: dict[Call, asyncio.TimerHandle] = {}
+        self._graces: dict[Call, _Grace] = {}
 
     def run(self, call: Call) -> None:
         if not self._thread.post(functools.partial(self._start, call)) and call.drop():
@@ -130,8 +158,8 @@ class LoopPlace:
             call.finish(None, None)
         elif call.phase is Phase.RUNNING and call not in self._graces:
             cancel_once(call.handle)
-            loop = asyncio.get_running_loop()
-            self._graces[call] = loop.call_later(self._thread.grace_s, self._abandon, call)
+            give_up = functools.partial(self._abandon, call)
+            self._graces[call] = _Grace(self._thread.grace_s, give_up)
 
     def _stop(self, call: Call) -> None:
         self._running.discard(call)
@@ -166,7 +194,7 @@ def _cancel_with_grace(thread: LoopThread, task: asyncio.Task[None], call: Call)
 
     if not task.done():
         cancel_once(task)
-        grace = asyncio.get_running_loop().call_later(thread.grace_s, give_up)
+        grace = _Grace(thread.grace_s, give_up)
         task.add_done_callback(lambda _: grace.cancel())
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.alarms import Alarm
 from greenroom.actors.base import tell
-from greenroom.actors.clock import Clock
+from greenroom.actors.clock import Clock, pauses_of
 from greenroom.actors.duties import Duty, Role
 from greenroom.actors.eventbus import EventBus, complain
 from greenroom.actors.lending import LendingActor
@@ -19,6 +20,7 @@ from greenroom.messages.events import (
     BreakerOpened,
     Event,
     HealthChanged,
+    PoolPaused,
 )
 from greenroom.messages.status import CircuitState
 from greenroom.messages.supervision import RoutingSnapshot, TableWanted
@@ -33,6 +35,13 @@ class _HasNews:
     """The supervisor's word to itself that there is something to announce."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _ClockPaused:
+    """The clock's word that the process has stood still for a while."""
+
+    lasted_s: float
 
 
 class Watch(LendingActor):
@@ -63,8 +72,12 @@ class Watch(LendingActor):
         self._epoch = 0
         self._review_alarm: Alarm | None = None
         self._news: list[Event] = []
+        self._pauses = pauses_of(clock)
         self.handlers[_HasNews] = lambda _: None
         self.handlers[TableWanted] = lambda _: self._publish()
+        self.handlers[_ClockPaused] = self._on_clock_paused
+        if self._pauses is not None:
+            self._pauses.tell_pauses(self._tell_paused)
 
     def _handle_receive(self, message: Any) -> Any:
         """Handle a message; what there is to announce is announced when the router knows it."""
@@ -95,10 +108,29 @@ class Watch(LendingActor):
         if self._review_alarm is not None:
             self._review_alarm.cancel()
         self._review_alarm = self.alarms.at(self.clock.now() + delay_s, self._review)
+    def never_started(self) -> None:
+        super().never_started()
+        self._hear_no_pauses()
 
     def on_stop(self) -> None:
         super().on_stop()
+        self._hear_no_pauses()
         self._emit(self._take_news())  # the word of it would come too late
+
+    def on_failure(self, *exc_info: Any) -> None:
+        super().on_failure(*exc_info)
+        self._hear_no_pauses()
+
+    def _hear_no_pauses(self) -> None:
+        if self._pauses is not None:
+            self._pauses.tell_no_more(self._tell_paused)
+
+    def _tell_paused(self, lasted_s: float) -> None:
+        """Called by the clock, in whatever thread."""
+        tell(self.actor_ref, _ClockPaused(lasted_s))
+
+    def _on_clock_paused(self, message: _ClockPaused) -> None:
+        self._news.append(PoolPaused(pool=self.pool, lasted_s=message.lasted_s))
 
     def _announce_news(self) -> None:
         with self._turn:
