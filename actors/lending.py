@@ -19,7 +19,6 @@ from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
 from greenroom.actors.mailbox import Letter, Mailbox, Tick
 
-
 _ONE = (None,)
 
 

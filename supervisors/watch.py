@@ -108,6 +108,7 @@ class Watch(LendingActor):
         if self._review_alarm is not None:
             self._review_alarm.cancel()
         self._review_alarm = self.alarms.at(self.clock.now() + delay_s, self._review)
+
     def never_started(self) -> None:
         super().never_started()
         self._hear_no_pauses()
