@@ -5,10 +5,11 @@
 #   make bench   the benchmarks, in .venv-bench
 #   make chaos   200,000 requests through pools that everything goes wrong with (ARGS='--seed 7')
 #   make live    throttled providers in real time, every strategy
+#   make docs    docs/ as a site, in site/, by an environment of its own
 #   make test-clients  real clients against a misbehaving server, in .venv-clients-* (ARGS=retries)
 #   make clean   removes what the others made
 .DEFAULT_GOAL := test
-.PHONY: demo test check lint bench chaos live test-clients clean stamp
+.PHONY: demo test check lint bench chaos live docs test-clients clean stamp
 
 # An active environment is none of our business.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
@@ -49,6 +50,13 @@ chaos: stamp
 live: stamp
 	@PYTHONPATH=tests $(PY) -m live
 
+docs: .venv-docs/pyvenv.cfg
+	@cmp -s .ci/docs-requirements.txt .venv-docs/installed.txt || { \
+	  echo 'installing Zensical into .venv-docs' && \
+	  .venv-docs/bin/python -m pip install -qq -r .ci/docs-requirements.txt && \
+	  cp .ci/docs-requirements.txt .venv-docs/installed.txt; }
+	@.venv-docs/bin/zensical build --strict --clean
+
 # Heavy, and nothing that the other targets need: what does not install here is named and left out.
 CLIENTS := core agents litellm
 
@@ -63,8 +71,8 @@ test-clients: stamp $(CLIENTS:%=.venv-clients-%/pyvenv.cfg)
 	@PYTHONPATH=tests $(PY) -m real_clients $(ARGS)
 
 clean:
-	rm -rf .venv .venv-bench .venv-clients-* build dist *.egg-info src/*.egg-info
-	rm -rf .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
+	rm -rf .venv .venv-bench .venv-docs .venv-clients-* build site dist *.egg-info src/*.egg-info
+	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 stamp: $(STAMP)
@@ -87,7 +95,7 @@ $(BENCH): pyproject.toml $(wildcard benchmarks/requirements*.txt) .venv-bench/py
 	@mkdir -p build && touch $@
 
 # A candidate counts only if it runs (the shim of a version manager may not) and can make an environment.
-.venv/pyvenv.cfg .venv-bench/pyvenv.cfg $(CLIENTS:%=.venv-clients-%/pyvenv.cfg):
+.venv/pyvenv.cfg .venv-bench/pyvenv.cfg .venv-docs/pyvenv.cfg $(CLIENTS:%=.venv-clients-%/pyvenv.cfg):
 	@for python in $(PYTHON) python3 python python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
 	  if "$$python" -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' 2>/dev/null; then \
 	    rm -rf $(@D) && exec "$$python" -m venv $(@D); \

@@ -8,7 +8,7 @@ from greenroom.actors.chunk_limits import NO_ANSWER, ChunkLimits, Overdue
 from greenroom.actors.desk import Desk
 from greenroom.actors.drain_rate import DrainRate
 from greenroom.actors.jobs import RUNNING, Attempt, Collecting, Failure, Job, Role
-from greenroom.actors.ports import Ports
+from greenroom.actors.ports import Ports, SeeTo
 from greenroom.actors.pulse import Pulse
 from greenroom.actors.table import RoutingTable, Slot
 from greenroom.actors.timeouts import Timeouts
@@ -58,9 +58,10 @@ class Attempts:
         chronicle: Chronicle,
         accounts: Accounts,
         overdue: Overdue,
+        see_to: SeeTo,
     ) -> None:
         self.live: dict[Ticket, Attempt] = {}
-        self.limits = ChunkLimits(ports, config, self.live, overdue)
+        self.limits = ChunkLimits(ports, config, self.live, overdue, see_to)
         limit_s = config.request_timeout_s
         self.timeouts: Timeouts | None = None
         if limit_s is not None:
@@ -79,17 +80,8 @@ class Attempts:
 
     # -- it begins
 
-    def begin(self, job: Job, slot: Slot, now: float, role: Role, number: int = 0) -> Attempt:
-        """Take a slot for a request, open the claim to its answer, and let its time begin.
-
-        Args:
-            number: the attempt's; 0 for the request's next one.
-        """
-        route = slot.route
-        trial = route.trial_permits is not None
-        attempt = Attempt(
-            job, slot.name, slot.index, route.incarnation, route.epoch, trial, now, number
-        )
+    def begin(self, attempt: Attempt, job: Job, slot: Slot, now: float, role: Role) -> None:
+        """Take a slot for a request, open the claim to its answer, and let its time begin."""
         # An earlier request of that id may still have a call of that number, or a race be past it.
         while attempt.ticket in self.live or (
             job.race is not None and job.race.is_past(attempt.ticket)
@@ -105,10 +97,10 @@ class Attempts:
         self._drain_rate.started(now)
         self._desk.open(attempt.ticket, job)
         slot.take()
-        if trial:
+        if attempt.trial:
             slot.trial_started()
             started = TrialStarted(
-                member=slot.name, incarnation=route.incarnation, epoch=route.epoch, at=now
+                member=slot.name, incarnation=attempt.incarnation, epoch=attempt.epoch, at=now
             )
             self._ports.note(started)
         # A trial beside has the time of any attempt, not what its caller has left.
@@ -123,7 +115,6 @@ class Attempts:
             cut_off = now + self.timeouts.limit_s
             if deadline is None or cut_off < deadline or role is Role.BESIDE:
                 attempt.deadline = cut_off
-        return attempt
 
     # -- what members report of it
 
@@ -170,7 +161,11 @@ class Attempts:
         Args:
             elapsed_s: how long it took, if its report may have lain aside.
         """
-        self.live.pop(attempt.ticket, None)
+        slot = self._table.get(attempt.member)
+        stands = slot is not None and slot.route.incarnation == attempt.incarnation
+        if slot is not None and stands:
+            slot.give_back()
+        self.live.pop(attempt.ticket, None)  # it is given back from here on: see `made_good`
         held_s = self._ports.now() - attempt.started_at
         if elapsed_s is not None and elapsed_s < held_s:
             held_s = elapsed_s
@@ -179,16 +174,20 @@ class Attempts:
             self.timeouts.stop(attempt)
         if attempt.alarm is not None:
             attempt.alarm.cancel()
-        slot = self._table.get(attempt.member)
-        if slot is not None and slot.route.incarnation == attempt.incarnation:
-            slot.give_back()
-            if self._table.draining:
-                self.check_drained(slot)
+        if slot is not None and stands and self._table.draining:
+            self.check_drained(slot)
 
-    def undo(self, attempt: Attempt) -> None:
-        """It was not sent: nobody can answer by it, nor would give its slot back."""
-        self._desk.withdraw(attempt.ticket)
+    def undo(self, attempt: Attempt, sent: bool = False) -> bool:
+        """It was not sent, so nobody else would give its slot back, and nobody can answer by it.
+
+        Args:
+            sent: whether the member may have it all the same; then False if it has answered, and
+                its report is on its way.
+        """
+        if not self._desk.withdraw(attempt.ticket) and sent:
+            return False
         self.release(attempt)
+        return True
 
     def check_drained(self, slot: Slot) -> None:
         """Tell the supervisor if a member that drains has nothing left."""

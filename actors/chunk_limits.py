@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from greenroom.actors.jobs import Attempt, Job
-from greenroom.actors.ports import Ports
+from greenroom.actors.ports import Ports, SeeTo
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.execution import Ticket
 
@@ -29,9 +29,15 @@ class ChunkLimits:
     """
 
     def __init__(
-        self, ports: Ports, config: PoolConfig, live: Mapping[Ticket, Attempt], overdue: Overdue
+        self,
+        ports: Ports,
+        config: PoolConfig,
+        live: Mapping[Ticket, Attempt],
+        overdue: Overdue,
+        see_to: SeeTo,
     ) -> None:
         self._ports = ports
+        self._see_to = see_to
         self._live = live
         self._overdue = overdue
         whole = config.request_timeout_s, "request_timeout_s"
@@ -63,7 +69,10 @@ class ChunkLimits:
             lack = "sent no further chunk" if pulse.counts else NO_ANSWER
             self._overdue(attempt, limit, limit_s, lack)
         else:
-            attempt.alarm = self._ports.at(due, lambda: self.watch(attempt))
+            attempt.alarm = self._ports.at(
+                due,
+                lambda: self._see_to(attempt.job, "watch a stream", lambda: self.watch(attempt)),
+            )
 
     def told_to_end(self, job: Job, attempt: Attempt) -> None:
         """A stream that was told to end, and has not when its next chunk would be overdue, is

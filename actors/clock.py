@@ -1,10 +1,27 @@
-"""The clock: the one place where a pool reads the time, so that a fake one can drive everything."""
+"""The clock: the one place where a pool reads the time, so that a fake one can drive everything.
+
+It is also the one place that knows of pauses: a pool's time is that in which the process could run.
+So every limit, delay and window is put off at once, whoever reads the time first after a pause, and
+in whatever order the messages are read that have come meanwhile.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import math
+import threading
 import time
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol, cast, runtime_checkable
+
+from greenroom.actors import forks
+from greenroom.actors.pauses import LOOK_S, Looked, look
+
+TOLD_S = 1.0
+"""Of shorter pauses, which a busy machine has many of, nobody is told."""
+
+LINGER_S = 2.0
+"""How much longer than anything is timed the watch goes on: it need not start anew each time."""
 
 
 @runtime_checkable
@@ -27,20 +44,190 @@ class Clock(Protocol):
         """End what `register` began."""
 
 
-class SystemClock:
-    """The machine's clock."""
+class KnowsPauses(Protocol):
+    """What a clock has beyond that which leaves the pauses of the process out of `now`.
 
-    now = staticmethod(time.monotonic)
+    Attributes:
+        paused_at: when the last one ended; before any, infinitely long ago.
+    """
+
+    @property
+    def paused_at(self) -> float: ...
+
+    def tell_pauses(self, told: Callable[[float], object]) -> None:
+        """Have `told` called with the length of each pause from now on, soon after it."""
+
+    def tell_no_more(self, told: Callable[[float], object]) -> None:
+        """End what `tell_pauses` began."""
+
+
+class SystemClock:
+    """The machine's monotonic clock, without the pauses of the process; see `actors.pauses`.
+
+    While anybody waits for a moment of this clock, a thread looks at it. Any thread may use it, and
+    no method waits for longer than such a look takes.
+
+    Args:
+        read: the machine's clock.
+    """
+
     wall = staticmethod(time.time)
 
+    def __init__(self, read: Callable[[], float] = time.monotonic) -> None:
+        self._read = read
+        self._looked = Looked()
+        self._lock = threading.RLock()  # a signal handler may ask for the time inside of a look
+        self._waiting: set[Callable[[], None]] = set()
+        self._told: dict[Callable[[float], object], None] = {}
+        self._until = -math.inf
+        self._watch: _Watch | None = None
+        forks.renew(self)
+
+    def now(self) -> float:
+        """Seconds; while the process stands still they do not pass."""
+        due, lost_s, _ = looked = self._looked
+        now = self._read()
+        if now > due or looked is not self._looked:
+            return self.look()
+        return now - lost_s
+
+    @property
+    def lost_s(self) -> float:
+        """How long all pauses together have taken."""
+        return self._looked.lost_s
+
+    @property
+    def paused_at(self) -> float:
+        """When the last pause ended; before any, infinitely long ago."""
+        return self._looked.paused_at
+
     def wait_s(self, when: float) -> float | None:
-        return when - time.monotonic()
+        if when > self._until:
+            self.watch(when)
+        return when - self.now()
 
     def register(self, wake: Callable[[], None]) -> None:
-        """Nobody moves this clock by hand."""
+        """Nobody moves this clock by hand: but `wake` is of somebody who may wait by it, and as
+        long as there is anybody there may be somebody to look.
+        """
+        with self._lock:
+            self._waiting.add(wake)
 
     def unregister(self, wake: Callable[[], None]) -> None:
-        """Nothing was registered."""
+        with self._lock:
+            self._waiting.discard(wake)
+            watch = None if self._waiting else self._watch
+        if watch is not None:
+            watch.end()
+
+    def tell_pauses(self, told: Callable[[float], object]) -> None:
+        """Have `told` called with the length of each pause of a second or more, by the thread that
+        looks: so never inside of something that reads the time.
+        """
+        with self._lock:
+            self._told[told] = None
+
+    def tell_no_more(self, told: Callable[[float], object]) -> None:
+        with self._lock:
+            self._told.pop(told, None)
+
+    def look(self) -> float:
+        """`now`, after a look whether there has been a pause."""
+        with self._lock:
+            before, now = self._looked, self._read()
+            self._looked = after = look(before, now, self._watch is not None)
+        return now - after.lost_s
+
+    def watch(self, until: float) -> None:
+        """Have somebody look until then: something is to happen or to have happened by that time.
+
+        Where the system gives no thread for it, nobody looks, and no pause is noticed.
+        """
+        with self._lock:
+            if not self._waiting:
+                return
+            self._until = max(self._until, until + LINGER_S)
+            if self._watch is not None:
+                return
+            watch = self._watch = _Watch(self)
+            self.look()
+        try:
+            watch.start()
+        except Exception:  # the next one who times something that lasts longer tries again
+            self._let_go(watch)
+
+    def _let_go(self, watch: _Watch) -> None:
+        with self._lock:
+            if self._watch is watch:
+                self._watch = None
+                self._looked = self._looked._replace(due=math.inf)
+
+    def _is_over(self, watch: _Watch) -> bool:
+        """Look, for the watch; whether it may end."""
+        with self._lock:
+            if self._watch is not watch:
+                return True
+            over = self.look() > self._until or not self._waiting
+            if over:
+                self._until = -math.inf
+                self._let_go(watch)
+            return over
+
+    def _tell(self, lasted_s: float) -> None:
+        for told in list(self._told):
+            told(lasted_s)
+
+    def renew_locks(self) -> None:
+        """Run in a child of a fork: nothing of its parent's waits here."""
+        self._lock = threading.RLock()
+        self._waiting = set()
+        self._told = {}
+        self._until = -math.inf
+        self._watch = None
+        self._looked = self._looked._replace(due=math.inf)
+
+
+class _Watch:
+    """The thread that looks at a clock as long as anything is timed by it."""
+
+    def __init__(self, clock: SystemClock) -> None:
+        self._clock = clock
+        self._bell = threading.Lock()
+        self._bell.acquire()
+        self._thread = threading.Thread(target=self._run, name="greenroom-clock", daemon=True)
+
+    def start(self) -> None:
+        """
+        Raises:
+            RuntimeError: the system gives no more threads.
+        """
+        self._thread.start()
+
+    def end(self) -> None:
+        """Nobody times anything any more."""
+        with contextlib.suppress(RuntimeError):  # it has been told before
+            self._bell.release()
+        if self._thread is not threading.current_thread():
+            self._thread.join(LOOK_S)
+
+    def _run(self) -> None:
+        clock, lost_s = self._clock, self._clock.lost_s
+        while not clock._is_over(self):
+            lasted_s, lost_s = clock.lost_s - lost_s, clock.lost_s
+            if lasted_s >= TOLD_S:
+                clock._tell(lasted_s)
+            self._bell.acquire(timeout=LOOK_S)
 
 
 SYSTEM_CLOCK = SystemClock()
+
+
+def paused_at(clock: Clock) -> float:
+    """When the last pause ended that a clock knows of; before any, infinitely long ago."""
+    at: float = getattr(clock, "paused_at", -math.inf)
+    return at
+
+
+def pauses_of(clock: Clock) -> KnowsPauses | None:
+    """The clock, if it knows of pauses."""
+    return cast(KnowsPauses, clock) if hasattr(clock, "tell_pauses") else None

@@ -55,10 +55,14 @@ class Commands:
         command, future = self._asked.pop(message.ticket, (None, None))
         if future is None:
             return
-        if isinstance(command, GetStats) and message.error is None:
-            future.resolve(self._complete(message.value))
-        else:
-            future.resolve(message.value, message.error)
+        try:
+            if isinstance(command, GetStats) and message.error is None:
+                future.resolve(self._complete(message.value))
+            else:
+                future.resolve(message.value, message.error)
+        except BaseException as error:  # nobody else will answer
+            future.resolve(error=error)
+            raise
 
     def fail_all(self, error: Exception) -> None:
         """Nobody will answer any more."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from greenroom.actors.accounts import Accounts
@@ -65,42 +66,43 @@ class Endings:
         self._drain_rate = drain_rate
         self._idle = idle
 
-    def answered(self, job: Job, member: str) -> None:
-        """A member has answered; the asker has the answer already."""
-        elapsed_s = self._end(job, answered=True)
-        self.counts["completed"] += 1
+    def answered(self, job: Job, member: str | None) -> None:
+        """A member has answered; the asker has the answer already.
+
+        Args:
+            member: None if it is not known which one.
+        """
+        elapsed_s = self._end(job, "completed", answered=True)
         if self._bus.listening():
             self._completed(job, "answered", elapsed_s, member)
         self.check_idle()
 
     def callers_fault(self, job: Job, error: BaseException) -> None:
         """An agent said that the request itself is at fault: its error is passed on as it is."""
-        elapsed_s = self._end(job)
-        self.counts["failed"] += 1
-        self._completed(job, f"refused by the agent ({summary(error)})", elapsed_s)
-        self._resolve(job, error)
+        with self._telling(job, error):
+            elapsed_s = self._end(job, "failed")
+            self._completed(job, f"refused by the agent ({summary(error)})", elapsed_s)
 
     def cancelled(self, job: Job) -> None:
         """The caller has given the request up."""
-        elapsed_s = self._end(job)
-        self.counts["cancelled"] += 1
-        self._completed(job, "cancelled", elapsed_s)
-        self._resolve(job, RequestCancelledError(f"request {job.id} was cancelled by its caller"))
+        error = RequestCancelledError(f"request {job.id} was cancelled by its caller")
+        with self._telling(job, error):
+            elapsed_s = self._end(job, "cancelled")
+            self._completed(job, "cancelled", elapsed_s)
 
     def failed(self, job: Job, error: BaseException) -> None:
         """The pool could not have the request answered."""
-        elapsed_s = self._end(job)
-        self.counts["failed"] += 1
-        self._bus.emit(
-            RequestExhausted(
-                pool=self._pool,
-                request_id=job.id,
-                reason=summary(error),
-                attempts=job.attempts,
-                elapsed_s=elapsed_s,
+        with self._telling(job, error):
+            elapsed_s = self._end(job, "failed")
+            self._bus.emit(
+                RequestExhausted(
+                    pool=self._pool,
+                    request_id=job.id,
+                    reason=summary(error),
+                    attempts=job.attempts,
+                    elapsed_s=elapsed_s,
+                )
             )
-        )
-        self._resolve(job, error)
 
     def shed(self, job: Job, waiting: int, reopening: float | None) -> None:
         """The request was taken in, but there is no room for it to wait.
@@ -114,10 +116,9 @@ class Endings:
         if reopening is not None:
             wait_s = max(wait_s, reopening - now)
         error = PoolSaturatedError(self._pool, waiting, wait_s)
-        self._forget(job)
-        self.counts["failed"] += 1
-        self._rejected(job.id, error)
-        self._resolve(job, error)
+        with self._telling(job, error):
+            self.forget(job, "failed")
+            self._rejected(job.id, error)
 
     def close(self) -> None:
         """Take no more requests in."""
@@ -129,17 +130,36 @@ class Endings:
         if self.closed and not self.jobs:
             self._idle()
 
-    def _end(self, job: Job, answered: bool = False) -> float:
+    @contextmanager
+    def _telling(self, job: Job, error: BaseException) -> Iterator[None]:
+        """Whatever comes of its end, whoever asks is told then: it is in no book any more, so
+        nobody else would.
+        """
+        try:
+            yield
+        finally:
+            try:
+                self._resolve(job, error)
+            except BaseException:
+                self._ports.fail(job, error)
+                raise
+
+    def _end(self, job: Job, count: str, answered: bool = False) -> float:
         """Have done with it; how long it has taken, in seconds."""
-        if job.attempts:
-            self._drain_rate.ended()
-        if job.blame is not None:
-            self._accounts.settle(job, job.blame, answered)
-        self._forget(job)
+        try:
+            if job.attempts:
+                self._drain_rate.ended()
+            if job.blame is not None:
+                self._accounts.settle(job, job.blame, answered)
+        finally:
+            self.forget(job, count)
         return self._ports.now() - job.accepted_at
 
-    def _forget(self, job: Job) -> None:
-        self.jobs.pop(job.id, None)
+    def forget(self, job: Job, count: str) -> None:
+        """It is in the books no more, but for the count of those that ended like that."""
+        if self.jobs.get(job.id) is job:
+            del self.jobs[job.id]
+            self.counts[count] += 1
         if job.phase is QUEUED:
             self._room.leave(job)
         job.end()
@@ -153,11 +173,13 @@ class Endings:
         else:
             rule = "request_id must be unique among the requests in flight"
             error = ValueError(f"{rule}, got {job_id!r}")
-        self._rejected(job_id, error)
-        if future is None:
-            self.dead_letter(job_id, None, f"rejected: {error}")
-        else:
-            future.resolve(error=error)
+        try:
+            self._rejected(job_id, error)
+        finally:
+            if future is None:
+                self.dead_letter(job_id, None, f"rejected: {error}")
+            else:
+                future.resolve(error=error)
 
     def dead_letter(self, job_id: str, member: str | None, reason: str) -> None:
         """Something that nobody is left to hear."""

@@ -151,11 +151,11 @@ class Executions(InlineActor):
                     return
             self._judged(call, value, error)
         except BaseException as raised:
-            self._unreported(call, raised)
+            self.unreported(call, raised)
 
-    def _unreported(self, call: AttemptCall, raised: BaseException) -> None:
-        """The report of a call's end has failed, which no slot and no asker may pay for. Where it
-        had got as far as the router, this one is of an attempt that is over.
+    def unreported(self, call: AttemptCall, raised: BaseException) -> None:
+        """The report of a call's end has failed, which no slot, no asker and no breaker may pay
+        for. Where it had got as far as the router, this one is of an attempt that is over.
         """
         complain(f"the end of {call.name} could not be reported", raised)
         self._calls.pop(call.ticket, None)
@@ -166,13 +166,28 @@ class Executions(InlineActor):
             request_id=call.message.request_id,
             attempt=call.message.attempt,
             error=error,
-            kind=FailureKind.UNKNOWN,
+            kind=FailureKind.INTERRUPTED,
             elapsed_s=max(0.0, self.clock.now() - call.started_at),
             side_effects=call.side_effects,
         )
         tell(self.around.router, report)
+        if call.writer is not None:
+            call.writer.release()
         if self._at_rest is not None:
             self._at_rest()
+
+    def on_fault(self, message: Any, error: BaseException) -> bool:
+        """An attempt that could not be handled has not begun, or ends by that."""
+        if not isinstance(message, Execute):
+            return False
+        complain(f"{self.label} failed to begin {message.request_id}", error)
+        call = self._calls.get((message.request_id, message.attempt))
+        if call is not None:
+            call.broke(error)
+            return True
+        self._waiting = deque(each for each in self._waiting if each is not message)
+        self._refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
+        return True
 
     def _judged(self, call: AttemptCall, value: Any, error: BaseException | None) -> None:
         """The end of a call that is not the usual one."""
@@ -185,7 +200,10 @@ class Executions(InlineActor):
         job = self._claim(call) if answers else None
         self._report_end(report)
         if job is not None:
-            reply(job, value, self.member_name, self.clock.now() - job.accepted_at)
+            try:
+                reply(job, value, self.member_name, self.clock.now() - job.accepted_at)
+            except BaseException as raised:
+                self._not_answered(job, raised)
         if call.writer is not None:
             call.writer.release()
         if self._at_rest is not None:
@@ -213,11 +231,26 @@ class Executions(InlineActor):
         elif not router.actor_stopped.is_set():
             wanted = router.actor_inbox.leave(Letter(Answered(attempt, now - call.started_at)))
         if job is not None:
-            reply(job, value, self.member_name, now - job.accepted_at)
+            try:
+                reply(job, value, self.member_name, now - job.accepted_at)
+            except BaseException as raised:
+                self._not_answered(job, raised)
         if wanted:  # others wait for the slot that is free now
             self._pass_on()
         if self._at_rest is not None:
             self._at_rest()
+
+    def _not_answered(self, job: Job, raised: BaseException) -> None:
+        """An answer that has been claimed could not be given, and nobody else will give one: so
+        whoever asks has the error here and now.
+        """
+        complain(f"the answer to {job.id} could not be given", raised)
+        if job.future is not None:
+            what = f"the answer of {self.member_name} to {job.id} raised {summary(raised)}"
+            error = PoolError(what)
+            job.future.resolve(error=error)
+            if job.channel is not None and not job.channel.ended:
+                job.channel.end(error)
 
     def _pass_on(self) -> None:
         """What waits for a slot is given it here, by the one who has nothing else to do; unless the

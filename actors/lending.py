@@ -19,6 +19,8 @@ from greenroom.actors.clock import Clock
 from greenroom.actors.eventbus import complain
 from greenroom.actors.mailbox import Letter, Mailbox, Tick
 
+_ONE = (None,)
+
 
 class LendingMailbox(Mailbox):
     """A mailbox, with `hand` and `serve` for senders that may handle messages themselves.
@@ -41,13 +43,19 @@ class LendingMailbox(Mailbox):
         self._borrower: int | None = None  # the thread that handles what was handed over
         self._behind: deque[Any] = deque()  # what it has been told by that
 
+    # An app's thread puts letters too, and there a signal handler may raise behind any call.
+    # Neither an addition in place nor the entry of a `with` is one: what is counted is there, and
+    # the other way round.
+
     def put(self, envelope: Any, /) -> None:
-        self._unread.append(None)
-        super().put(envelope)
+        self._unread += _ONE
+        self._queue.put(envelope)
 
     def leave(self, letter: Letter) -> bool:
-        self._unread.append(None)
-        return super().leave(letter)
+        with self._lock:
+            self._unread += _ONE
+            self._aside += (letter,)
+            return self._wanted
 
     def get(self) -> Any:
         if self._reading and self._unread:
@@ -112,11 +120,17 @@ class LendingMailbox(Mailbox):
 
     def _borrow(self, message: Any) -> None:
         assert self.handle is not None
-        self._borrower = threading.get_ident()
-        self.handle(message)
-        while self._behind:
-            self.handle(self._behind.popleft())
-        self._borrower = None
+        try:
+            self._borrower = threading.get_ident()
+            self.handle(message)
+            while self._behind:
+                self.handle(self._behind.popleft())
+        finally:
+            self._borrower = None
+
+    def is_borrowed_here(self) -> bool:
+        """Whether the running thread handles a message in the owner's place."""
+        return self._borrower == threading.get_ident()
 
     def _tick_is_due(self) -> bool:
         """Whether a timer comes first, be it that the owner has not got to it yet."""
@@ -151,7 +165,7 @@ class LendingActor(PoolActor):
         try:
             self.handlers[type(message)](message)
         except BaseException as error:  # nobody who reports something may be hit by it
-            if not self.on_fault(message, error):
+            if not self._made_good(message, error):
                 complain(f"{self} failed to handle a {type(message).__name__}", error)
 
 

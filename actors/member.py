@@ -303,5 +303,8 @@ class AgentActor(Executions):
 
     def on_undelivered(self, message: Any) -> None:
         """An attempt that comes after the end has provably not started."""
-        if isinstance(message, Execute):
+        if (
+            isinstance(message, Execute)
+            and (message.request_id, message.attempt) not in self._calls
+        ):
             self._refuse(message, RefusalReason.STOPPING)

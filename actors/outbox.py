@@ -91,20 +91,25 @@ class Outbox:
         """
         number = 0
         current = slot is not None and slot.route.incarnation == attempt.incarnation
-        if slot is not None and current and failure.kind.counts_for_breaker:
-            number = slot.failure_sent()
-        self._send(
-            _outcome(
-                attempt,
-                now,
-                elapsed_s,
-                failure.kind,
-                summary(failure.error),
-                failure.retry_after_s,
-                number,
-                failure.opens_at_once,
+        try:
+            if slot is not None and current and failure.kind.counts_for_breaker:
+                number = slot.failure_sent()
+            self._send(
+                _outcome(
+                    attempt,
+                    now,
+                    elapsed_s,
+                    failure.kind,
+                    summary(failure.error),
+                    failure.retry_after_s,
+                    number,
+                    failure.opens_at_once,
+                )
             )
-        )
+        except BaseException:
+            if slot is not None:  # nobody will judge it: so nobody may wait for that
+                slot.failures_judged(slot.failures_sent)
+            raise
 
     def settled(self, request: RequestSettled, answered: bool, now: float) -> None:
         """A request has ended that failures have been reported of. Where somebody has answered it,
@@ -166,8 +171,8 @@ class Outbox:
             self._set_alarm(due)
 
     def _set_alarm(self, when: float) -> None:
-        self._alarm_set = True
         self._ports.at(when, lambda: self._on_alarm(when))
+        self._alarm_set = True
 
 
 def _outcome(

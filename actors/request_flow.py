@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from greenroom.actors.accounts import Accounts
@@ -25,7 +26,7 @@ from greenroom.actors.circles import Circles
 from greenroom.actors.desk import Desk
 from greenroom.actors.drain_rate import DrainRate
 from greenroom.actors.endings import Endings
-from greenroom.actors.future import AskTimeoutError, PoolFuture, Waits
+from greenroom.actors.future import AskTimeoutError, GivenUp, PoolFuture, Waits
 from greenroom.actors.hedger import Hedger
 from greenroom.actors.jobs import (
     ENDED,
@@ -39,6 +40,7 @@ from greenroom.actors.jobs import (
     Work,
 )
 from greenroom.actors.outbox import Outbox
+from greenroom.actors.pauses import excuses
 from greenroom.actors.ports import Ports
 from greenroom.actors.report import (
     account,
@@ -70,6 +72,7 @@ from greenroom.messages.errors import (
     PoolError,
     PoolStoppedError,
     StrategyError,
+    not_begun,
     summary,
 )
 from greenroom.messages.execution import (
@@ -81,15 +84,18 @@ from greenroom.messages.execution import (
     Succeeded,
 )
 from greenroom.messages.pickling import fit_to_look_at
+from greenroom.messages.requests import RequestOptions
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
-from greenroom.messages.supervision import FailuresSeen, RoutingSnapshot
+from greenroom.messages.supervision import FailuresSeen, RoutingSnapshot, TableWanted
+
+IN_TIME = "end a request in time"
 
 
 class RequestFlow:
     """Owns the requests in flight; every one that is accepted is answered exactly once.
 
     It runs no user code but the strategy's. What raises in an entry is for its caller to bring to
-    `fail_by_fault`: the slot of an attempt is given back before anything else is done.
+    `made_good`; what is due by a timer sees to that itself.
 
     Args:
         urn: what the pool is called in the ancestry of calls.
@@ -128,7 +134,7 @@ class RequestFlow:
         accounts = self._accounts = Accounts(ports, table, chronicle, self.outbox, self.rests)
         overdue = self._overdue
         attempts = self.attempts = Attempts(
-            ports, config, table, desk, drain_rate, chronicle, accounts, overdue
+            ports, config, table, desk, drain_rate, chronicle, accounts, overdue, self._see_to
         )
         trials = self._trials = Trials(ports, room, attempts, accounts, chronicle, overdue)
         self._choice = Choice(config, table, room, stay_s)
@@ -160,20 +166,23 @@ class RequestFlow:
             deadline = min(limits if deadline is None else (*limits, deadline), default=None)
         job = self.jobs[job_id] = Job(job_id, work, future, now, deadline, policy)
         self.endings.counts["accepted"] += 1
-        retries.budget.deposit(now)
-        if self._hedger.enabled:
-            self._hedger.accepted()
-        if deadline is not None:
-            if deadline <= now:  # it has lain in the mailbox for too long
-                self._out_of_time(job)
-                return
-            job.deadline_alarm = ports.at(deadline, lambda: self._out_of_time(job))
-        if future is not None and future.waits:
-            self._circles.waits(job, future.waits)
         try:
+            retries.budget.deposit(now)
+            if self._hedger.enabled:
+                self._hedger.accepted()
+            if deadline is not None:
+                if deadline <= now:  # it has lain in the mailbox for too long
+                    self._out_of_time(job)
+                    return
+                job.deadline_alarm = ports.at(
+                    deadline,
+                    lambda: self._see_to(job, IN_TIME, lambda: self._out_of_time(job)),
+                )
+            if future is not None and future.waits:
+                self._circles.waits(job, future.waits)
             self._give(job, now)
         except BaseException as error:
-            self.fail_by_fault(job, "give a request to a member", error)
+            self._fail_by_fault(job, "give a request to a member", error)
 
     # -- it is given to a member, or waits for one
 
@@ -188,7 +197,7 @@ class RequestFlow:
         try:
             self._give(job, now)
         except BaseException as error:
-            self.fail_by_fault(job, "give a request to a member", error)
+            self._fail_by_fault(job, "give a request to a member", error)
 
     def _give(self, job: Job, now: float) -> None:
         """The same where its deadline is known not to be over."""
@@ -226,10 +235,11 @@ class RequestFlow:
     def _put_out(self, leavers: Leavers, now: float) -> None:
         """Tell those that have no place in the waiting room any more."""
         for job in leavers.expired:
-            self._expire(job, now)
+            self._see_to(job, IN_TIME, partial(self._expire, job, now))
         for job, waiting in leavers.shed:
             reopening = None if self.attempts.live else self.table.earliest_reopening()
-            self.endings.shed(job, waiting, reopening)
+            shed = partial(self.endings.shed, job, waiting, reopening)
+            self._see_to(job, "turn a request away", shed)
 
     def _pump(self) -> None:
         """Give waiting requests, the first ones first, to whoever has become free."""
@@ -251,13 +261,18 @@ class RequestFlow:
             if job.phase is QUEUED:
                 self.room.leave(job)
             job.attempts += 1
-        attempts, channel = self.attempts, job.channel
-        attempt = attempts.begin(job, slot, now, role, number)
-        if job.attempts - job.extra > 1 and not beside:
-            self.endings.counts["hedges" if role is Role.HEDGE else "retries"] += 1
-        if channel is not None:
-            channel.attempts = job.attempts
+        attempts, channel, route = self.attempts, job.channel, slot.route
+        trial = route.trial_permits is not None
+        attempt = Attempt(
+            job, slot.name, slot.index, route.incarnation, route.epoch, trial, now, number
+        )
+        held, sent = slot.in_flight, False
         try:
+            attempts.begin(attempt, job, slot, now, role)
+            if job.attempts - job.extra > 1 and not beside:
+                self.endings.counts["hedges" if role is Role.HEDGE else "retries"] += 1
+            if channel is not None:
+                channel.attempts = job.attempts
             if role is Role.HEDGE or job.failed_last is not None or self._ports.events.listening():
                 self._chronicle.started(job, attempt)
             if self._hedger.enabled and role is Role.MAIN:
@@ -271,19 +286,37 @@ class RequestFlow:
                 channel is not None,
                 () if job.future is None else job.future.inside,
             )
-            if self._ports.send(slot.route, message):
+            sent = True
+            sent = self._ports.send(route, message)
+            if sent:
                 return
-        except BaseException:  # it was not sent, so nobody would give its slot back
-            if attempts.live.get(attempt.ticket) is attempt:
-                attempts.undo(attempt)
-            raise
-        # Its actor has ended and the supervisor has not said so yet: it never started.
-        slot.member_gone()
-        attempts.undo(attempt)
-        self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))
+            # Its actor has ended and the supervisor has not said so yet: it never started.
+            slot.member_gone()
+            attempts.undo(attempt)
+            self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))
+        except BaseException as error:
+            if attempts.live.get(attempt.ticket) is not attempt:
+                raise  # it never began, or has ended: this came of what followed
+            if slot.in_flight == held:
+                slot.in_flight += 1  # to be given back
+            self._not_sent(attempt, sent, error)
+
+    def _not_sent(self, attempt: Attempt, perhaps: bool, error: BaseException) -> None:
+        """Something has raised on the way to the member: another one may have the request.
+
+        Args:
+            perhaps: whether the member may have it in spite of that.
+        """
+        member = attempt.member
+        self._ports.events.complain_of(f"it failed to give a request to {member}", error)
+        if self.attempts.undo(attempt, perhaps):
+            self._never_started(attempt, not_begun(f"a call of {member}", error))
 
     def _hedge(self, job: Job) -> None:
         """The first attempt has had its time; a second one joins it if it may."""
+        self._see_to(job, "hedge a request", lambda: self._join(job))
+
+    def _join(self, job: Job) -> None:
         now = self._ports.now()
         slot = self._hedger.second(job, now)
         if slot is not None:
@@ -298,25 +331,29 @@ class RequestFlow:
         """
         attempt, elapsed_s, attempts = message.attempt, message.elapsed_s, self.attempts
         job = attempt.job
-        if job is None or attempts.live.get(attempt.ticket) is not attempt:
+        if attempts.live.get(attempt.ticket) is not attempt:
+            return
+        if job is None:
+            attempts.release(attempt)
             return
         ended_at = attempt.started_at + elapsed_s
-        del attempts.live[attempt.ticket]
+        table = self.table
+        slot = table.get(attempt.member)
+        stands = slot is not None and slot.route.incarnation == attempt.incarnation
+        if slot is not None and stands:
+            slot.give_back()
+        del attempts.live[attempt.ticket]  # from here on its slot is given back: see `made_good`
         if attempts.timeouts is not None:
             attempts.timeouts.stop(attempt)
         if attempt.alarm is not None:
             attempt.alarm.cancel()
         self._drain_rate.answered(attempt.started_at, elapsed_s)
-        table = self.table
-        slot = table.get(attempt.member)
         if slot is not None:
             slot.load.succeeded(elapsed_s, ended_at)
             if slot.recovers:
                 slot.answered(attempt.started_at)
-            if slot.route.incarnation == attempt.incarnation:
-                slot.give_back()
-                if table.draining:
-                    attempts.check_drained(slot)
+            if stands and table.draining:
+                attempts.check_drained(slot)
         if table.learns:
             table.record(attempt.member, True)
         self.outbox.succeeded(attempt, elapsed_s, ended_at)
@@ -325,9 +362,9 @@ class RequestFlow:
         if job.blame is not None:
             self._accounts.settle(job, job.blame, True)
         del self.jobs[job.id]
+        self.endings.counts["completed"] += 1
         job.end()
         attempt.detach()  # the two refer to each other: the collector need not find out
-        self.endings.counts["completed"] += 1
         if self.endings.closed:
             self.endings.check_idle()
         if self.room.queue.size:
@@ -371,6 +408,10 @@ class RequestFlow:
         """Whether nobody has answered on the spot, as when its member was about to end."""
         if not streamed and not self._desk.is_open(attempt.ticket):
             return False
+        return self._may_answer(attempt, job)
+
+    def _may_answer(self, attempt: Attempt, job: Job) -> bool:
+        """Whether the router may answer by an attempt that has ended: nobody else will, then."""
         if self._desk.claim(attempt.ticket) is not None:
             return True
         return job.channel is not None and self._desk.give_up(attempt.ticket, job)
@@ -399,6 +440,8 @@ class RequestFlow:
         attempt = self.attempts.ended(message)
         if attempt is not None:
             failure = Failure.of(message)
+            if self._is_excused(attempt, failure):
+                failure = failure._replace(kind=FailureKind.INTERRUPTED)
             if attempt.job is not None:
                 self._desk.withdraw(attempt.ticket)
                 attempt.side_effects = attempt.side_effects or message.side_effects
@@ -408,6 +451,14 @@ class RequestFlow:
             else:
                 self._accounts.heed(attempt, failure)
         self._pump()
+
+    def _is_excused(self, attempt: Attempt, failure: Failure) -> bool:
+        """Whether it failed by a pause of the process: an agent's own time limits do not know of
+        one, nor does who has waited at the other end of its connection.
+        """
+        if failure.kind not in (FailureKind.TIMEOUT, FailureKind.UNAVAILABLE):
+            return False
+        return excuses(self._ports.paused_at(), attempt.started_at, self._ports.now())
 
     def refused(self, message: Refused) -> None:
         """A member has not taken an attempt."""
@@ -422,6 +473,10 @@ class RequestFlow:
 
     def _overdue(self, attempt: Attempt, limit: str, limit_s: float, lack: str) -> None:
         """An attempt has had its time; whoever asks must not wait for the member to notice."""
+        what = "end an attempt in time"
+        self._see_to(attempt.job, what, lambda: self._time_out(attempt, limit, limit_s, lack))
+
+    def _time_out(self, attempt: Attempt, limit: str, limit_s: float, lack: str) -> None:
         attempt.alarm = None
         job = attempt.job
         if job is not None and not self.attempts.give_up(job, attempt):
@@ -540,7 +595,8 @@ class RequestFlow:
     def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
         job.backoffs += 1
         self._chronicle.retry(job, member, delay_s)
-        job.pause(self._ports.at(now + delay_s, lambda: self._resume(job)))
+        resume = partial(self._see_to, job, "try a request again", partial(self._resume, job))
+        job.pause(self._ports.at(now + delay_s, resume))
 
     def _resume(self, job: Job) -> None:
         job.placing()
@@ -599,32 +655,120 @@ class RequestFlow:
         else:
             self.endings.failed(job, interrupted(self._name, job, error) if job.shown else error)
 
-    def fail_by_fault(self, job: Job, what: str, error: BaseException) -> None:
-        """Something that must not raise has: the request has failed by that, and whoever asks is
-        told, whatever else is broken.
-
-        Args:
-            what: what could not be done.
-        """
-        events = self._ports.events
-        events.complain_of(f"it failed to {what}", error)
-        failure = PoolError(f"pool {self._name!r} failed at request {job.id}: {summary(error)}")
-        failure.__cause__ = fit_to_look_at(error)
-        try:
-            for attempt in list(job.running()):
-                self._desk.withdraw(attempt.ticket)
-                self.attempts.leave(job, attempt, CancelReason.STOPPING)
-            self.endings.failed(job, failure)
-        except BaseException as again:
-            events.complain_of("it could not even let a request fail", again)
-            self.jobs.pop(job.id, None)
-            self._ports.fail(job, failure)
-
     def fail_all(self, reason: str) -> None:
         """Nothing goes on; what has just been answered is left to its report."""
         for job in list(self.jobs.values()):
-            if self.attempts.abort(job, CancelReason.STOPPING):
-                self._fail(job, PoolStoppedError(reason))
+            self._see_to(job, "end a request", partial(self._stop, job, reason))
+
+    def _stop(self, job: Job, reason: str) -> None:
+        if self.attempts.abort(job, CancelReason.STOPPING):
+            self._fail(job, PoolStoppedError(reason))
+
+    # -- something raises that must not
+
+    def _see_to(self, job: Job | None, what: str, act: Callable[[], object]) -> None:
+        """Do what is due for a request, or for nobody: see `SeeTo`."""
+        try:
+            act()
+        except BaseException as error:
+            if job is None:
+                raise
+            self._fail_by_fault(job, what, error)
+
+    def made_good(
+        self, message: Any, error: BaseException, future: PoolFuture[Any] | None = None
+    ) -> bool:
+        """An entry has raised. What its message was about is not lost by that: the request has
+        failed by it, unless it has its answer; the slot of an attempt whose end it was is given
+        back; the supervisor's word is heeded. Returns whether whoever asks has been seen to.
+
+        Args:
+            future: of who asks for an answer to the message.
+        """
+        what = f"handle a {type(message).__name__}"
+        job, ended = self._concerned(message, future), self._ended_by(message)
+        if ended is not None:
+            self.attempts.release(ended)
+        if job is not None:
+            self._fail_by_fault(job, what, error, self._has_answered(message, job))
+        if isinstance(message, RoutingSnapshot):
+            self._ports.note(TableWanted())
+        self.table.mend()
+        if isinstance(message, FailuresSeen):
+            self.failures_judged(message)
+        self._pump()
+        return job is not None
+
+    def _concerned(self, message: Any, future: PoolFuture[Any] | None) -> Job | None:
+        """The request that a message is or reports of."""
+        if isinstance(message, Answered):
+            return message.attempt.job
+        if isinstance(message, GivenUp):
+            job = self.jobs.get(message.future.request_id or "")
+            return job if job is not None and job.future is message.future else None
+        if future is not None and isinstance(message, RequestOptions):
+            return self.jobs.get(future.request_id or "")
+        request_id = getattr(message, "request_id", None)
+        return self.jobs.get(request_id) if isinstance(request_id, str) else None
+
+    def _ended_by(self, message: Any) -> Attempt | None:
+        """The attempt whose end a message reports, if it still holds its slot."""
+        attempt: Attempt | None = None
+        if isinstance(message, Answered):
+            attempt = message.attempt
+        elif isinstance(message, Succeeded | Failed | Refused):
+            attempt = self.attempts.of(message)
+        held = attempt is not None and self.attempts.live.get(attempt.ticket) is attempt
+        return attempt if held else None
+
+    def _has_answered(self, message: Any, job: Job) -> bool:
+        """Whether the call whose end a message reports has answered the request, or is about to."""
+        if isinstance(message, Answered):
+            return True
+        if not isinstance(message, Succeeded):
+            return False
+        attempt = job.attempt_of((message.request_id, message.attempt))
+        return attempt is not None and not self._may_answer(attempt, job)
+
+    def _fail_by_fault(
+        self, job: Job, what: str, error: BaseException, answered: bool = False
+    ) -> None:
+        """A request has failed by what it is not to blame for, and whoever asks is told, whatever
+        else is broken.
+
+        Args:
+            what: what could not be done.
+            answered: whether its answer is there all the same, or on its way.
+        """
+        events, known = self._ports.events, self.jobs.get(job.id) is job
+        events.complain_of(f"it failed to {what}", error)
+        failure = PoolError(f"pool {self._name!r} failed at request {job.id}: {summary(error)}")
+        failure.__cause__ = fit_to_look_at(error)
+        answered = answered or (job.future is not None and job.future.done())
+        try:
+            for attempt in list(job.running()):
+                runs = self.attempts.live.get(attempt.ticket) is attempt
+                if not self.attempts.can_leave(job, attempt) and runs:
+                    return  # it has just answered the request: the report is on its way
+                self.attempts.drop(job, attempt, CancelReason.STOPPING)
+            if known and answered:
+                self.endings.answered(job, None)
+            elif known:
+                self.endings.failed(job, failure)
+            else:
+                self._end_by_fault(job, failure, answered)
+        except BaseException as again:  # what is broken is broken: but whoever asks is told
+            events.complain_of("it could not even let a request fail", again)
+            self._end_by_fault(job, failure, answered)
+
+    def _end_by_fault(self, job: Job, failure: PoolError, answered: bool) -> None:
+        """The same with as little as can be done."""
+        if not answered:
+            self._ports.fail(job, failure)
+        for attempt in list(job.running()):
+            job.leave(attempt)
+        self.endings.forget(job, "completed" if answered else "failed")
+        self.endings.check_idle()
 
     # -- the supervisor's word
 
@@ -634,9 +778,11 @@ class RequestFlow:
         """
         table = self.table
         if not table.apply(snapshot):
+            if table.misses(snapshot):
+                self._ports.note(TableWanted())
             return
         for attempt in self.attempts.fallen():
-            self._crashed(attempt)
+            self._see_to(attempt.job, "end an attempt", partial(self._crashed, attempt))
         names = table.names if snapshot.since is None else [each.name for each in snapshot.members]
         for slot in filter(None, map(table.get, names)):
             self.attempts.check_drained(slot)

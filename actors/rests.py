@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from greenroom.actors.alarms import AGAIN_S
 from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.ports import Ports
 from greenroom.actors.table import RoutingTable, Slot
@@ -44,7 +45,7 @@ class Rests:
             wall = self._ports.wall() + until - now
             self._chronicle.resting(slot.name, kind, until - now, wall)
         if not rests:
-            self._ports.at(until, lambda: self._due(slot))
+            self._ports.at(until, lambda: self._wake_up(slot))
         return not rests
 
     def forget(self, name: str | None) -> None:
@@ -55,13 +56,22 @@ class Rests:
                     self._chronicle.rested(slot.name)
                 slot.forget_rest()
 
+    def _wake_up(self, slot: Slot) -> None:
+        """The time has come at which a rest was to be over; if seeing to that raises, it comes
+        again: nobody else would end it.
+        """
+        try:
+            self._due(slot)
+        except BaseException:
+            self._ports.at(self._ports.now() + AGAIN_S, lambda: self._wake_up(slot))
+            raise
+
     def _due(self, slot: Slot) -> None:
-        """The time has come at which a rest was to be over."""
         if self._table.get(slot.name) is not slot or not slot.rest.until:
             return  # it has left, or was reset by hand
         announced = slot.rest.announced
         if not slot.rested(self._ports.now()):  # it has been prolonged meanwhile
-            self._ports.at(slot.rest.until, lambda: self._due(slot))
+            self._ports.at(slot.rest.until, lambda: self._wake_up(slot))
             return
         if announced and slot.route.blocked is None:  # else it is its breaker that tells
             self._chronicle.rested(slot.name)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import random
-import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
 from greenroom.actors.base import tell
-from greenroom.actors.clock import Clock
+from greenroom.actors.clock import Clock, paused_at
 from greenroom.actors.commands import FORWARDED, Commands
 from greenroom.actors.desk import Desk, reply
 from greenroom.actors.drains import Drains
-from greenroom.actors.eventbus import EventBus
+from greenroom.actors.duties import Duty, Role
+from greenroom.actors.ending import Ending
+from greenroom.actors.eventbus import EventBus, complain
 from greenroom.actors.future import PENDING, GivenUp, Waits
 from greenroom.actors.jobs import PLACED, Answered, Collecting, Job
 from greenroom.actors.lending import LendingActor, hand
@@ -38,7 +39,6 @@ from greenroom.messages.requests import (
     Cancel,
     Drain,
     Request,
-    RequestOptions,
     ResetAll,
     ResetMember,
     Subscribe,
@@ -47,6 +47,7 @@ from greenroom.messages.supervision import (
     CommandDone,
     FailuresSeen,
     MemberRoute,
+    Outcomes,
     RoutingSnapshot,
 )
 
@@ -78,21 +79,24 @@ class PoolRouter(LendingActor):
         desk: Desk,
     ) -> None:
         super().__init__(clock)
+        self.duty = Duty(self.actor_urn, Role.ROUTER)
         self.name = name
         self.config = config
         self.bus = bus
+        bus.pool_urn = self.actor_urn
         self.desk = desk
-        self.ended = threading.Event()
+        self.ended = Ending()
         self._supervisor: Any = None
         self._drains = Drains()
         self._commands = Commands(name, self._stats)
         ports = Ports(
             now=clock.now,
             wall=clock.wall,
+            paused_at=lambda: paused_at(clock),
             at=self.alarms.at,
             send=_send,
             cancel=lambda route, message: tell(route.ref, message),
-            report=lambda outcomes: hand(self._supervisor, outcomes),
+            report=self._report,
             note=lambda message: tell(self._supervisor, message),
             answer=reply,
             fail=_fail,
@@ -138,6 +142,12 @@ class PoolRouter(LendingActor):
         if self.flow.table.treats_alike:  # a strategy of the app's own runs in this thread alone
             super().on_start()
 
+    def _actor_loop(self) -> None:
+        try:
+            super()._actor_loop()
+        finally:  # whatever has ended it: this thread is the last of the pool's
+            self.ended.set()
+
     def _on_attach(self, message: Attach) -> None:
         self._supervisor = message.supervisor
 
@@ -146,24 +156,14 @@ class PoolRouter(LendingActor):
         return PENDING
 
     def on_fault(self, message: Any, error: BaseException) -> bool:
-        """The request that a message was about is not lost by what its handling has raised: it has
-        failed by that.
-        """
-        job = self._concerned(message)
-        if job is None or self.flow.jobs.get(job.id) is not job:
-            return False
-        self.flow.fail_by_fault(job, f"handle a {type(message).__name__}", error)
-        return True
+        return self.flow.made_good(message, error, self.mailbox.reply_to)
 
-    def _concerned(self, message: Any) -> Job | None:
-        """The request that a message is or reports of."""
-        if isinstance(message, Answered):
-            return message.attempt.job
-        future = self.mailbox.reply_to
-        if future is not None and isinstance(message, RequestOptions):
-            return self.flow.jobs.get(future.request_id or "")
-        request_id = getattr(message, "request_id", None)
-        return self.flow.jobs.get(request_id) if isinstance(request_id, str) else None
+    def _report(self, outcomes: Outcomes) -> None:
+        try:
+            hand(self._supervisor, outcomes)
+        except BaseException as error:  # in the supervisor's place: it has them all the same
+            complain("the outcomes of attempts could not be handed over", error)
+            tell(self._supervisor, outcomes)
 
     # -- commands
 
@@ -228,19 +228,16 @@ class PoolRouter(LendingActor):
     def _wind_up(self, reason: str) -> None:
         """Admission has ended; then the members, by way of the supervisor; then the pool itself."""
         jobs = self.flow.jobs
-        try:
-            self.flow.endings.closed = True
-            self._drains.failed = self._drains.failed or bool(jobs)
-            unfinished = len(jobs)
-            self.flow.fail_all(reason)
-            unfinished -= len(jobs)  # those left have been answered on the spot
-            self._drains.done()
-            self._commands.fail_all(PoolStoppedError(reason))
-            self._stop_supervisor()
-            self.bus.emit(PoolStopped(pool=self.name, unfinished=unfinished))
-            self.bus.close()
-        finally:
-            self.ended.set()
+        self.flow.endings.closed = True
+        self._drains.failed = self._drains.failed or bool(jobs)
+        unfinished = len(jobs)
+        self.flow.fail_all(reason)
+        unfinished -= len(jobs)  # those left have been answered on the spot
+        self._drains.done()
+        self._commands.fail_all(PoolStoppedError(reason))
+        self._stop_supervisor()
+        self.bus.emit(PoolStopped(pool=self.name, unfinished=unfinished))
+        self.bus.close()
 
     def _stop_supervisor(self) -> None:
         if self._supervisor is None:

@@ -116,6 +116,11 @@ class Slot:
             self.is_free = True
             self._room.free.add(self)
 
+    def reviewed(self) -> bool:
+        """Whether it is free, found out anew; its room has to be told."""
+        self.is_free = self.skip_reason() is None
+        return self.is_free
+
     def rest_for(
         self,
         kind: FailureKind,

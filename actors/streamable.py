@@ -36,10 +36,6 @@ _UNOPENED = ("StreamManager", "ResponseContextManager")
 """How clients call what makes its request in a `with` block and streams there."""
 
 
-class _UnopenedError(TypeError):
-    """A stream that has not been opened was returned."""
-
-
 def is_awaitable(value: Any) -> bool:
     """Whether it is to be awaited; what cannot be looked at is not."""
     try:
@@ -73,14 +69,19 @@ def is_stream(value: Any) -> bool:
     if kind in PLAIN:
         return False
     try:
-        return _streams(value, kind)
-    except _UnopenedError:
-        raise
+        streams = _streams(value, kind)
     except BaseException:  # a metaclass or a `__getattribute__` of somebody's
         return False
+    if streams is None:
+        raise TypeError(
+            f"the agent returned a {kind.__name__} that was not opened: "
+            f"enter it by `with` in the agent, and yield its chunks"
+        )
+    return streams
 
 
-def _streams(value: Any, kind: type) -> bool:
+def _streams(value: Any, kind: type) -> bool | None:
+    """Whether it comes in chunks; None of a stream that has not been opened."""
     if isinstance(value, type) or kind.__module__ == "unittest.mock":
         return False
     if isinstance(value, io.IOBase):
@@ -93,8 +94,7 @@ def _streams(value: Any, kind: type) -> bool:
         return value._body is None and not value.content.at_eof()
     if _is_requests(value):
         return value._content_consumed is False
-    _refuse_unopened(kind)
-    return _only_iterates(kind)
+    return None if _is_unopened(kind) else _only_iterates(kind)
 
 
 def chunks_of(value: Any) -> Iterator[Any]:
@@ -167,11 +167,7 @@ def _is_unread_body(value: Any) -> bool:
     return False
 
 
-def _refuse_unopened(kind: type) -> None:
-    if kind.__name__.endswith(_UNOPENED) and (
+def _is_unopened(kind: type) -> bool:
+    return kind.__name__.endswith(_UNOPENED) and (
         hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
-    ):
-        raise _UnopenedError(
-            f"the agent returned a {kind.__name__} that was not opened: "
-            f"enter it by `with` in the agent, and yield its chunks"
-        )
+    )

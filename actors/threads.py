@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from greenroom.actors.calls import Call
+from greenroom.actors.calls import Call, Phase
 from greenroom.actors.clock import Clock
+from greenroom.actors.duties import HERE, Duty, Role
 from greenroom.messages.status import CancelReason
 
 
@@ -80,6 +81,7 @@ class ThreadPlace:
 
     def _work(self, first: list[Call]) -> None:
         me = threading.current_thread()
+        HERE.duty = Duty("", Role.WORKER, lambda: self._step_out(me))
         call: Call | None = first.pop()
         while call is not None:
             stays = None
@@ -94,7 +96,9 @@ class ThreadPlace:
                     del value, error
             except BaseException as raised:  # not the agent: its errors are values here
                 call.broke(raised)
-            if stays is None:
+                if call.phase is Phase.ABANDONED:
+                    return
+            if stays is None or (stays and me not in self._resting):  # see `_step_out`
                 stays = self._rest(me)
             del call  # an idle thread keeps nothing of its last call alive
             if not stays:
@@ -110,6 +114,26 @@ class ThreadPlace:
             self._idle += 1
             self._resting.add(me)
             return True
+
+    def _step_out(self, me: threading.Thread) -> None:
+        """Called in a thread, before it waits for something. If its own call has ended, it counts
+        as idle: what waits there is somebody's done callback. A call that was meant for it must not
+        wait as well, maybe for one another: it has a new thread.
+        """
+        with self._lock:
+            if me not in self._resting:
+                return
+            self._resting.discard(me)
+            if self._idle:
+                self._idle -= 1
+                return
+            self._started += 1
+        call = self._calls.get()  # as many are on their way as idle threads have been promised
+        if call is not None:
+            try:
+                self._spawn(call)
+            except BaseException as error:
+                call.broke(error)
 
     @staticmethod
     def _call(call: Call) -> tuple[Any, BaseException | None]:

@@ -129,7 +129,7 @@ class RefusalReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class FailureRow:
-    """One row of the table of kinds in the README and in `docs/failures.md`, cell by cell."""
+    """One row of the table of kinds in `docs/failures.md`, cell by cell."""
 
     kinds: tuple[FailureKind, ...]
     example: str

@@ -57,6 +57,19 @@ class Judging(LoopWatch):
         for (member, incarnation), count in judged.items():
             self._answer(FailuresSeen(member=member, incarnation=incarnation, count=count))
 
+    def on_fault(self, message: Any, error: BaseException) -> bool:
+        """A member whose failures the router waits for to be judged gets no request until then."""
+        super().on_fault(message, error)
+        if isinstance(message, Outcomes):
+            for each in message.batch:
+                if isinstance(each, AttemptOutcome) and each.number:
+                    self._answer(
+                        FailuresSeen(
+                            member=each.member, incarnation=each.incarnation, count=each.number
+                        )
+                    )
+        return False
+
     def _answer(self, seen: FailuresSeen) -> None:
         """Where the router waits for it in this very thread, it need not be woken; see `lending`.
         What it has to tell of the requests that go on now is told in its own thread.

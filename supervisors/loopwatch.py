@@ -76,7 +76,11 @@ class LoopWatch(Probing):
 
         new_loop = loop_factory(self.config.event_loop)
         thread = LoopThread(
-            f"greenroom-{self.pool}-{name}", told, new_loop, self.config.cancel_grace_s
+            f"greenroom-{self.pool}-{name}",
+            told,
+            new_loop,
+            self.config.cancel_grace_s,
+            self.router.actor_urn,
         )
         return thread
 

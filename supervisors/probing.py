@@ -6,11 +6,13 @@ from typing import Any
 
 from greenroom.actors.agents import is_async
 from greenroom.actors.base import tell
+from greenroom.actors.clock import paused_at
+from greenroom.actors.pauses import excuses
 from greenroom.messages.events import ProbeFailed, ProbeSucceeded
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.messages.supervision import CancelProbe, Probe, ProbeResult
 from greenroom.supervisors.record import Life, MemberRecord
-from greenroom.supervisors.watch import Watch
+from greenroom.supervisors.watch import AGAIN_S, Watch
 
 
 class Probing(Watch):
@@ -48,8 +50,13 @@ class Probing(Watch):
         now = self.clock.now()
         if not record.probes.finish(message.probe_id, now):
             return
-        if not message.skipped:
+        failed = not (message.ok or message.skipped)
+        if failed and excuses(paused_at(self.clock), now - message.elapsed_s, now):
+            record.probes.hurry(now)  # it could not run in time: another one
+        elif not message.skipped:
             self._probe_ended(record, message.ok, message.elapsed_s, message.error or "", now)
+        elif record.breaker.state is CircuitState.HALF_OPEN:  # for want of a thread, say
+            record.probes.hold_until(now + min(AGAIN_S, record.probes.interval_s))
         self._publish(record)
 
     def _probe_timed_out(self, record: MemberRecord, probe_id: int, now: float) -> None:

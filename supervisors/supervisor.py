@@ -14,7 +14,7 @@ from greenroom.actors.desk import Desk
 from greenroom.actors.member import AgentActor
 from greenroom.actors.router import Attach
 from greenroom.actors.surroundings import Surroundings
-from greenroom.messages.errors import MemberExistsError, UnknownMemberError
+from greenroom.messages.errors import MemberExistsError, UnknownMemberError, not_begun
 from greenroom.messages.events import (
     MemberCreateFailed,
     MemberFailed,
@@ -84,12 +84,12 @@ class PoolSupervisor(Judging):
         try:
             for member in members:
                 self._add(member)
-        except BaseException:  # a look at an agent has raised
+            tell(self.router, Attach(self.actor_ref))
+            self._publish()
+            self._announce_news()
+        except BaseException:  # a look at an agent has raised, or a signal handler
             self.never_started()
             raise
-        tell(self.router, Attach(self.actor_ref))
-        self._publish()
-        self._announce_news()
 
     def never_started(self) -> None:
         """Let the members' actors end, too. Agents that were handed over ready are the caller's."""
@@ -108,8 +108,12 @@ class PoolSupervisor(Judging):
         # A name that comes back goes on counting: what its last bearer left behind is not taken
         # for the new one's.
         record.incarnation, record.breaker.epoch = self._retired.get(member.name, (0, 1))
-        self._start_actor(record)  # may raise: then there is no such member
         self._records[member.name] = record
+        try:
+            self._start_actor(record)
+        except BaseException:  # then there is no such member
+            del self._records[member.name]
+            raise
         self._news.append(
             MemberStarted(pool=self.pool, member=member.name, incarnation=record.incarnation)
         )
@@ -118,8 +122,14 @@ class PoolSupervisor(Judging):
     def _start_actor(self, record: MemberRecord) -> None:
         loop = self._new_loop(record.name) if record.member.isolated else self._shared
         around = replace(self._around, loop=loop)
-        ref = AgentActor.start(record.member, record.incarnation + 1, around)
-        record.started(ref, loop)
+        ref: Any = None
+        try:
+            ref = AgentActor.start(record.member, record.incarnation + 1, around)
+            record.started(ref, loop)
+        except BaseException:  # of a signal handler, while the app starts its pool
+            if ref is not None:
+                tell(ref, pykka.messages._ActorStop())
+            raise
 
     def _on_actor_ended(self, message: ActorEnded) -> None:
         record = self._current(message.member, message.incarnation)
@@ -172,7 +182,13 @@ class PoolSupervisor(Judging):
         )
 
     def _restart(self, record: MemberRecord, reason: str = "") -> None:
-        self._start_actor(record)
+        try:
+            self._start_actor(record)
+        except BaseException as error:  # no memory, or a look at the agent: it is tried again
+            self.bus.complain_of(f"member {record.name!r} could not be restarted", error)
+            record.life = Life.DOWN
+            record.restart_at = self.clock.now() + record.next_restart_delay()
+            return
         self._news.append(
             MemberRestarted(
                 pool=self.pool,
@@ -245,7 +261,9 @@ class PoolSupervisor(Judging):
     def _on_forwarded(self, message: Forwarded) -> None:
         try:
             value, later = self._carry_out(message.command, message.ticket)
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception):  # it is raised where somebody waits for an answer
+                error = not_begun("the command", error)
             tell(self.router, CommandDone(message.ticket, error=error))
             return
         if not later:

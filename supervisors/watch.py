@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.alarms import Alarm
 from greenroom.actors.base import tell
-from greenroom.actors.clock import Clock
-from greenroom.actors.eventbus import EventBus
+from greenroom.actors.clock import Clock, pauses_of
+from greenroom.actors.duties import Duty, Role
+from greenroom.actors.eventbus import EventBus, complain
 from greenroom.actors.lending import LendingActor
+from greenroom.actors.mailbox import Tick
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.events import (
     BreakerClosed,
@@ -17,17 +20,28 @@ from greenroom.messages.events import (
     BreakerOpened,
     Event,
     HealthChanged,
+    PoolPaused,
 )
 from greenroom.messages.status import CircuitState
-from greenroom.messages.supervision import RoutingSnapshot
+from greenroom.messages.supervision import RoutingSnapshot, TableWanted
 from greenroom.supervisors.breaker import Transition
 from greenroom.supervisors.record import MemberRecord
+
+AGAIN_S = 1.0
+"""How long until what could not be done is tried again."""
 
 
 class _HasNews:
     """The supervisor's word to itself that there is something to announce."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _ClockPaused:
+    """The clock's word that the process has stood still for a while."""
+
+    lasted_s: float
 
 
 class Watch(LendingActor):
@@ -48,6 +62,7 @@ class Watch(LendingActor):
         bus: EventBus,
     ) -> None:
         super().__init__(clock)
+        self.duty = Duty(router.actor_urn, Role.SUPERVISOR)
         self.pool = pool
         self.router = router
         self.config = config
@@ -57,14 +72,22 @@ class Watch(LendingActor):
         self._epoch = 0
         self._review_alarm: Alarm | None = None
         self._news: list[Event] = []
+        self._pauses = pauses_of(clock)
         self.handlers[_HasNews] = lambda _: None
+        self.handlers[TableWanted] = lambda _: self._publish()
+        self.handlers[_ClockPaused] = self._on_clock_paused
+        if self._pauses is not None:
+            self._pauses.tell_pauses(self._tell_paused)
 
     def _handle_receive(self, message: Any) -> Any:
         """Handle a message; what there is to announce is announced when the router knows it."""
         try:
             return super()._handle_receive(message)
         finally:
-            self._announce_news()
+            try:
+                self._announce_news()
+            except BaseException as error:  # nobody waits for them
+                complain("the news could not be told", error)
 
     def on_handed(self, message: Any) -> None:
         """Handle a message in its sender's thread. News are still announced in this actor's own:
@@ -74,9 +97,41 @@ class Watch(LendingActor):
         if self._news:
             tell(self.actor_ref, _HasNews())
 
+    def on_fault(self, message: Any, error: BaseException) -> bool:
+        """Whatever a message was about: how things stand is found out and told anew, at once."""
+        complain(f"the supervisor of pool {self.pool!r} failed at a message", error)
+        if type(message) is not Tick:  # else `_review` has seen to it, if it was that
+            self._review_soon(0.0)
+        return False
+
+    def _review_soon(self, delay_s: float) -> None:
+        if self._review_alarm is not None:
+            self._review_alarm.cancel()
+        self._review_alarm = self.alarms.at(self.clock.now() + delay_s, self._review)
+
+    def never_started(self) -> None:
+        super().never_started()
+        self._hear_no_pauses()
+
     def on_stop(self) -> None:
         super().on_stop()
+        self._hear_no_pauses()
         self._emit(self._take_news())  # the word of it would come too late
+
+    def on_failure(self, *exc_info: Any) -> None:
+        super().on_failure(*exc_info)
+        self._hear_no_pauses()
+
+    def _hear_no_pauses(self) -> None:
+        if self._pauses is not None:
+            self._pauses.tell_no_more(self._tell_paused)
+
+    def _tell_paused(self, lasted_s: float) -> None:
+        """Called by the clock, in whatever thread."""
+        tell(self.actor_ref, _ClockPaused(lasted_s))
+
+    def _on_clock_paused(self, message: _ClockPaused) -> None:
+        self._news.append(PoolPaused(pool=self.pool, lasted_s=message.lasted_s))
 
     def _announce_news(self) -> None:
         with self._turn:
@@ -89,7 +144,10 @@ class Watch(LendingActor):
 
     def _emit(self, news: list[Event]) -> None:
         for event in news:
-            self.bus.emit(event)
+            try:
+                self.bus.emit(event)
+            except BaseException as error:  # the others are news, too
+                complain("an event could not be told", error)
 
     def _publish(self, *changed: MemberRecord) -> None:
         """Tell the router how things stand, with all members or only with those that have changed:
@@ -185,12 +243,18 @@ class Watch(LendingActor):
             self._plan_review(record)
 
     def _review(self) -> None:
-        """Do for every member what time alone asks for."""
+        """Do for every member what time alone asks for. If that raises, it is done again: nothing
+        else would end an opening or a rest.
+        """
         self._review_alarm = None
-        now = self.clock.now()
-        for record in list(self._records.values()):
-            self._review_member(record, now)
-        self._publish()
+        try:
+            now = self.clock.now()
+            for record in list(self._records.values()):
+                self._review_member(record, now)
+            self._publish()
+        except BaseException:
+            self._review_soon(AGAIN_S)
+            raise
 
     def _review_member(self, record: MemberRecord, now: float) -> None:
         """Let time pass for one member: its breaker first, then whatever else a floor adds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -52,6 +53,7 @@ def ports(alarms: Alarms | None = None, **given: Any) -> Ports:
     calls: dict[str, Any] = {
         "now": lambda: 0.0,
         "wall": lambda: 0.0,
+        "paused_at": lambda: -math.inf,
         "at": (Alarms(Box()) if alarms is None else alarms).at,
         "send": lambda *_: True,
         "cancel": lambda *_: None,
@@ -95,6 +97,7 @@ class World:
 
     def __init__(self, *members: str, strategy: str = "priority", **config: Any) -> None:
         self.now = 100.0
+        self.paused_at = -math.inf
         self.calls: list[Call] = []
         self.cancelled: list[tuple[str, CancelExecution]] = []
         self.answers: dict[str, list[Any]] = {}
@@ -112,6 +115,7 @@ class World:
             Ports(
                 now=lambda: self.now,
                 wall=lambda: self.now,
+                paused_at=lambda: self.paused_at,
                 at=self._alarms.at,
                 send=self._send,
                 cancel=lambda route, message: self.cancelled.append((route.name, message)),

@@ -2,38 +2,25 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-import pytest
 from helpers_client_errors import GrpcCode, rpc_error
+from helpers_pages import DOCS, lines
 
 from greenroom.actors.classify import classify
 from greenroom.actors.error_words import CLOSE_CODES, kind_of_status
 from greenroom.messages.status import FAILURE_TABLE, FailureKind
 
-ROOT = Path(__file__).resolve().parents[1]
-DOCUMENT = (ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
+DOCUMENT = DOCS / "failures.md"
 
 
-def table(text: str, head: str) -> list[str]:
-    """The rows of the table whose first line begins with `head`."""
-    found = re.search(rf"^\| {head} \|.*\n[|: -]+\n((?:\|.*\n)+)", text, re.MULTILINE)
-    assert found
-    return found[1].splitlines()
-
-
-def kinds(text: str, head: str) -> dict[str, str]:
+def kinds(head: str) -> dict[str, str]:
     """A table of two columns, the second a kind."""
-    rows = (row.strip("| ").split(" | ") for row in table(text, head))
+    rows = (row.strip("| ").split(" | ") for row in lines(DOCUMENT, head))
     return {first.strip("`"): second.split(",")[0].strip("`") for first, second in rows}
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/failures.md"])
-def test_the_table_of_kinds_is_the_same_everywhere(name: str) -> None:
-    """README and docs have it from one source."""
-    text = (ROOT / name).read_text(encoding="utf-8")
-    assert table(text, "kind") == [str(row) for row in FAILURE_TABLE]
+def test_the_table_of_kinds_is_the_one_of_the_code() -> None:
+    """The document has it from one source."""
+    assert lines(DOCUMENT, "kind") == [str(row) for row in FAILURE_TABLE]
 
 
 def test_the_table_of_kinds_says_what_the_enum_does() -> None:
@@ -47,7 +34,7 @@ def test_the_table_of_kinds_says_what_the_enum_does() -> None:
 
 def test_the_table_of_statuses_is_complete() -> None:
     """What has no row is a caller's fault below 500 and an outage from there on."""
-    told = kinds(DOCUMENT, "status")
+    told = kinds("status")
     below, above = told.pop("any other 4xx"), told.pop("any other 5xx")
     for status in range(400, 600):
         expected = told.pop(str(status), below if status < 500 else above)
@@ -57,13 +44,13 @@ def test_the_table_of_statuses_is_complete() -> None:
 
 def test_the_table_of_grpc_codes_is_complete() -> None:
     """All sixteen."""
-    told = kinds(DOCUMENT, "code")
+    told = kinds("code")
     assert set(told) == set(GrpcCode.__members__) - {"OK"}
     assert told == {code: classify(rpc_error(code)).kind.value for code in told}
 
 
 def test_the_table_of_close_codes_is_complete() -> None:
     """What has no row is a connection that was cut."""
-    told = kinds(DOCUMENT, "close code")
+    told = kinds("close code")
     assert told.pop("any other") == "unavailable"
     assert told == {str(code): kind_of_status(status).value for code, status in CLOSE_CODES.items()}

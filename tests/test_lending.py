@@ -317,9 +317,9 @@ def test_a_failed_request_goes_on_from_the_thread_where_it_failed(
     """The router is not told of it: it is idle, so what it would do is done without waking it."""
     asleep = threading.Event()
     told: list[str] = []
-    original = Mailbox.put
+    original = LendingMailbox.put
 
-    def put(box: Mailbox, letter: Any) -> None:
+    def put(box: LendingMailbox, letter: Any) -> None:
         told.append(type(letter.message).__name__)
         original(box, letter)
 
@@ -337,7 +337,7 @@ def test_a_failed_request_goes_on_from_the_thread_where_it_failed(
 
         pool.stats()
         router.mailbox.hurried = about_to_sleep
-        monkeypatch.setattr(Mailbox, "put", put)
+        monkeypatch.setattr(LendingMailbox, "put", put)
         assert pool.execute("x", timeout=WAIT_S) == "b's"
     assert "Request" in told
     assert "Failed" not in told

@@ -57,6 +57,7 @@ from greenroom.messages import (
     RequestCancelledError,
     RequestOptions,
     ResetMember,
+    ResourceError,
     Restarted,
     SkipReason,
     StrategyError,
@@ -687,6 +688,7 @@ ERRORS = [
     RequestCancelledError("x"),
     PoolStoppedError("x"),
     PoolStoppedError("x", refused=True),
+    ResourceError("x"),
     ReentrantAskError("x"),
     AttemptError(
         "inner",

@@ -43,7 +43,7 @@ from greenroom.actors.attempts import Attempts
 from greenroom.actors.base import PoolActor
 from greenroom.actors.eventbus import observe
 from greenroom.actors.hedging import HedgeBudget
-from greenroom.actors.jobs import Role
+from greenroom.actors.jobs import Attempt, Role
 from greenroom.actors.member import AgentActor
 from greenroom.messages.events import (
     DeadLetter,
@@ -277,9 +277,10 @@ def watched(stage: Stage, answers: Counter[str]) -> Iterator[None]:
             stage.note(stage.given, (message.request_id, message.attempt), self)
             original_run(self, message)
 
-        def begun(_: Any, job: Any, slot: Any, now: float, role: Role, *__: Any) -> None:
+        def begun(_: Any, attempt: Attempt, *given: Any) -> None:
+            _job, _slot, now, role, _result = given
             if role is Role.BESIDE:
-                stage.trials[job.trial.ticket] = now
+                stage.trials[attempt.ticket] = now
 
         patch.setattr(AgentActor, "_run", run)
         wrap(Attempts, "begin", begun)

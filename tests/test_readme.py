@@ -1,4 +1,4 @@
-"""The README keeps its word: its code runs, prints what it says, its tables say what the code does.
+"""README and pages keep their word: code prints what it says, tables say what the code does.
 
 A python block stands on its own. `expression  # -> value` shows the value's repr, or for a `print`
 what it prints; the arrow may stand on the next line, and lines that go on with `#` and four spaces
@@ -22,6 +22,7 @@ from typing import Any
 import pykka
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from helpers_pages import DOCS, FENCE, PAGES, README, ROOT, names, rows, text_of
 
 import greenroom
 from greenroom import (
@@ -39,9 +40,6 @@ from greenroom import (
 )
 from greenroom.events import CATALOGUE
 
-ROOT = Path(__file__).resolve().parent.parent
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 ARROW = re.compile(r"#\s*->\s*(.*)")
 CONTINUED = re.compile(r"#    \s*(\S.*)")
 CHECK = doctest.OutputChecker()
@@ -62,15 +60,15 @@ OWNERS: tuple[Any, ...] = (
 
 @dataclass(frozen=True)
 class Block:
-    """A fenced block of the README."""
+    """A fenced block of a page."""
 
     language: str
     text: str
+    page: Path
     line: int
-    section: str
 
     def __str__(self) -> str:
-        return f"line {self.line} ({self.section})"
+        return f"{self.page.relative_to(ROOT)}, line {self.line}"
 
 
 def blocks(language: str) -> list[Block]:
@@ -78,10 +76,10 @@ def blocks(language: str) -> list[Block]:
 
 
 def _blocks() -> Iterator[Block]:
-    for found in FENCE.finditer(README):
-        before = README[: found.start(2)]
-        section = re.findall(r"^#+ (.*)$", FENCE.sub("", before), re.MULTILINE)[-1]
-        yield Block(found[1], found[2], before.count("\n"), section)
+    for page in PAGES:
+        text = text_of(page)
+        for found in FENCE.finditer(text):
+            yield Block(found[1], found[2], page, text[: found.start(2)].count("\n"))
 
 
 # -- code
@@ -134,7 +132,7 @@ def run(block: Block, request: pytest.FixtureRequest | None = None) -> dict[str,
     def compare(row: int, got: str) -> None:
         kept.add(row)
         if not CHECK.check_output(f"{said[row]}\n", f"{got}\n", LENIENT):
-            where = f"README.md, line {block.line + row}"
+            where = f"{block.page.relative_to(ROOT)}, line {block.line + row}"
             broken.append(f"{where} promises\n{said[row]}\nbut it is\n{got}")
 
     def printed(row: int, *values: object, sep: str = " ") -> None:
@@ -146,11 +144,11 @@ def run(block: Block, request: pytest.FixtureRequest | None = None) -> dict[str,
     tree = ast.fix_missing_locations(Promised(said).visit(ast.parse(block.text)))
     ast.increment_lineno(tree, block.line)
     defined: dict[str, Any] = {
-        "__name__": "readme",
+        "__name__": "page",
         "_printed": printed,
         "_shown": shown,
     }
-    exec(compile(tree, str(ROOT / "README.md"), "exec"), defined)
+    exec(compile(tree, str(block.page), "exec"), defined)
     for name, function in list(defined.items()):
         if name.startswith("test_"):
             assert request is not None
@@ -179,25 +177,8 @@ def test_code_runs_and_prints_what_it_says(
     assert not left
 
 
-def page_blocks() -> list[Block]:
-    """The python blocks of the pages in docs/."""
-    found = []
-    for page in sorted((ROOT / "docs").glob("*.md")):
-        text = page.read_text(encoding="utf-8")
-        for each in FENCE.finditer(text):
-            if each[1] == "python":
-                found.append(Block(each[1], each[2], text[: each.start(2)].count("\n"), page.name))
-    return found
-
-
-@pytest.mark.parametrize("block", page_blocks(), ids=str)
-def test_code_of_the_pages_runs(block: Block, request: pytest.FixtureRequest) -> None:
-    """The pages' code keeps its word as the README's does."""
-    run(block, request)
-
-
 def test_the_web_handler_answers() -> None:
-    """The handler of the README answers a request, and turns a full pool into a 503."""
+    """The handler of docs/asyncio.md answers a request, and turns a full pool into a 503."""
     (block,) = (each for each in blocks("python") if "aiohttp" in each.text)
     defined = run(block)
 
@@ -227,38 +208,28 @@ def test_commands_exist() -> None:
         line.split("#")[0].split() for block in blocks("sh") for line in block.text.split("\n")
     ]
     for command in filter(None, commands):
-        assert command[0] in ("make", "pip", "python"), command
+        assert command[0] in ("make", "pip", "python", ".venv-bench/bin/python"), command
         if command[0] == "make":
             assert command[1] in targets
         extras = re.findall(r"\[(\w+)\]", " ".join(command))
         assert set(extras) <= set(project["optional-dependencies"])
-    assert f"Python {project['requires-python'].replace('>=', '>= ')}" in README
+    assert f"Python {project['requires-python'].replace('>=', '>= ')}" in text_of(README)
 
 
 # -- tables
 
 
-def rows(head: str) -> list[list[str]]:
-    """The cells of the tables whose first line begins with `head`."""
-    tables = re.findall(rf"^\| {head} \|.*\n[|: -]+\n((?:\|.*\n)+)", README, re.MULTILINE)
-    assert tables
-    lines = "".join(tables).splitlines()
-    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-
-
-def names(cell: str) -> list[str]:
-    return re.findall(r"`([^`]+)`", cell)
-
-
 def test_every_strategy_has_a_row() -> None:
     """The table of strategies is the enum, in its order or not."""
-    assert sorted(names(row[0])[0] for row in rows("strategy")) == sorted(LoadBalanceStrategy)
+    assert sorted(names(row[0])[0] for row in rows(DOCS / "strategies.md", "strategy")) == sorted(
+        LoadBalanceStrategy
+    )
 
 
 def test_every_kind_of_failure_has_a_row_that_is_right() -> None:
     """The table of kinds says of each what the enum says."""
     seen = []
-    for cell, _, another, counts in rows("kind"):
+    for cell, _, another, counts in rows(DOCS / "failures.md", "kind"):
         for name in names(cell):
             kind = FailureKind(name)
             seen.append(name)
@@ -270,7 +241,7 @@ def test_every_kind_of_failure_has_a_row_that_is_right() -> None:
 
 def test_every_event_has_a_row_with_its_level() -> None:
     """The table of events is the catalogue, each with its level."""
-    told = {name: row[1] for row in rows("event") for name in names(row[0])}
+    told = {name: row[1] for row in rows(DOCS / "observing.md", "event") for name in names(row[0])}
     assert set(told) == {event.name for event in CATALOGUE}
     for event in CATALOGUE:
         assert told[event.name].startswith(event.level), event.name
@@ -279,7 +250,9 @@ def test_every_event_has_a_row_with_its_level() -> None:
 def test_every_setting_is_told_with_its_default() -> None:
     """The tables of settings name every field of `PoolConfig` once, with its default."""
     default = PoolConfig()
-    told = [(name, row[1]) for row in rows("setting") for name in names(row[0])]
+    told = [
+        (name, row[1]) for row in rows(DOCS / "settings.md", "setting") for name in names(row[0])
+    ]
     assert sorted(name for name, _ in told) == sorted(each.name for each in fields(PoolConfig))
     for name, value in told:
         assert ast.literal_eval(names(value)[0]) == getattr(default, name), name
@@ -289,28 +262,16 @@ def test_every_setting_is_told_with_its_default() -> None:
 def test_names_of_the_other_libraries_map_to_names_that_exist(head: str) -> None:
     """The right column of the tables for newcomers names what there is."""
     values = {member.value for member in LoadBalanceStrategy} | {"False"}
-    for row in rows(head):
+    for row in rows(DOCS / "comparison.md", head):
         for name in names(row[1]):
             word = re.match(r"(?:\w+\.)*(\w+)", name)
             assert word is not None, name
             assert any(hasattr(owner, word[1]) for owner in OWNERS) or word[1] in values, name
 
 
-def test_links_inside_lead_somewhere() -> None:
-    """A link to a heading has its heading, a link to a file its file."""
-    prose = FENCE.sub("", README)
-    headings = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
-    anchors = {re.sub(r"[^\w\- ]", "", head.lower()).replace(" ", "-") for head in headings}
-    for target in re.findall(r"\]\(([^)\s]+)\)", prose):
-        if target.startswith("#"):
-            assert target[1:] in anchors, target
-        elif "://" not in target:
-            assert (ROOT / target).exists(), target
-
-
 def test_every_behaviour_from_54_on_names_the_tests_that_show_it() -> None:
     """The list in docs/behaviours.md is numbered without a gap, and its files exist."""
-    text = (ROOT / "docs" / "behaviours.md").read_text(encoding="utf-8")
+    text = text_of(DOCS / "behaviours.md")
     items = re.findall(r"^(\d+)\. (.*?)(?=^\d+\. |^## |\Z)", text, re.MULTILINE | re.DOTALL)
     assert [int(number) for number, _ in items] == list(range(1, len(items) + 1))
     for number, said in items:

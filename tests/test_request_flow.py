@@ -13,7 +13,6 @@ from greenroom import (
     AllPoolMembersFailedError,
     DeadlineExceededError,
     FailureKind,
-    PoolError,
     PoolSaturatedError,
     PoolStoppedError,
     RequestCancelledError,
@@ -29,9 +28,9 @@ from greenroom.actors.jobs import (
     JobPhase,
 )
 from greenroom.messages import CancelReason, CircuitState, SkipReason
-from greenroom.messages.execution import Refused
+from greenroom.messages.execution import Execute, Refused
 from greenroom.messages.status import RefusalReason
-from greenroom.messages.supervision import MemberDrained, TrialStarted
+from greenroom.messages.supervision import MemberDrained, MemberRoute, TrialStarted
 
 HALF_OPEN: dict[str, Any] = {"circuit": CircuitState.HALF_OPEN, "trial_permits": 1, "epoch": 2}
 
@@ -295,24 +294,30 @@ def test_a_member_that_drains_is_reported_with_its_last_call() -> None:
     assert world.noted == [MemberDrained("a")]
 
 
-def test_a_port_that_raises_fails_the_request_and_gives_its_slot_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Whoever asks is told, and the next request is none the worse for it."""
-    world = World("a")
+def test_what_raises_on_the_way_to_a_member_costs_that_attempt_and_no_slot() -> None:
+    """Another member has the request, or whoever asks is told; the next request is none the worse
+    for it.
+    """
+    world = World("a", "b", strategy="failover")
 
-    def broken(*_: Any) -> bool:
-        raise KeyError("a fault of the world's")
+    def broken(route: MemberRoute, message: Execute) -> bool:
+        if route.name == "a" or message.request_id == "lost":
+            raise KeyError("a fault of the world's")
+        return sent(route, message)
 
     sent = world.flow._ports.send
     object.__setattr__(world.flow._ports, "send", broken)
     world.ask("r")
-    assert isinstance(world.answer("r"), PoolError)
-    assert world.complaints == ["it failed to give a request to a member"]
-    assert (world.in_flight(), dict(world.flow.jobs)) == ({"a": 0}, {})
+    assert world.complaints == ["it failed to give a request to a"]
+    assert world.in_flight() == {"a": 0, "b": 1}
+    world.succeed(world.call("b"), "well")
+    assert world.answer("r") == "well"
+    world.ask("lost")
+    assert isinstance(world.answer("lost"), AllPoolMembersFailedError)
+    assert (world.in_flight(), dict(world.flow.jobs)) == ({"a": 0, "b": 0}, {})
     object.__setattr__(world.flow._ports, "send", sent)
     world.ask("next")
-    world.succeed(world.call(), "well")
+    world.succeed(world.call("a"), "well")
     assert world.answer("next") == "well"
 
 

@@ -162,15 +162,15 @@ def _every_answer(ledger: Callable[[], Ledger | None]) -> Iterator[None]:
 @contextlib.contextmanager
 def _every_trial(ledger: Callable[[], Ledger | None]) -> Iterator[None]:
     """Every trial that runs beside a request goes into the ledger, those in pools inside, too."""
-    original: Callable[..., Attempt] = Attempts.begin
+    original: Callable[..., None] = Attempts.begin
 
     def begin(
-        self: Attempts, job: Job, slot: Slot, now: float, role: Role, number: int = 0
-    ) -> Attempt:
+        self: Attempts, attempt: Attempt, job: Job, slot: Slot, now: float, role: Role
+    ) -> None:
         book = ledger()
         if book is not None and role is Role.BESIDE:
             book.tried_beside(job.id)
-        return original(self, job, slot, now, role, number)
+        original(self, attempt, job, slot, now, role)
 
     with _replaced(Attempts, "begin", begin):
         yield

@@ -1,0 +1,169 @@
+"""The programs in examples/ run as they are, without keys or a network, and do what they say."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import re
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from types import ModuleType
+
+import httpx
+import pytest
+
+from greenroom import Member
+from greenroom.testing import http_error
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLES = ROOT / "examples"
+SHOWN = {
+    "fastapi_app": r"""
+        /ask\ Sun\ 200\ \{"answer":"cloud:\ SUN","by":"cloud"\}\n
+        /ask\ rain\ 200\ \{"answer":"local:\ rain","by":"local"\}\n
+        /stream\ Sun\ 200\ data:\ "cloud:\ "\ \|\ data:\ "SUN"\n
+        /stream\ rain\ 200\ data:\ "local:\ "\ \|\ data:\ "rain"\n
+        /health\ 200\ .*\n
+    """,
+    "worker": r"(\d+)\ taken,\ \d+\ done,\ \d+\ given\ back,\ 0\ lost\n",
+    "streaming_chat": r"""
+        >\ hello\n
+        You\ said\ 'hello'\.\n
+        >\ tell\ me\ a\ story\n
+        (You\ said\ )?\ \[cloud\ broke\ off,\ starting\ over\]\n
+        Once\ upon\ a\ time\.\n
+    """,
+    "command_agents": r"""
+        desserts\ ->\ stressed\ by\ working\n
+        \ \ broken:\ unknown\n
+        \ \ hanging:\ timeout\n
+        stressed\ ->\ desserts\ by\ working\n
+    """,
+    "test_outage": r"\.{4}\s+\[100%\]\n4\ passed\ in\ .*\n",
+    "simulate_first": r"""
+        ((adaptive|round_robin|least_outstanding|priority|failover)\s+[\d.]+%\ within\ .*\n){5}
+        DEPLOYED\ with\ \w+\n
+    """,
+}
+"""What each prints, as a pattern with blanks left out. How much is shown of a stream
+that breaks off depends on who is quicker."""
+
+
+@pytest.mark.parametrize("name", SHOWN)
+def test_an_example_runs_and_shows_what_it_is_about(name: str) -> None:
+    """It ends by itself, well, within a warning's reach, and prints what it is meant to show."""
+    file = f"examples/{name}.py"
+    command = [sys.executable, "-W", "error", file]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.fullmatch(SHOWN[name], done.stdout, re.VERBOSE), done.stdout
+    assert not done.stderr
+
+
+def test_every_example_is_run_and_in_the_readme() -> None:
+    """None is left to rot, none is hidden."""
+    names = {file.stem for file in EXAMPLES.glob("*.py")}
+    assert names == set(SHOWN)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert names == set(re.findall(r"\(examples/(\w+)\.py\)", readme))
+
+
+# -- the web service, where it goes wrong
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    return module_of("fastapi_app", monkeypatch)
+
+
+def module_of(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """An example, imported anew but not run."""
+    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+async def _post(service: ModuleType, path: str) -> tuple[httpx.Response, httpx.Response]:
+    """A prompt's answer, and that of the health check after it."""
+    transport = httpx.ASGITransport(service.app)
+    async with (
+        service.app.router.lifespan_context(service.app),
+        httpx.AsyncClient(transport=transport, base_url="http://app") as client,
+    ):
+        answer = await client.post(path, json={"text": "hi"})
+        return answer, await client.get("/health")
+
+
+@pytest.mark.parametrize("path", ["/ask", "/stream"])
+def test_the_service_says_503_when_nobody_can_answer(
+    service: ModuleType, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """With when to come back, also where a stream was asked for: nothing has been sent yet."""
+
+    async def refused(prompt: str) -> str:
+        raise http_error(401)
+
+    monkeypatch.setattr(service, "MEMBERS", [Member("only", refused)])
+    answer, health = asyncio.run(_post(service, path))
+    assert answer.status_code == 503
+    assert int(answer.headers["Retry-After"]) >= 1
+    assert answer.json()["error"].startswith("pool 'web'")
+    assert (health.status_code, health.json()) == (503, {"only": "circuit_open"})
+
+
+def test_the_service_says_so_when_a_stream_breaks_off(
+    service: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What has come is delivered, then an event tells of the error."""
+
+    async def cut(prompt: str) -> AsyncIterator[str]:
+        yield "Once "
+        raise ConnectionError("connection reset")
+
+    monkeypatch.setattr(service, "MEMBERS", [Member("only", cut)])
+    answer, _ = asyncio.run(_post(service, "/stream"))
+    events = answer.text.strip().split("\n\n")
+    assert answer.status_code == 200
+    assert events[0] == 'data: "Once "'
+    assert events[1].startswith("event: error\ndata: \"pool 'web': the stream of 'only' broke off")
+
+
+# -- the worker, when its grace is over
+
+
+def test_the_worker_gives_back_what_it_cannot_finish(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A job that hangs is cancelled at the end of the grace, and somebody else can have it."""
+    worker = module_of("worker", monkeypatch)
+    cancelled: list[str] = []
+
+    async def hang(text: str) -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(text)
+            raise
+        return text
+
+    monkeypatch.setattr(worker, "MEMBERS", [Member("only", hang)])
+    monkeypatch.setattr(worker, "GRACE_S", 0)
+    queue = worker.Queue()
+    queue.taken = 20 - worker.CONSUMERS  # what the last consumer takes brings the signal
+    asyncio.run(worker.work(queue))
+    assert (queue.done, queue.given_back) == (0, worker.CONSUMERS)
+    assert set(cancelled) <= {f"job {n}" for n in range(17, 21)}
