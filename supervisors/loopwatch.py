@@ -88,6 +88,7 @@ class LoopWatch(Probing):
             message.at,
             self._part(),
         )
+        message.thread.heartbeat = heartbeat
         watched = _Watched(message.thread, message.owner, heartbeat)
         self._watched[message.thread] = watched
         self._plan_look(watched)
@@ -136,9 +137,7 @@ class LoopWatch(Probing):
 
     def _stalled(self, watched: _Watched, now: float) -> None:
         watched.culprit = self._find_culprit(watched)
-        watched.thread.stalled = True
         for record in self._residents(watched.thread):
-            record.stalled = True
             record.blocks_loop = record.name == watched.culprit.member
             tell(record.ref, LoopSilent())
         self._news.append(
@@ -172,9 +171,8 @@ class LoopWatch(Probing):
 
     def _recovered(self, watched: _Watched, lasted_s: float) -> None:
         culprit, watched.culprit = watched.culprit, NOBODY
-        watched.thread.stalled = False
         for record in self._residents(watched.thread):
-            record.moved(watched.thread)
+            record.blocks_loop = False
         self._news.append(
             LoopRecovered(
                 pool=self.pool,
@@ -188,8 +186,9 @@ class LoopWatch(Probing):
 
     def _pardoned(self, record: MemberRecord, kind: FailureKind | None) -> FailureKind | None:
         """Who had no time because another member blocked the loop has not timed out."""
-        waits = record.stalled and record.on_loop and not record.blocks_loop
-        return FailureKind.INTERRUPTED if waits and kind is FailureKind.TIMEOUT else kind
+        if kind is not FailureKind.TIMEOUT or not record.on_loop or record.blocks_loop:
+            return kind
+        return FailureKind.INTERRUPTED if record.stalled else kind
 
     # -- it is given up
 

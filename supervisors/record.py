@@ -34,7 +34,7 @@ class MemberRecord:
 
     Attributes:
         on_loop: whether its agent lives on `loop`, or is just being made there.
-        stalled: whether `loop` does not answer, which is this member's doing if `blocks_loop`.
+        blocks_loop: whether it is this member's doing if `loop` does not answer.
     """
 
     def __init__(
@@ -53,7 +53,6 @@ class MemberRecord:
         self.abandoned = 0
         self.loop: LoopThread | None = None
         self.on_loop = False
-        self.stalled = False
         self.blocks_loop = False
         self.max_concurrency = default_concurrency(member)
         self.breaker = Breaker(BreakerPolicy.from_config(config), rng)
@@ -86,8 +85,12 @@ class MemberRecord:
     def moved(self, loop: LoopThread) -> None:
         """What the member does in coroutines runs on that loop from now on."""
         self.loop = loop
-        self.stalled = loop.stalled
         self.blocks_loop = False
+
+    @property
+    def stalled(self) -> bool:
+        """Whether its loop does not answer."""
+        return self.loop is not None and self.loop.stalled
 
     def gone(self) -> None:
         """The actor behind the name has ended."""
@@ -142,7 +145,7 @@ class MemberRecord:
             return SkipReason.GAVE_UP, None
         if self.life is Life.DOWN:
             return SkipReason.STARTING, self.restart_at
-        if self.stalled and self.on_loop:
+        if self.on_loop and self.stalled:
             return SkipReason.STALLED, None
         state = self.breaker.state
         if state in (CircuitState.OPEN, CircuitState.FORCED_OPEN):
