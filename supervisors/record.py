@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from enum import Enum
-from typing import Any
 
+from greenroom.actors.inline import InlineRef
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.surroundings import default_concurrency, needs_loop
 from greenroom.messages.config import PoolConfig
@@ -13,10 +14,10 @@ from greenroom.messages.member import Member
 from greenroom.messages.replies import MemberStats
 from greenroom.messages.status import AgentStatus, CircuitState, SkipReason
 from greenroom.messages.supervision import MemberRoute
-from greenroom.supervisors.backoff import restart_delay
 from greenroom.supervisors.breaker import Breaker, BreakerPolicy
+from greenroom.supervisors.delays import restart_delay
 from greenroom.supervisors.health import HealthRecord
-from greenroom.supervisors.probes import ProbeSchedule
+from greenroom.supervisors.probe_schedule import ProbeSchedule
 from greenroom.supervisors.restart import RestartWindow
 
 
@@ -43,7 +44,7 @@ class MemberRecord:
         self.member = member
         self.index = index
         self.config = config
-        self.ref: Any = None
+        self.ref: InlineRef | None = None
         self.incarnation = 0
         self.life = Life.DOWN
         self.restart_at: float | None = None
@@ -72,7 +73,7 @@ class MemberRecord:
     def name(self) -> str:
         return self.member.name
 
-    def started(self, ref: Any, loop: LoopThread) -> None:
+    def started(self, ref: InlineRef, loop: LoopThread) -> None:
         """A new actor stands behind the name, and has that loop."""
         self.ref = ref
         self.moved(loop)
@@ -184,3 +185,13 @@ class MemberRecord:
             self.probes.next_event_at if self.probes and self.life is Life.RUNNING else None,
         ]
         return min((at for at in times if at is not None), default=None)
+
+
+def current(
+    records: Mapping[str, MemberRecord], name: str, incarnation: int
+) -> MemberRecord | None:
+    """The record that a word of that incarnation is for; None if it has been followed by another,
+    or the member has gone.
+    """
+    record = records.get(name)
+    return record if record is not None and record.incarnation == incarnation else None

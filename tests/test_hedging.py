@@ -56,7 +56,7 @@ from greenroom.messages import (
     HedgeStarted,
     RetryScheduled,
 )
-from greenroom.supervisors.supervisor import PoolSupervisor
+from greenroom.supervisors.roster import Roster
 from greenroom.testing import FakeClock, ScriptedAgent
 from greenroom.testing import Slow as SlowStep
 
@@ -928,14 +928,14 @@ class SlowSupervisor:
 @pytest.fixture
 def slow_supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowSupervisor]:
     slow = SlowSupervisor()
-    on_actor_ended = PoolSupervisor._on_actor_ended
+    actor_ended = Roster.actor_ended
 
-    def held(self: PoolSupervisor, message: Any) -> None:
+    def held(self: Roster, message: Any) -> None:
         slow.heard.set()
         assert slow.may_go_on.wait(WAIT_S)
-        on_actor_ended(self, message)
+        actor_ended(self, message)
 
-    monkeypatch.setattr(PoolSupervisor, "_on_actor_ended", held)
+    monkeypatch.setattr(Roster, "actor_ended", held)
     yield slow
     slow.may_go_on.set()
 

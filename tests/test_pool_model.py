@@ -52,7 +52,7 @@ from greenroom.messages.events import (
     RequestRejected,
 )
 from greenroom.messages.supervision import CommandDone, Forwarded
-from greenroom.supervisors.supervisor import PoolSupervisor
+from greenroom.supervisors.roster import Roster
 from greenroom.testing import FakeClock
 
 WAIT_S = 20.0
@@ -695,14 +695,14 @@ def test_b42_a_call_of_a_member_that_has_just_died_can_be_given_up(
     """The router has found its actor dead, the supervisor has not said so yet."""
     supervisor_may_go_on = threading.Event()
     died = threading.Event()
-    on_actor_ended = PoolSupervisor._on_actor_ended
+    actor_ended = Roster.actor_ended
 
-    def held(self: PoolSupervisor, message: Any) -> None:
+    def held(self: Roster, message: Any) -> None:
         died.set()
         assert supervisor_may_go_on.wait(WAIT_S)
-        on_actor_ended(self, message)
+        actor_ended(self, message)
 
-    monkeypatch.setattr(PoolSupervisor, "_on_actor_ended", held)
+    monkeypatch.setattr(Roster, "actor_ended", held)
     theatre = Theatre("round_robin", "fail", 1)
     try:
         for _ in FIRST:

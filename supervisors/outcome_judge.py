@@ -1,11 +1,10 @@
-"""Judging: what the outcomes of attempts mean for the members' breakers and health."""
+"""What the outcomes of attempts mean for the members' breakers and health."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
 
-from greenroom.actors.base import tell
-from greenroom.actors.lending import hand
+from greenroom.messages.events import BreakerClosed, BreakerHalfOpened, BreakerOpened, HealthChanged
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.messages.supervision import (
     AttemptOutcome,
@@ -17,20 +16,33 @@ from greenroom.messages.supervision import (
 )
 from greenroom.supervisors.breaker import Transition
 from greenroom.supervisors.ledger import Case, Ledger
-from greenroom.supervisors.loopwatch import LoopWatch
+from greenroom.supervisors.ports import Ports
+from greenroom.supervisors.publisher import RoutePublisher
 from greenroom.supervisors.record import MemberRecord
 
 
-class Judging(LoopWatch):
-    """Takes in what the router reports of attempts."""
+class OutcomeJudge:
+    """Takes in what the router reports of attempts, and says what changes by it.
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._ledger = Ledger(self.config.circuit_failure_threshold)
-        self.handlers[Outcomes] = self._on_outcomes
-        self.handlers[TrialStarted] = self._on_trial_started
+    Args:
+        answer: tells the router which failures have been judged.
+    """
 
-    def _on_outcomes(self, message: Outcomes) -> None:
+    def __init__(
+        self,
+        records: Mapping[str, MemberRecord],
+        ports: Ports,
+        routes: RoutePublisher,
+        answer: Callable[[FailuresSeen], None],
+    ) -> None:
+        self._records = records
+        self._ports = ports
+        self._routes = routes
+        self._answer = answer
+        self._ledger = Ledger(ports.config.circuit_failure_threshold)
+
+    def take_in(self, message: Outcomes) -> None:
+        """Judge a batch; the router has the new table before it hears what has been judged."""
         judged: dict[tuple[str, int], int] = {}
         changed = changed_elsewhere = False
         touched = {}
@@ -49,22 +61,13 @@ class Judging(LoopWatch):
             if outcome.number:
                 judged[outcome.member, outcome.incarnation] = outcome.number
         for record in touched.values():
-            self._review_health(record)
+            self.review_health(record)
         if changed_elsewhere:
-            self._publish()
+            self._routes.publish()
         elif changed:
-            self._publish(*touched.values())
+            self._routes.publish(*touched.values())
         for (member, incarnation), count in judged.items():
             self._answer(FailuresSeen(member=member, incarnation=incarnation, count=count))
-
-    def _answer(self, seen: FailuresSeen) -> None:
-        """Where the router waits for it in this very thread, it need not be woken; see `lending`.
-        What it has to tell of the requests that go on now is told in its own thread.
-        """
-        if self.bus.listening("CRITICAL"):
-            tell(self.router, seen)
-        else:
-            hand(self.router, seen)
 
     def _take(self, record: MemberRecord, run: Successes) -> bool:
         """Judge successes: as a rule all at once."""
@@ -81,7 +84,7 @@ class Judging(LoopWatch):
 
     def _judge(self, record: MemberRecord, outcome: AttemptOutcome) -> bool:
         """Let the breaker and the health record have an outcome; whether routing changes by it."""
-        kind = self._pardoned(record, outcome.kind)
+        kind = _pardoned(record, outcome.kind)
         case: Case | None = None
         if kind is None:
             record.crashes_in_a_row = 0
@@ -108,7 +111,7 @@ class Judging(LoopWatch):
         case, spared = self._ledger.settle(request, self._others_in_doubt)
         if case is None:
             return False
-        now, changed = self.clock.now(), False
+        now, changed = self._ports.now(), False
         for record in [self._records[name] for name in case.members if name in self._records]:
             if record.name in spared:
                 record.health.retract(case.number)
@@ -117,8 +120,8 @@ class Judging(LoopWatch):
                 record.health.settle(case.number)
                 record.breaker.settle(case.number)
                 transition = self._held_back(record, case, now)
-            self._announce(record, transition)
-            self._review_health(record)
+            self.announce(record, transition)
+            self.review_health(record)
             changed = changed or transition is not None
         return changed
 
@@ -141,7 +144,7 @@ class Judging(LoopWatch):
             return False
         if opens_at_once or record.breaker.must_open():
             return True
-        return self._others_serve(record, self.clock.now())
+        return self._others_serve(record, self._ports.now())
 
     def _others_in_doubt(self, case: Case) -> bool:
         """Whether a request had only the members that it failed on because others are kept out by
@@ -190,11 +193,84 @@ class Judging(LoopWatch):
             return before != breaker.trial_credit
         if case is not None and transition.before is CircuitState.CLOSED:
             case.opened = record.name
-        self._announce(record, transition, why)
+        self.announce(record, transition, why)
         return True
 
-    def _on_trial_started(self, message: TrialStarted) -> None:
+    def trial_started(self, message: TrialStarted) -> None:
+        """A permit of a half-open breaker has been spent."""
         record = self._records.get(message.member)
         if record is not None:  # of whichever incarnation: the permit is the breaker epoch's
             record.breaker.trial_started(message.epoch, message.at)
-            self._plan_review(record)
+            self._routes.plan_review(record)
+
+    # -- what has changed
+
+    def review(self, record: MemberRecord, now: float) -> None:
+        """Let time pass for a member's breaker."""
+        self.announce(record, record.breaker.tick(now))
+
+    def announce(self, record: MemberRecord, transition: Transition | None, why: str = "") -> None:
+        """Log a breaker's change of state, and have the probes follow it."""
+        if transition is None:
+            return
+        now = self._ports.now()
+        reopens_at = transition.reopens_at
+        match transition.after:
+            case CircuitState.OPEN | CircuitState.FORCED_OPEN:
+                self._ports.emit(
+                    BreakerOpened(
+                        pool=self._ports.pool,
+                        member=record.name,
+                        reason=transition.reason + why,
+                        reopens_in_s=None if reopens_at is None else max(0.0, reopens_at - now),
+                    )
+                )
+            case CircuitState.HALF_OPEN:
+                trial = "its probe" if record.probes is not None else "one request"
+                self._ports.emit(
+                    BreakerHalfOpened(pool=self._ports.pool, member=record.name, trial=trial)
+                )
+            case CircuitState.CLOSED | CircuitState.DISABLED:
+                self._ports.emit(
+                    BreakerClosed(
+                        pool=self._ports.pool, member=record.name, reason=transition.reason
+                    )
+                )
+        self._steer_probes(record, transition, now)
+        self.review_health(record)
+
+    def _steer_probes(self, record: MemberRecord, transition: Transition, now: float) -> None:
+        if record.probes is None:
+            return
+        match transition.after:
+            case CircuitState.OPEN if transition.reopens_at is not None:
+                record.probes.hold_until(transition.reopens_at)
+            case CircuitState.HALF_OPEN:
+                record.probes.hurry(now)
+            case CircuitState.FORCED_OPEN | CircuitState.DISABLED:
+                record.probes.hold_until(float("inf"))
+            case _:
+                record.probes.resume(now)
+
+    def review_health(self, record: MemberRecord) -> None:
+        now = self._ports.now()
+        after = record.health.status(now, record.breaker.state)
+        before, record.status = record.status, after
+        if before is not after:
+            self._ports.emit(
+                HealthChanged(
+                    pool=self._ports.pool,
+                    member=record.name,
+                    before=before,
+                    after=after,
+                    error_rate=record.health.error_rate(now),
+                )
+            )
+            self._routes.plan_review(record)
+
+
+def _pardoned(record: MemberRecord, kind: FailureKind | None) -> FailureKind | None:
+    """Who had no time because another member blocked the loop has not timed out."""
+    if kind is not FailureKind.TIMEOUT or not record.on_loop or record.blocks_loop:
+        return kind
+    return FailureKind.INTERRUPTED if record.stalled else kind
