@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from greenroom.actors.alarms import Alarm
@@ -55,8 +55,9 @@ class LoopMonitor:
     Args:
         rng: not drawn from, but for the state that it is in.
         by_hand: whether the clock is moved by hand.
-        new_thread: makes a loop's thread, given a name and what it tells when it starts.
-        tell_back: brings a message to `started` or `answered`, from whichever thread.
+        new_loop: makes a member's own loop, or the shared one for None. It starts on first use, and
+            has `started` called then.
+        ask: has a loop answer: calls `answered` then.
         find_culprit: who blocks a loop.
 
     Attributes:
@@ -65,46 +66,36 @@ class LoopMonitor:
 
     def __init__(
         self,
-        records: Mapping[str, MemberRecord],
         ports: Ports,
         routes: RoutePublisher,
         rng: random.Random,
         *,
         by_hand: bool,
-        new_thread: Callable[[str, Callable[[], object]], LoopThread],
-        tell_back: Callable[[LoopStarted | LoopAnswered], object],
+        new_loop: Callable[[str | None], LoopThread],
+        ask: Callable[[LoopAnswered], object],
         find_culprit: Callable[[LoopThread], Culprit],
     ) -> None:
-        self._records = records
+        self._records = routes.records
         self._ports = ports
         self._routes = routes
         self._by_hand = by_hand
-        self._new_thread = new_thread
-        self._tell_back = tell_back
+        self._new_loop = new_loop
+        self._ask = ask
         self._culprit_of = find_culprit
         self._watched: dict[LoopThread, _Watched] = {}
         self._spread = random.Random()  # of its own: nothing is drawn from a seeded one for it
         self._spread.setstate(rng.getstate())
         config = ports.config
         self._unexplained = RestartWindow(config.restart_intensity, config.restart_period_s)
-        self.shared = self.new_loop(None)
-
-    def new_loop(self, owner: str | None) -> LoopThread:
-        """The pool's loop, or that of an isolated member alone; its thread starts on first use."""
-        name = "loop" if owner is None else f"{owner}-loop"
-
-        def told() -> None:
-            self._tell_back(LoopStarted(thread, owner, self._ports.now()))
-
-        thread = self._new_thread(name, told)
-        return thread
+        self.shared = new_loop(None)
 
     def started(self, message: LoopStarted) -> None:
         """Watch a loop from now on."""
+        config = self._ports.config
         heartbeat = Heartbeat(
-            self._ports.config.loop_check_interval_s,
-            self._ports.config.loop_stalled_after_s,
-            self._ports.config.loop_replaced_after_s,
+            config.loop_check_interval_s,
+            config.loop_stalled_after_s,
+            config.loop_replaced_after_s,
             message.at,
             self._part(),
         )
@@ -132,8 +123,7 @@ class LoopMonitor:
         thread, now = watched.thread, self._ports.now()
         step = watched.heartbeat.look(now)
         if step is Step.PING:
-            answer = LoopAnswered(thread, watched.heartbeat.number)
-            thread.post(functools.partial(self._tell_back, answer))
+            self._ask(LoopAnswered(thread, watched.heartbeat.number))
         elif step is Step.STALLED:
             self._stalled(watched, now)
         elif step is Step.REPLACE:
@@ -215,15 +205,13 @@ class LoopMonitor:
         """
         thread, culprit = watched.thread, self._find_culprit(watched)
         if culprit.member is None and not self._unexplained.add(now):
-            error = TimeoutError(
-                f"restart_intensity={self._ports.config.restart_intensity} is exceeded"
-            )
-            self._ports.complain_of(
-                f"{thread.name} stalls again and again and is left as it is", error
-            )
+            limit = self._ports.config.restart_intensity
+            error = TimeoutError(f"restart_intensity={limit} is exceeded")
+            what = f"{thread.name} stalls again and again and is left as it is"
+            self._ports.complain_of(what, error)
             return
         if thread is self.shared:
-            self.shared = self.new_loop(None)
+            self.shared = self._new_loop(None)
         thread.abandon()
         moved = []
         for record in self._residents(thread):

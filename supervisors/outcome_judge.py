@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from greenroom.messages.events import BreakerClosed, BreakerHalfOpened, BreakerOpened, HealthChanged
 from greenroom.messages.status import CircuitState, FailureKind
@@ -29,13 +29,9 @@ class OutcomeJudge:
     """
 
     def __init__(
-        self,
-        records: Mapping[str, MemberRecord],
-        ports: Ports,
-        routes: RoutePublisher,
-        answer: Callable[[FailuresSeen], None],
+        self, ports: Ports, routes: RoutePublisher, answer: Callable[[FailuresSeen], None]
     ) -> None:
-        self._records = records
+        self._records = routes.records
         self._ports = ports
         self._routes = routes
         self._answer = answer
@@ -79,7 +75,9 @@ class OutcomeJudge:
         changed = False
         for at, elapsed_s in zip(run.at, run.elapsed_s, strict=True):
             record.health.record(at, None, elapsed_s)
-            changed = self._decide(record, run.epoch, at, None, elapsed_s=elapsed_s) or changed
+            before = record.breaker.trial_credit
+            transition = record.breaker.record(run.epoch, at, kind=None, elapsed_s=elapsed_s)
+            changed = self._follow(record, before, transition) or changed
         return changed
 
     def _judge(self, record: MemberRecord, outcome: AttemptOutcome) -> bool:
@@ -93,18 +91,30 @@ class OutcomeJudge:
             case = self._ledger.failed(outcome.request_id, record.name)
         number = None if case is None else case.number
         record.health.record(outcome.at, kind, outcome.elapsed_s, outcome.error, number)
-        return self._decide(
-            record,
+        before = record.breaker.trial_credit
+        transition = record.breaker.record(
             outcome.epoch,
             outcome.at,
-            kind,
+            kind=kind,
             elapsed_s=outcome.elapsed_s,
             retry_after_s=outcome.retry_after_s,
             began=outcome.began,
-            why=f" ({outcome.error})" if outcome.error else "",
             opens_at_once=outcome.opens_at_once,
-            case=case,
+            request=number,
+            may_open=case is None or self._may_open(record, case, outcome.opens_at_once),
         )
+        opened = transition is not None and transition.before is CircuitState.CLOSED
+        if case is not None and opened:
+            case.opened = record.name
+        why = f" ({outcome.error})" if outcome.error else ""
+        return self._follow(record, before, transition, why)
+
+    def _follow(
+        self, record: MemberRecord, credit: int | None, transition: Transition | None, why: str = ""
+    ) -> bool:
+        """Announce what a breaker has made of an outcome; whether routing changes by it."""
+        self.announce(record, transition, why)
+        return transition is not None or record.breaker.trial_credit != credit
 
     def _settle(self, request: RequestSettled) -> bool:
         """A request has ended: its failures are taken back, or are the members' from now on."""
@@ -134,12 +144,10 @@ class OutcomeJudge:
             case.opened = record.name
         return transition
 
-    def _may_open(self, record: MemberRecord, case: Case | None, opens_at_once: bool) -> bool:
+    def _may_open(self, record: MemberRecord, case: Case, opens_at_once: bool) -> bool:
         """Whether a failure may open its member's breaker: not if its request has opened another,
         nor if that would leave nobody and it may all turn out to be the fault of requests.
         """
-        if case is None:
-            return True
         if case.opened not in (None, record.name):
             return False
         if opens_at_once or record.breaker.must_open():
@@ -160,41 +168,6 @@ class OutcomeJudge:
         if len(self._records) < 2:
             return True
         return any(each is not record and each.serves(now) for each in self._records.values())
-
-    def _decide(
-        self,
-        record: MemberRecord,
-        epoch: int,
-        at: float,
-        kind: FailureKind | None,
-        *,
-        elapsed_s: float,
-        retry_after_s: float | None = None,
-        began: float | None = None,
-        why: str = "",
-        opens_at_once: bool = False,
-        case: Case | None = None,
-    ) -> bool:
-        """Let the breaker have an outcome; whether routing changes by it."""
-        breaker = record.breaker
-        before = breaker.trial_credit
-        transition = breaker.record(
-            epoch,
-            at,
-            kind=kind,
-            elapsed_s=elapsed_s,
-            retry_after_s=retry_after_s,
-            began=began,
-            opens_at_once=opens_at_once,
-            request=None if case is None else case.number,
-            may_open=self._may_open(record, case, opens_at_once),
-        )
-        if transition is None:
-            return before != breaker.trial_credit
-        if case is not None and transition.before is CircuitState.CLOSED:
-            case.opened = record.name
-        self.announce(record, transition, why)
-        return True
 
     def trial_started(self, message: TrialStarted) -> None:
         """A permit of a half-open breaker has been spent."""

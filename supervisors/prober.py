@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from greenroom.actors.agents import is_async
 from greenroom.messages.events import ProbeFailed, ProbeSucceeded
 from greenroom.messages.status import CircuitState, FailureKind
@@ -17,14 +15,8 @@ from greenroom.supervisors.record import Life, MemberRecord, current
 class Prober:
     """Starts probes when they are due, ends them when their time is over, counts what they say."""
 
-    def __init__(
-        self,
-        records: Mapping[str, MemberRecord],
-        ports: Ports,
-        routes: RoutePublisher,
-        judge: OutcomeJudge,
-    ) -> None:
-        self._records = records
+    def __init__(self, ports: Ports, routes: RoutePublisher, judge: OutcomeJudge) -> None:
+        self._records = routes.records
         self._ports = ports
         self._routes = routes
         self._judge = judge

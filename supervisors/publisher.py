@@ -15,12 +15,15 @@ class RoutePublisher:
 
     Args:
         review: called when time alone has something to say.
+
+    Attributes:
+        records: all members, in order; read only.
     """
 
     def __init__(
-        self, records: Mapping[str, MemberRecord], ports: Ports, review: Callable[[], None]
+        self, ports: Ports, records: Mapping[str, MemberRecord], review: Callable[[], None]
     ) -> None:
-        self._records = records
+        self.records = records
         self._ports = ports
         self._on_review = review
         self._epoch = 0
@@ -33,13 +36,13 @@ class RoutePublisher:
         now = self._ports.now()
         self._epoch += 1
         if changed:
-            here = [each for each in changed if self._records.get(each.name) is each]
+            here = [each for each in changed if self.records.get(each.name) is each]
             routes = tuple(record.route(now) for record in here)
-            gone = tuple(each.name for each in changed if each.name not in self._records)
+            gone = tuple(each.name for each in changed if each.name not in self.records)
             since = self._epoch - 1
             self._ports.tell_router(RoutingSnapshot(self._epoch, routes, since=since, gone=gone))
         else:
-            routes = tuple(record.route(now) for record in self._records.values())
+            routes = tuple(record.route(now) for record in self.records.values())
             self._ports.tell_router(RoutingSnapshot(self._epoch, routes))
         self.plan_review(*changed)
 
@@ -48,7 +51,7 @@ class RoutePublisher:
         In that case the look that was planned may come too early, which does no harm.
         """
         now = self._ports.now()
-        times = (record.next_event_at(now) for record in changed or self._records.values())
+        times = (record.next_event_at(now) for record in changed or self.records.values())
         when = min((at for at in times if at is not None), default=None)
         if self._review_alarm is not None:
             if changed and (when is None or when >= self._review_alarm.when):

@@ -45,8 +45,8 @@ class Roster:
 
     def __init__(
         self,
-        records: dict[str, MemberRecord],
         ports: Ports,
+        records: dict[str, MemberRecord],
         routes: RoutePublisher,
         rng: random.Random,
         *,

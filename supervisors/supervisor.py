@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -107,32 +107,26 @@ class PoolSupervisor(LendingActor):
             config=config,
             now=clock.now,
             at=self.alarms.at,
-            emit=self._note,
+            emit=self._news.append,
             tell=_tell_member,
             tell_router=functools.partial(tell, router),
             complain_of=bus.complain_of,
         )
-        self._routes = RoutePublisher(self.records, ports, self._review)
+        routes = self._routes = RoutePublisher(ports, self.records, self._review)
         self._loops = LoopMonitor(
-            self.records,
             ports,
-            self._routes,
+            routes,
             rng,
             by_hand=clock.wait_s(clock.now()) is None,
-            new_thread=self._new_thread,
-            tell_back=functools.partial(tell, self.actor_ref),
+            new_loop=self._new_loop,
+            ask=self._ask_loop,
             find_culprit=culprit_of,
         )
         self._roster = Roster(
-            self.records,
-            ports,
-            self._routes,
-            rng,
-            spawn=self._spawn,
-            stop_timeout_s=self._stop_timeout_s,
+            ports, self.records, routes, rng, spawn=self._spawn, stop_timeout_s=self._stop_timeout_s
         )
-        self._judge = OutcomeJudge(self.records, ports, self._routes, self._answer)
-        self._prober = Prober(self.records, ports, self._routes, self._judge)
+        self._judge = OutcomeJudge(ports, routes, self._answer)
+        self._prober = Prober(ports, routes, self._judge)
         self._around = Surroundings(
             pool=pool,
             config=config,
@@ -180,14 +174,25 @@ class PoolSupervisor(LendingActor):
     # -- what the parts ask for
 
     def _spawn(self, member: Member, incarnation: int) -> tuple[InlineRef, LoopThread]:
-        loop = self._loops.new_loop(member.name) if member.isolated else self._loops.shared
+        loop = self._new_loop(member.name) if member.isolated else self._loops.shared
         ref = AgentActor.start(member, incarnation, replace(self._around, loop=loop))
         return cast(InlineRef, ref), loop
 
-    def _new_thread(self, name: str, told: Callable[[], object]) -> LoopThread:
+    def _new_loop(self, owner: str | None) -> LoopThread:
+        """The pool's loop, or that of an isolated member alone; its thread starts on first use."""
+        name = "loop" if owner is None else f"{owner}-loop"
+
+        def told() -> None:
+            tell(self.actor_ref, LoopStarted(thread, owner, self.clock.now()))
+
         new_loop = loop_factory(self.config.event_loop)
-        grace_s = self.config.cancel_grace_s
-        return LoopThread(f"greenroom-{self.pool}-{name}", told, new_loop, grace_s)
+        thread = LoopThread(
+            f"greenroom-{self.pool}-{name}", told, new_loop, self.config.cancel_grace_s
+        )
+        return thread
+
+    def _ask_loop(self, answer: LoopAnswered) -> None:
+        answer.thread.post(functools.partial(tell, self.actor_ref, answer))
 
     def _answer(self, seen: FailuresSeen) -> None:
         """Where the router waits for it in this very thread, it need not be woken; see `lending`.
@@ -225,16 +230,15 @@ class PoolSupervisor(LendingActor):
             tell(self.actor_ref, _HasNews())
 
     def _announce_news(self) -> None:
-        with self._turn:
-            news = self._take_news()
-        self._emit(news)
+        if self._news:  # what another thread adds meanwhile is announced by its `_HasNews`
+            with self._turn:
+                news = self._take_news()
+            self._emit(news)
 
     def _take_news(self) -> list[Event]:
-        news, self._news = self._news, []
+        news = self._news.copy()
+        self._news.clear()
         return news
-
-    def _note(self, event: Event) -> None:
-        self._news.append(event)
 
     def _emit(self, news: list[Event]) -> None:
         for event in news:
