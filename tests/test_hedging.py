@@ -41,7 +41,7 @@ from greenroom import (
     StreamInterruptedError,
 )
 from greenroom.actors.eventbus import observe
-from greenroom.actors.member import AgentActor
+from greenroom.actors.executions import Executions
 from greenroom.actors.strategies import Candidate, PickContext
 from greenroom.messages import (
     AttemptFailed,
@@ -741,13 +741,13 @@ class TestTheLoser:
     ) -> None:
         """It is abandoned after a moment, and ends some time: its result was not waited for."""
         ended = threading.Event()
-        ended_late = AgentActor.ended_late
+        ended_late = Executions.ended_late
 
-        def noted(actor: AgentActor, *args: Any) -> None:
-            ended_late(actor, *args)
+        def noted(calls: Executions, *args: Any) -> None:
+            ended_late(calls, *args)
             ended.set()
 
-        monkeypatch.setattr(AgentActor, "ended_late", noted)
+        monkeypatch.setattr(Executions, "ended_late", noted)
         finishes = Finishes(monkeypatch)
         entered, gates = threading.Event(), list[Callable[[], object]]()
 

@@ -41,6 +41,7 @@ from greenroom import (
 from greenroom.actors import base
 from greenroom.actors.base import PoolActor
 from greenroom.actors.eventbus import observe
+from greenroom.actors.executions import Executions
 from greenroom.actors.hedging import HedgeBudget
 from greenroom.actors.member import AgentActor
 from greenroom.actors.trials import Trials
@@ -270,21 +271,22 @@ def watched(stage: Stage, answers: Counter[str]) -> Iterator[None]:
             if future.request_id is not None:
                 answers[future.request_id] += 1  # also those that came second
 
-        original_run = AgentActor._run
+        original_run = Executions.run
 
-        def run(self: AgentActor, message: Any) -> None:
-            stage.note(stage.given, (message.request_id, message.attempt), self)
+        def run(self: Executions, message: Any) -> None:
+            (actor,) = (each for each in stage.actors if each.calls is self)
+            stage.note(stage.given, (message.request_id, message.attempt), actor)
             original_run(self, message)
 
         def tried_beside(router: Any, job: Any, *_: Any) -> None:
             if job.trial is not None:
                 stage.trials[job.trial.ticket] = router.clock.now()
 
-        patch.setattr(AgentActor, "_run", run)
+        patch.setattr(Executions, "run", run)
         wrap(Trials, "_try_beside", tried_beside)
         wrap(AgentActor, "__init__", lambda actor, *_: stage.actors.append(actor))
         wrap(
-            AgentActor,
+            Executions,
             "finished",
             lambda _, call, *__: stage.note(stage.reported, call.ticket),
         )
