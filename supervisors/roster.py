@@ -49,8 +49,8 @@ class Roster:
         records: dict[str, MemberRecord],
         routes: RoutePublisher,
         rng: random.Random,
-        *,
         spawn: Callable[[Member, int], tuple[InlineRef, LoopThread]],
+        *,
         stop_timeout_s: float,
     ) -> None:
         self._records = records
@@ -58,7 +58,7 @@ class Roster:
         self._routes = routes
         self._rng = rng
         self._spawn = spawn
-        self._stop_timeout_s = stop_timeout_s
+        self.stop_timeout_s = stop_timeout_s
         self._next_index = 0
         self._retired: dict[str, tuple[int, int]] = {}
         self.stopping = False
@@ -215,7 +215,7 @@ class Roster:
         record = self._records.get(message.member)
         if record is not None and record.life is Life.LEAVING and record.ref is not None:
             self._ports.tell(record, Leave())
-            when = self._ports.now() + self._stop_timeout_s
+            when = self._ports.now() + self.stop_timeout_s
             self._ports.at(when, lambda: self._removal_timed_out(record))
 
     def _removal_timed_out(self, record: MemberRecord) -> None:
@@ -241,5 +241,5 @@ class Roster:
 
     def left_behind(self, member: str) -> None:
         """Log that nobody waits for a member's end any more."""
-        error = TimeoutError(f"its close hook took more than {self._stop_timeout_s:g} s")
+        error = TimeoutError(f"its close hook took more than {self.stop_timeout_s:g} s")
         self._ports.complain_of(f"member {member!r} does not end and is left behind", error)

@@ -100,8 +100,7 @@ class PoolSupervisor(LendingActor):
         self.config = config
         self.bus = bus
         self._news: list[Event] = []
-        self._stop_timeout_s = _stop_timeout_s(config)
-        self.records: dict[str, MemberRecord] = {}
+        self._records: dict[str, MemberRecord] = {}
         ports = Ports(
             pool=pool,
             config=config,
@@ -112,7 +111,7 @@ class PoolSupervisor(LendingActor):
             tell_router=functools.partial(tell, router),
             complain_of=bus.complain_of,
         )
-        routes = self._routes = RoutePublisher(ports, self.records, self._review)
+        routes = self._routes = RoutePublisher(ports, self._records, self._review)
         self._loops = LoopMonitor(
             ports,
             routes,
@@ -123,7 +122,7 @@ class PoolSupervisor(LendingActor):
             find_culprit=culprit_of,
         )
         self._roster = Roster(
-            ports, self.records, routes, rng, spawn=self._spawn, stop_timeout_s=self._stop_timeout_s
+            ports, self._records, routes, rng, self._spawn, stop_timeout_s=_stop_timeout_s(config)
         )
         self._judge = OutcomeJudge(ports, routes, self._answer)
         self._prober = Prober(ports, routes, self._judge)
@@ -166,7 +165,7 @@ class PoolSupervisor(LendingActor):
     def never_started(self) -> None:
         """Let the members' actors end, too. Agents that were handed over ready are the caller's."""
         super().never_started()
-        for record in self.records.values():
+        for record in self._records.values():
             if record.ref is not None:
                 tell(record.ref, pykka.messages._ActorStop())
         self._loops.shared.close()
@@ -206,7 +205,7 @@ class PoolSupervisor(LendingActor):
     def _review(self) -> None:
         """Do for every member what time alone asks for."""
         now = self.clock.now()
-        for record in list(self.records.values()):
+        for record in list(self._records.values()):
             self._roster.review(record, now)
             self._judge.review(record, now)
             self._prober.review(record, now)
@@ -263,9 +262,9 @@ class PoolSupervisor(LendingActor):
         match command:
             case GetStats():
                 offset_s = self.clock.wall() - now
-                return tuple(each.stats(now, offset_s) for each in self.records.values()), False
+                return tuple(each.stats(now, offset_s) for each in self._records.values()), False
             case AddMember(member):
-                if member.name in self.records:
+                if member.name in self._records:
                     raise MemberExistsError(
                         f"name must be unique in pool {self.pool!r}, got {member.name!r} again"
                     )
@@ -280,7 +279,7 @@ class PoolSupervisor(LendingActor):
                 self._reset([record], now)
                 self._routes.publish(record)
             case ResetAll():
-                self._reset(self.records.values(), now)
+                self._reset(self._records.values(), now)
                 self._routes.publish()
             case ForceOpen(name):
                 record = self._roster.known(name)
@@ -319,18 +318,18 @@ class PoolSupervisor(LendingActor):
         tell(self.router, pykka.messages._ActorStop())
         self._roster.stopping = True
         self._loops.let_stalled_go()
-        for record in self.records.values():
+        for record in self._records.values():
             self._roster.stand_in(record)
-        refs = {name: each.ref for name, each in self.records.items() if each.ref is not None}
+        refs = {name: each.ref for name, each in self._records.items() if each.ref is not None}
         for ref in refs.values():
             tell(ref, Leave())
-        until = time.monotonic() + self._stop_timeout_s
+        until = time.monotonic() + self._roster.stop_timeout_s
         for name, ref in refs.items():
             if not ref.ended.wait(max(0.0, until - time.monotonic())):
                 self._roster.left_behind(name)
             self.bus.emit(
                 MemberStopped(
-                    pool=self.pool, member=name, incarnation=self.records[name].incarnation
+                    pool=self.pool, member=name, incarnation=self._records[name].incarnation
                 )
             )
         for ref in refs.values():

@@ -96,7 +96,7 @@ class Bench:
             bus=self.bus,
             members=[Member("a", len)],
         )
-        records: Any = self.ref.ask(ProxyGetAttr(attr_path=("records",)))
+        records: Any = self.ref.ask(ProxyGetAttr(attr_path=("_records",)))
         self.record = records["a"]
         self.record.crashes_in_a_row = 5
 

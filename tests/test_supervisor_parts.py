@@ -133,7 +133,7 @@ class World:
             self.records,
             self.routes,
             rng,
-            spawn=self._spawn,
+            self._spawn,
             stop_timeout_s=STOP_TIMEOUT_S,
         )
         self.judge = OutcomeJudge(ports, self.routes, self.router_told.append)
