@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from greenroom.actors.inline import InlineRef
-from greenroom.actors.loopthread import LoopThread
 from greenroom.messages.errors import UnknownMemberError
 from greenroom.messages.events import (
     MemberCreateFailed,
@@ -36,7 +34,7 @@ class Roster:
 
     Args:
         records: what is kept here, and only read elsewhere.
-        spawn: starts the actor of a member's incarnation; it, and the loop it was given. May raise.
+        spawn: starts the actor of the next incarnation, and notes it in the record. May raise.
         stop_timeout_s: how long a member may take to end.
 
     Attributes:
@@ -49,8 +47,7 @@ class Roster:
         records: dict[str, MemberRecord],
         routes: RoutePublisher,
         rng: random.Random,
-        spawn: Callable[[Member, int], tuple[InlineRef, LoopThread]],
-        *,
+        spawn: Callable[[MemberRecord], None],
         stop_timeout_s: float,
     ) -> None:
         self._records = records
@@ -73,15 +70,12 @@ class Roster:
         # A name that comes back goes on counting: what its last bearer left behind is not taken
         # for the new one's.
         record.incarnation, record.breaker.epoch = self._retired.get(member.name, (0, 1))
-        self._start_actor(record)  # may raise: then there is no such member
+        self._spawn(record)  # may raise: then there is no such member
         self._records[member.name] = record
         self._ports.emit(
             MemberStarted(pool=self._ports.pool, member=member.name, incarnation=record.incarnation)
         )
         return record
-
-    def _start_actor(self, record: MemberRecord) -> None:
-        record.started(*self._spawn(record.member, record.incarnation + 1))
 
     def actor_ended(self, message: ActorEnded) -> None:
         """Who has ended on his own is restarted, or given up; who was to end is gone."""
@@ -133,7 +127,7 @@ class Roster:
 
     def restart(self, record: MemberRecord, reason: str = "") -> None:
         """Start the next incarnation."""
-        self._start_actor(record)
+        self._spawn(record)
         self._ports.emit(
             MemberRestarted(
                 pool=self._ports.pool,
@@ -237,7 +231,7 @@ class Roster:
         """Where a member is down that must still be closed: an actor that does it."""
         ready = record.member.agent is not None and record.member.close is not None
         if record.ref is None and ready:
-            self._start_actor(record)
+            self._spawn(record)
 
     def left_behind(self, member: str) -> None:
         """Log that nobody waits for a member's end any more."""

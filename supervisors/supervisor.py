@@ -121,9 +121,8 @@ class PoolSupervisor(LendingActor):
             ask=self._ask_loop,
             find_culprit=culprit_of,
         )
-        self._roster = Roster(
-            ports, self._records, routes, rng, self._spawn, stop_timeout_s=_stop_timeout_s(config)
-        )
+        stop_s = _stop_timeout_s(config)
+        self._roster = Roster(ports, self._records, routes, rng, self._start_actor, stop_s)
         self._judge = OutcomeJudge(ports, routes, self._answer)
         self._prober = Prober(ports, routes, self._judge)
         self._around = Surroundings(
@@ -172,10 +171,11 @@ class PoolSupervisor(LendingActor):
 
     # -- what the parts ask for
 
-    def _spawn(self, member: Member, incarnation: int) -> tuple[InlineRef, LoopThread]:
-        loop = self._new_loop(member.name) if member.isolated else self._loops.shared
-        ref = AgentActor.start(member, incarnation, replace(self._around, loop=loop))
-        return cast(InlineRef, ref), loop
+    def _start_actor(self, record: MemberRecord) -> None:
+        loop = self._new_loop(record.name) if record.member.isolated else self._loops.shared
+        around = replace(self._around, loop=loop)
+        ref = AgentActor.start(record.member, record.incarnation + 1, around)
+        record.started(cast(InlineRef, ref), loop)
 
     def _new_loop(self, owner: str | None) -> LoopThread:
         """The pool's loop, or that of an isolated member alone; its thread starts on first use."""

@@ -128,14 +128,7 @@ class World:
             ask=self.asked.append,
             find_culprit=lambda _: self.culprit,
         )
-        self.roster = Roster(
-            ports,
-            self.records,
-            self.routes,
-            rng,
-            self._spawn,
-            stop_timeout_s=STOP_TIMEOUT_S,
-        )
+        self.roster = Roster(ports, self.records, self.routes, rng, self._spawn, STOP_TIMEOUT_S)
         self.judge = OutcomeJudge(ports, self.routes, self.router_told.append)
         self.prober = Prober(ports, self.routes, self.judge)
         for member in members:
@@ -145,11 +138,11 @@ class World:
     def _tell_router(self, message: ToRouter) -> None:
         self.router_told.append(message)
 
-    def _spawn(self, member: Member, incarnation: int) -> tuple[InlineRef, LoopThread]:
-        if member.name == "impossible":
+    def _spawn(self, record: MemberRecord) -> None:
+        if record.name == "impossible":
             raise OSError("no room")
         self.spawns += 1
-        return cast(InlineRef, f"{member.name}-{incarnation}"), self.loops.shared
+        record.started(cast(InlineRef, f"{record.name}-{self.spawns}"), self.loops.shared)
 
     def _review(self) -> None:
         for record in list(self.records.values()):
