@@ -33,6 +33,7 @@ from greenroom.actors.future import (
     StreamFuture,
     forked,
 )
+from greenroom.actors.lending import LendingMailbox
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.stream import PoolStream
 from greenroom.messages import _validate as check
@@ -61,6 +62,8 @@ GRACE_S = 0.03
 
 class AskingRef(JoinableRef):
     """The part of a `PoolRef` that sends messages and stops."""
+
+    actor_inbox: LendingMailbox
 
     def __init__(self, actor: PoolRouter) -> None:
         super().__init__(actor)

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from greenroom.actors.duties import HERE, Duty, Role
@@ -79,6 +79,14 @@ class _Actions(Row[Callable[[], object]]):
             complain(f"{self._name} failed at what it was told to do", error)
 
 
+class KnowsSilence(Protocol):
+    """The part of a heartbeat that a loop's thread needs."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the loop does not answer, and that has been found out."""
+
+
 class LoopThread:
     """An event loop on a thread of its own, started on first use.
 
@@ -92,7 +100,7 @@ class LoopThread:
         pool: the urn of the router whose pool it is for.
 
     Attributes:
-        stalled: whether the supervisor has found that it does not answer; set by the supervisor.
+        heartbeat: knows whether it answers; set by the supervisor once it watches the loop.
         lost: whether it has been abandoned.
     """
 
@@ -108,7 +116,7 @@ class LoopThread:
         self.grace_s = grace_s
         self._pool = pool
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.stalled = False
+        self.heartbeat: KnowsSilence | None = None
         self.lost = False
         self._on_start = on_start
         self._new_loop = new_loop
@@ -121,6 +129,11 @@ class LoopThread:
     def ident(self) -> int | None:
         """The thread's identifier; None before its start."""
         return None if self._thread is None else self._thread.ident
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the supervisor has found that it does not answer. Any thread may ask."""
+        return self.heartbeat is not None and self.heartbeat.stalled
 
     @property
     def ended(self) -> bool:

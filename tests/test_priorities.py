@@ -29,7 +29,7 @@ from greenroom.actors.router import PoolRouter
 from greenroom.actors.waiting import WaitingQueue
 from greenroom.messages import AttemptStarted, DeadLetter, RequestRejected, RetryScheduled
 from greenroom.messages.supervision import RoutingSnapshot
-from greenroom.supervisors.supervisor import PoolSupervisor
+from greenroom.supervisors.outcome_judge import OutcomeJudge
 from greenroom.testing import FakeClock
 
 POLICY = RetryPolicy.from_config(PoolConfig())
@@ -504,14 +504,14 @@ def test_b31_who_was_let_in_for_a_member_that_then_opens_must_go(
 ) -> None:
     """With `max_pending=0` a request may wait for the judgement of a failure, and no longer."""
     judged = threading.Event()
-    on_outcomes = PoolSupervisor._on_outcomes
+    take_in = OutcomeJudge.take_in
 
-    def held(self: PoolSupervisor, message: Any) -> None:
+    def held(self: OutcomeJudge, message: Any) -> None:
         assert judged.wait(WAIT_S)
-        on_outcomes(self, message)
+        take_in(self, message)
 
     monkeypatch.setattr(LendingMailbox, "_handled_here", lambda *_: False)
-    monkeypatch.setattr(PoolSupervisor, "_on_outcomes", held)
+    monkeypatch.setattr(OutcomeJudge, "take_in", held)
     busy = Held()
     members = ranked(a=busy, b=Scripted(http_error(401)))
     try:
