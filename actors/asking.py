@@ -23,7 +23,7 @@ from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.base import JoinableRef
 from greenroom.actors.channel import Channel
-from greenroom.actors.duties import HERE, Need, before_waiting
+from greenroom.actors.duties import HERE, Need, Wait, before_waiting
 from greenroom.actors.eventbus import puts_only
 from greenroom.actors.future import (
     AskTimeoutError,
@@ -162,20 +162,26 @@ class AskingRef(JoinableRef):
         """
         if timeout is not None:
             check.number("timeout", timeout)
+        wait = None
         if block and HERE.duty is not None and self.is_alive():
-            before_waiting(self, _need_of(message))
-        future = self._submit(message, timeout, waits=block)
-        if not block:
-            return future
-        if timeout is None:
-            return future.get()
+            held = before_waiting(self, _need_of(message))
+            wait = Wait(held) if held else None
         try:
-            return future.get(timeout=timeout + GRACE_S)
-        except AskTimeoutError:
-            raise
-        except pykka.Timeout:
-            future.cancel()
-            raise AskTimeoutError(self.name, timeout) from None
+            future = self._submit(message, timeout, waits=block)
+            if not block:
+                return future
+            if timeout is None:
+                return future.get()
+            try:
+                return future.get(timeout=timeout + GRACE_S)
+            except AskTimeoutError:
+                raise
+            except pykka.Timeout:
+                future.cancel()
+                raise AskTimeoutError(self.name, timeout) from None
+        finally:
+            if wait is not None:
+                wait.end()
 
     def proxy(self) -> Any:
         self.check_process()

@@ -18,7 +18,7 @@ import pykka
 from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.channel import Channel
-from greenroom.actors.duties import HERE, Need, Role, before_waiting
+from greenroom.actors.duties import HERE, Need, Role, before_waiting, check_chain
 from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import complain
 from greenroom.actors.waker import wait_here
@@ -359,8 +359,15 @@ class PoolFuture(pykka.Future[T]):
         """A coroutine is about to. That holds up no thread but one in which somebody has started a
         loop of its own.
         """
-        if HERE.duty is not None and HERE.duty.role is not Role.LOOP:
+        if HERE.duty is None:
+            return
+        if HERE.duty.role is not Role.LOOP:
             self.may_wait()
+            return
+        asked = self.stands_for or self
+        pool = getattr(asked._on_cancel, "__self__", None)
+        if pool is not None:
+            check_chain(pool, asked.need)
 
     def say_waiting(self) -> None:
         """Tell the router that the code which runs here waits for this, if that is inside of a call

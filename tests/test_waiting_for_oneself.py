@@ -389,6 +389,64 @@ def test_another_pool_may_be_waited_for_everywhere(thread: str) -> None:
             assert there.wait() == ("in", "other")
 
 
+@pytest.mark.parametrize("thread", ["router", "lent turn", "supervisor", "loop"])
+@pytest.mark.parametrize("kind", ["sync", "async", "stats", "member"])
+def test_a_pool_in_between_is_seen_through(thread: str, kind: str) -> None:
+    """The other pool's agent asks the one whose thread waits for it: it is told, and so is who
+    waits, with the same error.
+    """
+
+    def ask(payload: Any) -> Any:
+        return there.pool.execute(payload)  # type: ignore[union-attr]
+
+    def ask_stats(payload: Any) -> Any:
+        return there.pool.stats().name  # type: ignore[union-attr]
+
+    async def ask_async(payload: Any) -> Any:
+        assert there.pool is not None
+        return (await there.pool.ask(Request(payload), block=False)).value
+
+    def other_asks(inner: PoolRef) -> Any:
+        if kind == "member":
+            other.add_member(Member("b", inner))
+        return other.execute("in", timeout=WAIT_S)
+
+    agent = {"sync": ask, "stats": ask_stats, "async": ask_async}.get(kind)
+    members = () if agent is None else [Member("b", agent)]
+    there = There(other_asks)
+    with (
+        no_thread_left(),
+        pool_of(*members, name="other") as other,
+        THREADS[thread](there) as pool,
+    ):
+        outcome = there.wait()
+        if (thread, kind) == ("loop", "stats"):
+            assert outcome == "pool"
+        else:
+            assert isinstance(outcome, ReentrantAskError), outcome
+        assert pool.ask(Request("x"), timeout=WAIT_S).value == "x"
+        assert other.stats().in_flight == 0
+
+
+def test_a_wait_that_is_over_holds_up_nobody() -> None:
+    """What the other pool still does for it may ask again."""
+    answers: list[Any] = []
+    gate, done = Gate(), threading.Event()
+
+    def ask(payload: Any) -> Any:
+        gate(payload)
+        answers.append(there.pool.execute(payload, timeout=WAIT_S))  # type: ignore[union-attr]
+        done.set()
+        return payload
+
+    there = There(lambda _: other.execute("in", timeout=0.01))
+    with no_thread_left(), pool_of(Member("b", ask), name="other") as other, in_router(there):
+        assert isinstance(there.wait(), pykka.Timeout)
+        gate.open()
+        assert done.wait(WAIT_S)
+    assert answers == ["in"]
+
+
 def test_two_done_callbacks_of_one_thread_each_wait_for_the_pool() -> None:
     """The only slot serves both, one after the other, though its thread is held by them."""
     answers: list[Any] = []
