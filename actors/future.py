@@ -286,8 +286,9 @@ class PoolFuture(pykka.Future[T]):
         if self.arrival is None:
             yield from _thread_arrival(self)
             return
-        if not self.arrival.is_set():
-            self.may_await()
+        if self.arrival.is_set() or self._born != forks.generation:  # `get` answers at once
+            return
+        self.may_await()
         waiting, wake = wait_here()
         self.arrival.watch(wake)
         try:
