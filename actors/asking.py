@@ -387,7 +387,9 @@ class AskingRef(JoinableRef):
 
         Raises:
             ReentrantAskError: this is such a thread.
+            ForkedPoolError: it was started before a fork, and this is the child.
         """
+        self.check_process()
         if HERE.duty is not None and not self._ended.is_set():
             before_waiting(self, Need.END)
 

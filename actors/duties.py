@@ -16,6 +16,7 @@ from enum import Enum
 from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
+from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
 from greenroom.messages.errors import ReentrantAskError
 from greenroom.messages.execution import Ancestor, Ticket
@@ -85,6 +86,13 @@ class _Held(NamedTuple):
     pool: str
     role: Role
 
+
+def _no_duty() -> None:
+    """Run in a child of a fork: its one thread is no pool's, wherever it was made."""
+    HERE.duty = None
+
+
+forks.in_child(_no_duty)
 
 Turn = Callable[[Any], _Held]
 

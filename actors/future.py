@@ -22,7 +22,12 @@ from greenroom.actors.duties import HERE, Need, Role, before_waiting, check_chai
 from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import complain
 from greenroom.actors.waker import wait_here
-from greenroom.messages.errors import DeadlineExceededError, PoolStoppedError, RequestCancelledError
+from greenroom.messages.errors import (
+    DeadlineExceededError,
+    PoolStoppedError,
+    RequestCancelledError,
+    not_begun,
+)
 from greenroom.messages.execution import Ancestor
 from greenroom.messages.pickling import refuse
 
@@ -472,6 +477,9 @@ def _thread_arrival(future: pykka.Future[Any]) -> Generator[Any, None, None]:
     """Wait, in a coroutine, for a future that only its `get` can tell of. A thread of its own waits
     there: those of the loop's executor may all be waiting for something else, and if it never comes
     they would keep the process from ending.
+
+    Raises:
+        ResourceError: the machine gives no more threads.
     """
     come = Ending()
 
@@ -482,7 +490,10 @@ def _thread_arrival(future: pykka.Future[Any]) -> Generator[Any, None, None]:
 
     waiting, wake = wait_here()
     come.watch(wake)
-    threading.Thread(target=wait, name="greenroom-await", daemon=True).start()
+    try:
+        threading.Thread(target=wait, name="greenroom-await", daemon=True).start()
+    except RuntimeError as error:
+        raise not_begun("a thread to wait for another library's future", error) from error
     yield from waiting
 
 

@@ -118,9 +118,9 @@ class ThreadPlace:
         as idle: what waits there is somebody's done callback. A call that was meant for it must not
         wait as well, maybe for one another: it has a new thread.
         """
+        if me not in self._resting:
+            return
         with self._lock:
-            if me not in self._resting:
-                return
             self._resting.discard(me)
             if self._idle:
                 self._idle -= 1

@@ -59,6 +59,7 @@ CALLS = {
     "close": "pool.close()",
     "can_serve": "pool.can_serve()",
     "check_process": "pool.check_process()",
+    "check_thread": "pool.check_thread()",
     "proxy": "pool.proxy()",
     "forward": "pool.forward(1, context)",
     "forward_stream": "pool.forward_stream(1, context)",
