@@ -12,7 +12,14 @@ from typing import Any
 
 import pykka
 import pytest
-from helpers_supervision import WAIT_S, Gate, greenroom_threads, no_thread_left, pool_of
+from helpers_supervision import (
+    WAIT_S,
+    Gate,
+    greenroom_threads,
+    member_ref,
+    no_thread_left,
+    pool_of,
+)
 from loguru import logger
 
 from greenroom import (
@@ -506,6 +513,36 @@ def test_a_worker_that_has_waited_is_used_again() -> None:
             pool.execute("x", timeout=WAIT_S)
         names = [thread.name for thread in greenroom_threads() - before]
         assert len([name for name in names if name.startswith("greenroom-pool-a-")]) <= 2
+
+
+def test_many_callbacks_that_wait_at_a_time_leave_no_threads_over() -> None:
+    """Each has its thread as long as it waits; then only those are kept that calls need."""
+    answered = threading.Semaphore(0)
+    answers: list[Any] = []
+
+    def again(_: Any) -> None:
+        answers.append(pool.execute("in", timeout=WAIT_S))
+        answered.release()
+
+    before = greenroom_threads()
+    members = [Member(name, echo, max_concurrency=2) for name in "ab"]
+    with no_thread_left(), pool_of(*members, strategy="round_robin") as pool:
+        for _ in range(100):
+            pool.ask(Request("x"), block=False).add_done_callback(again)
+        for _ in range(100):
+            assert answered.acquire(timeout=WAIT_S)
+        assert pool.drain(timeout=WAIT_S)
+        places = [member_ref(pool, name)._actor.host.threads for name in "ab"]
+        workers = [each for each in greenroom_threads() - before if "-pool-" in each.name]
+        for _ in range(1000):
+            resting = {thread for place in places for thread in place._resting}
+            busy = [each for each in workers if each.is_alive() and each not in resting]
+            if not busy:
+                break
+            busy[0].join(0.01)
+        assert not busy
+        assert len(resting) <= 6
+    assert answers == ["in"] * 100
 
 
 def test_a_done_callback_in_a_worker_may_stop_the_pool() -> None:
