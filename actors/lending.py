@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from greenroom.actors.base import PoolActor
 from greenroom.actors.clock import Clock
+from greenroom.actors.duties import Role, turn
 from greenroom.actors.eventbus import complain
 from greenroom.actors.mailbox import Letter, Mailbox, Tick
 
@@ -128,10 +129,6 @@ class LendingMailbox(Mailbox):
         finally:
             self._borrower = None
 
-    def is_borrowed_here(self) -> bool:
-        """Whether the running thread handles a message in the owner's place."""
-        return self._borrower == threading.get_ident()
-
     def _tick_is_due(self) -> bool:
         """Whether a timer comes first, be it that the owner has not got to it yet."""
         now, alarm, awaited = self._clock.now(), self.alarm, self._awaited
@@ -140,6 +137,13 @@ class LendingMailbox(Mailbox):
     def _get_until(self, alarm: float) -> Any:
         self._awaited = alarm
         return super()._get_until(alarm)
+
+
+turn(
+    LendingMailbox._borrow,
+    Role.ROUTERS_TURN,
+    lambda mailbox: str(mailbox.handle.__self__.duty.pool),
+)
 
 
 class LendingActor(PoolActor):
