@@ -1,9 +1,9 @@
 """What the tests of raising signal handlers share: an error at every place of a hand-over in turn.
 
 CPython looks for signals in the main thread alone: at the entry of a function (and where a
-generator or a coroutine goes on), behind a call, and where a loop jumps back (`RESUME`, `CALL` and the `JUMP_BACKWARD`s of 3.11 to
-3.13; a storm of signals hits no other place). `SIGNALS` raises just there. `LINES` raises before
-each line, which is stricter here and there.
+generator goes on), behind a call, and where a loop jumps back (`RESUME`, `CALL` and the
+`JUMP_BACKWARD`s of 3.11 to 3.13; a storm of signals hits no other place). `SIGNALS` raises just
+there. `LINES` raises before each line, which is stricter here and there.
 """
 
 from __future__ import annotations

@@ -75,7 +75,11 @@ class Post:
         self.messages: Counter[str] = Counter()
         self.waking: Counter[str] = Counter()
         self._on = False
-        for mailbox, name in ((LendingMailbox, "put"), (LendingMailbox, "leave"), (InlineMailbox, "put")):
+        for mailbox, name in (
+            (LendingMailbox, "put"),
+            (LendingMailbox, "leave"),
+            (InlineMailbox, "put"),
+        ):
             patch.setattr(mailbox, name, self._counting(mailbox, name))
         patch.setattr(LendingMailbox, "_handled_here", self._handed(LendingMailbox._handled_here))
 
