@@ -300,7 +300,7 @@ class Channel:
                         return took
                     run, chunk = chunk, chunk.chunk
                 received, kind = self.received, type(chunk)
-                length = len(chunk) if kind is str or issubclass(kind, _MEASURED) else 0
+                length = len(chunk) if kind is str else _length(chunk)
                 if len(received) >= RECEIVED_LIMIT or self._length + length > RECEIVED_LENGTH:
                     self._make_room(length)
                 # No call but the last: what breaks in behind it finds all of this done.
@@ -429,4 +429,7 @@ def call_each(wakes: Sequence[Wake]) -> None:
 
 
 def _length(chunk: Any) -> int:
-    return len(chunk) if issubclass(type(chunk), _MEASURED) else 0
+    kind = type(chunk)
+    if not issubclass(kind, _MEASURED):
+        return 0
+    return next(each.__len__(chunk) for each in _MEASURED if issubclass(kind, each))
