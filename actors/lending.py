@@ -44,9 +44,8 @@ class LendingMailbox(Mailbox):
         self._borrower: int | None = None  # the thread that handles what was handed over
         self._behind: deque[Any] = deque()  # what it has been told by that
 
-    # An app's thread puts letters too, and there a signal handler may raise behind any call. Neither
-    # an addition in place nor the entry of a `with` is one: what is counted is there, and the other
-    # way round.
+    # A thread of the app puts letters, too, and there a signal handler may raise behind any call.
+    # Neither an addition in place nor the entry of a `with` is one: what is counted is there.
 
     def put(self, envelope: Any, /) -> None:
         self._unread += _ONE
@@ -93,8 +92,10 @@ class LendingMailbox(Mailbox):
                 letter = self._aside.popleft()
             except IndexError:  # the owner was quicker
                 return
-            self._borrow(letter.message)
-            self._unread.popleft()
+            try:
+                self._borrow(letter.message)
+            finally:
+                self._unread.popleft()
 
     def _handled_here(self, message: Any) -> bool:
         return self._in_its_turn(lambda: not self._unread, lambda: self._borrow(message))
