@@ -64,8 +64,10 @@ class KnowsPauses(Protocol):
 class SystemClock:
     """The machine's monotonic clock, without the pauses of the process; see `actors.pauses`.
 
-    While anybody waits for a moment of this clock, a thread looks at it. Any thread may use it, and
-    no method waits for longer than such a look takes.
+    While anybody waits for a moment of this clock, a thread looks at it. Any thread may use it.
+
+    No lock is taken to read the time: who held it could be kept from going on, by a thousand
+    threads that want to, and nobody else would get the time meanwhile.
 
     Args:
         read: the machine's clock.
@@ -76,7 +78,7 @@ class SystemClock:
     def __init__(self, read: Callable[[], float] = time.monotonic) -> None:
         self._read = read
         self._looked = Looked()
-        self._lock = threading.RLock()  # a signal handler may ask for the time inside of a look
+        self._lock = threading.RLock()  # of the watch; a signal handler may want one inside of it
         self._waiting: set[Callable[[], None]] = set()
         self._told: dict[Callable[[float], object], None] = {}
         self._until = -math.inf
@@ -133,20 +135,27 @@ class SystemClock:
 
     def look(self) -> float:
         """`now`, after a look whether there has been a pause."""
-        with self._lock:
-            before, now = self._looked, self._read()
-            self._looked = after = look(before, now, self._watch is not None)
-        return now - after.lost_s
+        while True:
+            before = self._looked
+            now = self._read()
+            after = look(before, now, self._watch is not None)
+            if self._looked is before:  # no thread gets between this and the next line
+                self._looked = after
+                return now - after.lost_s
 
     def watch(self, until: float) -> None:
         """Have somebody look until then: something is to happen or to have happened by that time.
 
         Where the system gives no thread for it, nobody looks, and no pause is noticed.
         """
+        self._until = max(self._until, until + LINGER_S)
+        if self._watch is not None:
+            return
         with self._lock:
             if not self._waiting:
+                self._until = -math.inf
                 return
-            self._until = max(self._until, until + LINGER_S)
+            self._until = max(self._until, until + LINGER_S)  # a watch that ended has reset it
             if self._watch is not None:
                 return
             watch = self._watch = _Watch(self)
@@ -160,18 +169,18 @@ class SystemClock:
         with self._lock:
             if self._watch is watch:
                 self._watch = None
-                self._looked = self._looked._replace(due=math.inf)
+                self.look()
 
     def _is_over(self, watch: _Watch) -> bool:
         """Look, for the watch; whether it may end."""
         with self._lock:
             if self._watch is not watch:
                 return True
-            over = self.look() > self._until or not self._waiting
-            if over:
-                self._until = -math.inf
-                self._let_go(watch)
-            return over
+            if self.look() <= self._until and self._waiting:
+                return False
+            self._until = -math.inf
+            self._let_go(watch)
+            return True
 
     def _tell(self, lasted_s: float) -> None:
         for told in list(self._told):

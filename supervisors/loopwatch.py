@@ -109,7 +109,7 @@ class LoopWatch(Probing):
 
     def _look(self, watched: _Watched) -> None:
         thread, now = watched.thread, self.clock.now()
-        step = watched.heartbeat.look(now)
+        step = watched.heartbeat.look(now, self._part())
         if step is Step.PING:
             answer = _LoopAnswered(thread, watched.heartbeat.number)
             thread.post(functools.partial(tell, self.actor_ref, answer))
