@@ -18,9 +18,8 @@ may not have had its turn either: such a look counts the less, the later it is.
 """
 
 SLOWEST = 8.0
-"""How many times as long as usual the time to the next look is, at most, where looks are late: there
-each makes it worse. A thousand loops are as many threads that want to answer, and another thousand
-that look."""
+"""How many times as long as usual the time to the next look is, at most, where looks are late. Each
+makes it worse there: a thousand loops are as many threads that want to answer."""
 
 _ROUNDING = 1e-9
 

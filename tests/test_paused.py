@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import queue
+import random
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import pytest
 from helpers_supervision import WAIT_S, pool_of
 
 from greenroom import (
+    AgentPool,
     AllPoolMembersFailedError,
     CircuitState,
     DeadlineExceededError,
@@ -26,17 +29,20 @@ from greenroom import (
     PoolRef,
     Request,
 )
+from greenroom.actors import clock as clock_module
 from greenroom.actors import future as future_module
 from greenroom.actors import loops
 from greenroom.actors.clock import LINGER_S, SystemClock
 from greenroom.actors.pauses import LOOK_S
 from greenroom.messages import (
+    AttemptFailed,
     BreakerOpened,
     HealthChanged,
     LoopStalled,
     ProbeFailed,
     RetryScheduled,
 )
+from greenroom.supervisors.loopwatch import LoopWatch
 from greenroom.testing import EventRecorder, FakeClock
 
 CALLS = 40
@@ -305,7 +311,7 @@ def test_an_agents_own_time_limit_that_a_pause_has_used_up_is_no_failure_of_its_
         assert {future.get(timeout=WAIT_S).value for future in futures} == {"other"}
         health = pool.stats()["a"].health
         assert (health.failures, health.circuit) == (0, CircuitState.CLOSED)
-        kinds = {each.kind for each in greenroom_events.named("attempt.failed")}
+        kinds = {each.kind for each in greenroom_events.named(AttemptFailed)}
         assert kinds <= {FailureKind.INTERRUPTED}
         clock.advance(1.01)
         assert late.get(timeout=WAIT_S).value == "other"
@@ -348,10 +354,8 @@ def test_whoever_reads_the_time_first_finds_the_pause(raw: Raw, watched: SystemC
     """No message, no timer and no thread has to come first for it."""
     raw.now += LOOK_S + PAUSE_S
     assert watched.now() == pytest.approx(100.0 + LOOK_S)
-    assert (watched.lost_s, watched.paused_at) == (
-        pytest.approx(PAUSE_S),
-        pytest.approx(100.0 + LOOK_S),
-    )
+    assert watched.lost_s == pytest.approx(PAUSE_S)
+    assert watched.paused_at == pytest.approx(100.0 + LOOK_S)
     raw.now += 0.2
     assert watched.now() == pytest.approx(100.2 + LOOK_S)
 
@@ -367,6 +371,66 @@ def test_who_wants_to_know_is_told_of_a_pause(raw: Raw, watched: SystemClock) ->
     watched.look()
     assert told.get(timeout=WAIT_S) >= PAUSE_S  # with the other, if they came between two looks
     watched.tell_no_more(told.put)
+
+
+def test_what_a_clock_is_asked_to_do_is_done_in_time_and_in_order(
+    raw: Raw, watched: SystemClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its one thread; what has been called off is not done, what raises harms no other."""
+    done: queue.SimpleQueue[str] = queue.SimpleQueue()
+    monkeypatch.setattr(clock_module, "complain", lambda what, error: done.put(str(error)))
+
+    def fail() -> None:
+        raise SystemExit("failed")
+
+    watched.at(100.0, lambda: done.put("at once"))
+    assert done.get(timeout=WAIT_S) == "at once"
+    watched.at(100.2, lambda: done.put("second"))
+    watched.at(100.1, lambda: done.put(threading.current_thread().name))
+    watched.at(100.15, fail)
+    watched.at(100.16, lambda: done.put("never")).cancel()
+    assert done.empty()
+    raw.now = 100.2
+    said = [done.get(timeout=WAIT_S) for _ in range(3)]
+    assert said == ["greenroom-clock", "failed", "second"]
+
+
+def test_no_supervisor_wakes_up_for_a_heartbeat(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock's thread asks the loop, whose thread hands the answer over: a thousand pools are
+    not another thousand threads that run every second.
+    """
+    seen: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+
+    def note(name: str) -> None:
+        original = getattr(LoopWatch, name)
+
+        def noted(watch: LoopWatch, message: Any) -> None:
+            original(watch, message)
+            seen.put((name, threading.current_thread().name))
+
+        monkeypatch.setattr(LoopWatch, name, noted)
+
+    note("_on_look_due")
+    note("_on_loop_answered")
+
+    async def answer(payload: Any) -> Any:
+        return payload
+
+    clock = SystemClock(raw)
+    with AgentPool.start([Member("a", answer)], clock=clock, rng=random.SystemRandom()) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == "x"
+        pool.stats()
+        beats: set[tuple[str, str]] = set()
+        while len(beats) < 2:
+            raw.now += 0.1
+            clock.look()
+            with contextlib.suppress(queue.Empty):
+                beats.add(seen.get(timeout=0.05))
+        assert beats == {
+            ("_on_look_due", "greenroom-clock"),
+            ("_on_loop_answered", f"greenroom-{pool.name}-loop"),
+        }
+        assert not clock.lost_s
 
 
 def test_nobody_looks_when_nothing_is_timed(raw: Raw) -> None:
