@@ -39,9 +39,12 @@ from greenroom.messages import (
     BreakerOpened,
     HealthChanged,
     LoopStalled,
+    PoolPaused,
     ProbeFailed,
     RetryScheduled,
 )
+from greenroom.supervisors import loopwatch
+from greenroom.supervisors.heartbeat import Heartbeat
 from greenroom.supervisors.loopwatch import LoopWatch
 from greenroom.testing import EventRecorder, FakeClock
 
@@ -100,7 +103,7 @@ def test_calls_that_had_time_left_have_it_after_a_pause(
         clean(pool)
         assert pool.stats().completed == CALLS
         assert all(each.latency_p95_s == 0.5 for each in pool.stats().members)
-    assert [each.lasted_s for each in greenroom_events.named("pool.paused")] == [PAUSE_S]
+    assert [each.lasted_s for each in greenroom_events.named(PoolPaused)] == [PAUSE_S]
     assert not {"attempt.failed", "breaker.opened", "retry.scheduled"} & set(
         greenroom_events.names()
     )
@@ -191,7 +194,7 @@ def test_a_stream_has_its_time_for_each_chunk(clock: FakeClock) -> None:
             await clock.sleep(1.0)
             yield i
 
-    limits = {"first_chunk_timeout_s": 1.5, "chunk_timeout_s": 1.5}
+    limits: dict[str, Any] = {"first_chunk_timeout_s": 1.5, "chunk_timeout_s": 1.5}
     with pool_of(Member("a", chunks), clock=clock, max_retries=0, **limits) as pool:
         stream = pool.stream(Request("x"))
         for i in range(3):
@@ -350,6 +353,11 @@ def wake() -> None:
     """What a mailbox does."""
 
 
+def watch_of(clock: SystemClock) -> Any:
+    """Who looks at it."""
+    return clock._watch
+
+
 def test_whoever_reads_the_time_first_finds_the_pause(raw: Raw, watched: SystemClock) -> None:
     """No message, no timer and no thread has to come first for it."""
     raw.now += LOOK_S + PAUSE_S
@@ -433,15 +441,53 @@ def test_no_supervisor_wakes_up_for_a_heartbeat(raw: Raw, monkeypatch: pytest.Mo
         assert not clock.lost_s
 
 
+def test_heartbeats_draw_apart_and_nothing_is_drawn_for_it_from_the_pools_generator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the machine's clock each loop's first question comes after a part of the interval by
+    chance; by a clock that is moved by hand after all of it, since somebody counts on that.
+    """
+    parts: list[float] = []
+
+    class Noted(Heartbeat):
+        __slots__ = ()
+
+        def __init__(self, *args: Any) -> None:
+            parts.append(args[4])
+            super().__init__(*args)
+
+    monkeypatch.setattr(loopwatch, "Heartbeat", Noted)
+
+    async def answer(payload: Any) -> Any:
+        return payload
+
+    def draws(clock: Any) -> float:
+        """What the pool's generator gives next when ten loops have been started."""
+        parts.clear()
+        rng = random.Random(7)
+        members = [Member(str(i), answer, isolated=True) for i in range(10)]
+        with AgentPool.start(members, clock=clock, rng=rng, strategy="round_robin") as pool:
+            for i in range(10):
+                pool.execute(i, timeout=WAIT_S)
+            pool.stats()
+        return rng.random()
+
+    by_hand = draws(FakeClock())
+    assert parts == [1.0] * 10
+    assert draws(None) == by_hand
+    assert len(parts) == len(set(parts)) == 10
+    assert all(0.0 < part <= 1.0 for part in parts)
+
+
 def test_nobody_looks_when_nothing_is_timed(raw: Raw) -> None:
     """An hour of rest is no pause, and no thread sits through it."""
     clock = SystemClock(raw)
     assert clock.wait_s(103.0) == 3.0  # of nobody who is registered
-    assert clock._watch is None
+    assert watch_of(clock) is None
     clock.register(wake)
     clock.wait_s(103.0)
-    assert clock._watch is not None
-    thread = clock._watch._thread
+    assert watch_of(clock) is not None
+    thread = watch_of(clock)._thread
     while raw.now <= 103.0 + LINGER_S:
         raw.now += LOOK_S
         clock.look()
@@ -457,14 +503,14 @@ def test_the_thread_ends_with_the_last_who_waits(raw: Raw) -> None:
     clock = SystemClock(raw)
     clock.register(wake)
     clock.watch(1e6)
-    assert clock._watch is not None
-    thread = clock._watch._thread
+    assert watch_of(clock) is not None
+    thread = watch_of(clock)._thread
     clock.unregister(wake)
     thread.join(WAIT_S)
     assert not thread.is_alive()
     clock.register(wake)
     clock.watch(1e6)
-    assert clock._watch is not None
+    assert watch_of(clock) is not None
     clock.unregister(wake)
 
 
@@ -484,7 +530,7 @@ def test_without_a_thread_nothing_is_taken_for_a_pause(
     raw.now += 60.0
     assert (clock.now(), clock.lost_s) == (160.0, 0.0)
     assert clock.wait_s(170.0) == 10.0
-    assert clock._watch is not None
+    assert watch_of(clock) is not None
     clock.unregister(wake)
 
 
