@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import functools
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from greenroom.actors.alarms import Alarm
 from greenroom.actors.base import tell
+from greenroom.actors.clock import SystemClock, Timer
 from greenroom.actors.culprit import NOBODY, Culprit, culprit_of
 from greenroom.actors.eventloops import loop_factory
+from greenroom.actors.lending import hand
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.surroundings import LoopLost, LoopSilent
 from greenroom.messages.events import LoopRecovered, LoopReplaced, LoopStalled
@@ -39,32 +42,61 @@ class _LoopAnswered:
 
 
 @dataclass(slots=True)
+class _LookDue:
+    """It is time to look at a loop: handed over by the clock's own thread.
+
+    The loop is asked when the supervisor's turn is over, else its answer could not be handed over.
+    So the clock's thread does it, or the supervisor if it has come to it later.
+
+    Attributes:
+        handed: whether the clock's thread is through with it.
+        question: what the loop is to do; None as long as there is nothing to ask.
+    """
+
+    thread: LoopThread
+    handed: bool = False
+    question: Callable[[], object] | None = None
+
+
+@dataclass(slots=True)
 class _Watched:
     """A loop that runs; `owner` is the member that it belongs to alone."""
 
     thread: LoopThread
     owner: str | None
     heartbeat: Heartbeat
-    alarm: Alarm | None = None
+    alarm: Alarm | Timer | None = None
     culprit: Culprit = NOBODY
+
+
+def _hand_look(supervisor: Any, thread: LoopThread) -> None:
+    """Called by the clock's thread."""
+    message = _LookDue(thread)
+    hand(supervisor, message)
+    message.handed = True
+    if message.question is not None:
+        thread.post(message.question)
 
 
 class LoopWatch(Probing):
     """Has every loop that was started answer from time to time; replaces one that does not.
 
     A loop is watched from its first work on: none is started for the sake of its heartbeat.
+
+    The looks are handed over by the clock's thread, and the answers by the loops': as a rule no
+    supervisor wakes up for either. A thousand would be in the way of all else, every second.
     """
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
         self._watched: dict[LoopThread, _Watched] = {}
         self._spread = random.Random()  # of its own: nothing is drawn from a seeded one for it
-        self._spread.setstate(self._rng.getstate())
         self._unexplained = RestartWindow(
             self.config.restart_intensity, self.config.restart_period_s
         )
         self._shared = self._new_loop(None)
         self.handlers[_LoopStarted] = self._on_loop_started
+        self.handlers[_LookDue] = self._on_look_due
         self.handlers[_LoopAnswered] = self._on_loop_answered
 
     def _new_loop(self, owner: str | None) -> LoopThread:
@@ -72,7 +104,7 @@ class LoopWatch(Probing):
         name = "loop" if owner is None else f"{owner}-loop"
 
         def told() -> None:
-            tell(self.actor_ref, _LoopStarted(thread, owner, self.clock.now()))
+            hand(self.actor_ref, _LoopStarted(thread, owner, self.clock.now()))
 
         new_loop = loop_factory(self.config.event_loop)
         thread = LoopThread(
@@ -109,14 +141,33 @@ class LoopWatch(Probing):
         if watched.alarm is not None:
             watched.alarm.cancel()
         when = watched.heartbeat.next_look_at
-        watched.alarm = self.alarms.at(when, functools.partial(self._look, watched))
+        if isinstance(self.clock, SystemClock):
+            watched.alarm = self.clock.at(
+                when, functools.partial(_hand_look, self.actor_ref, watched.thread)
+            )
+        else:
+            watched.alarm = self.alarms.at(when, lambda: self._look_and_ask(watched))
 
-    def _look(self, watched: _Watched) -> None:
-        thread, now = watched.thread, self.clock.now()
-        step = watched.heartbeat.look(now)
+    def _on_look_due(self, message: _LookDue) -> None:
+        watched = self._watched.get(message.thread)
+        if watched is None:
+            return
+        message.question = self._look(watched)
+        if message.handed and message.question is not None:
+            watched.thread.post(message.question)
+
+    def _look_and_ask(self, watched: _Watched) -> None:
+        question = self._look(watched)
+        if question is not None:
+            watched.thread.post(question)
+
+    def _look(self, watched: _Watched) -> Callable[[], object] | None:
+        """What the loop is to be asked, if anything."""
+        thread, now, question = watched.thread, self.clock.now(), None
+        step = watched.heartbeat.look(now, self._part())
         if step is Step.PING:
             answer = _LoopAnswered(thread, watched.heartbeat.number)
-            thread.post(functools.partial(tell, self.actor_ref, answer))
+            question = functools.partial(hand, self.actor_ref, answer)
         elif step is Step.STALLED:
             self._stalled(watched, now)
         elif step is Step.REPLACE:
@@ -125,6 +176,7 @@ class LoopWatch(Probing):
             self._forget(watched)
         else:
             self._plan_look(watched)
+        return question
 
     def _forget(self, watched: _Watched) -> None:
         if watched.alarm is not None:
@@ -247,6 +299,8 @@ class LoopWatch(Probing):
     def _let_stalled_go(self) -> None:
         """At the end of the pool nobody waits for a loop that does not answer."""
         for watched in list(self._watched.values()):
+            if watched.alarm is not None:
+                watched.alarm.cancel()
             if watched.heartbeat.stalled:
                 watched.thread.abandon()
                 for record in self._residents(watched.thread):

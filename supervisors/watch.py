@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.alarms import Alarm
@@ -37,13 +36,6 @@ class _HasNews:
     __slots__ = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _ClockPaused:
-    """The clock's word that the process has stood still for a while."""
-
-    lasted_s: float
-
-
 class Watch(LendingActor):
     """What the supervisor knows, what it tells the router, what it announces.
 
@@ -75,9 +67,8 @@ class Watch(LendingActor):
         self._pauses = pauses_of(clock)
         self.handlers[_HasNews] = lambda _: None
         self.handlers[TableWanted] = lambda _: self._publish()
-        self.handlers[_ClockPaused] = self._on_clock_paused
         if self._pauses is not None:
-            self._pauses.tell_pauses(self._tell_paused)
+            self._pauses.tell_pauses(self._announce_pause)
 
     def _handle_receive(self, message: Any) -> Any:
         """Handle a message; what there is to announce is announced when the router knows it."""
@@ -124,14 +115,13 @@ class Watch(LendingActor):
 
     def _hear_no_pauses(self) -> None:
         if self._pauses is not None:
-            self._pauses.tell_no_more(self._tell_paused)
+            self._pauses.tell_no_more(self._announce_pause)
 
-    def _tell_paused(self, lasted_s: float) -> None:
-        """Called by the clock, in whatever thread."""
-        tell(self.actor_ref, _ClockPaused(lasted_s))
-
-    def _on_clock_paused(self, message: _ClockPaused) -> None:
-        self._news.append(PoolPaused(pool=self.pool, lasted_s=message.lasted_s))
+    def _announce_pause(self, lasted_s: float) -> None:
+        """Called by the clock, in its own thread: a thousand pools need not all be woken for it, on
+        a machine that has just had too much to do perhaps.
+        """
+        self.bus.emit(PoolPaused(pool=self.pool, lasted_s=lasted_s))
 
     def _announce_news(self) -> None:
         with self._turn:
