@@ -23,7 +23,7 @@ from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.base import JoinableRef
 from greenroom.actors.channel import Channel
-from greenroom.actors.duties import HERE, Need, before_waiting
+from greenroom.actors.duties import HERE, Need, Wait, before_waiting
 from greenroom.actors.eventbus import puts_only
 from greenroom.actors.future import (
     AskTimeoutError,
@@ -165,23 +165,29 @@ class AskingRef(JoinableRef):
         """
         if timeout is not None:
             check.number("timeout", timeout)
+        wait = None
         if block and HERE.duty is not None and self.is_alive():
-            before_waiting(self, _need_of(message))
-        future = self._submit(message, timeout, waits=block)
-        if not block:
-            return future
+            held = before_waiting(self, _need_of(message))
+            wait = Wait(held) if held else None
         try:
-            return future.get() if timeout is None else future.get(timeout=timeout + GRACE_S)
-        except AskTimeoutError:
-            raise
-        except pykka.Timeout:
-            if timeout is None:
+            future = self._submit(message, timeout, waits=block)
+            if not block:
+                return future
+            try:
+                return future.get() if timeout is None else future.get(timeout=timeout + GRACE_S)
+            except AskTimeoutError:
                 raise
-            future.cancel()
-            raise AskTimeoutError(self.name, timeout) from None
-        except BaseException:  # its answer; or a signal handler's error, and nobody waits any more
-            future.cancel()
-            raise
+            except pykka.Timeout:
+                if timeout is None:
+                    raise
+                future.cancel()
+                raise AskTimeoutError(self.name, timeout) from None
+            except BaseException:  # its answer; or a signal handler's error: nobody waits any more
+                future.cancel()
+                raise
+        finally:
+            if wait is not None:
+                wait.end()
 
     def proxy(self) -> Any:
         self.check_process()
@@ -395,7 +401,9 @@ class AskingRef(JoinableRef):
 
         Raises:
             ReentrantAskError: this is such a thread.
+            ForkedPoolError: it was started before a fork, and this is the child.
         """
+        self.check_process()
         if HERE.duty is not None and not self._ended.is_set():
             before_waiting(self, Need.END)
 

@@ -49,6 +49,7 @@ class Run:
         self.count = 1
 
 
+_MEASURED = (str, bytes, bytearray)
 _SPECIAL = frozenset({Run, Restarted, _Sign})
 
 
@@ -283,7 +284,6 @@ class Channel:
             Exception: the stream ended with it, and all chunks have been taken.
         """
         took: Any = EMPTY
-        chunks = self._chunks
         try:
             with self._lock:
                 if self.left and not self._told:
@@ -299,10 +299,11 @@ class Channel:
                         del chunks[0]
                         return took
                     run, chunk = chunk, chunk.chunk
-                length, received = _length(chunk), self.received
+                received, kind = self.received, type(chunk)
+                length = len(chunk) if kind is str else _length(chunk)
                 if len(received) >= RECEIVED_LIMIT or self._length + length > RECEIVED_LENGTH:
                     self._make_room(length)
-                # No call from here on: nothing breaks in, and it is counted if it is taken out.
+                # No call but the last: what breaks in behind it finds all of this done.
                 took = chunk
                 if run is None or run.count == 1:
                     del chunks[0]
@@ -310,7 +311,7 @@ class Channel:
                     run.count -= 1
                 self.taken += 1
                 self._length += length
-                received += (chunk,)
+                received.append(chunk)
                 writer = self._writer
                 if writer is None or 2 * len(chunks) > self.capacity:
                     return took
@@ -428,4 +429,7 @@ def call_each(wakes: Sequence[Wake]) -> None:
 
 
 def _length(chunk: Any) -> int:
-    return len(chunk) if issubclass(type(chunk), (str, bytes, bytearray)) else 0
+    kind = type(chunk)
+    if not issubclass(kind, _MEASURED):
+        return 0
+    return next(each.__len__(chunk) for each in _MEASURED if issubclass(kind, each))

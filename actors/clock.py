@@ -8,6 +8,8 @@ in whatever order the messages are read that have come meanwhile.
 from __future__ import annotations
 
 import contextlib
+import heapq
+import itertools
 import math
 import threading
 import time
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from typing import Protocol, cast, runtime_checkable
 
 from greenroom.actors import forks
+from greenroom.actors.eventbus import complain
 from greenroom.actors.pauses import LOOK_S, Looked, look
 
 TOLD_S = 1.0
@@ -64,8 +67,10 @@ class KnowsPauses(Protocol):
 class SystemClock:
     """The machine's monotonic clock, without the pauses of the process; see `actors.pauses`.
 
-    While anybody waits for a moment of this clock, a thread looks at it. Any thread may use it, and
-    no method waits for longer than such a look takes.
+    While anybody waits for a moment of this clock, a thread looks at it. Any thread may use it.
+
+    No lock is taken to read the time: who held it could be kept from going on, by a thousand
+    threads that want to, and nobody else would get the time meanwhile.
 
     Args:
         read: the machine's clock.
@@ -76,11 +81,14 @@ class SystemClock:
     def __init__(self, read: Callable[[], float] = time.monotonic) -> None:
         self._read = read
         self._looked = Looked()
-        self._lock = threading.RLock()  # a signal handler may ask for the time inside of a look
+        self._lock = threading.RLock()  # of the watch; a signal handler may want one inside of it
         self._waiting: set[Callable[[], None]] = set()
         self._told: dict[Callable[[float], object], None] = {}
         self._until = -math.inf
         self._watch: _Watch | None = None
+        # Pushed by any thread and popped by one, in single calls that run no code of ours.
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
         forks.renew(self)
 
     def now(self) -> float:
@@ -133,45 +141,92 @@ class SystemClock:
 
     def look(self) -> float:
         """`now`, after a look whether there has been a pause."""
-        with self._lock:
-            before, now = self._looked, self._read()
-            self._looked = after = look(before, now, self._watch is not None)
-        return now - after.lost_s
+        while True:
+            before = self._looked
+            now = self._read()
+            after = look(before, now, self._watch is not None)
+            if self._looked is before:  # no thread gets between this and the next line
+                self._looked = after
+                return now - after.lost_s
 
     def watch(self, until: float) -> None:
         """Have somebody look until then: something is to happen or to have happened by that time.
 
         Where the system gives no thread for it, nobody looks, and no pause is noticed.
         """
+        self._until = max(self._until, until + LINGER_S)
+        if not self._is_watched():
+            watch = self._new_watch(until)
+            if watch is not None:
+                try:
+                    watch.start()
+                except Exception:  # the next one who times something that lasts longer tries again
+                    self._let_go(watch)
+
+    def _is_watched(self) -> bool:
+        return self._watch is not None
+
+    def _new_watch(self, until: float) -> _Watch | None:
         with self._lock:
             if not self._waiting:
-                return
-            self._until = max(self._until, until + LINGER_S)
-            if self._watch is not None:
-                return
+                self._until = -math.inf
+                return None
+            self._until = max(self._until, until + LINGER_S)  # a watch that ended has reset it
+            if self._is_watched():  # somebody was quicker
+                return None
             watch = self._watch = _Watch(self)
             self.look()
-        try:
-            watch.start()
-        except Exception:  # the next one who times something that lasts longer tries again
-            self._let_go(watch)
+            return watch
+
+    def at(self, when: float, action: Callable[[], object]) -> Timer:
+        """Have the thread that looks call `action` once it is `when`. It must not wait.
+
+        For what many pools do every second, each at a time of its own: a thousand threads that wake
+        up for it keep each other from getting on.
+        """
+        timer = Timer(when, action)
+        heapq.heappush(self._timers, (when, next(self._order), timer))
+        self.watch(when)
+        watch = self._watch
+        if watch is not None and when < watch.sleeps_until:
+            watch.wake()
+        return timer
+
+    def _run_due(self) -> float:
+        """Run what is due; when the next one will be, a look at the latest."""
+        timers, now = self._timers, self.now()
+        while timers and timers[0][0] <= now:
+            timer = heapq.heappop(timers)[2]
+            action, timer.action = timer.action, None
+            if action is not None:
+                try:
+                    action()
+                except BaseException as error:  # the others are somebody else's
+                    complain("what a clock was asked to do raised", error)
+        return self._next_at()
+
+    def _next_at(self) -> float:
+        look_at = self._looked.due - self._looked.lost_s
+        return min(look_at, self._timers[0][0]) if self._timers else look_at
 
     def _let_go(self, watch: _Watch) -> None:
         with self._lock:
             if self._watch is watch:
                 self._watch = None
-                self._looked = self._looked._replace(due=math.inf)
+                self.look()
 
     def _is_over(self, watch: _Watch) -> bool:
         """Look, for the watch; whether it may end."""
         with self._lock:
             if self._watch is not watch:
                 return True
-            over = self.look() > self._until or not self._waiting
-            if over:
-                self._until = -math.inf
-                self._let_go(watch)
-            return over
+            if self.look() <= self._until and self._waiting:
+                return False
+            self._until = -math.inf
+            self._let_go(watch)
+            if not self._waiting:  # whose were they?
+                self._timers.clear()
+            return True
 
     def _tell(self, lasted_s: float) -> None:
         for told in list(self._told):
@@ -182,16 +237,36 @@ class SystemClock:
         self._lock = threading.RLock()
         self._waiting = set()
         self._told = {}
+        self._timers = []
         self._until = -math.inf
         self._watch = None
         self._looked = self._looked._replace(due=math.inf)
 
 
+class Timer:
+    """What a clock has been asked to do; `cancel` before its time, and it is forgotten."""
+
+    __slots__ = ("action", "when")
+
+    def __init__(self, when: float, action: Callable[[], object]) -> None:
+        self.when = when
+        self.action: Callable[[], object] | None = action
+
+    def cancel(self) -> None:
+        """Nothing it refers to is kept alive."""
+        self.action = None
+
+
 class _Watch:
-    """The thread that looks at a clock as long as anything is timed by it."""
+    """The thread that looks at a clock as long as anything is timed by it.
+
+    Attributes:
+        sleeps_until: who has something to be done before that must wake it.
+    """
 
     def __init__(self, clock: SystemClock) -> None:
         self._clock = clock
+        self.sleeps_until = -math.inf
         self._bell = threading.Lock()
         self._bell.acquire()
         self._thread = threading.Thread(target=self._run, name="greenroom-clock", daemon=True)
@@ -203,10 +278,14 @@ class _Watch:
         """
         self._thread.start()
 
+    def wake(self) -> None:
+        """There is something to be done sooner than it knows, or nothing any more."""
+        with contextlib.suppress(RuntimeError):  # it has been woken before
+            self._bell.release()
+
     def end(self) -> None:
         """Nobody times anything any more."""
-        with contextlib.suppress(RuntimeError):  # it has been told before
-            self._bell.release()
+        self.wake()
         if self._thread is not threading.current_thread():
             self._thread.join(LOOK_S)
 
@@ -216,7 +295,10 @@ class _Watch:
             lasted_s, lost_s = clock.lost_s - lost_s, clock.lost_s
             if lasted_s >= TOLD_S:
                 clock._tell(lasted_s)
-            self._bell.acquire(timeout=LOOK_S)
+            self.sleeps_until = clock._run_due()
+            # What has come until now is seen here; who comes from now on rings the bell.
+            self._bell.acquire(timeout=max(0.0, clock._next_at() - clock.now()))
+            self.sleeps_until = -math.inf
 
 
 SYSTEM_CLOCK = SystemClock()

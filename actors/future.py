@@ -19,11 +19,16 @@ from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.channel import Channel, call_each
 from greenroom.actors.clock import SYSTEM_CLOCK
-from greenroom.actors.duties import HERE, Need, Role, before_waiting
+from greenroom.actors.duties import HERE, Need, Role, before_waiting, check_chain
 from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import complain
 from greenroom.actors.waker import wait_here
-from greenroom.messages.errors import DeadlineExceededError, PoolStoppedError, RequestCancelledError
+from greenroom.messages.errors import (
+    DeadlineExceededError,
+    PoolStoppedError,
+    RequestCancelledError,
+    not_begun,
+)
 from greenroom.messages.execution import Ancestor
 from greenroom.messages.pickling import refuse
 
@@ -294,8 +299,9 @@ class PoolFuture(pykka.Future[T]):
         if self.arrival is None:
             yield from _thread_arrival(self)
             return
-        if not self.arrival.is_set():
-            self.may_await()
+        if self.arrival.is_set() or self._born != forks.generation:  # `get` answers at once
+            return
+        self.may_await()
         waiting, wake = wait_here()
         self.arrival.watch(wake)
         try:
@@ -367,8 +373,15 @@ class PoolFuture(pykka.Future[T]):
         """A coroutine is about to. That holds up no thread but one in which somebody has started a
         loop of its own.
         """
-        if HERE.duty is not None and HERE.duty.role is not Role.LOOP:
+        if HERE.duty is None:
+            return
+        if HERE.duty.role is not Role.LOOP:
             self.may_wait()
+            return
+        asked = self.stands_for or self
+        pool = getattr(asked._on_cancel, "__self__", None)
+        if pool is not None:
+            check_chain(pool, asked.need)
 
     def say_waiting(self) -> None:
         """Tell the router that the code which runs here waits for this, if that is inside of a call
@@ -497,6 +510,9 @@ def _thread_arrival(future: pykka.Future[Any]) -> Generator[Any, None, None]:
     """Wait, in a coroutine, for a future that only its `get` can tell of. A thread of its own waits
     there: those of the loop's executor may all be waiting for something else, and if it never comes
     they would keep the process from ending.
+
+    Raises:
+        ResourceError: the machine gives no more threads.
     """
     come = Ending()
 
@@ -507,7 +523,10 @@ def _thread_arrival(future: pykka.Future[Any]) -> Generator[Any, None, None]:
 
     waiting, wake = wait_here()
     come.watch(wake)
-    threading.Thread(target=wait, name="greenroom-await", daemon=True).start()
+    try:
+        threading.Thread(target=wait, name="greenroom-await", daemon=True).start()
+    except RuntimeError as error:
+        raise not_begun("a thread to wait for another library's future", error) from error
     yield from waiting
 
 

@@ -18,7 +18,7 @@ from pykka.messages import _ActorStop
 
 from greenroom.actors.base import JoinableRef, PoolActor
 from greenroom.actors.clock import Clock
-from greenroom.actors.duties import TURNS
+from greenroom.actors.duties import Role, turn
 from greenroom.actors.eventbus import complain
 
 LONGEST_JOIN_S = 10.0
@@ -77,7 +77,11 @@ class InlineMailbox:
         """It followed none."""
 
 
-TURNS.add(InlineMailbox.put.__code__)
+turn(
+    InlineMailbox.put,
+    Role.MEMBERS_TURN,
+    lambda mailbox: str(mailbox.handle.__self__.around.router.actor_urn),
+)
 
 
 class InlineRef(JoinableRef):

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 from greenroom.actors.base import PoolActor
 from greenroom.actors.clock import Clock
+from greenroom.actors.duties import Role, turn
 from greenroom.actors.eventbus import complain
 from greenroom.actors.mailbox import Letter, Mailbox, Tick
 
@@ -43,9 +44,8 @@ class LendingMailbox(Mailbox):
         self._borrower: int | None = None  # the thread that handles what was handed over
         self._behind: deque[Any] = deque()  # what it has been told by that
 
-    # An app's thread puts letters too, and there a signal handler may raise behind any call.
-    # Neither an addition in place nor the entry of a `with` is one: what is counted is there, and
-    # the other way round.
+    # A thread of the app puts letters, too, and there a signal handler may raise behind any call.
+    # Neither an addition in place nor the entry of a `with` is one: what is counted is there.
 
     def put(self, envelope: Any, /) -> None:
         self._unread += _ONE
@@ -92,8 +92,10 @@ class LendingMailbox(Mailbox):
                 letter = self._aside.popleft()
             except IndexError:  # the owner was quicker
                 return
-            self._borrow(letter.message)
-            self._unread.popleft()
+            try:
+                self._borrow(letter.message)
+            finally:
+                self._unread.popleft()
 
     def _handled_here(self, message: Any) -> bool:
         return self._in_its_turn(lambda: not self._unread, lambda: self._borrow(message))
@@ -128,10 +130,6 @@ class LendingMailbox(Mailbox):
         finally:
             self._borrower = None
 
-    def is_borrowed_here(self) -> bool:
-        """Whether the running thread handles a message in the owner's place."""
-        return self._borrower == threading.get_ident()
-
     def _tick_is_due(self) -> bool:
         """Whether a timer comes first, be it that the owner has not got to it yet."""
         now, alarm, awaited = self._clock.now(), self.alarm, self._awaited
@@ -140,6 +138,13 @@ class LendingMailbox(Mailbox):
     def _get_until(self, alarm: float) -> Any:
         self._awaited = alarm
         return super()._get_until(alarm)
+
+
+turn(
+    LendingMailbox._borrow,
+    Role.ROUTERS_TURN,
+    lambda mailbox: str(mailbox.handle.__self__.duty.pool),
+)
 
 
 class LendingActor(PoolActor):

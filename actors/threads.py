@@ -98,18 +98,24 @@ class ThreadPlace:
                 call.broke(raised)
                 if call.phase is Phase.ABANDONED:
                     return
-            if stays is None or (stays and me not in self._resting):  # see `_step_out`
+            if stays is None:
                 stays = self._rest(me)
+            elif stays and me not in self._resting:  # see `_step_out`
+                stays = self._rest(me, unless_idle=True)
             del call  # an idle thread keeps nothing of its last call alive
             if not stays:
                 return
             call = self._calls.get()
             self._resting.discard(me)
 
-    def _rest(self, me: threading.Thread) -> bool:
-        """Be ready for the next call, unless the place has been closed meanwhile."""
+    def _rest(self, me: threading.Thread, unless_idle: bool = False) -> bool:
+        """Be ready for the next call, unless the place has been closed meanwhile.
+
+        Args:
+            unless_idle: nor if another thread is.
+        """
         with self._lock:
-            if self._closed:
+            if self._closed or (unless_idle and self._idle):
                 return False
             self._idle += 1
             self._resting.add(me)
@@ -118,11 +124,11 @@ class ThreadPlace:
     def _step_out(self, me: threading.Thread) -> None:
         """Called in a thread, before it waits for something. If its own call has ended, it counts
         as idle: what waits there is somebody's done callback. A call that was meant for it must not
-        wait as well, maybe for one another: it has a new thread.
+        wait as well, maybe for one another: it has a new thread. Whichever is idle first is kept.
         """
+        if me not in self._resting:
+            return
         with self._lock:
-            if me not in self._resting:
-                return
             self._resting.discard(me)
             if self._idle:
                 self._idle -= 1

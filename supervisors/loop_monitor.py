@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import functools
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from greenroom.actors.alarms import Alarm
+from greenroom.actors.clock import Timer
 from greenroom.actors.culprit import NOBODY, Culprit
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.surroundings import LoopLost, LoopSilent
@@ -37,13 +37,30 @@ class LoopAnswered:
 
 
 @dataclass(slots=True)
+class LookDue:
+    """It is time to look at a loop: handed over by the clock's own thread.
+
+    The loop is asked when the supervisor's turn is over, else its answer could not be handed over.
+    So the clock's thread does it, or the supervisor if it has come to it later.
+
+    Attributes:
+        handed: whether the clock's thread is through with it, or was never in it.
+        question: what the loop is to answer; None as long as there is nothing to ask.
+    """
+
+    thread: LoopThread
+    handed: bool = False
+    question: LoopAnswered | None = None
+
+
+@dataclass(slots=True)
 class _Watched:
     """A loop that runs; `owner` is the member that it belongs to alone."""
 
     thread: LoopThread
     owner: str | None
     heartbeat: Heartbeat
-    alarm: Alarm | None = None
+    alarm: Alarm | Timer | None = None
     culprit: Culprit = NOBODY
 
 
@@ -52,11 +69,14 @@ class LoopMonitor:
 
     A loop is watched from its first work on: none is started for the sake of its heartbeat.
 
+    The looks are handed over by the clock's thread, and the answers by the loops': as a rule no
+    supervisor wakes up for either. A thousand would be in the way of all else, every second.
+
     Args:
-        rng: not drawn from, but for the state that it is in.
         by_hand: whether the clock is moved by hand.
         new_loop: makes a member's own loop, or the shared one for None. It starts on first use, and
             has `started` called then.
+        plan: has `look_due` called at a time, with a loop's `LookDue`.
         ask: has a loop answer: calls `answered` then.
         find_culprit: who blocks a loop.
 
@@ -68,10 +88,10 @@ class LoopMonitor:
         self,
         ports: Ports,
         routes: RoutePublisher,
-        rng: random.Random,
         *,
         by_hand: bool,
         new_loop: Callable[[str | None], LoopThread],
+        plan: Callable[[float, LoopThread], Alarm | Timer],
         ask: Callable[[LoopAnswered], object],
         find_culprit: Callable[[LoopThread], Culprit],
     ) -> None:
@@ -80,11 +100,11 @@ class LoopMonitor:
         self._routes = routes
         self._by_hand = by_hand
         self._new_loop = new_loop
+        self._plan = plan
         self._ask = ask
         self._culprit_of = find_culprit
         self._watched: dict[LoopThread, _Watched] = {}
         self._spread = random.Random()  # of its own: nothing is drawn from a seeded one for it
-        self._spread.setstate(rng.getstate())
         config = ports.config
         self._unexplained = RestartWindow(config.restart_intensity, config.restart_period_s)
         self.shared = new_loop(None)
@@ -116,14 +136,23 @@ class LoopMonitor:
     def _plan_look(self, watched: _Watched) -> None:
         if watched.alarm is not None:
             watched.alarm.cancel()
-        when = watched.heartbeat.next_look_at
-        watched.alarm = self._ports.at(when, functools.partial(self._look, watched))
+        watched.alarm = self._plan(watched.heartbeat.next_look_at, watched.thread)
 
-    def _look(self, watched: _Watched) -> None:
-        thread, now = watched.thread, self._ports.now()
-        step = watched.heartbeat.look(now)
+    def look_due(self, message: LookDue) -> None:
+        """It is time to look at a loop."""
+        watched = self._watched.get(message.thread)
+        if watched is None:
+            return
+        message.question = self._look(watched)
+        if message.handed and message.question is not None:
+            self._ask(message.question)
+
+    def _look(self, watched: _Watched) -> LoopAnswered | None:
+        """What the loop is to be asked for, if anything."""
+        thread, now, question = watched.thread, self._ports.now(), None
+        step = watched.heartbeat.look(now, self._part())
         if step is Step.PING:
-            self._ask(LoopAnswered(thread, watched.heartbeat.number))
+            question = LoopAnswered(thread, watched.heartbeat.number)
         elif step is Step.STALLED:
             self._stalled(watched, now)
         elif step is Step.REPLACE:
@@ -132,6 +161,7 @@ class LoopMonitor:
             self._forget(watched)
         else:
             self._plan_look(watched)
+        return question
 
     def _forget(self, watched: _Watched) -> None:
         if watched.alarm is not None:
@@ -247,6 +277,8 @@ class LoopMonitor:
     def let_stalled_go(self) -> None:
         """At the end of the pool nobody waits for a loop that does not answer."""
         for watched in list(self._watched.values()):
+            if watched.alarm is not None:
+                watched.alarm.cancel()
             if watched.heartbeat.stalled:
                 watched.thread.abandon()
                 for record in self._residents(watched.thread):

@@ -11,8 +11,9 @@ from typing import Any, cast
 
 import pykka
 
+from greenroom.actors.alarms import Alarm
 from greenroom.actors.base import tell
-from greenroom.actors.clock import Clock, paused_at, pauses_of
+from greenroom.actors.clock import Clock, SystemClock, Timer, paused_at, pauses_of
 from greenroom.actors.culprit import culprit_of
 from greenroom.actors.desk import Desk
 from greenroom.actors.duties import Duty, Role
@@ -55,7 +56,7 @@ from greenroom.messages.supervision import (
     TableWanted,
     TrialStarted,
 )
-from greenroom.supervisors.loop_monitor import LoopAnswered, LoopMonitor, LoopStarted
+from greenroom.supervisors.loop_monitor import LookDue, LoopAnswered, LoopMonitor, LoopStarted
 from greenroom.supervisors.outcome_judge import OutcomeJudge
 from greenroom.supervisors.ports import Ports, ToMember
 from greenroom.supervisors.prober import Prober
@@ -120,10 +121,10 @@ class PoolSupervisor(LendingActor):
         self._loops = LoopMonitor(
             ports,
             routes,
-            rng,
             by_hand=clock.wait_s(clock.now()) is None,
             new_loop=self._new_loop,
-            ask=self._ask_loop,
+            plan=self._plan_look,
+            ask=functools.partial(_ask_loop, self.actor_ref),
             find_culprit=culprit_of,
         )
         stop_s = _stop_timeout_s(config)
@@ -147,6 +148,7 @@ class PoolSupervisor(LendingActor):
                 TrialStarted: self._judge.trial_started,
                 ProbeResult: self._prober.ended,
                 LoopStarted: self._loops.started,
+                LookDue: self._loops.look_due,
                 LoopAnswered: self._loops.answered,
                 ActorEnded: self._roster.actor_ended,
                 AgentCreated: self._roster.agent_created,
@@ -198,7 +200,7 @@ class PoolSupervisor(LendingActor):
         name = "loop" if owner is None else f"{owner}-loop"
 
         def told() -> None:
-            tell(self.actor_ref, LoopStarted(thread, owner, self.clock.now()))
+            hand(self.actor_ref, LoopStarted(thread, owner, self.clock.now()))
 
         new_loop = loop_factory(self.config.event_loop)
         thread = LoopThread(
@@ -210,8 +212,10 @@ class PoolSupervisor(LendingActor):
         )
         return thread
 
-    def _ask_loop(self, answer: LoopAnswered) -> None:
-        answer.thread.post(functools.partial(tell, self.actor_ref, answer))
+    def _plan_look(self, when: float, thread: LoopThread) -> Alarm | Timer:
+        if isinstance(self.clock, SystemClock):
+            return self.clock.at(when, functools.partial(_hand_look, self.actor_ref, thread))
+        return self.alarms.at(when, lambda: self._loops.look_due(LookDue(thread, handed=True)))
 
     def _answer(self, seen: FailuresSeen) -> None:
         """Where the router waits for it in this very thread, it need not be woken; see `lending`.
@@ -391,6 +395,19 @@ class PoolSupervisor(LendingActor):
 def _tell_member(record: MemberRecord, message: ToMember) -> None:
     if record.ref is not None:
         tell(record.ref, message)
+
+
+def _ask_loop(supervisor: Any, answer: LoopAnswered) -> None:
+    answer.thread.post(functools.partial(hand, supervisor, answer))
+
+
+def _hand_look(supervisor: Any, thread: LoopThread) -> None:
+    """Called by the clock's thread."""
+    look = LookDue(thread)
+    hand(supervisor, look)
+    look.handed = True
+    if look.question is not None:
+        _ask_loop(supervisor, look.question)
 
 
 def _stop_timeout_s(config: PoolConfig) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import queue
+import random
 import signal
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import pytest
 from helpers_supervision import WAIT_S, pool_of
 
 from greenroom import (
+    AgentPool,
     AllPoolMembersFailedError,
     CircuitState,
     DeadlineExceededError,
@@ -26,17 +29,23 @@ from greenroom import (
     PoolRef,
     Request,
 )
+from greenroom.actors import clock as clock_module
 from greenroom.actors import future as future_module
 from greenroom.actors import loops
 from greenroom.actors.clock import LINGER_S, SystemClock
 from greenroom.actors.pauses import LOOK_S
 from greenroom.messages import (
+    AttemptFailed,
     BreakerOpened,
     HealthChanged,
     LoopStalled,
+    PoolPaused,
     ProbeFailed,
     RetryScheduled,
 )
+from greenroom.supervisors import loop_monitor
+from greenroom.supervisors.heartbeat import Heartbeat
+from greenroom.supervisors.loop_monitor import LoopMonitor
 from greenroom.testing import EventRecorder, FakeClock
 
 CALLS = 40
@@ -94,8 +103,7 @@ def test_calls_that_had_time_left_have_it_after_a_pause(
         clean(pool)
         assert pool.stats().completed == CALLS
         assert all(each.latency_p95_s == 0.5 for each in pool.stats().members)
-    paused: list[Any] = list(greenroom_events.named("pool.paused"))
-    assert [each.lasted_s for each in paused] == [PAUSE_S]
+    assert [each.lasted_s for each in greenroom_events.named(PoolPaused)] == [PAUSE_S]
     assert not {"attempt.failed", "breaker.opened", "retry.scheduled"} & set(
         greenroom_events.names()
     )
@@ -306,8 +314,7 @@ def test_an_agents_own_time_limit_that_a_pause_has_used_up_is_no_failure_of_its_
         assert {future.get(timeout=WAIT_S).value for future in futures} == {"other"}
         health = pool.stats()["a"].health
         assert (health.failures, health.circuit) == (0, CircuitState.CLOSED)
-        failed: list[Any] = list(greenroom_events.named("attempt.failed"))
-        kinds = {each.kind for each in failed}
+        kinds = {each.kind for each in greenroom_events.named(AttemptFailed)}
         assert kinds <= {FailureKind.INTERRUPTED}
         clock.advance(1.01)
         assert late.get(timeout=WAIT_S).value == "other"
@@ -346,6 +353,11 @@ def wake() -> None:
     """What a mailbox does."""
 
 
+def watch_of(clock: SystemClock) -> Any:
+    """Who looks at it."""
+    return clock._watch
+
+
 def test_whoever_reads_the_time_first_finds_the_pause(raw: Raw, watched: SystemClock) -> None:
     """No message, no timer and no thread has to come first for it."""
     raw.now += LOOK_S + PAUSE_S
@@ -369,15 +381,113 @@ def test_who_wants_to_know_is_told_of_a_pause(raw: Raw, watched: SystemClock) ->
     watched.tell_no_more(told.put)
 
 
+def test_what_a_clock_is_asked_to_do_is_done_in_time_and_in_order(
+    raw: Raw, watched: SystemClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its one thread; what has been called off is not done, what raises harms no other."""
+    done: queue.SimpleQueue[str] = queue.SimpleQueue()
+    monkeypatch.setattr(clock_module, "complain", lambda what, error: done.put(str(error)))
+
+    def fail() -> None:
+        raise SystemExit("failed")
+
+    watched.at(100.0, lambda: done.put("at once"))
+    assert done.get(timeout=WAIT_S) == "at once"
+    watched.at(100.2, lambda: done.put("second"))
+    watched.at(100.1, lambda: done.put(threading.current_thread().name))
+    watched.at(100.15, fail)
+    watched.at(100.16, lambda: done.put("never")).cancel()
+    assert done.empty()
+    raw.now = 100.2
+    said = [done.get(timeout=WAIT_S) for _ in range(3)]
+    assert said == ["greenroom-clock", "failed", "second"]
+
+
+def test_no_supervisor_wakes_up_for_a_heartbeat(raw: Raw, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock's thread asks the loop, whose thread hands the answer over: a thousand pools are
+    not another thousand threads that run every second.
+    """
+    seen: queue.SimpleQueue[tuple[str, str]] = queue.SimpleQueue()
+
+    def note(name: str) -> None:
+        original = getattr(LoopMonitor, name)
+
+        def noted(watch: LoopMonitor, message: Any) -> None:
+            original(watch, message)
+            seen.put((name, threading.current_thread().name))
+
+        monkeypatch.setattr(LoopMonitor, name, noted)
+
+    note("look_due")
+    note("answered")
+
+    async def answer(payload: Any) -> Any:
+        return payload
+
+    clock = SystemClock(raw)
+    with AgentPool.start([Member("a", answer)], clock=clock, rng=random.SystemRandom()) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == "x"
+        pool.stats()
+        beats: set[tuple[str, str]] = set()
+        while len(beats) < 2:
+            raw.now += 0.1
+            clock.look()
+            with contextlib.suppress(queue.Empty):
+                beats.add(seen.get(timeout=0.05))
+        assert beats == {
+            ("look_due", "greenroom-clock"),
+            ("answered", f"greenroom-{pool.name}-loop"),
+        }
+        assert not clock.lost_s
+
+
+def test_heartbeats_draw_apart_and_nothing_is_drawn_for_it_from_the_pools_generator(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By the machine's clock each loop's first question comes after a part of the interval by
+    chance; by a clock that is moved by hand after all of it, since somebody counts on that.
+    """
+    parts: list[float] = []
+
+    class Noted(Heartbeat):
+        __slots__ = ()
+
+        def __init__(self, *args: Any) -> None:
+            parts.append(args[4])
+            super().__init__(*args)
+
+    monkeypatch.setattr(loop_monitor, "Heartbeat", Noted)
+
+    async def answer(payload: Any) -> Any:
+        return payload
+
+    def draws(clock: Any) -> float:
+        """What the pool's generator gives next when ten loops have been started."""
+        parts.clear()
+        rng = random.Random(7)
+        members = [Member(str(i), answer, isolated=True) for i in range(10)]
+        with AgentPool.start(members, clock=clock, rng=rng, strategy="round_robin") as pool:
+            for i in range(10):
+                pool.execute(i, timeout=WAIT_S)
+            pool.stats()
+        return rng.random()
+
+    by_hand = draws(FakeClock())
+    assert parts == [1.0] * 10
+    assert draws(None) == by_hand
+    assert len(parts) == len(set(parts)) == 10
+    assert all(0.0 < part <= 1.0 for part in parts)
+
+
 def test_nobody_looks_when_nothing_is_timed(raw: Raw) -> None:
     """An hour of rest is no pause, and no thread sits through it."""
     clock = SystemClock(raw)
     assert clock.wait_s(103.0) == 3.0  # of nobody who is registered
-    assert clock._watch is None
+    assert watch_of(clock) is None
     clock.register(wake)
     clock.wait_s(103.0)
-    watch: Any = clock._watch
-    thread = watch._thread
+    assert watch_of(clock) is not None
+    thread = watch_of(clock)._thread
     while raw.now <= 103.0 + LINGER_S:
         raw.now += LOOK_S
         clock.look()
@@ -393,14 +503,14 @@ def test_the_thread_ends_with_the_last_who_waits(raw: Raw) -> None:
     clock = SystemClock(raw)
     clock.register(wake)
     clock.watch(1e6)
-    assert clock._watch is not None
-    thread = clock._watch._thread
+    assert watch_of(clock) is not None
+    thread = watch_of(clock)._thread
     clock.unregister(wake)
     thread.join(WAIT_S)
     assert not thread.is_alive()
     clock.register(wake)
     clock.watch(1e6)
-    assert clock._watch is not None
+    assert watch_of(clock) is not None
     clock.unregister(wake)
 
 
@@ -420,7 +530,7 @@ def test_without_a_thread_nothing_is_taken_for_a_pause(
     raw.now += 60.0
     assert (clock.now(), clock.lost_s) == (160.0, 0.0)
     assert clock.wait_s(170.0) == 10.0
-    assert clock._watch is not None
+    assert watch_of(clock) is not None
     clock.unregister(wake)
 
 

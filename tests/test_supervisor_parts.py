@@ -58,7 +58,7 @@ from greenroom.messages.supervision import (
     RoutingSnapshot,
     TrialStarted,
 )
-from greenroom.supervisors.loop_monitor import LoopAnswered, LoopMonitor, LoopStarted
+from greenroom.supervisors.loop_monitor import LookDue, LoopAnswered, LoopMonitor, LoopStarted
 from greenroom.supervisors.outcome_judge import OutcomeJudge
 from greenroom.supervisors.ports import Ports, ToRouter
 from greenroom.supervisors.prober import Prober
@@ -125,9 +125,11 @@ class World:
         self.loops = LoopMonitor(
             ports,
             self.routes,
-            rng,
             by_hand=True,
             new_loop=lambda owner: LoopThread(f"loop of {owner or 'all'}"),  # nothing starts it
+            plan=lambda when, thread: self.alarms.at(
+                when, lambda: self.loops.look_due(LookDue(thread, handed=True))
+            ),
             ask=self.asked.append,
             find_culprit=lambda _: self.culprit,
         )

@@ -12,7 +12,14 @@ from typing import Any
 
 import pykka
 import pytest
-from helpers_supervision import WAIT_S, Gate, greenroom_threads, no_thread_left, pool_of
+from helpers_supervision import (
+    WAIT_S,
+    Gate,
+    greenroom_threads,
+    member_ref,
+    no_thread_left,
+    pool_of,
+)
 from loguru import logger
 
 from greenroom import (
@@ -389,6 +396,64 @@ def test_another_pool_may_be_waited_for_everywhere(thread: str) -> None:
             assert there.wait() == ("in", "other")
 
 
+@pytest.mark.parametrize("thread", ["router", "lent turn", "supervisor", "loop"])
+@pytest.mark.parametrize("kind", ["sync", "async", "stats", "member"])
+def test_a_pool_in_between_is_seen_through(thread: str, kind: str) -> None:
+    """The other pool's agent asks the one whose thread waits for it: it is told, and so is who
+    waits, with the same error.
+    """
+
+    def ask(payload: Any) -> Any:
+        return there.pool.execute(payload)  # type: ignore[union-attr]
+
+    def ask_stats(payload: Any) -> Any:
+        return there.pool.stats().name  # type: ignore[union-attr]
+
+    async def ask_async(payload: Any) -> Any:
+        assert there.pool is not None
+        return (await there.pool.ask(Request(payload), block=False)).value
+
+    def other_asks(inner: PoolRef) -> Any:
+        if kind == "member":
+            other.add_member(Member("b", inner))
+        return other.execute("in", timeout=WAIT_S)
+
+    agent = {"sync": ask, "stats": ask_stats, "async": ask_async}.get(kind)
+    members = () if agent is None else [Member("b", agent)]
+    there = There(other_asks)
+    with (
+        no_thread_left(),
+        pool_of(*members, name="other") as other,
+        THREADS[thread](there) as pool,
+    ):
+        outcome = there.wait()
+        if (thread, kind) == ("loop", "stats"):
+            assert outcome == "pool"
+        else:
+            assert isinstance(outcome, ReentrantAskError), outcome
+        assert pool.ask(Request("x"), timeout=WAIT_S).value == "x"
+        assert other.stats().in_flight == 0
+
+
+def test_a_wait_that_is_over_holds_up_nobody() -> None:
+    """What the other pool still does for it may ask again."""
+    answers: list[Any] = []
+    gate, done = Gate(), threading.Event()
+
+    def ask(payload: Any) -> Any:
+        gate(payload)
+        answers.append(there.pool.execute(payload, timeout=WAIT_S))  # type: ignore[union-attr]
+        done.set()
+        return payload
+
+    there = There(lambda _: other.execute("in", timeout=0.01))
+    with no_thread_left(), pool_of(Member("b", ask), name="other") as other, in_router(there):
+        assert isinstance(there.wait(), pykka.Timeout)
+        gate.open()
+        assert done.wait(WAIT_S)
+    assert answers == ["in"]
+
+
 def test_two_done_callbacks_of_one_thread_each_wait_for_the_pool() -> None:
     """The only slot serves both, one after the other, though its thread is held by them."""
     answers: list[Any] = []
@@ -441,14 +506,43 @@ def test_a_call_that_was_meant_for_a_thread_that_waits_has_another_one() -> None
 def test_a_worker_that_has_waited_is_used_again() -> None:
     """It is no thread more than before."""
     there = There(lambda pool: pool.execute("in", timeout=WAIT_S))
+    before = greenroom_threads()
     with no_thread_left(), in_worker(there) as pool:
         assert there.wait() == "in"
         for _ in range(20):
             pool.execute("x", timeout=WAIT_S)
-        workers = [
-            each for each in greenroom_threads() if each.name.startswith("greenroom-pool-a-")
-        ]
-        assert len(workers) <= 2
+        names = [thread.name for thread in greenroom_threads() - before]
+        assert len([name for name in names if name.startswith("greenroom-pool-a-")]) <= 2
+
+
+def test_many_callbacks_that_wait_at_a_time_leave_no_threads_over() -> None:
+    """Each has its thread as long as it waits; then only those are kept that calls need."""
+    answered = threading.Semaphore(0)
+    answers: list[Any] = []
+
+    def again(_: Any) -> None:
+        answers.append(pool.execute("in", timeout=WAIT_S))
+        answered.release()
+
+    before = greenroom_threads()
+    members = [Member(name, echo, max_concurrency=2) for name in "ab"]
+    with no_thread_left(), pool_of(*members, strategy="round_robin") as pool:
+        for _ in range(100):
+            pool.ask(Request("x"), block=False).add_done_callback(again)
+        for _ in range(100):
+            assert answered.acquire(timeout=WAIT_S)
+        assert pool.drain(timeout=WAIT_S)
+        places = [member_ref(pool, name)._actor.host.threads for name in "ab"]
+        workers = [each for each in greenroom_threads() - before if "-pool-" in each.name]
+        for _ in range(1000):
+            resting = {thread for place in places for thread in place._resting}
+            busy = [each for each in workers if each.is_alive() and each not in resting]
+            if not busy:
+                break
+            busy[0].join(0.01)
+        assert not busy
+        assert len(resting) <= 6
+    assert answers == ["in"] * 100
 
 
 def test_a_done_callback_in_a_worker_may_stop_the_pool() -> None:

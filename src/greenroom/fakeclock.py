@@ -121,7 +121,7 @@ class FakeClock:
     def _due(self) -> list[Callable[[], None]]:
         """Under the lock: whom to wake, now that time has passed."""
         due = []
-        while self._sleepers and self._sleepers[0].when <= self.wall():
+        while self._sleepers and self._sleepers[0].when <= self._now + self.lost_s:
             due.append(heapq.heappop(self._sleepers).wake)
         self._changed.notify_all()
         return due
@@ -163,7 +163,7 @@ class FakeClock:
     def _fall_asleep(self, seconds: float, wake: Callable[[], None]) -> _Sleeper:
         check.number("seconds", seconds)
         with self._changed:
-            sleeper = _Sleeper(self.wall() + seconds, next(self._sequence), wake)
+            sleeper = _Sleeper(self._now + self.lost_s + seconds, next(self._sequence), wake)
             if seconds > 0:
                 heapq.heappush(self._sleepers, sleeper)
                 self._changed.notify_all()

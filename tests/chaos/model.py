@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from chaos.chunks import failed_quietly, those_that_count
 from chaos.entry import Call, CallEnd, End, Entry
-from chaos.moves import COUNTED, KINDS, Move
+from chaos.moves import COUNTED, KINDS, REPLACED, Move
 from chaos.steps import Way
 from chaos.streamed import judge_stream
 from greenroom import (
@@ -216,12 +216,14 @@ def _is_explained(failure: AttemptError, entry: Entry, terms: Terms) -> bool:
         surroundings.add(FailureKind.TIMEOUT)
     if not terms.clear:
         surroundings.add(FailureKind.CRASHED)
+        surroundings.add(FailureKind.INTERRUPTED)  # there was no loop for what it has returned
     own = [call for call in entry.calls if call.member == failure.member]
     raised = [call for call in own if call.end is CallEnd.RAISED]
     mine = (call for call in raised if call.result is failure.error)
     return (
         any(KINDS[call.move] is failure.kind for call in mine)
         or (failure.kind is FailureKind.UNKNOWN and any(map(failed_quietly, raised)))
+        or any(KINDS[each.move] is failure.kind for each in raised if each.move in REPLACED)
         or failure.kind in surroundings
     )
 
