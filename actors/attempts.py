@@ -101,6 +101,7 @@ class Attempts:
             job.hedge = attempt
         else:
             job.trial = attempt
+        # All of this before the member hears of it: it may answer, and report, in its own thread.
         self.live[attempt.ticket] = attempt
         self._drain_rate.started(now)
         self._desk.open(attempt.ticket, job)
@@ -214,6 +215,16 @@ class Attempts:
         if attempt.first_chunk_s is None:
             return self._desk.withdraw(attempt.ticket)
         return self._desk.give_up(attempt.ticket, job)
+
+    def is_unanswered(self, job: Job, attempt: Attempt, streamed: bool) -> bool:
+        """Whether nobody has answered by one that has succeeded, as when its member was about to
+        end; it is claimed then.
+        """
+        if not streamed and not self._desk.is_open(attempt.ticket):
+            return False
+        if self._desk.claim(attempt.ticket) is not None:
+            return True
+        return job.channel is not None and self._desk.give_up(attempt.ticket, job)
 
     def can_leave(self, job: Job, attempt: Attempt) -> bool:
         """Whether the request can do without an attempt: not if that has just answered. What one

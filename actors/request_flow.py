@@ -25,7 +25,7 @@ from greenroom.actors.circles import Circles
 from greenroom.actors.desk import Desk
 from greenroom.actors.drain_rate import DrainRate
 from greenroom.actors.endings import Endings
-from greenroom.actors.future import AskTimeoutError, PoolFuture, Waits
+from greenroom.actors.future import PoolFuture, Waits
 from greenroom.actors.hedger import Hedger
 from greenroom.actors.jobs import (
     ENDED,
@@ -41,8 +41,8 @@ from greenroom.actors.jobs import (
 from greenroom.actors.outbox import Outbox
 from greenroom.actors.ports import Ports
 from greenroom.actors.report import (
-    account,
     all_failed,
+    expired,
     interrupted,
     own,
     reentrant,
@@ -65,7 +65,6 @@ from greenroom.actors.waiting_room import Leavers, WaitingRoom
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import (
     AttemptTimeoutError,
-    DeadlineExceededError,
     MemberCrashedError,
     PoolError,
     PoolStoppedError,
@@ -88,7 +87,12 @@ from greenroom.messages.supervision import FailuresSeen, RoutingSnapshot
 class RequestFlow:
     """Owns the requests in flight; every one that is accepted is answered exactly once.
 
-    It runs no user code but the strategy's. What raises in an entry is for its caller to bring to
+    Its methods without an underscore are called one at a time: by the router, in its own thread or
+    in that of a member which holds the router's turn. The alarms that it sets count as such calls.
+    Other threads touch only what hangs on the desk: they claim attempts, and read the jobs of those
+    that they have claimed.
+
+    It runs no user code but the strategy's. What an entry raises is for its caller to bring to
     `fail_by_fault`: the slot of an attempt is given back before anything else is done.
 
     Args:
@@ -112,6 +116,8 @@ class RequestFlow:
         desk: Desk,
         idle: Callable[[], object],
     ) -> None:
+        # The order is that of who needs whom. What has to go on by itself, when an alarm rings or a
+        # rest is over, comes back by a method of the flow: parts do not know the flow.
         self._ports = ports
         self._name = name
         self._urn = urn
@@ -360,20 +366,12 @@ class RequestFlow:
         # The report may have lain aside; the answer may have been given on the spot.
         ended_at = min(attempt.started_at + message.elapsed_s, now)
         self._accounts.succeeded(attempt, elapsed_s, ended_at, streamed=streamed)
-        if self._is_unanswered(attempt, job, streamed):
+        if self.attempts.is_unanswered(job, attempt, streamed):
             self._ports.answer(job, message.value, attempt.member, now - job.accepted_at)
         if not streamed:
             self._hedger.answered(job, attempt, elapsed_s)
         self.endings.answered(job, attempt.member)
         attempt.detach()
-
-    def _is_unanswered(self, attempt: Attempt, job: Job, streamed: bool) -> bool:
-        """Whether nobody has answered on the spot, as when its member was about to end."""
-        if not streamed and not self._desk.is_open(attempt.ticket):
-            return False
-        if self._desk.claim(attempt.ticket) is not None:
-            return True
-        return job.channel is not None and self._desk.give_up(attempt.ticket, job)
 
     # -- it tells of itself meanwhile
 
@@ -477,10 +475,7 @@ class RequestFlow:
                 self._route(waiting)
 
     def _never_started(
-        self,
-        attempt: Attempt,
-        error: BaseException,
-        kind: FailureKind = FailureKind.UNAVAILABLE,
+        self, attempt: Attempt, error: BaseException, kind: FailureKind = FailureKind.UNAVAILABLE
     ) -> None:
         """The member refused: nothing has run, so another may have the request in any case."""
         job = attempt.job
@@ -559,10 +554,7 @@ class RequestFlow:
     def _expire(self, job: Job, now: float) -> None:
         """The request, which no member has at this moment, has run out of time."""
         if self._trials.let_go(job):
-            askers = job.future is not None and job.future.deadline == job.deadline
-            kind = AskTimeoutError if askers else DeadlineExceededError
-            errors = account(job.failures.values(), self.table, now)
-            self._fail(job, kind(self._name, now - job.accepted_at, errors, job.failed_alike))
+            self._fail(job, expired(self._name, job, self.table, now))
         elif job.phase is QUEUED:  # it has just been answered: the report is on its way
             self.room.leave(job)
 
