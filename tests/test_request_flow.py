@@ -17,6 +17,7 @@ from greenroom import (
     PoolSaturatedError,
     PoolStoppedError,
     RequestCancelledError,
+    StreamInterruptedError,
 )
 from greenroom.actors.jobs import (
     ENDED,
@@ -168,6 +169,34 @@ def test_an_attempt_that_takes_too_long_is_cancelled_and_another_member_asked() 
     assert world.answer("r") == "in time"
 
 
+# -- a stream
+
+
+def test_a_stream_whose_first_chunk_does_not_come_goes_to_another_member() -> None:
+    """One alarm looks when the chunk is overdue."""
+    world = World("a", "b", first_chunk_timeout_s=1.0)
+    world.stream("r")
+    world.pass_(1.0)
+    assert [(name, each.reason) for name, each in world.cancelled] == [
+        ("a", CancelReason.ATTEMPT_TIMEOUT)
+    ]
+    assert world.call("b").message.stream
+
+
+def test_a_stream_that_falls_silent_is_broken_off() -> None:
+    """Its consumer has had a part of it: nobody else can go on there."""
+    world = World("a", "b", first_chunk_timeout_s=1.0, chunk_timeout_s=2.0)
+    channel = world.stream("r")
+    world.pass_(0.5)
+    world.chunk(world.call("a"))
+    channel.take()
+    world.pass_(1.75)
+    assert world.answer("r") is None
+    world.pass_(0.25)
+    assert isinstance(world.answer("r"), StreamInterruptedError)
+    assert [each.member for each in world.calls] == ["a"]
+
+
 # -- a second attempt
 
 
@@ -295,22 +324,15 @@ def test_a_member_that_drains_is_reported_with_its_last_call() -> None:
     assert world.noted == [MemberDrained("a")]
 
 
-def test_a_port_that_raises_fails_the_request_and_gives_its_slot_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_port_that_raises_fails_the_request_and_gives_its_slot_back() -> None:
     """Whoever asks is told, and the next request is none the worse for it."""
     world = World("a")
-
-    def broken(*_: Any) -> bool:
-        raise KeyError("a fault of the world's")
-
-    sent = world.flow._ports.send
-    object.__setattr__(world.flow._ports, "send", broken)
+    world.fault = KeyError("a fault of the world's")
     world.ask("r")
     assert isinstance(world.answer("r"), PoolError)
     assert world.complaints == ["it failed to give a request to a member"]
     assert (world.in_flight(), dict(world.flow.jobs)) == ({"a": 0}, {})
-    object.__setattr__(world.flow._ports, "send", sent)
+    world.fault = None
     world.ask("next")
     world.succeed(world.call(), "well")
     assert world.answer("next") == "well"
