@@ -106,24 +106,28 @@ class Attempts:
         self._drain_rate.started(now)
         self._desk.open(attempt.ticket, job)
         slot.take()
-        if trial:
-            slot.trial_started()
-            started = TrialStarted(
-                member=slot.name, incarnation=route.incarnation, epoch=route.epoch, at=now
-            )
-            self._ports.note(started)
-        # A trial beside has the time of any attempt, not what its caller has left.
-        attempt.deadline = deadline = job.deadline
-        if job.channel is not None:
-            attempt.pulse = Pulse(now)
-            self.limits.watch(attempt)
-            if role is Role.BESIDE and attempt.alarm is not None:
-                attempt.deadline = None
-        elif self.timeouts is not None:
-            self.timeouts.start(attempt)
-            cut_off = now + self.timeouts.limit_s
-            if deadline is None or cut_off < deadline or role is Role.BESIDE:
-                attempt.deadline = cut_off
+        try:
+            if trial:
+                slot.trial_started()
+                started = TrialStarted(
+                    member=slot.name, incarnation=route.incarnation, epoch=route.epoch, at=now
+                )
+                self._ports.note(started)
+            # A trial beside has the time of any attempt, not what its caller has left.
+            attempt.deadline = deadline = job.deadline
+            if job.channel is not None:
+                attempt.pulse = Pulse(now)
+                self.limits.watch(attempt)
+                if role is Role.BESIDE and attempt.alarm is not None:
+                    attempt.deadline = None
+            elif self.timeouts is not None:
+                self.timeouts.start(attempt)
+                cut_off = now + self.timeouts.limit_s
+                if deadline is None or cut_off < deadline or role is Role.BESIDE:
+                    attempt.deadline = cut_off
+        except BaseException:  # its request fails by that: nobody else would give the slot back
+            self.undo(attempt)
+            raise
         return attempt
 
     # -- what members report of it

@@ -82,7 +82,7 @@ class Bound:
 class JobPhase(Enum):
     """Where a request is on its way. A trial may run beside it in every phase but the last two."""
 
-    PLACING = "somebody is being looked for; the router never ends a turn with one of these"
+    PLACING = "somebody is being looked for, or need not: its trial has won, as a report will say"
     QUEUED = "it waits in the queue for a member; it has a `cell`"
     PAUSED = "it waits for the time of its next attempt; it has an `alarm`"
     RUNNING = "a member has it, which is `current`, and while it is hedged another one"

@@ -15,6 +15,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from greenroom.actors.accounts import Accounts
@@ -173,7 +174,7 @@ class RequestFlow:
             if deadline <= now:  # it has lain in the mailbox for too long
                 self._out_of_time(job)
                 return
-            job.deadline_alarm = ports.at(deadline, lambda: self._out_of_time(job))
+            job.deadline_alarm = ports.at(deadline, lambda: self._deadline_over(job))
         if future is not None and future.waits:
             self._circles.waits(job, future.waits)
         try:
@@ -188,11 +189,11 @@ class RequestFlow:
         else in hand.
         """
         now = self._ports.now()
-        if job.deadline is not None and job.deadline <= now:  # before its alarm has been handled
-            self._expire(job, now)
-            return
         try:
-            self._give(job, now)
+            if job.deadline is not None and job.deadline <= now:  # its alarm has not gone off yet
+                self._expire(job, now)
+            else:
+                self._give(job, now)
         except BaseException as error:
             self.fail_by_fault(job, "give a request to a member", error)
 
@@ -232,7 +233,7 @@ class RequestFlow:
     def _put_out(self, leavers: Leavers, now: float) -> None:
         """Tell those that have no place in the waiting room any more."""
         for job in leavers.expired:
-            self._expire(job, now)
+            self._guarded(job, "end a request", partial(self._expire, job, now))
         for job, waiting in leavers.shed:
             reopening = None if self.attempts.live else self.table.earliest_reopening()
             self.endings.shed(job, waiting, reopening)
@@ -290,6 +291,9 @@ class RequestFlow:
 
     def _hedge(self, job: Job) -> None:
         """The first attempt has had its time; a second one joins it if it may."""
+        self._guarded(job, "hedge a request", partial(self._join, job))
+
+    def _join(self, job: Job) -> None:
         now = self._ports.now()
         slot = self._hedger.second(job, now)
         if slot is not None:
@@ -420,12 +424,14 @@ class RequestFlow:
 
     def _overdue(self, attempt: Attempt, limit: str, limit_s: float, lack: str) -> None:
         """An attempt has had its time; whoever asks must not wait for the member to notice."""
-        attempt.alarm = None
-        job = attempt.job
+        error = AttemptTimeoutError(f"{attempt.member} {lack} within {limit}={limit_s:g}")
+        self._guarded(attempt.job, "end an attempt", partial(self._time_out, attempt, error))
+
+    def _time_out(self, attempt: Attempt, error: AttemptTimeoutError) -> None:
+        attempt.alarm, job = None, attempt.job
         if job is not None and not self.attempts.give_up(job, attempt):
             return
         self.attempts.cancel(attempt, CancelReason.ATTEMPT_TIMEOUT)
-        error = AttemptTimeoutError(f"{attempt.member} {lack} within {limit}={limit_s:g}")
         self._ended_badly(attempt, job, FailureKind.TIMEOUT, error)
         if job is not None:
             self._pump()
@@ -543,6 +549,9 @@ class RequestFlow:
 
     # -- its time is over, or its caller has left
 
+    def _deadline_over(self, job: Job) -> None:
+        self._guarded(job, "end a request", partial(self._out_of_time, job))
+
     def _out_of_time(self, job: Job) -> None:
         """The deadline of the whole request is over."""
         now = self._ports.now()
@@ -612,6 +621,17 @@ class RequestFlow:
             self.jobs.pop(job.id, None)
             self._ports.fail(job, failure)
 
+    def _guarded(self, job: Job | None, what: str, step: Callable[[], object]) -> None:
+        """A step of a request that no message is about, by which its fault could be brought back to
+        it: what an alarm sets off, or one of many that a word of the supervisor's leads to.
+        """
+        try:
+            step()
+        except BaseException as error:
+            if job is None or job.phase is ENDED:
+                raise
+            self.fail_by_fault(job, what, error)
+
     def fail_all(self, reason: str) -> None:
         """Nothing goes on; what has just been answered is left to its report."""
         for job in list(self.jobs.values()):
@@ -628,7 +648,7 @@ class RequestFlow:
         if not table.apply(snapshot):
             return
         for attempt in self.attempts.fallen():
-            self._crashed(attempt)
+            self._guarded(attempt.job, "end an attempt", partial(self._crashed, attempt))
         names = table.names if snapshot.since is None else [each.name for each in snapshot.members]
         for slot in filter(None, map(table.get, names)):
             self.attempts.check_drained(slot)

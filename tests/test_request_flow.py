@@ -19,6 +19,9 @@ from greenroom import (
     RequestCancelledError,
     StreamInterruptedError,
 )
+from greenroom.actors import request_flow
+from greenroom.actors.choice import Choice
+from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.jobs import (
     ENDED,
     LAST_TRIAL,
@@ -336,6 +339,78 @@ def test_a_port_that_raises_fails_the_request_and_gives_its_slot_back() -> None:
     world.ask("next")
     world.succeed(world.call(), "well")
     assert world.answer("next") == "well"
+
+
+def _at_its_deadline(world: World, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(request_flow, "expired", broken)
+    world.ask("r", timeout_s=3.0)
+    world.pass_(3.0)
+
+
+def _in_the_queue(world: World, patch: pytest.MonkeyPatch) -> None:
+    world.ask("other", idempotent=False)
+    world.ask("another", idempotent=False)
+    world.ask("r", timeout_s=3.0)
+    patch.setattr(request_flow, "expired", broken)
+    world.now += 3.0  # its alarm has not gone off yet
+    world.succeed(world.call("a"))
+
+
+def _when_its_attempt_is_overdue(world: World, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Chronicle, "failed", broken)
+    world.ask("r")
+    world.pass_(8.0)
+
+
+def _when_it_is_hedged(world: World, patch: pytest.MonkeyPatch) -> None:
+    world.ask("r")
+    patch.setattr(Chronicle, "started", broken)
+    world.pass_(1.0)
+
+
+def _when_its_member_is_gone(world: World, patch: pytest.MonkeyPatch) -> None:
+    world.ask("r")
+    patch.setattr(Chronicle, "failed", broken)
+    world.restart("a")
+
+
+def _after_a_pause(world: World, patch: pytest.MonkeyPatch) -> None:
+    world.ask("r", idempotent=True)
+    world.fail(world.call("a"))
+    world.fail(world.call("b"))
+    assert world.phase("r") is PAUSED
+    patch.setattr(Choice, "place", broken)
+    world.pass_(world.config.retry_max_delay_s)
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise KeyError("a fault of greenroom's own")
+
+
+@pytest.mark.parametrize(
+    "meet",
+    [
+        _at_its_deadline,
+        _in_the_queue,
+        _when_its_attempt_is_overdue,
+        _when_it_is_hedged,
+        _when_its_member_is_gone,
+        _after_a_pause,
+    ],
+)
+def test_what_raises_where_no_message_is_about_the_request_fails_it_too(
+    meet: Callable[[World, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alarm, or a snapshot: the flow sees to it by itself."""
+    world = World("a", "b", request_timeout_s=8.0, hedge_after_s=1.0, max_retries=5)
+    with monkeypatch.context() as patch:
+        meet(world, patch)
+    assert "greenroom's own" in str(world.answer("r"))
+    assert "r" not in world.flow.jobs
+    assert len(world.complaints) == 1
+    for call in list(world.calls):
+        world.fail(call, FailureKind.CANCELLED)
+    assert world.in_flight() == {"a": 0, "b": 0}
 
 
 # -- whatever happens
