@@ -93,6 +93,7 @@ class Attempts:
             job.hedge = attempt
         else:
             job.trial = attempt
+        # All of this before the member hears of it: it may answer, and report, in its own thread.
         self.live[attempt.ticket] = attempt
         self._drain_rate.started(now)
         self._desk.open(attempt.ticket, job)
@@ -211,15 +212,29 @@ class Attempts:
         begins: its report is on its way.
         """
         if attempt.first_chunk_s is None:
-            return self._desk.withdraw(attempt.ticket)
-        return self._desk.give_up(attempt.ticket, job)
+            attempt.given_up = self._desk.withdraw(attempt.ticket)
+        else:
+            attempt.given_up = self._desk.give_up(attempt.ticket, job)
+        return attempt.given_up
+
+    def is_unanswered(self, job: Job, attempt: Attempt, streamed: bool) -> bool:
+        """Whether nobody has answered by one that has succeeded, as when its member was about to
+        end; it is claimed then.
+        """
+        if not streamed and not self._desk.is_open(attempt.ticket):
+            return False
+        if self._desk.claim(attempt.ticket) is not None:
+            return True
+        return job.channel is not None and self._desk.give_up(attempt.ticket, job)
 
     def can_leave(self, job: Job, attempt: Attempt) -> bool:
         """Whether the request can do without an attempt: not if that has just answered. What one
         that has lost its race reports is no answer, so it is not waited for. After a True nobody
         answers by it.
         """
-        return self._desk.give_up(attempt.ticket, job) or job.has_lost(attempt)
+        if not attempt.given_up:
+            attempt.given_up = self._desk.give_up(attempt.ticket, job)
+        return attempt.given_up or job.has_lost(attempt)
 
     def leave(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:
         """The request leaves its attempt behind; the member frees the slot when it has ended."""

@@ -82,7 +82,7 @@ class Bound:
 class JobPhase(Enum):
     """Where a request is on its way. A trial may run beside it in every phase but the last two."""
 
-    PLACING = "somebody is being looked for; the router never ends a turn with one of these"
+    PLACING = "somebody is being looked for, or need not: its trial has won, as a report will say"
     QUEUED = "it waits in the queue for a member; it has a `cell`"
     PAUSED = "it waits for the time of its next attempt; it has an `alarm`"
     RUNNING = "a member has it, which is `current`, and while it is hedged another one"
@@ -379,6 +379,7 @@ class Attempt:
         side_effects: whether the agent has said that it must not be repeated.
         first_chunk_s: how long the first chunk of its stream took; None before that.
         lost: whether it was dropped for another one; what it still brings is of no interest.
+        given_up: whether the router has seen to it that nobody answers by it.
         pulse: its signs of life; None as long as no chunk is owed.
         deadline: until when its member may work on it, on the pool's clock; None for ever.
         alone: whether it is a trial whose request has gone on without it: how it ends is still of
@@ -391,6 +392,7 @@ class Attempt:
         "deadline",
         "epoch",
         "first_chunk_s",
+        "given_up",
         "incarnation",
         "index",
         "job",
@@ -429,6 +431,7 @@ class Attempt:
         self.side_effects = False
         self.first_chunk_s: float | None = None
         self.lost = False
+        self.given_up = False
         self.alone = False
         self.alarm: Alarm | None = None
         self.pulse: Pulse | None = None

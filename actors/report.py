@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from greenroom.actors.ancestry import tickets_of
+from greenroom.actors.future import AskTimeoutError
 from greenroom.actors.jobs import Job
 from greenroom.actors.table import RoutingTable, Slot
 from greenroom.messages.errors import (
     AllPoolMembersFailedError,
     AttemptError,
+    DeadlineExceededError,
     ReentrantAskError,
     StreamInterruptedError,
 )
@@ -29,6 +31,14 @@ def all_failed(
         None if reopening is None else max(0.0, reopening - now),
         job.failed_alike,
     )
+
+
+def expired(pool: str, job: Job, table: RoutingTable, now: float) -> DeadlineExceededError:
+    """The error of a request that has run out of time: the asker's own, or that of the pool."""
+    own = job.future is not None and job.future.deadline == job.deadline
+    kind = AskTimeoutError if own else DeadlineExceededError
+    errors = account(job.failures.values(), table, now)
+    return kind(pool, now - job.accepted_at, errors, job.failed_alike)
 
 
 def interrupted(pool: str, job: Job, error: BaseException) -> StreamInterruptedError:

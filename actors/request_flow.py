@@ -26,7 +26,7 @@ from greenroom.actors.circles import Circles
 from greenroom.actors.desk import Desk
 from greenroom.actors.drain_rate import DrainRate
 from greenroom.actors.endings import Endings
-from greenroom.actors.future import AskTimeoutError, GivenUp, PoolFuture, Waits
+from greenroom.actors.future import GivenUp, PoolFuture, Waits
 from greenroom.actors.hedger import Hedger
 from greenroom.actors.jobs import (
     ENDED,
@@ -43,8 +43,8 @@ from greenroom.actors.outbox import Outbox
 from greenroom.actors.pauses import excuses
 from greenroom.actors.ports import Ports
 from greenroom.actors.report import (
-    account,
     all_failed,
+    expired,
     interrupted,
     own,
     reentrant,
@@ -67,7 +67,6 @@ from greenroom.actors.waiting_room import Leavers, WaitingRoom
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import (
     AttemptTimeoutError,
-    DeadlineExceededError,
     MemberCrashedError,
     PoolError,
     PoolStoppedError,
@@ -88,14 +87,17 @@ from greenroom.messages.requests import RequestOptions
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 from greenroom.messages.supervision import FailuresSeen, RoutingSnapshot, TableWanted
 
-IN_TIME = "end a request in time"
-
 
 class RequestFlow:
     """Owns the requests in flight; every one that is accepted is answered exactly once.
 
-    It runs no user code but the strategy's. What raises in an entry is for its caller to bring to
-    `made_good`; what is due by a timer sees to that itself.
+    Its methods without an underscore are called one at a time: by the router, in its own thread or
+    in that of a member which holds the router's turn. The alarms that it sets count as such calls.
+    Other threads touch only what hangs on the desk: they claim attempts, and read the jobs of those
+    that they have claimed.
+
+    It runs no user code but the strategy's. What an entry raises is for its caller to bring to
+    `made_good`; what has no message that would tell of it is guarded here, by `_see_to`.
 
     Args:
         urn: what the pool is called in the ancestry of calls.
@@ -118,6 +120,8 @@ class RequestFlow:
         desk: Desk,
         idle: Callable[[], object],
     ) -> None:
+        # The order is that of who needs whom. What has to go on by itself, when an alarm rings or a
+        # rest is over, comes back by a method of the flow: parts do not know the flow.
         self._ports = ports
         self._name = name
         self._urn = urn
@@ -174,10 +178,7 @@ class RequestFlow:
                 if deadline <= now:  # it has lain in the mailbox for too long
                     self._out_of_time(job)
                     return
-                job.deadline_alarm = ports.at(
-                    deadline,
-                    lambda: self._see_to(job, IN_TIME, lambda: self._out_of_time(job)),
-                )
+                job.deadline_alarm = ports.at(deadline, lambda: self._deadline_over(job))
             if future is not None and future.waits:
                 self._circles.waits(job, future.waits)
             self._give(job, now)
@@ -191,11 +192,11 @@ class RequestFlow:
         else in hand.
         """
         now = self._ports.now()
-        if job.deadline is not None and job.deadline <= now:  # before its alarm has been handled
-            self._expire(job, now)
-            return
         try:
-            self._give(job, now)
+            if job.deadline is not None and job.deadline <= now:  # its alarm has not gone off yet
+                self._expire(job, now)
+            else:
+                self._give(job, now)
         except BaseException as error:
             self._fail_by_fault(job, "give a request to a member", error)
 
@@ -235,7 +236,7 @@ class RequestFlow:
     def _put_out(self, leavers: Leavers, now: float) -> None:
         """Tell those that have no place in the waiting room any more."""
         for job in leavers.expired:
-            self._see_to(job, IN_TIME, partial(self._expire, job, now))
+            self._see_to(job, "end a request in time", partial(self._expire, job, now))
         for job, waiting in leavers.shed:
             reopening = None if self.attempts.live else self.table.earliest_reopening()
             shed = partial(self.endings.shed, job, waiting, reopening)
@@ -397,24 +398,12 @@ class RequestFlow:
         # The report may have lain aside; the answer may have been given on the spot.
         ended_at = min(attempt.started_at + message.elapsed_s, now)
         self._accounts.succeeded(attempt, elapsed_s, ended_at, streamed=streamed)
-        if self._is_unanswered(attempt, job, streamed):
+        if self.attempts.is_unanswered(job, attempt, streamed):
             self._ports.answer(job, message.value, attempt.member, now - job.accepted_at)
         if not streamed:
             self._hedger.answered(job, attempt, elapsed_s)
         self.endings.answered(job, attempt.member)
         attempt.detach()
-
-    def _is_unanswered(self, attempt: Attempt, job: Job, streamed: bool) -> bool:
-        """Whether nobody has answered on the spot, as when its member was about to end."""
-        if not streamed and not self._desk.is_open(attempt.ticket):
-            return False
-        return self._may_answer(attempt, job)
-
-    def _may_answer(self, attempt: Attempt, job: Job) -> bool:
-        """Whether the router may answer by an attempt that has ended: nobody else will, then."""
-        if self._desk.claim(attempt.ticket) is not None:
-            return True
-        return job.channel is not None and self._desk.give_up(attempt.ticket, job)
 
     # -- it tells of itself meanwhile
 
@@ -473,16 +462,15 @@ class RequestFlow:
 
     def _overdue(self, attempt: Attempt, limit: str, limit_s: float, lack: str) -> None:
         """An attempt has had its time; whoever asks must not wait for the member to notice."""
+        error = AttemptTimeoutError(f"{attempt.member} {lack} within {limit}={limit_s:g}")
         what = "end an attempt in time"
-        self._see_to(attempt.job, what, lambda: self._time_out(attempt, limit, limit_s, lack))
+        self._see_to(attempt.job, what, partial(self._time_out, attempt, error))
 
-    def _time_out(self, attempt: Attempt, limit: str, limit_s: float, lack: str) -> None:
-        attempt.alarm = None
-        job = attempt.job
+    def _time_out(self, attempt: Attempt, error: AttemptTimeoutError) -> None:
+        attempt.alarm, job = None, attempt.job
         if job is not None and not self.attempts.give_up(job, attempt):
             return
         self.attempts.cancel(attempt, CancelReason.ATTEMPT_TIMEOUT)
-        error = AttemptTimeoutError(f"{attempt.member} {lack} within {limit}={limit_s:g}")
         self._ended_badly(attempt, job, FailureKind.TIMEOUT, error)
         if job is not None:
             self._pump()
@@ -532,10 +520,7 @@ class RequestFlow:
                 self._route(waiting)
 
     def _never_started(
-        self,
-        attempt: Attempt,
-        error: BaseException,
-        kind: FailureKind = FailureKind.UNAVAILABLE,
+        self, attempt: Attempt, error: BaseException, kind: FailureKind = FailureKind.UNAVAILABLE
     ) -> None:
         """The member refused: nothing has run, so another may have the request in any case."""
         job = attempt.job
@@ -604,6 +589,9 @@ class RequestFlow:
 
     # -- its time is over, or its caller has left
 
+    def _deadline_over(self, job: Job) -> None:
+        self._see_to(job, "end a request in time", partial(self._out_of_time, job))
+
     def _out_of_time(self, job: Job) -> None:
         """The deadline of the whole request is over."""
         now = self._ports.now()
@@ -615,10 +603,7 @@ class RequestFlow:
     def _expire(self, job: Job, now: float) -> None:
         """The request, which no member has at this moment, has run out of time."""
         if self._trials.let_go(job):
-            askers = job.future is not None and job.future.deadline == job.deadline
-            kind = AskTimeoutError if askers else DeadlineExceededError
-            errors = account(job.failures.values(), self.table, now)
-            self._fail(job, kind(self._name, now - job.accepted_at, errors, job.failed_alike))
+            self._fail(job, expired(self._name, job, self.table, now))
         elif job.phase is QUEUED:  # it has just been answered: the report is on its way
             self.room.leave(job)
 
@@ -728,7 +713,7 @@ class RequestFlow:
         if not isinstance(message, Succeeded):
             return False
         attempt = job.attempt_of((message.request_id, message.attempt))
-        return attempt is not None and not self._may_answer(attempt, job)
+        return attempt is not None and not self.attempts.is_unanswered(job, attempt, True)
 
     def _fail_by_fault(
         self, job: Job, what: str, error: BaseException, answered: bool = False

@@ -89,6 +89,8 @@ class PoolRouter(LendingActor):
         self._supervisor: Any = None
         self._drains = Drains()
         self._commands = Commands(name, self._stats)
+        # `report` may have the supervisor handle it in this very thread, before it returns. What
+        # that says to it is a message of its own: it is never handled within the one at hand.
         ports = Ports(
             now=clock.now,
             wall=clock.wall,

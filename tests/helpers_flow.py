@@ -11,12 +11,14 @@ from typing import Any
 
 from greenroom import Event, FailureKind, PoolConfig, Request
 from greenroom.actors.alarms import Alarms
+from greenroom.actors.channel import Channel
 from greenroom.actors.desk import Desk
+from greenroom.actors.future import StreamFuture
 from greenroom.actors.jobs import Job, JobPhase
 from greenroom.actors.ports import Ports
 from greenroom.actors.request_flow import RequestFlow
 from greenroom.actors.strategies import strategy_for
-from greenroom.messages.execution import CancelExecution, Execute, Failed, Succeeded
+from greenroom.messages.execution import CancelExecution, Execute, Failed, StreamBegun, Succeeded
 from greenroom.messages.supervision import (
     AttemptOutcome,
     FailuresSeen,
@@ -92,6 +94,8 @@ class World:
         cancelled: what members were told to end.
         answers: what the askers have been given, by the id of their request.
         gone: members whose actors have ended; the flow has not heard of it.
+        fault: what `send` raises, as no port should, for the members that are `broken`.
+        desk: where a member claims the right to answer by itself.
         idle: how often the flow has said that it has nothing left to do.
     """
 
@@ -106,6 +110,9 @@ class World:
         self.complaints: list[str] = []
         self.events: list[Event] = []
         self.gone: set[str] = set()
+        self.fault: Exception = KeyError("a fault of the world's")
+        self.broken: set[str] = set()
+        self.desk = Desk()
         self.idle = 0
         self._to_come: list[Callable[[], object]] = []
         self._epoch = 0
@@ -130,7 +137,7 @@ class World:
             strategy=strategy_for(strategy),
             config=self.config,
             rng=random.Random(7),
-            desk=Desk(),
+            desk=self.desk,
             idle=self._on_idle,
         )
         self.routes = {name: _route(name, index) for index, name in enumerate(members)}
@@ -139,6 +146,8 @@ class World:
     # -- what the flow calls
 
     def _send(self, route: MemberRoute, message: Execute) -> bool:
+        if route.name in self.broken:
+            raise self.fault
         if route.name in self.gone:
             return False
         self.calls.append(Call(route.name, message))
@@ -176,6 +185,28 @@ class World:
 
     def ask(self, request_id: str, **options: Any) -> None:
         self.flow.accept(Request(request_id, request_id=request_id, **options))
+        self.settle()
+
+    def stream(self, request_id: str) -> Channel:
+        """Ask for chunks; where they come."""
+        channel = Channel(capacity=64)
+        self.flow.accept(Request("x", request_id=request_id), StreamFuture(channel, request_id))
+        self.settle()
+        return channel
+
+    def chunk(self, call: Call) -> None:
+        """The first chunk of a member's stream, at the place where its agent runs; and its report.
+
+        The pulse is what the member writes for every chunk.
+        """
+        ticket = (call.message.request_id, call.message.attempt)
+        pulse = self.desk.pulse(ticket)
+        assert pulse is not None
+        assert self.desk.begin(
+            ticket, call.member, lambda channel: channel.put("chunk", ticket, True)
+        )
+        pulse.since, pulse.counts = self.now, True
+        self.flow.stream_begun(StreamBegun(first_chunk_s=0.0, **call.about))
         self.settle()
 
     def call(self, member: str | None = None) -> Call:

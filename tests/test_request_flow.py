@@ -16,7 +16,12 @@ from greenroom import (
     PoolSaturatedError,
     PoolStoppedError,
     RequestCancelledError,
+    StreamInterruptedError,
 )
+from greenroom.actors import request_flow
+from greenroom.actors.choice import Choice
+from greenroom.actors.chronicle import Chronicle
+from greenroom.actors.hedger import Hedger
 from greenroom.actors.jobs import (
     ENDED,
     LAST_TRIAL,
@@ -28,9 +33,9 @@ from greenroom.actors.jobs import (
     JobPhase,
 )
 from greenroom.messages import CancelReason, CircuitState, SkipReason
-from greenroom.messages.execution import Execute, Refused
+from greenroom.messages.execution import Refused
 from greenroom.messages.status import RefusalReason
-from greenroom.messages.supervision import MemberDrained, MemberRoute, TrialStarted
+from greenroom.messages.supervision import MemberDrained, TrialStarted
 
 HALF_OPEN: dict[str, Any] = {"circuit": CircuitState.HALF_OPEN, "trial_permits": 1, "epoch": 2}
 
@@ -167,6 +172,34 @@ def test_an_attempt_that_takes_too_long_is_cancelled_and_another_member_asked() 
     assert world.answer("r") == "in time"
 
 
+# -- a stream
+
+
+def test_a_stream_whose_first_chunk_does_not_come_goes_to_another_member() -> None:
+    """One alarm looks when the chunk is overdue."""
+    world = World("a", "b", first_chunk_timeout_s=1.0)
+    world.stream("r")
+    world.pass_(1.0)
+    assert [(name, each.reason) for name, each in world.cancelled] == [
+        ("a", CancelReason.ATTEMPT_TIMEOUT)
+    ]
+    assert world.call("b").message.stream
+
+
+def test_a_stream_that_falls_silent_is_broken_off() -> None:
+    """Its consumer has had a part of it: nobody else can go on there."""
+    world = World("a", "b", first_chunk_timeout_s=1.0, chunk_timeout_s=2.0)
+    channel = world.stream("r")
+    world.pass_(0.5)
+    world.chunk(world.call("a"))
+    channel.take()
+    world.pass_(1.75)
+    assert world.answer("r") is None
+    world.pass_(0.25)
+    assert isinstance(world.answer("r"), StreamInterruptedError)
+    assert [each.member for each in world.calls] == ["a"]
+
+
 # -- a second attempt
 
 
@@ -299,26 +332,104 @@ def test_what_raises_on_the_way_to_a_member_costs_that_attempt_and_no_slot() -> 
     for it.
     """
     world = World("a", "b", strategy="failover")
-
-    def broken(route: MemberRoute, message: Execute) -> bool:
-        if route.name == "a" or message.request_id == "lost":
-            raise KeyError("a fault of the world's")
-        return sent(route, message)
-
-    sent = world.flow._ports.send
-    object.__setattr__(world.flow._ports, "send", broken)
+    world.broken = {"a"}
     world.ask("r")
     assert world.complaints == ["it failed to give a request to a"]
     assert world.in_flight() == {"a": 0, "b": 1}
     world.succeed(world.call("b"), "well")
     assert world.answer("r") == "well"
+    world.broken = {"a", "b"}
     world.ask("lost")
     assert isinstance(world.answer("lost"), AllPoolMembersFailedError)
     assert (world.in_flight(), dict(world.flow.jobs)) == ({"a": 0, "b": 0}, {})
-    object.__setattr__(world.flow._ports, "send", sent)
+    world.broken = set()
     world.ask("next")
     world.succeed(world.call("a"), "well")
     assert world.answer("next") == "well"
+
+
+def test_a_hedge_that_cannot_be_sent_costs_its_request_nothing() -> None:
+    """The first attempt goes on, and answers."""
+    world = World("a", "b", hedge_after_s=1.0)
+    world.ask("r")
+    world.broken = {"b"}
+    world.pass_(1.0)
+    assert world.complaints == ["it failed to give a request to b"]
+    assert world.in_flight() == {"a": 1, "b": 0}
+    world.succeed(world.call("a"), "well")
+    assert world.answer("r") == "well"
+
+
+def _at_its_deadline(world: World, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(request_flow, "expired", broken)
+    world.ask("r", timeout_s=3.0)
+    world.pass_(3.0)
+
+
+def _in_the_queue(world: World, patch: pytest.MonkeyPatch) -> None:
+    world.ask("other", idempotent=False)
+    world.ask("another", idempotent=False)
+    world.ask("r", timeout_s=3.0)
+    patch.setattr(request_flow, "expired", broken)
+    world.now += 3.0  # its alarm has not gone off yet
+    world.succeed(world.call("a"))
+
+
+def _when_its_attempt_is_overdue(world: World, patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Chronicle, "failed", broken)
+    world.ask("r")
+    world.pass_(8.0)
+
+
+def _when_it_is_hedged(world: World, patch: pytest.MonkeyPatch) -> None:
+    world.ask("r")
+    patch.setattr(Hedger, "second", broken)
+    world.pass_(1.0)
+
+
+def _when_its_member_is_gone(world: World, patch: pytest.MonkeyPatch) -> None:
+    world.ask("r")
+    patch.setattr(Chronicle, "failed", broken)
+    world.restart("a")
+
+
+def _after_a_pause(world: World, patch: pytest.MonkeyPatch) -> None:
+    world.ask("r", idempotent=True)
+    world.fail(world.call("a"))
+    world.fail(world.call("b"))
+    assert world.phase("r") is PAUSED
+    patch.setattr(Choice, "place", broken)
+    world.pass_(world.config.retry_max_delay_s)
+
+
+def broken(*_: Any, **__: Any) -> Any:
+    raise KeyError("a fault of greenroom's own")
+
+
+@pytest.mark.parametrize(
+    "meet",
+    [
+        _at_its_deadline,
+        _in_the_queue,
+        _when_its_attempt_is_overdue,
+        _when_it_is_hedged,
+        _when_its_member_is_gone,
+        _after_a_pause,
+    ],
+)
+def test_what_raises_where_no_message_is_about_the_request_fails_it_too(
+    meet: Callable[[World, pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An alarm, or a snapshot: the flow sees to it by itself."""
+    world = World("a", "b", request_timeout_s=8.0, hedge_after_s=1.0, max_retries=5)
+    with monkeypatch.context() as patch:
+        meet(world, patch)
+    assert "greenroom's own" in str(world.answer("r"))
+    assert "r" not in world.flow.jobs
+    assert len(world.complaints) == 1
+    for call in list(world.calls):
+        world.fail(call, FailureKind.CANCELLED)
+    assert world.in_flight() == {"a": 0, "b": 0}
 
 
 # -- whatever happens
