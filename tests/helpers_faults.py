@@ -49,9 +49,7 @@ class Faults:
             self._watches = False
 
     @contextmanager
-    def at(
-        self, where: Where, error: Callable[[], BaseException], time: int = 1
-    ) -> Iterator[None]:
+    def at(self, where: Where, error: Callable[[], BaseException], time: int = 1) -> Iterator[None]:
         """Raise there, at that call of it."""
         self.raised, self._left, self._error, self._at = 0, time, error, where
         try:
