@@ -18,6 +18,7 @@ from greenroom.messages.errors import (
     PoolError,
     PoolStoppedError,
     RequestCancelledError,
+    not_begun,
     summary,
 )
 from greenroom.messages.events import PoolStopped
@@ -141,6 +142,8 @@ class PoolRouter(Streams):
         self._table.mend()
         if isinstance(message, FailuresSeen):
             self._on_failures_seen(message)
+        elif isinstance(message, CommandDone):
+            self._commands.failed(message.ticket, not_begun("the command", error))
         self._pump()
         return job is not None
 

@@ -258,6 +258,14 @@ class PoolSupervisor(Judging):
 
     # -- commands
 
+    def on_fault(self, message: Any, error: BaseException) -> bool:
+        """Whoever waits for a command is told."""
+        super().on_fault(message, error)
+        if isinstance(message, Forwarded):
+            why = not_begun("the command", error)
+            tell(self.router, CommandDone(message.ticket, error=why))
+        return False
+
     def _on_forwarded(self, message: Forwarded) -> None:
         try:
             value, later = self._carry_out(message.command, message.ticket)
