@@ -37,7 +37,7 @@ class Faults:
         try:
             yield self
         finally:
-            threading.settrace(before)  # type: ignore[arg-type]
+            threading.settrace(before)
 
     @contextmanager
     def watched(self) -> Iterator[None]:

@@ -117,7 +117,7 @@ def refused_threads(agent: Callable[[Any], Any]) -> dict[str, Any]:
     outcome(pool)  # the second member has its thread
     pool.reset_member("a")
     with_threads(False)
-    seen = {"refused": [outcome(pool) for _ in range(3)], "rest": rest(pool)}
+    seen: dict[str, Any] = {"refused": [outcome(pool) for _ in range(3)], "rest": rest(pool)}
     pool.force_open("b")
     seen["alone"] = outcome(pool, max_retries=0)
     with_threads(True)
@@ -167,7 +167,7 @@ def async_without_descriptors() -> dict[str, Any]:
             taken.append(os.open(os.devnull, os.O_RDONLY))
     except OSError:
         pass
-    seen = {"refused": [outcome(pool) for _ in range(3)], "rest": rest(pool)}
+    seen: dict[str, Any] = {"refused": [outcome(pool) for _ in range(3)], "rest": rest(pool)}
     pool.force_open("b")
     seen["alone"] = outcome(pool, max_retries=0)
     for descriptor in taken:

@@ -5,6 +5,7 @@ answered, every slot comes back, no breaker is blamed, and nothing of the pool i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import sys
 import threading
@@ -95,10 +96,8 @@ def stream(pool: PoolRef) -> bool:
 
     def read() -> None:
         sys.settrace(None)  # it is no thread of the pool's
-        try:
+        with contextlib.suppress(BaseException):
             list(pool.stream(Request("x")))
-        except BaseException:
-            pass
         ended.set()
 
     threading.Thread(target=read, daemon=True).start()
@@ -142,8 +141,7 @@ def together(pool: PoolRef, name: str, runs_on_loop: bool) -> None:
 
     async def ahold(_: Any) -> None:
         begun.release()
-        while not leave.is_set():
-            await asyncio.sleep(0)
+        await asyncio.to_thread(leave.wait, WAIT_S)
 
     work: Callable[[Any], Any] = ahold if runs_on_loop else hold
     futures = [pool.ask(Apply(work), block=False) for _ in range(SLOTS)]

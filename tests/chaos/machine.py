@@ -53,7 +53,7 @@ class Machine:
                 raise OSError(errno.EMFILE, "Too many open files")
             return new_loop()
 
-        threading.Thread.start = guarded_start  # type: ignore[method-assign]
+        threading.Thread.start = guarded_start  # type: ignore[method-assign, assignment]
         asyncio.new_event_loop = guarded_loop
         try:
             yield

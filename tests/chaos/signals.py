@@ -6,6 +6,7 @@ handler raises is raised there by a profile function, at a place that the plan d
 
 from __future__ import annotations
 
+import functools
 import random
 import sys
 import threading
@@ -43,7 +44,7 @@ def judge(rng: random.Random) -> Iterator[str]:
     for number in range(TIMES):
         ask = rng.choice(WAYS)
         request = Request("x", request_id=f"signals{INNER_MARK}{number}")
-        told = interrupted(lambda ask=ask, it=request: ask(pool, it), rng.randint(1, FARTHEST))
+        told = interrupted(functools.partial(ask, pool, request), rng.randint(1, FARTHEST))
         if told is not None:
             yield f"{ask.__name__} that was interrupted has raised {told!r}"
     yield from _at_rest(pool)
