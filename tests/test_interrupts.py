@@ -435,6 +435,7 @@ def test_an_executor(how: str) -> None:
         executors.clear()
         deadline = time.monotonic() + WAIT_S
         for thread in set(threading.enumerate()) - threads:
+            assert thread._started.wait(WAIT_S)  # type: ignore[attr-defined]  # it is listed before
             thread.join(max(0.0, deadline - time.monotonic()))
             assert not thread.is_alive(), thread
 
