@@ -286,12 +286,17 @@ class PoolSupervisor(LendingActor):
     # -- something raises that must not
 
     def on_fault(self, message: Any, error: BaseException) -> bool:
-        """Whatever a message was about: how things stand is found out and told anew, at once."""
+        """Whatever a message was about: how things stand is found out and told anew, at once, and
+        whoever waits for a command is told.
+        """
         complain(f"the supervisor of pool {self.pool!r} failed at a message", error)
         if type(message) is not Tick:  # else the review has seen to it, if it was that
             self._routes.review_soon()
         if isinstance(message, Outcomes):
             self._judge.not_taken_in(message)
+        elif isinstance(message, Forwarded):
+            why = not_begun("the command", error)
+            tell(self.router, CommandDone(message.ticket, error=why))
         return False
 
     # -- commands
