@@ -228,6 +228,10 @@ CASES = [
         id="a_trial_whose_request_has_run_out_of_time_has_failed",
     ),
     pytest.param(
+        script(member("a", fails(FailureKind.CALLER)), member("b", priority=1), at(0.0)),
+        id="what_is_the_callers_fault_is_raised_as_it_is",
+    ),
+    pytest.param(
         script(member("a", hangs(0.5)), at(0.0), at(0.1), request_timeout_s=1.0),
         id="a_call_that_hangs_is_cut_short",
     ),
