@@ -100,12 +100,15 @@ def _requests(draw: Any, plain: bool) -> tuple[ScriptedRequest, ...]:
 @st.composite
 def _config(draw: Any, plain: bool) -> PoolConfig:
     hedged = () if plain else (0.067, 0.307)
+    slow_s = None if plain else draw(st.sampled_from((None, None, None, 0.601)))
     return PoolConfig(
         circuit_failure_threshold=100 if plain else draw(st.integers(1, 3)),
         circuit_reset_timeout_s=draw(st.sampled_from((0.503, 2.011))),
         circuit_success_threshold=draw(st.integers(1, 2)),
         circuit_window=100 if plain else 6,
         circuit_min_calls=100 if plain else draw(st.sampled_from((3, 6))),
+        circuit_slow_rate=None if slow_s is None else 0.5,
+        circuit_slow_call_s=slow_s,
         half_open_permits=draw(st.integers(1, 2)),
         max_retries=draw(st.integers(0, 3)),
         retry_delay_s=0.1,

@@ -14,14 +14,20 @@ from helpers_drift import Ending, Script, ScriptedMember, ScriptedRequest, Spell
 from helpers_drift_pool import played
 from helpers_drift_scripts import scripts
 from helpers_drift_sim import simulated
-from hypothesis import assume, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from greenroom import FailureKind, LoadBalanceStrategy, PoolConfig
 
 STRATEGIES = [each.value for each in LoadBalanceStrategy]
 
-FEW = settings(max_examples=15, deadline=None, derandomize=True, database=None)
+FEW = settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
 
 
 def drifts(reason: str) -> pytest.MarkDecorator:
@@ -171,6 +177,45 @@ CASES = [
         script(member("a", fails(UNKNOWN)), at(0.0), circuit_failure_threshold=2, max_retries=2),
         id="a_request_counts_once_on_a_member",
         marks=drifts("counts every failure"),
+    ),
+    pytest.param(
+        script(
+            member("a", fails(UNKNOWN)),
+            *(at(when) for when in (0.0, 0.5, 1.0, 1.15, 1.3)),
+            circuit_failure_rate=0.5,
+            circuit_window=4,
+            circuit_min_calls=3,
+            max_retries=0,
+        ),
+        id="a_success_that_opens_a_breaker_is_judged_in_a_while",
+        marks=drifts("judges every success at once"),
+    ),
+    pytest.param(
+        script(
+            member("a", fails(AUTH)),
+            member("b", Spell(Ending(0.1, UNKNOWN), 1.0, 1.05), priority=1),
+            at(0.0),
+            at(1.0),
+            circuit_failure_threshold=1,
+        ),
+        id="the_last_that_serves_is_not_taken_out_while_in_doubt",
+        marks=drifts("opens the last breaker, too"),
+    ),
+    pytest.param(
+        script(
+            member("a", fails(UNKNOWN), latency_s=1.2),
+            at(0.0),
+            at(1.0),
+            at(1.1),
+            circuit_failure_threshold=1,
+            circuit_reset_timeout_s=0.5,
+            circuit_slow_call_s=0.6,
+            circuit_slow_rate=1.0,
+            max_retries=0,
+            when_unavailable="wait",
+        ),
+        id="a_slot_is_given_on_before_the_supervisor_has_spoken",
+        marks=drifts("has every outcome judged before anything else"),
     ),
     pytest.param(
         script(member("a", fails(NOT_FOUND)), member("b", priority=1), at(0.0), at(0.5)),
