@@ -22,7 +22,7 @@ from greenroom import FailureKind, LoadBalanceStrategy, PoolConfig
 STRATEGIES = [each.value for each in LoadBalanceStrategy]
 
 FEW = settings(
-    max_examples=15,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     database=None,
@@ -336,7 +336,7 @@ def test_whatever_fails_they_do_the_same(
     assert simulated(troubled).lines() == trace.lines()
 
 
-@settings(FEW, max_examples=30)
+@settings(FEW, max_examples=25)
 @given(
     strategy=st.sampled_from(STRATEGIES),
     when_unavailable=st.sampled_from(["fail", "wait"]),
