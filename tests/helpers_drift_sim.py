@@ -9,7 +9,7 @@ from collections.abc import Callable
 from helpers_drift import Answered, Script, Trace, breakers_noted
 
 from greenroom import FailureKind
-from greenroom.simulate import routing as simulate
+from greenroom.simulate import routing as fates
 from greenroom.simulate.agenda import Agenda
 from greenroom.simulate.faults import Effect, Ending, Fault
 from greenroom.simulate.latency import Constant
@@ -149,11 +149,11 @@ class _Scripted:
 def _how(job: Job, last_member: str) -> tuple[str, tuple[tuple[str, str], ...]]:
     """What has become of a request, in the words of `Answered`."""
     match job.fate:
-        case simulate.ANSWERED:
+        case fates.ANSWERED:
             return f"answered by {last_member}", ()
-        case simulate.REFUSED:
+        case fates.REFUSED:
             return "refused", ()
-        case simulate.DEADLINE:
+        case fates.DEADLINE:
             return "out of time", ()
         case FailureKind() as kind if not kind.tries_another_member:
             return "failed as it is", (("", str(kind)),)

@@ -57,8 +57,13 @@ def at(when: float, **more: Any) -> ScriptedRequest:
     return ScriptedRequest(at=when, **more)
 
 
-def script(*cast: ScriptedMember | ScriptedRequest, **config: Any) -> Script:
-    """By priority, with breakers that only open at once, and no second try on the same member."""
+def script(
+    *cast: ScriptedMember | ScriptedRequest,
+    strategy: str = "priority",
+    seed: int = 1,
+    **config: Any,
+) -> Script:
+    """With breakers that only open at once, and no second try on the same member."""
     plain = {
         "circuit_failure_threshold": 100,
         "circuit_failure_rate": 1.0,
@@ -69,6 +74,8 @@ def script(*cast: ScriptedMember | ScriptedRequest, **config: Any) -> Script:
     return Script(
         members=tuple(each for each in cast if isinstance(each, ScriptedMember)),
         requests=tuple(each for each in cast if isinstance(each, ScriptedRequest)),
+        strategy=strategy,
+        seed=seed,
         config=PoolConfig(**{**plain, **config}),
     )
 
@@ -161,6 +168,19 @@ CASES = [
         AT_FAULT,
         id="a_request_at_fault_opens_no_breaker",
         marks=drifts("keeps failures that turn out to be the request's"),
+    ),
+    pytest.param(
+        script(
+            member("a", fails(UNKNOWN)),
+            member("b", fails(UNKNOWN)),
+            member("c"),
+            *(at(when) for when in (0.0, 1.0, 2.0)),
+            max_retries=1,
+            strategy="least_errors",
+            seed=2,
+        ),
+        id="a_request_at_fault_weighs_on_nobody",
+        marks=drifts("has members' estimates keep it"),
     ),
     pytest.param(
         script(
