@@ -41,12 +41,12 @@ class Circles:
         if len(self._waits) > _FEW + 2 * len(self._jobs):
             self._waits = {id: each for id, each in self._waits.items() if self._live(id)}
         if tickets := waiting_tickets(self._pool, inside):
-            known = self.waiting_for(job)
+            known = self._waiting_for(job)
             self._waits[job.id] = (job.accepted_at, [*known, *tickets])
 
-    def waits_no_more(self, job: Job, inside: tuple[Ancestor, ...]) -> None:
+    def _waits_no_more(self, job: Job, inside: tuple[Ancestor, ...]) -> None:
         """That code has lost its patience."""
-        left = list(self.waiting_for(job))
+        left = list(self._waiting_for(job))
         for ticket in waiting_tickets(self._pool, inside):
             if ticket in left:
                 left.remove(ticket)
@@ -62,7 +62,7 @@ class Circles:
         Calls of other pools in between are seen through. Not seen: two requests that wait for each
         other by way of two pools; their time limits end that.
         """
-        return bool(self.waiting_for(job)) and self._is_dead_locked(job)
+        return bool(self._waiting_for(job)) and self._is_dead_locked(job)
 
     def heard(self, message: Waits) -> Job | None:
         """Code inside a call of this pool begins to wait for a request, or ends that: which one in
@@ -73,7 +73,7 @@ class Circles:
         if job is None or job.future is not future:
             return None
         if message.over:
-            self.waits_no_more(job, message.inside)
+            self._waits_no_more(job, message.inside)
             return None
         self.waits(job, message.inside)
         queued = self._queued()
@@ -89,7 +89,7 @@ class Circles:
             return False
         return not any(slot.is_awaited() and slot.in_flight < slot.limit for slot in table)
 
-    def waiting_for(self, job: Job) -> Iterable[Ticket]:
+    def _waiting_for(self, job: Job) -> Iterable[Ticket]:
         """The calls that wait for the request."""
         accepted_at, tickets = self._waits.get(job.id, (None, ()))
         return tickets if accepted_at == job.accepted_at else ()
@@ -113,7 +113,7 @@ class Circles:
             if not stuck:
                 break
             for each in stuck:
-                blocked.update(self.waiting_for(each))
+                blocked.update(self._waiting_for(each))
             live = [each for each in live if each not in stuck]
         return blocked
 
