@@ -151,7 +151,7 @@ class AskingRef(JoinableRef):
             message: a `Request`, `Apply`, or any other message of `greenroom.messages`.
             block: False returns a `PoolFuture`: `.get(timeout=)` it, `await` it, `.cancel()` it.
             timeout: seconds; of a request it is the deadline too: when nobody is left to read the
-                answer, the work is cancelled.
+                answer, the work is cancelled. So it is where a signal handler raises meanwhile.
 
         Raises:
             pykka.Timeout: no answer within `timeout` (a `DeadlineExceededError`, too).

@@ -300,7 +300,9 @@ class Channel:
                         return took
                     run, chunk = chunk, chunk.chunk
                 received, kind = self.received, type(chunk)
-                length = len(chunk) if kind is str else _length(chunk)
+                length = 0
+                if kind is str or issubclass(kind, _MEASURED):
+                    length = _length(chunk, kind)
                 if len(received) >= RECEIVED_LIMIT or self._length + length > RECEIVED_LENGTH:
                     self._make_room(length)
                 # No call but the last: what breaks in behind it finds all of this done.
@@ -384,7 +386,8 @@ class Channel:
         while received and (
             len(received) >= RECEIVED_LIMIT or self._length + length > RECEIVED_LENGTH
         ):
-            self._length -= _length(received.popleft())
+            chunk = received.popleft()
+            self._length -= _length(chunk, type(chunk))
 
     def _put_back(self, chunk: Any, chunks: deque[Any]) -> None:
         """The consumer was hit before it could have the chunk."""
@@ -395,7 +398,8 @@ class Channel:
             if type(chunk) not in _SPECIAL:
                 self.taken -= 1
                 if self.received:
-                    self._length -= _length(self.received.pop())
+                    self.received.pop()
+                    self._length -= _length(chunk, type(chunk))
 
     def _forget(self) -> None:
         self.received.clear()
@@ -428,8 +432,10 @@ def call_each(wakes: Sequence[Wake]) -> None:
             raise
 
 
-def _length(chunk: Any) -> int:
-    kind = type(chunk)
+def _length(chunk: Any, kind: type) -> int:
+    """What it takes as what it is at bottom, whatever its own class makes of `len`."""
+    if kind is str:
+        return len(chunk)
     if not issubclass(kind, _MEASURED):
         return 0
     return next(each.__len__(chunk) for each in _MEASURED if issubclass(kind, each))

@@ -64,6 +64,12 @@ class Commands:
             future.resolve(error=error)
             raise
 
+    def failed(self, ticket: int, error: BaseException) -> None:
+        """The supervisor's answer has been lost on its way."""
+        _, future = self._asked.pop(ticket, (None, None))
+        if future is not None:
+            future.resolve(error=error)
+
     def fail_all(self, error: Exception) -> None:
         """Nobody will answer any more."""
         for _, future in self._asked.values():

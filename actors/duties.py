@@ -17,7 +17,7 @@ from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 from greenroom.actors import forks
-from greenroom.actors.ancestry import INSIDE
+from greenroom.actors.ancestry import INSIDE, WAIT
 from greenroom.messages.errors import ReentrantAskError
 from greenroom.messages.execution import Ancestor, Ticket
 
@@ -111,8 +111,8 @@ def turn(function: Any, role: Role, pool_of: Callable[[Any], str]) -> None:
 
 _numbers = itertools.count(1)
 _waiting: dict[Ticket, frozenset[Need]] = {}
-"""Waits that hold a pool up, and for what. Where they go on inside of the calls that they wait for,
-they are told by an ancestor of that name."""
+"""Waits that hold a pool up, and for what. Calls that they wait for have them among their
+ancestors, and so have the calls that these wait for."""
 
 
 class Wait:
@@ -121,7 +121,7 @@ class Wait:
     def __init__(self, held: list[_Held]) -> None:
         self._ancestors: list[Ancestor] = []
         for pool, role in held:
-            ticket = ("", next(_numbers))
+            ticket = (WAIT, next(_numbers))
             _waiting[ticket] = role.holds_up
             self._ancestors.append((pool, ticket))
         self._token: Token[Any] = INSIDE.set((*INSIDE.get(), *self._ancestors))

@@ -439,6 +439,8 @@ class PoolFuture(pykka.Future[T]):
 
     def _unwatch(self, watcher: Callable[[], object]) -> None:
         """Who polls for long must not leave a trail."""
+        if self._born != forks.generation:  # see `_watch`
+            return
         with self._mutex:
             if self._watcher is watcher:
                 self._watcher = None

@@ -37,6 +37,9 @@ class InlineMailbox:
 
     The lock is only ever tried, never waited for. Letters that come between the last look and the
     release are seen by the look after the release: none is left behind.
+
+    An error between `acquire` and the `try` would keep the lock. None can come there: messages are
+    handled in greenroom's own threads, and signal handlers run in the main one.
     """
 
     __slots__ = ("_busy", "_letters", "alarm", "handle", "reply_to", "returned")

@@ -28,7 +28,7 @@ class LendingMailbox(Mailbox):
 
     Attributes:
         turn: held by whoever handles a message; the owner takes it for each of its own, and for
-            its end.
+            its end. Never by a thread of the app: see `InlineMailbox` for what could raise there.
         handle: what a sender does with a message; None while nothing is lent. It must not raise.
     """
 

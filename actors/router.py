@@ -22,7 +22,7 @@ from greenroom.actors.ports import Ports
 from greenroom.actors.request_flow import RequestFlow
 from greenroom.actors.strategies import RoutingStrategy, strategy_name
 from greenroom.messages.config import PoolConfig
-from greenroom.messages.errors import PoolStoppedError, summary
+from greenroom.messages.errors import PoolStoppedError, not_begun, summary
 from greenroom.messages.events import PoolStopped
 from greenroom.messages.execution import (
     Execute,
@@ -158,6 +158,8 @@ class PoolRouter(LendingActor):
         return PENDING
 
     def on_fault(self, message: Any, error: BaseException) -> bool:
+        if isinstance(message, CommandDone):
+            self._commands.failed(message.ticket, not_begun("the command", error))
         return self.flow.made_good(message, error, self.mailbox.reply_to)
 
     def _report(self, outcomes: Outcomes) -> None:

@@ -9,6 +9,7 @@ from typing import Any, Generic, NoReturn, Self, SupportsIndex, TypeVar
 
 from greenroom.actors import forks
 from greenroom.actors.channel import ANEW, EMPTY, END, Channel
+from greenroom.actors.duties import HERE
 from greenroom.actors.future import PoolFuture, StreamFuture
 from greenroom.actors.waker import wait_here
 from greenroom.messages.errors import AttemptError, StreamInterruptedError
@@ -172,7 +173,8 @@ class PoolStream(Generic[C]):
             raise
 
     def _wait(self) -> None:
-        self._future.may_wait()
+        if HERE.duty is not None:
+            self._future.may_wait()
         if self._future.inside:
             self._future.say_waiting()
         bell: SimpleQueue[None] = SimpleQueue()
@@ -185,7 +187,8 @@ class PoolStream(Generic[C]):
             raise
 
     async def _arrival(self) -> None:
-        self._future.may_await()
+        if HERE.duty is not None:
+            self._future.may_await()
         if self._future.inside:
             self._future.say_waiting()
         waiting, wake = wait_here()

@@ -74,14 +74,18 @@ class ThreadPlace:
                 thread.join(timeout_s)
 
     def _spawn(self, call: Call) -> None:
-        first = [call]  # taken out there: a thread keeps its arguments for as long as it lives
+        # Both are made here, where what raises is the call's end. The list is emptied there: a
+        # thread keeps its arguments for as long as it lives.
+        first, duty = [call], Duty("", Role.WORKER, self._step_out)
         threading.Thread(
-            target=self._work, args=(first,), name=f"{self._name}-{self._started}", daemon=True
+            target=self._work,
+            args=(first, duty),
+            name=f"{self._name}-{self._started}",
+            daemon=True,
         ).start()
 
-    def _work(self, first: list[Call]) -> None:
-        me = threading.current_thread()
-        HERE.duty = Duty("", Role.WORKER, lambda: self._step_out(me))
+    def _work(self, first: list[Call], duty: Duty) -> None:
+        me, HERE.duty = threading.current_thread(), duty
         call: Call | None = first.pop()
         while call is not None:
             stays = None
@@ -121,11 +125,12 @@ class ThreadPlace:
             self._resting.add(me)
             return True
 
-    def _step_out(self, me: threading.Thread) -> None:
+    def _step_out(self) -> None:
         """Called in a thread, before it waits for something. If its own call has ended, it counts
         as idle: what waits there is somebody's done callback. A call that was meant for it must not
         wait as well, maybe for one another: it has a new thread. Whichever is idle first is kept.
         """
+        me = threading.current_thread()
         if me not in self._resting:
             return
         with self._lock:

@@ -292,6 +292,9 @@ class PoolSupervisor(LendingActor):
             self._routes.review_soon()
         if isinstance(message, Outcomes):
             self._judge.not_taken_in(message)
+        elif isinstance(message, Forwarded):  # whoever waits for a command is told
+            why = not_begun("the command", error)
+            tell(self.router, CommandDone(message.ticket, error=why))
         return False
 
     # -- commands

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import signal
 import subprocess
 import sys
 import threading
@@ -169,6 +170,31 @@ def test_an_ask(how: str, error: type[BaseException]) -> None:
     """A blocking ask that is broken off anywhere: nobody is left to read its answer."""
     with staged(answer) as stage:
         stage.interrupt(lambda: stage.pool.ask(Request("x")), how, error)
+
+
+def test_a_time_limit_that_ends_a_blocking_ask_cancels_its_request() -> None:
+    """A real signal, while it waits: its error is the asker's, and nobody would read the answer."""
+    agent, asker = AsyncScriptedAgent.hanging(), threading.get_ident()
+
+    def over(*_: Any) -> None:
+        raise Limit
+
+    def limit() -> None:
+        agent.wait_for_calls()
+        signal.pthread_kill(asker, signal.SIGALRM)
+
+    before = signal.signal(signal.SIGALRM, over)
+    try:
+        with staged(agent) as stage:
+            limiter = threading.Thread(target=limit)
+            limiter.start()
+            with pytest.raises(Limit):
+                stage.pool.ask(Request("x"))
+            limiter.join(WAIT_S)
+            stage.settled()
+            assert stage.pool.stats().cancelled == 1
+    finally:
+        signal.signal(signal.SIGALRM, before)
 
 
 @EVERYWHERE
@@ -409,6 +435,7 @@ def test_an_executor(how: str) -> None:
         executors.clear()
         deadline = time.monotonic() + WAIT_S
         for thread in set(threading.enumerate()) - threads:
+            assert thread._started.wait(WAIT_S)  # type: ignore[attr-defined]  # it is listed before
             thread.join(max(0.0, deadline - time.monotonic()))
             assert not thread.is_alive(), thread
 

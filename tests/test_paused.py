@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from helpers_loops import pass_time
 from helpers_supervision import WAIT_S, pool_of
 
 from greenroom import (
@@ -244,7 +245,7 @@ def test_a_pause_hedges_nothing_and_hurries_no_retry(
 
 
 def test_no_loop_stalls_and_no_probe_fails_by_a_pause(
-    clock: FakeClock, greenroom_events: EventRecorder, monkeypatch: pytest.MonkeyPatch
+    clock: FakeClock, greenroom_events: EventRecorder
 ) -> None:
     """A heartbeat that is on its way, a probe at work: both have the time that they had left."""
     probing = threading.Event()
@@ -259,8 +260,7 @@ def test_no_loop_stalls_and_no_probe_fails_by_a_pause(
     ):
         assert pool.execute("x", timeout=WAIT_S) == "x"
         while not probing.is_set():
-            clock.advance(0.25)
-            pool.stats()
+            pass_time(pool, clock, LOOK_S)
         clock.wait_until_sleeping(1)
         for _ in range(3):
             clock.pause(60.0)

@@ -21,7 +21,7 @@ def seen_in(what: str) -> dict[str, Any]:
     "what", ["sync_without_threads", "async_without_threads", "async_without_descriptors"]
 )
 def test_a_limit_of_the_system_is_nobodys_fault(what: str) -> None:
-    """Another member answers; without one the error says what is lacking; nothing counts."""
+    """Another member answers; where there is none the error says what is lacking."""
     seen = seen_in(what)
     assert seen["refused"] == ["x by b"] * 3
     assert seen["rest"] == [0, [0, 0], [0, 0]]
@@ -33,7 +33,7 @@ def test_a_limit_of_the_system_is_nobodys_fault(what: str) -> None:
 
 @pytest.mark.parametrize("what", ["sync_at_exit", "async_at_exit"])
 def test_the_first_use_at_the_end_of_the_process_is_refused(what: str) -> None:
-    """An exit handler that asks is told that there are no threads left, and may stop the pool."""
+    """An exit handler that asks is told that there are no threads any more, and can stop it."""
     seen = seen_in(what)
     assert seen["refused"] == ["ResourceError/unavailable"] * 3
     assert seen["rest"] == [0, [0, 0]]

@@ -200,12 +200,13 @@ class OneAct:
 
     def _end(self) -> None:
         """Fork, then end the pool in the middle of its traffic, and look at what is left."""
-        self._look("a child of a fork is told so at once", forked.judge(self.pool))
-        self._findings.performed["fault: fork"] += 1
-        told = closers.judge(random.Random(self.act.seed))
-        self._look("what fits into its grace is cleaned up, then closed", told)
-        told = signals.judge(random.Random(self.act.seed))
-        self._look("a signal handler that raises in an asker harms nobody else", told)
+        with self._stage.machine.mended():
+            self._look("a child of a fork is told so at once", forked.judge(self.pool))
+            self._findings.performed["fault: fork"] += 1
+            told = closers.judge(random.Random(self.act.seed))
+            self._look("what fits into its grace is cleaned up, then closed", told)
+            told = signals.judge(random.Random(self.act.seed))
+            self._look("a signal handler that raises in an asker harms nobody else", told)
         ended = self._begin_end()
         for _ in range(20):
             self._send(Send(Way.FUTURE))

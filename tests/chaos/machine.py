@@ -29,6 +29,14 @@ class Machine:
         self.threads = self.descriptors = True
 
     @contextmanager
+    def mended(self) -> Iterator[None]:
+        """It has everything meanwhile."""
+        before = self.threads, self.descriptors
+        self.mend()
+        yield
+        self.threads, self.descriptors = before
+
+    @contextmanager
     def in_charge(self) -> Iterator[None]:
         """Every thread and every loop of the process comes from it meanwhile."""
         start, new_loop = threading.Thread.start, asyncio.new_event_loop

@@ -17,6 +17,7 @@ from greenroom import (
     FailureKind,
     PoolError,
     Reply,
+    ResourceError,
     StreamInterruptedError,
 )
 
@@ -166,7 +167,10 @@ def _says_so_if_it_was_poison(entry: Entry, terms: Terms) -> Iterator[str]:
     counted = [
         each
         for each in error.errors
-        if each.started and isinstance(each.kind, FailureKind) and each.kind.counts_for_breaker
+        if each.started
+        and isinstance(each.kind, FailureKind)
+        and each.kind.counts_for_breaker
+        and not isinstance(each.error, ResourceError)  # it had begun there, but before that
     ]
     if error.same_everywhere:
         kinds = {each.kind for each in counted}

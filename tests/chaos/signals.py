@@ -1,7 +1,7 @@
 """Signal handlers that raise in whoever asks: a pool of its own, whose askers are interrupted.
 
-A handler runs between two lines of the main thread, whatever that is doing; so what it raises is
-raised there by a trace function, at a line that the plan draws.
+CPython looks for signals in the main thread at the entry of a function and behind a call: so what a
+handler raises is raised there by a profile function, at a place that the plan draws.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ from greenroom import AgentPool, Apply, GetStats, Member, PoolConfig, PoolRef, R
 
 TIMES = 60
 SLOTS = 2
-FARTHEST = 120
-"""A line behind that is that of an ask which is over."""
-_NOT_INTERRUPTED = ("__del__", "_leave", "let_go")
-"""What runs where nobody could hear of it."""
+FARTHEST = 90
+"""Places that an ask comes by, and some more."""
 
 
 class Interruption(BaseException):
@@ -55,25 +53,22 @@ def judge(rng: random.Random) -> Iterator[str]:
     pool.stop(timeout=PATIENCE_S)
 
 
-def interrupted(act: Callable[[], object], line: int) -> BaseException | None:
-    """Act, and be interrupted at that line of greenroom's, if it has so many; what it raises that
-    is not the interruption.
+def interrupted(act: Callable[[], object], place: int) -> BaseException | None:
+    """Act, and be interrupted at that place of greenroom's, if it comes by so many; what it raises
+    that is not the interruption.
     """
-    left = line
+    left = place
 
-    def trace(frame: FrameType, event: str, _: Any) -> Any:
+    def look(frame: FrameType, event: str, _: Any) -> None:
         nonlocal left
-        module = frame.f_globals.get("__name__", "")
-        if not module.startswith("greenroom.") or frame.f_code.co_name in _NOT_INTERRUPTED:
-            return None
-        if event == "line":
+        ours = str(frame.f_globals.get("__name__", "")).startswith("greenroom.")
+        if event in ("call", "c_return") and ours and not _finalizes(frame):
             left -= 1
             if left == 0:
                 raise Interruption
-        return trace
 
-    before = sys.gettrace()
-    sys.settrace(trace)
+    before = sys.getprofile()
+    sys.setprofile(look)
     try:
         act()
     except Interruption:
@@ -81,8 +76,15 @@ def interrupted(act: Callable[[], object], line: int) -> BaseException | None:
     except BaseException as error:
         return error
     finally:
-        sys.settrace(before)
+        sys.setprofile(before)
     return None
+
+
+def _finalizes(frame: FrameType | None) -> bool:
+    """Whether it runs where nobody could hear of an error."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
 
 
 def _ask(pool: PoolRef, request: Request[str]) -> None:
@@ -141,7 +143,10 @@ def _every_slot_is_free(pool: PoolRef, name: str) -> Iterator[str]:
         begun.release()
 
     work: Callable[[Any], Any] = hold if name == "sync" else ahold
-    futures = [pool.ask(Apply(work), block=False) for _ in range(SLOTS)]
+    futures = [
+        pool.ask(Apply(work, request_id=f"{name}{INNER_MARK}{n}"), block=False)
+        for n in range(SLOTS)
+    ]
     held = sum(begun.acquire(timeout=PATIENCE_S) for _ in range(SLOTS))
     leave.set()
     if held < SLOTS:
