@@ -266,6 +266,7 @@ class _Watch:
 
     def __init__(self, clock: SystemClock) -> None:
         self._clock = clock
+        self._lost_s = 0.0
         self.sleeps_until = -math.inf
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -290,15 +291,25 @@ class _Watch:
             self._thread.join(LOOK_S)
 
     def _run(self) -> None:
-        clock, lost_s = self._clock, self._clock.lost_s
-        while not clock._is_over(self):
-            lasted_s, lost_s = clock.lost_s - lost_s, clock.lost_s
-            if lasted_s >= TOLD_S:
-                clock._tell(lasted_s)
-            self.sleeps_until = clock._run_due()
-            # What has come until now is seen here; who comes from now on rings the bell.
-            self._bell.acquire(timeout=max(0.0, clock._next_at() - clock.now()))
-            self.sleeps_until = -math.inf
+        self._lost_s = self._clock.lost_s
+        while True:
+            try:
+                if self._clock._is_over(self):
+                    return
+                self._see_to_it()
+            except BaseException as error:  # every pool of the process has its time from here
+                complain("the clock's thread goes on", error)
+                self._bell.acquire(timeout=LOOK_S)
+
+    def _see_to_it(self) -> None:
+        clock = self._clock
+        lasted_s, self._lost_s = clock.lost_s - self._lost_s, clock.lost_s
+        if lasted_s >= TOLD_S:
+            clock._tell(lasted_s)
+        self.sleeps_until = clock._run_due()
+        # What has come until now is seen here; who comes from now on rings the bell.
+        self._bell.acquire(timeout=max(0.0, clock._next_at() - clock.now()))
+        self.sleeps_until = -math.inf
 
 
 SYSTEM_CLOCK = SystemClock()
