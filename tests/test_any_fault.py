@@ -37,6 +37,7 @@ OUTERMOST = {
     "run_on.<locals>.ended",
     "ThreadPlace._work",
     "call_each",
+    "PoolFuture.set",  # by Pykka's loop
     "_Watch._run",
     "LoopThread._run",
     "PoolActor._handle_receive",
@@ -48,7 +49,6 @@ OUTERMOST = {
     "PoolSupervisor.on_handed",
     "RequestFlow._see_to",
     "Endings._telling",
-    "call_each",
 }
 """The first functions of greenroom's in a thread, and the guards: there is nothing around them that
 could catch what they raise at their entry, which only a want of memory for a frame does.
