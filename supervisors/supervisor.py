@@ -121,7 +121,7 @@ class PoolSupervisor(LendingActor):
         self._loops = LoopMonitor(
             ports,
             routes,
-            by_hand=clock.wait_s(clock.now()) is None,
+            by_hand=lambda: clock.wait_s(clock.now()) is None,
             new_loop=self._new_loop,
             plan=self._plan_look,
             ask=functools.partial(_ask_loop, self.actor_ref),
