@@ -89,7 +89,7 @@ class LoopMonitor:
         ports: Ports,
         routes: RoutePublisher,
         *,
-        by_hand: bool,
+        by_hand: Callable[[], bool],
         new_loop: Callable[[str | None], LoopThread],
         plan: Callable[[float, LoopThread], Alarm | Timer],
         ask: Callable[[LoopAnswered], object],
@@ -129,7 +129,7 @@ class LoopMonitor:
         of many pools draw apart. By a clock that is moved by hand it is all of it: there is no
         crowd, and whoever moves it counts on that.
         """
-        if self._by_hand:
+        if self._by_hand():
             return 1.0
         return 1.0 - self._spread.random()
 

@@ -37,18 +37,18 @@ OUTERMOST = {
     "run_on.<locals>.ended",
     "ThreadPlace._work",
     "call_each",
+    "PoolFuture.set",  # by Pykka's loop
     "_Watch._run",
     "LoopThread._run",
     "PoolActor._handle_receive",
     "PoolActor._actor_loop_running",
-    "Watch._handle_receive",
+    "PoolSupervisor._handle_receive",
     "LendingActor._handle_receive",
     "LendingMailbox._borrow",
     "LendingActor.on_handed",
-    "Watch.on_handed",
-    "Failures._retry_later.<locals>.<lambda>",
-    "Routing._see_to",
-    "Books._tell_asker",
+    "PoolSupervisor.on_handed",
+    "RequestFlow._see_to",
+    "Endings._telling",
 }
 """The first functions of greenroom's in a thread, and the guards: there is nothing around them that
 could catch what they raise at their entry, which only a want of memory for a frame does.

@@ -125,7 +125,7 @@ class World:
         self.loops = LoopMonitor(
             ports,
             self.routes,
-            by_hand=True,
+            by_hand=lambda: True,
             new_loop=lambda owner: LoopThread(f"loop of {owner or 'all'}"),  # nothing starts it
             plan=lambda when, thread: self.alarms.at(
                 when, lambda: self.loops.look_due(LookDue(thread, handed=True))
