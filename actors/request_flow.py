@@ -63,7 +63,7 @@ from greenroom.actors.retry import (
 from greenroom.actors.strategies import RoutingStrategy
 from greenroom.actors.table import RoutingTable, Slot
 from greenroom.actors.trials import Trials
-from greenroom.actors.waiting_room import Leavers, WaitingRoom
+from greenroom.actors.waiting_room import NOBODY, Leavers, WaitingRoom
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import (
     AttemptTimeoutError,
@@ -231,7 +231,9 @@ class RequestFlow:
         if job.future is not None and job.future.inside and self._circles.closed_by(job):
             self._fail(job, reentrant(self._name, self._urn, job))
             return
-        self._put_out(self.room.enter(job, now), now)
+        leavers = self.room.enter(job, now)
+        if leavers is not NOBODY:
+            self._put_out(leavers, now)
 
     def _put_out(self, leavers: Leavers, now: float) -> None:
         """Tell those that have no place in the waiting room any more."""
@@ -244,9 +246,13 @@ class RequestFlow:
 
     def _pump(self) -> None:
         """Give waiting requests, the first ones first, to whoever has become free."""
-        if self.room.queue.size:  # seldom, after an answer
-            for job in self.room.in_turn():
-                self._route(job)
+        queue = self.room.queue
+        while queue.size and (job := queue.first()) is not None and self.table.has_room():
+            self._route(job)
+            if job.phase is QUEUED:  # it cannot use the room there is: others may
+                for other in self.room.behind(job):
+                    self._route(other)
+                return
 
     def _dispatch(
         self, job: Job, slot: Slot, now: float, role: Role = Role.MAIN, number: int = 0

@@ -25,7 +25,7 @@ class Leavers(NamedTuple):
     shed: Sequence[Shed] = ()
 
 
-_NOBODY = Leavers()
+NOBODY = Leavers()
 
 
 class WaitingRoom:
@@ -40,11 +40,13 @@ class WaitingRoom:
 
     Attributes:
         queue: those that wait, in the order in which they are served. Read only.
+        leave: called with a request that does not wait any more.
         guests: those that were let in above the bound.
     """
 
     def __init__(self, config: PoolConfig, table: RoutingTable, stays: bool) -> None:
         self.queue = WaitingQueue(config.priority_ageing_s)
+        self.leave = self.queue.discard  # each request that waits comes this way: no call more
         self._bound = config.max_pending
         self._table = table
         self._alike = table.treats_alike and not stays
@@ -58,8 +60,8 @@ class WaitingRoom:
         """Let a request wait; one that is in keeps its place. It may be among those put out."""
         if job.attempts or job.phase is QUEUED:
             self.queue.add(job)
-            return _NOBODY
-        leavers = _NOBODY
+            return NOBODY
+        leavers = NOBODY
         if self.queue.size >= self._bound and self._table.epoch:
             leavers = self._make_room(job, now)
         if not (leavers.shed and leavers.shed[0].job is job):
@@ -78,10 +80,6 @@ class WaitingRoom:
         self.queue.discard(last)
         return Leavers(expired, (Shed(last, waiting),))
 
-    def leave(self, job: Job) -> None:
-        """A request does not wait any more."""
-        self.queue.discard(job)
-
     def expired(self, now: float) -> list[Job]:
         """Put out whose deadline is over, though the alarm has not gone off yet."""
         expired = []
@@ -95,7 +93,7 @@ class WaitingRoom:
         as are too many.
         """
         if not self.guests:
-            return _NOBODY
+            return NOBODY
         expired = self.expired(now)
         guests = [job for job in self.guests if job.phase is QUEUED]
         to_come = self._table.room_to_come()
@@ -108,18 +106,11 @@ class WaitingRoom:
         self.guests = [job for job in guests if job.phase is QUEUED] if to_come else []
         return Leavers(expired, shed)
 
-    def in_turn(self) -> Iterator[Job]:
-        """Those that are to be offered to the members while there is room: the first ones first.
-        Whoever takes the next one has dealt with the last.
+    def behind(self, first: Job) -> Iterator[Job]:
+        """Those that may use the room there is, though the first one could not: they are to be
+        offered to the members while there is any. Whoever takes the next one has dealt with the
+        last. Where one untried request finds nobody, none does: then only the tried ones are asked.
         """
-        while self.queue.size and (job := self.queue.first()) and self._table.has_room():
-            yield job
-            if job.phase is QUEUED:  # it cannot use the room there is: others may
-                yield from self._behind(job)
-                return
-
-    def _behind(self, first: Job) -> Iterator[Job]:
-        """Where one untried request finds nobody, none does: then only the tried ones are asked."""
         asked = {first.id}
         if not self._is_stuck(first):
             for job in self.queue:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from greenroom import PoolConfig, Request
+from greenroom import AttemptError, FailureKind, PoolConfig, Request
 from greenroom.actors.jobs import PLACING, QUEUED, Job
 from greenroom.actors.retry import RetryPolicy
 from greenroom.actors.strategies import RoundRobin
@@ -21,7 +21,9 @@ POLICY = RetryPolicy.from_config(PoolConfig())
 
 def job(name: str, priority: int = 0, deadline: float | None = None, tried: bool = False) -> Job:
     made = Job(name, Request(name, priority=priority), None, NOW, deadline, POLICY)
-    made.attempts = int(tried)
+    if tried:
+        made.attempts = 1
+        made.failures = {"a": AttemptError("a", 0, FailureKind.UNAVAILABLE, None, 0.0)}
     return made
 
 
@@ -74,13 +76,11 @@ def test_one_that_has_been_tried_is_always_let_in() -> None:
     assert names(room.queue) == ["tried"]
 
 
-def test_those_are_in_turn_that_can_be_served() -> None:
-    """The first ones, as long as there is room; behind one that finds nobody only the tried."""
+def test_behind_one_that_finds_nobody_only_the_tried_are_asked() -> None:
+    """Another untried one would find nobody, either."""
     room = room_of(9, "a")
     for each in (job("first"), job("second"), job("tried", tried=True)):
         room.enter(each, NOW)
-    turns = room.in_turn()
-    first = next(turns)
-    room.leave(first)  # it has found a member
-    assert first.id == "first"
-    assert names(turns) == ["second"]  # which stays: no other one would find more
+    first = room.queue.first()
+    assert first is not None
+    assert names(room.behind(first)) == ["tried"]
