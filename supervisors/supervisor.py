@@ -121,7 +121,7 @@ class PoolSupervisor(LendingActor):
         self._loops = LoopMonitor(
             ports,
             routes,
-            by_hand=clock.wait_s(clock.now()) is None,
+            by_hand=lambda: clock.wait_s(clock.now()) is None,
             new_loop=self._new_loop,
             plan=self._plan_look,
             ask=functools.partial(_ask_loop, self.actor_ref),
@@ -286,15 +286,13 @@ class PoolSupervisor(LendingActor):
     # -- something raises that must not
 
     def on_fault(self, message: Any, error: BaseException) -> bool:
-        """Whatever a message was about: how things stand is found out and told anew, at once, and
-        whoever waits for a command is told.
-        """
+        """Whatever a message was about: how things stand is found out and told anew, at once."""
         complain(f"the supervisor of pool {self.pool!r} failed at a message", error)
         if type(message) is not Tick:  # else the review has seen to it, if it was that
             self._routes.review_soon()
         if isinstance(message, Outcomes):
             self._judge.not_taken_in(message)
-        elif isinstance(message, Forwarded):
+        elif isinstance(message, Forwarded):  # whoever waits for a command is told
             why = not_begun("the command", error)
             tell(self.router, CommandDone(message.ticket, error=why))
         return False
