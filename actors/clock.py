@@ -156,12 +156,14 @@ class SystemClock:
         """
         self._until = max(self._until, until + LINGER_S)
         if not self._is_watched():
-            watch = self._new_watch(until)
-            if watch is not None:
-                try:
+            try:
+                watch = self._new_watch(until)
+                if watch is not None:
                     watch.start()
-                except Exception:  # the next one who times something that lasts longer tries again
-                    self._let_go(watch)
+            except BaseException as error:  # the next one who times what lasts longer tries again
+                self._let_unstarted_go()
+                if not isinstance(error, Exception):  # a signal handler's, in a thread of the app
+                    raise
 
     def _is_watched(self) -> bool:
         return self._watch is not None
@@ -215,6 +217,12 @@ class SystemClock:
                 self._watch = None
                 self.look()
 
+    def _let_unstarted_go(self) -> None:
+        """Should its thread run after all, it finds that it is not the watch any more, and ends."""
+        watch = self._watch
+        if watch is not None and not watch.runs:
+            self._let_go(watch)
+
     def _is_over(self, watch: _Watch) -> bool:
         """Look, for the watch; whether it may end."""
         with self._lock:
@@ -262,11 +270,13 @@ class _Watch:
 
     Attributes:
         sleeps_until: who has something to be done before that must wake it.
+        runs: whether its thread has begun.
     """
 
     def __init__(self, clock: SystemClock) -> None:
         self._clock = clock
         self._lost_s = 0.0
+        self.runs = False
         self.sleeps_until = -math.inf
         self._bell = threading.Lock()
         self._bell.acquire()
@@ -287,10 +297,11 @@ class _Watch:
     def end(self) -> None:
         """Nobody times anything any more."""
         self.wake()
-        if self._thread is not threading.current_thread():
+        if self.runs and self._thread is not threading.current_thread():
             self._thread.join(LOOK_S)
 
     def _run(self) -> None:
+        self.runs = True
         self._lost_s = self._clock.lost_s
         while True:
             try:
