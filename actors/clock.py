@@ -275,7 +275,7 @@ class _Watch:
 
     def __init__(self, clock: SystemClock) -> None:
         self._clock = clock
-        self._lost_s = 0.0
+        self._lost_s = clock.lost_s
         self.runs = False
         self.sleeps_until = -math.inf
         self._bell = threading.Lock()
@@ -302,7 +302,6 @@ class _Watch:
 
     def _run(self) -> None:
         self.runs = True
-        self._lost_s = self._clock.lost_s
         while True:
             try:
                 if self._clock._is_over(self):
