@@ -6,6 +6,9 @@ import heapq
 from collections.abc import Callable
 from typing import Protocol
 
+AGAIN_S = 0.05
+"""How many seconds an actor waits before it tries again what raised and should not."""
+
 
 class HasAlarm(Protocol):
     """The part of a mailbox that timers need."""
@@ -76,4 +79,8 @@ class Alarms:
                 else:
                     action()
         finally:  # an action that raises must not stop the clock for the others
-            self._mailbox.alarm = self._heap[0].when if self._heap else None
+            self.rearm()
+
+    def rearm(self) -> None:
+        """Set the mailbox's alarm to what comes first."""
+        self._mailbox.alarm = self._heap[0].when if self._heap else None

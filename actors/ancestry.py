@@ -17,13 +17,19 @@ starts, but not to threads of its own: who asks from there is not recognised.
 """
 
 
+WAIT = ""
+"""In place of a request's id: no call, but the wait of a thread that holds the pool up. See
+`actors.duties`.
+"""
+
+
 def tickets_of(pool: str, inside: tuple[Ancestor, ...]) -> Iterator[Ticket]:
     """Which of those calls are attempts of that pool.
 
     Args:
         pool: the urn of its router.
     """
-    return (ticket for urn, ticket in inside if urn == pool)
+    return (ticket for urn, ticket in inside if urn == pool and ticket[0] != WAIT)
 
 
 def waiting_tickets(pool: str, inside: tuple[Ancestor, ...]) -> list[Ticket]:
@@ -31,6 +37,7 @@ def waiting_tickets(pool: str, inside: tuple[Ancestor, ...]) -> list[Ticket]:
     and those that have asked another pool, which is not known to tell. One whose own request to
     this pool the next call is says itself whether it waits for that.
     """
+    inside = tuple(each for each in inside if each[1][0] != WAIT)
     last = len(inside) - 1
     return [
         ticket

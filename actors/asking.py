@@ -23,6 +23,7 @@ from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.base import JoinableRef
 from greenroom.actors.channel import Channel
+from greenroom.actors.duties import HERE, Need, Wait, before_waiting
 from greenroom.actors.eventbus import puts_only
 from greenroom.actors.future import (
     AskTimeoutError,
@@ -32,13 +33,21 @@ from greenroom.actors.future import (
     StreamFuture,
     forked,
 )
+from greenroom.actors.lending import LendingMailbox
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.stream import PoolStream
 from greenroom.messages import _validate as check
 from greenroom.messages.member import CallContext
 from greenroom.messages.pickling import refuse
 from greenroom.messages.replies import PoolStats, Reply
-from greenroom.messages.requests import Apply, GetStats, Request, RequestOptions
+from greenroom.messages.requests import (
+    Apply,
+    Drain,
+    GetStats,
+    RemoveMember,
+    Request,
+    RequestOptions,
+)
 
 if TYPE_CHECKING:
     from greenroom.actors.router import PoolRouter
@@ -53,6 +62,8 @@ GRACE_S = 0.03
 
 class AskingRef(JoinableRef):
     """The part of a `PoolRef` that sends messages and stops."""
+
+    actor_inbox: LendingMailbox
 
     def __init__(self, actor: PoolRouter) -> None:
         super().__init__(actor)
@@ -140,7 +151,7 @@ class AskingRef(JoinableRef):
             message: a `Request`, `Apply`, or any other message of `greenroom.messages`.
             block: False returns a `PoolFuture`: `.get(timeout=)` it, `await` it, `.cancel()` it.
             timeout: seconds; of a request it is the deadline too: when nobody is left to read the
-                answer, the work is cancelled.
+                answer, the work is cancelled. So it is where a signal handler raises meanwhile.
 
         Raises:
             pykka.Timeout: no answer within `timeout` (a `DeadlineExceededError`, too).
@@ -148,23 +159,35 @@ class AskingRef(JoinableRef):
             PoolSaturatedError: `max_pending` requests are waiting already, none of them of a lower
                 rank; or this one was the last in rank when a better one came.
             PoolStoppedError: the pool has stopped, or is draining.
-            ReentrantAskError: an agent of this very pool asks, and would wait for its own slot.
+            ReentrantAskError: an agent of this very pool asks, and would wait for its own slot; or
+                a callback in a thread of the pool's own, which would wait for that very thread.
             Exception: the agent's own, when it says that the request itself is at fault.
         """
         if timeout is not None:
             check.number("timeout", timeout)
-        future = self._submit(message, timeout, waits=block)
-        if not block:
-            return future
-        if timeout is None:
-            return future.get()
+        wait = None
+        if block and HERE.duty is not None and self.is_alive():
+            held = before_waiting(self, _need_of(message))
+            wait = Wait(held) if held else None
         try:
-            return future.get(timeout=timeout + GRACE_S)
-        except AskTimeoutError:
-            raise
-        except pykka.Timeout:
-            future.cancel()
-            raise AskTimeoutError(self.name, timeout) from None
+            future = self._submit(message, timeout, waits=block)
+            if not block:
+                return future
+            try:
+                return future.get() if timeout is None else future.get(timeout=timeout + GRACE_S)
+            except AskTimeoutError:
+                raise
+            except pykka.Timeout:
+                if timeout is None:
+                    raise
+                future.cancel()
+                raise AskTimeoutError(self.name, timeout) from None
+            except BaseException:  # its answer; or a signal handler's error: nobody waits any more
+                future.cancel()
+                raise
+        finally:
+            if wait is not None:
+                wait.end()
 
     def proxy(self) -> Any:
         self.check_process()
@@ -191,22 +214,26 @@ class AskingRef(JoinableRef):
         What was sent before is still taken in before the stop; to have it finished, `drain` first.
 
         Returns:
-            True once everything has been cleaned up; False if it had been stopped before.
-            A done callback in the pool's own thread is not kept waiting for the end of that thread.
+            True once everything has been cleaned up; False if it had been stopped before. With
+            `block=False` a future of that, which a coroutine can await: no thread waits meanwhile.
+            Who gives up waiting takes nothing back: the pool goes on to its end.
 
         Raises:
             pykka.Timeout: the clean-up took longer than `timeout` seconds.
+            ReentrantAskError: this thread is one that the end waits for; nothing has been done.
         """
         check.number("timeout", timeout, optional=True)
         self.check_process()
+        if block and timeout != 0:
+            self.check_thread()
         was_alive = self.is_alive()
         if was_alive:
             self.actor_inbox.put(cast(Any, Letter(_ActorStop())))
 
         def wait(timeout: float | None) -> bool:
             self.check_process()
-            if threading.current_thread() in self._threads:
-                return was_alive
+            if timeout != 0:
+                self.check_thread()
             patience_s = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
             if not self._ended.wait(patience_s):
                 raise pykka.Timeout(f"{timeout} seconds")
@@ -215,8 +242,10 @@ class AskingRef(JoinableRef):
 
         if block:
             return wait(timeout)
-        future: PoolFuture[bool] = PoolFuture()
+        future: PoolFuture[bool] = PoolFuture(on_cancel=self._canceller)
+        future.need = Need.END
         future.set_get_hook(wait)
+        future.arrival = self._ended
         return future
 
     # -- requests
@@ -322,9 +351,14 @@ class AskingRef(JoinableRef):
                 if waits:
                     future.waits = inside
         else:
-            future = PoolFuture()
-        self._post(message, future)
-        return future
+            future = PoolFuture(on_cancel=self._canceller)
+            future.need = _need_of(message)
+        try:
+            self._post(message, future)
+            return future
+        except BaseException:  # of a signal handler: nobody will have the future
+            future.cancel()
+            raise
 
     def _open(
         self,
@@ -336,9 +370,13 @@ class AskingRef(JoinableRef):
         channel = Channel(self._stream_buffer, self._holds)
         future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
         future.inside = INSIDE.get()
-        stream: PoolStream[Any] = PoolStream(future)  # first: a Ctrl-C after the post leaves it
-        self._post(message, _told_of(outer, future))
-        return stream
+        stream: PoolStream[Any] = PoolStream(future)
+        try:
+            self._post(message, _told_of(outer, future))
+            return stream
+        except BaseException:  # of a signal handler: nobody will have the stream
+            stream.close()
+            raise
 
     def _address(self, message: RequestOptions, timeout: float | None) -> tuple[str, float | None]:
         """The id and the deadline of a request."""
@@ -357,6 +395,17 @@ class AskingRef(JoinableRef):
         """
         if self._born != forks.generation:
             raise forked(self.name, self._born)
+
+    def check_thread(self) -> None:
+        """Refuse to wait for the pool's end in a thread that it waits for.
+
+        Raises:
+            ReentrantAskError: this is such a thread.
+            ForkedPoolError: it was started before a fork, and this is the child.
+        """
+        self.check_process()
+        if HERE.duty is not None and not self._ended.is_set():
+            before_waiting(self, Need.END)
 
     def _post(self, message: Any, future: PoolFuture[Any]) -> None:
         stopped = self.actor_stopped.is_set
@@ -382,6 +431,11 @@ class AskingRef(JoinableRef):
             "it lives in the process that started it: start one in each process, and send requests "
             "and answers",
         )
+
+
+def _need_of(message: Any) -> Need:
+    agents = isinstance(message, (RequestOptions, Drain, RemoveMember))
+    return Need.WORK if agents else Need.WORD
 
 
 def _told_of(outer: CallContext | None, future: F) -> F:

@@ -26,6 +26,9 @@ class Owner(Protocol):
     def finished(self, call: AttemptCall, value: Any, error: BaseException | None) -> None:
         """The call has ended, was given up, or will never begin."""
 
+    def unreported(self, call: AttemptCall, raised: BaseException) -> None:
+        """The report of its end has raised."""
+
     def ended_late(self, call: AttemptCall) -> None:
         """A call that was given up has ended after all."""
 
@@ -86,6 +89,9 @@ class AttemptCall(Call):
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         self._owner.finished(self, value, error)
+
+    def unreported(self, error: BaseException) -> None:
+        self._owner.unreported(self, error)
 
     def late(self) -> None:
         self._owner.ended_late(self)

@@ -1,261 +1,304 @@
-"""Attempts: what members report of them, and what is done about those that do not report."""
+"""Attempts: their tickets, the slots they hold, their time limits, who may still answer by them."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from greenroom.actors.base import tell
-from greenroom.actors.desk import reply
-from greenroom.actors.jobs import Answered, Attempt, Collecting, Job
-from greenroom.actors.table import Slot
-from greenroom.actors.trials import Trials
-from greenroom.messages.errors import AttemptTimeoutError, MemberCrashedError, PoolError
+from greenroom.actors.accounts import Accounts
+from greenroom.actors.chronicle import Chronicle
+from greenroom.actors.chunk_limits import NO_ANSWER, ChunkLimits, Overdue
+from greenroom.actors.desk import Desk
+from greenroom.actors.drain_rate import DrainRate
+from greenroom.actors.jobs import RUNNING, Attempt, Collecting, Failure, Job, Role
+from greenroom.actors.ports import Ports, SeeTo
+from greenroom.actors.pulse import Pulse
+from greenroom.actors.table import RoutingTable, Slot
+from greenroom.actors.timeouts import Timeouts
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import AttemptTimeoutError
 from greenroom.messages.execution import (
+    CancelExecution,
     Failed,
     Refused,
     SideEffectsStarted,
     StreamBegun,
     StreamResumed,
     Succeeded,
+    Ticket,
 )
-from greenroom.messages.status import CancelReason, FailureKind, RefusalReason, SkipReason
-from greenroom.messages.supervision import MemberDrained
+from greenroom.messages.status import CancelReason, FailureKind, SkipReason
+from greenroom.messages.supervision import MemberDrained, TrialStarted
 
 FromMember = (
     Succeeded | Failed | Refused | SideEffectsStarted | StreamBegun | StreamResumed | Collecting
 )
+"""What a member reports of an attempt: each says which one that is."""
 
 
-class Attempts(Trials):
-    """Takes in what members report, and times out those that do not.
+class Attempts:
+    """Those that hold a slot, from their beginning until their member has let go of them.
 
-    Whoever ends a live attempt takes it from the desk first: where that fails, the asker has just
-    been answered on the spot, and the member's report is on its way.
+    Whoever ends a live attempt takes it from the desk first: where that fails, its asker has just
+    been answered in the member's thread, and the member's report is on its way.
+
+    Args:
+        overdue: told of each attempt that has had its time.
+
+    Attributes:
+        live: by ticket. Only `RequestFlow.answered` may take one out beside the methods here.
+        timeouts: one timer for all that are not streams; None without a limit.
+        limits: the timers of chunks.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.handlers.update(
-            {
-                Answered: self._on_answered,
-                Succeeded: self._on_succeeded,
-                Failed: self._on_failed,
-                Refused: self._on_refused,
-                SideEffectsStarted: self._on_side_effects,
-            }
-        )
-
-    def _on_answered(self, message: Answered) -> None:
-        """The usual end of a request, all of it in one place: it runs for every request that goes
-        well, and each call that it does without can be measured. What is special about an attempt
-        comes as `Succeeded`.
-        """
-        attempt, elapsed_s = message.attempt, message.elapsed_s
-        job = attempt.job
-        if job is None or self._attempts.get(attempt.ticket) is not attempt:
-            return
-        ended_at = attempt.started_at + elapsed_s
-        del self._attempts[attempt.ticket]
-        if self._timeouts is not None:
-            self._timeouts.stop(attempt)
-        if attempt.alarm is not None:
-            attempt.alarm.cancel()
-        self._drain_rate.answered(attempt.started_at, elapsed_s)
-        table = self._table
-        slot = table.get(attempt.member)
-        if slot is not None:
-            slot.load.succeeded(elapsed_s, ended_at)
-            if slot.recovers:
-                slot.answered(attempt.started_at)
-            if slot.route.incarnation == attempt.incarnation:
-                slot.give_back()
-                if table.draining:
-                    self._check_drained(slot)
-        if table.learns:
-            table.record(attempt.member, True)
-        self._outbox.succeeded(attempt, elapsed_s, ended_at)
-        if self.config.hedge_after_s is not None:
-            self._answered(job, attempt, elapsed_s)
-        if job.blame is not None:
-            self._settle(job, job.blame, True)
-        del self._jobs[job.id]
-        job.cancel_alarms()
-        attempt.detach()  # the two refer to each other: the collector need not find out
-        self._answers.counts["completed"] += 1
-        if self._closed:
-            self._check_idle()
-        if self._queue.size:
-            self._pump()
-
-    def _on_succeeded(self, message: Succeeded) -> None:
-        attempt = self._reported(message)
-        job = attempt.job if attempt is not None else None
-        if attempt is not None and attempt.alone:
-            self._trial_reported(attempt, message)
-        elif attempt is None or job is None:
-            self._nobody_waits_for(message, attempt)
-        elif job.race is not None and not job.race.win(attempt.ticket):
-            if attempt is job.trial:
-                job.leave(attempt)
-                self._trial_reported(attempt, message)
-            else:
-                self._ignore(job, attempt)  # the winner's report is on its way
-        else:
-            self._succeeded(message, attempt, job)
-        self._pump()
-
-    def _succeeded(self, message: Succeeded, attempt: Attempt, job: Job) -> None:
-        now = self.clock.now()
-        elapsed_s = message.elapsed_s if message.first_chunk_s is None else message.first_chunk_s
-        streamed = message.first_chunk_s is not None
-        ended_at = attempt.started_at + message.elapsed_s
-        if ended_at > now:  # otherwise the report has lain aside
-            ended_at = now
-        slot = self._table.get(attempt.member)
-        if slot is not None:  # what a first chunk has told of its speed is known already
-            slot.load.succeeded(None if streamed else elapsed_s, ended_at)
-            if slot.recovers:
-                slot.answered(attempt.started_at)
-        if self._table.learns:
-            self._table.record(attempt.member, True)
-        self._outbox.succeeded(attempt, elapsed_s, ended_at)
-        listening = self.bus.listening()
-        if listening:
-            self._chronicle.succeeded(attempt, elapsed_s)
-        if self.desk.is_open(attempt.ticket) or streamed:  # else it was answered on the spot
-            self._answer_late(message, attempt, job, now)
-        if not streamed:
-            self._answered(job, attempt, elapsed_s)
-        self._end(job, answered=True)
-        attempt.detach()
-        self._answers.value(job, attempt.member, now - job.accepted_at, listening)
-        if self._closed:
-            self._check_idle()
-
-    def _answer_late(self, message: Succeeded, attempt: Attempt, job: Job, now: float) -> None:
-        if self._unanswered(attempt, job):
-            reply(job, message.value, attempt.member, now - job.accepted_at)
-
-    def _unanswered(self, attempt: Attempt, job: Job) -> bool:
-        """Whether nobody has answered on the spot, as when its member was about to end."""
-        if self.desk.claim(attempt.ticket) is not None:
-            return True
-        return job.channel is not None and self.desk.give_up(attempt.ticket, job)
-
-    def _nobody_waits_for(self, message: Succeeded, attempt: Attempt | None) -> None:
-        """Chunks have found their consumer one by one, or none; a value is lost as a whole. That of
-        an attempt which has lost a race was not to be had: no loss.
-        """
-        if message.first_chunk_s is None and (attempt is None or not attempt.lost):
-            self._answers.dead_letter(message.request_id, message.member, "a late result")
-
-    def _on_failed(self, message: Failed) -> None:
-        attempt = self._reported(message)
-        if attempt is not None and attempt.job is not None:
-            self.desk.withdraw(attempt.ticket)
-            attempt.side_effects = attempt.side_effects or message.side_effects
-            self._attempt_failed(
-                attempt,
-                message.kind,
-                message.error,
-                message.elapsed_s,
-                message.retry_after_s,
-                message.started,
-                message.opens_at_once,
-                message.same_member_may_mend,
+    def __init__(
+        self,
+        ports: Ports,
+        config: PoolConfig,
+        table: RoutingTable,
+        desk: Desk,
+        drain_rate: DrainRate,
+        chronicle: Chronicle,
+        accounts: Accounts,
+        overdue: Overdue,
+        see_to: SeeTo,
+    ) -> None:
+        self.live: dict[Ticket, Attempt] = {}
+        self.limits = ChunkLimits(ports, config, self.live, overdue, see_to)
+        limit_s = config.request_timeout_s
+        self.timeouts: Timeouts | None = None
+        if limit_s is not None:
+            self.timeouts = Timeouts(
+                ports.at,
+                ports.now,
+                limit_s,
+                lambda attempt: overdue(attempt, "request_timeout_s", limit_s, NO_ANSWER),
             )
-        elif attempt is not None and attempt.alone:
-            self._trial_reported(attempt, message)
-        elif attempt is not None:
-            self._heed(attempt, message.kind, message.retry_after_s)
-        self._pump()
+        self._ports = ports
+        self._table = table
+        self._desk = desk
+        self._drain_rate = drain_rate
+        self._chronicle = chronicle
+        self._accounts = accounts
 
-    def _on_refused(self, message: Refused) -> None:
-        attempt = self._reported(message)
-        if attempt is not None:
-            self.desk.withdraw(attempt.ticket)
-            error = message.error or PoolError(f"{message.member} refused it: {message.reason}")
-            create_failed = message.reason is RefusalReason.CREATE_FAILED
-            kind = FailureKind.CREATE_FAILED if create_failed else FailureKind.UNAVAILABLE
-            self._never_started(attempt, error, kind)
-        self._pump()
+    # -- it begins
 
-    def _on_side_effects(self, message: SideEffectsStarted) -> None:
-        attempt = self._attempt_of(message)
-        if attempt is not None:
-            attempt.side_effects = True
+    def begin(self, attempt: Attempt, job: Job, slot: Slot, now: float, role: Role) -> None:
+        """Take a slot for a request, open the claim to its answer, and let its time begin."""
+        # An earlier request of that id may still have a call of that number, or a race be past it.
+        while attempt.ticket in self.live or (
+            job.race is not None and job.race.is_past(attempt.ticket)
+        ):
+            attempt.renumber()
+        if role is Role.MAIN:
+            job.current, job.phase = attempt, RUNNING
+        elif role is Role.HEDGE:
+            job.hedge = attempt
+        else:
+            job.trial = attempt
+        # All of this before the member hears of it: it may answer, and report, in its own thread.
+        self.live[attempt.ticket] = attempt
+        self._drain_rate.started(now)
+        self._desk.open(attempt.ticket, job)
+        slot.take()
+        if attempt.trial:
+            slot.trial_started()
+            started = TrialStarted(
+                member=slot.name, incarnation=attempt.incarnation, epoch=attempt.epoch, at=now
+            )
+            self._ports.note(started)
+        # A trial beside has the time of any attempt, not what its caller has left.
+        attempt.deadline = deadline = job.deadline
+        if job.channel is not None:
+            attempt.pulse = Pulse(now)
+            self.limits.watch(attempt)
+            if role is Role.BESIDE and attempt.alarm is not None:
+                attempt.deadline = None
+        elif self.timeouts is not None:
+            self.timeouts.start(attempt)
+            cut_off = now + self.timeouts.limit_s
+            if deadline is None or cut_off < deadline or role is Role.BESIDE:
+                attempt.deadline = cut_off
 
-    def _reported(self, message: Succeeded | Failed | Refused) -> Attempt | None:
-        """The attempt that a member reports the end of, if it still stands; its slot is free."""
-        attempt = self._attempt_of(message)
-        if attempt is not None:
-            self._release(attempt, message.elapsed_s if type(message) is Succeeded else None)
-        return attempt
+    # -- what members report of it
 
-    def _attempt_of(self, message: FromMember) -> Attempt | None:
+    def of(self, message: FromMember) -> Attempt | None:
         """The attempt that a message is about; None for one that ended with its member's actor."""
-        attempt = self._attempts.get((message.request_id, message.attempt))
+        attempt = self.live.get((message.request_id, message.attempt))
         if attempt is None or attempt.incarnation != message.incarnation:
             return None
         return attempt if attempt.member == message.member else None
 
-    def _release(self, attempt: Attempt, elapsed_s: float | None = None) -> None:
-        """The member has let go of the attempt: its slot is free."""
-        self._attempts.pop(attempt.ticket, None)
-        held_s = self.clock.now() - attempt.started_at
-        if elapsed_s is not None and elapsed_s < held_s:  # the report has lain aside
-            held_s = elapsed_s
-        self._drain_rate.freed(attempt.started_at, held_s)
-        if self._timeouts is not None:
-            self._timeouts.stop(attempt)
-        if attempt.alarm is not None:
-            attempt.alarm.cancel()
-        slot = self._table.get(attempt.member)
-        if slot is not None and slot.route.incarnation == attempt.incarnation:
-            slot.give_back()
-            if self._table.draining:
-                self._check_drained(slot)
+    def begun(self, message: StreamBegun) -> Attempt | None:
+        """The first chunk of a stream has come: for the strategies that is its answer."""
+        attempt = self.of(message)
+        if attempt is not None:
+            attempt.first_chunk_s = message.first_chunk_s
+            slot = self._table.get(attempt.member)
+            if slot is not None:
+                slot.load.measured(message.first_chunk_s, self._ports.now())
+        return attempt
 
-    def _check_drained(self, slot: Slot) -> None:
-        if slot.in_flight == 0 and slot.route.blocked is SkipReason.DRAINING:
-            tell(self._supervisor, MemberDrained(slot.name))
+    def resumed(self, message: StreamResumed) -> None:
+        """A producer that was held back by its consumer goes on."""
+        attempt = self.of(message)
+        if attempt is not None and attempt.job is not None:
+            self.limits.watch(attempt)
 
-    def _attempt_timed_out(
-        self, attempt: Attempt, limit: str, limit_s: float, lack: str = "did not answer"
-    ) -> None:
-        """The attempt has had its time; whoever asks must not wait for the member to notice.
+    def collecting(self, message: Collecting) -> None:
+        """An ask whose agent streams: its chunks are collected where they are made."""
+        attempt = self.of(message)
+        if attempt is not None and attempt.job is not None:
+            attempt.pulse = message.pulse
+            self.limits.watch(attempt)
+
+    def ended(self, message: FromMember, elapsed_s: float | None = None) -> Attempt | None:
+        """The attempt that a member reports the end of, if it still stands; its slot is free."""
+        attempt = self.of(message)
+        if attempt is not None:
+            self.release(attempt, elapsed_s)
+        return attempt
+
+    def release(self, attempt: Attempt, elapsed_s: float | None = None) -> None:
+        """The member has let go of it: its slot is free, no timer of it goes off any more.
 
         Args:
-            limit, limit_s: the setting that says so, and its value.
-            lack: what it has not done.
+            elapsed_s: how long it took, if its report may have lain aside.
         """
-        attempt.alarm = None
-        job = attempt.job
-        if job is not None:
-            if attempt.first_chunk_s is None:
-                given_up = self.desk.withdraw(attempt.ticket)
-            else:
-                given_up = self.desk.give_up(attempt.ticket, job)
-            if not given_up:
-                return  # it has just ended, or its stream begins: the report is on its way
-        self._cancel_execution(attempt, CancelReason.ATTEMPT_TIMEOUT)
-        elapsed_s = self.clock.now() - attempt.started_at
-        error = AttemptTimeoutError(f"{attempt.member} {lack} within {limit}={limit_s:g}")
-        if job is not None:
-            self._attempt_failed(attempt, FailureKind.TIMEOUT, error, elapsed_s, None)
-            self._pump()
-        elif attempt.alone:
-            self._trial_failed(attempt, FailureKind.TIMEOUT, error, elapsed_s)
+        slot = self._table.get(attempt.member)
+        stands = slot is not None and slot.route.incarnation == attempt.incarnation
+        if slot is not None and stands:
+            slot.give_back()
+        self.live.pop(attempt.ticket, None)  # it is given back from here on: see `made_good`
+        held_s = self._ports.now() - attempt.started_at
+        if elapsed_s is not None and elapsed_s < held_s:
+            held_s = elapsed_s
+        self._drain_rate.freed(attempt.started_at, held_s)
+        if self.timeouts is not None:
+            self.timeouts.stop(attempt)
+        if attempt.alarm is not None:
+            attempt.alarm.cancel()
+        if slot is not None and stands and self._table.draining:
+            self.check_drained(slot)
 
-    def _crashed(self, attempt: Attempt) -> None:
-        """The member's actor is gone, and the attempt with it."""
-        job = attempt.job
-        if job is not None and not self.desk.give_up(attempt.ticket, job):
-            return  # it has just been answered: the report is on its way
-        self._release(attempt)
-        elapsed_s = self.clock.now() - attempt.started_at
-        error = MemberCrashedError(f"{attempt.member} ended while it worked on the request")
-        if job is not None:
-            self._attempt_failed(attempt, FailureKind.CRASHED, error, elapsed_s, None)
-        elif attempt.alone:
-            self._trial_failed(attempt, FailureKind.CRASHED, error, elapsed_s)
+    def undo(self, attempt: Attempt, sent: bool = False) -> bool:
+        """It was not sent, so nobody else would give its slot back, and nobody can answer by it.
+
+        Args:
+            sent: whether the member may have it all the same; then False if it has answered, and
+                its report is on its way.
+        """
+        if not self._desk.withdraw(attempt.ticket) and sent:
+            return False
+        self.release(attempt)
+        return True
+
+    def check_drained(self, slot: Slot) -> None:
+        """Tell the supervisor if a member that drains has nothing left."""
+        if slot.in_flight == 0 and slot.route.blocked is SkipReason.DRAINING:
+            self._ports.note(MemberDrained(slot.name))
+
+    # -- it is ended
+
+    def fallen(self) -> list[Attempt]:
+        """Those whose member's actor is not there any more."""
+        return [attempt for attempt in self.live.values() if not self._stands(attempt)]
+
+    def _stands(self, attempt: Attempt) -> bool:
+        slot = self._table.get(attempt.member)
+        if slot is None or slot.index != attempt.index or slot.route.ref is None:
+            return False
+        return slot.route.incarnation == attempt.incarnation
+
+    def give_up(self, job: Job, attempt: Attempt) -> bool:
+        """Let nobody answer by one that has had its time; False if it has just ended, or its stream
+        begins: its report is on its way.
+        """
+        if attempt.first_chunk_s is None:
+            attempt.given_up = self._desk.withdraw(attempt.ticket)
+        else:
+            attempt.given_up = self._desk.give_up(attempt.ticket, job)
+        return attempt.given_up
+
+    def is_unanswered(self, job: Job, attempt: Attempt, streamed: bool) -> bool:
+        """Whether nobody has answered by one that has succeeded, as when its member was about to
+        end; it is claimed then.
+        """
+        if not streamed and not self._desk.is_open(attempt.ticket):
+            return False
+        if self._desk.claim(attempt.ticket) is not None:
+            return True
+        return job.channel is not None and self._desk.give_up(attempt.ticket, job)
+
+    def can_leave(self, job: Job, attempt: Attempt) -> bool:
+        """Whether the request can do without an attempt: not if that has just answered. What one
+        that has lost its race reports is no answer, so it is not waited for. After a True nobody
+        answers by it.
+        """
+        if not attempt.given_up:
+            attempt.given_up = self._desk.give_up(attempt.ticket, job)
+        return attempt.given_up or job.has_lost(attempt)
+
+    def leave(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:
+        """The request leaves its attempt behind; the member frees the slot when it has ended."""
+        if reason is CancelReason.LOST_RACE:
+            attempt.lost = True
+            self._chronicle.lost(attempt)
+        job.leave(attempt)
+        self.cancel(attempt, reason)
+        self.limits.told_to_end(job, attempt)
+
+    def ignore(self, job: Job, attempt: Attempt) -> None:
+        """One has ended that nobody needs and that says nothing of its member."""
+        self._desk.withdraw(attempt.ticket)
+        self._accounts.ignored(attempt)
+        self._chronicle.lost(attempt)
+        job.leave(attempt)
+
+    def drop(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:
+        """Leave one that says nothing of its member; nobody can answer by it any more."""
+        self._accounts.ignored(attempt)
+        self.leave(job, attempt, reason)
+
+    def abort(self, job: Job, reason: CancelReason) -> bool:
+        """Leave all attempts of a request; False when it has just been answered, and the report of
+        that is on its way.
+        """
+        for attempt in list(job.running()):
+            if not self.can_leave(job, attempt):
+                return False
+            self.drop(job, attempt, reason)
+        return True
+
+    def cut_short(self, job: Job, now: float) -> bool:
+        """The same for a request that has run out of time, but for its trial, which may go on.
+
+        A member that took longer than it usually does has timed out; one that was cut short has
+        not: a caller in a hurry must not open the breaker of a healthy member. Nor has one whose
+        stream was flowing, or that has lost a race.
+        """
+        for attempt in (job.current, job.hedge):
+            if attempt is None:
+                continue
+            if not self.can_leave(job, attempt):
+                return False
+            elapsed_s = now - attempt.started_at
+            error = AttemptTimeoutError(f"{attempt.member} had not answered by the deadline")
+            failure = Failure(FailureKind.TIMEOUT, error, elapsed_s)
+            excused = job.begun or job.has_lost(attempt)
+            slot = None if excused else self._table.get(attempt.member)
+            if slot is not None and slot.load.overdue(elapsed_s, now):
+                self._accounts.failed(attempt, job, failure)
+            else:
+                self._accounts.ignored(attempt)
+            job.failed(attempt, failure)
+            self.leave(job, attempt, CancelReason.DEADLINE)
+        return True
+
+    def cancel(self, attempt: Attempt, reason: CancelReason) -> None:
+        """Tell its member to end it, unless the actor has ended, and cancelled what it had."""
+        slot = self._table.get(attempt.member)
+        if slot is None or slot.route.ref is None:
+            return
+        if slot.route.incarnation == attempt.incarnation:
+            message = CancelExecution(
+                request_id=attempt.request_id, attempt=attempt.number, reason=reason
+            )
+            self._ports.cancel(slot.route, message)

@@ -8,14 +8,16 @@ from typing import Any, cast
 
 import pykka
 from pykka import ActorRegistry, Future
+from pykka.messages import _ActorStop
 
 from greenroom.actors import forks
-from greenroom.actors.alarms import Alarms
+from greenroom.actors.alarms import AGAIN_S, Alarms
 from greenroom.actors.clock import Clock
+from greenroom.actors.duties import HERE, Duty
 from greenroom.actors.eventbus import complain
 from greenroom.actors.future import PENDING, PoolFuture
 from greenroom.actors.mailbox import Letter, Mailbox, Tick
-from greenroom.messages.errors import not_begun
+from greenroom.messages.errors import LACKS, not_begun
 
 Handler = Callable[[Any], Any]
 
@@ -42,6 +44,8 @@ class PoolActor(pykka.ThreadingActor):
     """
 
     use_daemon_thread = True
+    duty: Duty | None = None
+    """What its thread is for."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
@@ -52,6 +56,22 @@ class PoolActor(pykka.ThreadingActor):
         self.mailbox.follow(clock)
         self.alarms = Alarms(self.mailbox)
         self.handlers: dict[type, Handler] = {Tick: self._on_tick}
+
+    @classmethod
+    def start(cls, *args: Any, **settings: Any) -> pykka.ActorRef[Any]:
+        """Pykka's, but one that breaks off leaves nothing behind: the machine may refuse a thread,
+        a signal handler may raise.
+        """
+        actor: PoolActor | None = None
+        try:
+            actor = cls(*args, **settings)
+            ActorRegistry.register(actor.actor_ref)
+            actor._start_actor_loop()
+            return actor.actor_ref
+        except BaseException:
+            if actor is not None:
+                actor.never_started()
+            raise
 
     @staticmethod
     def _create_actor_inbox() -> Any:
@@ -69,16 +89,30 @@ class PoolActor(pykka.ThreadingActor):
         self.threads.append(thread)
         try:
             thread.start()
-        except BaseException as error:  # the system gives no more threads
-            self.threads.remove(thread)
-            self.never_started()
+        except LACKS as error:  # the system gives no more threads
             raise not_begun(f"the thread of {type(self).__name__}", error) from error
 
+    def _actor_loop(self) -> None:
+        HERE.duty = self.duty
+        super()._actor_loop()
+
     def never_started(self) -> None:
-        """It has no thread, and never will: leave nothing behind."""
+        """It has no thread, or nobody has heard of its start: leave nothing behind, and have a
+        thread that has begun after all end by itself.
+        """
         ActorRegistry.unregister(self.actor_ref)
         self.actor_stopped.set()
+        self.mailbox.put(Letter(_ActorStop()))
         self.mailbox.unfollow()
+
+    def _actor_loop_running(self) -> None:
+        """Pykka's, but what raises between two messages ends nothing."""
+        while not self.actor_stopped.is_set():
+            try:
+                super()._actor_loop_running()
+            except BaseException as error:
+                complain(f"{self} goes on", error)
+                self.actor_stopped.wait(AGAIN_S)  # it may raise again, and again
 
     def _handle_receive(self, message: Any) -> Any:
         """Pykka's, but what there is a handler for is not first compared with Pykka's own."""
@@ -88,9 +122,17 @@ class PoolActor(pykka.ThreadingActor):
         try:
             return handler(message)
         except BaseException as error:
-            if self.on_fault(message, error):
+            if self._made_good(message, error):
                 return PENDING
             self._complain(message, error)
+
+    def _made_good(self, message: Any, error: BaseException) -> bool:
+        try:
+            self.alarms.rearm()  # a tick may have been spent in vain
+            return self.on_fault(message, error)
+        except BaseException as again:
+            complain(f"{self} failed to make good for a {type(message).__name__}", again)
+            return False
 
     def on_fault(self, message: Any, error: BaseException) -> bool:
         """A handler has raised; whether all has been done that can be, whoever asks included."""

@@ -115,14 +115,23 @@ class Call:
 
     def broke(self, error: BaseException) -> None:
         """Called by its place when something else than the user code has raised on its way: it ends
-        by that, unless it has ended already.
+        by that. Where it had ended already, that has not been reported.
         """
-        if self.drop():
-            self.finish(None, not_begun(self.name, error))
-        elif self.end():
-            self.finish(None, error)
-        else:
-            complain(f"the end of {self.name} failed", error)
+        try:
+            if self.drop():
+                self.finish(None, not_begun(self.name, error))
+            elif self.end():
+                self.finish(None, error)
+            else:
+                self.unreported(error)
+        except BaseException as again:
+            complain("the end of a call failed", again)
+            self.unreported(again)
+
+    def unreported(self, error: BaseException) -> None:
+        """Telling of its end has raised, which may have been told nevertheless."""
+        complain(f"the end of {self.name} failed", error)
+        self.finish(None, error)
 
     def cancel(self, reason: CancelReason) -> None:
         """Stop it as far as its place can."""

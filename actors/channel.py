@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ RECEIVED_LENGTH = 1_000_000
 """And how long they may be together, strings and bytes; the latest is remembered in any case."""
 
 Wake = Callable[[], object]
+"""To be called once at least: a second time it does nothing."""
 
 
 class _Sign:
@@ -48,6 +49,7 @@ class Run:
         self.count = 1
 
 
+_MEASURED = (str, bytes, bytearray)
 _SPECIAL = frozenset({Run, Restarted, _Sign})
 
 
@@ -151,39 +153,43 @@ class Channel:
         Args:
             counts: it is its first one that counts.
         """
-        with self._lock:
-            if self._sealed or self.left or self.begun_by != ticket:
-                return False
-            self._chunks.append(chunk)
-            if counts:
-                self.counted = True
-            if self.holds or not (counts or self._readers):
-                return True
-            wakes, self._readers = self._readers, []
-            if counts and self._first is None:
-                self._first = self.member
-                wakes += self._firsts
-                self._firsts = []
-        for wake in wakes:
-            wake()
-        return True
+        wakes: Sequence[Wake] = ()
+        try:
+            with self._lock:
+                if self._sealed or self.left or self.begun_by != ticket:
+                    return False
+                self._chunks.append(chunk)
+                if counts:
+                    self.counted = True
+                if self.holds or not (counts or self._readers):
+                    return True
+                wakes, self._readers = self._readers, []
+                if counts and self._first is None:
+                    self._first = self.member
+                    wakes += self._firsts
+                    self._firsts = []
+            return True
+        finally:
+            if wakes:
+                call_each(wakes)
 
     def void(self, marker: Restarted, ticket: Ticket | None = None) -> bool:
         """The attempt itself says that all it has brought so far is void, as a pool does whose
         member was cut; False when nobody wants more.
         """
         cut = Cut(marker.member, marker.kind, marker.error)
-        with self._lock:
-            if self._sealed or self.left or self.begun_by != ticket:
-                return False
-            self._anew = cut
-            self._start_over(marker.attempt)
-            readers: list[Wake] = []
-            if not self.holds:
-                readers, self._readers = self._readers, []
-        for wake in readers:
-            wake()
-        return True
+        readers: Sequence[Wake] = ()
+        try:
+            with self._lock:
+                if self._sealed or self.left or self.begun_by != ticket:
+                    return False
+                self._anew = cut
+                self._start_over(marker.attempt)
+                if not self.holds:
+                    readers, self._readers = self._readers, []
+            return True
+        finally:
+            call_each(readers)
 
     def full(self) -> bool:
         """Whether the producer is to wait before it makes another chunk."""
@@ -219,17 +225,20 @@ class Channel:
         Args:
             cut: what its consumer is told then; None where it has had nothing that counts.
         """
-        with self._lock:
-            self._sealed = False
-            self.begun_by = None
-            self.counted = False
-            if cut is not None:
-                self._anew = cut
-            elif self._anew is None:
-                self._anew = ANEW
-            writer, self._writer = self._writer, None
-        if writer is not None:
-            writer()
+        writers: Sequence[Wake] = ()
+        try:
+            with self._lock:
+                self._sealed = False
+                self.begun_by = None
+                self.counted = False
+                if cut is not None:
+                    self._anew = cut
+                elif self._anew is None:
+                    self._anew = ANEW
+                if self._writer is not None:
+                    writers, self._writer = (self._writer,), None
+        finally:
+            call_each(writers)
 
     def start_over(self) -> None:
         """An attempt begins. If it is not the first: what lies in the buffer is void, and so is
@@ -241,21 +250,23 @@ class Channel:
 
     def end(self, error: BaseException | None) -> None:
         """There is nothing to come but what lies in the buffer, and then this error."""
-        with self._lock:
-            self._sealed = True
-            if error is None and self._anew is not None:  # the stream that is whole has no chunk
-                self._start_over(self.attempts)
-            self._state, self._error = END, error
-            self._trace = None if error is None else error.__traceback__
-            if self.left or (self.holds and error is not None):
-                self._chunks.clear()
-                self.received.clear()
-            wakes, self._readers, self._firsts = self._readers + self._firsts, [], []
-            if self._writer is not None:
-                wakes.append(self._writer)
-                self._writer = None
-        for wake in wakes:
-            wake()
+        wakes: Sequence[Wake] = ()
+        try:
+            with self._lock:
+                self._sealed = True
+                if error is None and self._anew is not None:  # the whole stream has no chunk
+                    self._start_over(self.attempts)
+                self._state, self._error = END, error
+                self._trace = None if error is None else error.__traceback__
+                if self.left or (self.holds and error is not None):
+                    self._chunks = deque()
+                    self.received.clear()
+                wakes, self._readers, self._firsts = self._readers + self._firsts, [], []
+                if self._writer is not None:
+                    wakes += [self._writer]
+                    self._writer = None
+        finally:
+            call_each(wakes)
 
     @property
     def ended(self) -> bool:
@@ -272,25 +283,49 @@ class Channel:
             RequestCancelledError: the consumer has left before it had heard of the end.
             Exception: the stream ended with it, and all chunks have been taken.
         """
-        with self._lock:
-            if self.left and not self._told:
-                raise self._given_up()
-            if not self._chunks or (self.holds and self._state is EMPTY):
-                return self._last_word()
-            chunk = self._chunks.popleft()
-            if type(chunk) in _SPECIAL:
-                if type(chunk) is not Run:
-                    self._forget()
-                    return chunk
-                chunk = self._one_of(chunk)
-            self.taken += 1
-            self._remember(chunk)
-            writer = self._writer
-            if writer is None or 2 * len(self._chunks) > self.capacity:
-                return chunk
-            self._writer = None
-        writer()
-        return chunk
+        took: Any = EMPTY
+        try:
+            with self._lock:
+                if self.left and not self._told:
+                    raise self._given_up()
+                chunks = self._chunks
+                if not chunks or (self.holds and self._state is EMPTY):
+                    return self._last_word()
+                chunk, run = chunks[0], None
+                if type(chunk) in _SPECIAL:
+                    if type(chunk) is not Run:
+                        self._forget()
+                        took = chunk
+                        del chunks[0]
+                        return took
+                    run, chunk = chunk, chunk.chunk
+                received, kind = self.received, type(chunk)
+                length = 0
+                if kind is str or issubclass(kind, _MEASURED):
+                    length = _length(chunk, kind)
+                if len(received) >= RECEIVED_LIMIT or self._length + length > RECEIVED_LENGTH:
+                    self._make_room(length)
+                # No call but the last: what breaks in behind it finds all of this done.
+                took = chunk
+                if run is None or run.count == 1:
+                    del chunks[0]
+                else:
+                    run.count -= 1
+                self.taken += 1
+                self._length += length
+                received.append(chunk)
+                writer = self._writer
+                if writer is None or 2 * len(chunks) > self.capacity:
+                    return took
+            writer()
+            with self._lock:  # only now: it is woken twice rather than never
+                if self._writer is writer:
+                    self._writer = None
+            return took
+        except BaseException:
+            if took is not EMPTY:  # a signal handler has raised: whoever goes on has it next
+                self._put_back(took, chunks)
+            raise
 
     def watch_chunks(self, wake: Wake) -> None:
         """Have `wake` called once there is something to take."""
@@ -334,7 +369,7 @@ class Channel:
     def _start_over(self, attempt: int) -> None:
         cut, self._anew = self._anew, None
         told = next((each for each in self._chunks if type(each) is Restarted), None)
-        self._chunks.clear()
+        self._chunks = deque()  # what has just been taken from the old one is not put back into it
         if self.holds:
             return
         if isinstance(cut, Cut):
@@ -345,20 +380,26 @@ class Channel:
         elif self.taken:
             self._chunks.append(ANEW)
 
-    def _one_of(self, run: Run) -> Any:
-        run.count -= 1
-        if run.count:
-            self._chunks.appendleft(run)
-        return run.chunk
-
-    def _remember(self, chunk: Any) -> None:
+    def _make_room(self, length: int) -> None:
+        """For a chunk of that length among those that are remembered."""
         received = self.received
-        if len(received) == RECEIVED_LIMIT:
-            self._length -= _length(received.popleft())
-        received.append(chunk)
-        self._length += _length(chunk)
-        while self._length > RECEIVED_LENGTH and len(received) > 1:
-            self._length -= _length(received.popleft())
+        while received and (
+            len(received) >= RECEIVED_LIMIT or self._length + length > RECEIVED_LENGTH
+        ):
+            chunk = received.popleft()
+            self._length -= _length(chunk, type(chunk))
+
+    def _put_back(self, chunk: Any, chunks: deque[Any]) -> None:
+        """The consumer was hit before it could have the chunk."""
+        with self._lock:
+            if self._chunks is not chunks:  # void by now
+                return
+            chunks.appendleft(chunk)
+            if type(chunk) not in _SPECIAL:
+                self.taken -= 1
+                if self.received:
+                    self.received.pop()
+                    self._length -= _length(chunk, type(chunk))
 
     def _forget(self) -> None:
         self.received.clear()
@@ -380,5 +421,21 @@ class Channel:
         return f"<Channel {what}, {len(self._chunks)}/{self.capacity} chunks>"
 
 
-def _length(chunk: Any) -> int:
-    return len(chunk) if issubclass(type(chunk), (str, bytes, bytearray)) else 0
+def call_each(wakes: Sequence[Wake]) -> None:
+    """Call all of them, though an error break in: that one again then."""
+    for place, wake in enumerate(wakes):
+        try:
+            wake()
+        except BaseException:
+            for each in wakes[place:]:
+                each()
+            raise
+
+
+def _length(chunk: Any, kind: type) -> int:
+    """What it takes as what it is at bottom, whatever its own class makes of `len`."""
+    if kind is str:
+        return len(chunk)
+    if not issubclass(kind, _MEASURED):
+        return 0
+    return next(each.__len__(chunk) for each in _MEASURED if issubclass(kind, each))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from greenroom.actors.eventbus import EventBus, hint
-from greenroom.actors.jobs import Attempt, Job
+from greenroom.actors.jobs import Attempt, Failure, Job
 from greenroom.actors.own_retries import HINT, OwnRetries
+from greenroom.actors.ports import Events
 from greenroom.messages.errors import summary
 from greenroom.messages.events import (
     AttemptFailed,
@@ -23,7 +23,7 @@ from greenroom.messages.status import FailureKind
 class Chronicle:
     """Tells the event bus what becomes of a request's attempts."""
 
-    def __init__(self, pool: str, bus: EventBus) -> None:
+    def __init__(self, pool: str, bus: Events) -> None:
         self._pool = pool
         self._bus = bus
         self._own_retries = OwnRetries()
@@ -91,9 +91,7 @@ class Chronicle:
             )
         )
 
-    def failed(
-        self, attempt: Attempt, kind: FailureKind, error: BaseException, elapsed_s: float
-    ) -> None:
+    def failed(self, attempt: Attempt, failure: Failure) -> None:
         """A member failed."""
         if self._bus.listening(AttemptFailed.level):
             self._bus.emit(
@@ -102,20 +100,19 @@ class Chronicle:
                     member=attempt.member,
                     request_id=attempt.request_id,
                     attempt=attempt.number,
-                    elapsed_s=elapsed_s,
-                    kind=kind,
-                    error=summary(error),
+                    elapsed_s=failure.elapsed_s,
+                    kind=failure.kind,
+                    error=summary(failure.error),
                 )
             )
 
-    def slow_to_fail(
-        self, attempt: Attempt, kind: FailureKind, elapsed_s: float, usual_s: float | None
-    ) -> None:
+    def slow_to_fail(self, attempt: Attempt, failure: Failure, usual_s: float | None) -> None:
         """Say once for each member that its client seems to retry by itself."""
         if attempt.first_chunk_s is not None:  # no client begins anew behind what was read of it
             return
+        kind, elapsed_s = failure.kind, failure.elapsed_s
         if self._own_retries.suspects(attempt.member, kind, elapsed_s, usual_s):
-            hint(
+            self._bus.hint(
                 HINT.format(
                     pool=self._pool,
                     member=attempt.member,

@@ -55,10 +55,20 @@ class Commands:
         command, future = self._asked.pop(message.ticket, (None, None))
         if future is None:
             return
-        if isinstance(command, GetStats) and message.error is None:
-            future.resolve(self._complete(message.value))
-        else:
-            future.resolve(message.value, message.error)
+        try:
+            if isinstance(command, GetStats) and message.error is None:
+                future.resolve(self._complete(message.value))
+            else:
+                future.resolve(message.value, message.error)
+        except BaseException as error:  # nobody else will answer
+            future.resolve(error=error)
+            raise
+
+    def failed(self, ticket: int, error: BaseException) -> None:
+        """The supervisor's answer has been lost on its way."""
+        _, future = self._asked.pop(ticket, (None, None))
+        if future is not None:
+            future.resolve(error=error)
 
     def fail_all(self, error: Exception) -> None:
         """Nobody will answer any more."""

@@ -14,6 +14,7 @@ import pykka
 from loguru import logger
 
 from greenroom.actors import forks
+from greenroom.actors.duties import HERE, Duty, Role
 from greenroom.messages.errors import summary
 from greenroom.messages.events import Event
 from greenroom.messages.pickling import masked
@@ -153,10 +154,15 @@ def puts_only(tell: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
 
 
 class EventBus:
-    """One pool's events. Any thread may emit; nothing here waits for a subscriber."""
+    """One pool's events. Any thread may emit; nothing here waits for a subscriber.
+
+    Attributes:
+        pool_urn: that of the pool's router, which sets it.
+    """
 
     def __init__(self, pool: str) -> None:
         self.pool = pool
+        self.pool_urn = ""
         self._lock = threading.Lock()
         self._refs: tuple[_Subscription, ...] = ()
         self._others: tuple[_Subscription, ...] = ()
@@ -192,6 +198,10 @@ class EventBus:
     def complain_of(self, what: str, error: BaseException) -> None:
         """Log a fault of the user's code, with its traceback and the pool's name."""
         complain(f"pool {self.pool!r}: {what}", error)
+
+    def hint(self, what: str) -> None:
+        """Log advice for whoever runs the pool."""
+        hint(what)
 
     def subscribe(self, subscriber: Any) -> Callable[[], None]:
         """Take a subscriber in: an actor's ref is told at once, which only puts something into a
@@ -266,12 +276,16 @@ class EventBus:
             self._letters, self._thread = letters, thread
 
     def _deliver_all(self, letters: queue.SimpleQueue[Event | _Leaver | None]) -> None:
+        HERE.duty = Duty(self.pool_urn, Role.EVENTS)
         while (event := letters.get()) is not None:
-            if isinstance(event, _Leaver):
-                self._unsubscribe(event.subscription)
-                continue
-            for subscription in self._others:
-                self._tell(subscription, event)
+            try:
+                if isinstance(event, _Leaver):
+                    self._unsubscribe(event.subscription)
+                    continue
+                for subscription in self._others:
+                    self._tell(subscription, event)
+            except BaseException as error:  # the next ones are delivered all the same
+                complain("an event could not be delivered", error)
 
 
 def _deliver(subscriber: Callable[[Event], Any], event: Event) -> None:

@@ -1,9 +1,8 @@
-"""A member's calls: it admits them up to its concurrency, and reports how each has ended."""
+"""A member's calls: admitted up to its concurrency; how each has ended is reported."""
 
 from __future__ import annotations
 
 import functools
-from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from greenroom.actors.calls import Phase
 from greenroom.actors.desk import reply
 from greenroom.actors.eventbus import complain
 from greenroom.actors.host import AgentHost
-from greenroom.actors.inline import InlineActor
 from greenroom.actors.jobs import Answered, Collecting, Job
 from greenroom.actors.judgement import SURELY_GOOD, auto
 from greenroom.actors.lending import hand
@@ -53,57 +51,74 @@ class AbandonedBy:
     change: int
 
 
-class Executions(InlineActor):
-    """The lower floor of a member actor: one call for each attempt that the router sends."""
+class Executions:
+    """The running calls of one incarnation: one for each attempt that the router sends.
 
-    def __init__(self, member: Member, incarnation: int, around: Surroundings) -> None:
-        super().__init__(around.clock)
-        self.member = member
+    What the router sends comes in the actor's turn; what a call says, from wherever the call runs.
+
+    Args:
+        create: has the agent made that the waiting calls are for.
+        tell_back: brings a message to `abandoned_by`, from whichever thread; False after the end.
+        give_up: ends the incarnation, which is replaced.
+
+    Attributes:
+        limit: how many calls may run at a time.
+        waiting: attempts whose agent is still to be made.
+        at_rest: called wherever a call has ended, once the incarnation ends.
+    """
+
+    def __init__(
+        self,
+        member: Member,
+        incarnation: int,
+        around: Surroundings,
+        host: AgentHost,
+        *,
+        create: Callable[[], None],
+        tell_back: Callable[[AbandonedBy], bool],
+        give_up: Callable[[str], None],
+    ) -> None:
         self.incarnation = incarnation
         self.around = around
+        self.clock = around.clock
         self.member_name = member.name
-        self.label = f"greenroom-{around.pool}-{member.name}"
-        pool = around.router.actor_urn
-        self.host = AgentHost(member, self.label, around.clock, around.loop, pool)
-        self._run_agent = self.host.run  # bound once: each call holds it
+        self.label = host.name
+        self.host = host
+        self._create = create
+        self._tell_back = tell_back
+        self._give_up = give_up
+        self._run_agent = host.run  # bound once: each call holds it
         self._takes_any = around.config.is_failure is None
         self._by_auto = around.config.is_failure == "auto"
         self._watches_speed = around.config.circuit_slow_call_s is not None
         limits = (around.config.first_chunk_timeout_s, around.config.chunk_timeout_s)
         self._watches_chunks = limits != (None, None)
-        self._limit = default_concurrency(member)
-        self._waiting: deque[Execute] = deque()
+        self.limit = default_concurrency(member)
+        self.waiting: deque[Execute] = deque()
         # Shared with the places' threads, which take out what has ended: single dict operations.
         self._calls: dict[Ticket, AttemptCall] = {}
-        self._at_rest: Callable[[], object] | None = None
+        self.at_rest: Callable[[], object] | None = None
         self._abandoned = 0
-        self._reason: str | None = None
-        self.handlers.update(
-            {
-                Execute: self._on_execute,
-                CancelExecution: self._on_cancel,
-                AbandonedBy: self._on_abandoned_by,
-            }
-        )
 
-    def _on_execute(self, message: Execute) -> None:
+    def take(self, message: Execute) -> None:
+        """Run an attempt, have it wait for its agent, or refuse it."""
         if message.incarnation != self.incarnation:
-            self._refuse(message, RefusalReason.STALE_INCARNATION)
-        elif len(self._calls) + len(self._waiting) >= self._limit:
-            self._refuse(message, RefusalReason.SATURATED)
+            self.refuse(message, RefusalReason.STALE_INCARNATION)
+        elif len(self._calls) + len(self.waiting) >= self.limit:
+            self.refuse(message, RefusalReason.SATURATED)
         elif not self.host.made:
-            self._waiting.append(message)
+            self.waiting.append(message)
             self._create()
         else:
-            self._run(message)
+            self.run(message)
 
-    def _run(self, message: Execute) -> None:
+    def run(self, message: Execute) -> None:
         """From here on the call is answered for: by `finished`, whatever raises on its way."""
         try:
             writer = self._writer(message) if message.stream else None
             call = AttemptCall(self, self._run_agent, self.host.place_for(message), message, writer)
         except BaseException as error:
-            self._refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
+            self.refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
             return
         self._calls[call.ticket] = call
         try:
@@ -151,11 +166,11 @@ class Executions(InlineActor):
                     return
             self._judged(call, value, error)
         except BaseException as raised:
-            self._unreported(call, raised)
+            self.unreported(call, raised)
 
-    def _unreported(self, call: AttemptCall, raised: BaseException) -> None:
-        """The report of a call's end has failed, which no slot and no asker may pay for. Where it
-        had got as far as the router, this one is of an attempt that is over.
+    def unreported(self, call: AttemptCall, raised: BaseException) -> None:
+        """The report of a call's end has failed, which no slot, no asker and no breaker may pay
+        for. Where it had got as far as the router, this one is of an attempt that is over.
         """
         complain(f"the end of {call.name} could not be reported", raised)
         self._calls.pop(call.ticket, None)
@@ -166,30 +181,45 @@ class Executions(InlineActor):
             request_id=call.message.request_id,
             attempt=call.message.attempt,
             error=error,
-            kind=FailureKind.UNKNOWN,
+            kind=FailureKind.INTERRUPTED,
             elapsed_s=max(0.0, self.clock.now() - call.started_at),
             side_effects=call.side_effects,
         )
         tell(self.around.router, report)
-        if self._at_rest is not None:
-            self._at_rest()
+        if call.writer is not None:
+            call.writer.release()
+        if self.at_rest is not None:
+            self.at_rest()
+
+    def not_taken(self, message: Execute, error: BaseException) -> None:
+        """`take` has raised: the attempt has not begun, or ends by that."""
+        complain(f"{self.label} failed to begin {message.request_id}", error)
+        call = self._calls.get((message.request_id, message.attempt))
+        if call is not None:
+            call.broke(error)
+            return
+        self.waiting = deque(each for each in self.waiting if each is not message)
+        self.refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
 
     def _judged(self, call: AttemptCall, value: Any, error: BaseException | None) -> None:
         """The end of a call that is not the usual one."""
         report = outcome_of(self.around, self.member_name, call, value, error)
         self._calls.pop(call.ticket, None)
         if call.phase is Phase.ABANDONED:
-            tell(self.actor_ref, AbandonedBy(1))
+            self._tell_back(AbandonedBy(1))
         # One that was given up has been claimed, and its ticket may be another request's by now.
         answers = isinstance(report, Succeeded) and call.cancelled is None
         job = self._claim(call) if answers else None
         self._report_end(report)
         if job is not None:
-            reply(job, value, self.member_name, self.clock.now() - job.accepted_at)
+            try:
+                reply(job, value, self.member_name, self.clock.now() - job.accepted_at)
+            except BaseException as raised:
+                self._not_answered(job, raised)
         if call.writer is not None:
             call.writer.release()
-        if self._at_rest is not None:
-            self._at_rest()
+        if self.at_rest is not None:
+            self.at_rest()
 
     def _returned(self, call: AttemptCall, value: Any) -> None:
         """The usual end, for which all else above need not be looked at: the agent has returned a
@@ -213,11 +243,26 @@ class Executions(InlineActor):
         elif not router.actor_stopped.is_set():
             wanted = router.actor_inbox.leave(Letter(Answered(attempt, now - call.started_at)))
         if job is not None:
-            reply(job, value, self.member_name, now - job.accepted_at)
+            try:
+                reply(job, value, self.member_name, now - job.accepted_at)
+            except BaseException as raised:
+                self._not_answered(job, raised)
         if wanted:  # others wait for the slot that is free now
             self._pass_on()
-        if self._at_rest is not None:
-            self._at_rest()
+        if self.at_rest is not None:
+            self.at_rest()
+
+    def _not_answered(self, job: Job, raised: BaseException) -> None:
+        """An answer that has been claimed could not be given, and nobody else will give one: so
+        whoever asks has the error here and now.
+        """
+        complain(f"the answer to {job.id} could not be given", raised)
+        if job.future is not None:
+            what = f"the answer of {self.member_name} to {job.id} raised {summary(raised)}"
+            error = PoolError(what)
+            job.future.resolve(error=error)
+            if job.channel is not None and not job.channel.ended:
+                job.channel.end(error)
 
     def _pass_on(self) -> None:
         """What waits for a slot is given it here, by the one who has nothing else to do; unless the
@@ -314,27 +359,36 @@ class Executions(InlineActor):
         self._report(Collecting, message, pulse=pulse)
         return heard
 
-    def _refuse(
+    def refuse(
         self, message: Execute, reason: RefusalReason, error: BaseException | None = None
     ) -> None:
+        """Send an attempt back that has not begun."""
         self._report(Refused, message, reason=reason, error=error)
 
-    def _on_cancel(self, message: CancelExecution) -> None:
+    def runs(self, message: Execute) -> bool:
+        """Whether an attempt holds a slot."""
+        return (message.request_id, message.attempt) in self._calls
+
+    def running(self) -> list[AttemptCall]:
+        """The calls that hold a slot, with an agent to run."""
+        return list(self._calls.values())
+
+    def cancel(self, message: CancelExecution) -> bool:
+        """Give an attempt up; whether it had an agent to run."""
         call = self._calls.get((message.request_id, message.attempt))
         if call is not None:
             call.cancel(message.reason)
-            return
-        for waiting in self._waiting:
+            return True
+        for waiting in self.waiting:
             if (waiting.request_id, waiting.attempt) == (message.request_id, message.attempt):
-                self._waiting.remove(waiting)
-                self._refuse(waiting, RefusalReason.STOPPING)
+                self.waiting.remove(waiting)
+                self.refuse(waiting, RefusalReason.STOPPING)
                 break
-        if message.reason is CancelReason.ATTEMPT_TIMEOUT:
-            self._creation_timed_out()
+        return False
 
     def ended_late(self, call: AttemptCall) -> None:
         """Runs in a thread that was given up on: its call has ended after all."""
-        if tell(self.actor_ref, AbandonedBy(-1)) and call.cancelled is not CancelReason.LOST_RACE:
+        if self._tell_back(AbandonedBy(-1)) and call.cancelled is not CancelReason.LOST_RACE:
             self.around.bus.emit(
                 DeadLetter(
                     pool=self.around.pool,
@@ -344,22 +398,10 @@ class Executions(InlineActor):
                 )
             )
 
-    def _on_abandoned_by(self, message: AbandonedBy) -> None:
-        self._abandoned += message.change
-        self._tell_supervisor(
-            Abandoned(member=self.member_name, incarnation=self.incarnation, count=self._abandoned)
-        )
-        if self._abandoned >= max(ABANDONED_LIMIT, 2 * self._limit) and self._reason is None:
-            self._reason = f"{self._abandoned} calls were given up on and have not ended"
-            self.stop()
-
-    def _tell_supervisor(self, message: Any) -> None:
-        tell(self.around.supervisor, message)
-
-    @abstractmethod
-    def _create(self) -> None:
-        """Have the agent made that the waiting calls are for."""
-
-    @abstractmethod
-    def _creation_timed_out(self) -> None:
-        """The time of a call is over that waits for the agent to be made."""
+    def abandoned_by(self, message: AbandonedBy) -> None:
+        """Count what runs on though nobody waits for it: with too much of that it is replaced."""
+        count = self._abandoned = self._abandoned + message.change
+        name, supervisor = self.member_name, self.around.supervisor
+        tell(supervisor, Abandoned(member=name, incarnation=self.incarnation, count=count))
+        if count >= max(ABANDONED_LIMIT, 2 * self.limit):
+            self._give_up(f"{count} calls were given up on and have not ended")

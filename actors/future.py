@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import functools
 import os
 import queue
 import sys
@@ -17,10 +17,18 @@ import pykka
 
 from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
-from greenroom.actors.channel import Channel
+from greenroom.actors.channel import Channel, call_each
+from greenroom.actors.clock import SYSTEM_CLOCK
+from greenroom.actors.duties import HERE, Need, Role, before_waiting, check_chain
+from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import complain
 from greenroom.actors.waker import wait_here
-from greenroom.messages.errors import DeadlineExceededError, PoolStoppedError, RequestCancelledError
+from greenroom.messages.errors import (
+    DeadlineExceededError,
+    PoolStoppedError,
+    RequestCancelledError,
+    not_begun,
+)
 from greenroom.messages.execution import Ancestor
 from greenroom.messages.pickling import refuse
 
@@ -115,6 +123,8 @@ class PoolFuture(pykka.Future[T]):
         deadline: the asker's own limit, absolute on the pool's clock; None without one.
         inside: the calls from inside of which it was asked for; see `actors.ancestry`.
         waits: those of them whose code waits for it, as far as the router has been told.
+        arrival: of one with a get hook: what tells when that can answer without waiting.
+        need: what it takes until it is answered.
         stands_for: the future of the request whose course this one tells of, if it is another's.
         on_side_effects: called, in the agent's thread, before an agent starts its side effects;
             when it raises they must not start. For an asker that would repeat the request.
@@ -127,6 +137,8 @@ class PoolFuture(pykka.Future[T]):
 
     inside: tuple[Ancestor, ...] = ()
     waits: tuple[Ancestor, ...] = ()
+    arrival: Ending | None = None
+    need: Need = Need.WORK
     stands_for: PoolFuture[Any] | None = None
 
     def __init__(
@@ -146,26 +158,32 @@ class PoolFuture(pykka.Future[T]):
         self._value: Any = None
         self._error: BaseException | None = None
         self._trace: TracebackType | None = None
-        self._watcher: Callable[[], None] | None = None  # the first, and mostly the only one
-        self._others: list[Callable[[], None]] | None = None
+        self._watcher: Callable[[], object] | None = None  # the first, and mostly the only one
+        self._others: list[Callable[[], object]] | None = None
         self._sources: tuple[pykka.Future[Any], ...] = ()
         self._born = forks.generation
 
     def resolve(self, value: Any = None, error: BaseException | None = None) -> bool:
         """Answer, unless somebody has answered already; tells whether this was the answer."""
-        with self._mutex:
-            if self._done or self._get_hook is not None:
-                return False
-            self._value = value
-            self._error = error
-            self._trace = None if error is None else error.__traceback__
-            self._done = True
-            watcher, self._watcher = self._watcher, None
-            others, self._others = self._others, None
-        if watcher is not None:
-            watcher()
-        for other in others or ():
-            other()
+        watcher: Callable[[], object] | None = None
+        others: list[Callable[[], object]] | None = None
+        try:
+            with self._mutex:
+                if self._done or self._get_hook is not None:
+                    return False
+                self._value = value
+                self._error = error
+                self._trace = None if error is None else error.__traceback__
+                self._done = True
+                watcher, self._watcher = self._watcher, None
+                others, self._others = self._others, None
+            if watcher is not None:
+                watcher()
+            if others is not None:
+                call_each(others)
+        except BaseException:  # of a signal handler: those who wait are told all the same
+            call_each([each for each in (watcher, *(others or ())) if each is not None])
+            raise
         return True
 
     def set(self, value: T | None = None) -> None:
@@ -234,7 +252,8 @@ class PoolFuture(pykka.Future[T]):
 
         It must be quick and must not raise: that thread may be the router's.
         """
-        self._watch(lambda: _quietly(callback, self))
+        once = [callback]
+        self._watch(lambda: _quietly(once, self))
 
     def let_asker_go(self) -> None:
         """The asker has gone, who may be another pool's call: do not keep it, and its payload, for
@@ -246,45 +265,61 @@ class PoolFuture(pykka.Future[T]):
     def __await__(self) -> Generator[Any, None, T]:
         if self._sources:
             yield from self._await_origins()
-        elif self._get_hook is not None:  # only `get` can tell
-            loop = asyncio.get_running_loop()
-            return (yield from loop.run_in_executor(None, self.get).__await__())
+        elif self._get_hook is not None:
+            yield from self._hook_arrival()
         elif not self._done:  # as in `_arrival`, without a generator more for each that waits
+            if HERE.duty is not None:
+                self.may_await()
             if self.inside:
                 self.say_waiting()
-            waiting, wake = wait_here()
-            self._watch(wake)
             try:
+                waiting, wake = wait_here()
+                self._watch(wake)
                 yield from waiting
-            except asyncio.CancelledError:
+            except BaseException:  # cancelled, closed as a whole, or hit by a signal
                 self.cancel()
                 raise
         return self.get()
 
     def _arrival(self) -> Generator[Any, None, None]:
         """Wait, in a coroutine, until it can be read without waiting."""
+        self.may_await()
         if self.inside:
             self.say_waiting()
-        waiting, wake = wait_here()
-        self._watch(wake)
         try:
+            waiting, wake = wait_here()
+            self._watch(wake)
             yield from waiting
-        except asyncio.CancelledError:
+        except BaseException:
             self.cancel()
             raise
 
+    def _hook_arrival(self) -> Generator[Any, None, None]:
+        """The same where `get` asks a hook."""
+        if self.arrival is None:
+            yield from _thread_arrival(self)
+            return
+        if self.arrival.is_set() or self._born != forks.generation:  # `get` answers at once
+            return
+        self.may_await()
+        waiting, wake = wait_here()
+        self.arrival.watch(wake)
+        try:
+            yield from waiting
+        finally:
+            self.arrival.unwatch(wake)
+
     def _await_origins(self) -> Generator[Any, None, None]:
         """The same for what it was made of."""
-        loop = asyncio.get_running_loop()
         try:
             for future in self._origins():
-                if isinstance(future, PoolFuture) and future._get_hook is None:
-                    if not future._done:
-                        yield from future._arrival()
-                else:
-                    with contextlib.suppress(Exception):  # whoever reads it is told
-                        yield from loop.run_in_executor(None, future.get).__await__()
-        except asyncio.CancelledError:
+                if not isinstance(future, PoolFuture):
+                    yield from _thread_arrival(future)
+                elif future._get_hook is not None:
+                    yield from future._hook_arrival()
+                elif not future._done:
+                    yield from future._arrival()
+        except BaseException:
             for each in self._origins():
                 if isinstance(each, PoolFuture):
                     each.cancel()
@@ -307,7 +342,7 @@ class PoolFuture(pykka.Future[T]):
             raise self._error.with_traceback(self._trace)
         return cast(T, self._value)
 
-    def _watch(self, watcher: Callable[[], None]) -> None:
+    def _watch(self, watcher: Callable[[], object]) -> None:
         if self._born != forks.generation:  # the lock may be held for ever
             if not self._done:
                 raise self._forked()
@@ -323,6 +358,30 @@ class PoolFuture(pykka.Future[T]):
                     self._others.append(watcher)
                 return
         watcher()
+
+    def may_wait(self) -> None:
+        """The running thread is about to wait for this.
+
+        Raises:
+            ReentrantAskError: it is one of the pool's own, which the answer needs.
+        """
+        if HERE.duty is not None:
+            asked = self.stands_for or self
+            before_waiting(getattr(asked._on_cancel, "__self__", None), asked.need)
+
+    def may_await(self) -> None:
+        """A coroutine is about to. That holds up no thread but one in which somebody has started a
+        loop of its own.
+        """
+        if HERE.duty is None:
+            return
+        if HERE.duty.role is not Role.LOOP:
+            self.may_wait()
+            return
+        asked = self.stands_for or self
+        pool = getattr(asked._on_cancel, "__self__", None)
+        if pool is not None:
+            check_chain(pool, asked.need)
 
     def say_waiting(self) -> None:
         """Tell the router that the code which runs here waits for this, if that is inside of a call
@@ -349,7 +408,11 @@ class PoolFuture(pykka.Future[T]):
             ref.tell(message)
 
     def _wait(self, timeout: float | None) -> bool:
-        if not self.inside or (timeout is not None and timeout <= 0.0):
+        if timeout is not None and timeout <= 0.0:  # a look is no wait
+            return self._wait_here(timeout)
+        if HERE.duty is not None:
+            self.may_wait()
+        if not self.inside:
             return self._wait_here(timeout)
         self.say_waiting()
         if self._wait_here(timeout):
@@ -358,19 +421,31 @@ class PoolFuture(pykka.Future[T]):
         return False
 
     def _wait_here(self, timeout: float | None) -> bool:
-        gate = threading.Lock()
-        gate.acquire()
-        self._watch(gate.release)
-        if timeout is None:
-            return gate.acquire()
-        if gate.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX)):
-            return True
-        with self._mutex:  # who polls for long must not leave a trail
-            if self._watcher == gate.release:
+        bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        ring = functools.partial(bell.put, None)
+        try:
+            self._watch(ring)
+            if timeout is None:
+                bell.get()
+            else:
+                _get_within(bell, timeout)
+        except queue.Empty:
+            self._unwatch(ring)
+            return self._done
+        except BaseException:
+            self._unwatch(ring)
+            raise
+        return True
+
+    def _unwatch(self, watcher: Callable[[], object]) -> None:
+        """Who polls for long must not leave a trail."""
+        if self._born != forks.generation:  # see `_watch`
+            return
+        with self._mutex:
+            if self._watcher is watcher:
                 self._watcher = None
-            elif self._others is not None:
-                self._others.remove(gate.release)
-        return self._done
+            elif self._others is not None and watcher in self._others:
+                self._others.remove(watcher)
 
     def _forked(self) -> ForkedPoolError:
         """Nobody in this process will answer. (Its work may be under way in the other one.)"""
@@ -418,13 +493,55 @@ class StreamFuture(PoolFuture[None]):
         return True
 
 
+def _get_within(bell: queue.SimpleQueue[None], timeout_s: float) -> None:
+    """
+    Raises:
+        queue.Empty: it has not rung in that time, of which pauses of the process are no part.
+    """
+    until, left_s = SYSTEM_CLOCK.now() + timeout_s, max(timeout_s, 0.0)
+    while True:
+        try:
+            return bell.get(timeout=min(left_s, threading.TIMEOUT_MAX))
+        except queue.Empty:
+            left_s = until - SYSTEM_CLOCK.now()
+            if left_s <= 0.0:
+                raise
+
+
+def _thread_arrival(future: pykka.Future[Any]) -> Generator[Any, None, None]:
+    """Wait, in a coroutine, for a future that only its `get` can tell of. A thread of its own waits
+    there: those of the loop's executor may all be waiting for something else, and if it never comes
+    they would keep the process from ending.
+
+    Raises:
+        ResourceError: the machine gives no more threads.
+    """
+    come = Ending()
+
+    def wait() -> None:
+        with contextlib.suppress(BaseException):  # whoever reads it is told
+            future.get()
+        come.set()
+
+    waiting, wake = wait_here()
+    come.watch(wake)
+    try:
+        threading.Thread(target=wait, name="greenroom-await", daemon=True).start()
+    except RuntimeError as error:
+        raise not_begun("a thread to wait for another library's future", error) from error
+    yield from waiting
+
+
 def _made_of(future: pykka.Future[T], *sources: pykka.Future[Any]) -> PoolFuture[T]:
     made = cast("PoolFuture[T]", future)
     made._sources = sources
     return made
 
 
-def _quietly(callback: Callable[[Any], Any], future: Any) -> None:
+def _quietly(once: list[Callable[[Any], Any]], future: Any) -> None:
+    if not once:
+        return
+    callback = once.pop()
     try:
         callback(future)
     except BaseException as error:  # others wait for the answer too, and the thread is not its own

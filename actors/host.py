@@ -13,6 +13,7 @@ from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.calls import Call, Place, PlainCall
 from greenroom.actors.clock import Clock
+from greenroom.actors.duties import HERE
 from greenroom.actors.eventbus import complain
 from greenroom.actors.flow import (
     PLAIN,
@@ -202,8 +203,16 @@ class AgentHost:
         place = self.loop if agents.is_async(function) else self.threads
 
         def work(call: Call) -> Any:
-            value = function()
-            return self._settle(value, call) if place is self.threads else value
+            if place is self.loop:
+                return function()
+            duty = HERE.duty
+            if duty is not None and what == "close":
+                duty.closes = self.pool
+            try:
+                return self._settle(function(), call)
+            finally:
+                if duty is not None:
+                    duty.closes = None
 
         origin = (self.member.name, None)
         call = PlainCall(f"{self.name}:{what}", place, work, finish, late, origin)

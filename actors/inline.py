@@ -11,26 +11,38 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pykka
 from pykka.messages import _ActorStop
 
 from greenroom.actors.base import JoinableRef, PoolActor
 from greenroom.actors.clock import Clock
+from greenroom.actors.duties import Role, turn
 from greenroom.actors.eventbus import complain
 
 LONGEST_JOIN_S = 10.0
 
 
+def _let_go(letter: Any, error: BaseException) -> None:
+    complain(f"a {type(letter.message).__name__} could not be handled", error)
+
+
 class InlineMailbox:
     """Whoever puts a message handles it, and what is put meanwhile; the rest pass by.
 
+    Attributes:
+        handle: handles a letter; None before the owner has started. It should not raise.
+        returned: told of a letter that it has raised at, and what.
+
     The lock is only ever tried, never waited for. Letters that come between the last look and the
     release are seen by the look after the release: none is left behind.
+
+    An error between `acquire` and the `try` would keep the lock. None can come there: messages are
+    handled in greenroom's own threads, and signal handlers run in the main one.
     """
 
-    __slots__ = ("_busy", "_letters", "alarm", "handle", "reply_to")
+    __slots__ = ("_busy", "_letters", "alarm", "handle", "reply_to", "returned")
 
     def __init__(self) -> None:
         self._letters: deque[Any] = deque()
@@ -38,6 +50,7 @@ class InlineMailbox:
         self.alarm: float | None = None
         self.reply_to: Any = None
         self.handle: Callable[[Any], None] | None = None
+        self.returned: Callable[[Any, BaseException], None] = _let_go
 
     def put(self, envelope: Any, /) -> None:
         letters, busy, handle = self._letters, self._busy, self.handle
@@ -47,7 +60,10 @@ class InlineMailbox:
                 while letters:
                     letter = letters.popleft()
                     self.reply_to = letter.reply_to
-                    handle(letter)
+                    try:
+                        handle(letter)
+                    except BaseException as error:  # whose letter it is, is somebody else's guess
+                        self.returned(letter, error)
             finally:
                 busy.release()
 
@@ -62,6 +78,13 @@ class InlineMailbox:
 
     def unfollow(self) -> None:
         """It followed none."""
+
+
+turn(
+    InlineMailbox.put,
+    Role.MEMBERS_TURN,
+    lambda mailbox: str(mailbox.handle.__self__.around.router.actor_urn),
+)
 
 
 class InlineRef(JoinableRef):
@@ -95,7 +118,9 @@ class InlineActor(PoolActor):
 
     def _start_actor_loop(self) -> None:
         self._actor_loop_setup()
-        self.actor_inbox.handle = self._handle_letter  # type: ignore[attr-defined]
+        mailbox = cast(InlineMailbox, self.actor_inbox)
+        mailbox.returned = self._letter_failed
+        mailbox.handle = self._handle_letter
 
     def _handle_letter(self, letter: Any) -> None:
         """What Pykka's loop does with one envelope; but nothing here stops all actors."""
@@ -115,6 +140,13 @@ class InlineActor(PoolActor):
         except BaseException as error:
             complain(f"{self} was hit by {type(error).__name__}", error)
             self._fail()
+
+    def _letter_failed(self, letter: Any, error: BaseException) -> None:
+        """Nobody who puts a letter may be hit by it, nor wait for an answer to it in vain."""
+        _let_go(letter, error)
+        self.on_undelivered(letter.message)
+        if letter.reply_to is not None:
+            letter.reply_to.resolve(error=error)
 
     def _fail(self) -> None:
         exc_info = sys.exc_info()

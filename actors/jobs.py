@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from typing import Any, NamedTuple
 
 from greenroom.actors.alarms import Alarm
 from greenroom.actors.blame import Blame
@@ -14,9 +15,9 @@ from greenroom.actors.future import PoolFuture, StreamFuture
 from greenroom.actors.pulse import Pulse
 from greenroom.actors.retry import RetryPolicy
 from greenroom.messages.errors import AttemptError
-from greenroom.messages.execution import Ticket
+from greenroom.messages.execution import Failed, Ticket
 from greenroom.messages.requests import Apply, Request
-from greenroom.messages.status import FailureKind, SkipReason
+from greenroom.messages.status import FailureKind
 
 Work = Request[Any] | Apply[Any]
 
@@ -78,10 +79,71 @@ class Bound:
     rests: bool
 
 
+class JobPhase(Enum):
+    """Where a request is on its way. A trial may run beside it in every phase but the last two."""
+
+    PLACING = "somebody is being looked for, or need not: its trial has won, as a report will say"
+    QUEUED = "it waits in the queue for a member; it has a `cell`"
+    PAUSED = "it waits for the time of its next attempt; it has an `alarm`"
+    RUNNING = "a member has it, which is `current`, and while it is hedged another one"
+    LAST_TRIAL = "what was a trial beside it, now `current`, is all that it has left"
+    ENDED = "it is answered; it has no timer, and no attempt of it counts any more"
+
+
+PLACING, QUEUED, PAUSED, RUNNING, LAST_TRIAL, ENDED = JobPhase  # looked up for every request
+PLACED = frozenset((RUNNING, LAST_TRIAL, ENDED))
+"""The phases of a request that does not wait for a member."""
+
+
+class Role(Enum):
+    """What an attempt is to its request."""
+
+    MAIN = "the one whose answer is awaited"
+    HEDGE = "a second one, since the first is slow"
+    BESIDE = "a trial of a half-open member, which costs the request nothing"
+
+
+class Failure(NamedTuple):
+    """How an attempt has failed.
+
+    Attributes:
+        elapsed_s: how long it took, in seconds.
+        retry_after_s: how long its member asked to be left alone.
+        started: whether the agent may have begun; False only when it provably has not.
+        opens_at_once: whether it is certain to be the member's fault.
+        may_mend: whether it is of a kind that the same member may be over by now.
+    """
+
+    kind: FailureKind
+    error: BaseException
+    elapsed_s: float
+    retry_after_s: float | None = None
+    started: bool = True
+    opens_at_once: bool = False
+    may_mend: bool = False
+
+    @classmethod
+    def of(cls, message: Failed) -> Failure:
+        """What a member reports."""
+        return cls(
+            message.kind,
+            message.error,
+            message.elapsed_s,
+            message.retry_after_s,
+            message.started,
+            message.opens_at_once,
+            message.same_member_may_mend,
+        )
+
+
 class Job:
     """One request, from its arrival to its answer.
 
+    What belongs to a phase is set and cleared together with it, by the methods here and by the
+    waiting queue. Threads of members read it, through the desk; only the router changes it.
+
     Attributes:
+        phase: where it is on its way.
         future: where the answer goes; None for a tell.
         deadline: absolute; None without a limit.
         channel: where the chunks go; None when it is one answer that is asked for.
@@ -92,7 +154,8 @@ class Job:
         extra: attempts made as such trials: they are not charged to the request.
         race: between whom; None until there has been a second one.
         bound: whom it shall have again; None as long as anybody will do.
-        cell: its place in the waiting queue; None while it is not in it.
+        cell: its place in the waiting queue, which sets it; None while it is not in it.
+        alarm: goes off at the time of the next attempt; None while none is set.
         failures: what became of every member tried so far, by name, in the order of the first try.
         failed_last: the member that failed it last; None before the first failure.
         blame: what its failures say of it and of the members; None before the first that says any.
@@ -117,6 +180,7 @@ class Job:
         "hedge",
         "hedge_alarm",
         "id",
+        "phase",
         "policy",
         "race",
         "trial",
@@ -133,6 +197,7 @@ class Job:
         policy: RetryPolicy,
     ) -> None:
         self.id = id
+        self.phase = PLACING
         self.work = work
         self.future = future
         self.channel: Channel | None = None
@@ -196,6 +261,24 @@ class Job:
                 return attempt
         return None
 
+    def has_lost(self, attempt: Attempt) -> bool:
+        """Whether another attempt has answered before that one."""
+        return self.race is not None and self.race.lost(attempt.ticket)
+
+    def is_won(self) -> bool:
+        """Whether one that races for it has won, and only the router has not heard of it yet."""
+        return self.race is not None and self.race.over
+
+    def pause(self, alarm: Alarm) -> None:
+        """It waits until `alarm` goes off, by which `placing` is called."""
+        self.alarm = alarm
+        self.phase = PAUSED
+
+    def placing(self) -> None:
+        """The time has come to look for a member again."""
+        self.alarm = None
+        self.phase = PLACING
+
     def leave(self, attempt: Attempt) -> None:
         """Go on without an attempt; if two were racing, the other is the one that is awaited."""
         attempt.detach()
@@ -206,10 +289,27 @@ class Job:
         elif attempt is self.current:
             self.current = self.hedge
             self.hedge = None
+            if self.current is None:
+                self.phase = PLACING
 
     def await_trial(self) -> None:
-        """Nothing else is left: the answer is that of the trial, or none."""
+        """Nothing else is left: the answer is that of the trial, or none. It is in no queue."""
         self.current, self.trial = self.trial, None
+        self.phase = LAST_TRIAL
+        self.bound = None
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
+
+    def end(self) -> None:
+        """It is done with, and in no queue: no timer of it goes off any more."""
+        self.phase = ENDED
+        if self.deadline_alarm is None and self.hedge_alarm is None and self.alarm is None:
+            return  # as for most
+        for alarm in (self.alarm, self.deadline_alarm, self.hedge_alarm):
+            if alarm is not None:
+                alarm.cancel()
+        self.alarm = self.deadline_alarm = self.hedge_alarm = None
 
     @property
     def taken(self) -> Collection[str]:
@@ -221,15 +321,7 @@ class Job:
         """Members that have let it wait in vain."""
         return [name for name, each in self.failures.items() if each.kind is FailureKind.TIMEOUT]
 
-    def failed(
-        self,
-        attempt: Attempt,
-        kind: FailureKind | SkipReason,
-        error: BaseException | None,
-        elapsed_s: float,
-        started: bool = True,
-        retry_after_s: float | None = None,
-    ) -> None:
+    def failed(self, attempt: Attempt, failure: Failure) -> None:
         """Note how an attempt ended; one entry a member, its last failure.
 
         The notes are replaced, not changed: a racing attempt may be reading them to answer.
@@ -239,23 +331,14 @@ class Job:
         entry = AttemptError(
             attempt.member,
             attempt.index,
-            kind,
-            error,
-            elapsed_s,
+            failure.kind,
+            failure.error,
+            failure.elapsed_s,
             (before.attempts if before else 0) + 1,
-            started=started or (before is not None and before.started),
-            retry_after_s=retry_after_s,
+            started=failure.started or (before is not None and before.started),
+            retry_after_s=failure.retry_after_s,
         )
         self.failures = {**self.failures, attempt.member: entry}
-
-    def cancel_alarms(self) -> None:
-        """Let no timer of this request go off any more."""
-        if self.deadline_alarm is None and self.hedge_alarm is None and self.alarm is None:
-            return  # as for most
-        for alarm in (self.alarm, self.deadline_alarm, self.hedge_alarm):
-            if alarm is not None:
-                alarm.cancel()
-        self.alarm = self.deadline_alarm = self.hedge_alarm = None
 
 
 @dataclass(slots=True, eq=False)
@@ -296,7 +379,9 @@ class Attempt:
         side_effects: whether the agent has said that it must not be repeated.
         first_chunk_s: how long the first chunk of its stream took; None before that.
         lost: whether it was dropped for another one; what it still brings is of no interest.
+        given_up: whether the router has seen to it that nobody answers by it.
         pulse: its signs of life; None as long as no chunk is owed.
+        deadline: until when its member may work on it, on the pool's clock; None for ever.
         alone: whether it is a trial whose request has gone on without it: how it ends is still of
             interest, but what it brings is not.
     """
@@ -304,8 +389,10 @@ class Attempt:
     __slots__ = (
         "alarm",
         "alone",
+        "deadline",
         "epoch",
         "first_chunk_s",
+        "given_up",
         "incarnation",
         "index",
         "job",
@@ -344,9 +431,11 @@ class Attempt:
         self.side_effects = False
         self.first_chunk_s: float | None = None
         self.lost = False
+        self.given_up = False
         self.alone = False
         self.alarm: Alarm | None = None
         self.pulse: Pulse | None = None
+        self.deadline: float | None = None
 
     def renumber(self) -> None:
         """Take the next number: an earlier request of that id still has a call of this one."""

@@ -16,8 +16,11 @@ from typing import Any, cast
 
 from greenroom.actors.base import PoolActor
 from greenroom.actors.clock import Clock
+from greenroom.actors.duties import Role, turn
 from greenroom.actors.eventbus import complain
 from greenroom.actors.mailbox import Letter, Mailbox, Tick
+
+_ONE = (None,)
 
 
 class LendingMailbox(Mailbox):
@@ -25,7 +28,7 @@ class LendingMailbox(Mailbox):
 
     Attributes:
         turn: held by whoever handles a message; the owner takes it for each of its own, and for
-            its end.
+            its end. Never by a thread of the app: see `InlineMailbox` for what could raise there.
         handle: what a sender does with a message; None while nothing is lent. It must not raise.
     """
 
@@ -41,13 +44,18 @@ class LendingMailbox(Mailbox):
         self._borrower: int | None = None  # the thread that handles what was handed over
         self._behind: deque[Any] = deque()  # what it has been told by that
 
+    # A thread of the app puts letters, too, and there a signal handler may raise behind any call.
+    # Neither an addition in place nor the entry of a `with` is one: what is counted is there.
+
     def put(self, envelope: Any, /) -> None:
-        self._unread.append(None)
-        super().put(envelope)
+        self._unread += _ONE
+        self._queue.put(envelope)
 
     def leave(self, letter: Letter) -> bool:
-        self._unread.append(None)
-        return super().leave(letter)
+        with self._lock:
+            self._unread += _ONE
+            self._aside += (letter,)
+            return self._wanted
 
     def get(self) -> Any:
         if self._reading and self._unread:
@@ -84,8 +92,10 @@ class LendingMailbox(Mailbox):
                 letter = self._aside.popleft()
             except IndexError:  # the owner was quicker
                 return
-            self._borrow(letter.message)
-            self._unread.popleft()
+            try:
+                self._borrow(letter.message)
+            finally:
+                self._unread.popleft()
 
     def _handled_here(self, message: Any) -> bool:
         return self._in_its_turn(lambda: not self._unread, lambda: self._borrow(message))
@@ -112,11 +122,13 @@ class LendingMailbox(Mailbox):
 
     def _borrow(self, message: Any) -> None:
         assert self.handle is not None
-        self._borrower = threading.get_ident()
-        self.handle(message)
-        while self._behind:
-            self.handle(self._behind.popleft())
-        self._borrower = None
+        try:
+            self._borrower = threading.get_ident()
+            self.handle(message)
+            while self._behind:
+                self.handle(self._behind.popleft())
+        finally:
+            self._borrower = None
 
     def _tick_is_due(self) -> bool:
         """Whether a timer comes first, be it that the owner has not got to it yet."""
@@ -126,6 +138,13 @@ class LendingMailbox(Mailbox):
     def _get_until(self, alarm: float) -> Any:
         self._awaited = alarm
         return super()._get_until(alarm)
+
+
+turn(
+    LendingMailbox._borrow,
+    Role.ROUTERS_TURN,
+    lambda mailbox: str(mailbox.handle.__self__.duty.pool),
+)
 
 
 class LendingActor(PoolActor):
@@ -151,7 +170,7 @@ class LendingActor(PoolActor):
         try:
             self.handlers[type(message)](message)
         except BaseException as error:  # nobody who reports something may be hit by it
-            if not self.on_fault(message, error):
+            if not self._made_good(message, error):
                 complain(f"{self} failed to handle a {type(message).__name__}", error)
 
 

@@ -11,14 +11,42 @@ from types import CoroutineType
 from typing import Any
 
 from greenroom.actors.calls import Call, Phase
-from greenroom.actors.clock import Clock
+from greenroom.actors.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.culprit import ORIGIN
 from greenroom.actors.flow import PLAIN, acollect, is_awaitable, is_stream
 from greenroom.actors.loopthread import LoopThread, cancel_once, cancel_spared
 from greenroom.messages.status import CancelReason
 
+_NEARLY_S = 0.001
+"""A loop's timer may be early by so much."""
+
 _KEPT: set[asyncio.Task[None]] = set()
 """Tasks that nobody waits for: a loop holds them weakly."""
+
+
+class _Grace:
+    """A timer of the loop that runs here, without the time in which the process stood still: what
+    cleans up could do nothing meanwhile.
+    """
+
+    __slots__ = ("_give_up", "_handle", "_loop", "_until")
+
+    def __init__(self, delay_s: float, give_up: Callable[[], object]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._give_up = give_up
+        self._until = SYSTEM_CLOCK.now() + delay_s
+        SYSTEM_CLOCK.watch(self._until)
+        self._handle = self._loop.call_later(delay_s, self._ring)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+    def _ring(self) -> None:
+        left_s = self._until - SYSTEM_CLOCK.now()
+        if left_s <= _NEARLY_S:
+            self._give_up()
+        else:
+            self._handle = self._loop.call_later(left_s, self._ring)
 
 
 class LoopPlace:
@@ -32,7 +60,7 @@ class LoopPlace:
         self._now = clock.now
         self._owned = owned
         self._running: set[Call] = set()
-        self._graces: dict[Call, asyncio.TimerHandle] = {}
+        self._graces: dict[Call, _Grace] = {}
 
     def run(self, call: Call) -> None:
         if not self._thread.post(functools.partial(self._start, call)) and call.drop():
@@ -68,16 +96,18 @@ class LoopPlace:
 
     def _start(self, call: Call) -> None:
         if call.phase is Phase.WAITING:
-            self._running.add(call)
-            context = Context()  # nobody else's: neither an asker's nor another call's
-            context.run(ORIGIN.set, call.origin)
-            coroutine = self._run(call)
+            coroutine = None
             try:
+                self._running.add(call)
+                context = Context()  # nobody else's: neither an asker's nor another call's
+                context.run(ORIGIN.set, call.origin)
+                coroutine = self._run(call)
                 call.handle = asyncio.get_running_loop().create_task(
                     coroutine, name=call.name, context=context
                 )
             except BaseException as error:  # no memory, or a task factory of an agent's
-                coroutine.close()
+                if coroutine is not None:
+                    coroutine.close()
                 self._running.discard(call)
                 call.broke(error)
 
@@ -98,13 +128,27 @@ class LoopPlace:
         if error is not None and call.phase is Phase.WAITING:  # it has not even begun
             call.broke(error)
             return
-        if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
-            grace.cancel()  # it would keep the call, and with it the payload
-        if call.end():
-            call.finish(value, error)
-        else:
-            call.late()
+        try:
+            if type(error) is asyncio.CancelledError and call.cancelled is None:
+                asyncio.get_running_loop().call_soon(self._end_unbegun)
+            if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
+                grace.cancel()  # it would keep the call, and with it the payload
+            if call.end():
+                call.finish(value, error)
+            else:
+                call.late()
+        except BaseException as raised:
+            call.broke(raised)
         value = error = None  # the error's traceback leads back here, and to the payload
+
+    def _end_unbegun(self) -> None:
+        """Somebody's code cancels tasks that are not its own. One that had not begun by then never
+        will, and nothing else would tell of it.
+        """
+        for call in list(self._running):
+            if call.phase is Phase.WAITING and call.handle is not None and call.handle.done():
+                self._running.discard(call)
+                call.broke(asyncio.CancelledError("its task was cancelled before it began"))
 
     def _cancel(self, call: Call) -> None:
         if call.drop():
@@ -114,8 +158,8 @@ class LoopPlace:
             call.finish(None, None)
         elif call.phase is Phase.RUNNING and call not in self._graces:
             cancel_once(call.handle)
-            loop = asyncio.get_running_loop()
-            self._graces[call] = loop.call_later(self._thread.grace_s, self._abandon, call)
+            give_up = functools.partial(self._abandon, call)
+            self._graces[call] = _Grace(self._thread.grace_s, give_up)
 
     def _stop(self, call: Call) -> None:
         self._running.discard(call)
@@ -150,7 +194,7 @@ def _cancel_with_grace(thread: LoopThread, task: asyncio.Task[None], call: Call)
 
     if not task.done():
         cancel_once(task)
-        grace = asyncio.get_running_loop().call_later(thread.grace_s, give_up)
+        grace = _Grace(thread.grace_s, give_up)
         task.add_done_callback(lambda _: grace.cancel())
 
 
@@ -192,15 +236,17 @@ def run_on(
             _cancel_with_grace(thread, task, call)
 
     def ended(task: asyncio.Task[None]) -> None:
-        if task.cancelled():  # before it began
-            outcome[1] = asyncio.CancelledError()
-            if otherwise is not None:
-                instead = asyncio.get_running_loop().create_task(
-                    otherwise(), context=context.copy()
-                )
-                _KEPT.add(instead)
-                instead.add_done_callback(_KEPT.discard)
-        done.set()
+        try:
+            if task.cancelled():  # before it began
+                outcome[1] = asyncio.CancelledError()
+                if otherwise is not None:
+                    instead = asyncio.get_running_loop().create_task(
+                        otherwise(), context=context.copy()
+                    )
+                    _KEPT.add(instead)
+                    instead.add_done_callback(_KEPT.discard)
+        finally:
+            done.set()
 
     try:
         if thread.post(begin):

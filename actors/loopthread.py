@@ -6,11 +6,13 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakSet
 
+from greenroom.actors.duties import HERE, Duty, Role
 from greenroom.actors.eventbus import complain
 from greenroom.actors.eventloops import NewLoop
+from greenroom.actors.waker import Row
 from greenroom.messages.errors import not_begun
 
 CLOSE_TIMEOUT_S = 3.0
@@ -60,6 +62,31 @@ def cancel_spared(task: asyncio.Task[Any]) -> bool:
     return task.cancel()
 
 
+class _Actions(Row[Callable[[], object]]):
+    """What is to be done on a loop."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        super().__init__(loop)
+        self._name = name
+
+    def _deal(self, things: deque[Callable[[], object]]) -> None:
+        action = things.popleft()
+        try:
+            action()
+        except BaseException as error:  # the others were posted by somebody else
+            complain(f"{self._name} failed at what it was told to do", error)
+
+
+class KnowsSilence(Protocol):
+    """The part of a heartbeat that a loop's thread needs."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the loop does not answer, and that has been found out."""
+
+
 class LoopThread:
     """An event loop on a thread of its own, started on first use.
 
@@ -70,9 +97,10 @@ class LoopThread:
         on_start: told when the thread is started; must not wait.
         new_loop: what makes the loop.
         grace_s: how long what is cancelled there may clean up.
+        pool: the urn of the router whose pool it is for.
 
     Attributes:
-        stalled: whether the supervisor has found that it does not answer; set by the supervisor.
+        heartbeat: knows whether it answers; set by the supervisor once it watches the loop.
         lost: whether it has been abandoned.
     """
 
@@ -82,24 +110,30 @@ class LoopThread:
         on_start: Callable[[], object] = lambda: None,
         new_loop: NewLoop = asyncio.new_event_loop,
         grace_s: float = 1.0,
+        pool: str = "",
     ) -> None:
         self.name = name
         self.grace_s = grace_s
+        self._pool = pool
         self.loop: asyncio.AbstractEventLoop | None = None
-        self.stalled = False
+        self.heartbeat: KnowsSilence | None = None
         self.lost = False
         self._on_start = on_start
         self._new_loop = new_loop
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._posted: deque[Callable[[], object]] = deque()
-        self._scheduled = False
+        self._actions: _Actions | None = None  # there is one as soon as there is a loop
         self._closing = False
 
     @property
     def ident(self) -> int | None:
         """The thread's identifier; None before its start."""
         return None if self._thread is None else self._thread.ident
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the supervisor has found that it does not answer. Any thread may ask."""
+        return self.heartbeat is not None and self.heartbeat.stalled
 
     @property
     def ended(self) -> bool:
@@ -109,21 +143,15 @@ class LoopThread:
     def post(self, action: Callable[[], object]) -> bool:
         """Run `action` on the loop, soon; False when the loop has been closed.
 
-        Many posts share one wake-up of the loop, which is the dear part of a hand-over.
-
         Raises:
             ResourceError: it has not been started yet, and cannot be now.
         """
         with self._lock:
             if self._closing:
                 return False
-            loop = self.loop or self._start()
-            self._posted.append(action)
-            if self._scheduled:
-                return True
-            self._scheduled = True
+            actions = self._actions or self._start()
         try:
-            loop.call_soon_threadsafe(self._run_posted)
+            actions.put(action)
         except RuntimeError:  # it has been closed since
             return False
         return True
@@ -151,7 +179,7 @@ class LoopThread:
             if not already and self.loop is not None:
                 self.loop.call_soon_threadsafe(self.loop.stop)
 
-    def _start(self) -> asyncio.AbstractEventLoop:
+    def _start(self) -> _Actions:
         """The loop and its thread, or neither: whoever comes next tries again."""
         loop = None
         try:
@@ -163,21 +191,12 @@ class LoopThread:
                 loop.close()
             raise not_begun(self.name, error) from error
         self.loop, self._thread = loop, thread
+        actions = self._actions = _Actions(loop, self.name)
         self._on_start()
-        return loop
-
-    def _run_posted(self) -> None:
-        with self._lock:
-            batch = list(self._posted)
-            self._posted.clear()
-            self._scheduled = False
-        for action in batch:
-            try:
-                action()
-            except Exception as error:  # the others were posted by somebody else
-                complain(f"{self.name} failed at what it was told to do", error)
+        return actions
 
     def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+        HERE.duty = Duty(self._pool, Role.LOOP)
         asyncio.set_event_loop(loop)
         while not (self._closing or self.lost):
             try:
@@ -197,7 +216,8 @@ class LoopThread:
 
     async def _wind_up(self) -> None:
         if self.lost:
-            self._run_posted()
+            if self._actions is not None:
+                self._actions.empty()
             if tasks := _other_tasks():
                 await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S / 2)
         tasks = _other_tasks()

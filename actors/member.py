@@ -13,9 +13,11 @@ from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.base import tell
 from greenroom.actors.calls import Call, Phase
 from greenroom.actors.executions import AbandonedBy, Executions
+from greenroom.actors.host import AgentHost
+from greenroom.actors.inline import InlineActor
 from greenroom.actors.surroundings import ASYNC_CONCURRENCY, LoopLost, LoopSilent, Surroundings
 from greenroom.messages.errors import ResourceError, not_begun, summary
-from greenroom.messages.execution import Execute
+from greenroom.messages.execution import CancelExecution, Execute
 from greenroom.messages.member import Member
 from greenroom.messages.pickling import fit_to_look_at
 from greenroom.messages.status import CancelReason, RefusalReason
@@ -39,19 +41,41 @@ class _Made:
     error: BaseException | None
 
 
-class AgentActor(Executions):
-    """One incarnation of a member. It never retries, never picks, and runs no user code itself."""
+class AgentActor(InlineActor):
+    """One incarnation of a member: the shell around its agent's host and its calls.
+
+    It never retries, never picks, and runs no user code itself.
+    """
 
     def __init__(self, member: Member, incarnation: int, around: Surroundings) -> None:
-        super().__init__(member, incarnation, around)
+        super().__init__(around.clock)
+        self.member = member
+        self.incarnation = incarnation
+        self.around = around
+        label = f"greenroom-{around.pool}-{member.name}"
+        urn = around.router.actor_urn
+        self.host = AgentHost(member, label, around.clock, around.loop, urn)
+        self.calls = Executions(
+            member,
+            incarnation,
+            around,
+            self.host,
+            create=self._create,
+            tell_back=functools.partial(tell, self.actor_ref),
+            give_up=self._give_up,
+        )
         self._creations = 0
         self._creating: int | None = None
         self._waiting_probes: list[Probe] = []
         self._probes: dict[int, Call] = {}
+        self._reason: str | None = None
         self._leaving = False
         self._blameless = False
         self.handlers.update(
             {
+                Execute: self.calls.take,
+                CancelExecution: self._on_cancel,
+                AbandonedBy: self.calls.abandoned_by,
                 Probe: self._on_probe,
                 CancelProbe: self._on_cancel_probe,
                 LoopSilent: self._on_loop_silent,
@@ -60,6 +84,12 @@ class AgentActor(Executions):
                 _Made: self._on_made,
             }
         )
+
+    def on_fault(self, message: Any, error: BaseException) -> bool:
+        if not isinstance(message, Execute):
+            return False
+        self.calls.not_taken(message, error)
+        return True
 
     # -- the agent
 
@@ -70,7 +100,7 @@ class AgentActor(Executions):
             try:
                 self.host.create(functools.partial(self._created, number))
             except BaseException as error:  # nobody may wait for a factory that was not even asked
-                tell(self.actor_ref, _Made(number, None, not_begun(self.label, error)))
+                tell(self.actor_ref, _Made(number, None, not_begun(self.host.name, error)))
 
     def _created(self, number: int, _: Call, agent: Any, error: BaseException | None) -> None:
         """Runs in the agent's place."""
@@ -83,14 +113,14 @@ class AgentActor(Executions):
                 self.host.close_agent(made.agent)
             return
         self._creating = None
-        waiting, self._waiting = self._waiting, deque()
+        waiting, self.calls.waiting = self.calls.waiting, deque()
         probes, self._waiting_probes = self._waiting_probes, []
         error = made.error
         if error is None:
             error = self._adopt(made.agent)
         if error is None:
             for message in waiting:
-                self._run(message)
+                self.calls.run(message)
             for probe in probes:
                 self._on_probe(probe)
         else:
@@ -110,14 +140,19 @@ class AgentActor(Executions):
                 AgentCreateFailed(member=self.member.name, incarnation=self.incarnation, error=why)
             )
         for message in waiting:
-            self._refuse(message, reason, error)
+            self.calls.refuse(message, reason, error)
         for probe in probes:
             what = f"creating the agent failed: {why}"
             self._probe_ended(probe, 0.0, None if lacking else what, skipped=lacking)
 
-    def _creation_timed_out(self) -> None:
-        """The factory has had its time, if nobody else waits for it: what it makes is closed."""
-        if not self._waiting and not self._waiting_probes:
+    def _on_cancel(self, message: CancelExecution) -> None:
+        """If that was the last one who waits for the factory, and whose time is over, what it makes
+        is closed.
+        """
+        running = self.calls.cancel(message)
+        if running or message.reason is not CancelReason.ATTEMPT_TIMEOUT:
+            return
+        if not self.calls.waiting and not self._waiting_probes:
             self._creating = None
 
     def _adopt(self, agent: Any) -> BaseException | None:
@@ -128,12 +163,12 @@ class AgentActor(Executions):
             self.host.close_agent(agent)
             return error
         if self.member.max_concurrency is None and self.host.is_async:
-            self._limit = ASYNC_CONCURRENCY
+            self.calls.limit = ASYNC_CONCURRENCY
         self._tell_supervisor(
             AgentCreated(
                 member=self.member.name,
                 incarnation=self.incarnation,
-                max_concurrency=self._limit,
+                max_concurrency=self.calls.limit,
                 is_async=self.host.is_async,
             )
         )
@@ -161,8 +196,8 @@ class AgentActor(Executions):
             tell(self.actor_ref, AbandonedBy(1))
         if call.cancelled is not None:
             self._probes.pop(message.probe_id, None)
-            if self._at_rest is not None:
-                self._at_rest()
+            if self.calls.at_rest is not None:
+                self.calls.at_rest()
             return
         if isinstance(error, ResourceError):  # it says nothing of the agent
             self._probe_ended(message, 0.0, None, skipped=True)
@@ -201,22 +236,32 @@ class AgentActor(Executions):
 
     def _on_loop_silent(self, _: LoopSilent) -> None:
         """What was cancelled there, and cannot be, must not keep its slot for as long."""
-        for call in list(self._calls.values()):
+        for call in self.calls.running():
             waits_there = call.place is self.host.loop or call.canceller is not None
             if waits_there and call.cancelled is not None:
                 call.cancel(call.cancelled)
 
     def _on_loop_lost(self, message: LoopLost) -> None:
         why = CancelReason.STOPPING if message.guilty else CancelReason.LOOP_LOST
-        self.host.leave_loop([*self._calls.values(), *self._probes.values()], why)
+        self.host.leave_loop([*self.calls.running(), *self._probes.values()], why)
         if message.fresh is not None:
             self.host.move_to(message.fresh)
-        elif message.reason is not None and self._reason is None:
-            self._reason = message.reason
-            self._blameless = not message.guilty
-            self.stop()
+        elif message.reason is not None:
+            self._give_up(message.reason, blameless=not message.guilty)
 
     # -- the end
+
+    def _tell_supervisor(
+        self, message: ActorEnded | AgentCreated | AgentCreateFailed | ProbeResult
+    ) -> None:
+        tell(self.around.supervisor, message)
+
+    def _give_up(self, reason: str, blameless: bool = False) -> None:
+        """End by itself, for the first reason that there is; the supervisor restarts it."""
+        if self._reason is None:
+            self._reason = reason
+            self._blameless = blameless
+            self.stop()
 
     def _on_leave(self, _: Leave) -> None:
         self._leaving = True
@@ -237,8 +282,8 @@ class AgentActor(Executions):
         time for it. A crash is reported at once; an end that was asked for is reported when the
         agent has been closed.
         """
-        for message in self._waiting:
-            self._refuse(message, RefusalReason.STOPPING)
+        for message in self.calls.waiting:
+            self.calls.refuse(message, RefusalReason.STOPPING)
         goodbye = ActorEnded(
             member=self.member.name,
             incarnation=self.incarnation,
@@ -274,7 +319,7 @@ class AgentActor(Executions):
     def _when_at_rest(self, close: Callable[[], None]) -> None:
         """Cancel what runs; `close` once that has ended, or its time is over."""
         once = threading.Lock()
-        calls: list[Call] = [*self._calls.values(), *self._probes.values()]
+        calls: list[Call] = [*self.calls.running(), *self._probes.values()]
         grace = threading.Timer(self.around.config.cancel_grace_s, lambda: act())
         grace.daemon = True
 
@@ -284,11 +329,11 @@ class AgentActor(Executions):
                 close()
 
         def look() -> None:  # runs wherever a call ends
-            running: list[Call] = [*self._calls.values(), *self._probes.values()]
+            running: list[Call] = [*self.calls.running(), *self._probes.values()]
             if not any(map(self._cleans_up, running)):
                 act()
 
-        self._at_rest = look
+        self.calls.at_rest = look
         for call in calls:
             call.cancel(CancelReason.STOPPING)
         look()
@@ -303,5 +348,5 @@ class AgentActor(Executions):
 
     def on_undelivered(self, message: Any) -> None:
         """An attempt that comes after the end has provably not started."""
-        if isinstance(message, Execute):
-            self._refuse(message, RefusalReason.STOPPING)
+        if isinstance(message, Execute) and not self.calls.runs(message):
+            self.calls.refuse(message, RefusalReason.STOPPING)

@@ -39,11 +39,13 @@ async def answer(pool: PoolRef, payload: Any, context: CallContext) -> Any:
     Raises:
         InnerFailure: the inner pool could not.
     """
+    future = pool.forward(payload, context)
     try:
-        return (await pool.forward(payload, context)).value
+        return (await future).value
     except AskTimeoutError:
         await _cut_off()
     except Exception as error:
+        future.cancel()  # nothing is left to cancel, unless it could not even be waited for
         raise InnerFailure(error) from None
 
 

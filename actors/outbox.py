@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from greenroom.actors.alarms import Alarms
-from greenroom.actors.jobs import Attempt
-from greenroom.actors.lending import hand
+from greenroom.actors.jobs import Attempt, Failure
+from greenroom.actors.ports import Ports
 from greenroom.actors.table import Slot
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import summary
@@ -52,9 +50,8 @@ class Outbox:
     each one at once.
     """
 
-    def __init__(self, config: PoolConfig, alarms: Alarms) -> None:
-        self.supervisor: Any = None
-        self._alarms = alarms
+    def __init__(self, ports: Ports, config: PoolConfig) -> None:
+        self._ports = ports
         slow_s = config.circuit_slow_call_s
         self._slow_s = math.inf if slow_s is None else slow_s
         self._batch: list[AttemptOutcome | Successes | RequestSettled] = []
@@ -85,26 +82,34 @@ class Outbox:
         self,
         attempt: Attempt,
         slot: Slot | None,
-        kind: FailureKind,
-        error: BaseException,
+        failure: Failure,
         elapsed_s: float,
-        retry_after_s: float | None,
         now: float,
-        opens_at_once: bool = False,
     ) -> None:
         """An attempt failed. Until the supervisor has judged it, its member is not preferred, save
         the failure is of a kind that says nothing of the member.
         """
         number = 0
         current = slot is not None and slot.route.incarnation == attempt.incarnation
-        if slot is not None and current and kind.counts_for_breaker:
-            number = slot.failure_sent()
-        error_line = summary(error)
-        self._send(
-            _outcome(
-                attempt, now, elapsed_s, kind, error_line, retry_after_s, number, opens_at_once
+        try:
+            if slot is not None and current and failure.kind.counts_for_breaker:
+                number = slot.failure_sent()
+            self._send(
+                _outcome(
+                    attempt,
+                    now,
+                    elapsed_s,
+                    failure.kind,
+                    summary(failure.error),
+                    failure.retry_after_s,
+                    number,
+                    failure.opens_at_once,
+                )
             )
-        )
+        except BaseException:
+            if slot is not None:  # nobody will judge it: so nobody may wait for that
+                slot.failures_judged(slot.failures_sent)
+            raise
 
     def settled(self, request: RequestSettled, answered: bool, now: float) -> None:
         """A request has ended that failures have been reported of. Where somebody has answered it,
@@ -132,7 +137,7 @@ class Outbox:
         if self._runs or self._batch:
             batch = self._gather()
             self._batch = []
-            hand(self.supervisor, Outcomes(tuple(batch)))
+            self._ports.report(Outcomes(tuple(batch)))
 
     def _send(self, outcome: AttemptOutcome) -> None:
         """Send what came before, and this."""
@@ -166,8 +171,8 @@ class Outbox:
             self._set_alarm(due)
 
     def _set_alarm(self, when: float) -> None:
+        self._ports.at(when, lambda: self._on_alarm(when))
         self._alarm_set = True
-        self._alarms.at(when, lambda: self._on_alarm(when))
 
 
 def _outcome(

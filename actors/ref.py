@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self, cast
@@ -141,7 +140,7 @@ class PoolRef(AskingRef):
         trace: TracebackType | None,
     ) -> None:
         if not self.is_elsewhere():
-            await asyncio.get_running_loop().run_in_executor(None, self.stop)
+            await self.stop(block=False)
 
     def _leave(self) -> None:
         """Stop, where the pool lives: a child that leaves its parent's block has nothing to end."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from greenroom.actors.ancestry import tickets_of
+from greenroom.actors.future import AskTimeoutError
 from greenroom.actors.jobs import Job
 from greenroom.actors.table import RoutingTable, Slot
 from greenroom.messages.errors import (
     AllPoolMembersFailedError,
     AttemptError,
+    DeadlineExceededError,
+    ReentrantAskError,
     StreamInterruptedError,
 )
 from greenroom.messages.status import SkipReason
@@ -29,6 +33,14 @@ def all_failed(
     )
 
 
+def expired(pool: str, job: Job, table: RoutingTable, now: float) -> DeadlineExceededError:
+    """The error of a request that has run out of time: the asker's own, or that of the pool."""
+    own = job.future is not None and job.future.deadline == job.deadline
+    kind = AskTimeoutError if own else DeadlineExceededError
+    errors = account(job.failures.values(), table, now)
+    return kind(pool, now - job.accepted_at, errors, job.failed_alike)
+
+
 def interrupted(pool: str, job: Job, error: BaseException) -> StreamInterruptedError:
     """The error of a stream that breaks off. What was received, and how many chunks altogether, is
     known to its consumer alone, who adds it; the count so far is for the log.
@@ -38,6 +50,21 @@ def interrupted(pool: str, job: Job, error: BaseException) -> StreamInterruptedE
     broken = StreamInterruptedError(pool, member, job.failures.values(), received_count=taken)
     broken.__cause__ = error
     return broken
+
+
+def reentrant(pool: str, urn: str, job: Job) -> ReentrantAskError:
+    """The error of a request that waits for the slots of the calls that wait for it.
+
+    Args:
+        urn: of the pool's router.
+    """
+    inside = job.future.inside if job.future is not None else ()
+    asking = ", ".join(ticket[0] for ticket in tickets_of(urn, inside))
+    return ReentrantAskError(
+        f"pool {pool!r} was asked from inside its own request {asking}, which holds the "
+        f"slot that {job.id} would wait for: give the member more max_concurrency, ask another "
+        f"pool, or tell instead of ask"
+    )
 
 
 def why_unroutable(job: Job, table: RoutingTable, waits: bool, now: float) -> str:
@@ -53,6 +80,27 @@ def why_unroutable(job: Job, table: RoutingTable, waits: bool, now: float) -> st
         f"no member is available before the deadline: the first in {reopening - now:.1f} s, "
         f"{job.deadline - now:.1f} s left"
     )
+
+
+def broken_by(job: Job, error: BaseException) -> BaseException:
+    """What broke the last stream off that the consumer has had chunks of.
+
+    Args:
+        error: of the last attempt, which may have had none. (It is not asked whether it is true:
+            that runs code of its own.)
+    """
+    member = None if job.channel is None else job.channel.member
+    broken = job.failures.get(member or "")
+    return error if broken is None or broken.error is None else broken.error
+
+
+def own(error: BaseException) -> BaseException:
+    """The agent's own error. An inner pool's stream may have broken off by it, of which the outer
+    pool's consumer has not been shown anything: to it nothing has.
+    """
+    while isinstance(error, StreamInterruptedError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
 
 
 def account(tried: Iterable[AttemptError], slots: Iterable[Slot], now: float) -> list[AttemptError]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from greenroom.actors.load import LoadEstimate
@@ -115,6 +116,11 @@ class Slot:
             self.is_free = True
             self._room.free.add(self)
 
+    def reviewed(self) -> bool:
+        """Whether it is free, found out anew; its room has to be told."""
+        self.is_free = self.skip_reason() is None
+        return self.is_free
+
     def rest_for(
         self,
         kind: FailureKind,
@@ -161,6 +167,10 @@ class Slot:
         self.recovers = False
         self.limit = self.max_concurrency
         self._review()
+
+    def member_gone(self) -> None:
+        """Its actor has ended, and the supervisor has not said so yet."""
+        self.update(replace(self.route, ref=None, blocked=SkipReason.STARTING))
 
     def trial_started(self) -> None:
         """The call that has begun spends a permit."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+import functools
+from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Generic, NoReturn, Self, SupportsIndex, TypeVar, cast
+from typing import Any, Generic, NoReturn, Self, SupportsIndex, TypeVar
 
 from greenroom.actors import forks
 from greenroom.actors.channel import ANEW, EMPTY, END, Channel
+from greenroom.actors.duties import HERE
 from greenroom.actors.future import PoolFuture, StreamFuture
 from greenroom.actors.waker import wait_here
 from greenroom.messages.errors import AttemptError, StreamInterruptedError
@@ -88,8 +90,7 @@ class PoolStream(Generic[C]):
         if self._born != forks.generation:  # before the channel's lock: see `actors.forks`
             future.resolve(error=self._future._forked())
             return future
-        if self._future.inside:
-            future.inside, future.stands_for = self._future.inside, self._future
+        future.inside, future.stands_for = self._future.inside, self._future
         channel = self._channel  # not `self`: whoever lets go of the stream leaves it
 
         def tell() -> None:
@@ -143,7 +144,8 @@ class PoolStream(Generic[C]):
                 self._wait()
         if chunk is END:
             raise StopIteration
-        return cast(C, chunk)
+        taken: C = chunk  # no call: none could be hit by a signal and lose it
+        return taken
 
     async def __anext__(self) -> C:
         while (chunk := self._take()) is EMPTY or chunk is ANEW:
@@ -151,7 +153,8 @@ class PoolStream(Generic[C]):
                 await self._arrival()
         if chunk is END:
             raise StopAsyncIteration
-        return cast(C, chunk)
+        taken: C = chunk
+        return taken
 
     def __iter__(self) -> Reader[C]:
         return Reader(self)
@@ -170,23 +173,27 @@ class PoolStream(Generic[C]):
             raise
 
     def _wait(self) -> None:
+        if HERE.duty is not None:
+            self._future.may_wait()
         if self._future.inside:
             self._future.say_waiting()
-        gate = threading.Lock()
-        gate.acquire()
+        bell: SimpleQueue[None] = SimpleQueue()
+        ring = functools.partial(bell.put, None)
         try:
-            self._channel.watch_chunks(gate.release)
-            gate.acquire()
+            self._channel.watch_chunks(ring)
+            bell.get()
         except BaseException:  # somebody pressed Ctrl-C
-            self._channel.unwatch_chunks(gate.release)
+            self._channel.unwatch_chunks(ring)
             raise
 
     async def _arrival(self) -> None:
+        if HERE.duty is not None:
+            self._future.may_await()
         if self._future.inside:
             self._future.say_waiting()
         waiting, wake = wait_here()
-        self._channel.watch_chunks(wake)
         try:
+            self._channel.watch_chunks(wake)
             await waiting
         except BaseException:  # cancelled, or closed as a whole
             self._channel.unwatch_chunks(wake)
@@ -218,12 +225,14 @@ class PoolStream(Generic[C]):
 
     def _leave(self) -> None:
         """Any thread may run this, at any point, from a finalizer: no lock is taken here."""
-        self._future.let_go()  # first, as in `cancel`
-        self._channel.left = True
+        try:
+            self._future.let_go()  # first, as in `cancel`
+        finally:
+            self._channel.left = True
 
     def __del__(self) -> None:
         if "_future" in self.__dict__:  # else its making was broken off, by a Ctrl-C say
-            self._leave()
+            _leave_all_the_same(self)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse("a stream of a pool", "its chunks come to the process that asked: send those")
@@ -232,6 +241,15 @@ class PoolStream(Generic[C]):
         whose = f" of {self.member}" if self.member else ""
         state = "ended" if self._channel.ended else "open" if self.member else "not begun"
         return f"<PoolStream {self.request_id}{whose}, {state}, {self._channel.taken} chunks taken>"
+
+
+def _leave_all_the_same(stream: PoolStream[Any]) -> None:
+    """In a finalizer, which nobody calls again: though an error break in."""
+    try:
+        stream._leave()
+    except BaseException:
+        stream._leave()
+        raise
 
 
 def _add(chunk: Any, chunks: list[Any]) -> None:
@@ -261,7 +279,7 @@ class Reader(Generic[C]):
 
     def __del__(self) -> None:
         if hasattr(self, "_stream"):
-            self._stream._leave()
+            _leave_all_the_same(self._stream)
 
 
 class AsyncReader(Generic[C]):
@@ -283,7 +301,7 @@ class AsyncReader(Generic[C]):
 
     def __del__(self) -> None:
         if hasattr(self, "_stream"):
-            self._stream._leave()
+            _leave_all_the_same(self._stream)
 
 
 __all__ = ["PoolStream"]

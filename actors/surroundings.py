@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import pykka
+
 from greenroom.actors import agents
 from greenroom.actors.clock import Clock
 from greenroom.actors.desk import Desk
 from greenroom.actors.eventbus import EventBus
 from greenroom.actors.loopthread import LoopThread
+from greenroom.actors.ref import PoolRef
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
 
@@ -24,8 +27,8 @@ class Surroundings:
     pool: str
     config: PoolConfig
     clock: Clock
-    router: Any
-    supervisor: Any
+    router: PoolRef
+    supervisor: pykka.ActorRef[Any]
     bus: EventBus
     loop: LoopThread
     desk: Desk

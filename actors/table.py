@@ -108,14 +108,28 @@ class RoutingTable:
         if snapshot.since is not None:
             if snapshot.since != self.epoch:
                 return False
-            self.epoch = snapshot.epoch
             self._change(snapshot)
+            self.epoch = snapshot.epoch
             return True
-        self.epoch = snapshot.epoch
         if self._take_over(snapshot.members):
             self._put_in_order()
         self._look_for_marks()
+        self.epoch = snapshot.epoch
         return True
+
+    def misses(self, snapshot: RoutingSnapshot) -> bool:
+        """Whether it is a change of a snapshot that has not been taken over: only a whole one helps
+        from then on.
+        """
+        return snapshot.since is not None and snapshot.since > self.epoch
+
+    def mend(self) -> None:
+        """Something has raised half way: find out anew who there is, and who is free."""
+        self._put_in_order()
+        self._look_for_marks()
+        free = self._room.free
+        free.priorities_changed()
+        free[:] = [slot for slot in self._order if slot.reviewed()]
 
     def _put_in_order(self) -> None:
         """A name, an index or a weight has changed."""
@@ -157,7 +171,7 @@ class RoutingTable:
 
     def _take_over(self, routes: Iterable[MemberRoute]) -> bool:
         """Have a slot for each route; whether a name, an index or a weight has changed."""
-        left, self._slots = self._slots, {}
+        left, taken = self._slots.copy(), dict[str, Slot]()
         changed = False
         for route in routes:
             slot = left.get(route.name)
@@ -168,7 +182,8 @@ class RoutingTable:
                 del left[route.name]
                 changed = changed or slot.weight != route.weight
                 slot.update(route)
-            self._slots[route.name] = slot
+            taken[route.name] = slot
+        self._slots = taken
         for slot in left.values():
             slot.leave()
         return changed or bool(left)

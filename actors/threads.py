@@ -8,8 +8,9 @@ from collections.abc import Callable
 from contextvars import Context
 from typing import Any
 
-from greenroom.actors.calls import Call
+from greenroom.actors.calls import Call, Phase
 from greenroom.actors.clock import Clock
+from greenroom.actors.duties import HERE, Duty, Role
 from greenroom.messages.status import CancelReason
 
 
@@ -73,13 +74,18 @@ class ThreadPlace:
                 thread.join(timeout_s)
 
     def _spawn(self, call: Call) -> None:
-        first = [call]  # taken out there: a thread keeps its arguments for as long as it lives
+        # Both are made here, where what raises is the call's end. The list is emptied there: a
+        # thread keeps its arguments for as long as it lives.
+        first, duty = [call], Duty("", Role.WORKER, self._step_out)
         threading.Thread(
-            target=self._work, args=(first,), name=f"{self._name}-{self._started}", daemon=True
+            target=self._work,
+            args=(first, duty),
+            name=f"{self._name}-{self._started}",
+            daemon=True,
         ).start()
 
-    def _work(self, first: list[Call]) -> None:
-        me = threading.current_thread()
+    def _work(self, first: list[Call], duty: Duty) -> None:
+        me, HERE.duty = threading.current_thread(), duty
         call: Call | None = first.pop()
         while call is not None:
             stays = None
@@ -94,22 +100,51 @@ class ThreadPlace:
                     del value, error
             except BaseException as raised:  # not the agent: its errors are values here
                 call.broke(raised)
+                if call.phase is Phase.ABANDONED:
+                    return
             if stays is None:
                 stays = self._rest(me)
+            elif stays and me not in self._resting:  # see `_step_out`
+                stays = self._rest(me, unless_idle=True)
             del call  # an idle thread keeps nothing of its last call alive
             if not stays:
                 return
             call = self._calls.get()
             self._resting.discard(me)
 
-    def _rest(self, me: threading.Thread) -> bool:
-        """Be ready for the next call, unless the place has been closed meanwhile."""
+    def _rest(self, me: threading.Thread, unless_idle: bool = False) -> bool:
+        """Be ready for the next call, unless the place has been closed meanwhile.
+
+        Args:
+            unless_idle: nor if another thread is.
+        """
         with self._lock:
-            if self._closed:
+            if self._closed or (unless_idle and self._idle):
                 return False
             self._idle += 1
             self._resting.add(me)
             return True
+
+    def _step_out(self) -> None:
+        """Called in a thread, before it waits for something. If its own call has ended, it counts
+        as idle: what waits there is somebody's done callback. A call that was meant for it must not
+        wait as well, maybe for one another: it has a new thread. Whichever is idle first is kept.
+        """
+        me = threading.current_thread()
+        if me not in self._resting:
+            return
+        with self._lock:
+            self._resting.discard(me)
+            if self._idle:
+                self._idle -= 1
+                return
+            self._started += 1
+        call = self._calls.get()  # as many are on their way as idle threads have been promised
+        if call is not None:
+            try:
+                self._spawn(call)
+            except BaseException as error:
+                call.broke(error)
 
     @staticmethod
     def _call(call: Call) -> tuple[Any, BaseException | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from greenroom.actors.alarms import Alarm, Alarms
+from greenroom.actors.alarms import Alarm
 from greenroom.actors.jobs import Attempt
 
 
@@ -16,20 +16,22 @@ class Timeouts:
     who is the first by then.
 
     Args:
+        at: sets a timer.
+        now: reads the clock.
         limit_s: seconds that an attempt may take.
         expired: told of each one that has had its time.
     """
 
-    __slots__ = ("_alarm", "_alarms", "_expired", "_now", "_running", "limit_s")
+    __slots__ = ("_alarm", "_at", "_expired", "_now", "_running", "limit_s")
 
     def __init__(
         self,
-        alarms: Alarms,
+        at: Callable[[float, Callable[[], None]], Alarm],
         now: Callable[[], float],
         limit_s: float,
         expired: Callable[[Attempt], None],
     ) -> None:
-        self._alarms = alarms
+        self._at = at
         self._now = now
         self.limit_s = limit_s
         self._expired = expired
@@ -50,7 +52,7 @@ class Timeouts:
         self._running.pop(attempt, None)
 
     def _set(self, first: Attempt) -> None:
-        self._alarm = self._alarms.at(first.started_at + self.limit_s, self._ring)
+        self._alarm = self._at(first.started_at + self.limit_s, self._ring)
 
     def _ring(self) -> None:
         now = self._now()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from greenroom.actors.failures import Failures
-from greenroom.actors.jobs import Attempt, Job, Race
-from greenroom.actors.strategies import PickContext
-from greenroom.actors.table import NoPick, Slot
+from dataclasses import dataclass
+
+from greenroom.actors.accounts import Accounts
+from greenroom.actors.attempts import Attempts
+from greenroom.actors.chronicle import Chronicle
+from greenroom.actors.chunk_limits import NO_ANSWER, Overdue
+from greenroom.actors.jobs import QUEUED, Attempt, Failure, Job, Race
+from greenroom.actors.ports import Ports
+from greenroom.actors.waiting_room import WaitingRoom
 from greenroom.messages.errors import RequestCancelledError
-from greenroom.messages.execution import Failed, Succeeded
 from greenroom.messages.status import FailureKind
 
 
-class Trials(Failures):
+@dataclass(slots=True, eq=False)
+class Trials:
     """A trial costs its request no wait, and nothing else: while somebody else can take it, now or
     before long, it goes there as if there were no trial, and the trial runs beside.
 
@@ -22,146 +27,80 @@ class Trials(Failures):
     request that carries one is not hedged, and what is not idempotent carries none.
     """
 
+    _ports: Ports
+    _room: WaitingRoom
+    _attempts: Attempts
+    _accounts: Accounts
+    _chronicle: Chronicle
+    _overdue: Overdue
+
     # -- it begins
 
-    def _spare(
-        self, job: Job, trial: Slot, context: PickContext
-    ) -> tuple[Slot | NoPick, Slot | None]:
-        """Whom to give it to in place of a half-open member, and whether to try that one beside.
-
-        Raises:
-            StrategyError: as by `RoutingTable.pick`.
+    def count(self, job: Job, now: float) -> int:
+        """A trial is to begin beside the request: the number of the attempt. It is counted before
+        the other attempt, which may have answered before the trial begins. A request that waits
+        counts as tried from now on.
         """
-        table = self._table
-        if table.one_at_a_time:
-            return trial, None
-        other = table.pick({*job.taken, *table.half_open}, context, exhaustive=True)
-        full = job.cell is None and self._queue.size >= self.config.max_pending
-        if other is NoPick.UNROUTABLE or (other is NoPick.BUSY and full):
-            return trial, None
-        if not job.work.idempotent or job.trial is not None:
-            return other, None
         if job.race is None:
             job.race = Race()
-        self._count_beside(job)
-        return other, trial
-
-    def _count_beside(self, job: Job) -> None:
-        """The trial is counted before the other attempt, which may have answered before the trial
-        begins. A request that waits counts as tried from now on.
-        """
-        waits = job.cell is not None
+        waits = job.phase is QUEUED
         if waits:
-            self._queue.discard(job)
+            self._room.leave(job)
         job.attempts += 1
         job.extra += 1
         if waits:
-            self._queue.add(job)
-
-    def _try_beside(self, job: Job, slot: Slot, number: int, now: float) -> None:
-        if self._jobs.get(job.id) is job and slot.is_free:
-            self._dispatch(job, slot, now, beside=number)
+            self._room.enter(job, now)
+        return job.attempts
 
     # -- its request goes on
 
-    def _let_trial_go_on(self, job: Job) -> bool:
+    def let_go(self, job: Job) -> bool:
         """Let the request do without its trial; False if that has just answered it."""
         attempt = job.trial
         if attempt is None:
             return True
-        if not self._can_leave(job, attempt):
+        if not self._attempts.can_leave(job, attempt):
             return False
         job.leave(attempt)
         attempt.alone = True
-        timed = self._timeouts is not None if job.channel is None else attempt.alarm is not None
+        asked = job.channel is None
+        timed = self._attempts.timeouts is not None if asked else attempt.alarm is not None
         if not timed and job.deadline is not None:
             limit_s = job.deadline - job.accepted_at
-            attempt.alarm = self.alarms.at(
+            attempt.alarm = self._ports.at(
                 job.deadline,
-                lambda: self._attempt_timed_out(attempt, "the time of its request", limit_s),
+                lambda: self._overdue(attempt, "the time of its request", limit_s, NO_ANSWER),
             )
         return True
 
-    def _await_trial(self, job: Job) -> None:
+    def await_(self, job: Job) -> None:
         """The trial is all that the request has left, or its answer already."""
+        if job.phase is QUEUED:
+            self._room.leave(job)
         job.await_trial()
-        job.bound = None
-        if job.cell is not None:
-            self._queue.discard(job)
-        if job.alarm is not None:
-            job.alarm.cancel()
-            job.alarm = None
-
-    def _fail(self, job: Job, error: BaseException) -> None:
-        """Not as long as the trial may still answer it."""
-        if job.trial is None:
-            super()._fail(job, error)
-        else:
-            self._await_trial(job)
-
-    def _expire(self, job: Job, now: float) -> None:
-        if self._let_trial_go_on(job):
-            super()._expire(job, now)
-        elif job.cell is not None:  # it has just been answered: the report is on its way
-            self._queue.discard(job)
 
     # -- it ends by itself
 
-    def _trial_succeeded(self, attempt: Attempt, elapsed_s: float) -> None:
+    def succeeded(self, attempt: Attempt, elapsed_s: float) -> None:
         """It has come too late for its request, but not for the breaker."""
+        ended_at = min(attempt.started_at + elapsed_s, self._ports.now())
         attempt.alone = False
-        ended_at = min(attempt.started_at + elapsed_s, self.clock.now())
-        slot = self._table.get(attempt.member)
-        if slot is not None:
-            slot.load.succeeded(elapsed_s, ended_at)
-        if self._table.learns:
-            self._table.record(attempt.member, True)
-        self._outbox.succeeded(attempt, elapsed_s, ended_at)
-        if self.bus.listening():
-            self._chronicle.succeeded(attempt, elapsed_s)
+        self._accounts.succeeded(attempt, elapsed_s, ended_at, late=True)
 
-    def _trial_failed(
-        self,
-        attempt: Attempt,
-        kind: FailureKind,
-        error: BaseException,
-        elapsed_s: float,
-        retry_after_s: float | None = None,
-        opens_at_once: bool = False,
-    ) -> None:
+    def failed(self, attempt: Attempt, failure: Failure) -> None:
         """The same of a failure; not of one that is there because its request has gone on."""
         attempt.alone = False
-        if isinstance(error, RequestCancelledError) or attempt.first_chunk_s is not None:
-            self._outbox.ignored(attempt, self.clock.now())
-            return
-        self._chronicle.failed(attempt, kind, error, elapsed_s)
-        self._count_failure(attempt, None, kind, error, elapsed_s, retry_after_s, opens_at_once)
+        if isinstance(failure.error, RequestCancelledError) or attempt.first_chunk_s is not None:
+            self._accounts.ignored(attempt)
+        else:
+            self._chronicle.failed(attempt, failure)
+            self._accounts.failed(attempt, None, failure)
 
-    def _trial_reported(self, attempt: Attempt, message: Succeeded | Failed) -> None:
-        """The member's report of a trial that nobody waits for. Its stream is refused with its
-        first chunk, and so is cancelled by itself: as a trial it has succeeded by then.
+    def reported_failed(self, attempt: Attempt, failure: Failure) -> None:
+        """The member says so of one that nobody waits for. Its stream is refused with its first
+        chunk, and so is cancelled by itself: as a trial it has succeeded by then.
         """
-        refused = isinstance(message, Failed) and message.kind is FailureKind.CANCELLED
-        if isinstance(message, Succeeded) or refused:
-            self._trial_succeeded(attempt, message.elapsed_s)
+        if failure.kind is FailureKind.CANCELLED:
+            self.succeeded(attempt, failure.elapsed_s)
         else:
-            elapsed_s, after_s = message.elapsed_s, message.retry_after_s
-            at_once = message.opens_at_once
-            self._trial_failed(attempt, message.kind, message.error, elapsed_s, after_s, at_once)
-
-    def _lost(
-        self,
-        job: Job,
-        attempt: Attempt,
-        kind: FailureKind,
-        error: BaseException,
-        elapsed_s: float,
-        retry_after_s: float | None,
-    ) -> None:
-        """An attempt that has lost its race has failed: nobody minds, but for a trial."""
-        if attempt is job.trial:
-            job.leave(attempt)
-            self._trial_failed(attempt, kind, error, elapsed_s, retry_after_s)
-        else:
-            self._ignore(job, attempt)
-            self._heed(attempt, kind, retry_after_s)
+            self.failed(attempt, failure)

@@ -6,7 +6,7 @@ import heapq
 import math
 from collections.abc import Iterator
 
-from greenroom.actors.jobs import Job
+from greenroom.actors.jobs import PLACING, QUEUED, Job
 
 Cell = list[Job | None]
 Key = tuple[float, float, int]
@@ -56,6 +56,7 @@ class WaitingQueue:
             return
         cell: Cell = [job]
         job.cell = cell
+        job.phase = QUEUED
         self.size += 1
         self._arrivals += 1
         key = self._key(job)
@@ -74,6 +75,7 @@ class WaitingQueue:
             return
         job.cell[0] = None
         job.cell = None
+        job.phase = PLACING
         self.size -= 1
         self._ranked.sweep(self.size)
         if job.attempts > 0:

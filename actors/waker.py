@@ -1,47 +1,116 @@
-"""How a coroutine that waits is woken from another thread."""
+"""How a loop is told of what other threads have for it: the end of a wait, or something to do.
+
+A loop of the app's runs in its main thread as a rule, and there a signal handler may raise: at the
+entry of a function, behind a call, where a loop goes round. No such error may leave the loop deaf,
+or take away what is on its way to somebody else.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable, Generator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
 
 
-class Waker:
-    """Ends the waits of one loop's coroutines. Any thread may wake; many share one wake-up of the
-    loop, which is the dear part of it.
+class Row(ABC, Generic[T]):
+    """What any thread puts there is dealt with on one loop, in order. Many share one turn of the
+    loop: to have it woken is the dear part of it.
 
-    (It is what `LoopThread.post` does, for loops that are somebody else's.)
+    Whether a turn is due is written down before the loop is told, in a `try` that takes it back;
+    and it is the turn that ends it, a generator's, since that is resumed inside of its `try`: a
+    function may be hit at its entry, where nothing is guarded yet. Should the loop lose a turn in
+    code of its own, whoever is about to wait there asks for another (`look_again`).
+
+    Attributes:
+        due: whether a turn is.
     """
 
-    __slots__ = ("_lock", "_ready", "_scheduled", "loop")
+    __slots__ = ("_things", "due", "loop")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self._lock = threading.Lock()
-        self._ready: deque[asyncio.Future[None]] = deque()
-        self._scheduled = False
+        self.due = False
+        self._things: deque[T] = deque()
+
+    def put(self, thing: T) -> None:
+        """Have it dealt with, soon.
+
+        Raises:
+            RuntimeError: the loop has been closed.
+        """
+        self._things.append(thing)
+        if not self.due:  # else the turn begins after this, and finds it
+            self._call()
+
+    def look_again(self) -> None:
+        """On the loop: have a turn, be it that one is due already."""
+        self.loop.call_soon(self._new_turn())
+
+    def empty(self) -> None:
+        """On the loop: deal with all there is."""
+        while self._things:
+            self._deal(self._things)
+
+    @abstractmethod
+    def _deal(self, things: deque[T]) -> None:
+        """Deal with the first of them, and take it out."""
+
+    def _call(self) -> None:
+        try:
+            self.due = True
+            self.loop.call_soon_threadsafe(self._new_turn())
+        except BaseException:
+            self.due = False
+            raise
+
+    def _new_turn(self) -> Callable[[], None]:
+        turn = self._turn()
+        next(turn)
+        return turn.__next__
+
+    def _turn(self) -> Generator[None, None, None]:
+        try:
+            yield
+            self.due = False  # first: what is put from here on has a turn of its own
+            self.empty()
+        except GeneratorExit:  # the loop was closed before
+            raise
+        except BaseException:
+            if self._things:
+                self._call()
+            raise
+        yield
+
+
+class Waker(Row[asyncio.Future[None]]):
+    """Ends the waits of one loop's coroutines."""
+
+    __slots__ = ()
 
     def wake(self, waiting: asyncio.Future[None]) -> None:
-        """End the wait of whoever awaits that future, if it still waits."""
-        with self._lock:
-            self._ready.append(waiting)
-            if self._scheduled:
-                return
-            self._scheduled = True
+        """End the wait of whoever awaits that future, if it still waits. Any thread may do so, and
+        more than once.
+        """
+        self._things.append(waiting)  # as in `put`
+        if self.due:
+            return
         try:
-            self.loop.call_soon_threadsafe(self._run)
+            self._call()
         except RuntimeError:
-            return  # the loop has closed: nobody is left to hear
+            if not self.loop.is_closed():
+                raise
+            # nobody is left to hear
 
-    def _run(self) -> None:
-        with self._lock:
-            ready = list(self._ready)
-            self._ready.clear()
-            self._scheduled = False
-        for waiting in ready:
-            if not waiting.done():
-                waiting.set_result(None)
+    def _deal(self, things: deque[asyncio.Future[None]]) -> None:
+        waiting = things[0]
+        if not waiting.done():
+            waiting.set_result(None)
+        del things[0]  # only now: it is ended twice rather than never
 
 
 class Wake:
@@ -66,5 +135,7 @@ def wait_here() -> tuple[asyncio.Future[None], Wake]:
     waker: Waker | None = getattr(_here, "waker", None)
     if waker is None or waker.loop is not loop:
         waker = _here.waker = Waker(loop)
+    elif waker.due:
+        waker.look_again()
     waiting: asyncio.Future[None] = loop.create_future()
     return waiting, Wake(waker, waiting)

@@ -14,8 +14,9 @@ Begun so, it is given up for another member all the same as long as no chunk cou
 
 from __future__ import annotations
 
-import threading
+import functools
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 from greenroom.actors.calls import Call
@@ -167,10 +168,9 @@ class ChunkWriter:
         channel = self._held_back()
         if channel is None:
             return True
-        gate = threading.Lock()
-        gate.acquire()
-        channel.watch_room(gate.release, self._ticket)
-        gate.acquire()
+        bell: SimpleQueue[None] = SimpleQueue()
+        channel.watch_room(functools.partial(bell.put, None), self._ticket)
+        bell.get()
         return self._go_on(channel)
 
     async def room(self) -> bool:

@@ -202,10 +202,14 @@ class PoolSaturatedError(PoolError):
 
 
 class ReentrantAskError(PoolError):
-    """The pool was asked from inside a call of its own, and could only wait for that call itself.
+    """Who asked would wait for itself.
 
-    Every slot that could become free is held by a call that waits for the pool. Give the member
-    more `max_concurrency`, have the agent ask another pool, or let it `tell`.
+    From inside a call of the pool's own: every slot that could become free is held by a call that
+    waits for the pool. Give the member more `max_concurrency`, have the agent ask another pool, or
+    let it `tell`.
+
+    Or in a thread of the pool's own, where a done callback runs, a strategy, a sink of the log: the
+    answer needs that very thread. Ask with `block=False`, `tell`, or wait in a thread of your own.
     """
 
     @property
@@ -362,12 +366,15 @@ class UnknownMemberError(PoolError, KeyError):
     __str__ = Exception.__str__
 
 
+LACKS = (OSError, RuntimeError, MemoryError)
+"""What is raised where the machine has not what is asked of it."""
+
+
 def not_begun(what: str, error: BaseException) -> PoolError:
     """Why something could not begin: for want of what the machine should give, or else."""
     if isinstance(error, PoolError):
         return error
-    lacks = isinstance(error, (OSError, RuntimeError, MemoryError))
-    kind = ResourceError if lacks else PoolError
+    kind = ResourceError if isinstance(error, LACKS) else PoolError
     found = kind(f"{what} could not be started: {summary(error)}")
     found.__cause__ = error
     return found

@@ -76,6 +76,20 @@ class PoolStopped(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PoolPaused(Event):
+    """The process did not run for a while: it was stopped, or the machine slept. All limits have
+    been put off by as much, and nobody is blamed.
+    """
+
+    name: ClassVar[str] = "pool.paused"
+    level: ClassVar[str] = "WARNING"
+    lasted_s: float = 0.0
+
+    def describe(self) -> str:
+        return f"the process did not run for {self.lasted_s:.1f} s: all limits are put off by that"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemberStarted(Event):
     """A member actor runs."""
 
@@ -478,6 +492,7 @@ class DeadLetter(Event):
 CATALOGUE: tuple[type[Event], ...] = (
     PoolStarted,
     PoolStopped,
+    PoolPaused,
     MemberStarted,
     MemberStopped,
     MemberCreateFailed,

@@ -125,6 +125,11 @@ class MemberRoute:
 
 
 @dataclass(frozen=True, slots=True)
+class TableWanted:
+    """The router's word to the supervisor that it has missed a change: it needs the whole table."""
+
+
+@dataclass(frozen=True, slots=True)
 class RoutingSnapshot:
     """The routing table, or what has changed in it; the router takes only a newer epoch than the
     one it has, and a change only of the very one it has.

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from greenroom.messages.status import CircuitState, FailureKind
-from greenroom.supervisors.backoff import reopen_delay
 from greenroom.supervisors.breaker_states import (
     BreakerPolicy,
     Closed,
@@ -24,6 +23,7 @@ from greenroom.supervisors.breaker_states import (
     Outcome,
     State,
 )
+from greenroom.supervisors.delays import reopen_delay
 
 __all__ = ["Breaker", "BreakerPolicy", "Permit", "Transition"]
 

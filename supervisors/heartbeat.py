@@ -12,7 +12,15 @@ LOOKS = 4
 Only time between two looks counts, and of that no more than was planned. So a process that stood
 still as a whole, for a collection of garbage or because the machine slept, is not taken for a
 stalled loop: one late look is one look, and the answer has the time of the others to come.
+
+Where a look comes later than it takes to the next one, the machine has too much to do, and the loop
+may not have had its turn either: such a look counts the less, the later it is.
 """
+
+SLOWEST = 8.0
+"""How many times as long as usual the time to the next look is, at most, where looks are late. Each
+makes it worse there: a thousand loops are as many threads that want to answer."""
+
 _ROUNDING = 1e-9
 
 
@@ -45,7 +53,7 @@ class Heartbeat:
     __slots__ = (
         "_asked_at",
         "_given_up",
-        "_looked_at",
+        "_pace",
         "_silence_s",
         "interval_s",
         "next_look_at",
@@ -75,17 +83,30 @@ class Heartbeat:
         self.next_look_at = now + interval_s * part
         self.stalled = False
         self._asked_at: float | None = None
-        self._looked_at = now
+        self._pace = 1.0
         self._silence_s = 0.0
         self._given_up = False
 
-    def look(self, now: float) -> Step:
-        """Let time pass; STALLED and REPLACE come once for a silence, at different looks."""
+    def look(self, now: float, part: float = 1.0) -> Step:
+        """Let time pass; STALLED and REPLACE come once for a silence, at different looks.
+
+        Args:
+            part: that of the interval which passes before the next look, if this one is so late
+                that nothing is asked.
+        """
         if now < self.next_look_at:
             return Step.WAIT
-        step = self._ask(now) if self._asked_at is None else self._judge(now)
-        self._looked_at = now
-        self.next_look_at = now + self._gap_s
+        late_s, gap_s = now - self.next_look_at, self._gap_s
+        late, slowest = late_s > gap_s, self._pace >= SLOWEST
+        self._pace = min(SLOWEST, self._pace * 2.0) if late else max(1.0, self._pace / 2.0)
+        if self._asked_at is not None:
+            step = self._judge(gap_s * gap_s / late_s if late else gap_s)
+        elif late and not slowest:
+            self.next_look_at = now + self.interval_s * self._pace * part
+            return Step.WAIT
+        else:
+            step = self._ask(now)
+        self.next_look_at = now + gap_s * self._pace
         return step
 
     def answered(self, number: int, now: float, part: float = 1.0) -> float | None:
@@ -103,7 +124,7 @@ class Heartbeat:
         late = self.silent_s(now) >= self._gap_s
         self._asked_at = None
         self.stalled = self._given_up = False
-        self.next_look_at = now + self.interval_s * (part if late else 1.0)
+        self.next_look_at = now + self.interval_s * self._pace * (part if late else 1.0)
         return lasted
 
     def silent_s(self, now: float) -> float:
@@ -130,8 +151,8 @@ class Heartbeat:
         self._silence_s = 0.0
         return Step.PING
 
-    def _judge(self, now: float) -> Step:
-        self._silence_s += min(now - self._looked_at, self._gap_s)
+    def _judge(self, counted_s: float) -> Step:
+        self._silence_s += counted_s
         silence_s = self._silence_s + _ROUNDING
         if not self.stalled and silence_s >= self.stalled_after_s:
             self.stalled = True

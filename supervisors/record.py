@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from enum import Enum
-from typing import Any
 
+from greenroom.actors.inline import InlineRef
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.surroundings import default_concurrency, needs_loop
 from greenroom.messages.config import PoolConfig
@@ -13,10 +14,10 @@ from greenroom.messages.member import Member
 from greenroom.messages.replies import MemberStats
 from greenroom.messages.status import AgentStatus, CircuitState, SkipReason
 from greenroom.messages.supervision import MemberRoute
-from greenroom.supervisors.backoff import restart_delay
 from greenroom.supervisors.breaker import Breaker, BreakerPolicy
+from greenroom.supervisors.delays import restart_delay
 from greenroom.supervisors.health import HealthRecord
-from greenroom.supervisors.probes import ProbeSchedule
+from greenroom.supervisors.probe_schedule import ProbeSchedule
 from greenroom.supervisors.restart import RestartWindow
 
 
@@ -34,7 +35,7 @@ class MemberRecord:
 
     Attributes:
         on_loop: whether its agent lives on `loop`, or is just being made there.
-        stalled: whether `loop` does not answer, which is this member's doing if `blocks_loop`.
+        blocks_loop: whether it is this member's doing if `loop` does not answer.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class MemberRecord:
         self.member = member
         self.index = index
         self.config = config
-        self.ref: Any = None
+        self.ref: InlineRef | None = None
         self.incarnation = 0
         self.life = Life.DOWN
         self.restart_at: float | None = None
@@ -53,7 +54,6 @@ class MemberRecord:
         self.abandoned = 0
         self.loop: LoopThread | None = None
         self.on_loop = False
-        self.stalled = False
         self.blocks_loop = False
         self.max_concurrency = default_concurrency(member)
         self.breaker = Breaker(BreakerPolicy.from_config(config), rng)
@@ -73,7 +73,7 @@ class MemberRecord:
     def name(self) -> str:
         return self.member.name
 
-    def started(self, ref: Any, loop: LoopThread) -> None:
+    def started(self, ref: InlineRef, loop: LoopThread) -> None:
         """A new actor stands behind the name, and has that loop."""
         self.ref = ref
         self.moved(loop)
@@ -86,8 +86,12 @@ class MemberRecord:
     def moved(self, loop: LoopThread) -> None:
         """What the member does in coroutines runs on that loop from now on."""
         self.loop = loop
-        self.stalled = loop.stalled
         self.blocks_loop = False
+
+    @property
+    def stalled(self) -> bool:
+        """Whether its loop does not answer."""
+        return self.loop is not None and self.loop.stalled
 
     def gone(self) -> None:
         """The actor behind the name has ended."""
@@ -142,7 +146,7 @@ class MemberRecord:
             return SkipReason.GAVE_UP, None
         if self.life is Life.DOWN:
             return SkipReason.STARTING, self.restart_at
-        if self.stalled and self.on_loop:
+        if self.on_loop and self.stalled:
             return SkipReason.STALLED, None
         state = self.breaker.state
         if state in (CircuitState.OPEN, CircuitState.FORCED_OPEN):
@@ -181,3 +185,13 @@ class MemberRecord:
             self.probes.next_event_at if self.probes and self.life is Life.RUNNING else None,
         ]
         return min((at for at in times if at is not None), default=None)
+
+
+def current(
+    records: Mapping[str, MemberRecord], name: str, incarnation: int
+) -> MemberRecord | None:
+    """The record that a word of that incarnation is for; None if it has been followed by another,
+    or the member has gone.
+    """
+    record = records.get(name)
+    return record if record is not None and record.incarnation == incarnation else None

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import functools
+import random
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pykka
 
+from greenroom.actors.alarms import Alarm
 from greenroom.actors.base import tell
+from greenroom.actors.clock import Clock, SystemClock, Timer, paused_at, pauses_of
+from greenroom.actors.culprit import culprit_of
 from greenroom.actors.desk import Desk
+from greenroom.actors.duties import Duty, Role
+from greenroom.actors.eventbus import EventBus, complain
+from greenroom.actors.eventloops import loop_factory
+from greenroom.actors.inline import InlineRef
+from greenroom.actors.lending import LendingActor, hand
+from greenroom.actors.loopthread import LoopThread
+from greenroom.actors.mailbox import Tick
 from greenroom.actors.member import AgentActor
+from greenroom.actors.ref import PoolRef
 from greenroom.actors.router import Attach
 from greenroom.actors.surroundings import Surroundings
-from greenroom.messages.errors import MemberExistsError, UnknownMemberError
-from greenroom.messages.events import (
-    MemberCreateFailed,
-    MemberFailed,
-    MemberGaveUp,
-    MemberRestarted,
-    MemberStarted,
-    MemberStopped,
-)
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import MemberExistsError, not_begun
+from greenroom.messages.events import Event, MemberStopped, PoolPaused
 from greenroom.messages.execution import Abandoned
 from greenroom.messages.member import Member
+from greenroom.messages.replies import MemberStats
 from greenroom.messages.requests import (
     AddMember,
     DisableBreaker,
@@ -39,12 +47,22 @@ from greenroom.messages.supervision import (
     AgentCreated,
     AgentCreateFailed,
     CommandDone,
+    FailuresSeen,
     Forwarded,
     Leave,
     MemberDrained,
+    Outcomes,
+    ProbeResult,
+    TableWanted,
+    TrialStarted,
 )
-from greenroom.supervisors.judging import Judging
+from greenroom.supervisors.loop_monitor import LookDue, LoopAnswered, LoopMonitor, LoopStarted
+from greenroom.supervisors.outcome_judge import OutcomeJudge
+from greenroom.supervisors.ports import Ports, ToMember
+from greenroom.supervisors.prober import Prober
+from greenroom.supervisors.publisher import RoutePublisher
 from greenroom.supervisors.record import Life, MemberRecord
+from greenroom.supervisors.roster import Roster
 
 MEMBER_STOP_TIMEOUT_S = 5.0
 """How long a member's end is waited for: up to a second of clean-up, and its close hook."""
@@ -53,205 +71,248 @@ _GRACE_WITHIN_S = 1.0
 """The part of a `cancel_grace_s` that is within that; what is beyond comes on top."""
 
 
-class PoolSupervisor(Judging):
-    """One for one: a member that ends is restarted, the others are left alone."""
+Command = GetStats | AddMember | RemoveMember | ResetMember | ResetAll | ForceOpen | DisableBreaker
 
-    def __init__(self, *, desk: Desk, members: Iterable[Member], **settings: Any) -> None:
-        super().__init__(**settings)
+
+class _HasNews:
+    """The supervisor's word to itself that there is something to announce."""
+
+    __slots__ = ()
+
+
+class PoolSupervisor(LendingActor):
+    """The shell around the supervisor's parts: messages in, parts called; news and commands.
+
+    What a part decides is carried out in its turn; what is announced, when the router knows it.
+    """
+
+    def __init__(
+        self,
+        *,
+        pool: str,
+        router: PoolRef,
+        desk: Desk,
+        config: PoolConfig,
+        clock: Clock,
+        rng: random.Random,
+        bus: EventBus,
+        members: Iterable[Member],
+    ) -> None:
+        super().__init__(clock)
+        self.duty = Duty(router.actor_urn, Role.SUPERVISOR)
+        self.pool = pool
+        self.router = router
+        self.config = config
+        self.bus = bus
+        self._news: list[Event] = []
+        self._records: dict[str, MemberRecord] = {}
+        ports = Ports(
+            pool=pool,
+            config=config,
+            now=clock.now,
+            paused_at=lambda: paused_at(clock),
+            at=self.alarms.at,
+            emit=self._news.append,
+            tell=_tell_member,
+            tell_router=functools.partial(tell, router),
+            complain_of=bus.complain_of,
+        )
+        routes = self._routes = RoutePublisher(ports, self._records, self._review)
+        self._loops = LoopMonitor(
+            ports,
+            routes,
+            by_hand=lambda: clock.wait_s(clock.now()) is None,
+            new_loop=self._new_loop,
+            plan=self._plan_look,
+            ask=functools.partial(_ask_loop, self.actor_ref),
+            find_culprit=culprit_of,
+        )
+        stop_s = _stop_timeout_s(config)
+        self._roster = Roster(ports, self._records, routes, rng, self._start_actor, stop_s)
+        self._judge = OutcomeJudge(ports, routes, self._answer)
+        self._prober = Prober(ports, routes, self._judge)
         self._around = Surroundings(
-            pool=self.pool,
-            config=self.config,
-            clock=self.clock,
-            router=self.router,
+            pool=pool,
+            config=config,
+            clock=clock,
+            router=router,
             supervisor=self.actor_ref,
-            bus=self.bus,
-            loop=self._shared,
+            bus=bus,
+            loop=self._loops.shared,
             desk=desk,
         )
-        self._next_index = 0
-        self._retired: dict[str, tuple[int, int]] = {}
-        self._stopping = False
         self.handlers.update(
             {
-                ActorEnded: self._on_actor_ended,
-                AgentCreated: self._on_agent_created,
-                AgentCreateFailed: self._on_agent_create_failed,
-                Abandoned: self._on_abandoned,
-                MemberDrained: self._on_member_drained,
+                _HasNews: lambda _: None,
+                Outcomes: self._judge.take_in,
+                TrialStarted: self._judge.trial_started,
+                ProbeResult: self._prober.ended,
+                LoopStarted: self._loops.started,
+                LookDue: self._loops.look_due,
+                LoopAnswered: self._loops.answered,
+                ActorEnded: self._roster.actor_ended,
+                AgentCreated: self._roster.agent_created,
+                AgentCreateFailed: self._roster.agent_create_failed,
+                Abandoned: self._roster.abandoned,
+                MemberDrained: self._roster.drained,
+                TableWanted: lambda _: self._routes.publish(),
                 Forwarded: self._on_forwarded,
             }
         )
+        self._pauses = pauses_of(clock)
         try:
+            if self._pauses is not None:
+                self._pauses.tell_pauses(self._announce_pause)
             for member in members:
-                self._add(member)
-        except BaseException:  # a look at an agent has raised
+                self._roster.add(member)
+            tell(self.router, Attach(self.actor_ref))
+            self._routes.publish()
+            self._announce_news()
+        except BaseException:  # a look at an agent has raised, or a signal handler
             self.never_started()
             raise
-        tell(self.router, Attach(self.actor_ref))
-        self._publish()
-        self._announce_news()
 
     def never_started(self) -> None:
         """Let the members' actors end, too. Agents that were handed over ready are the caller's."""
         super().never_started()
+        self._hear_no_pauses()
         for record in self._records.values():
             if record.ref is not None:
                 tell(record.ref, pykka.messages._ActorStop())
-        self._shared.close()
+        self._loops.shared.close()
 
-    # -- members come and go
-
-    def _add(self, member: Member) -> MemberRecord:
-        now = self.clock.now()
-        record = MemberRecord(member, self._next_index, self.config, self._rng, now)
-        self._next_index += 1
-        # A name that comes back goes on counting: what its last bearer left behind is not taken
-        # for the new one's.
-        record.incarnation, record.breaker.epoch = self._retired.get(member.name, (0, 1))
-        self._start_actor(record)  # may raise: then there is no such member
-        self._records[member.name] = record
-        self._news.append(
-            MemberStarted(pool=self.pool, member=member.name, incarnation=record.incarnation)
-        )
-        return record
+    # -- what the parts ask for
 
     def _start_actor(self, record: MemberRecord) -> None:
-        loop = self._new_loop(record.name) if record.member.isolated else self._shared
+        loop = self._new_loop(record.name) if record.member.isolated else self._loops.shared
         around = replace(self._around, loop=loop)
-        ref = AgentActor.start(record.member, record.incarnation + 1, around)
-        record.started(ref, loop)
+        ref: InlineRef | None = None
+        try:
+            ref = cast(InlineRef, AgentActor.start(record.member, record.incarnation + 1, around))
+            record.started(ref, loop)
+        except BaseException:  # of a signal handler, while the app starts its pool
+            if ref is not None:
+                tell(ref, pykka.messages._ActorStop())
+            raise
 
-    def _on_actor_ended(self, message: ActorEnded) -> None:
-        record = self._current(message.member, message.incarnation)
-        if record is None or self._stopping:
-            return
-        record.gone()
-        if not message.expected and record.life is Life.LEAVING:
-            self._stand_in(record)
-        if record.ref is not None:
-            record.life = Life.LEAVING
-        elif message.expected or record.life is Life.LEAVING:
-            self._removed(record)
-        elif message.blameless:
-            self._restart(record, message.error or "")
+    def _new_loop(self, owner: str | None) -> LoopThread:
+        """The pool's loop, or that of an isolated member alone; its thread starts on first use."""
+        name = "loop" if owner is None else f"{owner}-loop"
+
+        def told() -> None:
+            hand(self.actor_ref, LoopStarted(thread, owner, self.clock.now()))
+
+        new_loop = loop_factory(self.config.event_loop)
+        thread = LoopThread(
+            f"greenroom-{self.pool}-{name}",
+            told,
+            new_loop,
+            self.config.cancel_grace_s,
+            self.router.actor_urn,
+        )
+        return thread
+
+    def _plan_look(self, when: float, thread: LoopThread) -> Alarm | Timer:
+        if isinstance(self.clock, SystemClock):
+            return self.clock.at(when, functools.partial(_hand_look, self.actor_ref, thread))
+        return self.alarms.at(when, lambda: self._loops.look_due(LookDue(thread, handed=True)))
+
+    def _answer(self, seen: FailuresSeen) -> None:
+        """Where the router waits for it in this very thread, it need not be woken; see `lending`.
+        What it has to tell of the requests that go on now is told in its own thread.
+        """
+        if self.bus.listening("CRITICAL"):
+            tell(self.router, seen)
         else:
-            self._crashed(record, message.error or "its actor was stopped")
-        self._publish(record)
+            hand(self.router, seen)
 
-    def _crashed(self, record: MemberRecord, error: str) -> None:
+    def _review(self) -> None:
+        """Do for every member what time alone asks for."""
         now = self.clock.now()
-        if record.probes is not None:
-            record.probes.abandon(now)
-        failed = MemberFailed(
-            pool=self.pool, member=record.name, incarnation=record.incarnation, error=error
-        )
-        if not record.restarts.add(now):
-            record.life = Life.GIVEN_UP
-            self._news.append(failed)
-            self._news.append(
-                MemberGaveUp(
-                    pool=self.pool,
-                    member=record.name,
-                    restarts=self.config.restart_intensity,
-                    period_s=self.config.restart_period_s,
-                    error=error,
-                )
-            )
-            return
-        delay_s = record.next_restart_delay()
-        record.life = Life.DOWN
-        record.restart_at = now + delay_s
-        self._news.append(
-            MemberFailed(
-                pool=self.pool,
-                member=record.name,
-                incarnation=record.incarnation,
-                error=error,
-                restart_in_s=delay_s,
-            )
-        )
+        for record in list(self._records.values()):
+            self._roster.review(record, now)
+            self._judge.review(record, now)
+            self._prober.review(record, now)
+            self._judge.review_health(record)
 
-    def _restart(self, record: MemberRecord, reason: str = "") -> None:
-        self._start_actor(record)
-        self._news.append(
-            MemberRestarted(
-                pool=self.pool,
-                member=record.name,
-                incarnation=record.incarnation,
-                reason=reason,
-            )
-        )
+    # -- news
 
-    def _removed(self, record: MemberRecord) -> None:
-        del self._records[record.name]
-        self._retired[record.name] = (record.incarnation, record.breaker.epoch + 1)
-        self._news.append(
-            MemberStopped(pool=self.pool, member=record.name, incarnation=record.incarnation)
-        )
-        self._publish(record)
-        for ticket in record.removal:
-            tell(self.router, CommandDone(ticket))
+    def _handle_receive(self, message: Any) -> Any:
+        """Handle a message; what there is to announce is announced when the router knows it."""
+        try:
+            return super()._handle_receive(message)
+        finally:
+            try:
+                self._announce_news()
+            except BaseException as error:  # nobody waits for them
+                complain("the news could not be told", error)
 
-    def _on_member_drained(self, message: MemberDrained) -> None:
-        record = self._records.get(message.member)
-        if record is not None and record.life is Life.LEAVING and record.ref is not None:
-            tell(record.ref, Leave())
-            when = self.clock.now() + self._stop_timeout_s()
-            self.alarms.at(when, lambda: self._removal_timed_out(record))
+    def on_handed(self, message: Any) -> None:
+        """Handle a message in its sender's thread. News are still announced in this actor's own:
+        who hears them may be slow.
+        """
+        super().on_handed(message)
+        if self._news:
+            tell(self.actor_ref, _HasNews())
 
-    def _removal_timed_out(self, record: MemberRecord) -> None:
-        if self._records.get(record.name) is record:
-            self._left_behind(record.name)
-            self._removed(record)
+    def _announce_news(self) -> None:
+        if self._news:  # what another thread adds meanwhile is announced by its `_HasNews`
+            with self._turn:
+                news = self._take_news()
+            self._emit(news)
 
-    def _on_agent_created(self, message: AgentCreated) -> None:
-        record = self._current(message.member, message.incarnation)
-        if record is not None:
-            record.creations_failed = 0
-            record.creation_at = None
-            record.max_concurrency = message.max_concurrency
-            record.on_loop = message.is_async
-            self._publish(record)
+    def _take_news(self) -> list[Event]:
+        news = self._news.copy()
+        self._news.clear()
+        return news
 
-    def _on_agent_create_failed(self, message: AgentCreateFailed) -> None:
-        record = self._current(message.member, message.incarnation)
-        if record is None:
-            return
-        now = self.clock.now()
-        delay_s = record.next_creation_delay()
-        record.creation_at = now + delay_s
-        record.health.last_error, record.health.last_failure_at = message.error, now
-        self._news.append(
-            MemberCreateFailed(
-                pool=self.pool, member=record.name, error=message.error, retry_in_s=delay_s
-            )
-        )
-        self._publish(record)
+    def _emit(self, news: list[Event]) -> None:
+        for event in news:
+            try:
+                self.bus.emit(event)
+            except BaseException as error:  # the others are news, too
+                complain("an event could not be told", error)
 
-    def _on_abandoned(self, message: Abandoned) -> None:
-        record = self._current(message.member, message.incarnation)
-        if record is not None:
-            record.abandoned = message.count
+    def _announce_pause(self, lasted_s: float) -> None:
+        """Called by the clock, in its own thread: a thousand pools need not all be woken for it, on
+        a machine that has just had too much to do perhaps.
+        """
+        self.bus.emit(PoolPaused(pool=self.pool, lasted_s=lasted_s))
 
-    def _review_member(self, record: MemberRecord, now: float) -> None:
-        if record.restart_at is not None and now >= record.restart_at:
-            self._restart(record)
-        if record.creation_at is not None and now >= record.creation_at:
-            record.creation_at = None
-        super()._review_member(record, now)
+    def _hear_no_pauses(self) -> None:
+        if self._pauses is not None:
+            self._pauses.tell_no_more(self._announce_pause)
+
+    # -- something raises that must not
+
+    def on_fault(self, message: Any, error: BaseException) -> bool:
+        """Whatever a message was about: how things stand is found out and told anew, at once."""
+        complain(f"the supervisor of pool {self.pool!r} failed at a message", error)
+        if type(message) is not Tick:  # else the review has seen to it, if it was that
+            self._routes.review_soon()
+        if isinstance(message, Outcomes):
+            self._judge.not_taken_in(message)
+        elif isinstance(message, Forwarded):  # whoever waits for a command is told
+            why = not_begun("the command", error)
+            tell(self.router, CommandDone(message.ticket, error=why))
+        return False
 
     # -- commands
 
     def _on_forwarded(self, message: Forwarded) -> None:
         try:
             value, later = self._carry_out(message.command, message.ticket)
-        except Exception as error:
+        except BaseException as error:
+            if not isinstance(error, Exception):  # it is raised where somebody waits for an answer
+                error = not_begun("the command", error)
             tell(self.router, CommandDone(message.ticket, error=error))
             return
         if not later:
             tell(self.router, CommandDone(message.ticket, value))
 
-    def _carry_out(self, command: Any, ticket: int) -> tuple[Any, bool]:
+    def _carry_out(
+        self, command: Command, ticket: int
+    ) -> tuple[tuple[MemberStats, ...] | None, bool]:
         """Do what a command asks for; its value, and whether it is answered later instead."""
         now = self.clock.now()
         match command:
@@ -265,61 +326,46 @@ class PoolSupervisor(Judging):
                     )
                 if member.agent is self.router:
                     raise ValueError(f"agent must not be the pool itself, got {member.agent!r}")
-                self._publish(self._add(member))
+                self._routes.publish(self._roster.add(member))
             case RemoveMember(name):
-                self._remove(self._known(name), ticket)
+                self._roster.remove(self._roster.known(name), ticket)
                 return None, True
             case ResetMember(name):
-                record = self._known(name)
+                record = self._roster.known(name)
                 self._reset([record], now)
-                self._publish(record)
+                self._routes.publish(record)
             case ResetAll():
                 self._reset(self._records.values(), now)
-                self._publish()
+                self._routes.publish()
             case ForceOpen(name):
-                record = self._known(name)
-                self._announce(record, record.breaker.force_open(now))
-                self._publish(record)
+                record = self._roster.known(name)
+                self._judge.announce(record, record.breaker.force_open(now))
+                self._routes.publish(record)
             case DisableBreaker(name):
-                record = self._known(name)
-                self._announce(record, record.breaker.disable(now))
-                self._publish(record)
+                record = self._roster.known(name)
+                self._judge.announce(record, record.breaker.disable(now))
+                self._routes.publish(record)
         return None, False
-
-    def _known(self, name: str) -> MemberRecord:
-        try:
-            return self._records[name]
-        except KeyError:
-            members = ", ".join(self._records) or "none"
-            raise UnknownMemberError(
-                f"name must be that of a member of pool {self.pool!r} ({members}), got {name!r}"
-            ) from None
-
-    def _remove(self, record: MemberRecord, ticket: int) -> None:
-        record.removal.append(ticket)
-        self._stand_in(record)
-        if record.ref is None:
-            self._removed(record)
-            return
-        record.life = Life.LEAVING
-        self._publish(record)
 
     def _reset(self, records: Iterable[MemberRecord], now: float) -> None:
         for record in records:
             record.reset(now)
-            self._announce(record, record.breaker.reset(now))
+            self._judge.announce(record, record.breaker.reset(now))
             if record.ref is None and record.life in (Life.GIVEN_UP, Life.DOWN):
-                self._restart(record)
-            self._review_health(record)
+                self._roster.restart(record)
+            self._judge.review_health(record)
 
     # -- the end
 
     def on_stop(self) -> None:
         super().on_stop()
+        self._hear_no_pauses()
+        self._emit(self._take_news())  # the word of it would come too late
         self._end()
 
     def on_failure(self, *exc_info: Any) -> None:
         super().on_failure(*exc_info)
+        self._hear_no_pauses()
         self._end()
 
     def _end(self) -> None:
@@ -328,17 +374,17 @@ class PoolSupervisor(Judging):
         Without a supervisor there is no pool: if the router has not stopped already, it does now.
         """
         tell(self.router, pykka.messages._ActorStop())
-        self._stopping = True
-        self._let_stalled_go()
+        self._roster.stopping = True
+        self._loops.let_stalled_go()
         for record in self._records.values():
-            self._stand_in(record)
+            self._roster.stand_in(record)
         refs = {name: each.ref for name, each in self._records.items() if each.ref is not None}
         for ref in refs.values():
             tell(ref, Leave())
-        until = time.monotonic() + self._stop_timeout_s()
+        until = time.monotonic() + self._roster.stop_timeout_s
         for name, ref in refs.items():
             if not ref.ended.wait(max(0.0, until - time.monotonic())):
-                self._left_behind(name)
+                self._roster.left_behind(name)
             self.bus.emit(
                 MemberStopped(
                     pool=self.pool, member=name, incarnation=self._records[name].incarnation
@@ -346,18 +392,27 @@ class PoolSupervisor(Judging):
             )
         for ref in refs.values():
             ref.join(MEMBER_STOP_TIMEOUT_S)
-        self._shared.close()
+        self._loops.shared.close()
 
-    def _stand_in(self, record: MemberRecord) -> None:
-        """Where a member is down that must still be closed: an actor that does it."""
-        ready = record.member.agent is not None and record.member.close is not None
-        if record.ref is None and ready:
-            self._start_actor(record)
 
-    def _stop_timeout_s(self) -> float:
-        """How long a member may take to end, its calls' grace included."""
-        return MEMBER_STOP_TIMEOUT_S + max(0.0, self.config.cancel_grace_s - _GRACE_WITHIN_S)
+def _tell_member(record: MemberRecord, message: ToMember) -> None:
+    if record.ref is not None:
+        tell(record.ref, message)
 
-    def _left_behind(self, member: str) -> None:
-        error = TimeoutError(f"its close hook took more than {self._stop_timeout_s():g} s")
-        self.bus.complain_of(f"member {member!r} does not end and is left behind", error)
+
+def _ask_loop(supervisor: Any, answer: LoopAnswered) -> None:
+    answer.thread.post(functools.partial(hand, supervisor, answer))
+
+
+def _hand_look(supervisor: Any, thread: LoopThread) -> None:
+    """Called by the clock's thread."""
+    look = LookDue(thread)
+    hand(supervisor, look)
+    look.handed = True
+    if look.question is not None:
+        _ask_loop(supervisor, look.question)
+
+
+def _stop_timeout_s(config: PoolConfig) -> float:
+    """How long a member may take to end, its calls' grace included."""
+    return MEMBER_STOP_TIMEOUT_S + max(0.0, config.cancel_grace_s - _GRACE_WITHIN_S)

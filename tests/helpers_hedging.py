@@ -11,7 +11,7 @@ import pytest
 from helpers_requests import WAIT_S, pool_of
 
 from greenroom import Member, PoolFuture, PoolRef, Reply
-from greenroom.actors.member import AgentActor
+from greenroom.actors.executions import Executions
 from greenroom.testing import FakeClock
 
 AFTER_S = 0.5
@@ -30,13 +30,13 @@ class Finishes:
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._ended = threading.Semaphore(0)
-        original = AgentActor.finished
+        original = Executions.finished
 
-        def finished(actor: AgentActor, *args: Any) -> None:
-            original(actor, *args)
+        def finished(calls: Executions, *args: Any) -> None:
+            original(calls, *args)
             self._ended.release()
 
-        patch.setattr(AgentActor, "finished", finished)
+        patch.setattr(Executions, "finished", finished)
 
     def wait_for(self, calls: int = 1) -> None:
         """Until that many further calls have ended."""

@@ -46,10 +46,10 @@ from greenroom import (
     StreamInterruptedError,
 )
 from greenroom.actors import error_words, eventbus
-from greenroom.actors.answers import Answers
 from greenroom.actors.attempts import Attempts
 from greenroom.actors.blame import Blame
 from greenroom.actors.desk import reply
+from greenroom.actors.endings import Endings
 from greenroom.actors.jobs import Job
 from greenroom.actors.member import AgentActor
 from greenroom.actors.table import Slot
@@ -679,13 +679,13 @@ def every_nth(n: int) -> Any:
 @pytest.mark.usefixtures("impatient")
 def test_a_pool_that_loses_an_answer_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run does not hang: it names the request, its story and the seed."""
-    resolve, now = Answers._resolve, every_nth(10)
+    resolve, now = Endings._resolve, every_nth(10)
 
-    def forgetful(self: Answers, job: Any, error: BaseException) -> None:
+    def forgetful(self: Endings, job: Any, error: BaseException) -> None:
         if not now():
             resolve(self, job, error)
 
-    monkeypatch.setattr(Answers, "_resolve", forgetful)
+    monkeypatch.setattr(Endings, "_resolve", forgetful)
     findings = driver.run(4, 400)
     assert any("every request is answered" in each.what for each in findings.violations)
     lost = next(each for each in findings.violations if each.what == "it has no answer")
@@ -756,13 +756,13 @@ def test_a_pool_that_leaves_closing_to_the_garbage_collector_is_found_out(
 @pytest.mark.usefixtures("impatient")
 def test_a_pool_that_loses_a_slot_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attempt that is never released holds its slot for ever."""
-    release, now = Attempts._release, every_nth(20)
+    release, now = Attempts.release, every_nth(20)
 
     def leaky(self: Attempts, *args: Any) -> None:
         if not now():
             release(self, *args)
 
-    monkeypatch.setattr(Attempts, "_release", leaky)
+    monkeypatch.setattr(Attempts, "release", leaky)
     findings = driver.run(4, 400)
     assert any("the pool comes to rest" in each.what for each in findings.violations)
 

@@ -23,7 +23,6 @@ from helpers_requests import WAIT_S, pool_of
 from greenroom import AgentPool, Member, PoolConfig, PoolRef, Request
 from greenroom.actors.inline import InlineMailbox
 from greenroom.actors.lending import LendingMailbox
-from greenroom.actors.mailbox import Mailbox
 from greenroom.actors.outbox import BATCH
 from greenroom.testing import AsyncScriptedAgent, FakeClock
 
@@ -76,7 +75,11 @@ class Post:
         self.messages: Counter[str] = Counter()
         self.waking: Counter[str] = Counter()
         self._on = False
-        for mailbox, name in ((Mailbox, "put"), (Mailbox, "leave"), (InlineMailbox, "put")):
+        for mailbox, name in (
+            (LendingMailbox, "put"),
+            (LendingMailbox, "leave"),
+            (InlineMailbox, "put"),
+        ):
             patch.setattr(mailbox, name, self._counting(mailbox, name))
         patch.setattr(LendingMailbox, "_handled_here", self._handed(LendingMailbox._handled_here))
 
@@ -87,7 +90,7 @@ class Post:
             if self._on:
                 kind = type(letter.message).__name__
                 self.messages[kind] += 1
-                self.waking[kind] += mailbox is Mailbox and name == "put"
+                self.waking[kind] += mailbox is LendingMailbox and name == "put"
             return original(box, letter)
 
         return put

@@ -59,6 +59,7 @@ CALLS = {
     "close": "pool.close()",
     "can_serve": "pool.can_serve()",
     "check_process": "pool.check_process()",
+    "check_thread": "pool.check_thread()",
     "proxy": "pool.proxy()",
     "forward": "pool.forward(1, context)",
     "forward_stream": "pool.forward_stream(1, context)",
@@ -170,6 +171,7 @@ def test_futures_and_streams_of_before_raise_in_a_child() -> None:
         note("of a map", made.get)
         note("await of a map", lambda: asyncio.run(wait(made)))
         note("of a stop", stopping.get)
+        note("await of a stop", lambda: asyncio.run(wait(stopping)))
         note("next", lambda: next(stream))
         note("for", lambda: list(stream))
         note("async for", lambda: asyncio.run(read()))
@@ -187,7 +189,7 @@ def test_futures_and_streams_of_before_raise_in_a_child() -> None:
     assert said.pop("answered, awaited") == ["returned", "4"]
     assert said.pop("answered, watched") == ["returned", "None"]
     assert said.pop("answered, cancelled") == ["returned", "False"]
-    assert len(said) == 15
+    assert len(said) == 16
     assert {kind for kind, _ in said.values()} == {"ForkedPoolError"}, said
     assert all("pool 'web' was started" in said[name][1] for name in ("get", "next", "await"))
 

@@ -41,7 +41,7 @@ from greenroom import (
     StreamInterruptedError,
 )
 from greenroom.actors.eventbus import observe
-from greenroom.actors.member import AgentActor
+from greenroom.actors.executions import Executions
 from greenroom.actors.strategies import Candidate, PickContext
 from greenroom.messages import (
     AttemptFailed,
@@ -56,7 +56,7 @@ from greenroom.messages import (
     HedgeStarted,
     RetryScheduled,
 )
-from greenroom.supervisors.supervisor import PoolSupervisor
+from greenroom.supervisors.roster import Roster
 from greenroom.testing import FakeClock, ScriptedAgent
 from greenroom.testing import Slow as SlowStep
 
@@ -741,13 +741,13 @@ class TestTheLoser:
     ) -> None:
         """It is abandoned after a moment, and ends some time: its result was not waited for."""
         ended = threading.Event()
-        ended_late = AgentActor.ended_late
+        ended_late = Executions.ended_late
 
-        def noted(actor: AgentActor, *args: Any) -> None:
-            ended_late(actor, *args)
+        def noted(calls: Executions, *args: Any) -> None:
+            ended_late(calls, *args)
             ended.set()
 
-        monkeypatch.setattr(AgentActor, "ended_late", noted)
+        monkeypatch.setattr(Executions, "ended_late", noted)
         finishes = Finishes(monkeypatch)
         entered, gates = threading.Event(), list[Callable[[], object]]()
 
@@ -928,14 +928,14 @@ class SlowSupervisor:
 @pytest.fixture
 def slow_supervisor(monkeypatch: pytest.MonkeyPatch) -> Iterator[SlowSupervisor]:
     slow = SlowSupervisor()
-    on_actor_ended = PoolSupervisor._on_actor_ended
+    actor_ended = Roster.actor_ended
 
-    def held(self: PoolSupervisor, message: Any) -> None:
+    def held(self: Roster, message: Any) -> None:
         slow.heard.set()
         assert slow.may_go_on.wait(WAIT_S)
-        on_actor_ended(self, message)
+        actor_ended(self, message)
 
-    monkeypatch.setattr(PoolSupervisor, "_on_actor_ended", held)
+    monkeypatch.setattr(Roster, "actor_ended", held)
     yield slow
     slow.may_go_on.set()
 

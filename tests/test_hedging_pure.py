@@ -11,13 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.actors.desk import Desk
+from greenroom.actors.hedger import outstanding_s
 from greenroom.actors.hedging import MIN_SAMPLES, HedgeBudget, Percentile95
-from greenroom.actors.jobs import Attempt, Job, Race
-from greenroom.actors.races import _outstanding_s
+from greenroom.actors.jobs import Attempt, Failure, Job, Race
 from greenroom.actors.retry import RetryPolicy
 from greenroom.messages import FailureKind, PoolConfig, Request
 
 REMEMBERED = 256
+ERROR = ConnectionError("down")
 FRESH = 16
 
 latencies = st.floats(0.0, 100.0)
@@ -287,10 +288,10 @@ class TestJob:
     def test_notes_of_failures_can_be_read_meanwhile(self) -> None:
         """A failure noted by the router does not change what an answer is being made of."""
         job, first, second = racing(Desk())
-        job.failed(first, FailureKind.UNAVAILABLE, None, 1.0)
+        job.failed(first, Failure(FailureKind.UNAVAILABLE, ERROR, 1.0))
         read = job.failures
-        job.failed(second, FailureKind.UNAVAILABLE, None, 1.0)
-        job.failed(second, FailureKind.TIMEOUT, None, 2.0)
+        job.failed(second, Failure(FailureKind.UNAVAILABLE, ERROR, 1.0))
+        job.failed(second, Failure(FailureKind.TIMEOUT, ERROR, 2.0))
         assert list(read) == ["a"]
         assert [(name, each.attempts) for name, each in job.failures.items()] == [
             ("a", 1),
@@ -303,12 +304,12 @@ class TestTimes:
         """Where the second attempt wins, what counts is how long the first was outstanding."""
         job = job_of()
         first, second = attempt_of(job, "a", 10.0), attempt_of(job, "b", 13.0)
-        assert _outstanding_s(job, second, 0.5) == 3.5
-        assert _outstanding_s(job, first, 3.2) == 3.2
+        assert outstanding_s(job, second, 0.5) == 3.5
+        assert outstanding_s(job, first, 3.2) == 3.2
 
     def test_after_a_failure_it_is_the_attempts_own_time(self) -> None:
         """The first has not been outstanding, it has failed."""
         job = job_of()
         first, second = attempt_of(job, "a", 10.0), attempt_of(job, "b", 13.0)
         job.leave(first)
-        assert _outstanding_s(job, second, 0.5) == 0.5
+        assert outstanding_s(job, second, 0.5) == 0.5

@@ -13,7 +13,7 @@ from greenroom import Member, Request
 from greenroom.actors.eventbus import observe
 from greenroom.actors.lending import LendingActor, LendingMailbox, hand
 from greenroom.actors.mailbox import Letter, Mailbox, Tick
-from greenroom.actors.router import PoolRouter
+from greenroom.actors.request_flow import RequestFlow
 from greenroom.actors.strategies import Candidate
 from greenroom.messages.events import AttemptFailed, BreakerOpened, Event, Failover
 from greenroom.testing import FakeClock, ScriptedAgent
@@ -317,9 +317,9 @@ def test_a_failed_request_goes_on_from_the_thread_where_it_failed(
     """The router is not told of it: it is idle, so what it would do is done without waking it."""
     asleep = threading.Event()
     told: list[str] = []
-    original = Mailbox.put
+    original = LendingMailbox.put
 
-    def put(box: Mailbox, letter: Any) -> None:
+    def put(box: LendingMailbox, letter: Any) -> None:
         told.append(type(letter.message).__name__)
         original(box, letter)
 
@@ -331,13 +331,13 @@ def test_a_failed_request_goes_on_from_the_thread_where_it_failed(
         router: Any = pool._actor_weakref()
 
         def about_to_sleep() -> bool:
-            if router._attempts:
+            if router.flow.attempts.live:
                 asleep.set()
             return False
 
         pool.stats()
         router.mailbox.hurried = about_to_sleep
-        monkeypatch.setattr(Mailbox, "put", put)
+        monkeypatch.setattr(LendingMailbox, "put", put)
         assert pool.execute("x", timeout=WAIT_S) == "b's"
     assert "Request" in told
     assert "Failed" not in told
@@ -348,13 +348,13 @@ def test_a_request_that_waits_is_given_its_slot_by_whom_that_was_freed(
 ) -> None:
     """In the worker's thread, so that neither of them has to wait for the router to wake up."""
     asleep, handled_in = threading.Event(), list[str]()
-    on_answered = PoolRouter._on_answered
+    answered = RequestFlow.answered
 
-    def noted(router: PoolRouter, message: Any) -> None:
+    def noted(flow: RequestFlow, message: Any) -> None:
         handled_in.append(threading.current_thread().name)
-        on_answered(router, message)
+        answered(flow, message)
 
-    monkeypatch.setattr(PoolRouter, "_on_answered", noted)
+    monkeypatch.setattr(RequestFlow, "answered", noted)
 
     def agent(payload: Any) -> Any:
         assert asleep.wait(WAIT_S)

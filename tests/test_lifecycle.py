@@ -38,6 +38,7 @@ from greenroom import (
     Member,
     MemberExistsError,
     PoolStoppedError,
+    ReentrantAskError,
     RemoveMember,
     Request,
     SkipReason,
@@ -312,11 +313,10 @@ def test_b39_a_stop_that_takes_too_long_says_so_and_goes_on() -> None:
 
 @pytest.mark.parametrize("isolated", [False, True])
 @pytest.mark.parametrize("kind", ["sync", "async"])
-def test_b39_an_agent_may_stop_its_own_pool(
-    kind: str, isolated: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Its own request fails like any other that is under way."""
-    monkeypatch.setattr("greenroom.actors.loopthread.CLOSE_TIMEOUT_S", 0.1)
+def test_b39_an_agent_may_stop_its_own_pool(kind: str, isolated: bool) -> None:
+    """Its own request fails like any other that is under way. A coroutine awaits the end, which
+    cancels it: its loop's thread would wait for itself.
+    """
     stopped: list[bool] = []
     done = threading.Event()
 
@@ -325,7 +325,14 @@ def test_b39_an_agent_may_stop_its_own_pool(
         done.set()
 
     async def stop_async(_: Any) -> None:
-        stop(_)
+        with pytest.raises(ReentrantAskError, match=r"stop\(block=False\)"):
+            pool.stop(timeout=WAIT_S)
+        try:
+            await pool.stop(block=False)
+        except asyncio.CancelledError:
+            stopped.append(not pool.is_alive())
+            done.set()
+            raise
 
     agent = stop if kind == "sync" else stop_async
     with pool_of(Member("a", agent, isolated=isolated)) as pool:
@@ -336,28 +343,33 @@ def test_b39_an_agent_may_stop_its_own_pool(
     assert stopped == [True]
 
 
-def test_b39_a_subscriber_may_stop_the_pool(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("greenroom.actors.eventbus.CLOSE_TIMEOUT_S", 0.1)
+def test_b39_a_subscriber_may_stop_the_pool() -> None:
+    """It does not wait for the end, which waits for it."""
     done = threading.Event()
 
     def stop(event: Event) -> None:
         if event.name == "request.completed":
-            pool.stop(timeout=WAIT_S)
+            with pytest.raises(ReentrantAskError, match="subscribers"):
+                pool.stop(timeout=WAIT_S)
+            pool.stop(block=False)
             done.set()
 
     with pool_of(Member("a", echo)) as pool:
         pool.on_event(stop)
         pool.execute("x", timeout=WAIT_S)
         assert done.wait(WAIT_S)
+        pool.stop(timeout=WAIT_S)
         assert not pool.is_alive()
 
 
 def test_b39_a_done_callback_may_stop_the_pool() -> None:
-    """It runs in the router's thread, which cannot wait for its own end: nor does it."""
+    """It runs in the router's thread, which cannot wait for its own end."""
     done = threading.Event()
 
     def stop(_: Any) -> None:
-        pool.stop()
+        with pytest.raises(ReentrantAskError, match="router"):
+            pool.stop()
+        pool.stop(block=False)
         done.set()
 
     with pool_of(Member("a", AsyncScriptedAgent.hanging())) as pool:

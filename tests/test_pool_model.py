@@ -39,11 +39,13 @@ from greenroom import (
     ResetMember,
 )
 from greenroom.actors import base
+from greenroom.actors.attempts import Attempts
 from greenroom.actors.base import PoolActor
 from greenroom.actors.eventbus import observe
+from greenroom.actors.executions import Executions
 from greenroom.actors.hedging import HedgeBudget
+from greenroom.actors.jobs import Attempt, Role
 from greenroom.actors.member import AgentActor
-from greenroom.actors.trials import Trials
 from greenroom.messages.events import (
     DeadLetter,
     HedgeStarted,
@@ -52,7 +54,7 @@ from greenroom.messages.events import (
     RequestRejected,
 )
 from greenroom.messages.supervision import CommandDone, Forwarded
-from greenroom.supervisors.supervisor import PoolSupervisor
+from greenroom.supervisors.roster import Roster
 from greenroom.testing import FakeClock
 
 WAIT_S = 20.0
@@ -270,21 +272,23 @@ def watched(stage: Stage, answers: Counter[str]) -> Iterator[None]:
             if future.request_id is not None:
                 answers[future.request_id] += 1  # also those that came second
 
-        original_run = AgentActor._run
+        original_run = Executions.run
 
-        def run(self: AgentActor, message: Any) -> None:
-            stage.note(stage.given, (message.request_id, message.attempt), self)
+        def run(self: Executions, message: Any) -> None:
+            (actor,) = (each for each in stage.actors if each.calls is self)
+            stage.note(stage.given, (message.request_id, message.attempt), actor)
             original_run(self, message)
 
-        def tried_beside(router: Any, job: Any, *_: Any) -> None:
-            if job.trial is not None:
-                stage.trials[job.trial.ticket] = router.clock.now()
+        def begun(_: Any, attempt: Attempt, *given: Any) -> None:
+            _job, _slot, now, role, _result = given
+            if role is Role.BESIDE:
+                stage.trials[attempt.ticket] = now
 
-        patch.setattr(AgentActor, "_run", run)
-        wrap(Trials, "_try_beside", tried_beside)
+        patch.setattr(Executions, "run", run)
+        wrap(Attempts, "begin", begun)
         wrap(AgentActor, "__init__", lambda actor, *_: stage.actors.append(actor))
         wrap(
-            AgentActor,
+            Executions,
             "finished",
             lambda _, call, *__: stage.note(stage.reported, call.ticket),
         )
@@ -695,14 +699,14 @@ def test_b42_a_call_of_a_member_that_has_just_died_can_be_given_up(
     """The router has found its actor dead, the supervisor has not said so yet."""
     supervisor_may_go_on = threading.Event()
     died = threading.Event()
-    on_actor_ended = PoolSupervisor._on_actor_ended
+    actor_ended = Roster.actor_ended
 
-    def held(self: PoolSupervisor, message: Any) -> None:
+    def held(self: Roster, message: Any) -> None:
         died.set()
         assert supervisor_may_go_on.wait(WAIT_S)
-        on_actor_ended(self, message)
+        actor_ended(self, message)
 
-    monkeypatch.setattr(PoolSupervisor, "_on_actor_ended", held)
+    monkeypatch.setattr(Roster, "actor_ended", held)
     theatre = Theatre("round_robin", "fail", 1)
     try:
         for _ in FIRST:

@@ -23,12 +23,13 @@ from greenroom import (
 )
 from greenroom.actors.jobs import Job
 from greenroom.actors.lending import LendingMailbox
+from greenroom.actors.request_flow import RequestFlow
 from greenroom.actors.retry import RetryPolicy
 from greenroom.actors.router import PoolRouter
 from greenroom.actors.waiting import WaitingQueue
 from greenroom.messages import AttemptStarted, DeadLetter, RequestRejected, RetryScheduled
 from greenroom.messages.supervision import RoutingSnapshot
-from greenroom.supervisors.supervisor import PoolSupervisor
+from greenroom.supervisors.outcome_judge import OutcomeJudge
 from greenroom.testing import FakeClock
 
 POLICY = RetryPolicy.from_config(PoolConfig())
@@ -456,7 +457,7 @@ def test_b31_right_after_the_start_no_more_may_wait_than_later(
 ) -> None:
     """Those that came before the supervisor had spoken find a member, or the last ones must go."""
     said: list[RoutingSnapshot] = []
-    monkeypatch.setattr(PoolRouter, "_on_snapshot", lambda _, snapshot: said.append(snapshot))
+    monkeypatch.setattr(RequestFlow, "snapshot", lambda _, snapshot: said.append(snapshot))
     agent = Held()
     with pool_of(*ranked(a=agent), clock=FakeClock(), max_pending=max_pending) as pool:
         futures = [ask(pool, n, priority) for n, priority in enumerate([0, 0, 0, 3, 2, 1])]
@@ -482,7 +483,7 @@ def router_of(pool: PoolRef) -> PoolRouter:
 def listen_again(pool: PoolRef, snapshot: RoutingSnapshot) -> None:
     """The router hears from now on what the supervisor says, and what it has said."""
     router = router_of(pool)
-    router.handlers[RoutingSnapshot] = router._on_snapshot
+    router.handlers[RoutingSnapshot] = router.flow.snapshot
     pool.tell(snapshot)
 
 
@@ -495,7 +496,7 @@ def test_b31_nobody_is_kept_in_mind_who_was_let_in_for_a_moment() -> None:
             with pytest.raises(AllPoolMembersFailedError):
                 ask(pool, n).get(timeout=WAIT_S)
         pool.stats()
-        assert router_of(pool)._guests == []
+        assert router_of(pool).flow.room.guests == []
 
 
 def test_b31_who_was_let_in_for_a_member_that_then_opens_must_go(
@@ -503,14 +504,14 @@ def test_b31_who_was_let_in_for_a_member_that_then_opens_must_go(
 ) -> None:
     """With `max_pending=0` a request may wait for the judgement of a failure, and no longer."""
     judged = threading.Event()
-    on_outcomes = PoolSupervisor._on_outcomes
+    take_in = OutcomeJudge.take_in
 
-    def held(self: PoolSupervisor, message: Any) -> None:
+    def held(self: OutcomeJudge, message: Any) -> None:
         assert judged.wait(WAIT_S)
-        on_outcomes(self, message)
+        take_in(self, message)
 
     monkeypatch.setattr(LendingMailbox, "_handled_here", lambda *_: False)
-    monkeypatch.setattr(PoolSupervisor, "_on_outcomes", held)
+    monkeypatch.setattr(OutcomeJudge, "take_in", held)
     busy = Held()
     members = ranked(a=busy, b=Scripted(http_error(401)))
     try:

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import PoolError
 from greenroom.messages.status import AgentStatus, CircuitState, FailureKind
-from greenroom.supervisors.backoff import reopen_delay, restart_delay
 from greenroom.supervisors.breaker import BreakerPolicy, Permit
 from greenroom.supervisors.circuit_breaker import CircuitBreaker, CircuitOpenError
+from greenroom.supervisors.delays import reopen_delay, restart_delay
 from greenroom.supervisors.health import HEALTH_WINDOW_S, MIN_OUTCOMES, HealthRecord
-from greenroom.supervisors.probes import ProbeSchedule
+from greenroom.supervisors.probe_schedule import ProbeSchedule
 from greenroom.supervisors.restart import RestartWindow
 from greenroom.supervisors.window import OutcomeWindow
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from helpers_flow import Box, ports
 
 from greenroom.actors.alarms import Alarms
-from greenroom.actors.jobs import Attempt, Job
-from greenroom.actors.lending import LendingMailbox
+from greenroom.actors.jobs import Attempt, Failure, Job
+from greenroom.actors.lending import LendingMailbox, hand
 from greenroom.actors.outbox import BATCH, DELAY_S, Outbox
 from greenroom.actors.report import account, all_failed, why_unroutable
 from greenroom.actors.retry import RetryPolicy
@@ -417,7 +418,7 @@ def test_the_error_of_a_request_names_every_member_and_the_next_chance() -> None
         route("a", 0), route("b", 1, blocked=SkipReason.CIRCUIT_OPEN, reopens_at=NOW + 3.0)
     )
     request = job("r")
-    request.failed(attempt(request, "a"), FailureKind.TIMEOUT, TimeoutError("slow"), 1.0)
+    request.failed(attempt(request, "a"), Failure(FailureKind.TIMEOUT, TimeoutError("slow"), 1.0))
     error = all_failed("writers", request, table, "why", NOW)
     assert (error.pool_name, error.member_names, error.reason) == ("writers", ("a", "b"), "why")
     assert [entry.member for entry in error.errors] == ["a", "b"]
@@ -444,9 +445,9 @@ def test_why_a_request_found_nobody() -> None:
 def test_the_last_failure_of_a_member_counts_and_the_first_gives_the_order() -> None:
     """A member that was tried twice has one entry, with the number of its attempts."""
     request = job("r")
-    request.failed(attempt(request, "a"), FailureKind.UNKNOWN, ValueError("first"), 1.0)
-    request.failed(attempt(request, "b"), FailureKind.UNKNOWN, ValueError("other"), 1.0)
-    request.failed(attempt(request, "a"), FailureKind.TIMEOUT, ValueError("second"), 2.0)
+    request.failed(attempt(request, "a"), Failure(FailureKind.UNKNOWN, ValueError("first"), 1.0))
+    request.failed(attempt(request, "b"), Failure(FailureKind.UNKNOWN, ValueError("other"), 1.0))
+    request.failed(attempt(request, "a"), Failure(FailureKind.TIMEOUT, ValueError("second"), 2.0))
     listed = [(e.member, str(e.error), e.attempts, e.elapsed_s) for e in request.failures.values()]
     assert listed == [("a", "second", 2, 2.0), ("b", "other", 1, 1.0)]
 
@@ -486,14 +487,10 @@ def _told(entry: AttemptOutcome | Successes) -> tuple[float | str, ...]:
     return entry.at if isinstance(entry, Successes) else (entry.request_id,)
 
 
-class Box:
-    alarm: float | None = None
-
-
 def outbox_to(supervisor: Supervisor, config: PoolConfig | None = None) -> tuple[Outbox, Alarms]:
     alarms = Alarms(Box())
-    outbox = Outbox(config or PoolConfig(), alarms)
-    outbox.supervisor = supervisor
+    to_it = ports(alarms, report=lambda outcomes: hand(supervisor, outcomes))
+    outbox = Outbox(to_it, config or PoolConfig())
     return outbox, alarms
 
 
@@ -507,7 +504,8 @@ def attempt(of: Job, member: str = "a", trial: bool = False, incarnation: int = 
 
 def fail(outbox: Outbox, name: str, slot: Slot | None = None, incarnation: int = 1) -> None:
     of = attempt(job(name), incarnation=incarnation)
-    outbox.failed(of, slot, FailureKind.UNKNOWN, ValueError(name), 0.5, 3.0, NOW)
+    failure = Failure(FailureKind.UNKNOWN, ValueError(name), 0.5, 3.0)
+    outbox.failed(of, slot, failure, failure.elapsed_s, NOW)
 
 
 def test_successes_are_sent_in_batches() -> None:

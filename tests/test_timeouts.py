@@ -31,7 +31,7 @@ class Timed:
         self.alarms = Alarms(Box())
         self.expired: list[int] = []
         self.then: Callable[[int], object] = lambda _: None
-        self.timeouts = Timeouts(self.alarms, lambda: self.now, LIMIT_S, self._expired)
+        self.timeouts = Timeouts(self.alarms.at, lambda: self.now, LIMIT_S, self._expired)
 
     def _expired(self, attempt: Attempt) -> None:
         self.expired.append(attempt.index)

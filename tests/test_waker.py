@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from helpers_requests import WAIT_S
 
+from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.waker import Waker, wait_here
 
 
@@ -57,6 +58,62 @@ def test_who_waits_no_longer_is_not_woken() -> None:
         assert gone.cancelled()
 
     asyncio.run(main())
+
+
+class Broken(Exception):
+    """What a signal handler raises."""
+
+
+def test_who_wakes_and_is_broken_off_leaves_no_loop_deaf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next wake, of somebody else, is a wake-up of the loop; it ends that wait, too."""
+
+    async def main() -> None:
+        (first, wake_first), (second, wake_second) = wait_here(), wait_here()
+
+        def breaks_off(*_: Any) -> None:
+            raise Broken
+
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", breaks_off)
+            with pytest.raises(Broken):
+                wake_first()
+        from_another_thread(wake_second)
+        await asyncio.wait_for(asyncio.gather(first, second), WAIT_S)
+
+    asyncio.run(main())
+
+
+def test_a_turn_that_the_loop_has_lost_is_had_when_somebody_else_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An error in the loop's own code may cost it what it was to run next: it is not deaf."""
+
+    async def main() -> None:
+        lost, wake_lost = wait_here()
+        with monkeypatch.context() as patch:
+            patch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", lambda *_: None)
+            from_another_thread(wake_lost)
+        waiting, wake = wait_here()
+        from_another_thread(wake)
+        await asyncio.wait_for(asyncio.gather(lost, waiting), WAIT_S)
+
+    asyncio.run(main())
+
+
+def test_what_raises_on_a_loop_of_the_pools_takes_nothing_else_with_it() -> None:
+    """Each of the things to be done there is done, whatever the one before has raised."""
+    thread, done = LoopThread("raises"), threading.Event()
+
+    def raises() -> None:
+        raise SystemExit
+
+    def first() -> None:  # the others lie there by the time this has ended
+        for action in (raises, done.set):
+            thread.post(action)
+
+    thread.post(first)
+    assert done.wait(WAIT_S)
+    thread.close()
 
 
 def test_a_loop_that_has_closed_is_let_be() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Generic, Self, TypeVar, overload
 
@@ -19,7 +20,7 @@ from greenroom.fallback_run import (
 )
 from greenroom.messages import _validate as check
 from greenroom.messages.config import Classifier, PoolConfig
-from greenroom.messages.errors import MemberExistsError, UnsuccessfulResultError
+from greenroom.messages.errors import MemberExistsError, UnknownMemberError, UnsuccessfulResultError
 from greenroom.messages.member import Member
 from greenroom.messages.requests import RemoveMember
 from greenroom.messages.status import FailureKind
@@ -102,7 +103,8 @@ class FallbackChain(PoolOwner, Generic[A]):
         check.name("name", name)
         self._check_process()
         if leaving := self._leaving.get(name):
-            leaving.get()
+            with contextlib.suppress(UnknownMemberError):  # it never got as far as the pool
+                leaving.get()
         with self._lock:
             self._check_open()
             if name in self.names:
@@ -110,13 +112,18 @@ class FallbackChain(PoolOwner, Generic[A]):
                     f"name must be unique in chain {self.name!r}, got {name!r} again"
                 )
             link = Link(name, agent)
-            if self._pool is not None:
-                self._pool.add_member(self._member(link))
-                self._settle_breaker(self._pool, name)
+            self._leaving.pop(name, None)
             links = list(self._strategy.links)
             links.insert(index, link)
-            self._strategy.links = tuple(links)
-            self._leaving.pop(name, None)
+            try:
+                if self._pool is not None:
+                    self._pool.add_member(self._member(link))
+                    self._settle_breaker(self._pool, name)
+                self._strategy.links = tuple(links)
+            except BaseException:  # of a signal handler: whoever adds it again must not find it
+                if self._pool is not None:
+                    self._leaving[name] = self._pool.ask(RemoveMember(name), block=False)
+                raise
         return self
 
     def remove(self, name: str) -> bool:
@@ -130,9 +137,10 @@ class FallbackChain(PoolOwner, Generic[A]):
         with self._lock:
             if name not in self.names:
                 return False
-            self._strategy.links = tuple(ln for ln in self._strategy.links if ln.name != name)
-            if self._pool is not None:
+            links = tuple(link for link in self._strategy.links if link.name != name)
+            if self._pool is not None:  # first: what a signal breaks off is done by the next call
                 self._leaving[name] = self._pool.ask(RemoveMember(name), block=False)
+            self._strategy.links = links
         return True
 
     @property

@@ -88,6 +88,7 @@ class AgentPool(PoolRouter):
                 bus=bus,
                 members=chosen,
             )
+            return cast(PoolRef, router)
         except BaseException as error:  # half a pool is none: nothing of it is left
             if router is None:
                 bus.emit(PoolStopped(pool=name))
@@ -97,7 +98,6 @@ class AgentPool(PoolRouter):
             if isinstance(error, ResourceError):
                 raise ResourceError(f"pool {name!r}: {error}") from error.__cause__
             raise
-        return cast(PoolRef, router)
 
 
 def _checked_members(members: Iterable[Member]) -> tuple[Member, ...]:

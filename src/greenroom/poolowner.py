@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import weakref
 from abc import ABC, abstractmethod
@@ -69,8 +68,6 @@ class PoolOwner(ABC):
                 self._check_open()
                 if self._pool is None:
                     self._pool = self._start_pool()
-                    # The collector must not wait, and the interpreter's end needs no stop.
-                    weakref.finalize(self, _let_stop, self._pool).atexit = False
         return self._pool
 
     def close(self) -> None:
@@ -80,17 +77,19 @@ class PoolOwner(ABC):
 
         Raises:
             ForkedPoolError: the pool was started before a fork, and this is the child.
+            ReentrantAskError: this is a thread of the pool's own, which would wait for itself.
         """
-        self._check_process()
-        with self._lock:
-            self._closed = True
+        if self._pool is not None:
+            self._pool.check_thread()
+        self._let_nobody_in()
         if self._pool is not None:
             self._pool.stop()
 
     async def aclose(self) -> None:
         """`close`, without blocking the event loop."""
-        self._check_process()
-        await asyncio.to_thread(self.close)
+        self._let_nobody_in()
+        if self._pool is not None:
+            await self._pool.stop(block=False)
 
     def __enter__(self) -> Self:
         return self
@@ -115,14 +114,27 @@ class PoolOwner(ABC):
     ) -> PoolRef:
         """Start a pool of them; `changes` go on top of the configuration."""
         config = replace(self._config, **changes)
-        pool = AgentPool.start(members, strategy=strategy, config=config, name=self.name)
-        for member in members:
-            self._settle_breaker(pool, member.name)
-        return pool
+        pool: PoolRef | None = None
+        try:
+            pool = AgentPool.start(members, strategy=strategy, config=config, name=self.name)
+            # The collector must not wait, and the interpreter's end needs no stop.
+            weakref.finalize(self, _let_stop, pool).atexit = False
+            for member in members:
+                self._settle_breaker(pool, member.name)
+            return pool
+        except BaseException:  # of a signal handler: nobody would use it
+            if pool is not None:
+                _let_stop(pool)
+            raise
 
     def _settle_breaker(self, pool: PoolRef, member: str) -> None:
         if self._config is PLAIN:
             pool.tell(DisableBreaker(member))
+
+    def _let_nobody_in(self) -> None:
+        self._check_process()
+        with self._lock:  # a pool that is being started is one to be stopped
+            self._closed = True
 
     def _check_open(self) -> None:
         self._check_process()

@@ -10,6 +10,7 @@ The floors, from the pure ones up:
     footprint             threads, descriptors, memory and handlers, before and after
     players, streamers    the agents, which do as they are told; `stage` is what they share
     drills, closers       one thing at a time among members that are well; clients that close badly
+    signals, machine      handlers that raise in askers; threads and descriptors that are refused
     company, faults       the members, `innerpools` among them, and what is done to them
     traffic, streaming    the ways of sending a request; `ways` has all of them
     ledger, watch         what the pool answers, logs and leaves behind

@@ -8,7 +8,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 
-from chaos import books, closers, footprint, forked, model
+from chaos import books, closers, footprint, forked, model, signals
 from chaos.books import Tally
 from chaos.calm import Calm
 from chaos.drills import Drills
@@ -49,6 +49,7 @@ class OneAct:
         self._hedges = 0
         self._open = contextlib.ExitStack()
         self._open.enter_context(watch.on(lambda: self._ledger))
+        self._open.enter_context(self._stage.machine.in_charge())
         self.pool: PoolRef = AgentPool.start(
             strategy=act.strategy,
             config=self._config,
@@ -199,10 +200,13 @@ class OneAct:
 
     def _end(self) -> None:
         """Fork, then end the pool in the middle of its traffic, and look at what is left."""
-        self._look("a child of a fork is told so at once", forked.judge(self.pool))
-        self._findings.performed["fault: fork"] += 1
-        told = closers.judge(random.Random(self.act.seed))
-        self._look("what fits into its grace is cleaned up, then closed", told)
+        with self._stage.machine.mended():
+            self._look("a child of a fork is told so at once", forked.judge(self.pool))
+            self._findings.performed["fault: fork"] += 1
+            told = closers.judge(random.Random(self.act.seed))
+            self._look("what fits into its grace is cleaned up, then closed", told)
+            told = signals.judge(random.Random(self.act.seed))
+            self._look("a signal handler that raises in an asker harms nobody else", told)
         ended = self._begin_end()
         for _ in range(20):
             self._send(Send(Way.FUTURE))

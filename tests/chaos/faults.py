@@ -79,6 +79,16 @@ class Faults:
                 self._subscribe(number)
             case Fault.LEAVE:
                 self._leave()
+            case Fault.NO_THREADS:
+                stage.machine.threads = False
+            case Fault.NO_DESCRIPTORS:
+                stage.machine.descriptors = False
+            case Fault.MENDED:
+                stage.machine.mend()
+            case Fault.PAUSE:
+                pause = getattr(stage.clock, "pause", None)
+                if pause is not None:
+                    pause(step.amount)
             case Fault.LET_GO:
                 stage.let_go(1 + number % 5)
             case _:

@@ -51,9 +51,14 @@ class InnerPools:
             pool.reset_all()
 
     def close(self) -> None:
-        """End the one that was handed over ready; the others end with their members."""
+        """End the one that was handed over ready; the others end with their members, unless there
+        was no thread for the hook that ends them.
+        """
         if self._ready is not None:
             self._ready.stop()
+        if self._stage.performed["thread refused"]:
+            for pool in self.running():
+                pool.stop()
 
     def _start(self, name: str) -> PoolRef:
         stage = self._stage

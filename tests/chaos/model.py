@@ -8,7 +8,7 @@ from itertools import pairwise
 
 from chaos.chunks import failed_quietly, those_that_count
 from chaos.entry import Call, CallEnd, End, Entry
-from chaos.moves import COUNTED, KINDS, Move
+from chaos.moves import COUNTED, KINDS, REPLACED, Move
 from chaos.steps import Way
 from chaos.streamed import judge_stream
 from greenroom import (
@@ -17,6 +17,7 @@ from greenroom import (
     FailureKind,
     PoolError,
     Reply,
+    ResourceError,
     StreamInterruptedError,
 )
 
@@ -166,7 +167,10 @@ def _says_so_if_it_was_poison(entry: Entry, terms: Terms) -> Iterator[str]:
     counted = [
         each
         for each in error.errors
-        if each.started and isinstance(each.kind, FailureKind) and each.kind.counts_for_breaker
+        if each.started
+        and isinstance(each.kind, FailureKind)
+        and each.kind.counts_for_breaker
+        and not isinstance(each.error, ResourceError)  # it had begun there, but before that
     ]
     if error.same_everywhere:
         kinds = {each.kind for each in counted}
@@ -216,12 +220,14 @@ def _is_explained(failure: AttemptError, entry: Entry, terms: Terms) -> bool:
         surroundings.add(FailureKind.TIMEOUT)
     if not terms.clear:
         surroundings.add(FailureKind.CRASHED)
+        surroundings.add(FailureKind.INTERRUPTED)  # there was no loop for what it has returned
     own = [call for call in entry.calls if call.member == failure.member]
     raised = [call for call in own if call.end is CallEnd.RAISED]
     mine = (call for call in raised if call.result is failure.error)
     return (
         any(KINDS[call.move] is failure.kind for call in mine)
         or (failure.kind is FailureKind.UNKNOWN and any(map(failed_quietly, raised)))
+        or any(KINDS[each.move] is failure.kind for each in raised if each.move in REPLACED)
         or failure.kind in surroundings
     )
 

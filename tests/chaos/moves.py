@@ -20,6 +20,8 @@ class Move(StrEnum):
     HOLD = "held by the check of the slots"
     ERROR = "exception"
     HOSTILE_ERROR = "exception that cannot be looked at"
+    UNTOUCHABLE_ERROR = "exception that raises at any look, or its class does"
+    UNTOUCHABLE = "value that raises at any look, or its class does"
     TIMEOUT = "timeout error"
     UNAVAILABLE = "503"
     RATE_LIMIT = "rate limit"
@@ -44,6 +46,7 @@ class Move(StrEnum):
 KINDS: dict[Move, FailureKind] = {
     Move.ERROR: FailureKind.UNKNOWN,
     Move.HOSTILE_ERROR: FailureKind.UNKNOWN,
+    Move.UNTOUCHABLE_ERROR: FailureKind.UNKNOWN,
     Move.TIMEOUT: FailureKind.TIMEOUT,
     Move.UNAVAILABLE: FailureKind.UNAVAILABLE,
     Move.RATE_LIMIT: FailureKind.RATE_LIMITED,
@@ -65,6 +68,9 @@ KINDS: dict[Move, FailureKind] = {
 
 QUIET: dict[Move, FailureKind] = {Move.EMPTY: FailureKind.UNKNOWN}
 """Every move that is a failure without an exception, where it is a stream."""
+
+REPLACED = frozenset({Move.UNTOUCHABLE_ERROR})
+"""The moves whose exception nobody is shown, but only what may be told of it."""
 
 COUNTED = frozenset(move for move, kind in (KINDS | QUIET).items() if kind.counts_for_breaker)
 """The moves that a member's statistics call a failure, if they raise or end a stream so."""

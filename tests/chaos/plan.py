@@ -227,6 +227,8 @@ def _amount(fault: Fault, rng: random.Random) -> float:
     match fault:
         case Fault.JUMP:
             return rng.choice((5.0, 11.0, 60.0, 3600.0, 86400.0))
+        case Fault.PAUSE:
+            return rng.choice((0.5, 5.0, 60.0, 36000.0))
         case Fault.WALL:
             return rng.choice((-86400.0, -60.0, 60.0, 86400.0))
         case _:

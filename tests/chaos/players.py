@@ -38,6 +38,37 @@ class HostileError(Exception):
     status_code = response = code = headers = property(_refuse)
 
 
+class Nameless(type):
+    """A metaclass whose classes do not say what they are called."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if name in ("__name__", "__qualname__", "__module__"):
+            raise SystemExit(name)
+        return super().__getattribute__(name)
+
+
+class NamelessError(Exception, metaclass=Nameless):
+    """An exception whose class cannot be looked at."""
+
+
+class NamelessValue(metaclass=Nameless):
+    """The same of a value."""
+
+
+class UntouchableError(Exception):
+    """An exception that raises at any look."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise KeyboardInterrupt(name)
+
+
+class Untouchable:
+    """The same of a value."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise SystemExit(name)
+
+
 _ODD_WAITS: tuple[object, ...] = (2.0, 0, "soon", float("nan"), -5, "1e999")
 _ODD_VALUES: tuple[Callable[[], object], ...] = (
     Hostile,
@@ -181,6 +212,8 @@ def perform(entry: Entry, agent: Any) -> Any:
 def value_of(entry: Entry, call: Call) -> object:
     if call.move is Move.HUGE:
         return bytes(HUGE_BYTES)
+    if call.move is Move.UNTOUCHABLE:
+        return (Untouchable, NamelessValue)[number_of(entry) % 2]()
     if call.move is Move.GARBAGE:
         return _ODD_VALUES[number_of(entry) % len(_ODD_VALUES)]()
     return entry.id, len(entry.calls)
@@ -189,6 +222,8 @@ def value_of(entry: Entry, call: Call) -> object:
 def _error_of(entry: Entry, call: Call) -> BaseException:
     if call.move is Move.THROTTLED:
         return http_error(429, retry_after_s=call.wait_s)
+    if call.move is Move.UNTOUCHABLE_ERROR:
+        return (UntouchableError, NamelessError)[number_of(entry) % 2]()
     if call.move is not Move.RATE_LIMIT:
         return _ERRORS[call.move]()
     error = http_error(429)

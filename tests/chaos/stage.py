@@ -10,10 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 
 from chaos.entry import Call, CallEnd, Entry
+from chaos.machine import Machine
 from chaos.moves import Move
 from chaos.steps import move_of
 from greenroom.testing import FakeClock
 
+_name_of = type.__dict__["__name__"].__get__
+"""The name of a class, whatever its metaclass says."""
 FACTORY_MODES = ("work", "work", "work", "fail", "return None", "exit")
 PROBE_MODES = ("work", "work", "raise", "return False", "hang")
 
@@ -107,6 +110,7 @@ class Stage:
     def __init__(self, clock: JumpingClock) -> None:
         self.clock = clock
         self.performed: Counter[str] = Counter()
+        self.machine = Machine(self.count)
         self.factory_mode = "work"
         self.probe_mode = "work"
         self.closes_raise = True
@@ -142,7 +146,7 @@ class Stage:
         if call.end is CallEnd.RUNNING:
             call.end = CallEnd.CUT
         entry.note(
-            self.clock.now(), f"call at {call.member} {call.end}", type(call.result).__name__
+            self.clock.now(), f"call at {call.member} {call.end}", _name_of(type(call.result))
         )
         with self._changed:
             call.over = next(self._turns)
@@ -193,6 +197,7 @@ class Stage:
     def behave(self) -> None:
         """From here on factories, probes and close hooks do what they should."""
         self.factory_mode = self.probe_mode = "work"
+        self.machine.mend()
 
     @property
     def running(self) -> int:

@@ -73,7 +73,7 @@ async def aconsume(stream: PoolStream[Any], entry: Entry) -> End:
 
 
 def _has_had_enough(entry: Entry, chunk: object) -> bool:
-    if isinstance(chunk, Restarted):
+    if type(chunk) is Restarted:  # a chunk may raise where its class is asked for
         entry.chunks.clear()
         entry.marks += 1
         return False

@@ -14,9 +14,9 @@ from typing import Any
 from chaos.ledger import Ledger
 from greenroom import Event, PoolFuture
 from greenroom.actors import eventbus
-from greenroom.actors.jobs import Job
+from greenroom.actors.attempts import Attempts
+from greenroom.actors.jobs import Attempt, Job, Role
 from greenroom.actors.table import Slot
-from greenroom.actors.trials import Trials
 from greenroom.messages.errors import summary
 from greenroom.messages.events import RequestCompleted, RequestExhausted, RequestRejected
 
@@ -162,15 +162,17 @@ def _every_answer(ledger: Callable[[], Ledger | None]) -> Iterator[None]:
 @contextlib.contextmanager
 def _every_trial(ledger: Callable[[], Ledger | None]) -> Iterator[None]:
     """Every trial that runs beside a request goes into the ledger, those in pools inside, too."""
-    original: Callable[..., None] = Trials._try_beside
+    original: Callable[..., None] = Attempts.begin
 
-    def try_beside(self: Trials, job: Job, slot: Slot, number: int, now: float) -> None:
+    def begin(
+        self: Attempts, attempt: Attempt, job: Job, slot: Slot, now: float, role: Role
+    ) -> None:
         book = ledger()
-        if book is not None:
+        if book is not None and role is Role.BESIDE:
             book.tried_beside(job.id)
-        original(self, job, slot, number, now)
+        original(self, attempt, job, slot, now, role)
 
-    with _replaced(Trials, "_try_beside", try_beside):
+    with _replaced(Attempts, "begin", begin):
         yield
 
 

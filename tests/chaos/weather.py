@@ -28,6 +28,10 @@ class Fault(StrEnum):
     LEAVE = "subscriber left"
     STATS = "statistics asked for"
     LET_GO = "hanging calls let go"
+    NO_THREADS = "threads refused from here on"
+    NO_DESCRIPTORS = "descriptors refused from here on"
+    MENDED = "threads and descriptors there again"
+    PAUSE = "the process stands still"
 
 
 @dataclass(frozen=True)
@@ -53,12 +57,14 @@ _ANSWERS = {
     Move.OK: 50.0,
     Move.SLOW: 10.0,
     Move.GARBAGE: 4.0,
+    Move.UNTOUCHABLE: 2.0,
     Move.HUGE: 1.0,
     Move.AWAITABLE: 3.0,
 }
 _FAILURES = {
     Move.ERROR: 5.0,
     Move.HOSTILE_ERROR: 2.0,
+    Move.UNTOUCHABLE_ERROR: 2.0,
     Move.TIMEOUT: 1.0,
     Move.UNAVAILABLE: 4.0,
     Move.RATE_LIMIT: 3.0,
@@ -94,6 +100,10 @@ _FAULTS = _QUIET_FAULTS | {
     Fault.RESET_ALL: 0.001,
     Fault.PROBE: 0.01,
     Fault.LET_GO: 0.03,
+    Fault.NO_THREADS: 0.006,
+    Fault.NO_DESCRIPTORS: 0.006,
+    Fault.MENDED: 0.03,
+    Fault.PAUSE: 0.004,
 }
 
 

@@ -1,6 +1,6 @@
 """What becomes of a call that has ended, and what follows a failure.
 
-The steps are those of `greenroom.actors.attempts`, with greenroom's own load estimates, retry plan
+The steps are those of `actors.request_flow`, with greenroom's own load estimates, retry plan
 and retry budget. Messages take no time here: a breaker has judged an outcome before anything else
 happens. A call that is given up ends at once, as that of an async agent does.
 """

@@ -1,6 +1,6 @@
 """Whom a request is given to, and the queue of those that wait for a member.
 
-The steps are those of `greenroom.actors.routing`, on greenroom's own table and strategies.
+The steps are those of `greenroom.actors.choice`, on greenroom's own table and strategies.
 """
 
 from __future__ import annotations

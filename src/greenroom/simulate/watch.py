@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Sequence
+from typing import cast
 
+from greenroom.actors.inline import InlineRef
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.table import RoutingTable
 from greenroom.messages.config import PoolConfig
@@ -117,7 +119,8 @@ def _record(spec: MemberSpec, index: int, config: PoolConfig, rng: random.Random
         max_concurrency=spec.concurrency,
     )
     record = MemberRecord(member, index, config, rng, 0.0)
-    record.started(_stand_in, LoopThread("simulated"))  # it starts no thread before its first call
+    stand_in = cast(InlineRef, _stand_in)
+    record.started(stand_in, LoopThread("simulated"))  # it starts no thread before its first call
     return record
 
 

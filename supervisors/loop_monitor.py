@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import functools
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from greenroom.actors.alarms import Alarm
-from greenroom.actors.base import tell
-from greenroom.actors.culprit import NOBODY, Culprit, culprit_of
-from greenroom.actors.eventloops import loop_factory
+from greenroom.actors.clock import Timer
+from greenroom.actors.culprit import NOBODY, Culprit
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.surroundings import LoopLost, LoopSilent
 from greenroom.messages.events import LoopRecovered, LoopReplaced, LoopStalled
-from greenroom.messages.status import FailureKind
 from greenroom.supervisors.heartbeat import Heartbeat, Step
-from greenroom.supervisors.probing import Probing
+from greenroom.supervisors.ports import Ports
+from greenroom.supervisors.publisher import RoutePublisher
 from greenroom.supervisors.record import MemberRecord
 from greenroom.supervisors.restart import RestartWindow
 
 
 @dataclass(frozen=True, slots=True)
-class _LoopStarted:
+class LoopStarted:
     """A loop has its first work: told from whichever thread brought it."""
 
     thread: LoopThread
@@ -31,11 +29,28 @@ class _LoopStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class _LoopAnswered:
+class LoopAnswered:
     """A loop's answer to a heartbeat, told from that loop."""
 
     thread: LoopThread
     number: int
+
+
+@dataclass(slots=True)
+class LookDue:
+    """It is time to look at a loop: handed over by the clock's own thread.
+
+    The loop is asked when the supervisor's turn is over, else its answer could not be handed over.
+    So the clock's thread does it, or the supervisor if it has come to it later.
+
+    Attributes:
+        handed: whether the clock's thread is through with it, or was never in it.
+        question: what the loop is to answer; None as long as there is nothing to ask.
+    """
+
+    thread: LoopThread
+    handed: bool = False
+    question: LoopAnswered | None = None
 
 
 @dataclass(slots=True)
@@ -45,49 +60,66 @@ class _Watched:
     thread: LoopThread
     owner: str | None
     heartbeat: Heartbeat
-    alarm: Alarm | None = None
+    alarm: Alarm | Timer | None = None
     culprit: Culprit = NOBODY
 
 
-class LoopWatch(Probing):
+class LoopMonitor:
     """Has every loop that was started answer from time to time; replaces one that does not.
 
     A loop is watched from its first work on: none is started for the sake of its heartbeat.
+
+    The looks are handed over by the clock's thread, and the answers by the loops': as a rule no
+    supervisor wakes up for either. A thousand would be in the way of all else, every second.
+
+    Args:
+        by_hand: whether the clock is moved by hand.
+        new_loop: makes a member's own loop, or the shared one for None. It starts on first use, and
+            has `started` called then.
+        plan: has `look_due` called at a time, with a loop's `LookDue`.
+        ask: has a loop answer: calls `answered` then.
+        find_culprit: who blocks a loop.
+
+    Attributes:
+        shared: the loop of all who have none of their own.
     """
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
+    def __init__(
+        self,
+        ports: Ports,
+        routes: RoutePublisher,
+        *,
+        by_hand: Callable[[], bool],
+        new_loop: Callable[[str | None], LoopThread],
+        plan: Callable[[float, LoopThread], Alarm | Timer],
+        ask: Callable[[LoopAnswered], object],
+        find_culprit: Callable[[LoopThread], Culprit],
+    ) -> None:
+        self._records = routes.records
+        self._ports = ports
+        self._routes = routes
+        self._by_hand = by_hand
+        self._new_loop = new_loop
+        self._plan = plan
+        self._ask = ask
+        self._culprit_of = find_culprit
         self._watched: dict[LoopThread, _Watched] = {}
         self._spread = random.Random()  # of its own: nothing is drawn from a seeded one for it
-        self._spread.setstate(self._rng.getstate())
-        self._unexplained = RestartWindow(
-            self.config.restart_intensity, self.config.restart_period_s
-        )
-        self._shared = self._new_loop(None)
-        self.handlers[_LoopStarted] = self._on_loop_started
-        self.handlers[_LoopAnswered] = self._on_loop_answered
+        config = ports.config
+        self._unexplained = RestartWindow(config.restart_intensity, config.restart_period_s)
+        self.shared = new_loop(None)
 
-    def _new_loop(self, owner: str | None) -> LoopThread:
-        """The pool's loop, or that of an isolated member alone; its thread starts on first use."""
-        name = "loop" if owner is None else f"{owner}-loop"
-
-        def told() -> None:
-            tell(self.actor_ref, _LoopStarted(thread, owner, self.clock.now()))
-
-        new_loop = loop_factory(self.config.event_loop)
-        thread = LoopThread(
-            f"greenroom-{self.pool}-{name}", told, new_loop, self.config.cancel_grace_s
-        )
-        return thread
-
-    def _on_loop_started(self, message: _LoopStarted) -> None:
+    def started(self, message: LoopStarted) -> None:
+        """Watch a loop from now on."""
+        config = self._ports.config
         heartbeat = Heartbeat(
-            self.config.loop_check_interval_s,
-            self.config.loop_stalled_after_s,
-            self.config.loop_replaced_after_s,
+            config.loop_check_interval_s,
+            config.loop_stalled_after_s,
+            config.loop_replaced_after_s,
             message.at,
             self._part(),
         )
+        message.thread.heartbeat = heartbeat
         watched = _Watched(message.thread, message.owner, heartbeat)
         self._watched[message.thread] = watched
         self._plan_look(watched)
@@ -97,22 +129,30 @@ class LoopWatch(Probing):
         of many pools draw apart. By a clock that is moved by hand it is all of it: there is no
         crowd, and whoever moves it counts on that.
         """
-        if self.clock.wait_s(self.clock.now()) is None:
+        if self._by_hand():
             return 1.0
         return 1.0 - self._spread.random()
 
     def _plan_look(self, watched: _Watched) -> None:
         if watched.alarm is not None:
             watched.alarm.cancel()
-        when = watched.heartbeat.next_look_at
-        watched.alarm = self.alarms.at(when, functools.partial(self._look, watched))
+        watched.alarm = self._plan(watched.heartbeat.next_look_at, watched.thread)
 
-    def _look(self, watched: _Watched) -> None:
-        thread, now = watched.thread, self.clock.now()
-        step = watched.heartbeat.look(now)
+    def look_due(self, message: LookDue) -> None:
+        """It is time to look at a loop."""
+        watched = self._watched.get(message.thread)
+        if watched is None:
+            return
+        message.question = self._look(watched)
+        if message.handed and message.question is not None:
+            self._ask(message.question)
+
+    def _look(self, watched: _Watched) -> LoopAnswered | None:
+        """What the loop is to be asked for, if anything."""
+        thread, now, question = watched.thread, self._ports.now(), None
+        step = watched.heartbeat.look(now, self._part())
         if step is Step.PING:
-            answer = _LoopAnswered(thread, watched.heartbeat.number)
-            thread.post(functools.partial(tell, self.actor_ref, answer))
+            question = LoopAnswered(thread, watched.heartbeat.number)
         elif step is Step.STALLED:
             self._stalled(watched, now)
         elif step is Step.REPLACE:
@@ -121,6 +161,7 @@ class LoopWatch(Probing):
             self._forget(watched)
         else:
             self._plan_look(watched)
+        return question
 
     def _forget(self, watched: _Watched) -> None:
         if watched.alarm is not None:
@@ -136,14 +177,12 @@ class LoopWatch(Probing):
 
     def _stalled(self, watched: _Watched, now: float) -> None:
         watched.culprit = self._find_culprit(watched)
-        watched.thread.stalled = True
         for record in self._residents(watched.thread):
-            record.stalled = True
             record.blocks_loop = record.name == watched.culprit.member
-            tell(record.ref, LoopSilent())
-        self._news.append(
+            self._ports.tell(record, LoopSilent())
+        self._ports.emit(
             LoopStalled(
-                pool=self.pool,
+                pool=self._ports.pool,
                 member=watched.culprit.member,
                 request_id=watched.culprit.request_id,
                 loop=watched.thread.name,
@@ -152,44 +191,39 @@ class LoopWatch(Probing):
                 replaced_in_s=watched.heartbeat.replaced_in_s,
             )
         )
-        self._publish()
+        self._routes.publish()
 
     def _find_culprit(self, watched: _Watched) -> Culprit:
         """Who blocks it now; who did at first, if nobody can be seen any more."""
-        found = culprit_of(watched.thread)
+        found = self._culprit_of(watched.thread)
         if watched.owner is not None:
             return replace(found, member=watched.owner)
         return watched.culprit if found.member is None and watched.culprit.member else found
 
-    def _on_loop_answered(self, message: _LoopAnswered) -> None:
+    def answered(self, message: LoopAnswered) -> None:
+        """Take an answer in; it may end a silence."""
         watched = self._watched.get(message.thread)
         if watched is None:
             return
-        lasted_s = watched.heartbeat.answered(message.number, self.clock.now(), self._part())
+        lasted_s = watched.heartbeat.answered(message.number, self._ports.now(), self._part())
         self._plan_look(watched)
         if lasted_s is not None:
             self._recovered(watched, lasted_s)
 
     def _recovered(self, watched: _Watched, lasted_s: float) -> None:
         culprit, watched.culprit = watched.culprit, NOBODY
-        watched.thread.stalled = False
         for record in self._residents(watched.thread):
-            record.moved(watched.thread)
-        self._news.append(
+            record.blocks_loop = False
+        self._ports.emit(
             LoopRecovered(
-                pool=self.pool,
+                pool=self._ports.pool,
                 member=culprit.member,
                 request_id=culprit.request_id,
                 loop=watched.thread.name,
                 stalled_s=lasted_s,
             )
         )
-        self._publish()
-
-    def _pardoned(self, record: MemberRecord, kind: FailureKind | None) -> FailureKind | None:
-        """Who had no time because another member blocked the loop has not timed out."""
-        waits = record.stalled and record.on_loop and not record.blocks_loop
-        return FailureKind.INTERRUPTED if waits and kind is FailureKind.TIMEOUT else kind
+        self._routes.publish()
 
     # -- it is given up
 
@@ -201,22 +235,22 @@ class LoopWatch(Probing):
         """
         thread, culprit = watched.thread, self._find_culprit(watched)
         if culprit.member is None and not self._unexplained.add(now):
-            error = TimeoutError(f"restart_intensity={self.config.restart_intensity} is exceeded")
-            self.bus.complain_of(
-                f"{thread.name} stalls again and again and is left as it is", error
-            )
+            limit = self._ports.config.restart_intensity
+            error = TimeoutError(f"restart_intensity={limit} is exceeded")
+            what = f"{thread.name} stalls again and again and is left as it is"
+            self._ports.complain_of(what, error)
             return
-        if thread is self._shared:
-            self._shared = self._new_loop(None)
+        if thread is self.shared:
+            self.shared = self._new_loop(None)
         thread.abandon()
         moved = []
         for record in self._residents(thread):
             if record.on_loop and record.name != culprit.member:
                 moved.append(record.name)
             self._cut_off(record, culprit, watched.heartbeat.silent_s(now), now)
-        self._news.append(
+        self._ports.emit(
             LoopReplaced(
-                pool=self.pool,
+                pool=self._ports.pool,
                 member=culprit.member,
                 request_id=culprit.request_id,
                 loop=thread.name,
@@ -224,7 +258,7 @@ class LoopWatch(Probing):
                 moved=tuple(moved),
             )
         )
-        self._publish()
+        self._routes.publish()
 
     def _cut_off(self, record: MemberRecord, culprit: Culprit, silent_s: float, now: float) -> None:
         """An agent that lives there ends with its loop and is restarted; the others just move."""
@@ -233,17 +267,19 @@ class LoopWatch(Probing):
         if record.name == culprit.member:
             where = f" at {culprit.where}" if culprit.where else ""
             reason = f"it blocked its event loop for {silent_s:.1f} s{where}"
-            tell(record.ref, LoopLost(reason=reason, guilty=True))
+            self._ports.tell(record, LoopLost(reason=reason, guilty=True))
         elif record.on_loop:
-            tell(record.ref, LoopLost(reason="another one blocked its event loop"))
+            self._ports.tell(record, LoopLost(reason="another one blocked its event loop"))
         else:
-            tell(record.ref, LoopLost(fresh=self._shared))
-            record.moved(self._shared)
+            self._ports.tell(record, LoopLost(fresh=self.shared))
+            record.moved(self.shared)
 
-    def _let_stalled_go(self) -> None:
+    def let_stalled_go(self) -> None:
         """At the end of the pool nobody waits for a loop that does not answer."""
         for watched in list(self._watched.values()):
+            if watched.alarm is not None:
+                watched.alarm.cancel()
             if watched.heartbeat.stalled:
                 watched.thread.abandon()
                 for record in self._residents(watched.thread):
-                    tell(record.ref, LoopLost())
+                    self._ports.tell(record, LoopLost())

@@ -1,33 +1,30 @@
-"""Probing: the supervisor's own look at members, on schedule and where a breaker asks for it."""
+"""The supervisor's own look at members, on schedule and where a breaker asks for it."""
 
 from __future__ import annotations
 
-from typing import Any
-
 from greenroom.actors.agents import is_async
-from greenroom.actors.base import tell
+from greenroom.actors.pauses import excuses
 from greenroom.messages.events import ProbeFailed, ProbeSucceeded
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.messages.supervision import CancelProbe, Probe, ProbeResult
-from greenroom.supervisors.record import Life, MemberRecord
-from greenroom.supervisors.watch import Watch
+from greenroom.supervisors.outcome_judge import OutcomeJudge
+from greenroom.supervisors.ports import Ports
+from greenroom.supervisors.publisher import AGAIN_S, RoutePublisher
+from greenroom.supervisors.record import Life, MemberRecord, current
 
 
-class Probing(Watch):
+class Prober:
     """Starts probes when they are due, ends them when their time is over, counts what they say."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.handlers[ProbeResult] = self._on_probe_result
+    def __init__(self, ports: Ports, routes: RoutePublisher, judge: OutcomeJudge) -> None:
+        self._records = routes.records
+        self._ports = ports
+        self._routes = routes
+        self._judge = judge
 
-    def _review_member(self, record: MemberRecord, now: float) -> None:
-        super()._review_member(record, now)
-        if record.life is Life.RUNNING:
-            self._review_probes(record, now)
-        self._review_health(record)
-
-    def _review_probes(self, record: MemberRecord, now: float) -> None:
-        if record.probes is None:
+    def review(self, record: MemberRecord, now: float) -> None:
+        """Do for a member what time alone asks for."""
+        if record.probes is None or record.life is not Life.RUNNING:
             return
         expired = record.probes.expired(now)
         if expired is not None:
@@ -39,26 +36,32 @@ class Probing(Watch):
         assert record.probes is not None
         half_open = record.breaker.state is CircuitState.HALF_OPEN
         probe_id = record.probes.start(now, record.breaker.epoch)
-        tell(record.ref, Probe(probe_id, create=half_open))
+        self._ports.tell(record, Probe(probe_id, create=half_open))
 
-    def _on_probe_result(self, message: ProbeResult) -> None:
-        record = self._current(message.member, message.incarnation)
+    def ended(self, message: ProbeResult) -> None:
+        """Take in what the running probe says; any other comes too late."""
+        record = current(self._records, message.member, message.incarnation)
         if record is None or record.probes is None:
             return
-        now = self.clock.now()
+        now = self._ports.now()
         if not record.probes.finish(message.probe_id, now):
             return
-        if not message.skipped:
+        failed = not (message.ok or message.skipped)
+        if failed and excuses(self._ports.paused_at(), now - message.elapsed_s, now):
+            record.probes.hurry(now)  # it could not run in time: another one
+        elif not message.skipped:
             self._probe_ended(record, message.ok, message.elapsed_s, message.error or "", now)
-        self._publish(record)
+        elif record.breaker.state is CircuitState.HALF_OPEN:  # for want of a thread, say
+            record.probes.hold_until(now + min(AGAIN_S, record.probes.interval_s))
+        self._routes.publish(record)
 
     def _probe_timed_out(self, record: MemberRecord, probe_id: int, now: float) -> None:
         assert record.probes is not None
         record.probes.finish(probe_id, now)
-        tell(record.ref, CancelProbe(probe_id))
+        self._ports.tell(record, CancelProbe(probe_id))
         if record.stalled and not record.blocks_loop and is_async(record.member.probe):
             return  # the loop had no time for it: that says nothing of the member
-        limit = self.config.health_check_timeout_s
+        limit = self._ports.config.health_check_timeout_s
         error = f"no answer within health_check_timeout_s={limit:g}"
         self._probe_ended(record, False, limit, error, now)
 
@@ -67,12 +70,14 @@ class Probing(Watch):
     ) -> None:
         assert record.probes is not None
         if ok:
-            self._news.append(
-                ProbeSucceeded(pool=self.pool, member=record.name, elapsed_s=elapsed_s)
+            self._ports.emit(
+                ProbeSucceeded(pool=self._ports.pool, member=record.name, elapsed_s=elapsed_s)
             )
         else:
-            self._news.append(
-                ProbeFailed(pool=self.pool, member=record.name, elapsed_s=elapsed_s, error=error)
+            self._ports.emit(
+                ProbeFailed(
+                    pool=self._ports.pool, member=record.name, elapsed_s=elapsed_s, error=error
+                )
             )
         transition = record.breaker.record(
             record.probes.epoch,
@@ -81,6 +86,6 @@ class Probing(Watch):
             elapsed_s=elapsed_s,
             probe=True,
         )
-        self._announce(record, transition, "" if ok else f" (probe: {error})")
+        self._judge.announce(record, transition, "" if ok else f" (probe: {error})")
         if record.breaker.state is CircuitState.HALF_OPEN:
             record.probes.hurry(now)

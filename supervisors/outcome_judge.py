@@ -1,0 +1,261 @@
+"""What the outcomes of attempts mean for the members' breakers and health."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from greenroom.messages.events import BreakerClosed, BreakerHalfOpened, BreakerOpened, HealthChanged
+from greenroom.messages.status import CircuitState, FailureKind
+from greenroom.messages.supervision import (
+    AttemptOutcome,
+    FailuresSeen,
+    Outcomes,
+    RequestSettled,
+    Successes,
+    TrialStarted,
+)
+from greenroom.supervisors.breaker import Transition
+from greenroom.supervisors.ledger import Case, Ledger
+from greenroom.supervisors.ports import Ports
+from greenroom.supervisors.publisher import RoutePublisher
+from greenroom.supervisors.record import MemberRecord
+
+
+class OutcomeJudge:
+    """Takes in what the router reports of attempts, and says what changes by it.
+
+    Args:
+        answer: tells the router which failures have been judged.
+    """
+
+    def __init__(
+        self, ports: Ports, routes: RoutePublisher, answer: Callable[[FailuresSeen], None]
+    ) -> None:
+        self._records = routes.records
+        self._ports = ports
+        self._routes = routes
+        self._answer = answer
+        self._ledger = Ledger(ports.config.circuit_failure_threshold)
+
+    def take_in(self, message: Outcomes) -> None:
+        """Judge a batch; the router has the new table before it hears what has been judged."""
+        judged: dict[tuple[str, int], int] = {}
+        changed = changed_elsewhere = False
+        touched = {}
+        for outcome in message.batch:
+            if isinstance(outcome, RequestSettled):
+                changed_elsewhere = self._settle(outcome) or changed_elsewhere
+                continue
+            record = self._records.get(outcome.member)
+            if record is None:
+                continue
+            touched[record.name] = record
+            if isinstance(outcome, Successes):
+                changed = self._take(record, outcome) or changed
+                continue
+            changed = self._judge(record, outcome) or changed
+            if outcome.number:
+                judged[outcome.member, outcome.incarnation] = outcome.number
+        for record in touched.values():
+            self.review_health(record)
+        if changed_elsewhere:
+            self._routes.publish()
+        elif changed:
+            self._routes.publish(*touched.values())
+        for (member, incarnation), count in judged.items():
+            self._answer(FailuresSeen(member=member, incarnation=incarnation, count=count))
+
+    def not_taken_in(self, message: Outcomes) -> None:
+        """`take_in` has raised: a member whose failures the router waits for to be judged gets no
+        request until then.
+        """
+        for each in message.batch:
+            if isinstance(each, AttemptOutcome) and each.number:
+                self._answer(
+                    FailuresSeen(
+                        member=each.member, incarnation=each.incarnation, count=each.number
+                    )
+                )
+
+    def _take(self, record: MemberRecord, run: Successes) -> bool:
+        """Judge successes: as a rule all at once."""
+        record.crashes_in_a_row = 0
+        self._ledger.answered(record.name)
+        if record.breaker.take(run.epoch, run.elapsed_s):
+            record.health.extend(run.at, run.elapsed_s)
+            return False
+        changed = False
+        for at, elapsed_s in zip(run.at, run.elapsed_s, strict=True):
+            record.health.record(at, None, elapsed_s)
+            before = record.breaker.trial_credit
+            transition = record.breaker.record(run.epoch, at, kind=None, elapsed_s=elapsed_s)
+            changed = self._follow(record, before, transition) or changed
+        return changed
+
+    def _judge(self, record: MemberRecord, outcome: AttemptOutcome) -> bool:
+        """Let the breaker and the health record have an outcome; whether routing changes by it."""
+        kind = _pardoned(record, outcome.kind)
+        case: Case | None = None
+        if kind is None:
+            record.crashes_in_a_row = 0
+            self._ledger.answered(record.name)
+        elif kind.counts_for_breaker:
+            case = self._ledger.failed(outcome.request_id, record.name)
+        number = None if case is None else case.number
+        record.health.record(outcome.at, kind, outcome.elapsed_s, outcome.error, number)
+        before = record.breaker.trial_credit
+        transition = record.breaker.record(
+            outcome.epoch,
+            outcome.at,
+            kind=kind,
+            elapsed_s=outcome.elapsed_s,
+            retry_after_s=outcome.retry_after_s,
+            began=outcome.began,
+            opens_at_once=outcome.opens_at_once,
+            request=number,
+            may_open=case is None or self._may_open(record, case, outcome.opens_at_once),
+        )
+        opened = transition is not None and transition.before is CircuitState.CLOSED
+        if case is not None and opened:
+            case.opened = record.name
+        why = f" ({outcome.error})" if outcome.error else ""
+        return self._follow(record, before, transition, why)
+
+    def _follow(
+        self, record: MemberRecord, credit: int | None, transition: Transition | None, why: str = ""
+    ) -> bool:
+        """Announce what a breaker has made of an outcome; whether routing changes by it."""
+        self.announce(record, transition, why)
+        return transition is not None or record.breaker.trial_credit != credit
+
+    def _settle(self, request: RequestSettled) -> bool:
+        """A request has ended: its failures are taken back, or are the members' from now on."""
+        case, spared = self._ledger.settle(request, self._others_in_doubt)
+        if case is None:
+            return False
+        now, changed = self._ports.now(), False
+        for record in [self._records[name] for name in case.members if name in self._records]:
+            if record.name in spared:
+                record.health.retract(case.number)
+                transition = record.breaker.retract(case.number, now)
+            else:
+                record.health.settle(case.number)
+                record.breaker.settle(case.number)
+                transition = self._held_back(record, case, now)
+            self.announce(record, transition)
+            self.review_health(record)
+            changed = changed or transition is not None
+        return changed
+
+    def _held_back(self, record: MemberRecord, case: Case, now: float) -> Transition | None:
+        """The opening that a request at its end makes possible."""
+        if case.opened is not None:
+            return None
+        transition = record.breaker.review(now, beyond_doubt=not self._others_serve(record, now))
+        if transition is not None:
+            case.opened = record.name
+        return transition
+
+    def _may_open(self, record: MemberRecord, case: Case, opens_at_once: bool) -> bool:
+        """Whether a failure may open its member's breaker: not if its request has opened another,
+        nor if that would leave nobody and it may all turn out to be the fault of requests.
+        """
+        if case.opened not in (None, record.name):
+            return False
+        if opens_at_once or record.breaker.must_open():
+            return True
+        return self._others_serve(record, self._ports.now())
+
+    def _others_in_doubt(self, case: Case) -> bool:
+        """Whether a request had only the members that it failed on because others are kept out by
+        what may be the fault of requests, too.
+        """
+        others = (each for each in self._records.values() if each.name not in case.members)
+        return any(each.breaker.in_doubt for each in others)
+
+    def _others_serve(self, record: MemberRecord, now: float) -> bool:
+        """Whether another member takes requests; true as well where there is no other, and so no
+        request can be told from its member.
+        """
+        if len(self._records) < 2:
+            return True
+        return any(each is not record and each.serves(now) for each in self._records.values())
+
+    def trial_started(self, message: TrialStarted) -> None:
+        """A permit of a half-open breaker has been spent."""
+        record = self._records.get(message.member)
+        if record is not None:  # of whichever incarnation: the permit is the breaker epoch's
+            record.breaker.trial_started(message.epoch, message.at)
+            self._routes.plan_review(record)
+
+    # -- what has changed
+
+    def review(self, record: MemberRecord, now: float) -> None:
+        """Let time pass for a member's breaker."""
+        self.announce(record, record.breaker.tick(now))
+
+    def announce(self, record: MemberRecord, transition: Transition | None, why: str = "") -> None:
+        """Log a breaker's change of state, and have the probes follow it."""
+        if transition is None:
+            return
+        now = self._ports.now()
+        reopens_at = transition.reopens_at
+        match transition.after:
+            case CircuitState.OPEN | CircuitState.FORCED_OPEN:
+                self._ports.emit(
+                    BreakerOpened(
+                        pool=self._ports.pool,
+                        member=record.name,
+                        reason=transition.reason + why,
+                        reopens_in_s=None if reopens_at is None else max(0.0, reopens_at - now),
+                    )
+                )
+            case CircuitState.HALF_OPEN:
+                trial = "its probe" if record.probes is not None else "one request"
+                self._ports.emit(
+                    BreakerHalfOpened(pool=self._ports.pool, member=record.name, trial=trial)
+                )
+            case CircuitState.CLOSED | CircuitState.DISABLED:
+                self._ports.emit(
+                    BreakerClosed(
+                        pool=self._ports.pool, member=record.name, reason=transition.reason
+                    )
+                )
+        self._steer_probes(record, transition, now)
+        self.review_health(record)
+
+    def _steer_probes(self, record: MemberRecord, transition: Transition, now: float) -> None:
+        if record.probes is None:
+            return
+        match transition.after:
+            case CircuitState.OPEN if transition.reopens_at is not None:
+                record.probes.hold_until(transition.reopens_at)
+            case CircuitState.HALF_OPEN:
+                record.probes.hurry(now)
+            case CircuitState.FORCED_OPEN | CircuitState.DISABLED:
+                record.probes.hold_until(float("inf"))
+            case _:
+                record.probes.resume(now)
+
+    def review_health(self, record: MemberRecord) -> None:
+        now = self._ports.now()
+        after = record.health.status(now, record.breaker.state)
+        before, record.status = record.status, after
+        if before is not after:
+            self._ports.emit(
+                HealthChanged(
+                    pool=self._ports.pool,
+                    member=record.name,
+                    before=before,
+                    after=after,
+                    error_rate=record.health.error_rate(now),
+                )
+            )
+            self._routes.plan_review(record)
+
+
+def _pardoned(record: MemberRecord, kind: FailureKind | None) -> FailureKind | None:
+    """Who had no time because another member blocked the loop has not timed out."""
+    if kind is not FailureKind.TIMEOUT or not record.on_loop or record.blocks_loop:
+        return kind
+    return FailureKind.INTERRUPTED if record.stalled else kind

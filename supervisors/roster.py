@@ -1,0 +1,249 @@
+"""The members: their records, the actors behind their names, restarts, and their end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from greenroom.messages.errors import UnknownMemberError
+from greenroom.messages.events import (
+    MemberCreateFailed,
+    MemberFailed,
+    MemberGaveUp,
+    MemberRestarted,
+    MemberStarted,
+    MemberStopped,
+)
+from greenroom.messages.execution import Abandoned
+from greenroom.messages.member import Member
+from greenroom.messages.supervision import (
+    ActorEnded,
+    AgentCreated,
+    AgentCreateFailed,
+    CommandDone,
+    Leave,
+    MemberDrained,
+)
+from greenroom.supervisors.ports import Ports
+from greenroom.supervisors.publisher import RoutePublisher
+from greenroom.supervisors.record import Life, MemberRecord, current
+
+
+class Roster:
+    """One for one: a member that ends is restarted, the others are left alone.
+
+    Args:
+        records: what is kept here, and only read elsewhere.
+        spawn: starts the actor of the next incarnation, and notes it in the record. May raise.
+        stop_timeout_s: how long a member may take to end.
+
+    Attributes:
+        stopping: set at the end of the pool: who ends is not restarted any more.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        records: dict[str, MemberRecord],
+        routes: RoutePublisher,
+        rng: random.Random,
+        spawn: Callable[[MemberRecord], None],
+        stop_timeout_s: float,
+    ) -> None:
+        self._records = records
+        self._ports = ports
+        self._routes = routes
+        self._rng = rng
+        self._spawn = spawn
+        self.stop_timeout_s = stop_timeout_s
+        self._next_index = 0
+        self._retired: dict[str, tuple[int, int]] = {}
+        self.stopping = False
+
+    # -- they come, and come back
+
+    def add(self, member: Member) -> MemberRecord:
+        """Start a member's first incarnation."""
+        now = self._ports.now()
+        record = MemberRecord(member, self._next_index, self._ports.config, self._rng, now)
+        self._next_index += 1
+        # A name that comes back goes on counting: what its last bearer left behind is not taken
+        # for the new one's.
+        record.incarnation, record.breaker.epoch = self._retired.get(member.name, (0, 1))
+        self._records[member.name] = record
+        try:
+            self._spawn(record)
+        except BaseException:  # then there is no such member
+            del self._records[member.name]
+            raise
+        self._ports.emit(
+            MemberStarted(pool=self._ports.pool, member=member.name, incarnation=record.incarnation)
+        )
+        return record
+
+    def actor_ended(self, message: ActorEnded) -> None:
+        """Who has ended on his own is restarted, or given up; who was to end is gone."""
+        record = current(self._records, message.member, message.incarnation)
+        if record is None or self.stopping:
+            return
+        record.gone()
+        if not message.expected and record.life is Life.LEAVING:
+            self.stand_in(record)
+        if record.ref is not None:
+            record.life = Life.LEAVING
+        elif message.expected or record.life is Life.LEAVING:
+            self._removed(record)
+        elif message.blameless:
+            self.restart(record, message.error or "")
+        else:
+            self._crashed(record, message.error or "its actor was stopped")
+        self._routes.publish(record)
+
+    def _crashed(self, record: MemberRecord, error: str) -> None:
+        now = self._ports.now()
+        if record.probes is not None:
+            record.probes.abandon(now)
+        allowed = record.restarts.add(now)
+        delay_s = record.next_restart_delay() if allowed else None
+        self._ports.emit(
+            MemberFailed(
+                pool=self._ports.pool,
+                member=record.name,
+                incarnation=record.incarnation,
+                error=error,
+                restart_in_s=delay_s,
+            )
+        )
+        if delay_s is not None:
+            record.life = Life.DOWN
+            record.restart_at = now + delay_s
+            return
+        record.life = Life.GIVEN_UP
+        self._ports.emit(
+            MemberGaveUp(
+                pool=self._ports.pool,
+                member=record.name,
+                restarts=self._ports.config.restart_intensity,
+                period_s=self._ports.config.restart_period_s,
+                error=error,
+            )
+        )
+
+    def restart(self, record: MemberRecord, reason: str = "") -> None:
+        """Start the next incarnation; if that raises, it is tried again."""
+        try:
+            self._spawn(record)
+        except BaseException as error:  # no memory, or a look at the agent
+            self._ports.complain_of(f"member {record.name!r} could not be restarted", error)
+            record.life = Life.DOWN
+            record.restart_at = self._ports.now() + record.next_restart_delay()
+            return
+        self._ports.emit(
+            MemberRestarted(
+                pool=self._ports.pool,
+                member=record.name,
+                incarnation=record.incarnation,
+                reason=reason,
+            )
+        )
+
+    # -- what their actors say
+
+    def agent_created(self, message: AgentCreated) -> None:
+        """Now it is known where the agent runs, and with how many calls at a time."""
+        record = current(self._records, message.member, message.incarnation)
+        if record is not None:
+            record.creations_failed = 0
+            record.creation_at = None
+            record.max_concurrency = message.max_concurrency
+            record.on_loop = message.is_async
+            self._routes.publish(record)
+
+    def agent_create_failed(self, message: AgentCreateFailed) -> None:
+        """Leave the factory alone for a while."""
+        record = current(self._records, message.member, message.incarnation)
+        if record is None:
+            return
+        now = self._ports.now()
+        delay_s = record.next_creation_delay()
+        record.creation_at = now + delay_s
+        record.health.last_error, record.health.last_failure_at = message.error, now
+        self._ports.emit(
+            MemberCreateFailed(
+                pool=self._ports.pool, member=record.name, error=message.error, retry_in_s=delay_s
+            )
+        )
+        self._routes.publish(record)
+
+    def abandoned(self, message: Abandoned) -> None:
+        """So many of its calls have been given up on, and have not ended."""
+        record = current(self._records, message.member, message.incarnation)
+        if record is not None:
+            record.abandoned = message.count
+
+    def review(self, record: MemberRecord, now: float) -> None:
+        """Do for a member what time alone asks for."""
+        if record.restart_at is not None and now >= record.restart_at:
+            self.restart(record)
+        if record.creation_at is not None and now >= record.creation_at:
+            record.creation_at = None
+
+    # -- they go for good
+
+    def known(self, name: str) -> MemberRecord:
+        """The member of that name.
+
+        Raises:
+            UnknownMemberError: there is none.
+        """
+        try:
+            return self._records[name]
+        except KeyError:
+            members, pool = ", ".join(self._records) or "none", self._ports.pool
+            raise UnknownMemberError(
+                f"name must be that of a member of pool {pool!r} ({members}), got {name!r}"
+            ) from None
+
+    def remove(self, record: MemberRecord, ticket: int) -> None:
+        """Let a member finish what it has, and end; the command is answered when it is gone."""
+        record.removal.append(ticket)
+        self.stand_in(record)
+        if record.ref is None:
+            self._removed(record)
+            return
+        record.life = Life.LEAVING
+        self._routes.publish(record)
+
+    def drained(self, message: MemberDrained) -> None:
+        """The router has nothing of it in flight any more: it may go."""
+        record = self._records.get(message.member)
+        if record is not None and record.life is Life.LEAVING and record.ref is not None:
+            self._ports.tell(record, Leave())
+            when = self._ports.now() + self.stop_timeout_s
+            self._ports.at(when, lambda: self._removal_timed_out(record))
+
+    def _removal_timed_out(self, record: MemberRecord) -> None:
+        if self._records.get(record.name) is record:
+            self.left_behind(record.name)
+            self._removed(record)
+
+    def _removed(self, record: MemberRecord) -> None:
+        del self._records[record.name]
+        self._retired[record.name] = (record.incarnation, record.breaker.epoch + 1)
+        self._ports.emit(
+            MemberStopped(pool=self._ports.pool, member=record.name, incarnation=record.incarnation)
+        )
+        self._routes.publish(record)
+        for ticket in record.removal:
+            self._ports.tell_router(CommandDone(ticket))
+
+    def stand_in(self, record: MemberRecord) -> None:
+        """Where a member is down that must still be closed: an actor that does it."""
+        ready = record.member.agent is not None and record.member.close is not None
+        if record.ref is None and ready:
+            self._spawn(record)
+
+    def left_behind(self, member: str) -> None:
+        """Log that nobody waits for a member's end any more."""
+        error = TimeoutError(f"its close hook took more than {self.stop_timeout_s:g} s")
+        self._ports.complain_of(f"member {member!r} does not end and is left behind", error)
