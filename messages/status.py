@@ -182,7 +182,8 @@ FAILURE_TABLE = (
     FailureRow((FailureKind.CREATE_FAILED,), "the member's factory raised", "yes", "no"),
     FailureRow(
         (FailureKind.INTERRUPTED,),
-        "another member blocked the event loop that they share, until it was replaced",
+        "another member blocked the event loop that they share, until it was replaced; the process "
+        "stood still",
         "yes",
         "no",
     ),
