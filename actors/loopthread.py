@@ -180,25 +180,32 @@ class LoopThread:
                 self.loop.call_soon_threadsafe(self.loop.stop)
 
     def _start(self) -> _Actions:
-        """The loop and its thread, or neither: whoever comes next tries again."""
+        """The loop and its thread, or neither: whoever comes next tries again. Nothing that may
+        raise comes after the thread's start, but for telling of it.
+        """
         loop = None
         try:
             loop = self._new_loop()
-            thread = threading.Thread(target=self._run, args=(loop,), name=self.name, daemon=True)
+            actions, duty = _Actions(loop, self.name), Duty(self._pool, Role.LOOP)
+            thread = threading.Thread(
+                target=self._run, args=(loop, duty), name=self.name, daemon=True
+            )
             thread.start()
-        except Exception as error:  # no descriptor, no thread, no memory
+        except BaseException as error:  # no descriptor, no thread, no memory
             if loop is not None:
                 loop.close()
             raise not_begun(self.name, error) from error
-        self.loop, self._thread = loop, thread
-        actions = self._actions = _Actions(loop, self.name)
-        self._on_start()
+        self.loop, self._thread, self._actions = loop, thread, actions
+        try:
+            self._on_start()
+        except BaseException as error:
+            complain(f"nobody was told that {self.name} has started", error)
         return actions
 
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
-        HERE.duty = Duty(self._pool, Role.LOOP)
+    def _run(self, loop: asyncio.AbstractEventLoop, duty: Duty) -> None:
+        HERE.duty = duty
         asyncio.set_event_loop(loop)
-        while not (self._closing or self.lost):
+        while not (self._closing or self.lost or loop.is_closed()):
             try:
                 loop.run_forever()
             except BaseException as error:  # a task's SystemExit leaves run_forever

@@ -14,7 +14,7 @@ from typing import Any
 
 import pykka
 from helpers_faults import Faults, Where
-from helpers_supervision import WAIT_S, pool_of
+from helpers_supervision import WAIT_S, no_thread_left, pool_of
 
 from greenroom import Apply, CircuitState, GetStats, Member, PoolRef, PoolStats, Request
 
@@ -169,7 +169,7 @@ def test_whatever_raises_ends_one_request_at_most() -> None:
     """Each function that requests come by raises in its turn, once, in a pool of its own."""
     tried: set[Where] = set()
     raised = 0
-    with Faults().installed() as faults:
+    with no_thread_left(), Faults().installed() as faults:
         for agent, do in CASES:
             with _pool(agent) as pool, faults.watched():
                 assert do(pool)
