@@ -58,14 +58,18 @@ class Desk:
         return job if race is None or race.win(ticket) else None
 
     def begin(
-        self, ticket: Ticket, member: str, fill: Callable[[Channel], object] = lambda _: None
+        self,
+        ticket: Ticket,
+        member: str,
+        fill: Callable[[Job, Channel], object] = lambda job, channel: None,
     ) -> Job | None:
         """The attempt has its first chunk: from here on the stream is its own. None when it has
         been given up, or another one was faster.
 
         Args:
-            fill: puts the first chunk in, without waiting. Who gives the stream up does so before,
-                or finds it there: none is broken off before its consumer can have the first.
+            fill: puts the first chunk in, without waiting, and notes whose stream it is now, before
+                anybody can have that chunk. Who gives the stream up does so before, or finds it
+                there: none is broken off before its consumer can have the first.
         """
         with self._lock:
             job = self.claim(ticket)
@@ -77,8 +81,16 @@ class Desk:
             channel.attempts = job.attempts
             channel.errors = tuple(job.failures.values())
             channel.start_over()
-            fill(channel)
+            fill(job, channel)
             return job
+
+    def let_begin(self) -> None:
+        """Wait for whoever begins a stream right now, which takes no time: an attempt that is on
+        the desk no more has begun its stream after this, or it has been given up.
+        """
+        if self._born == forks.generation:  # else it may be held for ever
+            with self._lock:
+                pass
 
     def withdraw(self, ticket: Ticket) -> bool:
         """Let nobody answer with an attempt any more; False when it has been claimed already."""

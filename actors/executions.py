@@ -312,23 +312,27 @@ class Executions:
         """Runs in the agent's place: nobody may repeat the attempt from here on."""
         desk = self.around.desk
         streamed = None if call.writer is None else call.writer.job
+        started = streamed is None and desk.start_side_effects(call.ticket)
+        if not started and call.writer is not None:  # it has begun its stream, maybe just now
+            streamed = call.writer.job
         if streamed is not None:
             started = desk.start_side_effects_in_stream(call.ticket, streamed)
-        else:
-            started = desk.start_side_effects(call.ticket)
         if not started:
             raise RequestCancelledError(f"{call.name} has been given up")
         self._report(SideEffectsStarted, call.message)
 
     def alive(self, call: AttemptCall) -> None:
-        """Runs in the agent's place, as often as the agent likes."""
-        writer = call.writer
+        """Runs in the agent's place, as often as the agent likes; of a pool as an agent, in that of
+        the inner one's, while this one's may be passing on a first chunk.
+        """
+        writer, desk = call.writer, self.around.desk
         job = None if writer is None else writer.job
         if job is None:
-            job = self.around.desk.look(call.ticket)
-        elif writer is not None and not writer.wanted():
-            job = None
-        if job is None:
+            job = desk.look(call.ticket)
+        if job is None and writer is not None:
+            desk.let_begin()
+            job = writer.job
+        if job is None or not (writer is None or writer.job is None or writer.wanted()):
             raise RequestCancelledError(f"{call.name} has been given up")
         if call.pulse is None and self._watches_chunks:
             call.pulse = Pulse(call.started_at)

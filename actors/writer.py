@@ -231,8 +231,9 @@ class ChunkWriter:
             return False
         now, wanted = self._clock.now(), True
 
-        def fill(channel: Channel) -> None:
+        def fill(job: Job, channel: Channel) -> None:
             nonlocal wanted
+            self._channel, self._job = channel, job  # in this order: see `Executions.alive`
             for chunk in self._held:
                 channel.put(chunk, self._ticket)
             for chunk in latest:
@@ -247,7 +248,6 @@ class ChunkWriter:
             return False
         self._held.clear()
         self.first_chunk_s = now - call.started_at
-        self._job, self._channel = job, job.channel
         self._begun(self.first_chunk_s)
         return wanted
 

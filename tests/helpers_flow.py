@@ -203,7 +203,7 @@ class World:
         pulse = self.desk.pulse(ticket)
         assert pulse is not None
         assert self.desk.begin(
-            ticket, call.member, lambda channel: channel.put("chunk", ticket, True)
+            ticket, call.member, lambda _, channel: channel.put("chunk", ticket, True)
         )
         pulse.since, pulse.counts = self.now, True
         self.flow.stream_begun(StreamBegun(first_chunk_s=0.0, **call.about))

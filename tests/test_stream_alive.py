@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from greenroom import (
     Request,
     StreamInterruptedError,
 )
+from greenroom.actors.desk import Desk
 from greenroom.testing import FakeClock
 
 Producer = type[Chunks]
@@ -421,3 +422,28 @@ def test_a_stream_that_was_alive_and_then_broke_off() -> None:
         with pytest.raises(StreamInterruptedError, match="chunk_timeout_s=1"):
             rest(stream)
         hold.open()
+
+
+@pytest.mark.parametrize("say", [CallContext.alive, CallContext.started_side_effects])
+def test_who_has_just_begun_a_stream_has_not_been_given_up(
+    monkeypatch: pytest.MonkeyPatch, say: Callable[[CallContext], None]
+) -> None:
+    """Of a pool as an agent, the inner one's agent may say something while the outer one is still
+    about to note that the stream is its own: its consumer has the first chunk by then.
+    """
+    contexts: list[CallContext] = []
+    begin = Desk.begin
+
+    def agent(payload: Any, context: CallContext) -> Iterator[int]:
+        contexts.append(context)
+        yield 1
+        yield 2
+
+    def begin_and_say(*args: Any) -> Any:
+        begun = begin(*args)
+        say(contexts[0])
+        return begun
+
+    monkeypatch.setattr(Desk, "begin", begin_and_say)
+    with pool_of(Member("a", agent), max_retries=0, chunk_timeout_s=60.0) as pool:
+        assert list(pool.stream(Request("x"), timeout=WAIT_S)) == [1, 2]
