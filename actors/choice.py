@@ -84,7 +84,7 @@ class Choice:
         """For a request that members have had, or have."""
         only_untried = self._only_untried(job)
         last = () if only_untried else job.silent
-        never = job.cut if job.failures else ()
+        never = self._hopeless(job) if job.failures else ()
         return self._table.pick(job.taken, context, only_untried, never, last)
 
     def _spare(self, job: Job, trial: Slot, context: PickContext) -> Slot | Beside | Step:
@@ -134,7 +134,7 @@ class Choice:
         """Whether a request may wait for a member to come back, rather than fail at once."""
         if job.policy.exhaustive and job.failures:
             return False
-        besides = job.failures if self._only_untried(job) else job.cut
+        besides = job.failures if self._only_untried(job) else self._hopeless(job)
         reopening = self._table.earliest_reopening(besides)
         if reopening is not None and reopening <= now + _ABOUT_NOW_S:
             return True  # its time has come: the word of it is on its way
@@ -160,6 +160,11 @@ class Choice:
     def _only_untried(self, job: Job) -> bool:
         """Whether no member that it has tried can still help the request."""
         return job.policy.exhaustive or (bool(job.failures) and not self._could_recover(job))
+
+    def _hopeless(self, job: Job) -> Collection[str]:
+        """The members that it need not be given to once more, however long it waits."""
+        lasting = {name for name, each in job.failures.items() if each.kind in LASTING}
+        return lasting | job.cut if lasting else job.cut
 
     def _could_recover(self, job: Job) -> bool:
         """Whether a member that has failed the request might answer it later."""

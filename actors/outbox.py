@@ -119,8 +119,9 @@ class Outbox:
             self._gather().append(request)
             self.flush()
             return
-        self._batch.append(request)
-        self._count += 1
+        count = self._count
+        self._gather().append(request)  # behind the success that has ended it
+        self._count = count + 1
         if self._count == 1:
             self._oldest = now
             if not self._alarm_set:

@@ -25,6 +25,7 @@ from greenroom.messages.status import CircuitState, FailureKind, SkipReason
 from greenroom.messages.supervision import (
     AttemptOutcome,
     MemberRoute,
+    RequestSettled,
     RoutingSnapshot,
     Successes,
 )
@@ -520,6 +521,19 @@ def test_successes_are_sent_in_batches() -> None:
     alarms.run_due(NOW + BATCH / 1e6 + DELAY_S)
     assert supervisor.told[1:] == [[NOW + number / 1e6 for number in (BATCH, BATCH + 1)]]
     assert len(alarms) == 0
+
+
+def test_the_end_of_a_request_comes_behind_the_success_that_ended_it() -> None:
+    """Both wait for company; the supervisor judges by the success first, as it came first."""
+    supervisor = Supervisor()
+    outbox, alarms = outbox_to(supervisor)
+    outbox.succeeded(attempt(job("x")), 0.5, NOW)
+    outbox.settled(RequestSettled(request_id="x"), True, NOW)
+    outbox.succeeded(attempt(job("y")), 0.5, NOW)
+    assert supervisor.batches == []
+    alarms.run_due(NOW + DELAY_S)
+    ((*batch,),) = supervisor.batches
+    assert [type(each) for each in batch] == [Successes, RequestSettled, Successes]
 
 
 def test_batches_that_fill_quickly_share_an_alarm() -> None:

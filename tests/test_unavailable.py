@@ -268,6 +268,20 @@ def test_b52_after_a_lasting_failure_only_an_untried_member_is_waited_for() -> N
         assert (first.calls, second.calls) == (2, 2)
 
 
+def test_b52_who_cannot_help_is_not_asked_again_while_another_one_rests() -> None:
+    """One has refused the request for good, the other one rests: that one is waited for."""
+    clock = FakeClock()
+    first, second = Scripted(http_error(413)), Scripted(http_error(429, 1.0), "second")
+    members = ranked(a=first, b=second)
+    with recorded() as log, pool_of(*members, clock=clock, retry_delay_s=0.0) as pool:
+        future = ask(pool)
+        log.wait_for(AttemptFailed, 2)
+        assert pool.stats().pending == 1
+        clock.advance(1.0)
+        assert future.get(timeout=WAIT_S).member == "b"
+        assert (first.calls, second.calls) == (1, 2)
+
+
 def test_b52_a_request_that_has_failed_waits_like_any_other() -> None:
     """Its attempt has opened the only member: it is tried again once that is back."""
     clock = FakeClock()
