@@ -326,13 +326,12 @@ class Executions:
         the inner one's, while this one's may be passing on a first chunk.
         """
         writer, desk = call.writer, self.around.desk
-        job = None if writer is None else writer.job
-        if job is None:
-            job = desk.look(call.ticket)
+        streamed = None if writer is None else writer.job
+        job = streamed or desk.look(call.ticket)
         if job is None and writer is not None:
             desk.let_begin()
-            job = writer.job
-        if job is None or not (writer is None or writer.job is None or writer.wanted()):
+            job = streamed = writer.job
+        if job is None or (streamed is not None and writer is not None and not writer.wanted()):
             raise RequestCancelledError(f"{call.name} has been given up")
         if call.pulse is None and self._watches_chunks:
             call.pulse = Pulse(call.started_at)

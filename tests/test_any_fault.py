@@ -81,7 +81,11 @@ async def afail(payload: Any) -> Any:
 
 def ask(pool: PoolRef) -> bool:
     """Whether it was answered, however."""
-    future = pool.ask(Request("x"), block=False)
+    return is_answered(pool.ask(Request("x"), block=False))
+
+
+def is_answered(future: Any) -> bool:
+    """The same of one that has been asked."""
     try:
         future.get(timeout=WAIT_S)
     except pykka.Timeout:
@@ -107,15 +111,7 @@ def stream(pool: PoolRef) -> bool:
 
 def queue(pool: PoolRef) -> bool:
     """The same of more asks than there are slots."""
-    futures = [pool.ask(Request("x"), block=False) for _ in range(3 * SLOTS)]
-    for future in futures:
-        try:
-            future.get(timeout=WAIT_S)
-        except pykka.Timeout:
-            return False
-        except BaseException:
-            pass
-    return True
+    return all(map(is_answered, [pool.ask(Request("x"), block=False) for _ in range(3 * SLOTS)]))
 
 
 def rest(pool: PoolRef) -> PoolStats:
