@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from greenroom.actors.base import Handler, tell
@@ -15,8 +15,9 @@ from greenroom.actors.duties import Duty, Role
 from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import EventBus, complain
 from greenroom.actors.future import PENDING, GivenUp, Waits
-from greenroom.actors.jobs import PLACED, Answered, Collecting, Job
+from greenroom.actors.jobs import PLACED, Job
 from greenroom.actors.lending import LendingActor, LendingRef, hand
+from greenroom.actors.local import Answered, Attach, Collecting
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.ports import Ports
 from greenroom.actors.request_flow import RequestFlow
@@ -58,13 +59,6 @@ from greenroom.messages.supervision import (
 
 SUPERVISOR_STOP_TIMEOUT_S = 10.0
 """How long the end of a pool waits for its supervisor and members to clean up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attach:
-    """The first message to a router: who supervises its members."""
-
-    supervisor: LendingRef
 
 
 class PoolRouter(LendingActor):

@@ -21,10 +21,10 @@ from greenroom.actors.eventbus import EventBus, complain
 from greenroom.actors.eventloops import loop_factory
 from greenroom.actors.inline import InlineRef
 from greenroom.actors.lending import LendingActor, LendingRef, hand
+from greenroom.actors.local import Attach
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.mailbox import Tick
 from greenroom.actors.member import AgentActor
-from greenroom.actors.router import Attach
 from greenroom.actors.surroundings import Surroundings
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import MemberExistsError, not_begun

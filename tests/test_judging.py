@@ -16,7 +16,7 @@ from pykka.messages import ProxyGetAttr
 
 from greenroom.actors.desk import Desk
 from greenroom.actors.eventbus import EventBus
-from greenroom.actors.router import Attach
+from greenroom.actors.local import Attach
 from greenroom.messages import (
     AttemptOutcome,
     DisableBreaker,
