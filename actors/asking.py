@@ -6,7 +6,6 @@ import itertools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import (
-    TYPE_CHECKING,
     Any,
     Literal,
     NoReturn,
@@ -21,9 +20,9 @@ from pykka.messages import _ActorStop
 
 from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
-from greenroom.actors.base import JoinableRef
 from greenroom.actors.channel import Channel
 from greenroom.actors.duties import HERE, Need, Wait, before_waiting
+from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import puts_only
 from greenroom.actors.future import (
     AskTimeoutError,
@@ -33,10 +32,11 @@ from greenroom.actors.future import (
     StreamFuture,
     forked,
 )
-from greenroom.actors.lending import LendingMailbox
+from greenroom.actors.lending import LendingActor, LendingRef
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.stream import PoolStream
 from greenroom.messages import _validate as check
+from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import CallContext
 from greenroom.messages.pickling import refuse
 from greenroom.messages.replies import PoolStats, Reply
@@ -49,9 +49,6 @@ from greenroom.messages.requests import (
     RequestOptions,
 )
 
-if TYPE_CHECKING:
-    from greenroom.actors.router import PoolRouter
-
 R = TypeVar("R")
 C = TypeVar("C")
 F = TypeVar("F", bound=PoolFuture[Any])
@@ -60,18 +57,23 @@ GRACE_S = 0.03
 """The router answers at the deadline and says what was tried: the asker waits that bit longer."""
 
 
-class AskingRef(JoinableRef):
-    """The part of a `PoolRef` that sends messages and stops."""
+class AskingRef(LendingRef):
+    """The part of a `PoolRef` that sends messages and stops.
 
-    actor_inbox: LendingMailbox
+    Args:
+        actor: the pool's router.
+        ended: the end of the router, and so of all that is the pool's.
+    """
 
-    def __init__(self, actor: PoolRouter) -> None:
+    def __init__(
+        self, actor: LendingActor, *, name: str, config: PoolConfig, ended: Ending
+    ) -> None:
         super().__init__(actor)
-        self.name = actor.name
+        self.name = name
         self._clock = actor.clock
-        self._ended = actor.ended
-        self._stream_buffer = actor.config.stream_buffer
-        self._holds = actor.config.on_cut == "hold"
+        self._ended = ended
+        self._stream_buffer = config.stream_buffer
+        self._holds = config.on_cut == "hold"
         self._numbers = itertools.count(1)
         self._born = forks.generation
         self._canceller = self._cancel  # bound once: each future holds it

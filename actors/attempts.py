@@ -7,7 +7,8 @@ from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.chunk_limits import NO_ANSWER, ChunkLimits, Overdue
 from greenroom.actors.desk import Desk
 from greenroom.actors.drain_rate import DrainRate
-from greenroom.actors.jobs import RUNNING, Attempt, Collecting, Failure, Job, Role
+from greenroom.actors.jobs import RUNNING, Attempt, Failure, Job, Role
+from greenroom.actors.local import Collecting
 from greenroom.actors.ports import Ports, SeeTo
 from greenroom.actors.pulse import Pulse
 from greenroom.actors.table import RoutingTable, Slot

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 
 import pykka
 from pykka import ActorRegistry, Future
@@ -18,8 +18,11 @@ from greenroom.actors.eventbus import complain
 from greenroom.actors.future import PENDING, PoolFuture
 from greenroom.actors.mailbox import Letter, Mailbox, Tick
 from greenroom.messages.errors import LACKS, not_begun
+from greenroom.messages.supervision import Recipient
 
 Handler = Callable[[Any], Any]
+P = ParamSpec("P")
+A = TypeVar("A", bound="PoolActor")
 
 
 class JoinableRef(pykka.ActorRef["PoolActor"]):
@@ -58,20 +61,9 @@ class PoolActor(pykka.ThreadingActor):
         self.handlers: dict[type, Handler] = {Tick: self._on_tick}
 
     @classmethod
-    def start(cls, *args: Any, **settings: Any) -> pykka.ActorRef[Any]:
-        """Pykka's, but one that breaks off leaves nothing behind: the machine may refuse a thread,
-        a signal handler may raise.
-        """
-        actor: PoolActor | None = None
-        try:
-            actor = cls(*args, **settings)
-            ActorRegistry.register(actor.actor_ref)
-            actor._start_actor_loop()
-            return actor.actor_ref
-        except BaseException:
-            if actor is not None:
-                actor.never_started()
-            raise
+    def start(cls: Callable[P, A], *args: P.args, **settings: P.kwargs) -> pykka.ActorRef[A]:
+        """Pykka's, by way of `started`."""
+        return started(lambda: cls(*args, **settings)).actor_ref
 
     @staticmethod
     def _create_actor_inbox() -> Any:
@@ -184,7 +176,23 @@ def _forget_actors() -> None:
 forks.in_child(_forget_actors)
 
 
-def tell(ref: Any, message: Any) -> bool:
+def started(make: Callable[[], A]) -> A:
+    """Start an actor. One that breaks off leaves nothing behind: the machine may refuse a thread, a
+    signal handler may raise.
+    """
+    actor: A | None = None
+    try:
+        actor = make()
+        ActorRegistry.register(actor.actor_ref)
+        actor._start_actor_loop()
+        return actor
+    except BaseException:
+        if actor is not None:
+            actor.never_started()
+        raise
+
+
+def tell(ref: Recipient, message: object) -> bool:
     """Tell, and say whether there was anybody to be told."""
     if ref.actor_stopped.is_set():
         return False

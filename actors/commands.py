@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from greenroom.actors.base import tell
 from greenroom.actors.future import PoolFuture
 from greenroom.messages.errors import PoolStoppedError
 from greenroom.messages.replies import MemberStats, PoolStats
-from greenroom.messages.requests import (
-    AddMember,
-    DisableBreaker,
-    ForceOpen,
-    GetStats,
-    RemoveMember,
-    ResetAll,
-    ResetMember,
-)
-from greenroom.messages.supervision import CommandDone, Forwarded
+from greenroom.messages.requests import Command, GetStats
+from greenroom.messages.supervision import CommandDone, Forwarded, Recipient
 
-FORWARDED = (
-    GetStats,
-    AddMember,
-    RemoveMember,
-    ResetMember,
-    ResetAll,
-    ForceOpen,
-    DisableBreaker,
-)
+FORWARDED: tuple[type[Command], ...] = get_args(Command)
 
 
 class Commands:
@@ -40,10 +24,12 @@ class Commands:
     def __init__(self, pool: str, complete: Callable[[tuple[MemberStats, ...]], PoolStats]) -> None:
         self._pool = pool
         self._complete = complete
-        self._asked: dict[int, tuple[Any, PoolFuture[Any] | None]] = {}
+        self._asked: dict[int, tuple[Command, PoolFuture[Any] | None]] = {}
         self._tickets = itertools.count(1)
 
-    def forward(self, supervisor: Any, command: Any, future: PoolFuture[Any] | None) -> None:
+    def forward(
+        self, supervisor: Recipient, command: Command, future: PoolFuture[Any] | None
+    ) -> None:
         """Pass a command on."""
         ticket = next(self._tickets)
         if not tell(supervisor, Forwarded(ticket, command)):

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextvars import Token
 from enum import Enum
 from types import CodeType, FrameType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE, WAIT
@@ -31,6 +31,18 @@ class Need(Enum):
 
 
 _ALL = frozenset(Need)
+
+
+class Asked(Protocol):
+    """The ref of a pool, as far as it matters to who waits for it."""
+
+    @property
+    def actor_urn(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def tell(self, message: Any) -> None: ...
 
 
 class Role(Enum):
@@ -133,7 +145,7 @@ class Wait:
             _waiting.pop(ticket, None)
 
 
-def before_waiting(pool: Any, need: Need) -> list[_Held]:
+def before_waiting(pool: Asked | None, need: Need) -> list[_Held]:
     """Called where `HERE.duty` is set, before that thread waits for something.
 
     Args:
@@ -158,7 +170,7 @@ def before_waiting(pool: Any, need: Need) -> list[_Held]:
     return held
 
 
-def check_chain(pool: Any, need: Need) -> None:
+def check_chain(pool: Asked, need: Need) -> None:
     """The same for the waits that the running call is a part of.
 
     Raises:
@@ -182,7 +194,7 @@ def _held_here(duty: Duty) -> Iterator[_Held]:
         frame = frame.f_back
 
 
-def _refusal(pool: Any, need: Need, where: str) -> ReentrantAskError:
+def _refusal(pool: Asked, need: Need, where: str) -> ReentrantAskError:
     if need is Need.END:
         return ReentrantAskError(
             f"pool {pool.name!r} cannot be stopped and waited for in {where}: its end waits for "

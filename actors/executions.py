@@ -14,9 +14,10 @@ from greenroom.actors.calls import Phase
 from greenroom.actors.desk import reply
 from greenroom.actors.eventbus import complain
 from greenroom.actors.host import AgentHost
-from greenroom.actors.jobs import Answered, Collecting, Job
+from greenroom.actors.jobs import Job
 from greenroom.actors.judgement import SURELY_GOOD, auto
 from greenroom.actors.lending import hand
+from greenroom.actors.local import Answered, Collecting
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.outcome import outcome_of, refused, succeeded
 from greenroom.actors.pulse import Pulse

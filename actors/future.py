@@ -19,7 +19,7 @@ from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
 from greenroom.actors.channel import Channel, call_each
 from greenroom.actors.clock import SYSTEM_CLOCK
-from greenroom.actors.duties import HERE, Need, Role, before_waiting, check_chain
+from greenroom.actors.duties import HERE, Asked, Need, Role, before_waiting, check_chain
 from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import complain
 from greenroom.actors.waker import wait_here
@@ -367,7 +367,7 @@ class PoolFuture(pykka.Future[T]):
         """
         if HERE.duty is not None:
             asked = self.stands_for or self
-            before_waiting(getattr(asked._on_cancel, "__self__", None), asked.need)
+            before_waiting(asked._pool(), asked.need)
 
     def may_await(self) -> None:
         """A coroutine is about to. That holds up no thread but one in which somebody has started a
@@ -379,7 +379,7 @@ class PoolFuture(pykka.Future[T]):
             self.may_wait()
             return
         asked = self.stands_for or self
-        pool = getattr(asked._on_cancel, "__self__", None)
+        pool = asked._pool()
         if pool is not None:
             check_chain(pool, asked.need)
 
@@ -388,24 +388,31 @@ class PoolFuture(pykka.Future[T]):
         of the router's own: it may have to wait for that very call.
         """
         asked = self.stands_for or self
-        ref = getattr(asked._on_cancel, "__self__", None)
+        pool = asked._pool()
         inside = INSIDE.get()
-        if ref is None or inside == asked.waits or not any(u == ref.actor_urn for u, _ in inside):
+        if pool is None or inside == asked.waits or not any(u == pool.actor_urn for u, _ in inside):
             return
         asked.waits = inside
-        self._tell(ref, Waits(asked, inside))
+        self._tell(pool, Waits(asked, inside))
 
     def _say_over(self) -> None:
         asked = self.stands_for or self
-        ref = getattr(asked._on_cancel, "__self__", None)
+        pool = asked._pool()
         inside, asked.waits = asked.waits, ()
-        if ref is not None and inside:
-            self._tell(ref, Waits(asked, inside, over=True))
+        if pool is not None and inside:
+            self._tell(pool, Waits(asked, inside, over=True))
 
     @staticmethod
-    def _tell(ref: Any, message: Waits) -> None:
+    def _tell(pool: Asked, message: Waits) -> None:
         with contextlib.suppress(pykka.ActorDeadError):  # the pool's end answers everybody
-            ref.tell(message)
+            pool.tell(message)
+
+    def _pool(self) -> Asked | None:
+        """Who was asked; None where it is no pool. (It is whose method `on_cancel` is: one field
+        for both, since there is such a future for every request.)
+        """
+        pool: Asked | None = getattr(self._on_cancel, "__self__", None)
+        return pool
 
     def _wait(self, timeout: float | None) -> bool:
         if timeout is not None and timeout <= 0.0:  # a look is no wait
@@ -449,8 +456,7 @@ class PoolFuture(pykka.Future[T]):
 
     def _forked(self) -> ForkedPoolError:
         """Nobody in this process will answer. (Its work may be under way in the other one.)"""
-        pool = getattr(self._on_cancel, "__self__", None)
-        return forked(getattr(pool, "name", "pool"), self._born, refused=False)
+        return forked(getattr(self._pool(), "name", "pool"), self._born, refused=False)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse("a future of a pool", "its answer comes to the process that asked: send that")

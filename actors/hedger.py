@@ -7,8 +7,9 @@ from collections.abc import Callable
 from greenroom.actors.attempts import Attempts
 from greenroom.actors.desk import Desk
 from greenroom.actors.hedging import HedgeBudget, Percentile95
-from greenroom.actors.jobs import Attempt, Job, Race
+from greenroom.actors.jobs import Attempt, Job
 from greenroom.actors.ports import Ports
+from greenroom.actors.race import Race
 from greenroom.actors.retry import RetryBudget
 from greenroom.actors.strategies import PickContext
 from greenroom.actors.table import RoutingTable, Slot

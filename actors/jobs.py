@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -13,6 +12,7 @@ from greenroom.actors.blame import Blame
 from greenroom.actors.channel import Channel
 from greenroom.actors.future import PoolFuture, StreamFuture
 from greenroom.actors.pulse import Pulse
+from greenroom.actors.race import Race
 from greenroom.actors.retry import RetryPolicy
 from greenroom.messages.errors import AttemptError
 from greenroom.messages.execution import Failed, Ticket
@@ -20,51 +20,6 @@ from greenroom.messages.requests import Apply, Request
 from greenroom.messages.status import FailureKind
 
 Work = Request[Any] | Apply[Any]
-
-
-class Race:
-    """Two attempts for one request: the first to win is the only one, whatever the other brings.
-
-    A winner whose stream starts over has to leave it to a later attempt; its rival stays beaten.
-    """
-
-    __slots__ = ("_lock", "_over", "_winner")
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._over = 0
-        self._winner: Ticket | None = None
-
-    def win(self, ticket: Ticket) -> bool:
-        """Whether this attempt is the winner; the first one that asks is."""
-        with self._lock:
-            if self._winner is None and ticket[1] > self._over:
-                self._winner = ticket
-            return self._winner == ticket
-
-    def reopen(self, number: int) -> None:
-        """Let an attempt with a higher number than that one win."""
-        with self._lock:
-            self._over, self._winner = number, None
-
-    def is_past(self, ticket: Ticket) -> bool:
-        """Whether an attempt of that number has had its chance."""
-        return ticket[1] <= self._over
-
-    @property
-    def over(self) -> bool:
-        """Whether there is a winner."""
-        return self._winner is not None
-
-    def won(self, ticket: Ticket) -> bool:
-        """Whether this attempt has won."""
-        return self._winner == ticket
-
-    def lost(self, ticket: Ticket) -> bool:
-        """Whether another attempt has won."""
-        if ticket[1] <= self._over:
-            return True
-        return self._winner is not None and self._winner != ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,36 +294,6 @@ class Job:
             retry_after_s=failure.retry_after_s,
         )
         self.failures = {**self.failures, attempt.member: entry}
-
-
-@dataclass(slots=True, eq=False)
-class Answered:
-    """The member's word to the router that an attempt has answered its request already.
-
-    It takes the place of a `Succeeded` where nothing hangs on when the router reads it, and nobody
-    reads it but the router of the same process: it names the attempt itself.
-
-    (Not frozen: there is one for every request, and that would make it four times as dear.)
-
-    Attributes:
-        elapsed_s: how long it took, in seconds.
-    """
-
-    attempt: Attempt
-    elapsed_s: float
-
-
-@dataclass(slots=True, eq=False)
-class Collecting:
-    """The member's word to the router, of the same process, that chunks are being collected for an
-    ask whose agent may not keep quiet for as long as it likes.
-    """
-
-    member: str
-    incarnation: int
-    request_id: str
-    attempt: int
-    pulse: Pulse
 
 
 class Attempt:

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-from greenroom.actors.base import PoolActor
+from greenroom.actors.base import JoinableRef, PoolActor
 from greenroom.actors.clock import Clock
 from greenroom.actors.duties import Role, turn
 from greenroom.actors.eventbus import complain
@@ -147,6 +147,12 @@ turn(
 )
 
 
+class LendingRef(JoinableRef):
+    """The ref of an actor that has messages handled by those who `hand` them over."""
+
+    actor_inbox: LendingMailbox
+
+
 class LendingActor(PoolActor):
     """An actor that has some of its messages handled by those who `hand` them over."""
 
@@ -156,6 +162,8 @@ class LendingActor(PoolActor):
 
     def __init__(self, clock: Clock) -> None:
         super().__init__(clock)
+        self.ref: LendingRef = LendingRef(self)
+        self._actor_ref = self.ref
         self._turn = cast(LendingMailbox, self.mailbox).turn
 
     def on_start(self) -> None:
@@ -174,7 +182,7 @@ class LendingActor(PoolActor):
                 complain(f"{self} failed to handle a {type(message).__name__}", error)
 
 
-def hand(ref: Any, message: Any) -> None:
+def hand(ref: LendingRef, message: object) -> None:
     """Have a message handled by a `LendingActor`, if it has not ended."""
     if not ref.actor_stopped.is_set():
         ref.actor_inbox.hand(message)

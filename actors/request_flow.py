@@ -28,17 +28,8 @@ from greenroom.actors.drain_rate import DrainRate
 from greenroom.actors.endings import Endings
 from greenroom.actors.future import GivenUp, PoolFuture, Waits
 from greenroom.actors.hedger import Hedger
-from greenroom.actors.jobs import (
-    ENDED,
-    QUEUED,
-    Answered,
-    Attempt,
-    Bound,
-    Failure,
-    Job,
-    Role,
-    Work,
-)
+from greenroom.actors.jobs import ENDED, QUEUED, Attempt, Bound, Failure, Job, Role, Work
+from greenroom.actors.local import Answered
 from greenroom.actors.outbox import Outbox
 from greenroom.actors.pauses import excuses
 from greenroom.actors.ports import Ports

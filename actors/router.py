@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
-from greenroom.actors.base import tell
+from greenroom.actors.base import Handler, tell
 from greenroom.actors.clock import Clock, paused_at
 from greenroom.actors.commands import FORWARDED, Commands
 from greenroom.actors.desk import Desk, reply
@@ -15,8 +15,9 @@ from greenroom.actors.duties import Duty, Role
 from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import EventBus, complain
 from greenroom.actors.future import PENDING, GivenUp, Waits
-from greenroom.actors.jobs import PLACED, Answered, Collecting, Job
-from greenroom.actors.lending import LendingActor, hand
+from greenroom.actors.jobs import PLACED, Job
+from greenroom.actors.lending import LendingActor, LendingRef, hand
+from greenroom.actors.local import Answered, Attach, Collecting
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.ports import Ports
 from greenroom.actors.request_flow import RequestFlow
@@ -25,6 +26,7 @@ from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import PoolStoppedError, not_begun, summary
 from greenroom.messages.events import PoolStopped
 from greenroom.messages.execution import (
+    CancelExecution,
     Execute,
     Failed,
     Refused,
@@ -37,6 +39,7 @@ from greenroom.messages.replies import MemberStats, PoolStats
 from greenroom.messages.requests import (
     Apply,
     Cancel,
+    Command,
     Drain,
     Request,
     ResetAll,
@@ -46,20 +49,16 @@ from greenroom.messages.requests import (
 from greenroom.messages.supervision import (
     CommandDone,
     FailuresSeen,
+    MemberDrained,
     MemberRoute,
     Outcomes,
     RoutingSnapshot,
+    TableWanted,
+    TrialStarted,
 )
 
 SUPERVISOR_STOP_TIMEOUT_S = 10.0
 """How long the end of a pool waits for its supervisor and members to clean up."""
-
-
-@dataclass(frozen=True, slots=True)
-class Attach:
-    """The first message to a router: who supervises its members."""
-
-    supervisor: Any
 
 
 class PoolRouter(LendingActor):
@@ -86,7 +85,7 @@ class PoolRouter(LendingActor):
         bus.pool_urn = self.actor_urn
         self.desk = desk
         self.ended = Ending()
-        self._supervisor: Any = None
+        self._supervisor: LendingRef | None = None
         self._drains = Drains()
         self._commands = Commands(name, self._stats)
         # `report` may have the supervisor handle it in this very thread, before it returns. What
@@ -97,9 +96,9 @@ class PoolRouter(LendingActor):
             paused_at=lambda: paused_at(clock),
             at=self.alarms.at,
             send=_send,
-            cancel=lambda route, message: tell(route.ref, message),
+            cancel=_cancel,
             report=self._report,
-            note=lambda message: tell(self._supervisor, message),
+            note=self._note,
             answer=reply,
             fail=_fail,
             events=bus,
@@ -115,6 +114,7 @@ class PoolRouter(LendingActor):
             idle=self._drains.done,
         )
         self.mailbox.hurried = flow.awaits_reports
+        forwarded: dict[type, Handler] = dict.fromkeys(FORWARDED, self._on_command)
         self.handlers.update(
             {
                 Attach: self._on_attach,
@@ -136,7 +136,7 @@ class PoolRouter(LendingActor):
                 CommandDone: self._commands.done,
                 Drain: self._on_drain,
                 Subscribe: self._on_subscribe,
-                **dict.fromkeys(FORWARDED, self._on_command),
+                **forwarded,
             }
         )
 
@@ -163,18 +163,25 @@ class PoolRouter(LendingActor):
         return self.flow.made_good(message, error, self.mailbox.reply_to)
 
     def _report(self, outcomes: Outcomes) -> None:
+        supervisor = self._supervisor
+        assert supervisor is not None
         try:
-            hand(self._supervisor, outcomes)
+            hand(supervisor, outcomes)
         except BaseException as error:  # in the supervisor's place: it has them all the same
             complain("the outcomes of attempts could not be handed over", error)
-            tell(self._supervisor, outcomes)
+            tell(supervisor, outcomes)
+
+    def _note(self, message: TrialStarted | MemberDrained | TableWanted) -> None:
+        assert self._supervisor is not None
+        tell(self._supervisor, message)
 
     # -- commands
 
-    def _on_command(self, command: Any) -> Any:
+    def _on_command(self, command: Command) -> Any:
         self.flow.outbox.flush()  # what the supervisor is asked about shall be what has happened
         if isinstance(command, ResetMember | ResetAll):
             self.flow.rests.forget(command.name if isinstance(command, ResetMember) else None)
+        assert self._supervisor is not None
         self._commands.forward(self._supervisor, command, self.mailbox.reply_to)
         return PENDING
 
@@ -256,10 +263,14 @@ class PoolRouter(LendingActor):
 def _send(route: MemberRoute, message: Execute) -> bool:
     """`tell`, as a port; without a call of it, since every request comes this way."""
     ref = route.ref
-    if ref.actor_stopped.is_set():
+    if ref is None or ref.actor_stopped.is_set():
         return False
     ref.actor_inbox.put(Letter(message))
     return True
+
+
+def _cancel(route: MemberRoute, message: CancelExecution) -> bool:
+    return route.ref is not None and tell(route.ref, message)
 
 
 def _fail(job: Job, error: BaseException) -> bool:

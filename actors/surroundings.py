@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
-
-import pykka
 
 from greenroom.actors import agents
 from greenroom.actors.clock import Clock
 from greenroom.actors.desk import Desk
 from greenroom.actors.eventbus import EventBus
+from greenroom.actors.lending import LendingRef
 from greenroom.actors.loopthread import LoopThread
-from greenroom.actors.ref import PoolRef
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
 
@@ -27,8 +24,8 @@ class Surroundings:
     pool: str
     config: PoolConfig
     clock: Clock
-    router: PoolRef
-    supervisor: pykka.ActorRef[Any]
+    router: LendingRef
+    supervisor: LendingRef
     bus: EventBus
     loop: LoopThread
     desk: Desk

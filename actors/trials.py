@@ -8,8 +8,9 @@ from greenroom.actors.accounts import Accounts
 from greenroom.actors.attempts import Attempts
 from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.chunk_limits import NO_ANSWER, Overdue
-from greenroom.actors.jobs import QUEUED, Attempt, Failure, Job, Race
+from greenroom.actors.jobs import QUEUED, Attempt, Failure, Job
 from greenroom.actors.ports import Ports
+from greenroom.actors.race import Race
 from greenroom.actors.waiting_room import WaitingRoom
 from greenroom.messages.errors import RequestCancelledError
 from greenroom.messages.status import FailureKind

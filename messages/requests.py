@@ -173,6 +173,10 @@ class DisableBreaker:
         check.text("name", self.name)
 
 
+Command = GetStats | AddMember | RemoveMember | ResetMember | ResetAll | ForceOpen | DisableBreaker
+"""What the supervisor is asked for: the router passes it on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Drain:
     """Refuse new requests and finish those at hand; past the timeout the rest fail.

@@ -3,9 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from greenroom.messages.requests import Command
 from greenroom.messages.status import CircuitState, FailureKind, SkipReason
+
+
+class Stopped(Protocol):
+    """Whether an actor takes messages no more."""
+
+    def is_set(self) -> bool: ...
+
+
+class Inbox(Protocol):
+    """Where an actor's messages are put, each in its envelope."""
+
+    def put(self, envelope: Any, /) -> None: ...
+
+
+class Recipient(Protocol):
+    """An actor's ref, as far as it is told something. Each of Pykka's is one."""
+
+    @property
+    def actor_stopped(self) -> Stopped: ...
+
+    @property
+    def actor_inbox(self) -> Inbox: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +136,7 @@ class MemberRoute:
     name: str
     index: int = field(kw_only=True)
     incarnation: int = field(kw_only=True)
-    ref: Any = field(kw_only=True)
+    ref: Recipient | None = field(kw_only=True)
     weight: float = field(default=1.0, kw_only=True)
     priority: int = field(default=0, kw_only=True)
     max_concurrency: int = field(default=1, kw_only=True)
@@ -158,7 +181,7 @@ class Forwarded:
     """A command that the router passes on to the supervisor, to be answered with `CommandDone`."""
 
     ticket: int
-    command: Any
+    command: Command
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,12 +20,11 @@ from greenroom.actors.duties import Duty, Role
 from greenroom.actors.eventbus import EventBus, complain
 from greenroom.actors.eventloops import loop_factory
 from greenroom.actors.inline import InlineRef
-from greenroom.actors.lending import LendingActor, hand
+from greenroom.actors.lending import LendingActor, LendingRef, hand
+from greenroom.actors.local import Attach
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.mailbox import Tick
 from greenroom.actors.member import AgentActor
-from greenroom.actors.ref import PoolRef
-from greenroom.actors.router import Attach
 from greenroom.actors.surroundings import Surroundings
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import MemberExistsError, not_begun
@@ -35,6 +34,7 @@ from greenroom.messages.member import Member
 from greenroom.messages.replies import MemberStats
 from greenroom.messages.requests import (
     AddMember,
+    Command,
     DisableBreaker,
     ForceOpen,
     GetStats,
@@ -71,9 +71,6 @@ _GRACE_WITHIN_S = 1.0
 """The part of a `cancel_grace_s` that is within that; what is beyond comes on top."""
 
 
-Command = GetStats | AddMember | RemoveMember | ResetMember | ResetAll | ForceOpen | DisableBreaker
-
-
 class _HasNews:
     """The supervisor's word to itself that there is something to announce."""
 
@@ -90,7 +87,7 @@ class PoolSupervisor(LendingActor):
         self,
         *,
         pool: str,
-        router: PoolRef,
+        router: LendingRef,
         desk: Desk,
         config: PoolConfig,
         clock: Clock,
@@ -124,7 +121,7 @@ class PoolSupervisor(LendingActor):
             by_hand=lambda: clock.wait_s(clock.now()) is None,
             new_loop=self._new_loop,
             plan=self._plan_look,
-            ask=functools.partial(_ask_loop, self.actor_ref),
+            ask=functools.partial(_ask_loop, self.ref),
             find_culprit=culprit_of,
         )
         stop_s = _stop_timeout_s(config)
@@ -136,7 +133,7 @@ class PoolSupervisor(LendingActor):
             config=config,
             clock=clock,
             router=router,
-            supervisor=self.actor_ref,
+            supervisor=self.ref,
             bus=bus,
             loop=self._loops.shared,
             desk=desk,
@@ -165,7 +162,7 @@ class PoolSupervisor(LendingActor):
                 self._pauses.tell_pauses(self._announce_pause)
             for member in members:
                 self._roster.add(member)
-            tell(self.router, Attach(self.actor_ref))
+            tell(self.router, Attach(self.ref))
             self._routes.publish()
             self._announce_news()
         except BaseException:  # a look at an agent has raised, or a signal handler
@@ -200,7 +197,7 @@ class PoolSupervisor(LendingActor):
         name = "loop" if owner is None else f"{owner}-loop"
 
         def told() -> None:
-            hand(self.actor_ref, LoopStarted(thread, owner, self.clock.now()))
+            hand(self.ref, LoopStarted(thread, owner, self.clock.now()))
 
         new_loop = loop_factory(self.config.event_loop)
         thread = LoopThread(
@@ -214,7 +211,7 @@ class PoolSupervisor(LendingActor):
 
     def _plan_look(self, when: float, thread: LoopThread) -> Alarm | Timer:
         if isinstance(self.clock, SystemClock):
-            return self.clock.at(when, functools.partial(_hand_look, self.actor_ref, thread))
+            return self.clock.at(when, functools.partial(_hand_look, self.ref, thread))
         return self.alarms.at(when, lambda: self._loops.look_due(LookDue(thread, handed=True)))
 
     def _answer(self, seen: FailuresSeen) -> None:
@@ -253,7 +250,7 @@ class PoolSupervisor(LendingActor):
         """
         super().on_handed(message)
         if self._news:
-            tell(self.actor_ref, _HasNews())
+            tell(self.ref, _HasNews())
 
     def _announce_news(self) -> None:
         if self._news:  # what another thread adds meanwhile is announced by its `_HasNews`
@@ -400,11 +397,11 @@ def _tell_member(record: MemberRecord, message: ToMember) -> None:
         tell(record.ref, message)
 
 
-def _ask_loop(supervisor: Any, answer: LoopAnswered) -> None:
+def _ask_loop(supervisor: LendingRef, answer: LoopAnswered) -> None:
     answer.thread.post(functools.partial(hand, supervisor, answer))
 
 
-def _hand_look(supervisor: Any, thread: LoopThread) -> None:
+def _hand_look(supervisor: LendingRef, thread: LoopThread) -> None:
     """Called by the clock's thread."""
     look = LookDue(thread)
     hand(supervisor, look)

@@ -7,7 +7,7 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from greenroom import Event, FailureKind, PoolConfig, Request
 from greenroom.actors.alarms import Alarms
@@ -275,4 +275,4 @@ class World:
 
 
 def _route(name: str, index: int) -> MemberRoute:
-    return MemberRoute(name, index=index, incarnation=1, ref=object(), priority=index)
+    return MemberRoute(name, index=index, incarnation=1, ref=cast(Any, object()), priority=index)

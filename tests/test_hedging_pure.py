@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from greenroom.actors.desk import Desk
 from greenroom.actors.hedger import outstanding_s
 from greenroom.actors.hedging import MIN_SAMPLES, HedgeBudget, Percentile95
-from greenroom.actors.jobs import Attempt, Failure, Job, Race
+from greenroom.actors.jobs import Attempt, Failure, Job
+from greenroom.actors.race import Race
 from greenroom.actors.retry import RetryPolicy
 from greenroom.messages import FailureKind, PoolConfig, Request
 

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import example, given, settings
@@ -16,7 +16,7 @@ from pykka.messages import ProxyGetAttr
 
 from greenroom.actors.desk import Desk
 from greenroom.actors.eventbus import EventBus
-from greenroom.actors.router import Attach
+from greenroom.actors.local import Attach
 from greenroom.messages import (
     AttemptOutcome,
     DisableBreaker,
@@ -88,7 +88,7 @@ class Bench:
         self.clock, self.router, self.bus = FakeClock(0.0), Router(), Bus()
         self.ref: Any = PoolSupervisor.start(
             pool="p",
-            router=self.router,
+            router=cast(Any, self.router),
             desk=Desk(),
             config=CONFIG,
             clock=self.clock,

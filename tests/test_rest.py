@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -205,7 +206,7 @@ def test_a_breaker_that_is_switched_off_lets_no_member_rest() -> None:
     member = slot()
     rest(member, 100.0, 60.0)
     route = MemberRoute(
-        "a", index=0, incarnation=1, ref=object(), circuit=CircuitState.DISABLED, epoch=2
+        "a", index=0, incarnation=1, ref=cast(Any, object()), circuit=CircuitState.DISABLED, epoch=2
     )
     member.update(route)
     assert member.skip_reason() is None

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -617,7 +617,7 @@ def test_b3_a_trial_given_to_a_member_that_died_meanwhile_returns_its_permit() -
     config = STEADY.replace(circuit_failure_threshold=1, restart_backoff_s=0.0)
     supervisor = PoolSupervisor.start(
         pool="p",
-        router=Router(),
+        router=cast(Any, Router()),
         desk=Desk(),
         config=config,
         clock=clock,
@@ -632,7 +632,7 @@ def test_b3_a_trial_given_to_a_member_that_died_meanwhile_returns_its_permit() -
         _pass_through(supervisor)
         epoch = routes[-1].epoch
         assert (routes[-1].trial_permits, routes[-1].incarnation) == (1, 1)
-        routes[-1].ref.stop()
+        cast(Any, routes[-1].ref).stop()
         _pass_through(supervisor)
         assert routes[-1].incarnation == 2
         supervisor.tell(TrialStarted(member="a", incarnation=1, epoch=epoch, at=clock.now()))

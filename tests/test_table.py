@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from helpers_flow import Box, ports
@@ -490,7 +490,7 @@ def _told(entry: AttemptOutcome | Successes) -> tuple[float | str, ...]:
 
 def outbox_to(supervisor: Supervisor, config: PoolConfig | None = None) -> tuple[Outbox, Alarms]:
     alarms = Alarms(Box())
-    to_it = ports(alarms, report=lambda outcomes: hand(supervisor, outcomes))
+    to_it = ports(alarms, report=lambda outcomes: hand(cast(Any, supervisor), outcomes))
     outbox = Outbox(to_it, config or PoolConfig())
     return outbox, alarms
 

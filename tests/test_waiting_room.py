@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from typing import Any, cast
 
 import pytest
 
@@ -30,7 +31,7 @@ def job(name: str, priority: int = 0, deadline: float | None = None, tried: bool
 def room_of(max_pending: int, *members: str) -> WaitingRoom:
     table = RoutingTable(RoundRobin(), random.Random(7))
     routes = [
-        MemberRoute(name, index=index, incarnation=1, ref=object())
+        MemberRoute(name, index=index, incarnation=1, ref=cast(Any, object()))
         for index, name in enumerate(members)
     ]
     table.apply(RoutingSnapshot(1, tuple(routes)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from greenroom.actors.strategies import PickContext, strategy_for
 from greenroom.actors.table import RoutingTable, Slot
@@ -54,4 +54,6 @@ def _pick(strategy: str, members: int, keys: Iterator[str]) -> Callable[[], Any]
 
 
 def _route(number: int) -> MemberRoute:
-    return MemberRoute(f"m{number}", index=number, incarnation=1, ref=object(), max_concurrency=100)
+    return MemberRoute(
+        f"m{number}", index=number, incarnation=1, ref=cast(Any, object()), max_concurrency=100
+    )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any
 
+from greenroom.actors.base import started
 from greenroom.actors.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.desk import Desk
 from greenroom.actors.eventbus import EventBus
@@ -25,9 +26,22 @@ from greenroom.supervisors.supervisor import PoolSupervisor
 class AgentPool(PoolRouter):
     """A supervised pool of agents. Make one with `AgentPool.start`."""
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
-        self._actor_ref = PoolRef(self)
+    def __init__(
+        self,
+        *,
+        name: str,
+        strategy: RoutingStrategy,
+        config: PoolConfig,
+        clock: Clock,
+        rng: random.Random,
+        bus: EventBus,
+        desk: Desk,
+    ) -> None:
+        super().__init__(
+            name=name, strategy=strategy, config=config, clock=clock, rng=rng, bus=bus, desk=desk
+        )
+        self.ref: PoolRef = PoolRef(self, name=name, config=config, ended=self.ended)
+        self._actor_ref = self.ref
 
     @classmethod
     def start(  # type: ignore[override]
@@ -67,17 +81,19 @@ class AgentPool(PoolRouter):
         picker = strategy_for(strategy)
         names = tuple(member.name for member in chosen)
         bus.emit(PoolStarted(pool=name, members=names, strategy=strategy_name(picker)))
-        router: Any = None
+        router: PoolRef | None = None
         try:
-            router = super().start(
-                name=name,
-                strategy=picker,
-                config=config,
-                clock=clock,
-                rng=rng,
-                bus=bus,
-                desk=desk,
-            )
+            router = started(
+                lambda: cls(
+                    name=name,
+                    strategy=picker,
+                    config=config,
+                    clock=clock,
+                    rng=rng,
+                    bus=bus,
+                    desk=desk,
+                )
+            ).ref
             PoolSupervisor.start(
                 pool=name,
                 router=router,
@@ -88,7 +104,7 @@ class AgentPool(PoolRouter):
                 bus=bus,
                 members=chosen,
             )
-            return cast(PoolRef, router)
+            return router
         except BaseException as error:  # half a pool is none: nothing of it is left
             if router is None:
                 bus.emit(PoolStopped(pool=name))

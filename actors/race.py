@@ -1,0 +1,52 @@
+"""The race of two attempts for one request. Any thread may ask who has won."""
+
+from __future__ import annotations
+
+import threading
+
+from greenroom.messages.execution import Ticket
+
+
+class Race:
+    """Two attempts for one request: the first to win is the only one, whatever the other brings.
+
+    A winner whose stream starts over has to leave it to a later attempt; its rival stays beaten.
+    """
+
+    __slots__ = ("_lock", "_over", "_winner")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._over = 0
+        self._winner: Ticket | None = None
+
+    def win(self, ticket: Ticket) -> bool:
+        """Whether this attempt is the winner; the first one that asks is."""
+        with self._lock:
+            if self._winner is None and ticket[1] > self._over:
+                self._winner = ticket
+            return self._winner == ticket
+
+    def reopen(self, number: int) -> None:
+        """Let an attempt with a higher number than that one win."""
+        with self._lock:
+            self._over, self._winner = number, None
+
+    def is_past(self, ticket: Ticket) -> bool:
+        """Whether an attempt of that number has had its chance."""
+        return ticket[1] <= self._over
+
+    @property
+    def over(self) -> bool:
+        """Whether there is a winner."""
+        return self._winner is not None
+
+    def won(self, ticket: Ticket) -> bool:
+        """Whether this attempt has won."""
+        return self._winner == ticket
+
+    def lost(self, ticket: Ticket) -> bool:
+        """Whether another attempt has won."""
+        if ticket[1] <= self._over:
+            return True
+        return self._winner is not None and self._winner != ticket
