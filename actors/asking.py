@@ -12,16 +12,14 @@ from typing import (
     NoReturn,
     SupportsIndex,
     TypeVar,
-    cast,
     overload,
 )
 
 import pykka
-from pykka.messages import _ActorStop
 
 from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
-from greenroom.actors.base import JoinableRef
+from greenroom.actors.base import JoinableRef, Stop
 from greenroom.actors.channel import Channel
 from greenroom.actors.duties import HERE, Need, Wait, before_waiting
 from greenroom.actors.eventbus import puts_only
@@ -33,7 +31,6 @@ from greenroom.actors.future import (
     StreamFuture,
     forked,
 )
-from greenroom.actors.lending import LendingMailbox
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.stream import PoolStream
 from greenroom.messages import _validate as check
@@ -62,8 +59,6 @@ GRACE_S = 0.03
 
 class AskingRef(JoinableRef):
     """The part of a `PoolRef` that sends messages and stops."""
-
-    actor_inbox: LendingMailbox
 
     def __init__(self, actor: PoolRouter) -> None:
         super().__init__(actor)
@@ -95,7 +90,7 @@ class AskingRef(JoinableRef):
         """
         if not self.is_alive():
             raise self._dead()
-        self.actor_inbox.put(cast(Any, Letter(message)))
+        self.actor_inbox.put(Letter(message))
 
     @overload  # type: ignore[override]
     def ask(
@@ -228,7 +223,7 @@ class AskingRef(JoinableRef):
             self.check_thread()
         was_alive = self.is_alive()
         if was_alive:
-            self.actor_inbox.put(cast(Any, Letter(_ActorStop())))
+            self.actor_inbox.put(Letter(Stop()))
 
         def wait(timeout: float | None) -> bool:
             self.check_process()
@@ -412,8 +407,8 @@ class AskingRef(JoinableRef):
         if stopped():
             future.resolve(error=self._dead(refused=True))
             return
-        self.actor_inbox.put(cast(Any, Letter(message, future)))
-        if stopped() and not isinstance(message, _ActorStop):
+        self.actor_inbox.put(Letter(message, future))
+        if stopped() and type(message) is not Stop:
             # It may have been put after the last look into the mailbox: answered here, or there.
             future.resolve(error=self._dead())
 

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Any
 
-from greenroom.actors.base import tell
+from greenroom.actors.base import PoolActor, hand, tell
 from greenroom.actors.clock import Clock, paused_at
 from greenroom.actors.commands import FORWARDED, Commands
 from greenroom.actors.desk import Desk, reply
@@ -16,7 +16,6 @@ from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import EventBus, complain
 from greenroom.actors.future import PENDING, GivenUp, Waits
 from greenroom.actors.jobs import PLACED, Answered, Collecting, Job
-from greenroom.actors.lending import LendingActor, hand
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.ports import Ports
 from greenroom.actors.request_flow import RequestFlow
@@ -62,7 +61,7 @@ class Attach:
     supervisor: Any
 
 
-class PoolRouter(LendingActor):
+class PoolRouter(PoolActor):
     """Brings messages to the `RequestFlow`, and carries out what it asks for. It runs no user code
     but the strategy's, never waits, and changes no breaker.
     """
@@ -142,13 +141,10 @@ class PoolRouter(LendingActor):
 
     def on_start(self) -> None:
         if self.flow.table.treats_alike:  # a strategy of the app's own runs in this thread alone
-            super().on_start()
+            self.lend()
 
-    def _actor_loop(self) -> None:
-        try:
-            super()._actor_loop()
-        finally:  # whatever has ended it: this thread is the last of the pool's
-            self.ended.set()
+    def on_thread_end(self) -> None:
+        self.ended.set()  # this thread is the last of the pool's
 
     def _on_attach(self, message: Attach) -> None:
         self._supervisor = message.supervisor

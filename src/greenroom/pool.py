@@ -27,7 +27,7 @@ class AgentPool(PoolRouter):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)
-        self._actor_ref = PoolRef(self)
+        self.known_by(PoolRef(self))
 
     @classmethod
     def start(  # type: ignore[override]
