@@ -11,15 +11,14 @@ from typing import (
     NoReturn,
     SupportsIndex,
     TypeVar,
-    cast,
     overload,
 )
 
 import pykka
-from pykka.messages import _ActorStop
 
 from greenroom.actors import forks
 from greenroom.actors.ancestry import INSIDE
+from greenroom.actors.base import JoinableRef, PoolActor, Stop
 from greenroom.actors.channel import Channel
 from greenroom.actors.duties import HERE, Need, Wait, before_waiting
 from greenroom.actors.ending import Ending
@@ -32,7 +31,6 @@ from greenroom.actors.future import (
     StreamFuture,
     forked,
 )
-from greenroom.actors.lending import LendingActor, LendingRef
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.stream import PoolStream
 from greenroom.messages import _validate as check
@@ -57,7 +55,7 @@ GRACE_S = 0.03
 """The router answers at the deadline and says what was tried: the asker waits that bit longer."""
 
 
-class AskingRef(LendingRef):
+class AskingRef(JoinableRef):
     """The part of a `PoolRef` that sends messages and stops.
 
     Args:
@@ -65,9 +63,7 @@ class AskingRef(LendingRef):
         ended: the end of the router, and so of all that is the pool's.
     """
 
-    def __init__(
-        self, actor: LendingActor, *, name: str, config: PoolConfig, ended: Ending
-    ) -> None:
+    def __init__(self, actor: PoolActor, *, name: str, config: PoolConfig, ended: Ending) -> None:
         super().__init__(actor)
         self.name = name
         self._clock = actor.clock
@@ -97,7 +93,7 @@ class AskingRef(LendingRef):
         """
         if not self.is_alive():
             raise self._dead()
-        self.actor_inbox.put(cast(Any, Letter(message)))
+        self.actor_inbox.put(Letter(message))
 
     @overload  # type: ignore[override]
     def ask(
@@ -230,7 +226,7 @@ class AskingRef(LendingRef):
             self.check_thread()
         was_alive = self.is_alive()
         if was_alive:
-            self.actor_inbox.put(cast(Any, Letter(_ActorStop())))
+            self.actor_inbox.put(Letter(Stop()))
 
         def wait(timeout: float | None) -> bool:
             self.check_process()
@@ -414,8 +410,8 @@ class AskingRef(LendingRef):
         if stopped():
             future.resolve(error=self._dead(refused=True))
             return
-        self.actor_inbox.put(cast(Any, Letter(message, future)))
-        if stopped() and not isinstance(message, _ActorStop):
+        self.actor_inbox.put(Letter(message, future))
+        if stopped() and type(message) is not Stop:
             # It may have been put after the last look into the mailbox: answered here, or there.
             future.resolve(error=self._dead())
 

@@ -1,10 +1,15 @@
-"""What every actor of a pool has in common."""
+"""What every actor of a pool has in common, and all that is Pykka's own business.
+
+Pykka has no public hooks for an actor's inbox, its future and its loop: what is private there is
+used here and nowhere else.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
 import pykka
 from pykka import ActorRegistry, Future
@@ -24,9 +29,14 @@ Handler = Callable[[Any], Any]
 P = ParamSpec("P")
 A = TypeVar("A", bound="PoolActor")
 
+Stop = _ActorStop
+"""The message that ends an actor."""
+
 
 class JoinableRef(pykka.ActorRef["PoolActor"]):
     """A ref that can wait for the very end of its actor's thread."""
+
+    actor_inbox: Mailbox
 
     def __init__(self, actor: PoolActor) -> None:
         super().__init__(actor)
@@ -40,25 +50,35 @@ class JoinableRef(pykka.ActorRef["PoolActor"]):
 
 
 class PoolActor(pykka.ThreadingActor):
-    """An actor on a daemon thread, with a `Mailbox`, timers, and a table of handlers.
+    """An actor with a `Mailbox`, timers, and a table of handlers.
+
+    It has a daemon thread, whose work others may do while it sleeps (`lend`); or none at all, and
+    runs in the threads of those who talk to it.
 
     A handler that raises while it handles a tell would kill the actor, and a `BaseException` would
     stop every actor of the process: neither gets as far as that.
     """
 
     use_daemon_thread = True
+    has_thread: ClassVar[bool] = True
     duty: Duty | None = None
     """What its thread is for."""
 
     def __init__(self, clock: Clock) -> None:
         super().__init__()
         self.threads: list[threading.Thread] = []
-        self._actor_ref = JoinableRef(self)
+        self.ref: JoinableRef = JoinableRef(self)
+        self.known_by(self.ref)
         self.clock = clock
         self.mailbox = cast(Mailbox, self.actor_inbox)
-        self.mailbox.follow(clock)
+        if self.has_thread:  # else nobody waits for an alarm
+            self.mailbox.follow(clock)
         self.alarms = Alarms(self.mailbox)
         self.handlers: dict[type, Handler] = {Tick: self._on_tick}
+
+    def known_by(self, ref: JoinableRef) -> None:
+        """Have that be its ref, from its constructor on."""
+        self._actor_ref = ref
 
     @classmethod
     def start(cls: Callable[P, A], *args: P.args, **settings: P.kwargs) -> pykka.ActorRef[A]:
@@ -75,6 +95,10 @@ class PoolActor(pykka.ThreadingActor):
 
     def _start_actor_loop(self) -> None:
         """Pykka's, but the thread is kept at hand, so that a stop can wait for its very end."""
+        if not self.has_thread:
+            self._actor_loop_setup()
+            self.mailbox.give_away(self._handle_letter, self._letter_failed)
+            return
         thread = threading.Thread(
             target=self._actor_loop, name=f"greenroom-{type(self).__name__}", daemon=True
         )
@@ -84,9 +108,9 @@ class PoolActor(pykka.ThreadingActor):
         except LACKS as error:  # the system gives no more threads
             raise not_begun(f"the thread of {type(self).__name__}", error) from error
 
-    def _actor_loop(self) -> None:
-        HERE.duty = self.duty
-        super()._actor_loop()
+    def lend(self) -> None:
+        """Called at its start: who hands it a message may handle that while the thread sleeps."""
+        self.mailbox.lend(self._handle_letter, self._letter_failed)
 
     def never_started(self) -> None:
         """It has no thread, or nobody has heard of its start: leave nothing behind, and have a
@@ -94,8 +118,20 @@ class PoolActor(pykka.ThreadingActor):
         """
         ActorRegistry.unregister(self.actor_ref)
         self.actor_stopped.set()
-        self.mailbox.put(Letter(_ActorStop()))
+        self.mailbox.put(Letter(Stop()))
         self.mailbox.unfollow()
+
+    # -- handling
+
+    def _actor_loop(self) -> None:
+        HERE.duty = self.duty
+        try:
+            super()._actor_loop()
+        finally:
+            self.on_thread_end()
+
+    def on_thread_end(self) -> None:
+        """The last that its thread does, whatever has ended it."""
 
     def _actor_loop_running(self) -> None:
         """Pykka's, but what raises between two messages ends nothing."""
@@ -105,6 +141,27 @@ class PoolActor(pykka.ThreadingActor):
             except BaseException as error:
                 complain(f"{self} goes on", error)
                 self.actor_stopped.wait(AGAIN_S)  # it may raise again, and again
+
+    def _handle_letter(self, letter: Any) -> None:
+        """What Pykka's loop does with one envelope, in another thread; but nothing here stops all
+        actors.
+        """
+        reply_to = letter.reply_to
+        if self.actor_stopped.is_set():
+            self._return_letter(letter)
+            return
+        try:
+            response = self._handle_receive(letter.message)
+            if reply_to is not None:
+                reply_to.set(response)
+        except Exception:
+            if reply_to is not None:
+                reply_to.set_exception()
+            else:
+                self._fail()
+        except BaseException as error:
+            complain(f"{self} was hit by {type(error).__name__}", error)
+            self._fail()
 
     def _handle_receive(self, message: Any) -> Any:
         """Pykka's, but what there is a handler for is not first compared with Pykka's own."""
@@ -157,6 +214,37 @@ class PoolActor(pykka.ThreadingActor):
     def _on_tick(self, _: Tick) -> None:
         self.alarms.run_due(self.clock.now())
 
+    def _letter_failed(self, letter: Any, error: BaseException) -> None:
+        """Nobody who puts a letter may be hit by it, nor wait for an answer to it in vain."""
+        complain(f"a {type(letter.message).__name__} could not be handled", error)
+        self.on_undelivered(letter.message)
+        if letter.reply_to is not None:
+            letter.reply_to.resolve(error=error)
+
+    # -- the end
+
+    def _fail(self) -> None:
+        exc_info = sys.exc_info()
+        self._handle_failure(*exc_info)
+        try:
+            self.on_failure(*exc_info)
+        except Exception as error:
+            complain(f"the end of {self} failed", error)
+
+    def _return_letter(self, letter: Any) -> None:
+        """Answer what was put after the end, as Pykka does; what nobody asked for is let go."""
+        self.on_undelivered(letter.message)
+        if letter.reply_to is None:
+            return
+        if type(letter.message) is Stop:
+            letter.reply_to.set(None)
+        else:
+            dead = pykka.ActorDeadError(f"{self.actor_ref} stopped before handling the message")
+            letter.reply_to.set_exception((pykka.ActorDeadError, dead, None))
+
+    def on_undelivered(self, message: Any) -> None:
+        """A message came after the end, to an actor without a thread."""
+
     def on_stop(self) -> None:
         self.mailbox.unfollow()
 
@@ -198,3 +286,9 @@ def tell(ref: Recipient, message: object) -> bool:
         return False
     ref.actor_inbox.put(Letter(message))
     return True
+
+
+def hand(ref: JoinableRef, message: object) -> None:
+    """Have a message handled by an actor that lends its mailbox, if it has not ended."""
+    if not ref.actor_stopped.is_set():
+        ref.actor_inbox.hand(message)

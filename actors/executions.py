@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.attempt_call import AttemptCall
-from greenroom.actors.base import tell
+from greenroom.actors.base import hand, tell
 from greenroom.actors.calls import Phase
 from greenroom.actors.desk import reply
 from greenroom.actors.eventbus import complain
 from greenroom.actors.host import AgentHost
 from greenroom.actors.jobs import Job
 from greenroom.actors.judgement import SURELY_GOOD, auto
-from greenroom.actors.lending import hand
 from greenroom.actors.local import Answered, Collecting
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.outcome import outcome_of, refused, succeeded

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from greenroom.actors.base import JoinableRef
 from greenroom.actors.jobs import Attempt
-from greenroom.actors.lending import LendingRef
 from greenroom.actors.pulse import Pulse
 
 
@@ -13,7 +13,7 @@ from greenroom.actors.pulse import Pulse
 class Attach:
     """The first message to a router: who supervises its members."""
 
-    supervisor: LendingRef
+    supervisor: JoinableRef
 
 
 @dataclass(slots=True, eq=False)

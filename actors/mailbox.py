@@ -1,4 +1,10 @@
-"""An actor's inbox with an alarm: a timer becomes a `Tick` message, without a thread of its own."""
+"""An actor's mailbox: what is to be handled, whose turn it is to do so, and what wakes its owner.
+
+A wake-up of another thread is the dearest part of a message. An actor whose handlers neither wait
+nor run an agent's code loses nothing when a message is handled in the thread that brings it,
+provided that it is still one at a time and in order. So a mailbox can be lent while its owner has
+nothing to do (`lend`), and one whose actor has no thread at all is given away (`give_away`).
+"""
 
 from __future__ import annotations
 
@@ -9,8 +15,17 @@ from collections.abc import Callable
 from typing import Any
 
 from greenroom.actors.clock import SYSTEM_CLOCK, Clock
+from greenroom.actors.duties import Role, turn
 
 LONGEST_WAIT_S = 3600.0
+
+_AWAKE, _ASLEEP, _HURRIED = range(3)
+"""What the owner does: it sees by itself what is put; it is to be woken for that; it is to be woken
+for what is put aside as well."""
+
+
+Handle = Callable[[Any], object]
+Returned = Callable[[Any, BaseException], object]
 
 
 class Tick:
@@ -33,52 +48,71 @@ def _never() -> bool:
     return False
 
 
-_TICK = Letter(Tick())
-_WAKE = Letter(None)
+def _let_go(letter: Any, error: BaseException) -> None:
+    raise error
 
 
 class Mailbox:
-    """A queue that any thread may put into, read by one actor alone.
+    """A queue that any thread may put into, handled by one at a time: by whoever has the turn.
 
-    `SimpleQueue` nearly doubles the throughput of the default inbox. An alarm that is due is
-    delivered before anything else, so that a flood of messages cannot hold back a deadline.
+    The turn is the owner's, the one thread that calls `get`, from the beginning. It keeps it from
+    one letter to the next, and gives it up only while it sleeps. Then another thread may take it;
+    all of them try for it, and only the owner ever waits for it.
+
+    An alarm that is due is delivered before what has been put, so that a flood of messages cannot
+    hold back a deadline.
 
     A message that decides nothing, such as the report of a request that has been answered, may be
     put aside with `leave`: it does not wake the owner, and is delivered before whatever comes next.
-    That saves the dearest part of a message, and the asker does not share its core with the books.
+    So the asker does not share its core with the books.
 
     Attributes:
-        alarm: when to deliver the next `Tick`, on the clock; set by the owner only.
+        alarm: when to deliver the next `Tick`, on the clock; set by who has the turn.
         reply_to: the future of the message being handled, None for a tell.
         hurried: asked before the owner goes to sleep: whether what is put aside shall wake it.
+        handle: handles a letter in another thread than the owner's; None while nothing is lent.
     """
+
+    # Nothing here takes a lock to see who is awake: who sleeps says so first and looks for letters
+    # then, who puts one puts it first and looks whether somebody sleeps then. One sees the other.
 
     __slots__ = (
         "_aside",
+        "_behind",
+        "_bell",
+        "_borrower",
         "_clock",
         "_ended",
-        "_held",
-        "_lock",
-        "_queue",
+        "_letters",
+        "_owner",
         "_read",
-        "_wanted",
+        "_returned",
+        "_ring",
+        "_turn",
         "alarm",
+        "handle",
         "hurried",
         "reply_to",
     )
 
     def __init__(self) -> None:
-        self._queue: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._aside: deque[Letter] = deque()
-        self._held: Any = None
+        self._letters: deque[Any] = deque()
+        self._aside: deque[Any] = deque()
+        self._turn = threading.Lock()
+        self._turn.acquire()
+        self._owner = _AWAKE  # changed by who has the turn
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._ring: Callable[[None], object] = self._bell.put
         self._read: Any = None
-        self._lock = threading.Lock()
-        self._wanted = False
-        self.hurried: Callable[[], bool] = _never
+        self._borrower: int | None = None  # the thread that handles what was handed over
+        self._behind: deque[Letter] = deque()  # that, and what it has been handed by its handling
         self._clock: Clock = SYSTEM_CLOCK
         self._ended = False
         self.alarm: float | None = None
         self.reply_to: Any = None
+        self.hurried: Callable[[], bool] = _never
+        self.handle: Handle | None = None
+        self._returned: Returned = _let_go
 
     def follow(self, clock: Clock) -> None:
         """Read the time from `clock` from now on."""
@@ -88,81 +122,196 @@ class Mailbox:
     def unfollow(self) -> None:
         """The owner ends: let the clock forget this mailbox, and deliver no alarm any more.
 
-        From here on `get` does not wait: Pykka reads a mailbox until it is empty, and must not be
-        held up by a wake, which is nothing to be delivered.
+        From here on `get` does not wait, and gives nobody the turn: Pykka reads a mailbox until it
+        is empty.
         """
         self._clock.unregister(self.wake)
         self._ended = True
 
-    def wake(self) -> None:
-        """Look at the alarm again: the clock has moved."""
-        self._queue.put(_WAKE)
+    # -- any thread
 
     def put(self, envelope: Any, /) -> None:
-        self._queue.put(envelope)
+        """Have it handled, by the owner if there is one."""
+        # A thread of the app puts letters, too, where a signal handler may raise behind any call.
+        # An addition in place is none: no letter is put without the look at who is to be woken.
+        self._letters += (envelope,)
+        if self._owner:
+            self._ring(None)
 
     def leave(self, letter: Letter) -> bool:
         """Put aside what need not wake the owner; whether it sleeps in a hurry, and is to be woken
         all the same.
         """
-        with self._lock:
-            self._aside.append(letter)
-            return self._wanted
+        self._aside += (letter,)
+        return self._owner == _HURRIED
+
+    def wake(self) -> None:
+        """Have the owner look again: the clock has moved."""
+        self._ring(None)
+
+    def empty(self) -> bool:
+        return not self._letters
+
+    # -- the owner
 
     def get(self) -> Any:
+        """The next letter, with the turn to handle it; the turn with the one before is over."""
         if self._ended:
-            return self._queue.get()
+            return self._letters.popleft()
         if (read := self._read) is not None:  # Pykka's loop holds it for as long as this waits
             read.message = read.reply_to = self._read = self.reply_to = None
         while True:
             if self._aside:
-                try:
-                    letter = self._aside.popleft()
-                except IndexError:  # somebody has helped out: see `LendingMailbox.serve`
-                    continue
-            elif self._held is not None:
-                letter, self._held = self._held, None
+                letter = self._aside.popleft()
+            elif self._letters and (self.alarm is None or self._clock.now() < self.alarm):
+                letter = self._letters.popleft()
             else:
-                letter = self._take()
-                if letter is None or letter is _WAKE:
+                letter = self._tick()
+                if letter is None:
                     continue
-                if self._aside:  # put before this one was
-                    self._held = letter
-                    continue
+            self._read = letter
             self.reply_to = letter.reply_to
-            if letter is not _TICK:
-                self._read = letter
             return letter
 
-    def empty(self) -> bool:
-        return self._queue.empty()
+    def _tick(self) -> Letter | None:
+        """A tick, if the alarm is due; None after a sleep that something has ended."""
+        wait_s = None
+        if self.alarm is not None:
+            wait_s = self._clock.wait_s(self.alarm)
+            if wait_s is None:  # a clock that is moved by hand wakes this mailbox itself
+                wait_s = LONGEST_WAIT_S if self._clock.now() < self.alarm else 0.0
+            if wait_s <= 0.0:
+                self.alarm = None
+                return Letter(Tick())
+            wait_s = min(wait_s, LONGEST_WAIT_S)
+        if self._falls_asleep():
+            self._sleep(wait_s)
+        return None
 
-    def _take(self) -> Any:
-        """What comes next but for what lies aside; None to look again."""
-        if not self._queue.empty():  # nobody else takes anything out: there is something to be had
-            if self.alarm is None or self._clock.now() < self.alarm:
-                return self._queue.get()
-        elif self._may_not_sleep():
-            return None
-        return self._queue.get() if self.alarm is None else self._get_until(self.alarm)
+    def _falls_asleep(self) -> bool:
+        """Whether there is nothing to be had; whoever puts something from here on wakes the owner.
 
-    def _may_not_sleep(self) -> bool:
-        """Something has been put aside after all. The lock makes sure that it is seen here, or
-        that who puts it aside from now on sees what is wanted.
+        It does so even while the owner waits for the turn: a wake-up too many is one look more.
         """
-        with self._lock:
-            self._wanted = self.hurried()
-            return bool(self._aside)
+        self._owner = _HURRIED if self.hurried() else _ASLEEP
+        if self._letters or self._aside:
+            self._owner = _AWAKE
+            return False
+        return True
 
-    def _get_until(self, alarm: float) -> Any:
-        """The next letter, or a tick once the alarm is due; None to look again."""
-        wait_s = self._clock.wait_s(alarm)
-        if wait_s is None:  # a clock that is moved by hand wakes this mailbox itself
-            wait_s = LONGEST_WAIT_S if self._clock.now() < alarm else 0.0
-        if wait_s <= 0.0:
-            self.alarm = None
-            return _TICK
+    def _sleep(self, wait_s: float | None) -> None:
+        self._turn.release()
         try:
-            return self._queue.get(timeout=min(wait_s, LONGEST_WAIT_S))
+            self._bell.get(timeout=wait_s)
         except queue.Empty:
-            return None
+            pass
+        finally:
+            self._turn.acquire()
+            self._owner = _AWAKE
+        while not self._bell.empty():  # nobody else takes anything out
+            self._bell.get()
+
+    # -- in the owner's place: in greenroom's own threads, where no signal breaks in
+
+    def lend(self, handle: Handle, returned: Returned) -> None:
+        """Let other threads handle letters while the owner sleeps. Called in its turn.
+
+        Args:
+            returned: told of a letter at which `handle` has raised, and what.
+        """
+        self.handle, self._returned = handle, returned
+
+    def give_away(self, handle: Handle, returned: Returned) -> None:
+        """There is no owner: whoever puts a letter handles it, and what is put meanwhile; the rest
+        pass by.
+        """
+        self.lend(handle, returned)
+        self._ring = self._take_turns
+        self._owner = _ASLEEP
+        self._turn.release()
+
+    def _take_turns(self, _: None) -> None:
+        # A letter that comes between the last look and the release is seen by the look after the
+        # release: none is left behind.
+        while self._letters and self._turn.acquire(False):
+            try:
+                self._handle_all(self._letters)
+            finally:
+                self._turn.release()
+
+    def hand(self, message: Any) -> None:
+        """Have a message handled behind all that the sender has put before: here and now if the
+        owner has nothing to do, else by the owner.
+        """
+        letter = Letter(message)
+        if self._letters or self._aside:
+            self.put(letter)
+        elif self._borrower == threading.get_ident():  # within the handling of another one
+            self._behind.append(letter)
+        elif not self._handled_here(letter):
+            self.put(letter)
+
+    def serve(self) -> None:
+        """Handle what lies aside, for an owner that sleeps in a hurry; where that cannot be, or
+        there is more to be read than that, wake it.
+        """
+        if not self._handled_here(None):
+            self.wake()
+
+    def is_borrowed(self) -> bool:
+        """In the turn with a letter: whether another thread than the owner's handles it."""
+        return self._borrower is not None
+
+    def _handled_here(self, letter: Letter | None) -> bool:
+        """Handle that letter, or else what lies aside, if the owner sleeps and nothing comes before
+        it; whether that was so.
+        """
+        if self.handle is None or self._letters or not self._turn.acquire(False):
+            return False
+        stale = False
+        try:
+            if self._letters or (letter is not None and self._aside) or self._tick_is_due():
+                return False
+            alarm, stale = self.alarm, True
+            if letter is not None:
+                self._borrow(letter)
+            while letter is None and self._aside:
+                self._borrow(self._aside.popleft())
+            self._owner = _HURRIED if self.hurried() else _ASLEEP
+            stale = self.alarm != alarm or (self._owner == _HURRIED and bool(self._aside))
+        finally:
+            self._turn.release()
+            if stale:
+                self.wake()  # the owner sleeps as things were before
+        return True
+
+    def _borrow(self, letter: Letter) -> None:
+        self._borrower = threading.get_ident()
+        try:
+            self._behind.append(letter)
+            self._handle_all(self._behind)
+        finally:
+            self._borrower = None
+
+    def _handle_all(self, letters: deque[Any]) -> None:
+        handle = self.handle
+        assert handle is not None
+        while letters:
+            letter = letters.popleft()
+            self.reply_to = letter.reply_to
+            try:
+                handle(letter)
+            except BaseException as error:  # whose letter it is, is somebody else's guess
+                self._returned(letter, error)
+
+    def _tick_is_due(self) -> bool:
+        """Whether a timer comes first, be it that the owner has not got to it yet."""
+        return self.alarm is not None and self.alarm <= self._clock.now()
+
+
+def _pool_of(mailbox: Any) -> str:
+    return str(mailbox.handle.__self__.duty.pool)
+
+
+turn(Mailbox._borrow, Role.ROUTERS_TURN, _pool_of)
+turn(Mailbox._take_turns, Role.MEMBERS_TURN, _pool_of)

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.attempt_call import AttemptCall
-from greenroom.actors.base import tell
+from greenroom.actors.base import JoinableRef, PoolActor, tell
 from greenroom.actors.calls import Call, Phase
+from greenroom.actors.duties import Duty, Role
 from greenroom.actors.executions import AbandonedBy, Executions
 from greenroom.actors.host import AgentHost
-from greenroom.actors.inline import InlineActor
 from greenroom.actors.surroundings import ASYNC_CONCURRENCY, LoopLost, LoopSilent, Surroundings
 from greenroom.messages.errors import ResourceError, not_begun, summary
 from greenroom.messages.execution import CancelExecution, Execute
@@ -31,6 +31,8 @@ from greenroom.messages.supervision import (
     ProbeResult,
 )
 
+LONGEST_JOIN_S = 10.0
+
 
 @dataclass(frozen=True, slots=True)
 class _Made:
@@ -41,19 +43,42 @@ class _Made:
     error: BaseException | None
 
 
-class AgentActor(InlineActor):
+class MemberRef(JoinableRef):
+    """The ref of one incarnation of a member.
+
+    Attributes:
+        ended: set when the actor has stopped and let go of everything it held.
+    """
+
+    def __init__(self, actor: AgentActor) -> None:
+        super().__init__(actor)
+        self.ended = actor.ended
+        self._actor = actor  # there is no thread that would keep it alive
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until what the actor held has come to rest."""
+        self._actor.host.join(LONGEST_JOIN_S if timeout_s is None else timeout_s)
+
+
+class AgentActor(PoolActor):
     """One incarnation of a member: the shell around its agent's host and its calls.
 
-    It never retries, never picks, and runs no user code itself.
+    It never retries, never picks, and runs no user code itself. So it needs no thread.
     """
+
+    has_thread = False
 
     def __init__(self, member: Member, incarnation: int, around: Surroundings) -> None:
         super().__init__(around.clock)
+        self.ended = threading.Event()
+        self.ref: MemberRef = MemberRef(self)
+        self.known_by(self.ref)
         self.member = member
         self.incarnation = incarnation
         self.around = around
         label = f"greenroom-{around.pool}-{member.name}"
         urn = around.router.actor_urn
+        self.duty = Duty(urn, Role.MEMBERS_TURN)
         self.host = AgentHost(member, label, around.clock, around.loop, urn)
         self.calls = Executions(
             member,
@@ -342,9 +367,6 @@ class AgentActor(InlineActor):
                 grace.start()
             except RuntimeError:  # no thread to wait in: whoever still cleans up is not waited for
                 act()
-
-    def join(self, timeout_s: float) -> None:
-        self.host.join(timeout_s)
 
     def on_undelivered(self, message: Any) -> None:
         """An attempt that comes after the end has provably not started."""

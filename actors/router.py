@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from greenroom.actors.base import Handler, tell
+from greenroom.actors.base import Handler, JoinableRef, PoolActor, hand, tell
 from greenroom.actors.clock import Clock, paused_at
 from greenroom.actors.commands import FORWARDED, Commands
 from greenroom.actors.desk import Desk, reply
@@ -16,7 +16,6 @@ from greenroom.actors.ending import Ending
 from greenroom.actors.eventbus import EventBus, complain
 from greenroom.actors.future import PENDING, GivenUp, Waits
 from greenroom.actors.jobs import PLACED, Job
-from greenroom.actors.lending import LendingActor, LendingRef, hand
 from greenroom.actors.local import Answered, Attach, Collecting
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.ports import Ports
@@ -61,7 +60,7 @@ SUPERVISOR_STOP_TIMEOUT_S = 10.0
 """How long the end of a pool waits for its supervisor and members to clean up."""
 
 
-class PoolRouter(LendingActor):
+class PoolRouter(PoolActor):
     """Brings messages to the `RequestFlow`, and carries out what it asks for. It runs no user code
     but the strategy's, never waits, and changes no breaker.
     """
@@ -85,7 +84,7 @@ class PoolRouter(LendingActor):
         bus.pool_urn = self.actor_urn
         self.desk = desk
         self.ended = Ending()
-        self._supervisor: LendingRef | None = None
+        self._supervisor: JoinableRef | None = None
         self._drains = Drains()
         self._commands = Commands(name, self._stats)
         # `report` may have the supervisor handle it in this very thread, before it returns. What
@@ -142,13 +141,10 @@ class PoolRouter(LendingActor):
 
     def on_start(self) -> None:
         if self.flow.table.treats_alike:  # a strategy of the app's own runs in this thread alone
-            super().on_start()
+            self.lend()
 
-    def _actor_loop(self) -> None:
-        try:
-            super()._actor_loop()
-        finally:  # whatever has ended it: this thread is the last of the pool's
-            self.ended.set()
+    def on_thread_end(self) -> None:
+        self.ended.set()  # this thread is the last of the pool's
 
     def _on_attach(self, message: Attach) -> None:
         self._supervisor = message.supervisor

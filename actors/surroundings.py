@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from greenroom.actors import agents
+from greenroom.actors.base import JoinableRef
 from greenroom.actors.clock import Clock
 from greenroom.actors.desk import Desk
 from greenroom.actors.eventbus import EventBus
-from greenroom.actors.lending import LendingRef
 from greenroom.actors.loopthread import LoopThread
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
@@ -24,8 +24,8 @@ class Surroundings:
     pool: str
     config: PoolConfig
     clock: Clock
-    router: LendingRef
-    supervisor: LendingRef
+    router: JoinableRef
+    supervisor: JoinableRef
     bus: EventBus
     loop: LoopThread
     desk: Desk

@@ -19,7 +19,7 @@ ToRouter = RoutingSnapshot | CommandDone
 @dataclass(frozen=True, slots=True)
 class Ports:
     """The world of every part. A part is called by one thread at a time: whoever handles the
-    supervisor's message, which need not be the supervisor's own thread; see `lending`.
+    supervisor's message, which need not be the supervisor's own thread; see `Mailbox.lend`.
 
     Attributes:
         pool: the pool's name, for events.

@@ -6,8 +6,8 @@ import random
 from collections.abc import Mapping
 from enum import Enum
 
-from greenroom.actors.inline import InlineRef
 from greenroom.actors.loopthread import LoopThread
+from greenroom.actors.member import MemberRef
 from greenroom.actors.surroundings import default_concurrency, needs_loop
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
@@ -44,7 +44,7 @@ class MemberRecord:
         self.member = member
         self.index = index
         self.config = config
-        self.ref: InlineRef | None = None
+        self.ref: MemberRef | None = None
         self.incarnation = 0
         self.life = Life.DOWN
         self.restart_at: float | None = None
@@ -73,7 +73,7 @@ class MemberRecord:
     def name(self) -> str:
         return self.member.name
 
-    def started(self, ref: InlineRef, loop: LoopThread) -> None:
+    def started(self, ref: MemberRef, loop: LoopThread) -> None:
         """A new actor stands behind the name, and has that loop."""
         self.ref = ref
         self.moved(loop)

@@ -7,24 +7,20 @@ import random
 import time
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any, cast
-
-import pykka
+from typing import Any
 
 from greenroom.actors.alarms import Alarm
-from greenroom.actors.base import tell
+from greenroom.actors.base import Handler, JoinableRef, PoolActor, Stop, hand, started, tell
 from greenroom.actors.clock import Clock, SystemClock, Timer, paused_at, pauses_of
 from greenroom.actors.culprit import culprit_of
 from greenroom.actors.desk import Desk
 from greenroom.actors.duties import Duty, Role
 from greenroom.actors.eventbus import EventBus, complain
 from greenroom.actors.eventloops import loop_factory
-from greenroom.actors.inline import InlineRef
-from greenroom.actors.lending import LendingActor, LendingRef, hand
 from greenroom.actors.local import Attach
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.mailbox import Tick
-from greenroom.actors.member import AgentActor
+from greenroom.actors.member import AgentActor, MemberRef
 from greenroom.actors.surroundings import Surroundings
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import MemberExistsError, not_begun
@@ -77,7 +73,7 @@ class _HasNews:
     __slots__ = ()
 
 
-class PoolSupervisor(LendingActor):
+class PoolSupervisor(PoolActor):
     """The shell around the supervisor's parts: messages in, parts called; news and commands.
 
     What a part decides is carried out in its turn; what is announced, when the router knows it.
@@ -87,7 +83,7 @@ class PoolSupervisor(LendingActor):
         self,
         *,
         pool: str,
-        router: LendingRef,
+        router: JoinableRef,
         desk: Desk,
         config: PoolConfig,
         clock: Clock,
@@ -156,6 +152,8 @@ class PoolSupervisor(LendingActor):
                 Forwarded: self._on_forwarded,
             }
         )
+        for kind, handler in self.handlers.items():
+            self.handlers[kind] = self._then_news(handler)
         self._pauses = pauses_of(clock)
         try:
             if self._pauses is not None:
@@ -175,7 +173,7 @@ class PoolSupervisor(LendingActor):
         self._hear_no_pauses()
         for record in self._records.values():
             if record.ref is not None:
-                tell(record.ref, pykka.messages._ActorStop())
+                tell(record.ref, Stop())
         self._loops.shared.close()
 
     # -- what the parts ask for
@@ -183,13 +181,14 @@ class PoolSupervisor(LendingActor):
     def _start_actor(self, record: MemberRecord) -> None:
         loop = self._new_loop(record.name) if record.member.isolated else self._loops.shared
         around = replace(self._around, loop=loop)
-        ref: InlineRef | None = None
+        ref: MemberRef | None = None
         try:
-            ref = cast(InlineRef, AgentActor.start(record.member, record.incarnation + 1, around))
+            number = record.incarnation + 1
+            ref = started(lambda: AgentActor(record.member, number, around)).ref
             record.started(ref, loop)
         except BaseException:  # of a signal handler, while the app starts its pool
             if ref is not None:
-                tell(ref, pykka.messages._ActorStop())
+                tell(ref, Stop())
             raise
 
     def _new_loop(self, owner: str | None) -> LoopThread:
@@ -215,8 +214,8 @@ class PoolSupervisor(LendingActor):
         return self.alarms.at(when, lambda: self._loops.look_due(LookDue(thread, handed=True)))
 
     def _answer(self, seen: FailuresSeen) -> None:
-        """Where the router waits for it in this very thread, it need not be woken; see `lending`.
-        What it has to tell of the requests that go on now is told in its own thread.
+        """Where the router waits for it in this very thread, it need not be woken. What it has to
+        tell of the requests that go on now is told in its own thread.
         """
         if self.bus.listening("CRITICAL"):
             tell(self.router, seen)
@@ -234,29 +233,29 @@ class PoolSupervisor(LendingActor):
 
     # -- news
 
-    def _handle_receive(self, message: Any) -> Any:
-        """Handle a message; what there is to announce is announced when the router knows it."""
-        try:
-            return super()._handle_receive(message)
-        finally:
-            try:
-                self._announce_news()
-            except BaseException as error:  # nobody waits for them
-                complain("the news could not be told", error)
+    def on_start(self) -> None:
+        self.lend()
 
-    def on_handed(self, message: Any) -> None:
-        """Handle a message in its sender's thread. News are still announced in this actor's own:
-        who hears them may be slow.
-        """
-        super().on_handed(message)
-        if self._news:
-            tell(self.ref, _HasNews())
+    def _then_news(self, handler: Handler) -> Handler:
+        """What there is to announce is announced when the router knows it."""
+
+        def handle(message: Any) -> Any:
+            try:
+                return handler(message)
+            finally:
+                self._announce_news()
+
+        return handle
 
     def _announce_news(self) -> None:
-        if self._news:  # what another thread adds meanwhile is announced by its `_HasNews`
-            with self._turn:
-                news = self._take_news()
-            self._emit(news)
+        """In this actor's own thread: who hears of it may be slow."""
+        try:
+            if self._news and self.mailbox.is_borrowed():
+                tell(self.actor_ref, _HasNews())
+            elif self._news:
+                self._emit(self._take_news())
+        except BaseException as error:  # nobody waits for them
+            complain("the news could not be told", error)
 
     def _take_news(self) -> list[Event]:
         news = self._news.copy()
@@ -292,6 +291,7 @@ class PoolSupervisor(LendingActor):
         elif isinstance(message, Forwarded):  # whoever waits for a command is told
             why = not_begun("the command", error)
             tell(self.router, CommandDone(message.ticket, error=why))
+        self._announce_news()
         return False
 
     # -- commands
@@ -370,7 +370,7 @@ class PoolSupervisor(LendingActor):
 
         Without a supervisor there is no pool: if the router has not stopped already, it does now.
         """
-        tell(self.router, pykka.messages._ActorStop())
+        tell(self.router, Stop())
         self._roster.stopping = True
         self._loops.let_stalled_go()
         for record in self._records.values():
@@ -397,11 +397,11 @@ def _tell_member(record: MemberRecord, message: ToMember) -> None:
         tell(record.ref, message)
 
 
-def _ask_loop(supervisor: LendingRef, answer: LoopAnswered) -> None:
+def _ask_loop(supervisor: JoinableRef, answer: LoopAnswered) -> None:
     answer.thread.post(functools.partial(hand, supervisor, answer))
 
 
-def _hand_look(supervisor: LendingRef, thread: LoopThread) -> None:
+def _hand_look(supervisor: JoinableRef, thread: LoopThread) -> None:
     """Called by the clock's thread."""
     look = LookDue(thread)
     hand(supervisor, look)

@@ -42,11 +42,8 @@ OUTERMOST = {
     "LoopThread._run",
     "PoolActor._handle_receive",
     "PoolActor._actor_loop_running",
-    "PoolSupervisor._handle_receive",
-    "LendingActor._handle_receive",
-    "LendingMailbox._borrow",
-    "LendingActor.on_handed",
-    "PoolSupervisor.on_handed",
+    "Mailbox._borrow",
+    "Mailbox._handle_all",
     "RequestFlow._see_to",
     "Endings._telling",
 }

@@ -21,8 +21,7 @@ import pytest
 from helpers_requests import WAIT_S, pool_of
 
 from greenroom import AgentPool, Member, PoolConfig, PoolRef, Request
-from greenroom.actors.inline import InlineMailbox
-from greenroom.actors.lending import LendingMailbox
+from greenroom.actors.mailbox import Mailbox
 from greenroom.actors.outbox import BATCH
 from greenroom.testing import AsyncScriptedAgent, FakeClock
 
@@ -75,22 +74,18 @@ class Post:
         self.messages: Counter[str] = Counter()
         self.waking: Counter[str] = Counter()
         self._on = False
-        for mailbox, name in (
-            (LendingMailbox, "put"),
-            (LendingMailbox, "leave"),
-            (InlineMailbox, "put"),
-        ):
-            patch.setattr(mailbox, name, self._counting(mailbox, name))
-        patch.setattr(LendingMailbox, "_handled_here", self._handed(LendingMailbox._handled_here))
+        for name in ("put", "leave"):
+            patch.setattr(Mailbox, name, self._counting(name))
+        patch.setattr(Mailbox, "_handled_here", self._handed(Mailbox._handled_here))
 
-    def _counting(self, mailbox: Any, name: str) -> Callable[[Any, Any], Any]:
-        original = getattr(mailbox, name)
+    def _counting(self, name: str) -> Callable[[Any, Any], Any]:
+        original = getattr(Mailbox, name)
 
         def put(box: Any, letter: Any) -> Any:
             if self._on:
                 kind = type(letter.message).__name__
                 self.messages[kind] += 1
-                self.waking[kind] += mailbox is LendingMailbox and name == "put"
+                self.waking[kind] += name == "put" and kind != "Execute"  # no member has a thread
             return original(box, letter)
 
         return put
@@ -98,9 +93,10 @@ class Post:
     def _handed(self, original: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
         """What its sender has handled itself; what it could not is put, and counted there."""
 
-        def handled_here(box: Any, message: Any) -> bool:
-            handled = original(box, message)
-            self.messages[type(message).__name__] += handled and self._on
+        def handled_here(box: Any, letter: Any) -> bool:
+            handled = original(box, letter)
+            if letter is not None:
+                self.messages[type(letter.message).__name__] += handled and self._on
             return handled
 
         return handled_here

@@ -213,7 +213,7 @@ def test_locks_that_were_held_at_the_fork_do_not_matter() -> None:
     inbox = pool.actor_inbox
     locks = [
         waiting._mutex, answered._mutex, stream._channel._lock, chain._lock, lazy._lock,
-        breaker._lock, recorder._arrived, inbox._lock, eventbus._observers_lock, logs._switch,
+        breaker._lock, recorder._arrived, inbox._turn, eventbus._observers_lock, logs._switch,
         pykka.ActorRegistry._actor_refs_lock,
     ]
     held, free = threading.Event(), threading.Event()

@@ -40,7 +40,7 @@ from greenroom.testing import AsyncScriptedAgent
 EVERYWHERE = pytest.mark.parametrize("how", [SIGNALS, LINES])
 ERRORS = pytest.mark.parametrize("error", [Limit, KeyboardInterrupt])
 CHUNKS = [1, 2, 3, 4]
-NOT_HERE = {"InlineMailbox.put", "LendingMailbox._in_its_turn", "Channel.put", "Desk.claim"}
+NOT_HERE = {"Mailbox._take_turns", "Mailbox._handled_here", "Channel.put", "Desk.claim"}
 """What no thread of the app's does: no message is handled there, and nothing is answered."""
 
 
@@ -115,7 +115,7 @@ class Stage:
             stats = self.pool.stats()
             members = sum(each.in_flight for each in stats.members)
             open_ = stats.pending + stats.in_flight + members
-            unread = len(actor.mailbox._unread) if self.exact else 0
+            unread = len(actor.mailbox._letters) if self.exact else 0
             if not open_ and not unread:
                 break
             assert time.monotonic() < deadline, f"{stats}, {unread} unread"

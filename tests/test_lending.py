@@ -10,9 +10,9 @@ import pytest
 from helpers_supervision import WAIT_S, pool_of
 
 from greenroom import Member, Request
+from greenroom.actors.base import PoolActor, hand
 from greenroom.actors.eventbus import observe
-from greenroom.actors.lending import LendingActor, LendingMailbox, hand
-from greenroom.actors.mailbox import Letter, Mailbox, Tick
+from greenroom.actors.mailbox import _AWAKE, Letter, Mailbox, Tick
 from greenroom.actors.request_flow import RequestFlow
 from greenroom.actors.strategies import Candidate
 from greenroom.messages.events import AttemptFailed, BreakerOpened, Event, Failover
@@ -20,25 +20,50 @@ from greenroom.testing import FakeClock, ScriptedAgent
 
 
 class Lent:
-    """A mailbox whose owner is the test, and what has been handled by those who handed it over."""
+    """A mailbox whose owner, which sleeps at first, is the test; and what has been handled by those
+    who handed it over.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, *, lent: bool = True) -> None:
         self.clock = FakeClock()
-        self.box = LendingMailbox()
+        self.box = Mailbox()
         self.box.follow(self.clock)
-        self.box.handle = self.handled_here
+        if lent:
+            self.box.lend(self.handled_here, self.returned)
         self.handled: list[Any] = []
         self.then: Callable[[Any], None] = lambda _: None
+        self.sleeps()
 
-    def handled_here(self, message: Any) -> None:
-        self.handled.append(message)
-        self.then(message)
+    def handled_here(self, letter: Letter) -> None:
+        self.handled.append(letter.message)
+        self.then(letter.message)
+
+    def returned(self, letter: Letter, error: BaseException) -> None:
+        raise error
+
+    def sleeps(self) -> None:
+        """The owner has found nothing to do."""
+        assert self.box._falls_asleep()
+        self.box._turn.release()
+
+    def is_woken(self) -> bool:
+        return not self.box._bell.empty()
+
+    def wakes(self) -> None:
+        """What ends the owner's sleep."""
+        assert self.is_woken()
+        self.box._turn.acquire()
+        self.box._owner = _AWAKE
+
+    def get(self) -> Any:
+        message: Any = self.box.get().message
+        return message
 
     def owned(self) -> list[Any]:
         """What there is left for the owner."""
         got = []
-        while not self.box.empty() or self.box._aside or self.box._held:
-            got.append(self.box.get().message)
+        while not self.box.empty() or self.box._aside:
+            got.append(self.get())
         return got
 
 
@@ -47,7 +72,8 @@ def test_an_idle_owner_has_its_sender_handle_the_message() -> None:
     lent = Lent()
     lent.box.hand("a")
     assert lent.handled == ["a"]
-    assert lent.box.empty()
+    assert not lent.is_woken()
+    assert lent.owned() == []
 
 
 @pytest.mark.parametrize("put", [Mailbox.put, Mailbox.leave])
@@ -56,17 +82,19 @@ def test_what_was_put_before_comes_first(put: Any) -> None:
     lent = Lent()
     getattr(lent.box, put.__name__)(Letter("first"))
     lent.box.hand("second")
-    assert lent.box.get().message == "first"
+    lent.wakes()
+    assert lent.get() == "first"
     lent.box.hand("third")  # the owner is still at the first one
-    assert (lent.box.get().message, lent.box.get().message) == ("second", "third")
+    assert (lent.get(), lent.get()) == ("second", "third")
     assert lent.handled == []
 
 
 def test_one_message_is_handled_at_a_time() -> None:
     """Whoever comes while another handles one leaves it to the owner."""
     lent = Lent()
-    with lent.box.turn:
+    with lent.box._turn:
         lent.box.hand("a")
+    lent.wakes()
     assert (lent.handled, lent.owned()) == ([], ["a"])
 
 
@@ -78,9 +106,10 @@ def test_a_timer_that_is_due_comes_first() -> None:
     lent.clock.advance(1.0)
     lent.box.hand("late")
     assert lent.handled == ["in time"]
-    assert isinstance(lent.box.get().message, Tick)
+    lent.wakes()
+    assert isinstance(lent.get(), Tick)
     lent.box.hand("later")  # the owner is still at its timers
-    assert (lent.box.get().message, lent.box.get().message) == ("late", "later")
+    assert (lent.get(), lent.get()) == ("late", "later")
 
 
 def test_an_owner_that_is_at_its_timers_is_not_idle() -> None:
@@ -88,10 +117,11 @@ def test_an_owner_that_is_at_its_timers_is_not_idle() -> None:
     lent = Lent()
     lent.box.alarm = lent.clock.now()
     lent.box.put(Letter("x"))
-    assert isinstance(lent.box.get().message, Tick)
-    assert lent.box.get().message == "x"
+    lent.wakes()
+    assert isinstance(lent.get(), Tick)
+    assert lent.get() == "x"
     lent.box.alarm = lent.clock.now()
-    assert isinstance(lent.box.get().message, Tick)
+    assert isinstance(lent.get(), Tick)
     lent.box.hand("behind")
     assert (lent.handled, lent.owned()) == ([], ["behind"])
 
@@ -101,7 +131,7 @@ def test_a_new_timer_wakes_the_owner() -> None:
     lent = Lent()
     lent.then = lambda _: setattr(lent.box, "alarm", lent.clock.now() + 5.0)
     lent.box.hand("sets it")
-    assert not lent.box.empty()
+    assert lent.is_woken()
 
 
 def test_what_is_put_aside_wakes_an_owner_that_a_handed_message_has_put_in_a_hurry() -> None:
@@ -111,9 +141,7 @@ def test_what_is_put_aside_wakes_an_owner_that_a_handed_message_has_put_in_a_hur
     lent.box.hurried = lambda: bool(hurry)
     lent.box.hand("nothing yet")
     assert not lent.box.leave(Letter("lies there"))
-    assert lent.box.get().message == "lies there"
-    lent.box._reading = False
-    lent.box._unread.clear()  # the owner has gone to sleep
+    lent.box.serve()
     lent.then = hurry.append
     lent.box.hand("now it is")
     assert lent.box.leave(Letter("is waited for"))
@@ -138,31 +166,29 @@ def test_what_lies_aside_is_served_by_who_left_it_there() -> None:
     """All of it, in order; the owner, which wants it, is not woken."""
     lent = Lent()
     lent.box.hurried = lambda: True
-    lent.box._may_not_sleep()  # the owner goes to sleep, in a hurry
+    lent.box.hand("puts it in a hurry")
     assert lent.box.leave(Letter("a"))
     assert lent.box.leave(Letter("b"))
     lent.box.serve()
-    assert (lent.handled, lent.owned()) == (["a", "b"], [])
+    assert lent.handled[1:] == ["a", "b"]
+    assert not lent.is_woken()
+    assert lent.owned() == []
 
 
-@pytest.mark.parametrize("why", ["more to read", "its turn", "a timer", "not lent", "ended"])
+@pytest.mark.parametrize("why", ["more to read", "its turn", "a timer", "not lent"])
 def test_what_cannot_be_served_wakes_the_owner(why: str) -> None:
     """It has it all then, what lies aside first."""
-    lent = Lent()
+    lent = Lent(lent=why != "not lent")
     if why == "more to read":
         lent.box.put(Letter("told"))
     elif why == "its turn":
-        lent.box.turn.acquire()
+        lent.box._turn.acquire()
     elif why == "a timer":
         lent.box.alarm = lent.clock.now()
-    elif why == "not lent":
-        lent.box.handle = None
     lent.box.leave(Letter("aside"))
-    if why == "ended":
-        lent.box.unfollow()
     lent.box.serve()
     assert lent.handled == []
-    assert not lent.box.empty()
+    assert lent.is_woken()
     assert lent.box._aside[0].message == "aside"
 
 
@@ -173,19 +199,30 @@ def test_serving_may_leave_the_owner_more_to_do() -> None:
     lent.box.leave(Letter("sets a timer"))
     lent.box.serve()
     assert lent.handled == ["sets a timer"]
-    assert not lent.box.empty()
+    assert lent.is_woken()
+
+
+def test_who_looks_for_a_hurry_and_raises_leaves_no_timer_to_be_overslept() -> None:
+    """The owner is woken all the same: the message has been handled, whatever came then."""
+    lent = Lent()
+    lent.then = lambda _: setattr(lent.box, "alarm", lent.clock.now() + 5.0)
+    lent.box.hurried = lambda: 1 / 0 > 0
+    with pytest.raises(ZeroDivisionError):
+        lent.box.hand("sets a timer")
+    assert lent.handled == ["sets a timer"]
+    assert lent.is_woken()
 
 
 def test_nothing_is_lent_before_the_start_and_after_the_end() -> None:
-    """Then the owner has all of it."""
-    lent = Lent()
-    lent.box.handle = None
+    """Then the owner, whose turn it is, has all of it."""
+    lent = Lent(lent=False)
     lent.box.hand("early")
+    lent.wakes()
     assert lent.owned() == ["early"]
-    lent = Lent()
+    lent.box.lend(lent.handled_here, lent.returned)
     lent.box.unfollow()
     lent.box.hand("late")
-    assert (lent.handled, lent.box.get().message) == ([], "late")
+    assert (lent.handled, lent.get()) == ([], "late")
 
 
 # -- the actor
@@ -198,7 +235,7 @@ class Number:
         self.sender, self.number = sender, number
 
 
-class Counter(LendingActor):
+class Counter(PoolActor):
     """Notes what it is told, and whether two threads are ever at it."""
 
     def __init__(self) -> None:
@@ -208,6 +245,9 @@ class Counter(LendingActor):
         self.overlaps = 0
         self.handlers[Number] = self._on_number
         self.handlers[str] = lambda _: self
+
+    def on_start(self) -> None:
+        self.lend()
 
     def _on_number(self, message: Number) -> None:
         self.inside += 1
@@ -317,9 +357,9 @@ def test_a_failed_request_goes_on_from_the_thread_where_it_failed(
     """The router is not told of it: it is idle, so what it would do is done without waking it."""
     asleep = threading.Event()
     told: list[str] = []
-    original = LendingMailbox.put
+    original = Mailbox.put
 
-    def put(box: LendingMailbox, letter: Any) -> None:
+    def put(box: Mailbox, letter: Any) -> None:
         told.append(type(letter.message).__name__)
         original(box, letter)
 
@@ -337,7 +377,7 @@ def test_a_failed_request_goes_on_from_the_thread_where_it_failed(
 
         pool.stats()
         router.mailbox.hurried = about_to_sleep
-        monkeypatch.setattr(LendingMailbox, "put", put)
+        monkeypatch.setattr(Mailbox, "put", put)
         assert pool.execute("x", timeout=WAIT_S) == "b's"
     assert "Request" in told
     assert "Failed" not in told

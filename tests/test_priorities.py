@@ -22,7 +22,7 @@ from greenroom import (
     Request,
 )
 from greenroom.actors.jobs import Job
-from greenroom.actors.lending import LendingMailbox
+from greenroom.actors.mailbox import Mailbox
 from greenroom.actors.request_flow import RequestFlow
 from greenroom.actors.retry import RetryPolicy
 from greenroom.actors.router import PoolRouter
@@ -510,7 +510,7 @@ def test_b31_who_was_let_in_for_a_member_that_then_opens_must_go(
         assert judged.wait(WAIT_S)
         take_in(self, message)
 
-    monkeypatch.setattr(LendingMailbox, "_handled_here", lambda *_: False)
+    monkeypatch.setattr(Mailbox, "_handled_here", lambda *_: False)
     monkeypatch.setattr(OutcomeJudge, "take_in", held)
     busy = Held()
     members = ranked(a=busy, b=Scripted(http_error(401)))

@@ -12,8 +12,8 @@ import pytest
 
 from greenroom.actors.alarms import Alarms
 from greenroom.actors.culprit import NOBODY, Culprit
-from greenroom.actors.inline import InlineRef
 from greenroom.actors.loopthread import LoopThread
+from greenroom.actors.member import MemberRef
 from greenroom.actors.surroundings import LoopLost, LoopSilent
 from greenroom.messages import (
     AttemptOutcome,
@@ -147,7 +147,7 @@ class World:
         if record.name == "impossible":
             raise OSError("no room")
         self.spawns += 1
-        record.started(cast(InlineRef, f"{record.name}-{self.spawns}"), self.loops.shared)
+        record.started(cast(MemberRef, f"{record.name}-{self.spawns}"), self.loops.shared)
 
     def _review(self) -> None:
         for record in list(self.records.values()):

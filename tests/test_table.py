@@ -11,8 +11,9 @@ import pytest
 from helpers_flow import Box, ports
 
 from greenroom.actors.alarms import Alarms
+from greenroom.actors.base import hand
 from greenroom.actors.jobs import Attempt, Failure, Job
-from greenroom.actors.lending import LendingMailbox, hand
+from greenroom.actors.mailbox import Mailbox
 from greenroom.actors.outbox import BATCH, DELAY_S, Outbox
 from greenroom.actors.report import account, all_failed, why_unroutable
 from greenroom.actors.retry import RetryPolicy
@@ -461,7 +462,7 @@ class Supervisor:
 
     def __init__(self, alive: bool = True) -> None:
         self.actor_stopped = threading.Event()
-        self.actor_inbox = LendingMailbox()
+        self.actor_inbox = Mailbox()
         self._batches: list[tuple[AttemptOutcome | Successes, ...]] = []
         if not alive:
             self.actor_stopped.set()

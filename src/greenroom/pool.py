@@ -41,7 +41,7 @@ class AgentPool(PoolRouter):
             name=name, strategy=strategy, config=config, clock=clock, rng=rng, bus=bus, desk=desk
         )
         self.ref: PoolRef = PoolRef(self, name=name, config=config, ended=self.ended)
-        self._actor_ref = self.ref
+        self.known_by(self.ref)
 
     @classmethod
     def start(  # type: ignore[override]

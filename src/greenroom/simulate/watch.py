@@ -7,8 +7,8 @@ import random
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from greenroom.actors.inline import InlineRef
 from greenroom.actors.loopthread import LoopThread
+from greenroom.actors.member import MemberRef
 from greenroom.actors.table import RoutingTable
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
@@ -119,7 +119,7 @@ def _record(spec: MemberSpec, index: int, config: PoolConfig, rng: random.Random
         max_concurrency=spec.concurrency,
     )
     record = MemberRecord(member, index, config, rng, 0.0)
-    stand_in = cast(InlineRef, _stand_in)
+    stand_in = cast(MemberRef, _stand_in)
     record.started(stand_in, LoopThread("simulated"))  # it starts no thread before its first call
     return record
 
