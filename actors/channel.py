@@ -20,6 +20,8 @@ RECEIVED_LIMIT = 2000
 of an interruption: a stream of any length fits into a bounded memory."""
 RECEIVED_LENGTH = 1_000_000
 """And how long they may be together, strings and bytes; the latest is remembered in any case."""
+_SHORT = RECEIVED_LENGTH // RECEIVED_LIMIT
+"""As long as all are that short, so many of them are never too long together: nobody measures."""
 
 Wake = Callable[[], object]
 """To be called once at least: a second time it does nothing."""
@@ -95,6 +97,7 @@ class Channel:
         "_firsts",
         "_length",
         "_lock",
+        "_measures",
         "_readers",
         "_room",
         "_sealed",
@@ -126,8 +129,9 @@ class Channel:
         self.cut: frozenset[str] = frozenset()
         self.left = False
         self.taken = 0
-        self.received: deque[Any] = deque()
+        self.received: deque[Any] = deque(maxlen=RECEIVED_LIMIT)
         self._room = sys.maxsize if holds else capacity
+        self._measures = False
         self._length = 0
         self._chunks: deque[Any] = deque()
         self._lock = threading.Lock()
@@ -156,7 +160,9 @@ class Channel:
         wakes: Sequence[Wake] = ()
         try:
             with self._lock:
-                if self._sealed or self.left or self.begun_by != ticket:
+                begun_by = self.begun_by
+                ours = begun_by is ticket or begun_by == ticket  # mostly it is the same object
+                if self._sealed or self.left or not ours:
                     return False
                 self._chunks.append(chunk)
                 if counts:
@@ -292,18 +298,21 @@ class Channel:
                 if not chunks or (self.holds and self._state is EMPTY):
                     return self._last_word()
                 chunk, run = chunks[0], None
-                if type(chunk) in _SPECIAL:
-                    if type(chunk) is not Run:
-                        self._forget()
-                        took = chunk
-                        del chunks[0]
-                        return took
-                    run, chunk = chunk, chunk.chunk
-                received, kind = self.received, type(chunk)
-                length = 0
-                if kind is str or issubclass(kind, _MEASURED):
+                kind = type(chunk)
+                if kind is str:
+                    length = len(chunk)
+                else:
+                    if kind in _SPECIAL:
+                        if kind is not Run:
+                            self._forget()
+                            took = chunk
+                            del chunks[0]
+                            return took
+                        run, chunk = chunk, chunk.chunk
+                        kind = type(chunk)
                     length = _length(chunk, kind)
-                if len(received) >= RECEIVED_LIMIT or self._length + length > RECEIVED_LENGTH:
+                measures = self._measures or length > _SHORT
+                if measures:
                     self._make_room(length)
                 # No call but the last: what breaks in behind it finds all of this done.
                 took = chunk
@@ -312,8 +321,9 @@ class Channel:
                 else:
                     run.count -= 1
                 self.taken += 1
-                self._length += length
-                received.append(chunk)
+                if measures:
+                    self._length += length
+                self.received.append(chunk)
                 writer = self._writer
                 if writer is None or 2 * len(chunks) > self.capacity:
                     return took
@@ -383,6 +393,9 @@ class Channel:
     def _make_room(self, length: int) -> None:
         """For a chunk of that length among those that are remembered."""
         received = self.received
+        if not self._measures:
+            self._length = sum(_length(each, type(each)) for each in received)
+            self._measures = True
         while received and (
             len(received) >= RECEIVED_LIMIT or self._length + length > RECEIVED_LENGTH
         ):
@@ -403,7 +416,8 @@ class Channel:
 
     def _forget(self) -> None:
         self.received.clear()
-        self._length = self.taken = 0
+        self._measures = False
+        self.taken = 0
 
     def _last_word(self) -> Any:
         self._told = self._state is END

@@ -93,11 +93,11 @@ class SystemClock:
 
     def now(self) -> float:
         """Seconds; while the process stands still they do not pass."""
-        due, lost_s, _ = looked = self._looked
+        looked = self._looked
         now = self._read()
-        if now > due or looked is not self._looked:
+        if now > looked.due or looked is not self._looked:
             return self.look()
-        return now - lost_s
+        return now - looked.lost_s
 
     @property
     def lost_s(self) -> float:
@@ -248,7 +248,7 @@ class SystemClock:
         self._timers = []
         self._until = -math.inf
         self._watch = None
-        self._looked = self._looked._replace(due=math.inf)
+        self._looked = Looked(math.inf, self._looked.lost_s, self._looked.paused_at)
 
 
 class Timer:

@@ -48,6 +48,9 @@ class Writer(Protocol):
     def accept(self, answer: Any) -> None:
         """Pass on an answer that does not stream."""
 
+    def has_room(self) -> bool:
+        """Whether the next chunk may be made at once: then nobody need wait for it."""
+
     def wait_for_room(self) -> bool:
         """Wait, in a worker thread, until the next chunk may be made; False when it need not be."""
 
@@ -64,7 +67,7 @@ def pour(answer: Any, writer: Writer) -> None:
     try:
         chunks = chunks_of(answer)
         for chunk in chunks:
-            if not writer.write(chunk) or not writer.wait_for_room():
+            if not writer.write(chunk) or not (writer.has_room() or writer.wait_for_room()):
                 break
     finally:
         _close(chunks, answer)
@@ -82,12 +85,12 @@ async def flow(answer: Any, writer: Writer) -> None:
         if is_async_stream(answer):
             chunks = achunks_of(answer)
             async for chunk in chunks:
-                if not writer.write(chunk) or not await writer.room():
+                if not writer.write(chunk) or not (writer.has_room() or await writer.room()):
                     break
         else:
             chunks = chunks_of(answer)
             for chunk in chunks:
-                if not writer.write(chunk) or not await writer.room():
+                if not writer.write(chunk) or not (writer.has_room() or await writer.room()):
                     break
     finally:
         await _aclose(chunks, answer)

@@ -15,7 +15,7 @@ with anybody else who has looked at the clock, is taken at its word.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from dataclasses import dataclass
 
 LOOK_S = 0.25
 """How long after a look the next one is due. What was running when the process stood still may lose
@@ -26,7 +26,8 @@ EXCUSED_S = 1.0
 a connection that the other side has given up."""
 
 
-class Looked(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Looked:
     """How things stand since the last look.
 
     Attributes:
@@ -71,6 +72,6 @@ def look(before: Looked, now: float, goes_on: bool = True) -> Looked:
     due = now + LOOK_S if goes_on else math.inf
     lasted_s = pause_s(before.due - LOOK_S, before.due, now)
     if not lasted_s:
-        return before._replace(due=due)
+        return Looked(due, before.lost_s, before.paused_at)
     lost_s = before.lost_s + lasted_s
     return Looked(due, lost_s, now - lost_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Coroutine
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, SupportsIndex, TypeVar
@@ -147,14 +148,8 @@ class PoolStream(Generic[C]):
         taken: C = chunk  # no call: none could be hit by a signal and lose it
         return taken
 
-    async def __anext__(self) -> C:
-        while (chunk := self._take()) is EMPTY or chunk is ANEW:
-            if chunk is EMPTY:
-                await self._arrival()
-        if chunk is END:
-            raise StopAsyncIteration
-        taken: C = chunk
-        return taken
+    def __anext__(self) -> Coroutine[Any, Any, C]:
+        return _next_of(self, self)
 
     def __iter__(self) -> Reader[C]:
         return Reader(self)
@@ -252,6 +247,21 @@ def _leave_all_the_same(stream: PoolStream[Any]) -> None:
         raise
 
 
+async def _next_of(stream: PoolStream[C], reader: object) -> C:
+    """The next chunk.
+
+    Args:
+        reader: whoever was asked for it; it is held until then, since to let go of it is to leave.
+    """
+    while (chunk := stream._take()) is EMPTY or chunk is ANEW:
+        if chunk is EMPTY:
+            await stream._arrival()
+    if chunk is END:
+        raise StopAsyncIteration
+    taken: C = chunk
+    return taken
+
+
 def _add(chunk: Any, chunks: list[Any]) -> None:
     """The chunk, or the mark that all before it are void."""
     if chunk is ANEW or type(chunk) is Restarted:
@@ -272,7 +282,7 @@ class Reader(Generic[C]):
         return self
 
     def __next__(self) -> C:
-        return next(self._stream)
+        return self._stream.__next__()
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         self._stream.__reduce_ex__(protocol)
@@ -293,8 +303,8 @@ class AsyncReader(Generic[C]):
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> C:
-        return await self._stream.__anext__()
+    def __anext__(self) -> Coroutine[Any, Any, C]:
+        return _next_of(self._stream, self)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         self._stream.__reduce_ex__(protocol)

@@ -104,8 +104,10 @@ class ChunkWriter:
         """
         if type(chunk) is Restarted:
             return self._void(chunk) or self._stop()
-        empty = self._judge.add(chunk)
-        self._check()
+        judge = self._judge
+        empty = judge.add(chunk)
+        if judge.fault is not None:
+            self._check()
         channel = self._channel
         if channel is None:
             return (self._hold(chunk) if empty else self._begin(chunk, counts=True)) or self._stop()
@@ -160,6 +162,11 @@ class ChunkWriter:
         if self._job is None or self._channel is None or self._channel.left:
             return None
         return self._job if self._channel.seal(self._ticket) else None
+
+    def has_room(self) -> bool:
+        """Whether the next chunk may be made at once."""
+        channel = self._channel
+        return channel is None or not channel.full()
 
     def wait_for_room(self) -> bool:
         """Wait, in a worker thread, until the next chunk may be made; False when nobody wants it

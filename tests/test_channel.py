@@ -214,6 +214,19 @@ class TestChannel:
         chunks.take()
         assert [len(chunk) for chunk in chunks.received] == [2 * RECEIVED_LENGTH]
 
+    def test_what_was_short_counts_once_something_long_comes(self) -> None:
+        """Nobody measures short chunks, which cannot be too long together; from the first long one
+        on all count, those that came before it too.
+        """
+        chunks = channel(1)
+        short = RECEIVED_LENGTH // RECEIVED_LIMIT
+        for size in [short] * (RECEIVED_LIMIT + 10) + [5 * short, short]:
+            chunks.put("x" * size)
+            chunks.take()
+        kept = [len(chunk) for chunk in chunks.received]
+        assert kept == [short] * (RECEIVED_LIMIT - 6) + [5 * short, short]
+        assert sum(kept) == RECEIVED_LENGTH
+
     def test_a_good_end_forgets_what_was_received(self) -> None:
         """Only the error of an interruption asks for it."""
         chunks = channel(4, 1)
@@ -686,6 +699,9 @@ class Sink:
 
     def accept(self, answer: Any) -> None:
         self.answers.append(answer)
+
+    def has_room(self) -> bool:
+        return False
 
     def wait_for_room(self) -> bool:
         self._rooms -= 1

@@ -113,6 +113,13 @@ def let_go(pool: PoolRef) -> None:
     del stream
 
 
+def let_go_of_its_loop(pool: PoolRef) -> None:
+    async def main() -> None:  # nobody else holds the reader while it waits for its chunk
+        assert await anext(aiter(pool.stream(Request("x")))) == 1
+
+    asyncio.run(main())
+
+
 def let_go_in_a_cycle(pool: PoolRef) -> None:
     cycle: list[Any] = [pool.stream(Request("x"))]
     assert next(cycle[0]) == 1
@@ -149,6 +156,7 @@ WAYS: list[Leave] = [
     cancel,
     cancel_by_id,
     let_go,
+    let_go_of_its_loop,
     let_go_in_a_cycle,
     cancel_task,
 ]
