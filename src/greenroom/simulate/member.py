@@ -19,16 +19,18 @@ class Call:
     """One attempt, on one member.
 
     Attributes:
+        ticket: what names it in messages.
         began_at: when the member was given it.
         served: whether the member works on it; until then it waits in the member's own queue.
         ending: how it will end by itself, once the member works on it.
         cancelled: why it is to end before that; None if it is not.
     """
 
-    __slots__ = ("began_at", "cancelled", "ending", "member", "message", "served")
+    __slots__ = ("began_at", "cancelled", "ending", "member", "message", "served", "ticket")
 
     def __init__(self, message: Execute, member: str, began_at: float) -> None:
         self.message = message
+        self.ticket: Ticket = (message.request_id, message.attempt)
         self.member = member
         self.began_at = began_at
         self.served = False
@@ -66,7 +68,7 @@ class SimMember:
     def take(self, message: Execute) -> None:
         """Work on a call, at once or when its turn has come."""
         call = Call(message, self._name, self._agenda.now)
-        self._calls[message.request_id, message.attempt] = call
+        self._calls[call.ticket] = call
         if self._idle:
             self._serve(call)
         else:
@@ -92,16 +94,16 @@ class SimMember:
             self._agenda.at(now + ending.seconds, self._end, call)
 
     def _end(self, call: Call) -> None:
-        ticket = call.message.request_id, call.message.attempt
-        if self._calls.get(ticket) is not call:
+        if self._calls.get(call.ticket) is not call:
             return  # it has ended already, as it was cancelled
-        del self._calls[ticket]
+        del self._calls[call.ticket]
         if call.served:
             self._idle += 1
-        while self._idle and self._waiting:  # it turns to who has waited longest
-            waiting = self._waiting.popleft()
-            if waiting.cancelled is None:
-                self._serve(waiting)
+        waiting = self._waiting
+        while waiting and self._idle:  # it turns to who has waited longest
+            first = waiting.popleft()
+            if first.cancelled is None:
+                self._serve(first)
         self._ended(call)
 
 

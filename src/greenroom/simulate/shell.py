@@ -145,7 +145,7 @@ class SimPool:
         """The member answers, as `Executions` does."""
         message = call.message
         elapsed_s = self._agenda.now - call.began_at
-        job = self._desk.claim((message.request_id, message.attempt))
+        job = self._desk.claim(call.ticket)
         attempt = None if job is None else job.current
         if (
             job is None
