@@ -100,16 +100,21 @@ def _given_up(
     stopped = call.cancelled is not None and error is not None and ends
     if call.phase is not Phase.ABANDONED and not stopped and not cut_off:
         return None
-    if call.cancelled is CancelReason.ATTEMPT_TIMEOUT:
+    return cut_off_by(member, call.cancelled)
+
+
+def cut_off_by(member: str, reason: CancelReason | None) -> tuple[BaseException, Verdict]:
+    """What to report of a call that has ended since it was to end, for that reason."""
+    if reason is CancelReason.ATTEMPT_TIMEOUT:
         timeout = AttemptTimeoutError(f"{member} did not answer in time")
         return timeout, Verdict(FailureKind.TIMEOUT, None)
-    if call.cancelled is CancelReason.STOPPING:
+    if reason is CancelReason.STOPPING:
         crash = MemberCrashedError(f"{member} ended while it was working on the request")
         return crash, Verdict(FailureKind.CRASHED, None)
-    if call.cancelled is CancelReason.LOOP_LOST:
+    if reason is CancelReason.LOOP_LOST:
         lost = MemberCrashedError(f"{member} lost its event loop, which another member blocked")
         return lost, Verdict(FailureKind.INTERRUPTED, None)
-    gone = RequestCancelledError(f"the call of {member} was cancelled: {call.cancelled}")
+    gone = RequestCancelledError(f"the call of {member} was cancelled: {reason}")
     return gone, Verdict(FailureKind.CANCELLED, None)
 
 

@@ -73,8 +73,8 @@ class MemberRecord:
     def name(self) -> str:
         return self.member.name
 
-    def started(self, ref: MemberRef, loop: LoopThread) -> None:
-        """A new actor stands behind the name, and has that loop."""
+    def started(self, ref: MemberRef, loop: LoopThread | None) -> None:
+        """A new actor stands behind the name, and has that loop, if there are any."""
         self.ref = ref
         self.moved(loop)
         self.on_loop = needs_loop(self.member)
@@ -83,7 +83,7 @@ class MemberRecord:
         self.restart_at = None
         self.abandoned = 0
 
-    def moved(self, loop: LoopThread) -> None:
+    def moved(self, loop: LoopThread | None) -> None:
         """What the member does in coroutines runs on that loop from now on."""
         self.loop = loop
         self.blocks_loop = False

@@ -14,7 +14,15 @@ from typing import Any, NamedTuple, cast
 
 import pytest
 
-from greenroom import CircuitState, FailureKind, PoolConfig
+from greenroom import (
+    AllPoolMembersFailedError,
+    CircuitState,
+    DeadlineExceededError,
+    FailureKind,
+    PoolConfig,
+    PoolSaturatedError,
+)
+from greenroom.actors.classify import classify
 from greenroom.supervisors.breaker import Breaker, Transition
 from greenroom.supervisors.record import MemberRecord
 
@@ -154,6 +162,20 @@ class Answered(NamedTuple):
     def __str__(self) -> str:
         why = ", ".join(f"{member} {kind}" for member, kind in self.failures)
         return f"{request_id(self.request)} {self.what} at {_at(self.at)} {why}".strip()
+
+
+def how_it_failed(error: BaseException) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """What a request was answered by an error, in the words of `Answered`."""
+    match error:
+        case PoolSaturatedError():
+            return "refused", ()
+        case DeadlineExceededError():
+            return "out of time", ()
+        case AllPoolMembersFailedError():
+            tried = {each.member: str(each.kind) for each in error.errors if each.attempts}
+            return "failed", tuple(sorted(tried.items()))
+        case _:
+            return "failed as it is", (("", str(classify(error).kind)),)
 
 
 class Trace:

@@ -13,22 +13,26 @@ from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import pykka
-from helpers_drift import Answered, Ending, Script, Trace, breakers_noted, request_id
+from helpers_drift import (
+    Answered,
+    Ending,
+    Script,
+    Trace,
+    breakers_noted,
+    how_it_failed,
+    request_id,
+)
 
 from greenroom import (
     AgentPool,
-    AllPoolMembersFailedError,
     CallContext,
-    DeadlineExceededError,
     FailureKind,
     Member,
     PoolFuture,
     PoolRef,
-    PoolSaturatedError,
     Reply,
     Request,
 )
-from greenroom.actors.classify import classify
 from greenroom.actors.mailbox import Mailbox
 from greenroom.actors.member import AgentActor
 from greenroom.testing import FakeClock, http_error
@@ -269,12 +273,5 @@ def _how(future: PoolFuture[Reply[Any]]) -> tuple[str, tuple[tuple[str, str], ..
     """What a request was answered, in the words of `Answered`."""
     try:
         return f"answered by {future.get(timeout=0).member}", ()
-    except PoolSaturatedError:
-        return "refused", ()
-    except DeadlineExceededError:
-        return "out of time", ()
-    except AllPoolMembersFailedError as error:
-        tried = {each.member: str(each.kind) for each in error.errors if each.attempts}
-        return "failed", tuple(sorted(tried.items()))
     except Exception as error:
-        return "failed as it is", (("", str(classify(error).kind)),)
+        return how_it_failed(error)

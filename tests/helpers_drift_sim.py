@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import heapq
 import random
-from collections.abc import Callable
+from typing import Any
 
-from helpers_drift import Answered, Script, Trace, breakers_noted
+from helpers_drift import Answered, Script, Trace, breakers_noted, how_it_failed, request_id
 
-from greenroom import FailureKind
-from greenroom.simulate import routing as fates
+from greenroom import Request
+from greenroom.actors.jobs import Job
+from greenroom.messages.execution import Execute
 from greenroom.simulate.agenda import Agenda
 from greenroom.simulate.faults import Effect, Ending, Fault
 from greenroom.simulate.latency import Constant
-from greenroom.simulate.pool import SimPool
+from greenroom.simulate.member import Call
 from greenroom.simulate.scenario import Load, MemberSpec, Scenario
-from greenroom.simulate.work import Call, Job
+from greenroom.simulate.shell import SimPool
 
 _FOR_EVER = 1e9
-
-
-class _Agenda(Agenda):
-    """One that ends where the script does."""
-
-    __slots__ = ()
-
-    def run_until(self, when: float) -> None:
-        while self._heap and self._heap[0][0] <= when:
-            self.now, _, action, subject = heapq.heappop(self._heap)
-            action(subject)
 
 
 def simulated(script: Script) -> Trace:
@@ -43,22 +32,29 @@ class _Player:
     def __init__(self, script: Script) -> None:
         self.script = script
         self.trace = Trace(script.until_s)
-        self._agenda = _Agenda()
-        self._requests: dict[Job, int] = {}
-        self._last_member: dict[Job, str] = {}
+        self.agenda = Agenda()
         self._call = (0, 0)  # whose ending is asked for: the request and the number of the attempt
         # What `AgentPool.start` makes of its generator: one for the router, one for the supervisor.
-        self._rng = random.Random(script.seed)
-        self._supervisors_rng = random.Random(self._rng.getrandbits(64))
+        rng = random.Random(script.seed)
+        self._chances = {"supervision": random.Random(rng.getrandbits(64)), "routing": rng}
 
     def play(self) -> None:
-        script = self.script
-        pool = _Pool(self._scenario(), script.strategy, self._agenda, self._chance, self)
-        for record in pool._watch._records.values():
-            record.breaker._rng = self._supervisors_rng
-        for request, scripted in enumerate(script.requests):
-            self._agenda.at(scripted.at, self._arrive(pool), request)
-        self._agenda.run_until(script.until_s)
+        pool = _Pool(self._scenario(), self)
+        for request, scripted in enumerate(self.script.requests):
+            self.agenda.at(
+                scripted.at,
+                pool.take,
+                Request(
+                    request,
+                    key=scripted.key,
+                    priority=scripted.priority,
+                    timeout_s=scripted.timeout_s,
+                    idempotent=scripted.idempotent,
+                    max_retries=scripted.max_retries,
+                    request_id=request_id(request),
+                ),
+            )
+        self.agenda.run(self.script.until_s)
 
     def _scenario(self) -> Scenario:
         return Scenario(
@@ -79,60 +75,49 @@ class _Player:
             config=self.script.config,
         )
 
-    def _chance(self, what: str) -> random.Random:
-        return self._rng if what == "routing" else random.Random(0)
+    def chance(self, what: str) -> random.Random:
+        return self._chances.get(what) or random.Random(0)
 
     def ending(self, member: str, now: float) -> Ending:
         return Ending(*self.script.ending(member, *self._call, now))
 
     # -- what happens
 
-    def _arrive(self, pool: SimPool) -> Callable[[int], None]:
-        def arrive(request: int) -> None:
-            now, scripted = self._agenda.now, self.script.requests[request]
-            limits = (scripted.timeout_s, self.script.config.deadline_s)
-            deadline = min((now + limit for limit in limits if limit is not None), default=None)
-            job = Job(now, deadline, scripted.key, True)
-            self._requests[job] = request
-            pool.take(job)
+    def called(self, job: Job, message: Execute, member: str) -> None:
+        self._call = job.work.payload, message.attempt  # type: ignore[union-attr]
+        self.trace.began(self.agenda.now, *self._call, member)
 
-        return arrive
+    def over(self, call: Call) -> None:
+        ending = call.ending
+        how = "cancelled"
+        if call.cancelled is None and ending is not None:
+            how = "ok" if ending.kind is None else str(ending.kind)
+        request: Any = call.message.payload
+        self.trace.ended(self.agenda.now, request, call.message.attempt, how)
 
-    def began(self, job: Job, member: str) -> None:
-        self._call = self._requests[job], job.attempts
-        self.trace.began(self._agenda.now, *self._call, member)
+    def answered(self, job: Job, member: str) -> None:
+        self._was_answered(job, f"answered by {member}")
 
-    def released(self, call: Call, how: str) -> None:
-        request = self._requests[call.job]
-        self._last_member[call.job] = call.slot.name
-        self.trace.ended(self._agenda.now, request, call.job.attempts, how)
+    def failed(self, job: Job, error: BaseException) -> None:
+        self._was_answered(job, *how_it_failed(error))
 
-    def over(self, job: Job) -> None:
-        what, failures = _how(job, self._last_member.get(job, ""))
-        self.trace.was_answered(Answered(self._requests[job], self._agenda.now, what, failures))
+    def _was_answered(
+        self, job: Job, what: str, failures: tuple[tuple[str, str], ...] = ()
+    ) -> None:
+        request: Any = job.work.payload  # type: ignore[union-attr]
+        self.trace.was_answered(Answered(request, self.agenda.now, what, failures))
 
 
 class _Pool(SimPool):
-    """Tells of the end of every call."""
+    """Tells of the end of every call, too."""
 
-    def __init__(
-        self,
-        scenario: Scenario,
-        strategy: str,
-        agenda: Agenda,
-        chance: Callable[[str], random.Random],
-        player: _Player,
-    ) -> None:
-        super().__init__(scenario, strategy, agenda, chance, player.began, player.over)
+    def __init__(self, scenario: Scenario, player: _Player) -> None:
+        super().__init__(scenario, player.script.strategy, player.agenda, player.chance, player)
         self._player = player
 
     def _ended(self, call: Call) -> None:
-        self._player.released(call, "ok" if call.kind is None else str(call.kind))
+        self._player.over(call)
         super()._ended(call)
-
-    def _give_up(self, call: Call) -> None:
-        self._player.released(call, "cancelled")
-        super()._give_up(call)
 
 
 class _Scripted:
@@ -144,19 +129,3 @@ class _Scripted:
 
     def effect(self, rng: random.Random) -> Effect:
         return lambda ending, now: self._player.ending(self._member, now)
-
-
-def _how(job: Job, last_member: str) -> tuple[str, tuple[tuple[str, str], ...]]:
-    """What has become of a request, in the words of `Answered`."""
-    match job.fate:
-        case fates.ANSWERED:
-            return f"answered by {last_member}", ()
-        case fates.REFUSED:
-            return "refused", ()
-        case fates.DEADLINE:
-            return "out of time", ()
-        case FailureKind() as kind if not kind.tries_another_member:
-            return "failed as it is", (("", str(kind)),)
-        case _:
-            failures = {member: str(kind) for member, kind in job.failures.items()}
-            return "failed", tuple(sorted(failures.items()))

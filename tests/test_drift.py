@@ -1,7 +1,6 @@
 """The simulator does what the pool does: one script is played through both, and compared.
 
-Who got which attempt when, every change of a breaker and every answer are the same. What is marked
-as a drift is not, so far: the pool is right.
+Who got which attempt when, every change of a breaker and every answer are the same.
 """
 
 from __future__ import annotations
@@ -28,11 +27,6 @@ FEW = settings(
     database=None,
     suppress_health_check=list(HealthCheck),
 )
-
-
-def drifts(reason: str) -> pytest.MarkDecorator:
-    """Not so far; the reason says what the simulator does."""
-    return pytest.mark.xfail(strict=True, raises=AssertionError, reason=f"simulator: {reason}")
 
 
 def fails(
@@ -102,7 +96,6 @@ AT_FAULT = script(
 """A request that fails alike everywhere."""
 
 
-@drifts("gives up where nobody untried is free, though one is back soon")
 def test_a_request_waits_for_the_only_member_that_can_still_answer_it() -> None:
     """`a` refuses its key, `b` rests: with `when_unavailable="wait"` it is answered when `b` does
     not any more.
@@ -127,7 +120,6 @@ CASES = [
             when_unavailable="wait",
         ),
         id="who_cannot_help_is_not_asked_again",
-        marks=drifts("asks a member again that has failed for good"),
     ),
     pytest.param(
         script(
@@ -137,7 +129,6 @@ CASES = [
             request_timeout_s=1.0,
         ),
         id="who_was_silent_is_asked_last",
-        marks=drifts("asks by priority, whoever was silent"),
     ),
     pytest.param(
         script(
@@ -147,27 +138,22 @@ CASES = [
             at(0.06),
         ),
         id="who_came_first_is_served_first_after_a_failure_too",
-        marks=drifts("serves in the order of queueing, not of arrival"),
     ),
     pytest.param(
         script(member("a", latency_s=1.0), at(0.0), at(0.1), at(0.2, priority=1)),
         id="a_higher_priority_is_served_first",
-        marks=drifts("knows no priorities"),
     ),
     pytest.param(
         script(member("a", latency_s=1.0), at(0.0), at(0.1), at(0.2, priority=1), max_pending=1),
         id="a_lower_priority_gives_way_where_the_queue_is_full",
-        marks=drifts("refuses whoever comes last"),
     ),
     pytest.param(
         script(member("a", fails(AUTH)), member("b", priority=1), at(0.0), at(50.0)),
         id="a_trial_runs_beside_its_request",
-        marks=drifts("makes the request itself the trial"),
     ),
     pytest.param(
         AT_FAULT,
         id="a_request_at_fault_opens_no_breaker",
-        marks=drifts("keeps failures that turn out to be the request's"),
     ),
     pytest.param(
         script(
@@ -180,7 +166,6 @@ CASES = [
             seed=2,
         ),
         id="a_request_at_fault_weighs_on_nobody",
-        marks=drifts("has members' estimates keep it"),
     ),
     pytest.param(
         script(
@@ -191,12 +176,10 @@ CASES = [
             circuit_failure_threshold=1,
         ),
         id="a_request_opens_one_breaker_at_most",
-        marks=drifts("lets a request open any number"),
     ),
     pytest.param(
         script(member("a", fails(UNKNOWN)), at(0.0), circuit_failure_threshold=2, max_retries=2),
         id="a_request_counts_once_on_a_member",
-        marks=drifts("counts every failure"),
     ),
     pytest.param(
         script(
@@ -208,7 +191,6 @@ CASES = [
             max_retries=0,
         ),
         id="a_success_that_opens_a_breaker_is_judged_in_a_while",
-        marks=drifts("judges every success at once"),
     ),
     pytest.param(
         script(
@@ -219,7 +201,6 @@ CASES = [
             circuit_failure_threshold=1,
         ),
         id="the_last_that_serves_is_not_taken_out_while_in_doubt",
-        marks=drifts("opens the last breaker, too"),
     ),
     pytest.param(
         script(
@@ -235,17 +216,14 @@ CASES = [
             when_unavailable="wait",
         ),
         id="a_slot_is_given_on_before_the_supervisor_has_spoken",
-        marks=drifts("has every outcome judged before anything else"),
     ),
     pytest.param(
         script(member("a", fails(NOT_FOUND)), member("b", priority=1), at(0.0), at(0.5)),
         id="who_lacks_what_another_has_rests",
-        marks=drifts("lets nobody rest for a 404"),
     ),
     pytest.param(
         script(member("a", fails(UNAVAILABLE, until_s=0.05)), at(0.0), same_member_retries=None),
         id="a_hiccup_is_tried_again_at_once",
-        marks=drifts("waits for the backoff"),
     ),
     pytest.param(
         script(
@@ -255,7 +233,6 @@ CASES = [
             stay_for_retry_after_s=2.0,
         ),
         id="a_request_stays_for_a_preferred_member",
-        marks=drifts("goes to another member"),
     ),
     pytest.param(
         script(
@@ -267,22 +244,18 @@ CASES = [
             max_retries=0,
         ),
         id="a_new_request_stays_for_a_preferred_member",
-        marks=drifts("goes to another member"),
     ),
     pytest.param(
         script(member("a", latency_s=1.0), member("b", priority=1), at(0.0), hedge_after_s=0.5),
         id="a_slow_request_is_hedged",
-        marks=drifts("hedges nothing"),
     ),
     pytest.param(
         script(member("a", fails(UNAVAILABLE)), member("b", priority=1), at(0.0, idempotent=False)),
         id="what_must_not_run_twice_does_not",
-        marks=drifts("repeats every request"),
     ),
     pytest.param(
         script(member("a", fails(UNAVAILABLE)), member("b", priority=1), at(0.0, max_retries=0)),
         id="a_request_has_its_own_number_of_retries",
-        marks=drifts("goes by the pool's"),
     ),
     pytest.param(
         script(member("a", fails(AUTH)), at(0.0), at(50.0)),
@@ -342,7 +315,6 @@ def test_where_nothing_fails_they_do_the_same(
 
 @pytest.mark.parametrize("when_unavailable", ["fail", "wait"])
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@drifts("see the cases above")
 @FEW
 @given(troubled=scripts())
 @example(troubled=AT_FAULT)

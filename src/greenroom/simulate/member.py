@@ -2,80 +2,109 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
+from greenroom.messages.execution import CancelExecution, Execute, Ticket
+from greenroom.messages.status import CancelReason
 from greenroom.simulate.agenda import Agenda
 from greenroom.simulate.faults import Effect, Ending
 from greenroom.simulate.scenario import MemberSpec
-from greenroom.simulate.work import Call
+
+
+class Call:
+    """One attempt, on one member.
+
+    Attributes:
+        ticket: what names it in messages.
+        began_at: when the member was given it.
+        served: whether the member works on it; until then it waits in the member's own queue.
+        ending: how it will end by itself, once the member works on it.
+        cancelled: why it is to end before that; None if it is not.
+    """
+
+    __slots__ = ("began_at", "cancelled", "ending", "member", "message", "served", "ticket")
+
+    def __init__(self, message: Execute, member: str, began_at: float) -> None:
+        self.message = message
+        self.ticket: Ticket = (message.request_id, message.attempt)
+        self.member = member
+        self.began_at = began_at
+        self.served = False
+        self.ending: Ending | None = None
+        self.cancelled: CancelReason | None = None
 
 
 class SimMember:
-    """What stands behind a member's name: its latency, its faults, its own queue."""
+    """What stands behind a member's name: its latency, its faults, its own queue.
+
+    A call that is cancelled ends in the same moment, once everybody has heard of what cancelled it,
+    as that of an async agent does.
+
+    Args:
+        ended: told of every call that has ended.
+    """
 
     def __init__(
         self,
         spec: MemberSpec,
         agenda: Agenda,
         rng: random.Random,
-        report: Callable[[Call], None],
+        ended: Callable[[Call], None],
     ) -> None:
+        self._name = spec.name
         self._agenda = agenda
-        self._report = report
+        self._ended = ended
         self._draw = spec.latency.drawn_with(rng)
         self._speed = spec.speed
         self._idle = spec.at_work
+        self._calls: dict[Ticket, Call] = {}
         self._waiting: deque[Call] = deque()
         self._spells = [_Spell(f.from_s, f.until_s, f.trouble.effect(rng)) for f in spec.faults]
 
-    def take(self, call: Call) -> None:
+    def take(self, message: Execute) -> None:
         """Work on a call, at once or when its turn has come."""
+        call = Call(message, self._name, self._agenda.now)
+        self._calls[call.ticket] = call
         if self._idle:
             self._serve(call)
         else:
             self._waiting.append(call)
 
-    def cancel(self, call: Call) -> None:
-        """Let go of a call that nobody waits for; it is not reported."""
-        call.ended = True
-        if call.served:
-            self._next()
+    def cancel(self, message: CancelExecution) -> None:
+        """Let go of a call, if it has not ended."""
+        call = self._calls.get((message.request_id, message.attempt))
+        if call is not None and call.cancelled is None:
+            call.cancelled = message.reason
+            self._agenda.at(self._agenda.now, self._end, call)
 
     def _serve(self, call: Call) -> None:
         self._idle -= 1
         call.served = True
         now = self._agenda.now
-        seconds = self._draw() / self._speed
-        if self._spells:
-            seconds, call.kind, call.retry_after_s = self._befallen(Ending(seconds), now)
-        if seconds != float("inf"):
-            self._agenda.at(now + seconds, self._end, call)
-
-    def _befallen(self, ending: Ending, now: float) -> Ending:
-        """What the faults that last make of an ending, one after the other."""
-        for spell in self._spells:
+        ending = Ending(self._draw() / self._speed)
+        for spell in self._spells:  # what those make of it that last, one after the other
             if spell.from_s <= now < spell.until_s:
                 ending = spell.effect(ending, now)
-        return ending
+        call.ending = ending
+        if ending.seconds != math.inf:
+            self._agenda.at(now + ending.seconds, self._end, call)
 
     def _end(self, call: Call) -> None:
-        if call.ended:
-            return
-        call.ended = True
-        self._next()
-        self._report(call)
-
-    def _next(self) -> None:
-        """A server has become idle: it turns to who has waited longest."""
-        self._idle += 1
-        while self._waiting:
-            call = self._waiting.popleft()
-            if not call.ended:
-                self._serve(call)
-                return
+        if self._calls.get(call.ticket) is not call:
+            return  # it has ended already, as it was cancelled
+        del self._calls[call.ticket]
+        if call.served:
+            self._idle += 1
+        waiting = self._waiting
+        while waiting and self._idle:  # it turns to who has waited longest
+            first = waiting.popleft()
+            if first.cancelled is None:
+                self._serve(first)
+        self._ended(call)
 
 
 class _Spell(NamedTuple):

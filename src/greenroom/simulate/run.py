@@ -5,12 +5,15 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from typing import Any
 
+from greenroom.actors.jobs import Job
+from greenroom.messages.execution import Execute
+from greenroom.messages.requests import Request
 from greenroom.simulate.agenda import Agenda
-from greenroom.simulate.pool import SimPool
 from greenroom.simulate.scenario import Scenario
-from greenroom.simulate.tally import Result, Tally
-from greenroom.simulate.work import Job
+from greenroom.simulate.shell import SimPool
+from greenroom.simulate.tally import ANSWERED, Result, Tally, fate_of
 
 
 def simulate(scenario: Scenario, strategy: str, seed: int | None = None) -> Result:
@@ -34,11 +37,9 @@ class _Run:
         self._strategy = strategy
         self._seed = seed
         self._agenda = Agenda()
-        self._tally = Tally([each.name for each in scenario.members])
-        self._pool = SimPool(
-            scenario, strategy, self._agenda, self._chance, self._tally.called, self._ended
-        )
-        self._new_key = self._keys()
+        self._tally = Tally([each.name for each in scenario.members], scenario.warmup_s)
+        self._pool = SimPool(scenario, strategy, self._agenda, self._chance, self)
+        self._new_request = self._requests()
 
     def result(self) -> Result:
         for _ in range(self._scenario.load.backlog):
@@ -83,25 +84,35 @@ class _Run:
             self._arrive(None)
 
     def _arrive(self, _: None) -> None:
-        now, limit = self._agenda.now, self._scenario.config.deadline_s
-        deadline = None if limit is None else now + limit
-        job = Job(now, deadline, self._new_key(), now >= self._scenario.warmup_s)
-        self._tally.arrived(job)
-        self._pool.take(job)
+        self._tally.arrived(self._agenda.now)
+        self._pool.take(self._new_request())
 
-    def _keys(self) -> Callable[[], str | None]:
-        """A key for every request, where the strategy reads one."""
+    def _requests(self) -> Callable[[], Request[Any]]:
+        """A key for every request, where the strategy reads one; else they are all alike."""
         if self._strategy != "consistent_hash":
-            return lambda: None
+            alike = Request(None)
+            return lambda: alike
         rng, keys = self._chance("keys"), self._scenario.load.keys
         if keys is None:
-            return lambda: f"{rng.getrandbits(64):x}"
-        return lambda: str(rng.randrange(keys))
+            return lambda: Request(None, key=f"{rng.getrandbits(64):x}")
+        return lambda: Request(None, key=str(rng.randrange(keys)))
 
-    # -- and end
+    # -- what becomes of them
 
-    def _ended(self, job: Job) -> None:
+    def called(self, job: Job, message: Execute, member: str) -> None:
+        """An attempt begins."""
+        self._tally.called(job.accepted_at, member)
+
+    def answered(self, job: Job, member: str) -> None:
+        """A member has answered a request."""
+        self._ended(job, ANSWERED)
+
+    def failed(self, job: Job, error: BaseException) -> None:
+        """A request has ended otherwise."""
+        self._ended(job, fate_of(job, error))
+
+    def _ended(self, job: Job, fate: str) -> None:
         now = self._agenda.now
-        self._tally.ended(job, now)
+        self._tally.ended(job.accepted_at, fate, now)
         if self._scenario.load.callers is not None:
             self._agenda.at(now + self._scenario.load.think_s, self._caller_asks)

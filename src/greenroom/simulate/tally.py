@@ -7,9 +7,16 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from greenroom.simulate.routing import ANSWERED, REFUSED
-from greenroom.simulate.work import Job
+from greenroom.actors.jobs import Job
+from greenroom.messages.errors import DeadlineExceededError, PoolSaturatedError
 
+ANSWERED = "answered"
+REFUSED = "refused"
+"""The queue was full."""
+NO_MEMBER = "no_member"
+"""Nobody was ever given it: every member was kept out, by its breaker or a Retry-After."""
+DEADLINE = "deadline"
+"""The deadline of the whole request was over."""
 UNFINISHED = "unfinished"
 """Its call hangs for ever, without a timeout that would end it."""
 
@@ -50,31 +57,45 @@ class Result:
         return self.within / self.arrived if self.arrived else None
 
 
-class Tally:
-    """Counts what arrived after the warm-up."""
+def fate_of(job: Job, error: BaseException) -> str:
+    """What became of a request that was not answered, by what its asker would have raised."""
+    if isinstance(error, PoolSaturatedError):
+        return REFUSED
+    if isinstance(error, DeadlineExceededError):
+        return DEADLINE
+    return NO_MEMBER if job.failed_last is None else job.failures[job.failed_last].kind
 
-    def __init__(self, members: Sequence[str]) -> None:
+
+class Tally:
+    """Counts the requests that arrived after the warm-up.
+
+    Args:
+        warmup_s: when it was over, in seconds.
+    """
+
+    def __init__(self, members: Sequence[str], warmup_s: float) -> None:
+        self._from_s = warmup_s
         self._arrived = 0
         self._fates: Counter[str] = Counter()
         self._latencies: list[float] = []
         self._calls = dict.fromkeys(members, 0)
 
-    def arrived(self, job: Job) -> None:
-        """A request has arrived."""
-        self._arrived += job.measured
+    def arrived(self, now: float) -> None:
+        """A request arrives."""
+        if now >= self._from_s:
+            self._arrived += 1
 
-    def called(self, job: Job, member: str) -> None:
-        """An attempt begins."""
-        self._calls[member] += job.measured
+    def called(self, arrived_at: float, member: str) -> None:
+        """An attempt begins, of the request that arrived then."""
+        if arrived_at >= self._from_s:
+            self._calls[member] += 1
 
-    def ended(self, job: Job, now: float) -> None:
-        """A request has ended; its `fate` says how."""
-        if not job.measured:
-            return
-        assert job.fate is not None
-        self._fates[job.fate] += 1
-        if job.fate == ANSWERED:
-            self._latencies.append(now - job.arrived_at)
+    def ended(self, arrived_at: float, fate: str, now: float) -> None:
+        """A request has ended, like that."""
+        if arrived_at >= self._from_s:
+            self._fates[fate] += 1
+            if fate == ANSWERED:
+                self._latencies.append(now - arrived_at)
 
     def result(self, strategy: str, within_s: float) -> Result:
         """All of it. Call it once, at the end."""

@@ -1,0 +1,125 @@
+"""The supervisor of a simulated pool: the parts of the real one, without an actor around them."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+from greenroom.actors.member import MemberRef
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.events import Event
+from greenroom.messages.member import Member
+from greenroom.messages.supervision import (
+    FailuresSeen,
+    MemberDrained,
+    Outcomes,
+    TableWanted,
+    TrialStarted,
+)
+from greenroom.simulate.agenda import Agenda
+from greenroom.simulate.member import SimMember
+from greenroom.simulate.scenario import MemberSpec
+from greenroom.supervisors.outcome_judge import OutcomeJudge
+from greenroom.supervisors.ports import Ports, ToRouter
+from greenroom.supervisors.prober import Prober
+from greenroom.supervisors.publisher import RoutePublisher
+from greenroom.supervisors.record import MemberRecord
+from greenroom.supervisors.roster import Roster
+
+FromRouter = TrialStarted | MemberDrained | TableWanted
+
+STOP_TIMEOUT_S = 5.0
+"""How long a member may take to end; none is told to."""
+
+
+class SimSupervisor:
+    """Brings messages to the parts, and time; see `PoolSupervisor`, which does the same.
+
+    Args:
+        members: what stands behind the specs' names.
+        tell_router: brings the router a message of its own.
+        answer: tells it which failures have been judged, likewise.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[MemberSpec],
+        members: Mapping[str, SimMember],
+        config: PoolConfig,
+        agenda: Agenda,
+        rng: random.Random,
+        *,
+        tell_router: Callable[[ToRouter], object],
+        answer: Callable[[FailuresSeen], None],
+    ) -> None:
+        self._agenda = agenda
+        self._members = members
+        self._records: dict[str, MemberRecord] = {}
+        ports = Ports(
+            pool="simulated",
+            config=config,
+            now=lambda: agenda.now,
+            paused_at=lambda: -math.inf,
+            at=agenda.alarms.at,
+            emit=ignored,
+            tell=lambda record, message: None,  # there are no probes, and nobody leaves
+            tell_router=tell_router,
+            complain_of=raised,
+        )
+        self.routes = RoutePublisher(ports, self._records, self._review)
+        self.roster = Roster(ports, self._records, self.routes, rng, self._spawn, STOP_TIMEOUT_S)
+        self.judge = OutcomeJudge(ports, self.routes, answer)
+        self._prober = Prober(ports, self.routes, self.judge)
+        for spec in specs:
+            self.roster.add(_member(spec))
+
+    def report(self, outcomes: Outcomes) -> None:
+        """The router says how attempts have ended."""
+        self._agenda.soon(self.judge.take_in, outcomes)
+
+    def note(self, message: FromRouter) -> None:
+        """The router says something of a member, or asks."""
+        match message:
+            case TrialStarted():
+                self._agenda.soon(self.judge.trial_started, message)
+            case MemberDrained():
+                self._agenda.soon(self.roster.drained, message)
+            case TableWanted():
+                self._agenda.soon(lambda _: self.routes.publish(), message)
+
+    def _spawn(self, record: MemberRecord) -> None:
+        """The parts hand the ref on to the router, and look at nothing but whether there is one."""
+        record.started(cast(MemberRef, self._members[record.name]), None)
+
+    def _review(self) -> None:
+        now = self._agenda.now
+        for record in self._records.values():
+            self.roster.review(record, now)
+            self.judge.review(record, now)
+            self._prober.review(record, now)
+            self.judge.review_health(record)
+
+
+def _member(spec: MemberSpec) -> Member:
+    return Member(
+        spec.name,
+        _stand_in,
+        weight=spec.weight,
+        priority=spec.priority,
+        max_concurrency=spec.concurrency,
+    )
+
+
+def _stand_in(_: Any) -> None:
+    """Where an agent would stand: nothing of a simulation calls it."""
+
+
+def ignored(_: Event) -> None:
+    """Nobody listens."""
+
+
+def raised(what: str, error: BaseException) -> None:
+    """What goes wrong in a simulation is a fault of the simulation's."""
+    raise RuntimeError(f"the simulation failed: {what}") from error
