@@ -11,7 +11,13 @@ from typing import Any, TypeVar
 
 from helpers_requests import WAIT_S
 
-from greenroom import PoolRef, PoolStream
+from greenroom import PoolRef, PoolStream, Restarted
+from greenroom.actors.channel import (
+    ANEW,
+    EMPTY,
+    END,
+    Channel,
+)
 from greenroom.testing import FakeClock
 from greenroom.waiting import resolver
 
@@ -212,3 +218,32 @@ def _free() -> Any:
     from greenroom import Apply
 
     return Apply(lambda agent: "free")
+
+
+class Consumer:
+    """What one has had since the last mark; `received` is what the error at the end would say."""
+
+    def __init__(self) -> None:
+        self.had: list[Any] = []
+        self.received: list[Any] | None = None
+
+    def take(self, chunks: Channel, sent: dict[int, list[Any]]) -> bool:
+        """Whether there was something to take."""
+        chunk = chunks.take()
+        if chunk in (EMPTY, END):
+            return False
+        if chunk is ANEW or isinstance(chunk, Restarted):
+            if isinstance(chunk, Restarted):
+                assert (chunk.dropped, chunk.attempt) == (len(self.had), max(sent))
+            self.had = []
+        else:
+            self.had.append(chunk)
+            assert self.had == sent[chunk[0]][: len(self.had)]
+        return True
+
+    def read(self, chunks: Channel, sent: dict[int, list[Any]]) -> None:
+        try:
+            while self.take(chunks, sent):
+                pass
+        except ConnectionError:
+            self.received = list(chunks.received)

@@ -129,3 +129,17 @@ def join_all(threads: set[threading.Thread]) -> None:
     for thread in threads:
         thread.join(WAIT_S)
     assert not [thread.name for thread in threads if thread.is_alive()]
+
+
+def raising(error: Any) -> Callable[..., Any]:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def raising_async(error: Any) -> Callable[..., Any]:
+    async def fail(*_: Any) -> Any:
+        raise error
+
+    return fail

@@ -1,0 +1,38 @@
+"""Fixtures that many tests want. The helpers are in files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from helpers_hedging import Finishes
+from helpers_requests import (
+    EventLog,
+    recorded,
+)
+
+import greenroom
+from greenroom.testing import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def log() -> Iterator[EventLog]:
+    with recorded() as events:
+        yield events
+
+
+@pytest.fixture
+def finishes(monkeypatch: pytest.MonkeyPatch) -> Finishes:
+    return Finishes(monkeypatch)
+
+
+@pytest.fixture
+def log_off_after() -> Iterator[None]:
+    """Whatever a test has switched on is off again when it has ended."""
+    yield
+    greenroom.log(None)
