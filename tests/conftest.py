@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from helpers_executor import LABS, MEMBERS, Lab
+from helpers_fallback import chain_of
 from helpers_hedging import Finishes
 from helpers_requests import (
     EventLog,
@@ -12,6 +14,10 @@ from helpers_requests import (
 )
 
 import greenroom
+from greenroom import (
+    FallbackChain,
+    PoolExecutor,
+)
 from greenroom.testing import FakeClock
 
 
@@ -36,3 +42,21 @@ def log_off_after() -> Iterator[None]:
     """Whatever a test has switched on is off again when it has ended."""
     yield
     greenroom.log(None)
+
+
+@pytest.fixture(params=LABS, ids=["sync", "async agent", "async creator", "async"])
+def lab(request: pytest.FixtureRequest) -> Lab:
+    made: Lab = request.param()
+    return made
+
+
+@pytest.fixture
+def executor(lab: Lab) -> Iterator[PoolExecutor]:
+    with PoolExecutor("writers", MEMBERS, lab) as executor:
+        yield executor
+
+
+@pytest.fixture
+def chain() -> Iterator[FallbackChain[str]]:
+    with chain_of("a", "b", "c") as chain:
+        yield chain

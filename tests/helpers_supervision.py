@@ -11,7 +11,12 @@ from typing import Any
 import pykka
 from pykka.messages import ProxyCall, ProxyGetAttr
 
-from greenroom import AgentPool, Member, PoolConfig, PoolRef
+from greenroom import (
+    AgentPool,
+    Member,
+    PoolConfig,
+    PoolRef,
+)
 from greenroom.actors.member import AgentActor
 from greenroom.supervisors.supervisor import PoolSupervisor
 from greenroom.testing import FakeClock
@@ -143,3 +148,11 @@ def raising_async(error: Any) -> Callable[..., Any]:
         raise error
 
     return fail
+
+
+def echo(payload: Any) -> Any:
+    return payload
+
+
+async def echo_async(payload: Any) -> Any:
+    return payload
