@@ -7,6 +7,7 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import helpers_loops
 import pytest
 from helpers_loops import LOOK_S, QUIET, REPORTED_S, WAIT_S, Blocker, Resident, pass_time
 from helpers_supervision import pool_of
@@ -82,7 +83,7 @@ def test_b37_others_go_on_and_the_event_names_the_blocker(
         assert (stalled.pool, stalled.member, stalled.request_id) == ("pool", "a", "r-1")
         assert (stalled.loop, stalled.stalled_s) == ("greenroom-pool-loop", 1.0)
         assert stalled.replaced_in_s is None
-        assert f"{__file__.rpartition('/')[0]}/helpers_loops.py:" in stalled.where
+        assert f"{helpers_loops.__file__}:" in stalled.where
         assert stalled.where.endswith(" in Blocker.block")
         assert other.execute("x", timeout=WAIT_S) == "greenroom-other-loop"
         assert pool.execute("x", timeout=WAIT_S) == "sync"
