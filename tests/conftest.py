@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from helpers_agents import EventLog, recorded
 from helpers_executor import LABS, MEMBERS, Lab
 from helpers_fallback import chain_of
 from helpers_hedging import Finishes
-from helpers_requests import (
-    EventLog,
-    recorded,
-)
 
 import greenroom
 from greenroom import (

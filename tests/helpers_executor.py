@@ -12,9 +12,6 @@ from greenroom import (
     MemberConfig,
 )
 
-PATIENCE_S = 10.0
-"""No test waits this long unless something is broken."""
-
 MEMBERS = [MemberConfig("primary"), MemberConfig("secondary"), MemberConfig("tertiary")]
 
 

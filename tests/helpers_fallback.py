@@ -8,9 +8,6 @@ from greenroom import (
     FallbackChain,
 )
 
-PATIENCE_S = 10.0
-"""No test waits this long unless something is broken."""
-
 
 class Script:
     """A function of an agent that fails for some of them, and writes down whom it was given."""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, pool_of
-from helpers_supervision import router_ref
+from helpers_actors import router_ref
+from helpers_pools import WAIT_S, pool_of
 from pykka.messages import ProxyGetAttr
 
 from greenroom import (

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from helpers_requests import http_error
+from helpers_agents import http_error
 
 from greenroom import PoolFuture, PoolRef, PoolStats, Request
 from greenroom.testing import FakeClock

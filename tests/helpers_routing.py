@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from helpers_pools import WAIT_S
 
 from greenroom import (
     AgentPool,
@@ -18,21 +19,12 @@ from greenroom import (
 )
 from greenroom.testing import FakeClock
 
-WAIT_S = 20.0
 STEADY = PoolConfig(
     circuit_failure_threshold=10_000, circuit_min_calls=20, circuit_failure_rate=1.0
 )
 """Breakers that stay closed."""
 
 Agent = Callable[[Any], Any]
-
-
-def echo(payload: Any) -> Any:
-    return payload
-
-
-async def aecho(payload: Any) -> Any:
-    return payload
 
 
 class Failing:
@@ -47,29 +39,6 @@ class Failing:
         if self.broken:
             raise ConnectionError("down")
         return payload
-
-
-class Held:
-    """A sync agent whose calls wait until they are let go."""
-
-    def __init__(self) -> None:
-        self.calls: list[Any] = []
-        self._begun = threading.Condition()
-        self._go = threading.Event()
-
-    def __call__(self, payload: Any) -> Any:
-        with self._begun:
-            self.calls.append(payload)
-            self._begun.notify_all()
-        assert self._go.wait(WAIT_S)
-        return payload
-
-    def wait_for(self, calls: int) -> None:
-        with self._begun:
-            assert self._begun.wait_for(lambda: len(self.calls) >= calls, WAIT_S)
-
-    def let_go(self) -> None:
-        self._go.set()
 
 
 def start(

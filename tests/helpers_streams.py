@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from helpers_requests import WAIT_S
+from helpers_pools import WAIT_S
 
 from greenroom import PoolRef, PoolStream, Restarted
 from greenroom.actors.channel import (
@@ -153,6 +153,10 @@ class AsyncChunks(Chunks):
 
 
 PRODUCERS = [Chunks, AsyncChunks]
+
+
+Producer = type[Chunks]
+Read = Callable[[PoolStream[Any]], list[Any]]
 
 
 def by_for(stream: PoolStream[R]) -> list[R]:

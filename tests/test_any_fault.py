@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pykka
+from helpers_actors import no_thread_left
 from helpers_faults import Faults, Where
-from helpers_supervision import WAIT_S, no_thread_left, pool_of
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import Apply, CircuitState, GetStats, Member, PoolRef, PoolStats, Request
 

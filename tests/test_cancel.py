@@ -7,17 +7,9 @@ import threading
 import time
 
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    Held,
-    Scripted,
-    crash,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_actors import stop_member
+from helpers_agents import AsyncHeld, Held, Scripted, http_error, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -388,7 +380,7 @@ class TestRequestIds:
         with pool_of(*ranked(a=old, b=new)) as pool:
             first = pool.ask(Request("x", request_id="same", idempotent=False), block=False)
             old.wait_entered()
-            crash(pool, "a")
+            stop_member(pool, "a")
             with pytest.raises(AllPoolMembersFailedError):
                 first.get(timeout=WAIT_S)
             pool.force_open("a")

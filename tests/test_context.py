@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 import pytest
-from helpers_requests import WAIT_S, Scripted, http_error, pool_of, ranked, recorded
+from helpers_agents import Scripted, http_error, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,

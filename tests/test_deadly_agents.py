@@ -10,14 +10,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers_supervision import (
-    WAIT_S,
-    Gate,
-    Neighbour,
-    pool_of,
-    raising,
-    raising_async,
-)
+from helpers_actors import Neighbour
+from helpers_agents import raising, raising_async
+from helpers_pools import WAIT_S, echo, pool_of
 from loguru import logger
 
 from greenroom import (
@@ -232,12 +227,12 @@ def test_b34_a_subscribed_actor_that_dies(neighbours: None) -> None:
 @deadly
 def test_b34_a_done_callback(error: type[BaseException], neighbours: None) -> None:
     """It runs in a thread of the pool, which must not die of it."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", gate)) as pool:
         answer = pool.ask(Request("hello"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         answer.add_done_callback(raising(error))
-        gate.open()
+        gate.release()
         assert answer.get(timeout=WAIT_S).value == "hello"
         assert pool.execute("again", timeout=WAIT_S) == "again"
         assert pool.stats().completed == 2
@@ -428,13 +423,13 @@ def test_b34_an_error_that_raises_when_it_is_logged(
 
 def test_b34_a_log_sink_that_raises(neighbours: None, logged: list[str]) -> None:
     """Even one whose errors loguru was told not to catch costs no request its answer."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("bad", raising(ValueError)), Member("good", gate, priority=1)) as pool:
         future = pool.ask(Request("hello"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         sink = logger.add(raising(OSError("disk full")), level="DEBUG", catch=False)
         try:
-            gate.open()
+            gate.release()
             assert future.get(timeout=WAIT_S).value == "hello"
             assert pool.execute("again", timeout=WAIT_S) == "again"
             assert pool.stats().completed == 2

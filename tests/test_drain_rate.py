@@ -7,7 +7,8 @@ import random
 from collections import deque
 
 import pytest
-from helpers_requests import WAIT_S, Held, http_error, pool_of, ranked
+from helpers_agents import Held, http_error
+from helpers_pools import WAIT_S, pool_of, ranked
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_executor import MEMBERS, PATIENCE_S, Agent, AsyncAgent, Lab
+from helpers_executor import MEMBERS, Agent, AsyncAgent, Lab
+from helpers_pools import WAIT_S
 
 from greenroom import (
     AgentRequest,
@@ -137,7 +138,7 @@ def test_callers_run_at_the_same_time() -> None:
 
     class Meeting(Agent):
         def run(self, payload: Any) -> str:
-            meeting.wait(PATIENCE_S)
+            meeting.wait(WAIT_S)
             return self.name
 
     answers: list[str] = []
@@ -148,7 +149,7 @@ def test_callers_run_at_the_same_time() -> None:
         for caller in callers:
             caller.start()
         for caller in callers:
-            caller.join(PATIENCE_S)
+            caller.join(WAIT_S)
     assert answers == ["primary"] * 10
 
 
@@ -158,7 +159,7 @@ def test_a_full_member_is_waited_for() -> None:
 
     class Slow(Agent):
         def run(self, payload: Any) -> str:
-            assert opened.wait(PATIENCE_S)
+            assert opened.wait(WAIT_S)
             return self.name
 
     lab = Lab(Slow)
@@ -173,7 +174,7 @@ def test_a_full_member_is_waited_for() -> None:
             assert all(caller.is_alive() for caller in callers)
         opened.set()
         for caller in callers:
-            caller.join(PATIENCE_S)
+            caller.join(WAIT_S)
     assert answers == ["primary"] * 5
     assert lab.asked == ["primary"]
 
@@ -212,7 +213,7 @@ def test_a_value_that_is_failure_refuses_is_a_failed_run(lab: Lab) -> None:
     with PoolExecutor("writers", MEMBERS, lab, config=config) as executor:
         assert executor.agent().name == "primary"
         assert executor.execute(1) == "secondary: 1"
-        assert lab.made[0].closed.wait(PATIENCE_S)
+        assert lab.made[0].closed.wait(WAIT_S)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +261,7 @@ def test_a_run_that_takes_too_long_has_failed(kind: str) -> None:
     class Stuck(Agent):
         def run(self, payload: Any) -> str:
             if self.name == "primary":
-                released.wait(PATIENCE_S)
+                released.wait(WAIT_S)
             return super().run(payload)
 
     class AsyncStuck(AsyncAgent):
@@ -274,7 +275,7 @@ def test_a_run_that_takes_too_long_has_failed(kind: str) -> None:
     try:
         with PoolExecutor("writers", MEMBERS[:2], lab, config=config) as executor:
             assert executor.execute(1) == "secondary: 1"
-            assert lab.made[0].closed.wait(PATIENCE_S)
+            assert lab.made[0].closed.wait(WAIT_S)
             lab.failing_runs["secondary"] = OSError()
             with pytest.raises(AllPoolMembersFailedError) as caught:
                 executor.execute(2)
@@ -290,7 +291,7 @@ def test_an_agent_that_was_made_too_late_is_there_when_its_turn_comes() -> None:
     lab = Lab()
 
     def create(name: str, request: AgentRequest) -> Any:
-        assert name == "secondary" or opened.wait(PATIENCE_S)
+        assert name == "secondary" or opened.wait(WAIT_S)
         return lab.create_agent(name, request)
 
     config = PoolConfig(request_timeout_s=0.3)
@@ -310,7 +311,7 @@ def test_a_callers_own_timeout_does_not_cost_the_agent(lab: Lab) -> None:
         await asyncio.Event().wait()
 
     def block(agent: Any) -> None:
-        released.wait(PATIENCE_S)
+        released.wait(WAIT_S)
 
     config = PoolConfig(request_timeout_s=60.0)
     functions: list[Callable[[Any], Any]] = [hang] if lab.kind is AsyncAgent else [hang, block]
@@ -357,7 +358,7 @@ def test_apply_runs_a_function_of_the_agent(executor: PoolExecutor, lab: Lab) ->
     assert executor.apply(lambda agent: name_of(agent)) == "primary"
     assert executor.apply(fail_on_primary) == "secondary"
     assert executor.agent().name == "secondary"
-    assert lab.made[0].closed.wait(PATIENCE_S)
+    assert lab.made[0].closed.wait(WAIT_S)
 
 
 def test_run_is_execute(executor: PoolExecutor) -> None:
@@ -412,11 +413,11 @@ def test_a_cancelled_await_cancels_the_run_and_keeps_the_agent() -> None:
             "writers", MEMBERS, lab, config=PoolConfig(request_timeout_s=60.0)
         ) as executor:
             task = asyncio.create_task(executor.aexecute("wait"))
-            assert await asyncio.to_thread(begun.wait, PATIENCE_S)
+            assert await asyncio.to_thread(begun.wait, WAIT_S)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await asyncio.to_thread(cancelled.wait, PATIENCE_S)
+            assert await asyncio.to_thread(cancelled.wait, WAIT_S)
             assert await executor.aexecute("x") == "primary: x"
 
     asyncio.run(main())

@@ -10,7 +10,8 @@ import weakref
 from typing import Any
 
 import pytest
-from helpers_executor import MEMBERS, PATIENCE_S, Agent, AsyncAgent, Lab
+from helpers_executor import MEMBERS, Agent, AsyncAgent, Lab
+from helpers_pools import WAIT_S
 
 from greenroom import (
     AgentCreator,
@@ -41,7 +42,7 @@ def test_a_failed_agent_is_closed_and_made_anew_when_its_turn_comes(
     assert lab.asked == [*names, "primary"]
     failed, current = lab.made[:3], lab.made[3]
     for agent in failed:
-        assert agent.closed.wait(PATIENCE_S)
+        assert agent.closed.wait(WAIT_S)
     assert not current.closed.is_set()
     assert executor.agent() is current
 
@@ -107,7 +108,7 @@ def test_an_agent_is_not_closed_while_another_run_uses_it() -> None:
         def run(self, payload: Any) -> str:
             if self.name == "primary" and payload == "slow":
                 begun.set()
-                assert opened.wait(PATIENCE_S)
+                assert opened.wait(WAIT_S)
                 closed_too_early.append(self.closed.is_set())
                 return "slow and fine"
             if self.name == "primary":
@@ -119,13 +120,13 @@ def test_an_agent_is_not_closed_while_another_run_uses_it() -> None:
     with PoolExecutor("writers", MEMBERS[:2], lab) as executor:
         caller = threading.Thread(target=lambda: answers.append(executor.execute("slow")))
         caller.start()
-        assert begun.wait(PATIENCE_S)
+        assert begun.wait(WAIT_S)
         assert executor.execute("quick") == "secondary: quick"
         opened.set()
-        caller.join(PATIENCE_S)
+        caller.join(WAIT_S)
         assert answers == ["slow and fine"]
         assert closed_too_early == [False]
-        assert lab.made[0].closed.wait(PATIENCE_S)
+        assert lab.made[0].closed.wait(WAIT_S)
         assert not lab.made[1].closed.is_set()
 
 
@@ -146,7 +147,7 @@ def test_an_agent_is_not_closed_before_a_run_that_waited_for_its_creation() -> N
     lab = Lab(FirstFails)
 
     def create(name: str, request: AgentRequest) -> Any:
-        assert opened.wait(PATIENCE_S)
+        assert opened.wait(WAIT_S)
         return lab.create_agent(name, request)
 
     with PoolExecutor("writers", MEMBERS[:1], create) as executor:
@@ -162,8 +163,8 @@ def test_an_agent_is_not_closed_before_a_run_that_waited_for_its_creation() -> N
             assert all(caller.is_alive() for caller in callers)
         opened.set()
         for caller in callers:
-            caller.join(PATIENCE_S)
-        assert lab.made[0].closed.wait(PATIENCE_S)
+            caller.join(WAIT_S)
+        assert lab.made[0].closed.wait(WAIT_S)
     assert closed_too_early == [False] * 3
 
 
@@ -174,7 +175,7 @@ def test_concurrent_callers_share_one_agent(lab: Lab) -> None:
     executor = PoolExecutor("writers", MEMBERS, lab)
 
     def call() -> None:
-        start.wait(PATIENCE_S)
+        start.wait(WAIT_S)
         executor.execute("x")
         agents.append(executor.agent())
 
@@ -183,7 +184,7 @@ def test_concurrent_callers_share_one_agent(lab: Lab) -> None:
         for caller in callers:
             caller.start()
         for caller in callers:
-            caller.join(PATIENCE_S)
+            caller.join(WAIT_S)
     assert lab.asked == ["primary"]
     assert agents == lab.made * 20
 
@@ -195,13 +196,13 @@ def test_a_caller_that_gives_up_does_not_stop_a_creation() -> None:
 
     def create(name: str, request: AgentRequest) -> Any:
         begun.set()
-        assert opened.wait(PATIENCE_S)
+        assert opened.wait(WAIT_S)
         return lab.create_agent(name, request)
 
     async def main() -> str:
         async with PoolExecutor("writers", MEMBERS, create) as executor:
             task = asyncio.create_task(executor.aagent())
-            assert await asyncio.to_thread(begun.wait, PATIENCE_S)
+            assert await asyncio.to_thread(begun.wait, WAIT_S)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -220,7 +221,7 @@ def test_close_waits_for_a_creation_and_closes_its_agent() -> None:
 
     def create(name: str, request: AgentRequest) -> Any:
         begun.set()
-        assert opened.wait(PATIENCE_S)
+        assert opened.wait(WAIT_S)
         return lab.create_agent(name, request)
 
     errors: list[BaseException] = []
@@ -234,13 +235,13 @@ def test_close_waits_for_a_creation_and_closes_its_agent() -> None:
 
     caller = threading.Thread(target=call)
     caller.start()
-    assert begun.wait(PATIENCE_S)
+    assert begun.wait(WAIT_S)
     closer = threading.Thread(target=executor.close)
     closer.start()
-    caller.join(PATIENCE_S)
+    caller.join(WAIT_S)
     assert len(errors) == 1
     opened.set()
-    closer.join(PATIENCE_S)
+    closer.join(WAIT_S)
     assert lab.made[0].closed.is_set()
 
 
@@ -347,8 +348,8 @@ def test_an_executor_that_is_dropped_lets_its_pool_stop_and_closes_its_agent() -
     del executor
     gc.collect()
     assert gone() is None
-    assert lab.made[0].closed.wait(PATIENCE_S)
-    pool.join(PATIENCE_S)
+    assert lab.made[0].closed.wait(WAIT_S)
+    pool.join(WAIT_S)
     assert not pool.is_alive()
 
 

@@ -8,13 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_supervision import (
-    WAIT_S,
-    Gate,
-    pool_of,
-    raising,
-    raising_async,
-)
+from helpers_agents import raising, raising_async
+from helpers_pools import WAIT_S, echo, pool_of
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -115,8 +110,8 @@ def test_b36_a_factory_that_hangs_costs_a_request_its_attempt_timeout(kind: str)
     factory: Any = (ScriptedAgent if kind == "sync" else AsyncScriptedAgent).hanging(
         then=lambda _: lambda payload: "lazy"
     )
-    closed = Gate()
-    closed.open()
+    closed = ScriptedAgent.hanging(echo)
+    closed.release()
 
     def make() -> Any:
         return factory("create")
@@ -136,7 +131,7 @@ def test_b36_a_factory_that_hangs_costs_a_request_its_attempt_timeout(kind: str)
         assert reply.member == "ready"
         assert reply.errors[0].kind is FailureKind.TIMEOUT
         factory.release()
-        closed.wait_for()
+        closed.wait_for_calls()
         pool.stats()
         assert pool.execute("x", timeout=WAIT_S) == "lazy"  # made anew
 
@@ -295,25 +290,25 @@ def test_b36_async_agents_are_made_called_and_closed_on_their_own_loop() -> None
 def test_b36_a_close_hook_that_hangs_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     """`stop` and `remove_member` wait for it a bounded time only."""
     monkeypatch.setattr("greenroom.supervisors.supervisor.MEMBER_STOP_TIMEOUT_S", 0.05)
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", lambda payload: payload, close=gate)) as pool:
         pool.execute("x", timeout=WAIT_S)
-    gate.wait_for()
-    gate.open()
+    gate.wait_for_calls()
+    gate.release()
 
 
 def test_b36_a_removal_does_not_wait_for_a_close_hook_that_hangs() -> None:
     clock = FakeClock()
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     members = [
         Member("a", lambda payload: payload, close=gate),
         Member("b", lambda payload: "b", priority=1),
     ]
     with pool_of(*members, clock=clock) as pool:
         removed = pool.ask(RemoveMember("a"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         assert [each.name for each in pool.stats().members] == ["a", "b"]
         clock.advance(5)
         removed.get(timeout=WAIT_S)
         assert [each.name for each in pool.stats().members] == ["b"]
-        gate.open()
+        gate.release()

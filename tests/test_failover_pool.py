@@ -7,18 +7,8 @@ import threading
 from typing import Any
 
 import pytest
-from helpers_routing import (
-    STEADY,
-    WAIT_S,
-    Agent,
-    Failing,
-    Held,
-    aecho,
-    ask,
-    echo,
-    members_of,
-    start,
-)
+from helpers_pools import WAIT_S, echo, echo_async
+from helpers_routing import STEADY, Agent, Failing, ask, members_of, start
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -47,7 +37,7 @@ from greenroom.messages.supervision import (
     TrialStarted,
 )
 from greenroom.supervisors.supervisor import PoolSupervisor
-from greenroom.testing import EventRecorder, FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent
 
 
 class Factory:
@@ -120,13 +110,13 @@ def test_b18_when_all_fail_each_was_tried_once(max_retries: int) -> None:
 
 def test_b18_a_busy_member_is_waited_for() -> None:
     """It has not failed, so nobody else is made."""
-    held = Held()
+    held = ScriptedAgent.hanging(echo)
     factories, members = lazy(a=held, b=echo)
     with start(members, "failover") as pool:
         first, second = ask(pool, 1), ask(pool, 2)
-        held.wait_for(1)
+        held.wait_for_calls(1)
         assert pool.stats().pending == 1
-        held.let_go()
+        held.release()
         assert [future.get(timeout=WAIT_S).member for future in (first, second)] == ["a", "a"]
         assert made(factories) == {"a": 1, "b": 0}
 
@@ -177,17 +167,17 @@ def test_b19_a_retry_waits_for_an_untried_member_that_is_busy(
     strategy: str, greenroom_events: EventRecorder
 ) -> None:
     """Rather than going back to the free one that has just failed it."""
-    bad, held = Failing(), Held()
+    bad, held = Failing(), ScriptedAgent.hanging(echo)
     with start([Member("bad", bad), Member("held", held)], strategy) as pool:
         pool.force_open("bad")
         blocker = ask(pool, "blocker", key="k")
-        held.wait_for(1)
+        held.wait_for_calls(1)
         pool.reset_member("bad")
         future = ask(pool, "x", key="k")
         greenroom_events.wait_for(AttemptFailed, member="bad")
         assert pool.stats().pending == 1
         assert (bad.calls, held.calls) == (1, ["blocker"])
-        held.let_go()
+        held.release()
         reply = future.get(timeout=WAIT_S)
         assert (reply.member, reply.attempts, bad.calls) == ("held", 2, 1)
         assert blocker.get(timeout=WAIT_S).member == "held"
@@ -197,18 +187,18 @@ def test_b19_an_untried_member_that_leaves_is_not_waited_for(
     greenroom_events: EventRecorder,
 ) -> None:
     """The retry then goes to whoever is left."""
-    bad, held = Failing(), Held()
+    bad, held = Failing(), ScriptedAgent.hanging(echo)
     clock = FakeClock()
     with start([Member("held", held), Member("bad", bad)], "round_robin", clock=clock) as pool:
         blocker = ask(pool, "blocker")
-        held.wait_for(1)
+        held.wait_for_calls(1)
         future = ask(pool, "x")
         greenroom_events.wait_for(AttemptFailed, member="bad")
         assert pool.stats().pending == 1
         bad.broken = False
         removal = pool.ask(RemoveMember("held"), block=False)
         assert future.get(timeout=WAIT_S).member == "bad"
-        held.let_go()
+        held.release()
         assert blocker.get(timeout=WAIT_S).member == "held"
         removal.get(timeout=WAIT_S)
 
@@ -220,14 +210,14 @@ def test_b3_a_half_open_member_takes_exactly_one_of_many(greenroom_events: Event
     """One permit: of 20 concurrent requests one is the trial; all of them go elsewhere."""
     config = STEADY.replace(circuit_failure_threshold=1, circuit_reset_timeout_s=5.0)
     clock = FakeClock()
-    first, held = Failing(), Held()
+    first, held = Failing(), ScriptedAgent.hanging(echo)
 
     def agent(payload: Any) -> Any:
         return first(payload) if first.broken else held(payload)
 
     members = [
         Member("a", agent, priority=0, max_concurrency=50),
-        Member("b", aecho, priority=1),
+        Member("b", echo_async, priority=1),
     ]
     with start(members, "priority", config, clock) as pool:
         assert members_of(pool, 3) == ["b"] * 3
@@ -236,12 +226,12 @@ def test_b3_a_half_open_member_takes_exactly_one_of_many(greenroom_events: Event
         clock.advance(5.0)
         assert pool.stats()["a"].circuit is CircuitState.HALF_OPEN
         futures = [ask(pool, number) for number in range(20)]
-        held.wait_for(1)
+        held.wait_for_calls(1)
         assert pool.stats()["a"].in_flight == 1
         answered = [future.get(timeout=WAIT_S).member for future in futures]
         assert answered == ["b"] * 20
         assert held.calls == [0]
-        held.let_go()
+        held.release()
         greenroom_events.wait_for(AttemptSucceeded, member="a")
         pool.stats()  # by then the supervisor has judged the trial
         members_of(pool, 1)
@@ -254,7 +244,7 @@ def test_b3_as_many_as_there_are_permits(permits: int) -> None:
     """With nobody else to go to, the others fail at once and say why."""
     config = STEADY.replace(circuit_failure_threshold=1, half_open_permits=permits, max_retries=0)
     clock = FakeClock()
-    held, broken = Held(), Failing()
+    held, broken = ScriptedAgent.hanging(echo), Failing()
 
     def agent(payload: Any) -> Any:
         return broken(payload) if broken.broken else held(payload)
@@ -265,13 +255,13 @@ def test_b3_as_many_as_there_are_permits(permits: int) -> None:
         broken.broken = False
         clock.advance(config.circuit_reset_timeout_s)
         futures = [ask(pool, number) for number in range(10)]
-        held.wait_for(permits)
+        held.wait_for_calls(permits)
         for future in futures[permits:]:
             with pytest.raises(AllPoolMembersFailedError) as caught:
                 future.get(timeout=WAIT_S)
             assert [error.kind for error in caught.value.errors] == [SkipReason.TRIAL_RUNNING]
         assert sorted(held.calls) == list(range(permits))  # each in a thread of its own
-        held.let_go()
+        held.release()
         for future in futures[:permits]:
             assert future.get(timeout=WAIT_S).member == "a"
 

@@ -8,18 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    AsyncScripted,
-    Held,
-    Scripted,
-    crash,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_actors import stop_member
+from helpers_agents import AsyncHeld, AsyncScripted, Held, Scripted, http_error, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -357,7 +348,7 @@ class TestNotIdempotent:
         with pool_of(*members) as pool:
             future = pool.ask(Request("x", idempotent=False), block=False)
             assert entered.wait(WAIT_S)
-            crash(pool, "a")
+            stop_member(pool, "a")
             reply = future.get(timeout=WAIT_S)
             let_on.set()
             assert (reply.value, reply.member) == ("good", "b")
@@ -368,7 +359,7 @@ class TestNotIdempotent:
         with pool_of(*ranked(a=agent, b=other)) as pool:
             future = pool.ask(Request("x", idempotent=False), block=False)
             agent.wait_entered()
-            crash(pool, "a")
+            stop_member(pool, "a")
             with pytest.raises(AllPoolMembersFailedError, match="not idempotent") as caught:
                 future.get(timeout=WAIT_S)
             assert isinstance(caught.value.__cause__, MemberCrashedError)

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_fallback import PATIENCE_S, Script, chain_of
+from helpers_fallback import Script, chain_of
+from helpers_pools import WAIT_S
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -328,7 +329,7 @@ def test_awaiting_leaves_the_callers_loop_free() -> None:
         opened = threading.Event()
 
         def wait(agent: str) -> str:
-            assert opened.wait(PATIENCE_S)
+            assert opened.wait(WAIT_S)
             return Script(a=OSError())(agent)
 
         async with chain_of("a", "b") as chain:
@@ -366,7 +367,7 @@ def test_a_cancelled_await_cancels_the_call() -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert await asyncio.to_thread(cancelled.wait, PATIENCE_S)
+            assert await asyncio.to_thread(cancelled.wait, WAIT_S)
 
     asyncio.run(main())
     assert calls == ["a"]

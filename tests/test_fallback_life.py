@@ -7,7 +7,8 @@ import threading
 import weakref
 
 import pytest
-from helpers_fallback import PATIENCE_S, Script, chain_of
+from helpers_fallback import Script, chain_of
+from helpers_pools import WAIT_S
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -85,21 +86,21 @@ def test_a_removed_agent_finishes_what_it_has() -> None:
 
     def work(agent: str) -> str:
         begun.set()
-        assert opened.wait(PATIENCE_S)
+        assert opened.wait(WAIT_S)
         return agent
 
     answers: list[str] = []
     with chain_of("a", "b") as chain:
         caller = threading.Thread(target=lambda: answers.append(chain.execute(work)))
         caller.start()
-        assert begun.wait(PATIENCE_S)
+        assert begun.wait(WAIT_S)
         assert chain.remove("a")
         assert chain.execute(Script()) == "b answers"
         adder = threading.Thread(target=lambda: chain.insert(0, "a", "another a"))
         adder.start()
         opened.set()
-        caller.join(PATIENCE_S)
-        adder.join(PATIENCE_S)
+        caller.join(WAIT_S)
+        adder.join(WAIT_S)
         assert answers == ["a"]
         assert chain.names == ("a", "b")
         assert chain.execute(Script()) == "another a answers"
@@ -123,7 +124,7 @@ def test_callers_do_not_wait_for_each_other(chain: FallbackChain[str]) -> None:
     answers: list[str] = []
 
     def meet(agent: str) -> str:
-        meeting.wait(PATIENCE_S)
+        meeting.wait(WAIT_S)
         return agent
 
     callers = [
@@ -132,7 +133,7 @@ def test_callers_do_not_wait_for_each_other(chain: FallbackChain[str]) -> None:
     for caller in callers:
         caller.start()
     for caller in callers:
-        caller.join(PATIENCE_S)
+        caller.join(WAIT_S)
     assert answers == ["a"] * 20
 
 
@@ -142,7 +143,7 @@ def test_a_full_agent_is_waited_for() -> None:
 
     def work(agent: str) -> str:
         begun.set()
-        assert opened.wait(PATIENCE_S)
+        assert opened.wait(WAIT_S)
         return agent
 
     with chain_of("a", "b", max_concurrency=1) as chain:
@@ -152,13 +153,13 @@ def test_a_full_agent_is_waited_for() -> None:
         ]
         for caller in callers:
             caller.start()
-        assert begun.wait(PATIENCE_S)
+        assert begun.wait(WAIT_S)
         while chain.pool.stats().pending < 4:
             assert all(caller.is_alive() for caller in callers)
         assert chain.pool.stats()["b"].in_flight == 0
         opened.set()
         for caller in callers:
-            caller.join(PATIENCE_S)
+            caller.join(WAIT_S)
         assert answers == ["a"] * 5
 
 
@@ -176,7 +177,7 @@ def test_many_callers_with_failures_each_go_through_the_whole_order() -> None:
         for caller in callers:
             caller.start()
         for caller in callers:
-            caller.join(PATIENCE_S)
+            caller.join(WAIT_S)
         stats = chain.pool.stats()
     assert len(results) == 400
     assert {result.agent_name for result in results} == {"c"}
@@ -239,7 +240,7 @@ def test_an_attempt_that_takes_too_long_moves_on() -> None:
 
     def work(agent: str) -> str:
         if agent == "a":
-            released.wait(PATIENCE_S)
+            released.wait(WAIT_S)
         if agent == "b":
             raise KeyError
         return agent
@@ -300,7 +301,7 @@ def test_the_timeout_of_a_call_is_for_the_whole_of_it() -> None:
     def work(agent: str) -> None:
         if agent == "a":
             raise OSError
-        released.wait(PATIENCE_S)
+        released.wait(WAIT_S)
 
     try:
         with chain_of("a", "b") as chain:
@@ -360,7 +361,7 @@ def test_close_answers_who_still_waits() -> None:
 
     def work(agent: str) -> None:
         begun.set()
-        released.wait(PATIENCE_S)
+        released.wait(WAIT_S)
 
     def call() -> None:
         try:
@@ -370,9 +371,9 @@ def test_close_answers_who_still_waits() -> None:
 
     caller = threading.Thread(target=call)
     caller.start()
-    assert begun.wait(PATIENCE_S)
+    assert begun.wait(WAIT_S)
     chain.close()
-    caller.join(PATIENCE_S)
+    caller.join(WAIT_S)
     released.set()
     assert len(errors) == 1
 
@@ -385,5 +386,5 @@ def test_a_chain_that_is_dropped_lets_its_pool_stop() -> None:
     del chain
     gc.collect()
     assert gone() is None
-    pool.join(PATIENCE_S)
+    pool.join(WAIT_S)
     assert not pool.is_alive()

@@ -6,18 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from helpers_agents import AsyncHeld, EventLog, Held, Scripted, http_error, recorded
 from helpers_hedging import AFTER_S, Finishes, answer, assert_at_rest, hedged, outcomes, race
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    EventLog,
-    Held,
-    Scripted,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,

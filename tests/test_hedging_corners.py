@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
+from helpers_actors import stop_member
+from helpers_agents import AsyncHeld, EventLog, Held, Scripted, http_error, recorded
 from helpers_hedging import (
     AFTER_S,
     Finishes,
@@ -18,17 +20,7 @@ from helpers_hedging import (
     outcomes,
     race,
 )
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    EventLog,
-    Held,
-    Scripted,
-    crash,
-    http_error,
-    ranked,
-    recorded,
-)
+from helpers_pools import WAIT_S, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -209,7 +201,7 @@ class TestAtTheSameInstant:
         with hedged(*ranked(a=slow, b=Scripted("b")), clock=clock) as pool:
             future = pool.ask(Request("x"), block=False)
             slow.wait_entered()
-            crash(pool, "b")
+            stop_member(pool, "b")
             assert slow_supervisor.heard.wait(WAIT_S)
             clock.advance(AFTER_S)
             log.wait_for(HedgeStarted)
@@ -234,7 +226,7 @@ class TestAtTheSameInstant:
         with recorded() as log, hedged(*ranked(a=first, b=second), clock=clock) as pool:
             end = observe(on_event)
             future = race(pool, clock, first, second)
-            crash(pool, "a")
+            stop_member(pool, "a")
             assert slow_supervisor.heard.wait(WAIT_S)
             first.let_go()
             assert answer(future).value == "first"
@@ -253,7 +245,7 @@ class TestAtTheSameInstant:
         with recorded() as log, hedged(*members, clock=clock, strategy=strategy) as pool:
             future = race(pool, clock, first, second)
             with strategy.held(pool):
-                crash(pool, "a")
+                stop_member(pool, "a")
                 assert slow_supervisor.heard.wait(WAIT_S)
                 first.let_go()
                 finishes.wait_for(1)

@@ -9,18 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from helpers_actors import stop_member
+from helpers_agents import AsyncHeld, EventLog, Held, Scripted, http_error, recorded
 from helpers_hedging import AFTER_S, Finishes, answer, assert_at_rest, hedged, outcomes, race
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    EventLog,
-    Held,
-    Scripted,
-    crash,
-    http_error,
-    ranked,
-    recorded,
-)
+from helpers_pools import WAIT_S, ranked
 
 from greenroom import (
     CircuitState,
@@ -163,7 +155,7 @@ class TestOneOfTwoFails:
         lives = "b" if dies == "a" else "a"
         with recorded() as log, hedged(*ranked(**agents), clock=clock) as pool:
             future = race(pool, clock, agents["a"], agents["b"])
-            crash(pool, dies)
+            stop_member(pool, dies)
             (failed,) = log.wait_for(AttemptFailed)
             assert (failed.member, failed.kind) == (dies, FailureKind.CRASHED)
             agents[lives].let_go()

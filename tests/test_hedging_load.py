@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from helpers_agents import EventLog, http_error, recorded
 from helpers_hedging import AFTER_S, Finishes, answer, hedged
-from helpers_requests import WAIT_S, EventLog, http_error, pool_of, recorded
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import CallContext, Member, PoolFuture, PoolRef, PoolStats, Request
 from greenroom.actors.hedging import HedgeBudget
@@ -22,11 +23,6 @@ from greenroom.testing import FakeClock
 def every_request_may_hedge(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lift the limit of one hedge in twenty requests."""
     monkeypatch.setattr(HedgeBudget, "has_any", lambda _: True)
-
-
-@pytest.fixture
-def finishes(monkeypatch: pytest.MonkeyPatch) -> Finishes:
-    return Finishes(monkeypatch)
 
 
 class Sleeper:

@@ -9,17 +9,8 @@ from typing import Any
 
 import pykka
 import pytest
-from helpers_supervision import (
-    WAIT_S,
-    Gate,
-    crash,
-    echo,
-    echo_async,
-    join_all,
-    member_ref,
-    no_thread_left,
-    pool_of,
-)
+from helpers_actors import crash, join_all, member_ref, no_thread_left
+from helpers_pools import WAIT_S, echo, echo_async, pool_of
 
 from greenroom import (
     AgentPool,
@@ -45,17 +36,17 @@ from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, Scri
 
 def test_b39_a_drain_finishes_what_is_queued_and_refuses_what_comes() -> None:
     """Drain with 999 queued: the next one is refused at once, the 999 complete."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", gate), clock=FakeClock()) as pool:
         futures = [pool.ask(Request(i), block=False) for i in range(1000)]
-        gate.wait_for()
+        gate.wait_for_calls()
         drained = pool.ask(Drain(), block=False)
         with pytest.raises(PoolStoppedError, match="draining"):
             pool.execute("too late", timeout=WAIT_S)
         stats = pool.stats()
         assert (stats.draining, stats.pending, stats.in_flight) == (True, 999, 1)
         assert not drained.done()
-        gate.open()
+        gate.release()
         assert drained.get(timeout=6 * WAIT_S) is True
         assert [future.get(timeout=WAIT_S).value for future in futures] == list(range(1000))
         assert pool.stats().completed == 1000
@@ -90,12 +81,12 @@ def test_b39_past_the_drain_timeout_the_rest_fails_and_says_so() -> None:
 
 
 def test_b39_several_drains_end_together() -> None:
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", gate)) as pool:
         future = pool.ask(Request("x"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         drains = [pool.ask(Drain(timeout), block=False) for timeout in (None, 3600, None)]
-        gate.open()
+        gate.release()
         assert [each.get(timeout=WAIT_S) for each in drains] == [True, True, True]
         assert future.get(timeout=WAIT_S).value == "x"
         assert pool.drain() is True
@@ -109,14 +100,14 @@ def test_b39_a_drain_of_an_idle_pool_is_over_at_once() -> None:
 
 
 def test_b39_a_drain_without_time_fails_what_is_at_hand() -> None:
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", gate)) as pool:
         future = pool.ask(Request("x"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         assert pool.drain(timeout=0) is False
         with pytest.raises(PoolStoppedError, match="drain"):
             future.get(timeout=WAIT_S)
-        gate.open()
+        gate.release()
 
 
 def test_b39_a_drain_waits_for_a_retry_too(greenroom_events: EventRecorder) -> None:
@@ -134,16 +125,16 @@ def test_b39_a_drain_waits_for_a_retry_too(greenroom_events: EventRecorder) -> N
 
 
 def test_b39_who_waits_for_a_drain_is_answered_by_a_stop() -> None:
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", gate)) as pool:
         future = pool.ask(Request("x"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         drained = pool.ask(Drain(), block=False)
         pool.stop(timeout=WAIT_S)
         assert drained.get(timeout=WAIT_S) is False
         with pytest.raises(PoolStoppedError):
             future.get(timeout=WAIT_S)
-        gate.open()
+        gate.release()
 
 
 def test_b39_a_second_stop_is_a_no_op(greenroom_events: EventRecorder) -> None:
@@ -196,18 +187,18 @@ def test_b39_a_stop_answers_every_ask_in_flight(greenroom_events: EventRecorder)
     """Running, queued, waiting for a retry, for a factory, for a restart: none is left hanging."""
     clock = FakeClock()
     sync, on_loop = ScriptedAgent.hanging("late"), AsyncScriptedAgent.hanging()
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     members = [
         Member("sync", sync),
         Member("async", on_loop, max_concurrency=1),
         Member("isolated", AsyncScriptedAgent.hanging(), isolated=True, max_concurrency=1),
-        Member("lazy", factory=gate),
+        Member("lazy", factory=lambda: gate(None)),
     ]
     with pool_of(*members, clock=clock, strategy="round_robin") as pool:
         futures = [pool.ask(Request(i), block=False) for i in range(10)]
         sync.wait_for_calls()
         on_loop.wait_for_calls()
-        gate.wait_for()
+        gate.wait_for_calls()
         stopped = pool.stop(timeout=WAIT_S)
         assert stopped is True
         for future in futures:
@@ -216,7 +207,7 @@ def test_b39_a_stop_answers_every_ask_in_flight(greenroom_events: EventRecorder)
                 future.get(timeout=0)
         on_loop.wait_for_cancelled()
         sync.release()
-        gate.open()
+        gate.release()
     assert greenroom_events.wait_for(PoolStopped).unfinished == 10
 
 
@@ -264,24 +255,24 @@ def test_b39_leaving_the_block_by_an_error_stops_the_pool_too() -> None:
 
 
 def test_b39_an_async_block_does_not_block_the_loop() -> None:
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
 
     async def main() -> None:
         async with AgentPool.start([Member("a", echo, close=gate)]) as pool:
             assert (await pool.ask(Request("x"), block=False)).value == "x"
-            asyncio.get_running_loop().call_later(0, gate.open)  # runs while the pool stops
+            asyncio.get_running_loop().call_later(0, gate.release)  # runs while the pool stops
         assert not pool.is_alive()
 
     asyncio.run(asyncio.wait_for(main(), WAIT_S))
 
 
 def test_b39_a_stop_that_takes_too_long_says_so_and_goes_on() -> None:
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", echo, close=gate)) as pool:
         with pytest.raises(pykka.Timeout):
             pool.stop(timeout=0)
-        gate.wait_for()
-        gate.open()
+        gate.wait_for_calls()
+        gate.release()
         assert pool.stop(timeout=WAIT_S) is False
 
 
@@ -358,14 +349,14 @@ def test_b39_a_done_callback_may_stop_the_pool() -> None:
 def test_b39_time_that_passes_while_a_pool_stops_keeps_no_thread() -> None:
     """A fake clock's wake-up that comes between the stop and the end is no message."""
     clock = FakeClock()
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with no_thread_left(), pool_of(Member("a", echo, close=gate), clock=clock) as pool:
         pool.execute("x", timeout=WAIT_S)
         ended = pool.stop(block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         for _ in range(2000):
             clock.advance(0.001)
-        gate.open()
+        gate.release()
         assert ended.get(timeout=WAIT_S) is True
 
 

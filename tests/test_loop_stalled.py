@@ -9,8 +9,8 @@ from typing import Any
 
 import helpers_loops
 import pytest
-from helpers_loops import LOOK_S, QUIET, REPORTED_S, WAIT_S, Blocker, Resident, pass_time
-from helpers_supervision import pool_of
+from helpers_loops import LOOK_S, QUIET, REPORTED_S, Blocker, Resident, pass_time
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -41,11 +41,6 @@ def blocker() -> Iterator[Blocker]:
     agent = Blocker()
     yield agent
     agent.release()
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 class ByKey:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pykka
 import pytest
+from helpers_actors import member_ref
 from helpers_machine import REFUSED, Machine, tree_of
-from helpers_supervision import WAIT_S, Gate, pool_of
+from helpers_pools import WAIT_S, echo, pool_of
 
 from greenroom import (
     AgentPool,
@@ -32,7 +33,7 @@ from greenroom.actors.clock import SYSTEM_CLOCK
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.threads import ThreadPlace
 from greenroom.messages import MemberCreateFailed, PoolStarted, PoolStopped, ProbeFailed
-from greenroom.testing import EventRecorder, FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent
 
 QUIET: dict[str, Any] = {"retry_delay_s": 0.0, "request_timeout_s": None}
 
@@ -190,22 +191,23 @@ def test_a_request_waits_for_a_thread_as_for_any_retry(machine: Machine) -> None
 
 def test_refused_worker_threads_cost_no_concurrency(machine: Machine) -> None:
     """After any number of refusals, beside calls that run and without any, four run at a time."""
-    gate = Gate()
-    with pool_of(Member("a", gate, max_concurrency=4), max_retries=0, **QUIET) as pool:
+    gate = ScriptedAgent.hanging(echo)
+    agent = Member("a", lambda payload: gate(payload), max_concurrency=4)
+    with pool_of(agent, max_retries=0, **QUIET) as pool:
         with machine.without(threads=True, left=1):
             first = pool.ask(Request("first"), block=False)
-            gate.wait_for()
+            gate.wait_for_calls()
             for _ in range(7):
                 with pytest.raises(AllPoolMembersFailedError):
                     pool.execute("x", timeout=WAIT_S)
             assert pool.stats()["a"].in_flight == 1
-        gate.open()
+        gate.release()
         assert first.get(timeout=WAIT_S).value == "first"
         for _ in range(3):  # the threads that are there are found idle, none too few, none too many
-            gate.__init__()  # type: ignore[misc]
+            gate = ScriptedAgent.hanging(echo)
             futures = [pool.ask(Request(i), block=False) for i in range(4)]
-            gate.wait_for(4)
-            gate.open()
+            gate.wait_for_calls(4)
+            gate.release()
             assert [each.get(timeout=WAIT_S).value for each in futures] == [0, 1, 2, 3]
         at_rest(pool)
 
@@ -357,8 +359,6 @@ def test_a_trial_that_cannot_begin_gives_its_permit_back(machine: Machine) -> No
 
 def _break_loop(pool: PoolRef, name: str) -> None:
     """Have the member begin on a loop that has not been started yet."""
-    from helpers_supervision import member_ref
-
     actor = member_ref(pool, name)._actor
     thread = actor.host._loop_thread
     fresh = LoopThread(thread.name, new_loop=asyncio.new_event_loop)
@@ -422,17 +422,17 @@ def test_a_pool_stops_without_a_thread_to_be_had(
     agent: Callable[..., Any], machine: Machine
 ) -> None:
     """A stop needs none: neither for clean-up, nor for a loop that was never started."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     members = [Member("a", agent), Member("b", gate, priority=1), Member("c", agent, isolated=True)]
     pool = AgentPool.start(members, config=PoolConfig(max_retries=0))
     pool.force_open("a")
     pool.force_open("c")
     running = pool.ask(Request("x"), block=False)
-    gate.wait_for()
+    gate.wait_for_calls()
     with machine.without(threads=True, descriptors=True):
         assert pool.stop(timeout=WAIT_S)
         assert machine.refused <= 1  # the one that would have waited for the call in a thread
-    gate.open()
+    gate.release()
     with pytest.raises(Exception, match="stopped"):
         running.get(timeout=WAIT_S)
 

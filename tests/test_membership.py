@@ -6,15 +6,8 @@ from typing import Any
 
 import pykka
 import pytest
-from helpers_supervision import (
-    WAIT_S,
-    Gate,
-    crash,
-    echo,
-    echo_async,
-    member_ref,
-    pool_of,
-)
+from helpers_actors import crash, member_ref
+from helpers_pools import WAIT_S, echo, echo_async, pool_of
 
 from greenroom import (
     AddMember,
@@ -47,20 +40,20 @@ def test_a_member_that_is_added_takes_requests_when_add_returns() -> None:
 
 
 def test_a_member_that_is_added_relieves_those_that_are_busy() -> None:
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", gate)) as pool:
         first = pool.ask(Request("first"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         second = pool.ask(Request("second"), block=False)
         pool.stats()
         pool.add_member(Member("b", echo), timeout=WAIT_S)
         assert second.get(timeout=WAIT_S).member == "b"
-        gate.open()
+        gate.release()
         assert first.get(timeout=WAIT_S).member == "a"
 
 
 def test_a_member_that_is_removed_finishes_what_it_has_and_gets_nothing_new() -> None:
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     closed: list[Any] = []
     members = [
         Member("a", gate, max_concurrency=5, close=closed.append),
@@ -68,7 +61,7 @@ def test_a_member_that_is_removed_finishes_what_it_has_and_gets_nothing_new() ->
     ]
     with pool_of(*members) as pool:
         running = [pool.ask(Request(i), block=False) for i in range(3)]
-        gate.wait_for(3)
+        gate.wait_for_calls(3)
         removed = pool.ask(RemoveMember("a"), block=False)
         again = pool.ask(RemoveMember("a"), block=False)
         pool.stats()
@@ -77,7 +70,7 @@ def test_a_member_that_is_removed_finishes_what_it_has_and_gets_nothing_new() ->
             pool.add_member(Member("a", echo), timeout=WAIT_S)
         assert not removed.done()
         assert closed == []
-        gate.open()
+        gate.release()
         removed.get(timeout=WAIT_S)
         again.get(timeout=WAIT_S)
         assert closed == [gate]
@@ -88,13 +81,13 @@ def test_a_member_that_is_removed_finishes_what_it_has_and_gets_nothing_new() ->
 
 
 def test_who_does_not_wait_for_a_removal_has_it_go_on() -> None:
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", gate), Member("b", echo, priority=1)) as pool:
         running = pool.ask(Request("x"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         with pytest.raises(pykka.Timeout):
             pool.remove_member("a", timeout=0)
-        gate.open()
+        gate.release()
         assert running.get(timeout=WAIT_S).value == "x"
         pool.ask(RemoveMember("b"), timeout=WAIT_S)
         pool.add_member(Member("c", echo), timeout=WAIT_S)
@@ -115,16 +108,16 @@ def test_a_name_can_be_used_again_by_a_new_member() -> None:
 
 
 def test_requests_that_wait_for_the_last_member_fail_when_it_is_removed() -> None:
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", gate), clock=FakeClock()) as pool:
         futures = [pool.ask(Request(i), block=False) for i in range(4)]
-        gate.wait_for()
+        gate.wait_for_calls()
         removed = pool.ask(RemoveMember("a"), block=False)
         for future in futures[1:]:
             with pytest.raises(AllPoolMembersFailedError) as caught:
                 future.get(timeout=WAIT_S)
             assert [each.kind for each in caught.value.errors] == [SkipReason.DRAINING]
-        gate.open()
+        gate.release()
         removed.get(timeout=WAIT_S)
         assert futures[0].get(timeout=WAIT_S).value == 0
 
@@ -143,17 +136,17 @@ def test_a_member_that_is_down_is_removed_at_once(greenroom_events: EventRecorde
 
 def test_force_open_holds_when_it_returns_and_until_it_is_reset() -> None:
     clock = FakeClock()
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     members = [Member("a", gate, max_concurrency=9), Member("b", lambda _: "b", priority=1)]
     with pool_of(*members, clock=clock, request_timeout_s=None) as pool:
         running = pool.ask(Request("running"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         pool.force_open("a")
         assert [pool.execute(i, timeout=WAIT_S) for i in range(20)] == ["b"] * 20
         clock.advance(10_000)
         pool.stats()
         assert pool.execute("x", timeout=WAIT_S) == "b"
-        gate.open()
+        gate.release()
         assert running.get(timeout=WAIT_S).value == "running"  # what it had is finished
         pool.reset_member("a")
         assert pool.execute("x", timeout=WAIT_S) == "x"

@@ -10,18 +10,9 @@ from typing import Any
 
 import pykka
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    AsyncScripted,
-    Held,
-    Scripted,
-    crash,
-    http_error,
-    pool_of,
-    recorded,
-)
-from helpers_supervision import no_thread_left
+from helpers_actors import no_thread_left, stop_member
+from helpers_agents import AsyncHeld, AsyncScripted, Held, Scripted, http_error, recorded
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import (
     AgentPool,
@@ -670,7 +661,7 @@ class TestOwnership:
         clock = FakeClock()
         with recorded() as log, pool_of(Member("a", factory=self.made()), clock=clock) as pool:
             assert pool.execute("x", timeout=WAIT_S) == "made"
-            crash(pool, "a")
+            stop_member(pool, "a")
             log.wait_for(PoolStopped)
             pool.stats()
             clock.advance(1.0)

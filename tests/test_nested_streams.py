@@ -6,7 +6,8 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from helpers_requests import WAIT_S, pool_of, recorded
+from helpers_agents import recorded
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import Member, Request, StreamInterruptedError
 from greenroom.messages import RequestCompleted

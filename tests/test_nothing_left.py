@@ -15,16 +15,8 @@ from typing import Any
 import psutil
 import pykka
 import pytest
-from helpers_supervision import (
-    WAIT_S,
-    Neighbour,
-    crash,
-    echo,
-    echo_async,
-    member_ref,
-    no_thread_left,
-    pool_of,
-)
+from helpers_actors import Neighbour, crash, member_ref, no_thread_left
+from helpers_pools import WAIT_S, echo, echo_async, pool_of
 from loguru import logger
 
 from greenroom import (

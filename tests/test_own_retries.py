@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 
 import pytest
-from helpers_requests import AsyncScripted, Scripted, http_error, pool_of, ranked
+from helpers_agents import AsyncScripted, Scripted, http_error
+from helpers_pools import pool_of, ranked
 
 import greenroom
 from greenroom import AllPoolMembersFailedError, FailureKind

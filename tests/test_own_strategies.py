@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from helpers_routing import WAIT_S, Failing, Held, ask, echo, members_of, start
+from helpers_pools import WAIT_S, echo
+from helpers_routing import Failing, ask, members_of, start
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -18,6 +19,7 @@ from greenroom import (
     SkipReason,
     StrategyError,
 )
+from greenroom.testing import ScriptedAgent
 
 # -- a user's own strategy
 
@@ -98,7 +100,7 @@ def test_an_own_strategy_may_want_nobody() -> None:
 
 def test_an_own_strategy_that_keeps_one_request_waiting_holds_back_no_other() -> None:
     """What it wants to wait for a busy member does not stand in the way of what it can place."""
-    agents = {name: Held() for name in "ab"}
+    agents = {name: ScriptedAgent.hanging(echo) for name in "ab"}
 
     def by_key(candidates: Sequence[Candidate], context: PickContext) -> Candidate | None:
         return next((each for each in candidates if each.name == context.key), None)
@@ -107,13 +109,13 @@ def test_an_own_strategy_that_keeps_one_request_waiting_holds_back_no_other() ->
     with start(members, Own(by_key)) as pool:
         running = [ask(pool, name, key=name) for name in "ab"]
         for agent in agents.values():
-            agent.wait_for(1)
+            agent.wait_for_calls(1)
         waits_for_a, waits_for_b = ask(pool, 1, key="a"), ask(pool, 2, key="b")
         assert pool.stats().pending == 2
-        agents["b"].let_go()
+        agents["b"].release()
         assert waits_for_b.get(timeout=WAIT_S).member == "b"
         assert not waits_for_a.done()
-        agents["a"].let_go()
+        agents["a"].release()
         assert waits_for_a.get(timeout=WAIT_S).member == "a"
         assert [each.get(timeout=WAIT_S).member for each in running] == ["a", "b"]
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from helpers_agents import http_error, recorded
 from helpers_load import error_of, settled
-from helpers_requests import WAIT_S, http_error, pool_of, ranked, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pykka
 import pytest
+from helpers_pools import WAIT_S
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -56,9 +57,6 @@ from greenroom.messages.events import (
 from greenroom.messages.supervision import CommandDone, Forwarded
 from greenroom.supervisors.roster import Roster
 from greenroom.testing import FakeClock
-
-WAIT_S = 20.0
-"""How long anything that must come is waited for: only a failing test needs it."""
 
 ASYNC = {"b": 3, "d": 2}
 SYNC = {"a": 1, "c": 2, "e": 1}

@@ -6,7 +6,8 @@ import threading
 from typing import Any, cast
 
 import pytest
-from helpers_requests import WAIT_S, Held, Scripted, http_error, pool_of, ranked, recorded
+from helpers_agents import Held, Scripted, http_error, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

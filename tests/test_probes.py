@@ -6,13 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_supervision import (
-    WAIT_S,
-    Gate,
-    crash,
-    member_ref,
-    pool_of,
-)
+from helpers_actors import crash, member_ref
+from helpers_pools import WAIT_S, echo, pool_of
 
 from greenroom import (
     CircuitState,
@@ -179,7 +174,7 @@ def test_b38_a_probe_that_hangs_times_out(kind: str, greenroom_events: EventReco
 def test_b38_probes_that_hang_do_not_pile_up(greenroom_events: EventRecorder) -> None:
     """One at a time, whatever the interval: the next one waits until this one has had its time."""
     clock = FakeClock()
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(
         Member("a", lambda payload: payload, probe=gate),
         clock=clock,
@@ -188,12 +183,12 @@ def test_b38_probes_that_hang_do_not_pile_up(greenroom_events: EventRecorder) ->
     ) as pool:
         pool.stats()
         clock.advance(1.5)
-        gate.wait_for()
+        gate.wait_for_calls()
         for _ in range(20):
             clock.advance(2)
             pool.stats()
         assert not greenroom_events.named(ProbeFailed)
-        gate.open()
+        gate.release()
         greenroom_events.wait_for(ProbeSucceeded)
 
 
@@ -237,8 +232,8 @@ def test_b38_an_open_lazy_member_is_made_by_its_trial(greenroom_events: EventRec
     clock = FakeClock()
     first = ScriptedAgent.hanging()
     agents = iter([first, ScriptedAgent(["second"])])
-    probed = Gate()
-    probed.open()
+    probed = ScriptedAgent.hanging(echo)
+    probed.release()
     members = [
         Member("lazy", factory=lambda: next(agents), probe=probed),
         Member("b", lambda payload: "b", priority=1),
@@ -252,7 +247,7 @@ def test_b38_an_open_lazy_member_is_made_by_its_trial(greenroom_events: EventRec
         clock.advance(0.1)
         greenroom_events.wait_for(MemberRestarted)
         clock.advance(30)
-        probed.wait_for()
+        probed.wait_for_calls()
         greenroom_events.wait_for(BreakerClosed)
         pool.stats()
         assert pool.execute("x", timeout=WAIT_S) == "second"
@@ -279,7 +274,7 @@ def test_b38_a_member_that_crashes_while_half_open_still_comes_back(
 ) -> None:
     """Its breaker, its restart and its probe: whatever the order, there is a way back."""
     clock = FakeClock()
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     agent = ScriptedAgent.failing(1, then="back")
     members = [
         Member("a", agent, probe=gate),
@@ -291,10 +286,10 @@ def test_b38_a_member_that_crashes_while_half_open_still_comes_back(
         assert pool.execute("x", timeout=WAIT_S) == "b"
         greenroom_events.wait_for(BreakerOpened)
         clock.advance(30)
-        gate.wait_for()
+        gate.wait_for_calls()
         crash(member_ref(pool, "a"))
         greenroom_events.wait_for(MemberFailed)
-        gate.open()
+        gate.release()
         clock.advance(0.1)
         greenroom_events.wait_for(MemberRestarted)
         clock.advance(1100)

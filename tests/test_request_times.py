@@ -10,17 +10,8 @@ from typing import Any
 
 import pykka
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    AsyncScripted,
-    Held,
-    Scripted,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_agents import AsyncHeld, AsyncScripted, Held, Scripted, http_error, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,

@@ -6,15 +6,8 @@ import threading
 from typing import Any
 
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    AsyncScripted,
-    Scripted,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_agents import AsyncScripted, Scripted, http_error, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,

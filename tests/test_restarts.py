@@ -8,19 +8,17 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_supervision import (
+from helpers_actors import (
     KILLS,
-    WAIT_S,
-    Gate,
     crash,
     greenroom_threads,
     join_all,
     member_ref,
-    pool_of,
     router_ref,
     stop,
     supervisor_ref,
 )
+from helpers_pools import WAIT_S, echo, pool_of
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -310,20 +308,20 @@ def test_b35_a_member_that_dies_while_its_agent_is_made_leaves_no_agent_behind(
     greenroom_events: EventRecorder,
 ) -> None:
     clock = FakeClock()
-    gate = Gate()
-    closed = Gate()
-    closed.open()
+    gate = ScriptedAgent.hanging(echo)
+    closed = ScriptedAgent.hanging(echo)
+    closed.release()
     members = [
         Member("lazy", factory=lambda: gate(lambda payload: "lazy"), close=closed),
         Member("b", lambda payload: "b", priority=1),
     ]
     with pool_of(*members, clock=clock) as pool:
         future = pool.ask(Request("x"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         crash(member_ref(pool, "lazy"))
         assert future.get(timeout=WAIT_S).member == "b"
-        gate.open()
-        closed.wait_for()
+        gate.release()
+        closed.wait_for_calls()
         greenroom_events.wait_for(MemberFailed)
         clock.advance(0.1)
         greenroom_events.wait_for(MemberRestarted)
@@ -334,19 +332,19 @@ def test_b35_a_member_that_dies_during_its_probe_is_probed_again(
     greenroom_events: EventRecorder,
 ) -> None:
     clock = FakeClock()
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", lambda payload: payload, probe=gate), clock=clock) as pool:
         pool.stats()
         clock.advance(30)
-        gate.wait_for()
+        gate.wait_for_calls()
         crash(member_ref(pool, "a"))
         greenroom_events.wait_for(MemberFailed)
         clock.advance(0.1)
         greenroom_events.wait_for(MemberRestarted)
-        gate.open()
+        gate.release()
         pool.stats()
         clock.advance(33)
-        gate.wait_for()
+        gate.wait_for_calls(2)
         greenroom_events.wait_for(ProbeSucceeded)
 
 

@@ -8,7 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from helpers_routing import WAIT_S, Agent, Failing, Held, aecho, ask, echo, members_of, start
+from helpers_pools import WAIT_S, echo, echo_async
+from helpers_routing import Agent, Failing, ask, members_of, start
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -23,7 +24,7 @@ from greenroom.actors.table import RoutingTable
 from greenroom.messages.events import (
     MemberStopped,
 )
-from greenroom.testing import EventRecorder, FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent
 
 # -- round robin
 
@@ -37,7 +38,7 @@ def test_b13_turns_are_exact() -> None:
 def test_b13_turns_are_exact_for_concurrent_callers() -> None:
     """Whoever asks, and from however many threads."""
     with (
-        start([Member(name, aecho) for name in "abcd"]) as pool,
+        start([Member(name, echo_async) for name in "abcd"]) as pool,
         ThreadPoolExecutor(8) as callers,
     ):
         chunks = callers.map(lambda _: members_of(pool, 50), range(8))
@@ -198,25 +199,25 @@ def test_b17_removing_a_member_moves_only_its_keys() -> None:
     """One of ten leaves: the keys of the nine others stay where they are."""
     names = [f"m{number}" for number in range(10)]
     keys = [f"key-{number}" for number in range(200)]
-    with start([Member(name, aecho) for name in names], "consistent_hash") as pool:
+    with start([Member(name, echo_async) for name in names], "consistent_hash") as pool:
         before = {key: members_of(pool, 1, key=key)[0] for key in keys}
         assert len(set(before.values())) == 10
         pool.remove_member("m3")
         after = {key: members_of(pool, 1, key=key)[0] for key in keys}
         moved = {key for key in keys if before[key] != after[key]}
         assert moved == {key for key in keys if before[key] == "m3"}
-        pool.add_member(Member("m3", aecho))
+        pool.add_member(Member("m3", echo_async))
         assert {key: members_of(pool, 1, key=key)[0] for key in keys} == before
 
 
 def test_b17_a_full_member_spills_to_the_next_and_only_then() -> None:
     """While it is busy its key goes to one other member, afterwards it is back."""
-    agents = {name: Held() for name in "abc"}
+    agents = {name: ScriptedAgent.hanging(echo) for name in "abc"}
     with start([Member(name, agent) for name, agent in agents.items()], "consistent_hash") as pool:
         futures = [ask(pool, number, key="k") for number in range(4)]
         assert (pool.stats().in_flight, pool.stats().pending) == (3, 1)
         for agent in agents.values():
-            agent.let_go()
+            agent.release()
         owner, *others = (future.get(timeout=WAIT_S).member for future in futures[:3])
         assert sorted([owner, *others]) == ["a", "b", "c"]
         futures[3].get(timeout=WAIT_S)
@@ -241,12 +242,12 @@ def test_b18_a_queue_is_not_walked_for_room_that_its_first_cannot_use(
         picked["picks"] += 1
         return original(self, *arguments)
 
-    agent = Held()
+    agent = ScriptedAgent.hanging(echo)
     with start([Member("busy", agent), Member("free", echo)], "failover") as pool:
         futures = [ask(pool, number) for number in range(200)]
         assert (pool.stats().in_flight, pool.stats().pending) == (1, 199)
         monkeypatch.setattr(RoutingTable, "pick", counting)
-        agent.let_go()
+        agent.release()
         assert {future.get(timeout=WAIT_S).member for future in futures} == {"busy"}
     assert picked["picks"] <= 2 * 200
 
@@ -272,12 +273,12 @@ def test_every_request_is_answered_while_members_come_and_go(
 ) -> None:
     """A removal drains: no request is lost to it, none fails."""
     with (
-        start([Member("always", aecho)], strategy, clock=None) as pool,
+        start([Member("always", echo_async)], strategy, clock=None) as pool,
         ThreadPoolExecutor(4) as callers,
     ):
         runs = [callers.submit(members_of, pool, 100, key=str(n)) for n in range(4)]
         for number in range(20):
-            pool.add_member(Member(f"m{number}", aecho))
+            pool.add_member(Member(f"m{number}", echo_async))
             if number >= 2:
                 pool.remove_member(f"m{number - 2}")
         answers = [member for run in runs for member in run.result(WAIT_S)]

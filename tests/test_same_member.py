@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    AsyncScripted,
-    EventLog,
-    Scripted,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_agents import AsyncHeld, AsyncScripted, EventLog, Scripted, http_error
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -36,17 +27,6 @@ from greenroom.strategies import Failover
 from greenroom.testing import FakeClock
 
 AGENTS = pytest.mark.parametrize("agent", [Scripted, AsyncScripted])
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def log() -> Iterator[EventLog]:
-    with recorded() as events:
-        yield events
 
 
 def reset_error() -> Exception:

@@ -6,15 +6,8 @@ import threading
 import time
 
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    Held,
-    Scripted,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_agents import AsyncHeld, Held, Scripted, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,

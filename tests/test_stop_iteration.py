@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
 import pytest
-from helpers_requests import WAIT_S, pool_of, ranked, recorded
+from helpers_agents import recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import FailureKind, FallbackChain, PoolError, Request
 from greenroom.messages import DeadLetter

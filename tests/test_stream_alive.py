@@ -7,8 +7,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, Scripted, crash, pool_of, ranked
-from helpers_streams import PRODUCERS, After, Chunks, Doing, Hold, rest, take
+from helpers_actors import stop_member
+from helpers_agents import Scripted
+from helpers_pools import WAIT_S, pool_of, ranked
+from helpers_streams import PRODUCERS, After, Chunks, Doing, Hold, Producer, rest, take
 
 from greenroom import (
     Apply,
@@ -23,8 +25,6 @@ from greenroom import (
 )
 from greenroom.actors.desk import Desk
 from greenroom.testing import FakeClock
-
-Producer = type[Chunks]
 
 
 class Thinks:
@@ -369,7 +369,7 @@ class TestAskLimits:
         with pool_of(*ranked(a=a, b=b), clock=FakeClock(), **limits) as pool:
             future = pool.ask(Request("x"), block=False)
             hold.wait_reached()
-            crash(pool, "a")
+            stop_member(pool, "a")
             hold.open()
             assert future.get(timeout=WAIT_S).value in ([1, 2], [3])
 

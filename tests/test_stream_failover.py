@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    Held,
-    Scripted,
-    crash,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_actors import stop_member
+from helpers_agents import Held, Scripted, http_error, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
     READERS,
@@ -24,6 +16,8 @@ from helpers_streams import (
     Chunks,
     Doing,
     Hold,
+    Producer,
+    Read,
     rest,
     take,
     wait_free,
@@ -50,9 +44,6 @@ from greenroom import (
 from greenroom.actors.eventbus import observe
 from greenroom.messages import AttemptFailed, BreakerOpened, Event, RequestExhausted
 from greenroom.testing import FakeClock
-
-Producer = type[Chunks]
-Read = Callable[[PoolStream[Any]], list[Any]]
 
 EMPTY: list[Any] = ["", None, b"", [], {}]
 
@@ -106,7 +97,7 @@ class TestBeforeTheFirstChunk:
         with pool_of(*ranked(a=a, b=b)) as pool:
             stream = pool.stream(Request("x"))
             hold.wait_reached()
-            crash(pool, "a")
+            stop_member(pool, "a")
             assert rest(stream) == [1, 2]
             assert stream.errors[0].kind is FailureKind.CRASHED
             hold.open()
@@ -276,7 +267,7 @@ class TestAfterTheFirstChunk:
             stream = pool.stream(Request("x"))
             assert take(stream, 1) == [1]
             hold.wait_reached()
-            crash(pool, "a")
+            stop_member(pool, "a")
             broken = interruption(stream)
             assert isinstance(broken.__cause__, MemberCrashedError)
             assert (broken.received, b.calls) == ((1,), 0)
@@ -289,7 +280,7 @@ class TestAfterTheFirstChunk:
         with pool_of(*ranked(a=a), stream_buffer=2) as pool:
             stream = pool.stream(Request("x"))
             a.wait_made(2)
-            crash(pool, "a")
+            stop_member(pool, "a")
             assert a.wait_ended() in ("GeneratorExit", "CancelledError")
             broken = interruption(stream)
             assert broken.received == tuple(range(1, broken.received_count + 1))
@@ -376,7 +367,7 @@ def test_b44_a_stream_that_ends_while_its_member_is_being_stopped() -> None:
         end = observe(hold_up)
         forcing = Doing(lambda: pool.force_open("z"))
         news.wait_reached()
-        crash(pool, "a")
+        stop_member(pool, "a")
         work.open()
         assert rest(stream) == [2]
         end()

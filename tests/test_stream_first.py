@@ -9,8 +9,20 @@ from typing import Any, assert_type
 
 import pykka
 import pytest
-from helpers_requests import WAIT_S, Scripted, http_error, pool_of, ranked
-from helpers_streams import PRODUCERS, After, Chunks, Doing, Hold, by_for, rest, take, within
+from helpers_agents import Scripted, http_error
+from helpers_pools import WAIT_S, pool_of, ranked
+from helpers_streams import (
+    PRODUCERS,
+    After,
+    Chunks,
+    Doing,
+    Hold,
+    Producer,
+    by_for,
+    rest,
+    take,
+    within,
+)
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -25,7 +37,6 @@ from greenroom import (
 )
 from greenroom.testing import FakeClock
 
-Producer = type[Chunks]
 Wait = Callable[[PoolStream[Any]], str | None]
 GONE = ConnectionError("gone")
 

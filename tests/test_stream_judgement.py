@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from helpers_agents import AsyncScripted, Scripted
 from helpers_answers import USAGE, chunk, dict_with_attributes, model, shaped
-from helpers_requests import AsyncScripted, Scripted, pool_of, ranked
+from helpers_pools import pool_of, ranked
 from helpers_streams import PRODUCERS, READERS, Chunks, rest, within
 
 from greenroom import (

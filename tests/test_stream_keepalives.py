@@ -6,11 +6,12 @@ import asyncio
 import gc
 import itertools
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, Scripted, pool_of, ranked
+from helpers_agents import Scripted
+from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
     READERS,
@@ -19,6 +20,8 @@ from helpers_streams import (
     Chunks,
     Doing,
     Hold,
+    Producer,
+    Read,
     by_for,
     rest,
     take,
@@ -30,14 +33,11 @@ from greenroom import (
     AllPoolMembersFailedError,
     FailureKind,
     Member,
-    PoolStream,
     Request,
     StreamInterruptedError,
 )
 from greenroom.testing import FakeClock
 
-Producer = type[Chunks]
-Read = Callable[[PoolStream[Any]], list[Any]]
 GONE = ConnectionError("gone")
 
 

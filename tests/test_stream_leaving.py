@@ -16,7 +16,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, EventLog, Scripted, http_error, pool_of, ranked, recorded
+from helpers_agents import EventLog, Scripted, http_error, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
     After,
@@ -24,6 +25,7 @@ from helpers_streams import (
     Chunks,
     Doing,
     Hold,
+    Producer,
     rest,
     take,
     wait_free,
@@ -46,7 +48,6 @@ from greenroom.actors.future import DeadPoolError, StreamFuture
 from greenroom.messages import AttemptFailed, DeadLetter, RequestCompleted, RequestExhausted
 from greenroom.testing import FakeClock
 
-Producer = type[Chunks]
 Leave = Callable[[PoolRef], None]
 
 

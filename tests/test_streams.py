@@ -8,21 +8,15 @@ import functools
 import io
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, assert_type
 from unittest.mock import AsyncMock, MagicMock
 
 import pykka
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    AsyncScripted,
-    Held,
-    Scripted,
-    pool_of,
-    ranked,
-)
+from helpers_agents import AsyncScripted, Held, Scripted
+from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
     READERS,
@@ -31,6 +25,8 @@ from helpers_streams import (
     Chunks,
     Doing,
     Hold,
+    Producer,
+    Read,
     by_async_for,
     by_for,
     rest,
@@ -55,9 +51,6 @@ from greenroom import (
     StreamInterruptedError,
 )
 from greenroom.testing import FakeClock
-
-Producer = type[Chunks]
-Read = Callable[[PoolStream[Any]], list[Any]]
 
 
 def sync_generator(payload: Any) -> Iterator[Any]:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    Scripted,
-    crash,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_actors import stop_member
+from helpers_agents import Scripted, http_error, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
     READERS,
     AsyncChunks,
     Chunks,
     Hold,
+    Producer,
+    Read,
     by_for,
     rest,
     take,
@@ -48,8 +44,6 @@ from greenroom import (
 from greenroom.messages import AttemptFailed
 from greenroom.testing import FakeClock
 
-Producer = type[Chunks]
-Read = Callable[[PoolStream[Any]], list[Any]]
 GONE = ConnectionError("gone")
 
 
@@ -181,7 +175,7 @@ class TestRestart:
             stream = pool.stream(Request("x"))
             assert take(stream, 1) == [1]
             hold.wait_reached()
-            crash(pool, "a")
+            stop_member(pool, "a")
             mark, *chunks = rest_with_marks(stream)
             assert (mark.kind, chunks) == (FailureKind.CRASHED, [2, 3])
             hold.open()

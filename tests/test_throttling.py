@@ -6,15 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from helpers_agents import AsyncScripted, http_error, recorded
 from helpers_load import FixedWindow, TokenBucket, ask_at, error_of, pass_time, settled
-from helpers_requests import (
-    WAIT_S,
-    AsyncScripted,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, EventLog, Held, Scripted, http_error, pool_of, ranked, recorded
+from helpers_agents import EventLog, Held, Scripted, http_error, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,
