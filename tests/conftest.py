@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from helpers_agents import EventLog, recorded
 from helpers_executor import LABS, MEMBERS, Lab
 from helpers_fallback import chain_of
 from helpers_hedging import Finishes
@@ -15,7 +14,7 @@ from greenroom import (
     FallbackChain,
     PoolExecutor,
 )
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock
 
 
 @pytest.fixture
@@ -24,8 +23,8 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def log() -> Iterator[EventLog]:
-    with recorded() as events:
+def log() -> Iterator[EventRecorder]:
+    with EventRecorder() as events:
         yield events
 
 

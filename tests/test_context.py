@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 import pytest
-from helpers_agents import Scripted, http_error, recorded
+from helpers_agents import Scripted
 from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
@@ -22,7 +22,7 @@ from greenroom import (
     Request,
 )
 from greenroom.messages import RetryScheduled
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedHTTPError, http_error
 
 Seen = tuple[Any, ...]
 
@@ -86,13 +86,13 @@ class TestContext:
         def agent(payload: Any, context: CallContext) -> str:
             calls.append((context.request_id, context.attempt, context.remaining_s))
             if context.attempt < 3:
-                raise http_error(503, retry_after=2)
+                raise http_error(503, retry_after_s=2)
             return "good"
 
-        with recorded() as log, pool_of(Member("a", agent), clock=clock) as pool:
+        with EventRecorder() as log, pool_of(Member("a", agent), clock=clock) as pool:
             future = pool.ask(Request("x", timeout_s=10.0, request_id="r"), block=False)
             for waits in (1, 2):
-                log.wait_for(RetryScheduled, waits)
+                log.wait_for(RetryScheduled, count=waits)
                 clock.advance(2.0)
             assert future.get(timeout=WAIT_S).attempts == 3
         assert calls == [("r", 1, 10.0), ("r", 2, 8.0), ("r", 3, 6.0)]
@@ -352,7 +352,7 @@ class TestApply:
         with pool_of(*ranked(a=Scripted(http_error(503)), b=Scripted("good"))) as pool:
             reply = pool.ask(Apply(use))
             assert (reply.value, reply.member) == ("good", "b")
-            with pytest.raises(RuntimeError, match="HTTP 400"):
+            with pytest.raises(ScriptedHTTPError, match="400"):
                 pool.apply(lambda _: Scripted(http_error(400))("x"))
 
     def test_options(self) -> None:

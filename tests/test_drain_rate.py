@@ -7,14 +7,14 @@ import random
 from collections import deque
 
 import pytest
-from helpers_agents import Held, http_error
+from helpers_agents import Held
 from helpers_pools import WAIT_S, pool_of, ranked
 from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom import Member, PoolFuture, PoolRef, PoolSaturatedError, Reply, Request
 from greenroom.actors.drain_rate import DrainRate
-from greenroom.testing import AsyncScriptedAgent, FakeClock
+from greenroom.testing import AsyncScriptedAgent, FakeClock, http_error
 
 START = 1000.0
 

@@ -23,15 +23,7 @@ from greenroom import (
     PoolExecutor,
     SkipReason,
 )
-
-
-class Status(Exception):
-    """An HTTP error, as clients raise it."""
-
-    def __init__(self, status_code: int) -> None:
-        super().__init__(f"HTTP {status_code}")
-        self.status_code = status_code
-
+from greenroom.testing import ScriptedHTTPError, http_error
 
 # -- behaviour 18
 
@@ -186,10 +178,10 @@ def test_an_error_of_the_callers_own_is_raised_and_changes_nothing(
     executor: PoolExecutor, lab: Lab
 ) -> None:
     """HTTP 400: one run, the agent stays, and so does the member, a hundred times over."""
-    error = Status(400)
+    error = http_error(400)
     for number in range(100):
         lab.failing_runs["primary"] = error
-        with pytest.raises(Status) as caught:
+        with pytest.raises(ScriptedHTTPError) as caught:
             executor.execute("bad")
         assert caught.value is error
         lab.failing_runs.clear()
@@ -200,7 +192,7 @@ def test_an_error_of_the_callers_own_is_raised_and_changes_nothing(
 
 def test_a_request_too_large_for_the_member_goes_on_alone(executor: PoolExecutor, lab: Lab) -> None:
     """HTTP 413: the next member gets this request, the next request finds the first in charge."""
-    lab.failing_runs["primary"] = Status(413)
+    lab.failing_runs["primary"] = http_error(413)
     assert executor.execute("long") == "secondary: long"
     lab.failing_runs.clear()
     assert executor.execute("short") == "primary: short"

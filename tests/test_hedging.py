@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers_agents import AsyncHeld, EventLog, Held, Scripted, http_error, recorded
+from helpers_agents import AsyncHeld, Held, Scripted
 from helpers_hedging import AFTER_S, Finishes, answer, assert_at_rest, hedged, outcomes, race
 from helpers_pools import WAIT_S, pool_of, ranked
 
@@ -22,7 +22,7 @@ from greenroom.messages import (
     BreakerOpened,
     DeadLetter,
 )
-from greenroom.testing import FakeClock, ScriptedAgent
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, http_error
 from greenroom.testing import Slow as SlowStep
 
 
@@ -40,7 +40,7 @@ class TestASecondMember:
             assert other.calls == 0
 
     def test_b50_after_a_fixed_delay(
-        self, clock: FakeClock, log: EventLog, finishes: Finishes
+        self, clock: FakeClock, log: EventRecorder, finishes: Finishes
     ) -> None:
         """A second member is asked when the delay is over, not before. The first answer wins, the
         loser is cancelled, and counts for nothing.
@@ -59,7 +59,7 @@ class TestASecondMember:
             finishes.wait_for(2)
             assert_at_rest(pool, completed=1, hedges=1)
             assert outcomes(pool) == {"a": (0, 0), "b": (1, 0)}
-            assert log.of(DeadLetter) == []
+            assert log.named(DeadLetter) == []
 
     def test_b50_the_first_may_still_win(self, clock: FakeClock, finishes: Finishes) -> None:
         """Then the second one is cancelled, and counts for nothing."""
@@ -121,7 +121,7 @@ class TestASecondMember:
             assert answer(future).member == "b"
 
     def test_b50_a_tell_is_hedged_as_well(
-        self, clock: FakeClock, log: EventLog, finishes: Finishes
+        self, clock: FakeClock, log: EventRecorder, finishes: Finishes
     ) -> None:
         """Nobody waits for the answer, but the work is done sooner."""
         slow, fast = AsyncHeld(), Scripted("fast")
@@ -132,7 +132,7 @@ class TestASecondMember:
             slow.wait_cancelled()
             finishes.wait_for(2)
             assert_at_rest(pool, completed=1, hedges=1)
-            assert log.of(DeadLetter) == []
+            assert log.named(DeadLetter) == []
 
 
 class TestP95:
@@ -316,12 +316,12 @@ class TestNoSecondMember:
             Member("fast", fast, priority=2),
         ]
         with (
-            recorded() as log,
+            EventRecorder() as log,
             hedged(*members, clock=clock, circuit_failure_threshold=1) as pool,
         ):
             pool.force_open("slow")
             assert pool.ask(Request("x"), timeout=WAIT_S).member == "fast"
-            log.wait_for(BreakerOpened, 2)
+            log.wait_for(BreakerOpened, count=2)
             pool.reset_member("slow")
             clock.advance(100.0)
             assert pool.stats()["flaky"].circuit is CircuitState.HALF_OPEN

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from helpers_actors import stop_member
-from helpers_agents import AsyncHeld, EventLog, Held, Scripted, http_error, recorded
+from helpers_agents import AsyncHeld, Held, Scripted
 from helpers_hedging import (
     AFTER_S,
     Finishes,
@@ -42,7 +42,7 @@ from greenroom.messages import (
     HedgeStarted,
 )
 from greenroom.supervisors.roster import Roster
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, http_error
 
 
 class Effects:
@@ -170,7 +170,7 @@ class TestAtTheSameInstant:
         members = ranked(a=first, b=second, last=Scripted("held"))
         config = {"request_timeout_s": 2.0} if limit == "request_timeout_s" else {}
         with (
-            recorded() as log,
+            EventRecorder() as log,
             hedged(*members, clock=clock, strategy=strategy, **config) as pool,
         ):
             timeout_s = 2.0 if limit == "timeout_s" else None
@@ -190,11 +190,12 @@ class TestAtTheSameInstant:
             assert_at_rest(pool, completed=1, failed=1, hedges=1)
             assert outcomes(pool)["b"] == (0, 0)
             expected = ["a", "b"] if timeout_s else ["a"]
-            late = [event.member for event in log.wait_for(DeadLetter, len(expected))]
+            log.wait_for(DeadLetter, count=len(expected))
+            late = [event.member for event in log.named(DeadLetter)]
             assert sorted(map(str, late)) == expected
 
     def test_b50_a_hedge_that_finds_its_member_dead(
-        self, clock: FakeClock, log: EventLog, slow_supervisor: SlowSupervisor
+        self, clock: FakeClock, log: EventRecorder, slow_supervisor: SlowSupervisor
     ) -> None:
         """The supervisor has not said so yet: the first one goes on, and its answer counts."""
         slow = AsyncHeld("slow")
@@ -223,7 +224,7 @@ class TestAtTheSameInstant:
                 second.let_go()
                 finishes.wait_for(2)
 
-        with recorded() as log, hedged(*ranked(a=first, b=second), clock=clock) as pool:
+        with EventRecorder() as log, hedged(*ranked(a=first, b=second), clock=clock) as pool:
             end = observe(on_event)
             future = race(pool, clock, first, second)
             stop_member(pool, "a")
@@ -231,10 +232,11 @@ class TestAtTheSameInstant:
             first.let_go()
             assert answer(future).value == "first"
             end()
-            assert [event.member for event in log.wait_for(AttemptLost)] == ["b"]
+            log.wait_for(AttemptLost)
+            assert [event.member for event in log.named(AttemptLost)] == ["b"]
             slow_supervisor.may_go_on.set()
             assert_at_rest(pool, completed=1, hedges=1)
-            assert log.of(DeadLetter) == []
+            assert log.named(DeadLetter) == []
 
     def test_b50_an_answer_that_the_router_need_not_pass_on(
         self, clock: FakeClock, finishes: Finishes, slow_supervisor: SlowSupervisor
@@ -242,7 +244,7 @@ class TestAtTheSameInstant:
         """The same, but the second one has answered before the router hears of the first one."""
         first, second, strategy = Held("first"), Held("second"), HoldingStrategy()
         members = ranked(a=first, b=second, last=Scripted("held"))
-        with recorded() as log, hedged(*members, clock=clock, strategy=strategy) as pool:
+        with EventRecorder() as log, hedged(*members, clock=clock, strategy=strategy) as pool:
             future = race(pool, clock, first, second)
             with strategy.held(pool):
                 stop_member(pool, "a")
@@ -253,10 +255,11 @@ class TestAtTheSameInstant:
                 assert answer(future).value == "second"
                 finishes.wait_for(1)
             finishes.wait_for(1)
-            assert [event.member for event in log.wait_for(AttemptLost)] == ["a"]
+            log.wait_for(AttemptLost)
+            assert [event.member for event in log.named(AttemptLost)] == ["a"]
             slow_supervisor.may_go_on.set()
             assert_at_rest(pool, completed=2, hedges=1)
-            assert log.of(DeadLetter) == []
+            assert log.named(DeadLetter) == []
 
     def test_b50_a_stream_that_begins_while_the_other_one_fails(self, clock: FakeClock) -> None:
         """The failure of one, which the router deals with, does not end the other's stream."""
@@ -322,7 +325,7 @@ class Streaming:
 class TestStreams:
     @pytest.mark.parametrize("wins", ["a", "b"])
     def test_b50_the_first_chunk_wins(
-        self, clock: FakeClock, log: EventLog, finishes: Finishes, wins: str
+        self, clock: FakeClock, log: EventRecorder, finishes: Finishes, wins: str
     ) -> None:
         """All chunks are the winner's; the loser's generator is closed, and nothing counted."""
         agents = {"a": Streaming("a", 3), "b": Streaming("b", 3)}
@@ -342,7 +345,7 @@ class TestStreams:
             finishes.wait_for(2)
             assert_at_rest(pool, completed=1, hedges=1)
             assert outcomes(pool) == {wins: (1, 0), loses: (0, 0)}
-            assert log.of(DeadLetter) == []
+            assert log.named(DeadLetter) == []
 
     def test_b50_an_async_loser_is_closed_at_once(
         self, clock: FakeClock, finishes: Finishes
@@ -478,7 +481,7 @@ class TestFailoverStrategy:
 
 class TestEvents:
     def test_b50_the_log_says_why_and_who_won(
-        self, clock: FakeClock, log: EventLog, finishes: Finishes
+        self, clock: FakeClock, log: EventRecorder, finishes: Finishes
     ) -> None:
         """Beside whom the second one was asked, after how long, and which of them lost."""
         bad, slow, fast = Scripted(http_error(503)), AsyncHeld(), Scripted("fast")
@@ -489,18 +492,18 @@ class TestEvents:
             answer(future)
             finishes.wait_for(3)
             pool.stats()
-        (started,) = log.of(HedgeStarted)
+        (started,) = log.named(HedgeStarted)
         assert (started.member, started.request_id, started.level) == ("c", "r", "INFO")
         assert str(started) == ("hedge.started writers/c: b has not answered in 0.500 s: attempt 3")
-        (lost,) = log.of(AttemptLost)
+        (lost,) = log.named(AttemptLost)
         assert (lost.member, lost.request_id, lost.level) == ("b", "r", "INFO")
         assert str(lost) == (
             "attempt.lost writers/b: attempt 2 lost to a faster one; it counts for nothing"
         )
-        assert [(event.member, event.to) for event in log.of(Failover)] == [("a", "b")]
+        assert [(event.member, event.to) for event in log.named(Failover)] == [("a", "b")]
 
     def test_b50_one_loser_is_told_of_once(
-        self, clock: FakeClock, log: EventLog, finishes: Finishes
+        self, clock: FakeClock, log: EventRecorder, finishes: Finishes
     ) -> None:
         """Also if both have answered before the router hears of either."""
         first, second, strategy = Held("first"), Held("second"), HoldingStrategy()
@@ -514,5 +517,5 @@ class TestEvents:
                 finishes.wait_for(2)
             finishes.wait_for(1)
             assert_at_rest(pool, completed=2, hedges=1)
-            assert [event.member for event in log.of(AttemptLost)] == ["a"]
+            assert [event.member for event in log.named(AttemptLost)] == ["a"]
             assert outcomes(pool) == {"a": (0, 0), "b": (1, 0), "last": (1, 0)}

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from helpers_actors import stop_member
-from helpers_agents import AsyncHeld, EventLog, Held, Scripted, http_error, recorded
+from helpers_agents import AsyncHeld, Held, Scripted
 from helpers_hedging import AFTER_S, Finishes, answer, assert_at_rest, hedged, outcomes, race
 from helpers_pools import WAIT_S, ranked
 
@@ -34,7 +34,7 @@ from greenroom.messages import (
     FailureKind,
     RetryScheduled,
 )
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedHTTPError, http_error
 
 
 class TestOneOfTwoFails:
@@ -44,7 +44,7 @@ class TestOneOfTwoFails:
         agents = {"a": Held("value"), "b": Held("value")}
         agents[fails].value = http_error(503)
         works = "b" if fails == "a" else "a"
-        with recorded() as log, hedged(*ranked(**agents), clock=clock) as pool:
+        with EventRecorder() as log, hedged(*ranked(**agents), clock=clock) as pool:
             future = race(pool, clock, agents["a"], agents["b"])
             agents[fails].let_go()
             log.wait_for(AttemptFailed)
@@ -54,9 +54,11 @@ class TestOneOfTwoFails:
             assert [error.member for error in reply.errors] == [fails]
             assert_at_rest(pool, completed=1, hedges=1)
             assert outcomes(pool) == {fails: (0, 1), works: (1, 0)}
-            assert log.of(Failover) == []
+            assert log.named(Failover) == []
 
-    def test_b50_when_both_fail_a_third_one_is_asked(self, clock: FakeClock, log: EventLog) -> None:
+    def test_b50_when_both_fail_a_third_one_is_asked(
+        self, clock: FakeClock, log: EventRecorder
+    ) -> None:
         """The usual plan: another member at once."""
         first, second = Held(http_error(503)), Held(http_error(500))
         with hedged(*ranked(a=first, b=second, c=Scripted("third")), clock=clock) as pool:
@@ -71,7 +73,7 @@ class TestOneOfTwoFails:
             assert_at_rest(pool, completed=1, retries=1, hedges=1)
 
     def test_b50_when_both_fail_and_nobody_is_left_it_waits(
-        self, clock: FakeClock, log: EventLog
+        self, clock: FakeClock, log: EventRecorder
     ) -> None:
         """The usual plan: a retry later."""
         first, second = Held(http_error(503)), Held(http_error(500))
@@ -80,7 +82,8 @@ class TestOneOfTwoFails:
             second.let_go()
             log.wait_for(AttemptFailed)
             first.let_go()
-            (scheduled,) = log.wait_for(RetryScheduled)
+            log.wait_for(RetryScheduled)
+            (scheduled,) = log.named(RetryScheduled)
             assert scheduled.attempt == 3
             for agent in (first, second):
                 agent.value = "in the end"
@@ -100,7 +103,7 @@ class TestOneOfTwoFails:
         with hedged(*ranked(**agents), clock=clock) as pool:
             future = race(pool, clock, agents["a"], agents["b"])
             bad.let_go()
-            with pytest.raises(RuntimeError, match="HTTP 400") as caught:
+            with pytest.raises(ScriptedHTTPError, match="400") as caught:
                 answer(future)
             assert caught.value is error
             slow.wait_cancelled()
@@ -120,21 +123,21 @@ class TestOneOfTwoFails:
                 slow.let_go()
                 finishes.wait_for(2)
 
-        with recorded() as log, hedged(*ranked(a=bad, b=slow), clock=clock) as pool:
+        with EventRecorder() as log, hedged(*ranked(a=bad, b=slow), clock=clock) as pool:
             end = observe(on_event)
             asked = pool.stream(Request("x")) if stream else pool.ask(Request("x"), block=False)
             bad.wait_entered()
             clock.advance(AFTER_S)
             slow.wait_entered()
             bad.let_go()
-            with pytest.raises(RuntimeError, match="HTTP 400"):
+            with pytest.raises(ScriptedHTTPError, match="400"):
                 asked.collect() if stream else asked.get(timeout=WAIT_S)  # type: ignore[union-attr]
             end()
             assert_at_rest(pool, failed=1, hedges=1)
-            assert log.of(DeadLetter) == []
+            assert log.named(DeadLetter) == []
 
     def test_b50_a_timeout_of_the_first_leaves_the_second(
-        self, clock: FakeClock, log: EventLog
+        self, clock: FakeClock, log: EventRecorder
     ) -> None:
         """It counts as any timeout does; the second one has its own time."""
         first, second = AsyncHeld(), AsyncHeld("second")
@@ -142,7 +145,8 @@ class TestOneOfTwoFails:
             future = race(pool, clock, first, second)
             clock.advance(1.5)
             first.wait_cancelled()
-            (failed,) = log.wait_for(AttemptFailed)
+            log.wait_for(AttemptFailed)
+            (failed,) = log.named(AttemptFailed)
             assert (failed.member, failed.kind) == ("a", FailureKind.TIMEOUT)
             second.let_go()
             assert answer(future).member == "b"
@@ -153,10 +157,11 @@ class TestOneOfTwoFails:
         """Its actor ends: the failure is its own."""
         agents: dict[str, Any] = {"a": AsyncHeld("value"), "b": AsyncHeld("value")}
         lives = "b" if dies == "a" else "a"
-        with recorded() as log, hedged(*ranked(**agents), clock=clock) as pool:
+        with EventRecorder() as log, hedged(*ranked(**agents), clock=clock) as pool:
             future = race(pool, clock, agents["a"], agents["b"])
             stop_member(pool, dies)
-            (failed,) = log.wait_for(AttemptFailed)
+            log.wait_for(AttemptFailed)
+            (failed,) = log.named(AttemptFailed)
             assert (failed.member, failed.kind) == (dies, FailureKind.CRASHED)
             agents[lives].let_go()
             assert answer(future).member == lives
@@ -235,7 +240,7 @@ class TestTheRequestEnds:
 
 class TestTheLoser:
     def test_b50_a_sync_loser_keeps_its_slot_until_it_ends(
-        self, clock: FakeClock, log: EventLog, finishes: Finishes
+        self, clock: FakeClock, log: EventRecorder, finishes: Finishes
     ) -> None:
         """Its thread cannot be stopped. What it still brings is neither a success nor a failure
         nor worth a dead letter: nobody has lost anything.
@@ -252,11 +257,11 @@ class TestTheLoser:
             finishes.wait_for(1)
             assert_at_rest(pool, completed=1, hedges=1)
             assert outcomes(pool) == {"a": (0, 0), "b": (1, 0)}
-            assert log.of(DeadLetter) == []
+            assert log.named(DeadLetter) == []
 
     @pytest.mark.parametrize("late", ["late", http_error(503)], ids=["value", "error"])
     def test_b50_a_loser_that_will_not_be_cancelled_is_let_be(
-        self, clock: FakeClock, log: EventLog, finishes: Finishes, late: Any
+        self, clock: FakeClock, log: EventRecorder, finishes: Finishes, late: Any
     ) -> None:
         """An async one that swallows its cancellation: what it brings counts for nothing."""
         stubborn, fast = AsyncHeld(late, stubborn=True), Scripted("fast")
@@ -268,14 +273,14 @@ class TestTheLoser:
             finishes.wait_for(2)
             assert_at_rest(pool, completed=1, hedges=1)
             assert outcomes(pool) == {"a": (0, 0), "b": (1, 0)}
-            assert log.of(DeadLetter) == []
+            assert log.named(DeadLetter) == []
 
     @pytest.mark.parametrize("kind", ["sync", "async"])
     def test_b50_a_loser_that_is_throttled_rests_all_the_same(
         self, clock: FakeClock, finishes: Finishes, kind: str
     ) -> None:
         """It counts for nothing, but its member has said when it will be back."""
-        late = http_error(429, retry_after=7.0)
+        late = http_error(429, retry_after_s=7.0)
         loser: Any = AsyncHeld(late, stubborn=True) if kind == "async" else Held(late)
         with hedged(*ranked(a=loser, b=Scripted("fast")), clock=clock) as pool:
             future = pool.ask(Request("x"), block=False)
@@ -290,7 +295,7 @@ class TestTheLoser:
             assert pool.stats().available == ("b",)
 
     def test_b50_a_loser_that_goes_on_for_long_is_no_dead_letter(
-        self, clock: FakeClock, log: EventLog, monkeypatch: pytest.MonkeyPatch
+        self, clock: FakeClock, log: EventRecorder, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """It is abandoned after a moment, and ends some time: its result was not waited for."""
         ended = threading.Event()
@@ -322,10 +327,10 @@ class TestTheLoser:
             assert_at_rest(pool, completed=1, hedges=1)
             gates[0]()
             assert ended.wait(WAIT_S)
-            assert log.of(DeadLetter) == []
+            assert log.named(DeadLetter) == []
 
     def test_b50_a_loser_that_times_out_later_is_not_counted(
-        self, clock: FakeClock, log: EventLog, finishes: Finishes
+        self, clock: FakeClock, log: EventRecorder, finishes: Finishes
     ) -> None:
         """Its slot is given back when its time is over, as that of any stuck thread."""
         slow, fast = Held("late"), Scripted("fast")
@@ -339,7 +344,7 @@ class TestTheLoser:
             finishes.wait_for(1)
             assert_at_rest(pool, completed=1, hedges=1)
             assert outcomes(pool) == {"a": (0, 0), "b": (1, 0)}
-            assert log.of(AttemptFailed) == []
+            assert log.named(AttemptFailed) == []
             slow.let_go()
 
     def test_b50_a_trial_that_loses_gives_its_permit_back(
@@ -359,7 +364,7 @@ class TestTheLoser:
 
         members = [Member("a", agent, priority=0), Member("b", Scripted("fast"), priority=1)]
         with (
-            recorded() as log,
+            EventRecorder() as log,
             hedged(*members, clock=clock, circuit_failure_threshold=1) as pool,
         ):
             assert pool.ask(Request("x"), timeout=WAIT_S).member == "b"

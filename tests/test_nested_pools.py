@@ -11,7 +11,7 @@ from typing import Any
 import pykka
 import pytest
 from helpers_actors import no_thread_left, stop_member
-from helpers_agents import AsyncHeld, AsyncScripted, Held, Scripted, http_error, recorded
+from helpers_agents import AsyncHeld, AsyncScripted, Held, Scripted
 from helpers_pools import WAIT_S, pool_of
 
 from greenroom import (
@@ -40,7 +40,7 @@ from greenroom.messages import (
     RequestCompleted,
     RequestExhausted,
 )
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedHTTPError, http_error
 
 DOWN = ConnectionError("down")
 
@@ -192,7 +192,8 @@ class TestErrors:
             "    a2: unknown after 0.000 s: ValueError: odd\n"
             "  b: unavailable after 0.000 s: "
             "AllPoolMembersFailedError: pool 'b': no member could answer (max_retries=1 reached)\n"
-            "    b1: unavailable after 0.000 s, 2 attempts: RuntimeError: HTTP 503\n"
+            "    b1: unavailable after 0.000 s, 2 attempts: "
+            "ScriptedHTTPError: 503 Service Unavailable\n"
             "  c: skipped, circuit_open"
         )
 
@@ -209,9 +210,12 @@ class TestErrors:
 
     def test_b53_in_the_log_it_is_one_line(self) -> None:
         """Events say what an inner pool answered without its tree."""
-        with recorded() as log, nest(a=AsyncScripted(DOWN), b=AsyncScripted("b")) as (pool, *_):
+        with (
+            EventRecorder() as log,
+            nest(a=AsyncScripted(DOWN), b=AsyncScripted("b")) as (pool, *_),
+        ):
             pool.execute("x", timeout=WAIT_S)
-            [failed] = [each for each in log.of(AttemptFailed) if each.pool == "outer"]
+            [failed] = [each for each in log.named(AttemptFailed) if each.pool == "outer"]
             assert failed.error.startswith("AllPoolMembersFailedError: pool 'a': no member")
             assert "\n" not in failed.error
 
@@ -274,21 +278,24 @@ class TestPassedThrough:
     def test_b53_an_inner_request_is_named_after_the_outer_one(self) -> None:
         """Its id begins with the outer id and attempt: one search finds the lines of both."""
         agent = AsyncScripted(DOWN, "good")
-        with recorded() as log, nest(a={"x": agent}, outer={"retry_delay_s": 0.0}) as (pool, _):
+        with (
+            EventRecorder() as log,
+            nest(a={"x": agent}, outer={"retry_delay_s": 0.0}) as (pool, _),
+        ):
             assert pool.ask(Request("p", request_id="r-7", max_retries=1)).attempts == 1
-            ids = [(each.pool, each.request_id) for each in log.of(AttemptStarted)]
+            ids = [(each.pool, each.request_id) for each in log.named(AttemptStarted)]
             assert ids == [("outer", "r-7"), ("a", "r-7#1/a-1"), ("a", "r-7#1/a-1")]
 
     def test_b53_every_attempt_is_a_request_of_its_own(self) -> None:
         """A retry on the same inner pool has another id, with the attempt's number."""
         agent = AsyncScripted(DOWN, "good")
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(Member("x", agent), name="a", max_retries=0) as inner,
             pool_of(Member("a", inner), name="outer", retry_delay_s=0.0) as pool,
         ):
             assert pool.ask(Request("p", request_id="r"), timeout=WAIT_S).attempts == 2
-            inside = [each.request_id for each in log.of(AttemptStarted) if each.pool == "a"]
+            inside = [each.request_id for each in log.named(AttemptStarted) if each.pool == "a"]
             assert inside == ["r#1/a-1", "r#2/a-2"]
 
     def test_b53_two_outer_pools_may_use_the_same_ids(self) -> None:
@@ -339,7 +346,7 @@ class TestCutShort:
         with (
             pool_of(Member("x", agent), name="leaf") as leaf,
             pool_of(Member("leaf", leaf), name="mid") as mid,
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(Member("mid", mid), name="top") as top,
         ):
             future = top.ask(Request("x"), block=False)
@@ -348,7 +355,8 @@ class TestCutShort:
             agent.wait_cancelled()
             with pytest.raises(RequestCancelledError):
                 future.get(timeout=WAIT_S)
-            ended = log.wait_for(RequestCompleted, 3)
+            log.wait_for(RequestCompleted, count=3)
+            ended = log.named(RequestCompleted)
             assert {(each.pool, each.outcome) for each in ended} == {
                 (name, "cancelled") for name in ("top", "mid", "leaf")
             }
@@ -372,7 +380,7 @@ class TestCutShort:
         """Even when the inner pool is the first to notice: a caller in a hurry is not its fault."""
         clock, inner_clock, agent = FakeClock(), FakeClock(), AsyncHeld()
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(Member("x", agent), name="a", clock=inner_clock) as inner,
             pool_of(*ranked(a=inner, b=AsyncScripted("b")), name="outer", clock=clock) as pool,
         ):
@@ -398,18 +406,18 @@ class TestCutShort:
                 future.get(timeout=WAIT_S)
             assert caught.value.errors[0].kind is FailureKind.TIMEOUT
             assert pool.stats()["a"].failures == 0
-            assert not [each for each in log.of(AttemptFailed) if each.pool == "outer"]
+            assert not [each for each in log.named(AttemptFailed) if each.pool == "outer"]
 
     def test_b53_an_inner_request_that_somebody_else_cancels(self) -> None:
         """Whoever asked the outer pool has given nothing up: another member answers."""
         agent = AsyncHeld()
         with (
-            recorded() as log,
+            EventRecorder() as log,
             nest(a=agent, b=AsyncScripted("b")) as (pool, inner, _),
         ):
             future = pool.ask(Request("x"), block=False)
             agent.wait_entered()
-            [started] = [each for each in log.of(AttemptStarted) if each.pool == "a"]
+            [started] = [each for each in log.named(AttemptStarted) if each.pool == "a"]
             assert inner.cancel(started.request_id or "")
             reply = future.get(timeout=WAIT_S)
             assert (reply.value, reply.errors[0].kind) == ("b", FailureKind.UNKNOWN)
@@ -521,7 +529,7 @@ class TestKinds:
         """The agent's own error reaches the caller as it is; nobody else is called."""
         error, other = http_error(400), AsyncScripted("never")
         with nest(a=AsyncScripted(error), b=other) as (pool, *_):
-            with pytest.raises(RuntimeError) as caught:
+            with pytest.raises(ScriptedHTTPError) as caught:
                 pool.execute("x", timeout=WAIT_S)
             assert caught.value is error
             assert other.calls == 0
@@ -575,8 +583,8 @@ class TestKinds:
     def test_b53_a_rate_limit_of_all_inside_is_one_outside(self) -> None:
         """The inner pool is left alone until the first of its members may be called again."""
         agents = {
-            "a1": AsyncScripted(http_error(429, retry_after=60)),
-            "a2": AsyncScripted(http_error(429, retry_after=20)),
+            "a1": AsyncScripted(http_error(429, retry_after_s=60)),
+            "a2": AsyncScripted(http_error(429, retry_after_s=20)),
         }
         with nest(clock=FakeClock(), a=agents, b=AsyncScripted("b")) as (pool, *_):
             reply = pool.ask(Request("x"), timeout=WAIT_S)
@@ -623,12 +631,12 @@ class TestOwnership:
         async def mid() -> PoolRef:
             return AgentPool.start([Member("leaf", factory=leaf)], name="mid")
 
-        with no_thread_left(), recorded() as log:
+        with no_thread_left(), EventRecorder() as log:
             pool = AgentPool.start([Member("mid", factory=mid)], name="top")
             assert pool.execute("x", timeout=WAIT_S) == "made"
             assert pool.stats()["mid"].max_concurrency == 100
             assert pool.stop(timeout=3 * WAIT_S)
-            assert [each.pool for each in log.of(PoolStopped)] == ["leaf", "mid", "top"]
+            assert [each.pool for each in log.named(PoolStopped)] == ["leaf", "mid", "top"]
             assert closed.is_set()
             assert not pool.stop()
         assert len(pykka.ActorRegistry.get_all()) == actors
@@ -636,7 +644,7 @@ class TestOwnership:
     def test_b53_stopping_with_requests_under_way(self) -> None:
         """They fail, the innermost agent is cancelled, and everything ends all the same."""
         agent = AsyncHeld()
-        with no_thread_left(), recorded() as log:
+        with no_thread_left(), EventRecorder() as log:
             pool = AgentPool.start([Member("a", factory=self.made(agent))], name="top")
             futures = [pool.ask(Request(n), block=False) for n in range(20)]
             agent.wait_entered(20)
@@ -645,21 +653,21 @@ class TestOwnership:
             for future in futures:
                 with pytest.raises(PoolStoppedError):
                     future.get(timeout=WAIT_S)
-            assert [each.pool for each in log.of(PoolStopped)] == ["made", "top"]
+            assert [each.pool for each in log.named(PoolStopped)] == ["made", "top"]
 
     def test_b53_removing_the_member_stops_the_inner_it_owns(self) -> None:
         """After its last request, while the outer pool goes on."""
-        with recorded() as log, pool_of(Member("b", AsyncScripted("b"), priority=1)) as pool:
+        with EventRecorder() as log, pool_of(Member("b", AsyncScripted("b"), priority=1)) as pool:
             pool.add_member(Member("a", factory=self.made()))
             assert pool.execute("x", timeout=WAIT_S) == "made"
             pool.remove_member("a", timeout=WAIT_S)
-            assert [each.pool for each in log.of(PoolStopped)] == ["made"]
+            assert [each.pool for each in log.named(PoolStopped)] == ["made"]
             assert pool.execute("x", timeout=WAIT_S) == "b"
 
     def test_b53_a_replaced_member_stops_the_inner_it_owned(self) -> None:
         """A member that is restarted makes a new inner pool; the old one does not stay behind."""
         clock = FakeClock()
-        with recorded() as log, pool_of(Member("a", factory=self.made()), clock=clock) as pool:
+        with EventRecorder() as log, pool_of(Member("a", factory=self.made()), clock=clock) as pool:
             assert pool.execute("x", timeout=WAIT_S) == "made"
             stop_member(pool, "a")
             log.wait_for(PoolStopped)
@@ -667,7 +675,7 @@ class TestOwnership:
             clock.advance(1.0)
             log.wait_for(MemberRestarted)
             assert pool.execute("x", timeout=WAIT_S) == "made"
-            assert len([each for each in log.of(PoolStarted) if each.pool == "made"]) == 2
+            assert len([each for each in log.named(PoolStarted) if each.pool == "made"]) == 2
 
     def test_b53_what_was_handed_over_ready_is_not_touched(self) -> None:
         """It may serve others; only a `close` of the member's own gives it away."""
@@ -694,7 +702,7 @@ class TestHealth:
         for probe in (PoolRef.can_serve, lambda pool: bool(pool.stats().available)):
             clock = FakeClock()
             with (
-                recorded() as log,
+                EventRecorder() as log,
                 pool_of(Member("x", AsyncScripted("good")), name="a", clock=clock) as inner,
                 pool_of(
                     Member("a", inner, probe=probe),
@@ -709,11 +717,12 @@ class TestHealth:
                 assert pool.execute("x", timeout=WAIT_S) == "good"
                 inner.force_open("x")
                 clock.advance(1.1)
-                _, opened = log.wait_for(BreakerOpened, 2)  # the first is the inner member's
+                log.wait_for(BreakerOpened, count=2)
+                _, opened = log.named(BreakerOpened)  # the first is the inner member's
                 assert (opened.pool, opened.member) == ("outer", "a")
                 inner.reset_member("x")
                 clock.advance(opened.reopens_in_s or 0.0)
-                log.wait_for(BreakerClosed, 2)
+                log.wait_for(BreakerClosed, count=2)
                 assert pool.execute("x", timeout=WAIT_S) == "good"
 
     def test_b53_a_busy_pool_can_serve(self) -> None:
@@ -753,13 +762,13 @@ class TestCycles:
         """
         clock = FakeClock()
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(name="one", clock=clock) as one,
             pool_of(Member("one", one, max_concurrency=3), name="two", clock=clock) as two,
         ):
             one.add_member(Member("two", two, max_concurrency=3))
             future = one.ask(Request("x", timeout_s=5.0), block=False)
-            log.wait_for(AttemptStarted, 6)
+            log.wait_for(AttemptStarted, count=6)
             clock.advance(5.0)
             with pytest.raises(DeadlineExceededError):
                 future.get(timeout=WAIT_S)

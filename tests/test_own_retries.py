@@ -5,13 +5,13 @@ from __future__ import annotations
 import io
 
 import pytest
-from helpers_agents import AsyncScripted, Scripted, http_error
+from helpers_agents import AsyncScripted, Scripted
 from helpers_pools import pool_of, ranked
 
 import greenroom
 from greenroom import AllPoolMembersFailedError, FailureKind
 from greenroom.actors.own_retries import OwnRetries
-from greenroom.testing import FakeClock
+from greenroom.testing import FakeClock, http_error
 
 RATE_LIMITED, UNAVAILABLE = FailureKind.RATE_LIMITED, FailureKind.UNAVAILABLE
 

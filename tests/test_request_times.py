@@ -10,7 +10,7 @@ from typing import Any
 
 import pykka
 import pytest
-from helpers_agents import AsyncHeld, AsyncScripted, Held, Scripted, http_error, recorded
+from helpers_agents import AsyncHeld, AsyncScripted, Held, Scripted
 from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
@@ -31,7 +31,7 @@ from greenroom.messages import (
     RequestCompleted,
     RetryScheduled,
 )
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, http_error
 
 
 class TestHangingMembers:
@@ -44,7 +44,7 @@ class TestHangingMembers:
         clock = FakeClock()
         stuck: Any = AsyncHeld() if hanging == "async" else Held()
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(
                 *ranked(stuck=stuck, good=Scripted("good")),
                 clock=clock,
@@ -73,7 +73,8 @@ class TestHangingMembers:
             if hanging == "sync":
                 stuck.let_go(2)
                 assert again.get(timeout=WAIT_S).value == "held"
-                (letter,) = log.wait_for(DeadLetter)
+                log.wait_for(DeadLetter)
+                (letter,) = log.named(DeadLetter)
                 assert letter.member == "stuck"
                 stats = pool.stats()
                 assert stats["stuck"].abandoned == 0
@@ -88,7 +89,7 @@ class TestHangingMembers:
         clock = FakeClock()
         sync, coroutine = Held(), AsyncHeld()
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(
                 *ranked(sync=sync, coroutine=coroutine, good=Scripted("good")),
                 clock=clock,
@@ -129,7 +130,7 @@ class TestHangingMembers:
         clock = FakeClock()
         stubborn = AsyncHeld("late", stubborn=True)
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(
                 *ranked(stubborn=stubborn, good=Scripted("good")),
                 clock=clock,
@@ -140,7 +141,8 @@ class TestHangingMembers:
             stubborn.wait_entered()
             clock.advance(1.0)
             assert future.get(timeout=WAIT_S).member == "good"
-            (letter,) = log.wait_for(DeadLetter)
+            log.wait_for(DeadLetter)
+            (letter,) = log.named(DeadLetter)
             assert (letter.member, letter.reason) == ("stubborn", "a late result")
             assert pool.stats().in_flight == 0
 
@@ -193,30 +195,31 @@ class TestDeadlines:
         so.
         """
         clock = FakeClock()
-        agent = Scripted(http_error(503, retry_after=20))
-        with recorded() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
+        agent = Scripted(http_error(503, retry_after_s=20))
+        with EventRecorder() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
             with pytest.raises(AllPoolMembersFailedError) as caught:
                 pool.ask(Request("x", timeout_s=5.0))  # nobody moves the clock: it came at once
             assert caught.value.reason == (
                 "the next retry in 20.0 s would come after the deadline, 5.0 s left"
             )
-            assert log.of(RetryScheduled) == []
+            assert log.named(RetryScheduled) == []
         assert agent.calls == 1
 
     def test_b24_a_backoff_that_fits_is_waited_for(self) -> None:
         """With room for it the same request waits, and is answered."""
         clock = FakeClock()
-        agent = Scripted(http_error(503, retry_after=20), "good")
-        with recorded() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
+        agent = Scripted(http_error(503, retry_after_s=20), "good")
+        with EventRecorder() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
             future = pool.ask(Request("x", timeout_s=21.0), block=False)
-            (scheduled,) = log.wait_for(RetryScheduled)
+            log.wait_for(RetryScheduled)
+            (scheduled,) = log.named(RetryScheduled)
             assert scheduled.delay_s == pytest.approx(20.0)
             clock.advance(20.0)
             assert future.get(timeout=WAIT_S).value == "good"
 
     def test_b24_a_retry_after_longer_than_any_backoff_is_not_waited_for(self) -> None:
         """Past retry_max_delay_s the asker hears at once, deadline or not."""
-        agent = Scripted(http_error(503, retry_after=60))
+        agent = Scripted(http_error(503, retry_after_s=60))
         with (
             pool_of(*ranked(a=agent), clock=FakeClock(), retry_max_delay_s=30.0) as pool,
             pytest.raises(AllPoolMembersFailedError, match=r"60\.0 s.*retry_max_delay_s=30"),
@@ -228,8 +231,8 @@ class TestDeadlines:
         """The retry comes when the Retry-After is over, and does find its member back."""
         for _ in range(20):  # router and supervisor are woken at the same moment, in either order
             clock = FakeClock()
-            agent = Scripted(http_error(status, retry_after=2), "good")
-            with recorded() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
+            agent = Scripted(http_error(status, retry_after_s=2), "good")
+            with EventRecorder() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
                 future = pool.ask(Request("x"), block=False)
                 log.wait_for(RetryScheduled)
                 clock.advance(1.99)
@@ -240,23 +243,23 @@ class TestDeadlines:
 
     def test_b24_a_retry_after_waited_for_in_real_time(self) -> None:
         """The same on the machine's clock."""
-        agent = Scripted(http_error(429, retry_after=0.02), "good")
+        agent = Scripted(http_error(429, retry_after_s=0.02), "good")
         with pool_of(*ranked(a=agent)) as pool:
             assert pool.ask(Request("x"), timeout=WAIT_S).value == "good"
 
     def test_b24_an_untried_member_needs_no_wait(self) -> None:
         """Another member is tried at once, whatever the first one asked for."""
-        agents = ranked(a=Scripted(http_error(429, retry_after=60)), b=Scripted("good"))
-        with recorded() as log, pool_of(*agents, clock=FakeClock()) as pool:
+        agents = ranked(a=Scripted(http_error(429, retry_after_s=60)), b=Scripted("good"))
+        with EventRecorder() as log, pool_of(*agents, clock=FakeClock()) as pool:
             assert pool.ask(Request("x", timeout_s=5.0)).member == "b"
-            assert log.of(RetryScheduled) == []
+            assert log.named(RetryScheduled) == []
             assert pool.stats()["a"].reopens_in_s == pytest.approx(60.0)
 
     def test_b24_the_deadline_ends_a_backoff(self) -> None:
         """A request that backs off when its time is over fails then, without another attempt."""
         clock = FakeClock()
-        agent = Scripted(http_error(503, retry_after=4))
-        with recorded() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
+        agent = Scripted(http_error(503, retry_after_s=4))
+        with EventRecorder() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
             future = pool.ask(Request("x", timeout_s=5.0), block=False)
             log.wait_for(RetryScheduled)
             clock.advance(10.0)  # both are over: the deadline comes first or the retry is not tried
@@ -370,7 +373,7 @@ class TestBlockingAskTimeouts:
         """
         agent, clock = AsyncHeld(), FakeClock()
         member = Member("a", agent, max_concurrency=1)
-        with recorded() as log, pool_of(member, clock=clock) as pool:
+        with EventRecorder() as log, pool_of(member, clock=clock) as pool:
             with time_passes_for(agent, clock), pytest.raises(pykka.Timeout) as caught:
                 pool.ask(Request("x"), timeout=WAIT_S)
             assert isinstance(caught.value, (AskTimeoutError, TimeoutError))
@@ -382,34 +385,35 @@ class TestBlockingAskTimeouts:
             assert future.get(timeout=WAIT_S).value == "held"
             assert pool.stats()["a"].incarnation == 1
             assert pool.stats().in_flight == 0
-            assert log.of(DeadLetter) == []
+            assert log.named(DeadLetter) == []
 
     def test_b25_a_sync_one_ends_as_a_dead_letter(self) -> None:
         """A sync call's late result is a dead letter, its slot free when it really ends; the member
         lives.
         """
         agent, clock = Held("late"), FakeClock()
-        with recorded() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
             with time_passes_for(agent, clock), pytest.raises(pykka.Timeout):
                 pool.ask(Request("x", request_id="slow"), timeout=WAIT_S)
             waiting = pool.ask(Request("y"), block=False)
             stats = pool.stats()
             assert (stats.in_flight, stats.pending) == (1, 1)  # the slot is not free yet
             agent.let_go()
-            (letter,) = log.wait_for(DeadLetter)
+            log.wait_for(DeadLetter)
+            (letter,) = log.named(DeadLetter)
             assert (letter.request_id, letter.member) == ("slow", "a")
             agent.wait_entered()
             agent.let_go()
             assert waiting.get(timeout=WAIT_S).value == "late"
             assert pool.stats()["a"].incarnation == 1
             assert pool.stats().in_flight == 0
-            assert len(log.of(DeadLetter)) == 1
+            assert len(log.named(DeadLetter)) == 1
 
     def test_b25_a_late_error_of_a_sync_call_is_no_failure(self) -> None:
         """What a call raises after its asker has left counts for nothing; the slot is free."""
         clock = FakeClock()
         agent = Held(ValueError("late"))
-        with recorded(), pool_of(*ranked(a=agent), clock=clock) as pool:
+        with EventRecorder(), pool_of(*ranked(a=agent), clock=clock) as pool:
             future = pool.ask(Request("x"), block=False, timeout=1.0)
             agent.wait_entered()
             clock.advance(1.0)
@@ -427,7 +431,7 @@ class TestBlockingAskTimeouts:
         clock = FakeClock()
         agent = Held()
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(*ranked(a=agent), clock=clock, request_timeout_s=5.0) as pool,
         ):
             future = pool.ask(Request("x"), block=False, timeout=1.0)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_agents import AsyncHeld, AsyncScripted, EventLog, Scripted, http_error
+from helpers_agents import AsyncHeld, AsyncScripted, Scripted
 from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
@@ -24,7 +24,7 @@ from greenroom.messages import (
 )
 from greenroom.messages import Failover as FailoverEvent
 from greenroom.strategies import Failover
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, http_error
 
 AGENTS = pytest.mark.parametrize("agent", [Scripted, AsyncScripted])
 
@@ -39,7 +39,7 @@ class TestOnceMore:
     @AGENTS
     @pytest.mark.parametrize("error", [reset_error(), *map(http_error, (500, 502, 503))], ids=str)
     def test_a_hiccup_is_tried_again_on_the_same_member(
-        self, agent: Callable[..., Any], error: Exception, clock: FakeClock, log: EventLog
+        self, agent: Callable[..., Any], error: Exception, clock: FakeClock, log: EventRecorder
     ) -> None:
         """At once, before anybody else; it is a retry, and no failover."""
         flaky, other = agent(error, "fine"), agent("other")
@@ -48,7 +48,7 @@ class TestOnceMore:
             assert (reply.member, reply.attempts) == ("a", 2)
             assert [each.member for each in reply.errors] == ["a"]
             assert (pool.stats().retries, other.calls) == (1, 0)
-            assert log.of(FailoverEvent) == [] == log.of(RetryScheduled)
+            assert log.named(FailoverEvent) == [] == log.named(RetryScheduled)
 
     def test_after_that_the_next_member_has_it(self, clock: FakeClock) -> None:
         """Each member has as many chances."""
@@ -66,7 +66,7 @@ class TestOnceMore:
 
     @AGENTS
     def test_a_pool_of_one_does_not_wait(
-        self, agent: Callable[..., Any], clock: FakeClock, log: EventLog
+        self, agent: Callable[..., Any], clock: FakeClock, log: EventRecorder
     ) -> None:
         """Its member is asked again at once, without any time passing; only then there is a
         backoff.
@@ -101,7 +101,7 @@ class TestOnceMore:
         [
             TimeoutError("slow"),
             http_error(429),
-            http_error(503, retry_after=1.0),
+            http_error(503, retry_after_s=1.0),
             http_error(401),
             ValueError("odd"),
         ],
@@ -122,7 +122,9 @@ class TestOnceMore:
                 pool.ask(Request("x", idempotent=False), timeout=WAIT_S)
             assert flaky.calls == 1
 
-    def test_not_when_the_breaker_has_opened_by_it(self, clock: FakeClock, log: EventLog) -> None:
+    def test_not_when_the_breaker_has_opened_by_it(
+        self, clock: FakeClock, log: EventRecorder
+    ) -> None:
         """Then the next one has it, though the setting says otherwise."""
         flaky, other = Scripted(reset_error(), "fine"), Scripted("other")
         with pool_of(
@@ -167,12 +169,12 @@ STAY_S = 5.0
 
 
 def throttled(seconds: float, status: int = 429) -> Exception:
-    return http_error(status, retry_after=seconds)
+    return http_error(status, retry_after_s=seconds)
 
 
-def waits(pool: PoolRef, log: EventLog, retries: int = 1) -> None:
+def waits(pool: PoolRef, log: EventRecorder, retries: int = 1) -> None:
     """Until the request that was throttled waits for its member."""
-    log.wait_for(RetryScheduled, retries)
+    log.wait_for(RetryScheduled, count=retries)
     assert pool.stats().pending >= 1
 
 
@@ -182,7 +184,7 @@ class TestStay:
     @pytest.mark.parametrize("strategy", ["priority", "failover", "consistent_hash"])
     @pytest.mark.parametrize("status", [429, 503])
     def test_a_preferred_member_is_waited_for(
-        self, strategy: str, status: int, clock: FakeClock, log: EventLog
+        self, strategy: str, status: int, clock: FakeClock, log: EventRecorder
     ) -> None:
         """As long as it asks for, by other requests that prefer it, too: nobody goes elsewhere."""
         agents = {name: AsyncScripted(name) for name in "abc"}
@@ -200,9 +202,9 @@ class TestStay:
             assert first.get(timeout=WAIT_S).member == home
             assert second.get(timeout=WAIT_S).member == home
             assert sum(agent.calls for agent in agents.values()) == 4
-            assert log.of(FailoverEvent) == []
+            assert log.named(FailoverEvent) == []
 
-    def test_a_stream_waits_as_well(self, clock: FakeClock, log: EventLog) -> None:
+    def test_a_stream_waits_as_well(self, clock: FakeClock, log: EventRecorder) -> None:
         """Before its first chunk."""
         first, other = Scripted(throttled(2.0), "a"), Scripted("b")
         with pool_of(*ranked(a=first, b=other), clock=clock, stay_for_retry_after_s=STAY_S) as pool:
@@ -252,7 +254,7 @@ class TestStay:
             assert future.get(timeout=WAIT_S).value == "fine"
             assert standby.calls == 0
 
-    def test_who_cannot_wait_goes_elsewhere(self, clock: FakeClock, log: EventLog) -> None:
+    def test_who_cannot_wait_goes_elsewhere(self, clock: FakeClock, log: EventRecorder) -> None:
         """A deadline before the end of the rest."""
         first, other = AsyncScripted(throttled(2.0), "a"), Scripted("b")
         with pool_of(*ranked(a=first, b=other), clock=clock, stay_for_retry_after_s=STAY_S) as pool:
@@ -264,7 +266,7 @@ class TestStay:
             assert patient.get(timeout=WAIT_S).member == "a"
             late.get(timeout=WAIT_S)  # by whoever has room: the first comes back at a pace
 
-    def test_a_full_queue_sends_them_elsewhere(self, clock: FakeClock, log: EventLog) -> None:
+    def test_a_full_queue_sends_them_elsewhere(self, clock: FakeClock, log: EventRecorder) -> None:
         """Nobody is refused for the sake of a cache."""
         first, other = Scripted(throttled(2.0), "a"), Scripted("b")
         with pool_of(
@@ -278,7 +280,7 @@ class TestStay:
             clock.advance(2.0)
             assert patient.get(timeout=WAIT_S).member == "a"
 
-    def test_max_retries_ends_it(self, clock: FakeClock, log: EventLog) -> None:
+    def test_max_retries_ends_it(self, clock: FakeClock, log: EventRecorder) -> None:
         """A member that asks for one second again and again is left; failover moves on then."""
         first, other = Scripted(throttled(1.0)), Scripted("b")
         with pool_of(
@@ -295,9 +297,11 @@ class TestStay:
             assert future.get(timeout=WAIT_S).member == "b"
             assert first.calls == 3
             assert pool.ask(Request("y"), timeout=WAIT_S).member == "b"
-            assert len(log.of(AttemptFailed)) == 3
+            assert len(log.named(AttemptFailed)) == 3
 
-    def test_a_member_that_is_gone_is_not_waited_for(self, clock: FakeClock, log: EventLog) -> None:
+    def test_a_member_that_is_gone_is_not_waited_for(
+        self, clock: FakeClock, log: EventRecorder
+    ) -> None:
         """It has been forced open meanwhile: anybody will do."""
         first, other = Scripted(throttled(2.0)), Scripted("b")
         with pool_of(*ranked(a=first, b=other), clock=clock, stay_for_retry_after_s=STAY_S) as pool:
@@ -315,7 +319,7 @@ class TestSilent:
     """A member that has let a request wait in vain."""
 
     def test_a_silent_member_is_not_asked_again_while_another_is_there(
-        self, clock: FakeClock, log: EventLog
+        self, clock: FakeClock, log: EventRecorder
     ) -> None:
         """One that has failed with a word is: also where the silent one has the better number."""
         silent, loud = AsyncHeld(), AsyncScripted(http_error(503), http_error(503), "fine")
@@ -325,12 +329,12 @@ class TestSilent:
             silent.wait_entered()
             clock.advance(2.0)
             for retries in (1, 2):
-                clock.advance(log.wait_for(RetryScheduled, retries)[-1].delay_s)
+                clock.advance(log.wait_for(RetryScheduled, count=retries).delay_s)
             reply = future.get(timeout=WAIT_S)
             assert (reply.member, reply.attempts) == ("loud", 4)
             assert silent.calls == 1
 
-    def test_it_waits_for_another_that_is_busy(self, clock: FakeClock, log: EventLog) -> None:
+    def test_it_waits_for_another_that_is_busy(self, clock: FakeClock, log: EventRecorder) -> None:
         """One that takes a request before long is there, too."""
         silent, loud = AsyncHeld(), AsyncHeld(http_error(503))
         with pool_of(
@@ -345,7 +349,7 @@ class TestSilent:
             loud.wait_entered()
             silent.wait_cancelled()
             loud.let_go()
-            delay_s = log.wait_for(RetryScheduled)[0].delay_s
+            delay_s = log.wait_for(RetryScheduled).delay_s
             loud.value = "fine"
             others = []
             for agent in (silent, loud):
@@ -364,7 +368,7 @@ class TestSilent:
             assert silent.calls == 2
 
     def test_where_nobody_else_is_left_it_has_another_chance(
-        self, clock: FakeClock, log: EventLog
+        self, clock: FakeClock, log: EventRecorder
     ) -> None:
         """As in a pool of one."""
         silent = AsyncHeld("fine")
@@ -373,7 +377,7 @@ class TestSilent:
             silent.wait_entered()
             clock.advance(2.0)
             silent.wait_cancelled()
-            clock.advance(log.wait_for(RetryScheduled)[0].delay_s)
+            clock.advance(log.wait_for(RetryScheduled).delay_s)
             silent.wait_entered()
             silent.let_go()
             assert future.get(timeout=WAIT_S).attempts == 2

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from helpers_actors import stop_member
-from helpers_agents import Held, Scripted, http_error, recorded
+from helpers_agents import Held, Scripted
 from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
@@ -43,7 +43,7 @@ from greenroom import (
 )
 from greenroom.actors.eventbus import observe
 from greenroom.messages import AttemptFailed, BreakerOpened, Event, RequestExhausted
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedHTTPError, http_error
 
 EMPTY: list[Any] = ["", None, b"", [], {}]
 
@@ -149,7 +149,7 @@ class TestBeforeTheFirstChunk:
         a, b = producer("", error), producer(1)
         with pool_of(*ranked(a=a, b=b)) as pool:
             stream = pool.stream(Request("x"))
-            with pytest.raises(RuntimeError) as raised:
+            with pytest.raises(ScriptedHTTPError) as raised:
                 rest(stream)
             assert raised.value is error
             assert (b.calls, failures(pool)) == (0, 0)
@@ -182,7 +182,10 @@ class TestAfterTheFirstChunk:
         """
         error = ConnectionError("gone")
         a, b = producer("", 1, 2, error), producer(3)
-        with recorded() as log, pool_of(*ranked(a=a, b=b), circuit_failure_threshold=1) as pool:
+        with (
+            EventRecorder() as log,
+            pool_of(*ranked(a=a, b=b), circuit_failure_threshold=1) as pool,
+        ):
             stream = pool.stream(Request("x"))
             with pytest.raises(StreamInterruptedError) as raised:
                 within(read, stream)
@@ -197,7 +200,7 @@ class TestAfterTheFirstChunk:
                 "pool 'pool': the stream of 'a' broke off after 3 chunks: ConnectionError: gone"
             )
             assert (a.calls, b.calls) == (1, 0)
-            assert log.wait_for(BreakerOpened)[0].member == "a"
+            assert log.wait_for(BreakerOpened).member == "a"
             assert pool.stats()["a"].circuit is not CircuitState.CLOSED
             assert (failures(pool), pool.stats().failed, pool.stats().retries) == (1, 1, 0)
 
@@ -212,9 +215,10 @@ class TestAfterTheFirstChunk:
     def test_b44_a_consumer_that_stands_back(self, producer: Producer) -> None:
         """What has arrived is delivered before the error; `received` is what was taken."""
         a = producer(1, 2, 3, ConnectionError("gone"))
-        with recorded() as log, pool_of(*ranked(a=a)) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=a)) as pool:
             stream = pool.stream(Request("x"))
-            (exhausted,) = log.wait_for(RequestExhausted)
+            log.wait_for(RequestExhausted)
+            (exhausted,) = log.named(RequestExhausted)
             assert "the stream of 'a' broke off after 0 chunks" in exhausted.reason
             assert take(stream, 2) == [1, 2]
             broken = interruption(stream)
@@ -223,12 +227,13 @@ class TestAfterTheFirstChunk:
     def test_b44_the_log_says_how_far_it_had_come(self, producer: Producer) -> None:
         """The chunks that the consumer had had when it broke off."""
         hold = Hold()
-        with recorded() as log, pool_of(*ranked(a=producer(1, hold, OSError("gone")))) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=producer(1, hold, OSError("gone")))) as pool:
             stream = pool.stream(Request("x"))
             assert take(stream, 1) == [1]
             hold.open()
             interruption(stream)
-            (exhausted,) = log.wait_for(RequestExhausted)
+            log.wait_for(RequestExhausted)
+            (exhausted,) = log.named(RequestExhausted)
             assert "broke off after 1 chunk: OSError: gone" in exhausted.reason
 
     def test_b44_a_very_long_stream(self, producer: Producer) -> None:
@@ -516,12 +521,12 @@ class TestSideEffects:
             raise ConnectionError("gone")
 
         b = Chunks(2)
-        with recorded() as log, pool_of(*ranked(a=a, b=b)) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=a, b=b)) as pool:
             expected = StreamInterruptedError if when == "after" else AllPoolMembersFailedError
             with pytest.raises(expected):
                 rest(pool.stream(Request("x")))
             assert b.calls == 0
-            assert log.of(AttemptFailed)[0].member == "a"
+            assert log.named(AttemptFailed)[0].member == "a"
 
     def test_b48_side_effects_do_not_start_in_a_stream_that_is_over(self) -> None:
         """Whoever asks for leave after the consumer has gone is refused."""

@@ -9,7 +9,7 @@ from typing import Any, assert_type
 
 import pykka
 import pytest
-from helpers_agents import Scripted, http_error
+from helpers_agents import Scripted
 from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
@@ -35,7 +35,7 @@ from greenroom import (
     Restarted,
     StreamInterruptedError,
 )
-from greenroom.testing import FakeClock
+from greenroom.testing import FakeClock, ScriptedHTTPError, http_error
 
 Wait = Callable[[PoolStream[Any]], str | None]
 GONE = ConnectionError("gone")
@@ -87,7 +87,7 @@ class TestFirst:
         """A 400 is raised as it is."""
         fault = http_error(400)
         with pool_of(Member("a", producer(fault))) as pool:
-            with pytest.raises(RuntimeError) as raised:
+            with pytest.raises(ScriptedHTTPError) as raised:
                 within(wait, pool.stream(Request("x")))
             assert raised.value is fault
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from helpers_actors import stop_member
-from helpers_agents import Scripted, http_error, recorded
+from helpers_agents import Scripted
 from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
@@ -42,7 +42,7 @@ from greenroom import (
     StreamInterruptedError,
 )
 from greenroom.messages import AttemptFailed
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedHTTPError, http_error
 
 GONE = ConnectionError("gone")
 
@@ -289,9 +289,10 @@ class TestWhoStartsOver:
         clock = FakeClock()
         b = Scripted(ConnectionError("busy"), "whole")
         members = ranked(b=b, a=producer(1, GONE))
-        with recorded() as log, pool_of(*members, clock=clock, **cut(max_retries=3)) as pool:
+        with EventRecorder() as log, pool_of(*members, clock=clock, **cut(max_retries=3)) as pool:
             stream = pool.stream(Request("x"))
-            assert log.wait_for(AttemptFailed, 2)[1].member == "a"
+            log.wait_for(AttemptFailed, count=2)
+            assert log.named(AttemptFailed)[1].member == "a"
             pool.stats()
             clock.advance(30)
             assert rest(stream) == ["whole"]
@@ -516,7 +517,7 @@ class TestHold:
         outcomes = iter([producer(1, GONE), producer(2, 3)])
         agent = Scripted(lambda payload: next(outcomes)(payload))
         settings: dict[str, Any] = {"on_cut": "hold", "same_member_retries": 0}
-        with recorded() as log, pool_of(Member("a", agent), clock=clock, **settings) as pool:
+        with EventRecorder() as log, pool_of(Member("a", agent), clock=clock, **settings) as pool:
             stream = pool.stream(Request("x"))
             log.wait_for(AttemptFailed)
             pool.stats()
@@ -538,7 +539,7 @@ class TestHold:
         """It is raised as it is, though chunks have been made."""
         fault = http_error(400)
         with pool_of(*ranked(a=producer(1, fault), b=producer(2)), on_cut="hold") as pool:
-            with pytest.raises(RuntimeError) as raised:
+            with pytest.raises(ScriptedHTTPError) as raised:
                 rest(pool.stream(Request("x")))
             assert raised.value is fault
 
@@ -693,7 +694,7 @@ class TestNested:
             pool_of(Member("middle", middle), on_cut="hold") as outer,
         ):
             for pool in (middle, outer):
-                with pytest.raises(RuntimeError) as raised:
+                with pytest.raises(ScriptedHTTPError) as raised:
                     rest(pool.stream(Request("x")))
                 assert raised.value is fault
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from helpers_agents import EventLog, Held, Scripted, http_error, recorded
+from helpers_agents import Held, Scripted
 from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
@@ -21,7 +21,7 @@ from greenroom import (
     SkipReason,
 )
 from greenroom.messages import AttemptFailed, BreakerOpened
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, http_error
 
 FIRST_OPENING_S = 30.0
 """`circuit_reset_timeout_s`: a 401 opens a breaker at once, for that long the first time."""
@@ -188,12 +188,12 @@ def test_b52_who_waits_for_the_last_hope_fails_when_it_is_held_open_or_removed()
                 fails_at_once(future, "no member")
 
 
-def trial_fails(pool: PoolRef, clock: FakeClock, agent: Held, log: EventLog) -> float:
+def trial_fails(pool: PoolRef, clock: FakeClock, agent: Held, log: EventRecorder) -> float:
     """At the first reopening the trial, which has begun, fails; how long the second opening is."""
     clock.advance(FIRST_OPENING_S)
     agent.wait_entered()
     agent.let_go()
-    log.wait_for(BreakerOpened, 2)
+    log.wait_for(BreakerOpened, count=2)
     reopens_in_s = pool.stats()["a"].reopens_in_s
     assert reopens_in_s is not None
     assert reopens_in_s >= FIRST_OPENING_S
@@ -204,7 +204,7 @@ def test_b52_a_trial_that_fails_sends_the_others_back_to_waiting() -> None:
     """Until the next reopening; those whose deadline is before that fail there and then."""
     clock, agent = FakeClock(), Held(http_error(401))
     with (
-        recorded() as log,
+        EventRecorder() as log,
         pool_of(*ranked(a=agent), clock=clock, when_unavailable="wait", max_retries=0) as pool,
     ):
         agent.let_go()
@@ -234,17 +234,17 @@ def test_b52_a_trial_that_fails_leaves_the_others_to_another_member() -> None:
     clock = FakeClock()
     first, second = Scripted(http_error(401)), Scripted(http_error(429, 40.0), "second")
     with (
-        recorded() as log,
+        EventRecorder() as log,
         pool_of(
             *ranked(a=first, b=second), clock=clock, when_unavailable="wait", max_retries=1
         ) as pool,
     ):
         all_out(pool)
-        failed = len(log.of(AttemptFailed))
+        failed = len(log.named(AttemptFailed))
         futures = [ask(pool, n) for n in range(3)]
         assert pool.stats().pending == 3
         clock.advance(FIRST_OPENING_S)
-        log.wait_for(AttemptFailed, failed + 1)
+        log.wait_for(AttemptFailed, count=failed + 1)
         clock.advance(9.9)
         assert pool.stats().pending == 3
         clock.advance(0.1)
@@ -274,9 +274,9 @@ def test_b52_who_cannot_help_is_not_asked_again_while_another_one_rests() -> Non
     clock = FakeClock()
     first, second = Scripted(http_error(413)), Scripted(http_error(429, 1.0), "second")
     members = ranked(a=first, b=second)
-    with recorded() as log, pool_of(*members, clock=clock, retry_delay_s=0.0) as pool:
+    with EventRecorder() as log, pool_of(*members, clock=clock, retry_delay_s=0.0) as pool:
         future = ask(pool)
-        log.wait_for(AttemptFailed, 2)
+        log.wait_for(AttemptFailed, count=2)
         assert pool.stats().pending == 1
         clock.advance(1.0)
         assert future.get(timeout=WAIT_S).member == "b"
@@ -288,7 +288,7 @@ def test_b52_a_request_that_has_failed_waits_like_any_other() -> None:
     clock = FakeClock()
     agent = Scripted(http_error(503), "back")
     with (
-        recorded() as log,
+        EventRecorder() as log,
         pool_of(
             *ranked(a=agent),
             clock=clock,
