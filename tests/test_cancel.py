@@ -8,7 +8,7 @@ import time
 
 import pytest
 from helpers_actors import stop_member
-from helpers_agents import AsyncHeld, Held, Scripted
+from helpers_agents import AsyncHeld, Held
 from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
@@ -29,7 +29,7 @@ from greenroom.messages import (
     RequestExhausted,
     RetryScheduled,
 )
-from greenroom.testing import EventRecorder, FakeClock, http_error
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, http_error
 
 
 def rested(pool: PoolRef) -> PoolStats:
@@ -74,7 +74,7 @@ class TestCancelling:
         """Cancelling while running: no further attempt, the breaker uncounted, the slot free, the
         async call cancelled.
         """
-        agent, other = AsyncHeld(), Scripted("never")
+        agent, other = AsyncHeld(), ScriptedAgent(["never"])
         with EventRecorder() as log, pool_of(*ranked(a=agent, b=other)) as pool:
             future = pool.ask(Request("x"), block=False)
             agent.wait_entered()
@@ -86,7 +86,7 @@ class TestCancelling:
             agent.wait_entered()
             agent.let_go()
             assert again.get(timeout=WAIT_S).value == "held"
-            assert other.calls == 0
+            assert len(other.calls) == 0
             assert len(log.named(AttemptStarted)) == 2
             assert log.named(DeadLetter) == []
             assert_untouched(pool)
@@ -145,7 +145,7 @@ class TestCancelling:
     def test_b26_while_it_backs_off(self) -> None:
         """No attempt follows, however far the clock moves; only the failure it had is counted."""
         clock = FakeClock()
-        agent = Scripted(http_error(503))
+        agent = ScriptedAgent([http_error(503)])
         with (
             EventRecorder() as log,
             pool_of(*ranked(a=agent), clock=clock, same_member_retries=0) as pool,
@@ -157,13 +157,13 @@ class TestCancelling:
                 future.get(timeout=WAIT_S)
             clock.advance(100.0)
             stats = pool.stats()
-            assert (agent.calls, stats["a"].failures) == (1, 1)
+            assert (len(agent.calls), stats["a"].failures) == (1, 1)
             assert (stats.pending, stats.in_flight, stats.cancelled) == (0, 0, 1)
 
     def test_b26_while_it_waits_for_a_reopening(self) -> None:
         """A request that waits for a breaker can be given up, too."""
         clock = FakeClock()
-        agent = Scripted(http_error(401), "back")
+        agent = ScriptedAgent([http_error(401), "back"])
         with pool_of(*ranked(a=agent), clock=clock, when_unavailable="wait") as pool:
             with pytest.raises(AllPoolMembersFailedError):
                 pool.ask(Request("x"))
@@ -173,14 +173,14 @@ class TestCancelling:
                 future.get(timeout=WAIT_S)
             clock.advance(100.0)
             assert pool.execute("z") == "back"
-            assert agent.payloads == ["x", "z"]
+            assert agent.calls == ["x", "z"]
 
     def test_b26_while_its_agent_is_being_made(self) -> None:
         """Nothing has run: the slot is free, and the next request finds the agent made."""
         let_on, entered = threading.Event(), threading.Event()
-        agent = Scripted("made")
+        agent = ScriptedAgent(["made"])
 
-        def factory() -> Scripted:
+        def factory() -> ScriptedAgent:
             entered.set()
             assert let_on.wait(WAIT_S)
             return agent
@@ -194,12 +194,12 @@ class TestCancelling:
             again = pool.ask(Request("y"), block=False)
             let_on.set()
             assert again.get(timeout=WAIT_S).value == "made"
-            assert agent.payloads == ["y"]
+            assert agent.calls == ["y"]
             assert_untouched(pool)
 
     def test_b26_after_it_was_answered(self) -> None:
         """There is nothing left to cancel: False, and the answer stays."""
-        with pool_of(*ranked(a=Scripted("value"))) as pool:
+        with pool_of(*ranked(a=ScriptedAgent(["value"]))) as pool:
             future = pool.ask(Request("x", request_id="done"), block=False)
             assert future.get(timeout=WAIT_S).value == "value"
             assert not future.cancel()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from helpers_agents import AsyncHeld, Held, Scripted
+from helpers_agents import AsyncHeld, Held
 from helpers_hedging import AFTER_S, Finishes, answer, assert_at_rest, hedged, outcomes, race
 from helpers_pools import WAIT_S, pool_of, ranked
 
@@ -29,7 +29,7 @@ from greenroom.testing import Slow as SlowStep
 class TestASecondMember:
     def test_b50_off_by_default(self, clock: FakeClock) -> None:
         """Nobody else is asked, however long it takes."""
-        slow, other = AsyncHeld(), Scripted("never")
+        slow, other = AsyncHeld(), ScriptedAgent(["never"])
         with pool_of(*ranked(a=slow, b=other), clock=clock) as pool:
             future = pool.ask(Request("x"), block=False)
             slow.wait_entered()
@@ -37,7 +37,7 @@ class TestASecondMember:
             assert pool.stats().hedges == 0
             slow.let_go()
             assert answer(future).member == "a"
-            assert other.calls == 0
+            assert len(other.calls) == 0
 
     def test_b50_after_a_fixed_delay(
         self, clock: FakeClock, log: EventRecorder, finishes: Finishes
@@ -45,7 +45,7 @@ class TestASecondMember:
         """A second member is asked when the delay is over, not before. The first answer wins, the
         loser is cancelled, and counts for nothing.
         """
-        slow, fast = AsyncHeld(), Scripted("fast")
+        slow, fast = AsyncHeld(), ScriptedAgent(["fast"])
         with hedged(*ranked(a=slow, b=fast), clock=clock) as pool:
             future = pool.ask(Request("x"), block=False)
             slow.wait_entered()
@@ -75,27 +75,27 @@ class TestASecondMember:
 
     def test_b50_no_third_one_is_asked(self, clock: FakeClock) -> None:
         """One hedge is what a request gets."""
-        first, second, third = AsyncHeld(), AsyncHeld(), Scripted("never")
+        first, second, third = AsyncHeld(), AsyncHeld(), ScriptedAgent(["never"])
         with hedged(*ranked(a=first, b=second, c=third), clock=clock) as pool:
             future = race(pool, clock, first, second)
             clock.advance(10.0)
             assert pool.stats().hedges == 1
             second.let_go()
             answer(future)
-            assert third.calls == 0
+            assert len(third.calls) == 0
 
     def test_b50_who_answers_in_time_is_left_alone(self, clock: FakeClock) -> None:
         """The timer of a request that has been answered asks nobody."""
-        first, second = Scripted("quick"), Scripted("never")
+        first, second = ScriptedAgent(["quick"]), ScriptedAgent(["never"])
         with hedged(*ranked(a=first, b=second), clock=clock) as pool:
             pool.ask(Request("x"), timeout=WAIT_S)
             clock.advance(1.0)
             assert_at_rest(pool, completed=1)
-            assert second.calls == 0
+            assert len(second.calls) == 0
 
     def test_b50_a_retry_is_hedged_from_its_own_start(self, clock: FakeClock) -> None:
         """The member that took over has the whole delay for itself."""
-        bad, slow, fast = Held(http_error(503)), AsyncHeld(), Scripted("fast")
+        bad, slow, fast = Held(http_error(503)), AsyncHeld(), ScriptedAgent(["fast"])
         with hedged(*ranked(a=bad, b=slow, c=fast), clock=clock) as pool:
             future = pool.ask(Request("x"), block=False)
             bad.wait_entered()
@@ -113,7 +113,7 @@ class TestASecondMember:
 
     def test_b50_an_apply_is_hedged_as_well(self, clock: FakeClock) -> None:
         """It is idempotent unless it says otherwise."""
-        slow, fast = AsyncHeld(), Scripted("fast")
+        slow, fast = AsyncHeld(), ScriptedAgent(["fast"])
         with hedged(*ranked(a=slow, b=fast), clock=clock) as pool:
             future = pool.ask(Apply(lambda agent: agent("x")), block=False)
             slow.wait_entered()
@@ -124,7 +124,7 @@ class TestASecondMember:
         self, clock: FakeClock, log: EventRecorder, finishes: Finishes
     ) -> None:
         """Nobody waits for the answer, but the work is done sooner."""
-        slow, fast = AsyncHeld(), Scripted("fast")
+        slow, fast = AsyncHeld(), ScriptedAgent(["fast"])
         with hedged(*ranked(a=slow, b=fast), clock=clock) as pool:
             pool.tell(Request("x"))
             slow.wait_entered()
@@ -152,7 +152,7 @@ class TestP95:
 
     def test_b50_after_the_p95_of_20_samples(self, clock: FakeClock) -> None:
         """The second member is asked when the request has taken longer than 95% of 20 others."""
-        slow, fast = self.slow_agent(clock, SlowStep(clock, 60.0)), Scripted("fast")
+        slow, fast = self.slow_agent(clock, SlowStep(clock, 60.0)), ScriptedAgent(["fast"])
         with hedged(*ranked(a=slow, b=fast), clock=clock, hedge_after_s="p95") as pool:
             self.warm_up(pool, clock)
             future = pool.ask(Request("x"), block=False)
@@ -165,7 +165,7 @@ class TestP95:
 
     def test_b50_not_before_there_are_20(self, clock: FakeClock) -> None:
         """19 samples say nothing: nobody else is asked, however long it takes."""
-        slow, other = self.slow_agent(clock, "never"), Scripted("never")
+        slow, other = self.slow_agent(clock, "never"), ScriptedAgent(["never"])
         with hedged(*ranked(a=slow, b=other), clock=clock, hedge_after_s="p95") as pool:
             self.warm_up(pool, clock, 19)
             future = pool.ask(Request("x"), block=False)
@@ -177,7 +177,10 @@ class TestP95:
 
     def test_b50_answers_say_nothing_of_first_chunks(self, clock: FakeClock) -> None:
         """A stream is measured by its first chunk, and has samples of its own."""
-        slow, other = self.slow_agent(clock, SlowStep(clock, 20.0, "late")), Scripted("never")
+        slow, other = (
+            self.slow_agent(clock, SlowStep(clock, 20.0, "late")),
+            ScriptedAgent(["never"]),
+        )
         with hedged(*ranked(a=slow, b=other), clock=clock, hedge_after_s="p95") as pool:
             self.warm_up(pool, clock)
             stream = pool.stream(Request("x"))
@@ -200,7 +203,7 @@ class TestP95:
                 yield "first"
                 yield "second"
 
-        fast = Scripted("fast")
+        fast = ScriptedAgent(["fast"])
         with hedged(
             Member("a", Agent(), priority=0, max_concurrency=2),
             Member("b", fast, priority=1),
@@ -235,7 +238,7 @@ class TestNoSecondMember:
         self, clock: FakeClock, request_: Request[Any]
     ) -> None:
         """One that is not idempotent, or may have one attempt only, is not."""
-        slow, other = AsyncHeld(), Scripted("never")
+        slow, other = AsyncHeld(), ScriptedAgent(["never"])
         with hedged(*ranked(a=slow, b=other), clock=clock) as pool:
             future = pool.ask(request_, block=False)
             slow.wait_entered()
@@ -243,11 +246,11 @@ class TestNoSecondMember:
             assert pool.stats().hedges == 0
             slow.let_go()
             assert answer(future).member == "a"
-            assert other.calls == 0
+            assert len(other.calls) == 0
 
     def test_b50_max_retries_bounds_retries_and_hedges_together(self, clock: FakeClock) -> None:
         """With one retry allowed and made, no hedge is left."""
-        bad, slow, other = Scripted(http_error(503)), AsyncHeld(), Scripted("never")
+        bad, slow, other = ScriptedAgent([http_error(503)]), AsyncHeld(), ScriptedAgent(["never"])
         with hedged(*ranked(a=bad, b=slow, c=other), clock=clock, max_retries=1) as pool:
             future = pool.ask(Request("x"), block=False)
             slow.wait_entered()
@@ -259,7 +262,7 @@ class TestNoSecondMember:
     def test_b50_a_hedge_is_an_attempt_as_any_other(self, clock: FakeClock) -> None:
         """With one retry allowed and spent on a hedge, nobody is asked when both have failed."""
         first, second = Held(http_error(503)), Held(http_error(500))
-        other = Scripted("never")
+        other = ScriptedAgent(["never"])
         with hedged(*ranked(a=first, b=second, c=other), clock=clock, max_retries=1) as pool:
             future = race(pool, clock, first, second)
             first.let_go()
@@ -268,7 +271,7 @@ class TestNoSecondMember:
                 answer(future)
             tried = [error.member for error in caught.value.errors if error.attempts]
             assert sorted(tried) == ["a", "b"]
-            assert other.calls == 0
+            assert len(other.calls) == 0
             assert_at_rest(pool, failed=1, hedges=1)
 
     def test_b50_nobody_is_waited_for(self, clock: FakeClock) -> None:
@@ -297,7 +300,7 @@ class TestNoSecondMember:
 
     def test_b50_nobody_is_asked_twice(self, clock: FakeClock) -> None:
         """A member that has failed the request is not asked again beside a slow one."""
-        bad, slow = Scripted(http_error(503), "never"), AsyncHeld()
+        bad, slow = ScriptedAgent([http_error(503), "never"]), AsyncHeld()
         with hedged(*ranked(a=bad, b=slow), clock=clock) as pool:
             future = pool.ask(Request("x"), block=False)
             slow.wait_entered()
@@ -305,11 +308,15 @@ class TestNoSecondMember:
             assert pool.stats().hedges == 0
             slow.let_go()
             assert answer(future).member == "b"
-            assert bad.calls == 1
+            assert len(bad.calls) == 1
 
     def test_b50_no_trial_is_spent_on_a_hedge(self, clock: FakeClock) -> None:
         """A half-open member is passed over, though the strategy would prefer it."""
-        flaky, slow, fast = Scripted(http_error(503), "never"), AsyncHeld(), Scripted("fast")
+        flaky, slow, fast = (
+            ScriptedAgent([http_error(503), "never"]),
+            AsyncHeld(),
+            ScriptedAgent(["fast"]),
+        )
         members = [
             Member("flaky", flaky, priority=1),
             Member("slow", slow, priority=0),
@@ -329,11 +336,11 @@ class TestNoSecondMember:
             slow.wait_entered()
             clock.advance(AFTER_S)
             assert answer(future).member == "fast"
-            assert flaky.calls == 1
+            assert len(flaky.calls) == 1
 
     def test_b50_the_budget_is_shared_with_retries(self, clock: FakeClock) -> None:
         """A pool that may not retry does not hedge either."""
-        slow, other = AsyncHeld(), Scripted("never")
+        slow, other = AsyncHeld(), ScriptedAgent(["never"])
         with hedged(
             *ranked(a=slow, b=other), clock=clock, retry_budget_ratio=0.0, retry_budget_floor=0.0
         ) as pool:
@@ -343,7 +350,7 @@ class TestNoSecondMember:
             assert pool.stats().hedges == 0
             slow.let_go()
             answer(future)
-            assert other.calls == 0
+            assert len(other.calls) == 0
 
     def test_b50_a_strategy_that_fails_costs_nothing(self, clock: FakeClock) -> None:
         """There is no hedge then, and the first attempt goes on."""
@@ -354,7 +361,7 @@ class TestNoSecondMember:
                     raise ZeroDivisionError
                 return candidates[0]
 
-        slow, other = AsyncHeld(), Scripted("never")
+        slow, other = AsyncHeld(), ScriptedAgent(["never"])
         with hedged(*ranked(a=slow, b=other), clock=clock, strategy=Odd()) as pool:
             future = pool.ask(Request("x"), block=False)
             slow.wait_entered()
@@ -365,7 +372,7 @@ class TestNoSecondMember:
 
     def test_b50_turns_are_not_lost(self, clock: FakeClock) -> None:
         """A request that may not be hedged does not ask the strategy, which may be counting."""
-        slow, other = AsyncHeld(), Scripted("other")
+        slow, other = AsyncHeld(), ScriptedAgent(["other"])
         with hedged(
             *ranked(a=slow, b=other), clock=clock, strategy="round_robin", max_retries=0
         ) as pool:

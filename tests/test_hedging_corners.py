@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from helpers_actors import stop_member
-from helpers_agents import AsyncHeld, Held, Scripted
+from helpers_agents import AsyncHeld, Held
 from helpers_hedging import (
     AFTER_S,
     Finishes,
@@ -42,7 +42,7 @@ from greenroom.messages import (
     HedgeStarted,
 )
 from greenroom.supervisors.roster import Roster
-from greenroom.testing import EventRecorder, FakeClock, http_error
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, http_error
 
 
 class Effects:
@@ -85,7 +85,7 @@ class Effects:
 class TestSideEffects:
     def test_b50_no_hedge_once_side_effects_have_started(self, clock: FakeClock) -> None:
         """What must not be repeated is not done twice at a time either."""
-        agent, other = Effects(), Scripted("never")
+        agent, other = Effects(), ScriptedAgent(["never"])
         with hedged(*ranked(a=agent, b=other), clock=clock) as pool:
             future = pool.ask(Request("x"), block=False)
             agent.wait_entered()
@@ -94,7 +94,7 @@ class TestSideEffects:
             assert pool.stats().hedges == 0
             agent.end()
             assert answer(future).value == "done"
-            assert other.calls == 0
+            assert len(other.calls) == 0
 
     @pytest.mark.parametrize("starts", ["a", "b"])
     def test_b50_who_starts_them_has_won(
@@ -120,7 +120,7 @@ class TestSideEffects:
     ) -> None:
         """The other one, cancelled, does not take over: nothing is retried after side effects."""
         first, second = AsyncHeld("never"), Effects(http_error(503))
-        with hedged(*ranked(a=first, b=second, c=Scripted("never")), clock=clock) as pool:
+        with hedged(*ranked(a=first, b=second, c=ScriptedAgent(["never"])), clock=clock) as pool:
             future = race(pool, clock, first, second)
             second.start()
             first.wait_cancelled()
@@ -167,7 +167,7 @@ class TestAtTheSameInstant:
         it: the second one, which has lost, cannot answer any more, so nobody waits for it.
         """
         first, second, strategy = Effects(), Held("late"), HoldingStrategy()
-        members = ranked(a=first, b=second, last=Scripted("held"))
+        members = ranked(a=first, b=second, last=ScriptedAgent(["held"]))
         config = {"request_timeout_s": 2.0} if limit == "request_timeout_s" else {}
         with (
             EventRecorder() as log,
@@ -199,7 +199,7 @@ class TestAtTheSameInstant:
     ) -> None:
         """The supervisor has not said so yet: the first one goes on, and its answer counts."""
         slow = AsyncHeld("slow")
-        with hedged(*ranked(a=slow, b=Scripted("b")), clock=clock) as pool:
+        with hedged(*ranked(a=slow, b=ScriptedAgent(["b"])), clock=clock) as pool:
             future = pool.ask(Request("x"), block=False)
             slow.wait_entered()
             stop_member(pool, "b")
@@ -243,7 +243,7 @@ class TestAtTheSameInstant:
     ) -> None:
         """The same, but the second one has answered before the router hears of the first one."""
         first, second, strategy = Held("first"), Held("second"), HoldingStrategy()
-        members = ranked(a=first, b=second, last=Scripted("held"))
+        members = ranked(a=first, b=second, last=ScriptedAgent(["held"]))
         with EventRecorder() as log, hedged(*members, clock=clock, strategy=strategy) as pool:
             future = race(pool, clock, first, second)
             with strategy.held(pool):
@@ -361,7 +361,7 @@ class TestStreams:
             finally:
                 closed.set()
 
-        with hedged(*ranked(a=slow, b=Scripted("fast")), clock=clock) as pool:
+        with hedged(*ranked(a=slow, b=ScriptedAgent(["fast"])), clock=clock) as pool:
             stream = pool.stream(Request("x"))
             assert entered.wait(WAIT_S)
             clock.advance(AFTER_S)
@@ -372,7 +372,7 @@ class TestStreams:
 
     def test_b50_no_hedge_after_the_first_chunk(self, clock: FakeClock) -> None:
         """A stream that has begun is its member's."""
-        agent, other = Streaming("a", 2), Scripted("never")
+        agent, other = Streaming("a", 2), ScriptedAgent(["never"])
         with hedged(*ranked(a=agent, b=other), clock=clock) as pool:
             stream = pool.stream(Request("x"))
             agent.wait_entered()
@@ -382,7 +382,7 @@ class TestStreams:
             assert pool.stats().hedges == 0
             agent.go_on(1)
             assert stream.collect() == ["a2"]
-            assert other.calls == 0
+            assert len(other.calls) == 0
 
     def test_b50_a_winner_that_breaks_off_is_not_replaced(
         self, clock: FakeClock, finishes: Finishes
@@ -408,7 +408,7 @@ class TestStreams:
     ) -> None:
         """The deadline is over before the router hears of the chunk: both are ended."""
         first, second, strategy = AsyncHeld(), Streaming("b", 2), HoldingStrategy()
-        members = ranked(a=first, b=second, last=Scripted("held"))
+        members = ranked(a=first, b=second, last=ScriptedAgent(["held"]))
         with hedged(*members, clock=clock, strategy=strategy) as pool:
             stream = pool.stream(Request("x"), timeout=2.0)
             first.wait_entered()
@@ -448,7 +448,7 @@ class TestFailoverStrategy:
         self, clock: FakeClock, finishes: Finishes
     ) -> None:
         """Every member may be tried once; the one that is stuck to is still the first."""
-        slow, second = AsyncHeld(), Scripted("second")
+        slow, second = AsyncHeld(), ScriptedAgent(["second"])
         with hedged(
             Member("a", slow), Member("b", second), clock=clock, strategy="failover", max_retries=0
         ) as pool:
@@ -468,7 +468,7 @@ class TestFailoverStrategy:
         with hedged(
             Member("a", first),
             Member("b", second),
-            Member("c", Scripted("third")),
+            Member("c", ScriptedAgent(["third"])),
             clock=clock,
             strategy="failover",
             max_retries=0,
@@ -484,7 +484,7 @@ class TestEvents:
         self, clock: FakeClock, log: EventRecorder, finishes: Finishes
     ) -> None:
         """Beside whom the second one was asked, after how long, and which of them lost."""
-        bad, slow, fast = Scripted(http_error(503)), AsyncHeld(), Scripted("fast")
+        bad, slow, fast = ScriptedAgent([http_error(503)]), AsyncHeld(), ScriptedAgent(["fast"])
         with hedged(*ranked(a=bad, b=slow, c=fast), clock=clock, name="writers") as pool:
             future = pool.ask(Request("x", request_id="r"), block=False)
             slow.wait_entered()
@@ -507,7 +507,7 @@ class TestEvents:
     ) -> None:
         """Also if both have answered before the router hears of either."""
         first, second, strategy = Held("first"), Held("second"), HoldingStrategy()
-        members = ranked(a=first, b=second, last=Scripted("held"))
+        members = ranked(a=first, b=second, last=ScriptedAgent(["held"]))
         with hedged(*members, clock=clock, strategy=strategy) as pool:
             future = race(pool, clock, first, second)
             with strategy.held(pool):

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from helpers_actors import stop_member
-from helpers_agents import AsyncHeld, Held, Scripted
+from helpers_agents import AsyncHeld, Held
 from helpers_hedging import AFTER_S, Finishes, answer, assert_at_rest, hedged, outcomes, race
 from helpers_pools import WAIT_S, ranked
 
@@ -34,7 +34,7 @@ from greenroom.messages import (
     FailureKind,
     RetryScheduled,
 )
-from greenroom.testing import EventRecorder, FakeClock, ScriptedHTTPError, http_error
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, ScriptedHTTPError, http_error
 
 
 class TestOneOfTwoFails:
@@ -61,7 +61,7 @@ class TestOneOfTwoFails:
     ) -> None:
         """The usual plan: another member at once."""
         first, second = Held(http_error(503)), Held(http_error(500))
-        with hedged(*ranked(a=first, b=second, c=Scripted("third")), clock=clock) as pool:
+        with hedged(*ranked(a=first, b=second, c=ScriptedAgent(["third"])), clock=clock) as pool:
             future = race(pool, clock, first, second)
             first.let_go()
             log.wait_for(AttemptFailed)
@@ -245,7 +245,7 @@ class TestTheLoser:
         """Its thread cannot be stopped. What it still brings is neither a success nor a failure
         nor worth a dead letter: nobody has lost anything.
         """
-        slow, fast = Held("late"), Scripted("fast")
+        slow, fast = Held("late"), ScriptedAgent(["fast"])
         with hedged(*ranked(a=slow, b=fast), clock=clock) as pool:
             future = pool.ask(Request("x"), block=False)
             slow.wait_entered()
@@ -264,7 +264,7 @@ class TestTheLoser:
         self, clock: FakeClock, log: EventRecorder, finishes: Finishes, late: Any
     ) -> None:
         """An async one that swallows its cancellation: what it brings counts for nothing."""
-        stubborn, fast = AsyncHeld(late, stubborn=True), Scripted("fast")
+        stubborn, fast = AsyncHeld(late, stubborn=True), ScriptedAgent(["fast"])
         with hedged(*ranked(a=stubborn, b=fast), clock=clock) as pool:
             future = pool.ask(Request("x"), block=False)
             stubborn.wait_entered()
@@ -282,7 +282,7 @@ class TestTheLoser:
         """It counts for nothing, but its member has said when it will be back."""
         late = http_error(429, retry_after_s=7.0)
         loser: Any = AsyncHeld(late, stubborn=True) if kind == "async" else Held(late)
-        with hedged(*ranked(a=loser, b=Scripted("fast")), clock=clock) as pool:
+        with hedged(*ranked(a=loser, b=ScriptedAgent(["fast"])), clock=clock) as pool:
             future = pool.ask(Request("x"), block=False)
             loser.wait_entered()
             clock.advance(AFTER_S)
@@ -318,7 +318,9 @@ class TestTheLoser:
                     await gate.wait()
             return "late"
 
-        with hedged(*ranked(a=stuck, b=Scripted("fast")), clock=clock, cancel_grace_s=0.0) as pool:
+        with hedged(
+            *ranked(a=stuck, b=ScriptedAgent(["fast"])), clock=clock, cancel_grace_s=0.0
+        ) as pool:
             future = pool.ask(Request("x"), block=False)
             assert entered.wait(WAIT_S)
             clock.advance(AFTER_S)
@@ -333,7 +335,7 @@ class TestTheLoser:
         self, clock: FakeClock, log: EventRecorder, finishes: Finishes
     ) -> None:
         """Its slot is given back when its time is over, as that of any stuck thread."""
-        slow, fast = Held("late"), Scripted("fast")
+        slow, fast = Held("late"), ScriptedAgent(["fast"])
         with hedged(*ranked(a=slow, b=fast), clock=clock, request_timeout_s=2.0) as pool:
             future = pool.ask(Request("x"), block=False)
             slow.wait_entered()
@@ -353,7 +355,7 @@ class TestTheLoser:
         """A request that carries a trial is not hedged: another member has it at once. The trial
         goes on, and when it has ended the next request may try the member again.
         """
-        flaky = Scripted(http_error(503), "never")
+        flaky = ScriptedAgent([http_error(503), "never"])
         slow = AsyncHeld("slow")
         calls = 0
 
@@ -362,7 +364,7 @@ class TestTheLoser:
             calls += 1
             return flaky(payload) if calls == 1 else await slow(payload)
 
-        members = [Member("a", agent, priority=0), Member("b", Scripted("fast"), priority=1)]
+        members = [Member("a", agent, priority=0), Member("b", ScriptedAgent(["fast"]), priority=1)]
         with (
             EventRecorder() as log,
             hedged(*members, clock=clock, circuit_failure_threshold=1) as pool,

@@ -10,7 +10,7 @@ from typing import Any
 
 import pykka
 import pytest
-from helpers_agents import AsyncHeld, AsyncScripted, Held, Scripted
+from helpers_agents import AsyncHeld, Held
 from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
@@ -31,7 +31,13 @@ from greenroom.messages import (
     RequestCompleted,
     RetryScheduled,
 )
-from greenroom.testing import EventRecorder, FakeClock, http_error
+from greenroom.testing import (
+    AsyncScriptedAgent,
+    EventRecorder,
+    FakeClock,
+    ScriptedAgent,
+    http_error,
+)
 
 
 class TestHangingMembers:
@@ -46,7 +52,7 @@ class TestHangingMembers:
         with (
             EventRecorder() as log,
             pool_of(
-                *ranked(stuck=stuck, good=Scripted("good")),
+                *ranked(stuck=stuck, good=ScriptedAgent(["good"])),
                 clock=clock,
                 request_timeout_s=1.0,
             ) as pool,
@@ -91,7 +97,7 @@ class TestHangingMembers:
         with (
             EventRecorder() as log,
             pool_of(
-                *ranked(sync=sync, coroutine=coroutine, good=Scripted("good")),
+                *ranked(sync=sync, coroutine=coroutine, good=ScriptedAgent(["good"])),
                 clock=clock,
                 request_timeout_s=1.0,
                 deadline_s=3.0,
@@ -119,7 +125,8 @@ class TestHangingMembers:
         """The same on the machine's clock, where the timeout is short: nobody advances anything."""
         coroutine, sync = AsyncHeld(), Held()
         with pool_of(
-            *ranked(coroutine=coroutine, sync=sync, good=Scripted("good")), request_timeout_s=0.05
+            *ranked(coroutine=coroutine, sync=sync, good=ScriptedAgent(["good"])),
+            request_timeout_s=0.05,
         ) as pool:
             assert pool.ask(Request("x"), timeout=WAIT_S).member == "good"
             coroutine.wait_cancelled()
@@ -132,7 +139,7 @@ class TestHangingMembers:
         with (
             EventRecorder() as log,
             pool_of(
-                *ranked(stubborn=stubborn, good=Scripted("good")),
+                *ranked(stubborn=stubborn, good=ScriptedAgent(["good"])),
                 clock=clock,
                 request_timeout_s=1.0,
             ) as pool,
@@ -151,7 +158,7 @@ class TestHangingMembers:
         clock = FakeClock()
         stuck = AsyncHeld()
         with pool_of(
-            *ranked(stuck=stuck, good=Scripted("good")),
+            *ranked(stuck=stuck, good=ScriptedAgent(["good"])),
             clock=clock,
             request_timeout_s=1.0,
             circuit_failure_threshold=2,
@@ -195,7 +202,7 @@ class TestDeadlines:
         so.
         """
         clock = FakeClock()
-        agent = Scripted(http_error(503, retry_after_s=20))
+        agent = ScriptedAgent([http_error(503, retry_after_s=20)])
         with EventRecorder() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
             with pytest.raises(AllPoolMembersFailedError) as caught:
                 pool.ask(Request("x", timeout_s=5.0))  # nobody moves the clock: it came at once
@@ -203,12 +210,12 @@ class TestDeadlines:
                 "the next retry in 20.0 s would come after the deadline, 5.0 s left"
             )
             assert log.named(RetryScheduled) == []
-        assert agent.calls == 1
+        assert len(agent.calls) == 1
 
     def test_b24_a_backoff_that_fits_is_waited_for(self) -> None:
         """With room for it the same request waits, and is answered."""
         clock = FakeClock()
-        agent = Scripted(http_error(503, retry_after_s=20), "good")
+        agent = ScriptedAgent([http_error(503, retry_after_s=20), "good"])
         with EventRecorder() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
             future = pool.ask(Request("x", timeout_s=21.0), block=False)
             log.wait_for(RetryScheduled)
@@ -219,7 +226,7 @@ class TestDeadlines:
 
     def test_b24_a_retry_after_longer_than_any_backoff_is_not_waited_for(self) -> None:
         """Past retry_max_delay_s the asker hears at once, deadline or not."""
-        agent = Scripted(http_error(503, retry_after_s=60))
+        agent = ScriptedAgent([http_error(503, retry_after_s=60)])
         with (
             pool_of(*ranked(a=agent), clock=FakeClock(), retry_max_delay_s=30.0) as pool,
             pytest.raises(AllPoolMembersFailedError, match=r"60\.0 s.*retry_max_delay_s=30"),
@@ -231,25 +238,27 @@ class TestDeadlines:
         """The retry comes when the Retry-After is over, and does find its member back."""
         for _ in range(20):  # router and supervisor are woken at the same moment, in either order
             clock = FakeClock()
-            agent = Scripted(http_error(status, retry_after_s=2), "good")
+            agent = ScriptedAgent([http_error(status, retry_after_s=2), "good"])
             with EventRecorder() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
                 future = pool.ask(Request("x"), block=False)
                 log.wait_for(RetryScheduled)
                 clock.advance(1.99)
                 pool.stats()
-                assert agent.calls == 1
+                assert len(agent.calls) == 1
                 clock.advance(0.01)
                 assert future.get(timeout=WAIT_S).value == "good"
 
     def test_b24_a_retry_after_waited_for_in_real_time(self) -> None:
         """The same on the machine's clock."""
-        agent = Scripted(http_error(429, retry_after_s=0.02), "good")
+        agent = ScriptedAgent([http_error(429, retry_after_s=0.02), "good"])
         with pool_of(*ranked(a=agent)) as pool:
             assert pool.ask(Request("x"), timeout=WAIT_S).value == "good"
 
     def test_b24_an_untried_member_needs_no_wait(self) -> None:
         """Another member is tried at once, whatever the first one asked for."""
-        agents = ranked(a=Scripted(http_error(429, retry_after_s=60)), b=Scripted("good"))
+        agents = ranked(
+            a=ScriptedAgent([http_error(429, retry_after_s=60)]), b=ScriptedAgent(["good"])
+        )
         with EventRecorder() as log, pool_of(*agents, clock=FakeClock()) as pool:
             assert pool.ask(Request("x", timeout_s=5.0)).member == "b"
             assert log.named(RetryScheduled) == []
@@ -258,7 +267,7 @@ class TestDeadlines:
     def test_b24_the_deadline_ends_a_backoff(self) -> None:
         """A request that backs off when its time is over fails then, without another attempt."""
         clock = FakeClock()
-        agent = Scripted(http_error(503, retry_after_s=4))
+        agent = ScriptedAgent([http_error(503, retry_after_s=4)])
         with EventRecorder() as log, pool_of(*ranked(a=agent), clock=clock) as pool:
             future = pool.ask(Request("x", timeout_s=5.0), block=False)
             log.wait_for(RetryScheduled)
@@ -267,24 +276,24 @@ class TestDeadlines:
                 future.get(timeout=WAIT_S)
             assert pool.stats().pending == 0
 
-    @pytest.mark.parametrize("kind", [Scripted, AsyncScripted])
-    def test_b24_a_deadline_in_the_past_runs_nothing(self, kind: type[Scripted]) -> None:
+    @pytest.mark.parametrize("kind", [ScriptedAgent, AsyncScriptedAgent])
+    def test_b24_a_deadline_in_the_past_runs_nothing(self, kind: type[ScriptedAgent]) -> None:
         """A request whose time was over when it arrived fails without a call."""
-        agent = kind("never")
+        agent = kind(["never"])
         with pool_of(*ranked(a=agent), clock=FakeClock()) as pool:
             with pytest.raises(AskTimeoutError):
                 pool.ask(Request("x"), timeout=0)
             with pytest.raises(DeadlineExceededError):
                 pool.ask(Request("x"), block=False, timeout=0).get(timeout=WAIT_S)
             stats = pool.stats()
-        assert agent.calls == 0
+        assert len(agent.calls) == 0
         assert (stats.accepted, stats.failed, stats.pending, stats.in_flight) == (2, 2, 0, 0)
 
     def test_b24_a_deadline_that_passed_in_the_mailbox(self) -> None:
         """A request that lay in the router's mailbox past its deadline is not run."""
         clock = FakeClock()
         busy, let_on = threading.Event(), threading.Event()
-        agent = Scripted("first", "second")
+        agent = ScriptedAgent(["first", "second"])
 
         def hold_the_router(event: Any) -> None:
             if isinstance(event, RequestCompleted) and event.request_id == "hold":
@@ -306,7 +315,7 @@ class TestDeadlines:
         finally:
             let_on.set()
             end()
-        assert agent.payloads == ["x", "z"]
+        assert agent.calls == ["x", "z"]
 
     def test_b24_the_earliest_limit_holds(self) -> None:
         """Of the pool's deadline, the request's and the asker's, the earliest one counts."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from helpers_actors import stop_member
-from helpers_agents import Held, Scripted
+from helpers_agents import Held
 from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
@@ -43,7 +43,7 @@ from greenroom import (
 )
 from greenroom.actors.eventbus import observe
 from greenroom.messages import AttemptFailed, BreakerOpened, Event, RequestExhausted
-from greenroom.testing import EventRecorder, FakeClock, ScriptedHTTPError, http_error
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, ScriptedHTTPError, http_error
 
 EMPTY: list[Any] = ["", None, b"", [], {}]
 
@@ -165,12 +165,12 @@ class TestBeforeTheFirstChunk:
 
     def test_a_plain_answer_that_is_refused(self, producer: Producer) -> None:
         """`is_failure` judges an answer that does not stream, and no chunk."""
-        refused = Scripted("bad")
+        refused = ScriptedAgent(["bad"])
         with pool_of(
             *ranked(a=refused, b=producer("bad", "good")), is_failure=lambda value: value == "bad"
         ) as pool:
             assert rest(pool.stream(Request("x"))) == ["bad", "good"]
-            assert refused.calls == 1
+            assert len(refused.calls) == 1
 
 
 @pytest.mark.parametrize("producer", PRODUCERS)
@@ -259,7 +259,7 @@ class TestAfterTheFirstChunk:
     @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
     def test_b44_an_error_of_the_process(self, producer: Producer, error: BaseException) -> None:
         """Whatever a generator raises, only its stream ends."""
-        with pool_of(*ranked(a=producer(1, error), b=Scripted("b"))) as pool:
+        with pool_of(*ranked(a=producer(1, error), b=ScriptedAgent(["b"]))) as pool:
             broken = interruption(pool.stream(Request("x")))
             assert type(broken.__cause__) is type(error)
             assert pool.execute("x") is not None
@@ -366,7 +366,7 @@ def test_b44_a_stream_that_ends_while_its_member_is_being_stopped() -> None:
         if isinstance(event, BreakerOpened):  # in the supervisor's thread
             news.block()
 
-    with pool_of(*ranked(a=Chunks(1, work, 2), z=Scripted())) as pool:
+    with pool_of(*ranked(a=Chunks(1, work, 2), z=ScriptedAgent(["never"]))) as pool:
         stream = pool.stream(Request("x"))
         assert take(stream, 1) == [1]
         end = observe(hold_up)

@@ -9,7 +9,6 @@ from typing import Any, assert_type
 
 import pykka
 import pytest
-from helpers_agents import Scripted
 from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
@@ -35,7 +34,7 @@ from greenroom import (
     Restarted,
     StreamInterruptedError,
 )
-from greenroom.testing import FakeClock, ScriptedHTTPError, http_error
+from greenroom.testing import FakeClock, ScriptedAgent, ScriptedHTTPError, http_error
 
 Wait = Callable[[PoolStream[Any]], str | None]
 GONE = ConnectionError("gone")
@@ -114,7 +113,7 @@ class TestFirst:
 
     def test_a_plain_answer(self, producer: Producer, wait: Wait) -> None:
         """It is the first chunk, and the last."""
-        with pool_of(Member("a", Scripted("answer"))) as pool:
+        with pool_of(Member("a", ScriptedAgent(["answer"]))) as pool:
             stream = pool.stream(Request("x"))
             assert within(wait, stream) == "a"
             assert rest(stream) == ["answer"]

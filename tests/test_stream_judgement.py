@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_agents import AsyncScripted, Scripted
 from helpers_answers import USAGE, chunk, dict_with_attributes, model, shaped
 from helpers_pools import pool_of, ranked
 from helpers_streams import PRODUCERS, READERS, Chunks, rest, within
@@ -25,6 +24,7 @@ from greenroom import (
     answers,
 )
 from greenroom.actors.streamjudge import StreamJudge
+from greenroom.testing import AsyncScriptedAgent, ScriptedAgent
 
 ROLE = chunk({"role": "assistant", "content": ""})
 TEXT = chunk({"content": "a"})
@@ -441,7 +441,7 @@ class TestThroughAPool:
         """It is judged as a value, and is whole, empty or not."""
         values: list[Any] = ["", None, [], "text", TEXT]
         for value in values:
-            with pool_of(Member("a", Scripted(value))) as pool:
+            with pool_of(Member("a", ScriptedAgent([value]))) as pool:
                 assert rest(pool.stream(Request("x"))) == [value]
 
     def test_settings_that_take_everything(self, producer: Any) -> None:
@@ -496,14 +496,14 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("kind_of_agent", [Scripted, AsyncScripted])
+@pytest.mark.parametrize("kind_of_agent", [ScriptedAgent, AsyncScriptedAgent])
 class TestValues:
     @pytest.mark.parametrize(("value", "kind"), REFUSED)
     def test_a_failure_that_raises_nothing(
         self, kind_of_agent: Callable[..., Any], value: Any, kind: FailureKind
     ) -> None:
         """The next member answers; the error is of the value's kind, and has nothing of it."""
-        with pool_of(*ranked(a=kind_of_agent(value), b=kind_of_agent("good"))) as pool:
+        with pool_of(*ranked(a=kind_of_agent([value]), b=kind_of_agent(["good"]))) as pool:
             reply = pool.ask(Request("x"))
             assert (reply.value, reply.member) == ("good", "b")
             (error,) = reply.errors
@@ -515,21 +515,21 @@ class TestValues:
     def test_a_content_filter_is_the_requests_own(self, kind_of_agent: Callable[..., Any]) -> None:
         """Nobody else is asked, and it says nothing of the member."""
         value = chunk({"content": "a"}, "content_filter")
-        b = kind_of_agent("good")
-        with pool_of(*ranked(a=kind_of_agent(value), b=b)) as pool:
+        b = kind_of_agent(["good"])
+        with pool_of(*ranked(a=kind_of_agent([value]), b=b)) as pool:
             with pytest.raises(UnsuccessfulResultError, match="content filter"):
                 pool.ask(Request("x"))
-            assert (b.calls, failures(pool)) == (0, 0)
+            assert (len(b.calls), failures(pool)) == (0, 0)
 
     @pytest.mark.parametrize("value", [None, "", [], {}, 0, {"error": "x"}, "<html>mine</html>"])
     def test_an_own_value(self, kind_of_agent: Callable[..., Any], value: Any) -> None:
         """It is the answer."""
-        with pool_of(Member("a", kind_of_agent(value))) as pool:
+        with pool_of(Member("a", kind_of_agent([value]))) as pool:
             assert pool.execute("x") == value
 
     def test_a_function_that_says_of_which_kind(self, kind_of_agent: Callable[..., Any]) -> None:
         """A kind or a fault instead of a bool; `classify` has the last word as for any error."""
-        a, b = kind_of_agent("bad"), kind_of_agent("good")
+        a, b = kind_of_agent(["bad"]), kind_of_agent(["good"])
         for said, kind in (
             (FailureKind.QUOTA, FailureKind.QUOTA),
             (answers.Fault("a poor answer", FailureKind.TOO_LARGE), FailureKind.TOO_LARGE),
@@ -552,7 +552,7 @@ class TestValues:
     def test_none_takes_every_value(self, kind_of_agent: Callable[..., Any]) -> None:
         """Off is off."""
         value = {"error": {"message": "m", "type": "server_error"}}
-        with pool_of(Member("a", kind_of_agent(value)), is_failure=None) as pool:
+        with pool_of(Member("a", kind_of_agent([value])), is_failure=None) as pool:
             assert pool.execute("x") == value
 
 

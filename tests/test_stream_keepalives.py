@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from helpers_agents import Scripted
 from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
@@ -36,7 +35,7 @@ from greenroom import (
     Request,
     StreamInterruptedError,
 )
-from greenroom.testing import FakeClock
+from greenroom.testing import FakeClock, ScriptedAgent
 
 GONE = ConnectionError("gone")
 
@@ -135,12 +134,12 @@ class TestTheOthersAreNotShown:
         """By a retry, as any member that failed before its first chunk that counts."""
         clock = FakeClock()
         outcomes = iter([producer(*pings(100), GONE), producer(1)])
-        agent = Scripted(lambda payload: next(outcomes)(payload))
+        agent = ScriptedAgent([lambda payload: next(outcomes)(payload)])
         options: dict[str, Any] = {"stream_buffer": 2, "is_empty": is_ping, "on_cut": "restart"}
         with pool_of(Member("a", agent), clock=clock, **options) as pool:
             stream = pool.stream(Request("x"))
             reading = Doing(stream.collect)
-            while agent.calls < 2:
+            while len(agent.calls) < 2:
                 clock.advance(1)
                 pool.stats()
             assert reading.result() == [1]

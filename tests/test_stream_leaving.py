@@ -16,7 +16,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers_agents import Scripted
 from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
@@ -46,7 +45,7 @@ from greenroom import (
 from greenroom.actors.channel import Channel
 from greenroom.actors.future import DeadPoolError, StreamFuture
 from greenroom.messages import AttemptFailed, DeadLetter, RequestCompleted, RequestExhausted
-from greenroom.testing import EventRecorder, FakeClock, ScriptedHTTPError, http_error
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, ScriptedHTTPError, http_error
 
 Leave = Callable[[PoolRef], None]
 
@@ -522,7 +521,7 @@ class TestSlowConsumers:
     def test_b47_a_failure_reaches_a_slow_consumer_in_turn(self) -> None:
         """After what it has not taken yet."""
         error = http_error(503)
-        with pool_of(*ranked(a=Chunks(1, 2, error), b=Scripted())) as pool:
+        with pool_of(*ranked(a=Chunks(1, 2, error), b=ScriptedAgent(["never"]))) as pool:
             stream = pool.stream(Request("x"))
             assert take(stream, 2) == [1, 2]
             with pytest.raises(StreamInterruptedError) as raised:

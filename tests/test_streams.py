@@ -15,7 +15,7 @@ from unittest.mock import AsyncMock, MagicMock
 
 import pykka
 import pytest
-from helpers_agents import AsyncScripted, Held, Scripted
+from helpers_agents import Held
 from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
@@ -50,7 +50,7 @@ from greenroom import (
     Request,
     StreamInterruptedError,
 )
-from greenroom.testing import FakeClock
+from greenroom.testing import AsyncScriptedAgent, FakeClock, ScriptedAgent
 
 
 def sync_generator(payload: Any) -> Iterator[Any]:
@@ -168,10 +168,10 @@ class TestFourWays:
             assert (stats.completed, stats["a"].successes, stats.in_flight) == (1, 1, 0)
 
     @pytest.mark.parametrize("answer", ["text", "", None, 0, [1, 2], {"a": 1}, range(3)], ids=repr)
-    @pytest.mark.parametrize("agent", [Scripted, AsyncScripted])
+    @pytest.mark.parametrize("agent", [ScriptedAgent, AsyncScriptedAgent])
     def test_b48_a_plain_answer(self, agent: Any, answer: Any, read: Read) -> None:
         """It streams as one chunk, also when it is empty, or something to iterate over."""
-        with pool_of(Member("a", agent(answer)), stream_buffer=1) as pool:
+        with pool_of(Member("a", agent([answer])), stream_buffer=1) as pool:
             assert within(read, pool.stream(Request("x"))) == [answer]
 
     @pytest.mark.parametrize("agent", PRODUCERS)

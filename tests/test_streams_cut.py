@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from helpers_actors import stop_member
-from helpers_agents import Scripted
 from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
@@ -42,7 +41,7 @@ from greenroom import (
     StreamInterruptedError,
 )
 from greenroom.messages import AttemptFailed
-from greenroom.testing import EventRecorder, FakeClock, ScriptedHTTPError, http_error
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, ScriptedHTTPError, http_error
 
 GONE = ConnectionError("gone")
 
@@ -220,7 +219,7 @@ class TestRestart:
 
     def test_a_plain_answer_starts_over_too(self, producer: Producer) -> None:
         """An agent that does not stream answers with one chunk."""
-        with pool_of(*ranked(a=producer(1, GONE), b=Scripted("all of it")), **cut()) as pool:
+        with pool_of(*ranked(a=producer(1, GONE), b=ScriptedAgent(["all of it"])), **cut()) as pool:
             assert rest(pool.stream(Request("x"))) == ["all of it"]
 
     def test_a_cut_after_the_last_chunk_was_delivered(self, producer: Producer) -> None:
@@ -287,7 +286,7 @@ class TestWhoStartsOver:
     def test_one_that_asked_for_a_pause_is_asked_again(self, producer: Producer) -> None:
         """It had failed before its first chunk: it is no one that was cut."""
         clock = FakeClock()
-        b = Scripted(ConnectionError("busy"), "whole")
+        b = ScriptedAgent([ConnectionError("busy"), "whole"])
         members = ranked(b=b, a=producer(1, GONE))
         with EventRecorder() as log, pool_of(*members, clock=clock, **cut(max_retries=3)) as pool:
             stream = pool.stream(Request("x"))
@@ -515,7 +514,7 @@ class TestHold:
         """It is as with an ask: where there is nobody else, after a pause."""
         clock = FakeClock()
         outcomes = iter([producer(1, GONE), producer(2, 3)])
-        agent = Scripted(lambda payload: next(outcomes)(payload))
+        agent = ScriptedAgent([lambda payload: next(outcomes)(payload)])
         settings: dict[str, Any] = {"on_cut": "hold", "same_member_retries": 0}
         with EventRecorder() as log, pool_of(Member("a", agent), clock=clock, **settings) as pool:
             stream = pool.stream(Request("x"))

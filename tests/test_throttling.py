@@ -6,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_agents import AsyncScripted
 from helpers_load import FixedWindow, TokenBucket, ask_at, error_of, pass_time, settled
 from helpers_pools import WAIT_S, pool_of, ranked
 
@@ -29,7 +28,7 @@ from greenroom.messages import (
     RetryScheduled,
     SkipReason,
 )
-from greenroom.testing import EventRecorder, FakeClock, http_error
+from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, http_error
 
 STRATEGIES = [str(each) for each in LoadBalanceStrategy]
 Maker = Callable[[FakeClock], Any]
@@ -92,8 +91,8 @@ def test_after_a_burst_the_pool_does_as_well_as_a_bare_client(strategy: str) -> 
 def test_one_that_waits_for_the_first_to_be_back_is_told_of_nobody_else() -> None:
     """The last one to fail it asks for 20 s, the first one for 1 s: it is tried again after 1 s."""
     clock = FakeClock()
-    a = AsyncScripted(http_error(429, 1), "back")
-    b = AsyncScripted(http_error(429, 20), "late")
+    a = AsyncScriptedAgent([http_error(429, 1), "back"])
+    b = AsyncScriptedAgent([http_error(429, 20), "late"])
     with EventRecorder() as log, pool_of(*ranked(a=a, b=b), clock=clock) as pool:
         future = pool.ask(Request("x"), block=False)
         log.wait_for(RetryScheduled)
@@ -106,8 +105,8 @@ def test_one_that_waits_for_the_first_to_be_back_is_told_of_nobody_else() -> Non
 def test_a_request_waits_for_one_that_it_has_not_tried() -> None:
     """That rests, too, and is back sooner than who has failed it."""
     clock = FakeClock()
-    a = AsyncScripted(http_error(429, 2), "a")
-    b = AsyncScripted(http_error(429, 20), "b")
+    a = AsyncScriptedAgent([http_error(429, 2), "a"])
+    b = AsyncScriptedAgent([http_error(429, 20), "b"])
     with EventRecorder() as log, pool_of(*ranked(a=a, b=b), clock=clock) as pool:
         first = pool.ask(Request(1, max_retries=0), block=False)
         assert isinstance(error_of(first, WAIT_S), AllPoolMembersFailedError)
@@ -125,7 +124,10 @@ def test_a_request_waits_for_one_that_it_has_not_tried() -> None:
 def test_the_first_error_of_throttled_members_has_the_true_seconds() -> None:
     """The first one to be back, not the last one to fail."""
     clock = FakeClock()
-    agents = {"a": AsyncScripted(http_error(429, 7.5)), "b": AsyncScripted(http_error(429, 29))}
+    agents = {
+        "a": AsyncScriptedAgent([http_error(429, 7.5)]),
+        "b": AsyncScriptedAgent([http_error(429, 29)]),
+    }
     with pool_of(*ranked(**agents), clock=clock, max_retries=1) as pool:
         with pytest.raises(AllPoolMembersFailedError) as caught:
             pool.execute("x", timeout=WAIT_S)
@@ -138,13 +140,15 @@ def test_the_first_error_of_throttled_members_has_the_true_seconds() -> None:
             (SkipReason.COOLING_DOWN, "back in 5.0 s"),
             (SkipReason.COOLING_DOWN, "back in 26.5 s"),
         ]
-        assert [agent.calls for agent in agents.values()] == [1, 1]
+        assert [len(agent.calls) for agent in agents.values()] == [1, 1]
 
 
 def test_without_a_retry_after_the_error_has_the_pools_own_pause() -> None:
     """Between half a second and one at first."""
     clock = FakeClock()
-    with pool_of(Member("a", AsyncScripted(http_error(429))), clock=clock, max_retries=0) as pool:
+    with pool_of(
+        Member("a", AsyncScriptedAgent([http_error(429)])), clock=clock, max_retries=0
+    ) as pool:
         with pytest.raises(AllPoolMembersFailedError) as caught:
             pool.execute("x", timeout=WAIT_S)
         assert caught.value.retry_after_s is not None
@@ -155,7 +159,7 @@ def test_without_a_retry_after_the_error_has_the_pools_own_pause() -> None:
 def test_a_full_queue_says_when_the_first_member_is_back() -> None:
     """Requests wait for a resting member; one too many is told the true seconds."""
     clock = FakeClock()
-    agent = AsyncScripted(http_error(429, 5), "late")
+    agent = AsyncScriptedAgent([http_error(429, 5), "late"])
     config: dict[str, Any] = {"when_unavailable": "wait", "max_pending": 1, "max_retries": 0}
     with pool_of(Member("a", agent), clock=clock, **config) as pool:
         with pytest.raises(AllPoolMembersFailedError):
@@ -223,7 +227,7 @@ def test_a_member_back_from_its_rest_is_not_taken_by_storm() -> None:
 def test_no_number_of_throttlings_opens_a_breaker() -> None:
     """They count neither in the row nor in a rate, and the member is healthy."""
     clock = FakeClock()
-    agent = AsyncScripted(http_error(429, 0.5))
+    agent = AsyncScriptedAgent([http_error(429, 0.5)])
     with EventRecorder() as log, pool_of(Member("a", agent), clock=clock, max_retries=0) as pool:
         for _ in range(50):
             assert isinstance(
@@ -240,7 +244,7 @@ def test_no_number_of_throttlings_opens_a_breaker() -> None:
 def test_a_throttled_trial_is_made_again_after_the_rest() -> None:
     """It gives its permit back: the breaker stays half-open, the request after that closes it."""
     clock = FakeClock()
-    agent = AsyncScripted(http_error(503), http_error(429, 3), "back")
+    agent = AsyncScriptedAgent([http_error(503), http_error(429, 3), "back"])
     config: dict[str, Any] = {
         "circuit_failure_threshold": 1,
         "circuit_success_threshold": 1,
@@ -260,7 +264,7 @@ def test_a_throttled_trial_is_made_again_after_the_rest() -> None:
 def test_a_retry_after_of_another_failure_rests_its_member_and_counts() -> None:
     """A 503 that says when to come back."""
     clock = FakeClock()
-    agents = {"a": AsyncScripted(http_error(503, 4), "back"), "b": AsyncScripted("b")}
+    agents = {"a": AsyncScriptedAgent([http_error(503, 4), "back"]), "b": AsyncScriptedAgent(["b"])}
     with pool_of(*ranked(**agents), clock=clock) as pool:
         assert pool.execute(1, timeout=WAIT_S) == "b"
         stats = pool.stats()["a"]
@@ -296,7 +300,7 @@ def test_a_rest_is_told_once_and_so_is_its_end() -> None:
 def test_a_reset_ends_a_rest() -> None:
     """By hand, and it is told."""
     clock = FakeClock()
-    agent = AsyncScripted(http_error(429, 60), "back")
+    agent = AsyncScriptedAgent([http_error(429, 60), "back"])
     with EventRecorder() as log, pool_of(Member("a", agent), clock=clock, max_retries=0) as pool:
         assert isinstance(error_of(pool.ask(Request(1), block=False), WAIT_S), Exception)
         pool.reset_member("a")
@@ -313,7 +317,7 @@ def test_a_reset_ends_a_rest() -> None:
 def test_a_member_that_has_not_the_model_rests_when_another_has_it() -> None:
     """1 s at first, twice as long each time; no breaker, and nobody's request fails."""
     clock = FakeClock()
-    gone, other = AsyncScripted(http_error(404)), AsyncScripted("other")
+    gone, other = AsyncScriptedAgent([http_error(404)]), AsyncScriptedAgent(["other"])
     with (
         EventRecorder() as log,
         pool_of(*ranked(gone=gone, other=other), clock=clock) as pool,
@@ -321,7 +325,7 @@ def test_a_member_that_has_not_the_model_rests_when_another_has_it() -> None:
         for calls in (1, 2, 3):
             assert pool.execute("x", timeout=WAIT_S) == "other"
             assert pool.execute("x", timeout=WAIT_S) == "other"
-            assert gone.calls == calls
+            assert len(gone.calls) == calls
             stats = pool.stats()["gone"]
             assert (stats.circuit, stats.status) == (CircuitState.CLOSED, AgentStatus.HEALTHY)
             assert 2 ** (calls - 2) <= (stats.reopens_in_s or 0.0) <= 2 ** (calls - 1)
@@ -334,7 +338,7 @@ def test_a_member_that_has_not_the_model_rests_when_another_has_it() -> None:
 def test_what_nobody_has_rests_nobody() -> None:
     """It is the request that asks for the wrong thing."""
     clock = FakeClock()
-    agents = {name: AsyncScripted(http_error(404), http_error(404), "good") for name in "ab"}
+    agents = {name: AsyncScriptedAgent([http_error(404), http_error(404), "good"]) for name in "ab"}
     config: dict[str, Any] = {"max_retries": 1, "retry_delay_s": 0.0}
     with EventRecorder() as log, pool_of(*ranked(**agents), clock=clock, **config) as pool:
         for _ in range(2):
