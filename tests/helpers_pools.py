@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from greenroom import AgentPool, Member, PoolConfig, PoolRef
+from greenroom import AgentPool, Member, PoolConfig, PoolFuture, PoolRef, Reply, Request
 from greenroom.testing import FakeClock
 
 WAIT_S = 20.0
@@ -38,8 +38,8 @@ def pool_of(
         pool.stop(timeout=2 * WAIT_S)
 
 
-def ranked(**agents: Callable[..., Any]) -> list[Member]:
-    """Members that the strategy `priority` prefers in this order."""
+def ranked(**agents: Any) -> list[Member]:
+    """Members, pools among them, that the strategy `priority` prefers in this order."""
     return [Member(name, agent, priority=i) for i, (name, agent) in enumerate(agents.items())]
 
 
@@ -51,3 +51,20 @@ def echo(payload: Any) -> Any:
 async def echo_async(payload: Any) -> Any:
     """The same as a coroutine function."""
     return payload
+
+
+def chunks(payload: Any) -> Iterator[Any]:
+    """A sync generator of what it is asked, in one chunk."""
+    yield payload
+
+
+async def async_chunks(payload: Any) -> AsyncIterator[Any]:
+    """The same as an async one."""
+    yield payload
+
+
+def ask(pool: PoolRef, payload: Any = "x", **options: Any) -> PoolFuture[Reply[Any]]:
+    """Ask, and do not wait."""
+    request: Request[Any] = Request(payload, **options)
+    future: PoolFuture[Reply[Any]] = pool.ask(request, block=False)
+    return future

@@ -12,9 +12,7 @@ from greenroom import (
     AgentPool,
     Member,
     PoolConfig,
-    PoolFuture,
     PoolRef,
-    Reply,
     Request,
 )
 from greenroom.testing import FakeClock
@@ -61,9 +59,3 @@ def members_of(pool: PoolRef, requests: int, **options: Any) -> list[str]:
     """Who answers that many requests, one after the other."""
     asked = (pool.ask(Request(n, **options), timeout=WAIT_S) for n in range(requests))
     return [reply.member for reply in asked]
-
-
-def ask(pool: PoolRef, payload: Any = None, **options: Any) -> PoolFuture[Reply[Any]]:
-    request: Request[Any] = Request(payload, **options)
-    future: PoolFuture[Reply[Any]] = pool.ask(request, block=False)
-    return future

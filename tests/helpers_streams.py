@@ -155,6 +155,7 @@ class AsyncChunks(Chunks):
 PRODUCERS = [Chunks, AsyncChunks]
 
 
+GONE = ConnectionError("gone")
 Producer = type[Chunks]
 Read = Callable[[PoolStream[Any]], list[Any]]
 
@@ -251,3 +252,8 @@ class Consumer:
                 pass
         except ConnectionError:
             self.received = list(chunks.received)
+
+
+def failures(pool: PoolRef, member: str = "a") -> int:
+    """How often a member has failed, as its breaker counts."""
+    return pool.stats()[member].failures

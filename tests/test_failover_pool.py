@@ -7,8 +7,8 @@ import threading
 from typing import Any
 
 import pytest
-from helpers_pools import WAIT_S, echo, echo_async
-from helpers_routing import STEADY, Agent, Failing, ask, members_of, start
+from helpers_pools import WAIT_S, ask, echo, echo_async
+from helpers_routing import STEADY, Agent, Failing, members_of, start
 
 from greenroom import (
     AllPoolMembersFailedError,

@@ -6,14 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pykka
 import pytest
 from helpers_actors import member_ref
 from helpers_machine import REFUSED, Machine, tree_of
-from helpers_pools import WAIT_S, echo, pool_of
+from helpers_pools import WAIT_S, async_chunks, chunks, echo, echo_async, pool_of
 
 from greenroom import (
     AgentPool,
@@ -43,25 +43,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(monkeypatch)
 
 
-def answer(payload: Any) -> Any:
-    return payload
-
-
-async def aanswer(payload: Any) -> Any:
-    return payload
-
-
-async def achunks(payload: Any) -> AsyncIterator[Any]:
-    yield payload
-
-
-def chunks(payload: Any) -> Iterator[Any]:
-    yield payload
-
-
 def lazily(payload: Any) -> Any:
     """A sync function that answers with a coroutine."""
-    return aanswer(payload)
+    return echo_async(payload)
 
 
 def at_rest(pool: PoolRef, *names: str) -> None:
@@ -84,13 +68,13 @@ def refused(error: AllPoolMembersFailedError, member: str, kind: FailureKind) ->
     return attempt.error
 
 
-AGENTS = pytest.mark.parametrize("agent", [answer, aanswer])
+AGENTS = pytest.mark.parametrize("agent", [echo, echo_async])
 WANTING = pytest.mark.parametrize(
     ("agent", "lacks"),
     [
-        (answer, {"threads": True}),
-        (aanswer, {"threads": True}),
-        (aanswer, {"descriptors": True}),
+        (echo, {"threads": True}),
+        (echo_async, {"threads": True}),
+        (echo_async, {"descriptors": True}),
     ],
 )
 
@@ -118,7 +102,7 @@ def test_a_healthy_second_member_is_tried(
     agent: Callable[..., Any], lacks: dict[str, bool], machine: Machine
 ) -> None:
     """Whoever has what it needs answers in place of the one that has not."""
-    members = [Member("a", agent, max_concurrency=4), Member("b", answer, priority=1)]
+    members = [Member("a", agent, max_concurrency=4), Member("b", echo, priority=1)]
     with pool_of(*members, **QUIET) as pool:
         pool.force_open("a")
         assert pool.execute("warm", timeout=WAIT_S) == "warm"  # b has its thread
@@ -131,7 +115,7 @@ def test_a_healthy_second_member_is_tried(
         assert pool.ask(Request("x"), timeout=WAIT_S).member == "a"
 
 
-@pytest.mark.parametrize("agent", [chunks, achunks, answer, aanswer])
+@pytest.mark.parametrize("agent", [chunks, async_chunks, echo, echo_async])
 def test_a_stream_that_cannot_begin_says_so(agent: Callable[..., Any], machine: Machine) -> None:
     """The same for an answer in chunks, by `for` and by `async for`."""
 
@@ -166,7 +150,7 @@ def test_tell_and_apply_and_awaits_come_through(
             with pytest.raises(AllPoolMembersFailedError):
                 pool.apply(lambda it: it("x"), timeout=WAIT_S)
             with pytest.raises(AllPoolMembersFailedError):
-                pool.apply(aanswer, timeout=WAIT_S)
+                pool.apply(echo_async, timeout=WAIT_S)
             with pytest.raises(AllPoolMembersFailedError):
                 asyncio.run(wait(pool))
         at_rest(pool)
@@ -176,7 +160,7 @@ def test_tell_and_apply_and_awaits_come_through(
 def test_a_request_waits_for_a_thread_as_for_any_retry(machine: Machine) -> None:
     """Its retries go on with backoff: the machine may have a thread by then."""
     clock = FakeClock()
-    with pool_of(Member("a", answer), clock=clock, retry_delay_s=1.0) as pool:
+    with pool_of(Member("a", echo), clock=clock, retry_delay_s=1.0) as pool:
         with machine.without(threads=True):
             future = pool.ask(Request("x"), block=False)
             pool.stats()
@@ -285,7 +269,7 @@ def test_a_probe_without_a_thread_says_nothing(
     """It is skipped: neither the health nor the breaker of its member hears of it."""
     clock = FakeClock()
     asked = threading.Semaphore(0)
-    member = Member("a", answer, probe=lambda _: asked.release())
+    member = Member("a", echo, probe=lambda _: asked.release())
     with pool_of(member, clock=clock, health_check_interval_s=1.0) as pool:
         with machine.without(threads=True):
             for _ in range(20):
@@ -302,8 +286,8 @@ def test_a_probe_without_a_thread_says_nothing(
 def test_a_pool_in_a_pool_passes_it_on(machine: Machine) -> None:
     """The outer breaker is not blamed either; the request may go to another pool."""
     with (
-        pool_of(Member("in", aanswer), name="inner", max_retries=0, **QUIET) as inner,
-        pool_of(Member("spare", aanswer), name="spare", **QUIET) as spare,
+        pool_of(Member("in", echo_async), name="inner", max_retries=0, **QUIET) as inner,
+        pool_of(Member("spare", echo_async), name="spare", **QUIET) as spare,
         pool_of(
             Member("a", inner, max_concurrency=9), Member("b", spare, priority=1), **QUIET
         ) as outer,
@@ -377,9 +361,9 @@ def test_a_start_that_fails_half_way_leaves_nothing(
     before = set(threading.enumerate()), len(pykka.ActorRegistry.get_all())
     closed: list[Any] = []
     members = [
-        Member("a", answer, close=lambda _: closed.append("a")),
-        Member("b", aanswer),
-        Member("c", factory=lambda: answer),
+        Member("a", echo, close=lambda _: closed.append("a")),
+        Member("b", echo_async),
+        Member("c", factory=lambda: echo),
     ]
     with machine.without(threads=True, left=left), pytest.raises(ResourceError) as caught:
         AgentPool.start(members, name="half")
@@ -406,8 +390,8 @@ class Untouchable:
 def test_a_start_that_an_agent_makes_fail_leaves_nothing() -> None:
     """The same where it is the look at a member that raises."""
     before = set(threading.enumerate()), len(pykka.ActorRegistry.get_all())
-    members = [Member("a", answer), Member("b", answer)]
-    odd = Member("c", answer)
+    members = [Member("a", echo), Member("b", echo)]
+    odd = Member("c", echo)
     object.__setattr__(odd, "agent", Untouchable())
     with pytest.raises(BaseException):  # noqa: B017 - whatever the agent raises
         AgentPool.start([*members, odd])
@@ -440,7 +424,7 @@ def test_a_pool_stops_without_a_thread_to_be_had(
 def test_who_subscribes_without_a_thread_is_told(machine: Machine) -> None:
     """The next try works."""
     seen = threading.Event()
-    with pool_of(Member("a", answer)) as pool:
+    with pool_of(Member("a", echo)) as pool:
         with machine.without(threads=True), pytest.raises(RuntimeError, match=REFUSED):
             pool.on_event(print)
         pool.on_event(lambda _: seen.set())
@@ -463,7 +447,7 @@ def test_what_raises_on_the_way_to_the_report_loses_nothing(
     class Odd:
         """Not surely good: it is looked at."""
 
-    for agent in (answer, aanswer):
+    for agent in (echo, echo_async):
         with pool_of(Member("a", agent, max_concurrency=2), max_retries=0, **QUIET) as pool:
             with monkeypatch.context() as patch:
                 patch.setattr(executions, "outcome_of", broken)

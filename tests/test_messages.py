@@ -6,12 +6,13 @@ import dataclasses
 import functools
 import inspect
 import types
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from enum import Enum
 from typing import Any
 
 import pytest
 from helpers_messages import INFINITY, MARKS, NAN, agent, refused
+from helpers_pools import async_chunks, chunks
 
 import greenroom.messages
 from greenroom.messages import (
@@ -58,14 +59,6 @@ def test_plain_data_is_no_agent(value: object) -> None:
         "TypeError: agent must be a callable or an object with a run method, "
         f"got {value!r} ({type(value).__name__})"
     )
-
-
-def chunks(payload: object) -> Iterator[object]:
-    yield payload
-
-
-async def async_chunks(payload: object) -> AsyncIterator[object]:
-    yield payload
 
 
 @pytest.mark.parametrize("streaming", [chunks, async_chunks, functools.partial(chunks)])

@@ -12,7 +12,7 @@ import pykka
 import pytest
 from helpers_actors import no_thread_left, stop_member
 from helpers_agents import AsyncHeld, Held
-from helpers_pools import WAIT_S, pool_of
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AgentPool,
@@ -55,11 +55,6 @@ DOWN = ConnectionError("down")
 def active() -> int:
     """How many threads run, but for the one that looks at the clock for all pools."""
     return sum(thread.name != "greenroom-clock" for thread in threading.enumerate())
-
-
-def ranked(**agents: Any) -> list[Member]:
-    """Members, pools among them, that the strategy `priority` prefers in this order."""
-    return [Member(name, agent, priority=i) for i, (name, agent) in enumerate(agents.items())]
 
 
 @contextlib.contextmanager

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from helpers_pools import WAIT_S, echo
-from helpers_routing import Failing, ask, members_of, start
+from helpers_pools import WAIT_S, ask, echo
+from helpers_routing import Failing, members_of, start
 
 from greenroom import (
     AllPoolMembersFailedError,

@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from helpers_pools import WAIT_S, echo, echo_async
-from helpers_routing import Agent, Failing, ask, members_of, start
+from helpers_pools import WAIT_S, ask, echo, echo_async
+from helpers_routing import Agent, Failing, members_of, start
 
 from greenroom import (
     AllPoolMembersFailedError,

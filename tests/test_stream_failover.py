@@ -18,6 +18,7 @@ from helpers_streams import (
     Hold,
     Producer,
     Read,
+    failures,
     rest,
     take,
     wait_free,
@@ -34,7 +35,6 @@ from greenroom import (
     FailureKind,
     Member,
     MemberCrashedError,
-    PoolRef,
     PoolStoppedError,
     PoolStream,
     Request,
@@ -53,10 +53,6 @@ def interruption(stream: PoolStream[Any]) -> StreamInterruptedError:
     with pytest.raises(StreamInterruptedError) as raised:
         within(lambda: list(stream))
     return raised.value
-
-
-def failures(pool: PoolRef, member: str = "a") -> int:
-    return pool.stats()[member].failures
 
 
 @pytest.mark.parametrize("producer", PRODUCERS)

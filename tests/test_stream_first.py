@@ -11,6 +11,7 @@ import pykka
 import pytest
 from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
+    GONE,
     PRODUCERS,
     After,
     Chunks,
@@ -37,7 +38,6 @@ from greenroom import (
 from greenroom.testing import FakeClock, ScriptedAgent, ScriptedHTTPError, http_error
 
 Wait = Callable[[PoolStream[Any]], str | None]
-GONE = ConnectionError("gone")
 
 
 def by_get(stream: PoolStream[Any]) -> str | None:

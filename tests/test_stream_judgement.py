@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 from helpers_answers import USAGE, chunk, dict_with_attributes, model, shaped
 from helpers_pools import pool_of, ranked
-from helpers_streams import PRODUCERS, READERS, Chunks, rest, within
+from helpers_streams import PRODUCERS, READERS, Chunks, failures, rest, within
 
 from greenroom import (
     AllPoolMembersFailedError,
     FailureKind,
     Member,
     PoolConfig,
-    PoolRef,
     Request,
     StreamInterruptedError,
     UnsuccessfulResultError,
@@ -179,10 +178,6 @@ def before_the_end(chunks: list[Any]) -> list[Any]:
         for count in range(len(chunks) - 1, 0, -1)
         if judged(chunks[:count]).fault is not None
     )
-
-
-def failures(pool: PoolRef, member: str = "a") -> int:
-    return pool.stats()[member].failures
 
 
 class TestJudge:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
+    GONE,
     PRODUCERS,
     READERS,
     After,
@@ -36,8 +37,6 @@ from greenroom import (
     StreamInterruptedError,
 )
 from greenroom.testing import FakeClock, ScriptedAgent
-
-GONE = ConnectionError("gone")
 
 
 class Ping:

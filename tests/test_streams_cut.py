@@ -12,6 +12,7 @@ import pytest
 from helpers_actors import stop_member
 from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
+    GONE,
     PRODUCERS,
     READERS,
     AsyncChunks,
@@ -42,8 +43,6 @@ from greenroom import (
 )
 from greenroom.messages import AttemptFailed
 from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, ScriptedHTTPError, http_error
-
-GONE = ConnectionError("gone")
 
 
 def cut(**options: Any) -> dict[str, Any]:

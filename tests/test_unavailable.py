@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from helpers_agents import Held
-from helpers_pools import WAIT_S, pool_of, ranked
+from helpers_pools import WAIT_S, ask, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -35,12 +35,6 @@ def out(then: Any = "back", **retry_after_s: float) -> list[Member]:
             for name, seconds in retry_after_s.items()
         }
     )
-
-
-def ask(pool: PoolRef, payload: Any = "x", **options: Any) -> PoolFuture[Reply[Any]]:
-    request: Request[Any] = Request(payload, **options)
-    future: PoolFuture[Reply[Any]] = pool.ask(request, block=False)
-    return future
 
 
 def all_out(pool: PoolRef) -> None:
