@@ -1,6 +1,8 @@
 # Everything here needs only make and a Python >= 3.11: each target sets itself up in .venv.
 #   make demo    a pool at work, in the terminal
 #   make test    the tests
+#   make test-all  the tests on every Python from 3.11 on that is here (PYTHONS='3.12 3.13', ARGS=tests/test_log.py)
+#   make format  what the linter can mend by itself
 #   make check   format, lint, types, import contracts, tests
 #   make bench   the benchmarks, in .venv-bench
 #   make chaos   200,000 requests through pools that everything goes wrong with (ARGS='--seed 7')
@@ -9,7 +11,7 @@
 #   make test-clients  real clients against a misbehaving server, in .venv-clients-* (ARGS=retries)
 #   make clean   removes what the others made
 .DEFAULT_GOAL := test
-.PHONY: demo test check lint bench chaos live docs test-clients clean stamp
+.PHONY: demo test test-all format check lint bench chaos live docs test-clients clean stamp
 
 # An active environment is none of our business.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
@@ -31,12 +33,20 @@ demo: stamp
 test: stamp
 	$(PY) -m pytest $(ARGS)
 
+# The installs share the links in build/, so one version comes after the other.
+test-all: stamp
+	@PYTHONS='$(PYTHONS)' .ci/test-all $(SUM) $(ARGS)
+
 lint: stamp
 	$(PY) -m ruff format --check .
 	$(PY) -m ruff check .
 	$(PY) -m mypy --strict -p greenroom
 	$(PY) -m mypy --strict $(wildcard tests benchmarks examples)
 	.venv/bin/lint-imports
+
+format: stamp
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
 
 check: lint
 	@$(MAKE) --no-print-directory test
@@ -71,7 +81,7 @@ test-clients: stamp $(CLIENTS:%=.venv-clients-%/pyvenv.cfg)
 	@PYTHONPATH=tests $(PY) -m real_clients $(ARGS)
 
 clean:
-	rm -rf .venv .venv-bench .venv-docs .venv-clients-* build site dist *.egg-info src/*.egg-info
+	rm -rf .venv .venv-bench .venv-docs .venv-clients-* .venv-3.* build site dist *.egg-info src/*.egg-info
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

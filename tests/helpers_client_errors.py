@@ -6,6 +6,8 @@ import enum
 from types import SimpleNamespace
 from typing import Any
 
+from greenroom.actors.classify import classify
+
 
 def shape(
     path: str,
@@ -194,3 +196,14 @@ def gemini_error(status: int, word: str, message: str, *details: Any, **kept: An
         details=body,
         response=kept.get("response"),
     )
+
+
+ERA = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
+
+
+def kind_of(error: BaseException) -> str:
+    return classify(error, wall_now=ERA).kind.value
+
+
+def wait_of(error: BaseException) -> float | None:
+    return classify(error, wall_now=ERA).retry_after_s

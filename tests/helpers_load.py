@@ -6,10 +6,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from helpers_requests import http_error
-
 from greenroom import PoolFuture, PoolRef, PoolStats, Request
-from greenroom.testing import FakeClock
+from greenroom.testing import FakeClock, http_error
 
 
 class FixedWindow:
@@ -30,7 +28,7 @@ class FixedWindow:
         if window != self._window:
             self._window, self._used = window, 0
         if self._used >= self._limit:
-            raise http_error(429, retry_after=(window + 1) * self._width_s - now)
+            raise http_error(429, retry_after_s=(window + 1) * self._width_s - now)
         self._used += 1
         self.taken += 1
         return payload
@@ -53,7 +51,7 @@ class TokenBucket:
         self._tokens = min(self._burst, self._tokens + (now - self._at) * self._per_s)
         self._at = now
         if self._tokens < 1.0 - 1e-9:
-            raise http_error(429, retry_after=(1.0 - self._tokens) / self._per_s)
+            raise http_error(429, retry_after_s=(1.0 - self._tokens) / self._per_s)
         self._tokens -= 1.0
         self.taken += 1
         return payload

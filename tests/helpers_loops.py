@@ -8,13 +8,12 @@ import time
 from typing import Any, cast
 
 import pykka
+from helpers_pools import WAIT_S
 
 from greenroom import PoolRef
 from greenroom.actors.member import AgentActor
 from greenroom.testing import FakeClock
 
-WAIT_S = 10.0
-"""How long a test waits for what must come; it fails then."""
 LOOK_S = 0.25
 """Time between two looks at a loop that does not answer, with the default settings."""
 REPORTED_S = 2.0

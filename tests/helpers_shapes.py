@@ -16,10 +16,9 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-_HERE = Path(__file__).parent
+from helpers_pages import ROOT
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +66,7 @@ def value_shapes() -> tuple[Shape, ...]:
 
 
 def _read(name: str, what: str) -> Iterator[Shape]:
-    data = json.loads((_HERE / name).read_text())
+    data = json.loads((ROOT / "tests" / name).read_text())
     classes = tuple(tuple(mro) for mro in data["classes"])
     for it in data["shapes"]:
         yield Shape(

@@ -9,9 +9,15 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from helpers_requests import WAIT_S
+from helpers_pools import WAIT_S
 
-from greenroom import PoolRef, PoolStream
+from greenroom import PoolRef, PoolStream, Restarted
+from greenroom.actors.channel import (
+    ANEW,
+    EMPTY,
+    END,
+    Channel,
+)
 from greenroom.testing import FakeClock
 from greenroom.waiting import resolver
 
@@ -149,6 +155,11 @@ class AsyncChunks(Chunks):
 PRODUCERS = [Chunks, AsyncChunks]
 
 
+GONE = ConnectionError("gone")
+Producer = type[Chunks]
+Read = Callable[[PoolStream[Any]], list[Any]]
+
+
 def by_for(stream: PoolStream[R]) -> list[R]:
     return list(stream)
 
@@ -212,3 +223,37 @@ def _free() -> Any:
     from greenroom import Apply
 
     return Apply(lambda agent: "free")
+
+
+class Consumer:
+    """What one has had since the last mark; `received` is what the error at the end would say."""
+
+    def __init__(self) -> None:
+        self.had: list[Any] = []
+        self.received: list[Any] | None = None
+
+    def take(self, chunks: Channel, sent: dict[int, list[Any]]) -> bool:
+        """Whether there was something to take."""
+        chunk = chunks.take()
+        if chunk in (EMPTY, END):
+            return False
+        if chunk is ANEW or isinstance(chunk, Restarted):
+            if isinstance(chunk, Restarted):
+                assert (chunk.dropped, chunk.attempt) == (len(self.had), max(sent))
+            self.had = []
+        else:
+            self.had.append(chunk)
+            assert self.had == sent[chunk[0]][: len(self.had)]
+        return True
+
+    def read(self, chunks: Channel, sent: dict[int, list[Any]]) -> None:
+        try:
+            while self.take(chunks, sent):
+                pass
+        except ConnectionError:
+            self.received = list(chunks.received)
+
+
+def failures(pool: PoolRef, member: str = "a") -> int:
+    """How often a member has failed, as its breaker counts."""
+    return pool.stats()[member].failures

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from helpers_pools import WAIT_S
 
 from greenroom import AgentPool, AttemptTimeoutError, Member, PoolConfig, PoolRef, Request
 from greenroom.actors.executions import ABANDONED_LIMIT
@@ -18,7 +19,6 @@ from greenroom.messages import (
 from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent
 
 TIMEOUT_S = 1.0
-WAIT_S = 10.0
 
 
 @pytest.fixture

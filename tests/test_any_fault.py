@@ -1,4 +1,4 @@
-"""Whatever raises between a request and its answer, in a thread of the pool's: the request is
+"""Whatever raises between a request and its echo, in a thread of the pool's: the request is
 answered, every slot comes back, no breaker is blamed, and nothing of the pool is dead.
 """
 
@@ -9,12 +9,13 @@ import contextlib
 import errno
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pykka
+from helpers_actors import no_thread_left
 from helpers_faults import Faults, Where
-from helpers_supervision import WAIT_S, no_thread_left, pool_of
+from helpers_pools import WAIT_S, async_chunks, chunks, echo, echo_async, pool_of
 
 from greenroom import Apply, CircuitState, GetStats, Member, PoolRef, PoolStats, Request
 
@@ -50,22 +51,6 @@ OUTERMOST = {
 """The first functions of greenroom's in a thread, and the guards: there is nothing around them that
 could catch what they raise at their entry, which only a want of memory for a frame does.
 """
-
-
-def answer(payload: Any) -> Any:
-    return payload
-
-
-async def aanswer(payload: Any) -> Any:
-    return payload
-
-
-def chunks(payload: Any) -> Iterator[Any]:
-    yield payload
-
-
-async def achunks(payload: Any) -> AsyncIterator[Any]:
-    yield payload
 
 
 def fail(payload: Any) -> Any:
@@ -148,13 +133,13 @@ def together(pool: PoolRef, name: str, runs_on_loop: bool) -> None:
 
 
 CASES: list[tuple[Callable[..., Any], Callable[[PoolRef], bool]]] = [
-    (answer, ask),
-    (aanswer, ask),
+    (echo, ask),
+    (echo_async, ask),
     (chunks, stream),
-    (achunks, stream),
+    (async_chunks, stream),
     (fail, ask),
     (afail, ask),
-    (answer, queue),
+    (echo, queue),
 ]
 
 
@@ -170,7 +155,7 @@ def test_whatever_raises_ends_one_request_at_most() -> None:
             for number, where in enumerate(places):
                 with _pool(agent) as pool:
                     _raise_at(where, ERRORS[number % len(ERRORS)], faults, pool, do)
-                    together(pool, "a", agent in (aanswer, achunks, afail))
+                    together(pool, "a", agent in (echo_async, async_chunks, afail))
                     together(pool, "b", False)
                 raised += faults.raised
             tried.update(places)
@@ -181,7 +166,7 @@ def _pool(agent: Callable[..., Any]) -> Any:
     """A pool at work, in which somebody else can answer."""
     members = [
         Member("a", agent, max_concurrency=SLOTS),
-        Member("b", answer, max_concurrency=SLOTS, priority=1),
+        Member("b", echo, max_concurrency=SLOTS, priority=1),
     ]
     return pool_of(*members, **QUIET)
 

@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 import pytest
 from aiohttp import ClientSession, web
-from helpers_supervision import WAIT_S, Gate, join_all, pool_of
+from helpers_actors import join_all
+from helpers_pools import WAIT_S, echo, echo_async, pool_of
 
 import greenroom
 from greenroom import (
@@ -48,14 +49,6 @@ GREENROOM = str(pathlib.Path(greenroom.__file__).parent)
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a test's coroutine; in debug mode, which refuses calls from the wrong thread."""
     return asyncio.run(asyncio.wait_for(main, 3 * WAIT_S), debug=True)
-
-
-def echo(payload: Any) -> Any:
-    return payload
-
-
-async def echo_async(payload: Any) -> Any:
-    return payload
 
 
 async def stats_of(pool: PoolRef) -> PoolStats:
@@ -168,10 +161,10 @@ async def serving(pool: PoolRef) -> AsyncIterator[tuple[ClientSession, str]]:
 
 def test_the_watchdog_sees_a_blocked_loop() -> None:
     """A blocking ask in a coroutine is what it must find; finding it is what ends the block."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
 
     async def main() -> None:
-        with pool_of(Member("a", gate)) as pool, watched(gate.open) as watchdog:
+        with pool_of(Member("a", gate)) as pool, watched(gate.release) as watchdog:
             await asyncio.sleep(0)
             assert pool.execute("x") == "x"
         assert len(watchdog.stalls) == 1
@@ -223,7 +216,7 @@ def test_an_app_stays_responsive_while_members_hang() -> None:
 
 def test_no_call_takes_long_on_the_callers_loop() -> None:
     """Asking costs the loop's thread far less than 50 ms of its own time, a full queue or not."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     spent: list[float] = []
 
     async def main() -> None:
@@ -233,7 +226,7 @@ def test_no_call_takes_long_on_the_callers_loop() -> None:
                 began = time.thread_time()
                 futures.append(pool.ask(Request(i), block=False))
                 spent.append(time.thread_time() - began)
-            gate.open()
+            gate.release()
             assert len(await asyncio.gather(*futures)) == 2000
 
     gc.disable()  # a collection of all that pytest holds is no fault of the pool

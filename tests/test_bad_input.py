@@ -13,7 +13,7 @@ from typing import Any
 
 import pykka
 import pytest
-from helpers_supervision import WAIT_S, Gate, pool_of
+from helpers_pools import WAIT_S, echo, pool_of
 
 from greenroom import (
     AddMember,
@@ -38,11 +38,7 @@ from greenroom import (
     UnknownMemberError,
 )
 from greenroom.actors.future import PENDING, PoolFuture
-from greenroom.testing import FakeClock
-
-
-def echo(payload: Any) -> Any:
-    return payload
+from greenroom.testing import FakeClock, ScriptedAgent
 
 
 @pytest.fixture
@@ -240,11 +236,11 @@ def test_a_timeout_that_makes_no_sense(
 
 def test_a_timeout_of_zero_is_one(pool: PoolRef) -> None:
     """Nobody waits, and what was begun is cancelled: no slot is lost to it."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     pool.add_member(Member("slow", gate, priority=-1), timeout=WAIT_S)
     with pytest.raises(TimeoutError):
         pool.ask(Request("x"), timeout=0)
-    gate.open()
+    gate.release()
     pool.remove_member("slow", timeout=WAIT_S)
     assert pool.stats().in_flight == 0
 
@@ -283,31 +279,31 @@ def test_apply_wants_a_function(pool: PoolRef) -> None:
 
 def test_two_requests_of_one_id_in_flight() -> None:
     """The second is refused; the first is none the worse for it, and the id is free afterwards."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", gate, max_concurrency=3)) as pool:
         first = pool.ask(Request("first", request_id="same"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         second = pool.ask(Request("second", request_id="same"), block=False)
         with pytest.raises(ValueError, match=r"request_id must be unique.*'same'"):
             second.get(timeout=WAIT_S)
         assert second.cancel() is False
         pool.tell(Request("third", request_id="same"))
         assert pool.stats().in_flight == 1
-        gate.open()
+        gate.release()
         assert first.get(timeout=WAIT_S).value == "first"
         assert pool.execute("again", request_id="same", timeout=WAIT_S) == "again"
 
 
 def test_a_refused_duplicate_that_is_cancelled_too_late_cancels_nobody() -> None:
     """Its cancellation and its refusal cross: the request that has the id goes on."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", gate, max_concurrency=3)) as pool:
         first = pool.ask(Request("first", request_id="same"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         for _ in range(50):
             pool.ask(Request("second", request_id="same"), block=False).cancel()
         pool.stats()
-        gate.open()
+        gate.release()
         assert first.get(timeout=WAIT_S).value == "first"
 
 
@@ -495,12 +491,12 @@ def test_a_subscriber_that_is_told_and_called() -> None:
 
 def test_a_future_is_not_the_askers_to_answer(pool: PoolRef) -> None:
     """Setting it by hand does not hurt the pool, whose answer is then the second."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     pool.add_member(Member("slow", gate, priority=-1), timeout=WAIT_S)
     future: PoolFuture[Any] = pool.ask(Request("x"), block=False)
-    gate.wait_for()
+    gate.wait_for_calls()
     future.set("mine")
-    gate.open()
+    gate.release()
     assert future.get(timeout=WAIT_S) == "mine"
     pool.remove_member("slow", timeout=WAIT_S)
     stats = pool.stats()
@@ -596,10 +592,10 @@ def test_a_request_to_a_stopped_pool_from_a_loop() -> None:
 def test_a_clock_that_goes_backwards_hurts_nobody() -> None:
     """Time that goes back ends no deadline early and keeps no request for ever."""
     clock = FakeClock()
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", gate), clock=clock, request_timeout_s=5.0, max_retries=0) as pool:
         future = pool.ask(Request("x"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         clock._now -= 100
         clock.advance(0)
         pool.stats()
@@ -607,7 +603,7 @@ def test_a_clock_that_goes_backwards_hurts_nobody() -> None:
         clock.advance(105)
         with pytest.raises(AllPoolMembersFailedError):
             future.get(timeout=WAIT_S)
-        gate.open()
+        gate.release()
 
 
 @pytest.mark.parametrize(

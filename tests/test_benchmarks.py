@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from benchmarks import report
@@ -13,8 +12,8 @@ from benchmarks.groups.failover import Failovers
 from benchmarks.harness import HEAVY, Plan, companies, run_company
 from benchmarks.model import FULL, QUICK, Comparison, Group, NotMeasured, Samples, versus
 from benchmarks.peers import PEERS, load
+from helpers_pages import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 QUICKLY = Plan(processes=1, rounds=2, quick=True, core=None)
 
 

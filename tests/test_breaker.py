@@ -14,18 +14,11 @@ from greenroom.messages.config import PoolConfig
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.supervisors.breaker import Breaker, BreakerPolicy, Permit, Transition
 from greenroom.supervisors.circuit_breaker import CircuitBreaker
+from greenroom.testing import FakeClock
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 FORCED_OPEN, DISABLED = CircuitState.FORCED_OPEN, CircuitState.DISABLED
 UNCOUNTED = [kind for kind in FailureKind if not kind.counts_for_breaker]
-
-
-class Clock:
-    def __init__(self, now: float = 100.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 class Bench:
@@ -174,10 +167,10 @@ def test_b03_half_open_lets_one_call_through() -> None:
 
 def test_b03_of_many_threads_exactly_one_gets_the_trial() -> None:
     """Half-open with one permit: of N concurrent requests exactly one passes."""
-    clock = Clock()
-    breaker = CircuitBreaker(clock=clock, rng=random.Random(1))
+    clock = FakeClock()
+    breaker = CircuitBreaker(clock=clock.now, rng=random.Random(1))
     breaker.record_failure(FailureKind.AUTH)
-    clock.now += 30.0
+    clock.advance(30.0)
     barrier = threading.Barrier(16, timeout=30)
 
     def ask(_: int) -> bool:

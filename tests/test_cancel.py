@@ -7,17 +7,9 @@ import threading
 import time
 
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    Held,
-    Scripted,
-    crash,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_actors import stop_member
+from helpers_agents import AsyncHeld, Held
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -37,7 +29,7 @@ from greenroom.messages import (
     RequestExhausted,
     RetryScheduled,
 )
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, http_error
 
 
 def rested(pool: PoolRef) -> PoolStats:
@@ -62,7 +54,7 @@ class TestCancelling:
     def test_b26_while_it_is_queued(self) -> None:
         """Cancelling while queued: no attempt at all, the breaker uncounted, no slot taken."""
         agent = Held()
-        with recorded() as log, pool_of(*ranked(a=agent)) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=agent)) as pool:
             first = pool.ask(Request("first"), block=False)
             agent.wait_entered()
             queued = pool.ask(Request("queued"), block=False)
@@ -75,15 +67,15 @@ class TestCancelling:
             assert [f.get(timeout=WAIT_S).value for f in (first, last)] == ["held"] * 2
             assert agent.payloads == ["first", "last"]
             assert_untouched(pool)
-            assert log.of(RequestExhausted) == []
-            assert "cancelled" in [event.outcome for event in log.of(RequestCompleted)]
+            assert log.named(RequestExhausted) == []
+            assert "cancelled" in [event.outcome for event in log.named(RequestCompleted)]
 
     def test_b26_while_an_async_call_runs(self) -> None:
         """Cancelling while running: no further attempt, the breaker uncounted, the slot free, the
         async call cancelled.
         """
-        agent, other = AsyncHeld(), Scripted("never")
-        with recorded() as log, pool_of(*ranked(a=agent, b=other)) as pool:
+        agent, other = AsyncHeld(), ScriptedAgent(["never"])
+        with EventRecorder() as log, pool_of(*ranked(a=agent, b=other)) as pool:
             future = pool.ask(Request("x"), block=False)
             agent.wait_entered()
             assert future.cancel()
@@ -94,15 +86,15 @@ class TestCancelling:
             agent.wait_entered()
             agent.let_go()
             assert again.get(timeout=WAIT_S).value == "held"
-            assert other.calls == 0
-            assert len(log.of(AttemptStarted)) == 2
-            assert log.of(DeadLetter) == []
+            assert len(other.calls) == 0
+            assert len(log.named(AttemptStarted)) == 2
+            assert log.named(DeadLetter) == []
             assert_untouched(pool)
 
     def test_b26_while_a_sync_call_runs(self) -> None:
         """A thread cannot be cancelled: the asker is free at once, the slot when the call ends."""
         agent = Held("late")
-        with recorded() as log, pool_of(*ranked(a=agent)) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=agent)) as pool:
             future = pool.ask(Request("x", request_id="gone"), block=False)
             agent.wait_entered()
             assert future.cancel()
@@ -110,14 +102,15 @@ class TestCancelling:
                 future.get(timeout=WAIT_S)
             assert pool.stats().in_flight == 1
             agent.let_go()
-            (letter,) = log.wait_for(DeadLetter)
+            log.wait_for(DeadLetter)
+            (letter,) = log.named(DeadLetter)
             assert (letter.request_id, letter.member) == ("gone", "a")
             assert_untouched(pool)
 
     def test_b26_a_stubborn_coroutine(self) -> None:
         """One that answers in spite of its cancellation: a dead letter, and the slot is free."""
         agent = AsyncHeld("all the same", stubborn=True)
-        with recorded() as log, pool_of(*ranked(a=agent)) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=agent)) as pool:
             future = pool.ask(Request("x"), block=False)
             agent.wait_entered()
             future.cancel()
@@ -152,9 +145,9 @@ class TestCancelling:
     def test_b26_while_it_backs_off(self) -> None:
         """No attempt follows, however far the clock moves; only the failure it had is counted."""
         clock = FakeClock()
-        agent = Scripted(http_error(503))
+        agent = ScriptedAgent([http_error(503)])
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(*ranked(a=agent), clock=clock, same_member_retries=0) as pool,
         ):
             future = pool.ask(Request("x", request_id="r"), block=False)
@@ -164,13 +157,13 @@ class TestCancelling:
                 future.get(timeout=WAIT_S)
             clock.advance(100.0)
             stats = pool.stats()
-            assert (agent.calls, stats["a"].failures) == (1, 1)
+            assert (len(agent.calls), stats["a"].failures) == (1, 1)
             assert (stats.pending, stats.in_flight, stats.cancelled) == (0, 0, 1)
 
     def test_b26_while_it_waits_for_a_reopening(self) -> None:
         """A request that waits for a breaker can be given up, too."""
         clock = FakeClock()
-        agent = Scripted(http_error(401), "back")
+        agent = ScriptedAgent([http_error(401), "back"])
         with pool_of(*ranked(a=agent), clock=clock, when_unavailable="wait") as pool:
             with pytest.raises(AllPoolMembersFailedError):
                 pool.ask(Request("x"))
@@ -180,14 +173,14 @@ class TestCancelling:
                 future.get(timeout=WAIT_S)
             clock.advance(100.0)
             assert pool.execute("z") == "back"
-            assert agent.payloads == ["x", "z"]
+            assert agent.calls == ["x", "z"]
 
     def test_b26_while_its_agent_is_being_made(self) -> None:
         """Nothing has run: the slot is free, and the next request finds the agent made."""
         let_on, entered = threading.Event(), threading.Event()
-        agent = Scripted("made")
+        agent = ScriptedAgent(["made"])
 
-        def factory() -> Scripted:
+        def factory() -> ScriptedAgent:
             entered.set()
             assert let_on.wait(WAIT_S)
             return agent
@@ -201,12 +194,12 @@ class TestCancelling:
             again = pool.ask(Request("y"), block=False)
             let_on.set()
             assert again.get(timeout=WAIT_S).value == "made"
-            assert agent.payloads == ["y"]
+            assert agent.calls == ["y"]
             assert_untouched(pool)
 
     def test_b26_after_it_was_answered(self) -> None:
         """There is nothing left to cancel: False, and the answer stays."""
-        with pool_of(*ranked(a=Scripted("value"))) as pool:
+        with pool_of(*ranked(a=ScriptedAgent(["value"]))) as pool:
             future = pool.ask(Request("x", request_id="done"), block=False)
             assert future.get(timeout=WAIT_S).value == "value"
             assert not future.cancel()
@@ -232,12 +225,12 @@ class TestCancelling:
     def test_b26_a_tell_by_its_id(self) -> None:
         """A request without an asker can be cancelled too; that leaves one dead letter."""
         agent = AsyncHeld()
-        with recorded() as log, pool_of(*ranked(a=agent)) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=agent)) as pool:
             pool.tell(Request("x", request_id="told"))
             agent.wait_entered()
             assert pool.cancel("told")
             agent.wait_cancelled()
-            assert [letter.request_id for letter in log.of(DeadLetter)] == ["told"]
+            assert [letter.request_id for letter in log.named(DeadLetter)] == ["told"]
             assert_untouched(pool)
 
     def test_b26_after_the_pool_has_stopped(self) -> None:
@@ -341,14 +334,14 @@ class TestRequestIds:
     def test_an_id_in_flight_is_refused(self) -> None:
         """Two requests of one id cannot be told apart: the second is refused, the first lives."""
         agent = AsyncHeld()
-        with recorded() as log, pool_of(*ranked(a=agent)) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=agent)) as pool:
             first = pool.ask(Request("x", request_id="same"), block=False)
             agent.wait_entered()
             with pytest.raises(ValueError, match=r"request_id must be unique.*'same'"):
                 pool.ask(Request("y", request_id="same"))
             pool.tell(Request("z", request_id="same"))
             assert pool.stats().accepted == 1
-            assert len(log.of(DeadLetter)) == 1
+            assert len(log.named(DeadLetter)) == 1
             agent.let_go()
             assert first.get(timeout=WAIT_S).value == "held"
             assert agent.payloads == ["x"]
@@ -364,7 +357,7 @@ class TestRequestIds:
             assert gates[payload].wait(WAIT_S)
             return payload
 
-        with recorded() as log, pool_of(Member("a", agent, max_concurrency=2)) as pool:
+        with EventRecorder() as log, pool_of(Member("a", agent, max_concurrency=2)) as pool:
             first = pool.ask(Request("old", request_id="same"), block=False)
             assert entered["old"].wait(WAIT_S)
             first.cancel()
@@ -388,7 +381,7 @@ class TestRequestIds:
         with pool_of(*ranked(a=old, b=new)) as pool:
             first = pool.ask(Request("x", request_id="same", idempotent=False), block=False)
             old.wait_entered()
-            crash(pool, "a")
+            stop_member(pool, "a")
             with pytest.raises(AllPoolMembersFailedError):
                 first.get(timeout=WAIT_S)
             pool.force_open("a")

@@ -13,6 +13,7 @@ from typing import Any
 from unittest.mock import MagicMock
 
 import pytest
+from helpers_client_errors import ERA
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -30,8 +31,6 @@ from greenroom.messages.errors import (
     UnsuccessfulResultError,
 )
 from greenroom.messages.status import FailureKind, SkipReason
-
-ERA = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
 
 
 class Odd(Exception):

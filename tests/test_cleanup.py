@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator, Generator, Iterator
 from typing import Any, Self, cast
 
 import pytest
+from helpers_pools import WAIT_S
 
 from greenroom import AgentPool, AllPoolMembersFailedError, Member, PoolConfig, Request
 from greenroom.actors.flow import flow
 from greenroom.actors.ref import PoolRef
 from greenroom.testing import FakeClock
 
-WAIT_S = 10.0
 STEPS = 5
 """How many turns of the loop a clean-up takes."""
 
@@ -68,7 +68,7 @@ class Cleaner:
         self.log.append("closed")
 
 
-def pool_of(agent: Any, cleaner: Cleaner, *, isolated: bool = False, **config: Any) -> PoolRef:
+def cleaned_pool(agent: Any, cleaner: Cleaner, *, isolated: bool = False, **config: Any) -> PoolRef:
     member = Member("m", agent, close=cleaner.close, isolated=isolated)
     return AgentPool.start([member], config=PoolConfig(**config))
 
@@ -85,7 +85,7 @@ def test_a_call_that_is_under_way_at_the_end_cleans_up_and_is_closed_after(
 ) -> None:
     """One cancellation; the close hook comes when the `finally:` has ended."""
     cleaner = Cleaner()
-    pool = pool_of(wrap(cleaner.hang), cleaner, isolated=isolated)
+    pool = cleaned_pool(wrap(cleaner.hang), cleaner, isolated=isolated)
     pool.ask(Request("x"), block=False)
     assert cleaner.entered.wait(WAIT_S)
     pool.stop()
@@ -103,7 +103,7 @@ def test_a_sync_generator_is_closed_before_its_agent() -> None:
         finally:
             cleaner.log.append("cleaned up")
 
-    pool = pool_of(numbers, cleaner)
+    pool = cleaned_pool(numbers, cleaner)
     stream = pool.stream(Request("x"))
     assert next(stream) == 0
     pool.stop()
@@ -113,7 +113,7 @@ def test_a_sync_generator_is_closed_before_its_agent() -> None:
 def test_a_call_that_outlives_the_drain_cleans_up() -> None:
     """The drain's timeout is a cancellation like any other."""
     cleaner = Cleaner()
-    pool = pool_of(cleaner.hang, cleaner)
+    pool = cleaned_pool(cleaner.hang, cleaner)
     pool.ask(Request("x"), block=False)
     assert cleaner.entered.wait(WAIT_S)
     pool.drain(timeout=0.01)
@@ -126,7 +126,7 @@ def test_a_call_that_outlives_the_drain_cleans_up() -> None:
 def test_streams_that_are_left_while_chunks_flow_clean_up(seed: int, wrap: Any) -> None:
     """Left by a sync `break` at any point: not one clean-up is cut."""
     rng, cleaner = random.Random(seed), Cleaner()
-    with pool_of(wrap(cleaner.flow), cleaner) as pool:
+    with cleaned_pool(wrap(cleaner.flow), cleaner) as pool:
         for _ in range(50):
             many = rng.randrange(1, 40)
             with pool.stream(Request("x")) as stream:
@@ -172,7 +172,7 @@ def test_streams_that_are_left_on_a_loop_clean_up(how: str) -> None:
                     break
 
     async def main() -> None:
-        async with pool_of(cleaner.flow, cleaner) as pool:
+        async with cleaned_pool(cleaner.flow, cleaner) as pool:
             for _ in range(40):
                 await leave(pool)
 
@@ -189,7 +189,7 @@ def test_what_an_agent_has_started_is_cancelled_once_at_the_end() -> None:
         await asyncio.sleep(0)
         return "done"
 
-    with pool_of(agent, cleaner) as pool:
+    with cleaned_pool(agent, cleaner) as pool:
         pool.ask(Request("x"))
         assert cleaner.entered.wait(WAIT_S)
     assert (cleaner.finished, cleaner.cut) == (1, 0)
@@ -210,7 +210,7 @@ def test_what_does_not_clean_up_in_time_is_abandoned() -> None:
                 cancelled.append(payload)
                 gate.set()
 
-    pool = pool_of(stubborn, cleaner, cancel_grace_s=0.0)
+    pool = cleaned_pool(stubborn, cleaner, cancel_grace_s=0.0)
     pool.ask(Request("x"), block=False)
     assert cleaner.entered.wait(WAIT_S)
     pool.stop()
@@ -288,7 +288,7 @@ def test_a_close_of_a_stream_that_hangs_is_cancelled_when_its_time_is_over(wrap:
     async def agent(payload: Any) -> Any:
         return chunks
 
-    with pool_of(wrap(agent), cleaner, cancel_grace_s=0.01) as pool:
+    with cleaned_pool(wrap(agent), cleaner, cancel_grace_s=0.01) as pool:
         stream = pool.stream(Request("x"))
         assert chunks.closing.wait(WAIT_S)
         assert next(stream) == "chunk"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from helpers_load import ask_at, error_of, pass_time, settled
-from helpers_requests import pool_of, ranked
+from helpers_pools import pool_of, ranked
 
 from greenroom import CircuitState, PoolStats
 from greenroom.testing import FakeClock

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, Optional
 
 import pytest
-from helpers_requests import WAIT_S, Scripted, http_error, pool_of, ranked, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -21,7 +21,7 @@ from greenroom import (
     Request,
 )
 from greenroom.messages import RetryScheduled
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, ScriptedHTTPError, http_error
 
 Seen = tuple[Any, ...]
 
@@ -85,13 +85,13 @@ class TestContext:
         def agent(payload: Any, context: CallContext) -> str:
             calls.append((context.request_id, context.attempt, context.remaining_s))
             if context.attempt < 3:
-                raise http_error(503, retry_after=2)
+                raise http_error(503, retry_after_s=2)
             return "good"
 
-        with recorded() as log, pool_of(Member("a", agent), clock=clock) as pool:
+        with EventRecorder() as log, pool_of(Member("a", agent), clock=clock) as pool:
             future = pool.ask(Request("x", timeout_s=10.0, request_id="r"), block=False)
             for waits in (1, 2):
-                log.wait_for(RetryScheduled, waits)
+                log.wait_for(RetryScheduled, count=waits)
                 clock.advance(2.0)
             assert future.get(timeout=WAIT_S).attempts == 3
         assert calls == [("r", 1, 10.0), ("r", 2, 8.0), ("r", 3, 6.0)]
@@ -309,7 +309,7 @@ class TestAgentShapes:
 
     def test_the_wrong_number_of_arguments_is_the_agents_error(self) -> None:
         """An agent that takes no payload fails like any other that raises."""
-        with pool_of(*ranked(a=lambda: "none", b=Scripted("good"))) as pool:
+        with pool_of(*ranked(a=lambda: "none", b=ScriptedAgent(["good"]))) as pool:
             reply = pool.ask(Request("x"), timeout=WAIT_S)
             assert reply.member == "b"
             assert isinstance(reply.errors[0].error, TypeError)
@@ -345,18 +345,20 @@ class TestApply:
     def test_a_failure_fails_over(self) -> None:
         """What the function raises is judged like what an agent raises."""
 
-        def use(agent: Scripted) -> Any:
+        def use(agent: ScriptedAgent) -> Any:
             return agent("payload")
 
-        with pool_of(*ranked(a=Scripted(http_error(503)), b=Scripted("good"))) as pool:
+        with pool_of(
+            *ranked(a=ScriptedAgent([http_error(503)]), b=ScriptedAgent(["good"]))
+        ) as pool:
             reply = pool.ask(Apply(use))
             assert (reply.value, reply.member) == ("good", "b")
-            with pytest.raises(RuntimeError, match="HTTP 400"):
-                pool.apply(lambda _: Scripted(http_error(400))("x"))
+            with pytest.raises(ScriptedHTTPError, match="400"):
+                pool.apply(lambda _: ScriptedAgent([http_error(400)])("x"))
 
     def test_options(self) -> None:
         """The options of a request are those of an application, too."""
-        with pool_of(*ranked(a=Scripted("a"), b=Scripted("b"))) as pool:
+        with pool_of(*ranked(a=ScriptedAgent(["a"]), b=ScriptedAgent(["b"]))) as pool:
             with pytest.raises(AllPoolMembersFailedError, match="max_retries=0"):
                 pool.apply(lambda _: 1 / 0, max_retries=0, key="k", request_id="r-1")
             with pytest.raises(TypeError, match="function must be callable"):

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, pool_of
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import AgentPool, Member, PoolConfig, PoolRef, Request
 from greenroom.actors.mailbox import Mailbox

@@ -118,6 +118,15 @@ def test_every_file_that_is_named_exists(page: Path) -> None:
         assert (ROOT / name).exists() or (folder / name).exists(), name
 
 
+def test_every_test_file_of_the_behaviours_exists() -> None:
+    """A list that names tests is as good as the names; each is the name of one file only."""
+    files = [file.name for file in (ROOT / "tests").rglob("test_*.py")]
+    named = set(re.findall(r"`(test_\w+\.py)`", text_of(DOCS / "behaviours.md")))
+    assert named
+    assert not named - set(files)
+    assert len(files) == len(set(files))
+
+
 def test_the_readme_is_short() -> None:
     """It says what there is and where more stands; more stands in the pages."""
     assert len(text_of(README).splitlines()) <= README_LINES

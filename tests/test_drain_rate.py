@@ -7,13 +7,14 @@ import random
 from collections import deque
 
 import pytest
-from helpers_requests import WAIT_S, Held, http_error, pool_of, ranked
+from helpers_agents import Held
+from helpers_pools import WAIT_S, ask, pool_of, ranked
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom import Member, PoolFuture, PoolRef, PoolSaturatedError, Reply, Request
+from greenroom import Member, PoolFuture, PoolRef, PoolSaturatedError, Reply
 from greenroom.actors.drain_rate import DrainRate
-from greenroom.testing import AsyncScriptedAgent, FakeClock
+from greenroom.testing import AsyncScriptedAgent, FakeClock, http_error
 
 START = 1000.0
 
@@ -210,12 +211,6 @@ def test_b31_the_advice_is_bounded(
 
 
 # -- in a pool
-
-
-def ask(pool: PoolRef, payload: object = None, **options: object) -> PoolFuture[Reply[object]]:
-    request: Request[object] = Request(payload, **options)  # type: ignore[arg-type]
-    future: PoolFuture[Reply[object]] = pool.ask(request, block=False)
-    return future
 
 
 def advice(pool: PoolRef) -> float:

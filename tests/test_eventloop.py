@@ -8,7 +8,7 @@ import importlib.util
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, pool_of
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import AgentPool, FallbackChain, Member, PoolConfig, Request
 from greenroom.actors.eventloops import loop_factory

@@ -8,16 +8,15 @@ import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from pathlib import Path
 from types import ModuleType
 
 import httpx
 import pytest
+from helpers_pages import ROOT
 
 from greenroom import Member
 from greenroom.testing import http_error
 
-ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = ROOT / "examples"
 SHOWN = {
     "fastapi_app": r"""

@@ -8,18 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    AsyncScripted,
-    Held,
-    Scripted,
-    crash,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_actors import stop_member
+from helpers_agents import AsyncHeld, Held
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -44,44 +35,51 @@ from greenroom.messages import (
     RequestExhausted,
     RetryScheduled,
 )
-from greenroom.testing import FakeClock
+from greenroom.testing import (
+    AsyncScriptedAgent,
+    EventRecorder,
+    FakeClock,
+    ScriptedAgent,
+    ScriptedHTTPError,
+    http_error,
+)
 
 
 class TestHttpKinds:
     @pytest.mark.parametrize("status", [400, 405, 422])
-    @pytest.mark.parametrize("kind", [Scripted, AsyncScripted])
-    def test_b27_400_is_the_callers_own_fault(self, kind: type[Scripted], status: int) -> None:
+    @pytest.mark.parametrize("kind", [ScriptedAgent, AsyncScriptedAgent])
+    def test_b27_400_is_the_callers_own_fault(self, kind: type[ScriptedAgent], status: int) -> None:
         """400: one call, no failover, breaker untouched; the agent's own error is raised."""
         mine = http_error(status)
-        first, second = kind(mine), kind("never")
+        first, second = kind([mine]), kind(["never"])
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(
                 *ranked(a=first, b=second), clock=FakeClock(), circuit_failure_threshold=1
             ) as pool,
         ):
-            with pytest.raises(RuntimeError) as caught:
+            with pytest.raises(ScriptedHTTPError) as caught:
                 pool.ask(Request("x"))
             assert caught.value is mine
             stats = pool.stats()
             assert (stats.failed, stats["a"].failures) == (1, 0)
             assert stats["a"].circuit is CircuitState.CLOSED
-            assert log.of(RequestExhausted) == []
-            assert "HTTP" in log.of(RequestCompleted)[0].outcome
-        assert (first.calls, second.calls) == (1, 0)
+            assert log.named(RequestExhausted) == []
+            assert "HTTP" in log.named(RequestCompleted)[0].outcome
+        assert (len(first.calls), len(second.calls)) == (1, 0)
 
     def test_b27_400_told_is_one_dead_letter(self) -> None:
         """With nobody to raise it to, the caller's error is a dead letter."""
-        with recorded() as log, pool_of(*ranked(a=Scripted(http_error(400)))) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=ScriptedAgent([http_error(400)]))) as pool:
             pool.tell(Request("x"))
             log.wait_for(DeadLetter)
             assert pool.stats().failed == 1
-            assert ["HTTP 400" in letter.reason for letter in log.of(DeadLetter)] == [True]
+            assert ["400" in letter.reason for letter in log.named(DeadLetter)] == [True]
 
     def test_b27_413_may_fit_another_member(self) -> None:
         """413: failover, uncounted."""
         with pool_of(
-            *ranked(small=Scripted(http_error(413)), big=Scripted("fits")),
+            *ranked(small=ScriptedAgent([http_error(413)]), big=ScriptedAgent(["fits"])),
             clock=FakeClock(),
             circuit_failure_threshold=1,
         ) as pool:
@@ -92,11 +90,11 @@ class TestHttpKinds:
             stats = pool.stats()["small"]
             assert (stats.circuit, stats.failures) == (CircuitState.CLOSED, 0)
 
-    @pytest.mark.parametrize("kind", [Scripted, AsyncScripted])
-    def test_b27_404_is_another_members_turn(self, kind: type[Scripted]) -> None:
+    @pytest.mark.parametrize("kind", [ScriptedAgent, AsyncScriptedAgent])
+    def test_b27_404_is_another_members_turn(self, kind: type[ScriptedAgent]) -> None:
         """404: a retired model is not the user's error while a healthy member stands by."""
         with pool_of(
-            *ranked(retired=kind(http_error(404)), b=kind("good")),
+            *ranked(retired=kind([http_error(404)]), b=kind(["good"])),
             clock=FakeClock(),
             circuit_failure_threshold=1,
         ) as pool:
@@ -106,44 +104,46 @@ class TestHttpKinds:
 
     def test_b27_413_everywhere_is_not_tried_again(self) -> None:
         """What fits nobody now will not fit later: each is tried once, without a wait."""
-        agents = {name: Scripted(http_error(413)) for name in "ab"}
-        with recorded() as log, pool_of(*ranked(**agents), clock=FakeClock()) as pool:
+        agents = {name: ScriptedAgent([http_error(413)]) for name in "ab"}
+        with EventRecorder() as log, pool_of(*ranked(**agents), clock=FakeClock()) as pool:
             with pytest.raises(AllPoolMembersFailedError, match="too_large does not pass"):
                 pool.ask(Request("x"))
-            assert log.of(RetryScheduled) == []
-        assert [agent.calls for agent in agents.values()] == [1, 1]
+            assert log.named(RetryScheduled) == []
+        assert [len(agent.calls) for agent in agents.values()] == [1, 1]
 
     @pytest.mark.parametrize("status", [401, 402])
     def test_b27_401_opens_at_once(self, status: int) -> None:
         """401: opens at once, another member answers."""
-        locked = Scripted(http_error(status))
+        locked = ScriptedAgent([http_error(status)])
         with (
-            recorded() as log,
-            pool_of(*ranked(locked=locked, b=Scripted("good")), clock=FakeClock()) as pool,
+            EventRecorder() as log,
+            pool_of(*ranked(locked=locked, b=ScriptedAgent(["good"])), clock=FakeClock()) as pool,
         ):
             assert [pool.ask(Request(n)).member for n in range(5)] == ["b"] * 5
-            (opened,) = log.wait_for(BreakerOpened)
+            log.wait_for(BreakerOpened)
+            (opened,) = log.named(BreakerOpened)
             assert opened.member == "locked"
             assert pool.stats()["locked"].circuit is CircuitState.OPEN
-        assert locked.calls == 1
+        assert len(locked.calls) == 1
 
     def test_403_opens_by_five_requests_in_a_row(self) -> None:
         """It may be the request's fault: as many requests as for any other kind."""
-        locked = Scripted(http_error(403))
+        locked = ScriptedAgent([http_error(403)])
         with (
-            recorded() as log,
-            pool_of(*ranked(locked=locked, b=Scripted("good")), clock=FakeClock()) as pool,
+            EventRecorder() as log,
+            pool_of(*ranked(locked=locked, b=ScriptedAgent(["good"])), clock=FakeClock()) as pool,
         ):
             assert [pool.ask(Request(n)).member for n in range(9)] == ["b"] * 9
-            (opened,) = log.wait_for(BreakerOpened)
+            log.wait_for(BreakerOpened)
+            (opened,) = log.named(BreakerOpened)
             assert (opened.member, opened.reason[:17]) == ("locked", "5 failures in a r")
-        assert locked.calls == 5
+        assert len(locked.calls) == 5
 
     def test_b27_429_cools_its_member_down(self) -> None:
         """A rate-limited member is left alone for its Retry-After, its breaker stays closed."""
         clock = FakeClock()
-        limited = Scripted(http_error(429, retry_after=7), "again")
-        with pool_of(*ranked(limited=limited, b=Scripted("b")), clock=clock) as pool:
+        limited = ScriptedAgent([http_error(429, retry_after_s=7), "again"])
+        with pool_of(*ranked(limited=limited, b=ScriptedAgent(["b"])), clock=clock) as pool:
             assert [pool.execute(n) for n in range(3)] == ["b"] * 3
             stats = pool.stats()
             assert stats["limited"].circuit is CircuitState.CLOSED
@@ -155,7 +155,7 @@ class TestHttpKinds:
             clock.advance(0.1)
             pool.stats()
             assert pool.execute("x") == "again"
-        assert limited.calls == 2
+        assert len(limited.calls) == 2
 
 
 class TestCustomRules:
@@ -169,11 +169,12 @@ class TestCustomRules:
             return FailureKind.CALLER if isinstance(error, Mine) else None
 
         with pool_of(
-            *ranked(a=Scripted(Mine("no"), http_error(400)), b=Scripted("good")), classify=classify
+            *ranked(a=ScriptedAgent([Mine("no"), http_error(400)]), b=ScriptedAgent(["good"])),
+            classify=classify,
         ) as pool:
             with pytest.raises(Mine, match="no"):
                 pool.ask(Request("x"))
-            with pytest.raises(RuntimeError, match="HTTP 400"):  # None: the built-in rules
+            with pytest.raises(ScriptedHTTPError, match="400"):  # None: the built-in rules
                 pool.ask(Request("x"))
 
     @pytest.mark.parametrize(
@@ -186,24 +187,24 @@ class TestCustomRules:
             lambda error: (_ for _ in ()).throw(SystemExit(1)),
         ],
     )
-    @pytest.mark.parametrize("kind", [Scripted, AsyncScripted])
+    @pytest.mark.parametrize("kind", [ScriptedAgent, AsyncScriptedAgent])
     def test_b27_a_broken_classifier_changes_nothing(
-        self, kind: type[Scripted], classify: Any
+        self, kind: type[ScriptedAgent], classify: Any
     ) -> None:
         """One that raises or answers nonsense leaves the built-in rules in charge."""
         with pool_of(
-            *ranked(a=kind(http_error(503)), b=kind("good")),
+            *ranked(a=kind([http_error(503)]), b=kind(["good"])),
             clock=FakeClock(),
             classify=classify,
         ) as pool:
             reply = pool.ask(Request("x"), timeout=WAIT_S)
             assert (reply.member, reply.errors[0].kind) == ("b", FailureKind.UNAVAILABLE)
 
-    @pytest.mark.parametrize("kind", [Scripted, AsyncScripted])
-    def test_b27_a_value_that_is_a_failure(self, kind: type[Scripted]) -> None:
+    @pytest.mark.parametrize("kind", [ScriptedAgent, AsyncScriptedAgent])
+    def test_b27_a_value_that_is_a_failure(self, kind: type[ScriptedAgent]) -> None:
         """`is_failure` makes a returned value a failure: another member is tried, it is counted."""
         with pool_of(
-            *ranked(a=kind(""), b=kind("text")), is_failure=lambda value: not value
+            *ranked(a=kind([""]), b=kind(["text"])), is_failure=lambda value: not value
         ) as pool:
             reply = pool.ask(Request("x"))
             assert (reply.value, reply.member) == ("text", "b")
@@ -213,7 +214,7 @@ class TestCustomRules:
     def test_b27_every_value_is_a_failure(self) -> None:
         """The error names the type of what was refused, never the value."""
         with pool_of(
-            *ranked(a=Scripted("secret")), is_failure=lambda _: True, max_retries=0
+            *ranked(a=ScriptedAgent(["secret"])), is_failure=lambda _: True, max_retries=0
         ) as pool:
             with pytest.raises(AllPoolMembersFailedError, match="a returned a str") as caught:
                 pool.ask(Request("x"))
@@ -229,7 +230,7 @@ class TestCustomRules:
             return False
 
         with pool_of(
-            *ranked(a=Scripted("bad"), b=AsyncScripted("good")), is_failure=is_failure
+            *ranked(a=ScriptedAgent(["bad"]), b=AsyncScriptedAgent(["good"])), is_failure=is_failure
         ) as pool:
             reply = pool.ask(Request("x"), timeout=WAIT_S)
             assert reply.member == "b"
@@ -247,7 +248,7 @@ class TestCustomRules:
                 return candidates[0]
 
         strategy = Broken()
-        with pool_of(*ranked(a=Scripted("good")), strategy=strategy) as pool:
+        with pool_of(*ranked(a=ScriptedAgent(["good"])), strategy=strategy) as pool:
             with pytest.raises(StrategyError, match="ZeroDivisionError: oops"):
                 pool.ask(Request("x"), timeout=WAIT_S)
             strategy.broken = False
@@ -267,7 +268,8 @@ class TestCustomRules:
         strategy = Touchy()
         setattr(strategy, hook, explode)
         with pool_of(
-            *ranked(a=Scripted(ValueError("a")), b=Scripted("good")), strategy=strategy
+            *ranked(a=ScriptedAgent([ValueError("a")]), b=ScriptedAgent(["good"])),
+            strategy=strategy,
         ) as pool:
             assert pool.ask(Request("x"), timeout=WAIT_S).member == "b"
 
@@ -281,12 +283,12 @@ class TestCustomRules:
             (asyncio.CancelledError, FailureKind.UNAVAILABLE),
         ],
     )
-    @pytest.mark.parametrize("kind", [Scripted, AsyncScripted])
+    @pytest.mark.parametrize("kind", [ScriptedAgent, AsyncScriptedAgent])
     def test_b27_what_ends_threads_elsewhere_is_a_crash_of_the_call(
-        self, kind: type[Scripted], raised: type[BaseException], judged: FailureKind
+        self, kind: type[ScriptedAgent], raised: type[BaseException], judged: FailureKind
     ) -> None:
         """It fails over like any failure, and is never raised at the asker as it is."""
-        with pool_of(*ranked(a=kind(raised()), b=kind("good")), clock=FakeClock()) as pool:
+        with pool_of(*ranked(a=kind([raised()]), b=kind(["good"])), clock=FakeClock()) as pool:
             reply = pool.ask(Request("x"), timeout=WAIT_S)
             assert (reply.member, reply.errors[0].kind) == ("b", judged)
             pool.stats()  # until it is judged, the member is not preferred
@@ -297,7 +299,7 @@ class TestCustomRules:
     def test_b27_a_base_exception_called_the_callers_fault(self) -> None:
         """Not even a classifier that says so has a SystemExit thrown at the asker."""
         with pool_of(
-            *ranked(a=Scripted(SystemExit(2))), classify=lambda _: FailureKind.CALLER
+            *ranked(a=ScriptedAgent([SystemExit(2)])), classify=lambda _: FailureKind.CALLER
         ) as pool:
             with pytest.raises(PoolError, match="SystemExit") as caught:
                 pool.ask(Request("x"), timeout=WAIT_S)
@@ -305,20 +307,21 @@ class TestCustomRules:
 
 
 class TestNotIdempotent:
-    @pytest.mark.parametrize("kind", [Scripted, AsyncScripted])
-    def test_b28_is_not_retried_once_it_has_started(self, kind: type[Scripted]) -> None:
+    @pytest.mark.parametrize("kind", [ScriptedAgent, AsyncScriptedAgent])
+    def test_b28_is_not_retried_once_it_has_started(self, kind: type[ScriptedAgent]) -> None:
         """idempotent=False: not retried once started."""
-        first, second = kind(http_error(503)), kind("never")
+        error = http_error(503)
+        first, second = kind([error]), kind(["never"])
         with pool_of(*ranked(a=first, b=second), clock=FakeClock()) as pool:
             with pytest.raises(AllPoolMembersFailedError, match="not idempotent") as caught:
                 pool.ask(Request("x", idempotent=False))
-            assert caught.value.__cause__ is first.steps[0]
-        assert (first.calls, second.calls) == (1, 0)
+            assert caught.value.__cause__ is error
+        assert (len(first.calls), len(second.calls)) == (1, 0)
 
     def test_b28_a_timeout_is_a_start(self) -> None:
         """What has timed out may have done its work: it is not repeated."""
         clock = FakeClock()
-        first, second = AsyncHeld(), Scripted("never")
+        first, second = AsyncHeld(), ScriptedAgent(["never"])
         with pool_of(*ranked(a=first, b=second), clock=clock, request_timeout_s=1.0) as pool:
             future = pool.ask(Request("x", idempotent=False), block=False)
             first.wait_entered()
@@ -326,7 +329,7 @@ class TestNotIdempotent:
             with pytest.raises(AllPoolMembersFailedError, match="not idempotent"):
                 future.get(timeout=WAIT_S)
             first.wait_cancelled()
-        assert second.calls == 0
+        assert len(second.calls) == 0
 
     def test_b28_is_retried_when_it_provably_never_started(self) -> None:
         """A member whose agent cannot be made has not begun: the next one may have the request."""
@@ -334,7 +337,7 @@ class TestNotIdempotent:
         def factory() -> Any:
             raise OSError("no such model")
 
-        second = Scripted("good")
+        second = ScriptedAgent(["good"])
         members = [Member("a", factory=factory), Member("b", second, priority=1)]
         with pool_of(*members, clock=FakeClock()) as pool:
             reply = pool.ask(Request("x", idempotent=False))
@@ -351,29 +354,29 @@ class TestNotIdempotent:
         def factory() -> Any:
             entered.set()
             assert let_on.wait(WAIT_S)
-            return Scripted("late")
+            return ScriptedAgent(["late"])
 
-        members = [Member("a", factory=factory), Member("b", Scripted("good"), priority=1)]
+        members = [Member("a", factory=factory), Member("b", ScriptedAgent(["good"]), priority=1)]
         with pool_of(*members) as pool:
             future = pool.ask(Request("x", idempotent=False), block=False)
             assert entered.wait(WAIT_S)
-            crash(pool, "a")
+            stop_member(pool, "a")
             reply = future.get(timeout=WAIT_S)
             let_on.set()
             assert (reply.value, reply.member) == ("good", "b")
 
     def test_b28_is_not_retried_when_its_member_crashed_under_it(self) -> None:
         """It was running when its member's actor was stopped."""
-        agent, other = Held(), Scripted("never")
+        agent, other = Held(), ScriptedAgent(["never"])
         with pool_of(*ranked(a=agent, b=other)) as pool:
             future = pool.ask(Request("x", idempotent=False), block=False)
             agent.wait_entered()
-            crash(pool, "a")
+            stop_member(pool, "a")
             with pytest.raises(AllPoolMembersFailedError, match="not idempotent") as caught:
                 future.get(timeout=WAIT_S)
             assert isinstance(caught.value.__cause__, MemberCrashedError)
             agent.let_go()
-        assert other.calls == 0
+        assert len(other.calls) == 0
 
     def test_b28_waiting_in_the_queue_is_no_start(self) -> None:
         """Not idempotent, it may still wait for a slot as long as it likes."""
@@ -387,7 +390,7 @@ class TestNotIdempotent:
 class TestSideEffects:
     def test_b28_after_they_started_nothing_is_retried(self) -> None:
         """An agent that says so before it fails is the last one to be tried."""
-        other = Scripted("never")
+        other = ScriptedAgent(["never"])
 
         def agent(payload: Any, context: CallContext) -> None:
             context.started_side_effects()
@@ -402,7 +405,7 @@ class TestSideEffects:
                 with pytest.raises(AllPoolMembersFailedError, match="side effects") as caught:
                     pool.ask(Request("x"))
                 assert caught.value.errors[0].kind is FailureKind.UNAVAILABLE
-        assert other.calls == 0
+        assert len(other.calls) == 0
 
     def test_b28_before_they_started_it_is_retried(self) -> None:
         """One that fails before it says so is retried like any other."""
@@ -410,14 +413,14 @@ class TestSideEffects:
         def agent(payload: Any, context: CallContext) -> None:
             raise http_error(503)
 
-        with pool_of(*ranked(a=agent, b=Scripted("good"))) as pool:
+        with pool_of(*ranked(a=agent, b=ScriptedAgent(["good"]))) as pool:
             assert pool.ask(Request("x")).member == "b"
 
     def test_b28_after_they_started_a_timeout_is_the_end(self) -> None:
         """An attempt that timed out after it had started its effects is not repeated."""
         clock = FakeClock()
         entered, let_on = threading.Event(), threading.Event()
-        other = Scripted("never")
+        other = ScriptedAgent(["never"])
 
         def agent(payload: Any, context: CallContext) -> None:
             context.started_side_effects()
@@ -432,14 +435,14 @@ class TestSideEffects:
             with pytest.raises(AllPoolMembersFailedError, match="side effects"):
                 future.get(timeout=WAIT_S)
             let_on.set()
-        assert other.calls == 0
+        assert len(other.calls) == 0
 
     def test_b28_effects_that_started_just_before_the_timeout(self) -> None:
         """Nor when the router hears of both at the same moment: the effects came first."""
         clock = FakeClock()
         going, entered, let_on = (threading.Event() for _ in range(3))
         busy, resume = threading.Event(), threading.Event()
-        other = Scripted("never")
+        other = ScriptedAgent(["never"])
 
         def agent(payload: Any, context: CallContext) -> None:
             going.set()
@@ -456,7 +459,7 @@ class TestSideEffects:
         end = observe(hold_the_router)
         try:
             with pool_of(
-                *ranked(a=agent, b=other, c=Scripted("free")),
+                *ranked(a=agent, b=other, c=ScriptedAgent(["free"])),
                 clock=clock,
                 request_timeout_s=1.0,
             ) as pool:
@@ -493,7 +496,7 @@ class TestSideEffects:
                 raise
 
         with pool_of(
-            *ranked(a=agent, b=Scripted("good")), clock=clock, request_timeout_s=1.0
+            *ranked(a=agent, b=ScriptedAgent(["good"])), clock=clock, request_timeout_s=1.0
         ) as pool:
             future = pool.ask(Request("x"), block=False)
             assert entered.wait(WAIT_S)
@@ -528,16 +531,19 @@ class TestEvents:
     def test_each_attempt_is_told_of_once(self) -> None:
         """One attempt.started and one attempt.failed for every failed try, in order."""
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(
-                *ranked(a=Scripted(http_error(503)), b=Scripted(ValueError("odd"))),
+                *ranked(a=ScriptedAgent([http_error(503)]), b=ScriptedAgent([ValueError("odd")])),
                 clock=FakeClock(),
             ) as pool,
         ):
             with pytest.raises(AllPoolMembersFailedError):
                 pool.ask(Request("x", max_retries=1))
-            assert [(e.member, e.attempt) for e in log.of(AttemptStarted)] == [("a", 1), ("b", 2)]
-            assert [(e.member, e.attempt, e.kind) for e in log.of(AttemptFailed)] == [
+            assert [(e.member, e.attempt) for e in log.named(AttemptStarted)] == [
+                ("a", 1),
+                ("b", 2),
+            ]
+            assert [(e.member, e.attempt, e.kind) for e in log.named(AttemptFailed)] == [
                 ("a", 1, FailureKind.UNAVAILABLE),
                 ("b", 2, FailureKind.UNKNOWN),
             ]

@@ -13,13 +13,12 @@ from typing import Any
 
 import pykka
 import pytest
+from helpers_pools import WAIT_S
 
 from greenroom import AgentPool, Member, PoolRef, Request, RequestCancelledError
 from greenroom.actors.future import PENDING, PoolFuture
 from greenroom.messages.errors import PoolStoppedError
 from greenroom.testing import FakeClock
-
-WAIT_S = 10.0
 
 
 def future_with(on_cancel: Any = None) -> PoolFuture[Any]:

@@ -10,23 +10,18 @@ from typing import Any
 
 import pytest
 from helpers_hedging import AFTER_S, Finishes, answer, hedged
-from helpers_requests import WAIT_S, EventLog, http_error, pool_of, recorded
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import CallContext, Member, PoolFuture, PoolRef, PoolStats, Request
 from greenroom.actors.hedging import HedgeBudget
 from greenroom.messages import AttemptFailed, AttemptLost, DeadLetter, RequestCompleted
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedHTTPError, http_error
 
 
 @pytest.fixture
 def every_request_may_hedge(monkeypatch: pytest.MonkeyPatch) -> None:
     """Lift the limit of one hedge in twenty requests."""
     monkeypatch.setattr(HedgeBudget, "has_any", lambda _: True)
-
-
-@pytest.fixture
-def finishes(monkeypatch: pytest.MonkeyPatch) -> Finishes:
-    return Finishes(monkeypatch)
 
 
 class Sleeper:
@@ -174,7 +169,7 @@ class TestStress:
         act: Callable[[str, CallContext], Any],
         ask: Callable[[PoolRef], Any],
         take: Callable[[Any], object],
-    ) -> tuple[PoolStats, list[Any], EventLog]:
+    ) -> tuple[PoolStats, list[Any], EventRecorder]:
         """The statistics at the end, what `take` has made of the answers, and all events."""
         clock, meeting, taken = FakeClock(), Meeting(act), []
         members = [
@@ -183,7 +178,7 @@ class TestStress:
         ]
         limits = {"retry_budget_ratio": 1.0, "circuit_failure_rate": 1.0}
         with (
-            recorded() as log,
+            EventRecorder() as log,
             hedged(*members, clock=clock, circuit_failure_threshold=10**6, **limits) as pool,
         ):
             for _ in range(self.ROUNDS):
@@ -198,9 +193,9 @@ class TestStress:
         assert (stats.accepted, stats.hedges, stats.retries) == (total, total, 0)
         assert (stats.pending, stats.in_flight, stats.cancelled) == (0, 0, 0)
         assert [member.in_flight for member in stats.members] == [0, 0]
-        ends = [event.request_id for event in log.of(RequestCompleted)]
+        ends = [event.request_id for event in log.named(RequestCompleted)]
         assert len(ends) == len(set(ends)) == total
-        assert log.of(DeadLetter) == []
+        assert log.named(DeadLetter) == []
         return stats, taken, log
 
     @staticmethod
@@ -217,8 +212,8 @@ class TestStress:
         assert (stats.completed, stats.failed) == (total, 0)
         for member in stats.members:
             assert (member.successes, member.failures) == (winners.count(member.name), 0)
-        losers = {event.request_id: event.member for event in log.of(AttemptLost)}
-        assert len(log.of(AttemptLost)) == len(losers) == total
+        losers = {event.request_id: event.member for event in log.named(AttemptLost)}
+        assert len(log.named(AttemptLost)) == len(losers) == total
         for reply in replies:
             assert {reply.member, losers[reply.request_id]} == {"a", "b"}
 
@@ -234,8 +229,8 @@ class TestStress:
         assert (stats.completed, stats.failed) == (len(replies), 0)
         assert sum(member.successes for member in stats.members) == len(replies)
         failed = sum(member.failures for member in stats.members)
-        assert failed + len(log.of(AttemptLost)) == len(replies)
-        assert failed == len(log.of(AttemptFailed))
+        assert failed + len(log.named(AttemptLost)) == len(replies)
+        assert failed == len(log.named(AttemptFailed))
         assert [reply.value for reply in replies] == [reply.member for reply in replies]
 
     def test_b50_an_answer_and_a_fault_of_the_caller(self, finishes: Finishes) -> None:
@@ -247,7 +242,7 @@ class TestStress:
             return name
 
         def take(future: PoolFuture[Any]) -> str | None:
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(ScriptedHTTPError):
                 return answer(future).member
             return None
 

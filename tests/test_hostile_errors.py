@@ -8,14 +8,12 @@ from datetime import timedelta
 from enum import Enum
 from typing import Any
 
+from helpers_client_errors import ERA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from greenroom.actors.classify import RETRY_AFTER_MAX_S, Verdict, classify, classify_value
 from greenroom.messages.status import FailureKind
-
-ERA = 1_700_000_000.0
-
 
 ARMED: list[bool] = []
 """Not empty while a classifier looks; a test runner has a look at classes, too."""

@@ -21,7 +21,7 @@ from typing import Any
 import pykka
 import pytest
 from helpers_interrupts import LINES, SIGNALS, Limit, interrupt_each
-from helpers_requests import WAIT_S
+from helpers_pools import WAIT_S
 from pykka import ActorRegistry
 
 from greenroom import (

@@ -11,7 +11,7 @@ from typing import Self
 from unittest.mock import Mock
 
 import pytest
-from helpers_requests import WAIT_S
+from helpers_pools import WAIT_S
 
 from greenroom import Member, PoolConfig, Request
 from greenroom.actors.attempt_call import AttemptCall

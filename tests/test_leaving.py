@@ -14,15 +14,8 @@ from typing import Any
 
 import pykka
 import pytest
-from helpers_supervision import (
-    WAIT_S,
-    Gate,
-    crash,
-    greenroom_threads,
-    no_thread_left,
-    pool_of,
-    router_ref,
-)
+from helpers_actors import crash, greenroom_threads, no_thread_left, router_ref
+from helpers_pools import WAIT_S, echo, pool_of
 
 from greenroom import (
     AgentPool,
@@ -35,13 +28,9 @@ from greenroom import (
     Request,
 )
 from greenroom.actors.eventloops import loop_factory
-from greenroom.testing import AsyncScriptedAgent, EventRecorder
+from greenroom.testing import AsyncScriptedAgent, EventRecorder, ScriptedAgent
 
 Main = Callable[[], Coroutine[Any, Any, Any]]
-
-
-def echo(payload: Any) -> Any:
-    return payload
 
 
 def run(main: Main, new_loop: Any = None) -> Any:
@@ -65,15 +54,15 @@ def run(main: Main, new_loop: Any = None) -> Any:
 
 
 @asynccontextmanager
-async def full_executor() -> AsyncIterator[Gate]:
+async def full_executor() -> AsyncIterator[ScriptedAgent]:
     """The loop's default executor has one thread, and that is busy until the gate opens."""
-    loop, gate = asyncio.get_running_loop(), Gate()
+    loop, gate = asyncio.get_running_loop(), ScriptedAgent.hanging(echo)
     loop.set_default_executor(ThreadPoolExecutor(1))
     busy = loop.run_in_executor(None, gate, "busy")
     try:
         yield gate
     finally:
-        gate.open()
+        gate.release()
         await busy
 
 
@@ -172,7 +161,7 @@ def test_a_program_ends_whose_executor_is_full_of_asks_at_its_end() -> None:
 
 def test_leaving_waits_for_the_close_hooks_and_leaves_the_loop_free() -> None:
     """As ever: the block is left when everything has been cleaned up, the pool's event included."""
-    closing, closed = Gate(), []
+    closing, closed = ScriptedAgent.hanging(echo), []
 
     def close(agent: Any) -> None:
         closing("closing")
@@ -182,7 +171,7 @@ def test_leaving_waits_for_the_close_hooks_and_leaves_the_loop_free() -> None:
         with EventRecorder() as log:
             async with full_executor():
                 async with AgentPool.start([Member("a", echo, close=close)]) as pool:
-                    asyncio.get_running_loop().call_later(0, closing.open)
+                    asyncio.get_running_loop().call_later(0, closing.release)
                 assert closed == [echo]
                 assert not pool.is_alive()
                 return log.names()[-2:]
@@ -216,7 +205,7 @@ def test_a_pool_that_has_crashed_is_left_as_well() -> None:
 
 def test_many_coroutines_of_two_loops_wait_for_one_end() -> None:
     """Each is woken on its own loop."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     pool = AgentPool.start([Member("a", echo, close=gate)])
     waiting = threading.Barrier(3)
 
@@ -229,7 +218,7 @@ def test_many_coroutines_of_two_loops_wait_for_one_end() -> None:
     with ThreadPoolExecutor(2) as threads:
         both = [threads.submit(run, main) for _ in range(2)]
         waiting.wait(WAIT_S)
-        gate.open()
+        gate.release()
         answers = [answer for each in both for answer in each.result(WAIT_S)]
     assert len(answers) == 100
     assert answers.count(True) >= 1
@@ -254,7 +243,7 @@ def test_a_pool_of_pools_is_left_as_well() -> None:
 
 def test_who_is_cancelled_while_leaving_leaves_a_pool_that_stops() -> None:
     """Nobody waits for it any more, but the stop has been said, and goes on."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     pool = AgentPool.start([Member("a", echo, close=gate)])
 
     async def main() -> None:
@@ -265,21 +254,21 @@ def test_who_is_cancelled_while_leaving_leaves_a_pool_that_stops() -> None:
         async with full_executor():
             leaving = asyncio.create_task(block())
             await asyncio.sleep(0)
-            gate.wait_for()
+            gate.wait_for_calls()
             leaving.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await leaving
             assert not pool._ended.is_set()
 
     run(main)
-    gate.open()
+    gate.release()
     assert pool.stop(timeout=WAIT_S) is False
     assert pool._ended.watchers == 0
 
 
 def test_a_loop_that_closes_while_a_pool_is_left_harms_nobody() -> None:
     """Its coroutine is thrown away; the pool ends, and whoever else waits for it is told."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     pool = AgentPool.start([Member("a", echo, close=gate)])
 
     async def leave() -> None:
@@ -296,8 +285,8 @@ def test_a_loop_that_closes_while_a_pool_is_left_harms_nobody() -> None:
     thread = threading.Thread(target=abandon, daemon=True)
     thread.start()
     thread.join(WAIT_S)
-    gate.wait_for()
-    gate.open()
+    gate.wait_for_calls()
+    gate.release()
     assert pool.stop(timeout=WAIT_S) is False
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from helpers_supervision import WAIT_S, pool_of
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import Member, Request
 from greenroom.actors.base import PoolActor, hand

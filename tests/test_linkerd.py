@@ -13,7 +13,7 @@ import random
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S
+from helpers_pools import WAIT_S
 
 from greenroom import AgentPool, Member, PoolConfig, PoolFuture, PoolRef, Reply, Request
 from greenroom.testing import FakeClock

@@ -7,9 +7,10 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
+import helpers_loops
 import pytest
-from helpers_loops import LOOK_S, QUIET, REPORTED_S, WAIT_S, Blocker, Resident, pass_time
-from helpers_supervision import pool_of
+from helpers_loops import LOOK_S, QUIET, REPORTED_S, Blocker, Resident, pass_time
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -40,11 +41,6 @@ def blocker() -> Iterator[Blocker]:
     agent = Blocker()
     yield agent
     agent.release()
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
 
 
 class ByKey:
@@ -82,7 +78,7 @@ def test_b37_others_go_on_and_the_event_names_the_blocker(
         assert (stalled.pool, stalled.member, stalled.request_id) == ("pool", "a", "r-1")
         assert (stalled.loop, stalled.stalled_s) == ("greenroom-pool-loop", 1.0)
         assert stalled.replaced_in_s is None
-        assert f"{__file__.rpartition('/')[0]}/helpers_loops.py:" in stalled.where
+        assert f"{helpers_loops.__file__}:" in stalled.where
         assert stalled.where.endswith(" in Blocker.block")
         assert other.execute("x", timeout=WAIT_S) == "greenroom-other-loop"
         assert pool.execute("x", timeout=WAIT_S) == "sync"

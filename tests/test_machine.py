@@ -6,13 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pykka
 import pytest
+from helpers_actors import member_ref
 from helpers_machine import REFUSED, Machine, tree_of
-from helpers_supervision import WAIT_S, Gate, pool_of
+from helpers_pools import WAIT_S, async_chunks, chunks, echo, echo_async, pool_of
 
 from greenroom import (
     AgentPool,
@@ -32,7 +33,7 @@ from greenroom.actors.clock import SYSTEM_CLOCK
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.threads import ThreadPlace
 from greenroom.messages import MemberCreateFailed, PoolStarted, PoolStopped, ProbeFailed
-from greenroom.testing import EventRecorder, FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent
 
 QUIET: dict[str, Any] = {"retry_delay_s": 0.0, "request_timeout_s": None}
 
@@ -42,25 +43,9 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
     return Machine(monkeypatch)
 
 
-def answer(payload: Any) -> Any:
-    return payload
-
-
-async def aanswer(payload: Any) -> Any:
-    return payload
-
-
-async def achunks(payload: Any) -> AsyncIterator[Any]:
-    yield payload
-
-
-def chunks(payload: Any) -> Iterator[Any]:
-    yield payload
-
-
 def lazily(payload: Any) -> Any:
     """A sync function that answers with a coroutine."""
-    return aanswer(payload)
+    return echo_async(payload)
 
 
 def at_rest(pool: PoolRef, *names: str) -> None:
@@ -83,13 +68,13 @@ def refused(error: AllPoolMembersFailedError, member: str, kind: FailureKind) ->
     return attempt.error
 
 
-AGENTS = pytest.mark.parametrize("agent", [answer, aanswer])
+AGENTS = pytest.mark.parametrize("agent", [echo, echo_async])
 WANTING = pytest.mark.parametrize(
     ("agent", "lacks"),
     [
-        (answer, {"threads": True}),
-        (aanswer, {"threads": True}),
-        (aanswer, {"descriptors": True}),
+        (echo, {"threads": True}),
+        (echo_async, {"threads": True}),
+        (echo_async, {"descriptors": True}),
     ],
 )
 
@@ -117,7 +102,7 @@ def test_a_healthy_second_member_is_tried(
     agent: Callable[..., Any], lacks: dict[str, bool], machine: Machine
 ) -> None:
     """Whoever has what it needs answers in place of the one that has not."""
-    members = [Member("a", agent, max_concurrency=4), Member("b", answer, priority=1)]
+    members = [Member("a", agent, max_concurrency=4), Member("b", echo, priority=1)]
     with pool_of(*members, **QUIET) as pool:
         pool.force_open("a")
         assert pool.execute("warm", timeout=WAIT_S) == "warm"  # b has its thread
@@ -130,7 +115,7 @@ def test_a_healthy_second_member_is_tried(
         assert pool.ask(Request("x"), timeout=WAIT_S).member == "a"
 
 
-@pytest.mark.parametrize("agent", [chunks, achunks, answer, aanswer])
+@pytest.mark.parametrize("agent", [chunks, async_chunks, echo, echo_async])
 def test_a_stream_that_cannot_begin_says_so(agent: Callable[..., Any], machine: Machine) -> None:
     """The same for an answer in chunks, by `for` and by `async for`."""
 
@@ -165,7 +150,7 @@ def test_tell_and_apply_and_awaits_come_through(
             with pytest.raises(AllPoolMembersFailedError):
                 pool.apply(lambda it: it("x"), timeout=WAIT_S)
             with pytest.raises(AllPoolMembersFailedError):
-                pool.apply(aanswer, timeout=WAIT_S)
+                pool.apply(echo_async, timeout=WAIT_S)
             with pytest.raises(AllPoolMembersFailedError):
                 asyncio.run(wait(pool))
         at_rest(pool)
@@ -175,7 +160,7 @@ def test_tell_and_apply_and_awaits_come_through(
 def test_a_request_waits_for_a_thread_as_for_any_retry(machine: Machine) -> None:
     """Its retries go on with backoff: the machine may have a thread by then."""
     clock = FakeClock()
-    with pool_of(Member("a", answer), clock=clock, retry_delay_s=1.0) as pool:
+    with pool_of(Member("a", echo), clock=clock, retry_delay_s=1.0) as pool:
         with machine.without(threads=True):
             future = pool.ask(Request("x"), block=False)
             pool.stats()
@@ -190,22 +175,23 @@ def test_a_request_waits_for_a_thread_as_for_any_retry(machine: Machine) -> None
 
 def test_refused_worker_threads_cost_no_concurrency(machine: Machine) -> None:
     """After any number of refusals, beside calls that run and without any, four run at a time."""
-    gate = Gate()
-    with pool_of(Member("a", gate, max_concurrency=4), max_retries=0, **QUIET) as pool:
+    gate = ScriptedAgent.hanging(echo)
+    agent = Member("a", lambda payload: gate(payload), max_concurrency=4)
+    with pool_of(agent, max_retries=0, **QUIET) as pool:
         with machine.without(threads=True, left=1):
             first = pool.ask(Request("first"), block=False)
-            gate.wait_for()
+            gate.wait_for_calls()
             for _ in range(7):
                 with pytest.raises(AllPoolMembersFailedError):
                     pool.execute("x", timeout=WAIT_S)
             assert pool.stats()["a"].in_flight == 1
-        gate.open()
+        gate.release()
         assert first.get(timeout=WAIT_S).value == "first"
         for _ in range(3):  # the threads that are there are found idle, none too few, none too many
-            gate.__init__()  # type: ignore[misc]
+            gate = ScriptedAgent.hanging(echo)
             futures = [pool.ask(Request(i), block=False) for i in range(4)]
-            gate.wait_for(4)
-            gate.open()
+            gate.wait_for_calls(4)
+            gate.release()
             assert [each.get(timeout=WAIT_S).value for each in futures] == [0, 1, 2, 3]
         at_rest(pool)
 
@@ -283,7 +269,7 @@ def test_a_probe_without_a_thread_says_nothing(
     """It is skipped: neither the health nor the breaker of its member hears of it."""
     clock = FakeClock()
     asked = threading.Semaphore(0)
-    member = Member("a", answer, probe=lambda _: asked.release())
+    member = Member("a", echo, probe=lambda _: asked.release())
     with pool_of(member, clock=clock, health_check_interval_s=1.0) as pool:
         with machine.without(threads=True):
             for _ in range(20):
@@ -300,8 +286,8 @@ def test_a_probe_without_a_thread_says_nothing(
 def test_a_pool_in_a_pool_passes_it_on(machine: Machine) -> None:
     """The outer breaker is not blamed either; the request may go to another pool."""
     with (
-        pool_of(Member("in", aanswer), name="inner", max_retries=0, **QUIET) as inner,
-        pool_of(Member("spare", aanswer), name="spare", **QUIET) as spare,
+        pool_of(Member("in", echo_async), name="inner", max_retries=0, **QUIET) as inner,
+        pool_of(Member("spare", echo_async), name="spare", **QUIET) as spare,
         pool_of(
             Member("a", inner, max_concurrency=9), Member("b", spare, priority=1), **QUIET
         ) as outer,
@@ -357,8 +343,6 @@ def test_a_trial_that_cannot_begin_gives_its_permit_back(machine: Machine) -> No
 
 def _break_loop(pool: PoolRef, name: str) -> None:
     """Have the member begin on a loop that has not been started yet."""
-    from helpers_supervision import member_ref
-
     actor = member_ref(pool, name)._actor
     thread = actor.host._loop_thread
     fresh = LoopThread(thread.name, new_loop=asyncio.new_event_loop)
@@ -377,9 +361,9 @@ def test_a_start_that_fails_half_way_leaves_nothing(
     before = set(threading.enumerate()), len(pykka.ActorRegistry.get_all())
     closed: list[Any] = []
     members = [
-        Member("a", answer, close=lambda _: closed.append("a")),
-        Member("b", aanswer),
-        Member("c", factory=lambda: answer),
+        Member("a", echo, close=lambda _: closed.append("a")),
+        Member("b", echo_async),
+        Member("c", factory=lambda: echo),
     ]
     with machine.without(threads=True, left=left), pytest.raises(ResourceError) as caught:
         AgentPool.start(members, name="half")
@@ -406,8 +390,8 @@ class Untouchable:
 def test_a_start_that_an_agent_makes_fail_leaves_nothing() -> None:
     """The same where it is the look at a member that raises."""
     before = set(threading.enumerate()), len(pykka.ActorRegistry.get_all())
-    members = [Member("a", answer), Member("b", answer)]
-    odd = Member("c", answer)
+    members = [Member("a", echo), Member("b", echo)]
+    odd = Member("c", echo)
     object.__setattr__(odd, "agent", Untouchable())
     with pytest.raises(BaseException):  # noqa: B017 - whatever the agent raises
         AgentPool.start([*members, odd])
@@ -422,17 +406,17 @@ def test_a_pool_stops_without_a_thread_to_be_had(
     agent: Callable[..., Any], machine: Machine
 ) -> None:
     """A stop needs none: neither for clean-up, nor for a loop that was never started."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     members = [Member("a", agent), Member("b", gate, priority=1), Member("c", agent, isolated=True)]
     pool = AgentPool.start(members, config=PoolConfig(max_retries=0))
     pool.force_open("a")
     pool.force_open("c")
     running = pool.ask(Request("x"), block=False)
-    gate.wait_for()
+    gate.wait_for_calls()
     with machine.without(threads=True, descriptors=True):
         assert pool.stop(timeout=WAIT_S)
         assert machine.refused <= 1  # the one that would have waited for the call in a thread
-    gate.open()
+    gate.release()
     with pytest.raises(Exception, match="stopped"):
         running.get(timeout=WAIT_S)
 
@@ -440,7 +424,7 @@ def test_a_pool_stops_without_a_thread_to_be_had(
 def test_who_subscribes_without_a_thread_is_told(machine: Machine) -> None:
     """The next try works."""
     seen = threading.Event()
-    with pool_of(Member("a", answer)) as pool:
+    with pool_of(Member("a", echo)) as pool:
         with machine.without(threads=True), pytest.raises(RuntimeError, match=REFUSED):
             pool.on_event(print)
         pool.on_event(lambda _: seen.set())
@@ -463,7 +447,7 @@ def test_what_raises_on_the_way_to_the_report_loses_nothing(
     class Odd:
         """Not surely good: it is looked at."""
 
-    for agent in (answer, aanswer):
+    for agent in (echo, echo_async):
         with pool_of(Member("a", agent, max_concurrency=2), max_retries=0, **QUIET) as pool:
             with monkeypatch.context() as patch:
                 patch.setattr(executions, "outcome_of", broken)

@@ -10,18 +10,9 @@ from typing import Any
 
 import pykka
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    AsyncScripted,
-    Held,
-    Scripted,
-    crash,
-    http_error,
-    pool_of,
-    recorded,
-)
-from helpers_supervision import no_thread_left
+from helpers_actors import no_thread_left, stop_member
+from helpers_agents import AsyncHeld, Held
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AgentPool,
@@ -49,7 +40,14 @@ from greenroom.messages import (
     RequestCompleted,
     RequestExhausted,
 )
-from greenroom.testing import FakeClock
+from greenroom.testing import (
+    AsyncScriptedAgent,
+    EventRecorder,
+    FakeClock,
+    ScriptedAgent,
+    ScriptedHTTPError,
+    http_error,
+)
 
 DOWN = ConnectionError("down")
 
@@ -57,11 +55,6 @@ DOWN = ConnectionError("down")
 def active() -> int:
     """How many threads run, but for the one that looks at the clock for all pools."""
     return sum(thread.name != "greenroom-clock" for thread in threading.enumerate())
-
-
-def ranked(**agents: Any) -> list[Member]:
-    """Members, pools among them, that the strategy `priority` prefers in this order."""
-    return [Member(name, agent, priority=i) for i, (name, agent) in enumerate(agents.items())]
 
 
 @contextlib.contextmanager
@@ -97,18 +90,18 @@ def seen(context: CallContext) -> tuple[Any, ...]:
 class TestFailover:
     def test_b53_a_pool_of_pools_fails_over_between_providers(self) -> None:
         """The first provider's pool is down, the second one's answers; the reply tells of both."""
-        down = AsyncScripted(DOWN)
-        with nest(a={"a1": down, "a2": down}, b=AsyncScripted("from b")) as (pool, *_):
+        down = AsyncScriptedAgent([DOWN])
+        with nest(a={"a1": down, "a2": down}, b=AsyncScriptedAgent(["from b"])) as (pool, *_):
             reply = pool.ask(Request("x"), timeout=WAIT_S)
             assert (reply.value, reply.member, reply.attempts) == ("from b", "b", 2)
             [failed] = reply.errors
             assert (failed.member, failed.kind) == ("a", FailureKind.UNAVAILABLE)
             assert [each.member for each in failed.errors] == ["a1", "a2"]
-            assert down.calls == 2
+            assert len(down.calls) == 2
 
     def test_b53_sync_and_async_agents_inside(self) -> None:
         """It is all one to the outer pool what the inner one's agents are."""
-        for agent in (Scripted("good"), AsyncScripted("good")):
+        for agent in (ScriptedAgent(["good"]), AsyncScriptedAgent(["good"])):
             with nest(a=agent) as (pool, *_):
                 assert pool.execute("x", timeout=WAIT_S) == "good"
 
@@ -129,7 +122,7 @@ class TestFailover:
 
     def test_b53_three_levels(self) -> None:
         """A pool of pools of pools answers, and fails, as one of two levels does."""
-        leaf_agent = AsyncScripted("deep", DOWN)
+        leaf_agent = AsyncScriptedAgent(["deep", DOWN])
         with (
             pool_of(Member("x", leaf_agent), name="leaf") as leaf,
             pool_of(Member("leaf", leaf), name="mid", max_retries=0) as mid,
@@ -186,9 +179,15 @@ class TestFailover:
 class TestErrors:
     def test_b53_the_error_keeps_the_tree_and_prints_it(self) -> None:
         """Each level stands below the one it explains, further in."""
-        agents = {"a1": AsyncScripted(DOWN), "a2": AsyncScripted(ValueError("odd\nvery odd"))}
-        with nest(clock=FakeClock(), a=agents, b=AsyncScripted(http_error(503))) as (pool, *_):
-            pool.add_member(Member("c", AsyncScripted("never"), priority=9))
+        agents = {
+            "a1": AsyncScriptedAgent([DOWN]),
+            "a2": AsyncScriptedAgent([ValueError("odd\nvery odd")]),
+        }
+        with nest(clock=FakeClock(), a=agents, b=AsyncScriptedAgent([http_error(503)])) as (
+            pool,
+            *_,
+        ):
+            pool.add_member(Member("c", AsyncScriptedAgent(["never"]), priority=9))
             pool.force_open("c")
             with pytest.raises(AllPoolMembersFailedError) as caught:
                 pool.execute("x", timeout=WAIT_S)
@@ -201,14 +200,15 @@ class TestErrors:
             "    a2: unknown after 0.000 s: ValueError: odd\n"
             "  b: unavailable after 0.000 s: "
             "AllPoolMembersFailedError: pool 'b': no member could answer (max_retries=1 reached)\n"
-            "    b1: unavailable after 0.000 s, 2 attempts: RuntimeError: HTTP 503\n"
+            "    b1: unavailable after 0.000 s, 2 attempts: "
+            "ScriptedHTTPError: 503 Service Unavailable\n"
             "  c: skipped, circuit_open"
         )
 
     def test_b53_the_first_cause_is_at_the_end_of_the_chain(self) -> None:
         """A traceback leads from the outer error over the inner one to what the agent raised."""
         with (
-            nest(outer={"max_retries": 0}, a=AsyncScripted(DOWN)) as (pool, *_),
+            nest(outer={"max_retries": 0}, a=AsyncScriptedAgent([DOWN])) as (pool, *_),
             pytest.raises(AllPoolMembersFailedError) as caught,
         ):
             pool.execute("x", timeout=WAIT_S)
@@ -218,9 +218,12 @@ class TestErrors:
 
     def test_b53_in_the_log_it_is_one_line(self) -> None:
         """Events say what an inner pool answered without its tree."""
-        with recorded() as log, nest(a=AsyncScripted(DOWN), b=AsyncScripted("b")) as (pool, *_):
+        with (
+            EventRecorder() as log,
+            nest(a=AsyncScriptedAgent([DOWN]), b=AsyncScriptedAgent(["b"])) as (pool, *_),
+        ):
             pool.execute("x", timeout=WAIT_S)
-            [failed] = [each for each in log.of(AttemptFailed) if each.pool == "outer"]
+            [failed] = [each for each in log.named(AttemptFailed) if each.pool == "outer"]
             assert failed.error.startswith("AllPoolMembersFailedError: pool 'a': no member")
             assert "\n" not in failed.error
 
@@ -229,7 +232,7 @@ class TestErrors:
         clock, agent = FakeClock(), AsyncHeld()
         with (
             pool_of(Member("a1", agent), name="a", clock=clock, deadline_s=2.0) as inner,
-            pool_of(*ranked(a=inner, b=AsyncScripted("b")), clock=clock) as pool,
+            pool_of(*ranked(a=inner, b=AsyncScriptedAgent(["b"])), clock=clock) as pool,
         ):
             future = pool.ask(Request("x"), block=False)
             agent.wait_entered()
@@ -241,7 +244,7 @@ class TestErrors:
 
     def test_b53_a_stopped_inner_pool_says_so(self) -> None:
         """It is unavailable, and the error names it."""
-        with nest(a=AsyncScripted("a"), outer={"max_retries": 0}) as (pool, inner):
+        with nest(a=AsyncScriptedAgent(["a"]), outer={"max_retries": 0}) as (pool, inner):
             inner.stop()
             with pytest.raises(AllPoolMembersFailedError, match="pool 'a' has stopped") as caught:
                 pool.execute("x", timeout=WAIT_S)
@@ -282,22 +285,25 @@ class TestPassedThrough:
 
     def test_b53_an_inner_request_is_named_after_the_outer_one(self) -> None:
         """Its id begins with the outer id and attempt: one search finds the lines of both."""
-        agent = AsyncScripted(DOWN, "good")
-        with recorded() as log, nest(a={"x": agent}, outer={"retry_delay_s": 0.0}) as (pool, _):
+        agent = AsyncScriptedAgent([DOWN, "good"])
+        with (
+            EventRecorder() as log,
+            nest(a={"x": agent}, outer={"retry_delay_s": 0.0}) as (pool, _),
+        ):
             assert pool.ask(Request("p", request_id="r-7", max_retries=1)).attempts == 1
-            ids = [(each.pool, each.request_id) for each in log.of(AttemptStarted)]
+            ids = [(each.pool, each.request_id) for each in log.named(AttemptStarted)]
             assert ids == [("outer", "r-7"), ("a", "r-7#1/a-1"), ("a", "r-7#1/a-1")]
 
     def test_b53_every_attempt_is_a_request_of_its_own(self) -> None:
         """A retry on the same inner pool has another id, with the attempt's number."""
-        agent = AsyncScripted(DOWN, "good")
+        agent = AsyncScriptedAgent([DOWN, "good"])
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(Member("x", agent), name="a", max_retries=0) as inner,
             pool_of(Member("a", inner), name="outer", retry_delay_s=0.0) as pool,
         ):
             assert pool.ask(Request("p", request_id="r"), timeout=WAIT_S).attempts == 2
-            inside = [each.request_id for each in log.of(AttemptStarted) if each.pool == "a"]
+            inside = [each.request_id for each in log.named(AttemptStarted) if each.pool == "a"]
             assert inside == ["r#1/a-1", "r#2/a-2"]
 
     def test_b53_two_outer_pools_may_use_the_same_ids(self) -> None:
@@ -348,7 +354,7 @@ class TestCutShort:
         with (
             pool_of(Member("x", agent), name="leaf") as leaf,
             pool_of(Member("leaf", leaf), name="mid") as mid,
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(Member("mid", mid), name="top") as top,
         ):
             future = top.ask(Request("x"), block=False)
@@ -357,7 +363,8 @@ class TestCutShort:
             agent.wait_cancelled()
             with pytest.raises(RequestCancelledError):
                 future.get(timeout=WAIT_S)
-            ended = log.wait_for(RequestCompleted, 3)
+            log.wait_for(RequestCompleted, count=3)
+            ended = log.named(RequestCompleted)
             assert {(each.pool, each.outcome) for each in ended} == {
                 (name, "cancelled") for name in ("top", "mid", "leaf")
             }
@@ -368,7 +375,7 @@ class TestCutShort:
         """The outer pool's `request_timeout_s` ends the inner request, and another answers."""
         clock, agent = FakeClock(), AsyncHeld()
         outer = {"request_timeout_s": 1.0, "max_retries": 1}
-        with nest(clock=clock, outer=outer, a=agent, b=AsyncScripted("b")) as (pool, *_):
+        with nest(clock=clock, outer=outer, a=agent, b=AsyncScriptedAgent(["b"])) as (pool, *_):
             future = pool.ask(Request("x"), block=False)
             agent.wait_entered()
             clock.advance(1.0)
@@ -381,9 +388,11 @@ class TestCutShort:
         """Even when the inner pool is the first to notice: a caller in a hurry is not its fault."""
         clock, inner_clock, agent = FakeClock(), FakeClock(), AsyncHeld()
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(Member("x", agent), name="a", clock=inner_clock) as inner,
-            pool_of(*ranked(a=inner, b=AsyncScripted("b")), name="outer", clock=clock) as pool,
+            pool_of(
+                *ranked(a=inner, b=AsyncScriptedAgent(["b"])), name="outer", clock=clock
+            ) as pool,
         ):
             usual = pool.ask(Request("usual"), block=False)
             agent.wait_entered()
@@ -407,18 +416,18 @@ class TestCutShort:
                 future.get(timeout=WAIT_S)
             assert caught.value.errors[0].kind is FailureKind.TIMEOUT
             assert pool.stats()["a"].failures == 0
-            assert not [each for each in log.of(AttemptFailed) if each.pool == "outer"]
+            assert not [each for each in log.named(AttemptFailed) if each.pool == "outer"]
 
     def test_b53_an_inner_request_that_somebody_else_cancels(self) -> None:
         """Whoever asked the outer pool has given nothing up: another member answers."""
         agent = AsyncHeld()
         with (
-            recorded() as log,
-            nest(a=agent, b=AsyncScripted("b")) as (pool, inner, _),
+            EventRecorder() as log,
+            nest(a=agent, b=AsyncScriptedAgent(["b"])) as (pool, inner, _),
         ):
             future = pool.ask(Request("x"), block=False)
             agent.wait_entered()
-            [started] = [each for each in log.of(AttemptStarted) if each.pool == "a"]
+            [started] = [each for each in log.named(AttemptStarted) if each.pool == "a"]
             assert inner.cancel(started.request_id or "")
             reply = future.get(timeout=WAIT_S)
             assert (reply.value, reply.errors[0].kind) == ("b", FailureKind.UNKNOWN)
@@ -427,18 +436,18 @@ class TestCutShort:
 class TestOnce:
     def test_b53_what_is_not_idempotent_runs_once(self) -> None:
         """Neither level repeats it once an agent has started."""
-        first, second, other = (AsyncScripted(DOWN) for _ in range(3))
+        first, second, other = (AsyncScriptedAgent([DOWN]) for _ in range(3))
         with nest(a={"a1": first, "a2": second}, b=other) as (pool, *_):
             with pytest.raises(AllPoolMembersFailedError, match="not idempotent") as caught:
                 pool.execute("x", idempotent=False)
-            assert (first.calls, second.calls, other.calls) == (1, 0, 0)
+            assert (len(first.calls), len(second.calls), len(other.calls)) == (1, 0, 0)
             assert caught.value.started
             assert [each.started for each in caught.value.errors] == [True, False]
 
     @pytest.mark.parametrize("state", ["open", "saturated", "draining", "stopped", "no members"])
     def test_b53_what_has_provably_not_started_goes_elsewhere(self, state: str) -> None:
         """An inner pool that has called no agent leaves even this to another."""
-        agent, other = Held(), Scripted("b")
+        agent, other = Held(), ScriptedAgent(["b"])
         outer = pool_of(name="outer")
         with pool_of(Member("a1", agent), name="a", max_pending=0) as inner, outer as pool:
             pool.add_member(Member("a", inner))
@@ -467,9 +476,9 @@ class TestOnce:
     def test_b53_a_refusal_three_levels_down_goes_elsewhere_too(self) -> None:
         """That nothing has started is passed on from level to level."""
         with (
-            pool_of(Member("x", Scripted("never")), name="leaf") as leaf,
+            pool_of(Member("x", ScriptedAgent(["never"])), name="leaf") as leaf,
             pool_of(Member("leaf", leaf), name="mid", max_retries=0) as mid,
-            pool_of(*ranked(mid=mid, b=Scripted("b"))) as pool,
+            pool_of(*ranked(mid=mid, b=ScriptedAgent(["b"]))) as pool,
         ):
             leaf.force_open("x")
             reply = pool.ask(Request("x", idempotent=False), timeout=WAIT_S)
@@ -477,7 +486,7 @@ class TestOnce:
 
     def test_b53_side_effects_inside_forbid_a_retry_outside(self) -> None:
         """What the innermost agent says of its effects is heard by every pool above it."""
-        other = AsyncScripted("never")
+        other = AsyncScriptedAgent(["never"])
 
         async def agent(payload: Any, context: CallContext) -> Any:
             context.started_side_effects()
@@ -491,11 +500,11 @@ class TestOnce:
             with pytest.raises(AllPoolMembersFailedError, match="side effects") as caught:
                 top.execute("x", timeout=WAIT_S)
             assert "side effects" in str(caught.value.errors[0].error)
-            assert other.calls == 0
+            assert len(other.calls) == 0
 
     def test_b53_side_effects_inside_and_a_timeout_outside(self) -> None:
         """The outer pool knows of them while the inner request still runs."""
-        clock, other, held = FakeClock(), AsyncScripted("never"), AsyncHeld()
+        clock, other, held = FakeClock(), AsyncScriptedAgent(["never"]), AsyncHeld()
 
         async def agent(payload: Any, context: CallContext) -> Any:
             context.started_side_effects()
@@ -507,7 +516,7 @@ class TestOnce:
             clock.advance(1.0)
             with pytest.raises(AllPoolMembersFailedError, match="side effects"):
                 future.get(timeout=WAIT_S)
-            assert other.calls == 0
+            assert len(other.calls) == 0
 
     def test_b53_no_side_effects_for_an_outer_pool_that_has_given_up(self) -> None:
         """It refuses them even if the inner pool has not heard of it yet."""
@@ -528,12 +537,12 @@ class TestOnce:
 class TestKinds:
     def test_b53_what_is_the_callers_fault_inside_is_so_outside(self) -> None:
         """The agent's own error reaches the caller as it is; nobody else is called."""
-        error, other = http_error(400), AsyncScripted("never")
-        with nest(a=AsyncScripted(error), b=other) as (pool, *_):
-            with pytest.raises(RuntimeError) as caught:
+        error, other = http_error(400), AsyncScriptedAgent(["never"])
+        with nest(a=AsyncScriptedAgent([error]), b=other) as (pool, *_):
+            with pytest.raises(ScriptedHTTPError) as caught:
                 pool.execute("x", timeout=WAIT_S)
             assert caught.value is error
-            assert other.calls == 0
+            assert len(other.calls) == 0
             assert pool.stats()["a"].failures == 0
 
     def test_b53_an_inner_pool_judges_by_its_own_rules(self) -> None:
@@ -548,8 +557,8 @@ class TestKinds:
         def lenient(raised: BaseException) -> FailureKind | None:
             return FailureKind.UNAVAILABLE if isinstance(raised, ValueError) else None
 
-        with pool_of(Member("x", AsyncScripted(error)), classify=strict) as inner:
-            members = ranked(a=inner, b=AsyncScripted("b"))
+        with pool_of(Member("x", AsyncScriptedAgent([error])), classify=strict) as inner:
+            members = ranked(a=inner, b=AsyncScriptedAgent(["b"]))
             with pool_of(*members) as pool, pytest.raises(ValueError, match="no such voice"):
                 pool.execute("x", timeout=WAIT_S)
             with pool_of(*members, classify=lenient) as pool:
@@ -561,7 +570,7 @@ class TestKinds:
         with (
             pool_of(Member("x", agent), name="a", clock=clock, max_pending=0) as inner,
             pool_of(
-                *ranked(a=inner, b=Scripted("b")), clock=clock, circuit_failure_threshold=1
+                *ranked(a=inner, b=ScriptedAgent(["b"])), clock=clock, circuit_failure_threshold=1
             ) as pool,
         ):
             first = pool.ask(Request("first"), block=False)
@@ -584,10 +593,10 @@ class TestKinds:
     def test_b53_a_rate_limit_of_all_inside_is_one_outside(self) -> None:
         """The inner pool is left alone until the first of its members may be called again."""
         agents = {
-            "a1": AsyncScripted(http_error(429, retry_after=60)),
-            "a2": AsyncScripted(http_error(429, retry_after=20)),
+            "a1": AsyncScriptedAgent([http_error(429, retry_after_s=60)]),
+            "a2": AsyncScriptedAgent([http_error(429, retry_after_s=20)]),
         }
-        with nest(clock=FakeClock(), a=agents, b=AsyncScripted("b")) as (pool, *_):
+        with nest(clock=FakeClock(), a=agents, b=AsyncScriptedAgent(["b"])) as (pool, *_):
             reply = pool.ask(Request("x"), timeout=WAIT_S)
             assert (reply.value, reply.errors[0].kind) == ("b", FailureKind.RATE_LIMITED)
             assert pool.stats()["a"].reopens_in_s == pytest.approx(20.0)
@@ -600,8 +609,8 @@ class TestKinds:
         self, status: int, circuit: str, failures: int
     ) -> None:
         """A revoked key opens the outer breaker at once, a prompt too long counts for nothing."""
-        down = AsyncScripted(http_error(status))
-        with nest(a={"a1": down, "a2": down}, b=AsyncScripted("b")) as (pool, *_):
+        down = AsyncScriptedAgent([http_error(status)])
+        with nest(a={"a1": down, "a2": down}, b=AsyncScriptedAgent(["b"])) as (pool, *_):
             assert pool.execute("x", timeout=WAIT_S) == "b"
             stats = pool.stats()["a"]
             assert (stats.circuit, stats.failures) == (circuit, failures)
@@ -611,7 +620,9 @@ class TestOwnership:
     @staticmethod
     def made(agent: Any = None) -> Callable[[], PoolRef]:
         def make() -> PoolRef:
-            return AgentPool.start([Member("x", agent or AsyncScripted("made"))], name="made")
+            return AgentPool.start(
+                [Member("x", agent or AsyncScriptedAgent(["made"]))], name="made"
+            )
 
         return make
 
@@ -632,12 +643,12 @@ class TestOwnership:
         async def mid() -> PoolRef:
             return AgentPool.start([Member("leaf", factory=leaf)], name="mid")
 
-        with no_thread_left(), recorded() as log:
+        with no_thread_left(), EventRecorder() as log:
             pool = AgentPool.start([Member("mid", factory=mid)], name="top")
             assert pool.execute("x", timeout=WAIT_S) == "made"
             assert pool.stats()["mid"].max_concurrency == 100
             assert pool.stop(timeout=3 * WAIT_S)
-            assert [each.pool for each in log.of(PoolStopped)] == ["leaf", "mid", "top"]
+            assert [each.pool for each in log.named(PoolStopped)] == ["leaf", "mid", "top"]
             assert closed.is_set()
             assert not pool.stop()
         assert len(pykka.ActorRegistry.get_all()) == actors
@@ -645,7 +656,7 @@ class TestOwnership:
     def test_b53_stopping_with_requests_under_way(self) -> None:
         """They fail, the innermost agent is cancelled, and everything ends all the same."""
         agent = AsyncHeld()
-        with no_thread_left(), recorded() as log:
+        with no_thread_left(), EventRecorder() as log:
             pool = AgentPool.start([Member("a", factory=self.made(agent))], name="top")
             futures = [pool.ask(Request(n), block=False) for n in range(20)]
             agent.wait_entered(20)
@@ -654,33 +665,36 @@ class TestOwnership:
             for future in futures:
                 with pytest.raises(PoolStoppedError):
                     future.get(timeout=WAIT_S)
-            assert [each.pool for each in log.of(PoolStopped)] == ["made", "top"]
+            assert [each.pool for each in log.named(PoolStopped)] == ["made", "top"]
 
     def test_b53_removing_the_member_stops_the_inner_it_owns(self) -> None:
         """After its last request, while the outer pool goes on."""
-        with recorded() as log, pool_of(Member("b", AsyncScripted("b"), priority=1)) as pool:
+        with (
+            EventRecorder() as log,
+            pool_of(Member("b", AsyncScriptedAgent(["b"]), priority=1)) as pool,
+        ):
             pool.add_member(Member("a", factory=self.made()))
             assert pool.execute("x", timeout=WAIT_S) == "made"
             pool.remove_member("a", timeout=WAIT_S)
-            assert [each.pool for each in log.of(PoolStopped)] == ["made"]
+            assert [each.pool for each in log.named(PoolStopped)] == ["made"]
             assert pool.execute("x", timeout=WAIT_S) == "b"
 
     def test_b53_a_replaced_member_stops_the_inner_it_owned(self) -> None:
         """A member that is restarted makes a new inner pool; the old one does not stay behind."""
         clock = FakeClock()
-        with recorded() as log, pool_of(Member("a", factory=self.made()), clock=clock) as pool:
+        with EventRecorder() as log, pool_of(Member("a", factory=self.made()), clock=clock) as pool:
             assert pool.execute("x", timeout=WAIT_S) == "made"
-            crash(pool, "a")
+            stop_member(pool, "a")
             log.wait_for(PoolStopped)
             pool.stats()
             clock.advance(1.0)
             log.wait_for(MemberRestarted)
             assert pool.execute("x", timeout=WAIT_S) == "made"
-            assert len([each for each in log.of(PoolStarted) if each.pool == "made"]) == 2
+            assert len([each for each in log.named(PoolStarted) if each.pool == "made"]) == 2
 
     def test_b53_what_was_handed_over_ready_is_not_touched(self) -> None:
         """It may serve others; only a `close` of the member's own gives it away."""
-        with nest(a=AsyncScripted("a")) as (pool, inner):
+        with nest(a=AsyncScriptedAgent(["a"])) as (pool, inner):
             assert pool.execute("x", timeout=WAIT_S) == "a"
             pool.remove_member("a", timeout=WAIT_S)
             pool.add_member(Member("a", inner))
@@ -691,7 +705,7 @@ class TestOwnership:
 
     def test_b53_closing_is_stopping(self) -> None:
         """So that `contextlib.closing` takes a pool; doing it twice does no harm."""
-        with contextlib.closing(AgentPool.start([Member("x", AsyncScripted("x"))])) as pool:
+        with contextlib.closing(AgentPool.start([Member("x", AsyncScriptedAgent(["x"]))])) as pool:
             assert pool.execute("x", timeout=WAIT_S) == "x"
         assert not pool.is_alive()
         pool.close()
@@ -703,8 +717,8 @@ class TestHealth:
         for probe in (PoolRef.can_serve, lambda pool: bool(pool.stats().available)):
             clock = FakeClock()
             with (
-                recorded() as log,
-                pool_of(Member("x", AsyncScripted("good")), name="a", clock=clock) as inner,
+                EventRecorder() as log,
+                pool_of(Member("x", AsyncScriptedAgent(["good"])), name="a", clock=clock) as inner,
                 pool_of(
                     Member("a", inner, probe=probe),
                     name="outer",
@@ -718,11 +732,12 @@ class TestHealth:
                 assert pool.execute("x", timeout=WAIT_S) == "good"
                 inner.force_open("x")
                 clock.advance(1.1)
-                _, opened = log.wait_for(BreakerOpened, 2)  # the first is the inner member's
+                log.wait_for(BreakerOpened, count=2)
+                _, opened = log.named(BreakerOpened)  # the first is the inner member's
                 assert (opened.pool, opened.member) == ("outer", "a")
                 inner.reset_member("x")
                 clock.advance(opened.reopens_in_s or 0.0)
-                log.wait_for(BreakerClosed, 2)
+                log.wait_for(BreakerClosed, count=2)
                 assert pool.execute("x", timeout=WAIT_S) == "good"
 
     def test_b53_a_busy_pool_can_serve(self) -> None:
@@ -751,7 +766,7 @@ class TestHealth:
 class TestCycles:
     def test_b53_a_pool_cannot_be_its_own_member(self) -> None:
         """It is refused where it is tried."""
-        with pool_of(Member("x", AsyncScripted("x"))) as pool:
+        with pool_of(Member("x", AsyncScriptedAgent(["x"]))) as pool:
             with pytest.raises(ValueError, match="agent must not be the pool itself, got <PoolRef"):
                 pool.add_member(Member("me", pool))
             assert [each.name for each in pool.stats().members] == ["x"]
@@ -762,13 +777,13 @@ class TestCycles:
         """
         clock = FakeClock()
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(name="one", clock=clock) as one,
             pool_of(Member("one", one, max_concurrency=3), name="two", clock=clock) as two,
         ):
             one.add_member(Member("two", two, max_concurrency=3))
             future = one.ask(Request("x", timeout_s=5.0), block=False)
-            log.wait_for(AttemptStarted, 6)
+            log.wait_for(AttemptStarted, count=6)
             clock.advance(5.0)
             with pytest.raises(DeadlineExceededError):
                 future.get(timeout=WAIT_S)

@@ -6,10 +6,11 @@ import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-from helpers_requests import WAIT_S, pool_of, recorded
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import Member, Request, StreamInterruptedError
 from greenroom.messages import RequestCompleted
+from greenroom.testing import EventRecorder
 
 
 def words(prompt: str) -> Iterator[str]:
@@ -67,7 +68,7 @@ def test_b53_who_leaves_the_outer_stream_closes_the_innermost_generator() -> Non
             closed.set()
 
     with (
-        recorded() as events,
+        EventRecorder() as events,
         pool_of(Member("a", endless), name="eu") as eu,
         pool_of(Member("eu", eu)) as front,
     ):
@@ -75,6 +76,7 @@ def test_b53_who_leaves_the_outer_stream_closes_the_innermost_generator() -> Non
             assert chunk == "chunk"
             break
         assert closed.wait(WAIT_S)
-        ended = {event.pool: event.outcome for event in events.wait_for(RequestCompleted, 2)}
+        events.wait_for(RequestCompleted, count=2)
+        ended = {event.pool: event.outcome for event in events.named(RequestCompleted)}
         assert ended == {"pool": "cancelled", "eu": "cancelled"}
         assert eu.stats().cancelled == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, pool_of
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import (
     AllPoolMembersFailedError,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import io
 
 import pytest
-from helpers_requests import AsyncScripted, Scripted, http_error, pool_of, ranked
+from helpers_pools import pool_of, ranked
 
 import greenroom
 from greenroom import AllPoolMembersFailedError, FailureKind
 from greenroom.actors.own_retries import OwnRetries
-from greenroom.testing import FakeClock
+from greenroom.testing import AsyncScriptedAgent, FakeClock, ScriptedAgent, http_error
 
 RATE_LIMITED, UNAVAILABLE = FailureKind.RATE_LIMITED, FailureKind.UNAVAILABLE
 
@@ -40,8 +40,8 @@ class TestRule:
         assert said == [True, False, True, False]
 
 
-@pytest.mark.parametrize("kind", [Scripted, AsyncScripted])
-def test_the_hint_is_logged_once_for_each_member(kind: type[Scripted]) -> None:
+@pytest.mark.parametrize("kind", [ScriptedAgent, AsyncScriptedAgent])
+def test_the_hint_is_logged_once_for_each_member(kind: type[ScriptedAgent]) -> None:
     """It names pool, member, both times and the page; a second slow failure says nothing more."""
     clock, sink = FakeClock(), io.StringIO()
 
@@ -52,7 +52,7 @@ def test_the_hint_is_logged_once_for_each_member(kind: type[Scripted]) -> None:
     off = greenroom.log("WARNING", sink=sink)
     try:
         with pool_of(
-            *ranked(a=kind("answer", three_tries, three_tries)),
+            *ranked(a=kind(["answer", three_tries, three_tries])),
             clock=clock,
             circuit_failure_threshold=10,
             max_retries=0,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers_pages import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = {
     "greenroom": "src/greenroom",
     "greenroom.actors": "actors",

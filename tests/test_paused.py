@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from helpers_loops import pass_time
-from helpers_supervision import WAIT_S, pool_of
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import (
     AgentPool,

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, pool_of
+from helpers_pools import WAIT_S, echo, pool_of
 
 import greenroom
 from greenroom import (
@@ -236,10 +236,6 @@ def test_errors_come_back_from_a_process_pool() -> None:
 
 
 # -- what is not pickled
-
-
-def echo(payload: Any) -> Any:
-    return payload
 
 
 @pytest.mark.parametrize("send", [pickle.dumps, copy.copy, copy.deepcopy], ids=lambda f: f.__name__)

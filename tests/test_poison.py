@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from helpers_load import error_of, settled
-from helpers_requests import WAIT_S, http_error, pool_of, ranked, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +22,7 @@ from greenroom import (
     Request,
 )
 from greenroom.messages import AgentStatus, BreakerClosed, BreakerOpened, CircuitState
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, http_error
 
 LIMIT_S = 10.0
 POISON: dict[str, Callable[[], Exception]] = {
@@ -93,7 +93,7 @@ def test_odd_requests_harm_no_member(strategy: str, poison: str) -> None:
     agents = readers(clock, 3)
     config: dict[str, Any] = {"retry_delay_s": 0.0, "request_timeout_s": LIMIT_S}
     pool_ = pool_of(*members(agents), clock=clock, strategy=strategy, **config)
-    with recorded() as log, pool_ as pool:
+    with EventRecorder() as log, pool_ as pool:
         futures: list[PoolFuture[Any]] = []
         for _ in range(5):
             futures.append(pool.ask(Request(poison), block=False))
@@ -103,7 +103,7 @@ def test_odd_requests_harm_no_member(strategy: str, poison: str) -> None:
             assert error.same_everywhere
         assert pool.execute("good", timeout=WAIT_S) == "good"
         assert_unharmed(pool.stats())
-        assert log.of(BreakerOpened) == []
+        assert log.named(BreakerOpened) == []
 
 
 @pytest.mark.parametrize("poison", KINDS)
@@ -138,14 +138,16 @@ def test_a_breaker_that_was_opened_by_requests_says_why_it_closes() -> None:
         return payload
 
     agents: dict[str, Any] = {"a": Reader(clock), "b": slow}
-    with recorded() as log, pool_of(*ranked(**agents), clock=clock, max_retries=1) as pool:
+    with EventRecorder() as log, pool_of(*ranked(**agents), clock=clock, max_retries=1) as pool:
         futures = [pool.ask(Request("KeyError"), block=False) for _ in range(5)]
-        (opened,) = log.wait_for(BreakerOpened)
+        log.wait_for(BreakerOpened)
+        (opened,) = log.named(BreakerOpened)
         assert (opened.member, settled(pool, clock).available) == ("a", ("b",))
         assert pool.execute("good", timeout=WAIT_S) == "good"
         clock.wait_until_sleeping(5)
         clock.advance(5.0)
-        (closed,) = log.wait_for(BreakerClosed)
+        log.wait_for(BreakerClosed)
+        (closed,) = log.named(BreakerClosed)
         assert closed.member == "a"
         assert "the request's fault" in closed.reason
         assert [type(error_of(future, WAIT_S)) for future in futures] == [
@@ -154,7 +156,7 @@ def test_a_breaker_that_was_opened_by_requests_says_why_it_closes() -> None:
         stats = pool.stats()
         assert [each.failures for each in stats.members] == [0, 0]
         assert stats.available == ("a", "b")
-        assert len(log.of(BreakerOpened)) == 1
+        assert len(log.named(BreakerOpened)) == 1
 
 
 def test_the_last_one_serves_while_nobody_knows_whose_fault_it_is() -> None:
@@ -163,10 +165,13 @@ def test_the_last_one_serves_while_nobody_knows_whose_fault_it_is() -> None:
     """
     clock = FakeClock()
     config: dict[str, Any] = {"max_retries": 3, "retry_delay_s": 30.0}
-    with recorded() as log, pool_of(*members(readers(clock, 3)), clock=clock, **config) as pool:
+    with (
+        EventRecorder() as log,
+        pool_of(*members(readers(clock, 3)), clock=clock, **config) as pool,
+    ):
         futures = [pool.ask(Request("KeyError"), block=False) for _ in range(8)]
         stats = settled(pool, clock)
-        assert (stats.pending, len(stats.available), len(log.of(BreakerOpened))) == (8, 1, 2)
+        assert (stats.pending, len(stats.available), len(log.named(BreakerOpened))) == (8, 1, 2)
         assert pool.execute("good", timeout=WAIT_S) == "good"
         for _ in range(3):
             clock.advance(30.0)
@@ -221,13 +226,16 @@ def test_a_request_opens_one_breaker_at_most(status: int) -> None:
         "max_retries": 2,
         "retry_delay_s": 0.0,
     }
-    with recorded() as log, pool_of(*ranked(a=down, b=down, c=down), clock=clock, **config) as pool:
+    with (
+        EventRecorder() as log,
+        pool_of(*ranked(a=down, b=down, c=down), clock=clock, **config) as pool,
+    ):
         opened = []
         for _ in range(3):
             with pytest.raises(AllPoolMembersFailedError):
                 pool.execute("x", timeout=WAIT_S)
             pool.stats()
-            opened.append(len(log.of(BreakerOpened)) - len(log.of(BreakerClosed)))
+            opened.append(len(log.named(BreakerOpened)) - len(log.named(BreakerClosed)))
     if status == 401:
         assert opened == [1, 2, 3]
     else:
@@ -345,7 +353,7 @@ def test_one_poison_request_harms_no_good_one(
     payloads: list[Any] = list(range(good))
     payloads.insert(min(position, good), poison)
     with (
-        recorded() as log,
+        EventRecorder() as log,
         pool_of(
             *members(readers(clock, count)),
             clock=clock,
@@ -364,7 +372,7 @@ def test_one_poison_request_harms_no_good_one(
             if not together:
                 bring_to_an_end(pool, clock, futures)
         bring_to_an_end(pool, clock, futures)
-        assert log.of(BreakerOpened) == []
+        assert log.named(BreakerOpened) == []
     failed = [p for p, future in zip(payloads, futures, strict=True) if error_of(future)]
     assert failed == [poison]
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import pykka
 import pytest
+from helpers_pools import WAIT_S
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
@@ -55,10 +56,7 @@ from greenroom.messages.events import (
 )
 from greenroom.messages.supervision import CommandDone, Forwarded
 from greenroom.supervisors.roster import Roster
-from greenroom.testing import FakeClock
-
-WAIT_S = 20.0
-"""How long anything that must come is waited for: only a failing test needs it."""
+from greenroom.testing import FakeClock, http_error
 
 ASYNC = {"b": 3, "d": 2}
 SYNC = {"a": 1, "c": 2, "e": 1}
@@ -89,22 +87,13 @@ CONFIG = PoolConfig(
 )
 
 
-class Status(Exception):
-    """An error with an HTTP status, as an API client raises it."""
-
-    def __init__(self, status_code: int, retry_after: float | None = None) -> None:
-        super().__init__(f"HTTP {status_code}")
-        self.status_code = status_code
-        self.headers = {} if retry_after is None else {"retry-after": str(retry_after)}
-
-
 FAILURES: dict[str, Callable[[], BaseException]] = {
     "error": lambda: ValueError("broken"),
-    "unavailable": lambda: Status(503),
-    "rate limit": lambda: Status(429, retry_after=2.0),
-    "auth": lambda: Status(401),
-    "caller": lambda: Status(400),
-    "too large": lambda: Status(413),
+    "unavailable": lambda: http_error(503),
+    "rate limit": lambda: http_error(429, retry_after_s=2.0),
+    "auth": lambda: http_error(401),
+    "caller": lambda: http_error(400),
+    "too large": lambda: http_error(413),
     "exit": lambda: SystemExit(1),
     "cancelled": lambda: asyncio.CancelledError("by itself"),
 }

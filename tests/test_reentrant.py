@@ -9,6 +9,7 @@ from typing import Any
 
 import pykka
 import pytest
+from helpers_pools import WAIT_S
 
 from greenroom import (
     AgentPool,
@@ -21,8 +22,6 @@ from greenroom import (
 )
 from greenroom.events import RequestExhausted
 from greenroom.testing import EventRecorder
-
-WAIT_S = 20.0
 
 
 class Asking:

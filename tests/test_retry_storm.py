@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, pool_of
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import (
     AllPoolMembersFailedError,

@@ -6,15 +6,8 @@ import threading
 import time
 
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    Held,
-    Scripted,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_agents import AsyncHeld, Held
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -24,14 +17,14 @@ from greenroom import (
     Request,
 )
 from greenroom.messages import DeadLetter, RequestRejected
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent
 
 
 class TestFullQueue:
     def test_b31_the_next_one_is_refused_at_once(self) -> None:
         """max_pending reached: PoolSaturatedError at once with retry_after_s."""
         agent = Held()
-        with recorded() as log, pool_of(*ranked(a=agent), max_pending=3) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=agent), max_pending=3) as pool:
             futures = [pool.ask(Request(n), block=False) for n in range(4)]
             agent.wait_entered()
             with pytest.raises(PoolSaturatedError) as caught:
@@ -39,7 +32,7 @@ class TestFullQueue:
             assert (caught.value.pool_name, caught.value.pending) == ("pool", 3)
             assert 0 < caught.value.retry_after_s <= 60
             assert "retry after" in str(caught.value)
-            assert [event.request_id for event in log.of(RequestRejected)] == ["shed"]
+            assert [event.request_id for event in log.named(RequestRejected)] == ["shed"]
             stats = pool.stats()
             assert (stats.pending, stats.in_flight, stats.failed) == (3, 1, 1)
             agent.let_go(4)
@@ -59,7 +52,7 @@ class TestFullQueue:
             assert pool.cancel("r-2")
             pool.disable_breaker("a")
             pool.reset_member("a")
-            pool.add_member(Member("b", Scripted("b")))
+            pool.add_member(Member("b", ScriptedAgent(["b"])))
             assert futures[1].get(timeout=WAIT_S).member == "b"
             pool.remove_member("b")
             agent.let_go()
@@ -69,13 +62,13 @@ class TestFullQueue:
     def test_b31_told_too_much_is_a_dead_letter_each(self) -> None:
         """What is told to a full pool is not lost without a trace."""
         agent = Held()
-        with recorded() as log, pool_of(*ranked(a=agent), max_pending=1) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=agent), max_pending=1) as pool:
             pool.stats()  # the pool has started
             for n in range(5):
                 pool.tell(Request(n, request_id=f"t-{n}"))
             agent.wait_entered()
             pool.stats()
-            assert [letter.request_id for letter in log.of(DeadLetter)] == ["t-2", "t-3", "t-4"]
+            assert [letter.request_id for letter in log.named(DeadLetter)] == ["t-2", "t-3", "t-4"]
             agent.let_go(2)
 
     def test_b31_what_is_refused_does_not_make_the_pool_look_fast(self) -> None:
@@ -118,7 +111,7 @@ class TestFullQueue:
 
     def test_b31_without_a_queue_a_failure_leaves_its_member_free(self) -> None:
         """An idle pool is not saturated because its last call has just failed."""
-        agent = Scripted(ValueError("odd"))
+        agent = ScriptedAgent([ValueError("odd")])
         with pool_of(
             *ranked(a=agent),
             max_pending=0,
@@ -132,7 +125,7 @@ class TestFullQueue:
             for n in range(100):
                 with pytest.raises(AllPoolMembersFailedError):
                     pool.ask(Request(n), timeout=WAIT_S)
-            assert agent.calls == 100
+            assert len(agent.calls) == 100
 
     def test_b31_a_retry_is_not_shed(self) -> None:
         """A request that has been tried keeps its right to wait, however full the queue is."""

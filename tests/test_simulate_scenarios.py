@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import re
-from pathlib import Path
 
 import pytest
+from helpers_pages import DOCS
 
 from greenroom import LoadBalanceStrategy
 from greenroom.cli import main
@@ -18,7 +18,7 @@ from greenroom.simulate import Result, Scenario, scenarios_of, simulate
 from greenroom.simulate.report import as_text
 from greenroom.simulate.shipped import NAMES, shipped_text
 
-GUIDE = Path(__file__).resolve().parent.parent / "docs" / "choosing-a-strategy.md"
+GUIDE = DOCS / "choosing-a-strategy.md"
 SHOWN = re.compile(
     r"```sh\npython -m greenroom simulate (\w+) --seed (\d+).*?```\n+```text\n(.*?)```", re.S
 )

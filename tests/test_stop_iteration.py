@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any, cast
 
 import pytest
-from helpers_requests import WAIT_S, pool_of, ranked, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import FailureKind, FallbackChain, PoolError, Request
 from greenroom.messages import DeadLetter
+from greenroom.testing import EventRecorder
 
 # Of a coroutine's StopIteration Python makes a RuntimeError by itself.
 AN_ERROR = (PoolError, RuntimeError)
@@ -130,10 +131,10 @@ def test_it_ends_a_loop_of_the_apps_by_an_error() -> None:
 
 def test_told_it_is_a_dead_letter() -> None:
     """With nobody to raise it to, it is told of like any error."""
-    with recorded() as log, pool_of(*ranked(a=failing(ENDS[0])), classify=callers) as pool:
+    with EventRecorder() as log, pool_of(*ranked(a=failing(ENDS[0])), classify=callers) as pool:
         pool.tell(Request("x"))
         log.wait_for(DeadLetter)
-        assert "StopIteration" in log.of(DeadLetter)[0].reason
+        assert "StopIteration" in log.named(DeadLetter)[0].reason
 
 
 def test_an_async_stream_that_leaks_the_end_of_another_breaks_off() -> None:

@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, Scripted, crash, pool_of, ranked
-from helpers_streams import PRODUCERS, After, Chunks, Doing, Hold, rest, take
+from helpers_actors import stop_member
+from helpers_pools import WAIT_S, pool_of, ranked
+from helpers_streams import PRODUCERS, After, Chunks, Doing, Hold, Producer, rest, take
 
 from greenroom import (
     Apply,
@@ -22,9 +23,7 @@ from greenroom import (
     StreamInterruptedError,
 )
 from greenroom.actors.desk import Desk
-from greenroom.testing import FakeClock
-
-Producer = type[Chunks]
+from greenroom.testing import FakeClock, ScriptedAgent
 
 
 class Thinks:
@@ -135,7 +134,7 @@ class TestAlive:
         """`request_timeout_s` is for the whole attempt, a deadline for the whole request."""
         clock = FakeClock()
         agent = Thinks(clock, before=9).made(is_async)
-        members = ranked(a=agent, b=Scripted("b"))
+        members = ranked(a=agent, b=ScriptedAgent(["b"]))
         with pool_of(*members, clock=clock, request_timeout_s=2.0) as pool:
             future = pool.ask(Request("x"), block=False)
             advance(clock, 2)
@@ -305,7 +304,7 @@ class TestAskLimits:
         clock = FakeClock()
         steps = [step for number in range(10) for step in (After(clock, 0.9), number)]
         limits: dict[str, Any] = {"first_chunk_timeout_s": 1.0, "chunk_timeout_s": 1.0}
-        members = ranked(a=producer(*steps), b=Scripted("b"))
+        members = ranked(a=producer(*steps), b=ScriptedAgent(["b"]))
         with pool_of(*members, clock=clock, **limits) as pool:
             future = pool.ask(Request("x"), block=False)
             advance(clock, 10)
@@ -369,7 +368,7 @@ class TestAskLimits:
         with pool_of(*ranked(a=a, b=b), clock=FakeClock(), **limits) as pool:
             future = pool.ask(Request("x"), block=False)
             hold.wait_reached()
-            crash(pool, "a")
+            stop_member(pool, "a")
             hold.open()
             assert future.get(timeout=WAIT_S).value in ([1, 2], [3])
 

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    Held,
-    Scripted,
-    crash,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_actors import stop_member
+from helpers_agents import Held
+from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
     READERS,
@@ -24,6 +16,9 @@ from helpers_streams import (
     Chunks,
     Doing,
     Hold,
+    Producer,
+    Read,
+    failures,
     rest,
     take,
     wait_free,
@@ -40,7 +35,6 @@ from greenroom import (
     FailureKind,
     Member,
     MemberCrashedError,
-    PoolRef,
     PoolStoppedError,
     PoolStream,
     Request,
@@ -49,10 +43,7 @@ from greenroom import (
 )
 from greenroom.actors.eventbus import observe
 from greenroom.messages import AttemptFailed, BreakerOpened, Event, RequestExhausted
-from greenroom.testing import FakeClock
-
-Producer = type[Chunks]
-Read = Callable[[PoolStream[Any]], list[Any]]
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, ScriptedHTTPError, http_error
 
 EMPTY: list[Any] = ["", None, b"", [], {}]
 
@@ -62,10 +53,6 @@ def interruption(stream: PoolStream[Any]) -> StreamInterruptedError:
     with pytest.raises(StreamInterruptedError) as raised:
         within(lambda: list(stream))
     return raised.value
-
-
-def failures(pool: PoolRef, member: str = "a") -> int:
-    return pool.stats()[member].failures
 
 
 @pytest.mark.parametrize("producer", PRODUCERS)
@@ -106,7 +93,7 @@ class TestBeforeTheFirstChunk:
         with pool_of(*ranked(a=a, b=b)) as pool:
             stream = pool.stream(Request("x"))
             hold.wait_reached()
-            crash(pool, "a")
+            stop_member(pool, "a")
             assert rest(stream) == [1, 2]
             assert stream.errors[0].kind is FailureKind.CRASHED
             hold.open()
@@ -158,7 +145,7 @@ class TestBeforeTheFirstChunk:
         a, b = producer("", error), producer(1)
         with pool_of(*ranked(a=a, b=b)) as pool:
             stream = pool.stream(Request("x"))
-            with pytest.raises(RuntimeError) as raised:
+            with pytest.raises(ScriptedHTTPError) as raised:
                 rest(stream)
             assert raised.value is error
             assert (b.calls, failures(pool)) == (0, 0)
@@ -174,12 +161,12 @@ class TestBeforeTheFirstChunk:
 
     def test_a_plain_answer_that_is_refused(self, producer: Producer) -> None:
         """`is_failure` judges an answer that does not stream, and no chunk."""
-        refused = Scripted("bad")
+        refused = ScriptedAgent(["bad"])
         with pool_of(
             *ranked(a=refused, b=producer("bad", "good")), is_failure=lambda value: value == "bad"
         ) as pool:
             assert rest(pool.stream(Request("x"))) == ["bad", "good"]
-            assert refused.calls == 1
+            assert len(refused.calls) == 1
 
 
 @pytest.mark.parametrize("producer", PRODUCERS)
@@ -191,7 +178,10 @@ class TestAfterTheFirstChunk:
         """
         error = ConnectionError("gone")
         a, b = producer("", 1, 2, error), producer(3)
-        with recorded() as log, pool_of(*ranked(a=a, b=b), circuit_failure_threshold=1) as pool:
+        with (
+            EventRecorder() as log,
+            pool_of(*ranked(a=a, b=b), circuit_failure_threshold=1) as pool,
+        ):
             stream = pool.stream(Request("x"))
             with pytest.raises(StreamInterruptedError) as raised:
                 within(read, stream)
@@ -206,7 +196,7 @@ class TestAfterTheFirstChunk:
                 "pool 'pool': the stream of 'a' broke off after 3 chunks: ConnectionError: gone"
             )
             assert (a.calls, b.calls) == (1, 0)
-            assert log.wait_for(BreakerOpened)[0].member == "a"
+            assert log.wait_for(BreakerOpened).member == "a"
             assert pool.stats()["a"].circuit is not CircuitState.CLOSED
             assert (failures(pool), pool.stats().failed, pool.stats().retries) == (1, 1, 0)
 
@@ -221,9 +211,10 @@ class TestAfterTheFirstChunk:
     def test_b44_a_consumer_that_stands_back(self, producer: Producer) -> None:
         """What has arrived is delivered before the error; `received` is what was taken."""
         a = producer(1, 2, 3, ConnectionError("gone"))
-        with recorded() as log, pool_of(*ranked(a=a)) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=a)) as pool:
             stream = pool.stream(Request("x"))
-            (exhausted,) = log.wait_for(RequestExhausted)
+            log.wait_for(RequestExhausted)
+            (exhausted,) = log.named(RequestExhausted)
             assert "the stream of 'a' broke off after 0 chunks" in exhausted.reason
             assert take(stream, 2) == [1, 2]
             broken = interruption(stream)
@@ -232,12 +223,13 @@ class TestAfterTheFirstChunk:
     def test_b44_the_log_says_how_far_it_had_come(self, producer: Producer) -> None:
         """The chunks that the consumer had had when it broke off."""
         hold = Hold()
-        with recorded() as log, pool_of(*ranked(a=producer(1, hold, OSError("gone")))) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=producer(1, hold, OSError("gone")))) as pool:
             stream = pool.stream(Request("x"))
             assert take(stream, 1) == [1]
             hold.open()
             interruption(stream)
-            (exhausted,) = log.wait_for(RequestExhausted)
+            log.wait_for(RequestExhausted)
+            (exhausted,) = log.named(RequestExhausted)
             assert "broke off after 1 chunk: OSError: gone" in exhausted.reason
 
     def test_b44_a_very_long_stream(self, producer: Producer) -> None:
@@ -263,7 +255,7 @@ class TestAfterTheFirstChunk:
     @pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit()])
     def test_b44_an_error_of_the_process(self, producer: Producer, error: BaseException) -> None:
         """Whatever a generator raises, only its stream ends."""
-        with pool_of(*ranked(a=producer(1, error), b=Scripted("b"))) as pool:
+        with pool_of(*ranked(a=producer(1, error), b=ScriptedAgent(["b"]))) as pool:
             broken = interruption(pool.stream(Request("x")))
             assert type(broken.__cause__) is type(error)
             assert pool.execute("x") is not None
@@ -276,7 +268,7 @@ class TestAfterTheFirstChunk:
             stream = pool.stream(Request("x"))
             assert take(stream, 1) == [1]
             hold.wait_reached()
-            crash(pool, "a")
+            stop_member(pool, "a")
             broken = interruption(stream)
             assert isinstance(broken.__cause__, MemberCrashedError)
             assert (broken.received, b.calls) == ((1,), 0)
@@ -289,7 +281,7 @@ class TestAfterTheFirstChunk:
         with pool_of(*ranked(a=a), stream_buffer=2) as pool:
             stream = pool.stream(Request("x"))
             a.wait_made(2)
-            crash(pool, "a")
+            stop_member(pool, "a")
             assert a.wait_ended() in ("GeneratorExit", "CancelledError")
             broken = interruption(stream)
             assert broken.received == tuple(range(1, broken.received_count + 1))
@@ -370,13 +362,13 @@ def test_b44_a_stream_that_ends_while_its_member_is_being_stopped() -> None:
         if isinstance(event, BreakerOpened):  # in the supervisor's thread
             news.block()
 
-    with pool_of(*ranked(a=Chunks(1, work, 2), z=Scripted())) as pool:
+    with pool_of(*ranked(a=Chunks(1, work, 2), z=ScriptedAgent(["never"]))) as pool:
         stream = pool.stream(Request("x"))
         assert take(stream, 1) == [1]
         end = observe(hold_up)
         forcing = Doing(lambda: pool.force_open("z"))
         news.wait_reached()
-        crash(pool, "a")
+        stop_member(pool, "a")
         work.open()
         assert rest(stream) == [2]
         end()
@@ -525,12 +517,12 @@ class TestSideEffects:
             raise ConnectionError("gone")
 
         b = Chunks(2)
-        with recorded() as log, pool_of(*ranked(a=a, b=b)) as pool:
+        with EventRecorder() as log, pool_of(*ranked(a=a, b=b)) as pool:
             expected = StreamInterruptedError if when == "after" else AllPoolMembersFailedError
             with pytest.raises(expected):
                 rest(pool.stream(Request("x")))
             assert b.calls == 0
-            assert log.of(AttemptFailed)[0].member == "a"
+            assert log.named(AttemptFailed)[0].member == "a"
 
     def test_b48_side_effects_do_not_start_in_a_stream_that_is_over(self) -> None:
         """Whoever asks for leave after the consumer has gone is refused."""

@@ -9,8 +9,20 @@ from typing import Any, assert_type
 
 import pykka
 import pytest
-from helpers_requests import WAIT_S, Scripted, http_error, pool_of, ranked
-from helpers_streams import PRODUCERS, After, Chunks, Doing, Hold, by_for, rest, take, within
+from helpers_pools import WAIT_S, pool_of, ranked
+from helpers_streams import (
+    GONE,
+    PRODUCERS,
+    After,
+    Chunks,
+    Doing,
+    Hold,
+    Producer,
+    by_for,
+    rest,
+    take,
+    within,
+)
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -23,11 +35,9 @@ from greenroom import (
     Restarted,
     StreamInterruptedError,
 )
-from greenroom.testing import FakeClock
+from greenroom.testing import FakeClock, ScriptedAgent, ScriptedHTTPError, http_error
 
-Producer = type[Chunks]
 Wait = Callable[[PoolStream[Any]], str | None]
-GONE = ConnectionError("gone")
 
 
 def by_get(stream: PoolStream[Any]) -> str | None:
@@ -76,7 +86,7 @@ class TestFirst:
         """A 400 is raised as it is."""
         fault = http_error(400)
         with pool_of(Member("a", producer(fault))) as pool:
-            with pytest.raises(RuntimeError) as raised:
+            with pytest.raises(ScriptedHTTPError) as raised:
                 within(wait, pool.stream(Request("x")))
             assert raised.value is fault
 
@@ -103,7 +113,7 @@ class TestFirst:
 
     def test_a_plain_answer(self, producer: Producer, wait: Wait) -> None:
         """It is the first chunk, and the last."""
-        with pool_of(Member("a", Scripted("answer"))) as pool:
+        with pool_of(Member("a", ScriptedAgent(["answer"]))) as pool:
             stream = pool.stream(Request("x"))
             assert within(wait, stream) == "a"
             assert rest(stream) == ["answer"]

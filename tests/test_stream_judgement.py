@@ -9,21 +9,21 @@ from typing import Any
 
 import pytest
 from helpers_answers import USAGE, chunk, dict_with_attributes, model, shaped
-from helpers_requests import AsyncScripted, Scripted, pool_of, ranked
-from helpers_streams import PRODUCERS, READERS, Chunks, rest, within
+from helpers_pools import pool_of, ranked
+from helpers_streams import PRODUCERS, READERS, Chunks, failures, rest, within
 
 from greenroom import (
     AllPoolMembersFailedError,
     FailureKind,
     Member,
     PoolConfig,
-    PoolRef,
     Request,
     StreamInterruptedError,
     UnsuccessfulResultError,
     answers,
 )
 from greenroom.actors.streamjudge import StreamJudge
+from greenroom.testing import AsyncScriptedAgent, ScriptedAgent
 
 ROLE = chunk({"role": "assistant", "content": ""})
 TEXT = chunk({"content": "a"})
@@ -178,10 +178,6 @@ def before_the_end(chunks: list[Any]) -> list[Any]:
         for count in range(len(chunks) - 1, 0, -1)
         if judged(chunks[:count]).fault is not None
     )
-
-
-def failures(pool: PoolRef, member: str = "a") -> int:
-    return pool.stats()[member].failures
 
 
 class TestJudge:
@@ -440,7 +436,7 @@ class TestThroughAPool:
         """It is judged as a value, and is whole, empty or not."""
         values: list[Any] = ["", None, [], "text", TEXT]
         for value in values:
-            with pool_of(Member("a", Scripted(value))) as pool:
+            with pool_of(Member("a", ScriptedAgent([value]))) as pool:
                 assert rest(pool.stream(Request("x"))) == [value]
 
     def test_settings_that_take_everything(self, producer: Any) -> None:
@@ -495,14 +491,14 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("kind_of_agent", [Scripted, AsyncScripted])
+@pytest.mark.parametrize("kind_of_agent", [ScriptedAgent, AsyncScriptedAgent])
 class TestValues:
     @pytest.mark.parametrize(("value", "kind"), REFUSED)
     def test_a_failure_that_raises_nothing(
         self, kind_of_agent: Callable[..., Any], value: Any, kind: FailureKind
     ) -> None:
         """The next member answers; the error is of the value's kind, and has nothing of it."""
-        with pool_of(*ranked(a=kind_of_agent(value), b=kind_of_agent("good"))) as pool:
+        with pool_of(*ranked(a=kind_of_agent([value]), b=kind_of_agent(["good"]))) as pool:
             reply = pool.ask(Request("x"))
             assert (reply.value, reply.member) == ("good", "b")
             (error,) = reply.errors
@@ -514,21 +510,21 @@ class TestValues:
     def test_a_content_filter_is_the_requests_own(self, kind_of_agent: Callable[..., Any]) -> None:
         """Nobody else is asked, and it says nothing of the member."""
         value = chunk({"content": "a"}, "content_filter")
-        b = kind_of_agent("good")
-        with pool_of(*ranked(a=kind_of_agent(value), b=b)) as pool:
+        b = kind_of_agent(["good"])
+        with pool_of(*ranked(a=kind_of_agent([value]), b=b)) as pool:
             with pytest.raises(UnsuccessfulResultError, match="content filter"):
                 pool.ask(Request("x"))
-            assert (b.calls, failures(pool)) == (0, 0)
+            assert (len(b.calls), failures(pool)) == (0, 0)
 
     @pytest.mark.parametrize("value", [None, "", [], {}, 0, {"error": "x"}, "<html>mine</html>"])
     def test_an_own_value(self, kind_of_agent: Callable[..., Any], value: Any) -> None:
         """It is the answer."""
-        with pool_of(Member("a", kind_of_agent(value))) as pool:
+        with pool_of(Member("a", kind_of_agent([value]))) as pool:
             assert pool.execute("x") == value
 
     def test_a_function_that_says_of_which_kind(self, kind_of_agent: Callable[..., Any]) -> None:
         """A kind or a fault instead of a bool; `classify` has the last word as for any error."""
-        a, b = kind_of_agent("bad"), kind_of_agent("good")
+        a, b = kind_of_agent(["bad"]), kind_of_agent(["good"])
         for said, kind in (
             (FailureKind.QUOTA, FailureKind.QUOTA),
             (answers.Fault("a poor answer", FailureKind.TOO_LARGE), FailureKind.TOO_LARGE),
@@ -551,7 +547,7 @@ class TestValues:
     def test_none_takes_every_value(self, kind_of_agent: Callable[..., Any]) -> None:
         """Off is off."""
         value = {"error": {"message": "m", "type": "server_error"}}
-        with pool_of(Member("a", kind_of_agent(value)), is_failure=None) as pool:
+        with pool_of(Member("a", kind_of_agent([value])), is_failure=None) as pool:
             assert pool.execute("x") == value
 
 

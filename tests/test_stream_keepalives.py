@@ -6,12 +6,13 @@ import asyncio
 import gc
 import itertools
 import tracemalloc
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, Scripted, pool_of, ranked
+from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
+    GONE,
     PRODUCERS,
     READERS,
     After,
@@ -19,6 +20,8 @@ from helpers_streams import (
     Chunks,
     Doing,
     Hold,
+    Producer,
+    Read,
     by_for,
     rest,
     take,
@@ -30,15 +33,10 @@ from greenroom import (
     AllPoolMembersFailedError,
     FailureKind,
     Member,
-    PoolStream,
     Request,
     StreamInterruptedError,
 )
-from greenroom.testing import FakeClock
-
-Producer = type[Chunks]
-Read = Callable[[PoolStream[Any]], list[Any]]
-GONE = ConnectionError("gone")
+from greenroom.testing import FakeClock, ScriptedAgent
 
 
 class Ping:
@@ -135,12 +133,12 @@ class TestTheOthersAreNotShown:
         """By a retry, as any member that failed before its first chunk that counts."""
         clock = FakeClock()
         outcomes = iter([producer(*pings(100), GONE), producer(1)])
-        agent = Scripted(lambda payload: next(outcomes)(payload))
+        agent = ScriptedAgent([lambda payload: next(outcomes)(payload)])
         options: dict[str, Any] = {"stream_buffer": 2, "is_empty": is_ping, "on_cut": "restart"}
         with pool_of(Member("a", agent), clock=clock, **options) as pool:
             stream = pool.stream(Request("x"))
             reading = Doing(stream.collect)
-            while agent.calls < 2:
+            while len(agent.calls) < 2:
                 clock.advance(1)
                 pool.stats()
             assert reading.result() == [1]

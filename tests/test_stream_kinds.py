@@ -20,13 +20,12 @@ from typing import Any, NamedTuple
 from unittest.mock import AsyncMock, MagicMock
 
 import pytest
-from helpers_requests import WAIT_S, pool_of, ranked
-from helpers_streams import READERS, Chunks, rest, within
+from helpers_pools import WAIT_S, pool_of, ranked
+from helpers_streams import READERS, Chunks, Read, rest, within
 
-from greenroom import FailureKind, Member, PoolStream, Reply, Request
+from greenroom import FailureKind, Member, Reply, Request
 from greenroom.actors.streamable import achunks_of, chunks_of, is_async_stream, is_stream
 
-Read = Callable[[PoolStream[Any]], list[Any]]
 CHUNKS = [b"one ", b"two ", b"three"]
 
 

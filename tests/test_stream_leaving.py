@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, EventLog, Scripted, http_error, pool_of, ranked, recorded
+from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
     After,
@@ -24,6 +24,7 @@ from helpers_streams import (
     Chunks,
     Doing,
     Hold,
+    Producer,
     rest,
     take,
     wait_free,
@@ -44,9 +45,8 @@ from greenroom import (
 from greenroom.actors.channel import Channel
 from greenroom.actors.future import DeadPoolError, StreamFuture
 from greenroom.messages import AttemptFailed, DeadLetter, RequestCompleted, RequestExhausted
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, ScriptedHTTPError, http_error
 
-Producer = type[Chunks]
 Leave = Callable[[PoolRef], None]
 
 
@@ -162,17 +162,17 @@ WAYS: list[Leave] = [
 ]
 
 
-def assert_uncounted(pool: PoolRef, log: EventLog) -> None:
+def assert_uncounted(pool: PoolRef, log: EventRecorder) -> None:
     """It is cancelled, and counts for nothing; no slot is held, and no dead letter is left."""
     stats = pool.stats()
     assert (stats.cancelled, stats.failed, stats.retries) == (1, 0, 0)
     assert (stats.pending, stats.in_flight) == (0, 0)
     member = stats["a"]
     assert (member.in_flight, member.failures, member.circuit) == (0, 0, CircuitState.CLOSED)
-    assert not log.of(DeadLetter)
-    assert not log.of(RequestExhausted)
-    assert not log.of(AttemptFailed)
-    assert log.of(RequestCompleted)[0].outcome == "cancelled"
+    assert not log.named(DeadLetter)
+    assert not log.named(RequestExhausted)
+    assert not log.named(AttemptFailed)
+    assert log.named(RequestCompleted)[0].outcome == "cancelled"
 
 
 class TestLeaving:
@@ -183,7 +183,7 @@ class TestLeaving:
         nothing is counted.
         """
         a = producer.counting()
-        with recorded() as log, pool_of(one(a), stream_buffer=2) as pool:
+        with EventRecorder() as log, pool_of(one(a), stream_buffer=2) as pool:
             within(leave, pool)
             assert a.wait_ended() in ("GeneratorExit", "CancelledError")
             wait_free(pool)
@@ -193,7 +193,7 @@ class TestLeaving:
     def test_b46_an_async_generator_at_its_await(self, leave: Leave) -> None:
         """It is cancelled where it waits for whatever makes its chunks."""
         a = AsyncChunks(1, Hold(), 2)
-        with recorded() as log, pool_of(one(a)) as pool:
+        with EventRecorder() as log, pool_of(one(a)) as pool:
             within(leave, pool)
             assert a.wait_ended() == "CancelledError"
             wait_free(pool)
@@ -204,7 +204,7 @@ class TestLeaving:
         """Nobody can stop it there: it is closed when it yields next."""
         hold = Hold()
         a = Chunks(1, hold, 2, 3)
-        with recorded() as log, pool_of(one(a)) as pool:
+        with EventRecorder() as log, pool_of(one(a)) as pool:
             within(leave, pool)
             assert pool.stats().in_flight == 1
             hold.open()
@@ -218,7 +218,7 @@ class TestLeaving:
         """Whoever does not even wait for it leaves no dead letter."""
         hold = Hold()
         a = producer("", hold, 1)
-        with recorded() as log, pool_of(one(a)) as pool:
+        with EventRecorder() as log, pool_of(one(a)) as pool:
             stream = pool.stream(Request("x"))
             hold.wait_reached()
             assert stream.cancel()
@@ -250,7 +250,7 @@ class TestLeaving:
             hold.block()
             return "late"
 
-        with recorded() as log, pool_of(one(a)) as pool:
+        with EventRecorder() as log, pool_of(one(a)) as pool:
             stream = pool.stream(Request("x"))
             hold.wait_reached()
             del stream
@@ -268,7 +268,7 @@ class TestLeaving:
                 raise RuntimeError("a clean-up that fails")
 
         a = Sore.counting()
-        with recorded() as log, pool_of(one(a), stream_buffer=1) as pool:
+        with EventRecorder() as log, pool_of(one(a), stream_buffer=1) as pool:
             within(cancel, pool)
             a.wait_ended()
             wait_free(pool)
@@ -529,7 +529,7 @@ class TestSlowConsumers:
     def test_b47_a_failure_reaches_a_slow_consumer_in_turn(self) -> None:
         """After what it has not taken yet."""
         error = http_error(503)
-        with pool_of(*ranked(a=Chunks(1, 2, error), b=Scripted())) as pool:
+        with pool_of(*ranked(a=Chunks(1, 2, error), b=ScriptedAgent(["never"]))) as pool:
             stream = pool.stream(Request("x"))
             assert take(stream, 2) == [1, 2]
             with pytest.raises(StreamInterruptedError) as raised:
@@ -601,7 +601,7 @@ class Chance:
     def read(self, pool: PoolRef, number: int) -> None:
         """Take some, or all, and leave."""
         stream = pool.stream(Request(number))
-        with contextlib.suppress(PoolError, OSError, RuntimeError):
+        with contextlib.suppress(PoolError, OSError, ScriptedHTTPError):
             if self.way == "async for":
                 asyncio.run(self._aread(stream))
                 return

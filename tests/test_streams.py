@@ -8,21 +8,15 @@ import functools
 import io
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any, assert_type
 from unittest.mock import AsyncMock, MagicMock
 
 import pykka
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    AsyncScripted,
-    Held,
-    Scripted,
-    pool_of,
-    ranked,
-)
+from helpers_agents import Held
+from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
     PRODUCERS,
     READERS,
@@ -31,6 +25,8 @@ from helpers_streams import (
     Chunks,
     Doing,
     Hold,
+    Producer,
+    Read,
     by_async_for,
     by_for,
     rest,
@@ -54,10 +50,7 @@ from greenroom import (
     Request,
     StreamInterruptedError,
 )
-from greenroom.testing import FakeClock
-
-Producer = type[Chunks]
-Read = Callable[[PoolStream[Any]], list[Any]]
+from greenroom.testing import AsyncScriptedAgent, FakeClock, ScriptedAgent
 
 
 def sync_generator(payload: Any) -> Iterator[Any]:
@@ -175,10 +168,10 @@ class TestFourWays:
             assert (stats.completed, stats["a"].successes, stats.in_flight) == (1, 1, 0)
 
     @pytest.mark.parametrize("answer", ["text", "", None, 0, [1, 2], {"a": 1}, range(3)], ids=repr)
-    @pytest.mark.parametrize("agent", [Scripted, AsyncScripted])
+    @pytest.mark.parametrize("agent", [ScriptedAgent, AsyncScriptedAgent])
     def test_b48_a_plain_answer(self, agent: Any, answer: Any, read: Read) -> None:
         """It streams as one chunk, also when it is empty, or something to iterate over."""
-        with pool_of(Member("a", agent(answer)), stream_buffer=1) as pool:
+        with pool_of(Member("a", agent([answer])), stream_buffer=1) as pool:
             assert within(read, pool.stream(Request("x"))) == [answer]
 
     @pytest.mark.parametrize("agent", PRODUCERS)

@@ -5,25 +5,21 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from helpers_requests import (
-    WAIT_S,
-    Scripted,
-    crash,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_actors import stop_member
+from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import (
+    GONE,
     PRODUCERS,
     READERS,
     AsyncChunks,
     Chunks,
     Hold,
+    Producer,
+    Read,
     by_for,
     rest,
     take,
@@ -46,11 +42,7 @@ from greenroom import (
     StreamInterruptedError,
 )
 from greenroom.messages import AttemptFailed
-from greenroom.testing import FakeClock
-
-Producer = type[Chunks]
-Read = Callable[[PoolStream[Any]], list[Any]]
-GONE = ConnectionError("gone")
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, ScriptedHTTPError, http_error
 
 
 def cut(**options: Any) -> dict[str, Any]:
@@ -181,7 +173,7 @@ class TestRestart:
             stream = pool.stream(Request("x"))
             assert take(stream, 1) == [1]
             hold.wait_reached()
-            crash(pool, "a")
+            stop_member(pool, "a")
             mark, *chunks = rest_with_marks(stream)
             assert (mark.kind, chunks) == (FailureKind.CRASHED, [2, 3])
             hold.open()
@@ -226,7 +218,7 @@ class TestRestart:
 
     def test_a_plain_answer_starts_over_too(self, producer: Producer) -> None:
         """An agent that does not stream answers with one chunk."""
-        with pool_of(*ranked(a=producer(1, GONE), b=Scripted("all of it")), **cut()) as pool:
+        with pool_of(*ranked(a=producer(1, GONE), b=ScriptedAgent(["all of it"])), **cut()) as pool:
             assert rest(pool.stream(Request("x"))) == ["all of it"]
 
     def test_a_cut_after_the_last_chunk_was_delivered(self, producer: Producer) -> None:
@@ -293,11 +285,12 @@ class TestWhoStartsOver:
     def test_one_that_asked_for_a_pause_is_asked_again(self, producer: Producer) -> None:
         """It had failed before its first chunk: it is no one that was cut."""
         clock = FakeClock()
-        b = Scripted(ConnectionError("busy"), "whole")
+        b = ScriptedAgent([ConnectionError("busy"), "whole"])
         members = ranked(b=b, a=producer(1, GONE))
-        with recorded() as log, pool_of(*members, clock=clock, **cut(max_retries=3)) as pool:
+        with EventRecorder() as log, pool_of(*members, clock=clock, **cut(max_retries=3)) as pool:
             stream = pool.stream(Request("x"))
-            assert log.wait_for(AttemptFailed, 2)[1].member == "a"
+            log.wait_for(AttemptFailed, count=2)
+            assert log.named(AttemptFailed)[1].member == "a"
             pool.stats()
             clock.advance(30)
             assert rest(stream) == ["whole"]
@@ -520,9 +513,9 @@ class TestHold:
         """It is as with an ask: where there is nobody else, after a pause."""
         clock = FakeClock()
         outcomes = iter([producer(1, GONE), producer(2, 3)])
-        agent = Scripted(lambda payload: next(outcomes)(payload))
+        agent = ScriptedAgent([lambda payload: next(outcomes)(payload)])
         settings: dict[str, Any] = {"on_cut": "hold", "same_member_retries": 0}
-        with recorded() as log, pool_of(Member("a", agent), clock=clock, **settings) as pool:
+        with EventRecorder() as log, pool_of(Member("a", agent), clock=clock, **settings) as pool:
             stream = pool.stream(Request("x"))
             log.wait_for(AttemptFailed)
             pool.stats()
@@ -544,7 +537,7 @@ class TestHold:
         """It is raised as it is, though chunks have been made."""
         fault = http_error(400)
         with pool_of(*ranked(a=producer(1, fault), b=producer(2)), on_cut="hold") as pool:
-            with pytest.raises(RuntimeError) as raised:
+            with pytest.raises(ScriptedHTTPError) as raised:
                 rest(pool.stream(Request("x")))
             assert raised.value is fault
 
@@ -699,7 +692,7 @@ class TestNested:
             pool_of(Member("middle", middle), on_cut="hold") as outer,
         ):
             for pool in (middle, outer):
-                with pytest.raises(RuntimeError) as raised:
+                with pytest.raises(ScriptedHTTPError) as raised:
                     rest(pool.stream(Request("x")))
                 assert raised.value is fault
 

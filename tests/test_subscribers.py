@@ -6,14 +6,9 @@ import threading
 from typing import Any, cast
 
 import pykka
+from helpers_pools import WAIT_S, echo
 
 from greenroom import AgentPool, Event, Member, Request
-
-WAIT_S = 10.0
-
-
-def echo(payload: object) -> object:
-    return payload
 
 
 class Told(pykka.ThreadingActor):

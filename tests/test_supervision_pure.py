@@ -23,20 +23,13 @@ from greenroom.supervisors.health import HEALTH_WINDOW_S, MIN_OUTCOMES, HealthRe
 from greenroom.supervisors.probe_schedule import ProbeSchedule
 from greenroom.supervisors.restart import RestartWindow
 from greenroom.supervisors.window import OutcomeWindow
+from greenroom.testing import FakeClock
 
 CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
 HEALTHY, DEGRADED, UNHEALTHY = AgentStatus.HEALTHY, AgentStatus.DEGRADED, AgentStatus.UNHEALTHY
 
 repeatable = settings(derandomize=True, database=None, deadline=None)
 seconds = st.floats(0.001, 1e6)
-
-
-class Clock:
-    def __init__(self, now: float = 100.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
 
 
 # Delays
@@ -327,9 +320,9 @@ def test_a_probe_of_a_dead_actor_is_given_up() -> None:
 # The breaker on its own
 
 
-def lone(**more: Any) -> tuple[CircuitBreaker, Clock]:
-    clock = Clock()
-    return CircuitBreaker(clock=clock, rng=random.Random(1), **more), clock
+def lone(**more: Any) -> tuple[CircuitBreaker, FakeClock]:
+    clock = FakeClock()
+    return CircuitBreaker(clock=clock.now, rng=random.Random(1), **more), clock
 
 
 def refuses(breaker: CircuitBreaker) -> bool:
@@ -344,9 +337,9 @@ def test_the_lone_breaker_works_as_the_seeds_use_it() -> None:
         breaker.record_failure()
     assert refuses(breaker)
     assert breaker.reopens_in_s == 10.0
-    clock.now += 9.999
+    clock.advance(9.999)
     assert refuses(breaker)
-    clock.now = 110.0
+    clock.advance(1010.0 - clock.now())
     assert not refuses(breaker)
     assert breaker.state is HALF_OPEN
     breaker.record_success()
@@ -363,7 +356,7 @@ def test_the_lone_breaker_is_open_while_its_trial_runs() -> None:
     breaker, clock = lone(failure_threshold=1)
     breaker.record_failure()
     assert not breaker.allow()
-    clock.now += 30.0
+    clock.advance(30.0)
     assert breaker.allow()
     assert refuses(breaker)
     assert not breaker.allow()
@@ -386,7 +379,7 @@ def test_an_outcome_with_an_old_permit_counts_for_nothing() -> None:
     breaker, clock = lone(failure_threshold=1)
     old = breaker.acquire()
     breaker.record_failure()
-    clock.now += 30.0
+    clock.advance(30.0)
     breaker.record_failure(permit=old)
     assert breaker.state is HALF_OPEN
     breaker.record_failure("timeout")
@@ -398,7 +391,7 @@ def test_a_rate_limit_blocks_the_lone_breaker_without_opening_it() -> None:
     breaker, clock = lone()
     breaker.record_failure(FailureKind.RATE_LIMITED, retry_after_s=5.0)
     assert (breaker.state, breaker.is_open, breaker.reopens_in_s) == (CLOSED, True, 5.0)
-    clock.now += 5.0
+    clock.advance(5.0)
     assert (breaker.is_open, breaker.reopens_in_s) == (False, None)
 
 
@@ -413,7 +406,7 @@ def test_call_records_and_raises() -> None:
     for _ in range(2):
         with pytest.raises(KeyError):
             breaker.call(fail)
-    clock.now += 10.0
+    clock.advance(10.0)
     with pytest.raises(CircuitOpenError, match=r"tried again in 20\.0 s") as refused:
         breaker.call(divmod, 7, 2)
     assert refused.value.reopens_in_s == 20.0
@@ -453,7 +446,7 @@ def test_call_measures_slow_calls() -> None:
     breaker, clock = lone(policy=policy)
 
     def slow() -> None:
-        clock.now += 2.5
+        clock.advance(2.5)
 
     for _ in range(3):
         assert breaker.state is not OPEN
@@ -474,7 +467,7 @@ def test_b03_concurrent_calls_share_one_trial() -> None:
     """Half-open with one permit: of N concurrent calls exactly one runs, the others are refused."""
     breaker, clock = lone(failure_threshold=1)
     breaker.record_failure()
-    clock.now += 30.0
+    clock.advance(30.0)
     barrier = threading.Barrier(12, timeout=30)
     all_refused = threading.Event()
     refusals: list[int] = []
@@ -559,7 +552,7 @@ def test_a_permit_is_spent_by_its_first_record(kind: FailureKind | None) -> None
     if kind is None:
         for _ in range(3):
             guard.record_failure()
-        clock.now += guard.reopens_in_s or 0.0
+        clock.advance(guard.reopens_in_s or 0.0)
     permit = guard.acquire()
     assert permit is not None
     for _ in range(5):

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from helpers_pools import echo, echo_async
 
 from greenroom.actors.alarms import Alarms
 from greenroom.actors.culprit import NOBODY, Culprit
@@ -80,14 +81,6 @@ CONFIG = PoolConfig(
     loop_replaced_after_s=8.0,
 )
 STOP_TIMEOUT_S = 5.0
-
-
-def echo(payload: Any) -> Any:
-    return payload
-
-
-async def echo_async(payload: Any) -> Any:
-    return payload
 
 
 async def ping_async(agent: Any) -> bool:

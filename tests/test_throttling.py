@@ -7,14 +7,7 @@ from typing import Any
 
 import pytest
 from helpers_load import FixedWindow, TokenBucket, ask_at, error_of, pass_time, settled
-from helpers_requests import (
-    WAIT_S,
-    AsyncScripted,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -35,7 +28,7 @@ from greenroom.messages import (
     RetryScheduled,
     SkipReason,
 )
-from greenroom.testing import FakeClock
+from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, http_error
 
 STRATEGIES = [str(each) for each in LoadBalanceStrategy]
 Maker = Callable[[FakeClock], Any]
@@ -61,7 +54,7 @@ def test_two_throttled_providers_answer_what_they_can(strategy: str, provider: s
     clock = FakeClock()
     a, b = PROVIDERS[provider](clock), PROVIDERS[provider](clock)
     with (
-        recorded() as log,
+        EventRecorder() as log,
         pool_of(Member("a", a), Member("b", b, priority=1), clock=clock, strategy=strategy) as pool,
     ):
         futures = ask_at(pool, clock, [i / 13 for i in range(130)])
@@ -73,8 +66,8 @@ def test_two_throttled_providers_answer_what_they_can(strategy: str, provider: s
         stats = pool.stats()
         assert {each.circuit for each in stats.members} == {CircuitState.CLOSED}
         assert {each.status for each in stats.members} == {AgentStatus.HEALTHY}
-        assert not log.of(BreakerOpened)
-        assert not log.of(HealthChanged)
+        assert not log.named(BreakerOpened)
+        assert not log.named(HealthChanged)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -98,11 +91,12 @@ def test_after_a_burst_the_pool_does_as_well_as_a_bare_client(strategy: str) -> 
 def test_one_that_waits_for_the_first_to_be_back_is_told_of_nobody_else() -> None:
     """The last one to fail it asks for 20 s, the first one for 1 s: it is tried again after 1 s."""
     clock = FakeClock()
-    a = AsyncScripted(http_error(429, 1), "back")
-    b = AsyncScripted(http_error(429, 20), "late")
-    with recorded() as log, pool_of(*ranked(a=a, b=b), clock=clock) as pool:
+    a = AsyncScriptedAgent([http_error(429, 1), "back"])
+    b = AsyncScriptedAgent([http_error(429, 20), "late"])
+    with EventRecorder() as log, pool_of(*ranked(a=a, b=b), clock=clock) as pool:
         future = pool.ask(Request("x"), block=False)
-        (planned,) = log.wait_for(RetryScheduled)
+        log.wait_for(RetryScheduled)
+        (planned,) = log.named(RetryScheduled)
         assert planned.delay_s == 1.0
         pass_time(pool, clock, 1.0, step_s=1.0)
         assert future.get(timeout=WAIT_S).member == "a"
@@ -111,13 +105,14 @@ def test_one_that_waits_for_the_first_to_be_back_is_told_of_nobody_else() -> Non
 def test_a_request_waits_for_one_that_it_has_not_tried() -> None:
     """That rests, too, and is back sooner than who has failed it."""
     clock = FakeClock()
-    a = AsyncScripted(http_error(429, 2), "a")
-    b = AsyncScripted(http_error(429, 20), "b")
-    with recorded() as log, pool_of(*ranked(a=a, b=b), clock=clock) as pool:
+    a = AsyncScriptedAgent([http_error(429, 2), "a"])
+    b = AsyncScriptedAgent([http_error(429, 20), "b"])
+    with EventRecorder() as log, pool_of(*ranked(a=a, b=b), clock=clock) as pool:
         first = pool.ask(Request(1, max_retries=0), block=False)
         assert isinstance(error_of(first, WAIT_S), AllPoolMembersFailedError)
         second = pool.ask(Request(2), block=False)
-        (planned,) = log.wait_for(RetryScheduled)
+        log.wait_for(RetryScheduled)
+        (planned,) = log.named(RetryScheduled)
         assert planned.delay_s == 2.0
         pass_time(pool, clock, 2.0, step_s=2.0)
         assert second.get(timeout=WAIT_S).member == "a"
@@ -129,7 +124,10 @@ def test_a_request_waits_for_one_that_it_has_not_tried() -> None:
 def test_the_first_error_of_throttled_members_has_the_true_seconds() -> None:
     """The first one to be back, not the last one to fail."""
     clock = FakeClock()
-    agents = {"a": AsyncScripted(http_error(429, 7.5)), "b": AsyncScripted(http_error(429, 29))}
+    agents = {
+        "a": AsyncScriptedAgent([http_error(429, 7.5)]),
+        "b": AsyncScriptedAgent([http_error(429, 29)]),
+    }
     with pool_of(*ranked(**agents), clock=clock, max_retries=1) as pool:
         with pytest.raises(AllPoolMembersFailedError) as caught:
             pool.execute("x", timeout=WAIT_S)
@@ -142,13 +140,15 @@ def test_the_first_error_of_throttled_members_has_the_true_seconds() -> None:
             (SkipReason.COOLING_DOWN, "back in 5.0 s"),
             (SkipReason.COOLING_DOWN, "back in 26.5 s"),
         ]
-        assert [agent.calls for agent in agents.values()] == [1, 1]
+        assert [len(agent.calls) for agent in agents.values()] == [1, 1]
 
 
 def test_without_a_retry_after_the_error_has_the_pools_own_pause() -> None:
     """Between half a second and one at first."""
     clock = FakeClock()
-    with pool_of(Member("a", AsyncScripted(http_error(429))), clock=clock, max_retries=0) as pool:
+    with pool_of(
+        Member("a", AsyncScriptedAgent([http_error(429)])), clock=clock, max_retries=0
+    ) as pool:
         with pytest.raises(AllPoolMembersFailedError) as caught:
             pool.execute("x", timeout=WAIT_S)
         assert caught.value.retry_after_s is not None
@@ -159,7 +159,7 @@ def test_without_a_retry_after_the_error_has_the_pools_own_pause() -> None:
 def test_a_full_queue_says_when_the_first_member_is_back() -> None:
     """Requests wait for a resting member; one too many is told the true seconds."""
     clock = FakeClock()
-    agent = AsyncScripted(http_error(429, 5), "late")
+    agent = AsyncScriptedAgent([http_error(429, 5), "late"])
     config: dict[str, Any] = {"when_unavailable": "wait", "max_pending": 1, "max_retries": 0}
     with pool_of(Member("a", agent), clock=clock, **config) as pool:
         with pytest.raises(AllPoolMembersFailedError):
@@ -227,8 +227,8 @@ def test_a_member_back_from_its_rest_is_not_taken_by_storm() -> None:
 def test_no_number_of_throttlings_opens_a_breaker() -> None:
     """They count neither in the row nor in a rate, and the member is healthy."""
     clock = FakeClock()
-    agent = AsyncScripted(http_error(429, 0.5))
-    with recorded() as log, pool_of(Member("a", agent), clock=clock, max_retries=0) as pool:
+    agent = AsyncScriptedAgent([http_error(429, 0.5)])
+    with EventRecorder() as log, pool_of(Member("a", agent), clock=clock, max_retries=0) as pool:
         for _ in range(50):
             assert isinstance(
                 error_of(pool.ask(Request("x"), block=False), WAIT_S), AllPoolMembersFailedError
@@ -237,14 +237,14 @@ def test_no_number_of_throttlings_opens_a_breaker() -> None:
         stats = pool.stats()["a"]
         assert (stats.circuit, stats.status) == (CircuitState.CLOSED, AgentStatus.HEALTHY)
         assert (stats.failures, stats.consecutive_failures, stats.error_rate) == (50, 0, 0.0)
-        assert stats.last_error == "RuntimeError: HTTP 429"
-        assert log.of(BreakerOpened) == []
+        assert stats.last_error == "ScriptedHTTPError: 429 Too Many Requests"
+        assert log.named(BreakerOpened) == []
 
 
 def test_a_throttled_trial_is_made_again_after_the_rest() -> None:
     """It gives its permit back: the breaker stays half-open, the request after that closes it."""
     clock = FakeClock()
-    agent = AsyncScripted(http_error(503), http_error(429, 3), "back")
+    agent = AsyncScriptedAgent([http_error(503), http_error(429, 3), "back"])
     config: dict[str, Any] = {
         "circuit_failure_threshold": 1,
         "circuit_success_threshold": 1,
@@ -264,7 +264,7 @@ def test_a_throttled_trial_is_made_again_after_the_rest() -> None:
 def test_a_retry_after_of_another_failure_rests_its_member_and_counts() -> None:
     """A 503 that says when to come back."""
     clock = FakeClock()
-    agents = {"a": AsyncScripted(http_error(503, 4), "back"), "b": AsyncScripted("b")}
+    agents = {"a": AsyncScriptedAgent([http_error(503, 4), "back"]), "b": AsyncScriptedAgent(["b"])}
     with pool_of(*ranked(**agents), clock=clock) as pool:
         assert pool.execute(1, timeout=WAIT_S) == "b"
         stats = pool.stats()["a"]
@@ -281,31 +281,34 @@ def test_a_rest_is_told_once_and_so_is_its_end() -> None:
     """However many calls of a burst are throttled."""
     clock = FakeClock()
     agent = FixedWindow(clock, 1, width_s=10.0)
-    with recorded() as log, pool_of(Member("a", agent), clock=clock, max_retries=0) as pool:
+    with EventRecorder() as log, pool_of(Member("a", agent), clock=clock, max_retries=0) as pool:
         futures = [pool.ask(Request(i), block=False) for i in range(20)]
         settled(pool, clock)
         assert len(answered(futures)) == 1
-        (resting,) = log.wait_for(MemberResting)
+        log.wait_for(MemberResting)
+        (resting,) = log.named(MemberResting)
         assert (resting.member, resting.kind, resting.rests_s) == ("a", "rate_limited", 10.0)
         assert resting.until == clock.wall() + 10.0
-        assert log.of(MemberRested) == []
+        assert log.named(MemberRested) == []
         pass_time(pool, clock, 10.0, step_s=5.0)
-        (rested,) = log.wait_for(MemberRested)
+        log.wait_for(MemberRested)
+        (rested,) = log.named(MemberRested)
         assert (rested.member, rested.level) == ("a", "INFO")
-        assert len(log.of(MemberResting)) == 1
+        assert len(log.named(MemberResting)) == 1
 
 
 def test_a_reset_ends_a_rest() -> None:
     """By hand, and it is told."""
     clock = FakeClock()
-    agent = AsyncScripted(http_error(429, 60), "back")
-    with recorded() as log, pool_of(Member("a", agent), clock=clock, max_retries=0) as pool:
+    agent = AsyncScriptedAgent([http_error(429, 60), "back"])
+    with EventRecorder() as log, pool_of(Member("a", agent), clock=clock, max_retries=0) as pool:
         assert isinstance(error_of(pool.ask(Request(1), block=False), WAIT_S), Exception)
         pool.reset_member("a")
-        assert len(log.wait_for(MemberRested)) == 1
+        log.wait_for(MemberRested)
+        assert len(log.named(MemberRested)) == 1
         assert pool.execute(2, timeout=WAIT_S) == "back"
         pass_time(pool, clock, 120.0, step_s=60.0)
-        assert len(log.of(MemberRested)) == 1
+        assert len(log.named(MemberRested)) == 1
 
 
 # -- a model that is retired
@@ -314,33 +317,34 @@ def test_a_reset_ends_a_rest() -> None:
 def test_a_member_that_has_not_the_model_rests_when_another_has_it() -> None:
     """1 s at first, twice as long each time; no breaker, and nobody's request fails."""
     clock = FakeClock()
-    gone, other = AsyncScripted(http_error(404)), AsyncScripted("other")
+    gone, other = AsyncScriptedAgent([http_error(404)]), AsyncScriptedAgent(["other"])
     with (
-        recorded() as log,
+        EventRecorder() as log,
         pool_of(*ranked(gone=gone, other=other), clock=clock) as pool,
     ):
         for calls in (1, 2, 3):
             assert pool.execute("x", timeout=WAIT_S) == "other"
             assert pool.execute("x", timeout=WAIT_S) == "other"
-            assert gone.calls == calls
+            assert len(gone.calls) == calls
             stats = pool.stats()["gone"]
             assert (stats.circuit, stats.status) == (CircuitState.CLOSED, AgentStatus.HEALTHY)
             assert 2 ** (calls - 2) <= (stats.reopens_in_s or 0.0) <= 2 ** (calls - 1)
             pass_time(pool, clock, 2.0 ** (calls - 1))
-        kinds = {event.kind for event in log.wait_for(MemberResting, 3)}
+        log.wait_for(MemberResting, count=3)
+        kinds = {event.kind for event in log.named(MemberResting)}
         assert kinds == {FailureKind.NOT_FOUND}
 
 
 def test_what_nobody_has_rests_nobody() -> None:
     """It is the request that asks for the wrong thing."""
     clock = FakeClock()
-    agents = {name: AsyncScripted(http_error(404), http_error(404), "good") for name in "ab"}
+    agents = {name: AsyncScriptedAgent([http_error(404), http_error(404), "good"]) for name in "ab"}
     config: dict[str, Any] = {"max_retries": 1, "retry_delay_s": 0.0}
-    with recorded() as log, pool_of(*ranked(**agents), clock=clock, **config) as pool:
+    with EventRecorder() as log, pool_of(*ranked(**agents), clock=clock, **config) as pool:
         for _ in range(2):
             assert isinstance(
                 error_of(pool.ask(Request("x"), block=False), WAIT_S), AllPoolMembersFailedError
             )
         assert pool.stats().available == ("a", "b")
         assert pool.execute("y", timeout=WAIT_S) == "good"
-        assert log.of(MemberResting) == []
+        assert log.named(MemberResting) == []

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from helpers_flow import Box
 
 from greenroom import PoolConfig, Request
 from greenroom.actors.alarms import Alarms
@@ -15,12 +16,6 @@ from greenroom.actors.timeouts import Timeouts
 
 LIMIT_S = 30.0
 POLICY = RetryPolicy.from_config(PoolConfig())
-
-
-class Box:
-    """A mailbox as far as timers need one."""
-
-    alarm: float | None = None
 
 
 class Timed:

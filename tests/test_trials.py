@@ -9,20 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from helpers_actors import stop_member
+from helpers_agents import AsyncHeld, AsyncScripted, EventLog, Held, Scripted, http_error, recorded
 from helpers_hedging import Finishes
-from helpers_requests import (
-    WAIT_S,
-    AsyncHeld,
-    AsyncScripted,
-    EventLog,
-    Held,
-    Scripted,
-    crash,
-    http_error,
-    pool_of,
-    ranked,
-    recorded,
-)
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -586,7 +576,7 @@ class TestATrialCostsNoWait:
         with half_open(clock, *ranked(dead=dead, good=good)) as pool:
             assert pool.ask(Request("x"), timeout=WAIT_S).member == "good"
             dead.wait_entered()
-            crash(pool, "dead")
+            stop_member(pool, "dead")
             opened = log.wait_for(BreakerOpened, 2)[1]
             assert "crashed" in opened.reason
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S, EventLog, Held, Scripted, http_error, pool_of, ranked, recorded
+from helpers_agents import Held
+from helpers_pools import WAIT_S, ask, pool_of, ranked
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -20,7 +21,7 @@ from greenroom import (
     SkipReason,
 )
 from greenroom.messages import AttemptFailed, BreakerOpened
-from greenroom.testing import FakeClock
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, http_error
 
 FIRST_OPENING_S = 30.0
 """`circuit_reset_timeout_s`: a 401 opens a breaker at once, for that long the first time."""
@@ -30,16 +31,10 @@ def out(then: Any = "back", **retry_after_s: float) -> list[Member]:
     """Members that answer their first call with a 429 and that Retry-After, then `then`."""
     return ranked(
         **{
-            name: Scripted(http_error(429, seconds), then)
+            name: ScriptedAgent([http_error(429, seconds), then])
             for name, seconds in retry_after_s.items()
         }
     )
-
-
-def ask(pool: PoolRef, payload: Any = "x", **options: Any) -> PoolFuture[Reply[Any]]:
-    request: Request[Any] = Request(payload, **options)
-    future: PoolFuture[Reply[Any]] = pool.ask(request, block=False)
-    return future
 
 
 def all_out(pool: PoolRef) -> None:
@@ -70,7 +65,7 @@ def test_b52_a_request_waits_for_the_earliest_reopening() -> None:
         reply = future.get(timeout=WAIT_S)
         assert (reply.member, reply.attempts, reply.errors) == ("b", 1, ())
         assert reply.elapsed_s == pytest.approx(12.0)
-        assert [member.agent.calls for member in members] == [1, 2, 1]
+        assert [len(member.agent.calls) for member in members] == [1, 2, 1]
 
 
 def test_b52_it_fails_at_once_when_no_reopening_falls_within_its_deadline() -> None:
@@ -132,21 +127,21 @@ def test_b52_who_waits_is_failed_at_its_deadline_all_the_same() -> None:
 def test_b52_a_member_added_while_they_wait_serves_them() -> None:
     """At once, in order, and the one that is out is left alone."""
     clock = FakeClock()
-    new = Scripted("new")
+    new = ScriptedAgent(["new"])
     with pool_of(*out(a=12.0), clock=clock, when_unavailable="wait") as pool:
         all_out(pool)
         futures = [ask(pool, n) for n in range(3)]
         assert pool.stats().pending == 3
         pool.add_member(Member("b", new))
         assert [future.get(timeout=WAIT_S).member for future in futures] == ["b"] * 3
-        assert new.payloads == [0, 1, 2]
+        assert new.calls == [0, 1, 2]
 
 
 @pytest.mark.parametrize("reset", ["reset_member", "reset_all"])
 def test_b52_a_reset_while_they_wait_lets_them_go_on(reset: str) -> None:
     """Nobody waits for a time that does not hold any more."""
     clock = FakeClock()
-    agent = Scripted(http_error(401), "back")
+    agent = ScriptedAgent([http_error(401), "back"])
     with pool_of(*ranked(a=agent), clock=clock, when_unavailable="wait") as pool:
         all_out(pool)
         futures = [ask(pool, n) for n in range(3)]
@@ -172,7 +167,7 @@ def test_b52_a_member_held_open_is_not_waited_for() -> None:
         pool.force_open("b")
         clock.advance(3600.0)
         fails_at_once(ask(pool), "none says when it will be")
-        assert [member.agent.calls for member in members] == [1, 2]
+        assert [len(member.agent.calls) for member in members] == [1, 2]
 
 
 def test_b52_who_waits_for_the_last_hope_fails_when_it_is_held_open_or_removed() -> None:
@@ -187,12 +182,12 @@ def test_b52_who_waits_for_the_last_hope_fails_when_it_is_held_open_or_removed()
                 fails_at_once(future, "no member")
 
 
-def trial_fails(pool: PoolRef, clock: FakeClock, agent: Held, log: EventLog) -> float:
+def trial_fails(pool: PoolRef, clock: FakeClock, agent: Held, log: EventRecorder) -> float:
     """At the first reopening the trial, which has begun, fails; how long the second opening is."""
     clock.advance(FIRST_OPENING_S)
     agent.wait_entered()
     agent.let_go()
-    log.wait_for(BreakerOpened, 2)
+    log.wait_for(BreakerOpened, count=2)
     reopens_in_s = pool.stats()["a"].reopens_in_s
     assert reopens_in_s is not None
     assert reopens_in_s >= FIRST_OPENING_S
@@ -203,7 +198,7 @@ def test_b52_a_trial_that_fails_sends_the_others_back_to_waiting() -> None:
     """Until the next reopening; those whose deadline is before that fail there and then."""
     clock, agent = FakeClock(), Held(http_error(401))
     with (
-        recorded() as log,
+        EventRecorder() as log,
         pool_of(*ranked(a=agent), clock=clock, when_unavailable="wait", max_retries=0) as pool,
     ):
         agent.let_go()
@@ -231,30 +226,36 @@ def test_b52_a_trial_that_fails_leaves_the_others_to_another_member() -> None:
     it does not pass with time, so only another member can help.
     """
     clock = FakeClock()
-    first, second = Scripted(http_error(401)), Scripted(http_error(429, 40.0), "second")
+    first, second = (
+        ScriptedAgent([http_error(401)]),
+        ScriptedAgent([http_error(429, 40.0), "second"]),
+    )
     with (
-        recorded() as log,
+        EventRecorder() as log,
         pool_of(
             *ranked(a=first, b=second), clock=clock, when_unavailable="wait", max_retries=1
         ) as pool,
     ):
         all_out(pool)
-        failed = len(log.of(AttemptFailed))
+        failed = len(log.named(AttemptFailed))
         futures = [ask(pool, n) for n in range(3)]
         assert pool.stats().pending == 3
         clock.advance(FIRST_OPENING_S)
-        log.wait_for(AttemptFailed, failed + 1)
+        log.wait_for(AttemptFailed, count=failed + 1)
         clock.advance(9.9)
         assert pool.stats().pending == 3
         clock.advance(0.1)
         assert [future.get(timeout=WAIT_S).member for future in futures] == ["b"] * 3
-        assert first.calls == 2
+        assert len(first.calls) == 2
 
 
 def test_b52_after_a_lasting_failure_only_an_untried_member_is_waited_for() -> None:
     """It is not called again meanwhile; and the request fails at once if its time is too short."""
     clock = FakeClock()
-    first, second = Scripted(http_error(413)), Scripted(http_error(429, 40.0), "second")
+    first, second = (
+        ScriptedAgent([http_error(413)]),
+        ScriptedAgent([http_error(429, 40.0), "second"]),
+    )
     with pool_of(*ranked(a=first, b=second), clock=clock, when_unavailable="wait") as pool:
         pool.force_open("a")
         with pytest.raises(AllPoolMembersFailedError):
@@ -265,29 +266,32 @@ def test_b52_after_a_lasting_failure_only_an_untried_member_is_waited_for() -> N
         assert pool.stats().pending == 1
         clock.advance(40.0)
         assert future.get(timeout=WAIT_S).member == "b"
-        assert (first.calls, second.calls) == (2, 2)
+        assert (len(first.calls), len(second.calls)) == (2, 2)
 
 
 def test_b52_who_cannot_help_is_not_asked_again_while_another_one_rests() -> None:
     """One has refused the request for good, the other one rests: that one is waited for."""
     clock = FakeClock()
-    first, second = Scripted(http_error(413)), Scripted(http_error(429, 1.0), "second")
+    first, second = (
+        ScriptedAgent([http_error(413)]),
+        ScriptedAgent([http_error(429, 1.0), "second"]),
+    )
     members = ranked(a=first, b=second)
-    with recorded() as log, pool_of(*members, clock=clock, retry_delay_s=0.0) as pool:
+    with EventRecorder() as log, pool_of(*members, clock=clock, retry_delay_s=0.0) as pool:
         future = ask(pool)
-        log.wait_for(AttemptFailed, 2)
+        log.wait_for(AttemptFailed, count=2)
         assert pool.stats().pending == 1
         clock.advance(1.0)
         assert future.get(timeout=WAIT_S).member == "b"
-        assert (first.calls, second.calls) == (1, 2)
+        assert (len(first.calls), len(second.calls)) == (1, 2)
 
 
 def test_b52_a_request_that_has_failed_waits_like_any_other() -> None:
     """Its attempt has opened the only member: it is tried again once that is back."""
     clock = FakeClock()
-    agent = Scripted(http_error(503), "back")
+    agent = ScriptedAgent([http_error(503), "back"])
     with (
-        recorded() as log,
+        EventRecorder() as log,
         pool_of(
             *ranked(a=agent),
             clock=clock,

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers_supervision import WAIT_S, pool_of
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import (
     AllPoolMembersFailedError,

@@ -12,14 +12,8 @@ from typing import Any
 
 import pykka
 import pytest
-from helpers_supervision import (
-    WAIT_S,
-    Gate,
-    greenroom_threads,
-    member_ref,
-    no_thread_left,
-    pool_of,
-)
+from helpers_actors import greenroom_threads, member_ref, no_thread_left
+from helpers_pools import WAIT_S, echo, echo_async, pool_of
 from loguru import logger
 
 from greenroom import (
@@ -32,7 +26,7 @@ from greenroom import (
     ReentrantAskError,
     Request,
 )
-from greenroom.testing import AsyncScriptedAgent
+from greenroom.testing import AsyncScriptedAgent, ScriptedAgent
 
 Act = Callable[[PoolRef], Any]
 
@@ -116,14 +110,14 @@ def in_lent_turn(there: There) -> Iterator[PoolRef]:
             raise RuntimeError("no")
         return payload
 
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", fail), max_retries=0) as pool:
         there.pool = pool
         future = pool.ask(Request("fail"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         future.add_done_callback(there)
         pool.stats()  # the router has nothing else to do
-        gate.open()
+        gate.release()
         yield pool
 
 
@@ -165,25 +159,25 @@ def in_loop(there: There) -> Iterator[PoolRef]:
         there.pool = pool
         there.armed = False
         pool.execute("x", timeout=WAIT_S)
-        gate = Gate()
+        gate = ScriptedAgent.hanging(echo)
 
         async def answer(payload: Any) -> Any:
-            await asyncio.get_running_loop().run_in_executor(None, gate)
+            await asyncio.get_running_loop().run_in_executor(None, gate, payload)
             return payload
 
         pool.add_member(Member("slow", answer, priority=-1))
         future = pool.ask(Request("x"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         there.armed = True
         future.add_done_callback(there)
-        gate.open()
+        gate.release()
         yield pool
 
 
 @contextmanager
 def in_worker(there: There) -> Iterator[PoolRef]:
     """A done callback of a request that a sync agent has answered: the only one, with one slot."""
-    gate = Gate()
+    gate = ScriptedAgent.hanging(echo)
 
     def answer(payload: Any) -> Any:
         return gate(payload) if payload == "slow" else payload
@@ -191,9 +185,9 @@ def in_worker(there: There) -> Iterator[PoolRef]:
     with pool_of(Member("a", answer)) as pool:
         there.pool = pool
         future = pool.ask(Request("slow"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         future.add_done_callback(there)
-        gate.open()
+        gate.release()
         yield pool
 
 
@@ -219,14 +213,6 @@ def in_members_turn(there: There) -> Iterator[PoolRef]:
         there.pool = pool
         pool.tell(Request("x"))
         yield pool
-
-
-def echo(payload: Any) -> Any:
-    return payload
-
-
-async def echo_async(payload: Any) -> Any:
-    return payload
 
 
 THREADS = {
@@ -438,7 +424,7 @@ def test_a_pool_in_between_is_seen_through(thread: str, kind: str) -> None:
 def test_a_wait_that_is_over_holds_up_nobody() -> None:
     """What the other pool still does for it may ask again."""
     answers: list[Any] = []
-    gate, done = Gate(), threading.Event()
+    gate, done = ScriptedAgent.hanging(echo), threading.Event()
 
     def ask(payload: Any) -> Any:
         gate(payload)
@@ -449,7 +435,7 @@ def test_a_wait_that_is_over_holds_up_nobody() -> None:
     there = There(lambda _: other.execute("in", timeout=0.01))
     with no_thread_left(), pool_of(Member("b", ask), name="other") as other, in_router(there):
         assert isinstance(there.wait(), pykka.Timeout)
-        gate.open()
+        gate.release()
         assert done.wait(WAIT_S)
     assert answers == ["in"]
 
@@ -457,7 +443,7 @@ def test_a_wait_that_is_over_holds_up_nobody() -> None:
 def test_two_done_callbacks_of_one_thread_each_wait_for_the_pool() -> None:
     """The only slot serves both, one after the other, though its thread is held by them."""
     answers: list[Any] = []
-    gate, answered = Gate(), threading.Semaphore(0)
+    gate, answered = ScriptedAgent.hanging(echo), threading.Semaphore(0)
 
     def answer(payload: Any) -> Any:
         return gate(payload) if payload == "slow" else payload
@@ -468,10 +454,10 @@ def test_two_done_callbacks_of_one_thread_each_wait_for_the_pool() -> None:
 
     with no_thread_left(), pool_of(Member("a", answer)) as pool:
         future = pool.ask(Request("slow"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         future.add_done_callback(again)
         future.add_done_callback(again)
-        gate.open()
+        gate.release()
         assert pool.execute("x", timeout=WAIT_S) == "x"
         assert answered.acquire(timeout=WAIT_S)
         assert answered.acquire(timeout=WAIT_S)
@@ -480,7 +466,7 @@ def test_two_done_callbacks_of_one_thread_each_wait_for_the_pool() -> None:
 
 def test_a_call_that_was_meant_for_a_thread_that_waits_has_another_one() -> None:
     """It lies in the queue already when the callback begins to wait for it."""
-    gate, asked, done = Gate(), threading.Event(), threading.Event()
+    gate, asked, done = ScriptedAgent.hanging(echo), threading.Event(), threading.Event()
     answers: list[Any] = []
 
     def answer(payload: Any) -> Any:
@@ -495,9 +481,9 @@ def test_a_call_that_was_meant_for_a_thread_that_waits_has_another_one() -> None
 
     with no_thread_left(), pool_of(Member("a", answer)) as pool:
         future = pool.ask(Request("slow"), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         future.add_done_callback(again)
-        gate.open()
+        gate.release()
         assert future.get(timeout=WAIT_S).value == "slow"
         assert done.wait(WAIT_S)
     assert answers == ["in"]
@@ -573,19 +559,19 @@ def test_a_chain_that_cannot_be_closed_here_goes_on() -> None:
     with no_thread_left():
         future = chain.pool.ask(Request("no such agent"), block=False)
         chain.pool.tell(GetStats())
-        gate = Gate()
+        gate = ScriptedAgent.hanging(echo)
         slow = chain.pool.ask(apply_of(gate), block=False)
-        gate.wait_for()
+        gate.wait_for_calls()
         slow.add_done_callback(there)
         slow.cancel()
         assert isinstance(there.wait(), ReentrantAskError)
-        gate.open()
+        gate.release()
         assert chain.execute(lambda agent: agent) == 1
         chain.close()
         del future
 
 
-def apply_of(gate: Gate) -> Any:
+def apply_of(gate: ScriptedAgent) -> Any:
     from greenroom import Apply
 
     return Apply(gate)

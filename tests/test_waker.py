@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import pytest
-from helpers_requests import WAIT_S
+from helpers_pools import WAIT_S
 
 from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.waker import Waker, wait_here

@@ -1,24 +1,17 @@
-"""What the tests of requests share: pools on a fake clock, agents held by hand, an event log."""
+"""Agents that a test holds one call at a time; those of `greenroom.testing` do all the rest."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
 
-import pykka
+from helpers_pools import WAIT_S
 
-from greenroom import AgentPool, Member, PoolConfig, PoolRef
 from greenroom.actors.eventbus import observe
-from greenroom.actors.member import AgentActor
 from greenroom.messages import Event
-from greenroom.testing import FakeClock
-
-WAIT_S = 10.0
-"""How long a test waits for what must come; it fails then."""
 
 E = TypeVar("E", bound=Event)
 
@@ -106,7 +99,7 @@ class Held:
     def __call__(self, payload: Any) -> Any:
         self.payloads.append(payload)
         self._entered.release()
-        assert self._gate.acquire(timeout=6 * WAIT_S)
+        assert self._gate.acquire(timeout=3 * WAIT_S)
         if isinstance(self.value, BaseException):
             raise self.value
         return self.value
@@ -170,38 +163,6 @@ class AsyncHeld:
             loop.call_soon_threadsafe(gate.set)
 
 
-Agent = Callable[..., Any]
-
-
-@contextlib.contextmanager
-def pool_of(
-    *members: Member,
-    clock: FakeClock | None = None,
-    strategy: Any = "priority",
-    seed: int = 1,
-    name: str = "pool",
-    **config: Any,
-) -> Iterator[PoolRef]:
-    """A pool with a seeded generator, stopped at the end."""
-    pool = AgentPool.start(
-        members,
-        clock=clock,
-        rng=random.Random(seed),
-        strategy=strategy,
-        name=name,
-        config=PoolConfig(**config),
-    )
-    try:
-        yield pool
-    finally:
-        pool.stop()
-
-
-def ranked(**agents: Agent) -> list[Member]:
-    """Members that the strategy `priority` prefers in this order."""
-    return [Member(name, agent, priority=i) for i, (name, agent) in enumerate(agents.items())]
-
-
 def http_error(status: int, retry_after: float | None = None) -> Exception:
     """What a client raises for that status."""
     error = RuntimeError(f"HTTP {status}")
@@ -211,9 +172,15 @@ def http_error(status: int, retry_after: float | None = None) -> Exception:
     return error
 
 
-def crash(pool: PoolRef, member: str) -> None:
-    """Stop a member's actor behind the supervisor's back."""
-    for ref in pykka.ActorRegistry.get_by_class(AgentActor):
-        actor = cast(AgentActor, ref._actor)  # type: ignore[attr-defined]
-        if (actor.around.pool, actor.member.name) == (pool.name, member):
-            ref.stop(block=False)
+def raising(error: Any) -> Callable[..., Any]:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    return fail
+
+
+def raising_async(error: Any) -> Callable[..., Any]:
+    async def fail(*_: Any) -> Any:
+        raise error
+
+    return fail

@@ -1,46 +1,19 @@
-"""What the tests of supervision share: pools on a fake clock, actors killed from outside."""
+"""The actors behind a pool, found from outside, killed there, and gone when their pool is."""
 
 from __future__ import annotations
 
 import contextlib
-import random
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pykka
+from helpers_pools import WAIT_S
 from pykka.messages import ProxyCall, ProxyGetAttr
 
-from greenroom import AgentPool, Member, PoolConfig, PoolRef
+from greenroom import PoolRef
 from greenroom.actors.member import AgentActor
 from greenroom.supervisors.supervisor import PoolSupervisor
-from greenroom.testing import FakeClock
-
-WAIT_S = 10.0
-"""How long a test waits for what must come; it fails then."""
-
-
-@contextlib.contextmanager
-def pool_of(
-    *members: Member,
-    clock: FakeClock | None = None,
-    strategy: Any = "priority",
-    name: str = "pool",
-    **config: Any,
-) -> Iterator[PoolRef]:
-    """A pool with a seeded generator, stopped at the end."""
-    pool = AgentPool.start(
-        members,
-        clock=clock,
-        rng=random.Random(1),
-        strategy=strategy,
-        name=name,
-        config=PoolConfig(**config),
-    )
-    try:
-        yield pool
-    finally:
-        pool.stop(timeout=3 * WAIT_S)
 
 
 class Neighbour(pykka.ThreadingActor):
@@ -50,26 +23,6 @@ class Neighbour(pykka.ThreadingActor):
 
     def on_receive(self, message: Any) -> Any:
         return message
-
-
-class Gate:
-    """Holds whoever passes until it is opened; counts who has come."""
-
-    def __init__(self) -> None:
-        self._arrivals = threading.Semaphore(0)
-        self._open = threading.Event()
-
-    def __call__(self, payload: Any = None) -> Any:
-        self._arrivals.release()
-        assert self._open.wait(6 * WAIT_S), "nobody opened the gate"
-        return payload
-
-    def wait_for(self, arrivals: int = 1) -> None:
-        for _ in range(arrivals):
-            assert self._arrivals.acquire(timeout=WAIT_S), "nobody came to the gate"
-
-    def open(self) -> None:
-        self._open.set()
 
 
 def member_ref(pool: PoolRef, name: str) -> Any:
@@ -100,6 +53,11 @@ def _asked(ref: Any, attribute: str) -> Any:
 def stop(ref: Any) -> None:
     """The gentle way to kill an actor."""
     pykka.ActorRef.stop(ref, block=False)
+
+
+def stop_member(pool: PoolRef, name: str) -> None:
+    """Stop a member's actor behind the supervisor's back."""
+    stop(member_ref(pool, name))
 
 
 def crash(ref: Any) -> None:

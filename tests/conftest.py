@@ -1,0 +1,58 @@
+"""Fixtures that many tests want. The helpers are in files of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from helpers_executor import LABS, MEMBERS, Lab
+from helpers_fallback import chain_of
+from helpers_hedging import Finishes
+
+import greenroom
+from greenroom import (
+    FallbackChain,
+    PoolExecutor,
+)
+from greenroom.testing import EventRecorder, FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def log() -> Iterator[EventRecorder]:
+    with EventRecorder() as events:
+        yield events
+
+
+@pytest.fixture
+def finishes(monkeypatch: pytest.MonkeyPatch) -> Finishes:
+    return Finishes(monkeypatch)
+
+
+@pytest.fixture
+def log_off_after() -> Iterator[None]:
+    """Whatever a test has switched on is off again when it has ended."""
+    yield
+    greenroom.log(None)
+
+
+@pytest.fixture(params=LABS, ids=["sync", "async agent", "async creator", "async"])
+def lab(request: pytest.FixtureRequest) -> Lab:
+    made: Lab = request.param()
+    return made
+
+
+@pytest.fixture
+def executor(lab: Lab) -> Iterator[PoolExecutor]:
+    with PoolExecutor("writers", MEMBERS, lab) as executor:
+        yield executor
+
+
+@pytest.fixture
+def chain() -> Iterator[FallbackChain[str]]:
+    with chain_of("a", "b", "c") as chain:
+        yield chain
