@@ -120,6 +120,14 @@ def ignored(_: Event) -> None:
     """Nobody listens."""
 
 
+class SimulationFailed(RuntimeError):
+    """A part of the pool has raised. A real pool would log that and go on; here it is a fault that
+    must not pass for a result.
+    """
+
+
 def raised(what: str, error: BaseException) -> None:
-    """What goes wrong in a simulation is a fault of the simulation's."""
-    raise RuntimeError(f"the simulation failed: {what}") from error
+    """The port for complaints."""
+    if isinstance(error, SimulationFailed):
+        raise error
+    raise SimulationFailed(f"the simulation failed: {what}") from error
