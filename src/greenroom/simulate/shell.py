@@ -67,14 +67,13 @@ class SimPool:
         self._watches_speed = config.circuit_slow_call_s is not None
         self._unmade: set[str] = set()
         self._concurrency = {spec.name: spec.concurrency for spec in scenario.members}
-        members = {
+        self._members = {
             spec.name: SimMember(spec, agenda, chance(f"member {spec.name}"), self._ended)
             for spec in scenario.members
         }
         # What one of the two tells the other is a message of its own: `Agenda.soon`.
         self._supervisor = SimSupervisor(
             scenario.members,
-            members,
             config,
             agenda,
             chance("supervision"),
@@ -88,7 +87,7 @@ class SimPool:
                 paused_at=lambda: -math.inf,
                 at=agenda.alarms.at,
                 send=self._send,
-                cancel=_cancel,
+                cancel=self._cancel,
                 report=self._supervisor.report,
                 note=self._supervisor.note,
                 answer=self._answer,
@@ -113,8 +112,11 @@ class SimPool:
 
     def _send(self, route: MemberRoute, message: Execute) -> bool:
         self._audience.called(self._flow.jobs[message.request_id], message, route.name)
-        route.ref.take(message)
+        self._members[route.name].take(message)
         return True
+
+    def _cancel(self, route: MemberRoute, message: CancelExecution) -> None:
+        self._members[route.name].cancel(message)
 
     def _answer(self, job: Job, value: Any, member: str, elapsed_s: float) -> None:
         self._audience.answered(job, member)
@@ -217,10 +219,6 @@ class SimPool:
                 max_concurrency=self._concurrency[call.member],
             )
             self._agenda.soon(self._supervisor.roster.agent_created, made)
-
-
-def _cancel(route: MemberRoute, message: CancelExecution) -> None:
-    route.ref.cancel(message)
 
 
 class _Nobody:
