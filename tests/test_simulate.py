@@ -124,7 +124,7 @@ def test_the_same_requests_arrive_whatever_the_strategy() -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_short_cut_changes_nothing(strategy: str) -> None:
-    """The judge skips successes that tell a breaker nothing."""
+    """Successes that are reported one by one are worth the same as those reported together."""
     scenario = troubled()
     never_slow = scenario.config.replace(circuit_slow_rate=1.0, circuit_slow_call_s=1e9)
     assert simulate(scenario.replace(config=never_slow), strategy) == simulate(scenario, strategy)

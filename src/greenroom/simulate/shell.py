@@ -131,8 +131,6 @@ class SimPool:
         ending = call.ending
         if call.cancelled is not None:
             self._failed(call, *cut_off_by(call.member, call.cancelled))
-        elif ending is None:
-            raise AssertionError("a call has ended that had not begun")
         elif ending.kind is FailureKind.CREATE_FAILED:
             self._not_made(call)
         else:
