@@ -90,7 +90,7 @@ class _Player:
     def over(self, call: Call) -> None:
         ending = call.ending
         how = "cancelled"
-        if call.cancelled is None and ending is not None:
+        if call.cancelled is None:
             how = "ok" if ending.kind is None else str(ending.kind)
         request: Any = call.message.payload
         self.trace.ended(self.agenda.now, request, call.message.attempt, how)

@@ -14,12 +14,15 @@ from hypothesis import strategies as st
 from greenroom import LoadBalanceStrategy, PoolConfig
 from greenroom.messages import FailureKind
 from greenroom.simulate import Load, MemberSpec, Result, Scenario, simulate
-from greenroom.simulate.faults import Failing, Fault, Hanging, RateLimit, Slow, Trouble
+from greenroom.simulate.agenda import Agenda
+from greenroom.simulate.failures import Failures
+from greenroom.simulate.faults import Effect, Failing, Fault, Hanging, RateLimit, Slow, Trouble
 from greenroom.simulate.latency import Constant, Exponential, Latency, LogNormal, Normal, latency_of
 from greenroom.simulate.tally import quantile
 
 STRATEGIES = [each.value for each in LoadBalanceStrategy]
 SECOND = Constant(1.0)
+CREATE_FAILED = FailureKind.CREATE_FAILED
 
 
 def member(name: str = "a", *faults: Fault, latency: Latency = SECOND, **more: Any) -> MemberSpec:
@@ -121,7 +124,7 @@ def test_the_same_requests_arrive_whatever_the_strategy() -> None:
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_the_short_cut_changes_nothing(strategy: str) -> None:
-    """The judge skips successes that tell a breaker nothing."""
+    """Successes that are reported one by one are worth the same as those reported together."""
     scenario = troubled()
     never_slow = scenario.config.replace(circuit_slow_rate=1.0, circuit_slow_call_s=1e9)
     assert simulate(scenario.replace(config=never_slow), strategy) == simulate(scenario, strategy)
@@ -274,6 +277,48 @@ def test_without_a_timeout_a_hanging_call_never_ends() -> None:
     assert (result.arrived, result.failed, result.mean_s) == (1, {"unfinished": 1}, None)
 
 
+@pytest.mark.parametrize("kind", [each for each in FailureKind if each is not CREATE_FAILED])
+def test_what_a_client_would_raise_is_found_to_be_what_was_meant(kind: FailureKind) -> None:
+    """By the rules that read the errors of real clients; `cancelled` is no failure of a member."""
+    _, verdict = Failures(None).of(kind, None)
+    assert verdict.kind is (FailureKind.UNKNOWN if kind is FailureKind.CANCELLED else kind)
+
+
+def test_a_pool_reads_errors_by_its_own_rules_first() -> None:
+    """`PoolConfig.classify` is asked here, too."""
+    config = {"classify": lambda error: FailureKind.CALLER, "max_retries": 9}
+    result = play(member("a", always(Failing())), config=config)
+    assert result.failed == {"caller": result.arrived}
+
+
+def test_an_agent_that_cannot_be_made_is_left_alone_for_a_while() -> None:
+    """For 0.1 s, 0.2 s and so on, while others answer; afterwards it is a member like any other."""
+    unmade = Fault(Failing(kind=CREATE_FAILED), 0.0, 8.0)
+    result = play(
+        member("a", unmade, latency=Constant(0.0)),
+        member("b", latency=Constant(0.0), priority=1),
+        load=Load(rate_per_s=50),
+        duration_s=10,
+        strategy="priority",
+    )
+    assert result.answered == result.arrived
+    after = round(result.arrived * 0.2)
+    assert 0 < result.calls["a"] < after + 20
+    assert result.calls["b"] >= result.arrived - after - 60
+
+
+def test_a_slow_call_is_hedged() -> None:
+    """Half a second after it began another member has it, too, and answers it a second later."""
+    result = play(
+        member("a", latency=Constant(3.0)),
+        member("b", priority=1),
+        strategy="priority",
+        load=Load(rate_per_s=1e-9, backlog=1),
+        config={"hedge_after_s": 0.5},
+    )
+    assert (result.max_s, result.calls) == (1.5, {"a": 1, "b": 1})
+
+
 def test_a_rate_limit_lets_through_what_it_says() -> None:
     """The bucket's burst, and then so many a second; the rest fails as rate limited."""
     config = {"max_retries": 0, "circuit_window": 9999, "circuit_min_calls": 9999}
@@ -337,6 +382,53 @@ def test_equal_keys_go_to_one_member() -> None:
     own = play(*members, load=Load(rate_per_s=20), strategy="consistent_hash")
     assert sorted(one.calls.values())[:2] == [0, 0]
     assert min(own.calls.values()) > 40
+
+
+def test_a_fault_of_the_simulation_itself_is_no_result() -> None:
+    """What raises in it is raised, and not counted as a request that has failed."""
+
+    class Broken:
+        def effect(self, rng: random.Random) -> Effect:
+            return lambda ending, now: ending._replace(seconds=1 / 0)
+
+    with pytest.raises(RuntimeError, match="the simulation failed") as caught:
+        play(member("a", always(Broken())))
+    assert isinstance(caught.value.__cause__, ZeroDivisionError)
+
+
+# -- the agenda
+
+
+def test_what_one_tells_another_is_heard_before_anything_else_happens() -> None:
+    """In order, and without any time passing by."""
+    agenda, heard = Agenda(), list[tuple[float, str]]()
+
+    def note(what: str) -> None:
+        heard.append((agenda.now, what))
+
+    def tell(_: None) -> None:
+        agenda.at(1.0, note, "later")
+        agenda.soon(note, "first")
+        agenda.soon(lambda _: agenda.soon(note, "third"), None)
+        agenda.soon(note, "second")
+
+    agenda.at(1.0, tell)
+    agenda.run()
+    assert heard == [(1.0, "first"), (1.0, "second"), (1.0, "third"), (1.0, "later")]
+
+
+def test_an_alarm_comes_before_what_else_happens_at_that_time() -> None:
+    """Unless it is cancelled; and what comes after the end does not happen."""
+    agenda, heard = Agenda(), list[str]()
+    agenda.at(1.0, heard.append, "event")
+    agenda.alarms.at(1.0, lambda: heard.append("alarm"))
+    agenda.alarms.at(1.0, lambda: heard.append("cancelled")).cancel()
+    agenda.alarms.at(3.0, lambda: heard.append("late alarm"))
+    agenda.at(3.0, heard.append, "late event")
+    agenda.run(2.0)
+    assert (heard, agenda.now) == (["alarm", "event"], 1.0)
+    agenda.run()
+    assert heard[2:] == ["late alarm", "late event"]
 
 
 # -- load, and what is counted

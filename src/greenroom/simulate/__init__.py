@@ -1,8 +1,8 @@
 """What would a strategy make of my members and my load? A simulation, seeded, without real time.
 
-A pool is played through with greenroom's own strategies, load estimates, breakers, retry plan and
-retry budget; only the members and the passing of time are made up. `python -m greenroom simulate`
-is its face; `simulate(scenario, strategy)` is what it calls.
+What decides in a real pool decides here: the life of its requests and the parts of its supervisor;
+only the members and the passing of time are made up. `python -m greenroom simulate` is its face;
+`simulate(scenario, strategy)` is what it calls.
 """
 
 from greenroom.simulate.reading import ScenarioError, scenarios_of

@@ -14,6 +14,8 @@ from greenroom.simulate.agenda import Agenda
 from greenroom.simulate.faults import Effect, Ending
 from greenroom.simulate.scenario import MemberSpec
 
+_NEVER = Ending(math.inf)
+
 
 class Call:
     """One attempt, on one member.
@@ -22,7 +24,7 @@ class Call:
         ticket: what names it in messages.
         began_at: when the member was given it.
         served: whether the member works on it; until then it waits in the member's own queue.
-        ending: how it will end by itself, once the member works on it.
+        ending: how it will end by itself: never, until the member works on it.
         cancelled: why it is to end before that; None if it is not.
     """
 
@@ -34,7 +36,7 @@ class Call:
         self.member = member
         self.began_at = began_at
         self.served = False
-        self.ending: Ending | None = None
+        self.ending = _NEVER
         self.cancelled: CancelReason | None = None
 
 

@@ -34,13 +34,22 @@ POOL = (
     "retry_max_delay_s",
     "retry_budget_ratio",
     "retry_budget_floor",
+    "same_member_retries",
+    "stay_for_retry_after_s",
+    "hedge_after_s",
     "request_timeout_s",
     "deadline_s",
     "max_pending",
     "when_unavailable",
 )
-"""The settings of `PoolConfig` that the simulation obeys."""
-OPTIONAL = ("circuit_slow_rate", "circuit_slow_call_s", "request_timeout_s", "deadline_s")
+"""The settings of `PoolConfig` that mean something in a simulation."""
+OPTIONAL = (
+    "circuit_slow_rate",
+    "circuit_slow_call_s",
+    "hedge_after_s",
+    "request_timeout_s",
+    "deadline_s",
+)
 
 
 def scenarios_of(text: str, source: str, name: str) -> tuple[Scenario, ...]:

@@ -68,14 +68,13 @@ class SimPool:
         self._watches_speed = config.circuit_slow_call_s is not None
         self._unmade: set[str] = set()
         self._concurrency = {spec.name: spec.concurrency for spec in scenario.members}
-        members = self._members = {
+        self._members = {
             spec.name: SimMember(spec, agenda, chance(f"member {spec.name}"), self._ended)
             for spec in scenario.members
         }
         # What one of the two tells the other is a message of its own: `Agenda.soon`.
         self._supervisor = SimSupervisor(
             scenario.members,
-            members,
             config,
             agenda,
             chance("supervision"),
@@ -133,8 +132,6 @@ class SimPool:
         ending = call.ending
         if call.cancelled is not None:
             self._failed(call, *cut_off_by(call.member, call.cancelled))
-        elif ending is None:
-            raise AssertionError("a call has ended that had not begun")
         elif ending.kind is FailureKind.CREATE_FAILED:
             self._not_made(call)
         else:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import cast
 
 from greenroom.actors.member import MemberRef
 from greenroom.messages.config import PoolConfig
@@ -19,7 +19,6 @@ from greenroom.messages.supervision import (
     TrialStarted,
 )
 from greenroom.simulate.agenda import Agenda
-from greenroom.simulate.member import SimMember
 from greenroom.simulate.scenario import MemberSpec
 from greenroom.supervisors.outcome_judge import OutcomeJudge
 from greenroom.supervisors.ports import Ports, ToRouter
@@ -38,7 +37,6 @@ class SimSupervisor:
     """Brings messages to the parts, and time; see `PoolSupervisor`, which does the same.
 
     Args:
-        members: what stands behind the specs' names.
         tell_router: brings the router a message of its own.
         answer: tells it which failures have been judged, likewise.
     """
@@ -46,7 +44,6 @@ class SimSupervisor:
     def __init__(
         self,
         specs: Sequence[MemberSpec],
-        members: Mapping[str, SimMember],
         config: PoolConfig,
         agenda: Agenda,
         rng: random.Random,
@@ -55,7 +52,6 @@ class SimSupervisor:
         answer: Callable[[FailuresSeen], None],
     ) -> None:
         self._agenda = agenda
-        self._members = members
         self._records: dict[str, MemberRecord] = {}
         ports = Ports(
             pool="simulated",
@@ -69,7 +65,7 @@ class SimSupervisor:
             complain_of=raised,
         )
         self.routes = RoutePublisher(ports, self._records, self._review)
-        self.roster = Roster(ports, self._records, self.routes, rng, self._spawn, STOP_TIMEOUT_S)
+        self.roster = Roster(ports, self._records, self.routes, rng, _spawn, STOP_TIMEOUT_S)
         self.judge = OutcomeJudge(ports, self.routes, answer)
         self._prober = Prober(ports, self.routes, self.judge)
         for spec in specs:
@@ -88,10 +84,6 @@ class SimSupervisor:
                 self._agenda.soon(self.roster.drained, message)
             case TableWanted():
                 self._agenda.soon(lambda _: self.routes.publish(), message)
-
-    def _spawn(self, record: MemberRecord) -> None:
-        """The parts hand the ref on to the router, and look at nothing but whether there is one."""
-        record.started(cast(MemberRef, self._members[record.name]), None)
 
     def _review(self) -> None:
         now = self._agenda.now
@@ -112,14 +104,29 @@ def _member(spec: MemberSpec) -> Member:
     )
 
 
-def _stand_in(_: Any) -> None:
-    """Where an agent would stand: nothing of a simulation calls it."""
+def _stand_in() -> None:
+    """Where an agent and an actor would stand: nothing of a simulation calls it."""
+
+
+def _spawn(record: MemberRecord) -> None:
+    """The parts, and the flow, look at nothing but whether there is a ref; who has the messages
+    carried finds the member by its name.
+    """
+    record.started(cast(MemberRef, _stand_in), None)
 
 
 def ignored(_: Event) -> None:
     """Nobody listens."""
 
 
+class SimulationFailed(RuntimeError):
+    """A part of the pool has raised. A real pool would log that and go on; here it is a fault that
+    must not pass for a result.
+    """
+
+
 def raised(what: str, error: BaseException) -> None:
-    """What goes wrong in a simulation is a fault of the simulation's."""
-    raise RuntimeError(f"the simulation failed: {what}") from error
+    """The port for complaints."""
+    if isinstance(error, SimulationFailed):
+        raise error
+    raise SimulationFailed(f"the simulation failed: {what}") from error
