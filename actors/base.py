@@ -115,9 +115,13 @@ class PoolActor(pykka.ThreadingActor):
         except LACKS as error:  # the system gives no more threads
             raise not_begun(f"the thread of {type(self).__name__}", error) from error
 
-    def lend(self) -> None:
-        """Called at its start: who hands it a message may handle that while the thread sleeps."""
-        self.mailbox.lend(self._handle_letter, self._letter_failed)
+    def lend(self, may: Callable[[], bool] = lambda: True) -> None:
+        """Called at its start: who hands it a message may handle that while the thread sleeps.
+
+        Args:
+            may: asked before each: whether it is lent right now.
+        """
+        self.mailbox.lend(self._handle_letter, self._letter_failed, may)
 
     def never_started(self) -> None:
         """It has no thread, or nobody has heard of its start: leave nothing behind, and have a

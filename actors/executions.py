@@ -209,7 +209,10 @@ class Executions:
         # One that was given up has been claimed, and its ticket may be another request's by now.
         answers = isinstance(report, Succeeded) and call.cancelled is None
         job = self._claim(call) if answers else None
-        self._report_end(report)
+        if isinstance(report, Failed):  # its request may go on from here to the next member
+            hand(self.around.router, report)
+        else:
+            tell(self.around.router, report)
         if job is not None:
             try:
                 reply(job, value, self.member_name, self.clock.now() - job.accepted_at)
@@ -247,7 +250,7 @@ class Executions:
             except BaseException as raised:
                 self._not_answered(job, raised)
         if wanted:  # others wait for the slot that is free now
-            self._pass_on()
+            router.actor_inbox.serve()
         if self.at_rest is not None:
             self.at_rest()
 
@@ -262,16 +265,6 @@ class Executions:
             job.future.resolve(error=error)
             if job.channel is not None and not job.channel.ended:
                 job.channel.end(error)
-
-    def _pass_on(self) -> None:
-        """What waits for a slot is given it here, by the one who has nothing else to do; unless the
-        router has something to tell on the way: who reads its events may be slow.
-        """
-        inbox = self.around.router.actor_inbox
-        if self.around.bus.listening("CRITICAL"):
-            inbox.wake()
-        else:
-            inbox.serve()
 
     def _claim(self, call: AttemptCall) -> Job | None:
         """The request to answer; None if somebody else does. A stream that has begun is one's own
@@ -297,15 +290,6 @@ class Executions:
             **more,
         )
         tell(self.around.router, about)
-
-    def _report_end(self, report: Any) -> None:
-        """After a failure the request may go on from here to its next member, unless the router has
-        something to tell on the way: who reads its events may be slow.
-        """
-        if isinstance(report, Failed) and not self.around.bus.listening("CRITICAL"):
-            hand(self.around.router, report)
-        else:
-            tell(self.around.router, report)
 
     def side_effects_start(self, call: AttemptCall) -> None:
         """Runs in the agent's place: nobody may repeat the attempt from here on."""
