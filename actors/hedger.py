@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from greenroom.actors.attempts import Attempts
-from greenroom.actors.desk import Desk
+from greenroom.actors.desk import Desk, Race
 from greenroom.actors.hedging import HedgeBudget, Percentile95
-from greenroom.actors.jobs import Attempt, Job, Race
+from greenroom.actors.jobs import Attempt, Job
 from greenroom.actors.ports import Ports
 from greenroom.actors.retry import RetryBudget
 from greenroom.actors.strategies import PickContext
@@ -59,7 +59,7 @@ class Hedger:
 
     def plan(self, job: Job, now: float) -> None:
         """An attempt begins: see when a second one shall join it."""
-        if job.race is not None or not job.work.idempotent:
+        if job.claim.race is not None or not job.work.idempotent:
             return
         if job.hedge_alarm is not None:
             job.hedge_alarm.cancel()
@@ -73,7 +73,7 @@ class Hedger:
         may not be hedged, or nobody untried is free. No trial is spent on a hedge.
         """
         first, policy = job.current, job.policy
-        if first is None or job.race is not None or not self._hedges.has_any():
+        if first is None or job.claim.race is not None or not self._hedges.has_any():
             return None
         if not policy.exhaustive and job.attempts - 1 >= policy.max_retries:
             return None
@@ -97,12 +97,12 @@ class Hedger:
         if job.hedge_alarm is not None:
             job.hedge_alarm.cancel()
             job.hedge_alarm = None
-        if job.race is not None:
+        if job.claim.race is not None:
             self.drop_rivals(job, attempt)
 
     def drop_rivals(self, job: Job, winner: Attempt) -> None:
         """The loser of a race is cancelled, and counts for nothing; a trial goes on by itself."""
-        if job.race is None:
+        if job.claim.race is None:
             return
         if winner is not job.trial:
             self._trials.let_go(job)
@@ -122,11 +122,11 @@ class Hedger:
         it. The race comes first, then the look at the first attempt: who answers now, in a thread
         of its own, sees the one, or is seen.
         """
-        job.race = Race()
-        decided = not self._desk.is_open(first.ticket) or first.side_effects
+        job.claim.race = Race()
+        decided = not self._desk.is_open(first.ticket) or job.must_not_repeat(first)
         if decided or not self._retries.withdraw(now):
-            job.race = None
-        return job.race is not None
+            job.claim.race = None
+        return job.claim.race is not None
 
     def _times(self, job: Job) -> Percentile95:
         """Answers and first chunks take their own times."""

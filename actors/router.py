@@ -99,7 +99,7 @@ class PoolRouter(PoolActor):
             cancel=lambda route, message: tell(route.ref, message),
             report=self._report,
             note=lambda message: tell(self._supervisor, message),
-            answer=reply,
+            answer=_answer,
             fail=_fail,
             events=bus,
         )
@@ -257,6 +257,11 @@ def _send(route: MemberRoute, message: Execute) -> bool:
         return False
     ref.actor_inbox.put(Letter(message))
     return True
+
+
+def _answer(job: Job, value: Any, member: str, elapsed_s: float) -> None:
+    """Give the asker the answer that its member could not give by itself."""
+    reply(job.claim, value, member, elapsed_s)
 
 
 def _fail(job: Job, error: BaseException) -> bool:

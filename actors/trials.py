@@ -8,7 +8,8 @@ from greenroom.actors.accounts import Accounts
 from greenroom.actors.attempts import Attempts
 from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.chunk_limits import NO_ANSWER, Overdue
-from greenroom.actors.jobs import QUEUED, Attempt, Failure, Job, Race
+from greenroom.actors.desk import Race
+from greenroom.actors.jobs import QUEUED, Attempt, Failure, Job
 from greenroom.actors.ports import Ports
 from greenroom.actors.waiting_room import WaitingRoom
 from greenroom.messages.errors import RequestCancelledError
@@ -41,8 +42,8 @@ class Trials:
         the other attempt, which may have answered before the trial begins. A request that waits
         counts as tried from now on.
         """
-        if job.race is None:
-            job.race = Race()
+        if job.claim.race is None:
+            job.claim.race = Race()
         waits = job.phase is QUEUED
         if waits:
             self._room.leave(job)
