@@ -130,7 +130,7 @@ class PoolActor(pykka.ThreadingActor):
         ActorRegistry.unregister(self.actor_ref)
         self.actor_stopped.set()
         self.mailbox.put(Letter(Stop()))
-        self.mailbox.unfollow()
+        self._unfollow()
 
     # -- handling
 
@@ -257,10 +257,14 @@ class PoolActor(pykka.ThreadingActor):
         """A message came after the end, to an actor without a thread."""
 
     def on_stop(self) -> None:
-        self.mailbox.unfollow()
+        self._unfollow()
 
     def on_failure(self, *_: Any) -> None:
-        self.mailbox.unfollow()
+        self._unfollow()
+
+    def _unfollow(self) -> None:
+        if self.has_thread:
+            self.mailbox.unfollow()
 
 
 def _forget_actors() -> None:
