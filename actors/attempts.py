@@ -83,9 +83,10 @@ class Attempts:
 
     def begin(self, attempt: Attempt, job: Job, slot: Slot, now: float, role: Role) -> None:
         """Take a slot for a request, open the claim to its answer, and let its time begin."""
+        claim = job.claim
         # An earlier request of that id may still have a call of that number, or a race be past it.
         while attempt.ticket in self.live or (
-            job.race is not None and job.race.is_past(attempt.ticket)
+            claim.race is not None and claim.race.is_past(attempt.ticket)
         ):
             attempt.renumber()
         if role is Role.MAIN:
@@ -97,7 +98,8 @@ class Attempts:
         # All of this before the member hears of it: it may answer, and report, in its own thread.
         self.live[attempt.ticket] = attempt
         self._drain_rate.started(now)
-        self._desk.open(attempt.ticket, job)
+        claim.attempts, claim.attempt, claim.trial = job.attempts, attempt, attempt.trial
+        self._desk.open(attempt.ticket, claim)
         slot.take()
         if attempt.trial:
             slot.trial_started()
@@ -109,6 +111,7 @@ class Attempts:
         attempt.deadline = deadline = job.deadline
         if job.channel is not None:
             attempt.pulse = Pulse(now)
+            claim.pulses = {**(claim.pulses or {}), attempt.ticket: attempt.pulse}
             self.limits.watch(attempt)
             if role is Role.BESIDE and attempt.alarm is not None:
                 attempt.deadline = None
@@ -215,7 +218,7 @@ class Attempts:
         if attempt.first_chunk_s is None:
             attempt.given_up = self._desk.withdraw(attempt.ticket)
         else:
-            attempt.given_up = self._desk.give_up(attempt.ticket, job)
+            attempt.given_up = self._desk.give_up(attempt.ticket, job.claim)
         return attempt.given_up
 
     def is_unanswered(self, job: Job, attempt: Attempt, streamed: bool) -> bool:
@@ -226,7 +229,7 @@ class Attempts:
             return False
         if self._desk.claim(attempt.ticket) is not None:
             return True
-        return job.channel is not None and self._desk.give_up(attempt.ticket, job)
+        return job.channel is not None and self._desk.give_up(attempt.ticket, job.claim)
 
     def can_leave(self, job: Job, attempt: Attempt) -> bool:
         """Whether the request can do without an attempt: not if that has just answered. What one
@@ -234,7 +237,7 @@ class Attempts:
         answers by it.
         """
         if not attempt.given_up:
-            attempt.given_up = self._desk.give_up(attempt.ticket, job)
+            attempt.given_up = self._desk.give_up(attempt.ticket, job.claim)
         return attempt.given_up or job.has_lost(attempt)
 
     def leave(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:

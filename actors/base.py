@@ -108,9 +108,13 @@ class PoolActor(pykka.ThreadingActor):
         except LACKS as error:  # the system gives no more threads
             raise not_begun(f"the thread of {type(self).__name__}", error) from error
 
-    def lend(self) -> None:
-        """Called at its start: who hands it a message may handle that while the thread sleeps."""
-        self.mailbox.lend(self._handle_letter, self._letter_failed)
+    def lend(self, may: Callable[[], bool] = lambda: True) -> None:
+        """Called at its start: who hands it a message may handle that while the thread sleeps.
+
+        Args:
+            may: asked before each: whether it is lent right now.
+        """
+        self.mailbox.lend(self._handle_letter, self._letter_failed, may)
 
     def never_started(self) -> None:
         """It has no thread, or nobody has heard of its start: leave nothing behind, and have a
@@ -119,7 +123,7 @@ class PoolActor(pykka.ThreadingActor):
         ActorRegistry.unregister(self.actor_ref)
         self.actor_stopped.set()
         self.mailbox.put(Letter(Stop()))
-        self.mailbox.unfollow()
+        self._unfollow()
 
     # -- handling
 
@@ -246,10 +250,14 @@ class PoolActor(pykka.ThreadingActor):
         """A message came after the end, to an actor without a thread."""
 
     def on_stop(self) -> None:
-        self.mailbox.unfollow()
+        self._unfollow()
 
     def on_failure(self, *_: Any) -> None:
-        self.mailbox.unfollow()
+        self._unfollow()
+
+    def _unfollow(self) -> None:
+        if self.has_thread:
+            self.mailbox.unfollow()
 
 
 def _forget_actors() -> None:

@@ -215,7 +215,7 @@ class Choice:
         return Situation(
             kind=failure.kind,
             started=failure.started,
-            side_effects=attempt.side_effects,
+            side_effects=job.must_not_repeat(attempt),
             retry_after_s=after_s,
             attempts=job.attempts - job.extra,
             backoffs=job.backoffs,

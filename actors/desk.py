@@ -6,6 +6,9 @@ returned, or the router that gives it up. There is one claim for an attempt, hen
 
 A stream is claimed by its first chunk, and once more, at its channel, by whoever ends it. Where two
 attempts race for one request, the claim is the race's as well.
+
+All that the two sides share of a request is its `Claim`. The threads that answer see nothing else
+of the router's; the router sees by it what they have done and it has not read of yet.
 """
 
 from __future__ import annotations
@@ -16,53 +19,107 @@ from typing import Any
 
 from greenroom.actors import forks
 from greenroom.actors.channel import Channel, Cut
-from greenroom.actors.jobs import Job
+from greenroom.actors.future import PoolFuture
 from greenroom.actors.pulse import Pulse
+from greenroom.actors.race import Race
+from greenroom.messages.errors import AttemptError
 from greenroom.messages.execution import Ticket
 from greenroom.messages.replies import Reply
+
+
+class Claim:
+    """What whoever answers a request has to know: all that the router shares of it.
+
+    The router writes it, in its turn, before it opens an attempt at the desk or while one is open;
+    who answers reads it once the attempt is claimed. But for `side_effects`, which who runs the
+    agent writes, and for the pulses: each is written where its chunks are made.
+
+    Attributes:
+        future: where the answer goes; None for a tell.
+        channel: where the chunks go; None when it is one answer that is asked for.
+        attempts: how many there have been so far.
+        errors: of the members that have failed, one each; replaced, not changed.
+        trial: whether the attempt that was opened last is that of a member which is half-open.
+        race: between which attempts; None as long as there is one at a time.
+        attempt: the one that was opened last, by the router's own name: nothing to be looked at.
+        side_effects: the attempts that must not be repeated; changed under the desk's lock.
+        pulses: the signs of life that the router watches, of each attempt to stream.
+    """
+
+    __slots__ = (
+        "accepted_at",
+        "attempt",
+        "attempts",
+        "channel",
+        "errors",
+        "future",
+        "pulses",
+        "race",
+        "request_id",
+        "side_effects",
+        "trial",
+    )
+
+    def __init__(
+        self,
+        request_id: str,
+        future: PoolFuture[Any] | None,
+        channel: Channel | None,
+        accepted_at: float,
+    ) -> None:
+        self.request_id = request_id
+        self.future = future
+        self.channel = channel
+        self.accepted_at = accepted_at
+        self.attempts = 0
+        self.errors: tuple[AttemptError, ...] = ()
+        self.trial = False
+        self.race: Race | None = None
+        self.attempt: Any = None
+        self.side_effects: tuple[Ticket, ...] = ()
+        self.pulses: dict[Ticket, Pulse] | None = None
 
 
 class Desk:
     """Attempts whose answer is still open. What an ask needs is one operation of a dict: atomic."""
 
     def __init__(self) -> None:
-        self._open: dict[Ticket, Job] = {}
+        self._open: dict[Ticket, Claim] = {}
         self._lock = threading.Lock()
         self._born = forks.generation
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def open(self, ticket: Ticket, job: Job) -> None:
-        """The router has given an attempt to a member."""
-        self._open[ticket] = job
+    def open(self, ticket: Ticket, claim: Claim) -> None:
+        """The router gives an attempt to a member."""
+        self._open[ticket] = claim
 
     def is_open(self, ticket: Ticket) -> bool:
         """Whether nobody has claimed the attempt so far."""
         return ticket in self._open
 
-    def look(self, ticket: Ticket) -> Job | None:
-        """The request of an attempt that nobody has claimed so far."""
+    def look(self, ticket: Ticket) -> Claim | None:
+        """What there is to know of an attempt that nobody has claimed so far."""
         return self._open.get(ticket)
 
     def pulse(self, ticket: Ticket) -> Pulse | None:
         """The pulse of an attempt that the router watches; None of any other."""
-        job = self._open.get(ticket)
-        attempt = None if job is None else job.attempt_of(ticket)
-        return None if attempt is None else attempt.pulse
+        claim = self._open.get(ticket)
+        return None if claim is None or claim.pulses is None else claim.pulses.get(ticket)
 
-    def claim(self, ticket: Ticket) -> Job | None:
+    def claim(self, ticket: Ticket) -> Claim | None:
         """Take it upon oneself to answer with an attempt; None when somebody answers already."""
-        job = self._open.pop(ticket, None)
-        race = job.race if job is not None else None  # read once: the router may call a race off
-        return job if race is None or race.win(ticket) else None
+        claim = self._open.pop(ticket, None)
+        race = claim.race if claim is not None else None  # read once: it may be called off
+        return claim if race is None or race.win(ticket) else None
 
     def begin(
         self,
         ticket: Ticket,
         member: str,
-        fill: Callable[[Job, Channel], object] = lambda job, channel: None,
-    ) -> Job | None:
+        fill: Callable[[Claim, Channel], object] = lambda claim, channel: None,
+    ) -> Claim | None:
         """The attempt has its first chunk: from here on the stream is its own. None when it has
         been given up, or another one was faster.
 
@@ -72,17 +129,17 @@ class Desk:
                 there: none is broken off before its consumer can have the first.
         """
         with self._lock:
-            job = self.claim(ticket)
-            channel = job.channel if job is not None else None
-            if job is None or channel is None:
+            claim = self.claim(ticket)
+            channel = claim.channel if claim is not None else None
+            if claim is None or channel is None:
                 return None
             channel.begun_by = ticket
             channel.member = member
-            channel.attempts = job.attempts
-            channel.errors = tuple(job.failures.values())
+            channel.attempts = claim.attempts
+            channel.errors = claim.errors
             channel.start_over()
-            fill(job, channel)
-            return job
+            fill(claim, channel)
+            return claim
 
     def let_begin(self) -> None:
         """Wait for whoever begins a stream right now, which takes no time: an attempt that is on
@@ -97,29 +154,29 @@ class Desk:
         with self._lock:  # see `start_side_effects`
             return self._open.pop(ticket, None) is not None
 
-    def give_up(self, ticket: Ticket, job: Job) -> bool:
+    def give_up(self, ticket: Ticket, claim: Claim) -> bool:
         """The router ends an attempt, or the stream it has begun; False when it has ended by itself
         and its report is on its way.
         """
         if self.withdraw(ticket):
             return True
-        if job.channel is None:
+        if claim.channel is None:
             return False
         with self._lock:  # whoever begins right now, or starts side effects, has done so after this
-            return job.channel.seal(ticket)
+            return claim.channel.seal(ticket)
 
-    def reopen(self, job: Job, number: int, cut: Cut | None) -> None:
+    def reopen(self, claim: Claim, number: int, cut: Cut | None) -> None:
         """The router has ended the stream that an attempt had begun, and has another one begin.
 
         Args:
             number: the highest of the attempts so far.
             cut: what is to be said of it; None if it had no chunk that counts.
         """
-        channel = job.channel
+        channel = claim.channel
         assert channel is not None
         with self._lock:
-            if job.race is not None:
-                job.race.reopen(number)
+            if claim.race is not None:
+                claim.race.reopen(number)
             channel.reopen(cut)
 
     def start_side_effects(self, ticket: Ticket) -> bool:
@@ -137,43 +194,42 @@ class Desk:
         if self._born != forks.generation:  # an agent's child of a fork: the attempt is not its own
             return False
         with self._lock:
-            job = self._open.get(ticket)
-            attempt = job.attempt_of(ticket) if job is not None else None
-            if job is None or attempt is None:
+            claim = self._open.get(ticket)
+            if claim is None:
                 return False
-            attempt.side_effects = True
-            race = job.race
+            claim.side_effects += (ticket,)
+            race = claim.race
             if race is not None and not race.win(ticket):
                 return False
-        if job.future is not None:
-            job.future.on_side_effects()
+        if claim.future is not None:
+            claim.future.on_side_effects()
         return True
 
-    def start_side_effects_in_stream(self, ticket: Ticket, job: Job) -> bool:
+    def start_side_effects_in_stream(self, ticket: Ticket, claim: Claim) -> bool:
         """The same for an attempt that has begun its stream: it might be started over."""
-        channel = job.channel
+        channel = claim.channel
         with self._lock:
-            attempt = job.attempt_of(ticket)
-            if channel is None or channel.closed(ticket) or attempt is None:
+            if channel is None or channel.closed(ticket):
                 return False
-            attempt.side_effects = True
-        if job.future is not None:
-            job.future.on_side_effects()
+            claim.side_effects += (ticket,)
+        if claim.future is not None:
+            claim.future.on_side_effects()
         return True
 
 
-def reply(job: Job, value: Any, member: str, elapsed_s: float) -> None:
+def reply(claim: Claim, value: Any, member: str, elapsed_s: float) -> None:
     """Give the asker, if there is one, what a member returned; of a stream, its end."""
-    if job.channel is not None and job.future is not None:
-        job.future.resolve()
-    elif job.future is not None:
-        job.future.resolve(
+    future = claim.future
+    if future is not None and claim.channel is not None:
+        future.resolve()
+    elif future is not None:
+        future.resolve(
             Reply(
                 value,
                 member=member,
-                attempts=job.attempts,
+                attempts=claim.attempts,
                 elapsed_s=elapsed_s,
-                request_id=job.id,
-                errors=tuple(job.failures.values()) if job.failures else (),
+                request_id=claim.request_id,
+                errors=claim.errors,
             )
         )

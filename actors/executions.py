@@ -11,11 +11,10 @@ from typing import Any
 from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.base import hand, tell
 from greenroom.actors.calls import Phase
-from greenroom.actors.desk import reply
+from greenroom.actors.desk import Claim, reply
 from greenroom.actors.eventbus import complain
 from greenroom.actors.host import AgentHost
-from greenroom.actors.jobs import Job
-from greenroom.actors.judgement import SURELY_GOOD, auto
+from greenroom.actors.judgement import SURELY_GOOD
 from greenroom.actors.local import Answered, Collecting
 from greenroom.actors.mailbox import Letter
 from greenroom.actors.outcome import outcome_of, refused, succeeded
@@ -34,7 +33,6 @@ from greenroom.messages.execution import (
     SideEffectsStarted,
     StreamBegun,
     StreamResumed,
-    Succeeded,
     Ticket,
 )
 from greenroom.messages.member import Member
@@ -152,21 +150,70 @@ class Executions:
         The router comes first, so that whatever the asker sends next finds its books in order.
         """
         try:
+            # Seen here at a glance, without a call: nearly all that comes is a good answer.
+            kind, writer = type(value), call.writer
+            good = self._takes_any or (
+                self._by_auto and (kind in SURELY_GOOD or (kind is str and "<" not in value[:64]))
+            )
+            report = None
             if (
-                error is None
-                and call.cancelled is None
-                and call.writer is None
-                and call.phase is Phase.ENDED
-                and not call.collected
+                not good
+                or error is not None
+                or writer is not None
+                or call.collected
+                or call.phase is not Phase.ENDED
             ):
-                kind = type(value)  # looked at here, without a call: nearly all answers are such
-                plain = kind in SURELY_GOOD or (kind is str and "<" not in value[:64])
-                if self._takes_any or (self._by_auto and (plain or auto(value) is None)):
-                    self._returned(call, value)
-                    return
-            self._judged(call, value, error)
+                report = outcome_of(self.around, self.member_name, call, value, error)
+            self._calls.pop(call.ticket, None)
+            if call.phase is Phase.ABANDONED:
+                self._tell_back(AbandonedBy(1))
+            if report is None:
+                self._answer(call, value)
+            elif isinstance(report, Failed):  # its request may go on from here to the next member
+                hand(self.around.router, report)
+            else:
+                tell(self.around.router, report)
+            if writer is not None:
+                writer.release()
+            if self.at_rest is not None:
+                self.at_rest()
         except BaseException as raised:
             self.unreported(call, raised)
+
+    def _answer(self, call: AttemptCall, value: Any) -> None:
+        """The call has brought an answer, or its stream to the end: whoever asks has it from here,
+        unless somebody else answers.
+
+        Nobody waits for the router to hear of it, unless something hangs on it; then it hears all
+        about it.
+        """
+        router, writer, wanted = self.around.router, call.writer, False
+        now = self.clock.now()
+        if call.cancelled is not None:  # it was given up; its ticket may be another request's now
+            claim = None
+        elif writer is not None and writer.first_chunk_s is not None:
+            claim = writer.finish()
+        else:
+            claim = self.around.desk.claim(call.ticket)
+        if (
+            claim is None
+            or claim.trial
+            or claim.race is not None
+            or writer is not None
+            or self._watches_speed
+            or self.around.bus.listening()
+        ):
+            tell(router, succeeded(call, self.member_name, value, now))
+        elif not router.actor_stopped.is_set():
+            elapsed_s = now - call.started_at
+            wanted = router.actor_inbox.leave(Letter(Answered(claim.attempt, elapsed_s)))
+        if claim is not None:
+            try:
+                reply(claim, value, self.member_name, now - claim.accepted_at)
+            except BaseException as raised:
+                self._not_answered(claim, raised)
+        if wanted:  # others wait for the slot that is free now
+            router.actor_inbox.serve()
 
     def unreported(self, call: AttemptCall, raised: BaseException) -> None:
         """The report of a call's end has failed, which no slot, no asker and no breaker may pay
@@ -201,86 +248,17 @@ class Executions:
         self.waiting = deque(each for each in self.waiting if each is not message)
         self.refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
 
-    def _judged(self, call: AttemptCall, value: Any, error: BaseException | None) -> None:
-        """The end of a call that is not the usual one."""
-        report = outcome_of(self.around, self.member_name, call, value, error)
-        self._calls.pop(call.ticket, None)
-        if call.phase is Phase.ABANDONED:
-            self._tell_back(AbandonedBy(1))
-        # One that was given up has been claimed, and its ticket may be another request's by now.
-        answers = isinstance(report, Succeeded) and call.cancelled is None
-        job = self._claim(call) if answers else None
-        self._report_end(report)
-        if job is not None:
-            try:
-                reply(job, value, self.member_name, self.clock.now() - job.accepted_at)
-            except BaseException as raised:
-                self._not_answered(job, raised)
-        if call.writer is not None:
-            call.writer.release()
-        if self.at_rest is not None:
-            self.at_rest()
-
-    def _returned(self, call: AttemptCall, value: Any) -> None:
-        """The usual end, for which all else above need not be looked at: the agent has returned a
-        value, which is the answer. Nobody waits for the router to hear of it, unless something
-        hangs on it; then it hears all about it.
-        """
-        around, router = self.around, self.around.router
-        now, wanted = self.clock.now(), False
-        self._calls.pop(call.ticket, None)
-        job = around.desk.claim(call.ticket)
-        attempt = None if job is None else job.current
-        if (
-            job is None
-            or attempt is None
-            or attempt.trial
-            or job.race is not None
-            or self._watches_speed
-            or around.bus.listening()
-        ):
-            tell(router, succeeded(call, self.member_name, value, now))
-        elif not router.actor_stopped.is_set():
-            wanted = router.actor_inbox.leave(Letter(Answered(attempt, now - call.started_at)))
-        if job is not None:
-            try:
-                reply(job, value, self.member_name, now - job.accepted_at)
-            except BaseException as raised:
-                self._not_answered(job, raised)
-        if wanted:  # others wait for the slot that is free now
-            self._pass_on()
-        if self.at_rest is not None:
-            self.at_rest()
-
-    def _not_answered(self, job: Job, raised: BaseException) -> None:
+    def _not_answered(self, claim: Claim, raised: BaseException) -> None:
         """An answer that has been claimed could not be given, and nobody else will give one: so
         whoever asks has the error here and now.
         """
-        complain(f"the answer to {job.id} could not be given", raised)
-        if job.future is not None:
-            what = f"the answer of {self.member_name} to {job.id} raised {summary(raised)}"
-            error = PoolError(what)
-            job.future.resolve(error=error)
-            if job.channel is not None and not job.channel.ended:
-                job.channel.end(error)
-
-    def _pass_on(self) -> None:
-        """What waits for a slot is given it here, by the one who has nothing else to do; unless the
-        router has something to tell on the way: who reads its events may be slow.
-        """
-        inbox = self.around.router.actor_inbox
-        if self.around.bus.listening("CRITICAL"):
-            inbox.wake()
-        else:
-            inbox.serve()
-
-    def _claim(self, call: AttemptCall) -> Job | None:
-        """The request to answer; None if somebody else does. A stream that has begun is one's own
-        until somebody ends it.
-        """
-        if call.writer is None or call.writer.first_chunk_s is None:
-            return self.around.desk.claim(call.ticket)
-        return call.writer.finish()
+        complain(f"the answer to {claim.request_id} could not be given", raised)
+        if claim.future is not None:
+            what = f"the answer of {self.member_name} to {claim.request_id} raised"
+            error = PoolError(f"{what} {summary(raised)}")
+            claim.future.resolve(error=error)
+            if claim.channel is not None and not claim.channel.ended:
+                claim.channel.end(error)
 
     def _stream_begun(self, message: Execute, first_chunk_s: float) -> None:
         self._report(StreamBegun, message, first_chunk_s=first_chunk_s)
@@ -299,22 +277,13 @@ class Executions:
         )
         tell(self.around.router, about)
 
-    def _report_end(self, report: Any) -> None:
-        """After a failure the request may go on from here to its next member, unless the router has
-        something to tell on the way: who reads its events may be slow.
-        """
-        if isinstance(report, Failed) and not self.around.bus.listening("CRITICAL"):
-            hand(self.around.router, report)
-        else:
-            tell(self.around.router, report)
-
     def side_effects_start(self, call: AttemptCall) -> None:
         """Runs in the agent's place: nobody may repeat the attempt from here on."""
         desk = self.around.desk
-        streamed = None if call.writer is None else call.writer.job
+        streamed = None if call.writer is None else call.writer.claim
         started = streamed is None and desk.start_side_effects(call.ticket)
         if not started and call.writer is not None:  # it has begun its stream, maybe just now
-            streamed = call.writer.job
+            streamed = call.writer.claim
         if streamed is not None:
             started = desk.start_side_effects_in_stream(call.ticket, streamed)
         if not started:
@@ -326,19 +295,19 @@ class Executions:
         the inner one's, while this one's may be passing on a first chunk.
         """
         writer, desk = call.writer, self.around.desk
-        streamed = None if writer is None else writer.job
-        job = streamed or desk.look(call.ticket)
-        if job is None and writer is not None:
+        streamed = None if writer is None else writer.claim
+        claim = streamed or desk.look(call.ticket)
+        if claim is None and writer is not None:
             desk.let_begin()
-            job = streamed = writer.job
-        if job is None or (streamed is not None and writer is not None and not writer.wanted()):
+            claim = streamed = writer.claim
+        if claim is None or (streamed is not None and writer is not None and not writer.wanted()):
             raise RequestCancelledError(f"{call.name} has been given up")
         if call.pulse is None and self._watches_chunks:
             call.pulse = Pulse(call.started_at)
         if call.pulse is not None:
             call.pulse.alive_at = self.clock.now()
-        if job.future is not None:
-            job.future.on_alive()
+        if claim.future is not None:
+            claim.future.on_alive()
 
     def collecting(self, call: AttemptCall) -> Callable[[Any], object] | None:
         """Runs in the agent's place, as what it tells of does: the router watches from here on that

@@ -60,7 +60,7 @@ class Hedger:
 
     def plan(self, job: Job, now: float) -> None:
         """An attempt begins: see when a second one shall join it."""
-        if job.race is not None or not job.work.idempotent:
+        if job.claim.race is not None or not job.work.idempotent:
             return
         if job.hedge_alarm is not None:
             job.hedge_alarm.cancel()
@@ -74,7 +74,7 @@ class Hedger:
         may not be hedged, or nobody untried is free. No trial is spent on a hedge.
         """
         first, policy = job.current, job.policy
-        if first is None or job.race is not None or not self._hedges.has_any():
+        if first is None or job.claim.race is not None or not self._hedges.has_any():
             return None
         if not policy.exhaustive and job.attempts - 1 >= policy.max_retries:
             return None
@@ -98,12 +98,12 @@ class Hedger:
         if job.hedge_alarm is not None:
             job.hedge_alarm.cancel()
             job.hedge_alarm = None
-        if job.race is not None:
+        if job.claim.race is not None:
             self.drop_rivals(job, attempt)
 
     def drop_rivals(self, job: Job, winner: Attempt) -> None:
         """The loser of a race is cancelled, and counts for nothing; a trial goes on by itself."""
-        if job.race is None:
+        if job.claim.race is None:
             return
         if winner is not job.trial:
             self._trials.let_go(job)
@@ -123,11 +123,11 @@ class Hedger:
         it. The race comes first, then the look at the first attempt: who answers now, in a thread
         of its own, sees the one, or is seen.
         """
-        job.race = Race()
-        decided = not self._desk.is_open(first.ticket) or first.side_effects
+        job.claim.race = Race()
+        decided = not self._desk.is_open(first.ticket) or job.must_not_repeat(first)
         if decided or not self._retries.withdraw(now):
-            job.race = None
-        return job.race is not None
+            job.claim.race = None
+        return job.claim.race is not None
 
     def _times(self, job: Job) -> Percentile95:
         """Answers and first chunks take their own times."""

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 from greenroom.actors.alarms import Alarm
 from greenroom.actors.blame import Blame
 from greenroom.actors.channel import Channel
+from greenroom.actors.desk import Claim
 from greenroom.actors.future import PoolFuture, StreamFuture
 from greenroom.actors.pulse import Pulse
-from greenroom.actors.race import Race
 from greenroom.actors.retry import RetryPolicy
 from greenroom.messages.errors import AttemptError
 from greenroom.messages.execution import Failed, Ticket
@@ -95,7 +95,7 @@ class Job:
     """One request, from its arrival to its answer.
 
     What belongs to a phase is set and cleared together with it, by the methods here and by the
-    waiting queue. Threads of members read it, through the desk; only the router changes it.
+    waiting queue. No other thread than the router's looks at it: what it shares is its `claim`.
 
     Attributes:
         phase: where it is on its way.
@@ -104,10 +104,10 @@ class Job:
         channel: where the chunks go; None when it is one answer that is asked for.
         current: the attempt whose answer is awaited; None while the request waits.
         hedge: a second attempt that races with it; None without one.
+        claim: what whoever answers it has to know.
         trial: the trial of a member's half-open breaker that runs beside; None without one. What
             else becomes of the request does not hang on it, unless it answers first.
         extra: attempts made as such trials: they are not charged to the request.
-        race: between whom; None until there has been a second one.
         bound: whom it shall have again; None as long as anybody will do.
         cell: its place in the waiting queue, which sets it; None while it is not in it.
         alarm: goes off at the time of the next attempt; None while none is set.
@@ -125,6 +125,7 @@ class Job:
         "bound",
         "cell",
         "channel",
+        "claim",
         "current",
         "deadline",
         "deadline_alarm",
@@ -137,7 +138,6 @@ class Job:
         "id",
         "phase",
         "policy",
-        "race",
         "trial",
         "work",
     )
@@ -158,6 +158,7 @@ class Job:
         self.channel: Channel | None = None
         if isinstance(future, StreamFuture):
             self.channel = future.channel
+        self.claim = Claim(id, future, self.channel, accepted_at)
         self.accepted_at = accepted_at
         self.deadline = deadline
         self.policy = policy
@@ -168,7 +169,6 @@ class Job:
         self.trial: Attempt | None = None
         self.extra = 0
         self.bound: Bound | None = None
-        self.race: Race | None = None
         self.failures: dict[str, AttemptError] = {}
         self.failed_last: str | None = None
         self.blame: Blame | None = None
@@ -210,19 +210,21 @@ class Job:
             yield self.trial
 
     def attempt_of(self, ticket: Ticket) -> Attempt | None:
-        """The one of that name whose answer is awaited. Other threads may ask."""
-        for attempt in (self.trial, self.hedge, self.current):  # in this order: see `leave`
-            if attempt is not None and attempt.ticket == ticket:
-                return attempt
-        return None
+        """The one of that name whose answer is awaited."""
+        return next((each for each in self.running() if each.ticket == ticket), None)
 
     def has_lost(self, attempt: Attempt) -> bool:
         """Whether another attempt has answered before that one."""
-        return self.race is not None and self.race.lost(attempt.ticket)
+        race = self.claim.race
+        return race is not None and race.lost(attempt.ticket)
 
     def is_won(self) -> bool:
         """Whether one that races for it has won, and only the router has not heard of it yet."""
-        return self.race is not None and self.race.over
+        return self.claim.race is not None and self.claim.race.over
+
+    def must_not_repeat(self, attempt: Attempt) -> bool:
+        """Whether its agent has said so, be it that the router has not read that yet."""
+        return attempt.side_effects or attempt.ticket in self.claim.side_effects
 
     def pause(self, alarm: Alarm) -> None:
         """It waits until `alarm` goes off, by which `placing` is called."""
@@ -277,10 +279,7 @@ class Job:
         return [name for name, each in self.failures.items() if each.kind is FailureKind.TIMEOUT]
 
     def failed(self, attempt: Attempt, failure: Failure) -> None:
-        """Note how an attempt ended; one entry a member, its last failure.
-
-        The notes are replaced, not changed: a racing attempt may be reading them to answer.
-        """
+        """Note how an attempt ended; one entry a member, its last failure."""
         self.failed_last = attempt.member
         before = self.failures.get(attempt.member)
         entry = AttemptError(
@@ -294,6 +293,7 @@ class Job:
             retry_after_s=failure.retry_after_s,
         )
         self.failures = {**self.failures, attempt.member: entry}
+        self.claim.errors = tuple(self.failures.values())
 
 
 class Attempt:
@@ -301,7 +301,7 @@ class Attempt:
 
     Attributes:
         ticket: what names it in messages; follows `number`.
-        side_effects: whether the agent has said that it must not be repeated.
+        side_effects: whether the agent has told the router that it must not be repeated.
         first_chunk_s: how long the first chunk of its stream took; None before that.
         lost: whether it was dropped for another one; what it still brings is of no interest.
         given_up: whether the router has seen to it that nobody answers by it.

@@ -70,7 +70,7 @@ class Mailbox:
         alarm: when to deliver the next `Tick`, on the clock; set by who has the turn.
         reply_to: the future of the message being handled, None for a tell.
         hurried: asked before the owner goes to sleep: whether what is put aside shall wake it.
-        handle: handles a letter in another thread than the owner's; None while nothing is lent.
+        handle: handles a letter in another thread than the owner's; None before any may.
     """
 
     # Nothing here takes a lock to see who is awake: who sleeps says so first and looks for letters
@@ -84,6 +84,7 @@ class Mailbox:
         "_clock",
         "_ended",
         "_letters",
+        "_may",
         "_owner",
         "_read",
         "_returned",
@@ -112,6 +113,7 @@ class Mailbox:
         self.reply_to: Any = None
         self.hurried: Callable[[], bool] = _never
         self.handle: Handle | None = None
+        self._may: Callable[[], bool] = _never
         self._returned: Returned = _let_go
 
     def follow(self, clock: Clock) -> None:
@@ -213,13 +215,16 @@ class Mailbox:
 
     # -- in the owner's place: in greenroom's own threads, where no signal breaks in
 
-    def lend(self, handle: Handle, returned: Returned) -> None:
+    def lend(
+        self, handle: Handle, returned: Returned, may: Callable[[], bool] = lambda: True
+    ) -> None:
         """Let other threads handle letters while the owner sleeps. Called in its turn.
 
         Args:
             returned: told of a letter at which `handle` has raised, and what.
+            may: asked before each, in whatever thread: whether it is lent right now.
         """
-        self.handle, self._returned = handle, returned
+        self._may, self.handle, self._returned = may, handle, returned
 
     def give_away(self, handle: Handle, returned: Returned) -> None:
         """There is no owner: whoever puts a letter handles it, and what is put meanwhile; the rest
@@ -266,7 +271,7 @@ class Mailbox:
         """Handle that letter, or else what lies aside, if the owner sleeps and nothing comes before
         it; whether that was so.
         """
-        if self.handle is None or self._letters or not self._turn.acquire(False):
+        if self._letters or not self._may() or not self._turn.acquire(False):
             return False
         stale = False
         try:

@@ -31,8 +31,10 @@ def outcome_of(
     call: AttemptCall,
     value: Any,
     error: BaseException | None,
-) -> Succeeded | Failed | Refused:
-    """The report of a call that has ended, was given up, or never began."""
+) -> Failed | Refused | None:
+    """The report of a call that has failed, was given up, or never began; None of one that has
+    brought what was asked for.
+    """
     message, writer = call.message, call.writer
     if call.phase is Phase.DROPPED:
         lacking = isinstance(error, ResourceError)
@@ -53,7 +55,7 @@ def outcome_of(
     if verdict is None and error is None and writer is None:
         error = refused(around.config, member, value, around.clock.wall(), call.collected)
     if verdict is None and error is None:
-        return succeeded(call, member, value, call.started_at + elapsed_s)
+        return None
     if verdict is None:
         assert error is not None
         custom, wall_now = around.config.classify, around.clock.wall()

@@ -84,8 +84,7 @@ class RequestFlow:
 
     Its methods without an underscore are called one at a time: by the router, in its own thread or
     in that of a member which holds the router's turn. The alarms that it sets count as such calls.
-    Other threads touch only what hangs on the desk: they claim attempts, and read the jobs of those
-    that they have claimed.
+    Other threads touch only what lies on the desk: the claims, of which each request has one.
 
     It runs no user code but the strategy's. What an entry raises is for its caller to bring to
     `made_good`; what has no message that would tell of it is guarded here, by `_see_to`.
@@ -324,8 +323,9 @@ class RequestFlow:
 
     def answered(self, message: Answered) -> None:
         """The usual end of a request, all of it in one place: it runs for every request that goes
-        well, and each call that it does without can be measured. The asker has the answer already.
-        What is special about an attempt comes as `Succeeded`.
+        well. By way of `_won`, which does the same, an ask makes 121 calls instead of 105, and
+        takes 3 to 6 us more of 60. The asker has the answer already. What is special about an attempt
+        comes as `Succeeded`.
         """
         attempt, elapsed_s, attempts = message.attempt, message.elapsed_s, self.attempts
         job = attempt.job
@@ -379,7 +379,7 @@ class RequestFlow:
             # of an attempt which has lost a race was not to be had: no loss.
             if message.first_chunk_s is None and (attempt is None or not attempt.lost):
                 self.endings.dead_letter(message.request_id, message.member, "a late result")
-        elif job.race is None or job.race.win(attempt.ticket):
+        elif job.claim.race is None or job.claim.race.win(attempt.ticket):
             self._won(message, attempt, job)
         elif attempt is job.trial:
             job.leave(attempt)
@@ -475,7 +475,7 @@ class RequestFlow:
     def _crashed(self, attempt: Attempt) -> None:
         """The member's actor is gone, and the attempt with it."""
         job = attempt.job
-        if job is not None and not self._desk.give_up(attempt.ticket, job):
+        if job is not None and not self._desk.give_up(attempt.ticket, job.claim):
             return  # it has just been answered: the report is on its way
         self.attempts.release(attempt)
         error = MemberCrashedError(f"{attempt.member} ended while it worked on the request")
@@ -495,8 +495,9 @@ class RequestFlow:
 
         A failure that no other member can mend is an answer, too: it must win its race.
         """
-        if job.race is not None and not failure.kind.tries_another_member:
-            job.race.win(attempt.ticket)
+        race = job.claim.race
+        if race is not None and not failure.kind.tries_another_member:
+            race.win(attempt.ticket)
         if job.has_lost(attempt):
             if attempt is job.trial:
                 job.leave(attempt)
@@ -548,7 +549,8 @@ class RequestFlow:
         member = attempt.member
         beside = attempt is job.trial
         job.leave(attempt)
-        won = job.race is not None and job.race.won(attempt.ticket)
+        race = job.claim.race
+        won = race is not None and race.won(attempt.ticket)
         if (beside or job.current is not None) and not won:
             return  # two were racing, or might be: the request goes on with the other one
         if won:  # the others have lost to one that now has failed

@@ -95,7 +95,7 @@ class Retries:
             return BreakOff(broken_by(job, error)) if restarts else plan
         if job.begun:
             note = Cut(member, failure.kind, summary(error)) if cut else None
-            self._desk.reopen(job, max(attempt.number, job.attempts), note)
+            self._desk.reopen(job.claim, max(attempt.number, job.attempts), note)
         return plan
 
     def _may_restart(self, job: Job, member: str) -> bool:

@@ -98,7 +98,7 @@ class PoolRouter(PoolActor):
             cancel=_cancel,
             report=self._report,
             note=self._note,
-            answer=reply,
+            answer=_answer,
             fail=_fail,
             events=bus,
         )
@@ -141,7 +141,8 @@ class PoolRouter(PoolActor):
 
     def on_start(self) -> None:
         if self.flow.table.treats_alike:  # a strategy of the app's own runs in this thread alone
-            self.lend()
+            # Who reads its events may be slow, and holds up nobody's worker by that.
+            self.lend(lambda: not self.bus.listening("CRITICAL"))
 
     def on_thread_end(self) -> None:
         self.ended.set()  # this thread is the last of the pool's
@@ -267,6 +268,11 @@ def _send(route: MemberRoute, message: Execute) -> bool:
 
 def _cancel(route: MemberRoute, message: CancelExecution) -> bool:
     return route.ref is not None and tell(route.ref, message)
+
+
+def _answer(job: Job, value: Any, member: str, elapsed_s: float) -> None:
+    """Give the asker the answer that its member could not give by itself."""
+    reply(job.claim, value, member, elapsed_s)
 
 
 def _fail(job: Job, error: BaseException) -> bool:

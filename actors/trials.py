@@ -42,8 +42,8 @@ class Trials:
         the other attempt, which may have answered before the trial begins. A request that waits
         counts as tried from now on.
         """
-        if job.race is None:
-            job.race = Race()
+        if job.claim.race is None:
+            job.claim.race = Race()
         waits = job.phase is QUEUED
         if waits:
             self._room.leave(job)

@@ -22,8 +22,7 @@ from typing import Any
 from greenroom.actors.calls import Call
 from greenroom.actors.channel import Channel, Run
 from greenroom.actors.clock import Clock
-from greenroom.actors.desk import Desk
-from greenroom.actors.jobs import Job
+from greenroom.actors.desk import Claim, Desk
 from greenroom.actors.pulse import Pulse
 from greenroom.actors.streamjudge import StreamJudge
 from greenroom.actors.waker import wait_here
@@ -53,10 +52,10 @@ class ChunkWriter:
         "_call",
         "_capacity",
         "_channel",
+        "_claim",
         "_clock",
         "_desk",
         "_held",
-        "_job",
         "_judge",
         "_member",
         "_resumed",
@@ -88,7 +87,7 @@ class ChunkWriter:
         self._resumed = resumed
         self._accept = accept
         self._call: Call | None = None
-        self._job: Job | None = None
+        self._claim: Claim | None = None
         self._channel: Channel | None = None
         self._held: list[Any] = []
         self._capacity = config.stream_buffer
@@ -144,24 +143,24 @@ class ChunkWriter:
         return channel is not None and not channel.closed(self._ticket)
 
     @property
-    def job(self) -> Job | None:
-        """The request whose stream it has begun; None before that."""
-        return self._job
+    def claim(self) -> Claim | None:
+        """What it has claimed by beginning its stream; None before that."""
+        return self._claim
 
     def release(self) -> None:
         """The call is over: what it was made of must not wait for the garbage collector. A thread
         that was given up on finds out when it writes next.
         """
-        self._call = self._job = self._channel = None
+        self._call = self._claim = self._channel = None
         self._held.clear()
 
-    def finish(self) -> Job | None:
+    def finish(self) -> Claim | None:
         """Take it upon oneself to end the stream that was begun; None if somebody else has, or the
         consumer has gone and has told the router so.
         """
-        if self._job is None or self._channel is None or self._channel.left:
+        if self._claim is None or self._channel is None or self._channel.left:
             return None
-        return self._job if self._channel.seal(self._ticket) else None
+        return self._claim if self._channel.seal(self._ticket) else None
 
     def has_room(self) -> bool:
         """Whether the next chunk may be made at once."""
@@ -238,9 +237,9 @@ class ChunkWriter:
             return False
         now, wanted = self._clock.now(), True
 
-        def fill(job: Job, channel: Channel) -> None:
+        def fill(claim: Claim, channel: Channel) -> None:
             nonlocal wanted
-            self._channel, self._job = channel, job  # in this order: see `Executions.alive`
+            self._channel, self._claim = channel, claim  # in this order: see `Executions.alive`
             for chunk in self._held:
                 channel.put(chunk, self._ticket)
             for chunk in latest:
@@ -250,8 +249,7 @@ class ChunkWriter:
         pulse.counts = counts
         if counts:
             pulse.since = now
-        job = self._desk.begin(self._ticket, self._member, fill)
-        if job is None:
+        if self._desk.begin(self._ticket, self._member, fill) is None:
             return False
         self._held.clear()
         self.first_chunk_s = now - call.started_at

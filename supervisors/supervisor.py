@@ -214,13 +214,8 @@ class PoolSupervisor(PoolActor):
         return self.alarms.at(when, lambda: self._loops.look_due(LookDue(thread, handed=True)))
 
     def _answer(self, seen: FailuresSeen) -> None:
-        """Where the router waits for it in this very thread, it need not be woken. What it has to
-        tell of the requests that go on now is told in its own thread.
-        """
-        if self.bus.listening("CRITICAL"):
-            tell(self.router, seen)
-        else:
-            hand(self.router, seen)
+        """Where the router waits for it in this very thread, it need not be woken."""
+        hand(self.router, seen)
 
     def _review(self) -> None:
         """Do for every member what time alone asks for."""

@@ -27,9 +27,8 @@ from greenroom import (
 from greenroom.actors import error_words
 from greenroom.actors.attempts import Attempts
 from greenroom.actors.blame import Blame
-from greenroom.actors.desk import reply
+from greenroom.actors.desk import Claim, reply
 from greenroom.actors.endings import Endings
-from greenroom.actors.jobs import Job
 from greenroom.actors.member import AgentActor
 from greenroom.actors.table import Slot
 
@@ -157,10 +156,10 @@ def test_a_stream_that_ends_twice_is_found_out(monkeypatch: pytest.MonkeyPatch) 
     """The end that comes second has no effect, and is seen all the same."""
     now = every_nth(5)
 
-    def twice(job: Job, *args: Any) -> None:
-        reply(job, *args)
-        if job.channel is not None and now():
-            reply(job, *args)
+    def twice(claim: Claim, *args: Any) -> None:
+        reply(claim, *args)
+        if claim.channel is not None and now():
+            reply(claim, *args)
 
     monkeypatch.setattr("greenroom.actors.executions.reply", twice)
     findings = driver.run(4, 400)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import threading
-from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from greenroom.actors.desk import Desk
+from greenroom.actors.desk import Claim, Desk
 from greenroom.actors.hedger import outstanding_s
 from greenroom.actors.hedging import MIN_SAMPLES, HedgeBudget, Percentile95
 from greenroom.actors.jobs import Attempt, Failure, Job
@@ -151,9 +150,9 @@ def racing(desk: Desk) -> tuple[Job, Attempt, Attempt]:
     """A request with two attempts, both open at the desk."""
     job = job_of()
     first, second = attempt_of(job, "a"), attempt_of(job, "b")
-    job.race = Race()
+    job.claim.race = Race()
     for attempt in (first, second):
-        desk.open(attempt.ticket, job)
+        desk.open(attempt.ticket, job.claim)
     return job, first, second
 
 
@@ -193,7 +192,7 @@ class TestClaims:
         """The first answer wins: the second claims in vain."""
         desk = Desk()
         job, first, second = racing(desk)
-        assert desk.claim(second.ticket) is job
+        assert desk.claim(second.ticket) is job.claim
         assert desk.claim(first.ticket) is None
         assert len(desk) == 0
 
@@ -203,35 +202,34 @@ class TestClaims:
         """
 
         class CalledOff:
-            """A job whose race is there at the first look only."""
+            """A claim whose race is there at the first look only."""
 
             looks = 0
             future = None
+            side_effects: tuple[Any, ...] = ()
 
             @property
             def race(self) -> Race | None:
                 self.looks += 1
                 return Race() if self.looks == 1 else None
 
-            def attempt_of(self, ticket: Any) -> Any:
-                return SimpleNamespace(side_effects=False)
-
         desk, ticket = Desk(), ("r", 1)
-        for job in (CalledOff(), CalledOff()):
-            desk.open(ticket, cast(Job, job))
+        for claim in (CalledOff(), CalledOff()):
+            desk.open(ticket, cast(Claim, claim))
             assert desk.start_side_effects(ticket)
-            job.looks = 0
-            assert desk.claim(ticket) is cast(Job, job)
+            claim.looks = 0
+            assert desk.claim(ticket) is cast(Claim, claim)
 
     def test_the_loser_may_not_start_side_effects(self) -> None:
         """Who starts them first is the winner, and the other one neither answers nor starts any."""
         desk = Desk()
         job, first, second = racing(desk)
         assert desk.start_side_effects(second.ticket)
-        assert second.side_effects
+        assert job.must_not_repeat(second)
+        assert not job.must_not_repeat(first)
         assert not desk.start_side_effects(first.ticket)
         assert desk.claim(first.ticket) is None
-        assert desk.claim(second.ticket) is job
+        assert desk.claim(second.ticket) is job.claim
 
     def test_who_has_been_given_up_wins_no_race(self) -> None:
         """Else nobody would answer: neither it, nor the other one, which had lost."""
@@ -239,8 +237,8 @@ class TestClaims:
         job, first, second = racing(desk)
         assert desk.withdraw(first.ticket)
         assert not desk.start_side_effects(first.ticket)
-        assert not first.side_effects
-        assert desk.claim(second.ticket) is job
+        assert not job.must_not_repeat(first)
+        assert desk.claim(second.ticket) is job.claim
 
     def test_giving_up_and_starting_side_effects_exclude_each_other(self) -> None:
         """Two threads, a thousand times: who withdraws an attempt first is not beaten by it."""
@@ -259,16 +257,16 @@ class TestClaims:
         thread.start()
         noted = []
         for job, first, _ in races:
-            desk.open(first.ticket, job)
+            desk.open(first.ticket, job.claim)
             start.wait()
             desk.withdraw(first.ticket)
-            noted.append(first.side_effects)  # what the router sees right after
+            noted.append(job.must_not_repeat(first))  # what the router sees right after
             start.wait()
         thread.join()
         assert noted == started
         for ok, (job, first, _) in zip(started, races, strict=True):
-            assert job.race is not None
-            assert job.race.won(first.ticket) is ok
+            assert job.claim.race is not None
+            assert job.claim.race.won(first.ticket) is ok
 
 
 class TestJob:
@@ -290,14 +288,11 @@ class TestJob:
         """A failure noted by the router does not change what an answer is being made of."""
         job, first, second = racing(Desk())
         job.failed(first, Failure(FailureKind.UNAVAILABLE, ERROR, 1.0))
-        read = job.failures
+        read = job.claim.errors
         job.failed(second, Failure(FailureKind.UNAVAILABLE, ERROR, 1.0))
         job.failed(second, Failure(FailureKind.TIMEOUT, ERROR, 2.0))
-        assert list(read) == ["a"]
-        assert [(name, each.attempts) for name, each in job.failures.items()] == [
-            ("a", 1),
-            ("b", 2),
-        ]
+        assert [each.member for each in read] == ["a"]
+        assert [(each.member, each.attempts) for each in job.claim.errors] == [("a", 1), ("b", 2)]
 
 
 class TestTimes:

@@ -451,7 +451,6 @@ def test_what_raises_on_the_way_to_the_report_loses_nothing(
         with pool_of(Member("a", agent, max_concurrency=2), max_retries=0, **QUIET) as pool:
             with monkeypatch.context() as patch:
                 patch.setattr(executions, "outcome_of", broken)
-                patch.setattr(executions, "auto", broken)
                 for _ in range(4):
                     with pytest.raises(StreamInterruptedError, match="KeyError"):
                         list(pool.stream(Request("x"), timeout=WAIT_S))

@@ -14,13 +14,13 @@ from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.clock import SYSTEM_CLOCK
 from greenroom.actors.outcome import outcome_of
 from greenroom.actors.threads import ThreadPlace
-from greenroom.messages.execution import Execute, Failed, Refused, Succeeded
+from greenroom.messages.execution import Execute, Failed, Refused
 from greenroom.messages.status import CancelReason
 
 MESSAGE = Execute("r", 1, 1, Request("payload"))
 
 
-def outcome(cancelled: CancelReason | None, error: BaseException) -> Succeeded | Failed | Refused:
+def outcome(cancelled: CancelReason | None, error: BaseException) -> Failed | Refused | None:
     """The report of a call that ended with this error, after it was given up or not."""
     around: Any = SimpleNamespace(clock=SYSTEM_CLOCK, config=PoolConfig())
     call = AttemptCall(Mock(), Mock(), ThreadPlace("p", SYSTEM_CLOCK), MESSAGE)

@@ -19,7 +19,7 @@ from greenroom.actors.channel import (
     END,
     Channel,
 )
-from greenroom.actors.desk import Desk
+from greenroom.actors.desk import Claim, Desk
 from greenroom.actors.flow import acollect, collect, flow, is_async_stream, is_stream, pour
 from greenroom.actors.future import StreamFuture
 from greenroom.actors.jobs import Job
@@ -40,11 +40,11 @@ class Desked:
         self.channel = Channel(self.settings.stream_buffer)
         future = StreamFuture(self.channel, "r")
         policy = RetryPolicy.from_config(self.settings)
-        self.job = Job("r", Request("payload"), future, 0.0, None, policy)
-        self.job.attempts = 2
+        self.claim = Job("r", Request("payload"), future, 0.0, None, policy).claim
+        self.claim.attempts = 2
         self.desk = Desk()
         self.ticket = ("r", 2)
-        self.desk.open(self.ticket, self.job)
+        self.desk.open(self.ticket, self.claim)
         self.begun: list[float] = []
         self.resumed = 0
         self.refuses: BaseException | None = None
@@ -101,10 +101,10 @@ class TestWriter:
         at = Desked()
         begin = at.desk.begin
 
-        def begin_and_be_given_up(*arguments: Any) -> Job | None:
-            job = begin(*arguments)
-            assert at.desk.give_up(at.ticket, at.job)
-            return job
+        def begin_and_be_given_up(*arguments: Any) -> Claim | None:
+            claim = begin(*arguments)
+            assert at.desk.give_up(at.ticket, at.claim)
+            return claim
 
         monkeypatch.setattr(at.desk, "begin", begin_and_be_given_up)
         assert at.writer.write("")
@@ -211,12 +211,12 @@ class TestWriter:
         """The producer, unless the router or the consumer was faster."""
         at = Desked()
         at.writer.write("a")
-        assert at.writer.finish() is at.job
+        assert at.writer.finish() is at.claim
         assert at.writer.finish() is None
         sealed = Desked()
         sealed.writer.write("a")
-        assert sealed.desk.give_up(sealed.ticket, sealed.job)
-        assert not sealed.desk.give_up(sealed.ticket, sealed.job)
+        assert sealed.desk.give_up(sealed.ticket, sealed.claim)
+        assert not sealed.desk.give_up(sealed.ticket, sealed.claim)
         assert sealed.writer.finish() is None
         left = Desked()
         left.writer.write("a")
@@ -227,7 +227,7 @@ class TestWriter:
         """The stream is the winner's."""
         at = Desked()
         at.writer.write("a")
-        assert not at.desk.give_up(("r", 1), at.job)
+        assert not at.desk.give_up(("r", 1), at.claim)
 
     def test_since_when_a_chunk_is_owed(self) -> None:
         """Since the last one that counts; an empty one buys no time."""

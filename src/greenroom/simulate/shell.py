@@ -146,15 +146,9 @@ class SimPool:
         """The member answers, as `Executions` does."""
         message = call.message
         elapsed_s = self._agenda.now - call.began_at
-        job = self._desk.claim(call.ticket)
-        attempt = None if job is None else job.current
-        if (
-            job is None
-            or attempt is None
-            or attempt.trial
-            or job.race is not None
-            or self._watches_speed
-        ):
+        job = self._flow.jobs.get(message.request_id)  # it is not there any more after its end
+        claim = self._desk.claim(call.ticket)
+        if claim is None or claim.trial or claim.race is not None or self._watches_speed:
             self._flow.succeeded(
                 Succeeded(
                     member=call.member,
@@ -166,8 +160,8 @@ class SimPool:
                 )
             )
         else:
-            self._flow.answered(Answered(attempt, elapsed_s))
-        if job is not None:
+            self._flow.answered(Answered(claim.attempt, elapsed_s))
+        if job is not None and claim is not None:
             self._audience.answered(job, call.member)
 
     def _failed(self, call: Call, error: BaseException, verdict: Verdict) -> None:
