@@ -20,10 +20,7 @@ from greenroom import (
     Request,
     SkipReason,
 )
-from greenroom.messages import (
-    MemberCreateFailed,
-    ProbeSucceeded,
-)
+from greenroom.messages import MemberCreateFailed, ProbeSucceeded
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
 
 # -- 36: factories

@@ -12,14 +12,7 @@ import pytest
 from helpers_actors import crash, join_all, member_ref, no_thread_left
 from helpers_pools import WAIT_S, echo, echo_async, pool_of
 
-from greenroom import (
-    AgentPool,
-    Drain,
-    Member,
-    PoolStoppedError,
-    ReentrantAskError,
-    Request,
-)
+from greenroom import AgentPool, Drain, Member, PoolStoppedError, ReentrantAskError, Request
 from greenroom.messages import (
     DeadLetter,
     Event,

@@ -20,9 +20,7 @@ from greenroom import (
     SkipReason,
     UnknownMemberError,
 )
-from greenroom.messages import (
-    MemberFailed,
-)
+from greenroom.messages import MemberFailed
 from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent
 
 # -- members at run time

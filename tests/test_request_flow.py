@@ -22,16 +22,7 @@ from greenroom.actors import request_flow
 from greenroom.actors.choice import Choice
 from greenroom.actors.chronicle import Chronicle
 from greenroom.actors.hedger import Hedger
-from greenroom.actors.jobs import (
-    ENDED,
-    LAST_TRIAL,
-    PAUSED,
-    PLACED,
-    QUEUED,
-    RUNNING,
-    Job,
-    JobPhase,
-)
+from greenroom.actors.jobs import ENDED, LAST_TRIAL, PAUSED, PLACED, QUEUED, RUNNING, Job, JobPhase
 from greenroom.messages import CancelReason, CircuitState, SkipReason
 from greenroom.messages.execution import Refused
 from greenroom.messages.status import RefusalReason

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 from helpers_messages import INFINITY, NAN, refused
 
-from greenroom.messages import (
-    PoolConfig,
-)
+from greenroom.messages import PoolConfig
 
 
 def settings(**changes: Any) -> PoolConfig:
