@@ -24,8 +24,6 @@ from greenroom.messages import (
 )
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
 
-# -- 39: draining and stopping
-
 
 def test_b39_a_drain_finishes_what_is_queued_and_refuses_what_comes() -> None:
     """Drain with 999 queued: the next one is refused at once, the 999 complete."""

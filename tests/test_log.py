@@ -1,4 +1,4 @@
-"""`greenroom.log`: what the log looks like, what it costs the pools, and what it leaves alone."""
+"""`greenroom.log`: how it is switched on and off, what it costs pools, and what it leaves alone."""
 
 from __future__ import annotations
 

@@ -23,8 +23,6 @@ from greenroom import (
 from greenroom.messages import MemberFailed
 from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent
 
-# -- members at run time
-
 
 def test_a_member_that_is_added_takes_requests_when_add_returns() -> None:
     with pool_of() as pool:

@@ -22,8 +22,6 @@ from greenroom.messages import (
 )
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
 
-# -- 38: probes
-
 
 def sync_probe(result: Callable[[], Any]) -> Any:
     return lambda agent: result()

@@ -20,8 +20,6 @@ def refused_setting(**changes: Any) -> str:
     return refused(lambda: settings(**changes))
 
 
-# settings
-
 POSITIVE = (
     "circuit_reset_timeout_s",
     "health_check_interval_s",
