@@ -10,10 +10,7 @@ from helpers_fallback import chain_of
 from helpers_hedging import Finishes
 
 import greenroom
-from greenroom import (
-    FallbackChain,
-    PoolExecutor,
-)
+from greenroom import FallbackChain, PoolExecutor
 from greenroom.testing import EventRecorder, FakeClock
 
 
@@ -23,9 +20,9 @@ def clock() -> FakeClock:
 
 
 @pytest.fixture
-def log() -> Iterator[EventRecorder]:
-    with EventRecorder() as events:
-        yield events
+def log(greenroom_events: EventRecorder) -> EventRecorder:
+    """The plugin's own, under a short name."""
+    return greenroom_events
 
 
 @pytest.fixture

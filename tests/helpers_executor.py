@@ -7,10 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from greenroom import (
-    AgentRequest,
-    MemberConfig,
-)
+from greenroom import AgentRequest, MemberConfig
 
 MEMBERS = [MemberConfig("primary"), MemberConfig("secondary"), MemberConfig("tertiary")]
 

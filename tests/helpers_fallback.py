@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from greenroom import (
-    FallbackChain,
-)
+from greenroom import FallbackChain
 
 
 class Script:

@@ -13,13 +13,7 @@ from helpers_actors import router_ref
 from helpers_pools import WAIT_S, pool_of
 from pykka.messages import ProxyGetAttr
 
-from greenroom import (
-    Member,
-    PoolFuture,
-    PoolRef,
-    Reply,
-    Request,
-)
+from greenroom import Member, PoolFuture, PoolRef, Reply, Request
 from greenroom.actors.executions import Executions
 from greenroom.actors.strategies import Candidate, PickContext
 from greenroom.testing import FakeClock

@@ -10,9 +10,7 @@ from typing import Any
 
 import greenroom
 from greenroom.actors.eventbus import EventBus
-from greenroom.events import (
-    Event,
-)
+from greenroom.events import Event
 
 SECRET = "the-payload-that-nobody-may-read"
 NASTY = "<red>{x}</red> {0} {} </> <b> %s"

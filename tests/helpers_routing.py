@@ -8,13 +8,7 @@ from typing import Any
 
 from helpers_pools import WAIT_S
 
-from greenroom import (
-    AgentPool,
-    Member,
-    PoolConfig,
-    PoolRef,
-    Request,
-)
+from greenroom import AgentPool, Member, PoolConfig, PoolRef, Request
 from greenroom.testing import FakeClock
 
 STEADY = PoolConfig(

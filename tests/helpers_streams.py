@@ -12,12 +12,7 @@ from typing import Any, TypeVar
 from helpers_pools import WAIT_S
 
 from greenroom import PoolRef, PoolStream, Restarted
-from greenroom.actors.channel import (
-    ANEW,
-    EMPTY,
-    END,
-    Channel,
-)
+from greenroom.actors.channel import ANEW, EMPTY, END, Channel
 from greenroom.testing import FakeClock
 from greenroom.waiting import resolver
 

@@ -11,14 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom import FailureKind, RequestCancelledError, Restarted
-from greenroom.actors.channel import (
-    EMPTY,
-    END,
-    RECEIVED_LENGTH,
-    RECEIVED_LIMIT,
-    Channel,
-    Cut,
-)
+from greenroom.actors.channel import EMPTY, END, RECEIVED_LENGTH, RECEIVED_LIMIT, Channel, Cut
 
 
 def channel(capacity: int = 4, *chunks: Any) -> Channel:

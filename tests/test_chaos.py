@@ -20,10 +20,7 @@ from chaos.report import report
 from chaos.steps import Do, Reading, Send, Way, names_of
 from chaos.weather import Fault
 
-from greenroom import (
-    AllPoolMembersFailedError,
-    LoadBalanceStrategy,
-)
+from greenroom import AllPoolMembersFailedError, LoadBalanceStrategy
 from greenroom.actors import error_words
 from greenroom.actors.attempts import Attempts
 from greenroom.actors.blame import Blame

@@ -25,8 +25,6 @@ from helpers_client_errors import (
 from greenroom.actors.classify import Verdict, classify
 from greenroom.messages.status import FailureKind
 
-# -- where the status sits
-
 BEDROCK = {
     ("ThrottlingException", 429): "rate_limited",
     ("TooManyRequestsException", 429): "rate_limited",

@@ -23,8 +23,6 @@ from helpers_client_errors import (
 
 from greenroom.actors.classify import classify
 
-# -- Retry-After
-
 
 def limited(**attributes: Any) -> BaseException:
     return shape("client.Error", status_code=429, **attributes)

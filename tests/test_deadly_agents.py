@@ -25,10 +25,7 @@ from greenroom import (
     StrategyError,
 )
 from greenroom.actors.eventbus import observe
-from greenroom.messages import (
-    Event,
-    ProbeFailed,
-)
+from greenroom.messages import Event, ProbeFailed
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
 
 

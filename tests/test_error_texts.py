@@ -32,8 +32,6 @@ from greenroom.messages import (
 from greenroom.messages.errors import summary
 from greenroom.messages.pickling import RemoteCause
 
-# errors
-
 SLOW = AttemptError("claude", 0, FailureKind.TIMEOUT, TimeoutError("too slow"), 1.5, 2)
 SKIPPED = AttemptError(
     "local", 1, SkipReason.CIRCUIT_OPEN, elapsed_s=0.0, attempts=0, detail="reopens in 12.0 s"

@@ -20,13 +20,8 @@ from greenroom import (
     Request,
     SkipReason,
 )
-from greenroom.messages import (
-    MemberCreateFailed,
-    ProbeSucceeded,
-)
+from greenroom.messages import MemberCreateFailed, ProbeSucceeded
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
-
-# -- 36: factories
 
 
 def test_b36_a_factory_that_fails_is_retried_with_backoff(greenroom_events: EventRecorder) -> None:

@@ -23,12 +23,7 @@ from greenroom import (
 )
 from greenroom.actors.desk import Desk
 from greenroom.actors.eventbus import EventBus
-from greenroom.messages.events import (
-    AttemptFailed,
-    AttemptSucceeded,
-    BreakerClosed,
-    RetryScheduled,
-)
+from greenroom.messages.events import AttemptFailed, AttemptSucceeded, BreakerClosed, RetryScheduled
 from greenroom.messages.supervision import (
     AttemptOutcome,
     MemberRoute,

@@ -10,18 +10,8 @@ from helpers_agents import AsyncHeld, Held
 from helpers_hedging import AFTER_S, Finishes, answer, assert_at_rest, hedged, outcomes, race
 from helpers_pools import WAIT_S, pool_of, ranked
 
-from greenroom import (
-    AllPoolMembersFailedError,
-    Apply,
-    CircuitState,
-    Member,
-    PoolRef,
-    Request,
-)
-from greenroom.messages import (
-    BreakerOpened,
-    DeadLetter,
-)
+from greenroom import AllPoolMembersFailedError, Apply, CircuitState, Member, PoolRef, Request
+from greenroom.messages import BreakerOpened, DeadLetter
 from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, http_error
 from greenroom.testing import Slow as SlowStep
 

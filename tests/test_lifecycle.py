@@ -12,14 +12,7 @@ import pytest
 from helpers_actors import crash, join_all, member_ref, no_thread_left
 from helpers_pools import WAIT_S, echo, echo_async, pool_of
 
-from greenroom import (
-    AgentPool,
-    Drain,
-    Member,
-    PoolStoppedError,
-    ReentrantAskError,
-    Request,
-)
+from greenroom import AgentPool, Drain, Member, PoolStoppedError, ReentrantAskError, Request
 from greenroom.messages import (
     DeadLetter,
     Event,
@@ -30,8 +23,6 @@ from greenroom.messages import (
     RetryScheduled,
 )
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
-
-# -- 39: draining and stopping
 
 
 def test_b39_a_drain_finishes_what_is_queued_and_refuses_what_comes() -> None:

@@ -1,4 +1,4 @@
-"""`greenroom.log`: what the log looks like, what it costs the pools, and what it leaves alone."""
+"""`greenroom.log`: how it is switched on and off, what it costs pools, and what it leaves alone."""
 
 from __future__ import annotations
 
@@ -21,11 +21,7 @@ import greenroom
 from greenroom import AgentPool, AllPoolMembersFailedError, Member, Request, logwriter
 from greenroom.actors.base import PoolActor
 from greenroom.actors.eventbus import EventBus, complain
-from greenroom.events import (
-    BreakerOpened,
-    HealthChanged,
-    PoolStopped,
-)
+from greenroom.events import BreakerOpened, HealthChanged, PoolStopped
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, Hang, ScriptedAgent
 
 pytestmark = pytest.mark.usefixtures("log_off_after")

@@ -20,12 +20,8 @@ from greenroom import (
     SkipReason,
     UnknownMemberError,
 )
-from greenroom.messages import (
-    MemberFailed,
-)
+from greenroom.messages import MemberFailed
 from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent
-
-# -- members at run time
 
 
 def test_a_member_that_is_added_takes_requests_when_add_returns() -> None:

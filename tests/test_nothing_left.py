@@ -19,15 +19,9 @@ from helpers_actors import Neighbour, crash, member_ref, no_thread_left
 from helpers_pools import WAIT_S, echo, echo_async, pool_of
 from loguru import logger
 
-from greenroom import (
-    AgentPool,
-    Member,
-    Request,
-)
+from greenroom import AgentPool, Member, Request
 from greenroom.actors.member import AgentActor
-from greenroom.messages import (
-    Event,
-)
+from greenroom.messages import Event
 from greenroom.supervisors.supervisor import PoolSupervisor
 from greenroom.testing import AsyncScriptedAgent, FakeClock, ScriptedAgent
 

@@ -21,8 +21,6 @@ from greenroom import (
 )
 from greenroom.testing import ScriptedAgent
 
-# -- a user's own strategy
-
 
 class Own:
     """A strategy that does what the test says."""

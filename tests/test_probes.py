@@ -9,11 +9,7 @@ import pytest
 from helpers_actors import crash, member_ref
 from helpers_pools import WAIT_S, echo, pool_of
 
-from greenroom import (
-    CircuitState,
-    Member,
-    Request,
-)
+from greenroom import CircuitState, Member, Request
 from greenroom.messages import (
     AttemptSucceeded,
     BreakerClosed,
@@ -25,8 +21,6 @@ from greenroom.messages import (
     ProbeSucceeded,
 )
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
-
-# -- 38: probes
 
 
 def sync_probe(result: Callable[[], Any]) -> Any:

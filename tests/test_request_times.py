@@ -26,11 +26,7 @@ from greenroom import (
     Request,
 )
 from greenroom.actors.eventbus import observe
-from greenroom.messages import (
-    DeadLetter,
-    RequestCompleted,
-    RetryScheduled,
-)
+from greenroom.messages import DeadLetter, RequestCompleted, RetryScheduled
 from greenroom.testing import (
     AsyncScriptedAgent,
     EventRecorder,

@@ -16,13 +16,7 @@ from greenroom import (
     Request,
     SkipReason,
 )
-from greenroom.messages import (
-    BreakerOpened,
-    DeadLetter,
-    Failover,
-    RequestExhausted,
-    RetryScheduled,
-)
+from greenroom.messages import BreakerOpened, DeadLetter, Failover, RequestExhausted, RetryScheduled
 from greenroom.testing import (
     AsyncScriptedAgent,
     EventRecorder,

@@ -40,8 +40,6 @@ from greenroom.messages import (
 )
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
 
-# -- 35: member actors die and come back
-
 
 @pytest.mark.parametrize("kill", KILLS.values(), ids=KILLS)
 @pytest.mark.parametrize("kind", ["sync", "async"])

@@ -21,9 +21,7 @@ from greenroom import (
     SkipReason,
 )
 from greenroom.actors.table import RoutingTable
-from greenroom.messages.events import (
-    MemberStopped,
-)
+from greenroom.messages.events import MemberStopped
 from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent
 
 # -- round robin

@@ -9,19 +9,8 @@ import pytest
 from helpers_agents import AsyncHeld
 from helpers_pools import WAIT_S, pool_of, ranked
 
-from greenroom import (
-    AllPoolMembersFailedError,
-    Apply,
-    CircuitState,
-    Member,
-    PoolRef,
-    Request,
-)
-from greenroom.messages import (
-    AttemptFailed,
-    BreakerOpened,
-    RetryScheduled,
-)
+from greenroom import AllPoolMembersFailedError, Apply, CircuitState, Member, PoolRef, Request
+from greenroom.messages import AttemptFailed, BreakerOpened, RetryScheduled
 from greenroom.messages import Failover as FailoverEvent
 from greenroom.strategies import Failover
 from greenroom.testing import (

@@ -8,9 +8,7 @@ from typing import Any
 import pytest
 from helpers_messages import INFINITY, NAN, refused
 
-from greenroom.messages import (
-    PoolConfig,
-)
+from greenroom.messages import PoolConfig
 
 
 def settings(**changes: Any) -> PoolConfig:
@@ -21,8 +19,6 @@ def settings(**changes: Any) -> PoolConfig:
 def refused_setting(**changes: Any) -> str:
     return refused(lambda: settings(**changes))
 
-
-# settings
 
 POSITIVE = (
     "circuit_reset_timeout_s",

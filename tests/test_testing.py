@@ -12,22 +12,9 @@ from typing import Any
 
 import pytest
 
-from greenroom import (
-    AgentPool,
-    AllPoolMembersFailedError,
-    FailureKind,
-    Member,
-    PoolConfig,
-    Request,
-)
+from greenroom import AgentPool, AllPoolMembersFailedError, FailureKind, Member, PoolConfig, Request
 from greenroom.actors.classify import classify
-from greenroom.events import (
-    BreakerOpened,
-    MemberStarted,
-    PoolStarted,
-    PoolStopped,
-    RetryScheduled,
-)
+from greenroom.events import BreakerOpened, MemberStarted, PoolStarted, PoolStopped, RetryScheduled
 from greenroom.testing import (
     AsyncScriptedAgent,
     EventRecorder,

@@ -14,11 +14,7 @@ from helpers_streams import within
 
 from greenroom import PoolConfig, Request
 from greenroom.actors.calls import PlainCall
-from greenroom.actors.channel import (
-    EMPTY,
-    END,
-    Channel,
-)
+from greenroom.actors.channel import EMPTY, END, Channel
 from greenroom.actors.desk import Claim, Desk
 from greenroom.actors.flow import acollect, collect, flow, is_async_stream, is_stream, pour
 from greenroom.actors.future import StreamFuture
