@@ -444,7 +444,8 @@ class RequestFlow:
         """
         if failure.kind not in (FailureKind.TIMEOUT, FailureKind.UNAVAILABLE):
             return False
-        return excuses(self._ports.paused_at(), attempt.started_at, self._ports.now())
+        paused_at, began = self._ports.paused_at(), attempt.started_at
+        return began < paused_at and excuses(paused_at, began, self._ports.now())
 
     def refused(self, message: Refused) -> None:
         """A member has not taken an attempt."""

@@ -252,9 +252,10 @@ class RoutingTable:
 
     def could_take(self, tried: Collection[str]) -> bool:
         """Whether an untried member is free, or will be before long."""
-        return any(
-            slot.name not in tried and (slot.is_free or slot.is_awaited()) for slot in self._order
-        )
+        for slot in self._order:  # a loop is half as dear as a generator
+            if slot.name not in tried and (slot.is_free or slot.is_awaited()):
+                return True
+        return False
 
     @property
     def sticks(self) -> bool:

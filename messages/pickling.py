@@ -126,23 +126,15 @@ def fit_to_leave(value: Any, whole: type[BaseException]) -> Any:
     return f"<{_name_of(type(value))}>"
 
 
-_LOOKED_AT = (
-    *("__class__", "__traceback__", "__cause__", "__context__", "__suppress_context__"),
-    *("__dict__", "args"),
-)
-_LOOKED_AT_IN_CLASSES = ("__name__", "__qualname__", "__module__", "__mro__")
-
-
 def fit_to_look_at(error: BaseException) -> BaseException:
     """The error; where a look at it raises, be it at its class, what may be told of it: whoever
     judges it, logs it or raises it again must not be hit by that.
     """
+    kind = type(error)
     try:
-        for name in _LOOKED_AT:
-            getattr(error, name)
-        for name in _LOOKED_AT_IN_CLASSES:
-            getattr(type(error), name)
-        hash(type(error))
+        _ = error.__class__, error.__traceback__, error.__cause__, error.__context__
+        _ = error.__suppress_context__, error.__dict__, error.args
+        _ = kind.__name__, kind.__qualname__, kind.__module__, kind.__mro__, hash(kind)
     except BaseException:
         return RemoteCause.of(error)
     return error

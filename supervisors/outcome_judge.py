@@ -125,8 +125,10 @@ class OutcomeJudge:
         self, record: MemberRecord, credit: int | None, transition: Transition | None, why: str = ""
     ) -> bool:
         """Announce what a breaker has made of an outcome; whether routing changes by it."""
+        if transition is None:
+            return record.breaker.trial_credit != credit
         self.announce(record, transition, why)
-        return transition is not None or record.breaker.trial_credit != credit
+        return True
 
     def _settle(self, request: RequestSettled) -> bool:
         """A request has ended: its failures are taken back, or are the members' from now on."""
@@ -179,7 +181,10 @@ class OutcomeJudge:
         """
         if len(self._records) < 2:
             return True
-        return any(each is not record and each.serves(now) for each in self._records.values())
+        for each in self._records.values():  # a loop is half as dear as a generator
+            if each is not record and each.serves(now):
+                return True
+        return False
 
     def trial_started(self, message: TrialStarted) -> None:
         """A permit of a half-open breaker has been spent."""
