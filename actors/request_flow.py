@@ -395,8 +395,13 @@ class RequestFlow:
         # The report may have lain aside; the answer may have been given on the spot.
         ended_at = min(attempt.started_at + message.elapsed_s, now)
         self._accounts.succeeded(attempt, elapsed_s, ended_at, streamed=streamed)
-        if self.attempts.is_unanswered(job, attempt, streamed):
-            self._ports.answer(job, message.value, attempt.member, now - job.accepted_at)
+        try:
+            if self.attempts.is_unanswered(job, attempt, streamed):
+                self._ports.answer(job, message.value, attempt.member, now - job.accepted_at)
+        except BaseException as error:  # it is claimed, so nobody else will answer
+            job.leave(attempt)
+            self._fail_by_fault(job, "answer a request", error)
+            return
         if not streamed:
             self._hedger.answered(job, attempt, elapsed_s)
         self.endings.answered(job, attempt.member)

@@ -95,6 +95,7 @@ class World:
         answers: what the askers have been given, by the id of their request.
         gone: members whose actors have ended; the flow has not heard of it.
         fault: what `send` raises, as no port should, for the members that are `broken`.
+        mute: how often the port that gives an answer raises that, before it works again.
         desk: where a member claims the right to answer by itself.
         idle: how often the flow has said that it has nothing left to do.
     """
@@ -112,6 +113,7 @@ class World:
         self.gone: set[str] = set()
         self.fault: Exception = KeyError("a fault of the world's")
         self.broken: set[str] = set()
+        self.mute = 0
         self.desk = Desk()
         self.idle = 0
         self._to_come: list[Callable[[], object]] = []
@@ -128,7 +130,7 @@ class World:
                 cancel=lambda route, message: self.cancelled.append((route.name, message)),
                 report=self._report,
                 note=self.noted.append,
-                answer=lambda job, value, *_: self._answered(job, value),
+                answer=self._answer,
                 fail=lambda job, error: self._answered(job, error),
                 events=self,
             ),
@@ -161,6 +163,12 @@ class World:
                     member=each.member, incarnation=each.incarnation, count=each.number
                 )
                 self._to_come.append(functools.partial(self.flow.failures_judged, seen))
+
+    def _answer(self, job: Job, value: Any, *_: Any) -> bool:
+        if self.mute:
+            self.mute -= 1
+            raise self.fault
+        return self._answered(job, value)
 
     def _answered(self, job: Job, value: Any) -> bool:
         self.answers.setdefault(job.id, []).append(value)

@@ -13,6 +13,7 @@ from greenroom import (
     AllPoolMembersFailedError,
     DeadlineExceededError,
     FailureKind,
+    PoolError,
     PoolSaturatedError,
     PoolStoppedError,
     RequestCancelledError,
@@ -349,6 +350,40 @@ def test_a_hedge_that_cannot_be_sent_costs_its_request_nothing() -> None:
     assert world.in_flight() == {"a": 1, "b": 0}
     world.succeed(world.call("a"), "well")
     assert world.answer("r") == "well"
+
+
+@pytest.mark.parametrize("hedged", [False, True])
+def test_an_answer_that_cannot_be_given_fails_its_request_by_name(hedged: bool) -> None:
+    """It has been claimed, so nobody else gives one: not to answer is no answer."""
+    world = World("a", "b", hedge_after_s=1.0)
+    world.ask("r")
+    if hedged:
+        world.pass_(1.0)
+    world.mute = 1
+    world.succeed(world.call("a"))
+    assert "a fault of the world's" in str(world.answer("r"))
+    assert isinstance(world.answer("r"), PoolError)
+    counts = world.flow.endings.counts
+    assert (counts["completed"], counts["failed"], dict(world.flow.jobs)) == (0, 1, {})
+    assert len(world.complaints) == 1
+    for call in list(world.calls):
+        world.succeed(call)
+    assert world.in_flight() == {"a": 0, "b": 0}
+
+
+def test_a_claim_that_raises_fails_its_request_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows then whether it is taken: whoever asks is told in any case."""
+    world = World("a")
+    world.ask("r")
+
+    def claim(ticket: Any) -> Any:
+        world.desk.withdraw(ticket)
+        raise MemoryError
+
+    monkeypatch.setattr(world.desk, "claim", claim)
+    world.succeed(world.call())
+    assert isinstance(world.answer("r"), PoolError)
+    assert (dict(world.flow.jobs), world.in_flight()) == ({}, {"a": 0})
 
 
 def _at_its_deadline(world: World, patch: pytest.MonkeyPatch) -> None:
