@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -81,19 +82,19 @@ class AgentPool(PoolRouter):
         picker = strategy_for(strategy)
         names = tuple(member.name for member in chosen)
         bus.emit(PoolStarted(pool=name, members=names, strategy=strategy_name(picker)))
+        make = functools.partial(
+            cls,
+            name=name,
+            strategy=picker,
+            config=config,
+            clock=clock,
+            rng=rng,
+            bus=bus,
+            desk=desk,
+        )
         router: PoolRef | None = None
         try:
-            router = started(
-                lambda: cls(
-                    name=name,
-                    strategy=picker,
-                    config=config,
-                    clock=clock,
-                    rng=rng,
-                    bus=bus,
-                    desk=desk,
-                )
-            ).ref
+            router = started(make).ref  # one line: no signal handler finds a gap in it
             PoolSupervisor.start(
                 pool=name,
                 router=router,
