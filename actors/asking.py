@@ -412,7 +412,8 @@ class AskingRef(JoinableRef):
         if stopped():
             future.resolve(error=self._dead(refused=True))
             return
-        self.actor_inbox.put(cast(Any, Letter(message, future)))
+        letter: Any = Letter(message, future)
+        self.actor_inbox.put(letter)
         if stopped() and not isinstance(message, _ActorStop):
             # It may have been put after the last look into the mailbox: answered here, or there.
             future.resolve(error=self._dead())
