@@ -68,7 +68,7 @@ class AttemptCall(Call):
         message: Execute,
         writer: ChunkWriter | None = None,
     ) -> None:
-        super().__init__(place, collects=writer is None)
+        Call.__init__(self, place, writer is None)  # without the look-ups of `super`
         self._owner = owner
         self._run = run
         self.message = message

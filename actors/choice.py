@@ -169,7 +169,7 @@ class Choice:
     def _could_recover(self, job: Job) -> bool:
         """Whether a member that has failed the request might answer it later."""
         cut = job.cut
-        for name, failure in job.failures.items():  # a loop is half as dear as a generator
+        for name, failure in job.failures.items():  # any() takes twice as long
             if failure.kind not in LASTING and name not in cut and self._table.get(name):
                 return True
         return False

@@ -148,7 +148,7 @@ class PoolFuture(pykka.Future[T]):
         on_cancel: Callable[[PoolFuture[Any]], None] | None = None,
         on_side_effects: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__()
+        pykka.Future.__init__(self)  # without the look-ups of `super`
         self.request_id = request_id
         self.deadline = deadline
         self.on_side_effects = on_side_effects
@@ -340,7 +340,8 @@ class PoolFuture(pykka.Future[T]):
     def _result(self) -> T:
         if self._error is not None:
             raise self._error.with_traceback(self._trace)
-        return cast(T, self._value)
+        value: T = self._value
+        return value
 
     def _watch(self, watcher: Callable[[], object]) -> None:
         if self._born != forks.generation:  # the lock may be held for ever

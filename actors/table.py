@@ -252,7 +252,7 @@ class RoutingTable:
 
     def could_take(self, tried: Collection[str]) -> bool:
         """Whether an untried member is free, or will be before long."""
-        for slot in self._order:  # a loop is half as dear as a generator
+        for slot in self._order:  # any() takes twice as long
             if slot.name not in tried and (slot.is_free or slot.is_awaited()):
                 return True
         return False

@@ -181,7 +181,7 @@ class OutcomeJudge:
         """
         if len(self._records) < 2:
             return True
-        for each in self._records.values():  # noqa: SIM110 - half as dear as a generator
+        for each in self._records.values():  # noqa: SIM110 - any() takes twice as long
             if each is not record and each.serves(now):
                 return True
         return False
