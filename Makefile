@@ -1,7 +1,7 @@
 # Everything here needs only make and a Python >= 3.11: each target sets itself up in .venv.
 #   make demo    a pool at work, in the terminal
 #   make test    the tests
-#   make test-all  the tests on every Python from 3.11 on that is here (PYTHONS='3.12 3.13', ARGS=tests/test_log.py)
+#   make test-all  the tests on every Python from 3.11 on that is here (PYTHONS='3.12 3.13', ARGS='-k breaker')
 #   make format  what the linter can mend by itself
 #   make check   format, lint, types, import contracts, tests
 #   make bench   the benchmarks, in .venv-bench

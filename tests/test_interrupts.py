@@ -15,9 +15,9 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from pathlib import Path
 from typing import Any
 
+import helpers_storm
 import pykka
 import pytest
 from helpers_interrupts import LINES, SIGNALS, Limit, interrupt_each
@@ -509,9 +509,11 @@ def test_a_storm_of_signals() -> None:
     """Real ones, a timer's, in a process of its own: whatever was asked for is answered, and what
     is asked for afterwards as well.
     """
-    storm = Path(__file__).with_name("helpers_storm.py")
     made = subprocess.run(
-        [sys.executable, str(storm)], capture_output=True, text=True, timeout=20 * WAIT_S
+        [sys.executable, helpers_storm.__file__],
+        capture_output=True,
+        text=True,
+        timeout=20 * WAIT_S,
     )
     assert made.returncode == 0, made.stderr
     hits, unanswered, under_way = map(int, made.stdout.split())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
@@ -132,3 +133,16 @@ def test_the_simulation_is_pure(project: dict[str, Any]) -> None:
     files = (ROOT / "src/greenroom/simulate").glob("*.py")
     modules = {file.stem for file in files} - {"__init__", "command"}
     assert {f"greenroom.simulate.{name}" for name in modules} <= set(pure)
+
+
+def test_a_python_that_is_not_here_is_skipped_and_said_so() -> None:
+    """`make test-all` names it; a run that has tested nothing has failed."""
+    ran = subprocess.run(
+        [ROOT / ".ci" / "test-all", "nothing"],
+        env={**os.environ, "PYTHONS": "3.99"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "3.99  skipped  no python3.99" in ran.stdout
+    assert (ran.returncode, ran.stderr) == (1, "no test ran\n")

@@ -55,11 +55,6 @@ LIMIT_S = 3.0
 PAUSE_S = 5.0
 
 
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
 def worker(clock: FakeClock, work_s: float, is_async: bool) -> Any:
     """An agent whose work takes so long, whether or not the process runs meanwhile."""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from helpers_actors import stop_member
-from helpers_agents import AsyncHeld, AsyncScripted, EventLog, Held, Scripted, http_error, recorded
+from helpers_agents import AsyncHeld, Held
 from helpers_hedging import Finishes
 from helpers_pools import WAIT_S, pool_of, ranked
 
@@ -36,7 +36,13 @@ from greenroom.messages import (
     DeadLetter,
     HedgeStarted,
 )
-from greenroom.testing import FakeClock
+from greenroom.testing import (
+    AsyncScriptedAgent,
+    EventRecorder,
+    FakeClock,
+    ScriptedAgent,
+    http_error,
+)
 
 CALLERS = 50
 
@@ -68,32 +74,38 @@ def open_it(pool: PoolRef, calls: int = 1) -> None:
 
 
 class TestOneTrial:
-    @pytest.mark.parametrize("agent", [Scripted, AsyncScripted])
+    @pytest.mark.parametrize("agent", [ScriptedAgent, AsyncScriptedAgent])
     def test_b29_fifty_callers_and_one_trial(self, agent: Callable[..., Any]) -> None:
         """50 callers at the moment a dead member's reset timeout ends: exactly one trial."""
         clock = FakeClock()
-        dead, good = agent(http_error(401), ValueError("still dead")), AsyncScripted("good")
+        dead, good = (
+            agent([http_error(401), ValueError("still dead")]),
+            AsyncScriptedAgent(["good"]),
+        )
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(
                 *ranked(dead=dead, good=good), clock=clock, circuit_reset_timeout_s=30.0
             ) as pool,
         ):
             open_it(pool)
-            assert dead.calls == 1
+            assert len(dead.calls) == 1
             clock.advance(30.0)
             pool.stats()
             results = at_once(pool)
             assert {getattr(each, "member", each) for each in results} == {"good"}
-            assert dead.calls == 2  # the one that opened it, and the trial
+            assert len(dead.calls) == 2  # the one that opened it, and the trial
             assert pool.stats()["dead"].circuit is CircuitState.OPEN
-            assert len(log.of(BreakerOpened)) == 2
-            assert len(log.of(BreakerHalfOpened)) == 1
+            assert len(log.named(BreakerOpened)) == 2
+            assert len(log.named(BreakerHalfOpened)) == 1
 
     def test_b29_with_the_clock_moved_among_them(self) -> None:
         """The same when the timeout ends while they are on their way."""
         clock = FakeClock()
-        dead, good = AsyncScripted(http_error(401), ValueError("dead")), AsyncScripted("good")
+        dead, good = (
+            AsyncScriptedAgent([http_error(401), ValueError("dead")]),
+            AsyncScriptedAgent(["good"]),
+        )
         with pool_of(
             *ranked(dead=dead, good=good), clock=clock, circuit_reset_timeout_s=30.0
         ) as pool:
@@ -103,7 +115,7 @@ class TestOneTrial:
             results = at_once(pool)
             mover.join(WAIT_S)
             assert {getattr(each, "member", each) for each in results} == {"good"}
-            assert dead.calls <= 2
+            assert len(dead.calls) <= 2
 
     def test_b29_a_trial_that_lasts_keeps_the_others_out(self) -> None:
         """With nobody else to go to the others fail at once, and say that a trial is running."""
@@ -136,7 +148,7 @@ class TestOneTrial:
         clock = FakeClock()
         dead = Held(http_error(401))
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(
                 *ranked(dead=dead),
                 clock=clock,
@@ -166,9 +178,9 @@ class TestOneTrial:
     def test_b29_as_many_trials_as_permits(self) -> None:
         """half_open_permits=3: three calls at a time, not four."""
         clock = FakeClock()
-        dead, good = AsyncHeld(http_error(401)), AsyncScripted("good")
+        dead, good = AsyncHeld(http_error(401)), AsyncScriptedAgent(["good"])
         with (
-            recorded() as log,
+            EventRecorder() as log,
             pool_of(
                 *ranked(dead=dead, good=good),
                 clock=clock,
@@ -198,7 +210,7 @@ class TestOneTrial:
         """
         for _ in range(20):
             clock = FakeClock()
-            dead = Scripted(http_error(401), "alive")
+            dead = ScriptedAgent([http_error(401), "alive"])
             with pool_of(
                 *ranked(dead=dead), clock=clock, circuit_reset_timeout_s=30.0, max_retries=0
             ) as pool:
@@ -211,22 +223,6 @@ class TestOneTrial:
 
 
 RESET_S = 30.0
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    return FakeClock()
-
-
-@pytest.fixture
-def log() -> Iterator[EventLog]:
-    with recorded() as events:
-        yield events
-
-
-@pytest.fixture
-def finishes(monkeypatch: pytest.MonkeyPatch) -> Finishes:
-    return Finishes(monkeypatch)
 
 
 class Flaky(AsyncHeld):
@@ -298,12 +294,12 @@ class TestATrialCostsNoWait:
 
     @pytest.mark.parametrize("agent", [Flaky, FlakyThread])
     def test_a_trial_that_hangs_costs_its_caller_no_wait(
-        self, agent: Callable[[], Any], clock: FakeClock, log: EventLog
+        self, agent: Callable[[], Any], clock: FakeClock, log: EventRecorder
     ) -> None:
         """The other member answers without any time passing; the trial times out by itself, opens
         the breaker again, and is nobody's dead letter.
         """
-        dead, good = agent(), AsyncScripted("good")
+        dead, good = agent(), AsyncScriptedAgent(["good"])
         with half_open(clock, *ranked(dead=dead, good=good), request_timeout_s=10.0) as pool:
             reply = pool.ask(Request("x"), timeout=WAIT_S)
             assert (reply.member, reply.attempts, reply.errors) == ("good", 2, ())
@@ -314,43 +310,45 @@ class TestATrialCostsNoWait:
             clock.advance(9.999)
             assert pool.stats()["dead"].circuit is CircuitState.HALF_OPEN
             clock.advance(0.001)
-            opened = log.wait_for(BreakerOpened, 2)[1]
+            log.wait_for(BreakerOpened, count=2)
+            opened = log.named(BreakerOpened)[1]
             assert "trial failed: timeout" in opened.reason
-            assert log.of(HedgeStarted) == [] == log.of(DeadLetter)
+            assert log.named(HedgeStarted) == [] == log.named(DeadLetter)
             dead.let_go()
 
     @pytest.mark.parametrize("agent", [Flaky, FlakyThread])
     def test_a_trial_that_comes_late_counts_and_is_dropped(
-        self, agent: Callable[[], Any], clock: FakeClock, log: EventLog
+        self, agent: Callable[[], Any], clock: FakeClock, log: EventRecorder
     ) -> None:
         """What it brings is of no interest, that it brings something is: two of them close the
         breaker.
         """
-        dead, good = agent(), AsyncScripted("good")
+        dead, good = agent(), AsyncScriptedAgent(["good"])
         with half_open(clock, *ranked(dead=dead, good=good)) as pool:
             for trial in range(2):
                 assert pool.ask(Request(trial), timeout=WAIT_S).member == "good"
                 dead.wait_entered()
                 assert pool.stats()["dead"].circuit is CircuitState.HALF_OPEN
                 dead.let_go()
-                log.wait_for(AttemptSucceeded, 3 + 2 * trial)
+                log.wait_for(AttemptSucceeded, count=3 + 2 * trial)
             log.wait_for(BreakerClosed)
             stats = pool.stats()
             assert (stats["dead"].successes, stats.in_flight, stats.completed) == (2, 0, 3)
-            assert log.of(DeadLetter) == []
+            assert log.named(DeadLetter) == []
 
-    def test_a_late_trial_that_fails_counts_too(self, clock: FakeClock, log: EventLog) -> None:
+    def test_a_late_trial_that_fails_counts_too(self, clock: FakeClock, log: EventRecorder) -> None:
         """Its request has been answered long ago; the breaker opens, and is told why."""
-        dead, good = Flaky(), AsyncScripted("good")
+        dead, good = Flaky(), AsyncScriptedAgent(["good"])
         with half_open(clock, *ranked(dead=dead, good=good)) as pool:
             assert pool.ask(Request("x"), timeout=WAIT_S).member == "good"
             dead.wait_entered()
             dead.value = http_error(503)
             dead.let_go()
-            assert "HTTP 503" in log.wait_for(BreakerOpened, 2)[1].reason
+            log.wait_for(BreakerOpened, count=2)
+            assert "503" in log.named(BreakerOpened)[1].reason
             assert pool.stats()["dead"].failures == 2
 
-    def test_the_trial_may_be_the_answer(self, clock: FakeClock, log: EventLog) -> None:
+    def test_the_trial_may_be_the_answer(self, clock: FakeClock, log: EventRecorder) -> None:
         """If it is the first to answer; then the other one is cancelled and counts for nothing."""
         dead, good = Flaky("alive"), AsyncHeld("good")
         members = ranked(dead=dead, good=good)
@@ -372,10 +370,12 @@ class TestATrialCostsNoWait:
             assert (stats["good"].successes, stats["good"].failures) == (1, 0)
             assert stats["dead"].successes == 1
 
-    def test_a_trial_that_fails_first_loses_nothing(self, clock: FakeClock, log: EventLog) -> None:
+    def test_a_trial_that_fails_first_loses_nothing(
+        self, clock: FakeClock, log: EventRecorder
+    ) -> None:
         """The request goes on with the other attempt, and has no retry less for it."""
-        dead = Scripted(http_error(401), http_error(503))
-        good, third = AsyncHeld("good"), AsyncScripted("third")
+        dead = ScriptedAgent([http_error(401), http_error(503)])
+        good, third = AsyncHeld("good"), AsyncScriptedAgent(["third"])
         with pool_of(
             *ranked(dead=dead, good=good, third=third),
             clock=clock,
@@ -391,7 +391,7 @@ class TestATrialCostsNoWait:
             good.value = http_error(500)
             future = pool.ask(Request("x"), block=False)
             good.wait_entered()
-            log.wait_for(AttemptFailed, 2)
+            log.wait_for(AttemptFailed, count=2)
             good.let_go()
             reply = future.get(timeout=WAIT_S)
             assert (reply.member, reply.attempts) == ("third", 3)
@@ -400,7 +400,7 @@ class TestATrialCostsNoWait:
 
     def test_it_is_charged_to_no_budget(self, clock: FakeClock) -> None:
         """Not with one attempt allowed, nor with an empty retry budget."""
-        dead, good = Flaky(), AsyncScripted("good")
+        dead, good = Flaky(), AsyncScriptedAgent(["good"])
         with pool_of(
             *ranked(dead=dead, good=good),
             clock=clock,
@@ -421,7 +421,7 @@ class TestATrialCostsNoWait:
         self, clock: FakeClock
     ) -> None:
         """A request is not given up as long as its trial may still answer it."""
-        dead, bad = Flaky("alive"), AsyncScripted("good", http_error(413))
+        dead, bad = Flaky("alive"), AsyncScriptedAgent(["good", http_error(413)])
         with half_open(clock, *ranked(dead=dead, bad=bad), max_retries=0 + 1) as pool:
             future = pool.ask(Request("x", max_retries=0), block=False)
             dead.wait_entered()
@@ -490,7 +490,7 @@ class TestATrialCostsNoWait:
 
     def test_what_is_not_idempotent_is_no_trial(self, clock: FakeClock) -> None:
         """As long as somebody else can take it; it would have to be run twice."""
-        dead, good = Flaky("alive"), AsyncScripted("good")
+        dead, good = Flaky("alive"), AsyncScriptedAgent(["good"])
         with half_open(clock, *ranked(dead=dead, good=good)) as pool:
             reply = pool.ask(Request("x", idempotent=False), timeout=WAIT_S)
             assert (reply.member, reply.attempts, dead.calls) == ("good", 1, 1)
@@ -527,7 +527,7 @@ class TestATrialCostsNoWait:
             dead.wait_entered()
 
     def test_the_deadline_of_its_request_does_not_end_a_trial(
-        self, clock: FakeClock, log: EventLog
+        self, clock: FakeClock, log: EventRecorder
     ) -> None:
         """The caller has its error; the trial has the time that any attempt has."""
         dead, good = Flaky("alive"), AsyncHeld("good")
@@ -555,10 +555,10 @@ class TestATrialCostsNoWait:
             log.wait_for(BreakerClosed)
 
     def test_without_a_limit_of_attempts_a_trial_has_the_time_of_its_request(
-        self, clock: FakeClock, log: EventLog
+        self, clock: FakeClock, log: EventRecorder
     ) -> None:
         """It does not run for ever; without any limit at all it does, as every attempt would."""
-        dead, good = Flaky("alive"), AsyncScripted("good")
+        dead, good = Flaky("alive"), AsyncScriptedAgent(["good"])
         with half_open(
             clock, *ranked(dead=dead, good=good), request_timeout_s=None, circuit_reset_max_s=900.0
         ) as pool:
@@ -566,23 +566,25 @@ class TestATrialCostsNoWait:
             dead.wait_entered()
             clock.advance(50.0)
             dead.wait_cancelled()
-            assert "timeout" in log.wait_for(BreakerOpened, 2)[1].reason
+            log.wait_for(BreakerOpened, count=2)
+            assert "timeout" in log.named(BreakerOpened)[1].reason
 
     def test_a_trial_whose_member_ends_counts_as_a_crash(
-        self, clock: FakeClock, log: EventLog
+        self, clock: FakeClock, log: EventRecorder
     ) -> None:
         """Nobody waits for it, but its permit must not be lost."""
-        dead, good = Flaky(), AsyncScripted("good")
+        dead, good = Flaky(), AsyncScriptedAgent(["good"])
         with half_open(clock, *ranked(dead=dead, good=good)) as pool:
             assert pool.ask(Request("x"), timeout=WAIT_S).member == "good"
             dead.wait_entered()
             stop_member(pool, "dead")
-            opened = log.wait_for(BreakerOpened, 2)[1]
+            log.wait_for(BreakerOpened, count=2)
+            opened = log.named(BreakerOpened)[1]
             assert "crashed" in opened.reason
 
     def test_a_stop_does_not_wait_for_a_trial(self, clock: FakeClock) -> None:
         """It is cancelled like everything else; a drain is over before."""
-        dead, good = Flaky(), AsyncScripted("good")
+        dead, good = Flaky(), AsyncScriptedAgent(["good"])
         with half_open(clock, *ranked(dead=dead, good=good)) as pool:
             assert pool.ask(Request("x"), timeout=WAIT_S).member == "good"
             dead.wait_entered()
@@ -610,10 +612,10 @@ class TestATrialCostsNoWait:
             assert future.get(timeout=WAIT_S).value == "done"
 
     def test_a_late_trial_starts_no_side_effects(
-        self, clock: FakeClock, log: EventLog, finishes: Finishes
+        self, clock: FakeClock, log: EventRecorder, finishes: Finishes
     ) -> None:
         """Its request has been answered: it is told so, and that counts for nothing."""
-        dead, good = Forgetful(), AsyncScripted("good")
+        dead, good = Forgetful(), AsyncScriptedAgent(["good"])
         with half_open(clock, *ranked(dead=dead, good=good)) as pool:
             assert pool.ask(Request("x"), timeout=WAIT_S).member == "good"
             assert dead.entered.acquire(timeout=WAIT_S)
@@ -621,15 +623,15 @@ class TestATrialCostsNoWait:
             finishes.wait_for(4)
             stats = pool.stats()["dead"]
             assert (stats.circuit, stats.failures) == (CircuitState.HALF_OPEN, 1)
-            assert len(log.of(AttemptFailed)) == 1
+            assert len(log.named(AttemptFailed)) == 1
 
     def test_the_first_chunk_of_a_stream_is_what_counts(
-        self, clock: FakeClock, log: EventLog
+        self, clock: FakeClock, log: EventRecorder
     ) -> None:
         """Streams do the same with their first chunks: a trial whose first one is late has passed,
         and its stream is closed.
         """
-        dead, good = FlakyStream("late"), Scripted(["good"])
+        dead, good = FlakyStream("late"), ScriptedAgent([["good"]])
         with half_open(clock, *ranked(dead=dead, good=good), circuit_success_threshold=1) as pool:
             assert pool.stream(Request("x"), timeout=WAIT_S).collect() == [["good"]]
             dead.wait_entered()
@@ -637,24 +639,25 @@ class TestATrialCostsNoWait:
             dead.let_go()
             log.wait_for(BreakerClosed)
             assert pool.stats()["dead"].successes == 1
-            assert log.of(DeadLetter) == []
+            assert log.named(DeadLetter) == []
 
     def test_a_stream_whose_first_chunk_never_comes_is_no_wait(
-        self, clock: FakeClock, log: EventLog
+        self, clock: FakeClock, log: EventRecorder
     ) -> None:
         """Nor does its trial hang for ever."""
-        dead, good = FlakyStream("late"), Scripted(["good"])
+        dead, good = FlakyStream("late"), ScriptedAgent([["good"]])
         with half_open(clock, *ranked(dead=dead, good=good), first_chunk_timeout_s=5.0) as pool:
             assert pool.stream(Request("x"), timeout=WAIT_S).collect() == [["good"]]
             dead.wait_entered()
             clock.advance(5.0)
-            assert "timeout" in log.wait_for(BreakerOpened, 2)[1].reason
+            log.wait_for(BreakerOpened, count=2)
+            assert "timeout" in log.named(BreakerOpened)[1].reason
             dead.let_go()
 
     def test_one_more_call_at_most(self, clock: FakeClock) -> None:
         """However many members are half-open, a request carries one trial."""
-        first, good = Flaky(), AsyncScripted("good")
-        second = AsyncScripted(http_error(401), http_error(401), "never")
+        first, good = Flaky(), AsyncScriptedAgent(["good"])
+        second = AsyncScriptedAgent([http_error(401), http_error(401), "never"])
         with pool_of(
             *ranked(first=first, second=second, good=good),
             clock=clock,
@@ -668,7 +671,7 @@ class TestATrialCostsNoWait:
             reply = pool.ask(Request("x"), timeout=WAIT_S)
             assert (reply.member, reply.attempts) == ("good", 2)
             first.wait_entered()
-            assert (first.calls, second.calls) == (2, 2)
+            assert (first.calls, len(second.calls)) == (2, 2)
             first.let_go()
 
     def test_a_strategy_may_want_one_member_at_a_time(self, clock: FakeClock) -> None:
@@ -682,11 +685,11 @@ class TestATrialCostsNoWait:
             def pick(self, candidates: Any, context: PickContext, rng: random.Random) -> Any:
                 return candidates[0]
 
-        dead, good = Flaky("alive"), AsyncScripted("good")
+        dead, good = Flaky("alive"), AsyncScriptedAgent(["good"])
         members = ranked(dead=dead, good=good)
         with half_open(clock, *members, strategy=InOrder()) as pool:
             future = pool.ask(Request("x"), block=False)
             dead.wait_entered()
             dead.let_go()
             assert future.get(timeout=WAIT_S).value == "alive"
-            assert good.calls == 1
+            assert len(good.calls) == 1
