@@ -765,7 +765,7 @@ class RequestFlow:
             self._end_by_fault(job, failure, answered)
 
     def _look_for_lost(self) -> None:
-        """Soon: what is under way at this moment is not lost."""
+        """Soon: what is under way at this moment is not lost. See `_place_lost`."""
         self._ports.at(self._ports.now(), self._place_lost)
 
     def _place_lost(self) -> None:
@@ -775,6 +775,9 @@ class RequestFlow:
         for job in list(self.jobs.values()):
             if job.phase is PLACING and job.current is None and job.trial is None:
                 self._route(job)
+        if self.table.draining:
+            for slot in self.table:
+                self.attempts.check_drained(slot)
 
     def _end_by_fault(self, job: Job, failure: PoolError, answered: bool) -> None:
         """The same with as little as can be done."""
