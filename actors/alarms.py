@@ -17,9 +17,13 @@ class HasAlarm(Protocol):
 
 
 class Alarm:
-    """One timer; `cancel` before its time and it does nothing."""
+    """One timer; `cancel` before its time and it does nothing.
 
-    __slots__ = ("_owner", "action", "sequence", "when")
+    Attributes:
+        raised: whether its action has been tried, and has raised.
+    """
+
+    __slots__ = ("_owner", "action", "raised", "sequence", "when")
 
     def __init__(
         self, owner: Alarms, when: float, sequence: int, action: Callable[[], None]
@@ -28,6 +32,7 @@ class Alarm:
         self.when = when
         self.sequence = sequence
         self.action: Callable[[], None] | None = action
+        self.raised = False
 
     def cancel(self) -> None:
         """Forget the action at once, so that nothing it refers to is kept alive."""
@@ -69,15 +74,25 @@ class Alarms:
             self._cancelled = 0
 
     def run_due(self, now: float) -> None:
-        """Run what is due, then set the mailbox's alarm to what comes next."""
+        """Run what is due, then set the mailbox's alarm to what comes next.
+
+        What raises is tried once more, at the next time: actions guard what they do themselves, so
+        it has hardly begun; and nothing else would end what has run out of time.
+        """
         try:
             while self._heap and (self._heap[0].action is None or self._heap[0].when <= now):
                 alarm = heapq.heappop(self._heap)
                 action, alarm.action = alarm.action, None
                 if action is None:
                     self._cancelled -= 1
-                else:
+                    continue
+                try:
                     action()
+                except BaseException:
+                    if not alarm.raised:
+                        alarm.raised, alarm.action = True, action
+                        heapq.heappush(self._heap, alarm)
+                    raise
         finally:  # an action that raises must not stop the clock for the others
             self.rearm()
 

@@ -245,8 +245,8 @@ class Attempts:
         if reason is CancelReason.LOST_RACE:
             attempt.lost = True
             self._chronicle.lost(attempt)
+        self.cancel(attempt, reason)  # first: what raises there is tried again by `_fail_by_fault`
         job.leave(attempt)
-        self.cancel(attempt, reason)
         self.limits.told_to_end(job, attempt)
 
     def ignore(self, job: Job, attempt: Attempt) -> None:

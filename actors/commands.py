@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from greenroom.actors.base import tell
 from greenroom.actors.future import PoolFuture
-from greenroom.messages.errors import PoolStoppedError
+from greenroom.messages.errors import PoolStoppedError, not_begun
 from greenroom.messages.replies import MemberStats, PoolStats
 from greenroom.messages.requests import Command, GetStats
 from greenroom.messages.supervision import CommandDone, Forwarded, Recipient
@@ -46,8 +46,9 @@ class Commands:
                 future.resolve(self._complete(message.value))
             else:
                 future.resolve(message.value, message.error)
-        except BaseException as error:  # nobody else will answer
-            future.resolve(error=error)
+        except BaseException as error:  # nobody else will answer; see `Endings` of what is no error
+            told = error if isinstance(error, Exception) else not_begun("the command", error)
+            future.resolve(error=told)
             raise
 
     def failed(self, ticket: int, error: BaseException) -> None:

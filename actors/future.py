@@ -496,7 +496,11 @@ class StreamFuture(PoolFuture[None]):
     def resolve(self, value: Any = None, error: BaseException | None = None) -> bool:
         if not super().resolve(value, error):
             return False
-        self.channel.end(error)
+        try:
+            self.channel.end(error)
+        except BaseException:  # it is answered by now, so nobody else would end the stream
+            self.channel.end(error)
+            raise
         return True
 
 

@@ -70,7 +70,8 @@ class LoopPlace:
         call.cancelled = reason
         if self._thread.stalled:
             self._forsake(call)
-        else:
+        else:  # twice: should the first raise; once it is told, the second does nothing
+            self._thread.post(lambda: self._cancel(call))
             self._thread.post(lambda: self._cancel(call))
 
     def _forsake(self, call: Call) -> None:

@@ -111,6 +111,9 @@ class AgentActor(PoolActor):
         )
 
     def on_fault(self, message: Any, error: BaseException) -> bool:
+        if isinstance(message, CancelExecution):  # else what hangs would keep its slot for ever
+            self._on_cancel(message)
+            return False
         if not isinstance(message, Execute):
             return False
         self.calls.not_taken(message, error)

@@ -30,6 +30,7 @@ from greenroom.actors.future import GivenUp, PoolFuture, Waits
 from greenroom.actors.hedger import Hedger
 from greenroom.actors.jobs import (
     ENDED,
+    PLACING,
     QUEUED,
     Answered,
     Attempt,
@@ -315,6 +316,7 @@ class RequestFlow:
         """
         member = attempt.member
         self._ports.events.complain_of(f"it failed to give a request to {member}", error)
+        self.table.mend()
         if self.attempts.undo(attempt, perhaps):
             self._never_started(attempt, not_begun(f"a call of {member}", error))
 
@@ -565,6 +567,8 @@ class RequestFlow:
         if won:  # the others have lost to one that now has failed
             self._trials.let_go(job)
             self.attempts.abort(job, CancelReason.LOST_RACE)
+            if job.race is not None and not job.begun:  # else the desk does so: see `Retries`
+                job.race.reopen(max(attempt.number, job.attempts))
         now = self._ports.now()
         plan = self._retries.plan(job, attempt, failure, now, mends, preferred)
         match plan:
@@ -689,6 +693,7 @@ class RequestFlow:
         self.table.mend()
         if isinstance(message, FailuresSeen):
             self.failures_judged(message)
+        self._look_for_lost()
         self._pump()
         return job is not None
 
@@ -739,6 +744,8 @@ class RequestFlow:
         failure.__cause__ = fit_to_look_at(error)
         answered = answered or (job.future is not None and job.future.done())
         try:
+            self.table.mend()  # who is free may have been half noted
+            self._look_for_lost()
             for attempt in list(job.running()):
                 runs = self.attempts.live.get(attempt.ticket) is attempt
                 if not self.attempts.can_leave(job, attempt) and runs:
@@ -753,6 +760,21 @@ class RequestFlow:
         except BaseException as again:  # what is broken is broken: but whoever asks is told
             events.complain_of("it could not even let a request fail", again)
             self._end_by_fault(job, failure, answered)
+
+    def _look_for_lost(self) -> None:
+        """Soon: what is under way at this moment is not lost. See `_place_lost`."""
+        self._ports.at(self._ports.now(), self._place_lost)
+
+    def _place_lost(self) -> None:
+        """A fault at one request may have hit others on their way from one place to the next: out
+        of the queue, say. Who is nowhere is given a place.
+        """
+        for job in list(self.jobs.values()):
+            if job.phase is PLACING and job.current is None and job.trial is None:
+                self._route(job)
+        if self.table.draining:
+            for slot in self.table:
+                self.attempts.check_drained(slot)
 
     def _end_by_fault(self, job: Job, failure: PoolError, answered: bool) -> None:
         """The same with as little as can be done."""

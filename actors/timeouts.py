@@ -61,7 +61,10 @@ class Timeouts:
                 if first.started_at + self.limit_s > now:
                     break
                 del self._running[first]
-                self._expired(first)
+                try:
+                    self._expired(first)
+                except BaseException:  # it guards what it does: so nothing has been done
+                    self._expired(first)
         finally:  # one that could not be ended must not keep the others from it
             # Only now: the attempts that have begun by this come behind those that still run.
             self._alarm = None

@@ -86,6 +86,8 @@ class Roster:
         record = current(self._records, message.member, message.incarnation)
         if record is None or self.stopping:
             return
+        if record.ref is None and record.life in (Life.DOWN, Life.GIVEN_UP):
+            return  # it has been heard before, and something has raised then
         record.gone()
         if not message.expected and record.life is Life.LEAVING:
             self.stand_in(record)
@@ -230,12 +232,15 @@ class Roster:
     def _removed(self, record: MemberRecord) -> None:
         del self._records[record.name]
         self._retired[record.name] = (record.incarnation, record.breaker.epoch + 1)
-        self._ports.emit(
-            MemberStopped(pool=self._ports.pool, member=record.name, incarnation=record.incarnation)
-        )
-        self._routes.publish(record)
-        for ticket in record.removal:
-            self._ports.tell_router(CommandDone(ticket))
+        name, incarnation = record.name, record.incarnation
+        try:
+            self._ports.emit(
+                MemberStopped(pool=self._ports.pool, member=name, incarnation=incarnation)
+            )
+            self._routes.publish(record)
+        finally:  # it is in no book any more: nobody else would answer
+            for ticket in record.removal:
+                self._ports.tell_router(CommandDone(ticket))
 
     def stand_in(self, record: MemberRecord) -> None:
         """Where a member is down that must still be closed: an actor that does it."""

@@ -281,7 +281,10 @@ class PoolSupervisor(PoolActor):
         complain(f"the supervisor of pool {self.pool!r} failed at a message", error)
         if type(message) is not Tick:  # else the review has seen to it, if it was that
             self._routes.review_soon()
-        if isinstance(message, Outcomes):
+        if isinstance(message, ActorEnded | MemberDrained | AgentCreated | AgentCreateFailed):
+            handler = self.handlers[type(message)]  # nobody says so again
+            self.alarms.at(self.clock.now(), functools.partial(handler, message))
+        elif isinstance(message, Outcomes):
             self._judge.not_taken_in(message)
         elif isinstance(message, Forwarded):  # whoever waits for a command is told
             why = not_begun("the command", error)
