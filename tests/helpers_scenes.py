@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, NamedTuple
 
 import pykka
-from helpers_supervision import WAIT_S, member_ref, pool_of, stop
+from helpers_actors import member_ref, stop
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import (
     AddMember,
