@@ -7,20 +7,32 @@ from __future__ import annotations
 
 import itertools
 import random
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from chaos import __main__ as command_line
 from chaos import closers, driver, plan, rest
+from chaos.drills import THROTTLED, Drills
+from chaos.entry import End, Entry
 from chaos.findings import Findings, Violation
 from chaos.footprint import Mark
+from chaos.ledger import Ledger
 from chaos.moves import KINDS, STREAM_MOVES, Move
 from chaos.report import report
+from chaos.stage import JumpingClock, Stage
 from chaos.steps import Do, Reading, Send, Way, names_of
 from chaos.weather import Fault
 
-from greenroom import AllPoolMembersFailedError, LoadBalanceStrategy
+from greenroom import (
+    AllPoolMembersFailedError,
+    LoadBalanceStrategy,
+    MemberStats,
+    PoolFuture,
+    PoolRef,
+    PoolStats,
+)
 from greenroom.actors import error_words
 from greenroom.actors.attempts import Attempts
 from greenroom.actors.blame import Blame
@@ -234,6 +246,47 @@ def test_a_pool_that_calls_members_that_rest_is_found_out(
     monkeypatch.setattr(Slot, "rest_for", lambda *_: False)
     findings = driver.run(4, 400)
     assert any("times while it rested" in each.what for each in findings.violations)
+
+
+def test_a_drill_waits_for_the_call_that_has_lost_its_race() -> None:
+    """An answer leaves the slower call behind, whose 429 no pool knows of before it has come: until
+    then nothing else is sent, and no time passes.
+    """
+    running: list[Entry] = []
+    sent_while: list[int] = []
+
+    def end_a_call() -> None:
+        """Of the four of a request: the second one to end has the answer."""
+        entry = running.pop() if running else None
+        if entry is not None and len(running) == 2:
+            ledger.answered(PoolFuture(request_id=entry.id), won=True)
+            ledger.heard(entry, End.VALUE)
+
+    class Clock(JumpingClock):
+        def advance(self, seconds: float) -> None:
+            super().advance(seconds)
+            end_a_call()
+
+    class Pool:
+        def stats(self) -> PoolStats:
+            stats = PoolStats("p", strategy="failover", members=(MemberStats("a"),))
+            stats = replace(stats, in_flight=len(running))
+            end_a_call()
+            return stats
+
+    def send(step: Send) -> Entry:
+        entry = Entry(f"1-{len(ledger.entries)}", step)
+        sent_while.append(len(running))
+        ledger.open(entry)
+        running.extend([entry] * 4)
+        return entry
+
+    clock = Clock()
+    ledger, began_at = Ledger(clock), clock.now()
+    drills = Drills(cast(PoolRef, Pool()), Stage(clock), ledger, send)
+    assert list(drills.throttling()) == []
+    assert sent_while == [0] * THROTTLED
+    assert clock.now() - began_at == pytest.approx(0.03 * THROTTLED)
 
 
 def test_a_pool_that_tells_a_wrong_time_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,9 +77,22 @@ class Drills:
                 yield f"{what} has left a breaker that is not closed: {member}"
 
     def _let_all_end(self) -> None:
-        """In small steps: what waits for a member to be back is not late by much."""
+        """Until every asker is told, and the pool of the end of every call.
+
+        An answer does not say that: where a request was hedged, it is that of the faster call, and
+        the other one may have been refused with a 429 that is still on its way. Nobody can let that
+        member rest before it has come, the more so where the strategy is sticky and gives it the
+        next request: which would not be one after the other, but two at a time.
+
+        In small steps: what waits for a member to be back is not late by much. While a call is on
+        its way no time passes, since no call of a drill needs any: what an agent asks for counts
+        from when the pool hears of it.
+        """
         for turn in patience():
-            if self._ledger.wait(self._ledger.all_heard, 0.0 if turn == 0 else 0.002):
+            heard = self._ledger.wait(self._ledger.all_heard, 0.0 if turn == 0 else 0.002)
+            if self._pool.stats().in_flight:
+                continue
+            if heard:
                 return
             if turn:
                 self._stage.clock.advance(0.01)
