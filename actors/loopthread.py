@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 from weakref import WeakSet
 
+from greenroom.actors import forks
 from greenroom.actors.duties import HERE, Duty, Role
 from greenroom.actors.eventbus import complain
 from greenroom.actors.eventloops import NewLoop
@@ -20,6 +22,41 @@ CLOSE_TIMEOUT_S = 3.0
 
 LAST_TURN_S = 0.2
 """How long a clean-up that was cancelled for want of time is waited for at a loop's end."""
+
+PATIENCE_S = 5.0
+"""How long a loop that is to begin waits for others that do: what makes one may hang."""
+
+
+class _Queue:
+    """Loops begin one after another, whichever pools they are for.
+
+    The thread of each competes with all others of the process for the interpreter, and with
+    whoever asks. Where a thousand pools are asked for the first time at once, most of the time went
+    to threads that woke up to find it taken, and whoever asked got it once in a thousand times: who
+    waits here wants nothing of it meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.renew_locks()
+        forks.renew(self)
+
+    def renew_locks(self) -> None:
+        """Run in a child of a fork: nobody begins there yet."""
+        self.lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the others, within reason."""
+        lock = self.lock
+        mine = lock.acquire(timeout=PATIENCE_S)
+        try:
+            yield
+        finally:
+            if mine:
+                lock.release()
+
+
+_BEGINNING = _Queue()
 
 _ENDING: WeakSet[asyncio.Task[Any]] = WeakSet()
 """Tasks that clean up: a second cancellation would cut that short."""
@@ -185,12 +222,13 @@ class LoopThread:
         """
         loop = None
         try:
-            loop = self._new_loop()
-            actions, duty = _Actions(loop, self.name), Duty(self._pool, Role.LOOP)
-            thread = threading.Thread(
-                target=self._run, args=(loop, duty), name=self.name, daemon=True
-            )
-            thread.start()
+            with _BEGINNING.turn():
+                loop = self._new_loop()
+                actions, duty = _Actions(loop, self.name), Duty(self._pool, Role.LOOP)
+                thread = threading.Thread(
+                    target=self._run, args=(loop, duty), name=self.name, daemon=True
+                )
+                thread.start()
         except BaseException as error:  # no descriptor, no thread, no memory
             if loop is not None:
                 loop.close()

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import importlib
 import importlib.util
+import threading
 from typing import Any
 
 import pytest
 from helpers_pools import WAIT_S, pool_of
 
 from greenroom import AgentPool, FallbackChain, Member, PoolConfig, Request
+from greenroom.actors import loopthread
 from greenroom.actors.eventloops import loop_factory
+from greenroom.actors.loopthread import LoopThread
+from greenroom.messages.errors import ResourceError
 from greenroom.testing import AsyncScriptedAgent
 
 UVLOOP = PoolConfig(event_loop="uvloop")
@@ -94,3 +98,82 @@ def test_uvloop_that_is_missing_is_named_with_its_extra(
         "install it with: pip install 'greenroom[uvloop]'"
     )
     assert caught.value.name == "uvloop"
+
+
+class Making:
+    """Makes loops, and lets none go on before so many others have asked to make theirs."""
+
+    def __init__(self, others: int) -> None:
+        self.asked = threading.Semaphore(0)
+        self.others = others
+        self.course: list[str] = []
+
+    def __call__(self) -> asyncio.AbstractEventLoop:
+        self.course.append("begins")
+        for _ in range(self.others):
+            assert self.asked.acquire(timeout=WAIT_S)
+        self.others = 0
+        self.course.append("is made")
+        return asyncio.new_event_loop()
+
+
+class Asked:
+    """A lock that tells of each who wants it."""
+
+    def __init__(self, asked: threading.Semaphore) -> None:
+        self._asked = asked
+        self._lock = threading.Lock()
+        self.release = self._lock.release
+
+    def acquire(self, timeout: float) -> bool:
+        if not self._lock.acquire(blocking=False):
+            self._asked.release()
+            return self._lock.acquire(timeout=timeout)
+        return True
+
+
+def post_from_threads(loops: list[LoopThread]) -> None:
+    """Have all of them used at once, and ended."""
+    done = threading.Barrier(len(loops) + 1)
+    for loop in loops:
+
+        def use(loop: LoopThread = loop) -> None:
+            assert loop.post(lambda: None)
+            done.wait(WAIT_S)
+
+        threading.Thread(target=use).start()
+    done.wait(WAIT_S)
+    for loop in loops:
+        loop.close()
+
+
+def test_loops_begin_one_after_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever pools they are for: a thousand threads that begin at once keep each other from it,
+    and whoever asks from asking.
+    """
+    making = Making(others=3)
+    monkeypatch.setattr(loopthread._BEGINNING, "lock", Asked(making.asked))
+    post_from_threads([LoopThread(str(i), new_loop=making) for i in range(4)])
+    assert making.course == ["begins", "is made"] * 4
+
+
+def test_a_loop_that_hangs_when_it_is_made_holds_up_no_other_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The others wait within reason."""
+    monkeypatch.setattr(loopthread, "PATIENCE_S", 0.001)
+    with loopthread._BEGINNING.turn():
+        post_from_threads([LoopThread("another")])
+
+
+def test_a_loop_that_cannot_be_made_holds_up_no_other() -> None:
+    """The next one begins at once, and the same one when it is used again."""
+
+    def fail() -> asyncio.AbstractEventLoop:
+        raise OSError("no descriptor")
+
+    loop = LoopThread("fails", new_loop=fail)
+    with pytest.raises(ResourceError):
+        loop.post(lambda: None)
+    assert not loopthread._BEGINNING.lock.locked()
+    post_from_threads([LoopThread("another")])

@@ -198,7 +198,7 @@ def test_locks_that_were_held_at_the_fork_do_not_matter() -> None:
     """Those of futures, channels, owners and breakers, and of this process as a whole."""
     said = script(f"""
     {POOL}
-    from greenroom.actors import eventbus
+    from greenroom.actors import eventbus, loopthread
     from greenroom import logs
     from greenroom.testing import EventRecorder
     gated = AgentPool.start([Member("w", waits)], name="web")
@@ -214,8 +214,13 @@ def test_locks_that_were_held_at_the_fork_do_not_matter() -> None:
     locks = [
         waiting._mutex, answered._mutex, stream._channel._lock, chain._lock, lazy._lock,
         breaker._lock, recorder._arrived, inbox._turn, eventbus._observers_lock, logs._switch,
-        pykka.ActorRegistry._actor_refs_lock,
+        pykka.ActorRegistry._actor_refs_lock, loopthread._BEGINNING.lock,
     ]
+    loopthread.PATIENCE_S = 1e3
+
+    async def aworks(payload):
+        return payload
+
     held, free = threading.Event(), threading.Event()
 
     def hold():
@@ -244,6 +249,7 @@ def test_locks_that_were_held_at_the_fork_do_not_matter() -> None:
         note("log", lambda: log("DEBUG", sink=lambda line: None)())
         with recorder:
             note("new", lambda: AgentPool.start([Member("n", works)], name="new").execute(8))
+        note("new loop", lambda: AgentPool.start([Member("n", aworks)]).execute(9))
         note("recorded", lambda: recorder.named("pool.started", pool="new")[0].name)
         del globals()["stream"], globals()["waiting"], globals()["chain"]
         gc.collect()
@@ -262,6 +268,7 @@ def test_locks_that_were_held_at_the_fork_do_not_matter() -> None:
         "stop all": "True",
         "log": "None",
         "new": "8",
+        "new loop": "9",
         "recorded": "'pool.started'",
         "collected": "None",
     }
