@@ -14,7 +14,6 @@ from greenroom.simulate.agenda import Agenda
 from greenroom.simulate.faults import Effect, Ending
 from greenroom.simulate.scenario import MemberSpec
 
-
 _NEVER = Ending(math.inf)
 
 
