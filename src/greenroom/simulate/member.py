@@ -96,9 +96,8 @@ class SimMember:
             self._agenda.at(now + ending.seconds, self._end, call)
 
     def _end(self, call: Call) -> None:
-        if self._calls.get(call.ticket) is not call:
+        if self._calls.pop(call.ticket, None) is None:  # tickets are those of one run: never reused
             return  # it has ended already, as it was cancelled
-        del self._calls[call.ticket]
         if call.served:
             self._idle += 1
         waiting = self._waiting

@@ -40,6 +40,7 @@ class _Run:
         self._tally = Tally([each.name for each in scenario.members], scenario.warmup_s)
         self._pool = SimPool(scenario, strategy, self._agenda, self._chance, self)
         self._new_request = self._requests()
+        self._callers = scenario.load.callers is not None
 
     def result(self) -> Result:
         for _ in range(self._scenario.load.backlog):
@@ -105,14 +106,16 @@ class _Run:
 
     def answered(self, job: Job, member: str) -> None:
         """A member has answered a request."""
-        self._ended(job, ANSWERED)
+        self._tally.ended(job.accepted_at, ANSWERED, self._agenda.now)
+        if self._callers:
+            self._pause()
 
     def failed(self, job: Job, error: BaseException) -> None:
         """A request has ended otherwise."""
-        self._ended(job, fate_of(job, error))
+        self._tally.ended(job.accepted_at, fate_of(job, error), self._agenda.now)
+        if self._callers:
+            self._pause()
 
-    def _ended(self, job: Job, fate: str) -> None:
-        now = self._agenda.now
-        self._tally.ended(job.accepted_at, fate, now)
-        if self._scenario.load.callers is not None:
-            self._agenda.at(now + self._scenario.load.think_s, self._caller_asks)
+    def _pause(self) -> None:
+        """Whoever has asked thinks for a while, and asks again."""
+        self._agenda.at(self._agenda.now + self._scenario.load.think_s, self._caller_asks)

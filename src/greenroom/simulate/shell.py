@@ -129,21 +129,19 @@ class SimPool:
     # -- what members report
 
     def _ended(self, call: Call) -> None:
-        ending = call.ending
+        """What `Executions` makes of an end; most are answers."""
+        kind = call.ending.kind
         if call.cancelled is not None:
             self._failed(call, *cut_off_by(call.member, call.cancelled))
-        elif ending.kind is FailureKind.CREATE_FAILED:
+            return
+        if kind is FailureKind.CREATE_FAILED:
             self._not_made(call)
-        else:
-            if self._unmade:
-                self._made(call)
-            if ending.kind is None:
-                self._returned(call)
-            else:
-                self._failed(call, *self._failures.of(ending.kind, ending.retry_after_s))
-
-    def _returned(self, call: Call) -> None:
-        """The member answers, as `Executions` does."""
+            return
+        if self._unmade:
+            self._made(call)
+        if kind is not None:
+            self._failed(call, *self._failures.of(kind, call.ending.retry_after_s))
+            return
         message = call.message
         elapsed_s = self._agenda.now - call.began_at
         job = self._flow.jobs.get(message.request_id)  # it is not there any more after its end
