@@ -1,30 +1,23 @@
-"""Whatever raises between a request and its echo, in a thread of the pool's: the request is
+"""Whatever raises between a request and its answer, in a thread of the pool's: the request is
 answered, every slot comes back, no breaker is blamed, and nothing of the pool is dead.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
-import sys
 import threading
 from collections.abc import Callable
 from typing import Any
 
-import pykka
+import pytest
 from helpers_actors import no_thread_left
 from helpers_faults import Faults, Where
-from helpers_pools import WAIT_S, async_chunks, chunks, echo, echo_async, pool_of
+from helpers_pools import WAIT_S
+from helpers_scenes import SLOTS, TIMELY, USUAL, Scene, at_rest
 
-from greenroom import Apply, CircuitState, GetStats, Member, PoolRef, PoolStats, Request
+from greenroom import Apply, CircuitState, PoolRef
 
-SLOTS = 2
-QUIET: dict[str, Any] = {
-    "retry_delay_s": 0.0,
-    "request_timeout_s": None,
-    "circuit_failure_threshold": 50,
-}
 ERRORS: list[Callable[[], BaseException]] = [
     MemoryError,
     KeyboardInterrupt,
@@ -47,63 +40,12 @@ OUTERMOST = {
     "Mailbox._handle_all",
     "RequestFlow._see_to",
     "Endings._telling",
+    "AsyncReader.__del__",
 }
-"""The first functions of greenroom's in a thread, and the guards: there is nothing around them that
-could catch what they raise at their entry, which only a want of memory for a frame does.
+"""The first functions of greenroom's in a thread, the guards, and a finalizer: there is nothing
+around them that could catch what they raise at their entry, which only a want of memory for a frame
+does.
 """
-
-
-def fail(payload: Any) -> Any:
-    raise ConnectionError
-
-
-async def afail(payload: Any) -> Any:
-    raise ConnectionError
-
-
-def ask(pool: PoolRef) -> bool:
-    """Whether it was answered, however."""
-    return is_answered(pool.ask(Request("x"), block=False))
-
-
-def is_answered(future: Any) -> bool:
-    """The same of one that has been asked."""
-    try:
-        future.get(timeout=WAIT_S)
-    except pykka.Timeout:
-        return False
-    except BaseException:
-        pass
-    return True
-
-
-def stream(pool: PoolRef) -> bool:
-    """The same of a stream."""
-    ended = threading.Event()
-
-    def read() -> None:
-        sys.settrace(None)  # it is no thread of the pool's
-        with contextlib.suppress(BaseException):
-            list(pool.stream(Request("x")))
-        ended.set()
-
-    threading.Thread(target=read, daemon=True).start()
-    return ended.wait(WAIT_S)
-
-
-def queue(pool: PoolRef) -> bool:
-    """The same of more asks than there are slots."""
-    return all(map(is_answered, [pool.ask(Request("x"), block=False) for _ in range(3 * SLOTS)]))
-
-
-def rest(pool: PoolRef) -> PoolStats:
-    """The pool when nothing is in flight."""
-    for _ in range(10_000):
-        stats = pool.ask(GetStats(), block=False).get(timeout=WAIT_S)
-        slots = sum(member.in_flight for member in stats.members)
-        if (stats.in_flight, stats.pending, slots) == (0, 0, 0):
-            return stats
-    raise AssertionError(f"not at rest: {stats.members}")
 
 
 def together(pool: PoolRef, name: str, runs_on_loop: bool) -> None:
@@ -132,55 +74,41 @@ def together(pool: PoolRef, name: str, runs_on_loop: bool) -> None:
     pool.reset_all()
 
 
-CASES: list[tuple[Callable[..., Any], Callable[[PoolRef], bool]]] = [
-    (echo, ask),
-    (echo_async, ask),
-    (chunks, stream),
-    (async_chunks, stream),
-    (fail, ask),
-    (afail, ask),
-    (echo, queue),
-]
-
-
-def test_whatever_raises_ends_one_request_at_most() -> None:
-    """Each function that requests come by raises in its turn, once, in a pool of its own."""
+@pytest.mark.parametrize("scenes", [USUAL, TIMELY], ids=["usual", "timely"])
+def test_whatever_raises_ends_one_request_at_most(scenes: dict[str, Callable[[], Any]]) -> None:
+    """Each function that requests come by raises in its turn, once, in a pool of its own: where
+    they are answered, fail, stream, queue, are nested; where time limits, hedges, trials,
+    cancellations, removals and restarts meet them.
+    """
     tried: set[Where] = set()
     raised = 0
     with no_thread_left(), Faults().installed() as faults:
-        for agent, do in CASES:
-            with _pool(agent) as pool, faults.watched():
-                assert do(pool)
+        for name, scene in scenes.items():
+            faults.seen.clear()
+            with scene() as at_work, faults.watched():
+                assert at_work.do(), name
             places = sorted(each for each in faults.seen - tried if each[1] not in OUTERMOST)
             for number, where in enumerate(places):
-                with _pool(agent) as pool:
-                    _raise_at(where, ERRORS[number % len(ERRORS)], faults, pool, do)
-                    together(pool, "a", agent in (echo_async, async_chunks, afail))
-                    together(pool, "b", False)
+                with scene() as at_work:
+                    _raise_at(where, ERRORS[number % len(ERRORS)], faults, at_work)
                 raised += faults.raised
             tried.update(places)
-    assert raised > 0.8 * len(tried) > 200
-
-
-def _pool(agent: Callable[..., Any]) -> Any:
-    """A pool at work, in which somebody else can answer."""
-    members = [
-        Member("a", agent, max_concurrency=SLOTS),
-        Member("b", echo, max_concurrency=SLOTS, priority=1),
-    ]
-    return pool_of(*members, **QUIET)
+    assert raised > 0.8 * len(tried) > 300
 
 
 def _raise_at(
-    where: Where,
-    error: Callable[[], BaseException],
-    faults: Faults,
-    pool: PoolRef,
-    do: Callable[[PoolRef], bool],
+    where: Where, error: Callable[[], BaseException], faults: Faults, scene: Scene
 ) -> None:
+    pool = scene.pool
     pool.stats()
     with faults.at(where, error):
-        assert do(pool), where
-    for member in rest(pool).members:
+        assert scene.do(), where
+    at_rest(pool)
+    assert scene.heal(), where
+    for member in at_rest(pool).members:
         assert member.health.circuit is CircuitState.CLOSED, (where, member)
-    assert do(pool), where
+    assert scene.do(), where
+    at_rest(pool)
+    assert scene.heal(), where
+    together(pool, "a", scene.runs_on_loop)
+    together(pool, "b", False)
