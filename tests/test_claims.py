@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
-from helpers_supervision import WAIT_S, pool_of
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import CallContext, Member, PoolRef, Request
 from greenroom.actors.jobs import Attempt, Job
