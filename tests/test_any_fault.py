@@ -25,23 +25,15 @@ ERRORS: list[Callable[[], BaseException]] = [
 ]
 OUTERMOST = {
     "LoopPlace._run",
-    "LoopPlace._start",
     "run_on.<locals>.begin",
     "run_on.<locals>.ended",
-    "ThreadPlace._work",
     "call_each",
     "PoolFuture.set",  # by Pykka's loop
     "_Watch._run",
-    "LoopThread._run",
     "PoolActor._handle_receive",
     "PoolActor._actor_loop_running",
     "PoolSupervisor._handle_receive",
     "LendingActor._handle_receive",
-    "LendingMailbox._borrow",
-    "LendingActor.on_handed",
-    "PoolSupervisor.on_handed",
-    "RequestFlow._see_to",
-    "Endings._telling",
     "AsyncReader.__del__",
 }
 """The first functions of greenroom's in a thread, the guards, and a finalizer: there is nothing around them that
