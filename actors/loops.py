@@ -14,7 +14,7 @@ from greenroom.actors.calls import Call, Phase
 from greenroom.actors.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.culprit import ORIGIN
 from greenroom.actors.flow import PLAIN, acollect, is_awaitable, is_stream
-from greenroom.actors.loopthread import LoopThread, cancel_once, cancel_spared
+from greenroom.actors.loopthread import Begin, LoopThread, cancel_once, cancel_spared
 from greenroom.messages.status import CancelReason
 
 _NEARLY_S = 0.001
@@ -63,7 +63,7 @@ class LoopPlace:
         self._graces: dict[Call, _Grace] = {}
 
     def run(self, call: Call) -> None:
-        if not self._thread.post(functools.partial(self._start, call)) and call.drop():
+        if not self._thread.post(Begin(self._start, call)) and call.drop():
             call.finish(None, RuntimeError("the event loop has been closed"))
 
     def cancel(self, call: Call, reason: CancelReason) -> None:

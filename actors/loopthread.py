@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -99,6 +100,18 @@ def cancel_spared(task: asyncio.Task[Any]) -> bool:
     return task.cancel()
 
 
+class Begin(functools.partial[None]):
+    """Something to be begun on a loop; its first argument is told if that raises: `broke(error)`.
+
+    (A partial, since there is one for each async call, and to make a partial runs no code of ours.)
+    """
+
+    __slots__ = ()
+
+    def broke(self, error: BaseException) -> None:
+        self.args[0].broke(error)
+
+
 class _Actions(Row[Callable[[], object]]):
     """What is to be done on a loop."""
 
@@ -114,6 +127,8 @@ class _Actions(Row[Callable[[], object]]):
             action()
         except BaseException as error:  # the others were posted by somebody else
             complain(f"{self._name} failed at what it was told to do", error)
+            if type(action) is Begin:
+                action.broke(error)
 
 
 class KnowsSilence(Protocol):
@@ -225,9 +240,9 @@ class LoopThread:
             with _BEGINNING.turn():
                 loop = self._new_loop()
                 actions, duty = _Actions(loop, self.name), Duty(self._pool, Role.LOOP)
-                thread = threading.Thread(
-                    target=self._run, args=(loop, duty), name=self.name, daemon=True
-                )
+                runner = self._begin_run(loop, duty)
+                next(runner)
+                thread = threading.Thread(target=runner.__next__, name=self.name, daemon=True)
                 thread.start()
         except BaseException as error:  # no descriptor, no thread, no memory
             if loop is not None:
@@ -239,6 +254,22 @@ class LoopThread:
         except BaseException as error:
             complain(f"nobody was told that {self.name} has started", error)
         return actions
+
+    def _begin_run(
+        self, loop: asyncio.AbstractEventLoop, duty: Duty
+    ) -> Generator[None, None, None]:
+        """What its thread does. It is resumed there, inside of its `try`, as in `actors.waker`: a
+        function may be hit at its entry, and a pool without its loop would never answer.
+        """
+        try:
+            yield
+            self._run(loop, duty)
+        except GeneratorExit:  # there is no thread for it: whoever wanted one is told
+            raise
+        except BaseException as error:
+            complain(f"{self.name} begins again", error)
+            self._run(loop, duty)
+        yield
 
     def _run(self, loop: asyncio.AbstractEventLoop, duty: Duty) -> None:
         HERE.duty = duty

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from contextvars import Context
 from typing import Any
 
@@ -77,12 +77,25 @@ class ThreadPlace:
         # Both are made here, where what raises is the call's end. The list is emptied there: a
         # thread keeps its arguments for as long as it lives.
         first, duty = [call], Duty("", Role.WORKER, self._step_out)
+        worker = self._begin_work(first, duty)
+        next(worker)
         threading.Thread(
-            target=self._work,
-            args=(first, duty),
-            name=f"{self._name}-{self._started}",
-            daemon=True,
+            target=worker.__next__, name=f"{self._name}-{self._started}", daemon=True
         ).start()
+
+    def _begin_work(self, first: list[Call], duty: Duty) -> Generator[None, None, None]:
+        """What a thread does. It is resumed there, inside of its `try`, as a turn of a loop is (see
+        `actors.waker`): a function may be hit at its entry, and then nobody would end the call.
+        """
+        try:
+            yield
+            self._work(first, duty)
+        except GeneratorExit:  # there is no thread for it: whoever wanted one is told
+            raise
+        except BaseException as error:
+            if first:
+                first.pop().broke(error)
+        yield
 
     def _work(self, first: list[Call], duty: Duty) -> None:
         me, HERE.duty = threading.current_thread(), duty
