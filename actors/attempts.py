@@ -61,6 +61,7 @@ class Attempts:
         see_to: SeeTo,
     ) -> None:
         self.live: dict[Ticket, Attempt] = {}
+        self._hedges = config.hedge_after_s is not None
         self.limits = ChunkLimits(ports, config, self.live, overdue, see_to)
         limit_s = config.request_timeout_s
         self.timeouts: Timeouts | None = None
@@ -97,6 +98,9 @@ class Attempts:
         self.live[attempt.ticket] = attempt
         self._drain_rate.started(now)
         self._desk.open(attempt.ticket, job)
+        # A trial is there before the attempt that it runs beside; a hedge comes later.
+        if job.race is not None or (self._hedges and job.work.idempotent):
+            self._desk.await_begin(attempt.ticket, job)
         slot.take()
         if attempt.trial:
             slot.trial_started()
@@ -166,6 +170,7 @@ class Attempts:
         stands = slot is not None and slot.route.incarnation == attempt.incarnation
         if slot is not None and stands:
             slot.give_back()
+        self._desk.has_ended(attempt.ticket)
         self.live.pop(attempt.ticket, None)  # it is given back from here on: see `made_good`
         held_s = self._ports.now() - attempt.started_at
         if elapsed_s is not None and elapsed_s < held_s:

@@ -23,10 +23,16 @@ from greenroom.messages.replies import Reply
 
 
 class Desk:
-    """Attempts whose answer is still open. What an ask needs is one operation of a dict: atomic."""
+    """Attempts whose answer is still open. What an ask needs is one operation of a dict: atomic.
+
+    Attributes:
+        unbegun: attempts that may race with another one, until their agents begin: they ask
+            `may_begin`. Who is not in there need not. Read only.
+    """
 
     def __init__(self) -> None:
         self._open: dict[Ticket, Job] = {}
+        self.unbegun: dict[Ticket, Job] = {}
         self._lock = threading.Lock()
         self._born = forks.generation
 
@@ -36,6 +42,23 @@ class Desk:
     def open(self, ticket: Ticket, job: Job) -> None:
         """The router has given an attempt to a member."""
         self._open[ticket] = job
+
+    def await_begin(self, ticket: Ticket, job: Job) -> None:
+        """The router has an attempt ask before its agent begins."""
+        self.unbegun[ticket] = job
+
+    def has_ended(self, ticket: Ticket) -> None:
+        """An attempt is over, be it that it has never begun."""
+        self.unbegun.pop(ticket, None)
+
+    def may_begin(self, ticket: Ticket) -> bool:
+        """Whether the agent of an attempt may begin, asked right before it does, where it does;
+        False once another attempt of its request has started side effects. Who begins has asked
+        before that note, and counts as running beside it; or it finds the note.
+        """
+        job = self.unbegun.pop(ticket, None)
+        race = job.race if job is not None else None  # read once: the router may call a race off
+        return race is None or not race.bars(ticket)
 
     def is_open(self, ticket: Ticket) -> bool:
         """Whether nobody has claimed the attempt so far."""
@@ -143,7 +166,7 @@ class Desk:
                 return False
             attempt.side_effects = True
             race = job.race
-            if race is not None and not race.win(ticket):
+            if race is not None and not race.start_side_effects(ticket):
                 return False
         if job.future is not None:
             job.future.on_side_effects()
@@ -157,6 +180,8 @@ class Desk:
             if channel is None or channel.closed(ticket) or attempt is None:
                 return False
             attempt.side_effects = True
+            if job.race is not None:  # it has won by its first chunk: others may not have begun yet
+                job.race.start_side_effects(ticket)
         if job.future is not None:
             job.future.on_side_effects()
         return True
