@@ -5,6 +5,7 @@ The long form, with 200,000 requests, is `make chaos`.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
 import threading
@@ -18,17 +19,19 @@ import pytest
 from chaos import __main__ as command_line
 from chaos import books, closers, driver, footprint, model, plan, rest
 from chaos.books import Tally
-from chaos.entry import Call, CallEnd, End, Entry
+from chaos.entry import TURNS, Call, CallEnd, End, Entry
 from chaos.findings import Findings, Violation
 from chaos.footprint import Mark, judge_footprint, judge_memory
 from chaos.ledger import Ledger
 from chaos.model import Terms
 from chaos.moves import KINDS, STREAM_MOVES, Move
+from chaos.players import AsyncPlayer
 from chaos.report import report
-from chaos.stage import JumpingClock
+from chaos.stage import JumpingClock, Stage
 from chaos.steps import Do, Reading, Send, Way, names_of
 from chaos.watch import Watch
 from chaos.weather import Fault
+from helpers_requests import pool_of
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -36,12 +39,14 @@ from greenroom import (
     DeadlineExceededError,
     FailureKind,
     LoadBalanceStrategy,
+    Member,
     MemberStats,
     PoolFuture,
     PoolSaturatedError,
     PoolStats,
     PoolStoppedError,
     Reply,
+    Request,
     RequestCancelledError,
     StreamInterruptedError,
 )
@@ -308,6 +313,57 @@ def test_a_repetition_that_is_not_allowed_is_seen() -> None:
     assert one_complaint(entry, Terms(exhaustive=True)) == "it ran 3 times, 2 are allowed"
     entry = answered(Move.ERROR, Move.OK, max_retries=0)
     assert one_complaint(entry) == "it ran 2 times, 1 are allowed"
+
+
+def test_who_may_begin_when_side_effects_have_started() -> None:
+    """Of two that race both may run by then, in whatever order their agents have begun; who is let
+    begin later may not, be it the last call.
+    """
+    terms = Terms(hedging=True, max_retries=3)
+    entry = answered(Move.SIDE_EFFECTS, Move.ERROR, Move.OK)
+    for call, permitted in zip(entry.calls, (1, 2, 3), strict=True):
+        call.permitted = permitted
+    entry.calls[0].side_effects = 4
+    assert list(model.judge(entry, terms)) == []
+    assert "side effects" in one_complaint(entry)  # where nobody may race, it was a repetition
+    entry.calls[0].side_effects = 2
+    assert "side effects" in one_complaint(entry, terms)
+
+
+def test_when_the_pool_lets_somebody_begin_is_seen() -> None:
+    """Before its agent is called, and after what was seen before."""
+    watch, ledger = Watch(), Ledger(JumpingClock())
+    entry = Entry("1-1", Send(Way.FUTURE))
+    ledger.open(entry)
+    before = next(TURNS)
+    called: list[int] = []
+    with (
+        watch.on(lambda: ledger),
+        pool_of(Member("a", lambda _: called.append(next(TURNS)))) as pool,
+    ):
+        pool.ask(Request("x", request_id="1-1"))
+    assert before < entry.permitted["a"] < called[0]
+
+
+def test_a_call_that_its_loop_has_left_behind_is_over() -> None:
+    """Who swallows its cancellation and outlasts the grace of a loop that ends will never go on, so
+    nobody waits for it. As long as the loop is open it may.
+    """
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(AsyncPlayer(stage, "alone").arun(entry))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+
+    stage = Stage(JumpingClock())
+    entry = Entry("1-1", Send(Way.TELL, (Move.STUBBORN,)))
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(cancelled())
+    assert not stage.wait_until_nothing_runs(0)
+    loop.close()
+    assert stage.wait_until_nothing_runs(0)
+    assert [call.end for call in entry.calls] == [CallEnd.CUT]
 
 
 def test_a_call_that_does_not_end_is_seen() -> None:

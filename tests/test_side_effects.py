@@ -6,6 +6,7 @@ a thread that has just been started. These tests stop it there.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -119,10 +120,8 @@ def finishes(monkeypatch: pytest.MonkeyPatch) -> Finishes:
 
 def half_open(pool: PoolRef, clock: FakeClock) -> None:
     """The first member, which fails at its first call, may be tried again."""
-    try:
+    with contextlib.suppress(AllPoolMembersFailedError):
         pool.ask(Request("open it"), timeout=WAIT_S)
-    except AllPoolMembersFailedError:
-        pass
     pool.stats()
     clock.advance(RESET_S)
     assert pool.stats().members[0].circuit is CircuitState.HALF_OPEN
