@@ -90,12 +90,13 @@ class AttemptCall(Call):
         return self._owner.member_name, self.message.request_id
 
     def begin(self, now: float) -> bool:
-        """WAITING -> RUNNING; False when it was cancelled before, or must not begin any more: then
-        it is reported here as one that has never begun. (The rest is what the base does: a call of
-        that for every attempt can be measured.)
+        """WAITING -> RUNNING; False when it was cancelled before, be it that its loop has still to
+        hear of that, or must not begin any more: then it is reported here as one that has never
+        begun. (The rest is what the base does: a call of that for every attempt can be measured.)
         """
         desk = self._owner.desk
-        if desk.unbegun and not desk.may_begin(self.ticket) and self.drop():
+        barred = desk.unbegun and not desk.may_begin(self.ticket)
+        if (barred or self.cancelled is not None) and self.drop():
             self.finish(None, None)
             return False
         self.started_at = now

@@ -5,7 +5,8 @@ the asker would wait for. So whoever ends an attempt claims it here: the thread 
 returned, or the router that gives it up. There is one claim for an attempt, hence one answer.
 
 A stream is claimed by its first chunk, and once more, at its channel, by whoever ends it. Where two
-attempts race for one request, the claim is the race's as well.
+attempts race for one request, the claim is the race's as well; and who may race asks here right
+before its agent begins, since another one may have started side effects meanwhile.
 """
 
 from __future__ import annotations

@@ -245,3 +245,20 @@ def test_a_trial_that_is_on_its_way_when_the_other_attempt_answers(
         finishes.wait_for(1)
         assert pool.stats()["trial"].circuit is CircuitState.CLOSED
         assert trial.calls == 2
+
+
+def test_a_call_that_is_cancelled_on_its_way_does_not_begin(
+    clock: FakeClock, on_the_way: OnTheWay, finishes: Finishes
+) -> None:
+    """Though its loop has still to hear of that."""
+    agent = AsyncScripted("never")
+    on_the_way.member = "a"
+    with pool_of(*ranked(a=agent), clock=clock) as pool:
+        future = pool.ask(Request("x"), block=False)
+        on_the_way.wait()
+        future.cancel()
+        pool.stats()
+        on_the_way.let_go()
+        finishes.wait_for(1)
+        assert agent.calls == 0
+        assert_idle(pool)
