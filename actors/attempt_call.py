@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from greenroom.actors.calls import Call, Phase, Place
+from greenroom.actors.desk import Desk
 from greenroom.actors.pulse import Pulse
 from greenroom.actors.writer import ChunkWriter
 from greenroom.messages.errors import RequestCancelledError
@@ -18,6 +19,10 @@ class Owner(Protocol):
     @property
     def member_name(self) -> str:
         """The member's name."""
+
+    @property
+    def desk(self) -> Desk:
+        """Where it is known whether an attempt may begin."""
 
     @property
     def label(self) -> str:
@@ -83,6 +88,23 @@ class AttemptCall(Call):
     @property
     def origin(self) -> tuple[str, str | None]:
         return self._owner.member_name, self.message.request_id
+
+    def begin(self, now: float) -> bool:
+        """WAITING -> RUNNING; False when it was cancelled before, be it that its loop has still to
+        hear of that, or must not begin any more: then it is reported here as one that has never
+        begun. (The rest is what the base does: a call of that for every attempt can be measured.)
+        """
+        desk = self._owner.desk
+        barred = desk.unbegun and not desk.may_begin(self.ticket)
+        if (barred or self.cancelled is not None) and self.drop():
+            self.finish(None, None)
+            return False
+        self.started_at = now
+        with self.place.guard:
+            begins = self.phase is Phase.WAITING
+            if begins:
+                self.phase = Phase.RUNNING
+        return begins
 
     def work(self) -> Any:
         return self._run(self)

@@ -62,6 +62,7 @@ class Attempts:
         see_to: SeeTo,
     ) -> None:
         self.live: dict[Ticket, Attempt] = {}
+        self._hedges = config.hedge_after_s is not None
         self.limits = ChunkLimits(ports, config, self.live, overdue, see_to)
         limit_s = config.request_timeout_s
         self.timeouts: Timeouts | None = None
@@ -100,6 +101,9 @@ class Attempts:
         self._drain_rate.started(now)
         claim.attempts, claim.attempt, claim.trial = job.attempts, attempt, attempt.trial
         self._desk.open(attempt.ticket, claim)
+        # A trial is there before the attempt that it runs beside; a hedge comes later.
+        if claim.race is not None or (self._hedges and job.work.idempotent):
+            self._desk.await_begin(attempt.ticket, claim)
         slot.take()
         if attempt.trial:
             slot.trial_started()
@@ -170,6 +174,7 @@ class Attempts:
         stands = slot is not None and slot.route.incarnation == attempt.incarnation
         if slot is not None and stands:
             slot.give_back()
+        self._desk.has_ended(attempt.ticket)
         self.live.pop(attempt.ticket, None)  # it is given back from here on: see `made_good`
         held_s = self._ports.now() - attempt.started_at
         if elapsed_s is not None and elapsed_s < held_s:

@@ -5,7 +5,8 @@ the asker would wait for. So whoever ends an attempt claims it here: the thread 
 returned, or the router that gives it up. There is one claim for an attempt, hence one answer.
 
 A stream is claimed by its first chunk, and once more, at its channel, by whoever ends it. Where two
-attempts race for one request, the claim is the race's as well.
+attempts race for one request, the claim is the race's as well; and who may race asks here right
+before its agent begins, since another one may have started side effects meanwhile.
 
 All that the two sides share of a request is its `Claim`. The threads that answer see nothing else
 of the router's; the router sees by it what they have done and it has not read of yet.
@@ -81,10 +82,16 @@ class Claim:
 
 
 class Desk:
-    """Attempts whose answer is still open. What an ask needs is one operation of a dict: atomic."""
+    """Attempts whose answer is still open. What an ask needs is one operation of a dict: atomic.
+
+    Attributes:
+        unbegun: attempts that may race with another one, until their agents begin: they ask
+            `may_begin`. Who is not in there need not. Read only.
+    """
 
     def __init__(self) -> None:
         self._open: dict[Ticket, Claim] = {}
+        self.unbegun: dict[Ticket, Claim] = {}
         self._lock = threading.Lock()
         self._born = forks.generation
 
@@ -94,6 +101,23 @@ class Desk:
     def open(self, ticket: Ticket, claim: Claim) -> None:
         """The router gives an attempt to a member."""
         self._open[ticket] = claim
+
+    def await_begin(self, ticket: Ticket, claim: Claim) -> None:
+        """The router has an attempt ask before its agent begins."""
+        self.unbegun[ticket] = claim
+
+    def has_ended(self, ticket: Ticket) -> None:
+        """An attempt is over, be it that it has never begun."""
+        self.unbegun.pop(ticket, None)
+
+    def may_begin(self, ticket: Ticket) -> bool:
+        """Whether the agent of an attempt may begin, asked right before it does, where it does;
+        False once another attempt of its request has started side effects. Who begins has asked
+        before that note, and counts as running beside it; or it finds the note.
+        """
+        claim = self.unbegun.pop(ticket, None)
+        race = claim.race if claim is not None else None  # read once: it may be called off
+        return race is None or not race.bars(ticket)
 
     def is_open(self, ticket: Ticket) -> bool:
         """Whether nobody has claimed the attempt so far."""
@@ -199,7 +223,7 @@ class Desk:
                 return False
             claim.side_effects += (ticket,)
             race = claim.race
-            if race is not None and not race.win(ticket):
+            if race is not None and not race.start_side_effects(ticket):
                 return False
         if claim.future is not None:
             claim.future.on_side_effects()
@@ -212,6 +236,8 @@ class Desk:
             if channel is None or channel.closed(ticket):
                 return False
             claim.side_effects += (ticket,)
+            if claim.race is not None:  # it has won by its first chunk: others may begin yet
+                claim.race.start_side_effects(ticket)
         if claim.future is not None:
             claim.future.on_side_effects()
         return True

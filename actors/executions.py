@@ -79,6 +79,7 @@ class Executions:
         self.incarnation = incarnation
         self.around = around
         self.clock = around.clock
+        self.desk = around.desk
         self.member_name = member.name
         self.label = host.name
         self.host = host

@@ -116,6 +116,7 @@ class LoopPlace:
         value, error = None, None
         try:
             if not call.begin(self._now()):
+                self._running.discard(call)
                 return
             value = call.work()
             if type(value) is CoroutineType or is_awaitable(value):

@@ -13,10 +13,11 @@ class Race:
     A winner whose stream starts over has to leave it to a later attempt; its rival stays beaten.
     """
 
-    __slots__ = ("_lock", "_over", "_winner")
+    __slots__ = ("_effects", "_lock", "_over", "_winner")
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._effects = False
         self._over = 0
         self._winner: Ticket | None = None
 
@@ -26,6 +27,19 @@ class Race:
             if self._winner is None and ticket[1] > self._over:
                 self._winner = ticket
             return self._winner == ticket
+
+    def start_side_effects(self, ticket: Ticket) -> bool:
+        """The same for one that must not be repeated from now on: see `bars`."""
+        won = self.win(ticket)
+        if won:
+            self._effects = True
+        return won
+
+    def bars(self, ticket: Ticket) -> bool:
+        """Whether this attempt must not begin any more, since another one has started side effects.
+        One that has only answered bars nobody: a late trial is still of use to its breaker.
+        """
+        return self._effects and self._winner != ticket
 
     def reopen(self, number: int) -> None:
         """Let an attempt with a higher number than that one win."""

@@ -69,7 +69,7 @@ def together(pool: PoolRef, name: str, runs_on_loop: bool) -> None:
     pool.reset_all()
 
 
-# What breaks into a finalizer can be reported by Python alone; the stream has been left all the same.
+# Python alone can report what breaks into a finalizer; the stream has been left all the same.
 @pytest.mark.filterwarnings(
     r"ignore:Exception ignored in. <function \w+\.__del__:pytest.PytestUnraisableExceptionWarning"
 )

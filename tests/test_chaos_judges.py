@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import warnings
 from collections import Counter
@@ -12,26 +13,30 @@ from typing import Any
 import pytest
 from chaos import books, footprint, model
 from chaos.books import Tally
-from chaos.entry import Call, CallEnd, End, Entry
+from chaos.entry import TURNS, Call, CallEnd, End, Entry
 from chaos.footprint import Mark, judge_footprint, judge_memory
 from chaos.ledger import Ledger
 from chaos.model import Terms
 from chaos.moves import KINDS, Move
-from chaos.stage import JumpingClock
+from chaos.players import AsyncPlayer
+from chaos.stage import JumpingClock, Stage
 from chaos.steps import Send, Way
 from chaos.watch import Watch
+from helpers_pools import pool_of
 
 from greenroom import (
     AllPoolMembersFailedError,
     AttemptError,
     DeadlineExceededError,
     FailureKind,
+    Member,
     MemberStats,
     PoolFuture,
     PoolSaturatedError,
     PoolStats,
     PoolStoppedError,
     Reply,
+    Request,
     RequestCancelledError,
     StreamInterruptedError,
 )
@@ -217,6 +222,57 @@ def test_a_repetition_that_is_not_allowed_is_seen() -> None:
     assert one_complaint(entry, Terms(exhaustive=True)) == "it ran 3 times, 2 are allowed"
     entry = answered(Move.ERROR, Move.OK, max_retries=0)
     assert one_complaint(entry) == "it ran 2 times, 1 are allowed"
+
+
+def test_who_may_begin_when_side_effects_have_started() -> None:
+    """Of two that race both may run by then, in whatever order their agents have begun; who is let
+    begin later may not, be it the last call.
+    """
+    terms = Terms(hedging=True, max_retries=3)
+    entry = answered(Move.SIDE_EFFECTS, Move.ERROR, Move.OK)
+    for call, permitted in zip(entry.calls, (1, 2, 3), strict=True):
+        call.permitted = permitted
+    entry.calls[0].side_effects = 4
+    assert list(model.judge(entry, terms)) == []
+    assert "side effects" in one_complaint(entry)  # where nobody may race, it was a repetition
+    entry.calls[0].side_effects = 2
+    assert "side effects" in one_complaint(entry, terms)
+
+
+def test_when_the_pool_lets_somebody_begin_is_seen() -> None:
+    """Before its agent is called, and after what was seen before."""
+    watch, ledger = Watch(), Ledger(JumpingClock())
+    entry = Entry("1-1", Send(Way.FUTURE))
+    ledger.open(entry)
+    before = next(TURNS)
+    called: list[int] = []
+    with (
+        watch.on(lambda: ledger),
+        pool_of(Member("a", lambda _: called.append(next(TURNS)))) as pool,
+    ):
+        pool.ask(Request("x", request_id="1-1"))
+    assert before < entry.permitted["a"] < called[0]
+
+
+def test_a_call_that_its_loop_has_left_behind_is_over() -> None:
+    """Who swallows its cancellation and outlasts the grace of a loop that ends will never go on, so
+    nobody waits for it. As long as the loop is open it may.
+    """
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(AsyncPlayer(stage, "alone").arun(entry))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0)
+
+    stage = Stage(JumpingClock())
+    entry = Entry("1-1", Send(Way.TELL, (Move.STUBBORN,)))
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(cancelled())
+    assert not stage.wait_until_nothing_runs(0)
+    loop.close()
+    assert stage.wait_until_nothing_runs(0)
+    assert [call.end for call in entry.calls] == [CallEnd.CUT]
 
 
 def test_a_call_that_does_not_end_is_seen() -> None:

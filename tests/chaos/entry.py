@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -18,6 +19,9 @@ from greenroom import (
     StreamInterruptedError,
 )
 from greenroom.testing import ScriptedHTTPError
+
+TURNS = itertools.count(1)
+"""The order in which things are seen to happen, in whatever threads."""
 
 
 class End(StrEnum):
@@ -69,17 +73,21 @@ class Call:
 
     Attributes:
         result: the very object that was returned or raised.
-        side_effects: the pool has taken note that it must not be repeated.
+        side_effects: when the pool had taken note that it must not be repeated; 0 if it has not.
+        permitted: when the pool let it begin, or just before.
         chunks: those it gave, in order; an answer that does not stream is one.
         wait_s: how long its member wants to be left alone.
-        began, over: when, as turns in the order of the whole act.
+        began, over: when.
+
+    All of these times are turns.
     """
 
     member: str
     move: Move
     end: CallEnd = CallEnd.RUNNING
     result: Any = None
-    side_effects: bool = False
+    side_effects: int = 0
+    permitted: int = 0
     chunks: list[Any] = field(default_factory=list)
     began: int = 0
     over: int = 0
@@ -100,6 +108,7 @@ class Entry:
         unanswered: requests, this one included, that had no answer when this one got its own.
         ends: how often an event has said that it is over; None when nobody looked.
         trials: of half-open members that ran beside it, on nobody's account.
+        permitted: the turn at which each member was last let begin with it.
         kills: members killed before it was sent, and before it was answered.
         hold: the asker's future or task, by which it can give the request up.
         chunks: those that the consumer of a stream has taken since the last mark, in order.
@@ -122,6 +131,7 @@ class Entry:
     unanswered: int = 0
     ends: int | None = None
     trials: int = 0
+    permitted: dict[str, int] = field(default_factory=dict)
     kills: tuple[int, int] = (0, 0)
     cancel_asked: bool = False
     cancel_said: bool | None = None

@@ -45,6 +45,12 @@ class Ledger:
         if entry is not None:
             entry.trials += 1
 
+    def permitted(self, request_id: str, member: str, turn: int) -> None:
+        """The pool has let a member begin with it. What happens in pools inside comes of that."""
+        entry = self.entries.get(request_id)
+        if entry is not None:
+            entry.permitted[member] = turn
+
     def answered(self, future: PoolFuture[object], won: bool) -> None:
         """Somebody has tried to answer a request, and did if it was the first."""
         entry = self.entries.get(future.request_id or "")

@@ -239,8 +239,12 @@ def _repeated_only_so(entry: Entry, terms: Terms) -> Iterator[str]:
         yield "one of its calls never ended"
     if len(calls) > 1 and not send.idempotent:
         yield f"it is not idempotent, and ran {len(calls)} times"
+    # Two that race may both run already when one of them starts side effects, and so may what began
+    # in pools inside; but none may be let begin after that.
+    started = [call.side_effects for call in calls if call.side_effects]
+    late = started and any(call.permitted > min(started) for call in calls)
     raced = terms.hedging or entry.trials
-    if any(call.side_effects for call in calls[: -2 if raced else -1]):
+    if late or (not raced and any(call.side_effects for call in calls[:-1])):
         yield "it ran again after it had started side effects"
     most = 1 + (terms.max_retries if send.max_retries is None else send.max_retries)
     if terms.exhaustive:

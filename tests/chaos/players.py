@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from chaos.entry import Call, CallEnd, Entry
+from chaos.entry import TURNS, Call, CallEnd, Entry
 from chaos.moves import KINDS, LASTING, Move
 from chaos.stage import Stage
 from greenroom import Apply, CallContext, PoolRef
@@ -116,7 +117,7 @@ class Player:
     def _fail(self, entry: Entry, call: Call, context: CallContext | None) -> NoReturn:
         if call.move is Move.SIDE_EFFECTS and context is not None:
             context.started_side_effects()
-            call.side_effects = True
+            call.side_effects = next(TURNS)
         error = _error_of(entry, call)
         call.ended(CallEnd.RAISED, error)
         raise error
@@ -162,16 +163,19 @@ class AsyncPlayer(Player):
     async def arun(self, entry: Entry, context: CallContext | None = None) -> Any:
         call = self._stage.begin(entry, self.name)
         try:
-            await self._linger(entry, call.move)
+            await self._linger(entry, call)
             return self._finish(entry, call, context)
         finally:
             self._stage.leave(entry, call)
 
-    async def _linger(self, entry: Entry, move: Move) -> None:
+    async def _linger(self, entry: Entry, call: Call) -> None:
+        move = call.move
         if move is Move.SLOW:
             await self._stage.clock.sleep(entry.send.delay_s)
         elif move in LASTING:
-            await self._wait(stubborn=move is Move.STUBBORN)
+            stubborn = move is Move.STUBBORN
+            with self._stage.stubborn(entry, call) if stubborn else contextlib.nullcontext():
+                await self._wait(stubborn)
 
     async def _wait(self, stubborn: bool) -> None:
         gate = self._stage.gate()

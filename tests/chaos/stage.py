@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-from chaos.entry import Call, CallEnd, Entry
+from chaos.entry import TURNS, Call, CallEnd, Entry
 from chaos.machine import Machine
 from chaos.moves import Move
 from chaos.steps import move_of
@@ -120,14 +120,15 @@ class Stage:
         self._running = 0
         self._holding = 0
         self._unclosed = 0
-        self._turns = itertools.count(1)
+        self._stubborn: dict[Call, tuple[Entry, asyncio.Task[Any]]] = {}
 
     # -- calls
 
     def begin(self, entry: Entry, member: str) -> Call:
         """A call of an agent begins."""
         with self._changed:
-            call = Call(member, entry.next_move(), began=next(self._turns))
+            call = Call(member, entry.next_move(), began=next(TURNS))
+            call.permitted = entry.permitted.get(member, call.began)
             if self.window is not None:
                 call.wait_s = self.window.wait_s(member, self.clock.now())
                 call.move = Move.THROTTLED if call.wait_s else call.move
@@ -141,18 +142,47 @@ class Stage:
 
     def leave(self, entry: Entry, call: Call) -> None:
         """The call has ended, however it did; what it does after that is its own affair."""
-        if call.over:
-            return
-        if call.end is CallEnd.RUNNING:
-            call.end = CallEnd.CUT
-        entry.note(
-            self.clock.now(), f"call at {call.member} {call.end}", _name_of(type(call.result))
-        )
         with self._changed:
-            call.over = next(self._turns)
+            if call.over:
+                return
+            call.over = next(TURNS)
+            if call.end is CallEnd.RUNNING:
+                call.end = CallEnd.CUT
+            kind = _name_of(type(call.result))
+            entry.note(self.clock.now(), f"call at {call.member} {call.end}", kind)
             self._running -= 1
             self._holding -= call.move is Move.HOLD
             self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def stubborn(self, entry: Entry, call: Call) -> Iterator[None]:
+        """In a coroutine: the call will not end by its cancellation."""
+        task = asyncio.current_task()
+        assert task is not None
+        with self._changed:
+            self._stubborn[call] = entry, task
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._stubborn.pop(call, None)
+
+    def _leave_behind(self) -> None:
+        """A loop that ends does not wait longer than its grace for who swallows a cancellation, and
+        nothing of a closed loop ever goes on: such a call is over, though its coroutine is not.
+        """
+        with self._changed:
+            left: list[tuple[Call, Entry, Any]] = [
+                (call, entry, task)
+                for call, (entry, task) in self._stubborn.items()
+                if task.get_loop().is_closed()
+            ]
+            for call, _, _ in left:
+                del self._stubborn[call]
+        for call, entry, task in left:
+            task._log_destroy_pending = False  # as asyncio.gather does: that it is pending is known
+            self.count("stubborn call left behind by its loop")
+            self.leave(entry, call)
 
     def opened(self, change: int = 1) -> None:
         """Something has been handed out that must be closed, or (-1) it has been closed."""
@@ -207,6 +237,7 @@ class Stage:
 
     def wait_until_nothing_runs(self, seconds: float) -> bool:
         """Whether every call has ended, given up or not, within that many real seconds."""
+        self._leave_behind()
         with self._changed:
             return self._changed.wait_for(lambda: self._running == 0, seconds)
 

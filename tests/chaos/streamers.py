@@ -70,7 +70,7 @@ class AsyncStreamer(AsyncPlayer):
         try:
             for chunk in chunks_before(entry, call, number_of(entry)):
                 yield _give(call, chunk)
-            await self._linger(entry, call.move)
+            await self._linger(entry, call)
             if call.move in KINDS:
                 self._fail(entry, call, context)
             yield _give(call, _last_of(entry, call))

@@ -11,9 +11,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from chaos.entry import TURNS
 from chaos.ledger import Ledger
 from greenroom import Event, PoolFuture
 from greenroom.actors import eventbus
+from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.attempts import Attempts
 from greenroom.actors.jobs import Attempt, Job, Role
 from greenroom.actors.table import Slot
@@ -53,6 +55,7 @@ class Watch:
         with contextlib.ExitStack() as stack:
             stack.enter_context(_every_answer(ledger))
             stack.enter_context(_every_trial(ledger))
+            stack.enter_context(_every_permission(ledger))
             stack.enter_context(self._every_complaint())
             stack.enter_context(self._what_dies_quietly())
             yield
@@ -173,6 +176,24 @@ def _every_trial(ledger: Callable[[], Ledger | None]) -> Iterator[None]:
         original(self, attempt, job, slot, now, role)
 
     with _replaced(Attempts, "begin", begin):
+        yield
+
+
+@contextlib.contextmanager
+def _every_permission(ledger: Callable[[], Ledger | None]) -> Iterator[None]:
+    """When the pool lets an attempt begin goes into the ledger. Its agent may begin later than
+    that: its thread may be held up in between.
+    """
+    original: Callable[..., bool] = AttemptCall.begin
+
+    def begin(self: AttemptCall, now: float) -> bool:
+        turn = next(TURNS)  # not after the decision: what is found to be wrong has been
+        begins, book = original(self, now), ledger()
+        if begins and book is not None:
+            book.permitted(self.message.request_id, self.origin[0], turn)
+        return begins
+
+    with _replaced(AttemptCall, "begin", begin):
         yield
 
 
