@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from helpers_executor import LABS, MEMBERS, Lab
 from helpers_fallback import chain_of
@@ -12,6 +13,11 @@ from helpers_hedging import Finishes
 import greenroom
 from greenroom import FallbackChain, PoolExecutor
 from greenroom.testing import EventRecorder, FakeClock
+
+# How long an example takes on a busy machine says nothing of the code. On CI this keeps what
+# hypothesis has switched on for CI.
+hypothesis.settings.register_profile("greenroom", hypothesis.settings(deadline=None))
+hypothesis.settings.load_profile("greenroom")
 
 
 @pytest.fixture
