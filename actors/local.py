@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from greenroom.actors.base import JoinableRef
-from greenroom.actors.jobs import Attempt
 from greenroom.actors.pulse import Pulse
 
 
@@ -26,10 +26,11 @@ class Answered:
     (Not frozen: there is one for every request, and that would make it four times as dear.)
 
     Attributes:
+        attempt: the router's own, as it stands in the claim: nothing to be looked at.
         elapsed_s: how long it took, in seconds.
     """
 
-    attempt: Attempt
+    attempt: Any
     elapsed_s: float
 
 

@@ -338,7 +338,8 @@ class RequestFlow:
         takes 3 to 6 us more of 60. The asker has the answer already. What is special about an
         attempt comes as `Succeeded`.
         """
-        attempt, elapsed_s, attempts = message.attempt, message.elapsed_s, self.attempts
+        attempt: Attempt = message.attempt
+        elapsed_s, attempts = message.elapsed_s, self.attempts
         job = attempt.job
         if attempts.live.get(attempt.ticket) is not attempt:
             return
@@ -706,7 +707,8 @@ class RequestFlow:
     def _concerned(self, message: Any, future: PoolFuture[Any] | None) -> Job | None:
         """The request that a message is or reports of."""
         if isinstance(message, Answered):
-            return message.attempt.job
+            answered: Attempt = message.attempt
+            return answered.job
         if isinstance(message, GivenUp):
             job = self.jobs.get(message.future.request_id or "")
             return job if job is not None and job.future is message.future else None
