@@ -35,8 +35,8 @@ OUTERMOST = {
     "PoolSupervisor._handle_receive",
     "LendingActor._handle_receive",
 }
-"""There is nothing of greenroom's around them that could catch what they raise at their entry, which
-only a want of memory for a frame does: what asyncio calls (the first step of a task, its done
+"""There is nothing of greenroom's around them that could catch what they raise at their entry,
+which only a want of memory for a frame does: what asyncio calls (the first step of a task, its
 callback), what Pykka's loop calls, the thread of the clock; and `call_each`, which wakes who waits.
 """
 

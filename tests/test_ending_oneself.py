@@ -44,9 +44,12 @@ def test_an_async_agent_that_would_wait_for_its_own_end_is_told(message: Any) ->
             await pool.ask(message, block=False)
         return payload
 
-    with no_thread_left(), pool_of(Member("a", agent)) as pool:
-        with pytest.raises(ReentrantAskError, match="waits for this code to return"):
-            pool.execute("end", timeout=WAIT_S)
+    with (
+        no_thread_left(),
+        pool_of(Member("a", agent)) as pool,
+        pytest.raises(ReentrantAskError, match="waits for this code to return"),
+    ):
+        pool.execute("end", timeout=WAIT_S)
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -64,9 +67,9 @@ def test_an_agent_may_have_its_pool_drained_and_stopped(kind: str) -> None:
         end()
         return payload
 
-    with no_thread_left():
-        with pool_of(Member("a", agent if kind == "sync" else aagent)) as pool:
-            assert pool.execute("x", timeout=WAIT_S) == "x"
+    member = Member("a", agent if kind == "sync" else aagent)
+    with no_thread_left(), pool_of(member) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == "x"
 
 
 def test_an_agent_may_wait_for_the_removal_of_another_member() -> None:
@@ -124,3 +127,20 @@ def test_a_factory_is_served_by_another_member() -> None:
     with no_thread_left(), pool_of(*members) as pool:
         assert asyncio.run(asyncio.to_thread(pool.execute, "x", timeout=WAIT_S)) == "x"
         assert seen == ["first"]
+
+
+@pytest.mark.parametrize("served_by", ["async", "sync"])
+def test_an_async_agent_that_blocks_its_loop_for_its_own_pool_is_told(served_by: str) -> None:
+    """Whoever would serve it: a retry might need the loop that it blocks."""
+
+    async def agent(payload: Any) -> Any:
+        return pool.execute("inner") if payload == "outer" else payload
+
+    def sync(payload: Any) -> Any:
+        return payload
+
+    other = Member("b", sync if served_by == "sync" else agent, priority=1)
+    with no_thread_left(), pool_of(Member("a", agent, max_concurrency=1), other) as pool:
+        with pytest.raises(ReentrantAskError, match="its event loop"):
+            pool.execute("outer", timeout=WAIT_S)
+        assert pool.execute("x", timeout=WAIT_S) == "x"
