@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -17,7 +18,7 @@ from typing import (
 import pykka
 
 from greenroom.actors import forks
-from greenroom.actors.ancestry import INSIDE
+from greenroom.actors.ancestry import INSIDE, tickets_of
 from greenroom.actors.base import JoinableRef, PoolActor, Stop
 from greenroom.actors.channel import Channel
 from greenroom.actors.duties import HERE, Need, Wait, before_waiting
@@ -35,6 +36,8 @@ from greenroom.actors.mailbox import Letter
 from greenroom.actors.stream import PoolStream
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import ReentrantAskError
+from greenroom.messages.execution import Ticket
 from greenroom.messages.member import CallContext
 from greenroom.messages.pickling import refuse
 from greenroom.messages.replies import PoolStats, Reply
@@ -61,11 +64,21 @@ class AskingRef(JoinableRef):
     Args:
         actor: the pool's router.
         ended: the end of the router, and so of all that is the pool's.
+        member_of: whose an attempt is that somebody waits for; asked by any thread.
     """
 
-    def __init__(self, actor: PoolActor, *, name: str, config: PoolConfig, ended: Ending) -> None:
+    def __init__(
+        self,
+        actor: PoolActor,
+        *,
+        name: str,
+        config: PoolConfig,
+        ended: Ending,
+        member_of: Callable[[Ticket], str | None],
+    ) -> None:
         super().__init__(actor)
         self.name = name
+        self._member_of = member_of
         self._clock = actor.clock
         self._ended = ended
         self._stream_buffer = config.stream_buffer
@@ -164,6 +177,8 @@ class AskingRef(JoinableRef):
         if timeout is not None:
             check.number("timeout", timeout)
         wait = None
+        if block and isinstance(message, Drain | RemoveMember):
+            self._check_call(message)
         if block and HERE.duty is not None and self.is_alive():
             held = before_waiting(self, _need_of(message))
             wait = Wait(held) if held else None
@@ -351,6 +366,8 @@ class AskingRef(JoinableRef):
         else:
             future = PoolFuture(on_cancel=self._canceller)
             future.need = _need_of(message)
+            if isinstance(message, Drain | RemoveMember):
+                future.check_call = functools.partial(self._check_call, message)
         try:
             self._post(message, future)
             return future
@@ -404,6 +421,28 @@ class AskingRef(JoinableRef):
         self.check_process()
         if HERE.duty is not None and not self._ended.is_set():
             before_waiting(self, Need.END)
+
+    def _check_call(self, message: Drain | RemoveMember) -> None:
+        """Refuse to wait, inside of a call of this pool's, for the end of that very call.
+
+        Raises:
+            ReentrantAskError: this is such a call; nothing has been done.
+        """
+        inside = INSIDE.get()
+        for ticket in tickets_of(self.actor_urn, inside) if inside else ():
+            member = self._member_of(ticket)
+            if member is None:
+                continue
+            if isinstance(message, Drain):
+                what = "cannot be drained and waited for in a call of its own: the drain"
+            elif member == message.name:
+                what = f"cannot remove {message.name!r} for a call of that member's: the removal"
+            else:
+                continue
+            raise ReentrantAskError(
+                f"pool {self.name!r} {what} waits for this code to return; ask with block=False "
+                "and do not wait"
+            )
 
     def _post(self, message: Any, future: PoolFuture[Any]) -> None:
         stopped = self.actor_stopped.is_set

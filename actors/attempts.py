@@ -164,6 +164,13 @@ class Attempts:
             self.release(attempt, elapsed_s)
         return attempt
 
+    def member_of(self, ticket: Ticket) -> str | None:
+        """Whose an attempt is that somebody waits for; None of any other. Any thread may ask: it is
+        one look-up, and what it finds changes once, when nobody waits any more.
+        """
+        attempt = self.live.get(ticket)
+        return None if attempt is None or attempt.job is None else attempt.member
+
     def release(self, attempt: Attempt, elapsed_s: float | None = None) -> None:
         """The member has let go of it: its slot is free, no timer of it goes off any more.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from greenroom.actors.ancestry import WAIT
 from greenroom.actors.attempt_call import AttemptCall
 from greenroom.actors.base import hand, tell
 from greenroom.actors.calls import Phase
@@ -22,10 +24,17 @@ from greenroom.actors.pulse import Pulse
 from greenroom.actors.streamjudge import emptiness
 from greenroom.actors.surroundings import Surroundings, default_concurrency
 from greenroom.actors.writer import ChunkWriter
-from greenroom.messages.errors import PoolError, RequestCancelledError, not_begun, summary
+from greenroom.messages.errors import (
+    PoolError,
+    ReentrantAskError,
+    RequestCancelledError,
+    not_begun,
+    summary,
+)
 from greenroom.messages.events import DeadLetter
 from greenroom.messages.execution import (
     Abandoned,
+    Ancestor,
     CancelExecution,
     Execute,
     Failed,
@@ -37,6 +46,8 @@ from greenroom.messages.execution import (
 )
 from greenroom.messages.member import Member
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
+
+_creations = itertools.count(1)
 
 ABANDONED_LIMIT = 10
 """Abandoned calls (or twice the concurrency, if that is more) with which a member is replaced."""
@@ -98,6 +109,7 @@ class Executions:
         self._calls: dict[Ticket, AttemptCall] = {}
         self.at_rest: Callable[[], object] | None = None
         self._abandoned = 0
+        self._creation: Ancestor | None = None
 
     def take(self, message: Execute) -> None:
         """Run an attempt, have it wait for its agent, or refuse it."""
@@ -106,10 +118,25 @@ class Executions:
         elif len(self._calls) + len(self.waiting) >= self.limit:
             self.refuse(message, RefusalReason.SATURATED)
         elif not self.host.made:
+            if self._creation is not None and self._creation in message.inside:
+                why = f"the factory of {self.member_name!r} asked for {message.request_id}, which"
+                error = ReentrantAskError(f"{why} would wait for the agent that it makes")
+                self.refuse(message, RefusalReason.STOPPING, error)
+                return
             self.waiting.append(message)
             self._create()
         else:
             self.run(message)
+
+    def begin_creation(self) -> tuple[Ancestor, ...]:
+        """A factory is asked: what it asks for, it asks for from inside of these calls. The last
+        one is no call, but its own mark: no agent can be waited for by what makes it.
+        """
+        urn = self.around.router.actor_urn
+        waiting = [(urn, (each.request_id, each.attempt)) for each in self.waiting]
+        inside = self.waiting[0].inside if self.waiting else ()
+        self._creation = (urn, (WAIT, -next(_creations)))
+        return (*inside, *waiting, self._creation)
 
     def run(self, message: Execute) -> None:
         """From here on the call is answered for: by `finished`, whatever raises on its way."""

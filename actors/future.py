@@ -125,6 +125,8 @@ class PoolFuture(pykka.Future[T]):
         waits: those of them whose code waits for it, as far as the router has been told.
         arrival: of one with a get hook: what tells when that can answer without waiting.
         need: what it takes until it is answered.
+        check_call: raises where the running call of an agent is what it waits for; None if no call
+            can be.
         stands_for: the future of the request whose course this one tells of, if it is another's.
         on_side_effects: called, in the agent's thread, before an agent starts its side effects;
             when it raises they must not start. For an asker that would repeat the request.
@@ -140,6 +142,7 @@ class PoolFuture(pykka.Future[T]):
     arrival: Ending | None = None
     need: Need = Need.WORK
     stands_for: PoolFuture[Any] | None = None
+    check_call: Callable[[], object] | None = None
 
     def __init__(
         self,
@@ -368,6 +371,8 @@ class PoolFuture(pykka.Future[T]):
         """
         if HERE.duty is not None:
             asked = self.stands_for or self
+            if asked.check_call is not None:
+                asked.check_call()
             before_waiting(asked._pool(), asked.need)
 
     def may_await(self) -> None:
@@ -380,6 +385,8 @@ class PoolFuture(pykka.Future[T]):
             self.may_wait()
             return
         asked = self.stands_for or self
+        if asked.check_call is not None:
+            asked.check_call()
         pool = asked._pool()
         if pool is not None:
             check_chain(pool, asked.need)

@@ -32,7 +32,7 @@ from greenroom.actors.loopthread import LoopThread
 from greenroom.actors.ref import PoolRef
 from greenroom.actors.threads import ThreadPlace
 from greenroom.actors.writer import ChunkWriter
-from greenroom.messages.execution import Execute
+from greenroom.messages.execution import Ancestor, Execute
 from greenroom.messages.member import CallContext, Member
 from greenroom.messages.requests import Apply
 from greenroom.messages.status import CancelReason
@@ -82,8 +82,12 @@ class AgentHost:
         self._streamer = agents.stream_runner_of(agent, self.member.method)
         self._agent = agent
 
-    def create(self, finish: Finish) -> None:
-        """Have the factory make an agent; `finish` is told it or the error."""
+    def create(self, finish: Finish, inside: tuple[Ancestor, ...] = ()) -> None:
+        """Have the factory make an agent; `finish` is told it or the error.
+
+        Args:
+            inside: the calls that wait for it: what it asks for, it asks for from inside of them.
+        """
         factory = self.member.factory
         assert factory is not None
 
@@ -92,7 +96,7 @@ class AgentHost:
                 error = TypeError(f"factory of {self.member.name!r} must return an agent, got None")
             finish(call, agent, error)
 
-        self._start("create", factory, checked)
+        self._start("create", factory, checked, inside=inside)
 
     def probe(self, finish: Finish, late: Callable[[Call], None]) -> Call:
         """Have the probe check the agent; `late` is told when an abandoned one ends after all."""
@@ -199,10 +203,12 @@ class AgentHost:
         function: Callable[[], Any],
         finish: Finish,
         late: Callable[[Call], None] = lambda _: None,
+        inside: tuple[Ancestor, ...] = (),
     ) -> Call:
         place = self.loop if agents.is_async(function) else self.threads
 
         def work(call: Call) -> Any:
+            INSIDE.set(inside)
             if place is self.loop:
                 return function()
             duty = HERE.duty

@@ -126,7 +126,8 @@ class AgentActor(PoolActor):
             self._creations += 1
             number = self._creating = self._creations
             try:
-                self.host.create(functools.partial(self._created, number))
+                finish = functools.partial(self._created, number)
+                self.host.create(finish, self.calls.begin_creation())
             except BaseException as error:  # nobody may wait for a factory that was not even asked
                 tell(self.actor_ref, _Made(number, None, not_begun(self.host.name, error)))
 

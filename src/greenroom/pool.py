@@ -41,7 +41,13 @@ class AgentPool(PoolRouter):
         super().__init__(
             name=name, strategy=strategy, config=config, clock=clock, rng=rng, bus=bus, desk=desk
         )
-        self.ref: PoolRef = PoolRef(self, name=name, config=config, ended=self.ended)
+        self.ref: PoolRef = PoolRef(
+            self,
+            name=name,
+            config=config,
+            ended=self.ended,
+            member_of=self.flow.attempts.member_of,
+        )
         self.known_by(self.ref)
 
     @classmethod
