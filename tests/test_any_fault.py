@@ -42,7 +42,7 @@ callback), what Pykka's loop calls, the thread of the clock; and `call_each`, wh
 """
 
 
-def together(pool: PoolRef, name: str, runs_on_loop: bool) -> None:
+def together(pool: PoolRef, name: str, runs_on_loop: bool, where: Where) -> None:
     """The member serves with all its slots."""
     pool.reset_all()
     for other in pool.stats().members:
@@ -62,7 +62,7 @@ def together(pool: PoolRef, name: str, runs_on_loop: bool) -> None:
     futures = [pool.ask(Apply(work), block=False) for _ in range(SLOTS)]
     held = sum(begun.acquire(timeout=WAIT_S) for _ in range(SLOTS))
     leave.set()
-    assert held == SLOTS
+    assert held == SLOTS, (where, name)
     for future in futures:
         future.get(timeout=WAIT_S)
     pool.reset_all()
@@ -106,5 +106,5 @@ def _raise_at(
     assert scene.do(), where
     at_rest(pool)
     assert scene.heal(), where
-    together(pool, "a", scene.runs_on_loop)
-    together(pool, "b", False)
+    together(pool, "a", scene.runs_on_loop, where)
+    together(pool, "b", False, where)
