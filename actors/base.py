@@ -6,7 +6,8 @@ used here and nowhere else.
 
 from __future__ import annotations
 
-import sys
+import contextlib
+import queue
 import threading
 from collections.abc import Callable
 from typing import Any, ClassVar, ParamSpec, TypeVar, cast
@@ -138,34 +139,51 @@ class PoolActor(pykka.ThreadingActor):
         """The last that its thread does, whatever has ended it."""
 
     def _actor_loop_running(self) -> None:
-        """Pykka's, but what raises between two messages ends nothing."""
+        """Pykka's, but what raises between two messages ends nothing, nor what raises at the entry
+        of what handles one: no guard of its own can catch that.
+        """
         while not self.actor_stopped.is_set():
+            letter: Any = None
             try:
-                super()._actor_loop_running()
+                letter = self.mailbox.get()
+                self._answer(letter)
             except BaseException as error:
-                complain(f"{self} goes on", error)
-                self.actor_stopped.wait(AGAIN_S)  # it may raise again, and again
+                self._hit(letter, error)
+
+    def _hit(self, letter: Any, error: BaseException) -> None:
+        """Something has raised at a letter, or before there was one."""
+        if letter is None:
+            complain(f"{self} goes on", error)
+            self.actor_stopped.wait(AGAIN_S)  # it may raise again, and again
+        elif letter.reply_to is not None:
+            told = error if isinstance(error, Exception) else RuntimeError(type(error).__name__)
+            with contextlib.suppress(queue.Full):  # it has its answer
+                letter.reply_to.set_exception((type(told), told, error.__traceback__))
+        elif type(letter.message) in self.handlers:
+            complain(f"{self} handles a {type(letter.message).__name__} again", error)
+            with contextlib.suppress(BaseException):  # it guards what it does, so nothing was done
+                self._handle_receive(letter.message)
+        else:  # a word of Pykka's own that cannot be handled ends an actor
+            self._handle_failure(type(error), error, error.__traceback__)
+            try:
+                self.on_failure(type(error), error, error.__traceback__)
+            except BaseException as again:
+                complain(f"the end of {self} failed", again)
 
     def _handle_letter(self, letter: Any) -> None:
-        """What Pykka's loop does with one envelope, in another thread; but nothing here stops all
-        actors.
-        """
-        reply_to = letter.reply_to
+        """The same for one letter, in another thread."""
         if self.actor_stopped.is_set():
             self._return_letter(letter)
             return
         try:
-            response = self._handle_receive(letter.message)
-            if reply_to is not None:
-                reply_to.set(response)
-        except Exception:
-            if reply_to is not None:
-                reply_to.set_exception()
-            else:
-                self._fail()
+            self._answer(letter)
         except BaseException as error:
-            complain(f"{self} was hit by {type(error).__name__}", error)
-            self._fail()
+            self._hit(letter, error)
+
+    def _answer(self, letter: Any) -> None:
+        answer = self._handle_receive(letter.message)
+        if letter.reply_to is not None and answer is not PENDING:
+            letter.reply_to.set(answer)
 
     def _handle_receive(self, message: Any) -> Any:
         """Pykka's, but what there is a handler for is not first compared with Pykka's own."""
@@ -226,14 +244,6 @@ class PoolActor(pykka.ThreadingActor):
             letter.reply_to.resolve(error=error)
 
     # -- the end
-
-    def _fail(self) -> None:
-        exc_info = sys.exc_info()
-        self._handle_failure(*exc_info)
-        try:
-            self.on_failure(*exc_info)
-        except Exception as error:
-            complain(f"the end of {self} failed", error)
 
     def _return_letter(self, letter: Any) -> None:
         """Answer what was put after the end, as Pykka does; what nobody asked for is let go."""

@@ -138,7 +138,11 @@ class Mailbox:
         # An addition in place is none: no letter is put without the look at who is to be woken.
         self._letters += (envelope,)
         if self._owner:
-            self._ring(None)
+            try:
+                self._ring(None)
+            except BaseException:  # it lies there, and nothing else might come for a long time
+                self._ring(None)
+                raise
 
     def leave(self, letter: Letter) -> bool:
         """Put aside what need not wake the owner; whether it sleeps in a hurry, and is to be woken

@@ -47,8 +47,11 @@ def is_awaitable(value: Any) -> bool:
 def is_async_stream(value: Any) -> bool:
     """Whether it yields chunks to an `async for`."""
     kind = type(value)
-    if hasattr(kind, "__anext__"):
-        return True
+    try:
+        if hasattr(kind, "__anext__"):
+            return True
+    except BaseException:  # a metaclass of somebody's
+        return False
     if not is_stream(value):
         return False
     if hasattr(kind, "__aiter__"):

@@ -29,16 +29,15 @@ OUTERMOST = {
     "run_on.<locals>.begin",
     "run_on.<locals>.ended",
     "call_each",
-    "PoolFuture.set",  # by Pykka's loop
     "_Watch._run",
-    "PoolActor._handle_receive",
     "PoolActor._actor_loop_running",
     "Mailbox._borrow",
     "Mailbox._handle_all",
 }
 """There is nothing of greenroom's around them that could catch what they raise at their entry,
 which only a want of memory for a frame does: what asyncio calls (the first step of a task, its
-callback), what Pykka's loop calls, the thread of the clock; and `call_each`, which wakes who waits.
+callback), the thread of the clock, the loop of an actor, which begins once; and `call_each`, which
+wakes who waits.
 """
 
 
