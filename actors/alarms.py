@@ -91,6 +91,8 @@ class Alarms:
                 except BaseException:
                     if not alarm.raised:
                         alarm.raised, alarm.action = True, action
+                        self._sequence += 1
+                        alarm.sequence = self._sequence  # behind the others of its time
                         heapq.heappush(self._heap, alarm)
                     raise
         finally:  # an action that raises must not stop the clock for the others

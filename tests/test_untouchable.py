@@ -72,6 +72,19 @@ class Untouchable:
         return super().__getattribute__(name)
 
 
+class Opaque(type):
+    """A metaclass that raises whatever its class is asked for."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        if ARMED:
+            raise RuntimeError(name)
+        return super().__getattribute__(name)
+
+
+class Opaque_(metaclass=Opaque):
+    """A value whose class tells nothing, not even what it can do."""
+
+
 class Unhashable(type):
     """A metaclass whose classes cannot be looked up anywhere."""
 
@@ -85,7 +98,7 @@ class UnhashableError(Exception, metaclass=Unhashable):
 ERRORS = pytest.mark.parametrize(
     "make", [NamelessError, UntouchableError, UntouchableExit, UnhashableError]
 )
-VALUES = pytest.mark.parametrize("make", [Nameless_, Untouchable])
+VALUES = pytest.mark.parametrize("make", [Nameless_, Untouchable, Opaque_])
 
 
 @pytest.fixture(autouse=True)
