@@ -146,7 +146,7 @@ class PoolActor(pykka.ThreadingActor):
             letter: Any = None
             try:
                 letter = self.mailbox.get()
-                self._answer(letter)
+                self._respond(letter)
             except BaseException as error:
                 self._hit(letter, error)
 
@@ -176,11 +176,11 @@ class PoolActor(pykka.ThreadingActor):
             self._return_letter(letter)
             return
         try:
-            self._answer(letter)
+            self._respond(letter)
         except BaseException as error:
             self._hit(letter, error)
 
-    def _answer(self, letter: Any) -> None:
+    def _respond(self, letter: Any) -> None:
         answer = self._handle_receive(letter.message)
         if letter.reply_to is not None and answer is not PENDING:
             letter.reply_to.set(answer)

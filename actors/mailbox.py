@@ -138,11 +138,17 @@ class Mailbox:
         # An addition in place is none: no letter is put without the look at who is to be woken.
         self._letters += (envelope,)
         if self._owner:
+            self._ring(None)
+
+    def take_back(self, envelope: Any) -> None:
+        """Something has raised while it was put: unless somebody handles it already, nobody does."""
+        while True:
             try:
-                self._ring(None)
-            except BaseException:  # it lies there, and nothing else might come for a long time
-                self._ring(None)
-                raise
+                self._letters.remove(envelope)
+            except ValueError:
+                return
+            except IndexError:  # others have put letters, or taken some
+                continue
 
     def leave(self, letter: Letter) -> bool:
         """Put aside what need not wake the owner; whether it sleeps in a hurry, and is to be woken

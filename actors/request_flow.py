@@ -318,6 +318,8 @@ class RequestFlow:
         self._ports.events.complain_of(f"it failed to give a request to {member}", error)
         self.table.mend()
         if self.attempts.undo(attempt, perhaps):
+            if perhaps:
+                self.attempts.cancel(attempt, CancelReason.LOST_RACE)
             self._never_started(attempt, not_begun(f"a call of {member}", error))
 
     def _hedge(self, job: Job) -> None:

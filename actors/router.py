@@ -17,7 +17,7 @@ from greenroom.actors.eventbus import EventBus, complain
 from greenroom.actors.future import PENDING, GivenUp, Waits
 from greenroom.actors.jobs import PLACED, Job
 from greenroom.actors.local import Answered, Attach, Collecting
-from greenroom.actors.mailbox import Letter
+from greenroom.actors.mailbox import Letter, Mailbox
 from greenroom.actors.ports import Ports
 from greenroom.actors.request_flow import RequestFlow
 from greenroom.actors.strategies import RoutingStrategy, strategy_name
@@ -262,7 +262,13 @@ def _send(route: MemberRoute, message: Execute) -> bool:
     ref = route.ref
     if ref is None or ref.actor_stopped.is_set():
         return False
-    ref.actor_inbox.put(Letter(message))
+    letter = Letter(message)
+    try:
+        ref.actor_inbox.put(letter)
+    except BaseException:  # what lies there would begin some day
+        if isinstance(ref.actor_inbox, Mailbox):
+            ref.actor_inbox.take_back(letter)
+        raise
     return True
 
 
