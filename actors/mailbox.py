@@ -141,7 +141,7 @@ class Mailbox:
             self._ring(None)
 
     def take_back(self, envelope: Any) -> None:
-        """Something has raised while it was put: unless somebody handles it already, nobody does."""
+        """Something has raised while it was put: nobody handles it, unless somebody does by now."""
         while True:
             try:
                 self._letters.remove(envelope)
