@@ -1,11 +1,11 @@
 """The pool router, the member actors, the routing strategies."""
 
-from greenroom.actors.clock import Clock, SystemClock
-from greenroom.actors.future import AskTimeoutError, DeadPoolError, PoolFuture
-from greenroom.actors.load import LoadEstimate
-from greenroom.actors.member import AgentActor
-from greenroom.actors.ref import PoolRef
-from greenroom.actors.router import PoolRouter
+from greenroom.actors.handle.pool_ref import PoolRef
+from greenroom.actors.member.agent_actor import AgentActor
+from greenroom.actors.router.pool_router import PoolRouter
+from greenroom.actors.routing.load_estimate import LoadEstimate
+from greenroom.actors.runtime.clock import Clock, SystemClock
+from greenroom.actors.runtime.future import AskTimeoutError, DeadPoolError, PoolFuture
 from greenroom.actors.strategies import Candidate, PickContext, RoutingStrategy, strategy_for
 
 __all__ = [

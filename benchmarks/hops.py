@@ -25,8 +25,8 @@ from typing import Any, Literal
 from benchmarks import measure
 from benchmarks.harness import a_core
 from greenroom import AgentPool, Member, PoolConfig, PoolFuture, PoolRef, Request
-from greenroom.actors.eventloops import loop_factory
-from greenroom.actors.router import PoolRouter
+from greenroom.actors.router.pool_router import PoolRouter
+from greenroom.actors.runtime.loop_factory import loop_factory
 
 ASKS = 2_000
 WARM = 200

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn, ParamSpec, SupportsIndex, TypeVar
 
-from greenroom.actors import forks
+from greenroom.actors.runtime import forks
 from greenroom.messages import _validate as check
 from greenroom.messages.config import Classifier, PoolConfig
 from greenroom.messages.errors import PoolError
 from greenroom.messages.pickling import refuse
 from greenroom.messages.status import CircuitState, FailureKind
-from greenroom.supervisors.breaker import Breaker, BreakerPolicy, Permit
+from greenroom.supervisors.policy.breaker import Breaker, BreakerPolicy, Permit
 
 _RESET_MAX_S = 300.0
 P = ParamSpec("P")

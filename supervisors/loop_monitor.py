@@ -6,17 +6,17 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from greenroom.actors.alarms import Alarm
-from greenroom.actors.clock import Timer
-from greenroom.actors.culprit import NOBODY, Culprit
-from greenroom.actors.loopthread import LoopThread
-from greenroom.actors.surroundings import LoopLost, LoopSilent
+from greenroom.actors.member.surroundings import LoopLost, LoopSilent
+from greenroom.actors.runtime.alarms import Alarm
+from greenroom.actors.runtime.clock import Timer
+from greenroom.actors.runtime.loop_blocker import NOBODY, Blocker
+from greenroom.actors.runtime.loop_thread import LoopThread
 from greenroom.messages.events import LoopRecovered, LoopReplaced, LoopStalled
-from greenroom.supervisors.heartbeat import Heartbeat, Step
-from greenroom.supervisors.ports import Ports
-from greenroom.supervisors.publisher import RoutePublisher
-from greenroom.supervisors.record import MemberRecord
-from greenroom.supervisors.restart import RestartWindow
+from greenroom.supervisors.member_record import MemberRecord
+from greenroom.supervisors.policy.loop_heartbeat import Heartbeat, Step
+from greenroom.supervisors.policy.restart_window import RestartWindow
+from greenroom.supervisors.route_publisher import RoutePublisher
+from greenroom.supervisors.supervisor_ports import SupervisorPorts
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class _Watched:
     owner: str | None
     heartbeat: Heartbeat
     alarm: Alarm | Timer | None = None
-    culprit: Culprit = NOBODY
+    blocker: Blocker = NOBODY
 
 
 class LoopMonitor:
@@ -86,14 +86,14 @@ class LoopMonitor:
 
     def __init__(
         self,
-        ports: Ports,
+        ports: SupervisorPorts,
         routes: RoutePublisher,
         *,
         by_hand: Callable[[], bool],
         new_loop: Callable[[str | None], LoopThread],
         plan: Callable[[float, LoopThread], Alarm | Timer],
         ask: Callable[[LoopAnswered], object],
-        find_culprit: Callable[[LoopThread], Culprit],
+        find_blocker: Callable[[LoopThread], Blocker],
     ) -> None:
         self._records = routes.records
         self._ports = ports
@@ -102,7 +102,7 @@ class LoopMonitor:
         self._new_loop = new_loop
         self._plan = plan
         self._ask = ask
-        self._culprit_of = find_culprit
+        self._culprit_of = find_blocker
         self._watched: dict[LoopThread, _Watched] = {}
         self._spread = random.Random()  # of its own: nothing is drawn from a seeded one for it
         config = ports.config
@@ -176,29 +176,29 @@ class LoopMonitor:
     # -- it does not answer
 
     def _stalled(self, watched: _Watched, now: float) -> None:
-        watched.culprit = self._find_culprit(watched)
+        watched.blocker = self._find_culprit(watched)
         for record in self._residents(watched.thread):
-            record.blocks_loop = record.name == watched.culprit.member
+            record.blocks_loop = record.name == watched.blocker.member
             self._ports.tell(record, LoopSilent())
         self._ports.emit(
             LoopStalled(
                 pool=self._ports.pool,
-                member=watched.culprit.member,
-                request_id=watched.culprit.request_id,
+                member=watched.blocker.member,
+                request_id=watched.blocker.request_id,
                 loop=watched.thread.name,
                 stalled_s=watched.heartbeat.silent_s(now),
-                where=watched.culprit.where,
+                where=watched.blocker.where,
                 replaced_in_s=watched.heartbeat.replaced_in_s,
             )
         )
         self._routes.publish()
 
-    def _find_culprit(self, watched: _Watched) -> Culprit:
+    def _find_culprit(self, watched: _Watched) -> Blocker:
         """Who blocks it now; who did at first, if nobody can be seen any more."""
         found = self._culprit_of(watched.thread)
         if watched.owner is not None:
             return replace(found, member=watched.owner)
-        return watched.culprit if found.member is None and watched.culprit.member else found
+        return watched.blocker if found.member is None and watched.blocker.member else found
 
     def answered(self, message: LoopAnswered) -> None:
         """Take an answer in; it may end a silence."""
@@ -211,14 +211,14 @@ class LoopMonitor:
             self._recovered(watched, lasted_s)
 
     def _recovered(self, watched: _Watched, lasted_s: float) -> None:
-        culprit, watched.culprit = watched.culprit, NOBODY
+        blocker, watched.blocker = watched.blocker, NOBODY
         for record in self._residents(watched.thread):
             record.blocks_loop = False
         self._ports.emit(
             LoopRecovered(
                 pool=self._ports.pool,
-                member=culprit.member,
-                request_id=culprit.request_id,
+                member=blocker.member,
+                request_id=blocker.request_id,
                 loop=watched.thread.name,
                 stalled_s=lasted_s,
             )
@@ -233,8 +233,8 @@ class LoopMonitor:
         Where nobody can be blamed, nobody can be given up: then the pool's loop is replaced as
         often as a member may be restarted, and is left as it is after that.
         """
-        thread, culprit = watched.thread, self._find_culprit(watched)
-        if culprit.member is None and not self._unexplained.add(now):
+        thread, blocker = watched.thread, self._find_culprit(watched)
+        if blocker.member is None and not self._unexplained.add(now):
             limit = self._ports.config.restart_intensity
             error = TimeoutError(f"restart_intensity={limit} is exceeded")
             what = f"{thread.name} stalls again and again and is left as it is"
@@ -245,14 +245,14 @@ class LoopMonitor:
         thread.abandon()
         moved = []
         for record in self._residents(thread):
-            if record.on_loop and record.name != culprit.member:
+            if record.on_loop and record.name != blocker.member:
                 moved.append(record.name)
-            self._cut_off(record, culprit, watched.heartbeat.silent_s(now), now)
+            self._cut_off(record, blocker, watched.heartbeat.silent_s(now), now)
         self._ports.emit(
             LoopReplaced(
                 pool=self._ports.pool,
-                member=culprit.member,
-                request_id=culprit.request_id,
+                member=blocker.member,
+                request_id=blocker.request_id,
                 loop=thread.name,
                 stalled_s=watched.heartbeat.silent_s(now),
                 moved=tuple(moved),
@@ -260,12 +260,12 @@ class LoopMonitor:
         )
         self._routes.publish()
 
-    def _cut_off(self, record: MemberRecord, culprit: Culprit, silent_s: float, now: float) -> None:
+    def _cut_off(self, record: MemberRecord, blocker: Blocker, silent_s: float, now: float) -> None:
         """An agent that lives there ends with its loop and is restarted; the others just move."""
         if record.probes is not None:
             record.probes.abandon(now)
-        if record.name == culprit.member:
-            where = f" at {culprit.where}" if culprit.where else ""
+        if record.name == blocker.member:
+            where = f" at {blocker.where}" if blocker.where else ""
             reason = f"it blocked its event loop for {silent_s:.1f} s{where}"
             self._ports.tell(record, LoopLost(reason=reason, guilty=True))
         elif record.on_loop:

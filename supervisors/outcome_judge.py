@@ -14,11 +14,11 @@ from greenroom.messages.supervision import (
     Successes,
     TrialStarted,
 )
-from greenroom.supervisors.breaker import Transition
-from greenroom.supervisors.ledger import Case, Ledger
-from greenroom.supervisors.ports import Ports
-from greenroom.supervisors.publisher import RoutePublisher
-from greenroom.supervisors.record import MemberRecord
+from greenroom.supervisors.member_record import MemberRecord
+from greenroom.supervisors.policy.breaker import Transition
+from greenroom.supervisors.policy.provisional_failures import Case, ProvisionalFailures
+from greenroom.supervisors.route_publisher import RoutePublisher
+from greenroom.supervisors.supervisor_ports import SupervisorPorts
 
 
 class OutcomeJudge:
@@ -29,13 +29,13 @@ class OutcomeJudge:
     """
 
     def __init__(
-        self, ports: Ports, routes: RoutePublisher, answer: Callable[[FailuresSeen], None]
+        self, ports: SupervisorPorts, routes: RoutePublisher, answer: Callable[[FailuresSeen], None]
     ) -> None:
         self._records = routes.records
         self._ports = ports
         self._routes = routes
         self._answer = answer
-        self._ledger = Ledger(ports.config.circuit_failure_threshold)
+        self._ledger = ProvisionalFailures(ports.config.circuit_failure_threshold)
 
     def take_in(self, message: Outcomes) -> None:
         """Judge a batch; the router has the new table before it hears what has been judged."""

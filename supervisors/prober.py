@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from greenroom.actors.agents import is_async
-from greenroom.actors.pauses import excuses
+from greenroom.actors.member.agent_methods import is_async
+from greenroom.actors.runtime.pauses import excuses
 from greenroom.messages.events import ProbeFailed, ProbeSucceeded
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.messages.supervision import CancelProbe, Probe, ProbeResult
+from greenroom.supervisors.member_record import Life, MemberRecord, current
 from greenroom.supervisors.outcome_judge import OutcomeJudge
-from greenroom.supervisors.ports import Ports
-from greenroom.supervisors.publisher import AGAIN_S, RoutePublisher
-from greenroom.supervisors.record import Life, MemberRecord, current
+from greenroom.supervisors.route_publisher import AGAIN_S, RoutePublisher
+from greenroom.supervisors.supervisor_ports import SupervisorPorts
 
 
 class Prober:
     """Starts probes when they are due, ends them when their time is over, counts what they say."""
 
-    def __init__(self, ports: Ports, routes: RoutePublisher, judge: OutcomeJudge) -> None:
+    def __init__(self, ports: SupervisorPorts, routes: RoutePublisher, judge: OutcomeJudge) -> None:
         self._records = routes.records
         self._ports = ports
         self._routes = routes

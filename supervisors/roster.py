@@ -24,9 +24,9 @@ from greenroom.messages.supervision import (
     Leave,
     MemberDrained,
 )
-from greenroom.supervisors.ports import Ports
-from greenroom.supervisors.publisher import RoutePublisher
-from greenroom.supervisors.record import Life, MemberRecord, current
+from greenroom.supervisors.member_record import Life, MemberRecord, current
+from greenroom.supervisors.route_publisher import RoutePublisher
+from greenroom.supervisors.supervisor_ports import SupervisorPorts
 
 
 class Roster:
@@ -43,7 +43,7 @@ class Roster:
 
     def __init__(
         self,
-        ports: Ports,
+        ports: SupervisorPorts,
         records: dict[str, MemberRecord],
         routes: RoutePublisher,
         rng: random.Random,

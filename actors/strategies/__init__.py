@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from greenroom.actors.strategies.balance import LeastErrors, LeastOutstanding, Priority
-from greenroom.actors.strategies.base import Candidate, PickContext, RoutingStrategy
 from greenroom.actors.strategies.chance import PowerOfTwo, UniformRandom
 from greenroom.actors.strategies.failover import Failover
-from greenroom.actors.strategies.free import FreeMembers
+from greenroom.actors.strategies.free_members import FreeMembers
 from greenroom.actors.strategies.hashing import ConsistentHash
+from greenroom.actors.strategies.protocol import Candidate, PickContext, RoutingStrategy
 from greenroom.actors.strategies.speed import Adaptive, LeastLatency
 from greenroom.actors.strategies.turns import RoundRobin, Weighted
 from greenroom.messages.status import LoadBalanceStrategy

@@ -8,9 +8,9 @@ from itertools import groupby
 from operator import attrgetter
 from typing import ClassVar
 
-from greenroom.actors.strategies.base import BuiltIn, Candidate, PickContext
 from greenroom.actors.strategies.cost import light, lightest, loads
-from greenroom.actors.strategies.free import foremost
+from greenroom.actors.strategies.free_members import foremost
+from greenroom.actors.strategies.protocol import BuiltIn, Candidate, PickContext
 from greenroom.actors.strategies.sample import Sample
 
 _SAME_ERROR_RATE = 0.01

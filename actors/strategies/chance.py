@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import ClassVar
 
-from greenroom.actors.strategies.base import BuiltIn, Candidate, PickContext
 from greenroom.actors.strategies.cost import lightest
+from greenroom.actors.strategies.protocol import BuiltIn, Candidate, PickContext
 
 
 class UniformRandom(BuiltIn):

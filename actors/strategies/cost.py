@@ -6,7 +6,7 @@ import random
 from collections.abc import Sequence
 from typing import cast
 
-from greenroom.actors.strategies.base import Candidate
+from greenroom.actors.strategies.protocol import Candidate
 
 _TIE = 1.01
 _LEAST_SUCCESS_RATE = 0.01

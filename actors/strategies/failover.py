@@ -6,8 +6,8 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from greenroom.actors.strategies.base import BuiltIn, Candidate, PickContext
 from greenroom.actors.strategies.order import at
+from greenroom.actors.strategies.protocol import BuiltIn, Candidate, PickContext
 from greenroom.messages import _validate as check
 
 RETURN_AFTER_S = 60.0

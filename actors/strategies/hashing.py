@@ -6,11 +6,11 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from greenroom.actors.strategies.base import BuiltIn, Candidate, PickContext
 from greenroom.actors.strategies.chance import two_of
 from greenroom.actors.strategies.cost import lightest
-from greenroom.actors.strategies.free import FreeMembers
+from greenroom.actors.strategies.free_members import FreeMembers
 from greenroom.actors.strategies.order import at
+from greenroom.actors.strategies.protocol import BuiltIn, Candidate, PickContext
 from greenroom.actors.strategies.ranking import Ranking, highest
 
 

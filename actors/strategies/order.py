@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from operator import attrgetter
 from typing import TypeVar
 
-from greenroom.actors.strategies.base import Candidate
+from greenroom.actors.strategies.protocol import Candidate
 
 C = TypeVar("C", bound=Candidate)
 

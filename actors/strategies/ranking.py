@@ -8,7 +8,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
-from greenroom.actors.strategies.base import Candidate
+from greenroom.actors.strategies.protocol import Candidate
 
 REMEMBERED_KEYS = 10_000
 """Of so many keys the ranking is remembered, those not asked for the longest are forgotten."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from greenroom.actors.strategies.base import Candidate
 from greenroom.actors.strategies.order import at
+from greenroom.actors.strategies.protocol import Candidate
 
 LOOKED_AT = 20
 """So many candidates are looked at, all of them where there are no more."""

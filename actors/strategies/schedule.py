@@ -5,8 +5,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Collection, Iterable, Sequence
 
-from greenroom.actors.strategies.base import Candidate
 from greenroom.actors.strategies.order import at
+from greenroom.actors.strategies.protocol import Candidate
 
 _Turn = tuple[float, int, str, float]
 """When it is due in virtual time, of which member (index and name), and how long its last was."""

@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import ClassVar
 
-from greenroom.actors.strategies.base import BuiltIn, Candidate, PickContext
 from greenroom.actors.strategies.cost import cheapest, latencies, lightest
+from greenroom.actors.strategies.protocol import BuiltIn, Candidate, PickContext
 from greenroom.actors.strategies.sample import Sample
 
 _ABOUT_EQUALLY_FAST = 1.25

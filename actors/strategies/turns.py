@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from typing import ClassVar
 
-from greenroom.actors.strategies.base import BuiltIn, Candidate, PickContext
 from greenroom.actors.strategies.order import after
+from greenroom.actors.strategies.protocol import BuiltIn, Candidate, PickContext
 from greenroom.actors.strategies.schedule import Schedule
 
 MANY = 20

@@ -11,8 +11,8 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, cast
 
+from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.actors.strategies import PickContext, strategy_for
-from greenroom.actors.table import RoutingTable, Slot
 from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
 
 NOW = 1_000.0

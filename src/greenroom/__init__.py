@@ -3,16 +3,16 @@
 from loguru import logger as _logger
 
 from greenroom import answers
-from greenroom.actors.clock import Clock, SystemClock
-from greenroom.actors.future import AskTimeoutError, ForkedPoolError, PoolFuture
-from greenroom.actors.ref import PoolRef
+from greenroom.actors.handle.pool_ref import PoolRef
+from greenroom.actors.handle.pool_stream import PoolStream
+from greenroom.actors.runtime.clock import Clock, SystemClock
+from greenroom.actors.runtime.future import AskTimeoutError, ForkedPoolError, PoolFuture
 from greenroom.actors.strategies import Candidate, PickContext, RoutingStrategy
-from greenroom.actors.stream import PoolStream
-from greenroom.agentspec import AgentCreator, AgentRequest, MemberConfig
-from greenroom.executor import PoolExecutor
-from greenroom.fallback import FallbackChain
-from greenroom.fallback_run import EmptyChainError, FallbackResult
-from greenroom.logs import log
+from greenroom.fallback.agent_spec import AgentCreator, AgentRequest, MemberConfig
+from greenroom.fallback.chain import FallbackChain
+from greenroom.fallback.chain_run import EmptyChainError, FallbackResult
+from greenroom.fallback.pool_executor import PoolExecutor
+from greenroom.logs.log import log
 from greenroom.messages import (
     AddMember,
     AgentHealth,
@@ -58,7 +58,7 @@ from greenroom.messages import (
     UnsuccessfulResultError,
 )
 from greenroom.messages.pickling import RemoteCause
-from greenroom.pool import AgentPool
+from greenroom.pool.agent_pool import AgentPool
 from greenroom.supervisors.circuit_breaker import CircuitBreaker, CircuitOpenError
 
 _logger.disable("greenroom")

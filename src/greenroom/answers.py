@@ -12,7 +12,7 @@ none of them runs code of the value's own, so that nothing is read, and mocks ar
 others are for whoever knows what the agents of a pool return.
 """
 
-from greenroom.actors.judgement import (
+from greenroom.actors.reading.answer_judgement import (
     any_of,
     auto,
     content_filter,
@@ -25,7 +25,7 @@ from greenroom.actors.judgement import (
     no_content,
     refusal,
 )
-from greenroom.actors.readings import Fault
+from greenroom.actors.reading.answer_shapes import Fault
 
 __all__ = [
     "Fault",

@@ -14,13 +14,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import greenroom
-from greenroom.drill import QUICK_REQUESTS, REQUESTS, Drill, Plan, Start
-from greenroom.drill_agents import passages
-from greenroom.drill_screen import PlainScreen, RichScreen, Screen, show_result
-from greenroom.logs import log
-from greenroom.pool import AgentPool
-from greenroom.simulate import command as simulation
-from greenroom.simulate.reading import ScenarioError
+from greenroom import simulate_command as simulation
+from greenroom.demo.demo import QUICK_REQUESTS, REQUESTS, Demo, Plan, Start
+from greenroom.demo.demo_agents import passages
+from greenroom.demo.screen import PlainScreen, RichScreen, Screen, show_result
+from greenroom.logs.log import log
+from greenroom.pool.agent_pool import AgentPool
+from greenroom.simulate.scenario_file import ScenarioError
 
 READMES = ("README.md", "README.rst", "README.txt", "README")
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -140,7 +140,7 @@ def _demo(options: argparse.Namespace, start: Start) -> int:
             colorize=None if screen.sink is None else True,
         )
         try:
-            result = Drill(pieces, plan, start=start, on_progress=on_progress).run()
+            result = Demo(pieces, plan, start=start, on_progress=on_progress).run()
         finally:
             end_log()  # its last lines come while the bar is still there to print above
     show_result(screen, result, source)

@@ -28,7 +28,7 @@ from greenroom import (
     Subscribe,
     UnknownMemberError,
 )
-from greenroom.actors.member import AgentActor
+from greenroom.actors.member.agent_actor import AgentActor
 
 _MAY_SAY = (MemberExistsError, UnknownMemberError, PoolStoppedError)
 """What a command may be answered with besides success: members come and go."""

@@ -18,7 +18,7 @@ from typing import Any
 import pykka
 from loguru import logger
 
-from greenroom.actors import eventbus
+from greenroom.actors.runtime import event_bus
 
 _DESCRIPTORS = Path("/proc/self/fd")
 _MEMORY = Path("/proc/self/statm")
@@ -46,7 +46,7 @@ def footprint() -> Footprint:
         threads=tuple(sorted(thread.name for thread in threading.enumerate())),
         descriptors=len(list(_DESCRIPTORS.iterdir())) if _DESCRIPTORS.exists() else None,
         actors=len(pykka.ActorRegistry.get_all()),
-        observers=len(eventbus._observers),
+        observers=len(event_bus._observers),
         handlers=_handlers(),
     )
 

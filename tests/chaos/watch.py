@@ -14,11 +14,11 @@ from typing import Any
 from chaos.entry import TURNS
 from chaos.ledger import Ledger
 from greenroom import Event, PoolFuture
-from greenroom.actors import eventbus
-from greenroom.actors.attempt_call import AttemptCall
-from greenroom.actors.attempts import Attempts
-from greenroom.actors.jobs import Attempt, Job, Role
-from greenroom.actors.table import Slot
+from greenroom.actors.member.attempt_call import AttemptCall
+from greenroom.actors.request.attempts import Attempts
+from greenroom.actors.request.job import Attempt, AttemptRole, Job
+from greenroom.actors.routing.routing_table import Slot
+from greenroom.actors.runtime import event_bus
 from greenroom.messages.errors import summary
 from greenroom.messages.events import RequestCompleted, RequestExhausted, RequestRejected
 
@@ -71,7 +71,7 @@ class Watch:
                 if entry is not None and isinstance(event, _OVER):
                     entry.ends = (entry.ends or 0) + 1
 
-        end = eventbus.observe(note)
+        end = event_bus.observe(note)
         try:
             yield
         finally:
@@ -87,12 +87,12 @@ class Watch:
             known = next((each for each in _INJECTED if each in what), None)
             self.seen[f"complaint: {known or 'not foreseen'}"] += 1
         if known is None:
-            self.fault(f"the pool complains: {what}: {eventbus.traced(error)}")
+            self.fault(f"the pool complains: {what}: {event_bus.traced(error)}")
 
     @contextlib.contextmanager
     def _every_complaint(self) -> Iterator[None]:
         """The modules of the pool know `complain` by its name: it is replaced in each of them."""
-        original = eventbus.complain
+        original = event_bus.complain
         modules = [
             module
             for name, module in list(sys.modules.items())
@@ -168,10 +168,10 @@ def _every_trial(ledger: Callable[[], Ledger | None]) -> Iterator[None]:
     original: Callable[..., None] = Attempts.begin
 
     def begin(
-        self: Attempts, attempt: Attempt, job: Job, slot: Slot, now: float, role: Role
+        self: Attempts, attempt: Attempt, job: Job, slot: Slot, now: float, role: AttemptRole
     ) -> None:
         book = ledger()
-        if book is not None and role is Role.BESIDE:
+        if book is not None and role is AttemptRole.BESIDE:
             book.tried_beside(job.id)
         original(self, attempt, job, slot, now, role)
 

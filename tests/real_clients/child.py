@@ -23,9 +23,9 @@ from functools import partial
 from typing import Any, TextIO
 
 from greenroom import PoolConfig
-from greenroom.actors.classify import classify
-from greenroom.actors.judgement import any_of, auto, cut_short, refusal_of
-from greenroom.actors.streamjudge import StreamJudge
+from greenroom.actors.reading.answer_judgement import any_of, auto, cut_short, refusal_of
+from greenroom.actors.reading.classify import classify
+from greenroom.actors.reading.stream_judge import StreamJudge
 from real_clients.capture import error_shape, value_shape
 from real_clients.case import Adapter, Case
 from real_clients.server import Server

@@ -5,9 +5,9 @@ only the members and the passing of time are made up. `python -m greenroom simul
 `simulate(scenario, strategy)` is what it calls.
 """
 
-from greenroom.simulate.reading import ScenarioError, scenarios_of
 from greenroom.simulate.run import simulate
 from greenroom.simulate.scenario import Load, MemberSpec, Scenario
+from greenroom.simulate.scenario_file import ScenarioError, scenarios_of
 from greenroom.simulate.tally import Result
 
 __all__ = [

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from greenroom.actors.alarms import Alarms
+from greenroom.actors.runtime.alarms import Alarms
 
 Action = Callable[[Any], object]
 

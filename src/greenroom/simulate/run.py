@@ -7,12 +7,12 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from greenroom.actors.jobs import Job
+from greenroom.actors.request.job import Job
 from greenroom.messages.execution import Execute
 from greenroom.messages.requests import Request
 from greenroom.simulate.agenda import Agenda
 from greenroom.simulate.scenario import Scenario
-from greenroom.simulate.shell import SimPool
+from greenroom.simulate.simulated_pool import SimPool
 from greenroom.simulate.tally import ANSWERED, Result, Tally, fate_of
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from greenroom.actors.jobs import Job
+from greenroom.actors.request.job import Job
 from greenroom.messages.errors import DeadlineExceededError, PoolSaturatedError
 
 ANSWERED = "answered"

@@ -1,0 +1,1 @@
+"""Who may answer a request: all that its router and those who run its agents share."""

@@ -1,0 +1,267 @@
+"""The executor of async agents: one event loop on one daemon thread, shared by a pool's members."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import Context, copy_context
+from types import CoroutineType
+from typing import Any
+
+from greenroom.actors.executors.agent_output import PLAIN, acollect, is_awaitable, is_stream
+from greenroom.actors.executors.call import Call, CallPhase
+from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
+from greenroom.actors.runtime.loop_blocker import ORIGIN
+from greenroom.actors.runtime.loop_thread import Begin, LoopThread, cancel_once, cancel_spared
+from greenroom.messages.status import CancelReason
+
+_NEARLY_S = 0.001
+"""A loop's timer may be early by so much."""
+
+_KEPT: set[asyncio.Task[None]] = set()
+"""Tasks that nobody waits for: a loop holds them weakly."""
+
+
+class _Grace:
+    """A timer of the loop that runs here, without the time in which the process stood still: what
+    cleans up could do nothing meanwhile.
+    """
+
+    __slots__ = ("_give_up", "_handle", "_loop", "_until")
+
+    def __init__(self, delay_s: float, give_up: Callable[[], object]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._give_up = give_up
+        self._until = SYSTEM_CLOCK.now() + delay_s
+        SYSTEM_CLOCK.watch(self._until)
+        self._handle = self._loop.call_later(delay_s, self._ring)
+
+    def cancel(self) -> None:
+        self._handle.cancel()
+
+    def _ring(self) -> None:
+        left_s = self._until - SYSTEM_CLOCK.now()
+        if left_s <= _NEARLY_S:
+            self._give_up()
+        else:
+            self._handle = self._loop.call_later(left_s, self._ring)
+
+
+class LoopExecutor:
+    """Calls as tasks of a loop. Cancelling is real: the coroutine gets a CancelledError, once, and
+    has the loop's `grace_s` to clean up before its slot is given to the next call.
+    """
+
+    def __init__(self, thread: LoopThread, clock: Clock, owned: bool = False) -> None:
+        self.guard = threading.Lock()
+        self._thread = thread
+        self._now = clock.now
+        self._owned = owned
+        self._running: set[Call] = set()
+        self._graces: dict[Call, _Grace] = {}
+
+    def run(self, call: Call) -> None:
+        if not self._thread.post(Begin(self._start, call)) and call.drop():
+            call.finish(None, RuntimeError("the event loop has been closed"))
+
+    def cancel(self, call: Call, reason: CancelReason) -> None:
+        call.cancelled = reason
+        if self._thread.stalled:
+            self._forsake(call)
+        else:  # twice: should the first raise; once it is told, the second does nothing
+            self._thread.post(lambda: self._cancel(call))
+            self._thread.post(lambda: self._cancel(call))
+
+    def _forsake(self, call: Call) -> None:
+        """Report a call as over, since the loop does not answer; end it when that ever does."""
+        self._thread.post(lambda: self._stop(call))
+        if call.drop() or call.abandon():
+            call.finish(None, None)
+
+    def ping(self, answer: Callable[[], None]) -> None:
+        self._thread.post(answer)
+
+    def close(self) -> None:
+        if self._thread.lost:
+            return  # it ends by itself, if it ever answers, and runs the close hooks first
+        if self._thread.loop is not None:  # else nothing runs there, and none is started for this
+            self._thread.post(self._cancel_all)
+        if self._owned:
+            self._thread.close(wait=False)
+
+    def join(self, timeout_s: float) -> None:
+        if self._owned:
+            self._thread.close(wait=True)
+
+    def _start(self, call: Call) -> None:
+        if call.phase is CallPhase.WAITING:
+            coroutine = None
+            try:
+                self._running.add(call)
+                context = Context()  # nobody else's: neither an asker's nor another call's
+                context.run(ORIGIN.set, call.origin)
+                coroutine = self._run(call)
+                call.handle = asyncio.get_running_loop().create_task(
+                    coroutine, name=call.name, context=context
+                )
+            except BaseException as error:  # no memory, or a task factory of an agent's
+                if coroutine is not None:
+                    coroutine.close()
+                self._running.discard(call)
+                call.broke(error)
+
+    async def _run(self, call: Call) -> None:
+        value, error = None, None
+        try:
+            if not call.begin(self._now()):
+                self._running.discard(call)
+                return
+            value = call.work()
+            if type(value) is CoroutineType or is_awaitable(value):
+                value = await value
+            if type(value) not in PLAIN and call.collects and is_stream(value):
+                value = await acollect(value, call.hearing())
+                call.collected = True
+        except BaseException as raised:  # also CancelledError, SystemExit, GeneratorExit
+            error = raised
+        self._running.discard(call)
+        if error is not None and call.phase is CallPhase.WAITING:  # it has not even begun
+            call.broke(error)
+            return
+        try:
+            if type(error) is asyncio.CancelledError and call.cancelled is None:
+                asyncio.get_running_loop().call_soon(self._end_unbegun)
+            if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
+                grace.cancel()  # it would keep the call, and with it the payload
+            if call.end():
+                call.finish(value, error)
+            else:
+                call.late()
+        except BaseException as raised:
+            call.broke(raised)
+        value = error = None  # the error's traceback leads back here, and to the payload
+
+    def _end_unbegun(self) -> None:
+        """Somebody's code cancels tasks that are not its own. One that had not begun by then never
+        will, and nothing else would tell of it.
+        """
+        for call in list(self._running):
+            if call.phase is CallPhase.WAITING and call.handle is not None and call.handle.done():
+                self._running.discard(call)
+                call.broke(asyncio.CancelledError("its task was cancelled before it began"))
+
+    def _cancel(self, call: Call) -> None:
+        if call.drop():
+            self._running.discard(call)
+            if call.handle is not None:
+                cancel_once(call.handle)
+            call.finish(None, None)
+        elif call.phase is CallPhase.RUNNING and call not in self._graces:
+            cancel_once(call.handle)
+            give_up = functools.partial(self._abandon, call)
+            self._graces[call] = _Grace(self._thread.grace_s, give_up)
+
+    def _stop(self, call: Call) -> None:
+        self._running.discard(call)
+        if call.handle is not None:
+            cancel_once(call.handle)
+
+    def _abandon(self, call: Call) -> None:
+        self._graces.pop(call, None)
+        cancel_spared(call.handle)
+        if call.abandon():
+            call.finish(None, None)
+
+    def _cancel_all(self) -> None:
+        for call in list(self._running):
+            call.cancelled = call.cancelled or CancelReason.STOPPING
+            self._cancel(call)
+
+
+def _cancel_there(thread: LoopThread, task: asyncio.Task[None], call: Call) -> bool:
+    """Cancel what a worker thread waits for; whether it has its time to clean up then."""
+    posted = thread.post(functools.partial(_cancel_with_grace, thread, task, call))
+    return posted and not thread.stalled
+
+
+def _cancel_with_grace(thread: LoopThread, task: asyncio.Task[None], call: Call) -> None:
+    """On the loop: the call is given up on if the task has not ended when its time is over."""
+
+    def give_up() -> None:
+        cancel_spared(task)
+        if call.abandon():
+            call.finish(None, None)
+
+    if not task.done():
+        cancel_once(task)
+        grace = _Grace(thread.grace_s, give_up)
+        task.add_done_callback(lambda _: grace.cancel())
+
+
+def run_on(
+    thread: LoopThread,
+    awaitable: Awaitable[Any],
+    call: Call,
+    otherwise: Callable[[], Coroutine[Any, Any, None]] | None = None,
+) -> Any:
+    """Wait, in a worker thread, for an awaitable that a sync callable returned.
+
+    Other than the callable, the awaitable can be cancelled, and is when the call is. `otherwise`:
+    what is run, and not waited for, instead of one that is cancelled before it begins.
+    """
+    done = threading.Event()
+    outcome: list[Any] = [None, RuntimeError("the event loop has been closed")]
+    context = copy_context()  # what the callable has set in its thread goes on
+    context.run(ORIGIN.set, call.origin)
+
+    async def main() -> None:
+        try:
+            outcome[:] = [await awaitable, None]
+        except BaseException as error:
+            outcome[1] = error
+
+    def begin() -> None:
+        loop, coroutine = asyncio.get_running_loop(), main()
+        try:
+            task = loop.create_task(coroutine, name=call.name, context=context)
+        except BaseException as error:  # whoever waits in its thread must not wait for ever
+            coroutine.close()
+            outcome[1] = error
+            done.set()
+            return
+        call.handle = task
+        call.canceller = functools.partial(_cancel_there, thread, task, call)
+        task.add_done_callback(ended)
+        if call.cancelled is not None:
+            _cancel_with_grace(thread, task, call)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        try:
+            if task.cancelled():  # before it began
+                outcome[1] = asyncio.CancelledError()
+                if otherwise is not None:
+                    instead = asyncio.get_running_loop().create_task(
+                        otherwise(), context=context.copy()
+                    )
+                    _KEPT.add(instead)
+                    instead.add_done_callback(_KEPT.discard)
+        finally:
+            done.set()
+
+    try:
+        if thread.post(begin):
+            done.wait()
+    finally:
+        if type(awaitable) is CoroutineType:
+            awaitable.close()  # one that never began would complain; one that has ended, not
+    value, error = outcome
+    outcome.clear()  # the error's traceback leads back here: it must not wait for the collector
+    call.handle = call.canceller = None
+    if error is None:
+        return value
+    try:
+        raise error
+    finally:
+        del error

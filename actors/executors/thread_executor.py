@@ -1,0 +1,167 @@
+"""The executor of sync agents: a bounded set of daemon worker threads."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Generator
+from contextvars import Context
+from typing import Any
+
+from greenroom.actors.executors.call import Call, CallPhase
+from greenroom.actors.runtime.clock import Clock
+from greenroom.actors.runtime.thread_duties import HERE, Duty, ThreadRole
+from greenroom.messages.status import CancelReason
+
+
+class ThreadExecutor:
+    """Worker threads, started when no idle one is left and kept for the next call.
+
+    The member actor admits at most `max_concurrency` calls (a probe may come on top), which bounds
+    the threads. A call that outlives its timeout cannot be stopped: its thread is abandoned, and
+    ends by itself if the call ever does.
+
+    A new thread is given its first call, which lies in no queue until then: if the system refuses
+    the thread, nothing is left behind, and the count of idle ones holds.
+    """
+
+    def __init__(self, name: str, clock: Clock) -> None:
+        self.guard = threading.Lock()
+        self._name = name
+        self._now = clock.now
+        self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._idle = 0
+        self._resting: set[threading.Thread] = set()
+        self._started = 0
+        self._closed = False
+
+    def run(self, call: Call) -> None:
+        with self._lock:
+            spawn = self._idle == 0
+            if spawn:
+                self._started += 1
+            else:
+                self._idle -= 1
+        if spawn:
+            self._spawn(call)
+        else:
+            self._calls.put(call)
+
+    def cancel(self, call: Call, reason: CancelReason) -> None:
+        again, call.cancelled = call.cancelled is not None, reason
+        canceller = call.canceller  # its thread takes it away when there is nothing left to cancel
+        cleans_up = canceller is not None and not again and canceller()
+        over = reason is CancelReason.ATTEMPT_TIMEOUT and not cleans_up
+        if call.drop() or (over and call.abandon()):
+            call.finish(None, None)
+
+    def ping(self, answer: Callable[[], None]) -> None:
+        """Threads do not share anything that one call could block: they are always alive."""
+        answer()
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            idle = len(self._resting)
+        for _ in range(idle):
+            self._calls.put(None)
+
+    def join(self, timeout_s: float) -> None:
+        """After `close`: wait for the idle threads; a busy one ends when its call does."""
+        for thread in list(self._resting):
+            if thread is not threading.current_thread():
+                thread.join(timeout_s)
+
+    def _spawn(self, call: Call) -> None:
+        # Both are made here, where what raises is the call's end. The list is emptied there: a
+        # thread keeps its arguments for as long as it lives.
+        first, duty = [call], Duty("", ThreadRole.WORKER, self._step_out)
+        worker = self._begin_work(first, duty)
+        next(worker)
+        threading.Thread(
+            target=worker.__next__, name=f"{self._name}-{self._started}", daemon=True
+        ).start()
+
+    def _begin_work(self, first: list[Call], duty: Duty) -> Generator[None, None, None]:
+        """What a thread does. It is resumed there, inside of its `try`, as a turn of a loop is (see
+        `waker`): a function may be hit at its entry, and then nobody would end the call.
+        """
+        try:
+            yield
+            self._work(first, duty)
+        except GeneratorExit:  # there is no thread for it: whoever wanted one is told
+            raise
+        except BaseException as error:
+            if first:
+                first.pop().broke(error)
+        yield
+
+    def _work(self, first: list[Call], duty: Duty) -> None:
+        me, HERE.duty = threading.current_thread(), duty
+        call: Call | None = first.pop()
+        while call is not None:
+            stays = None
+            try:
+                if call.begin(self._now()):
+                    value, error = Context().run(self._call, call)  # nobody else's variables
+                    if not call.end():
+                        call.late()
+                        return
+                    stays = self._rest(me)
+                    call.finish(value, error)
+                    del value, error
+            except BaseException as raised:  # not the agent: its errors are values here
+                call.broke(raised)
+                if call.phase is CallPhase.ABANDONED:
+                    return
+            if stays is None:
+                stays = self._rest(me)
+            elif stays and me not in self._resting:  # see `_step_out`
+                stays = self._rest(me, unless_idle=True)
+            del call  # an idle thread keeps nothing of its last call alive
+            if not stays:
+                return
+            call = self._calls.get()
+            self._resting.discard(me)
+
+    def _rest(self, me: threading.Thread, unless_idle: bool = False) -> bool:
+        """Be ready for the next call, unless the executor has been closed meanwhile.
+
+        Args:
+            unless_idle: nor if another thread is.
+        """
+        with self._lock:
+            if self._closed or (unless_idle and self._idle):
+                return False
+            self._idle += 1
+            self._resting.add(me)
+            return True
+
+    def _step_out(self) -> None:
+        """Called in a thread, before it waits for something. If its own call has ended, it counts
+        as idle: what waits there is somebody's done callback. A call that was meant for it must not
+        wait as well, maybe for one another: it has a new thread. Whichever is idle first is kept.
+        """
+        me = threading.current_thread()
+        if me not in self._resting:
+            return
+        with self._lock:
+            self._resting.discard(me)
+            if self._idle:
+                self._idle -= 1
+                return
+            self._started += 1
+        call = self._calls.get()  # as many are on their way as idle threads have been promised
+        if call is not None:
+            try:
+                self._spawn(call)
+            except BaseException as error:
+                call.broke(error)
+
+    @staticmethod
+    def _call(call: Call) -> tuple[Any, BaseException | None]:
+        try:
+            return call.work(), None
+        except BaseException as error:  # SystemExit and its like end the call, not the thread
+            return None, error

@@ -1,0 +1,483 @@
+"""A pool's ref as one asks by it: Pykka's own calls, and the short forms for requests."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import (
+    Any,
+    Literal,
+    NoReturn,
+    SupportsIndex,
+    TypeVar,
+    overload,
+)
+
+import pykka
+
+from greenroom.actors.handle.pool_stream import PoolStream
+from greenroom.actors.runtime import forks
+from greenroom.actors.runtime.call_ancestry import INSIDE, tickets_of
+from greenroom.actors.runtime.channel import Channel
+from greenroom.actors.runtime.end_signal import EndSignal
+from greenroom.actors.runtime.event_bus import puts_only
+from greenroom.actors.runtime.future import (
+    AskTimeoutError,
+    DeadPoolError,
+    GivenUp,
+    PoolFuture,
+    StreamFuture,
+    forked,
+)
+from greenroom.actors.runtime.mailbox import Envelope
+from greenroom.actors.runtime.pool_actor import JoinableRef, PoolActor, Stop
+from greenroom.actors.runtime.thread_duties import HERE, Need, Wait, before_waiting
+from greenroom.messages import _validate as check
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import ReentrantAskError
+from greenroom.messages.execution import Ticket
+from greenroom.messages.member import CallContext
+from greenroom.messages.pickling import refuse
+from greenroom.messages.replies import PoolStats, Reply
+from greenroom.messages.requests import (
+    Apply,
+    Drain,
+    GetStats,
+    RemoveMember,
+    Request,
+    RequestOptions,
+)
+
+R = TypeVar("R")
+C = TypeVar("C")
+F = TypeVar("F", bound=PoolFuture[Any])
+
+GRACE_S = 0.03
+"""The router answers at the deadline and says what was tried: the asker waits that bit longer."""
+
+
+class AskingRef(JoinableRef):
+    """The part of a `PoolRef` that sends messages and stops.
+
+    Args:
+        actor: the pool's router.
+        ended: the end of the router, and so of all that is the pool's.
+        member_of: whose an attempt is that somebody waits for; asked by any thread.
+    """
+
+    def __init__(
+        self,
+        actor: PoolActor,
+        *,
+        name: str,
+        config: PoolConfig,
+        ended: EndSignal,
+        member_of: Callable[[Ticket], str | None],
+    ) -> None:
+        super().__init__(actor)
+        self.name = name
+        self._member_of = member_of
+        self._clock = actor.clock
+        self._ended = ended
+        self._stream_buffer = config.stream_buffer
+        self._holds = config.on_cut == "hold"
+        self._numbers = itertools.count(1)
+        self._born = forks.generation
+        self._canceller = self._cancel  # bound once: each future holds it
+
+    # -- Pykka's own
+
+    def is_alive(self) -> bool:
+        """Whether it takes messages; False in a process that was forked off after its start."""
+        return self._born == forks.generation and not self.actor_stopped.is_set()
+
+    @puts_only
+    def tell(self, message: Any) -> None:
+        """Send a message without waiting for an answer.
+
+        A request that fails with nobody to hear of it becomes a `DeadLetter` event.
+
+        Raises:
+            PoolStoppedError: the pool has stopped (it is a `pykka.ActorDeadError` as well).
+            ForkedPoolError: it was started before a fork, and this is the child; so does every
+                other call (it is a `PoolStoppedError` as well).
+        """
+        if not self.is_alive():
+            raise self._dead()
+        self.actor_inbox.put(Envelope(message))
+
+    @overload  # type: ignore[override]
+    def ask(
+        self, message: GetStats, *, block: Literal[True] = True, timeout: float | None = None
+    ) -> PoolStats: ...
+
+    @overload
+    def ask(
+        self, message: Request[Any], *, block: Literal[True] = True, timeout: float | None = None
+    ) -> Reply[Any]: ...
+
+    @overload
+    def ask(
+        self,
+        message: Apply[Awaitable[R]],
+        *,
+        block: Literal[True] = True,
+        timeout: float | None = None,
+    ) -> Reply[R]: ...
+
+    @overload
+    def ask(
+        self, message: Apply[R], *, block: Literal[True] = True, timeout: float | None = None
+    ) -> Reply[R]: ...
+
+    @overload
+    def ask(
+        self, message: Request[Any], *, block: Literal[False], timeout: float | None = None
+    ) -> PoolFuture[Reply[Any]]: ...
+
+    @overload
+    def ask(
+        self, message: Apply[Awaitable[R]], *, block: Literal[False], timeout: float | None = None
+    ) -> PoolFuture[Reply[R]]: ...
+
+    @overload
+    def ask(
+        self, message: Apply[R], *, block: Literal[False], timeout: float | None = None
+    ) -> PoolFuture[Reply[R]]: ...
+
+    @overload
+    def ask(
+        self, message: GetStats, *, block: Literal[False], timeout: float | None = None
+    ) -> PoolFuture[PoolStats]: ...
+
+    @overload
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any: ...
+
+    def ask(self, message: Any, *, block: bool = True, timeout: float | None = None) -> Any:
+        """Send a message; wait for the answer, or with `block=False` have its future.
+
+        Args:
+            message: a `Request`, `Apply`, or any other message of `greenroom.messages`.
+            block: False returns a `PoolFuture`: `.get(timeout=)` it, `await` it, `.cancel()` it.
+            timeout: seconds; of a request it is the deadline too: when nobody is left to read the
+                answer, the work is cancelled. So it is where a signal handler raises meanwhile.
+
+        Raises:
+            pykka.Timeout: no answer within `timeout` (a `DeadlineExceededError`, too).
+            AllPoolMembersFailedError: nobody could answer; it lists every member with its reason.
+            PoolSaturatedError: `max_pending` requests are waiting already, none of them of a lower
+                rank; or this one was the last in rank when a better one came.
+            PoolStoppedError: the pool has stopped, or is draining.
+            ReentrantAskError: an agent of this very pool asks, and would wait for its own slot; or
+                a callback in a thread of the pool's own, which would wait for that very thread.
+            Exception: the agent's own, when it says that the request itself is at fault.
+        """
+        if timeout is not None:
+            check.number("timeout", timeout)
+        wait = None
+        if block and isinstance(message, Drain | RemoveMember):
+            self._check_call(message)
+        if block and HERE.duty is not None and self.is_alive():
+            held = before_waiting(self, _need_of(message))
+            wait = Wait(held) if held else None
+        try:
+            future = self._submit(message, timeout, waits=block)
+            if not block:
+                return future
+            try:
+                return future.get() if timeout is None else future.get(timeout=timeout + GRACE_S)
+            except AskTimeoutError:
+                raise
+            except pykka.Timeout:
+                if timeout is None:
+                    raise
+                future.cancel()
+                raise AskTimeoutError(self.name, timeout) from None
+            except BaseException:  # its answer; or a signal handler's error: nobody waits any more
+                future.cancel()
+                raise
+        finally:
+            if wait is not None:
+                wait.end()
+
+    def proxy(self) -> Any:
+        self.check_process()
+        return super().proxy()
+
+    @overload
+    def stop(self, *, block: Literal[True] = True, timeout: float | None = None) -> bool: ...
+
+    @overload
+    def stop(
+        self, *, block: Literal[False], timeout: float | None = None
+    ) -> pykka.Future[bool]: ...
+
+    @overload
+    def stop(
+        self, *, block: bool = True, timeout: float | None = None
+    ) -> bool | pykka.Future[bool]: ...
+
+    def stop(
+        self, *, block: bool = True, timeout: float | None = None
+    ) -> bool | pykka.Future[bool]:
+        """Stop the pool: what is unanswered fails with `PoolStoppedError`, the agents are closed.
+
+        What was sent before is still taken in before the stop; to have it finished, `drain` first.
+
+        Returns:
+            True once everything has been cleaned up; False if it had been stopped before. With
+            `block=False` a future of that, which a coroutine can await: no thread waits meanwhile.
+            Who gives up waiting takes nothing back: the pool goes on to its end.
+
+        Raises:
+            pykka.Timeout: the clean-up took longer than `timeout` seconds.
+            ReentrantAskError: this thread is one that the end waits for; nothing has been done.
+        """
+        check.number("timeout", timeout, optional=True)
+        self.check_process()
+        if block and timeout != 0:
+            self.check_thread()
+        was_alive = self.is_alive()
+        if was_alive:
+            self.actor_inbox.put(Envelope(Stop()))
+
+        def wait(timeout: float | None) -> bool:
+            self.check_process()
+            if timeout != 0:
+                self.check_thread()
+            patience_s = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+            if not self._ended.wait(patience_s):
+                raise pykka.Timeout(f"{timeout} seconds")
+            self.join(patience_s)
+            return was_alive
+
+        if block:
+            return wait(timeout)
+        future: PoolFuture[bool] = PoolFuture(on_cancel=self._canceller)
+        future.need = Need.END
+        future.set_get_hook(wait)
+        future.arrival = self._ended
+        return future
+
+    # -- requests
+
+    def execute(self, payload: Any, *, timeout: float | None = None, **options: Any) -> Any:
+        """What the agent makes of `payload`: `ask(Request(payload, **options)).value`."""
+        return self.ask(Request(payload, **options), timeout=timeout).value
+
+    @overload
+    def apply(
+        self,
+        function: Callable[[Any], Awaitable[R]],
+        *,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> R: ...
+
+    @overload
+    def apply(
+        self, function: Callable[[Any], R], *, timeout: float | None = None, **options: Any
+    ) -> R: ...
+
+    def apply(
+        self, function: Callable[[Any], Any], *, timeout: float | None = None, **options: Any
+    ) -> Any:
+        """What `function(agent)` returns, for whichever agent is picked; it may be a coroutine.
+
+        An agent that is a pool is given as its `PoolRef`.
+        """
+        return self.ask(Apply(function, **options), timeout=timeout).value
+
+    @overload
+    def stream(self, message: Request[Any], *, timeout: float | None = None) -> PoolStream[Any]: ...
+
+    @overload
+    def stream(
+        self, message: Apply[AsyncIterator[C]], *, timeout: float | None = None
+    ) -> PoolStream[C]: ...
+
+    @overload
+    def stream(
+        self, message: Apply[Iterator[C]], *, timeout: float | None = None
+    ) -> PoolStream[C]: ...
+
+    @overload
+    def stream(
+        self, message: Apply[Awaitable[AsyncIterator[C]]], *, timeout: float | None = None
+    ) -> PoolStream[C]: ...
+
+    @overload
+    def stream(
+        self, message: Apply[Awaitable[Iterator[C]]], *, timeout: float | None = None
+    ) -> PoolStream[C]: ...
+
+    @overload
+    def stream(
+        self, message: Apply[Awaitable[R]], *, timeout: float | None = None
+    ) -> PoolStream[R]: ...
+
+    @overload
+    def stream(self, message: Apply[R], *, timeout: float | None = None) -> PoolStream[R]: ...
+
+    def stream(
+        self, message: Request[Any] | Apply[Any], *, timeout: float | None = None
+    ) -> PoolStream[Any]:
+        """Have the answer chunk by chunk. The request is under way when this returns.
+
+        An agent streams if it is a generator function, sync or async, has a method `astream` or
+        `stream`, or answers with an iterator; the answer of any other is the only chunk. A member
+        that fails before its first chunk that counts is replaced by another; after it,
+        `PoolConfig.on_cut` says what follows.
+
+        Args:
+            message: a `Request` or an `Apply`.
+            timeout: seconds for the whole stream, however slowly it is consumed.
+
+        Raises:
+            TypeError, ValueError: something else; a timeout that is no number of at least 0.
+        """
+        check.number("timeout", timeout, optional=True)
+        if not isinstance(message, RequestOptions):
+            raise TypeError(
+                f"message must be a Request or an Apply, got a {type(message).__name__}"
+            )
+        return self._open(message, timeout)
+
+    def _submit(
+        self,
+        message: Any,
+        timeout: float | None,
+        outer: CallContext | None = None,
+        waits: bool = False,
+    ) -> PoolFuture[Any]:
+        future: PoolFuture[Any]
+        if self._born != forks.generation:  # before any lock, a clock's too: see `forks`
+            raise forked(self.name, self._born)
+        if isinstance(message, RequestOptions):
+            request_id, deadline = self._address(message, timeout)
+            future = _told_of(outer, PoolFuture(request_id, deadline, self._canceller))
+            inside = INSIDE.get()
+            if inside:
+                future.inside = inside
+                if waits:
+                    future.waits = inside
+        else:
+            future = PoolFuture(on_cancel=self._canceller)
+            future.need = _need_of(message)
+            if isinstance(message, Drain | RemoveMember):
+                future.check_call = functools.partial(self._check_call, message)
+        try:
+            self._post(message, future)
+            return future
+        except BaseException:  # of a signal handler: nobody will have the future
+            future.cancel()
+            raise
+
+    def _open(
+        self,
+        message: RequestOptions,
+        timeout: float | None,
+        outer: CallContext | None = None,
+    ) -> PoolStream[Any]:
+        self.check_process()
+        channel = Channel(self._stream_buffer, self._holds)
+        future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
+        future.inside = INSIDE.get()
+        stream: PoolStream[Any] = PoolStream(future)
+        try:
+            self._post(message, _told_of(outer, future))
+            return stream
+        except BaseException:  # of a signal handler: nobody will have the stream
+            stream.close()
+            raise
+
+    def _address(self, message: RequestOptions, timeout: float | None) -> tuple[str, float | None]:
+        """The id and the deadline of a request."""
+        request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
+        return request_id, None if timeout is None else self._clock.now() + timeout
+
+    def is_elsewhere(self) -> bool:
+        """Whether it was started before a fork, and this is the child."""
+        return self._born != forks.generation
+
+    def check_process(self) -> None:
+        """Refuse to work in a process that was forked off after the pool's start.
+
+        Raises:
+            ForkedPoolError: this is such a process.
+        """
+        if self._born != forks.generation:
+            raise forked(self.name, self._born)
+
+    def check_thread(self) -> None:
+        """Refuse to wait for the pool's end in a thread that it waits for.
+
+        Raises:
+            ReentrantAskError: this is such a thread.
+            ForkedPoolError: it was started before a fork, and this is the child.
+        """
+        self.check_process()
+        if HERE.duty is not None and not self._ended.is_set():
+            before_waiting(self, Need.END)
+
+    def _check_call(self, message: Drain | RemoveMember) -> None:
+        """Refuse to wait, inside of a call of this pool's, for the end of that very call.
+
+        Raises:
+            ReentrantAskError: this is such a call; nothing has been done.
+        """
+        inside = INSIDE.get()
+        for ticket in tickets_of(self.actor_urn, inside) if inside else ():
+            member = self._member_of(ticket)
+            if member is None:
+                continue
+            if isinstance(message, Drain):
+                what = "cannot be drained and waited for in a call of its own: the drain"
+            elif member == message.name:
+                what = f"cannot remove {message.name!r} for a call of that member's: the removal"
+            else:
+                continue
+            raise ReentrantAskError(
+                f"pool {self.name!r} {what} waits for this code to return; ask with block=False "
+                "and do not wait"
+            )
+
+    def _post(self, message: Any, future: PoolFuture[Any]) -> None:
+        stopped = self.actor_stopped.is_set
+        if stopped():
+            future.resolve(error=self._dead(refused=True))
+            return
+        self.actor_inbox.put(Envelope(message, future))
+        if stopped() and type(message) is not Stop:
+            # It may have been put after the last look into the mailbox: answered here, or there.
+            future.resolve(error=self._dead())
+
+    def _cancel(self, future: PoolFuture[Any]) -> None:
+        self.tell(GivenUp(future))
+
+    def _dead(self, refused: bool = False) -> DeadPoolError:
+        if self._born != forks.generation:
+            return forked(self.name, self._born)
+        return DeadPoolError(f"pool {self.name!r} has stopped", refused=refused)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse(
+            f"pool {self.name!r}",
+            "it lives in the process that started it: start one in each process, and send requests "
+            "and answers",
+        )
+
+
+def _need_of(message: Any) -> Need:
+    agents = isinstance(message, (RequestOptions, Drain, RemoveMember))
+    return Need.WORK if agents else Need.WORD
+
+
+def _told_of(outer: CallContext | None, future: F) -> F:
+    """The future, on which the agent's words for the pool reach another pool that asks, too."""
+    if outer is not None:
+        future.on_side_effects = outer.started_side_effects
+        future.on_alive = outer.alive  # type: ignore[method-assign]
+    return future

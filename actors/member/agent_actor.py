@@ -1,0 +1,387 @@
+"""The member actor: owns one agent, from its creation to its close; probes it; runs its calls."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from greenroom.actors.executors.call import Call, CallPhase
+from greenroom.actors.member.agent_host import AgentHost
+from greenroom.actors.member.attempt_call import AttemptCall
+from greenroom.actors.member.executions import AbandonedBy, Executions
+from greenroom.actors.member.surroundings import (
+    ASYNC_CONCURRENCY,
+    LoopLost,
+    LoopSilent,
+    Surroundings,
+)
+from greenroom.actors.runtime.pool_actor import JoinableRef, PoolActor, tell
+from greenroom.actors.runtime.thread_duties import Duty, ThreadRole
+from greenroom.messages.errors import ResourceError, not_begun, summary
+from greenroom.messages.execution import CancelExecution, Execute
+from greenroom.messages.member import Member
+from greenroom.messages.pickling import fit_to_look_at
+from greenroom.messages.status import CancelReason, RefusalReason
+from greenroom.messages.supervision import (
+    ActorEnded,
+    AgentCreated,
+    AgentCreateFailed,
+    CancelProbe,
+    Leave,
+    Probe,
+    ProbeResult,
+)
+
+LONGEST_JOIN_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """The factory's answer, told by the executor to the actor."""
+
+    number: int
+    agent: Any
+    error: BaseException | None
+
+
+class MemberRef(JoinableRef):
+    """The ref of one incarnation of a member.
+
+    Attributes:
+        ended: set when the actor has stopped and let go of everything it held.
+    """
+
+    def __init__(self, actor: AgentActor) -> None:
+        super().__init__(actor)
+        self.ended = actor.ended
+        self._actor = actor  # there is no thread that would keep it alive
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until what the actor held has come to rest."""
+        self._actor.host.join(LONGEST_JOIN_S if timeout_s is None else timeout_s)
+
+
+class AgentActor(PoolActor):
+    """One incarnation of a member: the shell around its agent's host and its calls.
+
+    It never retries, never picks, and runs no user code itself. So it needs no thread.
+    """
+
+    has_thread = False
+
+    def __init__(self, member: Member, incarnation: int, around: Surroundings) -> None:
+        super().__init__(around.clock)
+        self.ended = threading.Event()
+        self.ref: MemberRef = MemberRef(self)
+        self.known_by(self.ref)
+        self.member = member
+        self.incarnation = incarnation
+        self.around = around
+        label = f"greenroom-{around.pool}-{member.name}"
+        urn = around.router.actor_urn
+        self.duty = Duty(urn, ThreadRole.MEMBERS_TURN)
+        self.host = AgentHost(member, label, around.clock, around.loop, urn)
+        self.calls = Executions(
+            member,
+            incarnation,
+            around,
+            self.host,
+            create=self._create,
+            tell_back=functools.partial(tell, self.actor_ref),
+            give_up=self._give_up,
+        )
+        self._creations = 0
+        self._creating: int | None = None
+        self._waiting_probes: list[Probe] = []
+        self._probes: dict[int, Call] = {}
+        self._reason: str | None = None
+        self._leaving = False
+        self._blameless = False
+        self.handlers.update(
+            {
+                Execute: self.calls.take,
+                CancelExecution: self._on_cancel,
+                AbandonedBy: self.calls.abandoned_by,
+                Probe: self._on_probe,
+                CancelProbe: self._on_cancel_probe,
+                LoopSilent: self._on_loop_silent,
+                LoopLost: self._on_loop_lost,
+                Leave: self._on_leave,
+                _Made: self._on_made,
+            }
+        )
+
+    def on_fault(self, message: Any, error: BaseException) -> bool:
+        if isinstance(message, CancelExecution):  # else what hangs would keep its slot for ever
+            self._on_cancel(message)
+            return False
+        if not isinstance(message, Execute):
+            return False
+        self.calls.not_taken(message, error)
+        return True
+
+    # -- the agent
+
+    def _create(self) -> None:
+        if self._creating is None:
+            self._creations += 1
+            number = self._creating = self._creations
+            try:
+                finish = functools.partial(self._created, number)
+                self.host.create(finish, self.calls.begin_creation())
+            except BaseException as error:  # nobody may wait for a factory that was not even asked
+                tell(self.actor_ref, _Made(number, None, not_begun(self.host.name, error)))
+
+    def _created(self, number: int, _: Call, agent: Any, error: BaseException | None) -> None:
+        """Runs where the agent runs."""
+        if not tell(self.actor_ref, _Made(number, agent, error)) and error is None:
+            self.host.close_agent(agent)
+
+    def _on_made(self, made: _Made) -> None:
+        if made.number != self._creating:
+            if made.error is None:
+                self.host.close_agent(made.agent)
+            return
+        self._creating = None
+        waiting, self.calls.waiting = self.calls.waiting, deque()
+        probes, self._waiting_probes = self._waiting_probes, []
+        error = made.error
+        if error is None:
+            error = self._adopt(made.agent)
+        if error is None:
+            for message in waiting:
+                self.calls.run(message)
+            for probe in probes:
+                self._on_probe(probe)
+        else:
+            self._not_made(error, waiting, probes)
+
+    def _not_made(
+        self, error: BaseException, waiting: Iterable[Execute], probes: Iterable[Probe]
+    ) -> None:
+        """There is no agent: for want of what the machine should give, which is no fault of the
+        factory's, and may be over the next time; or the factory has failed.
+        """
+        error, why = fit_to_look_at(error), summary(error)
+        lacking = isinstance(error, ResourceError)
+        reason = RefusalReason.NO_RESOURCES if lacking else RefusalReason.CREATE_FAILED
+        if not lacking:
+            self._tell_supervisor(
+                AgentCreateFailed(member=self.member.name, incarnation=self.incarnation, error=why)
+            )
+        for message in waiting:
+            self.calls.refuse(message, reason, error)
+        for probe in probes:
+            what = f"creating the agent failed: {why}"
+            self._probe_ended(probe, 0.0, None if lacking else what, skipped=lacking)
+
+    def _on_cancel(self, message: CancelExecution) -> None:
+        """If that was the last one who waits for the factory, and whose time is over, what it makes
+        is closed.
+        """
+        running = self.calls.cancel(message)
+        if running or message.reason is not CancelReason.ATTEMPT_TIMEOUT:
+            return
+        if not self.calls.waiting and not self._waiting_probes:
+            self._creating = None
+
+    def _adopt(self, agent: Any) -> BaseException | None:
+        """Host what the factory has made; why not, if a look at it raises."""
+        try:
+            self.host.adopt(agent)
+        except BaseException as error:
+            self.host.close_agent(agent)
+            return error
+        if self.member.max_concurrency is None and self.host.is_async:
+            self.calls.limit = ASYNC_CONCURRENCY
+        self._tell_supervisor(
+            AgentCreated(
+                member=self.member.name,
+                incarnation=self.incarnation,
+                max_concurrency=self.calls.limit,
+                is_async=self.host.is_async,
+            )
+        )
+        return None
+
+    # -- probes
+
+    def _on_probe(self, message: Probe) -> None:
+        if self.host.made:
+            finish = functools.partial(self._probe_finished, message)
+            call = self.host.probe(finish, self._probe_ended_late)
+            if call.phase is not CallPhase.DROPPED:  # else it is over: the machine has no thread
+                self._probes[message.probe_id] = call
+        elif message.create:
+            self._waiting_probes.append(message)
+            self._create()
+        else:
+            self._probe_ended(message, 0.0, None, skipped=True)
+
+    def _probe_finished(
+        self, message: Probe, call: Call, value: Any, error: BaseException | None
+    ) -> None:
+        """Runs wherever the probe ended."""
+        if call.phase is CallPhase.ABANDONED:
+            tell(self.actor_ref, AbandonedBy(1))
+        if call.cancelled is not None:
+            self._probes.pop(message.probe_id, None)
+            if self.calls.at_rest is not None:
+                self.calls.at_rest()
+            return
+        if isinstance(error, ResourceError):  # it says nothing of the agent
+            self._probe_ended(message, 0.0, None, skipped=True)
+            return
+        why = summary(error) if error is not None else None
+        if error is None and value is False:
+            why = "the probe returned False"
+        self._probe_ended(message, self.clock.now() - call.started_at, why)
+
+    def _probe_ended_late(self, _: Call) -> None:
+        tell(self.actor_ref, AbandonedBy(-1))
+
+    def _probe_ended(
+        self, message: Probe, elapsed_s: float, error: str | None, skipped: bool = False
+    ) -> None:
+        self._tell_supervisor(
+            ProbeResult(
+                member=self.member.name,
+                incarnation=self.incarnation,
+                probe_id=message.probe_id,
+                ok=error is None,
+                elapsed_s=elapsed_s,
+                skipped=skipped,
+                error=error,
+            )
+        )
+        self._probes.pop(message.probe_id, None)
+
+    def _on_cancel_probe(self, message: CancelProbe) -> None:
+        self._waiting_probes = [p for p in self._waiting_probes if p.probe_id != message.probe_id]
+        call = self._probes.pop(message.probe_id, None)
+        if call is not None:
+            call.cancel(CancelReason.ATTEMPT_TIMEOUT)
+
+    # -- a loop that does not answer
+
+    def _on_loop_silent(self, _: LoopSilent) -> None:
+        """What was cancelled there, and cannot be, must not keep its slot for as long."""
+        for call in self.calls.running():
+            waits_there = call.executor is self.host.loop or call.canceller is not None
+            if waits_there and call.cancelled is not None:
+                call.cancel(call.cancelled)
+
+    def _on_loop_lost(self, message: LoopLost) -> None:
+        why = CancelReason.STOPPING if message.guilty else CancelReason.LOOP_LOST
+        self.host.leave_loop([*self.calls.running(), *self._probes.values()], why)
+        if message.fresh is not None:
+            self.host.move_to(message.fresh)
+        elif message.reason is not None:
+            self._give_up(message.reason, blameless=not message.guilty)
+
+    # -- the end
+
+    def _tell_supervisor(
+        self, message: ActorEnded | AgentCreated | AgentCreateFailed | ProbeResult
+    ) -> None:
+        tell(self.around.supervisor, message)
+
+    def _give_up(self, reason: str, blameless: bool = False) -> None:
+        """End by itself, for the first reason that there is; the supervisor restarts it."""
+        if self._reason is None:
+            self._reason = reason
+            self._blameless = blameless
+            self.stop()
+
+    def _on_leave(self, _: Leave) -> None:
+        self._leaving = True
+        self.stop()
+
+    def on_stop(self) -> None:
+        super().on_stop()
+        self._end(self._reason)
+
+    def on_failure(self, *exc_info: Any) -> None:
+        super().on_failure(*exc_info)
+        self._end(summary(exc_info[1]))
+
+    def _end(self, error: str | None) -> None:
+        """Give back what never started, cancel what runs, close the agent, say goodbye.
+
+        Nothing waits here. The agent is closed when its calls have cleaned up, or have had their
+        time for it. A crash is reported at once; an end that was asked for is reported when the
+        agent has been closed.
+        """
+        for message in self.calls.waiting:
+            self.calls.refuse(message, RefusalReason.STOPPING)
+        goodbye = ActorEnded(
+            member=self.member.name,
+            incarnation=self.incarnation,
+            expected=self._leaving,
+            error=error,
+            blameless=self._blameless,
+        )
+        if not self._leaving:
+            self._tell_supervisor(goodbye)
+
+        def closed() -> None:
+            self.host.release()
+            if self._leaving:
+                self._tell_supervisor(goodbye)
+            self.ended.set()
+
+        def close() -> None:
+            if self._leaving or self.member.factory is not None:
+                self.host.close_agent(then=closed)
+            else:
+                closed()  # an agent that was handed over ready is the next incarnation's, too
+
+        self._when_at_rest(close)
+
+    def _cleans_up(self, call: Call) -> bool:
+        """Whether it hears that it is to end: other code in a thread cannot be told, and is not
+        waited for.
+        """
+        if call.executor is not self.host.threads or call.canceller is not None:
+            return True
+        return isinstance(call, AttemptCall) and call.writer is not None
+
+    def _when_at_rest(self, close: Callable[[], None]) -> None:
+        """Cancel what runs; `close` once that has ended, or its time is over."""
+        once = threading.Lock()
+        calls: list[Call] = [*self.calls.running(), *self._probes.values()]
+        grace = threading.Timer(self.around.config.cancel_grace_s, lambda: act())
+        grace.daemon = True
+
+        def act() -> None:
+            if once.acquire(blocking=False):
+                grace.cancel()
+                close()
+
+        def look() -> None:  # runs wherever a call ends
+            running: list[Call] = [*self.calls.running(), *self._probes.values()]
+            if not any(map(self._cleans_up, running)):
+                act()
+
+        self.calls.at_rest = look
+        for call in calls:
+            call.cancel(CancelReason.STOPPING)
+        look()
+        if not once.locked():
+            try:
+                grace.start()
+            except RuntimeError:  # no thread to wait in: whoever still cleans up is not waited for
+                act()
+
+    def on_undelivered(self, message: Any) -> None:
+        """An attempt that comes after the end has provably not started. (Before it, something has
+        raised, and what is to be cancelled is.)
+        """
+        if isinstance(message, Execute) and not self.calls.runs(message):
+            self.calls.refuse(message, RefusalReason.STOPPING)
+        elif isinstance(message, CancelExecution) and not self.actor_stopped.is_set():
+            self._on_cancel(message)

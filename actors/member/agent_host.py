@@ -1,0 +1,282 @@
+"""The host of one agent: makes, calls, probes and closes it, each where that agent runs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from typing import Any, NoReturn
+
+import pykka
+
+from greenroom.actors.executors.agent_output import (
+    PLAIN,
+    aclose,
+    acollect,
+    collect,
+    flow,
+    is_async_stream,
+    is_awaitable,
+    is_stream,
+    pour,
+)
+from greenroom.actors.executors.call import Call, Executor, PlainCall
+from greenroom.actors.executors.loop_executor import LoopExecutor, run_on
+from greenroom.actors.executors.thread_executor import ThreadExecutor
+from greenroom.actors.handle.pool_ref import PoolRef
+from greenroom.actors.member import agent_methods
+from greenroom.actors.member.attempt_call import AttemptCall
+from greenroom.actors.member.chunk_writer import ChunkWriter
+from greenroom.actors.runtime.call_ancestry import INSIDE
+from greenroom.actors.runtime.clock import Clock
+from greenroom.actors.runtime.event_bus import complain
+from greenroom.actors.runtime.future import PoolFuture
+from greenroom.actors.runtime.loop_thread import LoopThread
+from greenroom.actors.runtime.thread_duties import HERE
+from greenroom.messages.execution import Ancestor, Execute
+from greenroom.messages.member import CallContext, Member
+from greenroom.messages.requests import Apply
+from greenroom.messages.status import CancelReason
+
+Finish = Callable[[Call, Any, BaseException | None], None]
+
+_UNMADE: Any = object()
+
+
+class AgentHost:
+    """Knows where the agent lives. Async code runs on the loop, sync code in worker threads.
+
+    Args:
+        loop: the pool's loop, or that of an isolated member alone.
+        pool: the urn of its router.
+    """
+
+    def __init__(
+        self, member: Member, name: str, clock: Clock, loop: LoopThread, pool: str = ""
+    ) -> None:
+        self.member = member
+        self.name = name
+        self.pool = pool
+        self._loop_thread = loop
+        self.loop: Executor = LoopExecutor(loop, clock, owned=member.isolated)
+        self.threads: Executor = ThreadExecutor(name, clock)
+        self._clock = clock
+        self._agent: Any = _UNMADE
+        self._runner: agent_methods.Runner | None = None
+        self._streamer: agent_methods.Runner | None = None
+        if member.agent is not None:
+            self.adopt(member.agent)
+
+    @property
+    def made(self) -> bool:
+        """Whether there is an agent to call."""
+        return self._agent is not _UNMADE
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the agent's calls run on the loop."""
+        return self._runner is not None and self._runner.is_async
+
+    def adopt(self, agent: Any) -> None:
+        """Host this agent from now on."""
+        self._runner = agent_methods.runner_of(agent, self.member.method)
+        self._streamer = agent_methods.stream_runner_of(agent, self.member.method)
+        self._agent = agent
+
+    def create(self, finish: Finish, inside: tuple[Ancestor, ...] = ()) -> None:
+        """Have the factory make an agent; `finish` is told it or the error.
+
+        Args:
+            inside: the calls that wait for it: what it asks for, it asks for from inside of them.
+        """
+        factory = self.member.factory
+        assert factory is not None
+
+        def checked(call: Call, agent: Any, error: BaseException | None) -> None:
+            if error is None and agent is None:
+                error = TypeError(f"factory of {self.member.name!r} must return an agent, got None")
+            finish(call, agent, error)
+
+        self._start("create", factory, checked, inside=inside)
+
+    def probe(self, finish: Finish, late: Callable[[Call], None]) -> Call:
+        """Have the probe check the agent; `late` is told when an abandoned one ends after all."""
+        probe = self.member.probe
+        assert probe is not None
+        arguments = (self._agent,) if agent_methods.takes_argument(probe) else ()
+        return self._start("probe", functools.partial(probe, *arguments), finish, late)
+
+    def close_agent(self, agent: Any = _UNMADE, then: Callable[[], None] = lambda: None) -> None:
+        """Call the close hook, if there is one; `then` is called when that has ended.
+
+        A hook that belongs on a lost loop waits there for that to answer; nobody waits for it.
+        """
+        agent = self._agent if agent is _UNMADE else agent
+        hook = None if agent is _UNMADE else self._close_hook(agent)
+        if hook is None:
+            then()
+            return
+
+        waits = not (self._loop_thread.lost and agent_methods.is_async(hook))
+
+        def finish(_: Call, __: Any, error: BaseException | None) -> None:
+            if error is not None:
+                complain(f"closing the agent of {self.name} failed", error)
+            if waits:
+                then()
+
+        self._start("close", hook, finish)
+        if not waits:
+            then()
+
+    def leave_loop(self, calls: Iterable[Call], reason: CancelReason) -> None:
+        """The loop is lost: end those of the calls that are on it, without waiting for it."""
+        for call in calls:
+            if call.executor is self.loop:
+                call.cancel(reason)
+
+    def move_to(self, loop: LoopThread) -> None:
+        """Run what is async on that loop from now on."""
+        self._loop_thread = loop
+        self.loop = LoopExecutor(loop, self._clock, owned=self.member.isolated)
+
+    def release(self) -> None:
+        """Let go of threads, and of the loop when it is the member's own."""
+        self.loop.close()
+        self.threads.close()
+
+    def join(self, timeout_s: float) -> None:
+        """After `release`: wait until the idle threads have ended."""
+        self.loop.join(timeout_s)
+        self.threads.join(timeout_s)
+
+    def executor_for(self, message: Execute) -> Executor:
+        """Where an attempt is to run."""
+        work = message.work
+        if isinstance(work, Apply):
+            if agent_methods.is_async(work.function):
+                return self.loop
+            if isinstance(self._agent, PoolRef):
+                return self.threads  # at home in any thread; its `ask` would block the loop
+        runner = self._streamer if message.stream else self._runner
+        return self.loop if runner is not None and runner.is_async else self.threads
+
+    def run(self, call: AttemptCall) -> Any:
+        """Runs in the executor, in a context of the call's own. What comes back from a loop is
+        still to be awaited.
+        """
+        INSIDE.set((*call.message.inside, (self.pool, call.ticket)))
+        on_thread = call.executor is self.threads
+        if call.writer is not None:
+            return self._pour(call, call.writer) if on_thread else self._flow(call, call.writer)
+        value = self._begin(call)
+        return self._settle(value, call) if on_thread and type(value) not in PLAIN else value
+
+    def _begin(self, call: AttemptCall) -> Any:
+        """The user's code begins here."""
+        message = call.message
+        work = message.work
+        if isinstance(work, Apply):
+            return work.function(self._agent)
+        runner = self._streamer if message.stream else self._runner
+        if runner is None:
+            _cannot_run(self._agent, self.member.method)
+        if runner.context_name is None:
+            return runner.call(work.payload)
+        context = CallContext(
+            request_id=message.request_id,
+            member=self.member.name,
+            attempt=message.attempt,
+            key=work.key,
+            priority=work.priority,
+            idempotent=work.idempotent,
+            deadline=message.deadline,
+            metadata=work.metadata,
+            now=self._clock.now,
+            on_side_effects=call.start_side_effects,
+            on_alive=call.alive,
+        )
+        return runner.run(work.payload, context)
+
+    def _start(
+        self,
+        what: str,
+        function: Callable[[], Any],
+        finish: Finish,
+        late: Callable[[Call], None] = lambda _: None,
+        inside: tuple[Ancestor, ...] = (),
+    ) -> Call:
+        executor = self.loop if agent_methods.is_async(function) else self.threads
+
+        def work(call: Call) -> Any:
+            INSIDE.set(inside)
+            if executor is self.loop:
+                return function()
+            duty = HERE.duty
+            if duty is not None and what == "close":
+                duty.closes = self.pool
+            try:
+                return self._settle(function(), call)
+            finally:
+                if duty is not None:
+                    duty.closes = None
+
+        origin = (self.member.name, None)
+        call = PlainCall(f"{self.name}:{what}", executor, work, finish, late, origin)
+        call.launch()
+        return call
+
+    def _settle(self, value: Any, call: Call) -> Any:
+        """In a worker thread: a sync callable may have returned an awaitable all the same."""
+        if type(value) in PLAIN:
+            return value
+        kind = type(value)
+        if issubclass(kind, pykka.Future) and not issubclass(kind, PoolFuture):
+            return value.get()  # Pykka's own can be awaited too, but block the loop meanwhile
+        if is_awaitable(value):
+            value = run_on(self._loop_thread, value, call)
+        if not call.collects or not is_stream(value):
+            return value
+        call.collected = True
+        if is_async_stream(value):
+            closing = functools.partial(aclose, value)
+            return run_on(self._loop_thread, acollect(value, call.hearing()), call, closing)
+        return collect(value, call.hearing())
+
+    def _pour(self, call: AttemptCall, writer: ChunkWriter) -> None:
+        """In a worker thread: pass on what comes, whatever it is, wherever it must run."""
+        writer.start(call)
+        value = self._settle(self._begin(call), call)
+        if type(value) not in PLAIN and is_async_stream(value):
+            closing = functools.partial(aclose, value)
+            run_on(self._loop_thread, flow(value, writer), call, closing)
+        else:
+            pour(value, writer)
+        writer.flush()
+
+    async def _flow(self, call: AttemptCall, writer: ChunkWriter) -> None:
+        """On a loop: the same."""
+        writer.start(call)
+        await flow(self._begin(call), writer)
+        writer.flush()
+
+    def _close_hook(self, agent: Any) -> Callable[[], Any] | None:
+        if self.member.close is not None:
+            return functools.partial(self.member.close, agent)
+        if self.member.factory is not None:
+            for name in ("aclose", "close"):
+                hook = agent_methods.method_of(agent, name)
+                if hook is not None:
+                    return hook
+        return None
+
+
+def _cannot_run(agent: Any, method: str | None) -> NoReturn:
+    wanted = (
+        f"the method {method!r}"
+        if method
+        else f"one of {', '.join(agent_methods.METHODS)}, __call__"
+    )
+    raise TypeError(
+        f"agent must be callable or have {wanted}, got a {type(agent).__name__} "
+        f"(pool.apply can use it all the same)"
+    )

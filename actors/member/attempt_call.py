@@ -1,0 +1,136 @@
+"""The call that runs one attempt of a request on its member."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from greenroom.actors.claims.claims import Claims
+from greenroom.actors.executors.call import Call, CallPhase, Executor
+from greenroom.actors.member.chunk_writer import ChunkWriter
+from greenroom.actors.policy.life_signs import LifeSigns
+from greenroom.messages.errors import RequestCancelledError
+from greenroom.messages.execution import Execute, Ticket
+
+
+class Owner(Protocol):
+    """The member actor whose call it is. All of this is called from wherever the call runs."""
+
+    @property
+    def member_name(self) -> str:
+        """The member's name."""
+
+    @property
+    def claims(self) -> Claims:
+        """Where it is known whether an attempt may begin."""
+
+    @property
+    def label(self) -> str:
+        """What to call the member in a log or a task list."""
+
+    def finished(self, call: AttemptCall, value: Any, error: BaseException | None) -> None:
+        """The call has ended, was given up, or will never begin."""
+
+    def unreported(self, call: AttemptCall, raised: BaseException) -> None:
+        """The report of its end has raised."""
+
+    def ended_late(self, call: AttemptCall) -> None:
+        """A call that was given up has ended after all."""
+
+    def side_effects_start(self, call: AttemptCall) -> None:
+        """The agent is about to do what must not be repeated; raises where it must not begin."""
+
+    def collecting(self, call: AttemptCall) -> Callable[[Any], object] | None:
+        """The answer comes in chunks: what is to be told of each, if anything is."""
+
+    def alive(self, call: AttemptCall) -> None:
+        """The agent says that it is at work; raises where nobody wants that."""
+
+
+class AttemptCall(Call):
+    """One attempt on its way through an executor.
+
+    A class of its own, where functions would do: there is one for every attempt, and five closures
+    for each cost more time and memory than all else that a member does for it.
+
+    Args:
+        run: runs the agent, in the call's executor.
+
+    Attributes:
+        message: what is asked for.
+        ticket: the attempt's name.
+        writer: where the chunks go; None where one answer is wanted.
+        life_signs: its signs of life; None as long as nobody watches for any.
+    """
+
+    __slots__ = ("_owner", "_run", "life_signs", "message", "ticket", "writer")
+
+    def __init__(
+        self,
+        owner: Owner,
+        run: Callable[[AttemptCall], Any],
+        executor: Executor,
+        message: Execute,
+        writer: ChunkWriter | None = None,
+    ) -> None:
+        Call.__init__(self, executor, writer is None)  # without the look-ups of `super`
+        self._owner = owner
+        self._run = run
+        self.message = message
+        self.ticket: Ticket = (message.request_id, message.attempt)
+        self.writer = writer
+        self.life_signs: LifeSigns | None = None if writer is None else writer.life_signs
+
+    @property
+    def name(self) -> str:
+        return f"{self._owner.label}:{self.message.request_id}"
+
+    @property
+    def origin(self) -> tuple[str, str | None]:
+        return self._owner.member_name, self.message.request_id
+
+    def begin(self, now: float) -> bool:
+        """WAITING -> RUNNING; False when it was cancelled before, be it that its loop has still to
+        hear of that, or must not begin any more: then it is reported here as one that has never
+        begun. (The rest is what the base does: a call of that for every attempt can be measured.)
+        """
+        claims = self._owner.claims
+        barred = claims.unbegun and not claims.may_begin(self.ticket)
+        if (barred or self.cancelled is not None) and self.drop():
+            self.finish(None, None)
+            return False
+        self.started_at = now
+        with self.executor.guard:
+            begins = self.phase is CallPhase.WAITING
+            if begins:
+                self.phase = CallPhase.RUNNING
+        return begins
+
+    def work(self) -> Any:
+        return self._run(self)
+
+    def finish(self, value: Any, error: BaseException | None) -> None:
+        self._owner.finished(self, value, error)
+
+    def unreported(self, error: BaseException) -> None:
+        self._owner.unreported(self, error)
+
+    def late(self) -> None:
+        self._owner.ended_late(self)
+
+    def start_side_effects(self) -> None:
+        super().start_side_effects()
+        self._owner.side_effects_start(self)
+
+    def hearing(self) -> Callable[[Any], object] | None:
+        return self._owner.collecting(self)
+
+    def alive(self) -> None:
+        """A sign of life.
+
+        Raises:
+            RequestCancelledError: the call has been given up.
+        """
+        if self.cancelled is not None or self.phase is not CallPhase.RUNNING:
+            raise RequestCancelledError(f"{self.name} has been given up: {self.cancelled}")
+        self._owner.alive(self)

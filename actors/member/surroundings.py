@@ -1,0 +1,69 @@
+"""What a member actor is given to work with, and what is known of a member before it works."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from greenroom.actors.claims.claims import Claims
+from greenroom.actors.member import agent_methods
+from greenroom.actors.runtime.clock import Clock
+from greenroom.actors.runtime.event_bus import EventBus
+from greenroom.actors.runtime.loop_thread import LoopThread
+from greenroom.actors.runtime.pool_actor import JoinableRef
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.member import Member
+
+SYNC_CONCURRENCY = 1
+ASYNC_CONCURRENCY = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the members of a pool are given to work with."""
+
+    pool: str
+    config: PoolConfig
+    clock: Clock
+    router: JoinableRef
+    supervisor: JoinableRef
+    bus: EventBus
+    loop: LoopThread
+    claims: Claims
+
+
+@dataclass(frozen=True, slots=True)
+class LoopSilent:
+    """The supervisor's word that the member's loop has stalled."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopLost:
+    """The supervisor's word that the member's loop has been given up.
+
+    Attributes:
+        fresh: the loop to go on with; None: the agent cannot leave the lost one, and so the actor
+            ends: with `reason`, or to be told to `Leave` if that is None.
+        guilty: whether it was this member that blocked the loop.
+    """
+
+    fresh: LoopThread | None = None
+    reason: str | None = None
+    guilty: bool = False
+
+
+def default_concurrency(member: Member) -> int:
+    """`max_concurrency`, or what it is by default: 100 for an async agent, 1 for any other."""
+    if member.max_concurrency is not None:
+        return member.max_concurrency
+    runner = (
+        agent_methods.runner_of(member.agent, member.method) if member.factory is None else None
+    )
+    return ASYNC_CONCURRENCY if runner is not None and runner.is_async else SYNC_CONCURRENCY
+
+
+def needs_loop(member: Member) -> bool:
+    """Whether an event loop runs its agent, or makes it: as far as is known before it is made."""
+    if member.factory is not None:
+        return agent_methods.is_async(member.factory)
+    runner = agent_methods.runner_of(member.agent, member.method)
+    return runner is not None and runner.is_async

@@ -1,0 +1,145 @@
+"""The events of attempts, made only when somebody listens where they are made for every request."""
+
+from __future__ import annotations
+
+from greenroom.actors.policy.client_retries import HINT, ClientRetries
+from greenroom.actors.request.flow_ports import Events
+from greenroom.actors.request.job import Attempt, Failure, Job
+from greenroom.messages.errors import summary
+from greenroom.messages.events import (
+    AttemptFailed,
+    AttemptLost,
+    AttemptStarted,
+    AttemptSucceeded,
+    Failover,
+    HedgeStarted,
+    MemberRested,
+    MemberResting,
+    RetryScheduled,
+)
+from greenroom.messages.status import FailureKind
+
+
+class AttemptEvents:
+    """Tells the event bus what becomes of a request's attempts."""
+
+    def __init__(self, pool: str, bus: Events) -> None:
+        self._pool = pool
+        self._bus = bus
+        self._client_retries = ClientRetries()
+
+    def started(self, job: Job, attempt: Attempt) -> None:
+        """A member was given the request: at first, after another had failed it, or beside one."""
+        member = attempt.member
+        if attempt is job.hedge:
+            self._hedged(job, attempt)
+        elif attempt is not job.trial and job.failed_last not in (None, member):
+            self._failed_over(job, member)
+        if self._bus.listening():
+            self._bus.emit(
+                AttemptStarted(
+                    pool=self._pool, member=member, request_id=job.id, attempt=attempt.number
+                )
+            )
+
+    def _failed_over(self, job: Job, member: str) -> None:
+        if self._bus.listening(Failover.level):
+            self._bus.emit(
+                Failover(
+                    pool=self._pool,
+                    member=job.failed_last,
+                    request_id=job.id,
+                    attempt=job.attempts,
+                    to=member,
+                )
+            )
+
+    def _hedged(self, job: Job, second: Attempt) -> None:
+        first = job.current
+        assert first is not None
+        self._bus.emit(
+            HedgeStarted(
+                pool=self._pool,
+                member=second.member,
+                request_id=job.id,
+                attempt=job.attempts,
+                beside=first.member,
+                after_s=second.started_at - first.started_at,
+            )
+        )
+
+    def lost(self, attempt: Attempt) -> None:
+        """Another attempt was faster."""
+        self._bus.emit(
+            AttemptLost(
+                pool=self._pool,
+                member=attempt.member,
+                request_id=attempt.request_id,
+                attempt=attempt.number,
+            )
+        )
+
+    def succeeded(self, attempt: Attempt, elapsed_s: float) -> None:
+        """A member answered; only to be told while somebody listens."""
+        self._bus.emit(
+            AttemptSucceeded(
+                pool=self._pool,
+                member=attempt.member,
+                request_id=attempt.request_id,
+                attempt=attempt.number,
+                elapsed_s=elapsed_s,
+            )
+        )
+
+    def failed(self, attempt: Attempt, failure: Failure) -> None:
+        """A member failed."""
+        if self._bus.listening(AttemptFailed.level):
+            self._bus.emit(
+                AttemptFailed(
+                    pool=self._pool,
+                    member=attempt.member,
+                    request_id=attempt.request_id,
+                    attempt=attempt.number,
+                    elapsed_s=failure.elapsed_s,
+                    kind=failure.kind,
+                    error=summary(failure.error),
+                )
+            )
+
+    def slow_to_fail(self, attempt: Attempt, failure: Failure, usual_s: float | None) -> None:
+        """Say once for each member that its client seems to retry by itself."""
+        if attempt.first_chunk_s is not None:  # no client begins anew behind what was read of it
+            return
+        kind, elapsed_s = failure.kind, failure.elapsed_s
+        if self._client_retries.suspects(attempt.member, kind, elapsed_s, usual_s):
+            self._bus.hint(
+                HINT.format(
+                    pool=self._pool,
+                    member=attempt.member,
+                    kind=kind.value,
+                    elapsed_s=elapsed_s,
+                    usual_s=usual_s,
+                )
+            )
+
+    def resting(self, member: str, kind: FailureKind, rests_s: float, until: float) -> None:
+        """A member is left alone for a while."""
+        self._bus.emit(
+            MemberResting(pool=self._pool, member=member, kind=kind, rests_s=rests_s, until=until)
+        )
+
+    def rested(self, member: str) -> None:
+        """A member that rested takes requests again."""
+        self._bus.emit(MemberRested(pool=self._pool, member=member))
+
+    def retry(self, job: Job, member: str, delay_s: float) -> None:
+        """The request waits before it is tried again."""
+        self._bus.emit(
+            RetryScheduled(
+                pool=self._pool,
+                member=member,
+                request_id=job.id,
+                attempt=job.attempts + 1,
+                delay_s=delay_s,
+            )
+        )

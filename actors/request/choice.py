@@ -1,0 +1,245 @@
+"""The choice of a member for a request, and whether it may wait for one. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from enum import Enum
+from typing import NamedTuple
+
+from greenroom.actors.policy.retry_plan import LASTING, Situation
+from greenroom.actors.request.job import Attempt, Bound, Failure, Job
+from greenroom.actors.request.waiting_room import WaitingRoom
+from greenroom.actors.routing.routing_table import NoPick, RoutingTable, Slot
+from greenroom.actors.strategies import PickContext
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.status import CircuitState, SkipReason
+
+_ABOUT_NOW_S = 1e-6
+"""More than two ways to reckon a moment differ by."""
+
+
+class Step(Enum):
+    """What becomes of a request that nobody is given just now."""
+
+    WAIT = "it waits for a member"
+    FAIL = "nobody can take it, and there is nothing to wait for"
+    NOTHING = "it has its answer, of which the router has not heard yet"
+
+
+class Beside(NamedTuple):
+    """A half-open member is tried beside, at no cost to the request.
+
+    Attributes:
+        member: who has it all the same; None while it waits for somebody.
+    """
+
+    member: Slot | None
+    trial: Slot
+
+
+class Choice:
+    """Asks the table on behalf of a request, by what has become of it so far."""
+
+    def __init__(
+        self, config: PoolConfig, table: RoutingTable, room: WaitingRoom, stay_s: float
+    ) -> None:
+        self._stay_s = stay_s
+        self._waits = config.when_unavailable == "wait"
+        self._table = table
+        self._room = room
+
+    # -- whom
+
+    def place(self, job: Job, now: float) -> Slot | Beside | Step:
+        """Who shall have it. It is bound to nobody any more once it need not wait for that one.
+
+        Raises:
+            StrategyError: as by `RoutingTable.pick`.
+        """
+        table = self._table
+        if job.trial is not None and job.is_won():
+            return Step.NOTHING
+        if job.bound is not None:
+            step = self._again(job, job.bound, now)
+            if step is not None:
+                return step
+        if not job.failures and not table.has_room() and table.is_busy():
+            return Step.WAIT  # no strategy need be asked
+        context = PickContext(now, job.work.key, job.id)
+        if self._stay_s and self._stays(job, context):
+            return Step.WAIT
+        if job.failures or job.trial is not None:
+            chosen = self._another(job, context)
+        else:
+            chosen = table.pick((), context, job.policy.exhaustive)
+        if table.half_open and isinstance(chosen, Slot) and chosen.is_trial:
+            return self._spare(job, chosen, context)
+        if isinstance(chosen, Slot):
+            return chosen
+        if chosen is NoPick.BUSY or table.epoch == 0 or self._may_wait(job, now):
+            return Step.WAIT
+        return Step.FAIL
+
+    def _another(self, job: Job, context: PickContext) -> Slot | NoPick:
+        """For a request that members have had, or have."""
+        only_untried = self._only_untried(job)
+        last = () if only_untried else job.silent
+        never = self._hopeless(job) if job.failures else ()
+        return self._table.pick(job.taken, context, only_untried, never, last)
+
+    def _spare(self, job: Job, trial: Slot, context: PickContext) -> Slot | Beside | Step:
+        """Whom to give it to in place of a half-open member, and whether to try that one beside."""
+        table = self._table
+        if table.one_at_a_time:
+            return trial
+        other = table.pick({*job.taken, *table.half_open}, context, exhaustive=True)
+        if other is NoPick.UNROUTABLE or (other is NoPick.BUSY and self._room.shuts_out(job)):
+            return trial
+        member = other if isinstance(other, Slot) else None
+        if not job.work.idempotent or job.trial is not None:
+            return member or Step.WAIT
+        return Beside(member, trial)
+
+    def _again(self, job: Job, bound: Bound, now: float) -> Slot | Step | None:
+        """The member that it is bound to, or whether to wait for that one; None if neither, and
+        anybody will do.
+        """
+        slot = self._table.get(bound.member)
+        if slot is not None and slot.is_free and (bound.rests or not slot.is_trial):
+            job.bound = None
+            return slot
+        if slot is not None and self._is_worth_waiting(slot, bound, job, now):
+            return Step.WAIT
+        job.bound = None
+        return None
+
+    def _is_worth_waiting(self, slot: Slot, bound: Bound, job: Job, now: float) -> bool:
+        if slot.is_unjudged():
+            return True
+        if not bound.rests:
+            return False
+        saturated = slot.skip_reason() is SkipReason.SATURATED
+        return saturated or slot.rests(now + self._stay_s, job.deadline)
+
+    # -- may it wait
+
+    def _stays(self, job: Job, context: PickContext) -> bool:
+        """Whether it waits for a preferred member that rests, though others could take it."""
+        if self._room.shuts_out(job):
+            return False
+        until = context.now + self._stay_s
+        return self._table.rests(job.failures, context, until, job.deadline)
+
+    def _may_wait(self, job: Job, now: float) -> bool:
+        """Whether a request may wait for a member to come back, rather than fail at once."""
+        if job.policy.exhaustive and job.failures:
+            return False
+        besides = job.failures if self._only_untried(job) else self._hopeless(job)
+        reopening = self._table.earliest_reopening(besides)
+        if reopening is not None and reopening <= now + _ABOUT_NOW_S:
+            return True  # its time has come: the word of it is on its way
+        if job.failures and self._sits_out(job, besides, now):
+            return True
+        if not self._waits:
+            return False
+        if self._table.trial_running(besides):
+            return True
+        return reopening is not None and (job.deadline is None or reopening < job.deadline)
+
+    def _sits_out(self, job: Job, besides: Collection[str], now: float) -> bool:
+        """Whether a request that has retries left waits for the first member that has rested, as it
+        would right after a failure. It has been tried before; a new one need not wait.
+        """
+        until, policy = self._table.first_rested(besides), job.policy
+        if until is None or until > now + policy.max_delay_s:
+            return False
+        if job.attempts - 1 >= policy.max_retries:
+            return False
+        return job.deadline is None or until < job.deadline
+
+    def _only_untried(self, job: Job) -> bool:
+        """Whether no member that it has tried can still help the request."""
+        return job.policy.exhaustive or (bool(job.failures) and not self._could_recover(job))
+
+    def _hopeless(self, job: Job) -> Collection[str]:
+        """The members that it need not be given to once more, however long it waits."""
+        lasting = _failed_for_good(job)
+        return lasting | job.cut if lasting else job.cut
+
+    def _could_recover(self, job: Job) -> bool:
+        """Whether a member that has failed the request might answer it later."""
+        cut = job.cut
+        for name, failure in job.failures.items():  # any() takes twice as long
+            if failure.kind not in LASTING and name not in cut and self._table.get(name):
+                return True
+        return False
+
+    # -- after a failure
+
+    def is_preferred(self, job: Job, attempt: Attempt, failure: Failure, now: float) -> bool:
+        """Whether the request would rather wait for the member that has failed it."""
+        after_s = failure.retry_after_s
+        if not self._stay_s or after_s is None or after_s > self._stay_s:
+            return False
+        context = PickContext(now, job.work.key, job.id)
+        return self._table.prefers(attempt.member, job.taken, context)
+
+    def may_mend(self, attempt: Attempt, failure: Failure) -> bool:
+        """Whether the same member may be over it: it takes requests as usual, as far as the
+        supervisor has said. To be asked before the failure is taken into the accounts.
+        """
+        slot = self._table.get(attempt.member)
+        if not failure.may_mend or slot is None or attempt.trial or not slot.in_service:
+            return False
+        return slot.route.circuit in (CircuitState.CLOSED, CircuitState.DISABLED)
+
+    def situation(
+        self,
+        job: Job,
+        attempt: Attempt,
+        failure: Failure,
+        mends: bool,
+        preferred: bool,
+        now: float,
+    ) -> Situation:
+        """All that the plan for what comes next may look at.
+
+        Args:
+            mends: whether the same member may be over it by now.
+            preferred: whether the strategy would not give the request to anybody else.
+        """
+        after_s = failure.retry_after_s
+        if not preferred:  # who stays for a member waits for that one, whoever else may be back
+            hopeless = _failed_for_good(job)
+            after_s = self._table.asked_to_wait_s(hopeless, attempt.member, after_s, now)
+        return Situation(
+            kind=failure.kind,
+            started=failure.started,
+            side_effects=job.must_not_repeat(attempt),
+            retry_after_s=after_s,
+            attempts=job.attempts - job.extra,
+            backoffs=job.backoffs,
+            idempotent=job.work.idempotent,
+            untried=self._untried_left(job, now),
+            tried_could_recover=self._could_recover(job),
+            now=now,
+            deadline=job.deadline,
+            may_mend=mends,
+            tries=job.failures[attempt.member].attempts,
+            members=len(self._table),
+            in_service=mends,
+            preferred=preferred,
+        )
+
+    def _untried_left(self, job: Job, now: float) -> bool:
+        """Whether an untried member can take the request: now, once a slot is free, or, if only
+        such a one can help it, and it may wait for that, once one is back.
+        """
+        if self._table.could_take(job.taken):
+            return True
+        return not job.policy.exhaustive and self._only_untried(job) and self._may_wait(job, now)
+
+
+def _failed_for_good(job: Job) -> set[str]:
+    """The members whose failures do not pass with time."""
+    return {name for name, each in job.failures.items() if each.kind in LASTING}

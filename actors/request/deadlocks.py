@@ -1,0 +1,127 @@
+"""Circles: calls that wait for a request which waits for the slots that they hold. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from greenroom.actors.request.job import QUEUED, Attempt, Job
+from greenroom.actors.routing.routing_table import RoutingTable
+from greenroom.actors.runtime.call_ancestry import waiting_tickets
+from greenroom.actors.runtime.future import Waits
+from greenroom.messages.execution import Ancestor, Ticket
+
+_FEW = 64
+
+
+class Deadlocks:
+    """Which of a pool's calls wait for which of its requests, as far as they have said so.
+
+    Args:
+        pool: the urn of its router.
+        jobs: its requests in flight, by id; read only.
+        live: its attempts that hold a slot, by ticket; read only.
+    """
+
+    def __init__(
+        self,
+        pool: str,
+        jobs: Mapping[str, Job],
+        live: Mapping[Ticket, Attempt],
+        table: RoutingTable,
+    ) -> None:
+        self._pool = pool
+        self._jobs = jobs
+        self._live_attempts = live
+        self._table = table
+        # With the time of acceptance: an id may be used again. No request is held by this.
+        self._waits: dict[str, tuple[float, list[Ticket]]] = {}
+
+    def waits(self, job: Job, inside: tuple[Ancestor, ...]) -> None:
+        """Code that runs inside these calls waits for the request."""
+        if len(self._waits) > _FEW + 2 * len(self._jobs):
+            self._waits = {id: each for id, each in self._waits.items() if self._live(id)}
+        if tickets := waiting_tickets(self._pool, inside):
+            known = self._waiting_for(job)
+            self._waits[job.id] = (job.accepted_at, [*known, *tickets])
+
+    def _waits_no_more(self, job: Job, inside: tuple[Ancestor, ...]) -> None:
+        """That code has lost its patience."""
+        left = list(self._waiting_for(job))
+        for ticket in waiting_tickets(self._pool, inside):
+            if ticket in left:
+                left.remove(ticket)
+        if left:
+            self._waits[job.id] = (job.accepted_at, left)
+        else:
+            self._waits.pop(job.id, None)
+
+    def closed_by(self, job: Job) -> bool:
+        """Whether calls of this pool wait for the request that is about to queue, and every slot
+        that could become free is held by such calls: nobody would ever give one back.
+
+        Calls of other pools in between are seen through. Not seen: two requests that wait for each
+        other by way of two pools; their time limits end that.
+        """
+        return bool(self._waiting_for(job)) and self._is_dead_locked(job)
+
+    def heard(self, message: Waits) -> Job | None:
+        """Code inside a call of this pool begins to wait for a request, or ends that: which one in
+        the queue has to fail, so that the call that waits for it gives its slot back; None if none.
+        """
+        future = message.future
+        job = self._jobs.get(future.request_id or "")
+        if job is None or job.future is not future:
+            return None
+        if message.over:
+            self._waits_no_more(job, message.inside)
+            return None
+        self.waits(job, message.inside)
+        queued = self._queued()
+        if not queued or not self._is_dead_locked():
+            return None
+        return job if job.phase is QUEUED else queued[0]
+
+    def _is_dead_locked(self, job: Job | None = None) -> bool:
+        live, table = self._live_attempts, self._table
+        if not live or table.epoch == 0 or live.keys() - self._blocked(job):
+            return False
+        if table.earliest_reopening() is not None:
+            return False
+        return not any(slot.is_awaited() and slot.in_flight < slot.limit for slot in table)
+
+    def _waiting_for(self, job: Job) -> Iterable[Ticket]:
+        """The calls that wait for the request."""
+        accepted_at, tickets = self._waits.get(job.id, (None, ()))
+        return tickets if accepted_at == job.accepted_at else ()
+
+    def _queued(self) -> list[Job]:
+        """The requests in the waiting queue that calls wait for, the last one that came first."""
+        live = filter(None, map(self._live, list(self._waits)))
+        return [job for job in live if job.phase is QUEUED][::-1]
+
+    def _blocked(self, job: Job | None = None) -> set[Ticket]:
+        """The calls that cannot go on until a slot becomes free: they wait for a request that is in
+        the queue, or is run by such calls only.
+
+        Args:
+            job: one that is about to queue.
+        """
+        blocked: set[Ticket] = set()
+        live = [each for each in map(self._live, list(self._waits)) if each is not None]
+        while live:
+            stuck = [each for each in live if each is job or self._is_stuck(each, blocked)]
+            if not stuck:
+                break
+            for each in stuck:
+                blocked.update(self._waiting_for(each))
+            live = [each for each in live if each not in stuck]
+        return blocked
+
+    @staticmethod
+    def _is_stuck(job: Job, blocked: set[Ticket]) -> bool:
+        running = [attempt.ticket for attempt in job.running()]
+        return blocked.issuperset(running) if running else job.phase is QUEUED
+
+    def _live(self, id: str) -> Job | None:
+        job = self._jobs.get(id)
+        return job if job is not None and self._waits[id][0] == job.accepted_at else None

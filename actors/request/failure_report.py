@@ -1,0 +1,129 @@
+"""What a request that nobody could answer says of every member, and why. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from greenroom.actors.request.job import Job
+from greenroom.actors.routing.routing_table import RoutingTable, Slot
+from greenroom.actors.runtime.call_ancestry import tickets_of
+from greenroom.actors.runtime.future import AskTimeoutError
+from greenroom.messages.errors import (
+    AllPoolMembersFailedError,
+    AttemptError,
+    DeadlineExceededError,
+    ReentrantAskError,
+    StreamInterruptedError,
+)
+from greenroom.messages.status import SkipReason
+
+
+def all_failed(
+    pool: str, job: Job, table: RoutingTable, reason: str, now: float
+) -> AllPoolMembersFailedError:
+    """The error that lists every member, tried or skipped."""
+    reopening = table.earliest_reopening()
+    return AllPoolMembersFailedError(
+        pool,
+        table.names,
+        account(job.failures.values(), table, now),
+        reason,
+        None if reopening is None else max(0.0, reopening - now),
+        job.failed_alike,
+    )
+
+
+def expired(pool: str, job: Job, table: RoutingTable, now: float) -> DeadlineExceededError:
+    """The error of a request that has run out of time: the asker's own, or that of the pool."""
+    own = job.future is not None and job.future.deadline == job.deadline
+    kind = AskTimeoutError if own else DeadlineExceededError
+    errors = account(job.failures.values(), table, now)
+    return kind(pool, now - job.accepted_at, errors, job.failed_alike)
+
+
+def interrupted(pool: str, job: Job, error: BaseException) -> StreamInterruptedError:
+    """The error of a stream that breaks off. What was received, and how many chunks altogether, is
+    known to its consumer alone, who adds it; the count so far is for the log.
+    """
+    channel = job.channel
+    member, taken = (channel.member, channel.taken) if channel is not None else (None, 0)
+    broken = StreamInterruptedError(pool, member, job.failures.values(), received_count=taken)
+    broken.__cause__ = error
+    return broken
+
+
+def reentrant(pool: str, urn: str, job: Job) -> ReentrantAskError:
+    """The error of a request that waits for the slots of the calls that wait for it.
+
+    Args:
+        urn: of the pool's router.
+    """
+    inside = job.future.inside if job.future is not None else ()
+    asking = ", ".join(ticket[0] for ticket in tickets_of(urn, inside))
+    return ReentrantAskError(
+        f"pool {pool!r} was asked from inside its own request {asking}, which holds the "
+        f"slot that {job.id} would wait for: give the member more max_concurrency, ask another "
+        f"pool, or tell instead of ask"
+    )
+
+
+def why_unroutable(job: Job, table: RoutingTable, waits: bool, now: float) -> str:
+    """Why a request that found nobody fails at once; `waits`: whether it was allowed to wait."""
+    if len(table) == 0:
+        return "the pool has no members"
+    if not waits:
+        return "" if job.failures else "no member is available"
+    reopening = table.earliest_reopening()
+    if reopening is None or job.deadline is None:
+        return "no member is available, and none says when it will be"
+    return (
+        f"no member is available before the deadline: the first in {reopening - now:.1f} s, "
+        f"{job.deadline - now:.1f} s left"
+    )
+
+
+def broken_by(job: Job, error: BaseException) -> BaseException:
+    """What broke the last stream off that the consumer has had chunks of.
+
+    Args:
+        error: of the last attempt, which may have had none. (It is not asked whether it is true:
+            that runs code of its own.)
+    """
+    member = None if job.channel is None else job.channel.member
+    broken = job.failures.get(member or "")
+    return error if broken is None or broken.error is None else broken.error
+
+
+def own(error: BaseException) -> BaseException:
+    """The agent's own error. An inner pool's stream may have broken off by it, of which the outer
+    pool's consumer has not been shown anything: to it nothing has.
+    """
+    while isinstance(error, StreamInterruptedError) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def account(tried: Iterable[AttemptError], slots: Iterable[Slot], now: float) -> list[AttemptError]:
+    """One entry for every member tried and every one skipped, in evaluation order.
+
+    The tried ones stand in the order of their first try; a skipped one stands before the first
+    tried one that follows it in the configured order, else at the end.
+    """
+    entries = list(tried)
+    names = {entry.member for entry in entries}
+    for slot in slots:
+        if slot.name not in names:
+            entries.insert(_place_of(slot.index, entries), _skipped(slot, now))
+    return entries
+
+
+def _skipped(slot: Slot, now: float) -> AttemptError:
+    reason = slot.skip_reason() or SkipReason.EXCLUDED
+    reopens_at = slot.back_at()
+    detail = "" if reopens_at is None else f"back in {max(0.0, reopens_at - now):.1f} s"
+    return AttemptError(slot.name, slot.index, reason, None, 0.0, 0, detail)
+
+
+def _place_of(index: int, entries: list[AttemptError]) -> int:
+    following = (i for i, entry in enumerate(entries) if entry.index > index)
+    return next(following, len(entries))

@@ -1,0 +1,142 @@
+"""The hedger: when a second attempt joins a slow one, and what becomes of the slower one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from greenroom.actors.claims.claims import Claims
+from greenroom.actors.claims.race import Race
+from greenroom.actors.policy.hedging import HedgeBudget, Percentile95
+from greenroom.actors.policy.retry_plan import RetryBudget
+from greenroom.actors.request.attempts import Attempts
+from greenroom.actors.request.flow_ports import FlowPorts
+from greenroom.actors.request.job import Attempt, Job
+from greenroom.actors.request.trials import Trials
+from greenroom.actors.routing.routing_table import RoutingTable, Slot
+from greenroom.actors.strategies import PickContext
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import StrategyError
+from greenroom.messages.status import CancelReason
+
+
+class Hedger:
+    """Hedges idempotent requests, within a budget of its own and that of the retries.
+
+    Args:
+        budget: the one of the retries.
+        due: called when the first attempt of a request has had its time; it asks `second`.
+
+    Attributes:
+        enabled: whether the pool hedges at all.
+    """
+
+    def __init__(
+        self,
+        ports: FlowPorts,
+        config: PoolConfig,
+        table: RoutingTable,
+        claims: Claims,
+        attempts: Attempts,
+        trials: Trials,
+        budget: RetryBudget,
+        due: Callable[[Job], None],
+    ) -> None:
+        self.enabled = config.hedge_after_s is not None
+        self._after_s = config.hedge_after_s
+        self._ports = ports
+        self._table = table
+        self._claims = claims
+        self._attempts = attempts
+        self._trials = trials
+        self._retries = budget
+        self._due = due
+        self._hedges = HedgeBudget()
+        self._answer_times = Percentile95()
+        self._first_chunk_times = Percentile95()
+
+    def accepted(self) -> None:
+        """A request has come in: it pays for a part of a hedge."""
+        self._hedges.deposit()
+
+    def plan(self, job: Job, now: float) -> None:
+        """An attempt begins: see when a second one shall join it."""
+        if job.claim.race is not None or not job.work.idempotent:
+            return
+        if job.hedge_alarm is not None:
+            job.hedge_alarm.cancel()
+        after_s = self._after_s
+        delay_s = self._times(job).value() if isinstance(after_s, str) else after_s
+        if delay_s is not None:
+            job.hedge_alarm = self._ports.at(now + delay_s, lambda: self._ring(job))
+
+    def second(self, job: Job, now: float) -> Slot | None:
+        """Who is to have the request as well; it is a race from now on, and paid for. None if it
+        may not be hedged, or nobody untried is free. No trial is spent on a hedge.
+        """
+        first, policy = job.current, job.policy
+        if first is None or job.claim.race is not None or not self._hedges.has_any():
+            return None
+        if not policy.exhaustive and job.attempts - 1 >= policy.max_retries:
+            return None
+        context = PickContext(now, job.work.key, job.id)
+        try:
+            slot = self._table.pick_second({*job.failures, first.member}, context)
+        except StrategyError as error:
+            self._ports.events.complain_of("no member was found for a hedge", error)
+            return None
+        if slot is None or not self._open_race(job, first, now):
+            return None
+        self._hedges.withdraw()
+        return slot
+
+    def answered(self, job: Job, attempt: Attempt, elapsed_s: float) -> None:
+        """A member has answered, or sent the first chunk of its stream, after `elapsed_s`: nobody
+        shall race with it any more.
+        """
+        if self.enabled:
+            self._times(job).add(outstanding_s(job, attempt, elapsed_s))
+        if job.hedge_alarm is not None:
+            job.hedge_alarm.cancel()
+            job.hedge_alarm = None
+        if job.claim.race is not None:
+            self.drop_rivals(job, attempt)
+
+    def drop_rivals(self, job: Job, winner: Attempt) -> None:
+        """The loser of a race is cancelled, and counts for nothing; a trial goes on by itself."""
+        if job.claim.race is None:
+            return
+        if winner is not job.trial:
+            self._trials.let_go(job)
+        for attempt in list(job.running()):
+            if attempt is not winner:
+                self._claims.withdraw(attempt.ticket)
+                self._attempts.drop(job, attempt, CancelReason.LOST_RACE)
+        if winner is job.trial:
+            self._trials.await_(job)
+
+    def _ring(self, job: Job) -> None:
+        job.hedge_alarm = None
+        self._due(job)
+
+    def _open_race(self, job: Job, first: Attempt, now: float) -> bool:
+        """Whether there is a race to be had, and the budget that hedges share with retries allows
+        it. The race comes first, then the look at the first attempt: who answers now, in a thread
+        of its own, sees the one, or is seen.
+        """
+        job.claim.race = Race()
+        decided = not self._claims.is_open(first.ticket) or job.must_not_repeat(first)
+        if decided or not self._retries.withdraw(now):
+            job.claim.race = None
+        return job.claim.race is not None
+
+    def _times(self, job: Job) -> Percentile95:
+        """Answers and first chunks take their own times."""
+        return self._answer_times if job.channel is None else self._first_chunk_times
+
+
+def outstanding_s(job: Job, winner: Attempt, elapsed_s: float) -> float:
+    """How long the answer has taken, in seconds. Where a second attempt has won, that is the least
+    that the first one would have taken; by the second's own time "p95" would fall every time.
+    """
+    began_at = min(attempt.started_at for attempt in job.running())
+    return winner.started_at - began_at + elapsed_s

@@ -1,0 +1,73 @@
+"""One timer for the time limits of all attempts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from greenroom.actors.request.job import Attempt
+from greenroom.actors.runtime.alarms import Alarm
+
+
+class Timeouts:
+    """Attempts that may all take equally long, so that the one that began first ends first.
+
+    A timer for each would be set and cancelled for every request that goes well. The one timer here
+    is set for the first attempt, and when it goes off, which is once in `limit_s` at most, it looks
+    who is the first by then.
+
+    Args:
+        at: sets a timer.
+        now: reads the clock.
+        limit_s: seconds that an attempt may take.
+        expired: told of each one that has had its time.
+    """
+
+    __slots__ = ("_alarm", "_at", "_expired", "_now", "_running", "limit_s")
+
+    def __init__(
+        self,
+        at: Callable[[float, Callable[[], None]], Alarm],
+        now: Callable[[], float],
+        limit_s: float,
+        expired: Callable[[Attempt], None],
+    ) -> None:
+        self._at = at
+        self._now = now
+        self.limit_s = limit_s
+        self._expired = expired
+        self._running: dict[Attempt, None] = {}
+        self._alarm: Alarm | None = None
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def start(self, attempt: Attempt) -> None:
+        """It has just begun: at `attempt.started_at`, which never goes back."""
+        self._running[attempt] = None
+        if self._alarm is None:
+            self._set(attempt)
+
+    def stop(self, attempt: Attempt) -> None:
+        """It has ended, if it was one of them."""
+        self._running.pop(attempt, None)
+
+    def _set(self, first: Attempt) -> None:
+        self._alarm = self._at(first.started_at + self.limit_s, self._ring)
+
+    def _ring(self) -> None:
+        now = self._now()
+        try:
+            while (first := next(iter(self._running), None)) is not None:
+                if first.started_at + self.limit_s > now:
+                    break
+                del self._running[first]
+                try:
+                    self._expired(first)
+                except BaseException:  # it guards what it does: so nothing has been done
+                    self._expired(first)
+        finally:  # one that could not be ended must not keep the others from it
+            # Only now: the attempts that have begun by this come behind those that still run.
+            self._alarm = None
+            first = next(iter(self._running), None)
+            if first is not None:
+                self._set(first)

@@ -1,0 +1,186 @@
+"""The queue of requests that wait for a member: by priority and by age. Pure."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterator
+
+from greenroom.actors.request.job import PLACING, QUEUED, Job
+
+Cell = list[Job | None]
+Key = tuple[float, float, int]
+
+_FEW = 64
+
+
+class WaitingQueue:
+    """A higher `priority` is served first, and waiting counts as priority does.
+
+    The order is that of `accepted_at - priority * ageing_s`, the smallest first, ties in order of
+    arrival. All requests age alike, so the order of two of them never changes, and a heap will do.
+    Equal priorities are served in order, and a request is overtaken only by what was accepted less
+    than (difference in priority) * `ageing_s` seconds after it: none starves.
+
+    Each operation on one request takes O(log n), amortised: what leaves stays in the heaps, empty,
+    until the empty ones are the majority.
+
+    Args:
+        ageing_s: the seconds of waiting that count as much as one level of priority.
+
+    Attributes:
+        size: how many wait; set by the queue only.
+    """
+
+    def __init__(self, ageing_s: float) -> None:
+        self._ageing_s = ageing_s
+        self._arrivals = 0
+        self.size = 0
+        self._ranked = _Heap()
+        self._tried = _Heap()  # those that a member has had
+        self._tried_live = 0
+        self._limited = _Heap()  # those with a deadline, the earliest first
+        # Those that no member has had yet, the last one first; None until somebody asks for it.
+        self._untried: _Heap | None = None
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self) -> Iterator[Job]:
+        """The requests that wait, in order; it is safe to add and remove meanwhile."""
+        return self._ranked.in_order()
+
+    def add(self, job: Job) -> None:
+        """Take a request in; one that is in it already keeps its place."""
+        if job.cell is not None:
+            return
+        cell: Cell = [job]
+        job.cell = cell
+        job.phase = QUEUED
+        self.size += 1
+        self._arrivals += 1
+        key = self._key(job)
+        self._ranked.push(key, cell)
+        if job.attempts > 0:
+            self._tried.push(key, cell)
+            self._tried_live += 1
+        if job.deadline is not None:
+            self._limited.push((job.deadline, 0.0, self._arrivals), cell)
+        if self._untried is not None and job.attempts == 0:
+            self._untried.push(_reversed(key), cell)
+
+    def discard(self, job: Job) -> None:
+        """Let a request go, if it is in."""
+        if job.cell is None:
+            return
+        job.cell[0] = None
+        job.cell = None
+        job.phase = PLACING
+        self.size -= 1
+        self._ranked.sweep(self.size)
+        if job.attempts > 0:
+            self._tried_live -= 1
+            self._tried.sweep(self._tried_live)
+        self._limited.sweep(self.size)
+        if self._untried is not None:
+            self._untried.sweep(self.size)
+            self._untried = self._untried if self.size else None
+
+    def tried(self) -> Iterator[Job]:
+        """Those of them that a member has had, in order; it is safe to add and remove meanwhile."""
+        return self._tried.in_order()
+
+    def first(self) -> Job | None:
+        """The request to be served next; it stays in."""
+        return self._ranked.first()
+
+    def last_untried(self) -> Job | None:
+        """The request to be served last, of those that no member has had yet; it stays in."""
+        if self._untried is None:
+            self._untried = self._ranked.last_first()
+        return self._untried.first()
+
+    def displaced_by(self, job: Job) -> Job | None:
+        """The last of those that no member has had yet, if `job` would be served before it."""
+        last = self.last_untried()
+        if last is None or self._untried is None:
+            return None
+        return last if self._key(job) < _reversed(self._untried.first_key()) else None
+
+    def expired(self, now: float) -> Job | None:
+        """A request whose deadline is over, the earliest one first; it stays in."""
+        job = self._limited.first()
+        return job if job is not None and self._limited.first_key()[0] <= now else None
+
+    def _key(self, job: Job) -> Key:
+        return self._rank(job), job.accepted_at, self._arrivals
+
+    def _rank(self, job: Job) -> float:
+        priority = job.work.priority
+        try:
+            return job.accepted_at - priority * self._ageing_s
+        except OverflowError:  # a whole number that no float can hold
+            return -math.inf if priority > 0 else math.inf
+
+
+class _Heap:
+    """Cells by a unique key, the smallest first; the empty ones among them are passed over."""
+
+    __slots__ = ("_entries",)
+
+    def __init__(self) -> None:
+        self._entries: list[tuple[float, float, int, Cell]] = []
+
+    def __len__(self) -> int:
+        """With those that are empty."""
+        return len(self._entries)
+
+    def push(self, key: Key, cell: Cell) -> None:
+        heapq.heappush(self._entries, (*key, cell))
+
+    def first(self) -> Job | None:
+        """What the first cell holds that is not empty."""
+        entries = self._entries
+        while entries and entries[0][3][0] is None:
+            heapq.heappop(entries)
+        return entries[0][3][0] if entries else None
+
+    def first_key(self) -> Key:
+        """The key of `first`, right after it has found something."""
+        return self._entries[0][:3]
+
+    def in_order(self) -> Iterator[Job]:
+        """What the cells of this moment hold when it is their turn. Who needs the first few only,
+        as most do, does not pay for the order of the others.
+        """
+        entries = self._entries.copy()
+        for _ in range(min(_FEW, len(entries))):
+            job = heapq.heappop(entries)[3][0]
+            if job is not None:
+                yield job
+        entries.sort()
+        for entry in entries:
+            job = entry[3][0]
+            if job is not None:
+                yield job
+
+    def last_first(self) -> _Heap:
+        """The same the other way round, without those that a member has had."""
+        other = _Heap()
+        other._entries = [
+            (*_reversed(entry[:3]), entry[3])
+            for entry in self._entries
+            if entry[3][0] is not None and entry[3][0].attempts == 0
+        ]
+        heapq.heapify(other._entries)
+        return other
+
+    def sweep(self, live: int) -> None:
+        """Drop the empty cells, when they are the majority; `live`: how many are not."""
+        if len(self._entries) > max(_FEW, 2 * live):
+            self._entries = [entry for entry in self._entries if entry[3][0] is not None]
+            heapq.heapify(self._entries)
+
+
+def _reversed(key: Key) -> Key:
+    return -key[0], -key[1], -key[2]

@@ -1,0 +1,138 @@
+"""The waiting room: how many may wait for a member, who has to go, whose turn it is. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from greenroom.actors.request.job import QUEUED, Job
+from greenroom.actors.request.waiting_queue import WaitingQueue
+from greenroom.actors.routing.routing_table import RoutingTable
+from greenroom.messages.config import PoolConfig
+
+
+class Shed(NamedTuple):
+    """A request for which there is no room, and how many were waiting when it was put out."""
+
+    job: Job
+    waiting: int
+
+
+class Leavers(NamedTuple):
+    """Who has just been put out of the room, and is to be told so, in this order."""
+
+    expired: Sequence[Job] = ()
+    shed: Sequence[Shed] = ()
+
+
+NOBODY = Leavers()
+
+
+class WaitingRoom:
+    """Lets requests wait, `max_pending` of them. Where there are more, the expired ones go first,
+    then the one that would be served last. One that a member has had already never has to go.
+
+    Who waits only until the supervisor has spoken, at the start or after a failure, is over the
+    limit: he is let in above the bound, and has to go if that has brought him no member (see
+    `review`).
+
+    Args:
+        stays: whether requests may wait for one member while others have room.
+
+    Attributes:
+        queue: those that wait, in the order in which they are served. Read only.
+        leave: called with a request that does not wait any more.
+        over_limit: those that were let in above the bound.
+    """
+
+    def __init__(self, config: PoolConfig, table: RoutingTable, stays: bool) -> None:
+        self.queue = WaitingQueue(config.priority_ageing_s)
+        self.leave = self.queue.discard  # each request that waits comes this way: no call more
+        self._bound = config.max_pending
+        self._table = table
+        self._alike = table.treats_alike and not stays
+        self.over_limit: list[Job] = []
+
+    def shuts_out(self, job: Job) -> bool:
+        """Whether somebody would have to go, or wait in vain, if this one came in."""
+        return job.phase is not QUEUED and self.queue.size >= self._bound
+
+    def enter(self, job: Job, now: float) -> Leavers:
+        """Let a request wait; one that is in keeps its place. It may be among those put out."""
+        if job.attempts or job.phase is QUEUED:
+            self.queue.add(job)
+            return NOBODY
+        leavers = NOBODY
+        if self.queue.size >= self._bound and self._table.epoch:
+            leavers = self._make_room(job, now)
+        if not (leavers.shed and leavers.shed[0].job is job):
+            self.queue.add(job)
+            if self.queue.size > self._bound:
+                self.over_limit.append(job)
+        return leavers
+
+    def _make_room(self, job: Job, now: float) -> Leavers:
+        """Those that wait for nothing but the supervisor's word, on its way, do not count."""
+        expired = self.expired(now)
+        waiting = self.queue.size
+        if waiting - self._table.room_to_come() < self._bound:
+            return Leavers(expired)
+        last = self.queue.displaced_by(job) or job
+        self.queue.discard(last)
+        return Leavers(expired, (Shed(last, waiting),))
+
+    def expired(self, now: float) -> list[Job]:
+        """Put out whose deadline is over, though the alarm has not gone off yet."""
+        expired = []
+        while (job := self.queue.expired(now)) is not None:
+            self.queue.discard(job)
+            expired.append(job)
+        return expired
+
+    def review(self, now: float) -> Leavers:
+        """The supervisor has spoken: where those over the limit have found no member by now, as
+        many have to go as are too many.
+        """
+        if not self.over_limit:
+            return NOBODY
+        expired = self.expired(now)
+        over_limit = [job for job in self.over_limit if job.phase is QUEUED]
+        to_come = self._table.room_to_come()
+        shed = []
+        for _ in range(min(self.queue.size - to_come - self._bound, len(over_limit))):
+            last = self.queue.last_untried()
+            if last is not None:
+                shed.append(Shed(last, self.queue.size))
+                self.queue.discard(last)
+        self.over_limit = [job for job in over_limit if job.phase is QUEUED] if to_come else []
+        return Leavers(expired, shed)
+
+    def behind(self, first: Job) -> Iterator[Job]:
+        """Those that may use the room there is, though the first one could not: they are to be
+        offered to the members while there is any. Whoever takes the next one has dealt with the
+        last. Where one untried request finds nobody, none does: then only the tried ones are asked.
+        """
+        asked = {first.id}
+        if not self._is_stuck(first):
+            for job in self.queue:
+                if job.id in asked:
+                    continue
+                asked.add(job.id)
+                yield job
+                if not self._table.has_room():
+                    return
+                if self._is_stuck(job):
+                    break
+            else:
+                return
+        for job in self.queue.tried():
+            if job.failures and job.id not in asked:
+                yield job
+                if not self._table.has_room():
+                    return
+
+    def _is_stuck(self, job: Job) -> bool:
+        """Whether it has found nobody, and so no other untried request would."""
+        if job.phase is not QUEUED or job.failures or job.trial is not None:
+            return False
+        return self._alike

@@ -1,0 +1,1 @@
+"""The actor around the life of requests: brings messages, does what is asked for."""

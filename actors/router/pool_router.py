@@ -1,0 +1,290 @@
+"""The pool router: the actor around the life of its requests."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from greenroom.actors.claims.claims import Claims, reply
+from greenroom.actors.claims.local_messages import Answered, Attach, Collecting
+from greenroom.actors.request.flow_ports import FlowPorts
+from greenroom.actors.request.job import PLACED, Job
+from greenroom.actors.request.request_flow import RequestFlow
+from greenroom.actors.router.drains import Drains
+from greenroom.actors.router.forwarded_commands import FORWARDED, Commands
+from greenroom.actors.runtime.clock import Clock, paused_at
+from greenroom.actors.runtime.end_signal import EndSignal
+from greenroom.actors.runtime.event_bus import EventBus, complain
+from greenroom.actors.runtime.future import PENDING, GivenUp, Waits
+from greenroom.actors.runtime.mailbox import Envelope, Mailbox
+from greenroom.actors.runtime.pool_actor import Handler, JoinableRef, PoolActor, hand, tell
+from greenroom.actors.runtime.thread_duties import Duty, ThreadRole
+from greenroom.actors.strategies import RoutingStrategy, strategy_name
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import PoolStoppedError, not_begun, summary
+from greenroom.messages.events import PoolStopped
+from greenroom.messages.execution import (
+    CancelExecution,
+    Execute,
+    Failed,
+    Refused,
+    SideEffectsStarted,
+    StreamBegun,
+    StreamResumed,
+    Succeeded,
+)
+from greenroom.messages.replies import MemberStats, PoolStats
+from greenroom.messages.requests import (
+    Apply,
+    Cancel,
+    Command,
+    Drain,
+    Request,
+    ResetAll,
+    ResetMember,
+    Subscribe,
+)
+from greenroom.messages.supervision import (
+    CommandDone,
+    FailuresSeen,
+    MemberDrained,
+    MemberRoute,
+    Outcomes,
+    RoutingSnapshot,
+    TableWanted,
+    TrialStarted,
+)
+
+SUPERVISOR_STOP_TIMEOUT_S = 10.0
+"""How long the end of a pool waits for its supervisor and members to clean up."""
+
+
+class PoolRouter(PoolActor):
+    """Brings messages to the `RequestFlow`, and carries out what it asks for. It runs no user code
+    but the strategy's, never waits, and changes no breaker.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        strategy: RoutingStrategy,
+        config: PoolConfig,
+        clock: Clock,
+        rng: random.Random,
+        bus: EventBus,
+        claims: Claims,
+    ) -> None:
+        super().__init__(clock)
+        self.duty = Duty(self.actor_urn, ThreadRole.ROUTER)
+        self.name = name
+        self.config = config
+        self.bus = bus
+        bus.pool_urn = self.actor_urn
+        self.claims = claims
+        self.ended = EndSignal()
+        self._supervisor: JoinableRef | None = None
+        self._drains = Drains()
+        self._commands = Commands(name, self._stats)
+        # `report` may have the supervisor handle it in this very thread, before it returns. What
+        # that says to it is a message of its own: it is never handled within the one at hand.
+        ports = FlowPorts(
+            now=clock.now,
+            wall=clock.wall,
+            paused_at=lambda: paused_at(clock),
+            at=self.alarms.at,
+            send=_send,
+            cancel=_cancel,
+            report=self._report,
+            note=self._note,
+            answer=_answer,
+            fail=_fail,
+            events=bus,
+        )
+        flow = self.flow = RequestFlow(
+            ports,
+            name=name,
+            urn=self.actor_urn,
+            strategy=strategy,
+            config=config,
+            rng=rng,
+            claims=claims,
+            idle=self._drains.done,
+        )
+        self.mailbox.hurried = flow.awaits_reports
+        forwarded: dict[type, Handler] = dict.fromkeys(FORWARDED, self._on_command)
+        self.handlers.update(
+            {
+                Attach: self._on_attach,
+                Request: self._on_work,
+                Apply: self._on_work,
+                Cancel: lambda message: flow.cancel(message.request_id),
+                GivenUp: lambda message: flow.given_up(message.future),
+                Waits: flow.waits,
+                Answered: flow.answered,
+                Succeeded: flow.succeeded,
+                Failed: flow.failed,
+                Refused: flow.refused,
+                SideEffectsStarted: flow.side_effects,
+                StreamBegun: flow.stream_begun,
+                StreamResumed: flow.attempts.resumed,
+                Collecting: flow.attempts.collecting,
+                RoutingSnapshot: flow.snapshot,
+                FailuresSeen: flow.failures_judged,
+                CommandDone: self._commands.done,
+                Drain: self._on_drain,
+                Subscribe: self._on_subscribe,
+                **forwarded,
+            }
+        )
+
+    def on_start(self) -> None:
+        if self.flow.table.treats_alike:  # a strategy of the app's own runs in this thread alone
+            # Who reads its events may be slow, and holds up nobody's worker by that.
+            self.lend(lambda: not self.bus.listening("CRITICAL"))
+
+    def on_thread_end(self) -> None:
+        self.ended.set()  # this thread is the last of the pool's
+
+    def _on_attach(self, message: Attach) -> None:
+        self._supervisor = message.supervisor
+
+    def _on_work(self, work: Request[Any] | Apply[Any]) -> Any:
+        self.flow.accept(work, self.mailbox.reply_to)
+        return PENDING
+
+    def on_fault(self, message: Any, error: BaseException) -> bool:
+        if isinstance(message, CommandDone):
+            self._commands.failed(message.ticket, not_begun("the command", error))
+        return self.flow.made_good(message, error, self.mailbox.reply_to)
+
+    def _report(self, outcomes: Outcomes) -> None:
+        supervisor = self._supervisor
+        assert supervisor is not None
+        try:
+            hand(supervisor, outcomes)
+        except BaseException as error:  # in the supervisor's place: it has them all the same
+            complain("the outcomes of attempts could not be handed over", error)
+            tell(supervisor, outcomes)
+
+    def _note(self, message: TrialStarted | MemberDrained | TableWanted) -> None:
+        assert self._supervisor is not None
+        tell(self._supervisor, message)
+
+    # -- commands
+
+    def _on_command(self, command: Command) -> Any:
+        # What the supervisor is asked about shall be what has happened.
+        self.flow.outcome_reporter.flush()
+        if isinstance(command, ResetMember | ResetAll):
+            self.flow.rests.forget(command.name if isinstance(command, ResetMember) else None)
+        assert self._supervisor is not None
+        self._commands.forward(self._supervisor, command, self.mailbox.reply_to)
+        return PENDING
+
+    def _stats(self, members: tuple[MemberStats, ...]) -> PoolStats:
+        flow, complete = self.flow, []
+        now = self.clock.now()
+        for stats in members:
+            slot = flow.table.get(stats.name)
+            if slot is not None:
+                free = slot.skip_reason() is None
+                stats = replace(stats, in_flight=slot.in_flight, available=free)
+                if slot.rest.until:
+                    back_at = slot.back_at()
+                    back_in_s = None if back_at is None else max(0.0, back_at - now)
+                    stats = replace(stats, health=replace(stats.health, reopens_in_s=back_in_s))
+            complete.append(stats)
+        return PoolStats(
+            self.name,
+            strategy=strategy_name(flow.table.strategy),
+            members=tuple(complete),
+            available=tuple(each.name for each in complete if each.available),
+            pending=sum(job.phase not in PLACED for job in flow.jobs.values()),
+            in_flight=len(flow.attempts.live),
+            draining=flow.endings.closed,
+            **flow.endings.counts,
+        )
+
+    def _on_subscribe(self, message: Subscribe) -> Any:
+        return self.bus.subscribe(message.subscriber)
+
+    # -- the end
+
+    def _on_drain(self, message: Drain) -> Any:
+        self._drains.add(self.mailbox.reply_to)
+        if message.timeout_s is not None:
+            timeout_s = message.timeout_s
+            when = self.clock.now() + timeout_s
+            self.alarms.at(when, lambda: self._drain_timed_out(timeout_s))
+        self.flow.endings.close()
+        return PENDING
+
+    def _drain_timed_out(self, timeout_s: float) -> None:
+        if self.flow.jobs:
+            self._drains.failed = True
+            self.flow.fail_all(f"the drain of pool {self.name!r} timed out after {timeout_s:g} s")
+
+    def on_stop(self) -> None:
+        super().on_stop()
+        self._wind_up(f"pool {self.name!r} was stopped")
+
+    def on_failure(self, *exc_info: Any) -> None:
+        super().on_failure(*exc_info)
+        self._wind_up(f"pool {self.name!r} failed: {summary(exc_info[1])}")
+
+    def _wind_up(self, reason: str) -> None:
+        """Admission has ended; then the members, by way of the supervisor; then the pool itself."""
+        jobs = self.flow.jobs
+        self.flow.endings.closed = True
+        self._drains.failed = self._drains.failed or bool(jobs)
+        unfinished = len(jobs)
+        self.flow.fail_all(reason)
+        unfinished -= len(jobs)  # those left have been answered on the spot
+        self._drains.done()
+        self._commands.fail_all(PoolStoppedError(reason))
+        self._stop_supervisor()
+        self.bus.emit(PoolStopped(pool=self.name, unfinished=unfinished))
+        self.bus.close()
+
+    def _stop_supervisor(self) -> None:
+        if self._supervisor is None:
+            return
+        try:
+            self._supervisor.stop(block=True, timeout=SUPERVISOR_STOP_TIMEOUT_S)
+            self._supervisor.join(SUPERVISOR_STOP_TIMEOUT_S)
+        except Exception as error:
+            self.bus.complain_of("its supervisor did not stop in time", error)
+
+
+def _send(route: MemberRoute, message: Execute) -> bool:
+    """`tell`, as a port; without a call of it, since every request comes this way."""
+    ref = route.ref
+    if ref is None or ref.actor_stopped.is_set():
+        return False
+    letter = Envelope(message)
+    try:
+        ref.actor_inbox.put(letter)
+    except BaseException:  # what lies there would begin some day
+        if isinstance(ref.actor_inbox, Mailbox):
+            ref.actor_inbox.take_back(letter)
+        raise
+    return True
+
+
+def _cancel(route: MemberRoute, message: CancelExecution) -> bool:
+    return route.ref is not None and tell(route.ref, message)
+
+
+def _answer(job: Job, value: Any, member: str, elapsed_s: float) -> None:
+    """Give the asker the answer that its member could not give by itself."""
+    reply(job.claim, value, member, elapsed_s)
+
+
+def _fail(job: Job, error: BaseException) -> bool:
+    """Give the asker an error, if there is one who asks."""
+    if job.future is None:
+        return False
+    job.future.resolve(error=error)
+    return True

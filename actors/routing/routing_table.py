@@ -1,0 +1,401 @@
+"""The router's routing table: its view of every member, and the choice among them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from enum import Enum
+from typing import Any
+
+from greenroom.actors.routing.slot import FreeSlots, Slot
+from greenroom.actors.runtime.event_bus import complain
+from greenroom.actors.strategies import FreeMembers, PickContext, RoutingStrategy, is_built_in
+from greenroom.actors.strategies.order import INDEX, at
+from greenroom.actors.strategies.protocol import BuiltIn
+from greenroom.messages.errors import StrategyError, summary
+from greenroom.messages.status import CircuitState, SkipReason
+from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
+
+__all__ = ["NoPick", "RoutingTable", "Slot"]
+
+
+class NoPick(Enum):
+    """Why there is nobody to send a request to."""
+
+    BUSY = "somebody could take it once a slot is free, or a restart is over"
+    UNROUTABLE = "nobody could take it"
+
+
+_UNMARKED = (False, False)
+
+
+def _marks_of(route: MemberRoute) -> tuple[bool, bool]:
+    """What the table keeps a note of: whether requests can be its trials, whether it drains."""
+    return route.trial_permits is not None, route.blocked is SkipReason.DRAINING
+
+
+class BusyMembers(Collection[str]):
+    """The untried members that could take a request once they have room, by a look at those that
+    somebody asks for.
+    """
+
+    def __init__(self, slots: dict[str, Slot], tried: Collection[str]) -> None:
+        self._slots = slots
+        self._tried = tried
+
+    def __contains__(self, name: object) -> bool:
+        slot = self._slots.get(name) if isinstance(name, str) else None
+        if slot is None or slot.is_free or name in self._tried:
+            return False
+        return slot.skip_reason() is SkipReason.SATURATED
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._slots if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class RoutingTable:
+    """All slots in the configured order, and the strategy that chooses among them.
+
+    Who is free is kept up to date by the slots, so that a pick need not look at each. Strategies of
+    this package read that list in place; a user's own is given a copy.
+    """
+
+    def __init__(self, strategy: RoutingStrategy, rng: random.Random) -> None:
+        self.strategy = strategy
+        self.treats_alike = is_built_in(strategy)
+        """Whether no request finds nobody where another would find somebody."""
+        self.epoch = 0
+        self.draining = False
+        self._rng = rng
+        self._slots: dict[str, Slot] = {}
+        self._order: tuple[Slot, ...] = ()
+        self.half_open: list[str] = []
+        """Members of whose breakers requests can be the trials."""
+        self.one_at_a_time = bool(getattr(strategy, "one_at_a_time", False))
+        self._preferred: Any = None
+        if isinstance(strategy, BuiltIn):
+            self._preferred = getattr(strategy, "preferred", None)
+        self._room = FreeSlots()
+        self._trusted = is_built_in(strategy)
+        self._record: Any = getattr(strategy, "record", None)
+        self.learns = self._record is not None
+        """Whether the strategy wants to know how attempts end."""
+        self._members_changed: Any = getattr(strategy, "members_changed", None)
+
+    def __iter__(self) -> Iterator[Slot]:
+        return iter(self._order)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def get(self, name: str) -> Slot | None:
+        """The slot of that name."""
+        return self._slots.get(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The members' names in the configured order."""
+        return tuple(slot.name for slot in self._order)
+
+    def apply(self, snapshot: RoutingSnapshot) -> bool:
+        """Take a snapshot over if it is newer than the last one; whether it was."""
+        if snapshot.epoch <= self.epoch:
+            return False
+        if snapshot.since is not None:
+            if snapshot.since != self.epoch:
+                return False
+            self._change(snapshot)
+            self.epoch = snapshot.epoch
+            return True
+        if self._take_over(snapshot.members):
+            self._put_in_order()
+        self._look_for_marks()
+        self.epoch = snapshot.epoch
+        return True
+
+    def misses(self, snapshot: RoutingSnapshot) -> bool:
+        """Whether it is a change of a snapshot that has not been taken over: only a whole one helps
+        from then on.
+        """
+        return snapshot.since is not None and snapshot.since > self.epoch
+
+    def mend(self) -> None:
+        """Something has raised half way: find out anew who there is, and who is free."""
+        self._put_in_order()
+        self._look_for_marks()
+        free = self._room.free
+        free.priorities_changed()
+        free[:] = [slot for slot in self._order if slot.reviewed()]
+
+    def _put_in_order(self) -> None:
+        """A name, an index or a weight has changed."""
+        before = () if self._members_changed is None else self.names
+        self._order = tuple(sorted(self._slots.values(), key=INDEX))
+        self._room.free.everybody = self._order
+        if self._members_changed is not None and before != self.names:
+            self._guarded("members_changed", self._members_changed, self.names)
+
+    def _look_for_marks(self) -> None:
+        self.half_open = [s.name for s in self._order if s.route.trial_permits is not None]
+        self.draining = SkipReason.DRAINING in [s.route.blocked for s in self._order]
+
+    def _change(self, snapshot: RoutingSnapshot) -> None:
+        """Take over what has changed, without a look at all the others where that can be."""
+        slots, marks = self._slots, set()
+        reordered = False
+        for slot in [slots.pop(name) for name in snapshot.gone if name in slots]:
+            marks.add(_marks_of(slot.route))
+            slot.leave()
+            reordered = True
+        for route in snapshot.members:
+            known = slots.get(route.name)
+            marks.add(_marks_of(route))
+            if known is not None and known.index == route.index:
+                marks.add(_marks_of(known.route))
+                reordered = reordered or known.weight != route.weight
+                known.update(route)
+                continue
+            if known is not None:
+                known.leave()
+                del slots[route.name]  # a name that comes back stands behind the others
+            slots[route.name] = Slot(route, self._room)
+            reordered = True
+        if reordered:
+            self._put_in_order()
+        if marks != {_UNMARKED}:
+            self._look_for_marks()
+
+    def _take_over(self, routes: Iterable[MemberRoute]) -> bool:
+        """Have a slot for each route; whether a name, an index or a weight has changed."""
+        left, taken = self._slots.copy(), dict[str, Slot]()
+        changed = False
+        for route in routes:
+            slot = left.get(route.name)
+            if slot is None or slot.index != route.index:
+                slot = Slot(route, self._room)
+                changed = True
+            else:
+                del left[route.name]
+                changed = changed or slot.weight != route.weight
+                slot.update(route)
+            taken[route.name] = slot
+        self._slots = taken
+        for slot in left.values():
+            slot.leave()
+        return changed or bool(left)
+
+    def pick(
+        self,
+        tried: Collection[str],
+        context: PickContext,
+        exhaustive: bool = False,
+        never: Collection[str] = (),
+        last: Collection[str] = (),
+    ) -> Slot | NoPick:
+        """The strategy's choice: among the untried, and among the tried when no untried may come.
+
+        Args:
+            exhaustive: whether none of the tried will do.
+            never: those of the tried that must not be chosen.
+            last: those of the tried that are asked only when none of the others may come either.
+
+        Raises:
+            StrategyError: the strategy raised, or chose what was not a candidate.
+        """
+        if exhaustive:
+            return self._pick_next(tried, context)
+        if not tried:
+            return self._choose(self._room.free, context) or self._nobody(())
+        chosen = self._choose(self._free_but(tried), context)
+        if chosen is not None:
+            return chosen
+        if self._nobody(tried) is NoPick.BUSY:
+            return NoPick.BUSY
+        again = [name for name in tried if name not in never]
+        if last:
+            chosen = self._choose_again([name for name in again if name not in last], context)
+            if chosen is not None:
+                return chosen
+            if self._nobody({*last, *never}) is NoPick.BUSY:
+                return NoPick.BUSY
+        return self._choose_again(again, context) or self._nobody(never)
+
+    def _choose_again(self, tried: Collection[str], context: PickContext) -> Slot | None:
+        return self._choose(sorted(self._free_of(tried), key=INDEX), context)
+
+    def pick_second(self, taken: Collection[str], context: PickContext) -> Slot | None:
+        """The strategy's choice among the free members beside those taken. Trials are for requests
+        that have nobody else.
+
+        Raises:
+            StrategyError: the strategy raised, or chose what was not a candidate.
+        """
+        return self._choose(self._free_but({*taken, *self.half_open}), context)
+
+    def _pick_next(self, tried: Collection[str], context: PickContext) -> Slot | NoPick:
+        """For strategies that try every member once, in an order of their own; no tried one."""
+        busy = BusyMembers(self._slots, tried)
+        context = replace(context, busy=busy if self._trusted else list(busy))
+        return self._choose(self._free_but(tried), context) or self._nobody(tried)
+
+    def _free_but(self, names: Collection[str]) -> FreeMembers[Slot]:
+        others = self._free_of(names)
+        return self._room.free.without(others) if others else self._room.free
+
+    def _free_of(self, names: Collection[str]) -> list[Slot]:
+        slots = (self._slots.get(name) for name in names)
+        return [slot for slot in slots if slot is not None and slot.is_free]
+
+    def could_take(self, tried: Collection[str]) -> bool:
+        """Whether an untried member is free, or will be before long."""
+        for slot in self._order:  # any() takes twice as long
+            if slot.name not in tried and (slot.is_free or slot.is_awaited()):
+                return True
+        return False
+
+    @property
+    def sticks(self) -> bool:
+        """Whether the strategy prefers members for what they keep of earlier requests."""
+        return self._preferred is not None
+
+    def prefers(self, name: str, tried: Collection[str], context: PickContext) -> bool:
+        """Whether a request has no better member than that one, nor one as good that is free."""
+        for equals in self._by_preference(context):
+            others = [slot for slot in equals if slot.name != name]
+            if len(others) < len(equals):
+                return not any(slot.is_free and slot.name not in tried for slot in others)
+            if any(slot.in_service for slot in others):
+                return False
+        return False
+
+    def rests(
+        self, tried: Collection[str], context: PickContext, until: float, deadline: float | None
+    ) -> bool:
+        """Whether the member that a request prefers to all that are in service only rests.
+
+        Args:
+            until: no longer than this.
+        """
+        if not self._room.resting and not self._room.unjudged:
+            return False
+        for equals in self._by_preference(context):
+            untried = [slot for slot in equals if slot.name not in tried]
+            if any(slot.is_free for slot in untried):
+                return False
+            if any(slot.rests(until, deadline) or slot.is_unjudged() for slot in untried):
+                return True
+            if any(slot.in_service for slot in equals):
+                return False
+        return False
+
+    def _by_preference(self, context: PickContext) -> Iterable[Sequence[Slot]]:
+        if self._preferred is None or not self._order:
+            return ()
+        groups: Iterable[Sequence[Slot]] = self._preferred(self._order, context)
+        return groups
+
+    def has_room(self) -> bool:
+        """Whether any member could take a request right now."""
+        return bool(self._room.free)
+
+    def room_to_come(self) -> int:
+        """How many requests wait for nothing but the supervisor's word, which is on its way."""
+        return sum(slot.room_to_come() for slot in self._room.unjudged)
+
+    def record(self, name: str, succeeded: bool) -> None:
+        """Let a strategy that learns know how an attempt ended."""
+        if self._record is not None:
+            self._guarded("record", self._record, name, succeeded)
+
+    def earliest_reopening(self, besides: Collection[str] = ()) -> float | None:
+        """When the first blocked member may be back, on the pool's clock; None if nobody says.
+
+        Args:
+            besides: names of members that are of no interest.
+        """
+        known = (slot.back_at() for slot in self._order if slot.name not in besides)
+        return min((at for at in known if at is not None), default=None)
+
+    def first_rested(self, besides: Collection[str] = ()) -> float | None:
+        """When the first resting member takes requests again, on the pool's clock; None if nobody
+        rests, or if somebody needs no rest and can take one now or before long.
+
+        Args:
+            besides: names of members that are of no interest.
+        """
+        first: float | None = None
+        for slot in self._order:
+            if slot.name in besides:
+                continue
+            if slot.is_free or slot.is_awaited():
+                return None
+            if slot.rest.until and slot.route.blocked is None:
+                until = slot.rest.until
+                first = until if first is None or until < first else first
+        return first
+
+    def asked_to_wait_s(
+        self, hopeless: Collection[str], member: str, retry_after_s: float | None, now: float
+    ) -> float | None:
+        """How many seconds a request has to wait for the first one that can help it, where all who
+        can rest; None where somebody need not be waited for.
+
+        Args:
+            hopeless: those that cannot help it any more.
+            member, retry_after_s: who has failed it last, and what that one has asked for.
+        """
+        until = self.first_rested(hopeless)
+        if until is not None:
+            return max(0.0, until - now)
+        return None if self.could_take({*hopeless, member}) else retry_after_s
+
+    def trial_running(self, besides: Collection[str] = ()) -> bool:
+        """Whether a half-open member is being tried: the answer may bring it back any moment."""
+        return any(
+            slot.route.circuit is CircuitState.HALF_OPEN
+            or slot.route.blocked is SkipReason.STARTING
+            for slot in self._order
+            if slot.name not in besides
+        )
+
+    def is_busy(self, besides: Collection[str] = ()) -> bool:
+        """Whether somebody takes requests, and can take one before long.
+
+        Args:
+            besides: names of members that are of no interest.
+        """
+        return any(slot.is_awaited() and slot.name not in besides for slot in self._order)
+
+    def _nobody(self, tried: Collection[str]) -> NoPick:
+        return NoPick.BUSY if self.is_busy(tried) else NoPick.UNROUTABLE
+
+    def _choose(self, candidates: Sequence[Slot], context: PickContext) -> Slot | None:
+        if not candidates:
+            return None
+        given = candidates if self._trusted else list(candidates)
+        try:
+            chosen = self.strategy.pick(given, context, self._rng)
+            if chosen is None or self._trusted:
+                return chosen  # type: ignore[return-value]
+            if not isinstance(chosen, Slot) or at(candidates, chosen.index) is not chosen:
+                raise StrategyError(
+                    f"{self.strategy!r}.pick must return one of its candidates or None, "
+                    f"got {chosen!r}"
+                )
+        except StrategyError:
+            raise
+        except BaseException as error:  # a user's strategy; the router must live
+            name = type(self.strategy).__name__
+            raise StrategyError(f"{name}.pick raised {summary(error)}") from error
+        return chosen
+
+    def _guarded(self, what: str, hook: Any, *arguments: Any) -> None:
+        """The hooks only inform a strategy: what they raise is logged, and costs no request."""
+        try:
+            hook(*arguments)
+        except BaseException as error:
+            complain(f"{type(self.strategy).__name__}.{what} raised", error)

@@ -1,0 +1,285 @@
+"""A member as the router sees it, and who of all of them has room."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from greenroom.actors.routing.load_estimate import LoadEstimate
+from greenroom.actors.routing.rest_period import RestPeriod
+from greenroom.actors.strategies import FreeMembers
+from greenroom.messages.status import CircuitState, FailureKind, SkipReason
+from greenroom.messages.supervision import MemberRoute
+
+
+class FreeSlots:
+    """Who can take a request now, and who as soon as the supervisor has judged its failures.
+
+    The slots keep it up to date, so that nobody has to ask each of them.
+    """
+
+    def __init__(self) -> None:
+        self.free: FreeMembers[Slot] = FreeMembers((), ())
+        self.unjudged: set[Slot] = set()
+        self.resting: set[Slot] = set()
+
+
+class Slot:
+    """A member as the router sees it: its route, its load, what of it is in use. A `Candidate`.
+
+    After a rest it is not taken by storm ("slow start", as in TCP): it has room for one call more
+    than run on it, and for another one with every success, up to its `max_concurrency`. So of those
+    that wait for it twice as many get through with every round of calls.
+
+    Read its attributes, and change them by its methods: `free_slots` has to hear of it.
+    """
+
+    __slots__ = (
+        "_free_slots",
+        "error_rate",
+        "failures_seen",
+        "failures_sent",
+        "in_flight",
+        "index",
+        "is_free",
+        "limit",
+        "load",
+        "max_concurrency",
+        "name",
+        "priority",
+        "recovers",
+        "rest",
+        "route",
+        "trials_started",
+        "weight",
+    )
+
+    def __init__(self, route: MemberRoute, free_slots: FreeSlots | None = None) -> None:
+        self.name = route.name
+        self.index = route.index
+        self.load = LoadEstimate()
+        self.error_rate = self.load.error_rate  # bound once: every pick asks every candidate
+        self.in_flight = 0
+        self.trials_started = 0
+        self.failures_sent = 0
+        self.failures_seen = 0
+        self.is_free = False
+        self.rest = RestPeriod()
+        self.recovers = False  # whether successes are of interest, see `answered`
+        self.limit = self.max_concurrency = route.max_concurrency
+        self._free_slots = FreeSlots() if free_slots is None else free_slots
+        self.route = route
+        self.update(route)
+
+    # -- what changes
+
+    def update(self, route: MemberRoute) -> None:
+        """Take over what the supervisor says; permits are counted anew in every breaker epoch."""
+        if route.epoch != self.route.epoch:
+            self.trials_started = 0
+        if route.incarnation != self.route.incarnation:
+            self.in_flight = self.failures_sent = self.failures_seen = 0
+            self._free_slots.unjudged.discard(self)
+        if route.circuit is not self.route.circuit:
+            self._circuit_changed(route.circuit)
+        if route.priority != self.route.priority:  # it is in another group from now on
+            self._free_slots.free.priorities_changed()
+        self.route = route
+        self.weight = route.weight
+        self.priority = route.priority
+        whole = self.limit >= self.max_concurrency
+        self.max_concurrency = route.max_concurrency
+        self.limit = self.max_concurrency if whole else min(self.limit, self.max_concurrency)
+        self._review()
+
+    def _circuit_changed(self, circuit: CircuitState) -> None:
+        """What it did before an opening says nothing of what it does after it: so it is measured
+        anew, as if it had just come, and its trial is not put off until the estimate has faded.
+        """
+        if circuit is CircuitState.HALF_OPEN:
+            self.load.forget()
+        elif circuit is CircuitState.DISABLED:  # lets everything through
+            self.forget_rest()
+
+    def take(self) -> None:
+        """A call begins."""
+        self.in_flight += 1
+        if self.in_flight >= self.limit and self.is_free:
+            self.is_free = False
+            self._free_slots.free.drop(self)
+
+    def give_back(self) -> None:
+        """A call has ended."""
+        if self.in_flight > 0:
+            self.in_flight -= 1
+        if not self.is_free and self.skip_reason() is None:
+            self.is_free = True
+            self._free_slots.free.add(self)
+
+    def reviewed(self) -> bool:
+        """Whether it is free, found out anew; its room has to be told."""
+        self.is_free = self.skip_reason() is None
+        return self.is_free
+
+    def rest_for(
+        self,
+        kind: FailureKind,
+        now: float,
+        began: float,
+        retry_after_s: float | None,
+        rng: Random,
+    ) -> bool:
+        """A call that began at `began` has failed at `now`; whether it makes a rest, or a longer
+        one. Whoever is told so has `rested` called once it is over.
+        """
+        if self.route.circuit is CircuitState.DISABLED:
+            return False
+        if not self.rest.begin(kind, now, began, retry_after_s, rng):
+            return False
+        self._free_slots.resting.add(self)
+        self._review()
+        return True
+
+    def rested(self, now: float) -> bool:
+        """Whether the rest is over by now; then it takes calls again, few at first."""
+        if now < self.rest.until:
+            return False
+        self.rest.end()
+        self._free_slots.resting.discard(self)
+        self.recovers = True
+        self.limit = min(self.max_concurrency, self.in_flight + 1)
+        self._review()
+        return True
+
+    def answered(self, began: float) -> None:
+        """A call that began then has succeeded; to be told while it `recovers`."""
+        self.rest.answered(began)
+        if self.rest.until:
+            return
+        self.limit = min(self.max_concurrency, self.limit + 1)
+        self.recovers = self.limit < self.max_concurrency or self.rest.pauses > 0
+        self._review()
+
+    def forget_rest(self) -> None:
+        """Be as if it had never rested: somebody has reset it by hand."""
+        self.rest.forget()
+        self._free_slots.resting.discard(self)
+        self.recovers = False
+        self.limit = self.max_concurrency
+        self._review()
+
+    def member_gone(self) -> None:
+        """Its actor has ended, and the supervisor has not said so yet."""
+        self.update(replace(self.route, ref=None, blocked=SkipReason.STARTING))
+
+    def trial_started(self) -> None:
+        """The call that has begun spends a permit."""
+        self.trials_started += 1
+        self._review()
+
+    def failure_sent(self) -> int:
+        """A failure is on its way to the supervisor: how many have been."""
+        self.failures_sent += 1
+        self._free_slots.unjudged.add(self)
+        self._review()
+        return self.failures_sent
+
+    def failures_judged(self, count: int) -> None:
+        """The supervisor has judged the first `count` failures."""
+        self.failures_seen = max(self.failures_seen, count)
+        if self.failures_seen >= self.failures_sent:
+            self._free_slots.unjudged.discard(self)
+        self._review()
+
+    def leave(self) -> None:
+        """It is a member no more; what is still running on it may go on."""
+        free_slots, self._free_slots = self._free_slots, FreeSlots()
+        if self.is_free:
+            free_slots.free.drop(self)
+        free_slots.unjudged.discard(self)
+        free_slots.resting.discard(self)
+
+    def _review(self) -> None:
+        free = self.skip_reason() is None
+        if free is not self.is_free:
+            self.is_free = free
+            (self._free_slots.free.add if free else self._free_slots.free.drop)(self)
+
+    # -- what is asked
+
+    def latency_s(self, now: float) -> float | None:
+        """What is known of it; 0 while it is half-open: then its permits see to it that there is no
+        rush, and a trial that hangs must not be what keeps the next one from being made.
+        """
+        if self.route.trial_permits is not None:
+            return 0.0
+        return self.load.latency_s(now, self.in_flight)
+
+    @property
+    def in_service(self) -> bool:
+        """Whether nothing keeps it out, and it does not rest; it may be full."""
+        return self.route.blocked is None and not self.rest.until
+
+    @property
+    def is_trial(self) -> bool:
+        """Whether what is sent to it now spends a permit of a half-open breaker."""
+        return self.route.trial_permits is not None
+
+    def skip_reason(self) -> SkipReason | None:
+        """Why nothing can be sent to it now, or None."""
+        route = self.route
+        if route.blocked is not None:
+            return route.blocked
+        if route.ref is None:
+            return SkipReason.STARTING
+        if self.rest.until:
+            return SkipReason.COOLING_DOWN
+        if route.trial_permits is not None and self.trials_started >= route.trial_permits:
+            return SkipReason.TRIAL_RUNNING
+        if self.in_flight >= self.limit or self.failures_sent > self.failures_seen:
+            return SkipReason.SATURATED
+        return None
+
+    def back_at(self) -> float | None:
+        """When it may take requests again that is kept out, or rests; None if nobody says, or if
+        there is nothing to wait for.
+        """
+        reopens_at, until = self.route.reopens_at, self.rest.until
+        if self.route.blocked is None:
+            return until or None
+        return None if reopens_at is None else max(reopens_at, until)
+
+    def is_awaited(self) -> bool:
+        """Whether it can take a request before long: when a call ends, or its actor is back, its
+        event loop answers or is replaced, or the supervisor has judged a trial that is over.
+        """
+        reason = self.skip_reason()
+        if reason is SkipReason.TRIAL_RUNNING:
+            return self.route.blocked is None and self.in_flight == 0
+        restarts = reason is SkipReason.STARTING and self.route.ref is None
+        return restarts or reason in (SkipReason.SATURATED, SkipReason.STALLED)
+
+    def is_unjudged(self) -> bool:
+        """Whether it has room, and waits for nothing but the supervisor's word on a failure."""
+        unjudged = self.failures_sent > self.failures_seen and self.route.blocked is None
+        return unjudged and not self.rest.until and self.in_flight < self.limit
+
+    def rests(self, until: float, deadline: float | None) -> bool:
+        """Whether it only rests, and is back by that time and before the deadline."""
+        over_at = self.rest.until
+        if not over_at or self.skip_reason() is not SkipReason.COOLING_DOWN:
+            return False
+        return over_at <= until and (deadline is None or over_at < deadline)
+
+    def room_to_come(self) -> int:
+        """How much more it takes as soon as the supervisor has judged its last failures."""
+        if self.failures_sent <= self.failures_seen:
+            return 0
+        free = self.limit - self.in_flight
+        return max(0, free) if self.skip_reason() is SkipReason.SATURATED else 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<Slot {self.name} {self.in_flight}/{self.max_concurrency} "
+            f"{self.skip_reason() or 'free'}>"
+        )

@@ -1,0 +1,1 @@
+"""The machine room: threads, event loops, clocks, mailboxes, locks, Pykka."""

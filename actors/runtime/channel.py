@@ -1,0 +1,455 @@
+"""The chunk channel of a stream: a bounded buffer between a member's agent and the consumer."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, NamedTuple
+
+from greenroom.messages.errors import AttemptError, RequestCancelledError
+from greenroom.messages.execution import Ticket
+from greenroom.messages.replies import Restarted
+from greenroom.messages.status import FailureKind
+
+RECEIVED_LIMIT = 2000
+"""How many of the chunks that its consumer has taken a stream remembers, for the error that tells
+of an interruption: a stream of any length fits into a bounded memory."""
+RECEIVED_LENGTH = 1_000_000
+"""And how long they may be together, strings and bytes; the latest is remembered in any case."""
+_SHORT = RECEIVED_LENGTH // RECEIVED_LIMIT
+"""As long as all are that short, so many of them are never too long together: nobody measures."""
+
+Wake = Callable[[], object]
+"""To be called once at least: a second time it does nothing."""
+
+
+class _Sign:
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __repr__(self) -> str:
+        return self._name
+
+
+EMPTY = _Sign("<no chunk yet>")
+END = _Sign("<the end>")
+ANEW = _Sign("<what came before is void>")
+"""What a consumer takes between the empty chunks of a member that failed and the next stream."""
+
+
+class Run:
+    """The same chunk many times: an agent's keep-alives, which take no memory however many."""
+
+    __slots__ = ("chunk", "count")
+
+    def __init__(self, chunk: Any) -> None:
+        self.chunk = chunk
+        self.count = 1
+
+
+_MEASURED = (str, bytes, bytearray)
+_SPECIAL = frozenset({Run, Restarted, _Sign})
+
+
+class Cut(NamedTuple):
+    """How a stream broke off that another member is to start over: see `Restarted`."""
+
+    member: str
+    kind: FailureKind
+    error: str
+
+
+class Channel:
+    """Chunks in order, from whoever produces to whoever consumes, in whatever threads they live.
+
+    Nobody waits in here: who finds it full (or empty) leaves a `wake` to be called. A producer that
+    had to wait goes on when half of the buffer is free, so that both sides work in batches.
+
+    Where a stream is to start over, its chunks go on to be delivered until another attempt has its
+    first one, which takes the place of those that are left: if none has, nothing was lost.
+
+    Args:
+        capacity: chunks that the buffer holds.
+        holds: nothing is delivered before the end, and after an error nothing at all; the buffer
+            has no bound then.
+
+    Attributes:
+        begun_by: the attempt whose chunks these are; None before the first one, and while nobody
+            has begun to start over.
+        member: its member; that of the last one while nobody has begun to start over.
+        counted: whether a chunk of that attempt counts.
+        attempts: how many attempts the request has taken so far.
+        errors: of the members that failed before it began.
+        cut: the members whose streams broke off: they get the request no more.
+        left: whether the consumer has gone; it may be set without a lock, from a finalizer.
+        taken: how many chunks the consumer has had, since it was started over.
+    """
+
+    __slots__ = (
+        "_anew",
+        "_chunks",
+        "_error",
+        "_first",
+        "_firsts",
+        "_length",
+        "_lock",
+        "_measures",
+        "_readers",
+        "_room",
+        "_sealed",
+        "_state",
+        "_told",
+        "_trace",
+        "_writer",
+        "attempts",
+        "begun_by",
+        "capacity",
+        "counted",
+        "cut",
+        "errors",
+        "holds",
+        "left",
+        "member",
+        "received",
+        "taken",
+    )
+
+    def __init__(self, capacity: int, holds: bool = False) -> None:
+        self.capacity = capacity
+        self.holds = holds
+        self.begun_by: Ticket | None = None
+        self.member: str | None = None
+        self.counted = False
+        self.attempts = 0
+        self.errors: tuple[AttemptError, ...] = ()
+        self.cut: frozenset[str] = frozenset()
+        self.left = False
+        self.taken = 0
+        self.received: deque[Any] = deque(maxlen=RECEIVED_LIMIT)
+        self._room = sys.maxsize if holds else capacity
+        self._measures = False
+        self._length = 0
+        self._chunks: deque[Any] = deque()
+        self._lock = threading.Lock()
+        self._sealed = False
+        self._state: _Sign = EMPTY
+        self._told = False
+        self._error: BaseException | None = None
+        self._trace: TracebackType | None = None
+        self._readers: list[Wake] = []
+        self._writer: Wake | None = None
+        self._anew: Cut | _Sign | None = None
+        self._first: str | None = None
+        self._firsts: list[Wake] = []
+
+    def __len__(self) -> int:
+        return len(self._chunks)
+
+    # -- the producer
+
+    def put(self, chunk: Any, ticket: Ticket | None = None, counts: bool = False) -> bool:
+        """Take a chunk of that attempt in, also past the capacity; False when nobody wants more.
+
+        Args:
+            counts: it is its first one that counts.
+        """
+        wakes: Sequence[Wake] = ()
+        try:
+            with self._lock:
+                begun_by = self.begun_by
+                ours = begun_by is ticket or begun_by == ticket  # mostly it is the same object
+                if self._sealed or self.left or not ours:
+                    return False
+                self._chunks.append(chunk)
+                if counts:
+                    self.counted = True
+                if self.holds or not (counts or self._readers):
+                    return True
+                wakes, self._readers = self._readers, []
+                if counts and self._first is None:
+                    self._first = self.member
+                    wakes += self._firsts
+                    self._firsts = []
+            return True
+        finally:
+            if wakes:
+                call_each(wakes)
+
+    def void(self, marker: Restarted, ticket: Ticket | None = None) -> bool:
+        """The attempt itself says that all it has brought so far is void, as a pool does whose
+        member was cut; False when nobody wants more.
+        """
+        cut = Cut(marker.member, marker.kind, marker.error)
+        readers: Sequence[Wake] = ()
+        try:
+            with self._lock:
+                if self._sealed or self.left or self.begun_by != ticket:
+                    return False
+                self._anew = cut
+                self._start_over(marker.attempt)
+                if not self.holds:
+                    readers, self._readers = self._readers, []
+            return True
+        finally:
+            call_each(readers)
+
+    def full(self) -> bool:
+        """Whether the producer is to wait before it makes another chunk."""
+        return len(self._chunks) >= self._room
+
+    def closed(self, ticket: Ticket | None = None) -> bool:
+        """Whether nobody wants more of that attempt."""
+        return self._sealed or self.left or self.begun_by != ticket
+
+    def watch_room(self, wake: Wake, ticket: Ticket | None = None) -> None:
+        """Have `wake` called once there is room, or nobody wants more."""
+        with self._lock:
+            if self.full() and not self.closed(ticket):
+                self._writer = wake
+                return
+        wake()
+
+    # -- the end, and a new beginning
+
+    def seal(self, ticket: Ticket | None = None) -> bool:
+        """Take no chunk of that attempt any more. Whoever gets True owns the end: it must call
+        `end`, or `reopen`.
+        """
+        with self._lock:
+            if self.begun_by != ticket:
+                return False
+            before, self._sealed = self._sealed, True
+        return not before
+
+    def reopen(self, cut: Cut | None = None) -> None:
+        """The attempt whose stream it was has failed, and another one may begin its own.
+
+        Args:
+            cut: what its consumer is told then; None where it has had nothing that counts.
+        """
+        writers: Sequence[Wake] = ()
+        try:
+            with self._lock:
+                self._sealed = False
+                self.begun_by = None
+                self.counted = False
+                if cut is not None:
+                    self._anew = cut
+                elif self._anew is None:
+                    self._anew = ANEW
+                if self._writer is not None:
+                    writers, self._writer = (self._writer,), None
+        finally:
+            call_each(writers)
+
+    def start_over(self) -> None:
+        """An attempt begins. If it is not the first: what lies in the buffer is void, and so is
+        what its consumer has had. The first chunk must follow, or the end.
+        """
+        if self._anew is not None:
+            with self._lock:
+                self._start_over(self.attempts)
+
+    def end(self, error: BaseException | None) -> None:
+        """There is nothing to come but what lies in the buffer, and then this error."""
+        wakes: Sequence[Wake] = ()
+        try:
+            with self._lock:
+                self._sealed = True
+                if error is None and self._anew is not None:  # the whole stream has no chunk
+                    self._start_over(self.attempts)
+                self._state, self._error = END, error
+                self._trace = None if error is None else error.__traceback__
+                if self.left or (self.holds and error is not None):
+                    self._chunks = deque()
+                    self.received.clear()
+                wakes, self._readers, self._firsts = self._readers + self._firsts, [], []
+                if self._writer is not None:
+                    wakes += [self._writer]
+                    self._writer = None
+        finally:
+            call_each(wakes)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the end has been said; there may be chunks in the buffer still."""
+        return self._state is END
+
+    # -- the consumer
+
+    def take(self) -> Any:
+        """The next chunk; `EMPTY` when there is none yet, `END` when there will be none. Where the
+        stream has started over, a `Restarted`, or `ANEW` if what came before was empty anyway.
+
+        Raises:
+            RequestCancelledError: the consumer has left before it had heard of the end.
+            Exception: the stream ended with it, and all chunks have been taken.
+        """
+        took: Any = EMPTY
+        try:
+            with self._lock:
+                if self.left and not self._told:
+                    raise self._given_up()
+                chunks = self._chunks
+                if not chunks or (self.holds and self._state is EMPTY):
+                    return self._last_word()
+                chunk, run = chunks[0], None
+                kind = type(chunk)
+                if kind is str:
+                    length = len(chunk)
+                else:
+                    if kind in _SPECIAL:
+                        if kind is not Run:
+                            self._forget()
+                            took = chunk
+                            del chunks[0]
+                            return took
+                        run, chunk = chunk, chunk.chunk
+                        kind = type(chunk)
+                    length = _length(chunk, kind)
+                measures = self._measures or length > _SHORT
+                if measures:
+                    self._make_room(length)
+                # No call but the last: what breaks in behind it finds all of this done.
+                took = chunk
+                if run is None or run.count == 1:
+                    del chunks[0]
+                else:
+                    run.count -= 1
+                self.taken += 1
+                if measures:
+                    self._length += length
+                self.received.append(chunk)
+                writer = self._writer
+                if writer is None or 2 * len(chunks) > self.capacity:
+                    return took
+            writer()
+            with self._lock:  # only now: it is woken twice rather than never
+                if self._writer is writer:
+                    self._writer = None
+            return took
+        except BaseException:
+            if took is not EMPTY:  # a signal handler has raised: whoever goes on has it next
+                self._put_back(took, chunks)
+            raise
+
+    def watch_chunks(self, wake: Wake) -> None:
+        """Have `wake` called once there is something to take."""
+        with self._lock:
+            if (self.holds or not self._chunks) and self._state is EMPTY:
+                self._readers.append(wake)
+                return
+        wake()
+
+    def unwatch_chunks(self, wake: Wake) -> None:
+        """Take back what `watch_chunks` has been given: who polls must not leave a trail."""
+        with self._lock:
+            if wake in self._readers:
+                self._readers.remove(wake)
+
+    def watch_first(self, wake: Wake) -> None:
+        """Have `wake` called once `first` can tell."""
+        with self._lock:
+            if self._first is None and self._state is EMPTY and not self.left:
+                self._firsts.append(wake)
+                return
+        wake()
+
+    def first(self) -> str | None:
+        """Whose stream it was when its consumer could have the first chunk that counts; None of one
+        that ended without any chunk.
+
+        Raises:
+            RequestCancelledError: the consumer has left before that.
+            Exception: it ended with it before that.
+        """
+        with self._lock:
+            if self._first is not None:
+                return self._first
+            if self._error is not None:
+                raise self._error.with_traceback(self._trace)
+            if self._state is EMPTY:
+                raise self._given_up()
+            return self.member
+
+    def _start_over(self, attempt: int) -> None:
+        cut, self._anew = self._anew, None
+        told = next((each for each in self._chunks if type(each) is Restarted), None)
+        self._chunks = deque()  # what has just been taken from the old one is not put back into it
+        if self.holds:
+            return
+        if isinstance(cut, Cut):
+            member, kind, error = cut
+            self._chunks.append(Restarted(member, kind, error, attempt, self.taken))
+        elif told is not None:  # its consumer has still to hear of that
+            self._chunks.append(replace(told, attempt=attempt))
+        elif self.taken:
+            self._chunks.append(ANEW)
+
+    def _make_room(self, length: int) -> None:
+        """For a chunk of that length among those that are remembered."""
+        received = self.received
+        if not self._measures:
+            self._length = sum(_length(each, type(each)) for each in received)
+            self._measures = True
+        while received and (
+            len(received) >= RECEIVED_LIMIT or self._length + length > RECEIVED_LENGTH
+        ):
+            chunk = received.popleft()
+            self._length -= _length(chunk, type(chunk))
+
+    def _put_back(self, chunk: Any, chunks: deque[Any]) -> None:
+        """The consumer was hit before it could have the chunk."""
+        with self._lock:
+            if self._chunks is not chunks:  # void by now
+                return
+            chunks.appendleft(chunk)
+            if type(chunk) not in _SPECIAL:
+                self.taken -= 1
+                if self.received:
+                    self.received.pop()
+                    self._length -= _length(chunk, type(chunk))
+
+    def _forget(self) -> None:
+        self.received.clear()
+        self._measures = False
+        self.taken = 0
+
+    def _last_word(self) -> Any:
+        self._told = self._state is END
+        if self._error is not None:  # it may be raised many times
+            raise self._error.with_traceback(self._trace)
+        if self._told:  # no error will ask for them
+            self.received.clear()
+        return self._state
+
+    def _given_up(self) -> RequestCancelledError:
+        return RequestCancelledError("the stream was given up by its consumer")
+
+    def __repr__(self) -> str:
+        what = "ended" if self.ended else "open" if self.begun_by else "not begun"
+        return f"<Channel {what}, {len(self._chunks)}/{self.capacity} chunks>"
+
+
+def call_each(wakes: Sequence[Wake]) -> None:
+    """Call all of them, though an error break in: that one again then."""
+    for place, wake in enumerate(wakes):
+        try:
+            wake()
+        except BaseException:
+            for each in wakes[place:]:
+                each()
+            raise
+
+
+def _length(chunk: Any, kind: type) -> int:
+    """What it takes as what it is at bottom, whatever its own class makes of `len`."""
+    if kind is str:
+        return len(chunk)
+    if not issubclass(kind, _MEASURED):
+        return 0
+    return next(each.__len__(chunk) for each in _MEASURED if issubclass(kind, each))

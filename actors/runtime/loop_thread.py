@@ -1,0 +1,320 @@
+"""An event loop on a daemon thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from greenroom.actors.runtime import forks
+from greenroom.actors.runtime.event_bus import complain
+from greenroom.actors.runtime.loop_factory import NewLoop
+from greenroom.actors.runtime.thread_duties import HERE, Duty, ThreadRole
+from greenroom.actors.runtime.waker import Row
+from greenroom.messages.errors import not_begun
+
+CLOSE_TIMEOUT_S = 3.0
+"""How much longer than the grace a loop's end is waited for."""
+
+LAST_TURN_S = 0.2
+"""How long a clean-up that was cancelled for want of time is waited for at a loop's end."""
+
+PATIENCE_S = 5.0
+"""How long a loop that is to begin waits for others that do: what makes one may hang."""
+
+
+class _Queue:
+    """Loops begin one after another, whichever pools they are for.
+
+    The thread of each competes with all others of the process for the interpreter, and with
+    whoever asks. Where a thousand pools are asked for the first time at once, most of the time went
+    to threads that woke up to find it taken, and whoever asked got it once in a thousand times: who
+    waits here wants nothing of it meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self.renew_locks()
+        forks.renew(self)
+
+    def renew_locks(self) -> None:
+        """Run in a child of a fork: nobody begins there yet."""
+        self.lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for the others, within reason."""
+        lock = self.lock
+        mine = lock.acquire(timeout=PATIENCE_S)
+        try:
+            yield
+        finally:
+            if mine:
+                lock.release()
+
+
+_BEGINNING = _Queue()
+
+_ENDING: WeakSet[asyncio.Task[Any]] = WeakSet()
+"""Tasks that clean up: a second cancellation would cut that short."""
+
+_SPARED: WeakSet[asyncio.Task[Any]] = WeakSet()
+"""Those of them that began without a cancellation."""
+
+
+def cancel_once(task: asyncio.Task[Any]) -> None:
+    """On the task's loop: cancel it, unless it has been already or closes what it read from."""
+    if task not in _ENDING:
+        _ENDING.add(task)
+        task.cancel()
+
+
+def spare_this_task() -> bool:
+    """On a loop: what is left to the running task is its clean-up.
+
+    Returns:
+        False where no loop runs: the coroutine is thrown away with a loop that has closed, and
+        nothing can be awaited any more.
+    """
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    if task is not None and task not in _ENDING:
+        _ENDING.add(task)
+        _SPARED.add(task)
+    return True
+
+
+def cancel_spared(task: asyncio.Task[Any]) -> bool:
+    """On the task's loop, when it has had its time: cancel a clean-up that hangs, unless it has had
+    its cancellation already; whether it has it only now.
+    """
+    if task not in _SPARED or task.done():
+        return False
+    _SPARED.discard(task)
+    return task.cancel()
+
+
+class Begin(functools.partial[None]):
+    """Something to be begun on a loop; its first argument is told if that raises: `broke(error)`.
+
+    (A partial, since there is one for each async call, and to make a partial runs no code of ours.)
+    """
+
+    __slots__ = ()
+
+    def broke(self, error: BaseException) -> None:
+        self.args[0].broke(error)
+
+
+class _Actions(Row[Callable[[], object]]):
+    """What is to be done on a loop."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+        super().__init__(loop)
+        self._name = name
+
+    def _deal(self, things: deque[Callable[[], object]]) -> None:
+        action = things.popleft()
+        try:
+            action()
+        except BaseException as error:  # the others were posted by somebody else
+            complain(f"{self._name} failed at what it was told to do", error)
+            if type(action) is Begin:
+                action.broke(error)
+
+
+class KnowsSilence(Protocol):
+    """The part of a heartbeat that a loop's thread needs."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the loop does not answer, and that has been found out."""
+
+
+class LoopThread:
+    """An event loop on a thread of its own, started on first use.
+
+    Whatever a coroutine raises, SystemExit included, the loop goes on: only `close` ends it, or
+    `abandon`.
+
+    Args:
+        on_start: told when the thread is started; must not wait.
+        new_loop: what makes the loop.
+        grace_s: how long what is cancelled there may clean up.
+        pool: the urn of the router whose pool it is for.
+
+    Attributes:
+        heartbeat: knows whether it answers; set by the supervisor once it watches the loop.
+        lost: whether it has been abandoned.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        on_start: Callable[[], object] = lambda: None,
+        new_loop: NewLoop = asyncio.new_event_loop,
+        grace_s: float = 1.0,
+        pool: str = "",
+    ) -> None:
+        self.name = name
+        self.grace_s = grace_s
+        self._pool = pool
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.heartbeat: KnowsSilence | None = None
+        self.lost = False
+        self._on_start = on_start
+        self._new_loop = new_loop
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._actions: _Actions | None = None  # there is one as soon as there is a loop
+        self._closing = False
+
+    @property
+    def ident(self) -> int | None:
+        """The thread's identifier; None before its start."""
+        return None if self._thread is None else self._thread.ident
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the supervisor has found that it does not answer. Any thread may ask."""
+        return self.heartbeat is not None and self.heartbeat.stalled
+
+    @property
+    def ended(self) -> bool:
+        """Whether it takes nothing more."""
+        return self._closing
+
+    def post(self, action: Callable[[], object]) -> bool:
+        """Run `action` on the loop, soon; False when the loop has been closed.
+
+        Raises:
+            ResourceError: it has not been started yet, and cannot be now.
+        """
+        with self._lock:
+            if self._closing:
+                return False
+            actions = self._actions or self._start()
+        try:
+            actions.put(action)
+        except RuntimeError:  # it has been closed since
+            return False
+        return True
+
+    def close(self, *, wait: bool = True) -> None:
+        """Cancel every task once, let them clean up for `grace_s`, end the thread."""
+        with self._lock:
+            already, self._closing = self._closing, True
+            loop, thread = self.loop, self._thread
+        if loop is None or thread is None or self.lost:
+            return
+        if not already:
+            loop.call_soon_threadsafe(loop.stop)
+        if wait and thread is not threading.current_thread():
+            thread.join(self.grace_s + CLOSE_TIMEOUT_S)
+
+    def abandon(self) -> None:
+        """Let go of a loop that does not answer; nobody waits for it any more.
+
+        Should it ever answer, it does what has been posted, close hooks among it, and ends. What
+        then still runs is given a moment, and is cancelled.
+        """
+        with self._lock:
+            already, self.lost = self.lost or self._closing, True
+            if not already and self.loop is not None:
+                self.loop.call_soon_threadsafe(self.loop.stop)
+
+    def _start(self) -> _Actions:
+        """The loop and its thread, or neither: whoever comes next tries again. Nothing that may
+        raise comes after the thread's start, but for telling of it.
+        """
+        loop = None
+        try:
+            with _BEGINNING.turn():
+                loop = self._new_loop()
+                actions, duty = _Actions(loop, self.name), Duty(self._pool, ThreadRole.LOOP)
+                runner = self._begin_run(loop, duty)
+                next(runner)
+                thread = threading.Thread(target=runner.__next__, name=self.name, daemon=True)
+                thread.start()
+        except BaseException as error:  # no descriptor, no thread, no memory
+            if loop is not None:
+                loop.close()
+            raise not_begun(self.name, error) from error
+        self.loop, self._thread, self._actions = loop, thread, actions
+        try:
+            self._on_start()
+        except BaseException as error:
+            complain(f"nobody was told that {self.name} has started", error)
+        return actions
+
+    def _begin_run(
+        self, loop: asyncio.AbstractEventLoop, duty: Duty
+    ) -> Generator[None, None, None]:
+        """What its thread does. It is resumed there, inside of its `try`, as in `waker`: a
+        function may be hit at its entry, and a pool without its loop would never answer.
+        """
+        try:
+            yield
+            self._run(loop, duty)
+        except GeneratorExit:  # there is no thread for it: whoever wanted one is told
+            raise
+        except BaseException as error:
+            complain(f"{self.name} begins again", error)
+            self._run(loop, duty)
+        yield
+
+    def _run(self, loop: asyncio.AbstractEventLoop, duty: Duty) -> None:
+        HERE.duty = duty
+        asyncio.set_event_loop(loop)
+        while not (self._closing or self.lost or loop.is_closed()):
+            try:
+                loop.run_forever()
+            except BaseException as error:  # a task's SystemExit leaves run_forever
+                complain(f"{self.name} was left by {type(error).__name__} and goes on", error)
+        with self._lock:
+            self._closing = True
+        try:
+            loop.run_until_complete(self._wind_up())
+            loop.run_until_complete(self._close_generators(loop))
+        except BaseException as error:
+            complain(f"{self.name} could not end all of its tasks", error)
+        finally:
+            asyncio.set_event_loop(None)
+            loop.close()
+
+    async def _wind_up(self) -> None:
+        if self.lost:
+            if self._actions is not None:
+                self._actions.empty()
+            if tasks := _other_tasks():
+                await asyncio.wait(tasks, timeout=CLOSE_TIMEOUT_S / 2)
+        tasks = _other_tasks()
+        for task in tasks:
+            if not _closes_a_generator(task):
+                cancel_once(task)
+        if not tasks:
+            return
+        _, left = await asyncio.wait(tasks, timeout=self.grace_s)
+        if told := [each for each in left if cancel_spared(each)]:
+            await asyncio.wait(told, timeout=LAST_TURN_S)
+
+    async def _close_generators(self, loop: asyncio.AbstractEventLoop) -> None:
+        closing = loop.create_task(loop.shutdown_asyncgens())
+        await asyncio.wait([closing], timeout=self.grace_s)
+
+
+def _other_tasks() -> set[asyncio.Task[Any]]:
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+def _closes_a_generator(task: asyncio.Task[Any]) -> bool:
+    """Whether asyncio made it for a generator that nobody has closed."""
+    return type(task.get_coro()).__name__ == "async_generator_athrow"

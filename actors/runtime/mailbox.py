@@ -1,0 +1,333 @@
+"""An actor's mailbox: what is to be handled, whose turn it is to do so, and what wakes its owner.
+
+A wake-up of another thread is the dearest part of a message. An actor whose handlers neither wait
+nor run an agent's code loses nothing when a message is handled in the thread that brings it,
+provided that it is still one at a time and in order. So a mailbox can be lent while its owner has
+nothing to do (`lend`), and one whose actor has no thread at all is given away (`give_away`).
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
+from greenroom.actors.runtime.thread_duties import ThreadRole, turn
+
+LONGEST_WAIT_S = 3600.0
+
+_AWAKE, _ASLEEP, _HURRIED = range(3)
+"""What the owner does: it sees by itself what is put; it is to be woken for that; it is to be woken
+for what is put aside as well."""
+
+
+Handle = Callable[[Any], object]
+Returned = Callable[[Any, BaseException], object]
+
+
+class Tick:
+    """The message that a mailbox delivers when its alarm goes off."""
+
+    __slots__ = ()
+
+
+class Envelope:
+    """As much of Pykka's envelope as its actor loop reads, and quicker to make."""
+
+    __slots__ = ("message", "reply_to")
+
+    def __init__(self, message: Any, reply_to: Any = None) -> None:
+        self.message = message
+        self.reply_to = reply_to
+
+
+def _never() -> bool:
+    return False
+
+
+def _let_go(envelope: Any, error: BaseException) -> None:
+    raise error
+
+
+class Mailbox:
+    """A queue that any thread may put into, handled by one at a time: by whoever has the turn.
+
+    The turn is the owner's, the one thread that calls `get`, from the beginning. It keeps it from
+    one envelope to the next, and gives it up only while it sleeps. Then another thread may take it;
+    all of them try for it, and only the owner ever waits for it.
+
+    An alarm that is due is delivered before what has been put, so that a flood of messages cannot
+    hold back a deadline.
+
+    A message that decides nothing, such as the report of a request that has been answered, may be
+    put aside with `leave`: it does not wake the owner, and is delivered before whatever comes next.
+    So the asker does not share its core with the books.
+
+    Attributes:
+        alarm: when to deliver the next `Tick`, on the clock; set by who has the turn.
+        reply_to: the future of the message being handled, None for a tell.
+        hurried: asked before the owner goes to sleep: whether what is put aside shall wake it.
+        handle: handles an envelope in another thread than the owner's; None before any may.
+    """
+
+    # Nothing here takes a lock to see who is awake: who sleeps says so first and looks for
+    # envelopes then, who puts one puts it first and looks whether somebody sleeps then. One sees
+    # the other.
+
+    __slots__ = (
+        "_aside",
+        "_behind",
+        "_bell",
+        "_borrower",
+        "_clock",
+        "_ended",
+        "_envelopes",
+        "_may",
+        "_owner",
+        "_read",
+        "_returned",
+        "_ring",
+        "_turn",
+        "alarm",
+        "handle",
+        "hurried",
+        "reply_to",
+    )
+
+    def __init__(self) -> None:
+        self._envelopes: deque[Any] = deque()
+        self._aside: deque[Any] = deque()
+        self._turn = threading.Lock()
+        self._turn.acquire()
+        self._owner = _AWAKE  # changed by who has the turn
+        self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._ring: Callable[[None], object] = self._bell.put
+        self._read: Any = None
+        self._borrower: int | None = None  # the thread that handles what was handed over
+        self._behind: deque[Envelope] = deque()  # that, and what it has been handed by its handling
+        self._clock: Clock = SYSTEM_CLOCK
+        self._ended = False
+        self.alarm: float | None = None
+        self.reply_to: Any = None
+        self.hurried: Callable[[], bool] = _never
+        self.handle: Handle | None = None
+        self._may: Callable[[], bool] = _never
+        self._returned: Returned = _let_go
+
+    def follow(self, clock: Clock) -> None:
+        """Read the time from `clock` from now on."""
+        self._clock = clock
+        clock.register(self.wake)
+
+    def unfollow(self) -> None:
+        """The owner ends: let the clock forget this mailbox, and deliver no alarm any more.
+
+        From here on `get` does not wait, and gives nobody the turn: Pykka reads a mailbox until it
+        is empty.
+        """
+        self._clock.unregister(self.wake)
+        self._ended = True
+
+    # -- any thread
+
+    def put(self, envelope: Any, /) -> None:
+        """Have it handled, by the owner if there is one."""
+        # A thread of the app puts envelopes, too, where a signal handler may raise behind any call.
+        # An addition in place is none: no envelope is put without the look at who is to be woken.
+        self._envelopes += (envelope,)
+        if self._owner:
+            self._ring(None)
+
+    def take_back(self, envelope: Any) -> None:
+        """Something has raised while it was put: nobody handles it, unless somebody does by now."""
+        while True:
+            try:
+                self._envelopes.remove(envelope)
+            except ValueError:
+                return
+            except IndexError:  # others have put envelopes, or taken some
+                continue
+
+    def leave(self, envelope: Envelope) -> bool:
+        """Put aside what need not wake the owner; whether it sleeps in a hurry, and is to be woken
+        all the same.
+        """
+        self._aside += (envelope,)
+        return self._owner == _HURRIED
+
+    def wake(self) -> None:
+        """Have the owner look again: the clock has moved."""
+        self._ring(None)
+
+    def empty(self) -> bool:
+        return not self._envelopes
+
+    # -- the owner
+
+    def get(self) -> Any:
+        """The next envelope, with the turn to handle it; the turn with the one before is over."""
+        if self._ended:
+            return self._envelopes.popleft()
+        if (read := self._read) is not None:  # Pykka's loop holds it for as long as this waits
+            read.message = read.reply_to = self._read = self.reply_to = None
+        while True:
+            if self._aside:
+                envelope = self._aside.popleft()
+            elif self._envelopes and (self.alarm is None or self._clock.now() < self.alarm):
+                envelope = self._envelopes.popleft()
+            else:
+                envelope = self._tick()
+                if envelope is None:
+                    continue
+            self._read = envelope
+            self.reply_to = envelope.reply_to
+            return envelope
+
+    def _tick(self) -> Envelope | None:
+        """A tick, if the alarm is due; None after a sleep that something has ended."""
+        wait_s = None
+        if self.alarm is not None:
+            wait_s = self._clock.wait_s(self.alarm)
+            if wait_s is None:  # a clock that is moved by hand wakes this mailbox itself
+                wait_s = LONGEST_WAIT_S if self._clock.now() < self.alarm else 0.0
+            if wait_s <= 0.0:
+                self.alarm = None
+                return Envelope(Tick())
+            wait_s = min(wait_s, LONGEST_WAIT_S)
+        if self._falls_asleep():
+            self._sleep(wait_s)
+        return None
+
+    def _falls_asleep(self) -> bool:
+        """Whether there is nothing to be had; whoever puts something from here on wakes the owner.
+
+        It does so even while the owner waits for the turn: a wake-up too many is one look more.
+        """
+        self._owner = _HURRIED if self.hurried() else _ASLEEP
+        if self._envelopes or self._aside:
+            self._owner = _AWAKE
+            return False
+        return True
+
+    def _sleep(self, wait_s: float | None) -> None:
+        self._turn.release()
+        try:
+            self._bell.get(timeout=wait_s)
+        except queue.Empty:
+            pass
+        finally:
+            self._turn.acquire()
+            self._owner = _AWAKE
+        while not self._bell.empty():  # nobody else takes anything out
+            self._bell.get()
+
+    # -- in the owner's place: in greenroom's own threads, where no signal breaks in
+
+    def lend(
+        self, handle: Handle, returned: Returned, may: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Let other threads handle envelopes while the owner sleeps. Called in its turn.
+
+        Args:
+            returned: told of an envelope at which `handle` has raised, and what.
+            may: asked before each, in whatever thread: whether it is lent right now.
+        """
+        self._may, self.handle, self._returned = may, handle, returned
+
+    def give_away(self, handle: Handle, returned: Returned) -> None:
+        """There is no owner: whoever puts an envelope handles it, and what is put meanwhile; the
+        rest pass by.
+        """
+        self.lend(handle, returned)
+        self._ring = self._take_turns
+        self._owner = _ASLEEP
+        self._turn.release()
+
+    def _take_turns(self, _: None) -> None:
+        # An envelope that comes between the last look and the release is seen by the look after the
+        # release: none is left behind.
+        while self._envelopes and self._turn.acquire(False):
+            try:
+                self._handle_all(self._envelopes)
+            finally:
+                self._turn.release()
+
+    def hand(self, message: Any) -> None:
+        """Have a message handled behind all that the sender has put before: here and now if the
+        owner has nothing to do, else by the owner.
+        """
+        envelope = Envelope(message)
+        if self._envelopes or self._aside:
+            self.put(envelope)
+        elif self._borrower == threading.get_ident():  # within the handling of another one
+            self._behind.append(envelope)
+        elif not self._handled_here(envelope):
+            self.put(envelope)
+
+    def serve(self) -> None:
+        """Handle what lies aside, for an owner that sleeps in a hurry; where that cannot be, or
+        there is more to be read than that, wake it.
+        """
+        if not self._handled_here(None):
+            self.wake()
+
+    def is_borrowed(self) -> bool:
+        """In the turn with an envelope: whether another thread than the owner's handles it."""
+        return self._borrower is not None
+
+    def _handled_here(self, envelope: Envelope | None) -> bool:
+        """Handle that envelope, or else what lies aside, if the owner sleeps and nothing comes
+        before it; whether that was so.
+        """
+        if self._envelopes or not self._may() or not self._turn.acquire(False):
+            return False
+        stale = False
+        try:
+            if self._envelopes or (envelope is not None and self._aside) or self._tick_is_due():
+                return False
+            alarm, stale = self.alarm, True
+            if envelope is not None:
+                self._borrow(envelope)
+            while envelope is None and self._aside:
+                self._borrow(self._aside.popleft())
+            self._owner = _HURRIED if self.hurried() else _ASLEEP
+            stale = self.alarm != alarm or (self._owner == _HURRIED and bool(self._aside))
+        finally:
+            self._turn.release()
+            if stale:
+                self.wake()  # the owner sleeps as things were before
+        return True
+
+    def _borrow(self, envelope: Envelope) -> None:
+        self._borrower = threading.get_ident()
+        try:
+            self._behind.append(envelope)
+            self._handle_all(self._behind)
+        finally:
+            self._borrower = None
+
+    def _handle_all(self, envelopes: deque[Any]) -> None:
+        handle = self.handle
+        assert handle is not None
+        while envelopes:
+            envelope = envelopes.popleft()
+            self.reply_to = envelope.reply_to
+            try:
+                handle(envelope)
+            except BaseException as error:  # whose envelope it is, is somebody else's guess
+                self._returned(envelope, error)
+
+    def _tick_is_due(self) -> bool:
+        """Whether a timer comes first, be it that the owner has not got to it yet."""
+        return self.alarm is not None and self.alarm <= self._clock.now()
+
+
+def _pool_of(mailbox: Any) -> str:
+    return str(mailbox.handle.__self__.duty.pool)
+
+
+turn(Mailbox._borrow, ThreadRole.ROUTERS_TURN, _pool_of)
+turn(Mailbox._take_turns, ThreadRole.MEMBERS_TURN, _pool_of)

@@ -1,0 +1,207 @@
+"""What the threads of a pool's own are for, so that none of them is made to wait for itself.
+
+Code of the app's runs in them: done callbacks, strategies, sinks of the log, subscribers, close
+hooks. It may ask anything, and wait for whatever comes without the thread that it holds; where the
+answer needs that very thread, it is told so when it begins to wait.
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import Token
+from enum import Enum
+from types import CodeType, FrameType
+from typing import Any, NamedTuple, Protocol
+
+from greenroom.actors.runtime import forks
+from greenroom.actors.runtime.call_ancestry import INSIDE, WAIT
+from greenroom.messages.errors import ReentrantAskError
+from greenroom.messages.execution import Ancestor, Ticket
+
+
+class Need(Enum):
+    """What is waited for."""
+
+    WORD = "the answer to a command"
+    WORK = "what agents do: a request, a stream, a drain, a removal"
+    END = "the pool's end"
+
+
+_ALL = frozenset(Need)
+
+
+class Asked(Protocol):
+    """The ref of a pool, as far as it matters to who waits for it."""
+
+    @property
+    def actor_urn(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def tell(self, message: Any) -> None: ...
+
+
+class ThreadRole(Enum):
+    """What a thread does for its pool, and what nobody must wait for in it."""
+
+    ROUTER = "the thread of its router", _ALL
+    SUPERVISOR = "the thread of its supervisor", _ALL
+    LOOP = "the thread of its event loop", frozenset({Need.WORK, Need.END})
+    EVENTS = "the thread of its subscribers", frozenset({Need.END})
+    WORKER = "a thread of its agents", frozenset[Need]()
+    CLOSING = "a close hook of its own", frozenset({Need.END})
+    ROUTERS_TURN = "a thread that does its router's work at the moment", _ALL
+    MEMBERS_TURN = "a thread that does a member's work", frozenset({Need.WORK, Need.END})
+
+    def __init__(self, where: str, holds_up: frozenset[Need]) -> None:
+        self.where = where
+        self.holds_up = holds_up
+
+
+class Duty:
+    """What one thread is for.
+
+    Args:
+        pool: the urn of the pool's router.
+        step_out: called before code in it waits for anything: it can do nothing else for a while.
+
+    Attributes:
+        closes: the pool of whose agents it runs a close hook.
+    """
+
+    __slots__ = ("closes", "pool", "role", "step_out")
+
+    def __init__(
+        self, pool: str, role: ThreadRole, step_out: Callable[[], object] = lambda: None
+    ) -> None:
+        self.pool = pool
+        self.role = role
+        self.step_out = step_out
+        self.closes: str | None = None
+
+
+class _Here(threading.local):
+    duty: Duty | None = None
+
+
+HERE = _Here()
+"""`HERE.duty`: that of the running thread; None in one of the app's, which may wait as it likes."""
+
+
+class _Held(NamedTuple):
+    """A pool that cannot go on until the running code returns."""
+
+    pool: str
+    role: ThreadRole
+
+
+def _no_duty() -> None:
+    """Run in a child of a fork: its one thread is no pool's, wherever it was made."""
+    HERE.duty = None
+
+
+forks.in_child(_no_duty)
+
+Turn = Callable[[Any], _Held]
+
+_TURNS: dict[CodeType, Turn] = {}
+
+
+def turn(function: Any, role: ThreadRole, pool_of: Callable[[Any], str]) -> None:
+    """As long as that method runs, its thread does somebody else's work. Nobody notes so, since it
+    is done for most messages: whoever is about to wait looks for it among the frames.
+
+    Args:
+        pool_of: the urn of the pool, given the method's `self`.
+    """
+    _TURNS[function.__code__] = lambda owner: _Held(pool_of(owner), role)
+
+
+_numbers = itertools.count(1)
+_waiting: dict[Ticket, frozenset[Need]] = {}
+"""Waits that hold a pool up, and for what. Calls that they wait for have them among their
+ancestors, and so have the calls that these wait for."""
+
+
+class Wait:
+    """A wait of a thread that holds pools up; they are named to whatever is asked for in it."""
+
+    def __init__(self, held: list[_Held]) -> None:
+        self._ancestors: list[Ancestor] = []
+        for pool, role in held:
+            ticket = (WAIT, next(_numbers))
+            _waiting[ticket] = role.holds_up
+            self._ancestors.append((pool, ticket))
+        self._token: Token[Any] = INSIDE.set((*INSIDE.get(), *self._ancestors))
+
+    def end(self) -> None:
+        """It is over."""
+        INSIDE.reset(self._token)
+        for _, ticket in self._ancestors:
+            _waiting.pop(ticket, None)
+
+
+def before_waiting(pool: Asked | None, need: Need) -> list[_Held]:
+    """Called where `HERE.duty` is set, before that thread waits for something.
+
+    Args:
+        pool: the ref of the pool that is to bring it; None for what is no pool's.
+
+    Returns:
+        What it holds up meanwhile.
+
+    Raises:
+        ReentrantAskError: it can only come when the code that would wait has returned.
+    """
+    duty = HERE.duty
+    if duty is None:
+        return []
+    held = list(_held_here(duty))
+    if pool is not None:
+        for urn, role in held:
+            if urn == pool.actor_urn and need in role.holds_up:
+                raise _refusal(pool, need, role.where)
+        check_chain(pool, need)
+    duty.step_out()
+    return held
+
+
+def check_chain(pool: Asked, need: Need) -> None:
+    """The same for the waits that the running call is a part of.
+
+    Raises:
+        ReentrantAskError: one of them holds the pool up until this call has ended.
+    """
+    for urn, ticket in INSIDE.get():
+        if urn == pool.actor_urn and need in _waiting.get(ticket, ()):
+            raise _refusal(pool, need, "a call that one of its own threads waits for")
+
+
+def _held_here(duty: Duty) -> Iterator[_Held]:
+    if duty.role.holds_up:
+        yield _Held(duty.pool, duty.role)
+    if duty.closes is not None:
+        yield _Held(duty.closes, ThreadRole.CLOSING)
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        its_turn = _TURNS.get(frame.f_code)
+        if its_turn is not None:
+            yield its_turn(frame.f_locals["self"])
+        frame = frame.f_back
+
+
+def _refusal(pool: Asked, need: Need, where: str) -> ReentrantAskError:
+    if need is Need.END:
+        return ReentrantAskError(
+            f"pool {pool.name!r} cannot be stopped and waited for in {where}: its end waits for "
+            "this code to return; use stop(block=False)"
+        )
+    return ReentrantAskError(
+        f"pool {pool.name!r} was asked in {where}, which would wait for itself: the answer can "
+        "only come when this code has returned; tell, ask with block=False and do not wait, or "
+        "wait in a thread of your own"
+    )

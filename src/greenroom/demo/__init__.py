@@ -1,0 +1,1 @@
+"""`greenroom demo`: an outage drill, its agents, its story, its screen."""

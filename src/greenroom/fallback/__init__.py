@@ -1,0 +1,1 @@
+"""Pools in another form: the fallback chain, and the executor with agents made on demand."""

@@ -1,0 +1,228 @@
+"""The agent of an executor's member: made on demand, anew once it has failed."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from greenroom.actors.executors.call import Call, PlainCall
+from greenroom.actors.executors.thread_executor import ThreadExecutor
+from greenroom.actors.member import agent_methods
+from greenroom.actors.member.call_outcome import refused
+from greenroom.actors.reading.classify import classify
+from greenroom.actors.runtime.clock import SYSTEM_CLOCK
+from greenroom.actors.runtime.event_bus import complain
+from greenroom.actors.runtime.future import PoolFuture
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.member import CallContext
+from greenroom.messages.requests import Apply
+from greenroom.messages.status import CancelReason
+
+_ALL_OF_IT = 0.5
+"""Who was left at least this share of `request_timeout_s` to begin with has had all of it."""
+
+
+AGENT: Apply[Any] = Apply(lambda agent: agent)
+"""A payload that asks for the agent itself; any other `Apply` is called with it."""
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    """An agent, from the begin of its creation to the end of its close hook.
+
+    Attributes:
+        error: what its creation raised.
+        users: runs that use it, or wait for it.
+        made: ends when it has been created, or could not be.
+        closed: ends when its close hook has; None while there is use for it.
+    """
+
+    agent: Any = None
+    runner: agent_methods.Runner | None = None
+    error: BaseException | None = None
+    users: int = 0
+    made: asyncio.Task[None] = field(init=False)
+    closed: asyncio.Task[None] | None = None
+
+
+class LazyAgent:
+    """The agent of a pool member that outlives the agents it makes, one after the other.
+
+    All of it happens on the pool's event loop, what is sync in threads; so nothing needs a lock,
+    and no creation, run or close hook, sync or async, stands in the way of another.
+
+    Args:
+        name: the member's.
+        pool: the executor's name.
+        create: makes an agent, sync or async.
+        config: says which failures speak against an agent.
+        on_create_failed: told when `create` fails, before anybody else hears of it.
+
+    Attributes:
+        create_error: what the last creation raised; None when it succeeded.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pool: str,
+        create: Callable[[], Any],
+        config: PoolConfig,
+        on_create_failed: Callable[[str], None],
+    ) -> None:
+        self.name = name
+        self.create_error: BaseException | None = None
+        self._create = create
+        self._config = config
+        self._on_create_failed = on_create_failed
+        self._place = f"greenroom-{pool}-{name}"
+        self._threads = ThreadExecutor(self._place, SYSTEM_CLOCK)
+        self._current: _Held | None = None
+        self._open: set[_Held] = set()
+
+    async def run(self, payload: Any, context: CallContext) -> Any:
+        """Run the agent, which is made first if there is none."""
+        held = self._hold()
+        held.users += 1
+        try:
+            await self._made(held)
+            return await self._try(held, payload, context)
+        finally:
+            held.users -= 1
+            if not held.users and held is not self._current:
+                self._close(held)
+
+    async def close(self) -> None:
+        """Close whatever was made and is not closed yet."""
+        if self._open:
+            await asyncio.wait([self._close(held) for held in list(self._open)])
+        self._threads.close()
+
+    # -- making
+
+    def _hold(self) -> _Held:
+        if self._current is None:
+            held = self._current = _Held()
+            self._open.add(held)
+            held.made = asyncio.create_task(self._make(held), name=f"{self._place}:create")
+        return self._current
+
+    async def _made(self, held: _Held) -> None:
+        # Shielded: the agent is made for whoever comes, also when this caller gives up.
+        await asyncio.shield(held.made)
+        if held.error is not None:
+            raise held.error
+
+    async def _make(self, held: _Held) -> None:
+        """Never raises: an error in a task that nobody waits for any more would only make noise."""
+        try:
+            held.agent = await self._call(self._create)
+            if held.agent is None:
+                raise TypeError(f"creator must return an agent for {self.name!r}, got None")
+            held.runner = agent_methods.runner_of(held.agent)
+        except BaseException as error:
+            held.error = error
+            self._forget(held)
+            self._open.discard(held)
+            self._on_create_failed(self.name)
+        self.create_error = held.error
+
+    # -- using
+
+    async def _try(self, held: _Held, payload: Any, context: CallContext) -> Any:
+        allowed_s = context.remaining_s
+        try:
+            value = await self._use(held, payload, context)
+            self._judge(value, payload)
+            return value
+        except BaseException as error:
+            if self._speaks_against_it(error, allowed_s, context.remaining_s):
+                self._forget(held)
+            raise
+
+    async def _use(self, held: _Held, payload: Any, context: CallContext) -> Any:
+        runner = held.runner
+        on_loop = runner is not None and runner.is_async
+        if payload is AGENT:
+            return held.agent
+        if isinstance(payload, Apply):
+            return await self._call(functools.partial(payload.function, held.agent), on_loop)
+        if runner is None:
+            raise TypeError(
+                f"agent must be callable or have one of {', '.join(agent_methods.METHODS)}, "
+                f"__call__, got a {type(held.agent).__name__} (apply can use it all the same)"
+            )
+        return await self._call(functools.partial(runner.run, payload, context), on_loop)
+
+    def _judge(self, value: Any, payload: Any) -> None:
+        if payload is AGENT:
+            return
+        error = refused(self._config, self.name, value, SYSTEM_CLOCK.wall())
+        if error is not None:
+            raise error
+
+    def _speaks_against_it(
+        self, error: BaseException, allowed_s: float | None, left_s: float | None
+    ) -> bool:
+        task = asyncio.current_task()
+        if task is None or not task.cancelling():
+            return classify(error, self._config.classify).kind.counts_for_breaker
+        # Cut off: for being slow, or because its caller has no more time or interest?
+        limit_s = self._config.request_timeout_s
+        if limit_s is None or allowed_s is None or left_s:
+            return False
+        return allowed_s >= limit_s * _ALL_OF_IT
+
+    # -- parting
+
+    def _forget(self, held: _Held) -> None:
+        if self._current is held:
+            self._current = None
+
+    def _close(self, held: _Held) -> asyncio.Task[None]:
+        """Nobody waits for it but the end of the executor."""
+        self._forget(held)
+        if held.closed is None:
+            held.closed = asyncio.create_task(self._end(held), name=f"{self._place}:close")
+        return held.closed
+
+    async def _end(self, held: _Held) -> None:
+        try:
+            await held.made
+            hook = agent_methods.method_of(held.agent, "aclose") or agent_methods.method_of(
+                held.agent, "close"
+            )
+            if hook is not None:
+                await self._call(hook)
+        except BaseException as error:
+            complain(f"closing the agent of {self._place} failed", error)
+        finally:
+            self._open.discard(held)
+
+    # -- calling
+
+    async def _call(self, function: Callable[[], Any], on_loop: bool = False) -> Any:
+        """Call it where it may not block anybody: async on the loop, sync in a thread."""
+        if on_loop or agent_methods.is_async(function):
+            value = function()
+        else:
+            value = await self._in_thread(function)
+        return await value if inspect.isawaitable(value) else value
+
+    async def _in_thread(self, function: Callable[[], Any]) -> Any:
+        future: PoolFuture[Any] = PoolFuture()
+
+        def finish(_: Call, value: Any, error: BaseException | None) -> None:
+            future.resolve(value, error)
+
+        call = PlainCall(self._place, self._threads, lambda _: function(), finish)
+        self._threads.run(call)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            call.cancel(CancelReason.ATTEMPT_TIMEOUT)
+            raise

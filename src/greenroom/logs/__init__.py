@@ -1,0 +1,1 @@
+"""The log: which events become lines, how these look, who writes them."""

@@ -1,0 +1,183 @@
+"""`greenroom.log`: what happens in the pools, a line for each event, for people or for machines.
+
+Actors never wait for the log: they hand the record over, and one thread renders and writes it.
+loguru's own `enqueue=True` would not do: its queue is a pipe of 64 KiB, which a terminal that has
+been stopped fills with some fifty records, and then every actor that logs is stuck.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from loguru import logger
+
+from greenroom.actors.runtime import forks
+from greenroom.logs.lines import TextLine, json_line, wants_colours
+from greenroom.logs.pykka_bridge import Bridge
+from greenroom.logs.writer import Target, Writer
+
+_LEVELS = "TRACE, DEBUG, INFO, SUCCESS, WARNING, ERROR, CRITICAL"
+
+
+class Stream(Protocol):
+    """What is needed of a stream."""
+
+    def write(self, text: str, /) -> Any: ...
+
+
+Sink = Stream | str | os.PathLike[str] | Callable[[str], Any] | None
+
+_switch = threading.RLock()
+_current: _Log | None = None
+
+
+def log(
+    level: str | None = "INFO",
+    *,
+    format: Literal["text", "json"] = "text",
+    sink: Sink = None,
+    colorize: bool | None = None,
+) -> Callable[[], None]:
+    """Show what happens in the pools.
+
+    Calling it again replaces what the last call has set up. Sinks of the app's own are left alone:
+    they get greenroom's records as well while this is on (and with loguru's
+    `logger.enable("greenroom")` they get them without this). One thing is seen to: the handler on
+    stderr that loguru itself installs goes on with the app's messages, but leaves out greenroom's,
+    so that nothing is printed twice.
+
+    What Pykka logs to the stdlib's `logging` comes here too, its chatter below WARNING only at
+    DEBUG; meanwhile the logger `pykka` does not propagate to the root logger.
+
+    Args:
+        level: the least level to show, the name of a loguru level; None switches the log off.
+        format: `text` for people, in columns; `json` for machines: a flat object a line, with
+            `ts` (UTC), `level`, `event`, `pool`, `member`, `request_id`, `message` and the event's
+            own fields; what is None is left out. No payload is ever shown in either.
+        sink: where to: a stream (not closed), the path of a file to append to, or a callable that
+            is given each line; None is stderr. It is only used by one thread of its own. A sink
+            that cannot keep up loses lines rather than hold up the pools.
+        colorize: colours in the text; None: on a terminal, unless NO_COLOR is set or FORCE_COLOR
+            demands them anywhere.
+
+    Returns:
+        What writes the rest and switches the log off, for the app's own sinks as well, with
+        loguru's `logger.disable("greenroom")`. Once replaced it does nothing.
+
+    Raises:
+        TypeError, ValueError: a level, format or sink that is none, named with the rule.
+        OSError: the file cannot be opened.
+    """
+    global _current
+    if level is None:
+        chosen = None
+    else:
+        number = _level_number(level)
+        if format not in ("text", "json"):
+            raise ValueError(f"format must be 'text' or 'json', got {format!r}")
+        target = Target(sys.stderr if sink is None else sink)
+        text = TextLine(wants_colours(target.stream, colorize))
+        chosen = _Log(number, Writer(target, json_line if format == "json" else text))
+    with _switch:
+        if _current is not None:
+            _current.off()
+        _current = chosen
+        if chosen is not None:
+            chosen.on()
+    return lambda: _end(chosen)
+
+
+def _renew_switch() -> None:
+    global _switch
+    _switch = threading.RLock()
+
+
+forks.in_child(_renew_switch)
+
+
+def _end(log: _Log | None) -> None:
+    global _current
+    with _switch:
+        if log is not None and log is _current:
+            _current = None
+            log.off()
+
+
+def _level_number(level: str) -> int:
+    if not isinstance(level, str):
+        raise TypeError(f"level must be a string or None, got {level!r} ({type(level).__name__})")
+    for name in (level, level.upper()):
+        with contextlib.suppress(ValueError):
+            return logger.level(name).no
+    raise ValueError(f"level must be None or one of {_LEVELS}, got {level!r}")
+
+
+class _Log:
+    """Everything that `log` switches on, and how it is put back."""
+
+    def __init__(self, level: int, writer: Writer) -> None:
+        self._level = level
+        self._writer = writer
+        self._bridge = Bridge(level)
+        self._id = -1
+
+    def on(self) -> None:
+        self._id = logger.add(
+            self._writer,
+            level=self._level,
+            format=_no_text,  # the writer's thread makes the text
+            filter=_is_ours,
+            colorize=False,
+            backtrace=False,
+            diagnose=False,  # it would show the values of variables: payloads
+        )
+        _hide_from_default(True)
+        self._bridge.install()
+        logger.enable("greenroom")  # last: it has event buses look at the filters again
+
+    def off(self) -> None:
+        logger.disable("greenroom")
+        self._bridge.remove()
+        _hide_from_default(False)
+        with contextlib.suppress(ValueError):  # the app may have removed every handler
+            logger.remove(self._id)
+
+
+def _no_text(_: Any) -> str:
+    return ""
+
+
+def _is_ours(record: Any) -> bool:
+    name = record["name"] or ""
+    return name in ("greenroom", "pykka") or name.startswith("greenroom.")
+
+
+class _NotOurs:
+    """A filter that leaves greenroom's records out; the event bus knows it by its attribute."""
+
+    hides_greenroom = True
+
+    def __call__(self, record: Any) -> bool:
+        return not _is_ours(record)
+
+
+_not_ours = _NotOurs()
+
+
+def _hide_from_default(hide: bool) -> None:
+    """Have loguru's own handler on stderr leave greenroom's records out, or no longer.
+
+    loguru has no public way to change a handler; one put in its place would have another id, and
+    the app's `logger.remove(0)` would raise. Where the internals look different, nothing is done.
+    """
+    with contextlib.suppress(AttributeError):
+        handler: Any = logger._core.handlers.get(0)  # type: ignore[attr-defined]
+        if hide and handler._name == "<stderr>" and handler._filter is None:
+            handler._filter = _not_ours
+        elif not hide and handler._filter is _not_ours:
+            handler._filter = None

@@ -1,0 +1,54 @@
+"""What Pykka logs to the stdlib's `logging` comes to loguru."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from loguru import logger
+
+from greenroom.actors.runtime.event_bus import traced
+from greenroom.messages.errors import summary
+
+
+def _name_pykka(record: Any) -> None:
+    record["name"] = "pykka"
+
+
+_from_pykka = logger.patch(_name_pykka)
+
+
+class Bridge(logging.Handler):
+    """Brings what Pykka logs to loguru."""
+
+    def __init__(self, level: int) -> None:
+        self._chatty = level <= logging.DEBUG
+        super().__init__(level if self._chatty else max(level, logging.WARNING))
+        self._source = logging.getLogger("pykka")
+        self._before = (self._source.level, self._source.propagate)
+
+    def install(self) -> None:
+        self._before = (self._source.level, self._source.propagate)
+        self._source.addHandler(self)
+        self._source.propagate = False
+        if self._chatty:
+            self._source.setLevel(logging.DEBUG)
+
+    def remove(self) -> None:
+        self._source.removeHandler(self)
+        level, self._source.propagate = self._before
+        if self._chatty:
+            self._source.setLevel(level)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
+            name = logging.getLevelName(level)
+            _from_pykka.log(name, "{}", record.getMessage(), **_fault(record))
+        except Exception:
+            self.handleError(record)
+
+
+def _fault(record: logging.LogRecord) -> dict[str, str]:
+    error = record.exc_info[1] if record.exc_info else None
+    return {} if error is None else {"error": summary(error), "traceback": traced(error)}

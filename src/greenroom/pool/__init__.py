@@ -1,0 +1,1 @@
+"""A pool as an app starts it: the router with its supervisor."""

@@ -1,0 +1,157 @@
+"""`AgentPool`: the router with its supervisor, as an app starts it."""
+
+from __future__ import annotations
+
+import functools
+import random
+from collections.abc import Iterable
+from typing import Any
+
+from greenroom.actors.claims.claims import Claims
+from greenroom.actors.handle.pool_ref import PoolRef
+from greenroom.actors.router.pool_router import PoolRouter
+from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
+from greenroom.actors.runtime.event_bus import EventBus
+from greenroom.actors.runtime.loop_factory import loop_factory
+from greenroom.actors.runtime.pool_actor import started
+from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
+from greenroom.messages import _validate as check
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import MemberExistsError, ResourceError
+from greenroom.messages.events import PoolStarted, PoolStopped
+from greenroom.messages.member import Member
+from greenroom.messages.status import LoadBalanceStrategy
+from greenroom.supervisors.pool_supervisor import PoolSupervisor
+
+
+class AgentPool(PoolRouter):
+    """A supervised pool of agents. Make one with `AgentPool.start`."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        strategy: RoutingStrategy,
+        config: PoolConfig,
+        clock: Clock,
+        rng: random.Random,
+        bus: EventBus,
+        claims: Claims,
+    ) -> None:
+        super().__init__(
+            name=name,
+            strategy=strategy,
+            config=config,
+            clock=clock,
+            rng=rng,
+            bus=bus,
+            claims=claims,
+        )
+        self.ref: PoolRef = PoolRef(
+            self,
+            name=name,
+            config=config,
+            ended=self.ended,
+            member_of=self.flow.attempts.member_of,
+        )
+        self.known_by(self.ref)
+
+    @classmethod
+    def start(  # type: ignore[override]
+        cls,
+        members: Iterable[Member] = (),
+        *,
+        strategy: LoadBalanceStrategy | str | RoutingStrategy = LoadBalanceStrategy.ADAPTIVE,
+        config: PoolConfig | None = None,
+        name: str = "pool",
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> PoolRef:
+        """Start a pool.
+
+        Args:
+            members: the agents; more can be added later.
+            strategy: a `LoadBalanceStrategy`, its value, or any object with a matching `pick`.
+            config: the settings; None for the defaults.
+            name: how the log and the errors call the pool.
+            clock: what to read the time from; None for the machine's.
+            rng: the only source of chance; a seeded one makes choices and delays repeatable.
+
+        Raises:
+            TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+            MemberExistsError: two members of the same name.
+            ModuleNotFoundError: `event_loop="uvloop"` where there is no uvloop.
+            ResourceError: the machine has not the two threads that it takes.
+        """
+        check.name("name", name)
+        config = _of_type("config", PoolConfig(), PoolConfig) if config is None else config
+        _of_type("config", config, PoolConfig)
+        loop_factory(config.event_loop)
+        clock = _of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
+        rng = _of_type("rng", random.Random() if rng is None else rng, random.Random)
+        chosen = _checked_members(members)
+        bus, claims = EventBus(name), Claims()
+        picker = strategy_for(strategy)
+        names = tuple(member.name for member in chosen)
+        bus.emit(PoolStarted(pool=name, members=names, strategy=strategy_name(picker)))
+        make = functools.partial(
+            cls,
+            name=name,
+            strategy=picker,
+            config=config,
+            clock=clock,
+            rng=rng,
+            bus=bus,
+            claims=claims,
+        )
+        router: PoolRef | None = None
+        try:
+            router = started(make).ref  # one line: no signal handler finds a gap in it
+            PoolSupervisor.start(
+                pool=name,
+                router=router,
+                claims=claims,
+                config=config,
+                clock=clock,
+                rng=random.Random(rng.getrandbits(64)),  # of its own: another thread draws from it
+                bus=bus,
+                members=chosen,
+            )
+            return router
+        except BaseException as error:  # half a pool is none: nothing of it is left
+            if router is None:
+                bus.emit(PoolStopped(pool=name))
+                bus.close()
+            else:
+                router.stop()
+            if isinstance(error, ResourceError):
+                raise ResourceError(f"pool {name!r}: {error}") from error.__cause__
+            raise
+
+
+def _checked_members(members: Iterable[Member]) -> tuple[Member, ...]:
+    try:
+        chosen = tuple(members)
+    except TypeError:
+        raise TypeError(
+            f"members must be an iterable of Member, got {members!r} ({type(members).__name__})"
+        ) from None
+    names: set[str] = set()
+    for member in chosen:
+        _of_type("members", member, Member)
+        if member.name in names:
+            raise MemberExistsError(
+                f"members must have different names, got {member.name!r} more than once"
+            )
+        names.add(member.name)
+    if chosen and not any(member.weight > 0 for member in chosen):
+        raise ValueError("weight must be greater than 0 for at least one member, got 0 for all")
+    return chosen
+
+
+def _of_type(field: str, value: Any, kind: type) -> Any:
+    if isinstance(value, type) or not isinstance(value, kind):  # a class is no Clock either
+        raise TypeError(
+            f"{field} must be a {kind.__name__}, got {value!r} ({type(value).__name__})"
+        )
+    return value

@@ -1,0 +1,64 @@
+"""What a simulated member's failures look like to the pool: errors as clients raise them, read by
+the rules that read real ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from greenroom.actors.reading.classify import Verdict, classify
+from greenroom.messages.config import Classifier
+from greenroom.messages.errors import MemberCrashedError, ResourceError
+from greenroom.messages.status import FailureKind
+from greenroom.testing.scripted_errors import http_error
+
+STATUS: Mapping[FailureKind, int] = {
+    FailureKind.UNAVAILABLE: 503,
+    FailureKind.RATE_LIMITED: 429,
+    FailureKind.AUTH: 401,
+    FailureKind.QUOTA: 402,
+    FailureKind.NOT_FOUND: 404,
+    FailureKind.TOO_LARGE: 413,
+    FailureKind.CALLER: 400,
+}
+"""How HTTP clients say so."""
+
+OTHERS: Mapping[FailureKind, type[Exception]] = {
+    FailureKind.TIMEOUT: TimeoutError,
+    FailureKind.CRASHED: MemberCrashedError,
+    FailureKind.INTERRUPTED: ResourceError,
+}
+"""What is raised where no server has answered. Anything else is an error that says nothing."""
+
+
+class Failures:
+    """Makes the errors of a run, each of them once: what it says does not change.
+
+    Args:
+        custom: `PoolConfig.classify`.
+    """
+
+    def __init__(self, custom: Classifier | None) -> None:
+        self._custom = custom
+        self._known: dict[tuple[FailureKind, float | None], tuple[Exception, Verdict]] = {}
+
+    def of(self, kind: FailureKind, retry_after_s: float | None) -> tuple[Exception, Verdict]:
+        """An error of that kind, and what it is found to be.
+
+        Args:
+            retry_after_s: what its header asks for, in seconds; None without one.
+        """
+        known = self._known.get((kind, retry_after_s))
+        if known is None:
+            error = error_of(kind, retry_after_s)
+            known = error, classify(error, self._custom)
+            self._known[kind, retry_after_s] = known
+        return known
+
+
+def error_of(kind: FailureKind, retry_after_s: float | None = None) -> Exception:
+    """What a client would raise."""
+    status = STATUS.get(kind)
+    if status is not None:
+        return http_error(status, retry_after_s)
+    return OTHERS.get(kind, ValueError)("simulated")

@@ -1,0 +1,228 @@
+"""A pool without actors: the life of its requests, and its supervisor, driven by an agenda.
+
+What decides is that of a real pool: `request_flow` and the parts of the supervisor. Here is
+only what surrounds them, in place of threads, clocks and agents.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from greenroom.actors.claims.claims import Claims
+from greenroom.actors.claims.local_messages import Answered
+from greenroom.actors.member.call_outcome import cut_off_by
+from greenroom.actors.reading.classify import Verdict
+from greenroom.actors.request.flow_ports import FlowPorts
+from greenroom.actors.request.job import Job
+from greenroom.actors.request.request_flow import RequestFlow
+from greenroom.actors.strategies import strategy_for
+from greenroom.messages.errors import summary
+from greenroom.messages.events import Event
+from greenroom.messages.execution import CancelExecution, Execute, Failed, Refused, Succeeded
+from greenroom.messages.requests import Request
+from greenroom.messages.status import FailureKind, RefusalReason
+from greenroom.messages.supervision import AgentCreated, AgentCreateFailed, MemberRoute
+from greenroom.simulate.agenda import Agenda
+from greenroom.simulate.scenario import Scenario
+from greenroom.simulate.simulated_failures import Failures, error_of
+from greenroom.simulate.simulated_member import Call, SimMember
+from greenroom.simulate.simulated_supervisor import SimSupervisor, raised
+
+
+class Audience(Protocol):
+    """Who is told what becomes of the requests."""
+
+    def called(self, job: Job, message: Execute, member: str) -> None:
+        """An attempt begins."""
+
+    def answered(self, job: Job, member: str) -> None:
+        """A member has answered a request."""
+
+    def failed(self, job: Job, error: BaseException) -> None:
+        """A request has ended otherwise: that is what its asker would have raised."""
+
+
+class SimPool:
+    """Takes requests, and says of each what became of it.
+
+    Args:
+        chance: gives the random generator of that name.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        strategy: str,
+        agenda: Agenda,
+        chance: Callable[[str], random.Random],
+        audience: Audience,
+    ) -> None:
+        config = scenario.config
+        self._agenda = agenda
+        self._audience = audience
+        self._claims = Claims()
+        self._failures = Failures(config.classify)
+        self._watches_speed = config.circuit_slow_call_s is not None
+        self._unmade: set[str] = set()
+        self._concurrency = {spec.name: spec.concurrency for spec in scenario.members}
+        self._members = {
+            spec.name: SimMember(spec, agenda, chance(f"member {spec.name}"), self._ended)
+            for spec in scenario.members
+        }
+        # What one of the two tells the other is a message of its own: `Agenda.soon`.
+        self._supervisor = SimSupervisor(
+            scenario.members,
+            config,
+            agenda,
+            chance("supervision"),
+            tell_router=lambda message: agenda.soon(self._flow.snapshot, message),
+            answer=lambda seen: agenda.soon(self._flow.failures_judged, seen),
+        )
+        self._flow = RequestFlow(
+            FlowPorts(
+                now=lambda: agenda.now,
+                wall=lambda: agenda.now,
+                paused_at=lambda: -math.inf,
+                at=agenda.alarms.at,
+                send=self._send,
+                cancel=self._cancel,
+                report=self._supervisor.report,
+                note=self._supervisor.note,
+                answer=self._answer,
+                fail=self._fail,
+                events=_Nobody(),
+            ),
+            name="simulated",
+            urn="simulated",
+            strategy=strategy_for(strategy),
+            config=config,
+            rng=chance("routing"),
+            claims=self._claims,
+            idle=lambda: None,
+        )
+        self._supervisor.routes.publish()
+
+    def take(self, request: Request[Any]) -> None:
+        """A request arrives."""
+        self._flow.accept(request)
+
+    # -- what the flow asks for
+
+    def _send(self, route: MemberRoute, message: Execute) -> bool:
+        self._audience.called(self._flow.jobs[message.request_id], message, route.name)
+        self._members[route.name].take(message)
+        return True
+
+    def _cancel(self, route: MemberRoute, message: CancelExecution) -> None:
+        self._members[route.name].cancel(message)
+
+    def _answer(self, job: Job, value: Any, member: str, elapsed_s: float) -> None:
+        self._audience.answered(job, member)
+
+    def _fail(self, job: Job, error: BaseException) -> bool:
+        self._audience.failed(job, error)
+        return True
+
+    # -- what members report
+
+    def _ended(self, call: Call) -> None:
+        """What `Executions` makes of an end; most are answers."""
+        kind = call.ending.kind
+        if call.cancelled is not None:
+            self._failed(call, *cut_off_by(call.member, call.cancelled))
+            return
+        if kind is FailureKind.CREATE_FAILED:
+            self._not_made(call)
+            return
+        if self._unmade:
+            self._made(call)
+        if kind is not None:
+            self._failed(call, *self._failures.of(kind, call.ending.retry_after_s))
+            return
+        message = call.message
+        elapsed_s = self._agenda.now - call.began_at
+        job = self._flow.jobs.get(message.request_id)  # it is not there any more after its end
+        claim = self._claims.claim(call.ticket)
+        if claim is None or claim.trial or claim.race is not None or self._watches_speed:
+            self._flow.succeeded(
+                Succeeded(
+                    member=call.member,
+                    incarnation=message.incarnation,
+                    request_id=message.request_id,
+                    attempt=message.attempt,
+                    value=None,
+                    elapsed_s=elapsed_s,
+                )
+            )
+        else:
+            self._flow.answered(Answered(claim.attempt, elapsed_s))
+        if job is not None and claim is not None:
+            self._audience.answered(job, call.member)
+
+    def _failed(self, call: Call, error: BaseException, verdict: Verdict) -> None:
+        """The member raises, or was cut off by that error."""
+        message = call.message
+        self._flow.failed(
+            Failed(
+                member=call.member,
+                incarnation=message.incarnation,
+                request_id=message.request_id,
+                attempt=message.attempt,
+                kind=verdict.kind,
+                error=error,
+                elapsed_s=self._agenda.now - call.began_at,
+                retry_after_s=verdict.retry_after_s,
+                opens_at_once=verdict.opens_at_once,
+                same_member_may_mend=verdict.same_member_may_mend,
+            )
+        )
+
+    def _not_made(self, call: Call) -> None:
+        """There was no agent, and there could be made none, as `AgentActor` says it."""
+        member, message = call.member, call.message
+        error = error_of(FailureKind.CREATE_FAILED)
+        self._unmade.add(member)
+        self._agenda.soon(
+            self._supervisor.roster.agent_create_failed,
+            AgentCreateFailed(member=member, incarnation=message.incarnation, error=summary(error)),
+        )
+        self._flow.refused(
+            Refused(
+                member=member,
+                incarnation=message.incarnation,
+                request_id=message.request_id,
+                attempt=message.attempt,
+                reason=RefusalReason.CREATE_FAILED,
+                error=error,
+            )
+        )
+
+    def _made(self, call: Call) -> None:
+        """There is an agent after all."""
+        if call.member in self._unmade:
+            self._unmade.remove(call.member)
+            made = AgentCreated(
+                member=call.member,
+                incarnation=call.message.incarnation,
+                max_concurrency=self._concurrency[call.member],
+            )
+            self._agenda.soon(self._supervisor.roster.agent_created, made)
+
+
+class _Nobody:
+    """Nobody reads what happens."""
+
+    def listening(self, level: str = "DEBUG") -> bool:
+        return False
+
+    def emit(self, event: Event) -> None:
+        """Let it go by."""
+
+    def complain_of(self, what: str, error: BaseException) -> None:
+        raised(what, error)
+
+    def hint(self, what: str) -> None:
+        """Let it go by."""

@@ -1,0 +1,197 @@
+"""What the supervisor knows of one member."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from enum import Enum
+
+from greenroom.actors.member.agent_actor import MemberRef
+from greenroom.actors.member.surroundings import default_concurrency, needs_loop
+from greenroom.actors.runtime.loop_thread import LoopThread
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.member import Member
+from greenroom.messages.replies import MemberStats
+from greenroom.messages.status import AgentStatus, CircuitState, SkipReason
+from greenroom.messages.supervision import MemberRoute
+from greenroom.supervisors.policy.breaker import Breaker, BreakerPolicy
+from greenroom.supervisors.policy.delays import restart_delay
+from greenroom.supervisors.policy.health import HealthRecord
+from greenroom.supervisors.policy.probe_schedule import ProbeSchedule
+from greenroom.supervisors.policy.restart_window import RestartWindow
+
+
+class Life(Enum):
+    """What stands behind a member's name."""
+
+    RUNNING = "an actor"
+    DOWN = "nobody, until the restart"
+    GIVEN_UP = "nobody, until a reset"
+    LEAVING = "an actor that finishes what it has"
+
+
+class MemberRecord:
+    """One member's breaker, health, restarts, probes and incarnation.
+
+    Attributes:
+        on_loop: whether its agent lives on `loop`, or is just being made there.
+        blocks_loop: whether it is this member's doing if `loop` does not answer.
+    """
+
+    def __init__(
+        self, member: Member, index: int, config: PoolConfig, rng: random.Random, now: float
+    ) -> None:
+        self.member = member
+        self.index = index
+        self.config = config
+        self.ref: MemberRef | None = None
+        self.incarnation = 0
+        self.life = Life.DOWN
+        self.restart_at: float | None = None
+        self.crashes_in_a_row = 0
+        self.creations_failed = 0
+        self.creation_at: float | None = None
+        self.abandoned = 0
+        self.loop: LoopThread | None = None
+        self.on_loop = False
+        self.blocks_loop = False
+        self.max_concurrency = default_concurrency(member)
+        self.breaker = Breaker(BreakerPolicy.from_config(config), rng)
+        self.health = HealthRecord(
+            config.degraded_error_rate_threshold, config.unhealthy_error_rate_threshold
+        )
+        self.status = AgentStatus.HEALTHY
+        self.restarts = RestartWindow(config.restart_intensity, config.restart_period_s)
+        self.probes: ProbeSchedule | None = None
+        if member.probe is not None:
+            self.probes = ProbeSchedule(
+                config.health_check_interval_s, config.health_check_timeout_s, rng, now
+            )
+        self.removal: list[int] = []
+
+    @property
+    def name(self) -> str:
+        return self.member.name
+
+    def started(self, ref: MemberRef, loop: LoopThread | None) -> None:
+        """A new actor stands behind the name, and has that loop, if there are any."""
+        self.ref = ref
+        self.moved(loop)
+        self.on_loop = needs_loop(self.member)
+        self.incarnation += 1
+        self.life = Life.RUNNING
+        self.restart_at = None
+        self.abandoned = 0
+
+    def moved(self, loop: LoopThread | None) -> None:
+        """What the member does in coroutines runs on that loop from now on."""
+        self.loop = loop
+        self.blocks_loop = False
+
+    @property
+    def stalled(self) -> bool:
+        """Whether its loop does not answer."""
+        return self.loop is not None and self.loop.stalled
+
+    def gone(self) -> None:
+        """The actor behind the name has ended."""
+        self.ref = None
+        self.abandoned = 0
+
+    def next_restart_delay(self) -> float:
+        """Seconds until the restart that follows one more crash in a row."""
+        self.crashes_in_a_row += 1
+        return restart_delay(self.crashes_in_a_row, self.config.restart_backoff_s)
+
+    def next_creation_delay(self) -> float:
+        """Seconds during which the factory is left alone after one more failure in a row."""
+        self.creations_failed += 1
+        return restart_delay(self.creations_failed, self.config.restart_backoff_s)
+
+    def reset(self, now: float) -> None:
+        """Forget everything that speaks against the member."""
+        self.health.reset()
+        self.restarts.clear()
+        self.crashes_in_a_row = self.creations_failed = 0
+        self.creation_at = None
+
+    def route(self, now: float) -> MemberRoute:
+        """The member as the router may see it now."""
+        blocked, reopens_at = self._blocked(now)
+        probe_only = self.probes is not None and self.breaker.state is CircuitState.HALF_OPEN
+        return MemberRoute(
+            self.name,
+            index=self.index,
+            incarnation=self.incarnation,
+            ref=self.ref,
+            weight=self.member.weight,
+            priority=self.member.priority,
+            max_concurrency=self.max_concurrency,
+            circuit=self.breaker.state,
+            epoch=self.breaker.epoch,
+            blocked=blocked,
+            trial_permits=None if probe_only else self.breaker.trial_credit,
+            reopens_at=reopens_at,
+        )
+
+    def serves(self, now: float) -> bool:
+        """Whether it takes requests, and more than a trial of it."""
+        blocked, _ = self._blocked(now)
+        return blocked is None and self.breaker.state is not CircuitState.HALF_OPEN
+
+    def _blocked(self, now: float) -> tuple[SkipReason | None, float | None]:
+        if self.life is Life.LEAVING:
+            return SkipReason.DRAINING, None
+        if self.life is Life.GIVEN_UP:
+            return SkipReason.GAVE_UP, None
+        if self.life is Life.DOWN:
+            return SkipReason.STARTING, self.restart_at
+        if self.on_loop and self.stalled:
+            return SkipReason.STALLED, None
+        state = self.breaker.state
+        if state in (CircuitState.OPEN, CircuitState.FORCED_OPEN):
+            return SkipReason.CIRCUIT_OPEN, self.breaker.reopens_at
+        if state is CircuitState.HALF_OPEN and self.probes is not None:
+            return SkipReason.TRIAL_RUNNING, None
+        if self.creation_at is not None and self.creation_at > now:
+            return SkipReason.STARTING, self.creation_at
+        return None, None
+
+    def stats(self, now: float, wall_offset_s: float) -> MemberStats:
+        """What a user may know; the router adds what only it knows."""
+        blocked, reopens_at = self._blocked(now)
+        health = self.health.snapshot(
+            now, self.breaker.state, reopens_at=reopens_at, wall_offset_s=wall_offset_s
+        )
+        return MemberStats(
+            self.name,
+            health=health,
+            available=blocked is None,
+            max_concurrency=self.max_concurrency,
+            abandoned=self.abandoned,
+            incarnation=self.incarnation,
+            weight=self.member.weight,
+            priority=self.member.priority,
+            metadata=self.member.metadata,
+        )
+
+    def next_event_at(self, now: float) -> float | None:
+        """When time alone next has something to say about the member."""
+        times = [
+            self.restart_at,
+            self.creation_at,
+            self.breaker.next_event_at,
+            self.health.next_change_at(now),
+            self.probes.next_event_at if self.probes and self.life is Life.RUNNING else None,
+        ]
+        return min((at for at in times if at is not None), default=None)
+
+
+def current(
+    records: Mapping[str, MemberRecord], name: str, incarnation: int
+) -> MemberRecord | None:
+    """The record that a word of that incarnation is for; None if it has been followed by another,
+    or the member has gone.
+    """
+    record = records.get(name)
+    return record if record is not None and record.incarnation == incarnation else None
