@@ -146,7 +146,9 @@ class PoolActor(pykka.ThreadingActor):
             envelope: Any = None
             try:
                 envelope = self.mailbox.get()
-                self._respond(envelope)
+                answer = self._handle_receive(envelope.message)
+                if envelope.reply_to is not None and answer is not PENDING:
+                    envelope.reply_to.set(answer)
             except BaseException as error:
                 self._hit(envelope, error)
 
@@ -176,14 +178,11 @@ class PoolActor(pykka.ThreadingActor):
             self._return_envelope(envelope)
             return
         try:
-            self._respond(envelope)
+            answer = self._handle_receive(envelope.message)
+            if envelope.reply_to is not None and answer is not PENDING:
+                envelope.reply_to.set(answer)
         except BaseException as error:
             self._hit(envelope, error)
-
-    def _respond(self, envelope: Any) -> None:
-        answer = self._handle_receive(envelope.message)
-        if envelope.reply_to is not None and answer is not PENDING:
-            envelope.reply_to.set(answer)
 
     def _handle_receive(self, message: Any) -> Any:
         """Pykka's, but what there is a handler for is not first compared with Pykka's own."""
