@@ -78,7 +78,7 @@ class LoopMonitor:
             has `started` called then.
         plan: has `look_due` called at a time, with a loop's `LookDue`.
         ask: has a loop answer: calls `answered` then.
-        find_culprit: who blocks a loop.
+        find_blocker: who blocks a loop.
 
     Attributes:
         shared: the loop of all who have none of their own.
@@ -102,7 +102,7 @@ class LoopMonitor:
         self._new_loop = new_loop
         self._plan = plan
         self._ask = ask
-        self._culprit_of = find_blocker
+        self._blocker_of = find_blocker
         self._watched: dict[LoopThread, _Watched] = {}
         self._spread = random.Random()  # of its own: nothing is drawn from a seeded one for it
         config = ports.config
@@ -176,7 +176,7 @@ class LoopMonitor:
     # -- it does not answer
 
     def _stalled(self, watched: _Watched, now: float) -> None:
-        watched.blocker = self._find_culprit(watched)
+        watched.blocker = self._find_blocker(watched)
         for record in self._residents(watched.thread):
             record.blocks_loop = record.name == watched.blocker.member
             self._ports.tell(record, LoopSilent())
@@ -193,9 +193,9 @@ class LoopMonitor:
         )
         self._routes.publish()
 
-    def _find_culprit(self, watched: _Watched) -> Blocker:
+    def _find_blocker(self, watched: _Watched) -> Blocker:
         """Who blocks it now; who did at first, if nobody can be seen any more."""
-        found = self._culprit_of(watched.thread)
+        found = self._blocker_of(watched.thread)
         if watched.owner is not None:
             return replace(found, member=watched.owner)
         return watched.blocker if found.member is None and watched.blocker.member else found
@@ -233,7 +233,7 @@ class LoopMonitor:
         Where nobody can be blamed, nobody can be given up: then the pool's loop is replaced as
         often as a member may be restarted, and is left as it is after that.
         """
-        thread, blocker = watched.thread, self._find_culprit(watched)
+        thread, blocker = watched.thread, self._find_blocker(watched)
         if blocker.member is None and not self._unexplained.add(now):
             limit = self._ports.config.restart_intensity
             error = TimeoutError(f"restart_intensity={limit} is exceeded")

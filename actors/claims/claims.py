@@ -33,7 +33,7 @@ class Claim:
 
     The router writes it, in its turn, before it opens an attempt to claims or while one is open;
     who answers reads it once the attempt is claimed. But for `side_effects`, which who runs the
-    agent writes, and for the pulses: each is written where its chunks are made.
+    agent writes, and for the signs of life: each is written where its chunks are made.
 
     Attributes:
         future: where the answer goes; None for a tell.

@@ -1,4 +1,4 @@
-"""The accounts: what attempts say of their members, and who is told of it."""
+"""The results of attempts: what they say of their members, and who is told of it."""
 
 from __future__ import annotations
 

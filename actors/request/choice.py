@@ -186,7 +186,7 @@ class Choice:
 
     def may_mend(self, attempt: Attempt, failure: Failure) -> bool:
         """Whether the same member may be over it: it takes requests as usual, as far as the
-        supervisor has said. To be asked before the failure is taken into the accounts.
+        supervisor has said. To be asked before anything is learned of the failure.
         """
         slot = self._table.get(attempt.member)
         if not failure.may_mend or slot is None or attempt.trial or not slot.in_service:

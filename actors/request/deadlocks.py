@@ -1,4 +1,4 @@
-"""Circles: calls that wait for a request which waits for the slots that they hold. Pure."""
+"""Deadlocks: calls that wait for a request which waits for the slots that they hold. Pure."""
 
 from __future__ import annotations
 

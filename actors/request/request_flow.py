@@ -548,7 +548,7 @@ class RequestFlow:
                 self.attempts.ignore(job, attempt)
                 self._attempt_results.heed(attempt, failure)
             return
-        # Both are asked before the accounts change what they look at.
+        # Both are asked before what is learned of the members changes what they look at.
         preferred = self._choice.is_preferred(job, attempt, failure, self._ports.now())
         mends = self._choice.may_mend(attempt, failure)
         self._attempt_events.failed(attempt, failure)
@@ -835,7 +835,7 @@ class RequestFlow:
             self.attempts.check_drained(slot)
         for job in self.room.queue:
             self._route(job)
-        self._review_guests()
+        self._review_over_limit()
 
     def awaits_reports(self) -> bool:
         """Whether something hangs on the next slot that is given back."""
@@ -847,8 +847,8 @@ class RequestFlow:
         if slot is not None and slot.route.incarnation == message.incarnation:
             slot.failures_judged(message.count)
             self._pump()
-            self._review_guests()
+            self._review_over_limit()
 
-    def _review_guests(self) -> None:
+    def _review_over_limit(self) -> None:
         now = self._ports.now()
         self._put_out(self.room.review(now), now)

@@ -263,12 +263,12 @@ def _send(route: MemberRoute, message: Execute) -> bool:
     ref = route.ref
     if ref is None or ref.actor_stopped.is_set():
         return False
-    letter = Envelope(message)
+    envelope = Envelope(message)
     try:
-        ref.actor_inbox.put(letter)
+        ref.actor_inbox.put(envelope)
     except BaseException:  # what lies there would begin some day
         if isinstance(ref.actor_inbox, Mailbox):
-            ref.actor_inbox.take_back(letter)
+            ref.actor_inbox.take_back(envelope)
         raise
     return True
 

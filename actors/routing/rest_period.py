@@ -103,4 +103,8 @@ class RestPeriod:
         return nominal / 2 + rng.random() * nominal / 2
 
     def __repr__(self) -> str:
-        return f"<Rest until {self.until:.3f}: {self.kind}>" if self.until else "<Rest none>"
+        return (
+            f"<RestPeriod until {self.until:.3f}: {self.kind}>"
+            if self.until
+            else "<RestPeriod none>"
+        )

@@ -166,7 +166,7 @@ class EventBus:
         self._lock = threading.Lock()
         self._refs: tuple[_Subscription, ...] = ()
         self._others: tuple[_Subscription, ...] = ()
-        self._letters: queue.SimpleQueue[Event | _Leaver | None] | None = None
+        self._backlog: queue.SimpleQueue[Event | _Leaver | None] | None = None
         self._behind = False
         self._thread: threading.Thread | None = None
         self._born = forks.generation
@@ -189,9 +189,9 @@ class EventBus:
                 _log.log(level, "{event}", event=event)
         for subscription in self._refs:
             self._tell(subscription, event)
-        letters = self._letters  # `close` may take it away meanwhile
-        if letters is not None:
-            self._post(letters, event)
+        backlog = self._backlog  # `close` may take it away meanwhile
+        if backlog is not None:
+            self._post(backlog, event)
         for observer in _observers:
             _deliver(observer, event)
 
@@ -222,19 +222,19 @@ class EventBus:
     def close(self) -> None:
         """Deliver what has been emitted and end the thread; a stuck subscriber is left behind."""
         with self._lock:
-            letters, self._letters = self._letters, None
+            backlog, self._backlog = self._backlog, None
             thread, self._thread = self._thread, None
             self._refs = ()
-        if letters is not None and thread is not None:
-            letters.put(None)
+        if backlog is not None and thread is not None:
+            backlog.put(None)
             if thread is not threading.current_thread():
                 thread.join(CLOSE_TIMEOUT_S)
 
-    def _post(self, letters: queue.SimpleQueue[Event | _Leaver | None], event: Event) -> None:
+    def _post(self, backlog: queue.SimpleQueue[Event | _Leaver | None], event: Event) -> None:
         """Hand an event to the callables' thread, unless a subscriber is hopelessly behind."""
-        if letters.qsize() < BACKLOG:
+        if backlog.qsize() < BACKLOG:
             self._behind = False
-            letters.put(event)
+            backlog.put(event)
         elif not self._behind:
             self._behind = True
             behind = RuntimeError(f"{BACKLOG} events wait for a subscriber that does not return")
@@ -244,9 +244,9 @@ class EventBus:
         """What was emitted before is still delivered."""
         if self._born != forks.generation:
             return
-        letters = self._letters
-        if letters is not None and subscription in self._others:
-            letters.put(_Leaver(subscription))
+        backlog = self._backlog
+        if backlog is not None and subscription in self._others:
+            backlog.put(_Leaver(subscription))
         else:
             self._unsubscribe(subscription)
 
@@ -265,19 +265,19 @@ class EventBus:
 
     def _start(self) -> None:
         if self._thread is None:
-            letters: queue.SimpleQueue[Event | _Leaver | None] = queue.SimpleQueue()
+            backlog: queue.SimpleQueue[Event | _Leaver | None] = queue.SimpleQueue()
             thread = threading.Thread(
                 target=self._deliver_all,
-                args=(letters,),
+                args=(backlog,),
                 name=f"greenroom-events-{self.pool}",
                 daemon=True,
             )
             thread.start()  # may be refused: then there is none, and whoever subscribes is told
-            self._letters, self._thread = letters, thread
+            self._backlog, self._thread = backlog, thread
 
-    def _deliver_all(self, letters: queue.SimpleQueue[Event | _Leaver | None]) -> None:
+    def _deliver_all(self, backlog: queue.SimpleQueue[Event | _Leaver | None]) -> None:
         HERE.duty = Duty(self.pool_urn, ThreadRole.EVENTS)
-        while (event := letters.get()) is not None:
+        while (event := backlog.get()) is not None:
             try:
                 if isinstance(event, _Leaver):
                     self._unsubscribe(event.subscription)

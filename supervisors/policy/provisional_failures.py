@@ -116,4 +116,5 @@ class ProvisionalFailures:
         return times < self.limit
 
     def __repr__(self) -> str:
-        return f"<Ledger {len(self)} open, {self._in_a_row} of {self.limit} in a row at fault>"
+        in_a_row = f"{self._in_a_row} of {self.limit} in a row at fault"
+        return f"<ProvisionalFailures {len(self)} open, {in_a_row}>"

@@ -34,8 +34,8 @@ from greenroom.messages.status import CancelReason
 from greenroom.testing import FakeClock
 
 
-class Desked:
-    """A writer with all that it needs around it: a desk, a job, a call that has begun."""
+class Claimed:
+    """A writer with all that it needs around it: claims, a job, a call that has begun."""
 
     def __init__(self, **config: Any) -> None:
         self.clock = FakeClock()
@@ -86,7 +86,7 @@ class Desked:
 class TestWriter:
     def test_the_first_chunk_that_counts_begins_the_stream(self) -> None:
         """It is claimed, the channel says whose it is, and how long it took is told."""
-        at = Desked()
+        at = Claimed()
         at.clock.advance(0.5)
         assert at.writer.write("a")
         assert (at.begun, at.writer.first_chunk_s) == ([0.5], 0.5)
@@ -101,7 +101,7 @@ class TestWriter:
         self, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Nothing is broken off before its consumer can have what it is said to have had."""
-        at = Desked()
+        at = Claimed()
         begin = at.claims.begin
 
         def begin_and_be_given_up(*arguments: Any) -> Claim | None:
@@ -117,7 +117,7 @@ class TestWriter:
 
     def test_leading_empty_chunks_wait_for_it(self) -> None:
         """They come before it if it comes, and are seen by nobody until then."""
-        at = Desked()
+        at = Claimed()
         assert at.writer.write("")
         assert at.writer.write(None)
         assert (at.begun, len(at.channel), at.channel.begun_by) == ([], 0, None)
@@ -129,7 +129,7 @@ class TestWriter:
         self, buffer: int
     ) -> None:
         """None is dropped: from there on its consumer holds the agent back."""
-        at = Desked(stream_buffer=buffer, is_empty=lambda chunk: chunk < 100)
+        at = Claimed(stream_buffer=buffer, is_empty=lambda chunk: chunk < 100)
         for number in range(buffer):
             assert at.writer.write(number)
         assert (at.channel.begun_by, len(at.channel)) == (None, 0)
@@ -145,7 +145,7 @@ class TestWriter:
 
     def test_the_same_empty_chunk_again_and_again_takes_no_room(self) -> None:
         """It is kept once with a count, and comes as often as it was sent."""
-        at = Desked(stream_buffer=2)
+        at = Claimed(stream_buffer=2)
         for chunk in ("", None):
             for _ in range(1000):
                 assert at.writer.write(chunk)
@@ -157,7 +157,7 @@ class TestWriter:
 
     def test_a_stream_of_empty_chunks_alone_is_one_all_the_same(self) -> None:
         """When the agent has nothing to add, what was kept back is the stream."""
-        at = Desked(stream_buffer=1, is_failure=None)
+        at = Claimed(stream_buffer=1, is_failure=None)
         at.writer.write("")
         at.writer.flush()
         at.writer.flush()
@@ -166,7 +166,7 @@ class TestWriter:
 
     def test_a_stream_without_any_chunk_does_not_begin(self) -> None:
         """There is nothing to say whose it is."""
-        at = Desked(is_failure=None)
+        at = Claimed(is_failure=None)
         at.writer.flush()
         assert at.begun == []
         assert at.writer.finish() is None
@@ -175,13 +175,13 @@ class TestWriter:
         """Also one that counts as empty."""
         answers: list[Any] = ["answer", "", None, []]
         for answer in answers:
-            at = Desked()
+            at = Claimed()
             at.writer.accept(answer)
             assert at.arrived() == [answer]
 
     def test_a_plain_answer_may_be_refused(self) -> None:
         """Then nothing has been sent."""
-        at = Desked()
+        at = Claimed()
         at.refuses = ValueError("no good")
         with pytest.raises(ValueError, match="no good"):
             at.writer.accept("answer")
@@ -189,7 +189,7 @@ class TestWriter:
 
     def test_nothing_begins_that_has_been_given_up(self) -> None:
         """Whoever took the attempt from the claims has the say."""
-        at = Desked()
+        at = Claimed()
         assert at.claims.withdraw(at.ticket)
         assert not at.writer.write("a")
         assert (at.begun, at.writer.stopped, len(at.channel)) == ([], True, 0)
@@ -197,14 +197,14 @@ class TestWriter:
     @pytest.mark.parametrize("chunk", ["", "a"])
     def test_nothing_begins_in_a_cancelled_call(self, chunk: str) -> None:
         """An endless run of empty chunks ends, too."""
-        at = Desked()
+        at = Claimed()
         at.call.cancelled = CancelReason.CALLER
         assert not at.writer.write(chunk)
         assert (at.begun, at.writer.stopped) == ([], True)
 
     def test_what_was_kept_back_is_not_sent_when_it_was_given_up(self) -> None:
         """The end of an agent that had nothing but empty chunks comes too late."""
-        at = Desked(is_failure=None)
+        at = Claimed(is_failure=None)
         at.writer.write("")
         at.claims.withdraw(at.ticket)
         at.writer.flush()
@@ -212,29 +212,29 @@ class TestWriter:
 
     def test_one_alone_ends_a_stream(self) -> None:
         """The producer, unless the router or the consumer was faster."""
-        at = Desked()
+        at = Claimed()
         at.writer.write("a")
         assert at.writer.finish() is at.claim
         assert at.writer.finish() is None
-        sealed = Desked()
+        sealed = Claimed()
         sealed.writer.write("a")
         assert sealed.claims.give_up(sealed.ticket, sealed.claim)
         assert not sealed.claims.give_up(sealed.ticket, sealed.claim)
         assert sealed.writer.finish() is None
-        left = Desked()
+        left = Claimed()
         left.writer.write("a")
         left.channel.left = True
         assert left.writer.finish() is None
 
     def test_the_router_does_not_end_what_another_attempt_has_begun(self) -> None:
         """The stream is the winner's."""
-        at = Desked()
+        at = Claimed()
         at.writer.write("a")
         assert not at.claims.give_up(("r", 1), at.claim)
 
     def test_since_when_a_chunk_is_owed(self) -> None:
         """Since the last one that counts; an empty one buys no time."""
-        at = Desked()
+        at = Claimed()
         at.writer.write("a")
         at.clock.advance(1)
         at.writer.write("")
@@ -244,7 +244,7 @@ class TestWriter:
 
     def test_a_producer_that_is_held_back_owes_nothing(self) -> None:
         """From when it goes on it does again, and who watches is told."""
-        at = Desked(stream_buffer=1)
+        at = Claimed(stream_buffer=1)
         at.writer.write("a")
         held = threading.Thread(target=at.writer.wait_for_room)
         watched = threading.Event()
@@ -266,7 +266,7 @@ class TestWriter:
 
     def test_with_room_nobody_waits(self) -> None:
         """Neither in a thread nor on a loop."""
-        at = Desked()
+        at = Claimed()
         assert at.writer.wait_for_room()
         at.writer.write("a")
         assert at.writer.wait_for_room()
@@ -275,7 +275,7 @@ class TestWriter:
     @pytest.mark.parametrize("where", ["thread", "loop"])
     def test_a_producer_that_is_held_back_hears_of_the_end(self, where: str) -> None:
         """It makes no further chunk in vain."""
-        at = Desked(stream_buffer=1)
+        at = Claimed(stream_buffer=1)
         at.writer.write("a")
         threading.Timer(0, at.channel.end, [None]).start()
         wanted = (
@@ -288,7 +288,7 @@ class TestWriter:
 
     def test_after_its_release_it_takes_nothing(self) -> None:
         """A thread that was given up on finds out when it writes next."""
-        at = Desked()
+        at = Claimed()
         at.writer.write("a")
         at.writer.release()
         for chunk in ("", "b"):

@@ -1,4 +1,4 @@
-"""The load estimate and the drain rate, with made-up times."""
+"""The load estimate and the throughput, with made-up times."""
 
 from __future__ import annotations
 

@@ -489,7 +489,7 @@ def _told(entry: AttemptOutcome | Successes) -> tuple[float | str, ...]:
     return entry.at if isinstance(entry, Successes) else (entry.request_id,)
 
 
-def outbox_to(
+def reporter_to(
     supervisor: Supervisor, config: PoolConfig | None = None
 ) -> tuple[OutcomeReporter, Alarms]:
     alarms = Alarms(Box())
@@ -517,7 +517,7 @@ def fail(
 def test_successes_are_sent_in_batches() -> None:
     """A full batch goes at once; what is left of it after a tenth of a second."""
     supervisor = Supervisor()
-    outcome_reporter, alarms = outbox_to(supervisor)
+    outcome_reporter, alarms = reporter_to(supervisor)
     for number in range(BATCH + 2):
         outcome_reporter.succeeded(attempt(job("x")), 0.5, NOW + number / 1e6)
     assert supervisor.told == [[NOW + number / 1e6 for number in range(BATCH)]]
@@ -531,7 +531,7 @@ def test_successes_are_sent_in_batches() -> None:
 def test_the_end_of_a_request_comes_behind_the_success_that_ended_it() -> None:
     """Both wait for company; the supervisor judges by the success first, as it came first."""
     supervisor = Supervisor()
-    outcome_reporter, alarms = outbox_to(supervisor)
+    outcome_reporter, alarms = reporter_to(supervisor)
     outcome_reporter.succeeded(attempt(job("x")), 0.5, NOW)
     outcome_reporter.settled(RequestSettled(request_id="x"), True, NOW)
     outcome_reporter.succeeded(attempt(job("y")), 0.5, NOW)
@@ -544,7 +544,7 @@ def test_the_end_of_a_request_comes_behind_the_success_that_ended_it() -> None:
 def test_batches_that_fill_quickly_share_an_alarm() -> None:
     """Nothing is set or called off for each of them."""
     supervisor = Supervisor()
-    outcome_reporter, alarms = outbox_to(supervisor)
+    outcome_reporter, alarms = reporter_to(supervisor)
     for _ in range(3 * BATCH):
         outcome_reporter.succeeded(attempt(job("x")), 0.5, NOW)
         assert len(alarms) == 1
@@ -555,7 +555,7 @@ def test_batches_that_fill_quickly_share_an_alarm() -> None:
 def test_ordinary_successes_of_a_member_are_one_entry() -> None:
     """With the times of each, in order; another epoch or incarnation of it is another entry."""
     supervisor = Supervisor()
-    outcome_reporter, _ = outbox_to(supervisor)
+    outcome_reporter, _ = reporter_to(supervisor)
     for i, (member, incarnation) in enumerate([("a", 1), ("b", 1), ("a", 1), ("a", 2), ("a", 1)]):
         outcome_reporter.succeeded(
             attempt(job("x"), member, incarnation=incarnation), i / 10, NOW + i
@@ -578,7 +578,7 @@ def test_ordinary_successes_of_a_member_are_one_entry() -> None:
 def test_a_failure_goes_at_once_behind_the_successes_before_it() -> None:
     """The order is kept: the supervisor decides as if it had seen each one at once."""
     supervisor = Supervisor()
-    outcome_reporter, alarms = outbox_to(supervisor)
+    outcome_reporter, alarms = reporter_to(supervisor)
     outcome_reporter.succeeded(attempt(job("x")), 0.5, NOW)
     outcome_reporter.succeeded(attempt(job("x")), 0.5, NOW + 1.0)
     fail(outcome_reporter, "c")
@@ -593,7 +593,7 @@ def test_the_end_of_a_trial_and_a_slow_call_go_at_once() -> None:
     """Both may change a breaker's state."""
     supervisor = Supervisor()
     config = PoolConfig(circuit_slow_call_s=2.0, circuit_slow_rate=0.5)
-    outcome_reporter, _ = outbox_to(supervisor, config)
+    outcome_reporter, _ = reporter_to(supervisor, config)
     outcome_reporter.succeeded(attempt(job("slow enough not to be")), 2.0, NOW)
     assert supervisor.told == []
     outcome_reporter.succeeded(attempt(job("slow")), 2.1, NOW)
@@ -604,7 +604,7 @@ def test_the_end_of_a_trial_and_a_slow_call_go_at_once() -> None:
 def test_an_attempt_that_says_nothing_is_sent_only_to_give_its_permit_back() -> None:
     """A cancelled call is no outcome; a cancelled trial frees its permit."""
     supervisor = Supervisor()
-    outcome_reporter, _ = outbox_to(supervisor)
+    outcome_reporter, _ = reporter_to(supervisor)
     outcome_reporter.ignored(attempt(job("ordinary")), NOW)
     outcome_reporter.flush()
     assert supervisor.batches == []
@@ -616,7 +616,7 @@ def test_an_attempt_that_says_nothing_is_sent_only_to_give_its_permit_back() -> 
 def test_failures_are_numbered_by_incarnation() -> None:
     """The number comes back when it has been judged; one of an older incarnation has none."""
     supervisor = Supervisor()
-    outcome_reporter, _ = outbox_to(supervisor)
+    outcome_reporter, _ = reporter_to(supervisor)
     slot = Slot(route("a", incarnation=2, max_concurrency=9))
     fail(outcome_reporter, "x", slot, incarnation=2)
     fail(outcome_reporter, "y", slot, incarnation=1)
@@ -629,7 +629,7 @@ def test_failures_are_numbered_by_incarnation() -> None:
 def test_an_outcome_says_all_that_a_breaker_needs_and_no_payload() -> None:
     """Member, incarnation, epoch, attempt, times, kind, one line of the error, Retry-After."""
     supervisor = Supervisor()
-    outcome_reporter, _ = outbox_to(supervisor)
+    outcome_reporter, _ = reporter_to(supervisor)
     fail(outcome_reporter, "secret", incarnation=3)
     (outcome,) = supervisor.outcomes
     assert outcome == AttemptOutcome(
@@ -648,6 +648,6 @@ def test_an_outcome_says_all_that_a_breaker_needs_and_no_payload() -> None:
 
 def test_a_supervisor_that_has_ended_is_no_error() -> None:
     """The pool is stopping: nobody needs the outcomes any more."""
-    outcome_reporter, _ = outbox_to(Supervisor(alive=False))
+    outcome_reporter, _ = reporter_to(Supervisor(alive=False))
     fail(outcome_reporter, "x")
     outcome_reporter.succeeded(attempt(job("y"), trial=True), 0.5, NOW)

@@ -79,8 +79,8 @@ class LazyAgent:
         self._create = create
         self._config = config
         self._on_create_failed = on_create_failed
-        self._place = f"greenroom-{pool}-{name}"
-        self._threads = ThreadExecutor(self._place, SYSTEM_CLOCK)
+        self._label = f"greenroom-{pool}-{name}"
+        self._threads = ThreadExecutor(self._label, SYSTEM_CLOCK)
         self._current: _Held | None = None
         self._open: set[_Held] = set()
 
@@ -108,7 +108,7 @@ class LazyAgent:
         if self._current is None:
             held = self._current = _Held()
             self._open.add(held)
-            held.made = asyncio.create_task(self._make(held), name=f"{self._place}:create")
+            held.made = asyncio.create_task(self._make(held), name=f"{self._label}:create")
         return self._current
 
     async def _made(self, held: _Held) -> None:
@@ -187,7 +187,7 @@ class LazyAgent:
         """Nobody waits for it but the end of the executor."""
         self._forget(held)
         if held.closed is None:
-            held.closed = asyncio.create_task(self._end(held), name=f"{self._place}:close")
+            held.closed = asyncio.create_task(self._end(held), name=f"{self._label}:close")
         return held.closed
 
     async def _end(self, held: _Held) -> None:
@@ -199,7 +199,7 @@ class LazyAgent:
             if hook is not None:
                 await self._call(hook)
         except BaseException as error:
-            complain(f"closing the agent of {self._place} failed", error)
+            complain(f"closing the agent of {self._label} failed", error)
         finally:
             self._open.discard(held)
 
@@ -219,7 +219,7 @@ class LazyAgent:
         def finish(_: Call, value: Any, error: BaseException | None) -> None:
             future.resolve(value, error)
 
-        call = PlainCall(self._place, self._threads, lambda _: function(), finish)
+        call = PlainCall(self._label, self._threads, lambda _: function(), finish)
         self._threads.run(call)
         try:
             return await future
