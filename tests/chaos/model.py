@@ -173,9 +173,11 @@ def _says_so_if_it_was_poison(entry: Entry, terms: Terms) -> Iterator[str]:
         and not isinstance(each.error, ResourceError)  # it had begun there, but before that
     ]
     if error.same_everywhere:
-        kinds = {each.kind for each in counted}
-        # An error has the last failure of each member: one before it may have counted.
+        # An error has the last failure of each member. One before it may have counted, in another way
+        # than the last: a member was overdue before its agent had begun, say, and refused later.
+        kinds = {each.kind for each in counted if each.attempts == 1}
         members = {each.member for each in counted}
+        members |= {each.member for each in error.errors if each.attempts > 1}
         members |= {each.member for each in entry.calls if each.move in COUNTED}
         if len(members) < 2 or len(kinds) > 1:
             yield f"same everywhere is said of {len(members)} members that failed as {kinds}"

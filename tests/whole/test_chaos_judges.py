@@ -649,6 +649,20 @@ def test_same_everywhere_is_said_if_and_only_if_it_is_so() -> None:
     assert not any("same" in each for each in model.judge(differ, clear))
 
 
+def test_same_everywhere_may_be_said_of_failures_that_the_error_no_longer_has() -> None:
+    """Of a member that failed twice it has the last one; the first one may have been as elsewhere."""
+    errors = [
+        AttemptError("member 0", 0, FailureKind.UNKNOWN, ValueError(), attempts=1),
+        AttemptError("member 1", 1, FailureKind.UNAVAILABLE, ValueError(), attempts=2),
+    ]
+    entry = failed(answered(Move.ERROR, Move.ERROR))
+    entry.error = AllPoolMembersFailedError("pool", [], errors, same_everywhere=True)
+    assert not any("same" in each for each in model.judge(entry, Terms()))
+    errors[1] = AttemptError("member 1", 1, FailureKind.UNAVAILABLE, ValueError(), attempts=1)
+    entry.error = AllPoolMembersFailedError("pool", [], errors, same_everywhere=True)
+    assert any("same everywhere is said" in each for each in model.judge(entry, Terms()))
+
+
 def test_a_consumer_that_leaves_before_the_mark_has_chunks_of_the_one_that_was_cut() -> None:
     """Another has begun anew: its name is said, the mark that says so was not taken."""
     entry = streamed(Move.ERROR, Move.OK)
