@@ -650,7 +650,7 @@ def test_same_everywhere_is_said_if_and_only_if_it_is_so() -> None:
 
 
 def test_same_everywhere_may_be_said_of_failures_that_the_error_no_longer_has() -> None:
-    """Of a member that failed twice it has the last one; the first one may have been as elsewhere."""
+    """Of a member that failed twice it has the last; the first may have been as elsewhere."""
     errors = [
         AttemptError("member 0", 0, FailureKind.UNKNOWN, ValueError(), attempts=1),
         AttemptError("member 1", 1, FailureKind.UNAVAILABLE, ValueError(), attempts=2),
