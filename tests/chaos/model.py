@@ -174,7 +174,7 @@ def _says_so_if_it_was_poison(entry: Entry, terms: Terms) -> Iterator[str]:
     ]
     if error.same_everywhere:
         # An error has the last failure of each member. One before it may have counted, in another
-        # way than the last: a member was overdue before its agent had begun, say, and refused later.
+        # way than the last: it was overdue before its agent had begun, say, and refused later.
         kinds = {each.kind for each in counted if each.attempts == 1}
         members = {each.member for each in counted}
         members |= {each.member for each in error.errors if each.attempts > 1}
