@@ -177,8 +177,6 @@ class AskingRef(JoinableRef):
         if timeout is not None:
             check.number("timeout", timeout)
         wait = None
-        if block and isinstance(message, Drain | RemoveMember):
-            self._check_call(message)
         if block and HERE.duty is not None and self.is_alive():
             held = before_waiting(self, _need_of(message))
             wait = Wait(held) if held else None
@@ -367,6 +365,8 @@ class AskingRef(JoinableRef):
             future = PoolFuture(on_cancel=self._canceller)
             future.need = _need_of(message)
             if isinstance(message, Drain | RemoveMember):
+                if waits:
+                    self._check_call(message)
                 future.check_call = functools.partial(self._check_call, message)
         try:
             self._post(message, future)
