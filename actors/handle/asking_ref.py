@@ -179,6 +179,7 @@ class AskingRef(JoinableRef):
         wait = None
         if block and isinstance(message, Drain | RemoveMember):
             self._check_call(message)
+        # Before anything is sent: where the wait would be refused, nobody is to work for an answer.
         if block and HERE.duty is not None and self.is_alive():
             held = before_waiting(self, _need_of(message))
             wait = Wait(held) if held else None
@@ -385,6 +386,7 @@ class AskingRef(JoinableRef):
         channel = Channel(self._stream_buffer, self._holds)
         future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
         future.inside = INSIDE.get()
+        # Before the request is sent: from then on somebody has to leave it if it is not read.
         stream: PoolStream[Any] = PoolStream(future)
         try:
             self._post(message, _told_of(outer, future))
@@ -446,6 +448,7 @@ class AskingRef(JoinableRef):
 
     def _post(self, message: Any, future: PoolFuture[Any]) -> None:
         stopped = self.actor_stopped.is_set
+        # First look: a mailbox that nobody reads any more takes whatever is put into it.
         if stopped():
             future.resolve(error=self._dead(refused=True))
             return

@@ -94,9 +94,12 @@ class AgentActor(PoolActor):
             tell_back=functools.partial(tell, self.actor_ref),
             give_up=self._give_up,
         )
+        # Which call of the factory counts: one that was given up on may still return, beside the
+        # next one.
         self._creations = 0
         self._creating: int | None = None
         self._waiting_probes: list[Probe] = []
+        # Put in by the actor's turn, taken out where the probe ends: single dict operations.
         self._probes: dict[int, Call] = {}
         self._reason: str | None = None
         self._leaving = False
@@ -352,8 +355,10 @@ class AgentActor(PoolActor):
 
     def _when_at_rest(self, close: Callable[[], None]) -> None:
         """Cancel what runs; `close` once that has ended, or its time is over."""
+        # Never given back: the last call and the timer may come at once, and one of them closes.
         once = threading.Lock()
         calls: list[Call] = [*self.calls.running(), *self._probes.values()]
+        # A thread of its own, since the actor has none that could keep an alarm.
         grace = threading.Timer(self.around.config.cancel_grace_s, lambda: act())
         grace.daemon = True
 
@@ -367,12 +372,14 @@ class AgentActor(PoolActor):
             if not any(map(self._cleans_up, running)):
                 act()
 
+        # Before anything is cancelled: each call that ends from here on looks if it was the last.
         self.calls.at_rest = look
         for call in calls:
             call.cancel(CancelReason.STOPPING)
         look()
         if not once.locked():
             try:
+                # The last call may have ended since, and cancelled it: it ends at once then.
                 grace.start()
             except RuntimeError:  # no thread to wait in: whoever still cleans up is not waited for
                 act()

@@ -137,6 +137,7 @@ class AgentHost:
     def move_to(self, loop: LoopThread) -> None:
         """Run what is async on that loop from now on."""
         self._loop_thread = loop
+        # A new one: calls that are still on the lost loop keep the old one, and are ended by that.
         self.loop = LoopExecutor(loop, self._clock, owned=self.member.isolated)
 
     def release(self) -> None:
@@ -164,6 +165,7 @@ class AgentHost:
         """Runs in the executor, in a context of the call's own. What comes back from a loop is
         still to be awaited.
         """
+        # Never reset: the context is the call's own, and ends with it.
         INSIDE.set((*call.message.inside, (self.pool, call.ticket)))
         on_thread = call.executor is self.threads
         if call.writer is not None:
@@ -218,6 +220,7 @@ class AgentHost:
                 return self._settle(function(), call)
             finally:
                 if duty is not None:
+                    # A worker thread is kept for the next call, which closes nothing.
                     duty.closes = None
 
         origin = (self.member.name, None)

@@ -107,6 +107,8 @@ class ChunkWriter:
         empty = judge.add(chunk)
         if judge.fault is not None:
             self._check()
+        # Read once, here and elsewhere: `release` may come from another thread, where the call has
+        # been given up and this one has not noticed yet.
         channel = self._channel
         if channel is None:
             return (self._hold(chunk) if empty else self._begin(chunk, counts=True)) or self._stop()
@@ -175,6 +177,8 @@ class ChunkWriter:
         if channel is None:
             return True
         bell: SimpleQueue[None] = SimpleQueue()
+        # Not waited for with a limit: it is woken by room, by the end of the stream or by its being
+        # left to another attempt; the router sees to the last two.
         channel.watch_room(functools.partial(bell.put, None), self._ticket)
         bell.get()
         return self._go_on(channel)
@@ -253,6 +257,7 @@ class ChunkWriter:
             return False
         self._held.clear()
         self.first_chunk_s = now - call.started_at
+        # Only now, when the consumer can have the chunk: nobody waits for the router to hear of it.
         self._begun(self.first_chunk_s)
         return wanted
 

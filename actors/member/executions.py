@@ -115,6 +115,7 @@ class Executions:
         """Run an attempt, have it wait for its agent, or refuse it."""
         if message.incarnation != self.incarnation:
             self.refuse(message, RefusalReason.STALE_INCARNATION)
+        # Only this turn adds to them: there are never more, whichever calls end meanwhile.
         elif len(self._calls) + len(self.waiting) >= self.limit:
             self.refuse(message, RefusalReason.SATURATED)
         elif not self.host.made:
@@ -148,6 +149,7 @@ class Executions:
         except BaseException as error:
             self.refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
             return
+        # First: it may have ended, and been taken out, before the next line returns.
         self._calls[call.ticket] = call
         try:
             call.executor.run(call)
@@ -194,6 +196,8 @@ class Executions:
                 or call.phase is not CallPhase.ENDED
             ):
                 report = outcome_of(self.around, self.member_name, call, value, error)
+            # Before the report: the router may send the next attempt on reading it, from this very
+            # thread, and it must not be refused for want of a slot.
             self._calls.pop(call.ticket, None)
             if call.phase is CallPhase.ABANDONED:
                 self._tell_back(AbandonedBy(1))
@@ -205,6 +209,7 @@ class Executions:
                 tell(self.around.router, report)
             if writer is not None:
                 writer.release()
+            # Last: the agent may be closed in there.
             if self.at_rest is not None:
                 self.at_rest()
         except BaseException as raised:
@@ -237,11 +242,13 @@ class Executions:
         elif not router.actor_stopped.is_set():
             elapsed_s = now - call.started_at
             wanted = router.actor_inbox.leave(Envelope(Answered(claim.attempt, elapsed_s)))
+        # After the report, which the router reads before whatever the asker sends next.
         if claim is not None:
             try:
                 reply(claim, value, self.member_name, now - claim.accepted_at)
             except BaseException as raised:
                 self._not_answered(claim, raised)
+        # After the answer: its asker does not wait until this thread has done the router's part.
         if wanted:  # others wait for the slot that is free now
             router.actor_inbox.serve()
 
@@ -328,6 +335,9 @@ class Executions:
         streamed = None if writer is None else writer.claim
         claim = streamed or claims.look(call.ticket)
         if claim is None and writer is not None:
+            # Neither open nor begun: it has been given up, or it is in the middle of
+            # `Claims.begin`. Whoever begins is through after this, and the next look tells the one
+            # from the other.
             claims.let_begin()
             claim = streamed = writer.claim
         if claim is None or (streamed is not None and writer is not None and not writer.wanted()):
@@ -377,6 +387,8 @@ class Executions:
 
     def cancel(self, message: CancelExecution) -> bool:
         """Give an attempt up; whether it had an agent to run."""
+        # It may end in its own thread right now: its phase has changed then, and no executor ends it
+        # a second time.
         call = self._calls.get((message.request_id, message.attempt))
         if call is not None:
             call.cancel(message.reason)
