@@ -107,6 +107,7 @@ class Claims:
 
     def await_begin(self, ticket: Ticket, claim: Claim) -> None:
         """The router has an attempt ask before its agent begins."""
+        # Before the member hears of it, as in `open`: it may ask at once, in another thread.
         self.unbegun[ticket] = claim
 
     def has_ended(self, ticket: Ticket) -> None:
@@ -231,6 +232,7 @@ class Claims:
             claim = self._open.get(ticket)
             if claim is None:
                 return False
+            # A new tuple: the router looks into it without the lock.
             claim.side_effects += (ticket,)
             race = claim.race
             if race is not None and not race.start_side_effects(ticket):

@@ -51,6 +51,7 @@ class Race:
 
     def is_past(self, ticket: Ticket) -> bool:
         """Whether an attempt of that number has had its chance."""
+        # No lock, here and below: they are asked by the router, and it alone takes a winner back.
         return ticket[1] <= self._over
 
     @property

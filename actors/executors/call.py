@@ -83,7 +83,7 @@ class Call:
         """WAITING -> RUNNING; False when it was cancelled before."""
         # Before it is RUNNING: whoever abandons it from then on reports how long it took.
         self.started_at = now
-        # Written out, here and in `end`, since both are done for every call: `_move` is a call more.
+        # Written out, here and in `end`: each call comes this way, and `_move` is a call more.
         with self.executor.guard:
             begins = self.phase is CallPhase.WAITING
             if begins:

@@ -35,6 +35,7 @@ class _Grace:
         self._loop = asyncio.get_running_loop()
         self._give_up = give_up
         self._until = SYSTEM_CLOCK.now() + delay_s
+        # Somebody has to look at the clock until then: else it would not notice a pause.
         SYSTEM_CLOCK.watch(self._until)
         self._handle = self._loop.call_later(delay_s, self._ring)
 
@@ -138,6 +139,7 @@ class LoopExecutor:
                 asyncio.get_running_loop().call_soon(self._end_unbegun)
             if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
                 grace.cancel()  # it would keep the call, and with it the payload
+            # Whoever has abandoned it has told its end; for an end that comes late there is `late`.
             if call.end():
                 call.finish(value, error)
             else:

@@ -78,6 +78,7 @@ class ThreadExecutor:
 
     def join(self, timeout_s: float) -> None:
         """After `close`: wait for the idle threads; a busy one ends when its call does."""
+        # A copy: each takes itself out, without the lock, when it has taken its None.
         for thread in list(self._resting):
             if thread is not threading.current_thread():
                 thread.join(timeout_s)

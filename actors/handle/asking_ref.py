@@ -249,6 +249,7 @@ class AskingRef(JoinableRef):
             if timeout != 0:
                 self.check_thread()
             patience_s = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+            # Set by the router's own thread, as its last deed: what follows waits for that thread.
             if not self._ended.wait(patience_s):
                 raise pykka.Timeout(f"{timeout} seconds")
             self.join(patience_s)
@@ -363,6 +364,7 @@ class AskingRef(JoinableRef):
             if inside:
                 future.inside = inside
                 if waits:
+                    # Said by the request itself: who waits at once need send no `Waits` for it.
                     future.waits = inside
         else:
             future = PoolFuture(on_cancel=self._canceller)
@@ -432,6 +434,7 @@ class AskingRef(JoinableRef):
         """
         inside = INSIDE.get()
         for ticket in tickets_of(self.actor_urn, inside) if inside else ():
+            # None once the router has let go of that attempt: nothing waits for this code then.
             member = self._member_of(ticket)
             if member is None:
                 continue

@@ -140,6 +140,7 @@ class PoolRef(AskingRef):
         trace: TracebackType | None,
     ) -> None:
         if not self.is_elsewhere():
+            # Not waited for in this thread: the loop that runs here may have other things to do.
             await self.stop(block=False)
 
     def _leave(self) -> None:

@@ -141,6 +141,7 @@ class AgentActor(PoolActor):
 
     def _created(self, number: int, _: Call, agent: Any, error: BaseException | None) -> None:
         """Runs where the agent runs."""
+        # The actor has ended meanwhile: nobody else knows of this agent, so it is closed from here.
         if not tell(self.actor_ref, _Made(number, agent, error)) and error is None:
             self.host.close_agent(agent)
 
@@ -276,6 +277,7 @@ class AgentActor(PoolActor):
         for call in self.calls.running():
             waits_there = call.executor is self.host.loop or call.canceller is not None
             if waits_there and call.cancelled is not None:
+                # Once more: its executor knows of the silence by now, and waits for no clean-up.
                 call.cancel(call.cancelled)
 
     def _on_loop_lost(self, message: LoopLost) -> None:
@@ -335,6 +337,7 @@ class AgentActor(PoolActor):
             self.host.release()
             if self._leaving:
                 self._tell_supervisor(goodbye)
+            # Last: who waits for it may count on all having been let go of.
             self.ended.set()
 
         def close() -> None:

@@ -80,6 +80,7 @@ class AgentHost:
         """Host this agent from now on."""
         self._runner = agent_methods.runner_of(agent, self.member.method)
         self._streamer = agent_methods.stream_runner_of(agent, self.member.method)
+        # Last: by this `made` says that there is an agent, and a look at one may raise above.
         self._agent = agent
 
     def create(self, finish: Finish, inside: tuple[Ancestor, ...] = ()) -> None:
@@ -167,6 +168,7 @@ class AgentHost:
         """
         # Never reset: the context is the call's own, and ends with it.
         INSIDE.set((*call.message.inside, (self.pool, call.ticket)))
+        # By the threads, which stay the same: the loop may have been replaced meanwhile.
         on_thread = call.executor is self.threads
         if call.writer is not None:
             return self._pour(call, call.writer) if on_thread else self._flow(call, call.writer)

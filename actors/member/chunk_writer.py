@@ -160,6 +160,7 @@ class ChunkWriter:
         """Take it upon oneself to end the stream that was begun; None if somebody else has, or the
         consumer has gone and has told the router so.
         """
+        # The look at `left` first: a stream that is sealed here has to be ended here, too.
         if self._claim is None or self._channel is None or self._channel.left:
             return None
         return self._claim if self._channel.seal(self._ticket) else None

@@ -47,6 +47,7 @@ from greenroom.messages.execution import (
 from greenroom.messages.member import Member
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 
+# For the whole process: `next` is one operation, however many members' turns run at once.
 _creations = itertools.count(1)
 
 ABANDONED_LIMIT = 10
@@ -360,6 +361,7 @@ class Executions:
         is_empty = emptiness(self.around.config)
 
         def heard(chunk: Any) -> None:
+            # Read without the guard: a chunk of that very moment is heard, the next one is not.
             if call.cancelled not in (None, CancelReason.STOPPING):  # its end may answer still
                 raise RequestCancelledError(f"{call.name} has been given up: {call.cancelled}")
             if not is_empty(chunk):
@@ -387,8 +389,7 @@ class Executions:
 
     def cancel(self, message: CancelExecution) -> bool:
         """Give an attempt up; whether it had an agent to run."""
-        # It may end in its own thread right now: its phase has changed then, and no executor ends it
-        # a second time.
+        # It may end in its own thread right now: by its phase its end is reported once.
         call = self._calls.get((message.request_id, message.attempt))
         if call is not None:
             call.cancel(message.reason)
@@ -414,6 +415,7 @@ class Executions:
 
     def abandoned_by(self, message: AbandonedBy) -> None:
         """Count what runs on though nobody waits for it: with too much of that it is replaced."""
+        # In the actor's turn: calls end in many threads, and each brings its change as a message.
         count = self._abandoned = self._abandoned + message.change
         name, supervisor = self.member_name, self.around.supervisor
         tell(supervisor, Abandoned(member=name, incarnation=self.incarnation, count=count))

@@ -255,6 +255,7 @@ class PoolFuture(pykka.Future[T]):
         if self._on_cancel is None or self.request_id is None:
             return False
         try:
+            # The router is told, and nothing more: an answer on its way may still come first.
             self._on_cancel(self)
         except pykka.ActorDeadError:
             return self.resolve(error=RequestCancelledError("cancelled after the pool had stopped"))

@@ -120,6 +120,7 @@ class Mailbox:
         self.reply_to: Any = None
         self.hurried: Callable[[], bool] = _never
         self.handle: Handle | None = None
+        # Until `lend` is called nobody else tries for the turn: this is asked first.
         self._may: Callable[[], bool] = _never
         self._returned: Returned = _let_go
 
