@@ -67,6 +67,7 @@ def pour(answer: Any, writer: Writer) -> None:
     try:
         chunks = chunks_of(answer)
         for chunk in chunks:
+            # Room is waited for before the next chunk is made: that one may never be wanted.
             if not writer.write(chunk) or not (writer.has_room() or writer.wait_for_room()):
                 break
     finally:

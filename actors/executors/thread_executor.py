@@ -71,6 +71,7 @@ class ThreadExecutor:
 
     def close(self) -> None:
         with self._lock:
+            # With the count: who rests before this is in it, and nobody does after it.
             self._closed = True
             idle = len(self._resting)
         for _ in range(idle):
@@ -160,6 +161,7 @@ class ThreadExecutor:
         wait as well, maybe for one another: it has a new thread. Whichever is idle first is kept.
         """
         me = threading.current_thread()
+        # No lock for the look: a thread puts in and takes out nobody but itself.
         if me not in self._resting:
             return
         with self._lock:

@@ -122,6 +122,7 @@ class PoolStream(Generic[C]):
                     _add(chunk, chunks)
             return chunks
         except StreamInterruptedError as error:
+            # What the channel remembers is bounded; these are all, but for what was taken before.
             error.received = max(tuple(chunks), error.received, key=len)
             raise
 

@@ -75,6 +75,7 @@ class AgentActor(PoolActor):
 
     def __init__(self, member: Member, incarnation: int, around: Surroundings) -> None:
         super().__init__(around.clock)
+        # Before the ref, which takes it over.
         self.ended = threading.Event()
         self.ref: MemberRef = MemberRef(self)
         self.known_by(self.ref)
@@ -146,6 +147,7 @@ class AgentActor(PoolActor):
             self.host.close_agent(agent)
 
     def _on_made(self, made: _Made) -> None:
+        # A factory that was given up on has answered after all: nobody waits for what it made.
         if made.number != self._creating:
             if made.error is None:
                 self.host.close_agent(made.agent)
@@ -232,6 +234,7 @@ class AgentActor(PoolActor):
         """Runs wherever the probe ended."""
         if call.phase is CallPhase.ABANDONED:
             tell(self.actor_ref, AbandonedBy(1))
+        # Who cancels a probe knows that it is over: no result is told.
         if call.cancelled is not None:
             self._probes.pop(message.probe_id, None)
             if self.calls.at_rest is not None:

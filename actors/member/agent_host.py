@@ -57,6 +57,7 @@ class AgentHost:
         self.name = name
         self.pool = pool
         self._loop_thread = loop
+        # Both from the start, since neither has a thread before its first call.
         self.loop: Executor = LoopExecutor(loop, clock, owned=member.isolated)
         self.threads: Executor = ThreadExecutor(name, clock)
         self._clock = clock

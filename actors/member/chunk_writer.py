@@ -242,6 +242,7 @@ class ChunkWriter:
             return False
         now, wanted = self._clock.now(), True
 
+        # Called under the lock of the claims: nothing in there may wait.
         def fill(claim: Claim, channel: Channel) -> None:
             nonlocal wanted
             self._channel, self._claim = channel, claim  # in this order: see `Executions.alive`

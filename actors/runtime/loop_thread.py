@@ -48,6 +48,7 @@ class _Queue:
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Wait for the others, within reason."""
+        # Kept by name: a fork in the middle of this has the child make a new one.
         lock = self.lock
         mine = lock.acquire(timeout=PATIENCE_S)
         try:

@@ -153,6 +153,7 @@ class Mailbox:
         """Something has raised while it was put: nobody handles it, unless somebody does by now."""
         while True:
             try:
+                # The router takes it for not sent: it must not begin some day, beside the next.
                 self._envelopes.remove(envelope)
             except ValueError:
                 return
