@@ -92,6 +92,8 @@ class Claims:
     def __init__(self) -> None:
         self._open: dict[Ticket, Claim] = {}
         self.unbegun: dict[Ticket, Claim] = {}
+        # Always the first where two are held: the race's lock and the channel's are taken inside
+        # of it, never the other way round. An ask is claimed without it.
         self._lock = threading.Lock()
         self._born = forks.generation
 
@@ -100,10 +102,12 @@ class Claims:
 
     def open(self, ticket: Ticket, claim: Claim) -> None:
         """The router gives an attempt to a member."""
+        # Before the member hears of the attempt: the answer may be there before the sending ends.
         self._open[ticket] = claim
 
     def await_begin(self, ticket: Ticket, claim: Claim) -> None:
         """The router has an attempt ask before its agent begins."""
+        # Before the member hears of it, as in `open`: it may ask at once, in another thread.
         self.unbegun[ticket] = claim
 
     def has_ended(self, ticket: Ticket) -> None:
@@ -134,6 +138,8 @@ class Claims:
 
     def claim(self, ticket: Ticket) -> Claim | None:
         """Take it upon oneself to answer with an attempt; None when somebody answers already."""
+        # The pop decides, and not a look before it: of all who try for one ticket one gets the
+        # claim. A loser of the race has taken its own claim out as well: nobody else need do so.
         claim = self._open.pop(ticket, None)
         race = claim.race if claim is not None else None  # read once: it may be called off
         return claim if race is None or race.win(ticket) else None
@@ -153,10 +159,13 @@ class Claims:
                 there: none is broken off before its consumer can have the first.
         """
         with self._lock:
+            # Under the lock, other than for an ask: whoever gives the stream up finds it either
+            # open or begun, never in between (`let_begin`, `give_up`).
             claim = self.claim(ticket)
             channel = claim.channel if claim is not None else None
             if claim is None or channel is None:
                 return None
+            # The chunks of an attempt before are refused from here on.
             channel.begun_by = ticket
             channel.member = member
             channel.attempts = claim.attempts
@@ -182,6 +191,8 @@ class Claims:
         """The router ends an attempt, or the stream it has begun; False when it has ended by itself
         and its report is on its way.
         """
+        # Not yet begun, or an ask: then there is nothing at its channel. The other way round, one
+        # could begin between the two looks.
         if self.withdraw(ticket):
             return True
         if claim.channel is None:
@@ -221,10 +232,12 @@ class Claims:
             claim = self._open.get(ticket)
             if claim is None:
                 return False
+            # A new tuple: the router looks into it without the lock.
             claim.side_effects += (ticket,)
             race = claim.race
             if race is not None and not race.start_side_effects(ticket):
                 return False
+        # Outside of the lock: the asker may be another pool, with claims and a lock of its own.
         if claim.future is not None:
             claim.future.on_side_effects()
         return True

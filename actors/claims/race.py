@@ -24,6 +24,8 @@ class Race:
     def win(self, ticket: Ticket) -> bool:
         """Whether this attempt is the winner; the first one that asks is."""
         with self._lock:
+            # Who has won may ask again: a stream wins by its first chunk, and is asked for once
+            # more where its agent starts side effects.
             if self._winner is None and ticket[1] > self._over:
                 self._winner = ticket
             return self._winner == ticket
@@ -32,6 +34,7 @@ class Race:
         """The same for one that must not be repeated from now on: see `bars`."""
         won = self.win(ticket)
         if won:
+            # Only the winner gets here, so no lock. Who asks `bars` a moment before runs beside.
             self._effects = True
         return won
 
@@ -48,6 +51,7 @@ class Race:
 
     def is_past(self, ticket: Ticket) -> bool:
         """Whether an attempt of that number has had its chance."""
+        # No lock, here and below: they are asked by the router, and it alone takes a winner back.
         return ticket[1] <= self._over
 
     @property

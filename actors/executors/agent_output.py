@@ -67,6 +67,7 @@ def pour(answer: Any, writer: Writer) -> None:
     try:
         chunks = chunks_of(answer)
         for chunk in chunks:
+            # Room is waited for before the next chunk is made: that one may never be wanted.
             if not writer.write(chunk) or not (writer.has_room() or writer.wait_for_room()):
                 break
     finally:
@@ -102,6 +103,7 @@ def collect(answer: Any, heard: Heard | None = None) -> list[Any]:
     try:
         chunks = chunks_of(answer)
         if heard is None:
+            # Nobody wants to hear of each chunk, so it is left to `list`: quicker than a loop.
             return _whole(list(chunks))
         made = []
         for chunk in chunks:
@@ -172,6 +174,8 @@ async def _aclose(chunks: Any, answer: Any) -> None:
 
 async def aclose(answer: Any) -> None:
     """On a loop: close what streams, undisturbed. What that raises costs nobody anything."""
+    # First: from here on the clean-up is what the task has left, and a cancellation, which comes
+    # once, would cut it short.
     if not spare_this_task():
         return
     close = _hook(answer, "aclose") or _hook(answer, "close")

@@ -81,7 +81,9 @@ class Call:
 
     def begin(self, now: float) -> bool:
         """WAITING -> RUNNING; False when it was cancelled before."""
+        # Before it is RUNNING: whoever abandons it from then on reports how long it took.
         self.started_at = now
+        # Written out, here and in `end`: each call comes this way, and `_move` is a call more.
         with self.executor.guard:
             begins = self.phase is CallPhase.WAITING
             if begins:
@@ -118,6 +120,7 @@ class Call:
         ends by that. Where it had ended already, that has not been reported.
         """
         try:
+            # Told apart, since what never began may be given to another member at no risk.
             if self.drop():
                 self.finish(None, not_begun(self.name, error))
             elif self.end():

@@ -35,6 +35,7 @@ class _Grace:
         self._loop = asyncio.get_running_loop()
         self._give_up = give_up
         self._until = SYSTEM_CLOCK.now() + delay_s
+        # Somebody has to look at the clock until then: else it would not notice a pause.
         SYSTEM_CLOCK.watch(self._until)
         self._handle = self._loop.call_later(delay_s, self._ring)
 
@@ -59,6 +60,7 @@ class LoopExecutor:
         self._thread = thread
         self._now = clock.now
         self._owned = owned
+        # Both are touched on the loop alone; so there is no lock, and `close` has it done there.
         self._running: set[Call] = set()
         self._graces: dict[Call, _Grace] = {}
 
@@ -67,6 +69,7 @@ class LoopExecutor:
             call.finish(None, RuntimeError("the event loop has been closed"))
 
     def cancel(self, call: Call, reason: CancelReason) -> None:
+        # Before the loop hears of it: an attempt that has still to begin there looks at this.
         call.cancelled = reason
         if self._thread.stalled:
             self._forsake(call)
@@ -76,6 +79,7 @@ class LoopExecutor:
 
     def _forsake(self, call: Call) -> None:
         """Report a call as over, since the loop does not answer; end it when that ever does."""
+        # First: should the loop answer after all, the task is ended, whoever reports the call.
         self._thread.post(lambda: self._stop(call))
         if call.drop() or call.abandon():
             call.finish(None, None)
@@ -135,6 +139,7 @@ class LoopExecutor:
                 asyncio.get_running_loop().call_soon(self._end_unbegun)
             if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
                 grace.cancel()  # it would keep the call, and with it the payload
+            # Whoever has abandoned it has told its end; for an end that comes late there is `late`.
             if call.end():
                 call.finish(value, error)
             else:
@@ -158,6 +163,7 @@ class LoopExecutor:
             if call.handle is not None:
                 cancel_once(call.handle)
             call.finish(None, None)
+        # The task hears of it, and tells of its end; or the grace does, if the task goes on.
         elif call.phase is CallPhase.RUNNING and call not in self._graces:
             cancel_once(call.handle)
             give_up = functools.partial(self._abandon, call)
@@ -232,6 +238,7 @@ def run_on(
             done.set()
             return
         call.handle = task
+        # Set on the loop, before the look at `cancelled` below: see `ThreadExecutor.cancel`.
         call.canceller = functools.partial(_cancel_there, thread, task, call)
         task.add_done_callback(ended)
         if call.cancelled is not None:
@@ -258,6 +265,7 @@ def run_on(
             awaitable.close()  # one that never began would complain; one that has ended, not
     value, error = outcome
     outcome.clear()  # the error's traceback leads back here: it must not wait for the collector
+    # Nothing is left to cancel there; the partial would keep the task, and with it the answer.
     call.handle = call.canceller = None
     if error is None:
         return value

@@ -30,7 +30,10 @@ class ThreadExecutor:
         self._name = name
         self._now = clock.now
         self._calls: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        # Guards what is below, but for a thread that takes itself out of `_resting`.
         self._lock = threading.Lock()
+        # How many idle threads no call has been promised to: fewer than there are in `_resting`
+        # while a call is on its way to one of these.
         self._idle = 0
         self._resting: set[threading.Thread] = set()
         self._started = 0
@@ -38,20 +41,27 @@ class ThreadExecutor:
 
     def run(self, call: Call) -> None:
         with self._lock:
-            spawn = self._idle == 0
+            # The thread is taken here, not where it takes the call: two calls that come at once
+            # must not both count on the one that is idle.
+            # After `close` there is one for each call: those that rest have been sent away.
+            spawn = self._idle == 0 or self._closed
             if spawn:
                 self._started += 1
             else:
+                # In here, before what sends the idle ones away: whom a call was promised takes it.
                 self._idle -= 1
+                self._calls.put(call)
         if spawn:
             self._spawn(call)
-        else:
-            self._calls.put(call)
 
     def cancel(self, call: Call, reason: CancelReason) -> None:
+        # First the word, then the look at the canceller; `run_on` sets the canceller first, and
+        # looks for the word then. One sees the other.
         again, call.cancelled = call.cancelled is not None, reason
         canceller = call.canceller  # its thread takes it away when there is nothing left to cancel
         cleans_up = canceller is not None and not again and canceller()
+        # Only one that has had its own time is abandoned, and its slot given to the next. For any
+        # other reason it keeps the slot until it ends: there would be a thread more for each.
         over = reason is CancelReason.ATTEMPT_TIMEOUT and not cleans_up
         if call.drop() or (over and call.abandon()):
             call.finish(None, None)
@@ -62,6 +72,7 @@ class ThreadExecutor:
 
     def close(self) -> None:
         with self._lock:
+            # With the count: who rests before this is in it, and nobody does after it.
             self._closed = True
             idle = len(self._resting)
         for _ in range(idle):
@@ -69,6 +80,7 @@ class ThreadExecutor:
 
     def join(self, timeout_s: float) -> None:
         """After `close`: wait for the idle threads; a busy one ends when its call does."""
+        # A copy: each takes itself out, without the lock, when it has taken its None.
         for thread in list(self._resting):
             if thread is not threading.current_thread():
                 thread.join(timeout_s)
@@ -105,9 +117,14 @@ class ThreadExecutor:
             try:
                 if call.begin(self._now()):
                     value, error = Context().run(self._call, call)  # nobody else's variables
+                    # It was abandoned: its slot has been given away, and whoever has it has a
+                    # thread of its own. One more would rest here than there are slots.
                     if not call.end():
                         call.late()
                         return
+                    # Before the end is told: what follows from that may be the next call, handed
+                    # over in this very thread, and it would start a thread though this one is about
+                    # to be idle.
                     stays = self._rest(me)
                     call.finish(value, error)
                     del value, error
@@ -123,6 +140,7 @@ class ThreadExecutor:
             if not stays:
                 return
             call = self._calls.get()
+            # A `close` just before has counted it in: one None more than threads does no harm.
             self._resting.discard(me)
 
     def _rest(self, me: threading.Thread, unless_idle: bool = False) -> bool:
@@ -144,6 +162,7 @@ class ThreadExecutor:
         wait as well, maybe for one another: it has a new thread. Whichever is idle first is kept.
         """
         me = threading.current_thread()
+        # No lock for the look: a thread puts in and takes out nobody but itself.
         if me not in self._resting:
             return
         with self._lock:

@@ -177,6 +177,7 @@ class AskingRef(JoinableRef):
         if timeout is not None:
             check.number("timeout", timeout)
         wait = None
+        # Before anything is sent: where the wait would be refused, nobody is to work for an answer.
         if block and HERE.duty is not None and self.is_alive():
             held = before_waiting(self, _need_of(message))
             wait = Wait(held) if held else None
@@ -246,6 +247,7 @@ class AskingRef(JoinableRef):
             if timeout != 0:
                 self.check_thread()
             patience_s = None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
+            # Set by the router's own thread, as its last deed: what follows waits for that thread.
             if not self._ended.wait(patience_s):
                 raise pykka.Timeout(f"{timeout} seconds")
             self.join(patience_s)
@@ -360,6 +362,7 @@ class AskingRef(JoinableRef):
             if inside:
                 future.inside = inside
                 if waits:
+                    # Said by the request itself: who waits at once need send no `Waits` for it.
                     future.waits = inside
         else:
             future = PoolFuture(on_cancel=self._canceller)
@@ -385,6 +388,7 @@ class AskingRef(JoinableRef):
         channel = Channel(self._stream_buffer, self._holds)
         future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
         future.inside = INSIDE.get()
+        # Before the request is sent: from then on somebody has to leave it if it is not read.
         stream: PoolStream[Any] = PoolStream(future)
         try:
             self._post(message, _told_of(outer, future))
@@ -430,6 +434,7 @@ class AskingRef(JoinableRef):
         """
         inside = INSIDE.get()
         for ticket in tickets_of(self.actor_urn, inside) if inside else ():
+            # None once the router has let go of that attempt: nothing waits for this code then.
             member = self._member_of(ticket)
             if member is None:
                 continue
@@ -446,6 +451,7 @@ class AskingRef(JoinableRef):
 
     def _post(self, message: Any, future: PoolFuture[Any]) -> None:
         stopped = self.actor_stopped.is_set
+        # First look: a mailbox that nobody reads any more takes whatever is put into it.
         if stopped():
             future.resolve(error=self._dead(refused=True))
             return

@@ -140,6 +140,7 @@ class PoolRef(AskingRef):
         trace: TracebackType | None,
     ) -> None:
         if not self.is_elsewhere():
+            # Not waited for in this thread: the loop that runs here may have other things to do.
             await self.stop(block=False)
 
     def _leave(self) -> None:
@@ -156,6 +157,7 @@ class PoolRef(AskingRef):
         The id begins with the outer request's and its attempt: `front-7#2/eu-31`.
         """
         request = self._forwarded(payload, context)
+        # It is awaited at once (`nested_pool`): on a loop, where its caller waits, but no thread.
         return self._submit(request, context.remaining_s, context, waits=True)
 
     def forward_stream(self, payload: Any, context: CallContext) -> PoolStream[Any]:

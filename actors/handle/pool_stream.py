@@ -91,6 +91,7 @@ class PoolStream(Generic[C]):
         if self._born != forks.generation:  # before the channel's lock: see `forks`
             future.resolve(error=self._future._forked())
             return future
+        # What waits for this future waits for the request: it is told, and refused, in its name.
         future.inside, future.stands_for = self._future.inside, self._future
         channel = self._channel  # not `self`: whoever lets go of the stream leaves it
 
@@ -100,6 +101,7 @@ class PoolStream(Generic[C]):
             except Exception as error:
                 future.resolve(error=error)
 
+        # It may be called here and now, or by whoever puts the first chunk in.
         channel.watch_first(tell)
         return future
 
@@ -120,6 +122,7 @@ class PoolStream(Generic[C]):
                     _add(chunk, chunks)
             return chunks
         except StreamInterruptedError as error:
+            # What the channel remembers is bounded; these are all, but for what was taken before.
             error.received = max(tuple(chunks), error.received, key=len)
             raise
 
@@ -172,6 +175,7 @@ class PoolStream(Generic[C]):
             self._future.may_wait()
         if self._future.inside:
             self._future.say_waiting()
+        # One for each wait: a late wake of one that was broken off must not end the next one.
         bell: SimpleQueue[None] = SimpleQueue()
         ring = functools.partial(bell.put, None)
         try:

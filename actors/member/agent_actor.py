@@ -75,6 +75,7 @@ class AgentActor(PoolActor):
 
     def __init__(self, member: Member, incarnation: int, around: Surroundings) -> None:
         super().__init__(around.clock)
+        # Before the ref, which takes it over.
         self.ended = threading.Event()
         self.ref: MemberRef = MemberRef(self)
         self.known_by(self.ref)
@@ -94,9 +95,12 @@ class AgentActor(PoolActor):
             tell_back=functools.partial(tell, self.actor_ref),
             give_up=self._give_up,
         )
+        # Which call of the factory counts: one that was given up on may still return, beside the
+        # next one.
         self._creations = 0
         self._creating: int | None = None
         self._waiting_probes: list[Probe] = []
+        # Put in by the actor's turn, taken out where the probe ends: single dict operations.
         self._probes: dict[int, Call] = {}
         self._reason: str | None = None
         self._leaving = False
@@ -138,10 +142,12 @@ class AgentActor(PoolActor):
 
     def _created(self, number: int, _: Call, agent: Any, error: BaseException | None) -> None:
         """Runs where the agent runs."""
+        # The actor has ended meanwhile: nobody else knows of this agent, so it is closed from here.
         if not tell(self.actor_ref, _Made(number, agent, error)) and error is None:
             self.host.close_agent(agent)
 
     def _on_made(self, made: _Made) -> None:
+        # A factory that was given up on has answered after all: nobody waits for what it made.
         if made.number != self._creating:
             if made.error is None:
                 self.host.close_agent(made.agent)
@@ -214,8 +220,10 @@ class AgentActor(PoolActor):
         if self.host.made:
             finish = functools.partial(self._probe_finished, message)
             call = self.host.probe(finish, self._probe_ended_late)
-            if call.phase is not CallPhase.DROPPED:  # else it is over: the machine has no thread
-                self._probes[message.probe_id] = call
+            self._probes[message.probe_id] = call
+            if call.phase not in (CallPhase.WAITING, CallPhase.RUNNING):
+                # It may have ended before it was noted here, or the machine has no thread for it.
+                self._probes.pop(message.probe_id, None)
         elif message.create:
             self._waiting_probes.append(message)
             self._create()
@@ -228,6 +236,7 @@ class AgentActor(PoolActor):
         """Runs wherever the probe ended."""
         if call.phase is CallPhase.ABANDONED:
             tell(self.actor_ref, AbandonedBy(1))
+        # Who cancels a probe knows that it is over: no result is told.
         if call.cancelled is not None:
             self._probes.pop(message.probe_id, None)
             if self.calls.at_rest is not None:
@@ -273,6 +282,7 @@ class AgentActor(PoolActor):
         for call in self.calls.running():
             waits_there = call.executor is self.host.loop or call.canceller is not None
             if waits_there and call.cancelled is not None:
+                # Once more: its executor knows of the silence by now, and waits for no clean-up.
                 call.cancel(call.cancelled)
 
     def _on_loop_lost(self, message: LoopLost) -> None:
@@ -332,6 +342,7 @@ class AgentActor(PoolActor):
             self.host.release()
             if self._leaving:
                 self._tell_supervisor(goodbye)
+            # Last: who waits for it may count on all having been let go of.
             self.ended.set()
 
         def close() -> None:
@@ -352,8 +363,10 @@ class AgentActor(PoolActor):
 
     def _when_at_rest(self, close: Callable[[], None]) -> None:
         """Cancel what runs; `close` once that has ended, or its time is over."""
+        # Never given back: the last call and the timer may come at once, and one of them closes.
         once = threading.Lock()
         calls: list[Call] = [*self.calls.running(), *self._probes.values()]
+        # A thread of its own, since the actor has none that could keep an alarm.
         grace = threading.Timer(self.around.config.cancel_grace_s, lambda: act())
         grace.daemon = True
 
@@ -367,12 +380,14 @@ class AgentActor(PoolActor):
             if not any(map(self._cleans_up, running)):
                 act()
 
+        # Before anything is cancelled: each call that ends from here on looks if it was the last.
         self.calls.at_rest = look
         for call in calls:
             call.cancel(CancelReason.STOPPING)
         look()
         if not once.locked():
             try:
+                # The last call may have ended since, and cancelled it: it ends at once then.
                 grace.start()
             except RuntimeError:  # no thread to wait in: whoever still cleans up is not waited for
                 act()

@@ -57,6 +57,7 @@ class AgentHost:
         self.name = name
         self.pool = pool
         self._loop_thread = loop
+        # Both from the start, since neither has a thread before its first call.
         self.loop: Executor = LoopExecutor(loop, clock, owned=member.isolated)
         self.threads: Executor = ThreadExecutor(name, clock)
         self._clock = clock
@@ -80,6 +81,7 @@ class AgentHost:
         """Host this agent from now on."""
         self._runner = agent_methods.runner_of(agent, self.member.method)
         self._streamer = agent_methods.stream_runner_of(agent, self.member.method)
+        # Last: by this `made` says that there is an agent, and a look at one may raise above.
         self._agent = agent
 
     def create(self, finish: Finish, inside: tuple[Ancestor, ...] = ()) -> None:
@@ -137,6 +139,7 @@ class AgentHost:
     def move_to(self, loop: LoopThread) -> None:
         """Run what is async on that loop from now on."""
         self._loop_thread = loop
+        # A new one: calls that are still on the lost loop keep the old one, and are ended by that.
         self.loop = LoopExecutor(loop, self._clock, owned=self.member.isolated)
 
     def release(self) -> None:
@@ -164,7 +167,9 @@ class AgentHost:
         """Runs in the executor, in a context of the call's own. What comes back from a loop is
         still to be awaited.
         """
+        # Never reset: the context is the call's own, and ends with it.
         INSIDE.set((*call.message.inside, (self.pool, call.ticket)))
+        # By the threads, which stay the same: the loop may have been replaced meanwhile.
         on_thread = call.executor is self.threads
         if call.writer is not None:
             return self._pour(call, call.writer) if on_thread else self._flow(call, call.writer)
@@ -209,7 +214,7 @@ class AgentHost:
 
         def work(call: Call) -> Any:
             INSIDE.set(inside)
-            if executor is self.loop:
+            if executor is not self.threads:  # the loop that it has now may be another one
                 return function()
             duty = HERE.duty
             if duty is not None and what == "close":
@@ -218,6 +223,7 @@ class AgentHost:
                 return self._settle(function(), call)
             finally:
                 if duty is not None:
+                    # A worker thread is kept for the next call, which closes nothing.
                     duty.closes = None
 
         origin = (self.member.name, None)

@@ -95,6 +95,7 @@ class AttemptCall(Call):
         begun. (The rest is what the base does: a call of that for every attempt can be measured.)
         """
         claims = self._owner.claims
+        # The look at the dict first: it is empty where no requests may race, and nobody is asked.
         barred = claims.unbegun and not claims.may_begin(self.ticket)
         if (barred or self.cancelled is not None) and self.drop():
             self.finish(None, None)

@@ -107,6 +107,8 @@ class ChunkWriter:
         empty = judge.add(chunk)
         if judge.fault is not None:
             self._check()
+        # Read once, here and elsewhere: `release` may come from another thread, where the call has
+        # been given up and this one has not noticed yet.
         channel = self._channel
         if channel is None:
             return (self._hold(chunk) if empty else self._begin(chunk, counts=True)) or self._stop()
@@ -158,6 +160,7 @@ class ChunkWriter:
         """Take it upon oneself to end the stream that was begun; None if somebody else has, or the
         consumer has gone and has told the router so.
         """
+        # The look at `left` first: a stream that is sealed here has to be ended here, too.
         if self._claim is None or self._channel is None or self._channel.left:
             return None
         return self._claim if self._channel.seal(self._ticket) else None
@@ -175,6 +178,8 @@ class ChunkWriter:
         if channel is None:
             return True
         bell: SimpleQueue[None] = SimpleQueue()
+        # Not waited for with a limit: it is woken by room, by the end of the stream or by its being
+        # left to another attempt; the router sees to the last two.
         channel.watch_room(functools.partial(bell.put, None), self._ticket)
         bell.get()
         return self._go_on(channel)
@@ -236,23 +241,30 @@ class ChunkWriter:
         if call is None or call.cancelled is not None:
             return False
         now, wanted = self._clock.now(), True
+        wakes: list[Wake] = []
 
+        # Called under the lock of the claims: nothing in there may wait. Nor may anybody be woken
+        # there, which may run a done callback of the app's: the router waits for that lock.
         def fill(claim: Claim, channel: Channel) -> None:
             nonlocal wanted
             self._channel, self._claim = channel, claim  # in this order: see `Executions.alive`
             for chunk in self._held:
-                channel.put(chunk, self._ticket)
+                channel.put(chunk, self._ticket, later=wakes)
             for chunk in latest:
-                wanted = channel.put(chunk, self._ticket, counts)
+                wanted = channel.put(chunk, self._ticket, counts, wakes)
 
         life_signs = self.life_signs
         life_signs.counts = counts
         if counts:
             life_signs.since = now
-        if self._claims.begin(self._ticket, self._member, fill) is None:
-            return False
+        try:
+            if self._claims.begin(self._ticket, self._member, fill) is None:
+                return False
+        finally:
+            call_each(wakes)
         self._held.clear()
         self.first_chunk_s = now - call.started_at
+        # Only now, when the consumer can have the chunk: nobody waits for the router to hear of it.
         self._begun(self.first_chunk_s)
         return wanted
 

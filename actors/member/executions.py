@@ -47,6 +47,7 @@ from greenroom.messages.execution import (
 from greenroom.messages.member import Member
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 
+# For the whole process: `next` is one operation, however many members' turns run at once.
 _creations = itertools.count(1)
 
 ABANDONED_LIMIT = 10
@@ -115,6 +116,7 @@ class Executions:
         """Run an attempt, have it wait for its agent, or refuse it."""
         if message.incarnation != self.incarnation:
             self.refuse(message, RefusalReason.STALE_INCARNATION)
+        # Only this turn adds to them: there are never more, whichever calls end meanwhile.
         elif len(self._calls) + len(self.waiting) >= self.limit:
             self.refuse(message, RefusalReason.SATURATED)
         elif not self.host.made:
@@ -148,6 +150,7 @@ class Executions:
         except BaseException as error:
             self.refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
             return
+        # First: it may have ended, and been taken out, before the next line returns.
         self._calls[call.ticket] = call
         try:
             call.executor.run(call)
@@ -194,6 +197,8 @@ class Executions:
                 or call.phase is not CallPhase.ENDED
             ):
                 report = outcome_of(self.around, self.member_name, call, value, error)
+            # Before the report: the router may send the next attempt on reading it, from this very
+            # thread, and it must not be refused for want of a slot.
             self._calls.pop(call.ticket, None)
             if call.phase is CallPhase.ABANDONED:
                 self._tell_back(AbandonedBy(1))
@@ -205,6 +210,7 @@ class Executions:
                 tell(self.around.router, report)
             if writer is not None:
                 writer.release()
+            # Last: the agent may be closed in there.
             if self.at_rest is not None:
                 self.at_rest()
         except BaseException as raised:
@@ -237,11 +243,13 @@ class Executions:
         elif not router.actor_stopped.is_set():
             elapsed_s = now - call.started_at
             wanted = router.actor_inbox.leave(Envelope(Answered(claim.attempt, elapsed_s)))
+        # After the report, which the router reads before whatever the asker sends next.
         if claim is not None:
             try:
                 reply(claim, value, self.member_name, now - claim.accepted_at)
             except BaseException as raised:
                 self._not_answered(claim, raised)
+        # After the answer: its asker does not wait until this thread has done the router's part.
         if wanted:  # others wait for the slot that is free now
             router.actor_inbox.serve()
 
@@ -328,6 +336,9 @@ class Executions:
         streamed = None if writer is None else writer.claim
         claim = streamed or claims.look(call.ticket)
         if claim is None and writer is not None:
+            # Neither open nor begun: it has been given up, or it is in the middle of
+            # `Claims.begin`. Whoever begins is through after this, and the next look tells the one
+            # from the other.
             claims.let_begin()
             claim = streamed = writer.claim
         if claim is None or (streamed is not None and writer is not None and not writer.wanted()):
@@ -350,6 +361,7 @@ class Executions:
         is_empty = emptiness(self.around.config)
 
         def heard(chunk: Any) -> None:
+            # Read without the guard: a chunk of that very moment is heard, the next one is not.
             if call.cancelled not in (None, CancelReason.STOPPING):  # its end may answer still
                 raise RequestCancelledError(f"{call.name} has been given up: {call.cancelled}")
             if not is_empty(chunk):
@@ -377,6 +389,7 @@ class Executions:
 
     def cancel(self, message: CancelExecution) -> bool:
         """Give an attempt up; whether it had an agent to run."""
+        # It may end in its own thread right now: by its phase its end is reported once.
         call = self._calls.get((message.request_id, message.attempt))
         if call is not None:
             call.cancel(message.reason)
@@ -402,6 +415,7 @@ class Executions:
 
     def abandoned_by(self, message: AbandonedBy) -> None:
         """Count what runs on though nobody waits for it: with too much of that it is replaced."""
+        # In the actor's turn: calls end in many threads, and each brings its change as a message.
         count = self._abandoned = self._abandoned + message.change
         name, supervisor = self.member_name, self.around.supervisor
         tell(supervisor, Abandoned(member=name, incarnation=self.incarnation, count=count))

@@ -48,6 +48,8 @@ class Alarms:
     """Timers in order of their time. Cancelled ones are swept out when they are the majority."""
 
     def __init__(self, mailbox: HasAlarm) -> None:
+        # All of this is used in the actor's turn, by whichever thread has it: so there is no lock,
+        # and `cancel` must not be called from anywhere else.
         self._mailbox = mailbox
         self._heap: list[Alarm] = []
         self._cancelled = 0
@@ -61,6 +63,7 @@ class Alarms:
         self._sequence += 1
         alarm = Alarm(self, when, self._sequence, action)
         heapq.heappush(self._heap, alarm)
+        # Only a nearer one: who changes it in a borrowed turn has to wake the owner for that.
         if self._mailbox.alarm is None or when < self._mailbox.alarm:
             self._mailbox.alarm = when
         return alarm
@@ -69,6 +72,7 @@ class Alarms:
         """One entry of the heap has been cancelled."""
         self._cancelled += 1
         if self._cancelled > 64 and self._cancelled * 2 > len(self._heap):
+            # An action may have done so in the middle of `run_due`: that reads the new list then.
             self._heap = [alarm for alarm in self._heap if alarm.action is not None]
             heapq.heapify(self._heap)
             self._cancelled = 0
@@ -82,6 +86,8 @@ class Alarms:
         try:
             while self._heap and (self._heap[0].action is None or self._heap[0].when <= now):
                 alarm = heapq.heappop(self._heap)
+                # Taken out before it is called: an action that cancels its own alarm, which is in
+                # the heap no more, must not be counted as cancelled there.
                 action, alarm.action = alarm.action, None
                 if action is None:
                     self._cancelled -= 1

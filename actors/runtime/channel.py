@@ -134,12 +134,17 @@ class Channel:
         self._measures = False
         self._length = 0
         self._chunks: deque[Any] = deque()
+        # Held for a few lines only, and never while a wake is called: that may run into a loop, or
+        # into code of the app's, which may take from this very channel.
         self._lock = threading.Lock()
         self._sealed = False
         self._state: _Sign = EMPTY
         self._told = False
         self._error: BaseException | None = None
         self._trace: TracebackType | None = None
+        # Who waits is written down under the lock, where it has just been seen that there is
+        # nothing to take (no room): who brings something looks there under the same lock, so none
+        # is missed.
         self._readers: list[Wake] = []
         self._writer: Wake | None = None
         self._anew: Cut | _Sign | None = None
@@ -151,15 +156,24 @@ class Channel:
 
     # -- the producer
 
-    def put(self, chunk: Any, ticket: Ticket | None = None, counts: bool = False) -> bool:
+    def put(
+        self,
+        chunk: Any,
+        ticket: Ticket | None = None,
+        counts: bool = False,
+        later: list[Wake] | None = None,
+    ) -> bool:
         """Take a chunk of that attempt in, also past the capacity; False when nobody wants more.
 
         Args:
             counts: it is its first one that counts.
+            later: is given who is to be woken, by a caller that holds a lock; None to wake here.
         """
         wakes: Sequence[Wake] = ()
         try:
             with self._lock:
+                # Under the lock, as `seal` is: whoever has sealed it knows that no chunk comes
+                # after that.
                 begun_by = self.begun_by
                 ours = begun_by is ticket or begun_by == ticket  # mostly it is the same object
                 if self._sealed or self.left or not ours:
@@ -176,7 +190,9 @@ class Channel:
                     self._firsts = []
             return True
         finally:
-            if wakes:
+            if wakes and later is not None:
+                later += wakes
+            elif wakes:
                 call_each(wakes)
 
     def void(self, marker: Restarted, ticket: Ticket | None = None) -> bool:
@@ -199,6 +215,8 @@ class Channel:
 
     def full(self) -> bool:
         """Whether the producer is to wait before it makes another chunk."""
+        # No lock: only the one that asks adds chunks. What is taken meanwhile makes it too careful
+        # for a moment, and `watch_room` looks again under the lock.
         return len(self._chunks) >= self._room
 
     def closed(self, ticket: Ticket | None = None) -> bool:
@@ -209,6 +227,8 @@ class Channel:
         """Have `wake` called once there is room, or nobody wants more."""
         with self._lock:
             if self.full() and not self.closed(ticket):
+                # A consumer that leaves without a lock wakes nobody. Its word to the router has the
+                # attempt sealed, and then `end` or `reopen` calls this.
                 self._writer = wake
                 return
         wake()
@@ -222,6 +242,8 @@ class Channel:
         with self._lock:
             if self.begun_by != ticket:
                 return False
+            # A producer that waits for room is not woken here: `end` and `reopen` do that, of which
+            # one must follow.
             before, self._sealed = self._sealed, True
         return not before
 
@@ -294,6 +316,8 @@ class Channel:
             with self._lock:
                 if self.left and not self._told:
                     raise self._given_up()
+                # Kept by name: it is replaced where the stream starts over, and what is put back
+                # then would be a chunk of the old one (`_put_back`).
                 chunks = self._chunks
                 if not chunks or (self.holds and self._state is EMPTY):
                     return self._last_word()
@@ -327,6 +351,7 @@ class Channel:
                 writer = self._writer
                 if writer is None or 2 * len(chunks) > self.capacity:
                     return took
+            # Outside of the lock: a loop is told, which takes its own locks, or a thread goes on.
             writer()
             with self._lock:  # only now: it is woken twice rather than never
                 if self._writer is writer:

@@ -93,8 +93,11 @@ class SystemClock:
 
     def now(self) -> float:
         """Seconds; while the process stands still they do not pass."""
+        # All three of its fields at once: it is replaced as a whole, never changed.
         looked = self._looked
         now = self._read()
+        # Should another thread have found a pause between the two reads, its length is in `now` but
+        # not in that `lost_s`: the time would run ahead by it, and limits be over that are not.
         if now > looked.due or looked is not self._looked:
             return self.look()
         return now - looked.lost_s
@@ -126,6 +129,7 @@ class SystemClock:
             self._waiting.discard(wake)
             watch = None if self._waiting else self._watch
         if watch is not None:
+            # Outside of the lock: the thread that is waited for here takes it before it ends.
             watch.end()
 
     def tell_pauses(self, told: Callable[[float], object]) -> None:
@@ -145,6 +149,7 @@ class SystemClock:
             before = self._looked
             now = self._read()
             after = look(before, now, self._watch is not None)
+            # Else two threads would count the same pause, one on top of the other.
             if self._looked is before:  # no thread gets between this and the next line
                 self._looked = after
                 return now - after.lost_s
@@ -187,6 +192,8 @@ class SystemClock:
         up for it keep each other from getting on.
         """
         timer = Timer(when, action)
+        # First put it there, then look how long the thread sleeps; it says how long it sleeps
+        # first, and looks for timers then. One sees the other.
         heapq.heappush(self._timers, (when, next(self._order), timer))
         self.watch(when)
         watch = self._watch
@@ -199,6 +206,7 @@ class SystemClock:
         timers, now = self._timers, self.now()
         while timers and timers[0][0] <= now:
             timer = heapq.heappop(timers)[2]
+            # Taken out before it is called: `cancel` comes from any thread, and may come right now.
             action, timer.action = timer.action, None
             if action is not None:
                 try:
@@ -226,6 +234,7 @@ class SystemClock:
     def _is_over(self, watch: _Watch) -> bool:
         """Look, for the watch; whether it may end."""
         with self._lock:
+            # Let go of before it had begun (`_let_unstarted_go`): another one may look by now.
             if self._watch is not watch:
                 return True
             if self.look() <= self._until and self._waiting:
@@ -237,6 +246,7 @@ class SystemClock:
             return True
 
     def _tell(self, lasted_s: float) -> None:
+        # A copy: who is told may end that, and others do so from their own threads.
         for told in list(self._told):
             told(lasted_s)
 
@@ -278,6 +288,8 @@ class _Watch:
         self._lost_s = clock.lost_s
         self.runs = False
         self.sleeps_until = -math.inf
+        # Released by who has something to be done, taken by the thread that looks: however often it
+        # is rung meanwhile, there is one look more.
         self._bell = threading.Lock()
         self._bell.acquire()
         self._thread = threading.Thread(target=self._run, name="greenroom-clock", daemon=True)

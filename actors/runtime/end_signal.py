@@ -28,8 +28,10 @@ class EndSignal:
     def set(self) -> None:
         """It has come: tell everybody. A wake must be quick and must not raise."""
         with self._lock:
+            # Under the lock, with the wakes: who watches either finds it set, or is in that list.
             self._come.set()
             wakes, self._wakes = self._wakes, []
+        # Outside of the lock: a wake may tell a loop, and whoever goes on by it may ask here again.
         for wake in wakes:
             wake()
 

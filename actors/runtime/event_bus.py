@@ -24,6 +24,7 @@ CLOSE_TIMEOUT_S = 2.0
 BACKLOG = 10_000
 """Events that may wait for a slow subscriber; what comes on top is dropped, and that is logged."""
 
+# Replaced as a whole, under the lock; so whoever emits reads it without one.
 _observers: tuple[Callable[[Event], Any], ...] = ()
 _observers_lock = threading.Lock()
 
@@ -109,6 +110,7 @@ def _least_level_read() -> float:
         return 0
 
 
+# One tuple, replaced as a whole: any thread may ask, and must not mix the answers of two.
 _last_answer: tuple[Any, Any, float] = (None, None, 0)
 
 
@@ -164,6 +166,7 @@ class EventBus:
         self.pool = pool
         self.pool_urn = ""
         self._lock = threading.Lock()
+        # Both are replaced as a whole, under the lock: who emits goes through them without one.
         self._refs: tuple[_Subscription, ...] = ()
         self._others: tuple[_Subscription, ...] = ()
         self._backlog: queue.SimpleQueue[Event | _Leaver | None] | None = None
@@ -216,12 +219,15 @@ class EventBus:
                 self._refs = (*self._refs, subscription)
             else:
                 self._start()
+                # After the start: where there is no thread for it, nobody is subscribed.
                 self._others = (*self._others, subscription)
         return lambda: self._end_subscription(subscription)
 
     def close(self) -> None:
         """Deliver what has been emitted and end the thread; a stuck subscriber is left behind."""
         with self._lock:
+            # First out of sight, then the mark of the end: whoever posts behind that has looked
+            # before this, and its event is lost.
             backlog, self._backlog = self._backlog, None
             thread, self._thread = self._thread, None
             self._refs = ()
@@ -232,6 +238,7 @@ class EventBus:
 
     def _post(self, backlog: queue.SimpleQueue[Event | _Leaver | None], event: Event) -> None:
         """Hand an event to the callables' thread, unless a subscriber is hopelessly behind."""
+        # Neither exact nor locked: several threads may post at once, a few events more do no harm.
         if backlog.qsize() < BACKLOG:
             self._behind = False
             backlog.put(event)
@@ -246,6 +253,8 @@ class EventBus:
             return
         backlog = self._backlog
         if backlog is not None and subscription in self._others:
+            # Not taken out here: what lies before it in the row has been emitted for this
+            # subscriber, too.
             backlog.put(_Leaver(subscription))
         else:
             self._unsubscribe(subscription)

@@ -46,8 +46,11 @@ def renew(owner: HasLocks) -> None:
 
 def _after_fork() -> None:
     global generation
+    # First: what is made anew from here on belongs to the child.
     generation += 1
     _pids.append(os.getpid())
+    # Before the actions, which may use what has such locks. There is no other thread here, so
+    # nothing need be locked for it.
     for owner in list(_owners):
         owner.renew_locks()
     for action in _actions:

@@ -184,7 +184,10 @@ class PoolFuture(pykka.Future[T]):
                 self._value = value
                 self._error = error
                 self._trace = None if error is None else error.__traceback__
+                # Last: `_done` is read without the lock, and the other three right after it.
                 self._done = True
+                # Taken under the lock, called outside of it: a watcher may be code of the app's (a
+                # done callback), which may look at this very future, or take long.
                 watcher, self._watcher = self._watcher, None
                 others, self._others = self._others, None
             if watcher is not None:
@@ -252,6 +255,7 @@ class PoolFuture(pykka.Future[T]):
         if self._on_cancel is None or self.request_id is None:
             return False
         try:
+            # The router is told, and nothing more: an answer on its way may still come first.
             self._on_cancel(self)
         except pykka.ActorDeadError:
             return self.resolve(error=RequestCancelledError("cancelled after the pool had stopped"))
@@ -262,6 +266,8 @@ class PoolFuture(pykka.Future[T]):
 
         It must be quick and must not raise: that thread may be the router's.
         """
+        # Where a signal breaks in, `resolve` calls its watchers once more. A wake does nothing the
+        # second time; what a callback of the app's would do nobody knows.
         once = [callback]
         self._watch(lambda: _quietly(once, self))
 
@@ -349,6 +355,7 @@ class PoolFuture(pykka.Future[T]):
 
     def _result(self) -> T:
         if self._error is not None:
+            # One error for all who read it: each raise adds its frames to what it finds there.
             raise self._error.with_traceback(self._trace)
         value: T = self._value
         return value
@@ -452,6 +459,7 @@ class PoolFuture(pykka.Future[T]):
             else:
                 _get_within(bell, timeout)
         except queue.Empty:
+            # The answer may have come between the end of the wait and this.
             self._unwatch(ring)
             return self._done
         except BaseException:
@@ -503,11 +511,13 @@ class StreamFuture(PoolFuture[None]):
         """Say that nobody waits any more. No lock is taken: a finalizer may call this, in whatever
         thread and whatever lock that thread holds.
         """
+        # `_on_cancel` puts into the router's mailbox, which takes no lock either: see its bell.
         if not self._done and self._on_cancel is not None:
             with contextlib.suppress(pykka.ActorDeadError):  # the pool's end answers everybody
                 self._on_cancel(self)
 
     def resolve(self, value: Any = None, error: BaseException | None = None) -> bool:
+        # First: it decides whose word is the end. The channel would take a second one.
         if not super().resolve(value, error):
             return False
         try:

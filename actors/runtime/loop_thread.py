@@ -48,6 +48,7 @@ class _Queue:
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Wait for the others, within reason."""
+        # Kept by name: a fork in the middle of this has the child make a new one.
         lock = self.lock
         mine = lock.acquire(timeout=PATIENCE_S)
         try:
@@ -201,8 +202,11 @@ class LoopThread:
         with self._lock:
             if self._closing:
                 return False
+            # Under the lock: two that bring the first work at once start one loop, and `close`
+            # finds either a loop to end or none that will ever begin.
             actions = self._actions or self._start()
         try:
+            # Not under the lock: here the loop is told.
             actions.put(action)
         except RuntimeError:  # it has been closed since
             return False
@@ -216,6 +220,7 @@ class LoopThread:
         if loop is None or thread is None or self.lost:
             return
         if not already:
+            # What was posted before is done before it stops: a loop keeps the order.
             loop.call_soon_threadsafe(loop.stop)
         if wait and thread is not threading.current_thread():
             thread.join(self.grace_s + CLOSE_TIMEOUT_S)
@@ -227,6 +232,7 @@ class LoopThread:
         then still runs is given a moment, and is cancelled.
         """
         with self._lock:
+            # One that is ending has been told to stop; all that changes is that nobody waits.
             already, self.lost = self.lost or self._closing, True
             if not already and self.loop is not None:
                 self.loop.call_soon_threadsafe(self.loop.stop)
@@ -248,6 +254,7 @@ class LoopThread:
             if loop is not None:
                 loop.close()
             raise not_begun(self.name, error) from error
+        # The thread may run by now: all that it needs of these it has been given.
         self.loop, self._thread, self._actions = loop, thread, actions
         try:
             self._on_start()
@@ -274,6 +281,7 @@ class LoopThread:
     def _run(self, loop: asyncio.AbstractEventLoop, duty: Duty) -> None:
         HERE.duty = duty
         asyncio.set_event_loop(loop)
+        # No lock: both only ever become true, and who sets one tells the loop to stop after that.
         while not (self._closing or self.lost or loop.is_closed()):
             try:
                 loop.run_forever()
@@ -283,6 +291,7 @@ class LoopThread:
             self._closing = True
         try:
             loop.run_until_complete(self._wind_up())
+            # Behind the tasks, which may still read from such a generator.
             loop.run_until_complete(self._close_generators(loop))
         except BaseException as error:
             complain(f"{self.name} could not end all of its tasks", error)
@@ -291,6 +300,8 @@ class LoopThread:
             loop.close()
 
     async def _wind_up(self) -> None:
+        # It was left for dead and answers: what was posted meanwhile, the cancellations among it,
+        # comes before the look at what still runs.
         if self.lost:
             if self._actions is not None:
                 self._actions.empty()

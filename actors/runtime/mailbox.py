@@ -98,11 +98,17 @@ class Mailbox:
     )
 
     def __init__(self) -> None:
+        # Any thread appends to the right of these two, and who has the turn takes from the left:
+        # single operations of a deque, so neither side takes a lock for it.
         self._envelopes: deque[Any] = deque()
         self._aside: deque[Any] = deque()
+        # Taken here for the owner's thread, which has not begun yet: a lock may be given back by
+        # another thread than took it. Nothing is handled before the owner's first sleep.
         self._turn = threading.Lock()
         self._turn.acquire()
         self._owner = _AWAKE  # changed by who has the turn
+        # Its `put` may come in the middle of another `put` of the same thread, as an Event's `set`
+        # may not: a finalizer rings (a stream that is let go of), and so may a signal handler.
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._ring: Callable[[None], object] = self._bell.put
         self._read: Any = None
@@ -114,6 +120,7 @@ class Mailbox:
         self.reply_to: Any = None
         self.hurried: Callable[[], bool] = _never
         self.handle: Handle | None = None
+        # Until `lend` is called nobody else tries for the turn: this is asked first.
         self._may: Callable[[], bool] = _never
         self._returned: Returned = _let_go
 
@@ -128,6 +135,7 @@ class Mailbox:
         From here on `get` does not wait, and gives nobody the turn: Pykka reads a mailbox until it
         is empty.
         """
+        # The owner has the turn here, and keeps it for good: all others put from now on.
         self._clock.unregister(self.wake)
         self._ended = True
 
@@ -145,6 +153,7 @@ class Mailbox:
         """Something has raised while it was put: nobody handles it, unless somebody does by now."""
         while True:
             try:
+                # The router takes it for not sent: it must not begin some day, beside the next.
                 self._envelopes.remove(envelope)
             except ValueError:
                 return
@@ -169,11 +178,13 @@ class Mailbox:
 
     def get(self) -> Any:
         """The next envelope, with the turn to handle it; the turn with the one before is over."""
+        # What lies aside is let go: it is about requests that have been answered.
         if self._ended:
             return self._envelopes.popleft()
         if (read := self._read) is not None:  # Pykka's loop holds it for as long as this waits
             read.message = read.reply_to = self._read = self.reply_to = None
         while True:
+            # First: a slot is to be free before what its asker has sent next is read.
             if self._aside:
                 envelope = self._aside.popleft()
             elif self._envelopes and (self.alarm is None or self._clock.now() < self.alarm):
@@ -190,6 +201,8 @@ class Mailbox:
         """A tick, if the alarm is due; None after a sleep that something has ended."""
         wait_s = None
         if self.alarm is not None:
+            # The alarm cannot change between here and the sleep: only who has the turn sets it. Who
+            # takes the turn during the sleep, and sets it, wakes the owner (`_handled_here`).
             wait_s = self._clock.wait_s(self.alarm)
             if wait_s is None:  # a clock that is moved by hand wakes this mailbox itself
                 wait_s = LONGEST_WAIT_S if self._clock.now() < self.alarm else 0.0
@@ -221,6 +234,8 @@ class Mailbox:
         finally:
             self._turn.acquire()
             self._owner = _AWAKE
+        # All that these tell of was put before they rang, and is looked for from here on. Left
+        # there, each would end a later sleep for nothing.
         while not self._bell.empty():  # nobody else takes anything out
             self._bell.get()
 
@@ -249,6 +264,8 @@ class Mailbox:
     def _take_turns(self, _: None) -> None:
         # An envelope that comes between the last look and the release is seen by the look after the
         # release: none is left behind.
+        # Nobody waits for the turn: who has it may be further down this very stack (a member that
+        # tells itself something), and would never give it back.
         while self._envelopes and self._turn.acquire(False):
             try:
                 self._handle_all(self._envelopes)
@@ -282,18 +299,24 @@ class Mailbox:
         """Handle that envelope, or else what lies aside, if the owner sleeps and nothing comes
         before it; whether that was so.
         """
+        # The first look is but for speed: it proves nothing without the turn, and comes again.
         if self._envelopes or not self._may() or not self._turn.acquire(False):
             return False
         stale = False
         try:
+            # With the turn: nothing may be overtaken, neither what was put, nor what lies aside,
+            # nor a timer. The caller puts or wakes then, and the owner takes them in their order.
             if self._envelopes or (envelope is not None and self._aside) or self._tick_is_due():
                 return False
+            # All counts as changed until the end is reached: should something raise, the owner
+            # looks.
             alarm, stale = self.alarm, True
             if envelope is not None:
                 self._borrow(envelope)
             while envelope is None and self._aside:
                 self._borrow(self._aside.popleft())
             self._owner = _HURRIED if self.hurried() else _ASLEEP
+            # Looked at after the word above: who left something before that was not told to serve.
             stale = self.alarm != alarm or (self._owner == _HURRIED and bool(self._aside))
         finally:
             self._turn.release()
@@ -302,6 +325,7 @@ class Mailbox:
         return True
 
     def _borrow(self, envelope: Envelope) -> None:
+        # A thread finds its own number there only inside of this: so `hand` reads it unlocked.
         self._borrower = threading.get_ident()
         try:
             self._behind.append(envelope)

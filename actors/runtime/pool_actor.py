@@ -122,6 +122,7 @@ class PoolActor(pykka.ThreadingActor):
         thread that has begun after all end by itself.
         """
         ActorRegistry.unregister(self.actor_ref)
+        # First: a thread that begins after all looks at it, and handles nothing.
         self.actor_stopped.set()
         self.mailbox.put(Envelope(Stop()))
         self._unfollow()
@@ -174,6 +175,8 @@ class PoolActor(pykka.ThreadingActor):
 
     def _handle_envelope(self, envelope: Any) -> None:
         """The same for one envelope, in another thread."""
+        # Only an actor without a thread comes here after its end: with a thread, its own keeps the
+        # turn then, and Pykka's loop answers what is left.
         if self.actor_stopped.is_set():
             self._return_envelope(envelope)
             return
@@ -288,6 +291,7 @@ def started(make: Callable[[], A]) -> A:
     actor: A | None = None
     try:
         actor = make()
+        # Before the loop begins: an actor that ends at once takes itself out of there again.
         ActorRegistry.register(actor.actor_ref)
         actor._start_actor_loop()
         return actor
@@ -301,6 +305,8 @@ def tell(ref: Recipient, message: object) -> bool:
     """Tell, and say whether there was anybody to be told."""
     if ref.actor_stopped.is_set():
         return False
+    # Should it end right here: one with a thread lets the message go, one without is asked by
+    # `on_undelivered` what becomes of it.
     ref.actor_inbox.put(Envelope(message))
     return True
 

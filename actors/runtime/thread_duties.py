@@ -108,6 +108,7 @@ forks.in_child(_no_duty)
 
 Turn = Callable[[Any], _Held]
 
+# Filled where modules are imported, and only read from then on.
 _TURNS: dict[CodeType, Turn] = {}
 
 
@@ -134,12 +135,14 @@ class Wait:
         self._ancestors: list[Ancestor] = []
         for pool, role in held:
             ticket = (WAIT, next(_numbers))
+            # Before it is named below: whoever finds the name looks here for what is waited for.
             _waiting[ticket] = role.holds_up
             self._ancestors.append((pool, ticket))
         self._token: Token[Any] = INSIDE.set((*INSIDE.get(), *self._ancestors))
 
     def end(self) -> None:
         """It is over."""
+        # In the thread and the context in which it began: it belongs to one blocking `ask` there.
         INSIDE.reset(self._token)
         for _, ticket in self._ancestors:
             _waiting.pop(ticket, None)
@@ -160,12 +163,15 @@ def before_waiting(pool: Asked | None, need: Need) -> list[_Held]:
     duty = HERE.duty
     if duty is None:
         return []
+    # All of them: a worker that does the router's part may do so below a member's, and each holds
+    # up somebody else.
     held = list(_held_here(duty))
     if pool is not None:
         for urn, role in held:
             if urn == pool.actor_urn and need in role.holds_up:
                 raise _refusal(pool, need, role.where)
         check_chain(pool, need)
+    # Last: a wait that is refused never begins, and this thread goes on with what it does.
     duty.step_out()
     return held
 
@@ -186,6 +192,8 @@ def _held_here(duty: Duty) -> Iterator[_Held]:
         yield _Held(duty.pool, duty.role)
     if duty.closes is not None:
         yield _Held(duty.closes, ThreadRole.CLOSING)
+    # A walk up the stack is dear, but waits in threads of a pool's are few; to note each turn would
+    # cost something for every message.
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         its_turn = _TURNS.get(frame.f_code)

@@ -44,6 +44,7 @@ class Row(ABC, Generic[T]):
             RuntimeError: the loop has been closed.
         """
         self._things.append(thing)
+        # Two threads may both find none due: that is a turn too many, which finds nothing to do.
         if not self.due:  # else the turn begins after this, and finds it
             self._call()
 
@@ -132,6 +133,8 @@ _here = threading.local()
 def wait_here() -> tuple[asyncio.Future[None], Wake]:
     """A future for the running coroutine to await, and what ends that wait from any thread."""
     loop = asyncio.get_running_loop()
+    # One for a thread, the loop's own: only that thread looks for it, so there is nothing to lock,
+    # and a loop that has ended is let go when the thread runs another one.
     waker: Waker | None = getattr(_here, "waker", None)
     if waker is None or waker.loop is not loop:
         waker = _here.waker = Waker(loop)
