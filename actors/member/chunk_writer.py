@@ -23,7 +23,7 @@ from greenroom.actors.claims.claims import Claim, Claims
 from greenroom.actors.executors.call import Call
 from greenroom.actors.policy.life_signs import LifeSigns
 from greenroom.actors.reading.stream_judge import StreamJudge
-from greenroom.actors.runtime.channel import Channel, Run
+from greenroom.actors.runtime.channel import Channel, Run, Wake, call_each
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.waker import wait_here
 from greenroom.messages.config import PoolConfig
