@@ -42,6 +42,8 @@ class LifeSigns:
 
     def owed_since(self) -> float | None:
         """Since when a chunk is owed; None while none is: then the agent tells when one is."""
+        # Again, after the note: it may have gone on in between, and not have seen that it is
+        # watched.
         if self.held_at is not None:
             self.watched = True
             if self.held_at is not None:

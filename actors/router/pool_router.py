@@ -112,7 +112,8 @@ class PoolRouter(PoolActor):
             claims=claims,
             idle=self._drains.done,
         )
-        # Bound once: the mailbox asks it for every report that a member brings.
+        # A report may lie aside until the next message, but not while a queue or a drain waits for
+        # its slot.
         self.mailbox.hurried = flow.awaits_reports
         forwarded: dict[type, Handler] = dict.fromkeys(FORWARDED, self._on_command)
         self.handlers.update(
@@ -221,7 +222,6 @@ class PoolRouter(PoolActor):
         if message.timeout_s is not None:
             timeout_s = message.timeout_s
             when = self.clock.now() + timeout_s
-            # Before the pool is closed, which may already be the end of the drain.
             self.alarms.at(when, lambda: self._drain_timed_out(timeout_s))
         self.flow.endings.close()
         return PENDING
@@ -242,8 +242,6 @@ class PoolRouter(PoolActor):
     def _wind_up(self, reason: str) -> None:
         """Admission has ended; then the members, by way of the supervisor; then the pool itself."""
         jobs = self.flow.jobs
-        # Not `close`: that would tell the drains that all is well, before they are known to have
-        # failed.
         self.flow.endings.closed = True
         self._drains.failed = self._drains.failed or bool(jobs)
         unfinished = len(jobs)

@@ -101,7 +101,6 @@ class LoadEstimate:
         # measured.
         if self._streak:
             estimate *= 1 << min(self._streak, _MAX_PENALTY_DOUBLINGS)
-        # Before anything else is reckoned: every candidate of every pick is asked.
         if in_flight > 0 or now <= self._stamp:
             return estimate
         x = (now - self._stamp) / self._tau

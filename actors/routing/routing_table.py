@@ -131,7 +131,6 @@ class RoutingTable:
         self._put_in_order()
         self._look_for_marks()
         free = self._room.free
-        # The list may have been left in any order; it is filled anew below.
         free.priorities_changed()
         free[:] = [slot for slot in self._order if slot.reviewed()]
 
@@ -152,7 +151,6 @@ class RoutingTable:
         """Take over what has changed, without a look at all the others where that can be."""
         slots, marks = self._slots, set()
         reordered = False
-        # Who has gone first: a name may be among the gone and come back in the same change.
         for slot in [slots.pop(name) for name in snapshot.gone if name in slots]:
             marks.add(_marks_of(slot.route))
             slot.leave()

@@ -75,7 +75,6 @@ class Slot:
 
     def update(self, route: MemberRoute) -> None:
         """Take over what the supervisor says; permits are counted anew in every breaker epoch."""
-        # Everything is compared with the route before, so that one is replaced last.
         if route.epoch != self.route.epoch:
             self.trials_started = 0
         # What the last actor had in flight has ended with it; its late reports are ignored by
@@ -117,7 +116,7 @@ class Slot:
         """A call has ended."""
         if self.in_flight > 0:
             self.in_flight -= 1
-        # By hand, without `_review`: every request comes this way twice.
+        # Not by `_review`: every request comes this way, and most of them find it free already.
         if not self.is_free and self.skip_reason() is None:
             self.is_free = True
             self._free_slots.free.add(self)
