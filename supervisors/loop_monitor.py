@@ -78,7 +78,7 @@ class LoopMonitor:
             has `started` called then.
         plan: has `look_due` called at a time, with a loop's `LookDue`.
         ask: has a loop answer: calls `answered` then.
-        find_culprit: who blocks a loop.
+        find_blocker: who blocks a loop.
 
     Attributes:
         shared: the loop of all who have none of their own.

@@ -286,7 +286,7 @@ def _classifier(handled: tuple[type[BaseException], ...], custom: Classifier | N
 
     def kind_of(error: BaseException) -> FailureKind | None:
         if not isinstance(error, fails_over):
-            # The one kind that is raised as it is, and counts for no breaker.
+            # The kind that is raised as it is, and counts for no breaker.
             return FailureKind.CALLER
         kind = answer_of(custom, error)
         if kind is None:
