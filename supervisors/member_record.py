@@ -48,8 +48,8 @@ class MemberRecord:
         self.incarnation = 0
         self.life = Life.DOWN
         self.restart_at: float | None = None
-        # Since the last success: how long the next restart waits. `restarts` says how many are too
-        # many.
+        # Since the last success: how long the next restart waits.
+        # `restarts` says how many are too many.
         self.crashes_in_a_row = 0
         # Apart from crashes: a factory that fails leaves its actor alive, and takes no restart.
         self.creations_failed = 0
@@ -82,8 +82,8 @@ class MemberRecord:
         """A new actor stands behind the name, and has that loop, if there are any."""
         self.ref = ref
         self.moved(loop)
-        # A guess until `AgentCreated` says where the agent runs: a factory shows that only by what
-        # it makes.
+        # A guess until `AgentCreated` says where the agent runs: a
+        # factory shows that only by what it makes.
         self.on_loop = needs_loop(self.member)
         self.incarnation += 1
         self.life = Life.RUNNING
@@ -154,8 +154,8 @@ class MemberRecord:
             return SkipReason.GAVE_UP, None
         if self.life is Life.DOWN:
             return SkipReason.STARTING, self.restart_at
-        # Before the breaker: who cannot be reached cannot be tried either. A sync agent does not
-        # care.
+        # Before the breaker: who cannot be reached cannot be tried
+        # either. A sync agent does not care.
         if self.on_loop and self.stalled:
             return SkipReason.STALLED, None
         state = self.breaker.state
@@ -193,8 +193,8 @@ class MemberRecord:
             self.creation_at,
             self.breaker.next_event_at,
             self.health.next_change_at(now),
-            # While it is down a probe that is due would have the review come again and again at
-            # once.
+            # While it is down a probe that is due would have the
+            # review come again and again at once.
             self.probes.next_event_at if self.probes and self.life is Life.RUNNING else None,
         ]
         return min((at for at in times if at is not None), default=None)

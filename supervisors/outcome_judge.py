@@ -44,8 +44,8 @@ class OutcomeJudge:
         touched = {}
         for outcome in message.batch:
             if isinstance(outcome, RequestSettled):
-                # By a request that ends breakers of any members may change, not only of those in
-                # this batch.
+                # By a request that ends breakers of any members may change,
+                # not only of those in this batch.
                 changed_elsewhere = self._settle(outcome) or changed_elsewhere
                 continue
             record = self._records.get(outcome.member)
@@ -106,8 +106,8 @@ class OutcomeJudge:
             record.crashes_in_a_row = 0
             self._ledger.answered(record.name)
         elif kind.counts_for_breaker:
-            # Before the breaker hears of it: the case's number is what its failure is taken back
-            # by.
+            # Before the breaker hears of it: the case's number is
+            # what its failure is taken back by.
             case = self._ledger.failed(outcome.request_id, record.name)
         number = None if case is None else case.number
         record.health.record(outcome.at, kind, outcome.elapsed_s, outcome.error, number)

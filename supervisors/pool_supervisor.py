@@ -195,8 +195,8 @@ class PoolSupervisor(PoolActor):
         around = replace(self._around, loop=loop)
         ref: MemberRef | None = None
         try:
-            # Noted only once the actor stands: one that cannot be started leaves the record as it
-            # was.
+            # Noted only once the actor stands: one that cannot be
+            # started leaves the record as it was.
             number = record.incarnation + 1
             ref = started(lambda: AgentActor(record.member, number, around)).ref
             record.started(ref, loop)
@@ -361,8 +361,8 @@ class PoolSupervisor(PoolActor):
         for record in records:
             record.reset(now)
             self._judge.announce(record, record.breaker.reset(now))
-            # At once, without the rest of its backoff: whoever resets it has mended it, or thinks
-            # so.
+            # At once, without the rest of its backoff: whoever resets
+            # it has mended it, or thinks so.
             if record.ref is None and record.life in (Life.GIVEN_UP, Life.DOWN):
                 self._roster.restart(record)
             self._judge.review_health(record)

@@ -91,6 +91,6 @@ class Prober:
         )
         self._judge.announce(record, transition, "" if ok else f" (probe: {error})")
         # The next trial at once, where it takes several to close it: an interval between them would
-        # keep the member out for minutes.
+        # keep the member out for longer.
         if record.breaker.state is CircuitState.HALF_OPEN:
             record.probes.hurry(now)

@@ -90,8 +90,8 @@ class Roster:
         if record.ref is None and record.life in (Life.DOWN, Life.GIVEN_UP):
             return  # it has been heard before, and something has raised then
         record.gone()
-        # It has crashed while it was to leave; an agent that was handed over ready must still be
-        # closed.
+        # It has crashed while it was to leave; an agent that was
+        # handed over ready must still be closed.
         if not message.expected and record.life is Life.LEAVING:
             self.stand_in(record)
         if record.ref is not None:
@@ -141,8 +141,8 @@ class Roster:
         except BaseException as error:  # no memory, or a look at the agent
             self._ports.complain_of(f"member {record.name!r} could not be restarted", error)
             record.life = Life.DOWN
-            # It counts as a crash in a row, but not for the restart limit: nobody of the member's
-            # is to blame.
+            # It counts as a crash in a row, but not for the restart limit:
+            # nobody of the member's is to blame.
             record.restart_at = self._ports.now() + record.next_restart_delay()
             return
         self._ports.emit(
@@ -226,8 +226,8 @@ class Roster:
         record = self._records.get(message.member)
         if record is not None and record.life is Life.LEAVING and record.ref is not None:
             self._ports.tell(record, Leave())
-            # A close hook may hang: then the command is answered all the same, and the name is free
-            # again.
+            # A close hook may hang: then the command is answered all the
+            # same, and the name is free again.
             when = self._ports.now() + self.stop_timeout_s
             self._ports.at(when, lambda: self._removal_timed_out(record))
 
@@ -253,8 +253,8 @@ class Roster:
 
     def stand_in(self, record: MemberRecord) -> None:
         """Where a member is down that must still be closed: an actor that does it."""
-        # An agent that a factory has made ended with its actor; only one that was handed over
-        # outlives it.
+        # An agent that a factory has made ended with its actor; only
+        # one that was handed over outlives it.
         ready = record.member.agent is not None and record.member.close is not None
         if record.ref is None and ready:
             self._spawn(record)

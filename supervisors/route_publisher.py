@@ -44,8 +44,8 @@ class RoutePublisher:
         if changed:
             here = [each for each in changed if self.records.get(each.name) is each]
             routes = tuple(record.route(now) for record in here)
-            # By name, not by identity: where it is taken by another member already, that one is
-            # told of itself.
+            # By name, not by identity: where it is taken by another member
+            # already, that one is told of itself.
             gone = tuple(each.name for each in changed if each.name not in self.records)
             since = self._epoch - 1
             self._ports.tell_router(RoutingSnapshot(self._epoch, routes, since=since, gone=gone))

@@ -42,10 +42,9 @@ class LifeSigns:
 
     def owed_since(self) -> float | None:
         """Since when a chunk is owed; None while none is: then the agent tells when one is."""
-        # Again, after the note: it may have gone on in between, and not have seen that it is
-        # watched.
         if self.held_at is not None:
             self.watched = True
+            # Again, after the note: it may have gone on in between, without having seen that.
             if self.held_at is not None:
                 return None
         return max(self.since, self.alive_at)

@@ -122,8 +122,8 @@ class RetryBudget:
         expired = min(bucket - self._bucket, _BUCKETS)
         for slot in range(bucket - expired + 1, bucket + 1):
             self._empty(slot % _BUCKETS)
-        # A time that lies before the last one goes into the current bucket: nothing is counted
-        # twice.
+        # A time that lies before the last one goes into the current
+        # bucket: nothing is counted twice.
         self._bucket = max(self._bucket, bucket)
         self._slot = self._bucket % _BUCKETS
         self._bucket_ends = (self._bucket + 1) * self._width
@@ -282,8 +282,8 @@ def _is_a_hiccup(policy: RetryPolicy, situation: Situation) -> bool:
         return False
     limit = policy.same_member_retries
     if limit is None:
-        # With one member there is nobody else to ask; with more another one is the better second
-        # try.
+        # With one member there is nobody else to ask; with more
+        # another one is the better second try.
         limit = 1 if situation.members == 1 else 0
     return situation.tries <= limit and situation.kind is not FailureKind.TIMEOUT
 

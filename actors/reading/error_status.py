@@ -290,8 +290,8 @@ def _is_of_a_command(error: BaseException) -> bool:
     for _ in range(_FRAMES_LIMIT):
         if trace is None:
             return False
-        # Of `subprocess.Popen`: a file that is missing elsewhere in the agent says nothing of its
-        # command.
+        # Of `subprocess.Popen`: a file that is missing elsewhere in the
+        # agent says nothing of its command.
         if trace.tb_frame.f_code.co_name == "_execute_child":
             return True
         trace = trace.tb_next

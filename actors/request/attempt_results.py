@@ -120,13 +120,13 @@ class AttemptResults:
             for member, failures in blame.members.items():
                 slot = self._table.get(member)
                 if slot is not None:
-                    # What strategies look at; the breaker and the health take theirs back by the
-                    # supervisor, below.
+                    # What strategies look at; the breaker and the health take
+                    # theirs back by the supervisor, below.
                     slot.load.pardon(failures)
         if blame.counts:
             fault = None if answered else blame.kind
-            # Whether the request was on all who could have taken it; else one more might have
-            # answered it.
+            # Whether the request was on all who could have taken it;
+            # else one more might have answered it.
             everywhere = fault is None or not self._table.could_take(job.failures)
             settled = RequestSettled(request_id=job.id, kind=fault, everywhere=everywhere)
             self._outcome_reporter.settled(settled, answered, self._ports.now())

@@ -117,8 +117,8 @@ class Attempts:
         attempt.deadline = deadline = job.deadline
         if job.channel is not None:
             attempt.life_signs = LifeSigns(now)
-            # A dict of its own each time: a thread that streams for another attempt may be reading
-            # the last one.
+            # A dict of its own each time: a thread that streams for another
+            # attempt may be reading the last one.
             claim.life_signs = {**(claim.life_signs or {}), attempt.ticket: attempt.life_signs}
             self.limits.watch(attempt)
             if role is AttemptRole.BESIDE and attempt.alarm is not None:
@@ -147,8 +147,8 @@ class Attempts:
             attempt.first_chunk_s = message.first_chunk_s
             slot = self._table.get(attempt.member)
             if slot is not None:
-                # At once, not at its end: a stream may go on for minutes, and its member be the
-                # fastest.
+                # At once, not at its end: a stream may go on for
+                # minutes, and its member be the fastest.
                 slot.load.measured(message.first_chunk_s, self._ports.now())
         return attempt
 
@@ -211,8 +211,8 @@ class Attempts:
             sent: whether the member may have it all the same; then False if it has answered, and
                 its report is on its way.
         """
-        # Where it was certainly not sent nobody can have claimed it, and the slot comes back in any
-        # case.
+        # Where it was certainly not sent nobody can have claimed it,
+        # and the slot comes back in any case.
         if not self._claims.withdraw(attempt.ticket) and sent:
             return False
         self.release(attempt)
@@ -239,9 +239,9 @@ class Attempts:
         """Let nobody answer by one that has had its time; False if it has just ended, or its stream
         begins: its report is on its way.
         """
-        # A stream whose first chunk is on its way is not late any more, so its claim is only
-        # withdrawn: if it has just begun, that fails. One that has begun is sealed, which breaks it
-        # off.
+        # A stream whose first chunk is on its way is not late any more, so its
+        # claim is only withdrawn: if it has just begun, that fails. One that has
+        # begun is sealed, which breaks it off.
         if attempt.first_chunk_s is None:
             attempt.given_up = self._claims.withdraw(attempt.ticket)
         else:

@@ -77,8 +77,8 @@ class Choice:
             return self._spare(job, chosen, context)
         if isinstance(chosen, Slot):
             return chosen
-        # Epoch 0: the supervisor has not spoken yet, and an empty table says nothing of the
-        # members.
+        # Epoch 0: the supervisor has not spoken yet, and an empty
+        # table says nothing of the members.
         if chosen is NoPick.BUSY or table.epoch == 0 or self._may_wait(job, now):
             return Step.WAIT
         return Step.FAIL
@@ -94,13 +94,13 @@ class Choice:
     def _spare(self, job: Job, trial: Slot, context: PickContext) -> Slot | Beside | Step:
         """Whom to give it to in place of a half-open member, and whether to try that one beside."""
         table = self._table
-        # A chain calls one agent at a time: the request goes to the half-open one, and waits for
-        # that.
+        # A chain calls one agent at a time: the request goes to the
+        # half-open one, and waits for that.
         if table.one_at_a_time:
             return trial
         other = table.pick({*job.taken, *table.half_open}, context, exhaustive=True)
-        # Nobody else can take it, or it would be turned away while it waits: better a trial than
-        # that.
+        # Nobody else can take it, or it would be turned away while
+        # it waits: better a trial than that.
         if other is NoPick.UNROUTABLE or (other is NoPick.BUSY and self._room.shuts_out(job)):
             return trial
         member = other if isinstance(other, Slot) else None
@@ -203,8 +203,8 @@ class Choice:
         supervisor has said. To be asked before the failure is taken into the accounts.
         """
         slot = self._table.get(attempt.member)
-        # A trial that fails has answered the question that it was; and the breaker is open again by
-        # it.
+        # A trial that fails has answered the question that it was; and
+        # the breaker is open again by it.
         if not failure.may_mend or slot is None or attempt.trial or not slot.in_service:
             return False
         return slot.route.circuit in (CircuitState.CLOSED, CircuitState.DISABLED)
@@ -253,8 +253,8 @@ class Choice:
         """
         if self._table.could_take(job.taken):
             return True
-        # One that is kept out is waited for only where no tried member will do: else a retry on
-        # that one comes first.
+        # One that is kept out is waited for only where no tried member will
+        # do: else a retry on that one comes first.
         return not job.policy.exhaustive and self._only_untried(job) and self._may_wait(job, now)
 
 

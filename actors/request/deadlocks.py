@@ -38,13 +38,13 @@ class Deadlocks:
 
     def waits(self, job: Job, inside: tuple[Ancestor, ...]) -> None:
         """Code that runs inside these calls waits for the request."""
-        # Entries of requests that have ended are not taken out one by one: nobody tells of their
-        # end here.
+        # Entries of requests that have ended are not taken out one by
+        # one: nobody tells of their end here.
         if len(self._waits) > _FEW + 2 * len(self._jobs):
             self._waits = {id: each for id, each in self._waits.items() if self._live(id)}
         if tickets := waiting_tickets(self._pool, inside):
-            # A list, not a set: two threads of one call may wait for the same request, and one may
-            # give up.
+            # A list, not a set: two threads of one call may wait for the
+            # same request, and one may give up.
             known = self._waiting_for(job)
             self._waits[job.id] = (job.accepted_at, [*known, *tickets])
 
@@ -84,8 +84,8 @@ class Deadlocks:
         queued = self._queued()
         if not queued or not self._is_dead_locked():
             return None
-        # Who has just begun to wait is told, if its request is in the queue: it has closed the
-        # circle.
+        # Who has just begun to wait is told, if its request is in the
+        # queue: it has closed the circle.
         return job if job.phase is QUEUED else queued[0]
 
     def _is_dead_locked(self, job: Job | None = None) -> bool:

@@ -118,8 +118,8 @@ class Endings:
             wait_s = max(wait_s, reopening - now)
         error = PoolSaturatedError(self._pool, waiting, wait_s)
         with self._telling(job, error):
-            # Not `_end`: it has had no slot, so it says nothing of the pace, and no failure of it
-            # is to settle.
+            # Not `_end`: it has had no slot, so it says nothing of the
+            # pace, and no failure of it is to settle.
             self.forget(job, "failed")
             self._rejected(job.id, error)
 
@@ -151,8 +151,8 @@ class Endings:
     def _end(self, job: Job, count: str, answered: bool = False) -> float:
         """Have done with it; how long it has taken, in seconds."""
         try:
-            # Who was never given to a member (cancelled in the queue) says nothing of how long
-            # requests take.
+            # Who was never given to a member (cancelled in the queue) says
+            # nothing of how long requests take.
             if job.attempts:
                 self._throughput.ended()
             if job.blame is not None:
@@ -167,8 +167,8 @@ class Endings:
         if self.jobs.get(job.id) is job:
             del self.jobs[job.id]
             self.counts[count] += 1
-        # Cancelled or out of time while it waits; who was given to a member has left the queue
-        # before.
+        # Cancelled or out of time while it waits; who was given to a
+        # member has left the queue before.
         if job.phase is QUEUED:
             self._room.leave(job)
         job.end()

@@ -60,8 +60,8 @@ class Hedger:
 
     def plan(self, job: Job, now: float) -> None:
         """An attempt begins: see when a second one shall join it."""
-        # A request has one race at most: with a trial beside, or with the hedge that it has had
-        # before.
+        # A request has one race at most: with a trial beside, or with
+        # the hedge that it has had before.
         if job.claim.race is not None or not job.work.idempotent:
             return
         if job.hedge_alarm is not None:
@@ -78,7 +78,7 @@ class Hedger:
         first, policy = job.current, job.policy
         if first is None or job.claim.race is not None or not self._hedges.has_any():
             return None
-        # A hedge counts as a retry: with `max_retries=0` there is no second attempt of any kind.
+        # A hedge counts as a retry: with `max_retries=0` there is none.
         if not policy.exhaustive and job.attempts - 1 >= policy.max_retries:
             return None
         context = PickContext(now, job.work.key, job.id)

@@ -298,8 +298,8 @@ class Job:
             started=failure.started or (before is not None and before.started),
             retry_after_s=failure.retry_after_s,
         )
-        # Replaced, not changed: what has been handed out of it (`taken`, the claim) keeps what it
-        # had.
+        # Replaced, not changed: what has been handed out of it
+        # (`taken`, the claim) keeps what it had.
         self.failures = {**self.failures, attempt.member: entry}
         self.claim.errors = tuple(self.failures.values())
 

@@ -179,8 +179,8 @@ class RequestFlow:
         retries, policy = self._follow_ups, self._follow_ups.policy
         if work.max_retries is not None:
             policy = retries.policy_of(work.max_retries)
-        # The earliest of three: of the ask (`timeout`), reckoned by its caller; of the request; of
-        # the pool.
+        # The earliest of three: of the ask (`timeout`), reckoned by its
+        # caller; of the request; of the pool.
         deadline = None if future is None else future.deadline
         if work.timeout_s is not None or self._config.deadline_s is not None:
             limits = [now + limit for limit in (work.timeout_s, self._config.deadline_s) if limit]
@@ -238,15 +238,15 @@ class RequestFlow:
             self._fail(job, all_failed(self._name, job, self.table, reason, now))
 
     def _give_beside(self, job: Job, place: Beside, now: float) -> None:
-        # First: whoever is given it next may answer, in a thread of its own, before the trial has
-        # begun.
+        # First: whoever is given it next may answer, in a thread of
+        # its own, before the trial has begun.
         number = self._trials.count(job, now)
         if place.member is not None:
             self._dispatch(job, place.member, now)
         else:
             self._enqueue(job, now)
-        # Looked at anew: a dispatch that fails goes on by itself, and may end the request or take
-        # the place of the trial.
+        # Looked at anew: a dispatch that fails goes on by itself, and may end
+        # the request or take the place of the trial.
         if job.phase is not ENDED and place.trial.is_free:
             self._dispatch(job, place.trial, now, AttemptRole.BESIDE, number)
 
@@ -263,8 +263,8 @@ class RequestFlow:
         for job in leavers.expired:
             self._see_to(job, "end a request in time", partial(self._expire, job, now))
         for job, waiting in leavers.shed:
-            # While anything runs, the next slot comes from that, and its pace says when to come
-            # back.
+            # While anything runs, the next slot comes from that, and
+            # its pace says when to come back.
             reopening = None if self.attempts.live else self.table.earliest_reopening()
             shed = partial(self.endings.shed, job, waiting, reopening)
             self._see_to(job, "turn a request away", shed)
@@ -294,9 +294,9 @@ class RequestFlow:
             number: of a trial beside, that has been counted already; 0 for the next one.
         """
         beside = role is AttemptRole.BESIDE
-        # A trial beside was counted by `Trials.count`. Out of the queue before the count goes up:
-        # the queue finds its tried ones by `attempts`, and would look for this one in the wrong
-        # heap.
+        # A trial beside was counted by `Trials.count`. Out of the queue before the
+        # count goes up: the queue finds its tried ones by `attempts`, and would
+        # look for this one in the wrong heap.
         if not beside:
             if job.phase is QUEUED:
                 self.room.leave(job)
@@ -331,8 +331,8 @@ class RequestFlow:
                 channel is not None,
                 () if job.future is None else job.future.inside,
             )
-            # Set before the call: if that raises, nobody knows whether the letter is in the
-            # mailbox.
+            # Set before the call: if that raises, nobody knows
+            # whether the letter is in the mailbox.
             sent = True
             sent = self._ports.send(route, message)
             if sent:
@@ -344,8 +344,8 @@ class RequestFlow:
         except BaseException as error:
             if attempts.live.get(attempt.ticket) is not attempt:
                 raise  # it never began, or has ended: this came of what followed
-            # `undo` gives one back whatever has happened, and `begin` may have raised before it
-            # took one.
+            # `undo` gives one back whatever has happened, and `begin`
+            # may have raised before it took one.
             if slot.in_flight == held:
                 slot.in_flight += 1  # to be given back
             self._not_sent(attempt, sent, error)
@@ -359,8 +359,8 @@ class RequestFlow:
         member = attempt.member
         self._ports.events.complain_of(f"it failed to give a request to {member}", error)
         self.table.mend()
-        # False: it has answered in spite of all. Then its report ends the request, and nothing
-        # follows.
+        # False: it has answered in spite of all. Then its report ends
+        # the request, and nothing follows.
         if self.attempts.undo(attempt, perhaps):
             if perhaps:
                 self.attempts.cancel(attempt, CancelReason.LOST_RACE)
@@ -428,8 +428,8 @@ class RequestFlow:
 
     def succeeded(self, message: Succeeded) -> None:
         """A member reports a success; its asker may have the answer already, or not."""
-        # First: whatever follows, the slot is free. None if its member's actor was replaced
-        # meanwhile.
+        # First: whatever follows, the slot is free. None if its
+        # member's actor was replaced meanwhile.
         attempt = self.attempts.ended(message, message.elapsed_s)
         job = attempt.job if attempt is not None else None
         if attempt is not None and attempt.alone:
@@ -439,8 +439,8 @@ class RequestFlow:
             # of an attempt which has lost a race was not to be had: no loss.
             if message.first_chunk_s is None and (attempt is None or not attempt.lost):
                 self.endings.dead_letter(message.request_id, message.member, "a late result")
-        # A member asks its race before it answers, so for one that has answered this only confirms
-        # it.
+        # A member asks its race before it answers, so for one that
+        # has answered this only confirms it.
         elif job.claim.race is None or job.claim.race.win(attempt.ticket):
             self._won(message, attempt, job)
         elif attempt is job.trial:
@@ -456,8 +456,8 @@ class RequestFlow:
         elapsed_s = message.elapsed_s if message.first_chunk_s is None else message.first_chunk_s
         # The report may have lain aside; the answer may have been given on the spot.
         ended_at = min(attempt.started_at + message.elapsed_s, now)
-        # The accounts before the answer: the next request of the asker shall find the member as it
-        # is.
+        # The accounts before the answer: the next request of the
+        # asker shall find the member as it is.
         self._attempt_results.succeeded(attempt, elapsed_s, ended_at, streamed=streamed)
         try:
             if self.attempts.is_unanswered(job, attempt, streamed):
@@ -641,8 +641,8 @@ class RequestFlow:
         plan = self._follow_ups.plan(job, attempt, failure, now, mends, preferred)
         match plan:
             case SameAgain():
-                # Not waited for: a hiccup is worth a second try on the spot, but no place in the
-                # queue.
+                # Not waited for: a hiccup is worth a second try on the
+                # spot, but no place in the queue.
                 job.bound = Bound(member, rests=False)
                 self._route(job)
             case StayFor(delay_s):
@@ -660,8 +660,8 @@ class RequestFlow:
                 self.endings.callers_fault(job, own(failure.error))
 
     def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
-        # Waits, not attempts: an attempt on another member at once does not make the next pause
-        # longer.
+        # Waits, not attempts: an attempt on another member at once
+        # does not make the next pause longer.
         job.backoffs += 1
         self._attempt_events.retry(job, member, delay_s)
         resume = partial(self._see_to, job, "try a request again", partial(self._resume, job))
@@ -700,8 +700,8 @@ class RequestFlow:
     def given_up(self, future: PoolFuture[Any]) -> None:
         """The asker waits no longer: for this request, not for another of the same id."""
         job = self.jobs.get(future.request_id or "")
-        # An id may be used again once its request has ended, and this message may have lain in the
-        # mailbox.
+        # An id may be used again once its request has ended, and this
+        # message may have lain in the mailbox.
         if job is not None and job.future is future and self._cancel(job):
             future.let_asker_go()
 
@@ -758,8 +758,8 @@ class RequestFlow:
             future: of who asks for an answer to the message.
         """
         what = f"handle a {type(message).__name__}"
-        # Both before anything is mended: each looks a message up in books that are changed by what
-        # follows.
+        # Both before anything is mended: each looks a message up in books
+        # that are changed by what follows.
         job, ended = self._concerned(message, future), self._ended_by(message)
         if ended is not None:
             self.attempts.release(ended)

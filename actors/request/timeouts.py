@@ -35,8 +35,8 @@ class Timeouts:
         self._now = now
         self.limit_s = limit_s
         self._expired = expired
-        # A dict as an ordered set: the first that began is the first in it, and any can be taken
-        # out.
+        # A dict as an ordered set: the first that began is the
+        # first in it, and any can be taken out.
         self._running: dict[Attempt, None] = {}
         self._alarm: Alarm | None = None
 

@@ -49,8 +49,8 @@ class Trials:
         waits = job.phase is QUEUED
         if waits:
             self._room.leave(job)
-        # Both: `attempts` numbers the attempts of a request, `extra` is taken off where they are
-        # charged.
+        # Both: `attempts` numbers the attempts of a request, `extra` is
+        # taken off where they are charged.
         job.attempts += 1
         job.extra += 1
         if waits:
@@ -68,9 +68,9 @@ class Trials:
             return False
         job.leave(attempt)
         attempt.alone = True
-        # Its time limit goes on as it began: for asks by the one timer of all, for streams by its
-        # alarm. Without either, a trial that hangs would hold its slot for good: the request's
-        # deadline ends it.
+        # Its time limit goes on as it began: for asks by the one timer of all, for
+        # streams by its alarm. Without either, a trial that hangs would hold its slot
+        # for good: the request's deadline ends it.
         asked = job.channel is None
         timed = self._attempts.timeouts is not None if asked else attempt.alarm is not None
         if not timed and job.deadline is not None:

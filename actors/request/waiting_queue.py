@@ -11,8 +11,8 @@ from greenroom.actors.request.job import PLACING, QUEUED, Job
 Cell = list[Job | None]
 Key = tuple[float, float, int]
 
-# So many are taken off a heap one by one before the rest of it is sorted; one with fewer is not
-# swept.
+# So many are taken off a heap one by one before the rest of it
+# is sorted; one with fewer is not swept.
 _FEW = 64
 
 
@@ -68,8 +68,8 @@ class WaitingQueue:
             self._tried_live += 1
         if job.deadline is not None:
             self._limited.push((job.deadline, 0.0, self._arrivals), cell)
-        # It is made on the first overflow; most pools never have one, and need not keep a heap for
-        # it.
+        # It is made on the first overflow; most pools never have one,
+        # and need not keep a heap for it.
         if self._untried is not None and job.attempts == 0:
             self._untried.push(_reversed(key), cell)
 
@@ -161,8 +161,8 @@ class _Heap:
         """What the cells of this moment hold when it is their turn. Who needs the first few only,
         as most do, does not pay for the order of the others.
         """
-        # A copy: whoever reads gives requests away meanwhile, which empties cells and sweeps the
-        # heaps.
+        # A copy: whoever reads gives requests away meanwhile, which
+        # empties cells and sweeps the heaps.
         entries = self._entries.copy()
         for _ in range(min(_FEW, len(entries))):
             job = heapq.heappop(entries)[3][0]

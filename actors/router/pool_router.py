@@ -112,8 +112,8 @@ class PoolRouter(PoolActor):
             claims=claims,
             idle=self._drains.done,
         )
-        # A report may lie aside until the next message, but not while a queue or a drain waits for
-        # its slot.
+        # A report may lie aside until the next message, but not while a
+        # queue or a drain waits for its slot.
         self.mailbox.hurried = flow.awaits_reports
         forwarded: dict[type, Handler] = dict.fromkeys(FORWARDED, self._on_command)
         self.handlers.update(
@@ -194,8 +194,8 @@ class PoolRouter(PoolActor):
             if slot is not None:
                 free = slot.skip_reason() is None
                 stats = replace(stats, in_flight=slot.in_flight, available=free)
-                # The supervisor does not know of a rest: it would say None, or when the breaker is
-                # back.
+                # The supervisor does not know of a rest: it would say
+                # None, or when the breaker is back.
                 if slot.rest.until:
                     back_at = slot.back_at()
                     back_in_s = None if back_at is None else max(0.0, back_at - now)
@@ -248,8 +248,8 @@ class PoolRouter(PoolActor):
         self.flow.fail_all(reason)
         unfinished -= len(jobs)  # those left have been answered on the spot
         self._drains.done()
-        # Before the supervisor ends: what it would still answer would come to a mailbox that nobody
-        # reads.
+        # Before the supervisor ends: what it would still answer would
+        # come to a mailbox that nobody reads.
         self._commands.fail_all(PoolStoppedError(reason))
         self._stop_supervisor()
         self.bus.emit(PoolStopped(pool=self.name, unfinished=unfinished))

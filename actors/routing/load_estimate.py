@@ -97,8 +97,8 @@ class LoadEstimate:
         estimate = self._latency
         if estimate is None:
             return None
-        # Not kept in `_latency`: one success ends the penalty, and the estimate is what was
-        # measured.
+        # Not kept in `_latency`: one success ends the penalty, and
+        # the estimate is what was measured.
         if self._streak:
             estimate *= 1 << min(self._streak, _MAX_PENALTY_DOUBLINGS)
         if in_flight > 0 or now <= self._stamp:

@@ -69,8 +69,8 @@ class RestPeriod:
 
     def is_news(self) -> bool:
         """Whether the end of the rest differs from what was last announced; notes that it is."""
-        # A burst of 429s with the same Retry-After moves the end by some milliseconds each: one
-        # event, not thirty.
+        # A burst of 429s with the same Retry-After moves the end by some
+        # milliseconds each: one event, not thirty.
         news = self.until > self.announced + (_NOTICEABLE_S if self.announced else 0.0)
         if news:
             self.announced = self.until

@@ -391,8 +391,8 @@ class RoutingTable:
         given = candidates if self._trusted else list(candidates)
         try:
             chosen = self.strategy.pick(given, context, self._rng)
-            # None is a choice: a strategy may rather wait. What a built-in one chooses is a
-            # candidate.
+            # None is a choice: a strategy may rather wait. What a
+            # built-in one chooses is a candidate.
             if chosen is None or self._trusted:
                 return chosen  # type: ignore[return-value]
             if not isinstance(chosen, Slot) or at(candidates, chosen.index) is not chosen:

@@ -77,8 +77,8 @@ class Slot:
         """Take over what the supervisor says; permits are counted anew in every breaker epoch."""
         if route.epoch != self.route.epoch:
             self.trials_started = 0
-        # What the last actor had in flight has ended with it; its late reports are ignored by
-        # incarnation.
+        # What the last actor had in flight has ended with it; its
+        # late reports are ignored by incarnation.
         if route.incarnation != self.route.incarnation:
             self.in_flight = self.failures_sent = self.failures_seen = 0
             self._free_slots.unjudged.discard(self)
@@ -89,8 +89,8 @@ class Slot:
         self.route = route
         self.weight = route.weight
         self.priority = route.priority
-        # A member on its slow start keeps its limit; one that is not follows its new
-        # max_concurrency.
+        # A member on its slow start keeps its limit; one that is not
+        # follows its new max_concurrency.
         whole = self.limit >= self.max_concurrency
         self.max_concurrency = route.max_concurrency
         self.limit = self.max_concurrency if whole else min(self.limit, self.max_concurrency)
@@ -153,8 +153,8 @@ class Slot:
         self.rest.end()
         self._free_slots.resting.discard(self)
         self.recovers = True
-        # What still runs has been let in before the rest; one more is the trial of whether it is
-        # over.
+        # What still runs has been let in before the rest; one more is
+        # the trial of whether it is over.
         self.limit = min(self.max_concurrency, self.in_flight + 1)
         self._review()
         return True
@@ -201,8 +201,8 @@ class Slot:
 
     def leave(self) -> None:
         """It is a member no more; what is still running on it may go on."""
-        # What still runs on it gives its slots back to nobody: it must not be offered again by
-        # that.
+        # What still runs on it gives its slots back to nobody: it
+        # must not be offered again by that.
         free_slots, self._free_slots = self._free_slots, FreeSlots()
         if self.is_free:
             free_slots.free.drop(self)

@@ -239,8 +239,8 @@ class Breaker:
         evidence.trials.remove(request)
         # That trial is as if it had not been: the next opening does not last longer by it.
         self.openings -= 1
-        # A later trial has failed as well, or the opening has ended meanwhile: nothing to go back
-        # to.
+        # A later trial has failed as well, or the opening has ended
+        # meanwhile: nothing to go back to.
         if not last or self.state is not CircuitState.OPEN:
             return None
         return self._enter(Next(CircuitState.HALF_OPEN, _FOLLOWED), now)
@@ -306,8 +306,8 @@ class Breaker:
         """Keep what would be wanted if the request that opens it turned out to be at fault."""
         state, request = self._state, outcome.request
         if isinstance(state, Closed):
-            # A 401 is the member's, however its request ends; so is a failure without a request, as
-            # of a probe.
+            # A 401 is the member's, however its request ends; so is a
+            # failure without a request, as of a probe.
             doubtful = request is not None and not opening.lasting
             self._evidence = _Evidence(state) if doubtful else None
         elif opening.lasting or request is None or outcome.kind is None:

@@ -55,8 +55,8 @@ class BreakerPolicy:
         reset_max_s = config.circuit_reset_max_s
         if reset_max_s is None:
             reset_max_s = 2.0 * config.circuit_reset_timeout_s
-        # A lease is for a trial of which nothing is ever heard: without it the breaker would stay
-        # half-open for good.
+        # A lease is for a trial of which nothing is ever heard: without it
+        # the breaker would stay half-open for good.
         if permit_lease_s is None:
             permit_lease_s = reset_max_s
             if config.request_timeout_s is not None:
@@ -167,8 +167,8 @@ class Closed(State):
             return None
         if kind is not None and not kind.counts_for_breaker:
             return None
-        # Before it is counted: a success can only open the breaker as the one that makes the calls
-        # enough.
+        # Before it is counted: a success can only open the breaker as
+        # the one that makes the calls enough.
         enough = len(self._window) >= self._policy.min_calls
         self.count(kind is not None, outcome.slow, outcome.request)
         # Counted all the same: see `Breaker.record`.
@@ -328,8 +328,8 @@ class HalfOpen(State):
         if not self._leases:
             return
         if self._lost and began < self._leases[0] - self._policy.permit_lease_s / 2:
-            # The late call of a lease that has been taken back: its permit does not come back a
-            # second time.
+            # The late call of a lease that has been taken back: its permit
+            # does not come back a second time.
             self._lost -= 1
         else:
             self._take_back()

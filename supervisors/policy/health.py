@@ -122,8 +122,8 @@ class HealthRecord:
     def settle(self, request: int) -> None:
         """A request has ended, and its failures are the member's."""
         if self._provisional.pop(request, None) is not None:
-            # None stands for all requests that have ended: nobody asks for them one by one any
-            # more.
+            # None stands for all requests that have ended: nobody asks
+            # for them one by one any more.
             in_a_row = self._in_a_row.pop(request, 0)
             if in_a_row:
                 self._in_a_row[None] = self._in_a_row.get(None, 0) + in_a_row

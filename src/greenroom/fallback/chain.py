@@ -102,8 +102,8 @@ class FallbackChain(PoolOwner, Generic[A]):
         check.whole("index", index, minimum=None)
         check.name("name", name)
         self._check_process()
-        # Outside of the lock: the agent may take its time to finish, and others must not wait for
-        # that.
+        # Outside of the lock: the agent may take its time to finish,
+        # and others must not wait for that.
         if leaving := self._leaving.get(name):
             with contextlib.suppress(UnknownMemberError):  # it never got as far as the pool
                 leaving.get()
@@ -120,8 +120,8 @@ class FallbackChain(PoolOwner, Generic[A]):
             links.insert(index, link)
             try:
                 if self._pool is not None:
-                    # First the pool, then the order: the strategy must not name a member that there
-                    # is not.
+                    # First the pool, then the order: the strategy must not
+                    # name a member that there is not.
                     self._pool.add_member(self._member(link))
                     self._settle_breaker(self._pool, name)
                 self._strategy.links = tuple(links)

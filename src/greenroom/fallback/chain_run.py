@@ -139,8 +139,8 @@ class Run:
     def result(self) -> FallbackResult[Any]:
         """How it ended; raises what is no matter of the agents."""
         failed, own = self._failed(), self._is_agents_own()
-        # In the caller's thread, and before anything is raised: it is told of the failures in any
-        # case.
+        # In the caller's thread, and before anything is raised: it
+        # is told of the failures in any case.
         if self._on_fallback is not None:
             for name, error in failed:
                 self._on_fallback(name, error)

@@ -82,8 +82,8 @@ class LazyAgent:
         self._place = f"greenroom-{pool}-{name}"
         self._threads = ThreadExecutor(self._place, SYSTEM_CLOCK)
         self._current: _Held | None = None
-        # Whatever is to be closed at the end: the one in charge, and those forgotten that are still
-        # used.
+        # Whatever is to be closed at the end: the one in charge, and
+        # those forgotten that are still used.
         self._open: set[_Held] = set()
 
     async def run(self, payload: Any, context: CallContext) -> Any:
@@ -96,8 +96,8 @@ class LazyAgent:
             return await self._try(held, payload, context)
         finally:
             held.users -= 1
-            # The last to use one that has failed closes it; the one in charge is kept for the next
-            # request.
+            # The last to use one that has failed closes it; the one in
+            # charge is kept for the next request.
             if not held.users and held is not self._current:
                 self._close(held)
 
@@ -134,8 +134,8 @@ class LazyAgent:
             held.error = error
             self._forget(held)
             self._open.discard(held)
-            # Before whoever waits is woken: the ring has moved on when the pool picks the next
-            # member.
+            # Before whoever waits is woken: the ring has moved on when
+            # the pool picks the next member.
             self._on_create_failed(self.name)
         self.create_error = held.error
 
@@ -202,8 +202,8 @@ class LazyAgent:
 
     async def _end(self, held: _Held) -> None:
         try:
-            # It may be closed while it is being made: then it is waited for, and closed when it is
-            # there.
+            # It may be closed while it is being made: then it is waited
+            # for, and closed when it is there.
             await held.made
             hook = agent_methods.method_of(held.agent, "aclose") or agent_methods.method_of(
                 held.agent, "close"
@@ -236,7 +236,6 @@ class LazyAgent:
         try:
             return await future
         except asyncio.CancelledError:
-            # A thread cannot be cancelled: it is abandoned, so that its place is free for the next
-            # one.
+            # A sync call cannot be ended: its thread is abandoned.
             call.cancel(CancelReason.ATTEMPT_TIMEOUT)
             raise

@@ -170,7 +170,7 @@ class PoolExecutor(PoolOwner):
     # -- the pool
 
     def _start_pool(self) -> PoolRef:
-        # All of it anew for each pool, and nothing of it refers to the executor: see `PoolOwner`.
+        # Nothing that is made here refers to the executor: see `PoolOwner`.
         ring = _Ring()
         lazy_agents = [
             LazyAgent(member.name, self.name, create, self._config, ring.lost.append)

@@ -119,8 +119,8 @@ class TextLine:
         level = record["level"]
         colour = next((code for least, code in _LEVEL_COLOURS if level.no >= least), _DIM)
         name = "pykka" if record["name"] == "pykka" else event
-        # All names at once, before the first line of a member: the columns need not widen one by
-        # one.
+        # All names at once, before the first line of a member: the
+        # columns need not widen one by one.
         if event == PoolStarted.name:
             self._fit_members(extra.get("members"))
         cells = [

@@ -80,8 +80,8 @@ def log(
         number = _level_number(level)
         if format not in ("text", "json"):
             raise ValueError(f"format must be 'text' or 'json', got {format!r}")
-        # Before the last log is switched off: a bad level or a file that cannot be opened changes
-        # nothing.
+        # Before the last log is switched off: a bad level or a file
+        # that cannot be opened changes nothing.
         target = Target(sys.stderr if sink is None else sink)
         text = TextLine(wants_colours(target.stream, colorize))
         chosen = _Log(number, Writer(target, json_line if format == "json" else text))

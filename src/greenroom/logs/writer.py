@@ -87,8 +87,8 @@ class Writer:
         """Called by loguru, one record at a time."""
         if self._pid != os.getpid():  # the first record, or the first since a fork
             self._start()
-        # A SimpleQueue has no bound of its own; loguru's lock makes this look and the `put` one
-        # step.
+        # A SimpleQueue has no bound of its own; loguru's lock makes
+        # this look and the `put` one step.
         if self._records.qsize() >= BACKLOG:
             self._lost += 1
             return

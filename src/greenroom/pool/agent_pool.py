@@ -91,8 +91,8 @@ class AgentPool(PoolRouter):
         loop_factory(config.event_loop)
         clock = _of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
         rng = _of_type("rng", random.Random() if rng is None else rng, random.Random)
-        # Every check is made before the first thread is started: what is refused leaves nothing
-        # behind.
+        # Every check is made before the first thread is started:
+        # what is refused leaves nothing behind.
         chosen = _checked_members(members)
         bus, claims = EventBus(name), Claims()
         picker = strategy_for(strategy)

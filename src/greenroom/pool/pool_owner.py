@@ -97,8 +97,8 @@ class PoolOwner(ABC):
         return self
 
     def __exit__(self, *_: object) -> None:
-        # A child that was forked within the block leaves it as well: the pool is its parent's to
-        # close.
+        # A child that was forked within the block leaves it as well:
+        # the pool is its parent's to close.
         if not self._is_elsewhere():
             self.close()
 

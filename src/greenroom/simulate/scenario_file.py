@@ -128,8 +128,8 @@ def _strategies(table: Table) -> dict[str, tuple[str, ...]]:
 
 
 def _config(table: Table) -> PoolConfig:
-    # Known are all of them: one that is not simulated is refused in other words than a misspelt
-    # one.
+    # Known are all of them: one that is not simulated is refused
+    # in other words than a misspelt one.
     pool = table.table("pool", [each.name for each in dataclasses.fields(PoolConfig)])
     for name in pool:
         if name not in POOL:
