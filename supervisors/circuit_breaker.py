@@ -79,6 +79,7 @@ class CircuitBreaker:
         check.function("classify", classify, optional=True)
         check.function("clock", clock)
         self._breaker = Breaker(policy, rng or random.Random())
+        # Beside the state, as in a pool: who is throttled is not ill, and its breaker stays closed.
         self._rests_until = -math.inf  # the end of the last Retry-After
         self._classify = classify
         self._clock = clock
@@ -168,6 +169,7 @@ class CircuitBreaker:
         try:
             value = fn(*args, **kwargs)
         except BaseException as error:
+            # A KeyboardInterrupt as well: it counts for nothing, but gives a trial's permit back.
             self._record(permit, self._kind_of(error), self._clock() - began, None)
             raise
         self._record(permit, None, self._clock() - began, None)
@@ -197,6 +199,7 @@ class CircuitBreaker:
                 return
             breaker, now = self._now()
             epoch = breaker.epoch if permit is None else permit.epoch
+            # Before `record`, which may begin the next epoch: the rest is of this one.
             self._rest(epoch, now, kind, retry_after_s)
             breaker.record(epoch, now, kind=kind, elapsed_s=elapsed_s, retry_after_s=retry_after_s)
 

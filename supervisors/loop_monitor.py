@@ -119,6 +119,7 @@ class LoopMonitor:
             message.at,
             self._part(),
         )
+        # `LoopThread.stalled` reads it, from whichever thread asks.
         message.thread.heartbeat = heartbeat
         watched = _Watched(message.thread, message.owner, heartbeat)
         self._watched[message.thread] = watched
@@ -143,6 +144,7 @@ class LoopMonitor:
         watched = self._watched.get(message.thread)
         if watched is None:
             return
+        # Left in the message for the clock's thread, which asks when its hand-over is through.
         message.question = self._look(watched)
         if message.handed and message.question is not None:
             self._ask(message.question)
@@ -157,6 +159,7 @@ class LoopMonitor:
             self._stalled(watched, now)
         elif step is Step.REPLACE:
             self._replace_loop(watched, now)
+        # After the step: a loop that is replaced has been lost by this look.
         if thread.ended or thread.lost:
             self._forget(watched)
         else:
@@ -176,6 +179,7 @@ class LoopMonitor:
     # -- it does not answer
 
     def _stalled(self, watched: _Watched, now: float) -> None:
+        # Now, while it can still be seen: at its replacement the thread may stand somewhere else.
         watched.blocker = self._find_blocker(watched)
         for record in self._residents(watched.thread):
             record.blocks_loop = record.name == watched.blocker.member
@@ -196,6 +200,7 @@ class LoopMonitor:
     def _find_blocker(self, watched: _Watched) -> Blocker:
         """Who blocks it now; who did at first, if nobody can be seen any more."""
         found = self._blocker_of(watched.thread)
+        # On a loop of its own there is nobody else to blame, wherever it is stuck.
         if watched.owner is not None:
             return replace(found, member=watched.owner)
         return watched.blocker if found.member is None and watched.blocker.member else found
@@ -241,10 +246,12 @@ class LoopMonitor:
             self._ports.complain_of(what, error)
             return
         if thread is self.shared:
+            # Before anybody is cut off: those that just move are given this one.
             self.shared = self._new_loop(None)
         thread.abandon()
         moved = []
         for record in self._residents(thread):
+            # Who only has a probe or a hook there (a sync agent) goes on without a restart.
             if record.on_loop and record.name != blocker.member:
                 moved.append(record.name)
             self._cut_off(record, blocker, watched.heartbeat.silent_s(now), now)
@@ -262,6 +269,7 @@ class LoopMonitor:
 
     def _cut_off(self, record: MemberRecord, blocker: Blocker, silent_s: float, now: float) -> None:
         """An agent that lives there ends with its loop and is restarted; the others just move."""
+        # Its probe ran on that loop, or may have: no answer will come.
         if record.probes is not None:
             record.probes.abandon(now)
         if record.name == blocker.member:

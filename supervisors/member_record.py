@@ -48,7 +48,10 @@ class MemberRecord:
         self.incarnation = 0
         self.life = Life.DOWN
         self.restart_at: float | None = None
+        # Since the last success: how long the next restart waits.
+        # `restarts` says how many are too many.
         self.crashes_in_a_row = 0
+        # Apart from crashes: a factory that fails leaves its actor alive, and takes no restart.
         self.creations_failed = 0
         self.creation_at: float | None = None
         self.abandoned = 0
@@ -60,6 +63,7 @@ class MemberRecord:
         self.health = HealthRecord(
             config.degraded_error_rate_threshold, config.unhealthy_error_rate_threshold
         )
+        # As last announced: `HealthChanged` tells of differences from this.
         self.status = AgentStatus.HEALTHY
         self.restarts = RestartWindow(config.restart_intensity, config.restart_period_s)
         self.probes: ProbeSchedule | None = None
@@ -67,6 +71,7 @@ class MemberRecord:
             self.probes = ProbeSchedule(
                 config.health_check_interval_s, config.health_check_timeout_s, rng, now
             )
+        # Tickets of the commands that wait for its end: several may ask for the same removal.
         self.removal: list[int] = []
 
     @property
@@ -77,6 +82,8 @@ class MemberRecord:
         """A new actor stands behind the name, and has that loop, if there are any."""
         self.ref = ref
         self.moved(loop)
+        # A guess until `AgentCreated` says where the agent runs: a
+        # factory shows that only by what it makes.
         self.on_loop = needs_loop(self.member)
         self.incarnation += 1
         self.life = Life.RUNNING
@@ -118,6 +125,7 @@ class MemberRecord:
     def route(self, now: float) -> MemberRoute:
         """The member as the router may see it now."""
         blocked, reopens_at = self._blocked(now)
+        # With a probe no request need be risked: the probe is the trial.
         probe_only = self.probes is not None and self.breaker.state is CircuitState.HALF_OPEN
         return MemberRoute(
             self.name,
@@ -146,6 +154,8 @@ class MemberRecord:
             return SkipReason.GAVE_UP, None
         if self.life is Life.DOWN:
             return SkipReason.STARTING, self.restart_at
+        # Before the breaker: who cannot be reached cannot be tried
+        # either. A sync agent does not care.
         if self.on_loop and self.stalled:
             return SkipReason.STALLED, None
         state = self.breaker.state
@@ -153,6 +163,7 @@ class MemberRecord:
             return SkipReason.CIRCUIT_OPEN, self.breaker.reopens_at
         if state is CircuitState.HALF_OPEN and self.probes is not None:
             return SkipReason.TRIAL_RUNNING, None
+        # Last: only where all else would let a request through is the factory what keeps it out.
         if self.creation_at is not None and self.creation_at > now:
             return SkipReason.STARTING, self.creation_at
         return None, None
@@ -182,6 +193,8 @@ class MemberRecord:
             self.creation_at,
             self.breaker.next_event_at,
             self.health.next_change_at(now),
+            # While it is down a probe that is due would have the
+            # review come again and again at once.
             self.probes.next_event_at if self.probes and self.life is Life.RUNNING else None,
         ]
         return min((at for at in times if at is not None), default=None)

@@ -44,16 +44,20 @@ class OutcomeJudge:
         touched = {}
         for outcome in message.batch:
             if isinstance(outcome, RequestSettled):
+                # By a request that ends breakers of any members may change,
+                # not only of those in this batch.
                 changed_elsewhere = self._settle(outcome) or changed_elsewhere
                 continue
             record = self._records.get(outcome.member)
             if record is None:
                 continue
+            # Health is looked at once for each member, not once for each outcome.
             touched[record.name] = record
             if isinstance(outcome, Successes):
                 changed = self._take(record, outcome) or changed
                 continue
             changed = self._judge(record, outcome) or changed
+            # The last number of a member covers those before it: they come in order.
             if outcome.number:
                 judged[outcome.member, outcome.incarnation] = outcome.number
         for record in touched.values():
@@ -62,6 +66,7 @@ class OutcomeJudge:
             self._routes.publish()
         elif changed:
             self._routes.publish(*touched.values())
+        # By incarnation: a new actor's failures are numbered from 1 again.
         for (member, incarnation), count in judged.items():
             self._answer(FailuresSeen(member=member, incarnation=incarnation, count=count))
 
@@ -81,6 +86,7 @@ class OutcomeJudge:
         """Judge successes: as a rule all at once."""
         record.crashes_in_a_row = 0
         self._ledger.answered(record.name)
+        # As good as all runs: a closed breaker, and nothing slow.
         if record.breaker.take(run.epoch, run.elapsed_s):
             record.health.extend(run.at, run.elapsed_s)
             return False
@@ -100,6 +106,8 @@ class OutcomeJudge:
             record.crashes_in_a_row = 0
             self._ledger.answered(record.name)
         elif kind.counts_for_breaker:
+            # Before the breaker hears of it: the case's number is
+            # what its failure is taken back by.
             case = self._ledger.failed(outcome.request_id, record.name)
         number = None if case is None else case.number
         record.health.record(outcome.at, kind, outcome.elapsed_s, outcome.error, number)
@@ -116,6 +124,7 @@ class OutcomeJudge:
             may_open=case is None or self._may_open(record, case, outcome.opens_at_once),
         )
         opened = transition is not None and transition.before is CircuitState.CLOSED
+        # A request opens one breaker at most, however many members it fails on: see `_may_open`.
         if case is not None and opened:
             case.opened = record.name
         why = f" ({outcome.error})" if outcome.error else ""
@@ -143,6 +152,7 @@ class OutcomeJudge:
             else:
                 record.health.settle(case.number)
                 record.breaker.settle(case.number)
+                # While the request went on its failures may not have been allowed to open this one.
                 transition = self._held_back(record, case, now)
             self.announce(record, transition)
             self.review_health(record)
@@ -233,6 +243,7 @@ class OutcomeJudge:
         if record.probes is None:
             return
         match transition.after:
+            # No probe before: it would spend what the opening is there to spare.
             case CircuitState.OPEN if transition.reopens_at is not None:
                 record.probes.hold_until(transition.reopens_at)
             case CircuitState.HALF_OPEN:

@@ -105,6 +105,8 @@ class PoolSupervisor(PoolActor):
         self.router = router
         self.config = config
         self.bus = bus
+        # Events that wait until the router knows of what they tell: a subscriber that asks the pool
+        # upon `member.started` must find that member.
         self._news: list[Event] = []
         self._records: dict[str, MemberRecord] = {}
         ports = SupervisorPorts(
@@ -160,6 +162,7 @@ class PoolSupervisor(PoolActor):
                 Forwarded: self._on_forwarded,
             }
         )
+        # All of them: whatever a message has led to is told when its turn ends.
         for kind, handler in self.handlers.items():
             self.handlers[kind] = self._then_news(handler)
         self._pauses = pauses_of(clock)
@@ -168,6 +171,7 @@ class PoolSupervisor(PoolActor):
                 self._pauses.tell_pauses(self._announce_pause)
             for member in members:
                 self._roster.add(member)
+            # Before the first table: the router reports to whom it was attached.
             tell(self.router, Attach(self.ref))
             self._routes.publish()
             self._announce_news()
@@ -191,6 +195,8 @@ class PoolSupervisor(PoolActor):
         around = replace(self._around, loop=loop)
         ref: MemberRef | None = None
         try:
+            # Noted only once the actor stands: one that cannot be
+            # started leaves the record as it was.
             number = record.incarnation + 1
             ref = started(lambda: AgentActor(record.member, number, around)).ref
             record.started(ref, loop)
@@ -217,6 +223,7 @@ class PoolSupervisor(PoolActor):
         return thread
 
     def _plan_look(self, when: float, thread: LoopThread) -> Alarm | Timer:
+        # A clock moved by hand has no thread: there the looks are alarms of the supervisor's own.
         if isinstance(self.clock, SystemClock):
             return self.clock.at(when, functools.partial(_hand_look, self.ref, thread))
         return self.alarms.at(when, lambda: self._loops.look_due(LookDue(thread, handed=True)))
@@ -354,6 +361,8 @@ class PoolSupervisor(PoolActor):
         for record in records:
             record.reset(now)
             self._judge.announce(record, record.breaker.reset(now))
+            # At once, without the rest of its backoff: whoever resets
+            # it has mended it, or thinks so.
             if record.ref is None and record.life in (Life.GIVEN_UP, Life.DOWN):
                 self._roster.restart(record)
             self._judge.review_health(record)
@@ -378,12 +387,15 @@ class PoolSupervisor(PoolActor):
         """
         tell(self.router, Stop())
         self._roster.stopping = True
+        # First: whoever lives on such a loop would not end, and be waited for.
         self._loops.let_stalled_go()
         for record in self._records.values():
             self._roster.stand_in(record)
         refs = {name: each.ref for name, each in self._records.items() if each.ref is not None}
         for ref in refs.values():
             tell(ref, Leave())
+        # Real time: a clock that is moved by hand would have the end of a pool wait for ever. One
+        # limit for all of them, who end side by side.
         until = time.monotonic() + self._roster.stop_timeout_s
         for name, ref in refs.items():
             if not ref.ended.wait(max(0.0, until - time.monotonic())):
@@ -412,6 +424,7 @@ def _hand_look(supervisor: JoinableRef, thread: LoopThread) -> None:
     look = LookDue(thread)
     hand(supervisor, look)
     look.handed = True
+    # Out of the supervisor's turn by now, so that the loop's answer can be handed over as well.
     if look.question is not None:
         _ask_loop(supervisor, look.question)
 

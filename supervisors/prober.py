@@ -26,6 +26,7 @@ class Prober:
         """Do for a member what time alone asks for."""
         if record.probes is None or record.life is not Life.RUNNING:
             return
+        # Before the next one is looked at: there is one at a time.
         expired = record.probes.expired(now)
         if expired is not None:
             self._probe_timed_out(record, expired, now)
@@ -36,6 +37,8 @@ class Prober:
         assert record.probes is not None
         half_open = record.breaker.state is CircuitState.HALF_OPEN
         probe_id = record.probes.start(now, record.breaker.epoch)
+        # Only a trial makes an agent where there is none: a look on schedule must not have one made
+        # that nobody has asked for.
         self._ports.tell(record, Probe(probe_id, create=half_open))
 
     def ended(self, message: ProbeResult) -> None:
@@ -87,5 +90,7 @@ class Prober:
             probe=True,
         )
         self._judge.announce(record, transition, "" if ok else f" (probe: {error})")
+        # The next trial at once, where it takes several to close it: an interval between them would
+        # keep the member out for longer.
         if record.breaker.state is CircuitState.HALF_OPEN:
             record.probes.hurry(now)

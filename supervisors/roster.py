@@ -66,6 +66,7 @@ class Roster:
         """Start a member's first incarnation."""
         now = self._ports.now()
         record = MemberRecord(member, self._next_index, self._ports.config, self._rng, now)
+        # Never given twice: it tells a member from an earlier one of its name.
         self._next_index += 1
         # A name that comes back goes on counting: what its last bearer left behind is not taken
         # for the new one's.
@@ -89,6 +90,8 @@ class Roster:
         if record.ref is None and record.life in (Life.DOWN, Life.GIVEN_UP):
             return  # it has been heard before, and something has raised then
         record.gone()
+        # It has crashed while it was to leave; an agent that was
+        # handed over ready must still be closed.
         if not message.expected and record.life is Life.LEAVING:
             self.stand_in(record)
         if record.ref is not None:
@@ -138,6 +141,8 @@ class Roster:
         except BaseException as error:  # no memory, or a look at the agent
             self._ports.complain_of(f"member {record.name!r} could not be restarted", error)
             record.life = Life.DOWN
+            # It counts as a crash in a row, but not for the restart limit:
+            # nobody of the member's is to blame.
             record.restart_at = self._ports.now() + record.next_restart_delay()
             return
         self._ports.emit(
@@ -221,16 +226,20 @@ class Roster:
         record = self._records.get(message.member)
         if record is not None and record.life is Life.LEAVING and record.ref is not None:
             self._ports.tell(record, Leave())
+            # A close hook may hang: then the command is answered all the
+            # same, and the name is free again.
             when = self._ports.now() + self.stop_timeout_s
             self._ports.at(when, lambda: self._removal_timed_out(record))
 
     def _removal_timed_out(self, record: MemberRecord) -> None:
+        # By identity: a member of that name may have been added meanwhile.
         if self._records.get(record.name) is record:
             self.left_behind(record.name)
             self._removed(record)
 
     def _removed(self, record: MemberRecord) -> None:
         del self._records[record.name]
+        # One epoch on: an outcome of the last bearer's must not count for the next one.
         self._retired[record.name] = (record.incarnation, record.breaker.epoch + 1)
         name, incarnation = record.name, record.incarnation
         try:
@@ -244,6 +253,8 @@ class Roster:
 
     def stand_in(self, record: MemberRecord) -> None:
         """Where a member is down that must still be closed: an actor that does it."""
+        # An agent that a factory has made ended with its actor; only
+        # one that was handed over outlives it.
         ready = record.member.agent is not None and record.member.close is not None
         if record.ref is None and ready:
             self._spawn(record)

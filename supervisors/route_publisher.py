@@ -44,6 +44,8 @@ class RoutePublisher:
         if changed:
             here = [each for each in changed if self.records.get(each.name) is each]
             routes = tuple(record.route(now) for record in here)
+            # By name, not by identity: where it is taken by another member
+            # already, that one is told of itself.
             gone = tuple(each.name for each in changed if each.name not in self.records)
             since = self._epoch - 1
             self._ports.tell_router(RoutingSnapshot(self._epoch, routes, since=since, gone=gone))
@@ -60,8 +62,10 @@ class RoutePublisher:
         times = (record.next_event_at(now) for record in changed or self.records.values())
         when = min((at for at in times if at is not None), default=None)
         if self._review_alarm is not None:
+            # Too early is harmless, too late is not.
             if changed and (when is None or when >= self._review_alarm.when):
                 return
+            # Most tables change nothing of it: no alarm is set anew for each.
             if self._review_alarm.when == when:
                 return
             self._review_alarm.cancel()

@@ -24,6 +24,7 @@ def ceiling(n: int, base_s: float, multiplier: float, max_s: float) -> float:
     """
     if n < 1:
         raise ValueError(f"n must be at least 1, got {n!r}")
+    # It does not grow: whatever n is, there is no power to overflow.
     if base_s == 0 or multiplier == 1:
         return min(base_s, max_s)
     try:

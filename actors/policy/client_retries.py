@@ -45,5 +45,7 @@ class ClientRetries:
             return False
         if elapsed_s <= max(LEAST_S, TIMES_USUAL * usual_s):
             return False
+        # Once for each member: it is advice on how it was set up,
+        # which does not change with every failure.
         self._suspected.add(member)
         return True

@@ -12,8 +12,10 @@ MIN_SAMPLES = 20
 """Latencies that must be known before "p95" means anything."""
 REQUESTS_PER_HEDGE = 20
 """What one hedge costs: the extra load stays at 5%."""
+# The last requests, so that it follows a change of load.
 _MEMORY = 256
 _FRESH = 16
+# Hours in which nobody was slow must not pay for a flood of hedges in the first slow minute.
 _BURST = 10
 
 
@@ -54,6 +56,7 @@ class HedgeBudget:
     __slots__ = ("_owed", "_paid")
 
     def __init__(self) -> None:
+        # The first is granted: what comes in pays that debt off before it saves for the next one.
         self._paid = self._owed = REQUESTS_PER_HEDGE
 
     def deposit(self) -> None:

@@ -44,6 +44,7 @@ class LifeSigns:
         """Since when a chunk is owed; None while none is: then the agent tells when one is."""
         if self.held_at is not None:
             self.watched = True
+            # Again, after the note: it may have gone on in between, without having seen that.
             if self.held_at is not None:
                 return None
         return max(self.since, self.alive_at)

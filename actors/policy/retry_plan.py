@@ -118,9 +118,12 @@ class RetryBudget:
         bucket = int(now // self._width)
         if self._bucket is None:
             self._bucket = bucket
+        # After a long silence each bucket is emptied once, however many have gone by.
         expired = min(bucket - self._bucket, _BUCKETS)
         for slot in range(bucket - expired + 1, bucket + 1):
             self._empty(slot % _BUCKETS)
+        # A time that lies before the last one goes into the current
+        # bucket: nothing is counted twice.
         self._bucket = max(self._bucket, bucket)
         self._slot = self._bucket % _BUCKETS
         self._bucket_ends = (self._bucket + 1) * self._width
@@ -226,6 +229,7 @@ def plan_retry(
     The budget is charged last, when all else allows the retry: one that is refused costs nothing,
     nor does one after an attempt that never started, nor one of an exhaustive policy.
     """
+    # Whatever else holds: nobody else would answer it differently.
     if not situation.kind.tries_another_member:
         return RaiseAsIs()
     refusal = _unrepeatable(situation)
@@ -236,6 +240,7 @@ def plan_retry(
     if refusal:
         return GiveUp(refusal)
     plan = TryNow() if situation.untried else _wait(policy, situation, rng)
+    # What never started (a refusal, a dead actor) has cost no provider anything: it is free.
     if isinstance(plan, GiveUp) or policy.exhaustive or not situation.started:
         return plan
     return plan if budget.withdraw(situation.now) else GiveUp("retry budget exhausted")
@@ -264,6 +269,8 @@ def _same_member(policy: RetryPolicy, situation: Situation) -> SameAgain | StayF
     if _is_a_hiccup(policy, situation):
         return SameAgain()
     delay, left = situation.retry_after_s, _left(situation)
+    # Only for a strategy that sticks: who prefers a member for what it keeps of earlier requests, a
+    # cache of prompts, say, may gain more by waiting than by going elsewhere.
     if not situation.preferred or delay is None or not 0.0 < delay <= policy.stay_s:
         return None
     return StayFor(delay) if left is None or delay < left else None
@@ -275,6 +282,8 @@ def _is_a_hiccup(policy: RetryPolicy, situation: Situation) -> bool:
         return False
     limit = policy.same_member_retries
     if limit is None:
+        # With one member there is nobody else to ask; with more
+        # another one is the better second try.
         limit = 1 if situation.members == 1 else 0
     return situation.tries <= limit and situation.kind is not FailureKind.TIMEOUT
 
@@ -293,6 +302,7 @@ def _wait(policy: RetryPolicy, situation: Situation, rng: Random) -> TryLater | 
     if not situation.tried_could_recover:
         return GiveUp(_no_one_left(situation.kind))
     delay = _delay(policy, situation, rng)
+    # A backoff never is: only what a member asks for can be longer than the pool is ready to wait.
     if situation.retry_after_s is not None and delay > policy.max_delay_s:
         return GiveUp(
             f"the member wants to be left alone for {_seconds(delay)}, "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+# About thirty requests count: few enough to follow a change, enough not to follow each one.
 _KEPT = 1.0 - 1.0 / 32.0
 _UNKNOWN_S = 1.0
 _USUAL_EXCESS = 0.5
@@ -31,6 +32,7 @@ class Throughput:
 
     def __init__(self) -> None:
         self._running = 0
+        # A sum instead of a list: the mean age of what runs is all that is asked for.
         self._started_at = 0.0  # the sum over the running ones
         self._spent_s = 0.0  # since the last request that ended
         self._held_s = 0.0
@@ -44,8 +46,11 @@ class Throughput:
     def freed(self, started_at: float, held_s: float) -> None:
         """A slot taken at `started_at` has been given back, after `held_s` seconds."""
         self._running -= 1
+        # With none left it is 0 by itself, but for rounding errors, which would add up for ever.
         self._started_at = self._started_at - started_at if self._running else 0.0
         if held_s > 0.0:
+            # Kept until a request ends, whichever that is: over many of them the sums are the same,
+            # and no request need carry its own.
             self._spent_s += held_s
 
     def answered(self, started_at: float, held_s: float) -> None:

@@ -2,7 +2,7 @@
 
 An error is judged by its own look, then by that of what caused it: the class name of an outer error
 goes before a number that something further in has. What is looked at, and how carefully, is in
-`error_looks`; the words are in `error_words`, where a status sits in `error_status`, a Retry-After
+`error_access`; the words are in `error_words`, where a status sits in `error_status`, a Retry-After
 in `retry_after`. Pure.
 """
 
@@ -193,6 +193,7 @@ def _of_base_exception(error: BaseException) -> FailureKind:
 
 def _of_links(links: tuple[BaseException, ...], wall_now: float) -> Verdict | None:
     if type(links[0]).__name__ in _WRAPPERS and len(links) > 1:
+        # Last, not out: where nothing further in says anything, the wrapper's own status does.
         links = (*links[1:], links[0])
     for at, link in enumerate(links):
         if is_a(link, _SAY_IT_ALL):
@@ -203,6 +204,7 @@ def _of_links(links: tuple[BaseException, ...], wall_now: float) -> Verdict | No
             if at + 1 < len(links):
                 status = _seen_closer(status, links[at + 1 :])
             return _of_status(status, links, wall_now)
+    # Only when no link has a status: a sentence is the weakest sign, and may quote anything.
     for asked in (by_sentence, _by_base):
         for link in links:
             status = asked(link)
@@ -276,6 +278,7 @@ def _members(group: BaseException) -> Iterator[BaseException]:
         if id(each) in seen or not is_a(each, BaseException):
             continue
         seen.add(id(each))
+        # An inner pool's error is one, whatever it is made of: see `_chain`.
         grouped = None if is_a(each, _SAY_IT_ALL) else look(each, "exceptions")
         if type(grouped) is tuple:
             waiting.extend(islice(grouped, _GROUP_LIMIT))

@@ -43,6 +43,7 @@ _ERRNOS = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.E
 _RPC_CLASSES = frozenset({"RpcError", "AioRpcError"})
 _OPENING = ("{", "[", b"{", b"[")
 _FRAMES_LIMIT = 100
+# POSIX: a command that was found and cannot be run, and one that was not found.
 _NOT_FOUND_BY_SHELL = (126, 127)
 
 # Where words say more than the status: what a 400 or a 429 is about. The rest needs no look.
@@ -255,6 +256,7 @@ def _of_protocol(error: BaseException, names: list[str]) -> int | None:
     inner = look(error, "error")
     for owner in (error, inner):
         code = None if owner is None else look(owner, "code")
+        # What JSON-RPC 2.0 reserves for errors of the protocol; all else is the app's own.
         if type(code) is int and -32768 <= code <= -32000:
             if code == -32601 and text_of(look(owner, "message")).lower() == "not found":
                 return 404  # mcp's word for the server's own 404: no method is named so
@@ -277,6 +279,7 @@ def _of_system(error: BaseException) -> int | None:
         if type(code) is int:
             if code in _NOT_FOUND_BY_SHELL:
                 return words.REFUSED
+            # Ended by a signal: `subprocess` has its number negative, a shell adds 128 to it.
             return words.CRASHED if code < 0 or code > 128 else None
     return None
 
@@ -287,6 +290,8 @@ def _is_of_a_command(error: BaseException) -> bool:
     for _ in range(_FRAMES_LIMIT):
         if trace is None:
             return False
+        # Of `subprocess.Popen`: a file that is missing elsewhere in the
+        # agent says nothing of its command.
         if trace.tb_frame.f_code.co_name == "_execute_child":
             return True
         trace = trace.tb_next

@@ -81,6 +81,7 @@ def retry_after(links: Sequence[Any], wall_now: float, *, throttled: bool) -> fl
             wait = seconds(value, unit, wall_now)
             if wait is not None:
                 return wait
+    # Bodies after all headers: to read one costs more, and a number in a header needs no guess.
     for link in links:
         wait = _of_body(link, wall_now, throttled)
         if wait is not None:
@@ -148,6 +149,7 @@ def picked(headers: Any) -> dict[str, Any]:
         for name, value in islice(pairs, _HEADERS_LIMIT):
             key = text_of(name).lower()
             if key in _SECONDS_IN or key.endswith("-bin") or "ratelimit-" in key:
+                # The first of several headers of a name, or of the values of one.
                 found.setdefault(key, value[0] if is_a(value, (list, tuple)) else value)
     except BaseException:  # not a mapping, or one that raises: what was found until then
         pass
@@ -239,6 +241,7 @@ def _in_words(text: str) -> float | None:
 def _parsed(value: Any, unit: float, wall_now: float) -> float | None:
     """What a Retry-After says (RFC 9110, 10.2.3), in seconds; None or an error for nothing."""
     if is_a(value, (int, float)):
+        # True is an int as well: `retry_after=True` is no second.
         return None if type(value) is bool else float(value) * unit
     if is_a(value, timedelta):
         return float(value.total_seconds())
@@ -308,6 +311,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
     value = 0
+    # Ten bytes with seven bits each are the most for 64 bits.
     for shift in range(0, 70, 7):
         byte = data[at]
         at += 1

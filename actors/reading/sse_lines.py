@@ -38,6 +38,7 @@ class EventLines:
         if not self._known and not self._rest and not _START.match(text):
             self.plain = True
             return None
+        # A chunk of a client's may end anywhere in a line.
         *lines, self._rest = (self._rest + text).split("\n")
         if not lines and self._rest == text and _complete(text):
             lines, self._rest = [text], ""  # an agent that sends line by line leaves out the ends
@@ -74,6 +75,7 @@ class EventLines:
         if reading is None and self._known:
             reading = bare_error(parsed)
         if reading is None:
+            # Once known it stays so: one odd line (of a proxy, say) does not make the rest a text.
             self.plain = not self._known
             return None
         self._known = self._events = True

@@ -106,6 +106,8 @@ class StreamJudge:
 
         If it sets `fault`, the chunk is not to be passed on.
         """
+        # The usual case of a stream of texts, from its second
+        # chunk on: nothing can be read from it.
         if self._plain and type(chunk) is str and chunk:
             return False
         if self._complete is not None and not self._ended and self._complete(chunk):

@@ -85,10 +85,12 @@ def is_stream(value: Any) -> bool:
 
 def _streams(value: Any, kind: type) -> bool | None:
     """Whether it comes in chunks; None of a stream that has not been opened."""
+    # A class has the methods of its instances, and is none of them.
     if isinstance(value, type) or kind.__module__ == "unittest.mock":
         return False
     if isinstance(value, io.IOBase):
         return _is_unread_body(value)
+    # Files come before this: they are iterators as well.
     if hasattr(kind, "__next__") or hasattr(kind, "__anext__"):
         return True
     if _is_httpx(value):

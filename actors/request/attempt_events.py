@@ -33,6 +33,7 @@ class AttemptEvents:
         member = attempt.member
         if attempt is job.hedge:
             self._hedged(job, attempt)
+        # A trial runs beside: the request has not gone from one member to another by it.
         elif attempt is not job.trial and job.failed_last not in (None, member):
             self._failed_over(job, member)
         if self._bus.listening():

@@ -73,8 +73,11 @@ class AttemptResults:
         # A stream is as fast as its first chunk.
         first_s = attempt.first_chunk_s
         elapsed_s = failure.elapsed_s if first_s is None else first_s
+        # A 429 or a 400 is fast, and says nothing of how fast an answer would be.
         if kind.counts_for_breaker and slot is not None:
             slot.load.failed(elapsed_s, now)
+        # While a request may yet stay for its member, a strategy that leaves who has failed must
+        # not leave it: `FollowUps.plan` tells it if nothing comes of that.
         if kind.is_the_members and not preferred:
             self._table.record(attempt.member, False)
         if job is not None:
@@ -83,6 +86,8 @@ class AttemptResults:
         if slot is not None and kind.is_the_members:
             new_rest = self._resting.begin(slot, kind, attempt.started_at, failure.retry_after_s)
         self._outcome_reporter.failed(attempt, slot, failure, elapsed_s, now)
+        # A trial whose request has gone on: nobody will settle its case, so it is closed here, and
+        # the failure is the member's for good.
         if job is None and kind.counts_for_breaker:
             self._outcome_reporter.settled(
                 RequestSettled(request_id=attempt.request_id), False, now
@@ -94,6 +99,8 @@ class AttemptResults:
         is throttled is true all the same: it rests.
         """
         slot = self._table.get(attempt.member)
+        # A 429 of a hedge that lost, say. Nothing else is taken from it: it was told to end, and
+        # what it raises then may have come of that.
         if slot is not None and failure.kind is FailureKind.RATE_LIMITED:
             self._resting.begin(slot, failure.kind, attempt.started_at, failure.retry_after_s)
 
@@ -101,6 +108,8 @@ class AttemptResults:
         """A request has ended, and it is known whose fault its failures were. The supervisor hears
         of it before the asker does, whose next request shall find the members as they are.
         """
+        # A 404 says that the member lacks a model, or that there is no such model: it is the former
+        # once another one has answered the same request.
         if answered:
             for missing in blame.missing:
                 slot = self._table.get(missing.member)
@@ -111,9 +120,13 @@ class AttemptResults:
             for member, failures in blame.members.items():
                 slot = self._table.get(member)
                 if slot is not None:
+                    # What strategies look at; the breaker and the health take
+                    # theirs back by the supervisor, below.
                     slot.load.pardon(failures)
         if blame.counts:
             fault = None if answered else blame.kind
+            # Whether the request was on all who could have taken it;
+            # else one more might have answered it.
             everywhere = fault is None or not self._table.could_take(job.failures)
             settled = RequestSettled(request_id=job.id, kind=fault, everywhere=everywhere)
             self._outcome_reporter.settled(settled, answered, self._ports.now())

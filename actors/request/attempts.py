@@ -90,6 +90,7 @@ class Attempts:
             claim.race is not None and claim.race.is_past(attempt.ticket)
         ):
             attempt.renumber()
+        # Before all that can raise: a fault on the way must find the attempt with its request.
         if role is AttemptRole.MAIN:
             job.current, job.phase = attempt, RUNNING
         elif role is AttemptRole.HEDGE:
@@ -104,6 +105,7 @@ class Attempts:
         # A trial is there before the attempt that it runs beside; a hedge comes later.
         if claim.race is not None or (self._hedges and job.work.idempotent):
             self._claims.await_begin(attempt.ticket, claim)
+        # Only now: what raises above has taken no slot, which `RequestFlow._dispatch` looks for.
         slot.take()
         if attempt.trial:
             slot.trial_started()
@@ -115,6 +117,8 @@ class Attempts:
         attempt.deadline = deadline = job.deadline
         if job.channel is not None:
             attempt.life_signs = LifeSigns(now)
+            # A dict of its own each time: a thread that streams for another
+            # attempt may be reading the last one.
             claim.life_signs = {**(claim.life_signs or {}), attempt.ticket: attempt.life_signs}
             self.limits.watch(attempt)
             if role is AttemptRole.BESIDE and attempt.alarm is not None:
@@ -130,6 +134,8 @@ class Attempts:
     def of(self, message: FromMember) -> Attempt | None:
         """The attempt that a message is about; None for one that ended with its member's actor."""
         attempt = self.live.get((message.request_id, message.attempt))
+        # The member as well: where an id is used again, a call that has outlived its actor may
+        # report by a ticket that is by now another member's.
         if attempt is None or attempt.incarnation != message.incarnation:
             return None
         return attempt if attempt.member == message.member else None
@@ -141,6 +147,8 @@ class Attempts:
             attempt.first_chunk_s = message.first_chunk_s
             slot = self._table.get(attempt.member)
             if slot is not None:
+                # At once, not at its end: a stream may go on for
+                # minutes, and its member be the fastest.
                 slot.load.measured(message.first_chunk_s, self._ports.now())
         return attempt
 
@@ -181,9 +189,11 @@ class Attempts:
         stands = slot is not None and slot.route.incarnation == attempt.incarnation
         if slot is not None and stands:
             slot.give_back()
+        # One that never began has not asked, and would stay among those that are to.
         self._claims.has_ended(attempt.ticket)
         self.live.pop(attempt.ticket, None)  # it is given back from here on: see `made_good`
         held_s = self._ports.now() - attempt.started_at
+        # Else a report that lay in the mailbox would make the pool look slower than it is.
         if elapsed_s is not None and elapsed_s < held_s:
             held_s = elapsed_s
         self._throughput.freed(attempt.started_at, held_s)
@@ -201,6 +211,8 @@ class Attempts:
             sent: whether the member may have it all the same; then False if it has answered, and
                 its report is on its way.
         """
+        # Where it was certainly not sent nobody can have claimed it,
+        # and the slot comes back in any case.
         if not self._claims.withdraw(attempt.ticket) and sent:
             return False
         self.release(attempt)
@@ -227,6 +239,9 @@ class Attempts:
         """Let nobody answer by one that has had its time; False if it has just ended, or its stream
         begins: its report is on its way.
         """
+        # A stream whose first chunk is on its way is not late any more, so its
+        # claim is only withdrawn: if it has just begun, that fails. One that has
+        # begun is sealed, which breaks it off.
         if attempt.first_chunk_s is None:
             attempt.given_up = self._claims.withdraw(attempt.ticket)
         else:
@@ -239,6 +254,7 @@ class Attempts:
         """
         if not streamed and not self._claims.is_open(attempt.ticket):
             return False
+        # A success that was reported without a claim: nobody else can have it any more after this.
         if self._claims.claim(attempt.ticket) is not None:
             return True
         return job.channel is not None and self._claims.give_up(attempt.ticket, job.claim)
@@ -248,6 +264,7 @@ class Attempts:
         that has lost its race reports is no answer, so it is not waited for. After a True nobody
         answers by it.
         """
+        # Asked once: a second `give_up` would find the claim gone and take it for answered.
         if not attempt.given_up:
             attempt.given_up = self._claims.give_up(attempt.ticket, job.claim)
         return attempt.given_up or job.has_lost(attempt)
@@ -290,6 +307,7 @@ class Attempts:
         not: a caller in a hurry must not open the breaker of a healthy member. Nor has one whose
         stream was flowing, or that has lost a race.
         """
+        # Not the trial: `RequestFlow._expire` lets it go, and it may go on by itself.
         for attempt in (job.current, job.hedge):
             if attempt is None:
                 continue
@@ -300,6 +318,8 @@ class Attempts:
             failure = Failure(FailureKind.TIMEOUT, error, elapsed_s)
             excused = job.begun or job.has_lost(attempt)
             slot = None if excused else self._table.get(attempt.member)
+            # By what this member usually takes, since the deadline is the caller's: one of 50 ms is
+            # over before a member that takes a second could have answered.
             if slot is not None and slot.load.overdue(elapsed_s, now):
                 self._attempt_results.failed(attempt, job, failure)
             else:

@@ -57,6 +57,7 @@ class Choice:
             StrategyError: as by `RoutingTable.pick`.
         """
         table = self._table
+        # The trial has answered, in its own thread: a second attempt would be made for nothing.
         if job.trial is not None and job.is_won():
             return Step.NOTHING
         if job.bound is not None:
@@ -76,6 +77,8 @@ class Choice:
             return self._spare(job, chosen, context)
         if isinstance(chosen, Slot):
             return chosen
+        # Epoch 0: the supervisor has not spoken yet, and an empty
+        # table says nothing of the members.
         if chosen is NoPick.BUSY or table.epoch == 0 or self._may_wait(job, now):
             return Step.WAIT
         return Step.FAIL
@@ -83,6 +86,7 @@ class Choice:
     def _another(self, job: Job, context: PickContext) -> Slot | NoPick:
         """For a request that members have had, or have."""
         only_untried = self._only_untried(job)
+        # Who has let it wait for a whole time limit is asked again only where nobody else can come.
         last = () if only_untried else job.silent
         never = self._hopeless(job) if job.failures else ()
         return self._table.pick(job.taken, context, only_untried, never, last)
@@ -90,12 +94,17 @@ class Choice:
     def _spare(self, job: Job, trial: Slot, context: PickContext) -> Slot | Beside | Step:
         """Whom to give it to in place of a half-open member, and whether to try that one beside."""
         table = self._table
+        # A chain calls one agent at a time: the request goes to the
+        # half-open one, and waits for that.
         if table.one_at_a_time:
             return trial
         other = table.pick({*job.taken, *table.half_open}, context, exhaustive=True)
+        # Nobody else can take it, or it would be turned away while
+        # it waits: better a trial than that.
         if other is NoPick.UNROUTABLE or (other is NoPick.BUSY and self._room.shuts_out(job)):
             return trial
         member = other if isinstance(other, Slot) else None
+        # Two at a time must not run it, and one trial beside it is enough.
         if not job.work.idempotent or job.trial is not None:
             return member or Step.WAIT
         return Beside(member, trial)
@@ -105,6 +114,7 @@ class Choice:
         anybody will do.
         """
         slot = self._table.get(bound.member)
+        # Who stays for a member has asked for it by name; a hiccup is not worth a trial's permit.
         if slot is not None and slot.is_free and (bound.rests or not slot.is_trial):
             job.bound = None
             return slot
@@ -114,10 +124,12 @@ class Choice:
         return None
 
     def _is_worth_waiting(self, slot: Slot, bound: Bound, job: Job, now: float) -> bool:
+        # Its failure is on its way to the supervisor, whose word will say more before long.
         if slot.is_unjudged():
             return True
         if not bound.rests:
             return False
+        # Not for any other reason: one that is open or drains by now has got worse than a rest.
         saturated = slot.skip_reason() is SkipReason.SATURATED
         return saturated or slot.rests(now + self._stay_s, job.deadline)
 
@@ -132,12 +144,14 @@ class Choice:
 
     def _may_wait(self, job: Job, now: float) -> bool:
         """Whether a request may wait for a member to come back, rather than fail at once."""
+        # Each member has one turn: to wait would be for a second one.
         if job.policy.exhaustive and job.failures:
             return False
         besides = job.failures if self._only_untried(job) else self._hopeless(job)
         reopening = self._table.earliest_reopening(besides)
         if reopening is not None and reopening <= now + _ABOUT_NOW_S:
             return True  # its time has come: the word of it is on its way
+        # Whatever `when_unavailable` says: it is a retry, which waits as retries do.
         if job.failures and self._sits_out(job, besides, now):
             return True
         if not self._waits:
@@ -189,6 +203,8 @@ class Choice:
         supervisor has said. To be asked before anything is learned of the failure.
         """
         slot = self._table.get(attempt.member)
+        # A trial that fails has answered the question that it was; and
+        # the breaker is open again by it.
         if not failure.may_mend or slot is None or attempt.trial or not slot.in_service:
             return False
         return slot.route.circuit in (CircuitState.CLOSED, CircuitState.DISABLED)
@@ -237,6 +253,8 @@ class Choice:
         """
         if self._table.could_take(job.taken):
             return True
+        # One that is kept out is waited for only where no tried member will
+        # do: else a retry on that one comes first.
         return not job.policy.exhaustive and self._only_untried(job) and self._may_wait(job, now)
 
 

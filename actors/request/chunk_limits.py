@@ -44,6 +44,8 @@ class ChunkLimits:
         first = config.first_chunk_timeout_s, "first_chunk_timeout_s"
         further = config.chunk_timeout_s, "chunk_timeout_s"
         self._of_asks = first, further  # as a whole they are timed elsewhere
+        # An answer's time limit is one for its first chunk, and for each further one, where no
+        # other is set: as a whole a stream may take as long as it likes.
         self._of_streams = (
             whole if first[0] is None else first,
             whole if further[0] is None else further,
@@ -57,10 +59,13 @@ class ChunkLimits:
             attempt.alarm.cancel()
             attempt.alarm = None
         life_signs = attempt.life_signs
+        # An alarm may ring, and a word of the member come, after its end.
         if life_signs is None or self._live.get(attempt.ticket) is not attempt:
             return
         asks = attempt.job is not None and attempt.job.channel is None
+        # Indexed by a bool: the limit of the first chunk, then that of each further one.
         limit_s, limit = (self._of_asks if asks else self._of_streams)[life_signs.counts]
+        # Not asked without a limit: it has a producer that is held back tell when it goes on.
         since = life_signs.owed_since() if limit_s is not None else None
         if limit_s is None or since is None:
             return

@@ -38,9 +38,13 @@ class Deadlocks:
 
     def waits(self, job: Job, inside: tuple[Ancestor, ...]) -> None:
         """Code that runs inside these calls waits for the request."""
+        # Entries of requests that have ended are not taken out one by
+        # one: nobody tells of their end here.
         if len(self._waits) > _FEW + 2 * len(self._jobs):
             self._waits = {id: each for id, each in self._waits.items() if self._live(id)}
         if tickets := waiting_tickets(self._pool, inside):
+            # A list, not a set: two threads of one call may wait for the
+            # same request, and one may give up.
             known = self._waiting_for(job)
             self._waits[job.id] = (job.accepted_at, [*known, *tickets])
 
@@ -70,6 +74,7 @@ class Deadlocks:
         """
         future = message.future
         job = self._jobs.get(future.request_id or "")
+        # It may have ended by now, and its id be another's.
         if job is None or job.future is not future:
             return None
         if message.over:
@@ -79,12 +84,16 @@ class Deadlocks:
         queued = self._queued()
         if not queued or not self._is_dead_locked():
             return None
+        # Who has just begun to wait is told, if its request is in the
+        # queue: it has closed the circle.
         return job if job.phase is QUEUED else queued[0]
 
     def _is_dead_locked(self, job: Job | None = None) -> bool:
         live, table = self._live_attempts, self._table
+        # Somebody runs who waits for nobody here: he will end, and give a slot back.
         if not live or table.epoch == 0 or live.keys() - self._blocked(job):
             return False
+        # A member will be back by time alone, and bring a slot.
         if table.earliest_reopening() is not None:
             return False
         return not any(slot.is_awaited() and slot.in_flight < slot.limit for slot in table)
@@ -108,6 +117,8 @@ class Deadlocks:
         """
         blocked: set[Ticket] = set()
         live = [each for each in map(self._live, list(self._waits)) if each is not None]
+        # To a fixed point: a request that is run by stuck calls only is stuck as well, and blocks
+        # the calls that wait for it.
         while live:
             stuck = [each for each in live if each is job or self._is_stuck(each, blocked)]
             if not stuck:

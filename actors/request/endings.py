@@ -112,11 +112,14 @@ class Endings:
             reopening: when the first member is back; None if there is one, or nobody says.
         """
         now = self._ports.now()
+        # At least one has to go before: with max_pending=0 nobody waits, and yet there is no room.
         wait_s = self._throughput.retry_after_s(max(waiting, 1), now)
         if reopening is not None:
             wait_s = max(wait_s, reopening - now)
         error = PoolSaturatedError(self._pool, waiting, wait_s)
         with self._telling(job, error):
+            # Not `_end`: it has had no slot, so it says nothing of the
+            # pace, and no failure of it is to settle.
             self.forget(job, "failed")
             self._rejected(job.id, error)
 
@@ -141,12 +144,15 @@ class Endings:
             try:
                 self._resolve(job, error)
             except BaseException:
+                # Without the dead letter and all else that may have raised.
                 self._ports.fail(job, error)
                 raise
 
     def _end(self, job: Job, count: str, answered: bool = False) -> float:
         """Have done with it; how long it has taken, in seconds."""
         try:
+            # Who was never given to a member (cancelled in the queue) says
+            # nothing of how long requests take.
             if job.attempts:
                 self._throughput.ended()
             if job.blame is not None:
@@ -157,9 +163,12 @@ class Endings:
 
     def forget(self, job: Job, count: str) -> None:
         """It is in the books no more, but for the count of those that ended like that."""
+        # An id may have been given away again, and a second end of the same request counts once.
         if self.jobs.get(job.id) is job:
             del self.jobs[job.id]
             self.counts[count] += 1
+        # Cancelled or out of time while it waits; who was given to a
+        # member has left the queue before.
         if job.phase is QUEUED:
             self._room.leave(job)
         job.end()

@@ -35,6 +35,7 @@ def all_failed(
 
 def expired(pool: str, job: Job, table: RoutingTable, now: float) -> DeadlineExceededError:
     """The error of a request that has run out of time: the asker's own, or that of the pool."""
+    # The asker's own time limit is over: it gets a subclass that is an ask's timeout as well.
     own = job.future is not None and job.future.deadline == job.deadline
     kind = AskTimeoutError if own else DeadlineExceededError
     errors = account(job.failures.values(), table, now)
@@ -71,6 +72,7 @@ def why_unroutable(job: Job, table: RoutingTable, waits: bool, now: float) -> st
     """Why a request that found nobody fails at once; `waits`: whether it was allowed to wait."""
     if len(table) == 0:
         return "the pool has no members"
+    # Where somebody has failed it, the failures say why; no reason is put in front of them.
     if not waits:
         return "" if job.failures else "no member is available"
     reopening = table.earliest_reopening()
@@ -118,6 +120,7 @@ def account(tried: Iterable[AttemptError], slots: Iterable[Slot], now: float) ->
 
 
 def _skipped(slot: Slot, now: float) -> AttemptError:
+    # Free, and yet not asked: the strategy did not choose it, or the retries were used up before.
     reason = slot.skip_reason() or SkipReason.EXCLUDED
     reopens_at = slot.back_at()
     detail = "" if reopens_at is None else f"back in {max(0.0, reopens_at - now):.1f} s"

@@ -81,6 +81,8 @@ class FollowUps:
                 been told of the failure, so it is if the request does not stay for the member.
         """
         member, error = attempt.member, failure.error
+        # Asked before `_may_restart` marks the member as cut, and before the claims are reopened:
+        # both change what `shown` looks at.
         restarts = job.shown
         if restarts and not self._may_restart(job, member):
             return BreakOff(error)
@@ -89,10 +91,13 @@ class FollowUps:
             mends = preferred = False
         situation = self._choice.situation(job, attempt, failure, mends, preferred, now)
         plan = plan_retry(job.policy, situation, self.budget, self._rng)
+        # It was held back in `AttemptResults.failed`.
         if preferred and failure.kind.is_the_members and not isinstance(plan, StayFor):
             self._table.record(member, False)
+        # Even a 400: the consumer has had a part, so it is told that the stream broke off, and why.
         if isinstance(plan, GiveUp | RaiseAsIs):
             return BreakOff(broken_by(job, error)) if restarts else plan
+        # Only where another attempt follows: until then the stream is that of this one.
         if job.begun:
             note = Cut(member, failure.kind, summary(error)) if cut else None
             self._claims.reopen(job.claim, max(attempt.number, job.attempts), note)

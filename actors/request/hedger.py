@@ -60,6 +60,8 @@ class Hedger:
 
     def plan(self, job: Job, now: float) -> None:
         """An attempt begins: see when a second one shall join it."""
+        # A request has one race at most: with a trial beside, or with
+        # the hedge that it has had before.
         if job.claim.race is not None or not job.work.idempotent:
             return
         if job.hedge_alarm is not None:
@@ -76,16 +78,19 @@ class Hedger:
         first, policy = job.current, job.policy
         if first is None or job.claim.race is not None or not self._hedges.has_any():
             return None
+        # A hedge counts as a retry: with `max_retries=0` there is none.
         if not policy.exhaustive and job.attempts - 1 >= policy.max_retries:
             return None
         context = PickContext(now, job.work.key, job.id)
         try:
+            # An error of the strategy costs the hedge only: the first attempt goes on.
             slot = self._table.pick_second({*job.failures, first.member}, context)
         except StrategyError as error:
             self._ports.events.complain_of("no member was found for a hedge", error)
             return None
         if slot is None or not self._open_race(job, first, now):
             return None
+        # Last, as that of the retries: a hedge that comes to nothing costs nothing.
         self._hedges.withdraw()
         return slot
 
@@ -94,6 +99,7 @@ class Hedger:
         shall race with it any more.
         """
         if self.enabled:
+            # Before the rivals are dropped: it looks at all attempts that run.
             self._times(job).add(outstanding_s(job, attempt, elapsed_s))
         if job.hedge_alarm is not None:
             job.hedge_alarm.cancel()
@@ -105,6 +111,7 @@ class Hedger:
         """The loser of a race is cancelled, and counts for nothing; a trial goes on by itself."""
         if job.claim.race is None:
             return
+        # It goes on by itself: the breaker waits for how it ends.
         if winner is not job.trial:
             self._trials.let_go(job)
         for attempt in list(job.running()):

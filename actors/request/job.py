@@ -191,6 +191,8 @@ class Job:
     def shown(self) -> bool:
         """Whether its consumer may have had chunks that count: no other member can go on there."""
         channel = self.channel
+        # A channel that holds its chunks back gives them out as a whole, at the end: until then
+        # another member may well go on.
         if channel is None or channel.holds:
             return False
         return bool(channel.cut) or (channel.begun_by is not None and channel.counted)
@@ -243,6 +245,8 @@ class Job:
             self.trial = None
         elif attempt is self.hedge:
             self.hedge = None
+        # A hedge that is left behind by the first attempt goes on in its place; the request is
+        # RUNNING all the while, since whoever asks still waits for it.
         elif attempt is self.current:
             self.current = self.hedge
             self.hedge = None
@@ -261,6 +265,7 @@ class Job:
     def end(self) -> None:
         """It is done with, and in no queue: no timer of it goes off any more."""
         self.phase = ENDED
+        # Every request comes by here, and most have no timer: three look-ups instead of a loop.
         if self.deadline_alarm is None and self.hedge_alarm is None and self.alarm is None:
             return  # as for most
         for alarm in (self.alarm, self.deadline_alarm, self.hedge_alarm):
@@ -289,9 +294,12 @@ class Job:
             failure.error,
             failure.elapsed_s,
             (before.attempts if before else 0) + 1,
+            # A refusal does not undo that the member has begun it once before.
             started=failure.started or (before is not None and before.started),
             retry_after_s=failure.retry_after_s,
         )
+        # Replaced, not changed: what has been handed out of it
+        # (`taken`, the claim) keeps what it had.
         self.failures = {**self.failures, attempt.member: entry}
         self.claim.errors = tuple(self.failures.values())
 
@@ -345,6 +353,7 @@ class Attempt:
     ) -> None:
         self.job: Job | None = job
         self.request_id = job.id
+        # The count includes this attempt already: `RequestFlow` has counted before it makes one.
         self.number = number or job.attempts
         self.ticket: Ticket = (job.id, self.number)
         self.member = member

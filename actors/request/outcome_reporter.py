@@ -53,6 +53,7 @@ class OutcomeReporter:
     def __init__(self, ports: FlowPorts, config: PoolConfig) -> None:
         self._ports = ports
         slow_s = config.circuit_slow_call_s
+        # One comparison for every success, instead of two.
         self._slow_s = math.inf if slow_s is None else slow_s
         self._batch: list[AttemptOutcome | Successes | RequestSettled] = []
         self._runs: dict[str, _Run] = {}
@@ -66,6 +67,7 @@ class OutcomeReporter:
             self._send(_outcome(attempt, now, elapsed_s))
             return
         run = self._runs.get(attempt.member)
+        # A run is judged as a whole, so it must not span a change of state.
         if run is None or run.epoch != attempt.epoch or run.incarnation != attempt.incarnation:
             run = self._new_run(attempt)
         run.at.append(now)
@@ -93,6 +95,7 @@ class OutcomeReporter:
         current = slot is not None and slot.route.incarnation == attempt.incarnation
         try:
             if slot is not None and current and failure.kind.counts_for_breaker:
+                # Before it is sent: the supervisor may answer in this very thread.
                 number = slot.failure_sent()
             self._send(
                 _outcome(
@@ -137,6 +140,7 @@ class OutcomeReporter:
         """Send what there is."""
         if self._runs or self._batch:
             batch = self._gather()
+            # Before the report: if that raises, nothing is reported twice.
             self._batch = []
             self._ports.report(Outcomes(tuple(batch)))
 

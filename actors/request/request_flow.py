@@ -169,6 +169,8 @@ class RequestFlow:
         """Take a request in, or refuse it. None for a future: who asked is found by the id."""
         ports = self._ports
         now = ports.now()
+        # An ask was numbered in the caller's thread, which must know the id to cancel by it. Only a
+        # tell without an id of its own is numbered here; the t keeps the two kinds of number apart.
         job_id = (future.request_id if future is not None else None) or work.request_id
         job_id = job_id or f"{self._name}-t{next(self._numbers)}"
         if self.endings.closed or job_id in self.jobs:
@@ -177,13 +179,17 @@ class RequestFlow:
         retries, policy = self._follow_ups, self._follow_ups.policy
         if work.max_retries is not None:
             policy = retries.policy_of(work.max_retries)
+        # The earliest of three: of the ask (`timeout`), reckoned by its
+        # caller; of the request; of the pool.
         deadline = None if future is None else future.deadline
         if work.timeout_s is not None or self._config.deadline_s is not None:
             limits = [now + limit for limit in (work.timeout_s, self._config.deadline_s) if limit]
             deadline = min(limits if deadline is None else (*limits, deadline), default=None)
+        # Booked first: what raises from here on finds it in the books, and can answer who asks.
         job = self.jobs[job_id] = Job(job_id, work, future, now, deadline, policy)
         self.endings.counts["accepted"] += 1
         try:
+            # Before it is given to anybody: its own retries and hedges may be paid from this.
             retries.budget.deposit(now)
             if self._hedger.enabled:
                 self._hedger.accepted()
@@ -232,11 +238,15 @@ class RequestFlow:
             self._fail(job, all_failed(self._name, job, self.table, reason, now))
 
     def _give_beside(self, job: Job, place: Beside, now: float) -> None:
+        # First: whoever is given it next may answer, in a thread of
+        # its own, before the trial has begun.
         number = self._trials.count(job, now)
         if place.member is not None:
             self._dispatch(job, place.member, now)
         else:
             self._enqueue(job, now)
+        # Looked at anew: a dispatch that fails goes on by itself, and may end
+        # the request or take the place of the trial.
         if job.phase is not ENDED and place.trial.is_free:
             self._dispatch(job, place.trial, now, AttemptRole.BESIDE, number)
 
@@ -253,6 +263,8 @@ class RequestFlow:
         for job in leavers.expired:
             self._see_to(job, "end a request in time", partial(self._expire, job, now))
         for job, waiting in leavers.shed:
+            # While anything runs, the next slot comes from that, and
+            # its pace says when to come back.
             reopening = None if self.attempts.live else self.table.earliest_reopening()
             shed = partial(self.endings.shed, job, waiting, reopening)
             self._see_to(job, "turn a request away", shed)
@@ -282,6 +294,9 @@ class RequestFlow:
             number: of a trial beside, that has been counted already; 0 for the next one.
         """
         beside = role is AttemptRole.BESIDE
+        # A trial beside was counted by `Trials.count`. Out of the queue before the
+        # count goes up: the queue finds its tried ones by `attempts`, and would
+        # look for this one in the wrong heap.
         if not beside:
             if job.phase is QUEUED:
                 self.room.leave(job)
@@ -294,6 +309,7 @@ class RequestFlow:
         held, sent = slot.in_flight, False
         try:
             attempts.begin(attempt, job, slot, now, role)
+            # The first attempt is neither; `extra` are trials, which are charged to nobody.
             if job.attempts - job.extra > 1 and not beside:
                 self.endings.counts["hedges" if role is AttemptRole.HEDGE else "retries"] += 1
             if channel is not None:
@@ -315,6 +331,8 @@ class RequestFlow:
                 channel is not None,
                 () if job.future is None else job.future.inside,
             )
+            # Set before the call: if that raises, nobody knows
+            # whether the letter is in the mailbox.
             sent = True
             sent = self._ports.send(route, message)
             if sent:
@@ -326,6 +344,8 @@ class RequestFlow:
         except BaseException as error:
             if attempts.live.get(attempt.ticket) is not attempt:
                 raise  # it never began, or has ended: this came of what followed
+            # `undo` gives one back whatever has happened, and `begin`
+            # may have raised before it took one.
             if slot.in_flight == held:
                 slot.in_flight += 1  # to be given back
             self._not_sent(attempt, sent, error)
@@ -339,6 +359,8 @@ class RequestFlow:
         member = attempt.member
         self._ports.events.complain_of(f"it failed to give a request to {member}", error)
         self.table.mend()
+        # False: it has answered in spite of all. Then its report ends
+        # the request, and nothing follows.
         if self.attempts.undo(attempt, perhaps):
             if perhaps:
                 self.attempts.cancel(attempt, CancelReason.LOST_RACE)
@@ -406,6 +428,8 @@ class RequestFlow:
 
     def succeeded(self, message: Succeeded) -> None:
         """A member reports a success; its asker may have the answer already, or not."""
+        # First: whatever follows, the slot is free. None if its
+        # member's actor was replaced meanwhile.
         attempt = self.attempts.ended(message, message.elapsed_s)
         job = attempt.job if attempt is not None else None
         if attempt is not None and attempt.alone:
@@ -415,6 +439,8 @@ class RequestFlow:
             # of an attempt which has lost a race was not to be had: no loss.
             if message.first_chunk_s is None and (attempt is None or not attempt.lost):
                 self.endings.dead_letter(message.request_id, message.member, "a late result")
+        # A member asks its race before it answers, so for one that
+        # has answered this only confirms it.
         elif job.claim.race is None or job.claim.race.win(attempt.ticket):
             self._won(message, attempt, job)
         elif attempt is job.trial:
@@ -430,6 +456,8 @@ class RequestFlow:
         elapsed_s = message.elapsed_s if message.first_chunk_s is None else message.first_chunk_s
         # The report may have lain aside; the answer may have been given on the spot.
         ended_at = min(attempt.started_at + message.elapsed_s, now)
+        # The accounts before the answer: the next request of the
+        # asker shall find the member as it is.
         self._attempt_results.succeeded(attempt, elapsed_s, ended_at, streamed=streamed)
         try:
             if self.attempts.is_unanswered(job, attempt, streamed):
@@ -438,6 +466,7 @@ class RequestFlow:
             job.leave(attempt)
             self._fail_by_fault(job, "answer a request", error)
             return
+        # Of a stream `stream_begun` has told, with its first chunk.
         if not streamed:
             self._hedger.answered(job, attempt, elapsed_s)
         self.endings.answered(job, attempt.member)
@@ -493,6 +522,7 @@ class RequestFlow:
         attempt = self.attempts.ended(message)
         if attempt is not None:
             self._claims.withdraw(attempt.ticket)
+            # Not every refusal comes with an error: a member that is full has only a reason.
             error = message.error or PoolError(f"{message.member} refused it: {message.reason}")
             create_failed = message.reason is RefusalReason.CREATE_FAILED
             kind = FailureKind.CREATE_FAILED if create_failed else FailureKind.UNAVAILABLE
@@ -506,9 +536,12 @@ class RequestFlow:
         self._see_to(attempt.job, what, partial(self._time_out, attempt, error))
 
     def _time_out(self, attempt: Attempt, error: AttemptTimeoutError) -> None:
+        # It has gone off: nobody need cancel it.
         attempt.alarm, job = None, attempt.job
         if job is not None and not self.attempts.give_up(job, attempt):
             return
+        # Cancelled, not released: a thread cannot be stopped, so the slot is held until the call
+        # ends or the member abandons it.
         self.attempts.cancel(attempt, CancelReason.ATTEMPT_TIMEOUT)
         self._ended_badly(attempt, job, FailureKind.TIMEOUT, error)
         if job is not None:
@@ -539,6 +572,8 @@ class RequestFlow:
         """
         race = job.claim.race
         if race is not None and not failure.kind.tries_another_member:
+            # A 400, say: the caller gets it unless the other one has answered already. If this has
+            # lost the race, `has_lost` below says so.
             race.win(attempt.ticket)
         if job.has_lost(attempt):
             if attempt is job.trial:
@@ -572,6 +607,7 @@ class RequestFlow:
             job.leave(attempt)
             return
         if kind is FailureKind.CREATE_FAILED:
+            # Of no other refusal: a member that is full, or that ends, has not failed.
             self.table.record(attempt.member, False)
         elapsed_s = self._ports.now() - attempt.started_at
         failure = Failure(kind, error, elapsed_s, started=False)
@@ -593,6 +629,7 @@ class RequestFlow:
         job.leave(attempt)
         race = job.claim.race
         won = race is not None and race.won(attempt.ticket)
+        # A trial that failed, or one of two hedged attempts: neither is the end of the request.
         if (beside or job.current is not None) and not won:
             return  # two were racing, or might be: the request goes on with the other one
         if won:  # the others have lost to one that now has failed
@@ -604,6 +641,8 @@ class RequestFlow:
         plan = self._follow_ups.plan(job, attempt, failure, now, mends, preferred)
         match plan:
             case SameAgain():
+                # Not waited for: a hiccup is worth a second try on the
+                # spot, but no place in the queue.
                 job.bound = Bound(member, rests=False)
                 self._route(job)
             case StayFor(delay_s):
@@ -621,6 +660,8 @@ class RequestFlow:
                 self.endings.callers_fault(job, own(failure.error))
 
     def _retry_later(self, job: Job, member: str, delay_s: float, now: float) -> None:
+        # Waits, not attempts: an attempt on another member at once
+        # does not make the next pause longer.
         job.backoffs += 1
         self._attempt_events.retry(job, member, delay_s)
         resume = partial(self._see_to, job, "try a request again", partial(self._resume, job))
@@ -647,6 +688,7 @@ class RequestFlow:
         """The request, which no member has at this moment, has run out of time."""
         if self._trials.let_go(job):
             self._fail(job, expired(self._name, job, self.table, now))
+        # It must not be given to anybody else until then.
         elif job.phase is QUEUED:  # it has just been answered: the report is on its way
             self.room.leave(job)
 
@@ -658,6 +700,8 @@ class RequestFlow:
     def given_up(self, future: PoolFuture[Any]) -> None:
         """The asker waits no longer: for this request, not for another of the same id."""
         job = self.jobs.get(future.request_id or "")
+        # An id may be used again once its request has ended, and this
+        # message may have lain in the mailbox.
         if job is not None and job.future is future and self._cancel(job):
             future.let_asker_go()
 
@@ -714,14 +758,18 @@ class RequestFlow:
             future: of who asks for an answer to the message.
         """
         what = f"handle a {type(message).__name__}"
+        # Both before anything is mended: each looks a message up in books
+        # that are changed by what follows.
         job, ended = self._concerned(message, future), self._ended_by(message)
         if ended is not None:
             self.attempts.release(ended)
         if job is not None:
             self._fail_by_fault(job, what, error, self._has_answered(message, job))
+        # It may have been taken over in part, and its epoch noted or not: a whole one is asked for.
         if isinstance(message, RoutingSnapshot):
             self._ports.note(TableWanted())
         self.table.mend()
+        # Once more, whole: a member whose failures count as unjudged would get nothing any more.
         if isinstance(message, FailuresSeen):
             self.failures_judged(message)
         self._look_for_lost()
@@ -804,6 +852,7 @@ class RequestFlow:
         for job in list(self.jobs.values()):
             if job.phase is PLACING and job.current is None and job.trial is None:
                 self._route(job)
+        # A slot may have come free unheard, and a drain waits for no other word.
         if self.table.draining:
             for slot in self.table:
                 self.attempts.check_drained(slot)
@@ -824,12 +873,15 @@ class RequestFlow:
         would wait in vain.
         """
         table = self.table
+        # An older one is of no interest; a change that has a gap before it cannot be applied, and
+        # the supervisor sends a whole table then.
         if not table.apply(snapshot):
             if table.misses(snapshot):
                 self._ports.note(TableWanted())
             return
         for attempt in self.attempts.fallen():
             self._see_to(attempt.job, "end an attempt", partial(self._crashed, attempt))
+        # A member that drains and was idle all the while has no last call that would say so.
         names = table.names if snapshot.since is None else [each.name for each in snapshot.members]
         for slot in filter(None, map(table.get, names)):
             self.attempts.check_drained(slot)

@@ -44,6 +44,7 @@ class RestingMembers:
         if slot.rest.is_news():
             wall = self._ports.wall() + until - now
             self._attempt_events.resting(slot.name, kind, until - now, wall)
+        # One alarm a rest: where it is prolonged, the alarm finds that out and is set anew.
         if not rests:
             self._ports.at(until, lambda: self._wake_up(slot))
         return not rests

@@ -35,6 +35,8 @@ class Timeouts:
         self._now = now
         self.limit_s = limit_s
         self._expired = expired
+        # A dict as an ordered set: the first that began is the
+        # first in it, and any can be taken out.
         self._running: dict[Attempt, None] = {}
         self._alarm: Alarm | None = None
 
@@ -60,6 +62,7 @@ class Timeouts:
             while (first := next(iter(self._running), None)) is not None:
                 if first.started_at + self.limit_s > now:
                     break
+                # Before it is told of: it must not be met again if that raises.
                 del self._running[first]
                 try:
                     self._expired(first)

@@ -44,9 +44,13 @@ class Trials:
         """
         if job.claim.race is None:
             job.claim.race = Race()
+        # Out and in again: the queue keeps the tried ones apart by `attempts`, so that must not
+        # change while a request is in it.
         waits = job.phase is QUEUED
         if waits:
             self._room.leave(job)
+        # Both: `attempts` numbers the attempts of a request, `extra` is
+        # taken off where they are charged.
         job.attempts += 1
         job.extra += 1
         if waits:
@@ -64,6 +68,9 @@ class Trials:
             return False
         job.leave(attempt)
         attempt.alone = True
+        # Its time limit goes on as it began: for asks by the one timer of all, for
+        # streams by its alarm. Without either, a trial that hangs would hold its slot
+        # for good: the request's deadline ends it.
         asked = job.channel is None
         timed = self._attempts.timeouts is not None if asked else attempt.alarm is not None
         if not timed and job.deadline is not None:

@@ -11,6 +11,8 @@ from greenroom.actors.request.job import PLACING, QUEUED, Job
 Cell = list[Job | None]
 Key = tuple[float, float, int]
 
+# So many are taken off a heap one by one before the rest of it
+# is sorted; one with fewer is not swept.
 _FEW = 64
 
 
@@ -66,6 +68,8 @@ class WaitingQueue:
             self._tried_live += 1
         if job.deadline is not None:
             self._limited.push((job.deadline, 0.0, self._arrivals), cell)
+        # It is made on the first overflow; most pools never have one,
+        # and need not keep a heap for it.
         if self._untried is not None and job.attempts == 0:
             self._untried.push(_reversed(key), cell)
 
@@ -73,6 +77,7 @@ class WaitingQueue:
         """Let a request go, if it is in."""
         if job.cell is None:
             return
+        # Emptied, not removed: to find an entry in a heap takes O(n). `first` and `sweep` drop it.
         job.cell[0] = None
         job.cell = None
         job.phase = PLACING
@@ -84,6 +89,7 @@ class WaitingQueue:
         self._limited.sweep(self.size)
         if self._untried is not None:
             self._untried.sweep(self.size)
+            # A queue that has been empty begins anew, without it.
             self._untried = self._untried if self.size else None
 
     def tried(self) -> Iterator[Job]:
@@ -102,6 +108,7 @@ class WaitingQueue:
 
     def displaced_by(self, job: Job) -> Job | None:
         """The last of those that no member has had yet, if `job` would be served before it."""
+        # For its key, too: `first_key` is that of what `first` has just found.
         last = self.last_untried()
         if last is None or self._untried is None:
             return None
@@ -113,6 +120,7 @@ class WaitingQueue:
         return job if job is not None and self._limited.first_key()[0] <= now else None
 
     def _key(self, job: Job) -> Key:
+        # The number makes the key unique, so that a heap never compares two cells.
         return self._rank(job), job.accepted_at, self._arrivals
 
     def _rank(self, job: Job) -> float:
@@ -153,6 +161,8 @@ class _Heap:
         """What the cells of this moment hold when it is their turn. Who needs the first few only,
         as most do, does not pay for the order of the others.
         """
+        # A copy: whoever reads gives requests away meanwhile, which
+        # empties cells and sweeps the heaps.
         entries = self._entries.copy()
         for _ in range(min(_FEW, len(entries))):
             job = heapq.heappop(entries)[3][0]

@@ -63,10 +63,12 @@ class WaitingRoom:
             self.queue.add(job)
             return NOBODY
         leavers = NOBODY
+        # Before the first table (epoch 0) all wait, and nobody can be too many: see `review`.
         if self.queue.size >= self._bound and self._table.epoch:
             leavers = self._make_room(job, now)
         if not (leavers.shed and leavers.shed[0].job is job):
             self.queue.add(job)
+            # Above the bound by `room_to_come`, or before the first table.
             if self.queue.size > self._bound:
                 self.over_limit.append(job)
         return leavers
@@ -77,6 +79,8 @@ class WaitingRoom:
         waiting = self.queue.size
         if waiting - self._table.room_to_come() < self._bound:
             return Leavers(expired)
+        # By rank: a request of higher priority takes the place of the last one, instead of being
+        # turned away at the door.
         last = self.queue.displaced_by(job) or job
         self.queue.discard(last)
         return Leavers(expired, (Shed(last, waiting),))
@@ -99,11 +103,14 @@ class WaitingRoom:
         over_limit = [job for job in self.over_limit if job.phase is QUEUED]
         to_come = self._table.room_to_come()
         shed = []
+        # No more than were let in above the bound: others may wait there by right, like those that
+        # come back from a failure.
         for _ in range(min(self.queue.size - to_come - self._bound, len(over_limit))):
             last = self.queue.last_untried()
             if last is not None:
                 shed.append(Shed(last, self.queue.size))
                 self.queue.discard(last)
+        # As long as the word is still out for some, the rest of them stays on trial.
         self.over_limit = [job for job in over_limit if job.phase is QUEUED] if to_come else []
         return Leavers(expired, shed)
 

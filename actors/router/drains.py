@@ -25,6 +25,7 @@ class Drains:
 
     def done(self) -> None:
         """There is nothing left to do."""
+        # Taken away first: it is called anew by every request that ends once the pool is closed.
         futures, self._futures = self._futures, []
         for future in futures:
             future.resolve(not self.failed)

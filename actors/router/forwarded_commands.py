@@ -32,6 +32,8 @@ class Commands:
     ) -> None:
         """Pass a command on."""
         ticket = next(self._tickets)
+        # Noted only if it was told: an exception here is the answer of whoever asks. The reply
+        # comes to this actor's mailbox, so it cannot come before the note.
         if not tell(supervisor, Forwarded(ticket, command)):
             raise PoolStoppedError(f"pool {self._pool!r} is stopping")
         self._asked[ticket] = (command, future)
@@ -43,6 +45,7 @@ class Commands:
             return
         try:
             if isinstance(command, GetStats) and message.error is None:
+                # The supervisor sees no slots: in flight, and who is free, are filled in here.
                 future.resolve(self._complete(message.value))
             else:
                 future.resolve(message.value, message.error)

@@ -112,6 +112,8 @@ class PoolRouter(PoolActor):
             claims=claims,
             idle=self._drains.done,
         )
+        # A report may lie aside until the next message, but not while a
+        # queue or a drain waits for its slot.
         self.mailbox.hurried = flow.awaits_reports
         forwarded: dict[type, Handler] = dict.fromkeys(FORWARDED, self._on_command)
         self.handlers.update(
@@ -177,6 +179,7 @@ class PoolRouter(PoolActor):
     def _on_command(self, command: Command) -> Any:
         # What the supervisor is asked about shall be what has happened.
         self.flow.outcome_reporter.flush()
+        # Rests are the router's own; the supervisor resets all else.
         if isinstance(command, ResetMember | ResetAll):
             self.flow.rests.forget(command.name if isinstance(command, ResetMember) else None)
         assert self._supervisor is not None
@@ -191,6 +194,8 @@ class PoolRouter(PoolActor):
             if slot is not None:
                 free = slot.skip_reason() is None
                 stats = replace(stats, in_flight=slot.in_flight, available=free)
+                # The supervisor does not know of a rest: it would say
+                # None, or when the breaker is back.
                 if slot.rest.until:
                     back_at = slot.back_at()
                     back_in_s = None if back_at is None else max(0.0, back_at - now)
@@ -243,15 +248,19 @@ class PoolRouter(PoolActor):
         self.flow.fail_all(reason)
         unfinished -= len(jobs)  # those left have been answered on the spot
         self._drains.done()
+        # Before the supervisor ends: what it would still answer would
+        # come to a mailbox that nobody reads.
         self._commands.fail_all(PoolStoppedError(reason))
         self._stop_supervisor()
         self.bus.emit(PoolStopped(pool=self.name, unfinished=unfinished))
+        # Last: the end of members and of the pool are events, too.
         self.bus.close()
 
     def _stop_supervisor(self) -> None:
         if self._supervisor is None:
             return
         try:
+            # The only wait of a router: it has nothing else left to do.
             self._supervisor.stop(block=True, timeout=SUPERVISOR_STOP_TIMEOUT_S)
             self._supervisor.join(SUPERVISOR_STOP_TIMEOUT_S)
         except Exception as error:

@@ -97,6 +97,8 @@ class LoadEstimate:
         estimate = self._latency
         if estimate is None:
             return None
+        # Not kept in `_latency`: one success ends the penalty, and
+        # the estimate is what was measured.
         if self._streak:
             estimate *= 1 << min(self._streak, _MAX_PENALTY_DOUBLINGS)
         if in_flight > 0 or now <= self._stamp:
@@ -108,6 +110,7 @@ class LoadEstimate:
         """The recent error rate, in [0, 1); 0 without outcomes, and back to 0 as time passes."""
         if self._failures == 0.0:
             return 0.0
+        # The added success is not multiplied: with time it outweighs what is left of the failures.
         keep = self._remembered(self._age(now))
         return self._failures * keep / (self._outcomes * keep + 1.0)
 
@@ -129,6 +132,7 @@ class LoadEstimate:
 
     def _measure(self, elapsed_s: float, age: float) -> None:
         sample = elapsed_s if 0.0 <= elapsed_s <= _LONGEST_SAMPLE_S else _sane(elapsed_s)
+        # Also after failures alone: what they have made of the estimate was a guess.
         if self._latency is None or self._usual is None:
             self._latency = self._usual = sample
             self._tau = _tau(sample)
@@ -138,11 +142,13 @@ class LoadEstimate:
         else:
             self._latency = sample
         self._usual += (sample - self._usual) * _USUAL_WEIGHT
+        # For most members tau never changes, and is not reckoned again with every call.
         if self._usual > _SHORT_S or self._tau != _TAU_S:
             self._tau = _tau(self._usual)
 
     def _age(self, now: float) -> float:
         """Seconds since the last outcome, 0 before the first."""
+        # Reports may come out of order, by a thread's turn: time does not go back by that.
         return now - self._stamp if now > self._stamp and self._outcomes else 0.0
 
     def _remembered(self, age: float) -> float:

@@ -15,6 +15,7 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 LONGEST_MISSING_S = 300.0
 _NOTICEABLE_S = 1.0
+# 2 ** 16 s is far beyond the longest pause; without a limit the power would overflow one day.
 _MOST_DOUBLINGS = 16
 
 
@@ -57,8 +58,10 @@ class RestPeriod:
         one.
         """
         until = now + self._length(kind, began, retry_after_s, rng)
+        # A rest is never cut short by a shorter one: the provider has asked for the longer.
         if until <= max(now, self.until):
             return False
+        # A rest that is prolonged is the same one: it began with the first failure.
         if not self.until:
             self._since = now
         self.until, self.kind = until, kind
@@ -66,6 +69,8 @@ class RestPeriod:
 
     def is_news(self) -> bool:
         """Whether the end of the rest differs from what was last announced; notes that it is."""
+        # A burst of 429s with the same Retry-After moves the end by some
+        # milliseconds each: one event, not thirty.
         news = self.until > self.announced + (_NOTICEABLE_S if self.announced else 0.0)
         if news:
             self.announced = self.until
@@ -77,6 +82,7 @@ class RestPeriod:
 
     def answered(self, began: float) -> None:
         """A call that began then has succeeded."""
+        # A call that was under way when the rest began says nothing of what came after it.
         if began > self._since:
             self.pauses = 0
 
@@ -96,6 +102,7 @@ class RestPeriod:
             longest_s = LONGEST_MISSING_S
         else:
             return 0.0
+        # Thirty calls refused at once are one burst: they would double the pause to its limit.
         if self.until or began <= self._since:
             return 0.0
         nominal = min(longest_s, FIRST_PAUSE_S * 2.0 ** min(self.pauses, _MOST_DOUBLINGS))

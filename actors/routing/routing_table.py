@@ -77,6 +77,7 @@ class RoutingTable:
         """Members of whose breakers requests can be the trials."""
         self.one_at_a_time = bool(getattr(strategy, "one_at_a_time", False))
         self._preferred: Any = None
+        # Only of those of this package: a user's attribute of that name may mean anything.
         if isinstance(strategy, BuiltIn):
             self._preferred = getattr(strategy, "preferred", None)
         self._room = FreeSlots()
@@ -105,12 +106,14 @@ class RoutingTable:
         """Take a snapshot over if it is newer than the last one; whether it was."""
         if snapshot.epoch <= self.epoch:
             return False
+        # A change: only what it was made from may be changed by it.
         if snapshot.since is not None:
             if snapshot.since != self.epoch:
                 return False
             self._change(snapshot)
             self.epoch = snapshot.epoch
             return True
+        # Its epoch is noted last, here and above: what raises half way is not taken for done.
         if self._take_over(snapshot.members):
             self._put_in_order()
         self._look_for_marks()
@@ -136,6 +139,7 @@ class RoutingTable:
         before = () if self._members_changed is None else self.names
         self._order = tuple(sorted(self._slots.values(), key=INDEX))
         self._room.free.everybody = self._order
+        # A weight alone does not concern it: the same names stand at the same places.
         if self._members_changed is not None and before != self.names:
             self._guarded("members_changed", self._members_changed, self.names)
 
@@ -166,6 +170,7 @@ class RoutingTable:
             reordered = True
         if reordered:
             self._put_in_order()
+        # A look at all members, so only where somebody is, or was, half-open or draining.
         if marks != {_UNMARKED}:
             self._look_for_marks()
 
@@ -184,6 +189,7 @@ class RoutingTable:
                 slot.update(route)
             taken[route.name] = slot
         self._slots = taken
+        # Those that have left, and the earlier bearers of names that stand at another place now.
         for slot in left.values():
             slot.leave()
         return changed or bool(left)
@@ -213,6 +219,7 @@ class RoutingTable:
         chosen = self._choose(self._free_but(tried), context)
         if chosen is not None:
             return chosen
+        # An untried one that is busy is better than a tried one that is free: it is waited for.
         if self._nobody(tried) is NoPick.BUSY:
             return NoPick.BUSY
         again = [name for name in tried if name not in never]
@@ -225,6 +232,7 @@ class RoutingTable:
         return self._choose_again(again, context) or self._nobody(never)
 
     def _choose_again(self, tried: Collection[str], context: PickContext) -> Slot | None:
+        # Strategies count on the configured order; `tried` is in that of the tries.
         return self._choose(sorted(self._free_of(tried), key=INDEX), context)
 
     def pick_second(self, taken: Collection[str], context: PickContext) -> Slot | None:
@@ -238,6 +246,7 @@ class RoutingTable:
 
     def _pick_next(self, tried: Collection[str], context: PickContext) -> Slot | NoPick:
         """For strategies that try every member once, in an order of their own; no tried one."""
+        # A view: nobody is looked at unless the strategy asks. A user's strategy gets a plain list.
         busy = BusyMembers(self._slots, tried)
         context = replace(context, busy=busy if self._trusted else list(busy))
         return self._choose(self._free_but(tried), context) or self._nobody(tried)
@@ -266,6 +275,7 @@ class RoutingTable:
         """Whether a request has no better member than that one, nor one as good that is free."""
         for equals in self._by_preference(context):
             others = [slot for slot in equals if slot.name != name]
+            # Its own group: whoever stands in a group behind it is no better.
             if len(others) < len(equals):
                 return not any(slot.is_free and slot.name not in tried for slot in others)
             if any(slot.in_service for slot in others):
@@ -280,6 +290,7 @@ class RoutingTable:
         Args:
             until: no longer than this.
         """
+        # Nobody rests, as nearly always: so no order of preference need be made.
         if not self._room.resting and not self._room.unjudged:
             return False
         for equals in self._by_preference(context):
@@ -331,6 +342,7 @@ class RoutingTable:
         for slot in self._order:
             if slot.name in besides:
                 continue
+            # Somebody else can take the request: there is no rest to be waited for.
             if slot.is_free or slot.is_awaited():
                 return None
             if slot.rest.until and slot.route.blocked is None:
@@ -379,6 +391,8 @@ class RoutingTable:
         given = candidates if self._trusted else list(candidates)
         try:
             chosen = self.strategy.pick(given, context, self._rng)
+            # None is a choice: a strategy may rather wait. What a
+            # built-in one chooses is a candidate.
             if chosen is None or self._trusted:
                 return chosen  # type: ignore[return-value]
             if not isinstance(chosen, Slot) or at(candidates, chosen.index) is not chosen:

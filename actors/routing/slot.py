@@ -77,6 +77,8 @@ class Slot:
         """Take over what the supervisor says; permits are counted anew in every breaker epoch."""
         if route.epoch != self.route.epoch:
             self.trials_started = 0
+        # What the last actor had in flight has ended with it; its
+        # late reports are ignored by incarnation.
         if route.incarnation != self.route.incarnation:
             self.in_flight = self.failures_sent = self.failures_seen = 0
             self._free_slots.unjudged.discard(self)
@@ -87,6 +89,8 @@ class Slot:
         self.route = route
         self.weight = route.weight
         self.priority = route.priority
+        # A member on its slow start keeps its limit; one that is not
+        # follows its new max_concurrency.
         whole = self.limit >= self.max_concurrency
         self.max_concurrency = route.max_concurrency
         self.limit = self.max_concurrency if whole else min(self.limit, self.max_concurrency)
@@ -112,6 +116,7 @@ class Slot:
         """A call has ended."""
         if self.in_flight > 0:
             self.in_flight -= 1
+        # Not by `_review`: every request comes this way, and most of them find it free already.
         if not self.is_free and self.skip_reason() is None:
             self.is_free = True
             self._free_slots.free.add(self)
@@ -132,6 +137,7 @@ class Slot:
         """A call that began at `began` has failed at `now`; whether it makes a rest, or a longer
         one. Whoever is told so has `rested` called once it is over.
         """
+        # Whoever has switched the breaker off wants every request to go there, throttled or not.
         if self.route.circuit is CircuitState.DISABLED:
             return False
         if not self.rest.begin(kind, now, began, retry_after_s, rng):
@@ -147,6 +153,8 @@ class Slot:
         self.rest.end()
         self._free_slots.resting.discard(self)
         self.recovers = True
+        # What still runs has been let in before the rest; one more is
+        # the trial of whether it is over.
         self.limit = min(self.max_concurrency, self.in_flight + 1)
         self._review()
         return True
@@ -193,6 +201,8 @@ class Slot:
 
     def leave(self) -> None:
         """It is a member no more; what is still running on it may go on."""
+        # What still runs on it gives its slots back to nobody: it
+        # must not be offered again by that.
         free_slots, self._free_slots = self._free_slots, FreeSlots()
         if self.is_free:
             free_slots.free.drop(self)
@@ -236,6 +246,8 @@ class Slot:
             return SkipReason.COOLING_DOWN
         if route.trial_permits is not None and self.trials_started >= route.trial_permits:
             return SkipReason.TRIAL_RUNNING
+        # Unjudged failures count as full: the next request must not go where the supervisor may
+        # just be opening the breaker.
         if self.in_flight >= self.limit or self.failures_sent > self.failures_seen:
             return SkipReason.SATURATED
         return None
@@ -247,6 +259,7 @@ class Slot:
         reopens_at, until = self.route.reopens_at, self.rest.until
         if self.route.blocked is None:
             return until or None
+        # It may be let in by its breaker, and still rest.
         return None if reopens_at is None else max(reopens_at, until)
 
     def is_awaited(self) -> bool:

@@ -197,6 +197,7 @@ class Breaker:
             now, kind, elapsed_s, slow, probe, not_before, started, opens_at_once, request, may_open
         )
         wanted = self._state.record(outcome)
+        # Before `_enter`: what is kept is the state that is left by it.
         if wanted is not None and wanted.state is CircuitState.OPEN:
             self._note(outcome, wanted)
         return self._enter(wanted, now)
@@ -227,6 +228,8 @@ class Breaker:
         evidence = self._evidence
         if evidence is None:
             return None
+        # The closed state has been kept, and counts on while the breaker is open: so it can be
+        # asked whether it would have opened without this request.
         closed = evidence.closed
         if closed is not None and closed.retract(request) and closed.reason_to_open() is None:
             return self._enter(Next(CircuitState.CLOSED, _FOLLOWED), now, closed)
@@ -234,7 +237,10 @@ class Breaker:
             return None
         last = evidence.trials[-1] == request
         evidence.trials.remove(request)
+        # That trial is as if it had not been: the next opening does not last longer by it.
         self.openings -= 1
+        # A later trial has failed as well, or the opening has ended
+        # meanwhile: nothing to go back to.
         if not last or self.state is not CircuitState.OPEN:
             return None
         return self._enter(Next(CircuitState.HALF_OPEN, _FOLLOWED), now)
@@ -289,6 +295,8 @@ class Breaker:
         return self._by_hand(CircuitState.CLOSED, "reset by hand", now)
 
     def _by_hand(self, state: CircuitState, reason: str, now: float) -> Transition | None:
+        # To reset a closed one is not for nothing: its counts are zero after that, and what is
+        # still under way is void.
         if state is self.state and state is not CircuitState.CLOSED:
             return None
         transition = self._enter(Next(state, reason), now)
@@ -298,11 +306,14 @@ class Breaker:
         """Keep what would be wanted if the request that opens it turned out to be at fault."""
         state, request = self._state, outcome.request
         if isinstance(state, Closed):
+            # A 401 is the member's, however its request ends; so is a
+            # failure without a request, as of a probe.
             doubtful = request is not None and not opening.lasting
             self._evidence = _Evidence(state) if doubtful else None
         elif opening.lasting or request is None or outcome.kind is None:
             self._evidence = None
         else:
+            # Opened beyond doubt at first: then only the trials can be taken back.
             evidence = self._evidence = self._evidence or _Evidence(None)
             evidence.trials.append(request)
             if evidence.closed is not None:
@@ -315,6 +326,7 @@ class Breaker:
             return None
         before = self.state
         made = self._made(wanted, now)
+        # `_made` is called all the same: it sets the openings back.
         self._state = made if back_to is None else back_to
         self.epoch += 1
         until = self.reopens_at

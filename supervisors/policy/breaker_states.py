@@ -55,6 +55,8 @@ class BreakerPolicy:
         reset_max_s = config.circuit_reset_max_s
         if reset_max_s is None:
             reset_max_s = 2.0 * config.circuit_reset_timeout_s
+        # A lease is for a trial of which nothing is ever heard: without it
+        # the breaker would stay half-open for good.
         if permit_lease_s is None:
             permit_lease_s = reset_max_s
             if config.request_timeout_s is not None:
@@ -165,8 +167,11 @@ class Closed(State):
             return None
         if kind is not None and not kind.counts_for_breaker:
             return None
+        # Before it is counted: a success can only open the breaker as
+        # the one that makes the calls enough.
         enough = len(self._window) >= self._policy.min_calls
         self.count(kind is not None, outcome.slow, outcome.request)
+        # Counted all the same: see `Breaker.record`.
         if not outcome.may_open:
             return None
         if outcome.opens_at_once:
@@ -227,6 +232,7 @@ class Closed(State):
         if len(window) < policy.min_calls:
             return None
         last = f"of the last {_plural(len(window), 'call')}"
+        # The failures come first: of a member that fails slowly it is said that it fails.
         if policy.failure_rate is not None and window.failure_rate >= policy.failure_rate:
             return f"{window.failure_rate:.0%} {last} failed"
         if policy.slow_rate is not None and window.slow_rate >= policy.slow_rate:
@@ -290,6 +296,7 @@ class HalfOpen(State):
 
     def trial_started(self, now: float) -> None:
         self._started += 1
+        # Sorted: each trial is told of with its own time, and the words may come out of order.
         insort(self._leases, now)
 
     def record(self, outcome: Outcome) -> Next | None:
@@ -301,6 +308,7 @@ class HalfOpen(State):
         if kind is not None:
             reason, lasting = f"trial failed: {kind}", outcome.opens_at_once
             return Next(CircuitState.OPEN, reason, outcome.not_before, lasting)
+        # Also without a `slow_rate`: a trial that is slow shows that the member is not back yet.
         if outcome.slow:
             return Next(CircuitState.OPEN, f"trial took {outcome.elapsed_s:.1f} s")
         self._successes += 1
@@ -320,6 +328,8 @@ class HalfOpen(State):
         if not self._leases:
             return
         if self._lost and began < self._leases[0] - self._policy.permit_lease_s / 2:
+            # The late call of a lease that has been taken back: its permit
+            # does not come back a second time.
             self._lost -= 1
         else:
             self._take_back()

@@ -22,7 +22,7 @@ LATENCY_OUTCOMES = 100
 
 _OPEN = frozenset({CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN})
 _NOT_ILL = frozenset({FailureKind.RATE_LIMITED, FailureKind.NOT_FOUND})
-"""Failures of a member that is well all the same: it is left alone a while, see `RestPeriod`."""
+"""Failures of a member that is well all the same: it rests for a while, see `RestPeriod`."""
 _NEITHER = frozenset(
     {
         FailureKind.CANCELLED,
@@ -115,12 +115,15 @@ class HealthRecord:
         if count:
             self.failures -= count
             self._in_a_row.pop(request, None)
+            # All of them: a request may have failed on this member more than once.
             kept = [each for each in self._outcomes if each[2] != request]
             self._outcomes = deque(kept, maxlen=RATE_OUTCOMES)
 
     def settle(self, request: int) -> None:
         """A request has ended, and its failures are the member's."""
         if self._provisional.pop(request, None) is not None:
+            # None stands for all requests that have ended: nobody asks
+            # for them one by one any more.
             in_a_row = self._in_a_row.pop(request, 0)
             if in_a_row:
                 self._in_a_row[None] = self._in_a_row.get(None, 0) + in_a_row
@@ -144,6 +147,7 @@ class HealthRecord:
         self._in_a_row[request] = self._in_a_row.get(request, 0) + 1
         if request is not None:
             self._provisional[request] = self._provisional.get(request, 0) + 1
+        # A failure that is taken back leaves it as it is: then `status` only looks in vain.
         self._spotless_from = max(self._spotless_from, now + HEALTH_WINDOW_S)
         self._outcomes.append((now, True, request))
 
@@ -151,6 +155,7 @@ class HealthRecord:
         """What to call the member now. Old outcomes age out, so that time alone brings it back."""
         if circuit in _OPEN:
             return AgentStatus.CIRCUIT_OPEN
+        # The usual case, in which nothing need be counted.
         if now >= self._spotless_from:
             return AgentStatus.HEALTHY
         recent = self._recent(now)
@@ -173,6 +178,8 @@ class HealthRecord:
 
     def next_change_at(self, now: float) -> float | None:
         """When time alone may next change the status; None when only a new outcome can."""
+        # Where nothing has failed, or too little has happened, the member is healthy already, and
+        # time alone can only leave it so.
         current = [each for each in self._outcomes if each[0] + HEALTH_WINDOW_S > now]
         if len(current) < MIN_OUTCOMES or not any(failed for _, failed, _ in current):
             return None

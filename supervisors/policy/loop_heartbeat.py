@@ -21,6 +21,7 @@ SLOWEST = 8.0
 """How many times as long as usual the time to the next look is, at most, where looks are late. Each
 makes it worse there: a thousand loops are as many threads that want to answer."""
 
+# Four gaps of a quarter each may fall short of the whole by a rounding error.
 _ROUNDING = 1e-9
 
 
@@ -101,6 +102,8 @@ class Heartbeat:
         self._pace = min(SLOWEST, self._pace * 2.0) if late else max(1.0, self._pace / 2.0)
         if self._asked_at is not None:
             step = self._judge(gap_s * gap_s / late_s if late else gap_s)
+        # The machine is busy: one question less. At its slowest it asks all the same, or a loop
+        # that is stuck would never be found on a machine that is always busy.
         elif late and not slowest:
             self.next_look_at = now + self.interval_s * self._pace * part
             return Step.WAIT
@@ -154,6 +157,7 @@ class Heartbeat:
     def _judge(self, counted_s: float) -> Step:
         self._silence_s += counted_s
         silence_s = self._silence_s + _ROUNDING
+        # Where both limits are the same, this look reports it, and the next one gives it up.
         if not self.stalled and silence_s >= self.stalled_after_s:
             self.stalled = True
             return Step.STALLED

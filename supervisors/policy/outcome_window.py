@@ -34,6 +34,7 @@ class OutcomeWindow:
     def record(self, *, failed: bool, slow: bool, request: int | None = None) -> None:
         """Take an outcome in; the oldest one leaves when the window is full."""
         if request is not None:
+            # The request's second failure here, of a retry on the same member: it counts once.
             if request in self._open:
                 return
             self._open.add(request)
@@ -41,6 +42,7 @@ class OutcomeWindow:
             old_failed, old_slow, old_request = self._outcomes[0]
             self.failed -= old_failed
             self.slow -= old_slow
+            # It can be taken back no more: the window does not remember it.
             if old_request is not None:
                 self._open.discard(old_request)
         self._outcomes.append((failed, slow, request))
@@ -79,6 +81,7 @@ class OutcomeWindow:
     def extend(self, count: int) -> None:
         """Take in that many outcomes, none failed or slow, at once."""
         if not self.spotless:
+            # The deque drops them by itself; they only have to be counted off.
             leaving = max(0, len(self) + count - self.size)
             for failed, slow, request in islice(self._outcomes, leaving):
                 self.failed -= failed

@@ -62,6 +62,7 @@ class ProbeSchedule:
         self.running = self._last_id
         self.epoch = epoch
         self._timeout_at = now + self.timeout_s
+        # Whatever plans one from here on (`hurry`, `hold_until`) is heeded at its end.
         self.due_at, self._planned = math.inf, False
         return self._last_id
 

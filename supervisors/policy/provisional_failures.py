@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection
 from greenroom.messages.status import FailureKind
 from greenroom.messages.supervision import RequestSettled
 
+# With a threshold of 1, two odd requests in a row would else be taken for an outage.
 LEAST_LIMIT = 10
 PASSING = frozenset({FailureKind.TIMEOUT, FailureKind.UNAVAILABLE, FailureKind.CRASHED})
 """Kinds in which all members may fail at once for a reason of their own: a network, a region."""
@@ -98,6 +99,7 @@ class ProvisionalFailures:
             return None, ()
         if request.kind is None:
             return case, ()
+        # On one member alone a request cannot be told from the member, unless others were kept out.
         alone = len(case.members) < 2
         if alone and not others_in_doubt(case):
             return case, ()

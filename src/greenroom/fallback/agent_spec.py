@@ -65,6 +65,7 @@ class AgentCreator(Protocol):
 
 def creation(creator: Any, member: MemberConfig, request: AgentRequest) -> Callable[[], Any]:
     """What makes the agent of that member."""
+    # A plain function, or a class with `__call__`, is a creator as well.
     create = getattr(creator, "create_agent", creator)
     if not callable(create):
         raise TypeError(
@@ -77,6 +78,7 @@ def creation(creator: Any, member: MemberConfig, request: AgentRequest) -> Calla
 
 def checked_members(members: Any) -> tuple[MemberConfig, ...]:
     """At least one, each of a name of its own."""
+    # A string is an iterable of strings: the error would name its first letter.
     if isinstance(members, str) or not isinstance(members, Iterable):
         raise TypeError(
             f"members must be an iterable of MemberConfig, got {members!r} "
@@ -109,6 +111,7 @@ def _takes_cfg(create: Callable[..., Any]) -> bool:
     try:
         parameter = inspect.signature(create).parameters.get("cfg")
     except (TypeError, ValueError):
+        # What has no signature (some built-in callables) is called without it.
         return False
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     return parameter is not None and parameter.kind in by_name

@@ -102,11 +102,14 @@ class FallbackChain(PoolOwner, Generic[A]):
         check.whole("index", index, minimum=None)
         check.name("name", name)
         self._check_process()
+        # Outside of the lock: the agent may take its time to finish,
+        # and others must not wait for that.
         if leaving := self._leaving.get(name):
             with contextlib.suppress(UnknownMemberError):  # it never got as far as the pool
                 leaving.get()
         with self._lock:
             self._check_open()
+            # Under the lock, and only here: another thread may have added it while this one waited.
             if name in self.names:
                 raise MemberExistsError(
                     f"name must be unique in chain {self.name!r}, got {name!r} again"
@@ -117,6 +120,8 @@ class FallbackChain(PoolOwner, Generic[A]):
             links.insert(index, link)
             try:
                 if self._pool is not None:
+                    # First the pool, then the order: the strategy must not
+                    # name a member that there is not.
                     self._pool.add_member(self._member(link))
                     self._settle_breaker(self._pool, name)
                 self._strategy.links = tuple(links)
@@ -281,12 +286,15 @@ def _classifier(handled: tuple[type[BaseException], ...], custom: Classifier | N
 
     def kind_of(error: BaseException) -> FailureKind | None:
         if not isinstance(error, fails_over):
+            # The kind that is raised as it is, and counts for no breaker.
             return FailureKind.CALLER
         kind = answer_of(custom, error)
         if kind is None:
             kind = classify(error).kind
             if kind.tries_another_member:
                 return None  # those rules are asked again: what an app says is taken for certain
+        # The chain has said that it goes on, whatever the app calls it: a kind that ends a request
+        # must not win over `handled_exceptions`.
         return kind if kind.tries_another_member else FailureKind.UNKNOWN
 
     return kind_of

@@ -87,6 +87,7 @@ class InOrder:
         self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
     ) -> Candidate | None:
         present = {each.name: each for each in candidates}
+        # One look at `order`: it may be replaced by another thread meanwhile.
         could = (name for name in self.order if name in present or name in context.busy)
         return present.get(next(could, ""))
 
@@ -124,6 +125,8 @@ class Run:
     def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
         if isinstance(error, Exception):
             self.answer = error
+        # True: it is raised by `value` or `result`, after `on_fallback` has been told. A
+        # KeyboardInterrupt is let through at once.
         return isinstance(error, Exception)
 
     def value(self) -> Any:
@@ -136,6 +139,8 @@ class Run:
     def result(self) -> FallbackResult[Any]:
         """How it ended; raises what is no matter of the agents."""
         failed, own = self._failed(), self._is_agents_own()
+        # In the caller's thread, and before anything is raised: it
+        # is told of the failures in any case.
         if self._on_fallback is not None:
             for name, error in failed:
                 self._on_fallback(name, error)
@@ -143,6 +148,7 @@ class Run:
             return FallbackResult(True, self.answer.member, self.answer.value, attempts=failed)
         if own or not isinstance(self.answer, (AllPoolMembersFailedError, EmptyChainError)):
             raise self.answer
+        # Only now: `_failed` and the look at whose error it is want the answer as the pool gave it.
         if isinstance(self.answer, AllPoolMembersFailedError):
             self.answer = _in_order(self.answer, self._chain.order)
         last = failed[-1][1] if failed else self.answer
@@ -158,11 +164,14 @@ class Run:
 
     def _is_agents_own(self) -> bool:
         """An agent that is a pool itself raises the errors of a pool."""
+        # A copy: a thread that was given up may note its error at any time.
         return any(self.answer is error for error in list(self._errors.values()))
 
     def _call(self, link: Link) -> Any:
         with self._noting(link.name):
             value = self._func(link.agent)
+        # A plain function that returns a coroutine (a lambda around an async method, say): whoever
+        # called awaits it on the loop.
         return self._awaited(link.name, value) if inspect.isawaitable(value) else value
 
     async def _acall(self, link: Link) -> Any:
@@ -176,12 +185,14 @@ class Run:
     @contextlib.contextmanager
     def _noting(self, name: str) -> Iterator[None]:
         """Note what the agent has failed with, should the pool move on."""
+        # In advance: if the call is given up, nothing of it comes back that could be noted.
         self._errors[name] = AttemptTimeoutError(f"{name} did not answer in time")
         try:
             yield
         except BaseException as error:
             self._errors[name] = error
             raise
+        # In advance as well: read only where the pool has moved on in spite of this value.
         self._errors[name] = UnsuccessfulResultError(f"is_failure refused what {name} returned")
 
 

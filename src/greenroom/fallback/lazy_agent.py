@@ -82,17 +82,22 @@ class LazyAgent:
         self._label = f"greenroom-{pool}-{name}"
         self._threads = ThreadExecutor(self._label, SYSTEM_CLOCK)
         self._current: _Held | None = None
+        # Whatever is to be closed at the end: the one in charge, and
+        # those forgotten that are still used.
         self._open: set[_Held] = set()
 
     async def run(self, payload: Any, context: CallContext) -> Any:
         """Run the agent, which is made first if there is none."""
         held = self._hold()
+        # Before the first await: nobody may close it while this one waits for it to be made.
         held.users += 1
         try:
             await self._made(held)
             return await self._try(held, payload, context)
         finally:
             held.users -= 1
+            # The last to use one that has failed closes it; the one in
+            # charge is kept for the next request.
             if not held.users and held is not self._current:
                 self._close(held)
 
@@ -108,6 +113,7 @@ class LazyAgent:
         if self._current is None:
             held = self._current = _Held()
             self._open.add(held)
+            # One task for all who come meanwhile: an agent is made once, however many wait for it.
             held.made = asyncio.create_task(self._make(held), name=f"{self._label}:create")
         return self._current
 
@@ -128,6 +134,8 @@ class LazyAgent:
             held.error = error
             self._forget(held)
             self._open.discard(held)
+            # Before whoever waits is woken: the ring has moved on when
+            # the pool picks the next member.
             self._on_create_failed(self.name)
         self.create_error = held.error
 
@@ -136,6 +144,8 @@ class LazyAgent:
     async def _try(self, held: _Held, payload: Any, context: CallContext) -> Any:
         allowed_s = context.remaining_s
         try:
+            # The time that is left is read before and after: it tells a run cut off for being slow
+            # from one whose caller had little left.
             value = await self._use(held, payload, context)
             self._judge(value, payload)
             return value
@@ -192,6 +202,8 @@ class LazyAgent:
 
     async def _end(self, held: _Held) -> None:
         try:
+            # It may be closed while it is being made: then it is waited
+            # for, and closed when it is there.
             await held.made
             hook = agent_methods.method_of(held.agent, "aclose") or agent_methods.method_of(
                 held.agent, "close"
@@ -224,5 +236,6 @@ class LazyAgent:
         try:
             return await future
         except asyncio.CancelledError:
+            # A sync call cannot be ended: its thread is abandoned.
             call.cancel(CancelReason.ATTEMPT_TIMEOUT)
             raise

@@ -170,6 +170,7 @@ class PoolExecutor(PoolOwner):
     # -- the pool
 
     def _start_pool(self) -> PoolRef:
+        # Nothing that is made here refers to the executor: see `PoolOwner`.
         ring = _Ring()
         lazy_agents = [
             LazyAgent(member.name, self.name, create, self._config, ring.lost.append)
@@ -206,6 +207,7 @@ class _Ring(Failover):
     def pick(
         self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
     ) -> Candidate | None:
+        # Taken over here, in the router's turn: the agents are made on the pool's loop.
         while self.lost:
             self.record(self.lost.popleft(), False)
         return super().pick(candidates, context, rng)
@@ -213,6 +215,7 @@ class _Ring(Failover):
 
 def _classifier(lazy_agents: Sequence[LazyAgent], custom: Classifier | None) -> Classifier:
     def kind_of(error: BaseException) -> FailureKind | None:
+        # By identity: a creator may raise what an agent raises as well, a ConnectionError, say.
         if any(error is agent.create_error for agent in lazy_agents):
             return FailureKind.CREATE_FAILED
         return custom(error) if custom is not None else None

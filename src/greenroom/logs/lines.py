@@ -19,6 +19,7 @@ WIDEST_NAME = 24
 _EVENT_NAMES = frozenset(event.name for event in CATALOGUE)
 _EVENT_WIDTH = max(map(len, _EVENT_NAMES))
 
+# Where a description says the same as the event's name by another word.
 _IN_OTHER_WORDS = {
     "exhausted": "failed",
     "failover": "failed over",
@@ -52,6 +53,7 @@ def json_line(record: Any) -> str:
     extra = record["extra"]
     event = _event_of(record)
     line: dict[str, Any] = {
+        # Without `+00:00`, six characters: Z is what log collectors expect.
         "ts": record["time"].astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z",
         "level": record["level"].name,
         "event": event,
@@ -63,6 +65,7 @@ def json_line(record: Any) -> str:
     if event == "log":
         line["logger"] = record["name"]
     for key, value in extra.items():
+        # The fields of every line win: an app's own extra named `level` must not hide the record's.
         if key not in line and key != "described":
             line[key] = _plain_value(value)
     return json.dumps({key: value for key, value in line.items() if value is not None})
@@ -70,6 +73,7 @@ def json_line(record: Any) -> str:
 
 def _plain_value(value: Any) -> Any:
     if isinstance(value, float):
+        # NaN and Infinity are no JSON, though `json.dumps` writes them.
         return round(value, 6) if math.isfinite(value) else str(value)
     return value if isinstance(value, str | int) else None
 
@@ -79,6 +83,7 @@ _DIM = "\x1b[2m"
 _BOLD = "\x1b[1m"
 _LEVEL_COLOURS = ((50, "\x1b[1;97;41m"), (40, "\x1b[31m"), (30, "\x1b[33m"), (20, "\x1b[32m"))
 
+# An error's text comes from outside: it must neither forge a second line nor move the cursor.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))} | {
     ord("\n"): "\\n",
     ord("\r"): "\\r",
@@ -114,6 +119,8 @@ class TextLine:
         level = record["level"]
         colour = next((code for least, code in _LEVEL_COLOURS if level.no >= least), _DIM)
         name = "pykka" if record["name"] == "pykka" else event
+        # All names at once, before the first line of a member: the
+        # columns need not widen one by one.
         if event == PoolStarted.name:
             self._fit_members(extra.get("members"))
         cells = [
@@ -167,6 +174,7 @@ def _beyond(event: str, described: str) -> str:
 def wants_colours(stream: Any, wanted: bool | None) -> bool:
     if wanted is not None:
         return wanted
+    # Set and not empty, as no-color.org has it; it is stronger than FORCE_COLOR.
     if os.environ.get("NO_COLOR"):
         return False
     if os.environ.get("FORCE_COLOR"):

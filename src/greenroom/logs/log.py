@@ -80,6 +80,8 @@ def log(
         number = _level_number(level)
         if format not in ("text", "json"):
             raise ValueError(f"format must be 'text' or 'json', got {format!r}")
+        # Before the last log is switched off: a bad level or a file
+        # that cannot be opened changes nothing.
         target = Target(sys.stderr if sink is None else sink)
         text = TextLine(wants_colours(target.stream, colorize))
         chosen = _Log(number, Writer(target, json_line if format == "json" else text))
@@ -111,6 +113,7 @@ def _end(log: _Log | None) -> None:
 def _level_number(level: str) -> int:
     if not isinstance(level, str):
         raise TypeError(f"level must be a string or None, got {level!r} ({type(level).__name__})")
+    # As it is first: an app may have levels of its own in small letters.
     for name in (level, level.upper()):
         with contextlib.suppress(ValueError):
             return logger.level(name).no

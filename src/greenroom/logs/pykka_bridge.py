@@ -30,6 +30,7 @@ class Bridge(logging.Handler):
     def install(self) -> None:
         self._before = (self._source.level, self._source.propagate)
         self._source.addHandler(self)
+        # Else a root handler of the app's would print the same again.
         self._source.propagate = False
         if self._chatty:
             self._source.setLevel(logging.DEBUG)
@@ -42,6 +43,7 @@ class Bridge(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
+            # A level between two (35, say) has no name that both know: it goes by the lower one.
             level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
             name = logging.getLevelName(level)
             _from_pykka.log(name, "{}", record.getMessage(), **_fault(record))

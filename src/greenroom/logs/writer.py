@@ -52,6 +52,7 @@ class Target:
     def _write_text(self, line: str) -> None:
         if self._owned:
             left = memoryview(line.encode("utf-8", "backslashreplace"))
+            # An unbuffered write may take a part only, as on a disk that is nearly full.
             while left:
                 left = left[self.stream.write(left) :]
             return
@@ -86,9 +87,12 @@ class Writer:
         """Called by loguru, one record at a time."""
         if self._pid != os.getpid():  # the first record, or the first since a fork
             self._start()
+        # A SimpleQueue has no bound of its own; loguru's lock makes
+        # this look and the `put` one step.
         if self._records.qsize() >= BACKLOG:
             self._lost += 1
             return
+        # With the next record that gets in: so the line about the loss stands where the gap is.
         lost, self._lost = self._lost, 0
         self._records.put((message.record, lost))
 
@@ -103,6 +107,7 @@ class Writer:
     def _start(self) -> None:
         self._pid = os.getpid()
         self._records = queue.SimpleQueue()
+        # With a queue of its own: a child of a fork must not write what its parent had waiting.
         self._thread = threading.Thread(
             target=self._write_all, args=(self._records,), name="greenroom-log", daemon=True
         )
@@ -111,6 +116,7 @@ class Writer:
     def _write_all(self, records: queue.SimpleQueue[Any]) -> None:
         while (entry := records.get()) is not None:
             self._try(self._write, *entry)
+            # Not after each line: a burst is one flush.
             if records.empty():
                 self._try(self._target.flush)
             entry = None  # an idle thread keeps no exception alive, nor what its frames hold

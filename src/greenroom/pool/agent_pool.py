@@ -54,6 +54,7 @@ class AgentPool(PoolRouter):
             ended=self.ended,
             member_of=self.flow.attempts.member_of,
         )
+        # The ref of this class, which can ask, in place of the one that every actor has.
         self.known_by(self.ref)
 
     @classmethod
@@ -86,13 +87,17 @@ class AgentPool(PoolRouter):
         check.name("name", name)
         config = _of_type("config", PoolConfig(), PoolConfig) if config is None else config
         _of_type("config", config, PoolConfig)
+        # For its refusal only: a uvloop that is missing is said here, not in the first async call.
         loop_factory(config.event_loop)
         clock = _of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
         rng = _of_type("rng", random.Random() if rng is None else rng, random.Random)
+        # Every check is made before the first thread is started:
+        # what is refused leaves nothing behind.
         chosen = _checked_members(members)
         bus, claims = EventBus(name), Claims()
         picker = strategy_for(strategy)
         names = tuple(member.name for member in chosen)
+        # Before the actors: the first event of a member comes after that of its pool.
         bus.emit(PoolStarted(pool=name, members=names, strategy=strategy_name(picker)))
         make = functools.partial(
             cls,
@@ -124,6 +129,7 @@ class AgentPool(PoolRouter):
                 bus.close()
             else:
                 router.stop()
+            # With the pool's name: an app may start many of them when its threads run out.
             if isinstance(error, ResourceError):
                 raise ResourceError(f"pool {name!r}: {error}") from error.__cause__
             raise

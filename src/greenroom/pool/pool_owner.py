@@ -63,6 +63,7 @@ class PoolOwner(ABC):
         Raises:
             PoolStoppedError: closed before it was ever used.
         """
+        # Looked at twice: once it is started, nobody needs the lock.
         if self._pool is None:
             with self._lock:
                 self._check_open()
@@ -80,6 +81,7 @@ class PoolOwner(ABC):
             ReentrantAskError: this is a thread of the pool's own, which would wait for itself.
         """
         if self._pool is not None:
+            # Before anybody is shut out: a close that is refused leaves the owner as it was.
             self._pool.check_thread()
         self._let_nobody_in()
         if self._pool is not None:
@@ -95,6 +97,8 @@ class PoolOwner(ABC):
         return self
 
     def __exit__(self, *_: object) -> None:
+        # A child that was forked within the block leaves it as well:
+        # the pool is its parent's to close.
         if not self._is_elsewhere():
             self.close()
 
@@ -128,6 +132,7 @@ class PoolOwner(ABC):
             raise
 
     def _settle_breaker(self, pool: PoolRef, member: str) -> None:
+        # By identity: a configuration of the caller's own that equals it has breakers all the same.
         if self._config is PLAIN:
             pool.tell(DisableBreaker(member))
 

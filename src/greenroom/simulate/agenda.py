@@ -62,6 +62,8 @@ class Agenda:
                 self.now, _, action, subject = pop(heap)
                 action(subject)
             elif alarm is not None and alarm <= until:
+                # An alarm may have been set for a time that has gone
+                # by: time does not go back for it.
                 if alarm > self.now:
                     self.now = alarm
                 self.alarms.run_due(self.now)

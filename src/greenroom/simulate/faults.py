@@ -131,6 +131,7 @@ class _Bucket:
         self._per_s = per_s
         self._burst = float(burst)
         self._tokens = self._burst
+        # Full from the start of the run, so full when the fault begins: it cannot hold more.
         self._stamp = 0.0
 
     def take(self, now: float) -> bool:

@@ -85,6 +85,7 @@ class Table:
         except ScenarioError:
             raise
         except (TypeError, ValueError) as error:
+            # The checks begin their messages with the field: then the path is put right before it.
             whole = self.path and str(error).split()[0] not in self._known
             path = f"{self.path[:-1]}: " if whole else self.path
             raise self._error(f"{path}{error}") from None

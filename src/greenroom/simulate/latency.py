@@ -65,6 +65,7 @@ class Exponential:
 
     def drawn_with(self, rng: random.Random) -> Draw:
         uniform, mean_s = rng.random, self.mean_s
+        # 1 - u: u may be 0, and never is 1.
         return lambda: -math.log(1.0 - uniform()) * mean_s
 
 
@@ -102,6 +103,7 @@ def _check_sigma(sigma: float) -> None:
     check.number("sigma", sigma, maximum=10.0)  # beyond it, means leave the range of a float
 
 
+# By the values that are given: they say which of two ways to describe it is meant.
 _MAKERS: Mapping[str, Mapping[frozenset[str], Callable[..., Latency]]] = {
     "constant": {frozenset({"mean_s"}): Constant},
     "normal": {frozenset({"mean_s", "sigma_s"}): Normal},

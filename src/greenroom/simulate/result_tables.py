@@ -53,6 +53,8 @@ def as_text(scenario: Scenario, results: Sequence[Result]) -> str:
 
 def _headline(scenario: Scenario, results: Sequence[Result]) -> str:
     numbers = sorted({each.arrived for each in results})
+    # With callers it depends on the strategy how many arrive: who
+    # answers sooner is asked again sooner.
     arrived = " to ".join(f"{n:,}" for n in (numbers[:1] + numbers[1:][-1:]))
     warmup = f" after {scenario.warmup_s:g} s of warm-up" if scenario.warmup_s else ""
     until = f"{scenario.duration_s:g} s"

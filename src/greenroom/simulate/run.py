@@ -44,6 +44,7 @@ class _Run:
 
     def result(self) -> Result:
         for _ in range(self._scenario.load.backlog):
+            # By the agenda, since the members' first table is still on its way there.
             self._agenda.at(0.0, self._arrive)
         if self._scenario.load.callers is None:
             self._arrive_at_random()
@@ -53,6 +54,7 @@ class _Run:
         return self._tally.result(self._strategy, self._scenario.within_s)
 
     def _chance(self, what: str) -> random.Random:
+        # A generator for each purpose: what one of them draws does not shift what another one gets.
         return random.Random(f"{self._seed}: {what}")
 
     # -- requests arrive
@@ -91,6 +93,7 @@ class _Run:
     def _requests(self) -> Callable[[], Request[Any]]:
         """A key for every request, where the strategy reads one; else they are all alike."""
         if self._strategy != "consistent_hash":
+            # One object for all of them: a run makes millions.
             alike = Request(None)
             return lambda: alike
         rng, keys = self._chance("keys"), self._scenario.load.keys

@@ -80,6 +80,8 @@ class Load:
         check.number("rate_per_s", self.rate_per_s, above=True, optional=True)
         check.number("utilisation", self.utilisation, above=True, optional=True)
         check.whole("callers", self.callers, minimum=1, optional=True)
+        # Above 0: a caller whose calls all fail at once would stop
+        # time, and `rate_per_s` divides by it.
         check.number("think_s", self.think_s, minimum=0.001)
         check.whole("backlog", self.backlog)
         check.whole("keys", self.keys, minimum=1, optional=True)

@@ -74,6 +74,7 @@ def _read(text: str, source: str, name: str) -> tuple[Scenario, ...]:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"{source}: not TOML: {error}") from None
+    # For its check only: the variants are taken out below, and each table must be known by then.
     Table(source, "", values, TOP)
     known = tuple(each for each in TOP if each != "variants")
     variants = values.pop("variants", {})
@@ -127,11 +128,14 @@ def _strategies(table: Table) -> dict[str, tuple[str, ...]]:
 
 
 def _config(table: Table) -> PoolConfig:
+    # Known are all of them: one that is not simulated is refused
+    # in other words than a misspelt one.
     pool = table.table("pool", [each.name for each in dataclasses.fields(PoolConfig)])
     for name in pool:
         if name not in POOL:
             raise ScenarioError(f"{pool.source}: pool.{name} is not simulated; leave it out")
     values = {
+        # TOML has no null.
         name: None if name in OPTIONAL and value == "off" else value
         for name, value in pool.some(*POOL).items()
     }

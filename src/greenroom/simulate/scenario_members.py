@@ -96,6 +96,7 @@ def _trouble_values(fault: Table, names: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _failure_kind(value: Any) -> FailureKind:
+    # Nobody fails by that: it is what a call says that was told to end.
     kinds = [each for each in FailureKind if each is not FailureKind.CANCELLED]
     if value not in kinds:
         raise ValueError(f"failure must be one of {', '.join(map(str, kinds))}, got {value!r}")

@@ -146,6 +146,7 @@ class SimPool:
         elapsed_s = self._agenda.now - call.began_at
         job = self._flow.jobs.get(message.request_id)  # it is not there any more after its end
         claim = self._claims.claim(call.ticket)
+        # What is special goes the long way, as a real member has it; the rest is an `Answered`.
         if claim is None or claim.trial or claim.race is not None or self._watches_speed:
             self._flow.succeeded(
                 Succeeded(
@@ -159,6 +160,7 @@ class SimPool:
             )
         else:
             self._flow.answered(Answered(claim.attempt, elapsed_s))
+        # Who claims answers: where the flow had to (`_answer`), it has told by itself.
         if job is not None and claim is not None:
             self._audience.answered(job, call.member)
 
@@ -185,6 +187,7 @@ class SimPool:
         member, message = call.member, call.message
         error = error_of(FailureKind.CREATE_FAILED)
         self._unmade.add(member)
+        # As with actors: the supervisor hears of it in a turn of its own.
         self._agenda.soon(
             self._supervisor.roster.agent_create_failed,
             AgentCreateFailed(member=member, incarnation=message.incarnation, error=summary(error)),

@@ -101,6 +101,7 @@ class Tally:
         """All of it. Call it once, at the end."""
         latencies = sorted(self._latencies)
         failed = {k: n for k, n in sorted(self._fates.items()) if k not in (ANSWERED, REFUSED)}
+        # The agenda is empty, and these have not ended: nothing would ever end them.
         unfinished = self._arrived - sum(self._fates.values())
         return Result(
             strategy=strategy,

@@ -138,6 +138,8 @@ class EventRecorder:
         return len(self._events)
 
     def __bool__(self) -> bool:
+        # Without it an empty recorder would be false, by its
+        # `__len__`: `recorder or EventRecorder()`.
         return True
 
     def __repr__(self) -> str:

@@ -92,6 +92,7 @@ class FakeClock:
         check.number("seconds", seconds)
         with self._changed:
             self._now += seconds
+            # Woken outside of the lock: what wakes may look at the clock, or fall asleep again.
             wakes = [*self._due(), *self._wakes]
         for wake in wakes:
             wake()
@@ -111,6 +112,7 @@ class FakeClock:
             self.lost_s += seconds
             if not seconds:
                 return
+            # `now` does not count the pause, so its begin and its end are the same moment.
             self.paused_at = self._now
             wakes, listeners = self._due(), list(self._told)
         for told in listeners:
@@ -164,6 +166,7 @@ class FakeClock:
         check.number("seconds", seconds)
         with self._changed:
             sleeper = _Sleeper(self._now + self.lost_s + seconds, next(self._sequence), wake)
+            # 0 seconds are over at once: nobody would move a clock for them.
             if seconds > 0:
                 heapq.heappush(self._sleepers, sleeper)
                 self._changed.notify_all()
@@ -185,5 +188,6 @@ class FakeClock:
 @dataclass(frozen=True, slots=True, order=True)
 class _Sleeper:
     when: float
+    # Two that wake at the same moment: the first that fell asleep; functions have no order.
     sequence: int
     wake: Callable[[], None]

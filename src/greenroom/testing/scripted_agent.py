@@ -156,6 +156,7 @@ class _Script:
 
     def _hang(self, wake: Callable[[], None]) -> None:
         with self._changed:
+            # Under the lock, so that a `release` at this moment does not miss it.
             if not self._released:
                 self._hanging.append(wake)
                 return
@@ -197,6 +198,7 @@ class ScriptedAgent(_Script):
             step.clock.block(step.seconds)
             return self._play(step.then, payload)
         if isinstance(step, Streamed):
+            # A generator: an exception among the chunks is raised when it is read up to there.
             return (self._play(chunk, payload) for chunk in step.chunks)
         return _outcome(step, payload)
 
