@@ -220,6 +220,8 @@ class CircuitBreaker:
 
     def _reopens_in_s(self) -> float | None:
         breaker, now = self._now()
+        if breaker.state in (CircuitState.FORCED_OPEN, CircuitState.DISABLED):
+            return None  # a Retry-After of before ends nothing
         if self._rests_until <= now:
             return None if breaker.reopens_at is None else breaker.reopens_at - now
         return max(breaker.reopens_at or 0.0, self._rests_until) - now

@@ -390,7 +390,10 @@ class PoolSupervisor(PoolActor):
         # First: whoever lives on such a loop would not end, and be waited for.
         self._loops.let_stalled_go()
         for record in self._records.values():
-            self._roster.stand_in(record)
+            try:
+                self._roster.stand_in(record)
+            except BaseException as error:  # the others have agents to close, too
+                complain(f"nobody closes what {record.name} may have held", error)
         refs = {name: each.ref for name, each in self._records.items() if each.ref is not None}
         for ref in refs.values():
             tell(ref, Leave())

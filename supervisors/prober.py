@@ -12,6 +12,8 @@ from greenroom.supervisors.outcome_judge import OutcomeJudge
 from greenroom.supervisors.route_publisher import AGAIN_S, RoutePublisher
 from greenroom.supervisors.supervisor_ports import SupervisorPorts
 
+_BY_HAND = frozenset((CircuitState.FORCED_OPEN, CircuitState.DISABLED))
+
 
 class Prober:
     """Starts probes when they are due, ends them when their time is over, counts what they say."""
@@ -51,7 +53,8 @@ class Prober:
             return
         failed = not (message.ok or message.skipped)
         if failed and excuses(self._ports.paused_at(), now - message.elapsed_s, now):
-            record.probes.hurry(now)  # it could not run in time: another one
+            if record.breaker.state not in _BY_HAND:  # there it is held back until a reset
+                record.probes.hurry(now)  # it could not run in time: another one
         elif not message.skipped:
             self._probe_ended(record, message.ok, message.elapsed_s, message.error or "", now)
         elif record.breaker.state is CircuitState.HALF_OPEN:  # for want of a thread, say

@@ -85,4 +85,4 @@ class Throughput:
 
     def __repr__(self) -> str:
         mean = f"{self._held_s / self._requests:.3f} s" if self._requests else "unmeasured"
-        return f"DrainRate({self._running} running, {mean} each)"
+        return f"Throughput({self._running} running, {mean} each)"

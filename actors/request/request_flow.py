@@ -391,6 +391,7 @@ class RequestFlow:
             return
         if job is None:
             attempts.release(attempt)
+            self._pump()
             return
         ended_at = attempt.started_at + elapsed_s
         table = self.table

@@ -41,12 +41,13 @@ class RestingMembers:
         if not slot.rest_for(kind, now, began, retry_after_s, self._rng):
             return False
         until = slot.rest.until
+        # One alarm a rest: where it is prolonged, the alarm finds that out and is set anew. Before
+        # anybody is told: a subscriber that raises must not make the rest one for good.
+        if not rests:
+            self._ports.at(until, lambda: self._wake_up(slot))
         if slot.rest.is_news():
             wall = self._ports.wall() + until - now
             self._attempt_events.resting(slot.name, kind, until - now, wall)
-        # One alarm a rest: where it is prolonged, the alarm finds that out and is set anew.
-        if not rests:
-            self._ports.at(until, lambda: self._wake_up(slot))
         return not rests
 
     def forget(self, name: str | None) -> None:

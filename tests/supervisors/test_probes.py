@@ -311,3 +311,18 @@ def test_b38_without_a_probe_a_request_is_the_trial(greenroom_events: EventRecor
             greenroom_events.wait_for(AttemptSucceeded, member="a", count=trials)
             pool.stats()
         greenroom_events.wait_for(BreakerClosed)
+
+
+@pytest.mark.parametrize("probe", [sync_probe, async_probe])
+def test_a_probe_that_has_ended_is_forgotten(
+    probe: Callable[[Callable[[], Any]], Any], greenroom_events: EventRecorder
+) -> None:
+    """However soon it ends: else the end of its member would wait for it."""
+    clock = FakeClock()
+    member = Member("a", echo, probe=probe(lambda: True))
+    with pool_of(member, clock=clock, health_check_interval_s=1.0) as pool:
+        for times in range(1, 6):
+            clock.advance(1.2)  # an interval has a jitter
+            greenroom_events.wait_for(ProbeSucceeded, count=times)
+        pool.stats()
+        assert member_ref(pool, "a")._actor._probes == {}

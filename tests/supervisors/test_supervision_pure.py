@@ -329,6 +329,17 @@ def refuses(breaker: CircuitBreaker) -> bool:
     return breaker.is_open  # asked here, the type checker does not take it for a constant
 
 
+def test_the_lone_breaker_promises_no_return_when_it_was_set_by_hand() -> None:
+    """A Retry-After of before ends nothing then: not while it is held open, nor while it is off."""
+    breaker, _ = lone()
+    breaker.record_failure(FailureKind.RATE_LIMITED, retry_after_s=30.0)
+    said = [breaker.reopens_in_s]
+    for by_hand in (breaker.force_open, breaker.disable):
+        by_hand()
+        said.append(breaker.reopens_in_s)
+    assert said == [30.0, None, None]
+
+
 def test_the_lone_breaker_works_as_the_seeds_use_it() -> None:
     """is_open, record_success, record_failure and reset are enough; no permit is needed."""
     breaker, clock = lone(failure_threshold=3, reset_timeout_s=10.0)

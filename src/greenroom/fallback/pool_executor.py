@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, ClassVar, TypeVar, overload
 
 from greenroom.actors.handle.pool_ref import PoolRef
+from greenroom.actors.runtime.clock import SYSTEM_CLOCK
 from greenroom.actors.strategies import Candidate, Failover, PickContext
 from greenroom.fallback.agent_spec import (
     AgentCreator,
@@ -117,7 +118,9 @@ class PoolExecutor(PoolOwner):
         """
         request = Request(payload, **options)
         if not request.idempotent:
+            until = _until(timeout)
             self.agent(timeout=timeout)  # a creation that fails may be repeated all the same
+            timeout = _left(until)
         return self.pool.ask(request, timeout=timeout).value
 
     run = execute
@@ -146,7 +149,9 @@ class PoolExecutor(PoolOwner):
         """`execute`, without blocking the caller's event loop; cancelling it cancels the run."""
         request = Request(payload, **options)
         if not request.idempotent:
+            until = _until(timeout)
             await self.aagent(timeout=timeout)
+            timeout = _left(until)
         return (await self.pool.ask(request, block=False, timeout=timeout)).value
 
     arun = aexecute
@@ -221,3 +226,13 @@ def _classifier(lazy_agents: Sequence[LazyAgent], custom: Classifier | None) -> 
         return custom(error) if custom is not None else None
 
     return kind_of
+
+
+def _until(timeout: float | None) -> float | None:
+    """When the time is over that both steps have together."""
+    return None if timeout is None else SYSTEM_CLOCK.now() + timeout
+
+
+def _left(until: float | None) -> float | None:
+    """Of that time; a millisecond at least, in which the pool says that it is over."""
+    return None if until is None else max(0.001, until - SYSTEM_CLOCK.now())

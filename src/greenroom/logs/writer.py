@@ -105,13 +105,14 @@ class Writer:
             self._target.close()
 
     def _start(self) -> None:
-        self._pid = os.getpid()
-        self._records = queue.SimpleQueue()
         # With a queue of its own: a child of a fork must not write what its parent had waiting.
-        self._thread = threading.Thread(
-            target=self._write_all, args=(self._records,), name="greenroom-log", daemon=True
+        records: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        thread = threading.Thread(
+            target=self._write_all, args=(records,), name="greenroom-log", daemon=True
         )
-        self._thread.start()
+        thread.start()
+        # Only now: where the machine had no thread, the next record tries again.
+        self._pid, self._records, self._thread = os.getpid(), records, thread
 
     def _write_all(self, records: queue.SimpleQueue[Any]) -> None:
         while (entry := records.get()) is not None:
