@@ -46,7 +46,15 @@ class Row(ABC, Generic[T]):
         self._things.append(thing)
         # Two threads may both find none due: that is a turn too many, which finds nothing to do.
         if not self.due:  # else the turn begins after this, and finds it
-            self._call()
+            # As `_call`, without the call: there is one for each request of an async agent.
+            try:
+                self.due = True
+                turn = self._turn()
+                next(turn)
+                self.loop.call_soon_threadsafe(turn.__next__)
+            except BaseException:
+                self.due = False
+                raise
 
     def look_again(self) -> None:
         """On the loop: have a turn, be it that one is due already."""
@@ -78,7 +86,8 @@ class Row(ABC, Generic[T]):
         try:
             yield
             self.due = False  # first: what is put from here on has a turn of its own
-            self.empty()
+            while self._things:
+                self._deal(self._things)
         except GeneratorExit:  # the loop was closed before
             raise
         except BaseException:
