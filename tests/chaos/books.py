@@ -137,7 +137,9 @@ def _may_be_taken_back(entry: Entry) -> bool:
 def _has_won(entry: Entry, call: Call) -> bool:
     if entry.send.is_stream:
         return entry.member == call.member
-    return isinstance(entry.value, Reply) and entry.value.value is call.result
+    reply = entry.value
+    # By its member as well: two calls of a race may both have returned None.
+    return isinstance(reply, Reply) and reply.member == call.member and reply.value is call.result
 
 
 def judge_members(

@@ -453,6 +453,17 @@ def tally() -> Tally:
     return Tally(Counter({End.VALUE: 2, End.FAILED: 1, End.CANCELLED: 1}), 1, 0, (1, 1))
 
 
+def test_a_loser_with_the_same_answer_is_no_winner() -> None:
+    """Both have returned None, say: it is the member's name that tells them apart."""
+    terms, before = Terms(clear=True, hedging=True), at_rest(members=(member_stats(0, 0),))
+    entry = race(CallEnd.VALUE, CallEnd.VALUE)
+    first, second = entry.calls
+    first.member, second.member = "member 1", "member 0"
+    first.result = second.result = None
+    entry.value = Reply(None, member="member 1", attempts=2)
+    assert list(books.judge_members(before, before, [entry], terms)) == []
+
+
 @pytest.mark.parametrize(
     ("stats", "complaint"),
     [
