@@ -58,7 +58,7 @@ KINDS: dict[Move, FailureKind] = {
     Move.EXIT: FailureKind.CRASHED,
     Move.INTERRUPT: FailureKind.CRASHED,
     Move.GENERATOR_EXIT: FailureKind.CRASHED,
-    Move.CANCELLED: FailureKind.CRASHED,
+    Move.CANCELLED: FailureKind.UNAVAILABLE,  # by nobody of the pool: see `docs/failures.md`
     Move.FORBIDDEN: FailureKind.AUTH,
     Move.MISSING_KEY: FailureKind.UNKNOWN,
     Move.BROKEN: FailureKind.UNAVAILABLE,
