@@ -7,6 +7,7 @@ import functools
 import inspect
 import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from typing import Self
 from unittest.mock import Mock
 
@@ -105,7 +106,7 @@ def test_a_sync_agents_async_stream_is_closed_by_whoever_gives_its_call_up(
     call = AttemptCall(Mock(), host.run, host.executor_for(message), message, to)
     call.cancelled = CancelReason.STOPPING
     with pytest.raises(asyncio.CancelledError):
-        host.run(call)
+        copy_context().run(host.run, call)  # it notes there which call runs
     assert response.closed.wait(WAIT_S)
     assert not response.read
 
