@@ -332,7 +332,7 @@ class RequestFlow:
                 () if job.future is None else job.future.inside,
             )
             # Set before the call: if that raises, nobody knows
-            # whether the letter is in the mailbox.
+            # whether the envelope is in the mailbox.
             sent = True
             sent = self._ports.send(route, message)
             if sent:

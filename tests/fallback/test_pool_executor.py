@@ -21,9 +21,11 @@ from greenroom import (
     MemberExistsError,
     PoolConfig,
     PoolExecutor,
+    PoolRef,
     SkipReason,
 )
-from greenroom.testing import ScriptedHTTPError, http_error
+from greenroom.fallback import pool_executor
+from greenroom.testing import FakeClock, ScriptedHTTPError, http_error
 
 # -- behaviour 18
 
@@ -463,3 +465,39 @@ def test_a_wrong_call_is_refused(executor: PoolExecutor, lab: Lab) -> None:
     with pytest.raises(TypeError, match="idempotent must be True or False"):
         executor.execute("x", idempotent="no")
     assert lab.asked == []
+
+
+# -- one limit for both steps of a request that must not be repeated
+
+
+@pytest.mark.parametrize("timeout", ["20", -1.0, float("nan"), True])
+@pytest.mark.parametrize("idempotent", [True, False])
+def test_a_bad_timeout_is_named(executor: PoolExecutor, timeout: Any, idempotent: bool) -> None:
+    """Whatever the request is: before anything is made or run."""
+    with pytest.raises((TypeError, ValueError), match="timeout"):
+        executor.execute(1, timeout=timeout, idempotent=idempotent)
+    with pytest.raises((TypeError, ValueError), match="timeout"):
+        asyncio.run(executor.aexecute(1, timeout=timeout, idempotent=idempotent))
+
+
+@pytest.mark.parametrize("how", ["execute", "aexecute"])
+def test_the_making_of_an_agent_is_taken_off_the_time_of_its_run(
+    executor: PoolExecutor, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """`timeout` is for the whole of it, not for each of the two steps."""
+    clock = FakeClock()
+    given: list[float] = []
+    original = PoolRef.ask
+
+    def ask(pool: PoolRef, message: Any, **options: Any) -> Any:
+        given.append(options["timeout"])
+        clock.advance(8.0)
+        return original(pool, message, **{**options, "timeout": WAIT_S})
+
+    monkeypatch.setattr(pool_executor, "SYSTEM_CLOCK", clock)
+    monkeypatch.setattr(PoolRef, "ask", ask)
+    if how == "execute":
+        executor.execute(1, timeout=10.0, idempotent=False)
+    else:
+        asyncio.run(executor.aexecute(1, timeout=10.0, idempotent=False))
+    assert given == [10.0, 2.0]

@@ -19,6 +19,7 @@ from greenroom.fallback.agent_spec import (
     creation,
 )
 from greenroom.fallback.lazy_agent import AGENT, LazyAgent
+from greenroom.messages import _validate as check
 from greenroom.messages.config import Classifier, PoolConfig
 from greenroom.messages.member import Member
 from greenroom.messages.requests import Apply, Request
@@ -230,7 +231,10 @@ def _classifier(lazy_agents: Sequence[LazyAgent], custom: Classifier | None) -> 
 
 def _until(timeout: float | None) -> float | None:
     """When the time is over that both steps have together."""
-    return None if timeout is None else SYSTEM_CLOCK.now() + timeout
+    if timeout is None:
+        return None
+    check.number("timeout", timeout)  # before it is reckoned with: its error names the field
+    return SYSTEM_CLOCK.now() + timeout
 
 
 def _left(until: float | None) -> float | None:
