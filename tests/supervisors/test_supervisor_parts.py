@@ -147,7 +147,7 @@ class World:
             self.roster.review(record, self.now)
             self.judge.review(record, self.now)
             self.prober.review(record, self.now)
-            self.judge.review_health(record)
+            self.judge.review_health(record, self.now)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, alarm by alarm."""
@@ -451,7 +451,7 @@ def test_health_follows_and_is_told_of_once() -> None:
         world.failed("a", f"r{number}")
     changes = [(e.before, e.after) for e in world.events if isinstance(e, HealthChanged)]
     assert changes
-    world.judge.review_health(world.records["a"])
+    world.judge.review_health(world.records["a"], world.now)
     assert [(e.before, e.after) for e in world.events if isinstance(e, HealthChanged)] == changes
 
 
