@@ -513,6 +513,34 @@ def test_a_probe_that_waits_for_a_stalled_loop_is_excused(probe: Any, excused: b
     assert (ProbeFailed not in world.names()) is excused
 
 
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        (CircuitState.CLOSED, True),
+        (CircuitState.FORCED_OPEN, False),
+        (CircuitState.DISABLED, False),
+    ],
+)
+def test_a_probe_that_a_pause_has_failed_is_repeated_save_where_it_is_held_back(
+    change: CircuitState, again: bool
+) -> None:
+    """Nobody is blamed for the pause, and a breaker that was set by hand is not looked at."""
+    world = probed()
+    record = world.records["a"]
+    if change is CircuitState.FORCED_OPEN:
+        world.judge.announce(record, record.breaker.force_open(world.now))
+    elif change is CircuitState.DISABLED:
+        world.judge.announce(record, record.breaker.disable(world.now))
+    world.events.clear()
+    world.members_told.clear()
+    world.now += 1.0
+    world.paused_at = world.now - 0.1
+    world.prober.ended(result(1, ok=False, error="late", elapsed_s=0.9))
+    assert ProbeFailed not in world.names()
+    world.prober.review(record, world.now)
+    assert world.members_told == ([("a", Probe(2))] if again else [])
+
+
 def test_a_half_open_breaker_is_tried_by_a_probe_at_once() -> None:
     """Which makes the agent if need be, closes it by a success, and is not started before."""
     world = probed()
