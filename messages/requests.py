@@ -129,8 +129,8 @@ class AddMember:
 
 
 @dataclass(frozen=True, slots=True)
-class RemoveMember:
-    """Take a member out: it gets nothing new, finishes what it has, then it is closed."""
+class _ToMember:
+    """A command that is about the member of a name."""
 
     name: str
 
@@ -139,13 +139,13 @@ class RemoveMember:
 
 
 @dataclass(frozen=True, slots=True)
-class ResetMember:
+class RemoveMember(_ToMember):
+    """Take a member out: it gets nothing new, finishes what it has, then it is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResetMember(_ToMember):
     """Close a member's breaker and forget its recent outcomes; bring it back if it was given up."""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        check.text("name", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,23 +154,13 @@ class ResetAll:
 
 
 @dataclass(frozen=True, slots=True)
-class ForceOpen:
+class ForceOpen(_ToMember):
     """Hold a member's breaker open until it is reset."""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        check.text("name", self.name)
 
 
 @dataclass(frozen=True, slots=True)
-class DisableBreaker:
+class DisableBreaker(_ToMember):
     """Let a member's traffic through whatever happens, until it is reset."""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        check.text("name", self.name)
 
 
 Command = GetStats | AddMember | RemoveMember | ResetMember | ResetAll | ForceOpen | DisableBreaker
