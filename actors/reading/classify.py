@@ -80,14 +80,9 @@ _REASONS = ("reason", "inner_exception", "original_exception")
 """Where urllib, azure and litellm keep what happened."""
 
 _MENDED_ELSEWHERE = (
-    FailureKind.QUOTA,
-    FailureKind.AUTH,
-    FailureKind.RATE_LIMITED,
-    FailureKind.NOT_FOUND,
-    FailureKind.TOO_LARGE,
-    FailureKind.TIMEOUT,
-    FailureKind.UNAVAILABLE,
-)
+    FailureKind.QUOTA, FailureKind.AUTH, FailureKind.RATE_LIMITED, FailureKind.NOT_FOUND,
+    FailureKind.TOO_LARGE, FailureKind.TIMEOUT, FailureKind.UNAVAILABLE,
+)  # fmt: skip
 """Of what a group holds the first of these counts: another member of the pool could mend it."""
 
 

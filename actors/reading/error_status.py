@@ -27,17 +27,9 @@ _RARE_STATUS_FIELDS = ("api_error_status", "http_status", "statusCode", "http_co
 
 _WORD_FIELDS = ("code", "type", "status", "status_code", "reason", "error_code", "subtype")
 _BODY_FIELDS = (
-    "body",
-    "error",
-    "errors",
-    "details",
-    "detail",
-    "response_json",
-    "data",
-    "message",
-    "msg",
+    "body", "error", "errors", "details", "detail", "response_json", "data", "message", "msg",
     "title",
-)
+)  # fmt: skip
 
 _ERRNOS = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH})
 _RPC_CLASSES = frozenset({"RpcError", "AioRpcError"})

@@ -23,14 +23,9 @@ LATENCY_OUTCOMES = 100
 _OPEN = frozenset({CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN})
 _NOT_ILL = frozenset({FailureKind.RATE_LIMITED, FailureKind.NOT_FOUND})
 """Failures of a member that is well all the same: it rests for a while, see `RestPeriod`."""
-_NEITHER = frozenset(
-    {
-        FailureKind.CANCELLED,
-        FailureKind.CALLER,
-        FailureKind.TOO_LARGE,
-        FailureKind.INTERRUPTED,
-    }
-)
+_NEITHER = frozenset({
+    FailureKind.CANCELLED, FailureKind.CALLER, FailureKind.TOO_LARGE, FailureKind.INTERRUPTED,
+})  # fmt: skip
 
 
 class HealthRecord:
