@@ -36,17 +36,11 @@ __all__ = [
 ]
 
 _BUILT_IN: dict[LoadBalanceStrategy, type[RoutingStrategy]] = {
-    LoadBalanceStrategy.ROUND_ROBIN: RoundRobin,
-    LoadBalanceStrategy.RANDOM: UniformRandom,
-    LoadBalanceStrategy.WEIGHTED: Weighted,
-    LoadBalanceStrategy.PRIORITY: Priority,
-    LoadBalanceStrategy.LEAST_LATENCY: LeastLatency,
-    LoadBalanceStrategy.LEAST_ERRORS: LeastErrors,
-    LoadBalanceStrategy.LEAST_OUTSTANDING: LeastOutstanding,
-    LoadBalanceStrategy.ADAPTIVE: Adaptive,
-    LoadBalanceStrategy.POWER_OF_TWO: PowerOfTwo,
-    LoadBalanceStrategy.CONSISTENT_HASH: ConsistentHash,
-    LoadBalanceStrategy.FAILOVER: Failover,
+    LoadBalanceStrategy(each.name): each
+    for each in (
+        *(RoundRobin, UniformRandom, Weighted, Priority, LeastLatency, LeastErrors),
+        *(LeastOutstanding, Adaptive, PowerOfTwo, ConsistentHash, Failover),
+    )
 }
 
 

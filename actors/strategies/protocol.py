@@ -50,6 +50,9 @@ class Candidate(Protocol):
         ...
 
 
+Candidates = Sequence[Candidate]
+
+
 @dataclass(slots=True)  # frozen ones take three times as long to make, and every pick makes one
 class PickContext:
     """What a strategy may know of the request and of the moment. It is made anew for every pick."""
