@@ -66,22 +66,9 @@ class StreamJudge:
     """
 
     __slots__ = (
-        "_auto",
-        "_complete",
-        "_config",
-        "_content",
-        "_ended",
-        "_faulty",
-        "_is_empty",
-        "_is_failure",
-        "_lines",
-        "_marks",
-        "_no_room",
-        "_plain",
-        "_reads",
-        "_strict",
-        "fault",
-    )
+        "_auto", "_complete", "_config", "_content", "_ended", "_faulty", "_is_empty",
+        "_is_failure", "_lines", "_marks", "_no_room", "_plain", "_reads", "_strict", "fault",
+    )  # fmt: skip
 
     def __init__(self, config: PoolConfig) -> None:
         self._config = config

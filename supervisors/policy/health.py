@@ -39,19 +39,9 @@ class HealthRecord:
     """
 
     __slots__ = (
-        "_in_a_row",
-        "_latencies",
-        "_outcomes",
-        "_provisional",
-        "_spotless_from",
-        "degraded_at",
-        "failures",
-        "last_error",
-        "last_failure_at",
-        "last_success_at",
-        "successes",
-        "unhealthy_at",
-    )
+        "_in_a_row", "_latencies", "_outcomes", "_provisional", "_spotless_from", "degraded_at",
+        "failures", "last_error", "last_failure_at", "last_success_at", "successes", "unhealthy_at",
+    )  # fmt: skip
 
     def __init__(self, degraded_at: float, unhealthy_at: float) -> None:
         check.number("degraded_at", degraded_at, maximum=1.0, above=True)
