@@ -22,6 +22,8 @@ class Event:
 
     name: ClassVar[str] = "event"
     level: ClassVar[str] = "INFO"
+    _says: ClassVar[str] = "{0.name}"
+    """`describe`, as a template for the event; where more is to be said it has a method."""
 
     pool: str
     member: str | None = None
@@ -29,7 +31,7 @@ class Event:
 
     def describe(self) -> str:
         """What happened, why, and what comes next, in one line without pool and member."""
-        return self.name
+        return self._says.format(self)
 
     def severity(self) -> str:
         """The log level of this very event."""
@@ -97,41 +99,33 @@ class PoolPaused(Event):
     been put off by as much, and nobody is blamed.
     """
 
+    _says = "the process did not run for {0.lasted_s:.1f} s: all limits are put off by that"
     lasted_s: float = 0.0
-
-    def describe(self) -> str:
-        return f"the process did not run for {self.lasted_s:.1f} s: all limits are put off by that"
 
 
 @_event("member.started")
 class MemberStarted(Event):
     """A member actor runs."""
 
+    _says = "member started (incarnation {0.incarnation})"
     incarnation: int = 1
-
-    def describe(self) -> str:
-        return f"member started (incarnation {self.incarnation})"
 
 
 @_event("member.stopped")
 class MemberStopped(Event):
     """A member actor has ended because it was asked to, its agent is closed."""
 
+    _says = "member stopped"
     incarnation: int = 1
-
-    def describe(self) -> str:
-        return "member stopped"
 
 
 @_event("member.create_failed", "WARNING")
 class MemberCreateFailed(Event):
     """A member's factory failed."""
 
+    _says = "creating the agent failed: {0.error}; next try in {0.retry_in_s:.1f} s"
     error: str = ""
     retry_in_s: float = 0.0
-
-    def describe(self) -> str:
-        return f"creating the agent failed: {self.error}; next try in {self.retry_in_s:.1f} s"
 
 
 @_event("member.terminated", "ERROR")
@@ -163,95 +157,77 @@ class MemberRestarted(Event):
 class MemberGaveUp(Event):
     """A member ended more often than the restart intensity allows: it stays down until a reset."""
 
+    _says = (
+        "member given up: more than {0.restarts} restarts in {0.period_s:g} s "
+        "({0.error}); it stays down until it is reset"
+    )
     restarts: int = 0
     period_s: float = 0.0
     error: str = ""
-
-    def describe(self) -> str:
-        return (
-            f"member given up: more than {self.restarts} restarts in {self.period_s:g} s "
-            f"({self.error}); it stays down until it is reset"
-        )
 
 
 @_event("attempt.started", "DEBUG")
 class AttemptStarted(Event):
     """A member was given a request."""
 
+    _says = "attempt {0.attempt} started"
     attempt: int = 1
-
-    def describe(self) -> str:
-        return f"attempt {self.attempt} started"
 
 
 @_event("attempt.succeeded", "DEBUG")
 class AttemptSucceeded(Event):
     """A member answered."""
 
+    _says = "attempt {0.attempt} succeeded in {0.elapsed_s:.3f} s"
     attempt: int = 1
     elapsed_s: float = 0.0
-
-    def describe(self) -> str:
-        return f"attempt {self.attempt} succeeded in {self.elapsed_s:.3f} s"
 
 
 @_event("attempt.failed", "WARNING")
 class AttemptFailed(Event):
     """A member failed."""
 
+    _says = "attempt {0.attempt} failed after {0.elapsed_s:.3f} s: {0.kind}, {0.error}"
     attempt: int = 1
     elapsed_s: float = 0.0
     kind: FailureKind = FailureKind.UNKNOWN
     error: str = ""
-
-    def describe(self) -> str:
-        return (
-            f"attempt {self.attempt} failed after {self.elapsed_s:.3f} s: {self.kind}, {self.error}"
-        )
 
 
 @_event("attempt.lost")
 class AttemptLost(Event):
     """Another attempt for the same request was faster: this one is cancelled, and not counted."""
 
+    _says = "attempt {0.attempt} lost to a faster one; it counts for nothing"
     attempt: int = 1
-
-    def describe(self) -> str:
-        return f"attempt {self.attempt} lost to a faster one; it counts for nothing"
 
 
 @_event("hedge.started")
 class HedgeStarted(Event):
     """A member was given a request beside another one that takes its time."""
 
+    _says = "{0.beside} has not answered in {0.after_s:.3f} s: attempt {0.attempt}"
     attempt: int = 2
     beside: str = ""
     after_s: float = 0.0
-
-    def describe(self) -> str:
-        return f"{self.beside} has not answered in {self.after_s:.3f} s: attempt {self.attempt}"
 
 
 @_event("retry.scheduled")
 class RetryScheduled(Event):
     """Nobody untried is left: the request waits before it is tried again."""
 
+    _says = "no untried member left; attempt {0.attempt} in {0.delay_s:.3f} s"
     attempt: int = 2
     delay_s: float = 0.0
-
-    def describe(self) -> str:
-        return f"no untried member left; attempt {self.attempt} in {self.delay_s:.3f} s"
 
 
 @_event("failover", "WARNING")
 class Failover(Event):
     """A request moves on from the member that failed it to another one."""
 
+    _says = "failed over to {0.to} (attempt {0.attempt})"
     attempt: int = 2
     to: str = ""
-
-    def describe(self) -> str:
-        return f"failed over to {self.to} (attempt {self.attempt})"
 
 
 @_event("breaker.opened", "ERROR")
@@ -274,20 +250,16 @@ class BreakerOpened(Event):
 class BreakerHalfOpened(Event):
     """A member is being tried again."""
 
+    _says = "breaker half open: trying it with {0.trial}"
     trial: str = ""
-
-    def describe(self) -> str:
-        return f"breaker half open: trying it with {self.trial}"
 
 
 @_event("breaker.closed")
 class BreakerClosed(Event):
     """A member is back."""
 
+    _says = "breaker closed: {0.reason}"
     reason: str = ""
-
-    def describe(self) -> str:
-        return f"breaker closed: {self.reason}"
 
 
 @_event("member.resting")
@@ -301,63 +273,52 @@ class MemberResting(Event):
         until: until when, in seconds since the epoch.
     """
 
+    _says = "member rests for {0.rests_s:.1f} s: {0.kind}"
     kind: FailureKind = FailureKind.RATE_LIMITED
     rests_s: float = 0.0
     until: float = 0.0
-
-    def describe(self) -> str:
-        return f"member rests for {self.rests_s:.1f} s: {self.kind}"
 
 
 @_event("member.rested")
 class MemberRested(Event):
     """A member that rested takes requests again."""
 
-    def describe(self) -> str:
-        return "member has rested and takes requests again"
+    _says = "member has rested and takes requests again"
 
 
 @_event("request.rejected", "WARNING")
 class RequestRejected(Event):
     """A request was refused before anything ran."""
 
+    _says = "request rejected: {0.reason}"
     reason: str = ""
-
-    def describe(self) -> str:
-        return f"request rejected: {self.reason}"
 
 
 @_event("probe.ok", "DEBUG")
 class ProbeSucceeded(Event):
     """A health probe passed."""
 
+    _says = "probe passed in {0.elapsed_s:.3f} s"
     elapsed_s: float = 0.0
-
-    def describe(self) -> str:
-        return f"probe passed in {self.elapsed_s:.3f} s"
 
 
 @_event("probe.failed", "WARNING")
 class ProbeFailed(Event):
     """A health probe failed."""
 
+    _says = "probe failed after {0.elapsed_s:.3f} s: {0.error}"
     elapsed_s: float = 0.0
     error: str = ""
-
-    def describe(self) -> str:
-        return f"probe failed after {self.elapsed_s:.3f} s: {self.error}"
 
 
 @_event("health.changed")
 class HealthChanged(Event):
     """A member's status changed; WARNING when it got worse."""
 
+    _says = "{0.before} -> {0.after} ({0.error_rate:.0%} of recent calls failed)"
     before: AgentStatus = AgentStatus.HEALTHY
     after: AgentStatus = AgentStatus.HEALTHY
     error_rate: float = 0.0
-
-    def describe(self) -> str:
-        return f"{self.before} -> {self.after} ({self.error_rate:.0%} of recent calls failed)"
 
     def severity(self) -> str:
         order = list(AgentStatus)
@@ -396,11 +357,9 @@ class LoopStalled(Event):
 class LoopRecovered(Event):
     """A stalled event loop answers again; `member` and `request_id` are those of the stall."""
 
+    _says = "loop recovered: {0.loop} answers again after {0.stalled_s:.1f} s"
     loop: str = ""
     stalled_s: float = 0.0
-
-    def describe(self) -> str:
-        return f"loop recovered: {self.loop} answers again after {self.stalled_s:.1f} s"
 
 
 @_event("loop.replaced", "WARNING")
@@ -426,12 +385,10 @@ class LoopReplaced(Event):
 class RequestCompleted(Event):
     """A request ended with a value, with the caller's own error, or because its caller left."""
 
+    _says = "request {0.outcome} in {0.elapsed_s:.3f} s, {0.attempts} attempt(s)"
     outcome: str = "answered"
     attempts: int = 1
     elapsed_s: float = 0.0
-
-    def describe(self) -> str:
-        return f"request {self.outcome} in {self.elapsed_s:.3f} s, {self.attempts} attempt(s)"
 
 
 @_event("request.exhausted", "ERROR")
@@ -451,10 +408,8 @@ class RequestExhausted(Event):
 class DeadLetter(Event):
     """What nobody is left to hear: a late result, or the error of a request without an asker."""
 
+    _says = "dead letter: {0.reason}"
     reason: str = ""
-
-    def describe(self) -> str:
-        return f"dead letter: {self.reason}"
 
 
 CATALOGUE: tuple[type[Event], ...] = tuple(_catalogue)
