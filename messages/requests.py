@@ -47,7 +47,7 @@ class RequestOptions:
     def __post_init__(self) -> None:
         # Requests are made by the thousand, most of them with the defaults: those need no check.
         if self.key is not None and not isinstance(self.key, str):
-            raise TypeError(f"key must be a string, got {self.key!r} ({type(self.key).__name__})")
+            raise check.misfit("key must be a string", self.key)
         if self.timeout_s is not None:
             check.number("timeout_s", self.timeout_s, above=True)
         if type(self.priority) is not int:
@@ -123,9 +123,7 @@ class AddMember:
 
     def __post_init__(self) -> None:
         if not isinstance(self.member, Member):
-            raise TypeError(
-                f"member must be a Member, got {self.member!r} ({type(self.member).__name__})"
-            )
+            raise check.misfit("member must be a Member", self.member)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,10 +189,7 @@ class Subscribe:
 
     def __post_init__(self) -> None:
         if not callable(getattr(self.subscriber, "tell", None)) and not callable(self.subscriber):
-            raise TypeError(
-                f"subscriber must be an actor ref or a callable, got {self.subscriber!r} "
-                f"({type(self.subscriber).__name__})"
-            )
+            raise check.misfit("subscriber must be an actor ref or a callable", self.subscriber)
 
 
 Subscriber = Callable[["Event"], Any]

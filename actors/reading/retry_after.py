@@ -40,19 +40,10 @@ _EPOCH = 1e9
 
 _UNITS = {
     "ms": 0.001,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "s": 1.0,
-    "sec": 1.0,
-    "second": 1.0,
-    "seconds": 1.0,
-    "m": 60.0,
-    "min": 60.0,
-    "minute": 60.0,
-    "minutes": 60.0,
-    "h": 3600.0,
-    "hour": 3600.0,
-    "hours": 3600.0,
+    **dict.fromkeys(("us", "µs"), 1e-6),
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
     "d": 86400.0,
 }
 _PART = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|us|µs|[a-z]{1,7})")

@@ -12,6 +12,7 @@ from greenroom.actors.strategies.hashing import ConsistentHash
 from greenroom.actors.strategies.protocol import Candidate, PickContext, RoutingStrategy
 from greenroom.actors.strategies.speed import Adaptive, LeastLatency
 from greenroom.actors.strategies.turns import RoundRobin, Weighted
+from greenroom.messages import _validate as check
 from greenroom.messages.status import LoadBalanceStrategy
 
 __all__ = [
@@ -82,9 +83,7 @@ def _checked(spec: Any) -> RoutingStrategy:
             f"write strategy={spec.__name__}(...)"
         )
     if not callable(getattr(spec, "pick", None)):
-        raise TypeError(
-            "strategy must be a name or an object with a method pick(candidates, context, rng), "
-            f"got {spec!r} ({type(spec).__name__})"
-        )
+        rule = "strategy must be a name or an object with a method pick(candidates, context, rng)"
+        raise check.misfit(rule, spec)
     checked: RoutingStrategy = spec
     return checked
