@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import KW_ONLY, dataclass, replace
 
 from greenroom.actors.member.surroundings import LoopLost, LoopSilent
 from greenroom.actors.runtime.alarms import Alarm
@@ -64,6 +64,7 @@ class _Watched:
     blocker: Blocker = NOBODY
 
 
+@dataclass(eq=False)
 class LoopMonitor:
     """Has every loop that was started answer from time to time; replaces one that does not.
 
@@ -84,34 +85,25 @@ class LoopMonitor:
         shared: the loop of all who have none of their own.
     """
 
-    def __init__(
-        self,
-        ports: SupervisorPorts,
-        routes: RoutePublisher,
-        *,
-        by_hand: Callable[[], bool],
-        new_loop: Callable[[str | None], LoopThread],
-        plan: Callable[[float, LoopThread], Alarm | Timer],
-        ask: Callable[[LoopAnswered], object],
-        find_blocker: Callable[[LoopThread], Blocker],
-    ) -> None:
-        self._records = routes.records
-        self._ports = ports
-        self._routes = routes
-        self._by_hand = by_hand
-        self._new_loop = new_loop
-        self._plan = plan
-        self._ask = ask
-        self._blocker_of = find_blocker
+    ports: SupervisorPorts
+    routes: RoutePublisher
+    _: KW_ONLY
+    by_hand: Callable[[], bool]
+    new_loop: Callable[[str | None], LoopThread]
+    plan: Callable[[float, LoopThread], Alarm | Timer]
+    ask: Callable[[LoopAnswered], object]
+    find_blocker: Callable[[LoopThread], Blocker]
+
+    def __post_init__(self) -> None:
         self._watched: dict[LoopThread, _Watched] = {}
         self._spread = random.Random()  # of its own: nothing is drawn from a seeded one for it
-        config = ports.config
+        config = self.ports.config
         self._unexplained = RestartWindow(config.restart_intensity, config.restart_period_s)
-        self.shared = new_loop(None)
+        self.shared = self.new_loop(None)
 
     def started(self, message: LoopStarted) -> None:
         """Watch a loop from now on."""
-        config = self._ports.config
+        config = self.ports.config
         heartbeat = Heartbeat(
             config.loop_check_interval_s,
             config.loop_stalled_after_s,
@@ -130,14 +122,14 @@ class LoopMonitor:
         of many pools draw apart. By a clock that is moved by hand it is all of it: there is no
         crowd, and whoever moves it counts on that.
         """
-        if self._by_hand():
+        if self.by_hand():
             return 1.0
         return 1.0 - self._spread.random()
 
     def _plan_look(self, watched: _Watched) -> None:
         if watched.alarm is not None:
             watched.alarm.cancel()
-        watched.alarm = self._plan(watched.heartbeat.next_look_at, watched.thread)
+        watched.alarm = self.plan(watched.heartbeat.next_look_at, watched.thread)
 
     def look_due(self, message: LookDue) -> None:
         """It is time to look at a loop."""
@@ -147,11 +139,11 @@ class LoopMonitor:
         # Left in the message for the clock's thread, which asks when its hand-over is through.
         message.question = self._look(watched)
         if message.handed and message.question is not None:
-            self._ask(message.question)
+            self.ask(message.question)
 
     def _look(self, watched: _Watched) -> LoopAnswered | None:
         """What the loop is to be asked for, if anything."""
-        thread, now, question = watched.thread, self._ports.now(), None
+        thread, now, question = watched.thread, self.ports.now(), None
         step = watched.heartbeat.look(now, self._part())
         if step is Step.PING:
             question = LoopAnswered(thread, watched.heartbeat.number)
@@ -173,7 +165,7 @@ class LoopMonitor:
 
     def _residents(self, thread: LoopThread) -> list[MemberRecord]:
         """Those whose coroutines run there: the agent itself, or a probe or a hook alone."""
-        records = self._records.values()
+        records = self.routes.records.values()
         return [each for each in records if each.loop is thread and each.ref is not None]
 
     # -- it does not answer
@@ -183,10 +175,10 @@ class LoopMonitor:
         watched.blocker = self._find_blocker(watched)
         for record in self._residents(watched.thread):
             record.blocks_loop = record.name == watched.blocker.member
-            self._ports.tell(record, LoopSilent())
-        self._ports.emit(
+            self.ports.tell(record, LoopSilent())
+        self.ports.emit(
             LoopStalled(
-                pool=self._ports.pool,
+                pool=self.ports.pool,
                 member=watched.blocker.member,
                 request_id=watched.blocker.request_id,
                 loop=watched.thread.name,
@@ -195,11 +187,11 @@ class LoopMonitor:
                 replaced_in_s=watched.heartbeat.replaced_in_s,
             )
         )
-        self._routes.publish()
+        self.routes.publish()
 
     def _find_blocker(self, watched: _Watched) -> Blocker:
         """Who blocks it now; who did at first, if nobody can be seen any more."""
-        found = self._blocker_of(watched.thread)
+        found = self.find_blocker(watched.thread)
         # On a loop of its own there is nobody else to blame, wherever it is stuck.
         if watched.owner is not None:
             return replace(found, member=watched.owner)
@@ -210,7 +202,7 @@ class LoopMonitor:
         watched = self._watched.get(message.thread)
         if watched is None:
             return
-        lasted_s = watched.heartbeat.answered(message.number, self._ports.now(), self._part())
+        lasted_s = watched.heartbeat.answered(message.number, self.ports.now(), self._part())
         self._plan_look(watched)
         if lasted_s is not None:
             self._recovered(watched, lasted_s)
@@ -219,16 +211,16 @@ class LoopMonitor:
         blocker, watched.blocker = watched.blocker, NOBODY
         for record in self._residents(watched.thread):
             record.blocks_loop = False
-        self._ports.emit(
+        self.ports.emit(
             LoopRecovered(
-                pool=self._ports.pool,
+                pool=self.ports.pool,
                 member=blocker.member,
                 request_id=blocker.request_id,
                 loop=watched.thread.name,
                 stalled_s=lasted_s,
             )
         )
-        self._routes.publish()
+        self.routes.publish()
 
     # -- it is given up
 
@@ -240,14 +232,14 @@ class LoopMonitor:
         """
         thread, blocker = watched.thread, self._find_blocker(watched)
         if blocker.member is None and not self._unexplained.add(now):
-            limit = self._ports.config.restart_intensity
+            limit = self.ports.config.restart_intensity
             error = TimeoutError(f"restart_intensity={limit} is exceeded")
             what = f"{thread.name} stalls again and again and is left as it is"
-            self._ports.complain_of(what, error)
+            self.ports.complain_of(what, error)
             return
         if thread is self.shared:
             # Before anybody is cut off: those that just move are given this one.
-            self.shared = self._new_loop(None)
+            self.shared = self.new_loop(None)
         thread.abandon()
         moved = []
         for record in self._residents(thread):
@@ -255,9 +247,9 @@ class LoopMonitor:
             if record.on_loop and record.name != blocker.member:
                 moved.append(record.name)
             self._cut_off(record, blocker, watched.heartbeat.silent_s(now), now)
-        self._ports.emit(
+        self.ports.emit(
             LoopReplaced(
-                pool=self._ports.pool,
+                pool=self.ports.pool,
                 member=blocker.member,
                 request_id=blocker.request_id,
                 loop=thread.name,
@@ -265,7 +257,7 @@ class LoopMonitor:
                 moved=tuple(moved),
             )
         )
-        self._routes.publish()
+        self.routes.publish()
 
     def _cut_off(self, record: MemberRecord, blocker: Blocker, silent_s: float, now: float) -> None:
         """An agent that lives there ends with its loop and is restarted; the others just move."""
@@ -275,11 +267,11 @@ class LoopMonitor:
         if record.name == blocker.member:
             where = f" at {blocker.where}" if blocker.where else ""
             reason = f"it blocked its event loop for {silent_s:.1f} s{where}"
-            self._ports.tell(record, LoopLost(reason=reason, guilty=True))
+            self.ports.tell(record, LoopLost(reason=reason, guilty=True))
         elif record.on_loop:
-            self._ports.tell(record, LoopLost(reason="another one blocked its event loop"))
+            self.ports.tell(record, LoopLost(reason="another one blocked its event loop"))
         else:
-            self._ports.tell(record, LoopLost(fresh=self.shared))
+            self.ports.tell(record, LoopLost(fresh=self.shared))
             record.moved(self.shared)
 
     def let_stalled_go(self) -> None:
@@ -290,4 +282,4 @@ class LoopMonitor:
             if watched.heartbeat.stalled:
                 watched.thread.abandon()
                 for record in self._residents(watched.thread):
-                    self._ports.tell(record, LoopLost())
+                    self.ports.tell(record, LoopLost())

@@ -213,29 +213,21 @@ class OutcomeJudge:
         """Log a breaker's change of state, and have the probes follow it."""
         if transition is None:
             return
-        now = self._ports.now()
-        reopens_at = transition.reopens_at
+        now, reopens_at, reason = self._ports.now(), transition.reopens_at, transition.reason
+        pool, member = self._ports.pool, record.name
+        event: BreakerOpened | BreakerHalfOpened | BreakerClosed
         match transition.after:
             case CircuitState.OPEN | CircuitState.FORCED_OPEN:
-                self._ports.emit(
-                    BreakerOpened(
-                        pool=self._ports.pool,
-                        member=record.name,
-                        reason=transition.reason + why,
-                        reopens_in_s=None if reopens_at is None else max(0.0, reopens_at - now),
-                    )
+                rest_s = None if reopens_at is None else max(0.0, reopens_at - now)
+                event = BreakerOpened(
+                    pool=pool, member=member, reason=reason + why, reopens_in_s=rest_s
                 )
             case CircuitState.HALF_OPEN:
                 trial = "its probe" if record.probes is not None else "one request"
-                self._ports.emit(
-                    BreakerHalfOpened(pool=self._ports.pool, member=record.name, trial=trial)
-                )
+                event = BreakerHalfOpened(pool=pool, member=member, trial=trial)
             case CircuitState.CLOSED | CircuitState.DISABLED:
-                self._ports.emit(
-                    BreakerClosed(
-                        pool=self._ports.pool, member=record.name, reason=transition.reason
-                    )
-                )
+                event = BreakerClosed(pool=pool, member=member, reason=reason)
+        self._ports.emit(event)
         self._steer_probes(record, transition, now)
         self.review_health(record)
 

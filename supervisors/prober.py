@@ -75,16 +75,11 @@ class Prober:
         self, record: MemberRecord, ok: bool, elapsed_s: float, error: str, now: float
     ) -> None:
         assert record.probes is not None
+        pool, name, emit = self._ports.pool, record.name, self._ports.emit
         if ok:
-            self._ports.emit(
-                ProbeSucceeded(pool=self._ports.pool, member=record.name, elapsed_s=elapsed_s)
-            )
+            emit(ProbeSucceeded(pool=pool, member=name, elapsed_s=elapsed_s))
         else:
-            self._ports.emit(
-                ProbeFailed(
-                    pool=self._ports.pool, member=record.name, elapsed_s=elapsed_s, error=error
-                )
-            )
+            emit(ProbeFailed(pool=pool, member=name, elapsed_s=elapsed_s, error=error))
         transition = record.breaker.record(
             record.probes.epoch,
             now,

@@ -120,17 +120,17 @@ def _is_data(value: object) -> bool:
     return kind is dict or "__dataclass_fields__" in kind.__dict__
 
 
-def _finished(reading: Reading, finish: str) -> None:
-    """Note why it ends."""
-    if not finish:
-        return
-    reading.finish = finish.rsplit(".", 1)[-1]
-    reading.ended = True
-    reading.refused = reading.refused or reading.finish == "refusal"
-    if reading.finish in FILTERED:
-        reading.fault = reading.fault or _FILTER
-    elif reading.finish in BROKEN:
-        reading.fault = reading.fault or _BROKE
+def _finished(reading: Reading, finish: str) -> Reading:
+    """Note why it ends, where that is said."""
+    if finish:
+        reading.finish = finish.rsplit(".", 1)[-1]
+        reading.ended = True
+        reading.refused = reading.refused or reading.finish == "refusal"
+        if reading.finish in FILTERED:
+            reading.fault = reading.fault or _FILTER
+        elif reading.finish in BROKEN:
+            reading.fault = reading.fault or _BROKE
+    return reading
 
 
 def _message_says(message: object) -> bool:
@@ -255,8 +255,7 @@ def _message(held: Record) -> Reading | None:
     reading.may_be_empty = _silent_on_purpose(finish, get(held, "usage"))
     if filled(get(held, "error")):
         reading.fault = _ERROR
-    _finished(reading, finish)
-    return reading
+    return _finished(reading, finish)
 
 
 _TOKENS_OF_SILENCE = range(1, 4)
@@ -325,8 +324,7 @@ def _output(held: Record) -> Reading | None:
     reading.listed = reading.listed or reading.content
     if filled(get(held, "error")) or status == "failed":
         reading.fault = _ERROR
-    _finished(reading, word(get(record(get(held, "incomplete_details")), "reason")))
-    return reading
+    return _finished(reading, word(get(record(get(held, "incomplete_details")), "reason")))
 
 
 _OF_TEXTS = frozenset({"choices", "finish_reason", "search_info", "text"})
@@ -369,8 +367,7 @@ def _bedrock(held: Record) -> Reading | None:
     message = get(record(get(held, "output")), "message")
     finish = word(get(held, "stopReason"))
     reading = Reading(content=_message_says(message), may_be_empty=finish == "stop_sequence")
-    _finished(reading, finish)
-    return reading
+    return _finished(reading, finish)
 
 
 def _ollama(held: Record) -> Reading | None:
@@ -404,8 +401,7 @@ def _cohere(held: Record) -> Reading | None:
     says = _message_says(get(held, "message")) or filled(get(held, "text"))
     reading = Reading(content=says or filled(get(held, "tool_calls")))
     reading.may_be_empty = finish == "stop_sequence"
-    _finished(reading, finish)
-    return reading
+    return _finished(reading, finish)
 
 
 def _tool(held: Record) -> Reading | None:
@@ -573,8 +569,7 @@ def _block_delta(held: Record) -> Reading | None:
 def _message_delta(held: Record) -> Reading | None:
     finish = word(get(record(get(held, "delta")), "stop_reason"))
     reading = Reading(marks=True, content=_silent_on_purpose(finish, get(held, "usage")))
-    _finished(reading, finish)
-    return reading
+    return _finished(reading, finish)
 
 
 def _stopped(held: Record) -> Reading | None:
@@ -598,8 +593,7 @@ def _cohere_end(held: Record) -> Reading | None:
     delta = record(get(held, "delta"))
     if filled(get(delta, "error")):
         reading.fault = _ERROR
-    _finished(reading, word(get(delta, "finish_reason")))
-    return reading
+    return _finished(reading, word(get(delta, "finish_reason")))
 
 
 _ENDS_OF_RESPONSES = frozenset({"response.cancelled", "response.completed", "response.done"})
@@ -654,9 +648,7 @@ def _old_event(held: Record) -> Reading | None:
     """An event of Cohere's first interface."""
     kind = word(get(held, "event_type"))
     if kind == "stream-end":
-        reading = Reading(marks=True, ended=True)
-        _finished(reading, word(get(held, "finish_reason")))
-        return reading
+        return _finished(Reading(marks=True, ended=True), word(get(held, "finish_reason")))
     if kind not in ("stream-start", "text-generation", "tool-calls-generation"):
         return None
     return Reading(marks=True, content=any(filled(get(held, n)) for n in ("text", "tool_calls")))
@@ -677,8 +669,7 @@ def _bedrock_stop(held: Record) -> Reading | None:
     if len(held) != 1:
         return None
     reading = Reading(marks=True, ended=True)
-    _finished(reading, word(get(record(get(held, "messageStop")), "stopReason")))
-    return reading
+    return _finished(reading, word(get(record(get(held, "messageStop")), "stopReason")))
 
 
 _READERS = _rows(

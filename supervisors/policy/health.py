@@ -156,11 +156,6 @@ class HealthRecord:
         recent = self._recent(now)
         return sum(recent) / len(recent) if recent else 0.0
 
-    def latency(self, quantile: float, now: float) -> float | None:
-        """A quantile (0 to 1, nearest rank) of recent successes' seconds; None without any."""
-        check.number("quantile", quantile, maximum=1.0)
-        return _nearest_rank(self._recent_latencies(now), quantile)
-
     def next_change_at(self, now: float) -> float | None:
         """When time alone may next change the status; None when only a new outcome can."""
         # Where nothing has failed, or too little has happened, the member is healthy already, and
@@ -179,7 +174,7 @@ class HealthRecord:
         wall_offset_s: float = 0.0,
     ) -> AgentHealth:
         """The health part of a member's statistics; `wall_offset_s` is wall clock minus `now`."""
-        latencies = self._recent_latencies(now)
+        latencies = sorted(took for at, took in self._latencies if at + HEALTH_WINDOW_S > now)
         return AgentHealth(
             status=self.status(now, circuit),
             circuit=circuit,
@@ -197,9 +192,6 @@ class HealthRecord:
 
     def _recent(self, now: float) -> list[bool]:
         return [failed for at, failed, _ in self._outcomes if at + HEALTH_WINDOW_S > now]
-
-    def _recent_latencies(self, now: float) -> list[float]:
-        return sorted(seconds for at, seconds in self._latencies if at + HEALTH_WINDOW_S > now)
 
     def __repr__(self) -> str:
         return (
