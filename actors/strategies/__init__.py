@@ -4,37 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
-from greenroom.actors.strategies.balance import LeastErrors, LeastOutstanding, Priority
-from greenroom.actors.strategies.chance import PowerOfTwo, UniformRandom
-from greenroom.actors.strategies.failover import Failover
-from greenroom.actors.strategies.free_members import FreeMembers
-from greenroom.actors.strategies.hashing import ConsistentHash
-from greenroom.actors.strategies.protocol import Candidate, PickContext, RoutingStrategy
-from greenroom.actors.strategies.speed import Adaptive, LeastLatency
-from greenroom.actors.strategies.turns import RoundRobin, Weighted
+from greenroom.actors.strategies.balance import LeastErrors as LeastErrors
+from greenroom.actors.strategies.balance import LeastOutstanding as LeastOutstanding
+from greenroom.actors.strategies.balance import Priority as Priority
+from greenroom.actors.strategies.chance import PowerOfTwo as PowerOfTwo
+from greenroom.actors.strategies.chance import UniformRandom as UniformRandom
+from greenroom.actors.strategies.failover import Failover as Failover
+from greenroom.actors.strategies.free_members import FreeMembers as FreeMembers
+from greenroom.actors.strategies.hashing import ConsistentHash as ConsistentHash
+from greenroom.actors.strategies.protocol import Candidate as Candidate
+from greenroom.actors.strategies.protocol import PickContext as PickContext
+from greenroom.actors.strategies.protocol import RoutingStrategy as RoutingStrategy
+from greenroom.actors.strategies.speed import Adaptive as Adaptive
+from greenroom.actors.strategies.speed import LeastLatency as LeastLatency
+from greenroom.actors.strategies.turns import RoundRobin as RoundRobin
+from greenroom.actors.strategies.turns import Weighted as Weighted
 from greenroom.messages import _validate as check
 from greenroom.messages.status import LoadBalanceStrategy
-
-__all__ = [
-    "Adaptive",
-    "Candidate",
-    "ConsistentHash",
-    "Failover",
-    "FreeMembers",
-    "LeastErrors",
-    "LeastLatency",
-    "LeastOutstanding",
-    "PickContext",
-    "PowerOfTwo",
-    "Priority",
-    "RoundRobin",
-    "RoutingStrategy",
-    "UniformRandom",
-    "Weighted",
-    "is_built_in",
-    "strategy_for",
-    "strategy_name",
-]
 
 _BUILT_IN: dict[LoadBalanceStrategy, type[RoutingStrategy]] = {
     LoadBalanceStrategy(each.name): each
