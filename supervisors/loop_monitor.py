@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import dataclass, replace
 
 from greenroom.actors.member.surroundings import LoopLost, LoopSilent
 from greenroom.actors.runtime.alarms import Alarm
@@ -64,7 +64,6 @@ class _Watched:
     blocker: Blocker = NOBODY
 
 
-@dataclass(eq=False)
 class LoopMonitor:
     """Has every loop that was started answer from time to time; replaces one that does not.
 
@@ -85,25 +84,34 @@ class LoopMonitor:
         shared: the loop of all who have none of their own.
     """
 
-    ports: SupervisorPorts
-    routes: RoutePublisher
-    _: KW_ONLY
-    by_hand: Callable[[], bool]
-    new_loop: Callable[[str | None], LoopThread]
-    plan: Callable[[float, LoopThread], Alarm | Timer]
-    ask: Callable[[LoopAnswered], object]
-    find_blocker: Callable[[LoopThread], Blocker]
-
-    def __post_init__(self) -> None:
+    def __init__(
+        self,
+        ports: SupervisorPorts,
+        routes: RoutePublisher,
+        *,
+        by_hand: Callable[[], bool],
+        new_loop: Callable[[str | None], LoopThread],
+        plan: Callable[[float, LoopThread], Alarm | Timer],
+        ask: Callable[[LoopAnswered], object],
+        find_blocker: Callable[[LoopThread], Blocker],
+    ) -> None:
+        self._records = routes.records
+        self._ports = ports
+        self._routes = routes
+        self._by_hand = by_hand
+        self._new_loop = new_loop
+        self._plan = plan
+        self._ask = ask
+        self._blocker_of = find_blocker
         self._watched: dict[LoopThread, _Watched] = {}
         self._spread = random.Random()  # of its own: nothing is drawn from a seeded one for it
-        config = self.ports.config
+        config = ports.config
         self._unexplained = RestartWindow(config.restart_intensity, config.restart_period_s)
-        self.shared = self.new_loop(None)
+        self.shared = new_loop(None)
 
     def started(self, message: LoopStarted) -> None:
         """Watch a loop from now on."""
-        config = self.ports.config
+        config = self._ports.config
         heartbeat = Heartbeat(
             config.loop_check_interval_s,
             config.loop_stalled_after_s,
@@ -122,14 +130,14 @@ class LoopMonitor:
         of many pools draw apart. By a clock that is moved by hand it is all of it: there is no
         crowd, and whoever moves it counts on that.
         """
-        if self.by_hand():
+        if self._by_hand():
             return 1.0
         return 1.0 - self._spread.random()
 
     def _plan_look(self, watched: _Watched) -> None:
         if watched.alarm is not None:
             watched.alarm.cancel()
-        watched.alarm = self.plan(watched.heartbeat.next_look_at, watched.thread)
+        watched.alarm = self._plan(watched.heartbeat.next_look_at, watched.thread)
 
     def look_due(self, message: LookDue) -> None:
         """It is time to look at a loop."""
@@ -139,11 +147,11 @@ class LoopMonitor:
         # Left in the message for the clock's thread, which asks when its hand-over is through.
         message.question = self._look(watched)
         if message.handed and message.question is not None:
-            self.ask(message.question)
+            self._ask(message.question)
 
     def _look(self, watched: _Watched) -> LoopAnswered | None:
         """What the loop is to be asked for, if anything."""
-        thread, now, question = watched.thread, self.ports.now(), None
+        thread, now, question = watched.thread, self._ports.now(), None
         step = watched.heartbeat.look(now, self._part())
         if step is Step.PING:
             question = LoopAnswered(thread, watched.heartbeat.number)
@@ -165,7 +173,7 @@ class LoopMonitor:
 
     def _residents(self, thread: LoopThread) -> list[MemberRecord]:
         """Those whose coroutines run there: the agent itself, or a probe or a hook alone."""
-        records = self.routes.records.values()
+        records = self._records.values()
         return [each for each in records if each.loop is thread and each.ref is not None]
 
     # -- it does not answer
@@ -175,10 +183,10 @@ class LoopMonitor:
         watched.blocker = self._find_blocker(watched)
         for record in self._residents(watched.thread):
             record.blocks_loop = record.name == watched.blocker.member
-            self.ports.tell(record, LoopSilent())
-        self.ports.emit(
+            self._ports.tell(record, LoopSilent())
+        self._ports.emit(
             LoopStalled(
-                pool=self.ports.pool,
+                pool=self._ports.pool,
                 member=watched.blocker.member,
                 request_id=watched.blocker.request_id,
                 loop=watched.thread.name,
@@ -187,11 +195,11 @@ class LoopMonitor:
                 replaced_in_s=watched.heartbeat.replaced_in_s,
             )
         )
-        self.routes.publish()
+        self._routes.publish()
 
     def _find_blocker(self, watched: _Watched) -> Blocker:
         """Who blocks it now; who did at first, if nobody can be seen any more."""
-        found = self.find_blocker(watched.thread)
+        found = self._blocker_of(watched.thread)
         # On a loop of its own there is nobody else to blame, wherever it is stuck.
         if watched.owner is not None:
             return replace(found, member=watched.owner)
@@ -202,7 +210,7 @@ class LoopMonitor:
         watched = self._watched.get(message.thread)
         if watched is None:
             return
-        lasted_s = watched.heartbeat.answered(message.number, self.ports.now(), self._part())
+        lasted_s = watched.heartbeat.answered(message.number, self._ports.now(), self._part())
         self._plan_look(watched)
         if lasted_s is not None:
             self._recovered(watched, lasted_s)
@@ -211,16 +219,16 @@ class LoopMonitor:
         blocker, watched.blocker = watched.blocker, NOBODY
         for record in self._residents(watched.thread):
             record.blocks_loop = False
-        self.ports.emit(
+        self._ports.emit(
             LoopRecovered(
-                pool=self.ports.pool,
+                pool=self._ports.pool,
                 member=blocker.member,
                 request_id=blocker.request_id,
                 loop=watched.thread.name,
                 stalled_s=lasted_s,
             )
         )
-        self.routes.publish()
+        self._routes.publish()
 
     # -- it is given up
 
@@ -232,14 +240,14 @@ class LoopMonitor:
         """
         thread, blocker = watched.thread, self._find_blocker(watched)
         if blocker.member is None and not self._unexplained.add(now):
-            limit = self.ports.config.restart_intensity
+            limit = self._ports.config.restart_intensity
             error = TimeoutError(f"restart_intensity={limit} is exceeded")
             what = f"{thread.name} stalls again and again and is left as it is"
-            self.ports.complain_of(what, error)
+            self._ports.complain_of(what, error)
             return
         if thread is self.shared:
             # Before anybody is cut off: those that just move are given this one.
-            self.shared = self.new_loop(None)
+            self.shared = self._new_loop(None)
         thread.abandon()
         moved = []
         for record in self._residents(thread):
@@ -247,9 +255,9 @@ class LoopMonitor:
             if record.on_loop and record.name != blocker.member:
                 moved.append(record.name)
             self._cut_off(record, blocker, watched.heartbeat.silent_s(now), now)
-        self.ports.emit(
+        self._ports.emit(
             LoopReplaced(
-                pool=self.ports.pool,
+                pool=self._ports.pool,
                 member=blocker.member,
                 request_id=blocker.request_id,
                 loop=thread.name,
@@ -257,7 +265,7 @@ class LoopMonitor:
                 moved=tuple(moved),
             )
         )
-        self.routes.publish()
+        self._routes.publish()
 
     def _cut_off(self, record: MemberRecord, blocker: Blocker, silent_s: float, now: float) -> None:
         """An agent that lives there ends with its loop and is restarted; the others just move."""
@@ -267,11 +275,11 @@ class LoopMonitor:
         if record.name == blocker.member:
             where = f" at {blocker.where}" if blocker.where else ""
             reason = f"it blocked its event loop for {silent_s:.1f} s{where}"
-            self.ports.tell(record, LoopLost(reason=reason, guilty=True))
+            self._ports.tell(record, LoopLost(reason=reason, guilty=True))
         elif record.on_loop:
-            self.ports.tell(record, LoopLost(reason="another one blocked its event loop"))
+            self._ports.tell(record, LoopLost(reason="another one blocked its event loop"))
         else:
-            self.ports.tell(record, LoopLost(fresh=self.shared))
+            self._ports.tell(record, LoopLost(fresh=self.shared))
             record.moved(self.shared)
 
     def let_stalled_go(self) -> None:
@@ -282,4 +290,4 @@ class LoopMonitor:
             if watched.heartbeat.stalled:
                 watched.thread.abandon()
                 for record in self._residents(watched.thread):
-                    self.ports.tell(record, LoopLost())
+                    self._ports.tell(record, LoopLost())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from greenroom.messages.events import BreakerClosed, BreakerHalfOpened, BreakerOpened, HealthChanged
 from greenroom.messages.status import CircuitState, FailureKind
@@ -21,21 +22,21 @@ from greenroom.supervisors.route_publisher import RoutePublisher
 from greenroom.supervisors.supervisor_ports import SupervisorPorts
 
 
+@dataclass(eq=False, repr=False)
 class OutcomeJudge:
     """Takes in what the router reports of attempts, and says what changes by it.
 
     Args:
-        answer: tells the router which failures have been judged.
+        _answer: tells the router which failures have been judged.
     """
 
-    def __init__(
-        self, ports: SupervisorPorts, routes: RoutePublisher, answer: Callable[[FailuresSeen], None]
-    ) -> None:
-        self._records = routes.records
-        self._ports = ports
-        self._routes = routes
-        self._answer = answer
-        self._ledger = ProvisionalFailures(ports.config.circuit_failure_threshold)
+    _ports: SupervisorPorts
+    _routes: RoutePublisher
+    _answer: Callable[[FailuresSeen], None]
+
+    def __post_init__(self) -> None:
+        self._records = self._routes.records
+        self._ledger = ProvisionalFailures(self._ports.config.circuit_failure_threshold)
 
     def take_in(self, message: Outcomes) -> None:
         """Judge a batch; the router has the new table before it hears what has been judged."""

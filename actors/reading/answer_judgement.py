@@ -8,6 +8,7 @@ mocks, lazy objects and those that raise are good answers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -147,13 +148,11 @@ def html_page(value: Any) -> Fault | None:
     return _PAGE if document_in(value) else None
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AnyOf:
     """What `any_of` makes: a predicate of several, asked in turn."""
 
-    __slots__ = ("predicates",)
-
-    def __init__(self, predicates: tuple[Predicate, ...]) -> None:
-        self.predicates = predicates
+    predicates: tuple[Predicate, ...]
 
     def __call__(self, value: Any) -> object:
         for predicate in self.predicates:

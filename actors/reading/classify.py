@@ -201,7 +201,7 @@ def _of_links(links: tuple[BaseException, ...], wall_now: float) -> Verdict | No
                 status = _seen_closer(status, links[at + 1 :])
             return _of_status(status, links, wall_now)
     # Only when no link has a status: a sentence is the weakest sign, and may quote anything.
-    for asked in (by_sentence, _by_base):
+    for asked in (by_sentence, lambda link: words.by_base(names_of(link))):
         for link in links:
             status = asked(link)
             if status is not None:
@@ -220,10 +220,6 @@ def _mended_elsewhere(found: list[T], kind_of: Callable[[T], FailureKind]) -> T 
     """The first of those that another member of the pool could mend, the surest kind before all."""
     sorted_out = (each for kind in _MENDED_ELSEWHERE for each in found if kind_of(each) is kind)
     return next(sorted_out, None)
-
-
-def _by_base(error: BaseException) -> int | None:
-    return words.by_base(names_of(error))
 
 
 def _seen_closer(status: int, inner: tuple[BaseException, ...]) -> int:

@@ -246,7 +246,11 @@ def _parsed(value: Any, unit: float, wall_now: float) -> float | None:
     except ValueError:
         pass
     length = _length(text)
-    return length if length is not None else _since(_date(text), wall_now)
+    if length is not None:
+        return length
+    # ISO 8601 begins with the year, an HTTP date with a word.
+    date = datetime.fromisoformat if text[:1].isdigit() else parsedate_to_datetime
+    return _since(date(text), wall_now)
 
 
 def _length(text: str) -> float | None:
@@ -264,13 +268,6 @@ def _length(text: str) -> float | None:
         total += float(part[1]) * _UNITS[part[2]]
         end = part.end()
     return total if end == len(text) else None
-
-
-def _date(text: str) -> datetime:
-    """An HTTP date, or one of ISO 8601."""
-    if text[:1].isdigit():
-        return datetime.fromisoformat(text)
-    return parsedate_to_datetime(text)
 
 
 def _since(date: datetime, wall_now: float) -> float | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from greenroom.actors.strategies.balance import LeastErrors as LeastErrors
 from greenroom.actors.strategies.balance import LeastOutstanding as LeastOutstanding
 from greenroom.actors.strategies.balance import Priority as Priority
@@ -39,8 +37,21 @@ def strategy_for(spec: LoadBalanceStrategy | str | RoutingStrategy) -> RoutingSt
         TypeError: not a name, and not an object with a `pick` method.
     """
     if isinstance(spec, str):
-        return _BUILT_IN[_named(spec)]()
-    return _checked(spec)
+        try:
+            built_in = _BUILT_IN[LoadBalanceStrategy(spec)]
+        except ValueError:
+            names = ", ".join(repr(each.value) for each in LoadBalanceStrategy)
+            raise ValueError(f"strategy must be one of {names}, got {spec!r}") from None
+        return built_in()
+    if isinstance(spec, type):
+        raise TypeError(
+            f"strategy must be an instance, got the class {spec.__name__}: "
+            f"write strategy={spec.__name__}(...)"
+        )
+    if not callable(getattr(spec, "pick", None)):
+        rule = "strategy must be a name or an object with a method pick(candidates, context, rng)"
+        raise check.misfit(rule, spec)
+    return spec
 
 
 def is_built_in(strategy: RoutingStrategy) -> bool:
@@ -52,24 +63,3 @@ def strategy_name(strategy: RoutingStrategy) -> str:
     """What to call it in statistics and logs: its `name`, else the name of its class."""
     name = getattr(strategy, "name", None)
     return name if isinstance(name, str) and name else type(strategy).__name__
-
-
-def _named(value: str) -> LoadBalanceStrategy:
-    try:
-        return LoadBalanceStrategy(value)
-    except ValueError:
-        names = ", ".join(repr(each.value) for each in LoadBalanceStrategy)
-        raise ValueError(f"strategy must be one of {names}, got {value!r}") from None
-
-
-def _checked(spec: Any) -> RoutingStrategy:
-    if isinstance(spec, type):
-        raise TypeError(
-            f"strategy must be an instance, got the class {spec.__name__}: "
-            f"write strategy={spec.__name__}(...)"
-        )
-    if not callable(getattr(spec, "pick", None)):
-        rule = "strategy must be a name or an object with a method pick(candidates, context, rng)"
-        raise check.misfit(rule, spec)
-    checked: RoutingStrategy = spec
-    return checked
