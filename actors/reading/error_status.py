@@ -90,20 +90,20 @@ def number_of(error: Any) -> int | None:
     enum = look(error, "grpc_status_code")
     if enum is not None:
         return _rpc_status(enum)
-    for name in _STATUS_FIELDS:
-        status = failing(look(error, name))
+    return (
+        _failing_field(error, _STATUS_FIELDS)
+        or _of_response(look(error, "response"))
+        or _failing_field(error, _RARE_STATUS_FIELDS)
+        or _rpc_status(look(error, "status"))
+    )
+
+
+def _failing_field(owner: Any, names: tuple[str, ...]) -> int | None:
+    for name in names:
+        status = failing(look(owner, name))
         if status is not None:
             return status
-    response = look(error, "response")
-    if response is not None:
-        status = _of_response(response)
-        if status is not None:
-            return status
-    for name in _RARE_STATUS_FIELDS:
-        status = failing(look(error, name))
-        if status is not None:
-            return status
-    return _rpc_status(look(error, "status"))
+    return None
 
 
 def failing(value: Any) -> int | None:
@@ -185,15 +185,12 @@ def _of_arguments(error: BaseException) -> int | None:
 
 
 def _of_response(response: Any) -> int | None:
-    if is_a(response, Mapping):  # botocore's
-        status = None
-        try:
-            meta = response.get("ResponseMetadata") or {}
-            status = failing(meta.get("HTTPStatusCode"))
-        except BaseException:
-            pass
-        return status
-    return failing(look(response, "status_code")) or failing(look(response, "status"))
+    if not is_a(response, Mapping):
+        return _failing_field(response, ("status_code", "status"))
+    try:  # botocore's
+        return failing((response.get("ResponseMetadata") or {}).get("HTTPStatusCode"))
+    except BaseException:
+        return None
 
 
 def _rpc_status(value: Any) -> int | None:
