@@ -193,15 +193,8 @@ RPC_ERRORS = {-32700: 500, -32600: 400, -32601: 400, -32602: 400, -32603: 500, -
 RPC_SERVER_ERRORS = range(-32099, -31999)
 
 CLOSE_CODES = {
-    1003: 400,
-    1007: 400,
-    1008: 400,
-    1009: 413,
-    1010: 400,
-    3000: 401,
-    3003: 403,
-    3008: TIMED_OUT,
-}
+    1003: 400, 1007: 400, 1008: 400, 1009: 413, 1010: 400, 3000: 401, 3003: 403, 3008: TIMED_OUT,
+}  # fmt: skip
 """Websocket close codes (RFC 6455, 7.4.1, and IANA's registry); any other is a cut."""
 
 # -- phrases, looked for in what is written in lower case

@@ -10,22 +10,19 @@ from random import Random
 from greenroom.actors.strategies.cost import light, lightest, loads
 from greenroom.actors.strategies.free_members import foremost
 from greenroom.actors.strategies.protocol import BuiltIn, Candidate, Candidates, PickContext
-from greenroom.actors.strategies.sample import Sample
+from greenroom.actors.strategies.sample import Sampling
 
 _SAME_ERROR_RATE = 0.01
 _PRIORITY = attrgetter("priority")
 
 
-class LeastOutstanding(BuiltIn):
+class LeastOutstanding(Sampling):
     """The fewest calls in flight, relative to what the member takes at a time.
 
     Of more than twenty candidates it looks at twenty (`Sample`).
     """
 
     name = "least_outstanding"
-
-    def __init__(self) -> None:
-        self._sample = Sample()
 
     def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate:
         if len(candidates) == 1:
@@ -53,16 +50,13 @@ class Priority(BuiltIn):
         return (list(equals) for _, equals in groupby(ranked, key=_PRIORITY))
 
 
-class LeastErrors(BuiltIn):
+class LeastErrors(Sampling):
     """The lowest recent error rate; rates within a hundredth of it are equal and share by load.
 
     Of more than twenty candidates it looks at twenty (`Sample`).
     """
 
     name = "least_errors"
-
-    def __init__(self) -> None:
-        self._sample = Sample()
 
     def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate:
         looked_at, rates = self._sample.priced(candidates, _error_rates, context.now, rng)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from greenroom.actors.strategies.order import at
-from greenroom.actors.strategies.protocol import Candidates
+from greenroom.actors.strategies.protocol import BuiltIn, Candidates
 
 LOOKED_AT = 20
 """So many candidates are looked at, all of them where there are no more."""
@@ -14,6 +14,13 @@ DRAWN = 16
 """So many of them are drawn at random where there are more."""
 KEPT = LOOKED_AT - DRAWN
 """So many are the cheapest of the pick before."""
+
+
+class Sampling(BuiltIn):
+    """A strategy that looks at a `Sample` of the candidates."""
+
+    def __init__(self) -> None:
+        self._sample = Sample()
 
 
 class Sample:

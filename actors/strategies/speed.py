@@ -5,13 +5,13 @@ from __future__ import annotations
 from random import Random
 
 from greenroom.actors.strategies.cost import cheapest, latencies, lightest
-from greenroom.actors.strategies.protocol import BuiltIn, Candidate, Candidates, PickContext
-from greenroom.actors.strategies.sample import Sample
+from greenroom.actors.strategies.protocol import Candidate, Candidates, PickContext
+from greenroom.actors.strategies.sample import Sampling
 
 _ABOUT_EQUALLY_FAST = 1.25
 
 
-class LeastLatency(BuiltIn):
+class LeastLatency(Sampling):
     """Finagle's peak EWMA: the lowest latency estimate x (calls in flight + 1).
 
     Of more than twenty candidates it looks at twenty (`Sample`).
@@ -21,9 +21,6 @@ class LeastLatency(BuiltIn):
 
     name = "least_latency"
 
-    def __init__(self) -> None:
-        self._sample = Sample()
-
     def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate:
         if len(candidates) == 1:
             return candidates[0]
@@ -31,7 +28,7 @@ class LeastLatency(BuiltIn):
         return rng.choice(cheapest(looked_at, costs, 1.0))
 
 
-class Adaptive(BuiltIn):
+class Adaptive(Sampling):
     """The fastest; those about as fast as the fastest (within a quarter of it) share by load.
 
     A member's cost is its expected latency x max(1, (calls in flight + 1) / concurrency). The
@@ -41,9 +38,6 @@ class Adaptive(BuiltIn):
     """
 
     name = "adaptive"
-
-    def __init__(self) -> None:
-        self._sample = Sample()
 
     def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate:
         if len(candidates) == 1:

@@ -86,7 +86,7 @@ class HealthRecord:
             request: the number of the request that failed, for `retract` and `settle`.
         """
         if kind is None:
-            self._succeeded(now, elapsed_s)
+            self.extend((now,), (elapsed_s,))
         elif kind not in _NEITHER:
             self.failures += 1
             self.last_failure_at = now
@@ -120,13 +120,6 @@ class HealthRecord:
         self.last_success_at = at[-1]
         self._outcomes.extend(zip(at, repeat(False), repeat(None)))
         self._latencies.extend(zip(at, elapsed_s, strict=True))
-
-    def _succeeded(self, now: float, elapsed_s: float) -> None:
-        self.successes += 1
-        self._in_a_row.clear()
-        self.last_success_at = now
-        self._outcomes.append((now, False, None))
-        self._latencies.append((now, elapsed_s))
 
     def _failed(self, now: float, request: int | None) -> None:
         self._in_a_row[request] = self._in_a_row.get(request, 0) + 1
