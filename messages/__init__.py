@@ -1,225 +1,111 @@
 """The ground floor: every message, status, event and error. Imports only the standard library."""
 
-from greenroom.messages.config import Classifier, PoolConfig
-from greenroom.messages.errors import (
-    AllPoolMembersFailedError,
-    AttemptError,
-    AttemptTimeoutError,
-    DeadlineExceededError,
-    MemberCrashedError,
-    MemberExistsError,
-    PoolError,
-    PoolSaturatedError,
-    PoolStoppedError,
-    ReentrantAskError,
-    RequestCancelledError,
-    ResourceError,
-    StrategyError,
-    StreamInterruptedError,
-    UnknownMemberError,
-    UnsuccessfulResultError,
-)
-from greenroom.messages.events import (
-    CATALOGUE,
-    AttemptFailed,
-    AttemptLost,
-    AttemptStarted,
-    AttemptSucceeded,
-    BreakerClosed,
-    BreakerHalfOpened,
-    BreakerOpened,
-    DeadLetter,
-    Event,
-    Failover,
-    HealthChanged,
-    HedgeStarted,
-    LoopRecovered,
-    LoopReplaced,
-    LoopStalled,
-    MemberCreateFailed,
-    MemberFailed,
-    MemberGaveUp,
-    MemberRestarted,
-    MemberRested,
-    MemberResting,
-    MemberStarted,
-    MemberStopped,
-    PoolPaused,
-    PoolStarted,
-    PoolStopped,
-    ProbeFailed,
-    ProbeSucceeded,
-    RequestCompleted,
-    RequestExhausted,
-    RequestRejected,
-    RetryScheduled,
-)
-from greenroom.messages.execution import (
-    Abandoned,
-    CancelExecution,
-    Execute,
-    Failed,
-    Refused,
-    SideEffectsStarted,
-    StreamBegun,
-    StreamResumed,
-    Succeeded,
-    Ticket,
-)
-from greenroom.messages.member import CallContext, Member
-from greenroom.messages.replies import AgentHealth, MemberStats, PoolStats, Reply, Restarted
-from greenroom.messages.requests import (
-    AddMember,
-    Apply,
-    Cancel,
-    DisableBreaker,
-    Drain,
-    ForceOpen,
-    GetStats,
-    RemoveMember,
-    Request,
-    RequestOptions,
-    ResetAll,
-    ResetMember,
-    Subscribe,
-    Subscriber,
-)
-from greenroom.messages.status import (
-    AgentStatus,
-    CancelReason,
-    CircuitState,
-    FailureKind,
-    LoadBalanceStrategy,
-    RefusalReason,
-    SkipReason,
-)
-from greenroom.messages.supervision import (
-    ActorEnded,
-    AgentCreated,
-    AgentCreateFailed,
-    AttemptOutcome,
-    CancelProbe,
-    CommandDone,
-    FailuresSeen,
-    Forwarded,
-    Leave,
-    MemberDrained,
-    MemberRoute,
-    Outcomes,
-    Probe,
-    ProbeResult,
-    RequestSettled,
-    RoutingSnapshot,
-    Successes,
-    TrialStarted,
-)
+from greenroom.messages.config import Classifier as Classifier
+from greenroom.messages.config import PoolConfig as PoolConfig
+from greenroom.messages.errors import AllPoolMembersFailedError as AllPoolMembersFailedError
+from greenroom.messages.errors import AttemptError as AttemptError
+from greenroom.messages.errors import AttemptTimeoutError as AttemptTimeoutError
+from greenroom.messages.errors import DeadlineExceededError as DeadlineExceededError
+from greenroom.messages.errors import MemberCrashedError as MemberCrashedError
+from greenroom.messages.errors import MemberExistsError as MemberExistsError
+from greenroom.messages.errors import PoolError as PoolError
+from greenroom.messages.errors import PoolSaturatedError as PoolSaturatedError
+from greenroom.messages.errors import PoolStoppedError as PoolStoppedError
+from greenroom.messages.errors import ReentrantAskError as ReentrantAskError
+from greenroom.messages.errors import RequestCancelledError as RequestCancelledError
+from greenroom.messages.errors import ResourceError as ResourceError
+from greenroom.messages.errors import StrategyError as StrategyError
+from greenroom.messages.errors import StreamInterruptedError as StreamInterruptedError
+from greenroom.messages.errors import UnknownMemberError as UnknownMemberError
+from greenroom.messages.errors import UnsuccessfulResultError as UnsuccessfulResultError
+from greenroom.messages.events import CATALOGUE as CATALOGUE
+from greenroom.messages.events import AttemptFailed as AttemptFailed
+from greenroom.messages.events import AttemptLost as AttemptLost
+from greenroom.messages.events import AttemptStarted as AttemptStarted
+from greenroom.messages.events import AttemptSucceeded as AttemptSucceeded
+from greenroom.messages.events import BreakerClosed as BreakerClosed
+from greenroom.messages.events import BreakerHalfOpened as BreakerHalfOpened
+from greenroom.messages.events import BreakerOpened as BreakerOpened
+from greenroom.messages.events import DeadLetter as DeadLetter
+from greenroom.messages.events import Event as Event
+from greenroom.messages.events import Failover as Failover
+from greenroom.messages.events import HealthChanged as HealthChanged
+from greenroom.messages.events import HedgeStarted as HedgeStarted
+from greenroom.messages.events import LoopRecovered as LoopRecovered
+from greenroom.messages.events import LoopReplaced as LoopReplaced
+from greenroom.messages.events import LoopStalled as LoopStalled
+from greenroom.messages.events import MemberCreateFailed as MemberCreateFailed
+from greenroom.messages.events import MemberFailed as MemberFailed
+from greenroom.messages.events import MemberGaveUp as MemberGaveUp
+from greenroom.messages.events import MemberRestarted as MemberRestarted
+from greenroom.messages.events import MemberRested as MemberRested
+from greenroom.messages.events import MemberResting as MemberResting
+from greenroom.messages.events import MemberStarted as MemberStarted
+from greenroom.messages.events import MemberStopped as MemberStopped
+from greenroom.messages.events import PoolPaused as PoolPaused
+from greenroom.messages.events import PoolStarted as PoolStarted
+from greenroom.messages.events import PoolStopped as PoolStopped
+from greenroom.messages.events import ProbeFailed as ProbeFailed
+from greenroom.messages.events import ProbeSucceeded as ProbeSucceeded
+from greenroom.messages.events import RequestCompleted as RequestCompleted
+from greenroom.messages.events import RequestExhausted as RequestExhausted
+from greenroom.messages.events import RequestRejected as RequestRejected
+from greenroom.messages.events import RetryScheduled as RetryScheduled
+from greenroom.messages.execution import Abandoned as Abandoned
+from greenroom.messages.execution import CancelExecution as CancelExecution
+from greenroom.messages.execution import Execute as Execute
+from greenroom.messages.execution import Failed as Failed
+from greenroom.messages.execution import Refused as Refused
+from greenroom.messages.execution import SideEffectsStarted as SideEffectsStarted
+from greenroom.messages.execution import StreamBegun as StreamBegun
+from greenroom.messages.execution import StreamResumed as StreamResumed
+from greenroom.messages.execution import Succeeded as Succeeded
+from greenroom.messages.execution import Ticket as Ticket
+from greenroom.messages.member import CallContext as CallContext
+from greenroom.messages.member import Member as Member
+from greenroom.messages.replies import AgentHealth as AgentHealth
+from greenroom.messages.replies import MemberStats as MemberStats
+from greenroom.messages.replies import PoolStats as PoolStats
+from greenroom.messages.replies import Reply as Reply
+from greenroom.messages.replies import Restarted as Restarted
+from greenroom.messages.requests import AddMember as AddMember
+from greenroom.messages.requests import Apply as Apply
+from greenroom.messages.requests import Cancel as Cancel
+from greenroom.messages.requests import DisableBreaker as DisableBreaker
+from greenroom.messages.requests import Drain as Drain
+from greenroom.messages.requests import ForceOpen as ForceOpen
+from greenroom.messages.requests import GetStats as GetStats
+from greenroom.messages.requests import RemoveMember as RemoveMember
+from greenroom.messages.requests import Request as Request
+from greenroom.messages.requests import RequestOptions as RequestOptions
+from greenroom.messages.requests import ResetAll as ResetAll
+from greenroom.messages.requests import ResetMember as ResetMember
+from greenroom.messages.requests import Subscribe as Subscribe
+from greenroom.messages.requests import Subscriber as Subscriber
+from greenroom.messages.status import AgentStatus as AgentStatus
+from greenroom.messages.status import CancelReason as CancelReason
+from greenroom.messages.status import CircuitState as CircuitState
+from greenroom.messages.status import FailureKind as FailureKind
+from greenroom.messages.status import LoadBalanceStrategy as LoadBalanceStrategy
+from greenroom.messages.status import RefusalReason as RefusalReason
+from greenroom.messages.status import SkipReason as SkipReason
+from greenroom.messages.supervision import ActorEnded as ActorEnded
+from greenroom.messages.supervision import AgentCreated as AgentCreated
+from greenroom.messages.supervision import AgentCreateFailed as AgentCreateFailed
+from greenroom.messages.supervision import AttemptOutcome as AttemptOutcome
+from greenroom.messages.supervision import CancelProbe as CancelProbe
+from greenroom.messages.supervision import CommandDone as CommandDone
+from greenroom.messages.supervision import FailuresSeen as FailuresSeen
+from greenroom.messages.supervision import Forwarded as Forwarded
+from greenroom.messages.supervision import Leave as Leave
+from greenroom.messages.supervision import MemberDrained as MemberDrained
+from greenroom.messages.supervision import MemberRoute as MemberRoute
+from greenroom.messages.supervision import Outcomes as Outcomes
+from greenroom.messages.supervision import Probe as Probe
+from greenroom.messages.supervision import ProbeResult as ProbeResult
+from greenroom.messages.supervision import RequestSettled as RequestSettled
+from greenroom.messages.supervision import RoutingSnapshot as RoutingSnapshot
+from greenroom.messages.supervision import Successes as Successes
+from greenroom.messages.supervision import TrialStarted as TrialStarted
 
-__all__ = [
-    "CATALOGUE",
-    "Abandoned",
-    "ActorEnded",
-    "AddMember",
-    "AgentCreateFailed",
-    "AgentCreated",
-    "AgentHealth",
-    "AgentStatus",
-    "AllPoolMembersFailedError",
-    "Apply",
-    "AttemptError",
-    "AttemptFailed",
-    "AttemptLost",
-    "AttemptOutcome",
-    "AttemptStarted",
-    "AttemptSucceeded",
-    "AttemptTimeoutError",
-    "BreakerClosed",
-    "BreakerHalfOpened",
-    "BreakerOpened",
-    "CallContext",
-    "Cancel",
-    "CancelExecution",
-    "CancelProbe",
-    "CancelReason",
-    "CircuitState",
-    "Classifier",
-    "CommandDone",
-    "DeadLetter",
-    "DeadlineExceededError",
-    "DisableBreaker",
-    "Drain",
-    "Event",
-    "Execute",
-    "Failed",
-    "Failover",
-    "FailureKind",
-    "FailuresSeen",
-    "ForceOpen",
-    "Forwarded",
-    "GetStats",
-    "HealthChanged",
-    "HedgeStarted",
-    "Leave",
-    "LoadBalanceStrategy",
-    "LoopRecovered",
-    "LoopReplaced",
-    "LoopStalled",
-    "Member",
-    "MemberCrashedError",
-    "MemberCreateFailed",
-    "MemberDrained",
-    "MemberExistsError",
-    "MemberFailed",
-    "MemberGaveUp",
-    "MemberRestarted",
-    "MemberRested",
-    "MemberResting",
-    "MemberRoute",
-    "MemberStarted",
-    "MemberStats",
-    "MemberStopped",
-    "Outcomes",
-    "PoolConfig",
-    "PoolError",
-    "PoolPaused",
-    "PoolSaturatedError",
-    "PoolStarted",
-    "PoolStats",
-    "PoolStopped",
-    "PoolStoppedError",
-    "Probe",
-    "ProbeFailed",
-    "ProbeResult",
-    "ProbeSucceeded",
-    "ReentrantAskError",
-    "RefusalReason",
-    "Refused",
-    "RemoveMember",
-    "Reply",
-    "Request",
-    "RequestCancelledError",
-    "RequestCompleted",
-    "RequestExhausted",
-    "RequestOptions",
-    "RequestRejected",
-    "RequestSettled",
-    "ResetAll",
-    "ResetMember",
-    "ResourceError",
-    "Restarted",
-    "RetryScheduled",
-    "RoutingSnapshot",
-    "SideEffectsStarted",
-    "SkipReason",
-    "StrategyError",
-    "StreamBegun",
-    "StreamInterruptedError",
-    "StreamResumed",
-    "Subscribe",
-    "Subscriber",
-    "Succeeded",
-    "Successes",
-    "Ticket",
-    "TrialStarted",
-    "UnknownMemberError",
-    "UnsuccessfulResultError",
-]
+__all__ = sorted(name for name in globals() if name[0].isupper())

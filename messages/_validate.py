@@ -37,7 +37,7 @@ def number(
     if value is None and optional:
         return
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{field} must be a number, got {shown(value)} ({type(value).__name__})")
+        raise misfit(f"{field} must be a number", value)
     if not _finite(value):
         raise ValueError(f"{field} must be finite, got {shown(value)}")
     if value < minimum or (above and value == minimum):
@@ -66,9 +66,7 @@ def whole(
     if value is None and optional:
         return
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(
-            f"{field} must be a whole number, got {shown(value)} ({type(value).__name__})"
-        )
+        raise misfit(f"{field} must be a whole number", value)
     if minimum is not None and value < minimum:
         raise ValueError(f"{field} must be at least {minimum}, got {shown(value)}")
     if maximum is not None and value > maximum:
@@ -82,12 +80,17 @@ def shown(value: Any) -> str:
     return repr(value)
 
 
+def misfit(rule: str, value: Any) -> TypeError:
+    """The error for a value of a type that is against a rule."""
+    return TypeError(f"{rule}, got {shown(value)} ({type(value).__name__})")
+
+
 def text(field: str, value: Any, *, optional: bool = False) -> None:
     """Refuse whatever is not a string with something in it."""
     if value is None and optional:
         return
     if not isinstance(value, str):
-        raise TypeError(f"{field} must be a string, got {value!r} ({type(value).__name__})")
+        raise misfit(f"{field} must be a string", value)
     if not value.strip():
         raise ValueError(f"{field} must not be empty, got {value!r}")
 
@@ -113,7 +116,7 @@ def name(field: str, value: Any, *, longest: int = LONGEST_NAME) -> None:
 def flag(field: str, value: Any) -> None:
     """Refuse whatever is not True or False."""
     if not isinstance(value, bool):
-        raise TypeError(f"{field} must be True or False, got {value!r} ({type(value).__name__})")
+        raise misfit(f"{field} must be True or False", value)
 
 
 def function(field: str, value: Any, *, optional: bool = False, secret: bool = False) -> None:

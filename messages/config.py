@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from greenroom.messages import _validate as check
@@ -124,29 +125,13 @@ class PoolConfig:
     of clients that carry no text, as a role or a usage; None: the first two only."""
 
     def __post_init__(self) -> None:
-        self._check_breaker()
-        self._check_retries()
-        self._check_rest()
-
-    def _check_breaker(self) -> None:
-        for name in ("circuit_failure_threshold", "circuit_success_threshold"):
-            check.whole(name, getattr(self, name), minimum=1)
-        check.whole("circuit_window", self.circuit_window, minimum=1, maximum=MOST_KEPT)
-        for name in ("circuit_min_calls", "half_open_permits"):
-            check.whole(name, getattr(self, name), minimum=1)
-        check.number("circuit_reset_timeout_s", self.circuit_reset_timeout_s, above=True)
-        check.number("circuit_reset_max_s", self.circuit_reset_max_s, above=True, optional=True)
-        check.number("circuit_failure_rate", self.circuit_failure_rate, maximum=1.0, above=True)
-        check.number(
-            "circuit_slow_rate", self.circuit_slow_rate, maximum=1.0, above=True, optional=True
-        )
-        check.number("circuit_slow_call_s", self.circuit_slow_call_s, above=True, optional=True)
-        longest_s = self.circuit_reset_max_s
-        if longest_s is not None and longest_s < self.circuit_reset_timeout_s:
-            raise ValueError(
-                f"circuit_reset_max_s must be at least circuit_reset_timeout_s "
-                f"({self.circuit_reset_timeout_s!r}), got {longest_s!r}"
-            )
+        for names, rule in _RULES.items():
+            for name in names.split():
+                rule(name, getattr(self, name))
+        for name, other in _AT_LEAST.items():
+            value, least = getattr(self, name), getattr(self, other)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {other} ({least!r}), got {value!r}")
         if self.circuit_min_calls > self.circuit_window:
             raise ValueError(
                 f"circuit_min_calls must be at most circuit_window "
@@ -158,78 +143,14 @@ class PoolConfig:
                 f"circuit_slow_rate={self.circuit_slow_rate!r}, "
                 f"circuit_slow_call_s={self.circuit_slow_call_s!r}"
             )
-
-    def _check_retries(self) -> None:
-        check.whole("max_retries", self.max_retries)
-        check.number("retry_delay_s", self.retry_delay_s)
-        check.number("retry_backoff_multiplier", self.retry_backoff_multiplier, minimum=1.0)
-        check.number("retry_max_delay_s", self.retry_max_delay_s)
-        check.whole("same_member_retries", self.same_member_retries, optional=True)
-        check.number("stay_for_retry_after_s", self.stay_for_retry_after_s)
-        check.number("retry_budget_ratio", self.retry_budget_ratio)
-        check.number("retry_budget_floor", self.retry_budget_floor)
-        if self.retry_max_delay_s < self.retry_delay_s:
-            raise ValueError(
-                f"retry_max_delay_s must be at least retry_delay_s ({self.retry_delay_s!r}), "
-                f"got {self.retry_max_delay_s!r}"
-            )
-
-    def _check_rest(self) -> None:
-        check.number("health_check_interval_s", self.health_check_interval_s, above=True)
-        check.number("health_check_timeout_s", self.health_check_timeout_s, above=True)
-        for name in ("degraded_error_rate_threshold", "unhealthy_error_rate_threshold"):
-            check.number(name, getattr(self, name), maximum=1.0, above=True)
-        if self.unhealthy_error_rate_threshold < self.degraded_error_rate_threshold:
-            raise ValueError(
-                "unhealthy_error_rate_threshold must be at least degraded_error_rate_threshold "
-                f"({self.degraded_error_rate_threshold!r}), "
-                f"got {self.unhealthy_error_rate_threshold!r}"
-            )
-        check.number("request_timeout_s", self.request_timeout_s, above=True, optional=True)
-        check.number("cancel_grace_s", self.cancel_grace_s)
-        check.number("deadline_s", self.deadline_s, above=True, optional=True)
-        self._check_streams()
-        check.whole("max_pending", self.max_pending)
-        check.number("priority_ageing_s", self.priority_ageing_s, above=True)
         if self.when_unavailable not in ("fail", "wait"):
             raise ValueError(
                 f"when_unavailable must be 'fail' or 'wait', got {self.when_unavailable!r}"
             )
-        check.whole("restart_intensity", self.restart_intensity)
-        check.number("restart_period_s", self.restart_period_s, above=True)
-        check.number("restart_backoff_s", self.restart_backoff_s)
-        self._check_loops()
-        if self.event_loop not in ("asyncio", "uvloop"):
-            raise ValueError(f"event_loop must be 'asyncio' or 'uvloop', got {self.event_loop!r}")
-        check.function("classify", self.classify, optional=True)
-        _function_or_auto("is_failure", self.is_failure)
-
-    def _check_loops(self) -> None:
-        check.number("loop_check_interval_s", self.loop_check_interval_s, above=True)
-        check.number("loop_stalled_after_s", self.loop_stalled_after_s, above=True)
-        limit = self.loop_replaced_after_s
-        check.number("loop_replaced_after_s", limit, above=True, optional=True)
-        if limit is not None and limit < self.loop_stalled_after_s:
-            raise ValueError(
-                f"loop_replaced_after_s must be at least loop_stalled_after_s "
-                f"({self.loop_stalled_after_s!r}), got {limit!r}"
-            )
-
-    def _check_streams(self) -> None:
-        for name in ("first_chunk_timeout_s", "chunk_timeout_s"):
-            check.number(name, getattr(self, name), above=True, optional=True)
-        check.whole("stream_buffer", self.stream_buffer, minimum=1, maximum=MOST_KEPT)
         if self.on_cut not in ("raise", "restart", "hold"):
             raise ValueError(f"on_cut must be 'raise', 'restart' or 'hold', got {self.on_cut!r}")
-        _function_or_auto("stream_complete", self.stream_complete)
-        _function_or_auto("is_empty", self.is_empty)
-        if isinstance(self.hedge_after_s, str):
-            if self.hedge_after_s != "p95":
-                raise ValueError(
-                    f"hedge_after_s must be a number or 'p95', got {self.hedge_after_s!r}"
-                )
-        else:
-            check.number("hedge_after_s", self.hedge_after_s, above=True, optional=True)
+        if self.event_loop not in ("asyncio", "uvloop"):
+            raise ValueError(f"event_loop must be 'asyncio' or 'uvloop', got {self.event_loop!r}")
 
     def replace(self, **changes: Any) -> PoolConfig:
         """A copy with some settings changed, checked like a new one."""
@@ -243,3 +164,47 @@ def _function_or_auto(field: str, value: Any) -> None:
             raise ValueError(f"{field} must be 'auto', a function or None, got {value!r}")
     else:
         check.function(field, value, optional=True)
+
+
+def _seconds_or_p95(field: str, value: Any) -> None:
+    """Refuse whatever is neither "p95", nor None, nor a number above 0."""
+    if isinstance(value, str):
+        if value != "p95":
+            raise ValueError(f"{field} must be a number or 'p95', got {value!r}")
+    else:
+        check.number(field, value, above=True, optional=True)
+
+
+_RULES: dict[str, Callable[[str, Any], None]] = {
+    "circuit_failure_threshold circuit_success_threshold circuit_min_calls half_open_permits": (
+        partial(check.whole, minimum=1)
+    ),
+    "circuit_window stream_buffer": partial(check.whole, minimum=1, maximum=MOST_KEPT),
+    "max_retries max_pending restart_intensity": check.whole,
+    "same_member_retries": partial(check.whole, optional=True),
+    "circuit_reset_timeout_s health_check_interval_s health_check_timeout_s priority_ageing_s"
+    " restart_period_s loop_check_interval_s loop_stalled_after_s": (
+        partial(check.number, above=True)
+    ),
+    "circuit_reset_max_s circuit_slow_call_s request_timeout_s deadline_s first_chunk_timeout_s"
+    " chunk_timeout_s loop_replaced_after_s": partial(check.number, above=True, optional=True),
+    "circuit_failure_rate degraded_error_rate_threshold unhealthy_error_rate_threshold": (
+        partial(check.number, maximum=1.0, above=True)
+    ),
+    "circuit_slow_rate": partial(check.number, maximum=1.0, above=True, optional=True),
+    "retry_delay_s retry_max_delay_s stay_for_retry_after_s retry_budget_ratio retry_budget_floor"
+    " cancel_grace_s restart_backoff_s": check.number,
+    "retry_backoff_multiplier": partial(check.number, minimum=1.0),
+    "hedge_after_s": _seconds_or_p95,
+    "classify": partial(check.function, optional=True),
+    "is_failure is_empty stream_complete": _function_or_auto,
+}
+"""What is checked of each setting by itself."""
+
+_AT_LEAST = {
+    "circuit_reset_max_s": "circuit_reset_timeout_s",
+    "retry_max_delay_s": "retry_delay_s",
+    "unhealthy_error_rate_threshold": "degraded_error_rate_threshold",
+    "loop_replaced_after_s": "loop_stalled_after_s",
+}
+"""Settings that must not be below another one."""

@@ -26,11 +26,12 @@ class PoolError(Exception):
 
     _stays: ClassVar[tuple[str, ...]] = ()
     """Attributes that are payload: they are empty in a pickle."""
+    _may_have_begun: ClassVar[bool] = True
 
     @property
     def started(self) -> bool:
         """Whether an agent may have begun; False only where none has: it is safe to ask again."""
-        return True
+        return self._may_have_begun
 
     def __reduce__(self) -> Any:
         state = {
@@ -184,15 +185,13 @@ class PoolSaturatedError(PoolError):
             held their members, and from how long the running ones have.
     """
 
+    _may_have_begun = False
+
     def __init__(self, pool_name: str, pending: int, retry_after_s: float) -> None:
         super().__init__(pool_name, pending, retry_after_s)
         self.pool_name = pool_name
         self.pending = pending
         self.retry_after_s = retry_after_s
-
-    @property
-    def started(self) -> bool:
-        return False
 
     def __str__(self) -> str:
         return (
@@ -212,9 +211,7 @@ class ReentrantAskError(PoolError):
     answer needs that very thread. Ask with `block=False`, `tell`, or wait in a thread of your own.
     """
 
-    @property
-    def started(self) -> bool:
-        return False
+    _may_have_begun = False
 
 
 class DeadlineExceededError(PoolError, TimeoutError):
@@ -315,9 +312,7 @@ class ResourceError(PoolError):
     and the same one again once there may be some. The `__cause__` is what the system said.
     """
 
-    @property
-    def started(self) -> bool:
-        return False
+    _may_have_begun = False
 
 
 class MemberCrashedError(PoolError):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from greenroom.messages.status import AgentStatus, FailureKind
 
@@ -21,6 +22,8 @@ class Event:
 
     name: ClassVar[str] = "event"
     level: ClassVar[str] = "INFO"
+    _says: ClassVar[str] = "{0.name}"
+    """`describe`, as a template for the event; where more is to be said it has a method."""
 
     pool: str
     member: str | None = None
@@ -28,7 +31,7 @@ class Event:
 
     def describe(self) -> str:
         """What happened, why, and what comes next, in one line without pool and member."""
-        return self.name
+        return self._says.format(self)
 
     def severity(self) -> str:
         """The log level of this very event."""
@@ -51,11 +54,27 @@ class Event:
         return f"{self.name} {where}: {self.describe()}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+E = TypeVar("E", bound=Event)
+_catalogue: list[type[Event]] = []
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True)
+def _event(name: str, level: str = "INFO") -> Callable[[type[E]], type[E]]:
+    """Make a class an event of that name and log level, the next one in the catalogue."""
+
+    def made(kind: type[E]) -> type[E]:
+        kind.name, kind.level = name, level
+        event = dataclass(frozen=True, slots=True, kw_only=True)(kind)
+        _catalogue.append(event)
+        return event
+
+    return made
+
+
+@_event("pool.started")
 class PoolStarted(Event):
     """The pool takes requests."""
 
-    name: ClassVar[str] = "pool.started"
     members: tuple[str, ...] = ()
     strategy: str = ""
 
@@ -63,11 +82,10 @@ class PoolStarted(Event):
         return f"pool started: {', '.join(self.members) or 'no members'} ({self.strategy})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("pool.stopped")
 class PoolStopped(Event):
     """The pool has ended, its members are closed."""
 
-    name: ClassVar[str] = "pool.stopped"
     unfinished: int = 0
 
     def describe(self) -> str:
@@ -75,61 +93,45 @@ class PoolStopped(Event):
         return f"pool stopped{rest}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("pool.paused", "WARNING")
 class PoolPaused(Event):
     """The process did not run for a while: it was stopped, or the machine slept. All limits have
     been put off by as much, and nobody is blamed.
     """
 
-    name: ClassVar[str] = "pool.paused"
-    level: ClassVar[str] = "WARNING"
+    _says = "the process did not run for {0.lasted_s:.1f} s: all limits are put off by that"
     lasted_s: float = 0.0
 
-    def describe(self) -> str:
-        return f"the process did not run for {self.lasted_s:.1f} s: all limits are put off by that"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("member.started")
 class MemberStarted(Event):
     """A member actor runs."""
 
-    name: ClassVar[str] = "member.started"
+    _says = "member started (incarnation {0.incarnation})"
     incarnation: int = 1
 
-    def describe(self) -> str:
-        return f"member started (incarnation {self.incarnation})"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("member.stopped")
 class MemberStopped(Event):
     """A member actor has ended because it was asked to, its agent is closed."""
 
-    name: ClassVar[str] = "member.stopped"
+    _says = "member stopped"
     incarnation: int = 1
 
-    def describe(self) -> str:
-        return "member stopped"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("member.create_failed", "WARNING")
 class MemberCreateFailed(Event):
     """A member's factory failed."""
 
-    name: ClassVar[str] = "member.create_failed"
-    level: ClassVar[str] = "WARNING"
+    _says = "creating the agent failed: {0.error}; next try in {0.retry_in_s:.1f} s"
     error: str = ""
     retry_in_s: float = 0.0
 
-    def describe(self) -> str:
-        return f"creating the agent failed: {self.error}; next try in {self.retry_in_s:.1f} s"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("member.terminated", "ERROR")
 class MemberFailed(Event):
     """A member actor ended though nobody had asked it to."""
 
-    name: ClassVar[str] = "member.terminated"
-    level: ClassVar[str] = "ERROR"
     incarnation: int = 1
     error: str = ""
     restart_in_s: float | None = None
@@ -139,12 +141,10 @@ class MemberFailed(Event):
         return f"member terminated: {self.error or 'no reason given'}{after}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("member.restarted", "WARNING")
 class MemberRestarted(Event):
     """A new actor stands behind the member's name."""
 
-    name: ClassVar[str] = "member.restarted"
-    level: ClassVar[str] = "WARNING"
     incarnation: int = 1
     reason: str = ""
 
@@ -153,120 +153,87 @@ class MemberRestarted(Event):
         return f"member restarted (incarnation {self.incarnation}){why}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("member.gave_up", "CRITICAL")
 class MemberGaveUp(Event):
     """A member ended more often than the restart intensity allows: it stays down until a reset."""
 
-    name: ClassVar[str] = "member.gave_up"
-    level: ClassVar[str] = "CRITICAL"
+    _says = (
+        "member given up: more than {0.restarts} restarts in {0.period_s:g} s "
+        "({0.error}); it stays down until it is reset"
+    )
     restarts: int = 0
     period_s: float = 0.0
     error: str = ""
 
-    def describe(self) -> str:
-        return (
-            f"member given up: more than {self.restarts} restarts in {self.period_s:g} s "
-            f"({self.error}); it stays down until it is reset"
-        )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("attempt.started", "DEBUG")
 class AttemptStarted(Event):
     """A member was given a request."""
 
-    name: ClassVar[str] = "attempt.started"
-    level: ClassVar[str] = "DEBUG"
+    _says = "attempt {0.attempt} started"
     attempt: int = 1
 
-    def describe(self) -> str:
-        return f"attempt {self.attempt} started"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("attempt.succeeded", "DEBUG")
 class AttemptSucceeded(Event):
     """A member answered."""
 
-    name: ClassVar[str] = "attempt.succeeded"
-    level: ClassVar[str] = "DEBUG"
+    _says = "attempt {0.attempt} succeeded in {0.elapsed_s:.3f} s"
     attempt: int = 1
     elapsed_s: float = 0.0
 
-    def describe(self) -> str:
-        return f"attempt {self.attempt} succeeded in {self.elapsed_s:.3f} s"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("attempt.failed", "WARNING")
 class AttemptFailed(Event):
     """A member failed."""
 
-    name: ClassVar[str] = "attempt.failed"
-    level: ClassVar[str] = "WARNING"
+    _says = "attempt {0.attempt} failed after {0.elapsed_s:.3f} s: {0.kind}, {0.error}"
     attempt: int = 1
     elapsed_s: float = 0.0
     kind: FailureKind = FailureKind.UNKNOWN
     error: str = ""
 
-    def describe(self) -> str:
-        return (
-            f"attempt {self.attempt} failed after {self.elapsed_s:.3f} s: {self.kind}, {self.error}"
-        )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("attempt.lost")
 class AttemptLost(Event):
     """Another attempt for the same request was faster: this one is cancelled, and not counted."""
 
-    name: ClassVar[str] = "attempt.lost"
+    _says = "attempt {0.attempt} lost to a faster one; it counts for nothing"
     attempt: int = 1
 
-    def describe(self) -> str:
-        return f"attempt {self.attempt} lost to a faster one; it counts for nothing"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("hedge.started")
 class HedgeStarted(Event):
     """A member was given a request beside another one that takes its time."""
 
-    name: ClassVar[str] = "hedge.started"
+    _says = "{0.beside} has not answered in {0.after_s:.3f} s: attempt {0.attempt}"
     attempt: int = 2
     beside: str = ""
     after_s: float = 0.0
 
-    def describe(self) -> str:
-        return f"{self.beside} has not answered in {self.after_s:.3f} s: attempt {self.attempt}"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("retry.scheduled")
 class RetryScheduled(Event):
     """Nobody untried is left: the request waits before it is tried again."""
 
-    name: ClassVar[str] = "retry.scheduled"
+    _says = "no untried member left; attempt {0.attempt} in {0.delay_s:.3f} s"
     attempt: int = 2
     delay_s: float = 0.0
 
-    def describe(self) -> str:
-        return f"no untried member left; attempt {self.attempt} in {self.delay_s:.3f} s"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("failover", "WARNING")
 class Failover(Event):
     """A request moves on from the member that failed it to another one."""
 
-    name: ClassVar[str] = "failover"
-    level: ClassVar[str] = "WARNING"
+    _says = "failed over to {0.to} (attempt {0.attempt})"
     attempt: int = 2
     to: str = ""
 
-    def describe(self) -> str:
-        return f"failed over to {self.to} (attempt {self.attempt})"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("breaker.opened", "ERROR")
 class BreakerOpened(Event):
     """A member gets no more requests for a while."""
 
-    name: ClassVar[str] = "breaker.opened"
-    level: ClassVar[str] = "ERROR"
     reason: str = ""
     reopens_in_s: float | None = None
 
@@ -279,29 +246,23 @@ class BreakerOpened(Event):
         return f"breaker opened: {self.reason}; {after}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("breaker.half_open")
 class BreakerHalfOpened(Event):
     """A member is being tried again."""
 
-    name: ClassVar[str] = "breaker.half_open"
+    _says = "breaker half open: trying it with {0.trial}"
     trial: str = ""
 
-    def describe(self) -> str:
-        return f"breaker half open: trying it with {self.trial}"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("breaker.closed")
 class BreakerClosed(Event):
     """A member is back."""
 
-    name: ClassVar[str] = "breaker.closed"
+    _says = "breaker closed: {0.reason}"
     reason: str = ""
 
-    def describe(self) -> str:
-        return f"breaker closed: {self.reason}"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("member.resting")
 class MemberResting(Event):
     """A member is left alone for a while: it is throttled, or has not what it was asked for. Its
     breaker stays as it is.
@@ -312,80 +273,59 @@ class MemberResting(Event):
         until: until when, in seconds since the epoch.
     """
 
-    name: ClassVar[str] = "member.resting"
+    _says = "member rests for {0.rests_s:.1f} s: {0.kind}"
     kind: FailureKind = FailureKind.RATE_LIMITED
     rests_s: float = 0.0
     until: float = 0.0
 
-    def describe(self) -> str:
-        return f"member rests for {self.rests_s:.1f} s: {self.kind}"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("member.rested")
 class MemberRested(Event):
     """A member that rested takes requests again."""
 
-    name: ClassVar[str] = "member.rested"
-
-    def describe(self) -> str:
-        return "member has rested and takes requests again"
+    _says = "member has rested and takes requests again"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("request.rejected", "WARNING")
 class RequestRejected(Event):
     """A request was refused before anything ran."""
 
-    name: ClassVar[str] = "request.rejected"
-    level: ClassVar[str] = "WARNING"
+    _says = "request rejected: {0.reason}"
     reason: str = ""
 
-    def describe(self) -> str:
-        return f"request rejected: {self.reason}"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("probe.ok", "DEBUG")
 class ProbeSucceeded(Event):
     """A health probe passed."""
 
-    name: ClassVar[str] = "probe.ok"
-    level: ClassVar[str] = "DEBUG"
+    _says = "probe passed in {0.elapsed_s:.3f} s"
     elapsed_s: float = 0.0
 
-    def describe(self) -> str:
-        return f"probe passed in {self.elapsed_s:.3f} s"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("probe.failed", "WARNING")
 class ProbeFailed(Event):
     """A health probe failed."""
 
-    name: ClassVar[str] = "probe.failed"
-    level: ClassVar[str] = "WARNING"
+    _says = "probe failed after {0.elapsed_s:.3f} s: {0.error}"
     elapsed_s: float = 0.0
     error: str = ""
 
-    def describe(self) -> str:
-        return f"probe failed after {self.elapsed_s:.3f} s: {self.error}"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("health.changed")
 class HealthChanged(Event):
     """A member's status changed; WARNING when it got worse."""
 
-    name: ClassVar[str] = "health.changed"
+    _says = "{0.before} -> {0.after} ({0.error_rate:.0%} of recent calls failed)"
     before: AgentStatus = AgentStatus.HEALTHY
     after: AgentStatus = AgentStatus.HEALTHY
     error_rate: float = 0.0
-
-    def describe(self) -> str:
-        return f"{self.before} -> {self.after} ({self.error_rate:.0%} of recent calls failed)"
 
     def severity(self) -> str:
         order = list(AgentStatus)
         return "WARNING" if order.index(self.after) > order.index(self.before) else "INFO"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("loop.stalled", "ERROR")
 class LoopStalled(Event):
     """An event loop does not answer: something on it blocks. Once for every stall.
 
@@ -397,8 +337,6 @@ class LoopStalled(Event):
         replaced_in_s: when its members get a fresh loop unless it answers; None: never.
     """
 
-    name: ClassVar[str] = "loop.stalled"
-    level: ClassVar[str] = "ERROR"
     loop: str = ""
     stalled_s: float = 0.0
     where: str = ""
@@ -415,27 +353,22 @@ class LoopStalled(Event):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("loop.recovered")
 class LoopRecovered(Event):
     """A stalled event loop answers again; `member` and `request_id` are those of the stall."""
 
-    name: ClassVar[str] = "loop.recovered"
+    _says = "loop recovered: {0.loop} answers again after {0.stalled_s:.1f} s"
     loop: str = ""
     stalled_s: float = 0.0
 
-    def describe(self) -> str:
-        return f"loop recovered: {self.loop} answers again after {self.stalled_s:.1f} s"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("loop.replaced", "WARNING")
 class LoopReplaced(Event):
     """A stalled event loop has been given up: `moved` restart on a fresh one, unpunished.
 
     The member that blocked it, where it is known, has crashed.
     """
 
-    name: ClassVar[str] = "loop.replaced"
-    level: ClassVar[str] = "WARNING"
     loop: str = ""
     stalled_s: float = 0.0
     moved: tuple[str, ...] = ()
@@ -448,26 +381,20 @@ class LoopReplaced(Event):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("request.completed", "DEBUG")
 class RequestCompleted(Event):
     """A request ended with a value, with the caller's own error, or because its caller left."""
 
-    name: ClassVar[str] = "request.completed"
-    level: ClassVar[str] = "DEBUG"
+    _says = "request {0.outcome} in {0.elapsed_s:.3f} s, {0.attempts} attempt(s)"
     outcome: str = "answered"
     attempts: int = 1
     elapsed_s: float = 0.0
 
-    def describe(self) -> str:
-        return f"request {self.outcome} in {self.elapsed_s:.3f} s, {self.attempts} attempt(s)"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("request.exhausted", "ERROR")
 class RequestExhausted(Event):
     """A request failed: nobody could answer it, or its time was over."""
 
-    name: ClassVar[str] = "request.exhausted"
-    level: ClassVar[str] = "ERROR"
     reason: str = ""
     attempts: int = 0
     elapsed_s: float = 0.0
@@ -477,49 +404,13 @@ class RequestExhausted(Event):
         return f"request failed after {spent}: {self.reason}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@_event("dead_letter", "WARNING")
 class DeadLetter(Event):
     """What nobody is left to hear: a late result, or the error of a request without an asker."""
 
-    name: ClassVar[str] = "dead_letter"
-    level: ClassVar[str] = "WARNING"
+    _says = "dead letter: {0.reason}"
     reason: str = ""
 
-    def describe(self) -> str:
-        return f"dead letter: {self.reason}"
 
-
-CATALOGUE: tuple[type[Event], ...] = (
-    PoolStarted,
-    PoolStopped,
-    PoolPaused,
-    MemberStarted,
-    MemberStopped,
-    MemberCreateFailed,
-    MemberFailed,
-    MemberRestarted,
-    MemberGaveUp,
-    AttemptStarted,
-    AttemptSucceeded,
-    AttemptFailed,
-    AttemptLost,
-    HedgeStarted,
-    RetryScheduled,
-    Failover,
-    BreakerOpened,
-    BreakerHalfOpened,
-    BreakerClosed,
-    MemberResting,
-    MemberRested,
-    RequestRejected,
-    ProbeSucceeded,
-    ProbeFailed,
-    HealthChanged,
-    LoopStalled,
-    LoopRecovered,
-    LoopReplaced,
-    RequestCompleted,
-    RequestExhausted,
-    DeadLetter,
-)
+CATALOGUE: tuple[type[Event], ...] = tuple(_catalogue)
 """Every event there is."""

@@ -50,44 +50,47 @@ class CancelExecution:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Succeeded:
+class OfMember:
+    """What a member's actor says, or what is said of it: by which of those behind its name."""
+
+    member: str
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OfAttempt(OfMember):
+    """What is said of one attempt of a request."""
+
+    request_id: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded(OfAttempt):
     """An attempt returned a value, or brought its stream to the end; its slot is free.
 
     `first_chunk_s` is what a stream's first chunk took, and None for all else.
     """
 
-    member: str
-    incarnation: int
-    request_id: str
-    attempt: int
     value: Any = field(repr=False)
     elapsed_s: float
     first_chunk_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamBegun:
+class StreamBegun(OfAttempt):
     """An attempt has brought the first chunk of its stream."""
 
-    member: str
-    incarnation: int
-    request_id: str
-    attempt: int
     first_chunk_s: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StreamResumed:
+class StreamResumed(OfAttempt):
     """A producer that a full buffer had held back goes on: it owes the next chunk from now on."""
-
-    member: str
-    incarnation: int
-    request_id: str
-    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class Failed(OfAttempt):
     """An attempt ended without a value; its slot is free.
 
     `started` is False only when the agent says that nothing has begun, as an inner pool can.
@@ -95,10 +98,6 @@ class Failed:
     `same_member_may_mend` that the same member may do better if it is asked again at once.
     """
 
-    member: str
-    incarnation: int
-    request_id: str
-    attempt: int
     kind: FailureKind
     error: BaseException
     elapsed_s: float
@@ -110,31 +109,20 @@ class Failed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Refused:
+class Refused(OfAttempt):
     """An attempt never started; its slot is free."""
 
-    member: str
-    incarnation: int
-    request_id: str
-    attempt: int
     reason: RefusalReason
     error: BaseException | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SideEffectsStarted:
+class SideEffectsStarted(OfAttempt):
     """The agent said that the attempt must not be repeated from here on."""
-
-    member: str
-    incarnation: int
-    request_id: str
-    attempt: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Abandoned:
+class Abandoned(OfMember):
     """How many calls a member has given up on that have not ended yet."""
 
-    member: str
-    incarnation: int
     count: int

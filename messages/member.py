@@ -73,10 +73,8 @@ class Member:
             )
         check.function("factory", self.factory, optional=True)
         if isinstance(self.agent, _PLAIN_DATA):
-            raise TypeError(
-                f"agent must be a callable or an object with a run method, got {self.agent!r} "
-                f"({type(self.agent).__name__})"
-            )
+            rule = "agent must be a callable or an object with a run method"
+            raise check.misfit(rule, self.agent)
         if self.method is not None and self.agent is not None:
             check.text("method", self.method)
             if not callable(getattr(self.agent, self.method, None)):
@@ -102,18 +100,9 @@ class CallContext:
     """
 
     __slots__ = (
-        "_now",
-        "_on_alive",
-        "_on_side_effects",
-        "attempt",
-        "deadline",
-        "idempotent",
-        "key",
-        "member",
-        "metadata",
-        "priority",
-        "request_id",
-    )
+        "_now", "_on_alive", "_on_side_effects", "attempt", "deadline", "idempotent", "key",
+        "member", "metadata", "priority", "request_id",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -47,7 +47,7 @@ class RequestOptions:
     def __post_init__(self) -> None:
         # Requests are made by the thousand, most of them with the defaults: those need no check.
         if self.key is not None and not isinstance(self.key, str):
-            raise TypeError(f"key must be a string, got {self.key!r} ({type(self.key).__name__})")
+            raise check.misfit("key must be a string", self.key)
         if self.timeout_s is not None:
             check.number("timeout_s", self.timeout_s, above=True)
         if type(self.priority) is not int:
@@ -123,29 +123,27 @@ class AddMember:
 
     def __post_init__(self) -> None:
         if not isinstance(self.member, Member):
-            raise TypeError(
-                f"member must be a Member, got {self.member!r} ({type(self.member).__name__})"
-            )
+            raise check.misfit("member must be a Member", self.member)
 
 
 @dataclass(frozen=True, slots=True)
-class RemoveMember:
+class _ToMember:
+    """A command that is about the member of a name."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        check.text("name", self.name)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveMember(_ToMember):
     """Take a member out: it gets nothing new, finishes what it has, then it is closed."""
 
-    name: str
-
-    def __post_init__(self) -> None:
-        check.text("name", self.name)
-
 
 @dataclass(frozen=True, slots=True)
-class ResetMember:
+class ResetMember(_ToMember):
     """Close a member's breaker and forget its recent outcomes; bring it back if it was given up."""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        check.text("name", self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,23 +152,13 @@ class ResetAll:
 
 
 @dataclass(frozen=True, slots=True)
-class ForceOpen:
+class ForceOpen(_ToMember):
     """Hold a member's breaker open until it is reset."""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        check.text("name", self.name)
 
 
 @dataclass(frozen=True, slots=True)
-class DisableBreaker:
+class DisableBreaker(_ToMember):
     """Let a member's traffic through whatever happens, until it is reset."""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        check.text("name", self.name)
 
 
 Command = GetStats | AddMember | RemoveMember | ResetMember | ResetAll | ForceOpen | DisableBreaker
@@ -201,10 +189,7 @@ class Subscribe:
 
     def __post_init__(self) -> None:
         if not callable(getattr(self.subscriber, "tell", None)) and not callable(self.subscriber):
-            raise TypeError(
-                f"subscriber must be an actor ref or a callable, got {self.subscriber!r} "
-                f"({type(self.subscriber).__name__})"
-            )
+            raise check.misfit("subscriber must be an actor ref or a callable", self.subscriber)
 
 
 Subscriber = Callable[["Event"], Any]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from greenroom.messages.execution import OfMember
 from greenroom.messages.requests import Command
 from greenroom.messages.status import CircuitState, FailureKind, SkipReason
 
@@ -32,14 +33,12 @@ class Recipient(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AttemptOutcome:
+class AttemptOutcome(OfMember):
     """How one attempt ended; `kind` is None for a success. `epoch` is the breaker's at dispatch.
 
     `elapsed_s` is what counts as its speed; `began` says when it started, if that is longer ago.
     """
 
-    member: str
-    incarnation: int
     epoch: int
     request_id: str
     attempt: int
@@ -97,23 +96,19 @@ class Outcomes:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FailuresSeen:
+class FailuresSeen(OfMember):
     """The supervisor's word that it has judged the first `count` failures of an incarnation.
 
     Until then the router prefers other members, so that a request never races a breaker's opening.
     """
 
-    member: str
-    incarnation: int
     count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TrialStarted:
+class TrialStarted(OfMember):
     """The router has spent one trial permit of a half-open breaker's epoch."""
 
-    member: str
-    incarnation: int
     epoch: int
     at: float
 
@@ -210,11 +205,9 @@ class CancelProbe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProbeResult:
+class ProbeResult(OfMember):
     """How a probe ended; `skipped` when there was no agent yet to check."""
 
-    member: str
-    incarnation: int
     probe_id: int
     ok: bool
     elapsed_s: float
@@ -223,21 +216,17 @@ class ProbeResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgentCreated:
+class AgentCreated(OfMember):
     """A member's factory has made its agent; `is_async`: it runs on the event loop."""
 
-    member: str
-    incarnation: int
     max_concurrency: int
     is_async: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AgentCreateFailed:
+class AgentCreateFailed(OfMember):
     """A member's factory has failed."""
 
-    member: str
-    incarnation: int
     error: str
 
 
@@ -247,14 +236,12 @@ class Leave:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ActorEnded:
+class ActorEnded(OfMember):
     """A member actor's last word; `expected` when the supervisor had asked for it.
 
     `blameless`: it ended because its event loop was lost, which was the fault of somebody else.
     """
 
-    member: str
-    incarnation: int
     expected: bool
     error: str | None = None
     blameless: bool = False

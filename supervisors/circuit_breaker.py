@@ -209,8 +209,7 @@ class CircuitBreaker:
         """Let no call through before a Retry-After is over, whatever the state; save by hand."""
         if kind is None or retry_after_s is None or epoch != self._breaker.epoch:
             return
-        asks = kind is FailureKind.RATE_LIMITED or kind.counts_for_breaker
-        if asks and retry_after_s > 0 and math.isfinite(retry_after_s):
+        if kind.is_the_members and retry_after_s > 0 and math.isfinite(retry_after_s):
             self._rests_until = max(self._rests_until, now + retry_after_s)
 
     def _now(self) -> tuple[Breaker, float]:

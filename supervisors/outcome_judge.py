@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from greenroom.messages.events import BreakerClosed, BreakerHalfOpened, BreakerOpened, HealthChanged
 from greenroom.messages.status import CircuitState, FailureKind
@@ -21,21 +22,21 @@ from greenroom.supervisors.route_publisher import RoutePublisher
 from greenroom.supervisors.supervisor_ports import SupervisorPorts
 
 
+@dataclass(eq=False, repr=False)
 class OutcomeJudge:
     """Takes in what the router reports of attempts, and says what changes by it.
 
     Args:
-        answer: tells the router which failures have been judged.
+        _answer: tells the router which failures have been judged.
     """
 
-    def __init__(
-        self, ports: SupervisorPorts, routes: RoutePublisher, answer: Callable[[FailuresSeen], None]
-    ) -> None:
-        self._records = routes.records
-        self._ports = ports
-        self._routes = routes
-        self._answer = answer
-        self._ledger = ProvisionalFailures(ports.config.circuit_failure_threshold)
+    _ports: SupervisorPorts
+    _routes: RoutePublisher
+    _answer: Callable[[FailuresSeen], None]
+
+    def __post_init__(self) -> None:
+        self._records = self._routes.records
+        self._ledger = ProvisionalFailures(self._ports.config.circuit_failure_threshold)
 
     def take_in(self, message: Outcomes) -> None:
         """Judge a batch; the router has the new table before it hears what has been judged."""
@@ -219,29 +220,21 @@ class OutcomeJudge:
         """Log a breaker's change of state, and have the probes follow it."""
         if transition is None:
             return
-        now = self._ports.now()
-        reopens_at = transition.reopens_at
+        now, reopens_at, reason = self._ports.now(), transition.reopens_at, transition.reason
+        pool, member = self._ports.pool, record.name
+        event: BreakerOpened | BreakerHalfOpened | BreakerClosed
         match transition.after:
             case CircuitState.OPEN | CircuitState.FORCED_OPEN:
-                self._ports.emit(
-                    BreakerOpened(
-                        pool=self._ports.pool,
-                        member=record.name,
-                        reason=transition.reason + why,
-                        reopens_in_s=None if reopens_at is None else max(0.0, reopens_at - now),
-                    )
+                rest_s = None if reopens_at is None else max(0.0, reopens_at - now)
+                event = BreakerOpened(
+                    pool=pool, member=member, reason=reason + why, reopens_in_s=rest_s
                 )
             case CircuitState.HALF_OPEN:
                 trial = "its probe" if record.probes is not None else "one request"
-                self._ports.emit(
-                    BreakerHalfOpened(pool=self._ports.pool, member=record.name, trial=trial)
-                )
+                event = BreakerHalfOpened(pool=pool, member=member, trial=trial)
             case CircuitState.CLOSED | CircuitState.DISABLED:
-                self._ports.emit(
-                    BreakerClosed(
-                        pool=self._ports.pool, member=record.name, reason=transition.reason
-                    )
-                )
+                event = BreakerClosed(pool=pool, member=member, reason=reason)
+        self._ports.emit(event)
         self._steer_probes(record, transition, now)
         self.review_health(record, now)
 

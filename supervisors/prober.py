@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from greenroom.actors.member.agent_methods import is_async
 from greenroom.actors.runtime.pauses import excuses
 from greenroom.messages.events import ProbeFailed, ProbeSucceeded
@@ -15,14 +17,13 @@ from greenroom.supervisors.supervisor_ports import SupervisorPorts
 _BY_HAND = frozenset((CircuitState.FORCED_OPEN, CircuitState.DISABLED))
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Prober:
     """Starts probes when they are due, ends them when their time is over, counts what they say."""
 
-    def __init__(self, ports: SupervisorPorts, routes: RoutePublisher, judge: OutcomeJudge) -> None:
-        self._records = routes.records
-        self._ports = ports
-        self._routes = routes
-        self._judge = judge
+    _ports: SupervisorPorts
+    _routes: RoutePublisher
+    _judge: OutcomeJudge
 
     def review(self, record: MemberRecord, now: float) -> None:
         """Do for a member what time alone asks for."""
@@ -45,7 +46,7 @@ class Prober:
 
     def ended(self, message: ProbeResult) -> None:
         """Take in what the running probe says; any other comes too late."""
-        record = current(self._records, message.member, message.incarnation)
+        record = current(self._routes.records, message.member, message.incarnation)
         if record is None or record.probes is None:
             return
         now = self._ports.now()
@@ -75,16 +76,11 @@ class Prober:
         self, record: MemberRecord, ok: bool, elapsed_s: float, error: str, now: float
     ) -> None:
         assert record.probes is not None
+        pool, name, emit = self._ports.pool, record.name, self._ports.emit
         if ok:
-            self._ports.emit(
-                ProbeSucceeded(pool=self._ports.pool, member=record.name, elapsed_s=elapsed_s)
-            )
+            emit(ProbeSucceeded(pool=pool, member=name, elapsed_s=elapsed_s))
         else:
-            self._ports.emit(
-                ProbeFailed(
-                    pool=self._ports.pool, member=record.name, elapsed_s=elapsed_s, error=error
-                )
-            )
+            emit(ProbeFailed(pool=pool, member=name, elapsed_s=elapsed_s, error=error))
         transition = record.breaker.record(
             record.probes.epoch,
             now,

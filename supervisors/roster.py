@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from greenroom.messages.errors import UnknownMemberError
 from greenroom.messages.events import (
@@ -29,36 +30,30 @@ from greenroom.supervisors.route_publisher import RoutePublisher
 from greenroom.supervisors.supervisor_ports import SupervisorPorts
 
 
+@dataclass(eq=False, repr=False)
 class Roster:
     """One for one: a member that ends is restarted, the others are left alone.
 
     Args:
-        records: what is kept here, and only read elsewhere.
-        spawn: starts the actor of the next incarnation, and notes it in the record. May raise.
+        _records: what is kept here, and only read elsewhere.
+        _spawn: starts the actor of the next incarnation, and notes it in the record. May raise.
         stop_timeout_s: how long a member may take to end.
 
     Attributes:
         stopping: set at the end of the pool: who ends is not restarted any more.
     """
 
-    def __init__(
-        self,
-        ports: SupervisorPorts,
-        records: dict[str, MemberRecord],
-        routes: RoutePublisher,
-        rng: random.Random,
-        spawn: Callable[[MemberRecord], None],
-        stop_timeout_s: float,
-    ) -> None:
-        self._records = records
-        self._ports = ports
-        self._routes = routes
-        self._rng = rng
-        self._spawn = spawn
-        self.stop_timeout_s = stop_timeout_s
+    _ports: SupervisorPorts
+    _records: dict[str, MemberRecord]
+    _routes: RoutePublisher
+    _rng: random.Random
+    _spawn: Callable[[MemberRecord], None]
+    stop_timeout_s: float
+    stopping: bool = False
+
+    def __post_init__(self) -> None:
         self._next_index = 0
         self._retired: dict[str, tuple[int, int]] = {}
-        self.stopping = False
 
     # -- they come, and come back
 

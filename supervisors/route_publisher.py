@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from greenroom.actors.runtime.alarms import Alarm
 from greenroom.messages.supervision import RoutingSnapshot
@@ -13,25 +14,20 @@ AGAIN_S = 1.0
 """How many seconds until what could not be done is tried again."""
 
 
+@dataclass(eq=False, repr=False)
 class RoutePublisher:
     """Tells the router how things stand, and notices when time alone changes that.
 
     Args:
-        review: called when time alone has something to say.
-
-    Attributes:
         records: all members, in order; read only.
+        _on_review: called when time alone has something to say.
     """
 
-    def __init__(
-        self,
-        ports: SupervisorPorts,
-        records: Mapping[str, MemberRecord],
-        review: Callable[[], None],
-    ) -> None:
-        self.records = records
-        self._ports = ports
-        self._on_review = review
+    _ports: SupervisorPorts
+    records: Mapping[str, MemberRecord]
+    _on_review: Callable[[], None]
+
+    def __post_init__(self) -> None:
         self._epoch = 0
         self._review_alarm: Alarm | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from greenroom.messages.status import FailureKind
@@ -15,6 +16,7 @@ class Missing(NamedTuple):
     retry_after_s: float | None
 
 
+@dataclass(slots=True, eq=False)
 class Blame:
     """How a request has failed so far.
 
@@ -23,13 +25,10 @@ class Blame:
         missing: members that said that there is no such thing.
     """
 
-    __slots__ = ("_at_once", "_kinds", "members", "missing")
-
-    def __init__(self) -> None:
-        self._at_once = False
-        self._kinds: set[FailureKind] = set()
-        self.members: dict[str, int] = {}
-        self.missing: list[Missing] = []
+    members: dict[str, int] = field(default_factory=dict)
+    missing: list[Missing] = field(default_factory=list)
+    _kinds: set[FailureKind] = field(default_factory=set)
+    _at_once: bool = False
 
     def add(self, member: str, kind: FailureKind, opens_at_once: bool) -> None:
         """A member has failed it in a way that counts for its breaker."""

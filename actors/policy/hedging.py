@@ -7,6 +7,7 @@ been outstanding for longer than the 95th percentile of its kind, and the extra 
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import dataclass, field
 
 MIN_SAMPLES = 20
 """Latencies that must be known before "p95" means anything."""
@@ -19,15 +20,13 @@ _FRESH = 16
 _BURST = 10
 
 
+@dataclass(slots=True, eq=False)
 class Percentile95:
     """The 95th percentile (nearest rank) of the last 256 latencies, taken anew every 16 samples."""
 
-    __slots__ = ("_samples", "_stale", "_value")
-
-    def __init__(self) -> None:
-        self._samples: deque[float] = deque(maxlen=_MEMORY)
-        self._stale = 0
-        self._value: float | None = None
+    _samples: deque[float] = field(default_factory=lambda: deque(maxlen=_MEMORY))
+    _stale: int = 0
+    _value: float | None = None
 
     def add(self, elapsed_s: float) -> None:
         """Take a latency in, in seconds."""
@@ -45,6 +44,7 @@ class Percentile95:
         return self._value
 
 
+@dataclass(slots=True, eq=False)
 class HedgeBudget:
     """At most one hedge in twenty requests, bursts of ten at most.
 
@@ -53,11 +53,9 @@ class HedgeBudget:
     so that it is exact.
     """
 
-    __slots__ = ("_owed", "_paid")
-
-    def __init__(self) -> None:
-        # The first is granted: what comes in pays that debt off before it saves for the next one.
-        self._paid = self._owed = REQUESTS_PER_HEDGE
+    # The first is granted: what comes in pays that debt off before it saves for the next one.
+    _paid: int = REQUESTS_PER_HEDGE
+    _owed: int = REQUESTS_PER_HEDGE
 
     def deposit(self) -> None:
         """Count a request, once however often it is tried."""

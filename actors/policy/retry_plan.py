@@ -72,17 +72,9 @@ class RetryBudget:
     """
 
     __slots__ = (
-        "_bucket",
-        "_bucket_ends",
-        "_floor",
-        "_ratio",
-        "_requests",
-        "_retries",
-        "_slot",
-        "_spent",
-        "_taken",
-        "_width",
-    )
+        "_bucket", "_bucket_ends", "_floor", "_ratio", "_requests", "_retries", "_slot", "_spent",
+        "_taken", "_width",
+    )  # fmt: skip
 
     def __init__(self, ratio: float, floor_per_s: float, ttl_s: float = 10.0) -> None:
         self._ratio = ratio

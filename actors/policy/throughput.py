@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 # About thirty requests count: few enough to follow a change, enough not to follow each one.
 _KEPT = 1.0 - 1.0 / 32.0
 _UNKNOWN_S = 1.0
@@ -11,6 +13,7 @@ SHORTEST_S = 0.05
 LONGEST_S = 60.0
 
 
+@dataclass(slots=True, eq=False)
 class Throughput:
     """The pace at which slots come free, from how long requests hold them.
 
@@ -28,15 +31,12 @@ class Throughput:
     anything from twice its pace to a tenth of it.
     """
 
-    __slots__ = ("_held_s", "_requests", "_running", "_spent_s", "_started_at")
-
-    def __init__(self) -> None:
-        self._running = 0
-        # A sum instead of a list: the mean age of what runs is all that is asked for.
-        self._started_at = 0.0  # the sum over the running ones
-        self._spent_s = 0.0  # since the last request that ended
-        self._held_s = 0.0
-        self._requests = 0.0
+    _running: int = 0
+    # A sum instead of a list: the mean age of what runs is all that is asked for.
+    _started_at: float = 0.0  # the sum over the running ones
+    _spent_s: float = 0.0  # since the last request that ended
+    _held_s: float = 0.0
+    _requests: float = 0.0
 
     def started(self, now: float) -> None:
         """A slot has been taken."""

@@ -8,6 +8,7 @@ mocks, lazy objects and those that raise are good answers.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,6 +32,8 @@ of which kind; of anything else only the truth is asked."""
 
 SURELY_GOOD = BARE - {str, list}
 """Types of which no value is a failure to `auto`."""
+
+_SIZED = (str, bytes, bytearray, list, tuple, dict)
 
 _NO_CHOICES = Fault("an answer without a choice in it")
 _NO_CONTENT = Fault("an answer without content")
@@ -147,13 +150,11 @@ def html_page(value: Any) -> Fault | None:
     return _PAGE if document_in(value) else None
 
 
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class AnyOf:
     """What `any_of` makes: a predicate of several, asked in turn."""
 
-    __slots__ = ("predicates",)
-
-    def __init__(self, predicates: tuple[Predicate, ...]) -> None:
-        self.predicates = predicates
+    predicates: tuple[Predicate, ...]
 
     def __call__(self, value: Any) -> object:
         for predicate in self.predicates:
@@ -228,17 +229,20 @@ def _says(value: Any, kind: FailureKind) -> bool:
     return reading is not None and reading.fault is not None and reading.fault.kind is kind
 
 
+def nothing_in(chunk: Any) -> bool:
+    """What counts as an empty chunk with `is_empty=None`: None, and a string, bytes, list, tuple or
+    dict with nothing in it.
+    """
+    # A mock says of itself that it is an instance of what it stands for, and has no length.
+    return chunk is None or (issubclass(type(chunk), _SIZED) and not chunk)
+
+
 def is_empty_chunk(chunk: Any) -> bool:
     """What `is_empty="auto"` means: None, a string, bytes, list, tuple or dict with nothing in it,
     and a chunk of a client's that carries neither text nor a tool call nor any other content: a
     role, a usage, a ping, the mark of the end. An object of no known shape is not empty.
     """
-    if chunk is None:
-        return True
-    kind = type(chunk)
-    if kind is str:
-        return not chunk
-    if issubclass(kind, (str, bytes, bytearray, list, tuple, dict)) and not len(chunk):
+    if nothing_in(chunk):
         return True
     reading = read(chunk)
     return reading is not None and not reading.content

@@ -65,33 +65,15 @@ class Reading:
     may_be_empty: bool = False
 
 
-FILTERED = frozenset(
-    {
-        "blocklist",
-        "content-filter",
-        "content_filter",
-        "content_filtered",
-        "error_toxic",
-        "guardrail_intervened",
-        "image_safety",
-        "prohibited_content",
-        "recitation",
-        "refusal",
-        "safety",
-        "sensitive",
-        "spii",
-    }
-)
+FILTERED = frozenset({
+    "blocklist", "content-filter", "content_filter", "content_filtered", "error_toxic",
+    "guardrail_intervened", "image_safety", "prohibited_content", "recitation", "refusal", "safety",
+    "sensitive", "spii",
+})  # fmt: skip
 """The words by which clients say that a content filter has ended the answer."""
-CUT_SHORT = frozenset(
-    {
-        "length",
-        "max_output_tokens",
-        "max_tokens",
-        "model_context_window_exceeded",
-        "model_length",
-    }
-)
+CUT_SHORT = frozenset({
+    "length", "max_output_tokens", "max_tokens", "model_context_window_exceeded", "model_length",
+})  # fmt: skip
 """Those that say that the answer did not fit."""
 BROKEN = frozenset({"error", "error_limit", "failed", "network_error"})
 """Those that say that something broke while it was made."""
@@ -104,17 +86,9 @@ _NOTHING = Fault("an answer with nothing in it", FailureKind.UNAVAILABLE)
 _BROKE = Fault("an answer that ends with an error", FailureKind.UNAVAILABLE)
 
 _BESIDE_CONTENT = (
-    "tool_calls",
-    "tool_call_chunks",
-    "function_call",
-    "reasoning_content",
-    "reasoning",
-    "thinking",
-    "audio",
-    "images",
-    "tool_plan",
-    "refusal",
-)
+    "tool_calls", "tool_call_chunks", "function_call", "reasoning_content", "reasoning", "thinking",
+    "audio", "images", "tool_plan", "refusal",
+)  # fmt: skip
 _ABOUT_PARTS = frozenset(
     {"type", "text", "thought", "thought_signature", "thoughtSignature", "citations", "annotations"}
 )
@@ -146,17 +120,17 @@ def _is_data(value: object) -> bool:
     return kind is dict or "__dataclass_fields__" in kind.__dict__
 
 
-def _finished(reading: Reading, finish: str) -> None:
-    """Note why it ends."""
-    if not finish:
-        return
-    reading.finish = finish.rsplit(".", 1)[-1]
-    reading.ended = True
-    reading.refused = reading.refused or reading.finish == "refusal"
-    if reading.finish in FILTERED:
-        reading.fault = reading.fault or _FILTER
-    elif reading.finish in BROKEN:
-        reading.fault = reading.fault or _BROKE
+def _finished(reading: Reading, finish: str) -> Reading:
+    """Note why it ends, where that is said."""
+    if finish:
+        reading.finish = finish.rsplit(".", 1)[-1]
+        reading.ended = True
+        reading.refused = reading.refused or reading.finish == "refusal"
+        if reading.finish in FILTERED:
+            reading.fault = reading.fault or _FILTER
+        elif reading.finish in BROKEN:
+            reading.fault = reading.fault or _BROKE
+    return reading
 
 
 def _message_says(message: object) -> bool:
@@ -234,11 +208,8 @@ def _chat(held: Record) -> Reading | None:
 
 
 _OF_GEMINI_CHATS = (
-    "candidates",
-    "prompt_feedback",
-    "promptFeedback",
-    "automatic_function_calling_history",
-)
+    "candidates", "prompt_feedback", "promptFeedback", "automatic_function_calling_history",
+)  # fmt: skip
 
 
 def _gemini(held: Record) -> Reading | None:
@@ -284,8 +255,7 @@ def _message(held: Record) -> Reading | None:
     reading.may_be_empty = _silent_on_purpose(finish, get(held, "usage"))
     if filled(get(held, "error")):
         reading.fault = _ERROR
-    _finished(reading, finish)
-    return reading
+    return _finished(reading, finish)
 
 
 _TOKENS_OF_SILENCE = range(1, 4)
@@ -354,8 +324,7 @@ def _output(held: Record) -> Reading | None:
     reading.listed = reading.listed or reading.content
     if filled(get(held, "error")) or status == "failed":
         reading.fault = _ERROR
-    _finished(reading, word(get(record(get(held, "incomplete_details")), "reason")))
-    return reading
+    return _finished(reading, word(get(record(get(held, "incomplete_details")), "reason")))
 
 
 _OF_TEXTS = frozenset({"choices", "finish_reason", "search_info", "text"})
@@ -398,8 +367,7 @@ def _bedrock(held: Record) -> Reading | None:
     message = get(record(get(held, "output")), "message")
     finish = word(get(held, "stopReason"))
     reading = Reading(content=_message_says(message), may_be_empty=finish == "stop_sequence")
-    _finished(reading, finish)
-    return reading
+    return _finished(reading, finish)
 
 
 def _ollama(held: Record) -> Reading | None:
@@ -433,8 +401,7 @@ def _cohere(held: Record) -> Reading | None:
     says = _message_says(get(held, "message")) or filled(get(held, "text"))
     reading = Reading(content=says or filled(get(held, "tool_calls")))
     reading.may_be_empty = finish == "stop_sequence"
-    _finished(reading, finish)
-    return reading
+    return _finished(reading, finish)
 
 
 def _tool(held: Record) -> Reading | None:
@@ -511,25 +478,10 @@ def _of_task(held: Record) -> Reading | None:
     return Reading(content=True, marks=True) if has(artifact, "artifact") else None
 
 
-_BODY = frozenset(
-    {
-        "choices",
-        "created",
-        "error",
-        "id",
-        "jsonrpc",
-        "model",
-        "object",
-        "provider",
-        "request_id",
-        "status",
-        "success",
-        "system_fingerprint",
-        "type",
-        "usage",
-        "user_id",
-    }
-)
+_BODY = frozenset({
+    "choices", "created", "error", "id", "jsonrpc", "model", "object", "provider", "request_id",
+    "status", "success", "system_fingerprint", "type", "usage", "user_id",
+})  # fmt: skip
 _OF_JOBS = frozenset({"canceled", "cancelled", "expired", "failed", "invalid"})
 """States in which a job is told of, which one may well ask for."""
 _OF_ERRORS = ("code", "metadata", "param", "status", "type")
@@ -617,8 +569,7 @@ def _block_delta(held: Record) -> Reading | None:
 def _message_delta(held: Record) -> Reading | None:
     finish = word(get(record(get(held, "delta")), "stop_reason"))
     reading = Reading(marks=True, content=_silent_on_purpose(finish, get(held, "usage")))
-    _finished(reading, finish)
-    return reading
+    return _finished(reading, finish)
 
 
 def _stopped(held: Record) -> Reading | None:
@@ -642,8 +593,7 @@ def _cohere_end(held: Record) -> Reading | None:
     delta = record(get(held, "delta"))
     if filled(get(delta, "error")):
         reading.fault = _ERROR
-    _finished(reading, word(get(delta, "finish_reason")))
-    return reading
+    return _finished(reading, word(get(delta, "finish_reason")))
 
 
 _ENDS_OF_RESPONSES = frozenset({"response.cancelled", "response.completed", "response.done"})
@@ -668,36 +618,37 @@ def _responses_event(held: Record, kind: str) -> Reading | None:
     return reading
 
 
-_EVENTS: dict[str, Callable[[Record], Reading | None]] = {
-    "message_start": lambda held: Reading(marks=True) if has(held, "message") else None,
-    "ping": _ping,
-    "content_block_start": _block_start,
-    "content_block_delta": _block_delta,
-    "content_block_stop": _silent,
-    "message_delta": _message_delta,
-    "message_stop": _stopped,
-    "error": _error_event,
-    "message-start": _silent,
-    "content-start": _silent,
-    "content-delta": _cohere_delta,
-    "content-end": _silent,
-    "tool-plan-delta": _cohere_delta,
-    "tool-call-start": _cohere_delta,
-    "tool-call-delta": _cohere_delta,
-    "tool-call-end": _silent,
-    "citation-start": _silent,
-    "citation-end": _silent,
-    "message-end": _cohere_end,
-}
+_Reader = Callable[[Record], Reading | None]
+
+
+def _rows(*rows: tuple[str, _Reader]) -> tuple[tuple[str, _Reader], ...]:
+    """One for each of the names that go to a reader."""
+    return tuple((name, reader) for names, reader in rows for name in names.split())
+
+
+_EVENTS = dict(
+    _rows(
+        ("message_start", lambda held: Reading(marks=True) if has(held, "message") else None),
+        ("ping", _ping),
+        ("content_block_start", _block_start),
+        ("content_block_delta", _block_delta),
+        ("content_block_stop", _silent),
+        ("message_delta", _message_delta),
+        ("message_stop", _stopped),
+        ("error", _error_event),
+        ("content-delta tool-plan-delta tool-call-start tool-call-delta", _cohere_delta),
+        ("message-start content-start content-end tool-call-end", _silent),
+        ("citation-start citation-end", _silent),
+        ("message-end", _cohere_end),
+    )
+)
 
 
 def _old_event(held: Record) -> Reading | None:
     """An event of Cohere's first interface."""
     kind = word(get(held, "event_type"))
     if kind == "stream-end":
-        reading = Reading(marks=True, ended=True)
-        _finished(reading, word(get(held, "finish_reason")))
-        return reading
+        return _finished(Reading(marks=True, ended=True), word(get(held, "finish_reason")))
     if kind not in ("stream-start", "text-generation", "tool-calls-generation"):
         return None
     return Reading(marks=True, content=any(filled(get(held, n)) for n in ("text", "tool_calls")))
@@ -718,16 +669,12 @@ def _bedrock_stop(held: Record) -> Reading | None:
     if len(held) != 1:
         return None
     reading = Reading(marks=True, ended=True)
-    _finished(reading, word(get(record(get(held, "messageStop")), "stopReason")))
-    return reading
+    return _finished(reading, word(get(record(get(held, "messageStop")), "stopReason")))
 
 
-_READERS: tuple[tuple[str, Callable[[Record], Reading | None]], ...] = (
+_READERS = _rows(
     ("choices", _chat),
-    ("candidates", _gemini),
-    ("promptFeedback", _gemini),
-    ("prompt_feedback", _gemini),
-    ("sdk_http_response", _gemini),
+    ("candidates promptFeedback prompt_feedback sdk_http_response", _gemini),
     ("parent_tool_use_id", _of_session),
     ("stop_reason", _whole_message),
     ("response_metadata", _langchain),
@@ -741,22 +688,16 @@ _READERS: tuple[tuple[str, Callable[[Record], Reading | None]], ...] = (
     ("type", _event),
     ("event_type", _old_event),
     ("error", _error),
-    ("object", _error_object),
-    ("__type", _error_object),
-    ("status_code", _response),
-    ("status", _response),
+    ("object __type", _error_object),
+    ("status_code status", _response),
     ("status", _task),
-    ("status_update", _of_task),
-    ("statusUpdate", _of_task),
-    ("task", _of_task),
-    ("artifact_update", _of_task),
-    ("artifactUpdate", _of_task),
+    ("status_update statusUpdate task artifact_update artifactUpdate", _of_task),
     ("ResponseMetadata", _bedrock),
     ("messageStart", _bedrock_start),
-    ("contentBlockDelta", _bedrock_block),
-    ("contentBlockStart", _bedrock_block),
+    ("contentBlockDelta contentBlockStart", _bedrock_block),
     ("contentBlockStop", _bedrock_start),
     ("messageStop", _bedrock_stop),
 )
+"""By which name a value is given to which reader, in this order: the first that knows it counts."""
 
 _NAMES = frozenset(name for name, _ in _READERS)

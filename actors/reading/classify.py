@@ -9,10 +9,10 @@ in `retry_after`. Pure.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from greenroom.actors.reading import error_words as words
 from greenroom.actors.reading.error_access import is_a, look, names_of
@@ -45,9 +45,10 @@ from greenroom.messages.status import FailureKind
 
 __all__ = ["RETRY_AFTER_MAX_S", "Verdict", "answer_of", "classify", "classify_value"]
 
+T = TypeVar("T")
+
 _CHAIN_LIMIT = 20
 _GROUP_LIMIT = 100
-_GROUPS_LIMIT = 10
 
 _POOL_ERRORS: dict[type[BaseException], FailureKind] = {
     AllPoolMembersFailedError: FailureKind.UNAVAILABLE,  # unless its members have a kind in common
@@ -80,14 +81,9 @@ _REASONS = ("reason", "inner_exception", "original_exception")
 """Where urllib, azure and litellm keep what happened."""
 
 _MENDED_ELSEWHERE = (
-    FailureKind.QUOTA,
-    FailureKind.AUTH,
-    FailureKind.RATE_LIMITED,
-    FailureKind.NOT_FOUND,
-    FailureKind.TOO_LARGE,
-    FailureKind.TIMEOUT,
-    FailureKind.UNAVAILABLE,
-)
+    FailureKind.QUOTA, FailureKind.AUTH, FailureKind.RATE_LIMITED, FailureKind.NOT_FOUND,
+    FailureKind.TOO_LARGE, FailureKind.TIMEOUT, FailureKind.UNAVAILABLE,
+)  # fmt: skip
 """Of what a group holds the first of these counts: another member of the pool could mend it."""
 
 
@@ -205,7 +201,7 @@ def _of_links(links: tuple[BaseException, ...], wall_now: float) -> Verdict | No
                 status = _seen_closer(status, links[at + 1 :])
             return _of_status(status, links, wall_now)
     # Only when no link has a status: a sentence is the weakest sign, and may quote anything.
-    for asked in (by_sentence, _by_base):
+    for asked in (by_sentence, lambda link: words.by_base(names_of(link))):
         for link in links:
             status = asked(link)
             if status is not None:
@@ -217,15 +213,13 @@ def _of_members(group: BaseException) -> int | None:
     """What counts of a group further in: of its members by themselves, without their causes."""
     found = [status_of(each, names_of(each)) for each in _members(group)]
     statuses = [status for status in found if status is not None]
-    for kind in _MENDED_ELSEWHERE:
-        for status in statuses:
-            if words.kind_of_status(status) is kind:
-                return status
-    return None
+    return _mended_elsewhere(statuses, words.kind_of_status)
 
 
-def _by_base(error: BaseException) -> int | None:
-    return words.by_base(names_of(error))
+def _mended_elsewhere(found: list[T], kind_of: Callable[[T], FailureKind]) -> T | None:
+    """The first of those that another member of the pool could mend, the surest kind before all."""
+    sorted_out = (each for kind in _MENDED_ELSEWHERE for each in found if kind_of(each) is kind)
+    return next(sorted_out, None)
 
 
 def _seen_closer(status: int, inner: tuple[BaseException, ...]) -> int:
@@ -255,15 +249,11 @@ def _of_status(status: int, links: tuple[Any, ...], wall_now: float) -> Verdict:
 
 def _of_group(group: BaseException, links: tuple[BaseException, ...], wall_now: float) -> Verdict:
     """Of all that a group holds what another member of the pool could mend, else the first."""
-    found = []
-    for each in _members(group):
-        verdict = _of_links(_links(each), wall_now)
-        if verdict is not None:
-            found.append(verdict)
-    for kind in _MENDED_ELSEWHERE:
-        for verdict in found:
-            if verdict.kind is kind:
-                return verdict
+    verdicts = (_of_links(_links(each), wall_now) for each in _members(group))
+    found = [verdict for verdict in verdicts if verdict is not None]
+    mended = _mended_elsewhere(found, lambda verdict: verdict.kind)
+    if mended is not None:
+        return mended
     outer = _of_links(tuple(each for each in links if each is not group), wall_now)
     known = next((verdict for verdict in found if verdict.kind is not FailureKind.UNKNOWN), outer)
     return known or Verdict(FailureKind.UNKNOWN)

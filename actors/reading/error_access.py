@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
 from typing import Any
@@ -40,11 +41,8 @@ _DEEPER_KEYS = frozenset({
     "parameters", "raw", "response", "responsemetadata", "result", "status", "violations",
 })  # fmt: skip
 _WAIT_KEYS = {
-    "retryafter": 1.0,
-    "retryafters": 1.0,
-    "retryafterseconds": 1.0,
+    **dict.fromkeys(("retryafter", "retryafters", "retryafterseconds", "retrydelay"), 1.0),
     "retryafterms": 0.001,
-    "retrydelay": 1.0,
 }
 # A model object (of pydantic, say) in the place of a dict.
 _FIELDS = ("code", "type", "status", "message", "reason", "error", "detail", "data")
@@ -109,6 +107,7 @@ def whole_number(value: Any) -> int | None:
     return whole_number(look(value, "value")) if is_a(value, Enum) else None
 
 
+@dataclass(slots=True, eq=False)
 class Said:
     """What was said in one error or answer, taken apart.
 
@@ -119,16 +118,13 @@ class Said:
         headers: mappings of headers that a body holds.
     """
 
-    __slots__ = ("_left", "_parts", "_steps", "headers", "numbers", "tokens", "waits")
-
-    def __init__(self) -> None:
-        self.tokens: set[str] = set()
-        self.numbers: list[int] = []
-        self.waits: list[tuple[Any, float]] = []
-        self.headers: list[Any] = []
-        self._parts: list[str] = []
-        self._left = TEXT_LIMIT
-        self._steps = 0
+    tokens: set[str] = field(default_factory=set)
+    numbers: list[int] = field(default_factory=list)
+    waits: list[tuple[Any, float]] = field(default_factory=list)
+    headers: list[Any] = field(default_factory=list)
+    _parts: list[str] = field(default_factory=list)
+    _left: int = TEXT_LIMIT
+    _steps: int = 0
 
     @property
     def text(self) -> str:

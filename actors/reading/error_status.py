@@ -27,17 +27,9 @@ _RARE_STATUS_FIELDS = ("api_error_status", "http_status", "statusCode", "http_co
 
 _WORD_FIELDS = ("code", "type", "status", "status_code", "reason", "error_code", "subtype")
 _BODY_FIELDS = (
-    "body",
-    "error",
-    "errors",
-    "details",
-    "detail",
-    "response_json",
-    "data",
-    "message",
-    "msg",
+    "body", "error", "errors", "details", "detail", "response_json", "data", "message", "msg",
     "title",
-)
+)  # fmt: skip
 
 _ERRNOS = frozenset({errno.ENETDOWN, errno.ENETUNREACH, errno.EHOSTDOWN, errno.EHOSTUNREACH})
 _RPC_CLASSES = frozenset({"RpcError", "AioRpcError"})
@@ -98,20 +90,20 @@ def number_of(error: Any) -> int | None:
     enum = look(error, "grpc_status_code")
     if enum is not None:
         return _rpc_status(enum)
-    for name in _STATUS_FIELDS:
-        status = failing(look(error, name))
+    return (
+        _failing_field(error, _STATUS_FIELDS)
+        or _of_response(look(error, "response"))
+        or _failing_field(error, _RARE_STATUS_FIELDS)
+        or _rpc_status(look(error, "status"))
+    )
+
+
+def _failing_field(owner: Any, names: tuple[str, ...]) -> int | None:
+    for name in names:
+        status = failing(look(owner, name))
         if status is not None:
             return status
-    response = look(error, "response")
-    if response is not None:
-        status = _of_response(response)
-        if status is not None:
-            return status
-    for name in _RARE_STATUS_FIELDS:
-        status = failing(look(error, name))
-        if status is not None:
-            return status
-    return _rpc_status(look(error, "status"))
+    return None
 
 
 def failing(value: Any) -> int | None:
@@ -193,15 +185,12 @@ def _of_arguments(error: BaseException) -> int | None:
 
 
 def _of_response(response: Any) -> int | None:
-    if is_a(response, Mapping):  # botocore's
-        status = None
-        try:
-            meta = response.get("ResponseMetadata") or {}
-            status = failing(meta.get("HTTPStatusCode"))
-        except BaseException:
-            pass
-        return status
-    return failing(look(response, "status_code")) or failing(look(response, "status"))
+    if not is_a(response, Mapping):
+        return _failing_field(response, ("status_code", "status"))
+    try:  # botocore's
+        return failing((response.get("ResponseMetadata") or {}).get("HTTPStatusCode"))
+    except BaseException:
+        return None
 
 
 def _rpc_status(value: Any) -> int | None:

@@ -23,26 +23,19 @@ UNKNOWN = 604
 """Known not to be known."""
 
 _KINDS = {
-    401: FailureKind.AUTH,
-    402: FailureKind.QUOTA,
-    403: FailureKind.AUTH,
-    404: FailureKind.NOT_FOUND,
-    407: FailureKind.AUTH,
-    408: FailureKind.TIMEOUT,
-    409: FailureKind.UNAVAILABLE,
-    410: FailureKind.NOT_FOUND,
-    413: FailureKind.TOO_LARGE,
-    424: FailureKind.UNAVAILABLE,
-    425: FailureKind.UNAVAILABLE,
-    429: FailureKind.RATE_LIMITED,
-    498: FailureKind.UNAVAILABLE,
-    499: FailureKind.UNAVAILABLE,
-    504: FailureKind.TIMEOUT,
-    CUT: FailureKind.UNAVAILABLE,
-    REFUSED: FailureKind.UNAVAILABLE,
-    TIMED_OUT: FailureKind.TIMEOUT,
-    CRASHED: FailureKind.CRASHED,
-    UNKNOWN: FailureKind.UNKNOWN,
+    status: kind
+    for kind, statuses in {
+        FailureKind.AUTH: (401, 403, 407),
+        FailureKind.QUOTA: (402,),
+        FailureKind.NOT_FOUND: (404, 410),
+        FailureKind.TIMEOUT: (408, 504, TIMED_OUT),
+        FailureKind.UNAVAILABLE: (409, 424, 425, 498, 499, CUT, REFUSED),
+        FailureKind.TOO_LARGE: (413,),
+        FailureKind.RATE_LIMITED: (429,),
+        FailureKind.CRASHED: (CRASHED,),
+        FailureKind.UNKNOWN: (UNKNOWN,),
+    }.items()
+    for status in statuses
 }
 
 MENDS_AT_ONCE = frozenset({CUT, 500, 502, 503})
@@ -68,6 +61,15 @@ def _table(text: str) -> dict[str, int]:
     """`status: word word`, a line each."""
     rows = (line.split(":") for line in text.strip().splitlines())
     return {word: int(status) for status, words in rows for word in words.split()}
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+def _phrases(text: str) -> tuple[str, ...]:
+    """`phrase | phrase`, as many a line as fit."""
+    return tuple(each.strip() for line in text.strip().splitlines() for each in line.split(" | "))
 
 
 TOKENS = _table("""
@@ -101,92 +103,50 @@ TOKENS = _table("""
 """Codes and types, in the form of `token_of`. gRPC's sixteen are here but for OK and UNKNOWN."""
 
 DECISIVE = {
-    413: (
-        "ContextWindowExceededError",
-        "ContextLengthExceededError",
-        "ContextOverflowError",
-        "ContextWindowOverflowException",
-        "MaxPayloadError",
-    ),
-    402: ("QuotaExceededError", "QuotaExceededException", "InsufficientQuotaError"),
-    401: (
-        "AuthenticationError",
-        "CredentialsError",
-        "CredentialUnavailableError",
-        "TokenRetrievalError",
-        "SSOTokenError",
-    ),
-    451: (
-        "ContentFilterError",
-        "ContentPolicyViolationError",
-        "ContentFilterFinishReasonError",
-        "ModelRefusalError",
-        "BlockedPromptException",
-        "StopCandidateException",
-        "InputGuardrailTripwireTriggered",
-    ),
+    413: _words("""
+        ContextWindowExceededError ContextLengthExceededError ContextOverflowError
+        ContextWindowOverflowException MaxPayloadError
+    """),
+    402: _words("QuotaExceededError QuotaExceededException InsufficientQuotaError"),
+    401: _words("""
+        AuthenticationError CredentialsError CredentialUnavailableError TokenRetrievalError
+        SSOTokenError
+    """),
+    451: _words("""
+        ContentFilterError ContentPolicyViolationError ContentFilterFinishReasonError
+        ModelRefusalError BlockedPromptException StopCandidateException
+        InputGuardrailTripwireTriggered
+    """),
     # A parser of responses gives its errors a 400 of its own: the peer is at fault, not the caller.
-    CUT: (
-        "TransferEncodingError",
-        "ContentLengthError",
-        "BadHttpMessage",
-        "BadStatusLine",
-        "InvalidHeader",
-    ),
+    CUT: _words("""
+        TransferEncodingError ContentLengthError BadHttpMessage BadStatusLine InvalidHeader
+    """),
 }
 """Endings of class names that say more than a status does: it may be a plain 400."""
 
 NAMES = {
-    TIMED_OUT: ("Timeout", "TimeoutError", "TimeoutException", "TimeoutExpired"),
-    REFUSED: (
-        "ConnectionRefusedError",
-        "ConnectError",
-        "NewConnectionError",
-        "NameResolutionError",
-        "ClientConnectorError",
-        "EndpointConnectionError",
-        "ServiceRequestError",
-        "NoServersError",
-        "ProxyError",
-        "SSLError",
-        "gaierror",
-        "CLINotFoundError",
-    ),
-    CUT: (
-        "ConnectionError",
-        "NetworkError",
-        "ProtocolError",
-        "ClientPayloadError",
-        "ChunkedEncodingError",
-        "ContentDecodingError",
-        "IncompleteRead",
-        "IncompleteReadError",
-        "ConnectionClosedError",
-        "ConnectionClosedOK",
-        "ConnectionClosed",
-        "ConnectionClosedException",
-        "ServiceResponseError",
-        "StreamTerminatedError",
-        "ResponseStreamingError",
-        "ClosedResourceError",
-        "BrokenResourceError",
-        "EndOfStream",
-        "NoRespondersError",
-    ),
-    429: (
-        "RateLimitError",
-        "RateLimitExceeded",
-        "RateLimitedError",
-        "TooManyRequestsError",
-        "TooManyRequests",
-        "ThrottlingException",
-        "ThrottlingError",
-    ),
-    529: ("OverloadedError",),
-    503: ("ServiceUnavailableError", "ServiceUnavailable", "NoStreamResponseError"),
-    500: ("InternalServerError",),
-    404: ("ModelNotFoundError", "DeploymentNotFoundError"),
-    403: ("PermissionDeniedError",),
+    TIMED_OUT: _words("Timeout TimeoutError TimeoutException TimeoutExpired"),
+    REFUSED: _words("""
+        ConnectionRefusedError ConnectError NewConnectionError NameResolutionError
+        ClientConnectorError EndpointConnectionError ServiceRequestError NoServersError ProxyError
+        SSLError gaierror CLINotFoundError
+    """),
+    CUT: _words("""
+        ConnectionError NetworkError ProtocolError ClientPayloadError ChunkedEncodingError
+        ContentDecodingError IncompleteRead IncompleteReadError ConnectionClosedError
+        ConnectionClosedOK ConnectionClosed ConnectionClosedException ServiceResponseError
+        StreamTerminatedError ResponseStreamingError ClosedResourceError BrokenResourceError
+        EndOfStream NoRespondersError
+    """),
+    429: _words("""
+        RateLimitError RateLimitExceeded RateLimitedError TooManyRequestsError TooManyRequests
+        ThrottlingException ThrottlingError
+    """),
+    529: _words("OverloadedError"),
+    503: _words("ServiceUnavailableError ServiceUnavailable NoStreamResponseError"),
+    500: _words("InternalServerError"),
+    404: _words("ModelNotFoundError DeploymentNotFoundError"),
+    403: _words("PermissionDeniedError"),
 }
 """Endings of class names, for errors without a status: builtin classes and those of clients."""
 
@@ -219,23 +179,13 @@ def by_name(names: list[str]) -> int | None:
     return None
 
 
-A2A_ERRORS = {
-    "InvalidParamsError": 400,
-    "InvalidRequestError": 400,
-    "MethodNotFoundError": 400,
-    "TaskNotFoundError": 400,
-    "TaskNotCancelableError": 400,
-    "PushNotificationNotSupportedError": 400,
-    "UnsupportedOperationError": 400,
-    "ContentTypeNotSupportedError": 400,
-    "VersionNotSupportedError": 400,
-    "ExtensionSupportRequiredError": 400,
-    "ExtendedAgentCardNotConfiguredError": 400,
-    "AuthenticatedExtendedCardNotConfiguredError": 400,
-    "JSONParseError": 500,
-    "InternalError": 500,
-    "InvalidAgentResponseError": 500,
-}
+A2A_ERRORS = _table("""
+    400: InvalidParamsError InvalidRequestError MethodNotFoundError TaskNotFoundError
+    400: TaskNotCancelableError PushNotificationNotSupportedError UnsupportedOperationError
+    400: ContentTypeNotSupportedError VersionNotSupportedError ExtensionSupportRequiredError
+    400: ExtendedAgentCardNotConfiguredError AuthenticatedExtendedCardNotConfiguredError
+    500: JSONParseError InternalError InvalidAgentResponseError
+""")
 """Classes of the A2A protocol, which have numbers that other protocols use otherwise."""
 
 # JSON-RPC 2.0, 5.1, and what MCP adds: -32000 a closed connection, -32001 a request timeout.
@@ -243,158 +193,69 @@ RPC_ERRORS = {-32700: 500, -32600: 400, -32601: 400, -32602: 400, -32603: 500, -
 RPC_SERVER_ERRORS = range(-32099, -31999)
 
 CLOSE_CODES = {
-    1003: 400,
-    1007: 400,
-    1008: 400,
-    1009: 413,
-    1010: 400,
-    3000: 401,
-    3003: 403,
-    3008: TIMED_OUT,
-}
+    1003: 400, 1007: 400, 1008: 400, 1009: 413, 1010: 400, 3000: 401, 3003: 403, 3008: TIMED_OUT,
+}  # fmt: skip
 """Websocket close codes (RFC 6455, 7.4.1, and IANA's registry); any other is a cut."""
 
 # -- phrases, looked for in what is written in lower case
 
-TOO_LARGE = (
-    "context_length_exceeded",
-    "exceed_context_size",
-    "maximum context length",
-    "maximum model length",
-    "maximum prompt length",
-    "maximum input length",
-    "context window",
-    "context_window",
-    "context limit",
-    "context size",
-    "the context length",
-    "prompt is too long",
-    "prompt too long",
-    "prompt exceeds max length",
-    "prompt 超长",
-    "input is too long",
-    "input too long",
-    "too many input tokens",
-    "too many tokens",
-    "number of tokens in the prompt",
-    "number of tokens allowed",
-    "model token limit",
-    "range of input length",
-    "please reduce the length",
-    "reduce your prompt",
-    "max_new_tokens` must be",
-    "string_above_max_length",
-    "string too long",
-    "request_too_large",
-    "request too large",
-    "request exceeds the maximum size",
-    "request payload size exceeds",
-    "entity too large",
-    "payload too large",
-    "content too large",
-    "error code: 413",
-    "larger than max",
-    "size limit exceeded",
-    "expected maxlength",
-    "must have less than",
-)
+TOO_LARGE = _phrases("""
+    context_length_exceeded | exceed_context_size | maximum context length | maximum model length
+    maximum prompt length | maximum input length | context window | context_window | context limit
+    context size | the context length | prompt is too long | prompt too long
+    prompt exceeds max length | prompt 超长 | input is too long | input too long
+    too many input tokens | too many tokens | number of tokens in the prompt
+    number of tokens allowed | model token limit | range of input length | please reduce the length
+    reduce your prompt | max_new_tokens` must be | string_above_max_length | string too long
+    request_too_large | request too large | request exceeds the maximum size
+    request payload size exceeds | entity too large | payload too large | content too large
+    error code: 413 | larger than max | size limit exceeded | expected maxlength
+    must have less than
+""")
 TOO_LARGE_PATTERN = re.compile(r"token count[^\n]{0,80}exceeds|too large for model")
 
-QUOTA = (
-    "insufficient_quota",
-    "exceeded your current quota",
-    "billing_hard_limit_reached",
-    "billing_not_active",
-    "billing hard limit",
-    "monthly quota",
-    "insufficient quota",
-    "spending quota",
-    "credit balance",
-    "insufficient balance",
-    "insufficient_balance",
-    "insufficient credit",
-    "insufficient_credit",
-    "insufficient fund",
-    "more credits",
-    "out of credits",
-    "no credits",
-    "credit limit",
-    "used all available credits",
-    "monthly included credits",
-    "payment required",
-    "payment_required",
-    "spending limit",
-    "spend limit",
-    "api usage limits",
-    "monthly usage limit",
-    "weekly usage limit",
-    "api calls / month",
-    "perday",
-)
+QUOTA = _phrases("""
+    insufficient_quota | exceeded your current quota | billing_hard_limit_reached
+    billing_not_active | billing hard limit | monthly quota | insufficient quota | spending quota
+    credit balance | insufficient balance | insufficient_balance | insufficient credit
+    insufficient_credit | insufficient fund | more credits | out of credits | no credits
+    credit limit | used all available credits | monthly included credits | payment required
+    payment_required | spending limit | spend limit | api usage limits | monthly usage limit
+    weekly usage limit | api calls / month | perday
+""")
 
-AUTH = (
-    "api_key_invalid",
-    "api key not valid",
-    "api key expired",
-    "invalid api key",
-    "invalid_api_key",
-    "incorrect api key",
-    "security token included in the request is",
-    "expiredtoken",
-    "token has expired",
-    "token is expired",
-    "expired token",
-)
-NO_KEY = (
-    "api_key client option must be set",
-    "could not resolve authentication method",
-    "missing credentials",
-    "unable to locate credentials",
-    "authorization violation",
-)
+AUTH = _phrases("""
+    api_key_invalid | api key not valid | api key expired | invalid api key | invalid_api_key
+    incorrect api key | security token included in the request is | expiredtoken | token has expired
+    token is expired | expired token
+""")
+NO_KEY = _phrases("""
+    api_key client option must be set | could not resolve authentication method
+    missing credentials | unable to locate credentials | authorization violation
+""")
 """What is said by clients that were not given a key, or whose server let them not in."""
 
-MODERATED = (
-    "content_filter",
-    "content filter",
-    "content_policy",
-    "content policy",
-    "content management policy",
-    "moderation",
-    "was flagged",
-    "responsibleaipolicy",
-    "data_inspection_failed",
-    "nsfw",
-)
+MODERATED = _phrases("""
+    content_filter | content filter | content_policy | content policy | content management policy
+    moderation | was flagged | responsibleaipolicy | data_inspection_failed | nsfw
+""")
 
-NO_MODEL = (
-    "model_not_found",
-    "model not found",
-    "model_decommissioned",
-    "has been decommissioned",
-    "has been deprecated and",
-    "has been retired",
-    "model identifier is invalid",
-    "is not a valid model",
-    "deploymentnotfound",
-)
+NO_MODEL = _phrases("""
+    model_not_found | model not found | model_decommissioned | has been decommissioned
+    has been deprecated and | has been retired | model identifier is invalid | is not a valid model
+    deploymentnotfound
+""")
 
-CLOSED = (
-    "cannot invoke rpc",
-    "channel is closed",
-    "channel closed",
-    "client has been closed",
-    "session is closed",
-)
+CLOSED = _phrases("""
+    cannot invoke rpc | channel is closed | channel closed | client has been closed
+    session is closed
+""")
 """What clients say that were closed under a call."""
 
-BROKEN_ANSWER = (
-    "error converting to valid response",
-    "unable to get json response",
-    "unexpected response from",
-    "jsondecodeerror",
-    "expecting value: line",
-)
+BROKEN_ANSWER = _phrases("""
+    error converting to valid response | unable to get json response | unexpected response from
+    jsondecodeerror | expecting value: line
+""")
 """What litellm says of an answer that it could not read; it gives it a 400 or a 422."""
 
 ENDED = ("runner has terminated", "runner process has terminated")

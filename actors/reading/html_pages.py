@@ -28,15 +28,10 @@ _STATUS = re.compile(
 )
 _GATES = (
     "<title>attention required! | cloudflare</title>",
-    "<title>error: the request could not be satisfied</title>",
-    "<title>just a moment...</title>",
-    "accounts.google.com/",
-    "cloudflareaccess.com",
-    "login.microsoftonline.com",
-    "/oauth2/sign_in",
-    "/oauth2/start",
-    'name="samlrequest"',
-)
+    "<title>error: the request could not be satisfied</title>", "<title>just a moment...</title>",
+    "accounts.google.com/", "cloudflareaccess.com", "login.microsoftonline.com", "/oauth2/sign_in",
+    "/oauth2/start", 'name="samlrequest"',
+)  # fmt: skip
 """What stands only in the pages of a gateway that lets nobody through."""
 
 

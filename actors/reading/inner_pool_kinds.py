@@ -5,24 +5,14 @@ from __future__ import annotations
 from greenroom.messages.errors import AllPoolMembersFailedError, AttemptError, ResourceError
 from greenroom.messages.status import FailureKind, SkipReason
 
-_PASSED_ON = frozenset(
-    {
-        FailureKind.TIMEOUT,
-        FailureKind.RATE_LIMITED,
-        FailureKind.AUTH,
-        FailureKind.QUOTA,
-        FailureKind.NOT_FOUND,
-    }
-)
-_OUT_FOR_LONGER = frozenset(
-    {
-        SkipReason.CIRCUIT_OPEN,
-        SkipReason.COOLING_DOWN,
-        SkipReason.STARTING,
-        SkipReason.DRAINING,
-        SkipReason.GAVE_UP,
-    }
-)
+_PASSED_ON = frozenset({
+    FailureKind.TIMEOUT, FailureKind.RATE_LIMITED, FailureKind.AUTH, FailureKind.QUOTA,
+    FailureKind.NOT_FOUND,
+})  # fmt: skip
+_OUT_FOR_LONGER = frozenset({
+    SkipReason.CIRCUIT_OPEN, SkipReason.COOLING_DOWN, SkipReason.STARTING, SkipReason.DRAINING,
+    SkipReason.GAVE_UP,
+})  # fmt: skip
 
 
 def kind_of_pool(error: AllPoolMembersFailedError) -> FailureKind:

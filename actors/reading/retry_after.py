@@ -40,19 +40,10 @@ _EPOCH = 1e9
 
 _UNITS = {
     "ms": 0.001,
-    "us": 1e-6,
-    "µs": 1e-6,
-    "s": 1.0,
-    "sec": 1.0,
-    "second": 1.0,
-    "seconds": 1.0,
-    "m": 60.0,
-    "min": 60.0,
-    "minute": 60.0,
-    "minutes": 60.0,
-    "h": 3600.0,
-    "hour": 3600.0,
-    "hours": 3600.0,
+    **dict.fromkeys(("us", "µs"), 1e-6),
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hour", "hours"), 3600.0),
     "d": 86400.0,
 }
 _PART = re.compile(r"(\d{1,12}(?:\.\d{1,12})?)(ms|us|µs|[a-z]{1,7})")
@@ -255,7 +246,11 @@ def _parsed(value: Any, unit: float, wall_now: float) -> float | None:
     except ValueError:
         pass
     length = _length(text)
-    return length if length is not None else _since(_date(text), wall_now)
+    if length is not None:
+        return length
+    # ISO 8601 begins with the year, an HTTP date with a word.
+    date = datetime.fromisoformat if text[:1].isdigit() else parsedate_to_datetime
+    return _since(date(text), wall_now)
 
 
 def _length(text: str) -> float | None:
@@ -273,13 +268,6 @@ def _length(text: str) -> float | None:
         total += float(part[1]) * _UNITS[part[2]]
         end = part.end()
     return total if end == len(text) else None
-
-
-def _date(text: str) -> datetime:
-    """An HTTP date, or one of ISO 8601."""
-    if text[:1].isdigit():
-        return datetime.fromisoformat(text)
-    return parsedate_to_datetime(text)
 
 
 def _since(date: datetime, wall_now: float) -> float | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 
 from greenroom.actors.reading.answer_shapes import Reading, bare_error, read
 
@@ -16,6 +17,7 @@ _START = re.compile(r"\s*(?:(?:data|event|id|retry):|:|\{|$)")
 _NO_DATA = re.compile(r"(?:(?:event|id|retry):|: ?(?:keep-?alive|ping|openrouter\b)|:$)", re.I)
 
 
+@dataclass(slots=True, eq=False)
 class EventLines:
     """Reads text as it comes; remembers the line that is not complete yet, and no more.
 
@@ -23,13 +25,10 @@ class EventLines:
         plain: whether the text is none of all that: from then on it need not be fed any more.
     """
 
-    __slots__ = ("_events", "_known", "_rest", "plain")
-
-    def __init__(self) -> None:
-        self.plain = False
-        self._rest = ""
-        self._events = False  # a line that only events have has come
-        self._known = False  # and one of a known client
+    plain: bool = False
+    _rest: str = ""
+    _events: bool = False  # a line that only events have has come
+    _known: bool = False  # and one of a known client
 
     def feed(self, text: str) -> Reading | None:
         """What the lines say that are complete with this text; None when that is unknown."""

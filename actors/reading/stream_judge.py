@@ -12,6 +12,7 @@ from greenroom.actors.reading.answer_judgement import (
     found_by,
     includes_auto,
     is_empty_chunk,
+    nothing_in,
     refusal_of,
 )
 from greenroom.actors.reading.answer_shapes import (
@@ -29,16 +30,6 @@ from greenroom.messages.status import FailureKind
 
 _EMPTY = Fault("a stream without content")
 _CUT = Fault("a stream that ended without the mark of its end", FailureKind.UNAVAILABLE)
-
-_SIZED = (str, bytes, bytearray, list, tuple, dict)
-
-
-def nothing_in(chunk: Any) -> bool:
-    """What counts as an empty chunk with `is_empty=None`: None, and a string, bytes, list, tuple or
-    dict with nothing in it.
-    """
-    # A mock says of itself that it is an instance of what it stands for, and has no length.
-    return chunk is None or (issubclass(type(chunk), _SIZED) and not chunk)
 
 
 def emptiness(config: PoolConfig) -> Callable[[Any], bool]:
@@ -66,22 +57,9 @@ class StreamJudge:
     """
 
     __slots__ = (
-        "_auto",
-        "_complete",
-        "_config",
-        "_content",
-        "_ended",
-        "_faulty",
-        "_is_empty",
-        "_is_failure",
-        "_lines",
-        "_marks",
-        "_no_room",
-        "_plain",
-        "_reads",
-        "_strict",
-        "fault",
-    )
+        "_auto", "_complete", "_config", "_content", "_ended", "_faulty", "_is_empty",
+        "_is_failure", "_lines", "_marks", "_no_room", "_plain", "_reads", "_strict", "fault",
+    )  # fmt: skip
 
     def __init__(self, config: PoolConfig) -> None:
         self._config = config

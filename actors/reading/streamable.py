@@ -25,12 +25,9 @@ PLAIN = frozenset({str, bytes, int, float, bool, dict, list, tuple, type(None)})
 _HOLDS = ("__len__", "__getitem__", "__contains__")
 """What a container can do, and a stream cannot."""
 _RECORD = (
-    "__dataclass_fields__",
-    "__attrs_attrs__",
-    "__struct_fields__",
-    "__pydantic_complete__",
+    "__dataclass_fields__", "__attrs_attrs__", "__struct_fields__", "__pydantic_complete__",
     "__fields__",
-)
+)  # fmt: skip
 """The marks of a class whose `__iter__` yields its fields, or whose `__aiter__` further pages."""
 _UNOPENED = ("StreamManager", "ResponseContextManager")
 """How clients call what makes its request in a `with` block and streams there."""

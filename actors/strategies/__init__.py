@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from greenroom.actors.strategies.balance import LeastErrors, LeastOutstanding, Priority
-from greenroom.actors.strategies.chance import PowerOfTwo, UniformRandom
-from greenroom.actors.strategies.failover import Failover
-from greenroom.actors.strategies.free_members import FreeMembers
-from greenroom.actors.strategies.hashing import ConsistentHash
-from greenroom.actors.strategies.protocol import Candidate, PickContext, RoutingStrategy
-from greenroom.actors.strategies.speed import Adaptive, LeastLatency
-from greenroom.actors.strategies.turns import RoundRobin, Weighted
+from greenroom.actors.strategies.balance import LeastErrors as LeastErrors
+from greenroom.actors.strategies.balance import LeastOutstanding as LeastOutstanding
+from greenroom.actors.strategies.balance import Priority as Priority
+from greenroom.actors.strategies.chance import PowerOfTwo as PowerOfTwo
+from greenroom.actors.strategies.chance import UniformRandom as UniformRandom
+from greenroom.actors.strategies.failover import Failover as Failover
+from greenroom.actors.strategies.free_members import FreeMembers as FreeMembers
+from greenroom.actors.strategies.hashing import ConsistentHash as ConsistentHash
+from greenroom.actors.strategies.protocol import Candidate as Candidate
+from greenroom.actors.strategies.protocol import PickContext as PickContext
+from greenroom.actors.strategies.protocol import RoutingStrategy as RoutingStrategy
+from greenroom.actors.strategies.speed import Adaptive as Adaptive
+from greenroom.actors.strategies.speed import LeastLatency as LeastLatency
+from greenroom.actors.strategies.turns import RoundRobin as RoundRobin
+from greenroom.actors.strategies.turns import Weighted as Weighted
+from greenroom.messages import _validate as check
 from greenroom.messages.status import LoadBalanceStrategy
 
-__all__ = [
-    "Adaptive",
-    "Candidate",
-    "ConsistentHash",
-    "Failover",
-    "FreeMembers",
-    "LeastErrors",
-    "LeastLatency",
-    "LeastOutstanding",
-    "PickContext",
-    "PowerOfTwo",
-    "Priority",
-    "RoundRobin",
-    "RoutingStrategy",
-    "UniformRandom",
-    "Weighted",
-    "is_built_in",
-    "strategy_for",
-    "strategy_name",
-]
-
 _BUILT_IN: dict[LoadBalanceStrategy, type[RoutingStrategy]] = {
-    LoadBalanceStrategy.ROUND_ROBIN: RoundRobin,
-    LoadBalanceStrategy.RANDOM: UniformRandom,
-    LoadBalanceStrategy.WEIGHTED: Weighted,
-    LoadBalanceStrategy.PRIORITY: Priority,
-    LoadBalanceStrategy.LEAST_LATENCY: LeastLatency,
-    LoadBalanceStrategy.LEAST_ERRORS: LeastErrors,
-    LoadBalanceStrategy.LEAST_OUTSTANDING: LeastOutstanding,
-    LoadBalanceStrategy.ADAPTIVE: Adaptive,
-    LoadBalanceStrategy.POWER_OF_TWO: PowerOfTwo,
-    LoadBalanceStrategy.CONSISTENT_HASH: ConsistentHash,
-    LoadBalanceStrategy.FAILOVER: Failover,
+    LoadBalanceStrategy(each.name): each
+    for each in (
+        *(RoundRobin, UniformRandom, Weighted, Priority, LeastLatency, LeastErrors),
+        *(LeastOutstanding, Adaptive, PowerOfTwo, ConsistentHash, Failover),
+    )
 }
 
 
@@ -58,8 +37,21 @@ def strategy_for(spec: LoadBalanceStrategy | str | RoutingStrategy) -> RoutingSt
         TypeError: not a name, and not an object with a `pick` method.
     """
     if isinstance(spec, str):
-        return _BUILT_IN[_named(spec)]()
-    return _checked(spec)
+        try:
+            built_in = _BUILT_IN[LoadBalanceStrategy(spec)]
+        except ValueError:
+            names = ", ".join(repr(each.value) for each in LoadBalanceStrategy)
+            raise ValueError(f"strategy must be one of {names}, got {spec!r}") from None
+        return built_in()
+    if isinstance(spec, type):
+        raise TypeError(
+            f"strategy must be an instance, got the class {spec.__name__}: "
+            f"write strategy={spec.__name__}(...)"
+        )
+    if not callable(getattr(spec, "pick", None)):
+        rule = "strategy must be a name or an object with a method pick(candidates, context, rng)"
+        raise check.misfit(rule, spec)
+    return spec
 
 
 def is_built_in(strategy: RoutingStrategy) -> bool:
@@ -71,26 +63,3 @@ def strategy_name(strategy: RoutingStrategy) -> str:
     """What to call it in statistics and logs: its `name`, else the name of its class."""
     name = getattr(strategy, "name", None)
     return name if isinstance(name, str) and name else type(strategy).__name__
-
-
-def _named(value: str) -> LoadBalanceStrategy:
-    try:
-        return LoadBalanceStrategy(value)
-    except ValueError:
-        names = ", ".join(repr(each.value) for each in LoadBalanceStrategy)
-        raise ValueError(f"strategy must be one of {names}, got {value!r}") from None
-
-
-def _checked(spec: Any) -> RoutingStrategy:
-    if isinstance(spec, type):
-        raise TypeError(
-            f"strategy must be an instance, got the class {spec.__name__}: "
-            f"write strategy={spec.__name__}(...)"
-        )
-    if not callable(getattr(spec, "pick", None)):
-        raise TypeError(
-            "strategy must be a name or an object with a method pick(candidates, context, rng), "
-            f"got {spec!r} ({type(spec).__name__})"
-        )
-    checked: RoutingStrategy = spec
-    return checked

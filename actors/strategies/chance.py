@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from typing import ClassVar
+from random import Random
 
 from greenroom.actors.strategies.cost import lightest
-from greenroom.actors.strategies.protocol import BuiltIn, Candidate, PickContext
+from greenroom.actors.strategies.protocol import BuiltIn, Candidate, Candidates, PickContext
 
 
 class UniformRandom(BuiltIn):
     """Every candidate is equally likely."""
 
-    name: ClassVar[str] = "random"
+    name = "random"
 
-    def pick(
-        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
-    ) -> Candidate:
+    def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate:
         return rng.choice(candidates)
 
 
@@ -27,15 +23,13 @@ class PowerOfTwo(BuiltIn):
     Source: Mitzenmacher, The Power of Two Choices in Randomized Load Balancing (2001).
     """
 
-    name: ClassVar[str] = "power_of_two"
+    name = "power_of_two"
 
-    def pick(
-        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
-    ) -> Candidate:
+    def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate:
         return lightest(two_of(candidates, rng), context.now, rng)
 
 
-def two_of(candidates: Sequence[Candidate], rng: random.Random) -> Sequence[Candidate]:
+def two_of(candidates: Candidates, rng: Random) -> Candidates:
     """Two distinct ones drawn at random, or all if there are no more than two."""
     if len(candidates) <= 2:
         return candidates

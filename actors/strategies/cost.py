@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
+from random import Random
 from typing import cast
 
-from greenroom.actors.strategies.protocol import Candidate
+from greenroom.actors.strategies.protocol import Candidate, Candidates
 
 _TIE = 1.01
 _LEAST_SUCCESS_RATE = 0.01
 _UNKNOWN_LATENCY_S = 1.0
 
 
-def loads(candidates: Sequence[Candidate], now: float) -> list[float]:
+def loads(candidates: Candidates, now: float) -> list[float]:
     """Each one's share of its concurrency in use with one more request, over the expected success
     rate, which keeps a member that fails at once, so is always idle, from drawing everything.
     """
@@ -21,9 +21,7 @@ def loads(candidates: Sequence[Candidate], now: float) -> list[float]:
     return over_success_rates(shares, candidates, now)
 
 
-def over_success_rates(
-    costs: list[float], candidates: Sequence[Candidate], now: float
-) -> list[float]:
+def over_success_rates(costs: list[float], candidates: Candidates, now: float) -> list[float]:
     """Each cost over the expected success rate of its candidate."""
     rates = [each.error_rate(now) for each in candidates]
     if not any(rates):  # as in good times
@@ -39,27 +37,25 @@ def success_rate(member: Candidate, now: float) -> float:
     return rate if rate > _LEAST_SUCCESS_RATE else _LEAST_SUCCESS_RATE
 
 
-def lightest(candidates: Sequence[Candidate], now: float, rng: random.Random) -> Candidate:
+def lightest(candidates: Candidates, now: float, rng: Random) -> Candidate:
     """The least loaded; ties (within 1%) by chance, so that sequential traffic spreads too."""
     if len(candidates) == 1:
         return candidates[0]
     return light(candidates, loads(candidates, now), rng)
 
 
-def light(candidates: Sequence[Candidate], costs: Sequence[float], rng: random.Random) -> Candidate:
+def light(candidates: Candidates, costs: Sequence[float], rng: Random) -> Candidate:
     """One of those that cost least, ties (within 1%) by chance."""
     return rng.choice(cheapest(candidates, costs, _TIE))
 
 
-def cheapest(
-    candidates: Sequence[Candidate], costs: Sequence[float], slack: float
-) -> list[Candidate]:
+def cheapest(candidates: Candidates, costs: Sequence[float], slack: float) -> list[Candidate]:
     """All whose cost is at most `slack` times the lowest."""
     limit = min(costs) * slack
     return [each for each, cost in zip(candidates, costs, strict=True) if cost <= limit]
 
 
-def latencies(candidates: Sequence[Candidate], now: float) -> list[float]:
+def latencies(candidates: Candidates, now: float) -> list[float]:
     """The seconds that an answer from each is expected to take, failed attempts included.
 
     Unmeasured and idle counts as 0, so that it is measured first. Unmeasured with calls in flight

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from random import Random
 
 from greenroom.actors.strategies.order import at
-from greenroom.actors.strategies.protocol import BuiltIn, Candidate, PickContext
+from greenroom.actors.strategies.protocol import BuiltIn, Candidate, Candidates, PickContext
 from greenroom.messages import _validate as check
 
 RETURN_AFTER_S = 60.0
@@ -35,8 +34,8 @@ class Failover(BuiltIn):
         TypeError, ValueError: `return_after_s` is no number above 0.
     """
 
-    name: ClassVar[str] = "failover"
-    exhaustive: ClassVar[bool] = True
+    name = "failover"
+    exhaustive = True
 
     def __init__(self, return_after_s: float | None = RETURN_AFTER_S) -> None:
         check.number("return_after_s", return_after_s, above=True, optional=True)
@@ -56,9 +55,7 @@ class Failover(BuiltIn):
         """The name of the member that is tried first; None before there is any."""
         return self._current
 
-    def pick(
-        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
-    ) -> Candidate | None:
+    def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate | None:
         if self._away:
             first = self._returned(candidates, context.now)
             if first is not None:
@@ -94,9 +91,7 @@ class Failover(BuiltIn):
         if kept != self._current or first != self._ring[:1]:
             self._go_to(kept if kept is not None else next(iter(names), None))
 
-    def preferred(
-        self, members: Sequence[Candidate], context: PickContext
-    ) -> Iterator[Sequence[Candidate]]:
+    def preferred(self, members: Candidates, context: PickContext) -> Iterator[Candidates]:
         """The ring from the current member on."""
         present = {each.name: each for each in members}
         return ([present[name]] for name in self._from_current() if name in present)
@@ -104,7 +99,7 @@ class Failover(BuiltIn):
     def __repr__(self) -> str:
         return f"<strategy {self.name}: {self._current}>"
 
-    def _next(self, candidates: Sequence[Candidate], context: PickContext) -> Candidate | None:
+    def _next(self, candidates: Candidates, context: PickContext) -> Candidate | None:
         """By a look at all: the first from the current one on that is free or busy."""
         present = {each.name: each for each in candidates}
         self._add(present)
@@ -114,7 +109,7 @@ class Failover(BuiltIn):
             self._index = chosen.index
         return chosen
 
-    def _returned(self, candidates: Sequence[Candidate], now: float) -> Candidate | None:
+    def _returned(self, candidates: Candidates, now: float) -> Candidate | None:
         """The first member, if it is time to try it again and it can take the request."""
         if self._return_at is None:
             self._return_at = now + self._pause_s()

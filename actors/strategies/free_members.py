@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TypeVar
 
 from greenroom.actors.strategies.order import INDEX
-from greenroom.actors.strategies.protocol import Candidate
+from greenroom.actors.strategies.protocol import Candidate, Candidates
 
 C = TypeVar("C", bound=Candidate)
 
@@ -73,7 +73,7 @@ class FreeMembers(list[C]):
         return self._groups[min(self._groups)]
 
 
-def foremost(candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+def foremost(candidates: Candidates) -> Candidates:
     """Those of the lowest priority number, by index."""
     if isinstance(candidates, FreeMembers):
         return candidates.foremost()

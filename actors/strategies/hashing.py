@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from collections.abc import Iterator
+from random import Random
 
 from greenroom.actors.strategies.chance import two_of
 from greenroom.actors.strategies.cost import lightest
 from greenroom.actors.strategies.free_members import FreeMembers
 from greenroom.actors.strategies.order import at
-from greenroom.actors.strategies.protocol import BuiltIn, Candidate, PickContext
+from greenroom.actors.strategies.protocol import BuiltIn, Candidate, Candidates, PickContext
 from greenroom.actors.strategies.ranking import Ranking, highest
 
 
@@ -28,14 +27,12 @@ class ConsistentHash(BuiltIn):
     Schindelhauer and Schomaker, Weighted Distributed Hash Tables (2005), for the weights.
     """
 
-    name: ClassVar[str] = "consistent_hash"
+    name = "consistent_hash"
 
     def __init__(self) -> None:
         self._ranking = Ranking(())
 
-    def pick(
-        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
-    ) -> Candidate | None:
+    def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate | None:
         if isinstance(candidates, FreeMembers):
             self._follow(candidates.everybody)
             if context.key is not None:
@@ -46,9 +43,7 @@ class ConsistentHash(BuiltIn):
                 return lightest(two_of(candidates, rng), context.now, rng)
         return self._among_all(candidates, context, rng)
 
-    def preferred(
-        self, members: Sequence[Candidate], context: PickContext
-    ) -> Iterator[Sequence[Candidate]]:
+    def preferred(self, members: Candidates, context: PickContext) -> Iterator[Candidates]:
         """Those that score highest for the key, one by one; nobody without a key."""
         if context.key is None:
             return iter(())
@@ -56,11 +51,11 @@ class ConsistentHash(BuiltIn):
         ranked = (at(members, index) for index in self._ranking.best(context.key))
         return ([member] for member in ranked if member is not None)
 
-    def _follow(self, everybody: Sequence[Candidate]) -> None:
+    def _follow(self, everybody: Candidates) -> None:
         if self._ranking.everybody is not everybody:
             self._ranking = Ranking(everybody)
 
-    def _remembered(self, candidates: Sequence[Candidate], key: str) -> Candidate | None:
+    def _remembered(self, candidates: Candidates, key: str) -> Candidate | None:
         """The first of those that rank highest who is free."""
         for index in self._ranking.best(key):
             member = at(candidates, index)
@@ -69,7 +64,7 @@ class ConsistentHash(BuiltIn):
         return None
 
     def _among_all(
-        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
+        self, candidates: Candidates, context: PickContext, rng: Random
     ) -> Candidate | None:
         weighted = [each for each in candidates if each.weight > 0]
         if not weighted:

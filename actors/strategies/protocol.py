@@ -14,40 +14,35 @@ class Candidate(Protocol):
     @property
     def name(self) -> str:
         """Unique in the pool."""
-        ...
 
     @property
     def index(self) -> int:
         """Its place in the configured order: grows with every member added, is never used again."""
-        ...
 
     @property
     def weight(self) -> float:
         """`Member.weight`, at least 0."""
-        ...
 
     @property
     def priority(self) -> int:
         """`Member.priority`, lower is preferred."""
-        ...
 
     @property
     def in_flight(self) -> int:
         """Calls running on it now, below `max_concurrency`."""
-        ...
 
     @property
     def max_concurrency(self) -> int:
         """Calls it takes at a time, at least 1."""
-        ...
 
     def latency_s(self, now: float) -> float | None:
         """Its latency estimate in seconds; None before the first sample."""
-        ...
 
     def error_rate(self, now: float) -> float:
         """Its recent error rate, from 0 to 1."""
-        ...
+
+
+Candidates = Sequence[Candidate]
 
 
 @dataclass(slots=True)  # frozen ones take three times as long to make, and every pick makes one
@@ -92,7 +87,6 @@ class RoutingStrategy(Protocol):
             context: the request and the moment.
             rng: the only source of chance, so that equal seeds give equal picks.
         """
-        ...
 
 
 class BuiltIn:

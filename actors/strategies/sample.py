@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
+from random import Random
 
 from greenroom.actors.strategies.order import at
-from greenroom.actors.strategies.protocol import Candidate
+from greenroom.actors.strategies.protocol import BuiltIn, Candidates
 
 LOOKED_AT = 20
 """So many candidates are looked at, all of them where there are no more."""
@@ -14,6 +14,13 @@ DRAWN = 16
 """So many of them are drawn at random where there are more."""
 KEPT = LOOKED_AT - DRAWN
 """So many are the cheapest of the pick before."""
+
+
+class Sampling(BuiltIn):
+    """A strategy that looks at a `Sample` of the candidates."""
+
+    def __init__(self) -> None:
+        self._sample = Sample()
 
 
 class Sample:
@@ -35,11 +42,11 @@ class Sample:
 
     def priced(
         self,
-        candidates: Sequence[Candidate],
-        costs_of: Callable[[Sequence[Candidate], float], list[float]],
+        candidates: Candidates,
+        costs_of: Callable[[Candidates, float], list[float]],
         now: float,
-        rng: random.Random,
-    ) -> tuple[Sequence[Candidate], list[float]]:
+        rng: Random,
+    ) -> tuple[Candidates, list[float]]:
         """Those looked at, and what each of them costs by `costs_of(candidates, now)`."""
         if len(candidates) <= LOOKED_AT:
             return candidates, costs_of(candidates, now)
@@ -50,6 +57,6 @@ class Sample:
         self._keep(looked_at, costs)
         return looked_at, costs
 
-    def _keep(self, looked_at: Sequence[Candidate], costs: Sequence[float]) -> None:
+    def _keep(self, looked_at: Candidates, costs: Sequence[float]) -> None:
         by_cost = sorted(range(len(costs)), key=costs.__getitem__)  # of equals, the drawn first
         self._kept = list(dict.fromkeys([looked_at[i].index for i in by_cost]))[:KEPT]

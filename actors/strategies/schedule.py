@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
 from greenroom.actors.strategies.order import at
-from greenroom.actors.strategies.protocol import Candidate
+from greenroom.actors.strategies.protocol import Candidate, Candidates
 
 _Turn = tuple[float, int, str, float]
 """When it is due in virtual time, of which member (index and name), and how long its last was."""
@@ -29,7 +29,7 @@ class Schedule:
         self._now = 0.0
         self._left = 0
 
-    def next(self, candidates: Sequence[Candidate]) -> Candidate | None:
+    def next(self, candidates: Candidates) -> Candidate | None:
         """Whose turn it is; None when none of the candidates weighs anything."""
         if self._left <= 0:
             self._admit(candidates)
@@ -45,7 +45,7 @@ class Schedule:
         present = frozenset(names)
         self._known = {name: index for name, index in self._known.items() if name in present}
 
-    def _first_due(self, candidates: Sequence[Candidate]) -> Candidate | None:
+    def _first_due(self, candidates: Candidates) -> Candidate | None:
         missed = []
         chosen = None
         while chosen is None and self._turns:
@@ -57,7 +57,7 @@ class Schedule:
         self._postpone(missed)
         return chosen
 
-    def _present(self, turn: _Turn, candidates: Sequence[Candidate]) -> Candidate | None:
+    def _present(self, turn: _Turn, candidates: Candidates) -> Candidate | None:
         _, index, name, _ = turn
         member = at(candidates, index) if self._known.get(name) == index else None
         return member if member is not None and member.weight > 0 else None
@@ -71,7 +71,7 @@ class Schedule:
             if self._known.get(name) == index:
                 heapq.heappush(self._turns, (max(due + length, self._now), index, name, length))
 
-    def _admit(self, candidates: Sequence[Candidate]) -> None:
+    def _admit(self, candidates: Candidates) -> None:
         """Start a round: take in who is new, let go of who has left.
 
         Virtual time starts anew as well, since a float counts ever more coarsely.

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
-from typing import ClassVar
+from random import Random
 
 from greenroom.actors.strategies.cost import cheapest, latencies, lightest
-from greenroom.actors.strategies.protocol import BuiltIn, Candidate, PickContext
-from greenroom.actors.strategies.sample import Sample
+from greenroom.actors.strategies.protocol import Candidate, Candidates, PickContext
+from greenroom.actors.strategies.sample import Sampling
 
 _ABOUT_EQUALLY_FAST = 1.25
 
 
-class LeastLatency(BuiltIn):
+class LeastLatency(Sampling):
     """Finagle's peak EWMA: the lowest latency estimate x (calls in flight + 1).
 
     Of more than twenty candidates it looks at twenty (`Sample`).
@@ -21,21 +19,16 @@ class LeastLatency(BuiltIn):
     Source: `finagle/loadbalancer/PeakEwma.scala`, over more candidates than two.
     """
 
-    name: ClassVar[str] = "least_latency"
+    name = "least_latency"
 
-    def __init__(self) -> None:
-        self._sample = Sample()
-
-    def pick(
-        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
-    ) -> Candidate:
+    def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate:
         if len(candidates) == 1:
             return candidates[0]
         looked_at, costs = self._sample.priced(candidates, _queueing, context.now, rng)
         return rng.choice(cheapest(looked_at, costs, 1.0))
 
 
-class Adaptive(BuiltIn):
+class Adaptive(Sampling):
     """The fastest; those about as fast as the fastest (within a quarter of it) share by load.
 
     A member's cost is its expected latency x max(1, (calls in flight + 1) / concurrency). The
@@ -44,21 +37,16 @@ class Adaptive(BuiltIn):
     (`Sample`).
     """
 
-    name: ClassVar[str] = "adaptive"
+    name = "adaptive"
 
-    def __init__(self) -> None:
-        self._sample = Sample()
-
-    def pick(
-        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
-    ) -> Candidate:
+    def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate:
         if len(candidates) == 1:
             return candidates[0]
         looked_at, costs = self._sample.priced(candidates, _full, context.now, rng)
         return lightest(cheapest(looked_at, costs, _ABOUT_EQUALLY_FAST), context.now, rng)
 
 
-def _queueing(candidates: Sequence[Candidate], now: float) -> list[float]:
+def _queueing(candidates: Candidates, now: float) -> list[float]:
     """As if every member did one call after the other."""
     return [
         latency * (each.in_flight + 1)
@@ -66,7 +54,7 @@ def _queueing(candidates: Sequence[Candidate], now: float) -> list[float]:
     ]
 
 
-def _full(candidates: Sequence[Candidate], now: float) -> list[float]:
+def _full(candidates: Candidates, now: float) -> list[float]:
     """As if calls beyond its concurrency had to wait."""
     return [
         latency

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
-from typing import ClassVar
+from random import Random
 
 from greenroom.actors.strategies.order import after
-from greenroom.actors.strategies.protocol import BuiltIn, Candidate, PickContext
+from greenroom.actors.strategies.protocol import BuiltIn, Candidate, Candidates, PickContext
 from greenroom.actors.strategies.schedule import Schedule
 
 MANY = 20
@@ -17,14 +16,12 @@ MANY = 20
 class RoundRobin(BuiltIn):
     """Exact turns: the next in the configured order, so that a change of members skips nobody."""
 
-    name: ClassVar[str] = "round_robin"
+    name = "round_robin"
 
     def __init__(self) -> None:
         self._last = -1
 
-    def pick(
-        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
-    ) -> Candidate:
+    def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate:
         chosen = after(candidates, self._last)
         self._last = chosen.index
         return chosen
@@ -40,21 +37,19 @@ class Weighted(BuiltIn):
     a look at each.
     """
 
-    name: ClassVar[str] = "weighted"
+    name = "weighted"
 
     def __init__(self) -> None:
         self._credit: dict[str, float] = {}
         self._schedule = Schedule()
 
-    def pick(
-        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
-    ) -> Candidate | None:
+    def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate | None:
         if len(candidates) > MANY:
             return self._schedule.next(candidates)
         weighted = [each for each in candidates if each.weight > 0]
         return self._most_credited(weighted) if weighted else None
 
-    def _most_credited(self, weighted: Sequence[Candidate]) -> Candidate:
+    def _most_credited(self, weighted: Candidates) -> Candidate:
         credit = self._credit
         total = 0.0
         for each in weighted:

@@ -68,6 +68,7 @@ class Transition:
     reopens_at: float | None = None
 
 
+@dataclass(slots=True)
 class _Evidence:
     """What a breaker that is not closed would take back if requests turned out to be at fault.
 
@@ -77,11 +78,8 @@ class _Evidence:
         trials: requests, not yet at their end, whose trial failed, in order.
     """
 
-    __slots__ = ("closed", "trials")
-
-    def __init__(self, closed: Closed | None) -> None:
-        self.closed = closed
-        self.trials: list[int] = []
+    closed: Closed | None
+    trials: list[int] = field(default_factory=list)
 
 
 class Breaker:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 from greenroom.messages import _validate as check
@@ -263,19 +263,18 @@ class Open(State):
         return None
 
 
+@dataclass(slots=True, eq=False)
 class HalfOpen(State):
     """Lets a few trials through, each on a lease; probes need none and count as well."""
 
-    __slots__ = ("_leases", "_lost", "_policy", "_returned", "_started", "_successes")
     circuit = CircuitState.HALF_OPEN
 
-    def __init__(self, policy: BreakerPolicy) -> None:
-        self._policy = policy
-        self._leases: list[float] = []  # when each trial under way started, oldest first
-        self._started = 0
-        self._returned = 0
-        self._lost = 0  # leases that ended before their call reported
-        self._successes = 0
+    _policy: BreakerPolicy
+    _leases: list[float] = field(default_factory=list)  # when each trial started, oldest first
+    _started: int = 0
+    _returned: int = 0
+    _lost: int = 0  # leases that ended before their call reported
+    _successes: int = 0
 
     @property
     def credit(self) -> int | None:

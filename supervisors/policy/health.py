@@ -23,14 +23,9 @@ LATENCY_OUTCOMES = 100
 _OPEN = frozenset({CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN})
 _NOT_ILL = frozenset({FailureKind.RATE_LIMITED, FailureKind.NOT_FOUND})
 """Failures of a member that is well all the same: it rests for a while, see `RestPeriod`."""
-_NEITHER = frozenset(
-    {
-        FailureKind.CANCELLED,
-        FailureKind.CALLER,
-        FailureKind.TOO_LARGE,
-        FailureKind.INTERRUPTED,
-    }
-)
+_NEITHER = frozenset({
+    FailureKind.CANCELLED, FailureKind.CALLER, FailureKind.TOO_LARGE, FailureKind.INTERRUPTED,
+})  # fmt: skip
 
 
 class HealthRecord:
@@ -44,19 +39,9 @@ class HealthRecord:
     """
 
     __slots__ = (
-        "_in_a_row",
-        "_latencies",
-        "_outcomes",
-        "_provisional",
-        "_spotless_from",
-        "degraded_at",
-        "failures",
-        "last_error",
-        "last_failure_at",
-        "last_success_at",
-        "successes",
-        "unhealthy_at",
-    )
+        "_in_a_row", "_latencies", "_outcomes", "_provisional", "_spotless_from", "degraded_at",
+        "failures", "last_error", "last_failure_at", "last_success_at", "successes", "unhealthy_at",
+    )  # fmt: skip
 
     def __init__(self, degraded_at: float, unhealthy_at: float) -> None:
         check.number("degraded_at", degraded_at, maximum=1.0, above=True)
@@ -101,7 +86,7 @@ class HealthRecord:
             request: the number of the request that failed, for `retract` and `settle`.
         """
         if kind is None:
-            self._succeeded(now, elapsed_s)
+            self.extend((now,), (elapsed_s,))
         elif kind not in _NEITHER:
             self.failures += 1
             self.last_failure_at = now
@@ -136,13 +121,6 @@ class HealthRecord:
         self._outcomes.extend(zip(at, repeat(False), repeat(None)))
         self._latencies.extend(zip(at, elapsed_s, strict=True))
 
-    def _succeeded(self, now: float, elapsed_s: float) -> None:
-        self.successes += 1
-        self._in_a_row.clear()
-        self.last_success_at = now
-        self._outcomes.append((now, False, None))
-        self._latencies.append((now, elapsed_s))
-
     def _failed(self, now: float, request: int | None) -> None:
         self._in_a_row[request] = self._in_a_row.get(request, 0) + 1
         if request is not None:
@@ -171,11 +149,6 @@ class HealthRecord:
         recent = self._recent(now)
         return sum(recent) / len(recent) if recent else 0.0
 
-    def latency(self, quantile: float, now: float) -> float | None:
-        """A quantile (0 to 1, nearest rank) of recent successes' seconds; None without any."""
-        check.number("quantile", quantile, maximum=1.0)
-        return _nearest_rank(self._recent_latencies(now), quantile)
-
     def next_change_at(self, now: float) -> float | None:
         """When time alone may next change the status; None when only a new outcome can."""
         # Where nothing has failed, or too little has happened, the member is healthy already, and
@@ -194,7 +167,7 @@ class HealthRecord:
         wall_offset_s: float = 0.0,
     ) -> AgentHealth:
         """The health part of a member's statistics; `wall_offset_s` is wall clock minus `now`."""
-        latencies = self._recent_latencies(now)
+        latencies = sorted(took for at, took in self._latencies if at + HEALTH_WINDOW_S > now)
         return AgentHealth(
             status=self.status(now, circuit),
             circuit=circuit,
@@ -212,9 +185,6 @@ class HealthRecord:
 
     def _recent(self, now: float) -> list[bool]:
         return [failed for at, failed, _ in self._outcomes if at + HEALTH_WINDOW_S > now]
-
-    def _recent_latencies(self, now: float) -> list[float]:
-        return sorted(seconds for at, seconds in self._latencies if at + HEALTH_WINDOW_S > now)
 
     def __repr__(self) -> str:
         return (

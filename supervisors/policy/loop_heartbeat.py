@@ -52,17 +52,9 @@ class Heartbeat:
     """
 
     __slots__ = (
-        "_asked_at",
-        "_given_up",
-        "_pace",
-        "_silence_s",
-        "interval_s",
-        "next_look_at",
-        "number",
-        "replaced_after_s",
-        "stalled",
-        "stalled_after_s",
-    )
+        "_asked_at", "_given_up", "_pace", "_silence_s", "interval_s", "next_look_at", "number",
+        "replaced_after_s", "stalled", "stalled_after_s",
+    )  # fmt: skip
 
     def __init__(
         self,

@@ -21,16 +21,9 @@ class ProbeSchedule:
     """
 
     __slots__ = (
-        "_last_id",
-        "_planned",
-        "_rng",
-        "_timeout_at",
-        "due_at",
-        "epoch",
-        "interval_s",
-        "running",
+        "_last_id", "_planned", "_rng", "_timeout_at", "due_at", "epoch", "interval_s", "running",
         "timeout_s",
-    )
+    )  # fmt: skip
 
     def __init__(
         self, interval_s: float, timeout_s: float, rng: random.Random, now: float = 0.0

@@ -8,6 +8,7 @@ that a member that is ill is left at once, and can be taken back.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 
 from greenroom.messages.status import FailureKind
 from greenroom.messages.supervision import RequestSettled
@@ -18,6 +19,7 @@ PASSING = frozenset({FailureKind.TIMEOUT, FailureKind.UNAVAILABLE, FailureKind.C
 """Kinds in which all members may fail at once for a reason of their own: a network, a region."""
 
 
+@dataclass(slots=True, eq=False)
 class Case:
     """A request with failures that count, until it ends.
 
@@ -27,12 +29,9 @@ class Case:
         opened: whose breaker it has opened; None as yet.
     """
 
-    __slots__ = ("members", "number", "opened")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.members: list[str] = []
-        self.opened: str | None = None
+    number: int
+    members: list[str] = field(default_factory=list)
+    opened: str | None = None
 
     def __repr__(self) -> str:
         return f"<Case {self.number}: {', '.join(self.members)}>"

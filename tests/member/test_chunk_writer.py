@@ -26,7 +26,7 @@ from greenroom.actors.executors.call import PlainCall
 from greenroom.actors.executors.thread_executor import ThreadExecutor
 from greenroom.actors.member.chunk_writer import ChunkWriter
 from greenroom.actors.policy.retry_plan import RetryPolicy
-from greenroom.actors.reading.stream_judge import nothing_in
+from greenroom.actors.reading.answer_judgement import nothing_in
 from greenroom.actors.request.job import Job
 from greenroom.actors.runtime.channel import EMPTY, END, Channel
 from greenroom.actors.runtime.future import StreamFuture

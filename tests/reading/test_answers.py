@@ -16,9 +16,8 @@ import pytest
 from helpers_answers import USAGE, Pydantic, chunk, dict_with_attributes, model, shaped
 
 from greenroom import FailureKind, PoolConfig, UnsuccessfulResultError, answers
-from greenroom.actors.reading.answer_judgement import found_by, refusal_of
+from greenroom.actors.reading.answer_judgement import found_by, nothing_in, refusal_of
 from greenroom.actors.reading.classify import Verdict, classify
-from greenroom.actors.reading.stream_judge import nothing_in
 from greenroom.actors.reading.value_access import filled, number, record, word
 from greenroom.answers import Fault
 

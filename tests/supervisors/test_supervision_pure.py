@@ -201,15 +201,17 @@ def test_what_is_not_the_members_fault_does_not_count(kind: FailureKind) -> None
 def test_latencies_are_quantiles_of_recent_successes() -> None:
     """Nearest rank over the last hundred; failures and old calls are left out."""
     patient = Patient()
-    assert patient.record.latency(0.5, patient.now) is None
+
+    def latencies(at: float) -> tuple[float | None, float | None]:
+        health = patient.record.snapshot(at, CircuitState.CLOSED)
+        return health.latency_p50_s, health.latency_p95_s
+
+    assert latencies(patient.now) == (None, None)
     for n in range(1, 151):
         patient.succeed(took=float(n))
     patient.fail(10)
-    record = patient.record
-    assert [record.latency(q, patient.now) for q in (0.0, 0.5, 0.95, 1.0)] == [51, 100, 145, 150]
-    assert record.latency(0.5, patient.now + HEALTH_WINDOW_S) is None
-    with pytest.raises(ValueError, match="quantile must be at most 1"):
-        record.latency(50, patient.now)
+    assert latencies(patient.now) == (100, 145)
+    assert latencies(patient.now + HEALTH_WINDOW_S) == (None, None)
 
 
 def test_a_snapshot_says_it_all() -> None:

@@ -1,4 +1,4 @@
-"""The tables of failures in the documents say what the code does."""
+"""The tables of failures in the documents say what the code does; that of kinds: `test_readme`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from helpers_pages import DOCS, lines
 
 from greenroom.actors.reading.classify import classify
 from greenroom.actors.reading.error_words import CLOSE_CODES, kind_of_status
-from greenroom.messages.status import FAILURE_TABLE, FailureKind
 
 DOCUMENT = DOCS / "failures.md"
 
@@ -16,20 +15,6 @@ def kinds(head: str) -> dict[str, str]:
     """A table of two columns, the second a kind."""
     rows = (row.strip("| ").split(" | ") for row in lines(DOCUMENT, head))
     return {first.strip("`"): second.split(",")[0].strip("`") for first, second in rows}
-
-
-def test_the_table_of_kinds_is_the_one_of_the_code() -> None:
-    """The document has it from one source."""
-    assert lines(DOCUMENT, "kind") == [str(row) for row in FAILURE_TABLE]
-
-
-def test_the_table_of_kinds_says_what_the_enum_does() -> None:
-    """Every kind has a row, and the row is right."""
-    assert sorted(kind for row in FAILURE_TABLE for kind in row.kinds) == sorted(FailureKind)
-    for row in FAILURE_TABLE:
-        for kind in row.kinds:
-            assert row.another_member.startswith("yes") == kind.tries_another_member
-            assert (row.counts != "no") == kind.counts_for_breaker
 
 
 def test_the_table_of_statuses_is_complete() -> None:
