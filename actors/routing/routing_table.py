@@ -81,7 +81,6 @@ class RoutingTable:
         if isinstance(strategy, BuiltIn):
             self._preferred = getattr(strategy, "preferred", None)
         self._room = FreeSlots()
-        self._trusted = is_built_in(strategy)
         self._record: Any = getattr(strategy, "record", None)
         self.learns = self._record is not None
         """Whether the strategy wants to know how attempts end."""
@@ -248,7 +247,7 @@ class RoutingTable:
         """For strategies that try every member once, in an order of their own; no tried one."""
         # A view: nobody is looked at unless the strategy asks. A user's strategy gets a plain list.
         busy = BusyMembers(self._slots, tried)
-        context = replace(context, busy=busy if self._trusted else list(busy))
+        context = replace(context, busy=busy if self.treats_alike else list(busy))
         return self._choose(self._free_but(tried), context) or self._nobody(tried)
 
     def _free_but(self, names: Collection[str]) -> FreeMembers[Slot]:
@@ -388,12 +387,12 @@ class RoutingTable:
     def _choose(self, candidates: Sequence[Slot], context: PickContext) -> Slot | None:
         if not candidates:
             return None
-        given = candidates if self._trusted else list(candidates)
+        given = candidates if self.treats_alike else list(candidates)
         try:
             chosen = self.strategy.pick(given, context, self._rng)
             # None is a choice: a strategy may rather wait. What a
             # built-in one chooses is a candidate.
-            if chosen is None or self._trusted:
+            if chosen is None or self.treats_alike:
                 return chosen  # type: ignore[return-value]
             if not isinstance(chosen, Slot) or at(candidates, chosen.index) is not chosen:
                 raise StrategyError(
