@@ -142,22 +142,12 @@ class SimPool:
         if kind is not None:
             self._failed(call, *self._failures.of(kind, call.ending.retry_after_s))
             return
-        message = call.message
-        elapsed_s = self._agenda.now - call.began_at
+        message, elapsed_s = call.message, self._agenda.now - call.began_at
         job = self._flow.jobs.get(message.request_id)  # it is not there any more after its end
         claim = self._claims.claim(call.ticket)
         # What is special goes the long way, as a real member has it; the rest is an `Answered`.
         if claim is None or claim.trial or claim.race is not None or self._watches_speed:
-            self._flow.succeeded(
-                Succeeded(
-                    member=call.member,
-                    incarnation=message.incarnation,
-                    request_id=message.request_id,
-                    attempt=message.attempt,
-                    value=None,
-                    elapsed_s=elapsed_s,
-                )
-            )
+            self._flow.succeeded(Succeeded(**_names(call), value=None, elapsed_s=elapsed_s))
         else:
             self._flow.answered(Answered(claim.attempt, elapsed_s))
         # Who claims answers: where the flow had to (`_answer`), it has told by itself.
@@ -166,13 +156,9 @@ class SimPool:
 
     def _failed(self, call: Call, error: BaseException, verdict: Verdict) -> None:
         """The member raises, or was cut off by that error."""
-        message = call.message
         self._flow.failed(
             Failed(
-                member=call.member,
-                incarnation=message.incarnation,
-                request_id=message.request_id,
-                attempt=message.attempt,
+                **_names(call),
                 kind=verdict.kind,
                 error=error,
                 elapsed_s=self._agenda.now - call.began_at,
@@ -184,24 +170,17 @@ class SimPool:
 
     def _not_made(self, call: Call) -> None:
         """There was no agent, and there could be made none, as `AgentActor` says it."""
-        member, message = call.member, call.message
         error = error_of(FailureKind.CREATE_FAILED)
-        self._unmade.add(member)
+        self._unmade.add(call.member)
         # As with actors: the supervisor hears of it in a turn of its own.
         self._agenda.soon(
             self._supervisor.roster.agent_create_failed,
-            AgentCreateFailed(member=member, incarnation=message.incarnation, error=summary(error)),
+            AgentCreateFailed(
+                member=call.member, incarnation=call.message.incarnation, error=summary(error)
+            ),
         )
-        self._flow.refused(
-            Refused(
-                member=member,
-                incarnation=message.incarnation,
-                request_id=message.request_id,
-                attempt=message.attempt,
-                reason=RefusalReason.CREATE_FAILED,
-                error=error,
-            )
-        )
+        reason = RefusalReason.CREATE_FAILED
+        self._flow.refused(Refused(**_names(call), reason=reason, error=error))
 
     def _made(self, call: Call) -> None:
         """There is an agent after all."""
@@ -213,6 +192,17 @@ class SimPool:
                 max_concurrency=self._concurrency[call.member],
             )
             self._agenda.soon(self._supervisor.roster.agent_created, made)
+
+
+def _names(call: Call) -> dict[str, Any]:
+    """Of which call a message is."""
+    message = call.message
+    return {
+        "member": call.member,
+        "incarnation": message.incarnation,
+        "request_id": message.request_id,
+        "attempt": message.attempt,
+    }
 
 
 class _Nobody:
