@@ -81,11 +81,14 @@ class Attempts:
     def begin(self, attempt: Attempt, job: Job, slot: Slot, now: float, role: AttemptRole) -> None:
         """Take a slot for a request, open the claim to its answer, and let its time begin."""
         claim = job.claim
+        # The count includes this attempt already: `RequestFlow` has counted before it makes one.
+        number = attempt.number or job.attempts
         # An earlier request of that id may still have a call of that number, or a race be past it.
-        while attempt.ticket in self.live or (
-            claim.race is not None and claim.race.is_past(attempt.ticket)
+        while (ticket := (job.id, number)) in self.live or (
+            claim.race is not None and claim.race.is_past(ticket)
         ):
-            attempt.renumber()
+            number += 1
+        attempt.number, attempt.ticket = number, ticket
         # Before all that can raise: a fault on the way must find the attempt with its request.
         if role is AttemptRole.MAIN:
             job.current, job.phase = attempt, RUNNING
@@ -332,7 +335,6 @@ class Attempts:
         if slot is None or slot.route.ref is None:
             return
         if slot.route.incarnation == attempt.incarnation:
-            message = CancelExecution(
-                request_id=attempt.request_id, attempt=attempt.number, reason=reason
-            )
+            request, number = attempt.ticket
+            message = CancelExecution(request_id=request, attempt=number, reason=reason)
             self._ports.cancel(slot.route, message)

@@ -81,6 +81,8 @@ class RoutingTable:
         if isinstance(strategy, BuiltIn):
             self._preferred = getattr(strategy, "preferred", None)
         self._room = FreeSlots()
+        self.free = self._room.free
+        """Who could take a request right now; read only."""
         self._record: Any = getattr(strategy, "record", None)
         self.learns = self._record is not None
         """Whether the strategy wants to know how attempts end."""
