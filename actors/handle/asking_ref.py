@@ -33,7 +33,13 @@ from greenroom.actors.runtime.future import (
 )
 from greenroom.actors.runtime.mailbox import Envelope
 from greenroom.actors.runtime.pool_actor import JoinableRef, PoolActor, Stop
-from greenroom.actors.runtime.thread_duties import HERE, Need, Wait, before_waiting
+from greenroom.actors.runtime.thread_duties import (
+    HERE,
+    Need,
+    Wait,
+    before_waiting,
+    running_loop,
+)
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import ReentrantAskError
@@ -178,7 +184,7 @@ class AskingRef(JoinableRef):
             check.number("timeout", timeout)
         wait = None
         # Before anything is sent: where the wait would be refused, nobody is to work for an answer.
-        if block and HERE.duty is not None and self.is_alive():
+        if block and (HERE.duty is not None or running_loop() is not None) and self.is_alive():
             held = before_waiting(self, _need_of(message))
             wait = Wait(held) if held else None
         try:
@@ -423,7 +429,7 @@ class AskingRef(JoinableRef):
             ForkedPoolError: it was started before a fork, and this is the child.
         """
         self.check_process()
-        if HERE.duty is not None and not self._ended.is_set():
+        if not self._ended.is_set():
             before_waiting(self, Need.END)
 
     def _check_call(self, message: Drain | RemoveMember) -> None:

@@ -28,6 +28,7 @@ from greenroom.actors.runtime.thread_duties import (
     ThreadRole,
     before_waiting,
     check_chain,
+    running_loop,
 )
 from greenroom.actors.runtime.waker import wait_here
 from greenroom.messages.errors import (
@@ -284,7 +285,7 @@ class PoolFuture(pykka.Future[T]):
         elif self._get_hook is not None:
             yield from self._hook_arrival()
         elif not self._done:  # as in `_arrival`, without a generator more for each that waits
-            if HERE.duty is not None:
+            if HERE.duty is not None or self.inside or self.check_call is not None:
                 self.may_await()
             if self.inside:
                 self.say_waiting()
@@ -383,19 +384,17 @@ class PoolFuture(pykka.Future[T]):
         Raises:
             ReentrantAskError: it is one of the pool's own, which the answer needs.
         """
-        if HERE.duty is not None:
-            asked = self.stands_for or self
-            if asked.check_call is not None:
-                asked.check_call()
-            before_waiting(asked._pool(), asked.need)
+        asked = self.stands_for or self
+        if asked.check_call is not None:
+            asked.check_call()
+        before_waiting(asked._pool(), asked.need)
 
     def may_await(self) -> None:
         """A coroutine is about to. That holds up no thread but one in which somebody has started a
         loop of its own.
         """
-        if HERE.duty is None:
-            return
-        if HERE.duty.role is not ThreadRole.LOOP:
+        duty = HERE.duty
+        if duty is not None and duty.role is not ThreadRole.LOOP:
             self.may_wait()
             return
         asked = self.stands_for or self
@@ -439,7 +438,7 @@ class PoolFuture(pykka.Future[T]):
     def _wait(self, timeout: float | None) -> bool:
         if timeout is not None and timeout <= 0.0:  # a look is no wait
             return self._wait_here(timeout)
-        if HERE.duty is not None:
+        if HERE.duty is not None or running_loop() is not None:
             self.may_wait()
         if not self.inside:
             return self._wait_here(timeout)

@@ -113,7 +113,7 @@ class Begin(functools.partial[None]):
         self.args[0].broke(error)
 
 
-class _Actions(Row[Callable[[], object]]):
+class Actions(Row[Callable[[], object]]):
     """What is to be done on a loop."""
 
     __slots__ = ("_name",)
@@ -130,6 +130,12 @@ class _Actions(Row[Callable[[], object]]):
             complain(f"{self._name} failed at what it was told to do", error)
             if type(action) is Begin:
                 action.broke(error)
+
+    def take_all(self) -> Iterator[Callable[[], object]]:
+        """The loop has ended: what it has not done."""
+        with contextlib.suppress(IndexError):  # it is empty, be it that somebody else takes, too
+            while True:
+                yield self._things.popleft()
 
 
 class KnowsSilence(Protocol):
@@ -175,7 +181,7 @@ class LoopThread:
         self._new_loop = new_loop
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._actions: _Actions | None = None  # there is one as soon as there is a loop
+        self._actions: Actions | None = None  # there is one as soon as there is a loop
         self._closing = False
 
     @property
@@ -237,7 +243,7 @@ class LoopThread:
             if not already and self.loop is not None:
                 self.loop.call_soon_threadsafe(self.loop.stop)
 
-    def _start(self) -> _Actions:
+    def _start(self) -> Actions:
         """The loop and its thread, or neither: whoever comes next tries again. Nothing that may
         raise comes after the thread's start, but for telling of it.
         """
@@ -245,7 +251,7 @@ class LoopThread:
         try:
             with _BEGINNING.turn():
                 loop = self._new_loop()
-                actions, duty = _Actions(loop, self.name), Duty(self._pool, ThreadRole.LOOP)
+                actions, duty = Actions(loop, self.name), Duty(self._pool, ThreadRole.LOOP)
                 runner = self._begin_run(loop, duty)
                 next(runner)
                 thread = threading.Thread(target=runner.__next__, name=self.name, daemon=True)
