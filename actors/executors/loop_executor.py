@@ -93,11 +93,11 @@ class LoopExecutor:
     def cancel(self, call: Call, reason: CancelReason) -> None:
         # Before the loop hears of it: an attempt that has still to begin there looks at this.
         call.cancelled = reason
-        if self._thread.stalled:
+        if not self._thread.stalled and self._thread.post(lambda: self._cancel(call)):
+            # Twice: should the first raise; once it is told, the second does nothing.
+            self._thread.post(lambda: self._cancel(call))
+        elif self._thread.stalled:  # it has been, or has been found to be by the post
             self._forsake(call)
-        else:  # twice: should the first raise; once it is told, the second does nothing
-            self._thread.post(lambda: self._cancel(call))
-            self._thread.post(lambda: self._cancel(call))
 
     def _forsake(self, call: Call) -> None:
         """Report a call as over, since the loop does not answer; end it when that ever does."""

@@ -12,7 +12,7 @@ from helpers_pools import WAIT_S
 
 from greenroom import PoolRef
 from greenroom.actors.member.agent_actor import AgentActor
-from greenroom.testing import FakeClock
+from greenroom.testing import AsyncScriptedAgent, FakeClock
 
 LOOK_S = 0.25
 """Time between two looks at a loop that does not answer, with the default settings."""
@@ -124,3 +124,10 @@ class Resident:
     def let_go(self) -> None:
         """Answer at once from now on."""
         self._held = False
+
+
+async def begun(agent: AsyncScriptedAgent, calls: int = 1) -> None:
+    """Wait until so many have begun, without blocking the loop: the agent may run on it."""
+    async with asyncio.timeout(WAIT_S):
+        while len(agent.calls) < calls:
+            await asyncio.sleep(0)
