@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pykka
@@ -128,6 +129,5 @@ class Resident:
 
 async def begun(agent: AsyncScriptedAgent, calls: int = 1) -> None:
     """Wait until so many have begun, without blocking the loop: the agent may run on it."""
-    async with asyncio.timeout(WAIT_S):
-        while len(agent.calls) < calls:
-            await asyncio.sleep(0)
+    with ThreadPoolExecutor(1) as executor:  # the loop's own may be full
+        await asyncio.get_running_loop().run_in_executor(executor, agent.wait_for_calls, calls)
