@@ -381,6 +381,24 @@ class LoopReplaced(Event):
         )
 
 
+@_event("loop.ended", "WARNING")
+class LoopEnded(Event):
+    """The app's event loop has ended before the pool: `moved` go on with a loop of the pool's own.
+
+    What ran there has been interrupted; agents that a factory has made are made anew.
+    """
+
+    loop: str = ""
+    moved: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        moved = ", ".join(self.moved) or "nobody"
+        return (
+            f"loop ended: {self.loop} was closed, or nobody runs it, before the pool was stopped; "
+            f"moved to the pool's own: {moved}"
+        )
+
+
 @_event("request.completed", "DEBUG")
 class RequestCompleted(Event):
     """A request ended with a value, with the caller's own error, or because its caller left."""

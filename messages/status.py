@@ -102,6 +102,7 @@ class CancelReason(StrEnum):
     DEADLINE = "deadline"
     STOPPING = "stopping"
     LOOP_LOST = "loop_lost"
+    LOOP_ENDED = "loop_ended"
     LOST_RACE = "lost_race"
 
 

@@ -13,6 +13,7 @@ from greenroom.messages.events import Event as Event
 from greenroom.messages.events import Failover as Failover
 from greenroom.messages.events import HealthChanged as HealthChanged
 from greenroom.messages.events import HedgeStarted as HedgeStarted
+from greenroom.messages.events import LoopEnded as LoopEnded
 from greenroom.messages.events import LoopRecovered as LoopRecovered
 from greenroom.messages.events import LoopReplaced as LoopReplaced
 from greenroom.messages.events import LoopStalled as LoopStalled
