@@ -292,7 +292,10 @@ def _used_up(policy: RetryPolicy, situation: Situation) -> str:
 def _wait(policy: RetryPolicy, situation: Situation, rng: Random) -> TryLater | GiveUp:
     """A retry on a member that has failed already, when that makes sense and the time allows it."""
     if not situation.tried_could_recover:
-        return GiveUp(_no_one_left(situation.kind))
+        kind = situation.kind
+        if kind in LASTING:
+            return GiveUp(f"no other member left; {kind} does not pass with time")
+        return GiveUp("no other member left, and none of those tried can come back")
     delay = _delay(policy, situation, rng)
     # A backoff never is: only what a member asks for can be longer than the pool is ready to wait.
     if situation.retry_after_s is not None and delay > policy.max_delay_s:
@@ -307,12 +310,6 @@ def _wait(policy: RetryPolicy, situation: Situation, rng: Random) -> TryLater | 
             f"{_seconds(left)} left"
         )
     return TryLater(delay)
-
-
-def _no_one_left(kind: FailureKind) -> str:
-    if kind in LASTING:
-        return f"no other member left; {kind} does not pass with time"
-    return "no other member left, and none of those tried can come back"
 
 
 def _delay(policy: RetryPolicy, situation: Situation, rng: Random) -> float:
