@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from greenroom.actors.policy.client_retries import HINT, ClientRetries
 from greenroom.actors.request.flow_ports import Events
 from greenroom.actors.request.job import Attempt, Failure, Job
@@ -11,6 +14,7 @@ from greenroom.messages.events import (
     AttemptLost,
     AttemptStarted,
     AttemptSucceeded,
+    Event,
     Failover,
     HedgeStarted,
     MemberRested,
@@ -31,80 +35,37 @@ class AttemptEvents:
     def started(self, job: Job, attempt: Attempt) -> None:
         """A member was given the request: at first, after another had failed it, or beside one."""
         member = attempt.member
-        if attempt is job.hedge:
-            self._hedged(job, attempt)
+        if attempt is job.hedge and (first := job.current) is not None:
+            after_s, beside = attempt.started_at - first.started_at, first.member
+            self._emit(HedgeStarted, member, job.id, job.attempts, beside=beside, after_s=after_s)
         # A trial runs beside: the request has not gone from one member to another by it.
-        elif attempt is not job.trial and job.failed_last not in (None, member):
-            self._failed_over(job, member)
+        elif (
+            attempt is not job.trial
+            and job.failed_last not in (None, member)
+            and self._bus.listening(Failover.level)
+        ):
+            self._emit(Failover, job.failed_last, job.id, job.attempts, to=member)
         if self._bus.listening():
-            self._bus.emit(
-                AttemptStarted(
-                    pool=self._pool, member=member, request_id=job.id, attempt=attempt.number
-                )
-            )
-
-    def _failed_over(self, job: Job, member: str) -> None:
-        if self._bus.listening(Failover.level):
-            self._bus.emit(
-                Failover(
-                    pool=self._pool,
-                    member=job.failed_last,
-                    request_id=job.id,
-                    attempt=job.attempts,
-                    to=member,
-                )
-            )
-
-    def _hedged(self, job: Job, second: Attempt) -> None:
-        first = job.current
-        assert first is not None
-        self._bus.emit(
-            HedgeStarted(
-                pool=self._pool,
-                member=second.member,
-                request_id=job.id,
-                attempt=job.attempts,
-                beside=first.member,
-                after_s=second.started_at - first.started_at,
-            )
-        )
+            self._emit(AttemptStarted, member, job.id, attempt.number)
 
     def lost(self, attempt: Attempt) -> None:
         """Another attempt was faster."""
-        self._bus.emit(
-            AttemptLost(
-                pool=self._pool,
-                member=attempt.member,
-                request_id=attempt.request_id,
-                attempt=attempt.number,
-            )
-        )
+        self._emit(AttemptLost, attempt.member, *attempt.ticket)
 
     def succeeded(self, attempt: Attempt, elapsed_s: float) -> None:
         """A member answered; only to be told while somebody listens."""
-        self._bus.emit(
-            AttemptSucceeded(
-                pool=self._pool,
-                member=attempt.member,
-                request_id=attempt.request_id,
-                attempt=attempt.number,
-                elapsed_s=elapsed_s,
-            )
-        )
+        self._emit(AttemptSucceeded, attempt.member, *attempt.ticket, elapsed_s=elapsed_s)
 
     def failed(self, attempt: Attempt, failure: Failure) -> None:
         """A member failed."""
         if self._bus.listening(AttemptFailed.level):
-            self._bus.emit(
-                AttemptFailed(
-                    pool=self._pool,
-                    member=attempt.member,
-                    request_id=attempt.request_id,
-                    attempt=attempt.number,
-                    elapsed_s=failure.elapsed_s,
-                    kind=failure.kind,
-                    error=summary(failure.error),
-                )
+            self._emit(
+                AttemptFailed,
+                attempt.member,
+                *attempt.ticket,
+                elapsed_s=failure.elapsed_s,
+                kind=failure.kind,
+                error=summary(failure.error),
             )
 
     def slow_to_fail(self, attempt: Attempt, failure: Failure, usual_s: float | None) -> None:
@@ -135,12 +96,17 @@ class AttemptEvents:
 
     def retry(self, job: Job, member: str, delay_s: float) -> None:
         """The request waits before it is tried again."""
+        self._emit(RetryScheduled, member, job.id, job.attempts + 1, delay_s=delay_s)
+
+    def _emit(
+        self,
+        event: Callable[..., Event],
+        member: str | None,
+        request: str,
+        number: int,
+        **more: Any,
+    ) -> None:
+        """An event of an attempt: its member, its request, its number, and what else it has."""
         self._bus.emit(
-            RetryScheduled(
-                pool=self._pool,
-                member=member,
-                request_id=job.id,
-                attempt=job.attempts + 1,
-                delay_s=delay_s,
-            )
+            event(pool=self._pool, member=member, request_id=request, attempt=number, **more)
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from greenroom.actors.claims.claims import Claims
 from greenroom.actors.claims.local_messages import Collecting
 from greenroom.actors.policy.life_signs import LifeSigns
@@ -34,6 +36,7 @@ FromMember = (
 """What a member reports of an attempt: each says which one that is."""
 
 
+@dataclass(slots=True, eq=False)
 class Attempts:
     """Those that hold a slot, from their beginning until their member has let go of them.
 
@@ -41,7 +44,7 @@ class Attempts:
     been answered in the member's thread, and the member's report is on its way.
 
     Args:
-        overdue: told of each attempt that has had its time.
+        _overdue: told of each attempt that has had its time.
 
     Attributes:
         live: by ticket. Only `RequestFlow.answered` may take one out beside the methods here.
@@ -49,23 +52,22 @@ class Attempts:
         limits: the timers of chunks.
     """
 
-    def __init__(
-        self,
-        ports: FlowPorts,
-        config: PoolConfig,
-        table: RoutingTable,
-        claims: Claims,
-        throughput: Throughput,
-        attempt_events: AttemptEvents,
-        attempt_results: AttemptResults,
-        overdue: Overdue,
-        see_to: SeeTo,
-    ) -> None:
-        self.live: dict[Ticket, Attempt] = {}
-        self._hedges = config.hedge_after_s is not None
-        self.limits = ChunkLimits(ports, config, self.live, overdue, see_to)
-        limit_s = config.request_timeout_s
-        self.timeouts: Timeouts | None = None
+    _ports: FlowPorts
+    _config: PoolConfig
+    _table: RoutingTable
+    _claims: Claims
+    _throughput: Throughput
+    _attempt_events: AttemptEvents
+    _attempt_results: AttemptResults
+    _overdue: Overdue
+    _see_to: SeeTo
+    live: dict[Ticket, Attempt] = field(default_factory=dict)
+    timeouts: Timeouts | None = None
+    limits: ChunkLimits = field(init=False)
+
+    def __post_init__(self) -> None:
+        ports, limit_s, overdue = self._ports, self._config.request_timeout_s, self._overdue
+        self.limits = ChunkLimits(ports, self._config, self.live, overdue, self._see_to)
         if limit_s is not None:
             self.timeouts = Timeouts(
                 ports.at,
@@ -73,23 +75,20 @@ class Attempts:
                 limit_s,
                 lambda attempt: overdue(attempt, "request_timeout_s", limit_s, NO_ANSWER),
             )
-        self._ports = ports
-        self._table = table
-        self._claims = claims
-        self._throughput = throughput
-        self._attempt_events = attempt_events
-        self._attempt_results = attempt_results
 
     # -- it begins
 
     def begin(self, attempt: Attempt, job: Job, slot: Slot, now: float, role: AttemptRole) -> None:
         """Take a slot for a request, open the claim to its answer, and let its time begin."""
         claim = job.claim
+        # The count includes this attempt already: `RequestFlow` has counted before it makes one.
+        number = attempt.number or job.attempts
         # An earlier request of that id may still have a call of that number, or a race be past it.
-        while attempt.ticket in self.live or (
-            claim.race is not None and claim.race.is_past(attempt.ticket)
+        while (ticket := (job.id, number)) in self.live or (
+            claim.race is not None and claim.race.is_past(ticket)
         ):
-            attempt.renumber()
+            number += 1
+        attempt.number, attempt.ticket = number, ticket
         # Before all that can raise: a fault on the way must find the attempt with its request.
         if role is AttemptRole.MAIN:
             job.current, job.phase = attempt, RUNNING
@@ -103,7 +102,9 @@ class Attempts:
         claim.attempts, claim.attempt, claim.trial = job.attempts, attempt, attempt.trial
         self._claims.open(attempt.ticket, claim)
         # A trial is there before the attempt that it runs beside; a hedge comes later.
-        if claim.race is not None or (self._hedges and job.work.idempotent):
+        if claim.race is not None or (
+            self._config.hedge_after_s is not None and job.work.idempotent
+        ):
             self._claims.await_begin(attempt.ticket, claim)
         # Only now: what raises above has taken no slot, which `RequestFlow._dispatch` looks for.
         slot.take()
@@ -321,7 +322,7 @@ class Attempts:
             # By what this member usually takes, since the deadline is the caller's: one of 50 ms is
             # over before a member that takes a second could have answered.
             if slot is not None and slot.load.overdue(elapsed_s, now):
-                self._attempt_results.failed(attempt, job, failure)
+                self._attempt_results.failed(attempt, job, failure, now)
             else:
                 self._attempt_results.ignored(attempt)
             job.failed(attempt, failure)
@@ -334,7 +335,6 @@ class Attempts:
         if slot is None or slot.route.ref is None:
             return
         if slot.route.incarnation == attempt.incarnation:
-            message = CancelExecution(
-                request_id=attempt.request_id, attempt=attempt.number, reason=reason
-            )
+            request, number = attempt.ticket
+            message = CancelExecution(request_id=request, attempt=number, reason=reason)
             self._ports.cancel(slot.route, message)

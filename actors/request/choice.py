@@ -64,7 +64,7 @@ class Choice:
             step = self._again(job, job.bound, now)
             if step is not None:
                 return step
-        if not job.failures and not table.has_room() and table.is_busy():
+        if not job.failures and not table.free and table.is_busy():
             return Step.WAIT  # no strategy need be asked
         context = PickContext(now, job.work.key, job.id)
         if self._stay_s and self._stays(job, context):

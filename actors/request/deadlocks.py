@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
 from greenroom.actors.request.job import QUEUED, Attempt, Job
 from greenroom.actors.routing.routing_table import RoutingTable
@@ -13,6 +14,7 @@ from greenroom.messages.execution import Ancestor, Ticket
 _FEW = 64
 
 
+@dataclass(slots=True, eq=False)
 class Deadlocks:
     """Which of a pool's calls wait for which of its requests, as far as they have said so.
 
@@ -22,19 +24,12 @@ class Deadlocks:
         live: its attempts that hold a slot, by ticket; read only.
     """
 
-    def __init__(
-        self,
-        pool: str,
-        jobs: Mapping[str, Job],
-        live: Mapping[Ticket, Attempt],
-        table: RoutingTable,
-    ) -> None:
-        self._pool = pool
-        self._jobs = jobs
-        self._live_attempts = live
-        self._table = table
-        # With the time of acceptance: an id may be used again. No request is held by this.
-        self._waits: dict[str, tuple[float, list[Ticket]]] = {}
+    _pool: str
+    _jobs: Mapping[str, Job]
+    _live_attempts: Mapping[Ticket, Attempt]
+    _table: RoutingTable
+    # With the time of acceptance: an id may be used again. No request is held by this.
+    _waits: dict[str, tuple[float, list[Ticket]]] = field(default_factory=dict)
 
     def waits(self, job: Job, inside: tuple[Ancestor, ...]) -> None:
         """Code that runs inside these calls waits for the request."""
@@ -81,7 +76,8 @@ class Deadlocks:
             self._waits_no_more(job, message.inside)
             return None
         self.waits(job, message.inside)
-        queued = self._queued()
+        # The last one that came first.
+        queued = [each for each in self._all_live() if each.phase is QUEUED][::-1]
         if not queued or not self._is_dead_locked():
             return None
         # Who has just begun to wait is told, if its request is in the
@@ -103,11 +99,6 @@ class Deadlocks:
         accepted_at, tickets = self._waits.get(job.id, (None, ()))
         return tickets if accepted_at == job.accepted_at else ()
 
-    def _queued(self) -> list[Job]:
-        """The requests in the waiting queue that calls wait for, the last one that came first."""
-        live = filter(None, map(self._live, list(self._waits)))
-        return [job for job in live if job.phase is QUEUED][::-1]
-
     def _blocked(self, job: Job | None = None) -> set[Ticket]:
         """The calls that cannot go on until a slot becomes free: they wait for a request that is in
         the queue, or is run by such calls only.
@@ -116,7 +107,7 @@ class Deadlocks:
             job: one that is about to queue.
         """
         blocked: set[Ticket] = set()
-        live = [each for each in map(self._live, list(self._waits)) if each is not None]
+        live = self._all_live()
         # To a fixed point: a request that is run by stuck calls only is stuck as well, and blocks
         # the calls that wait for it.
         while live:
@@ -132,6 +123,10 @@ class Deadlocks:
     def _is_stuck(job: Job, blocked: set[Ticket]) -> bool:
         running = [attempt.ticket for attempt in job.running()]
         return blocked.issuperset(running) if running else job.phase is QUEUED
+
+    def _all_live(self) -> list[Job]:
+        """The requests in flight that calls wait for."""
+        return list(filter(None, map(self._live, list(self._waits))))
 
     def _live(self, id: str) -> Job | None:
         job = self._jobs.get(id)

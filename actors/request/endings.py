@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.actors.policy.throughput import Throughput
@@ -31,13 +32,14 @@ _READ_AS_AN_END = (StopIteration, StopAsyncIteration)
 COUNTS = ("accepted", "completed", "failed", "cancelled", "retries", "hedges")
 
 
+@dataclass(slots=True, eq=False)
 class Endings:
     """The requests in flight, until each has its end: it leaves the books, what it says of the
     members is settled, it is counted, and whoever asks and whoever listens is told. In that order:
     the next request of who is told shall find the pool as it is.
 
     Args:
-        idle: called once the pool is closed and nothing is in flight any more.
+        _idle: called once the pool is closed and nothing is in flight any more.
 
     Attributes:
         jobs: the requests in flight, by id. Only `RequestFlow` puts them in.
@@ -46,25 +48,15 @@ class Endings:
         closed: whether no more requests are taken in.
     """
 
-    def __init__(
-        self,
-        ports: FlowPorts,
-        pool: str,
-        room: WaitingRoom,
-        attempt_results: AttemptResults,
-        throughput: Throughput,
-        idle: Callable[[], object],
-    ) -> None:
-        self.jobs: dict[str, Job] = {}
-        self.counts = dict.fromkeys(COUNTS, 0)
-        self.closed = False
-        self._ports = ports
-        self._pool = pool
-        self._bus = ports.events
-        self._room = room
-        self._attempt_results = attempt_results
-        self._throughput = throughput
-        self._idle = idle
+    _ports: FlowPorts
+    _pool: str
+    _room: WaitingRoom
+    _attempt_results: AttemptResults
+    _throughput: Throughput
+    _idle: Callable[[], object]
+    jobs: dict[str, Job] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COUNTS, 0))
+    closed: bool = False
 
     def answered(self, job: Job, member: str | None) -> None:
         """A member has answered; the asker has the answer already.
@@ -73,7 +65,7 @@ class Endings:
             member: None if it is not known which one.
         """
         elapsed_s = self._end(job, "completed", answered=True)
-        if self._bus.listening():
+        if self._ports.events.listening():
             self._completed(job, "answered", elapsed_s, member)
         self.check_idle()
 
@@ -94,7 +86,7 @@ class Endings:
         """The pool could not have the request answered."""
         with self._telling(job, error):
             elapsed_s = self._end(job, "failed")
-            self._bus.emit(
+            self._ports.events.emit(
                 RequestExhausted(
                     pool=self._pool,
                     request_id=job.id,
@@ -192,7 +184,9 @@ class Endings:
 
     def dead_letter(self, job_id: str, member: str | None, reason: str) -> None:
         """Something that nobody is left to hear."""
-        self._bus.emit(DeadLetter(pool=self._pool, member=member, request_id=job_id, reason=reason))
+        self._ports.events.emit(
+            DeadLetter(pool=self._pool, member=member, request_id=job_id, reason=reason)
+        )
 
     def _resolve(self, job: Job, error: BaseException) -> None:
         raised = error
@@ -205,12 +199,14 @@ class Endings:
         self.check_idle()
 
     def _rejected(self, job_id: str, error: Exception) -> None:
-        self._bus.emit(RequestRejected(pool=self._pool, request_id=job_id, reason=str(error)))
+        self._ports.events.emit(
+            RequestRejected(pool=self._pool, request_id=job_id, reason=str(error))
+        )
 
     def _completed(
         self, job: Job, outcome: str, elapsed_s: float, member: str | None = None
     ) -> None:
-        self._bus.emit(
+        self._ports.events.emit(
             RequestCompleted(
                 pool=self._pool,
                 member=member,

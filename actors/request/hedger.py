@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from greenroom.actors.claims.claims import Claims
 from greenroom.actors.claims.race import Race
@@ -19,40 +20,33 @@ from greenroom.messages.errors import StrategyError
 from greenroom.messages.status import CancelReason
 
 
+@dataclass(slots=True, eq=False)
 class Hedger:
     """Hedges idempotent requests, within a budget of its own and that of the retries.
 
     Args:
-        budget: the one of the retries.
-        due: called when the first attempt of a request has had its time; it asks `second`.
+        _retries: the budget of the retries.
+        _due: called when the first attempt of a request has had its time; it asks `second`.
 
     Attributes:
         enabled: whether the pool hedges at all.
     """
 
-    def __init__(
-        self,
-        ports: FlowPorts,
-        config: PoolConfig,
-        table: RoutingTable,
-        claims: Claims,
-        attempts: Attempts,
-        trials: Trials,
-        budget: RetryBudget,
-        due: Callable[[Job], None],
-    ) -> None:
-        self.enabled = config.hedge_after_s is not None
-        self._after_s = config.hedge_after_s
-        self._ports = ports
-        self._table = table
-        self._claims = claims
-        self._attempts = attempts
-        self._trials = trials
-        self._retries = budget
-        self._due = due
-        self._hedges = HedgeBudget()
-        self._answer_times = Percentile95()
-        self._first_chunk_times = Percentile95()
+    _ports: FlowPorts
+    _config: PoolConfig
+    _table: RoutingTable
+    _claims: Claims
+    _attempts: Attempts
+    _trials: Trials
+    _retries: RetryBudget
+    _due: Callable[[Job], None]
+    enabled: bool = field(init=False)
+    _hedges: HedgeBudget = field(init=False, default_factory=HedgeBudget)
+    _answer_times: Percentile95 = field(init=False, default_factory=Percentile95)
+    _first_chunk_times: Percentile95 = field(init=False, default_factory=Percentile95)
+
+    def __post_init__(self) -> None:
+        self.enabled = self._config.hedge_after_s is not None
 
     def accepted(self) -> None:
         """A request has come in: it pays for a part of a hedge."""
@@ -66,7 +60,7 @@ class Hedger:
             return
         if job.hedge_alarm is not None:
             job.hedge_alarm.cancel()
-        after_s = self._after_s
+        after_s = self._config.hedge_after_s
         delay_s = self._times(job).value() if isinstance(after_s, str) else after_s
         if delay_s is not None:
             job.hedge_alarm = self._ports.at(now + delay_s, lambda: self._ring(job))

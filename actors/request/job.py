@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -91,6 +91,7 @@ class Failure(NamedTuple):
         )
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Job:
     """One request, from its arrival to its answer.
 
@@ -116,66 +117,34 @@ class Job:
         blame: what its failures say of it and of the members; None before the first that says any.
     """
 
-    __slots__ = (
-        "accepted_at",
-        "alarm",
-        "attempts",
-        "backoffs",
-        "blame",
-        "bound",
-        "cell",
-        "channel",
-        "claim",
-        "current",
-        "deadline",
-        "deadline_alarm",
-        "extra",
-        "failed_last",
-        "failures",
-        "future",
-        "hedge",
-        "hedge_alarm",
-        "id",
-        "phase",
-        "policy",
-        "trial",
-        "work",
-    )
+    id: str
+    work: Work
+    future: PoolFuture[Any] | None
+    accepted_at: float
+    deadline: float | None
+    policy: RetryPolicy
+    phase: JobPhase = PLACING
+    channel: Channel | None = None
+    claim: Claim = field(init=False)
+    attempts: int = 0
+    backoffs: int = 0
+    current: Attempt | None = None
+    hedge: Attempt | None = None
+    trial: Attempt | None = None
+    extra: int = 0
+    bound: Bound | None = None
+    failures: dict[str, AttemptError] = field(default_factory=dict)
+    failed_last: str | None = None
+    blame: Blame | None = None
+    cell: list[Job | None] | None = None
+    alarm: Alarm | None = None
+    deadline_alarm: Alarm | None = None
+    hedge_alarm: Alarm | None = None
 
-    def __init__(
-        self,
-        id: str,
-        work: Work,
-        future: PoolFuture[Any] | None,
-        accepted_at: float,
-        deadline: float | None,
-        policy: RetryPolicy,
-    ) -> None:
-        self.id = id
-        self.phase = PLACING
-        self.work = work
-        self.future = future
-        self.channel: Channel | None = None
-        if isinstance(future, StreamFuture):
-            self.channel = future.channel
-        self.claim = Claim(id, future, self.channel, accepted_at)
-        self.accepted_at = accepted_at
-        self.deadline = deadline
-        self.policy = policy
-        self.attempts = 0
-        self.backoffs = 0
-        self.current: Attempt | None = None
-        self.hedge: Attempt | None = None
-        self.trial: Attempt | None = None
-        self.extra = 0
-        self.bound: Bound | None = None
-        self.failures: dict[str, AttemptError] = {}
-        self.failed_last: str | None = None
-        self.blame: Blame | None = None
-        self.cell: list[Job | None] | None = None
-        self.alarm: Alarm | None = None
-        self.deadline_alarm: Alarm | None = None
-        self.hedge_alarm: Alarm | None = None
+    def __post_init__(self) -> None:
+        if isinstance(self.future, StreamFuture):
+            self.channel = self.future.channel
+        self.claim = Claim(self.id, self.future, self.channel, self.accepted_at)
 
     @property
     def failed_alike(self) -> bool:
@@ -304,11 +273,13 @@ class Job:
         self.claim.errors = tuple(self.failures.values())
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Attempt:
     """One execution on one member. It holds a slot until the member reports its end.
 
     Attributes:
-        ticket: what names it in messages; follows `number`.
+        number: among those of its request; until it begins 0, or the one that is kept for it.
+        ticket: what names it in messages, by its `number`; from its beginning on.
         side_effects: whether the agent has told the router that it must not be repeated.
         first_chunk_s: how long the first chunk of its stream took; None before that.
         lost: whether it was dropped for another one; what it still brings is of no interest.
@@ -319,62 +290,28 @@ class Attempt:
             interest, but what it brings is not.
     """
 
-    __slots__ = (
-        "alarm",
-        "alone",
-        "deadline",
-        "epoch",
-        "first_chunk_s",
-        "given_up",
-        "incarnation",
-        "index",
-        "job",
-        "life_signs",
-        "lost",
-        "member",
-        "number",
-        "request_id",
-        "side_effects",
-        "started_at",
-        "ticket",
-        "trial",
-    )
+    job: Job | None
+    member: str
+    index: int
+    incarnation: int
+    epoch: int
+    trial: bool
+    started_at: float
+    number: int = 0
+    ticket: Ticket = ("", 0)
+    side_effects: bool = False
+    first_chunk_s: float | None = None
+    lost: bool = False
+    given_up: bool = False
+    alone: bool = False
+    alarm: Alarm | None = None
+    life_signs: LifeSigns | None = None
+    deadline: float | None = None
 
-    def __init__(
-        self,
-        job: Job,
-        member: str,
-        index: int,
-        incarnation: int,
-        epoch: int,
-        trial: bool,
-        started_at: float,
-        number: int = 0,
-    ) -> None:
-        self.job: Job | None = job
-        self.request_id = job.id
-        # The count includes this attempt already: `RequestFlow` has counted before it makes one.
-        self.number = number or job.attempts
-        self.ticket: Ticket = (job.id, self.number)
-        self.member = member
-        self.index = index
-        self.incarnation = incarnation
-        self.epoch = epoch
-        self.trial = trial
-        self.started_at = started_at
-        self.side_effects = False
-        self.first_chunk_s: float | None = None
-        self.lost = False
-        self.given_up = False
-        self.alone = False
-        self.alarm: Alarm | None = None
-        self.life_signs: LifeSigns | None = None
-        self.deadline: float | None = None
-
-    def renumber(self) -> None:
-        """Take the next number: an earlier request of that id still has a call of this one."""
-        self.number += 1
-        self.ticket = (self.request_id, self.number)
+    @property
+    def request_id(self) -> str:
+        """The id of its request."""
+        return self.ticket[0]
 
     def detach(self) -> None:
         """The request moves on; only the member's slot is still to be given back."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from greenroom.actors.request.job import Attempt
 from greenroom.actors.runtime.alarms import Alarm
 
 
+@dataclass(slots=True, eq=False)
 class Timeouts:
     """Attempts that may all take equally long, so that the one that began first ends first.
 
@@ -22,23 +24,13 @@ class Timeouts:
         expired: told of each one that has had its time.
     """
 
-    __slots__ = ("_alarm", "_at", "_expired", "_now", "_running", "limit_s")
-
-    def __init__(
-        self,
-        at: Callable[[float, Callable[[], None]], Alarm],
-        now: Callable[[], float],
-        limit_s: float,
-        expired: Callable[[Attempt], None],
-    ) -> None:
-        self._at = at
-        self._now = now
-        self.limit_s = limit_s
-        self._expired = expired
-        # A dict as an ordered set: the first that began is the
-        # first in it, and any can be taken out.
-        self._running: dict[Attempt, None] = {}
-        self._alarm: Alarm | None = None
+    _at: Callable[[float, Callable[[], None]], Alarm]
+    _now: Callable[[], float]
+    limit_s: float
+    _expired: Callable[[Attempt], None]
+    # A dict as an ordered set: the first that began is the first in it, and any can be taken out.
+    _running: dict[Attempt, None] = field(default_factory=dict)
+    _alarm: Alarm | None = None
 
     def __len__(self) -> int:
         return len(self._running)

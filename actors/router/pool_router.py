@@ -8,6 +8,7 @@ from typing import Any
 
 from greenroom.actors.claims.claims import Claims, reply
 from greenroom.actors.claims.local_messages import Answered, Attach, Collecting
+from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.request.job import PLACED, Job
 from greenroom.actors.request.request_flow import RequestFlow
@@ -140,6 +141,12 @@ class PoolRouter(PoolActor):
                 **forwarded,
             }
         )
+        member_of = flow.attempts.member_of
+        self.ref: PoolRef = PoolRef(
+            self, name=name, config=config, ended=self.ended, member_of=member_of
+        )
+        # The ref of this class, which can ask, in place of the one that every actor has.
+        self.known_by(self.ref)
 
     def on_start(self) -> None:
         if self.flow.table.treats_alike:  # a strategy of the app's own runs in this thread alone

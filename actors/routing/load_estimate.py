@@ -43,9 +43,12 @@ class LoadEstimate:
     them together by at most twenty: the added success is what it falls back to as time passes. tau
     is 10 s, and up to 60 s after failures in a row, one more 10 s for every five: with 10 s alone
     a member that fails at once would keep half the traffic of a pool whose answers take 20 s.
+
+    Attributes:
+        usual_s: what its successes take on average, in seconds; None before the first.
     """
 
-    __slots__ = ("_failures", "_latency", "_outcomes", "_stamp", "_streak", "_tau", "_usual")
+    __slots__ = ("_failures", "_latency", "_outcomes", "_stamp", "_streak", "_tau", "usual_s")
 
     def __init__(self) -> None:
         self.forget()
@@ -53,7 +56,7 @@ class LoadEstimate:
     def forget(self) -> None:
         """Be as at first: nothing is known."""
         self._latency: float | None = None  # without the penalty
-        self._usual: float | None = None  # a plain average of the successes, None before the first
+        self.usual_s: float | None = None
         self._tau = _TAU_S
         self._streak = 0
         self._failures = 0.0
@@ -83,10 +86,10 @@ class LoadEstimate:
         """So many of the last failures were not the member's: it is as fast as usual."""
         self._streak = max(0, self._streak - failures)
         self._failures = max(0.0, self._failures - failures)
-        if self._usual is None:
+        if self.usual_s is None:
             self._latency = None
-        elif self._latency is not None and self._latency > self._usual:
-            self._latency = self._usual
+        elif self._latency is not None and self._latency > self.usual_s:
+            self._latency = self.usual_s
 
     def latency_s(self, now: float, in_flight: int = 0) -> float | None:
         """The estimate in seconds, never negative; None before the first sample.
@@ -114,11 +117,6 @@ class LoadEstimate:
         keep = self._remembered(self._age(now))
         return self._failures * keep / (self._outcomes * keep + 1.0)
 
-    @property
-    def usual_s(self) -> float | None:
-        """What its successes take on average, in seconds; None before the first."""
-        return self._usual
-
     def overdue(self, elapsed_s: float, now: float) -> bool:
         """Whether a call has run for at least twice the estimate, decay and penalty left aside.
 
@@ -133,18 +131,18 @@ class LoadEstimate:
     def _measure(self, elapsed_s: float, age: float) -> None:
         sample = elapsed_s if 0.0 <= elapsed_s <= _LONGEST_SAMPLE_S else _sane(elapsed_s)
         # Also after failures alone: what they have made of the estimate was a guess.
-        if self._latency is None or self._usual is None:
-            self._latency = self._usual = sample
+        if self._latency is None or self.usual_s is None:
+            self._latency = self.usual_s = sample
             self._tau = _tau(sample)
             return
         if sample < self._latency:
             self._latency = sample + (self._latency - sample) * _decay(age / self._tau)
         else:
             self._latency = sample
-        self._usual += (sample - self._usual) * _USUAL_WEIGHT
+        self.usual_s += (sample - self.usual_s) * _USUAL_WEIGHT
         # For most members tau never changes, and is not reckoned again with every call.
-        if self._usual > _SHORT_S or self._tau != _TAU_S:
-            self._tau = _tau(self._usual)
+        if self.usual_s > _SHORT_S or self._tau != _TAU_S:
+            self._tau = _tau(self.usual_s)
 
     def _age(self, now: float) -> float:
         """Seconds since the last outcome, 0 before the first."""

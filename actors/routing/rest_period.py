@@ -11,9 +11,8 @@ from random import Random
 
 from greenroom.messages.status import FailureKind
 
-FIRST_PAUSE_S = 1.0
-LONGEST_PAUSE_S = 30.0
-LONGEST_MISSING_S = 300.0
+_FIRST_PAUSE_S = 1.0
+_LONGEST_S = {FailureKind.RATE_LIMITED: 30.0, FailureKind.NOT_FOUND: 300.0}
 _NOTICEABLE_S = 1.0
 # 2 ** 16 s is far beyond the longest pause; without a limit the power would overflow one day.
 _MOST_DOUBLINGS = 16
@@ -96,22 +95,13 @@ class RestPeriod:
     ) -> float:
         if retry_after_s is not None and retry_after_s > 0 and math.isfinite(retry_after_s):
             return retry_after_s
-        if kind is FailureKind.RATE_LIMITED:
-            longest_s = LONGEST_PAUSE_S
-        elif kind is FailureKind.NOT_FOUND:
-            longest_s = LONGEST_MISSING_S
-        else:
-            return 0.0
+        longest_s = _LONGEST_S.get(kind)
         # Thirty calls refused at once are one burst: they would double the pause to its limit.
-        if self.until or began <= self._since:
+        if longest_s is None or self.until or began <= self._since:
             return 0.0
-        nominal = min(longest_s, FIRST_PAUSE_S * 2.0 ** min(self.pauses, _MOST_DOUBLINGS))
+        nominal = min(longest_s, _FIRST_PAUSE_S * 2.0 ** min(self.pauses, _MOST_DOUBLINGS))
         self.pauses += 1
         return nominal / 2 + rng.random() * nominal / 2
 
     def __repr__(self) -> str:
-        return (
-            f"<RestPeriod until {self.until:.3f}: {self.kind}>"
-            if self.until
-            else "<RestPeriod none>"
-        )
+        return f"<RestPeriod {f'until {self.until:.3f}: {self.kind}' if self.until else 'none'}>"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Any
@@ -72,6 +72,8 @@ class RoutingTable:
         self.draining = False
         self._rng = rng
         self._slots: dict[str, Slot] = {}
+        # The slot of a name: bound once, since each failure asks seven times.
+        self.get: Callable[[str], Slot | None] = self._slots.get
         self._order: tuple[Slot, ...] = ()
         self.half_open: list[str] = []
         """Members of whose breakers requests can be the trials."""
@@ -81,7 +83,8 @@ class RoutingTable:
         if isinstance(strategy, BuiltIn):
             self._preferred = getattr(strategy, "preferred", None)
         self._room = FreeSlots()
-        self._trusted = is_built_in(strategy)
+        self.free = self._room.free
+        """Who could take a request right now; read only."""
         self._record: Any = getattr(strategy, "record", None)
         self.learns = self._record is not None
         """Whether the strategy wants to know how attempts end."""
@@ -93,10 +96,6 @@ class RoutingTable:
     def __len__(self) -> int:
         return len(self._order)
 
-    def get(self, name: str) -> Slot | None:
-        """The slot of that name."""
-        return self._slots.get(name)
-
     @property
     def names(self) -> tuple[str, ...]:
         """The members' names in the configured order."""
@@ -106,17 +105,18 @@ class RoutingTable:
         """Take a snapshot over if it is newer than the last one; whether it was."""
         if snapshot.epoch <= self.epoch:
             return False
+        whole = snapshot.since is None
         # A change: only what it was made from may be changed by it.
-        if snapshot.since is not None:
-            if snapshot.since != self.epoch:
-                return False
-            self._change(snapshot)
-            self.epoch = snapshot.epoch
-            return True
-        # Its epoch is noted last, here and above: what raises half way is not taken for done.
-        if self._take_over(snapshot.members):
-            self._put_in_order()
-        self._look_for_marks()
+        if not whole and snapshot.since != self.epoch:
+            return False
+        gone: Iterable[str] = snapshot.gone
+        if whole:
+            gone = self._slots.keys() - {route.name for route in snapshot.members}
+        marks = self._take_over(snapshot.members, gone)
+        # A look at all members, so only where somebody is, or was, half-open or draining.
+        if whole or marks != {_UNMARKED}:
+            self._look_for_marks()
+        # Noted last: what raises half way is not taken for done.
         self.epoch = snapshot.epoch
         return True
 
@@ -147,15 +147,19 @@ class RoutingTable:
         self.half_open = [s.name for s in self._order if s.route.trial_permits is not None]
         self.draining = SkipReason.DRAINING in [s.route.blocked for s in self._order]
 
-    def _change(self, snapshot: RoutingSnapshot) -> None:
-        """Take over what has changed, without a look at all the others where that can be."""
-        slots, marks = self._slots, set()
+    def _take_over(
+        self, routes: Iterable[MemberRoute], gone: Iterable[str]
+    ) -> set[tuple[bool, bool]]:
+        """Let those that are gone leave, and have a slot for each route; the marks that members of
+        these names had, and have now.
+        """
+        slots, marks = self._slots, set[tuple[bool, bool]]()
         reordered = False
-        for slot in [slots.pop(name) for name in snapshot.gone if name in slots]:
+        for slot in [slots.pop(name) for name in gone if name in slots]:
             marks.add(_marks_of(slot.route))
             slot.leave()
             reordered = True
-        for route in snapshot.members:
+        for route in routes:
             known = slots.get(route.name)
             marks.add(_marks_of(route))
             if known is not None and known.index == route.index:
@@ -170,29 +174,7 @@ class RoutingTable:
             reordered = True
         if reordered:
             self._put_in_order()
-        # A look at all members, so only where somebody is, or was, half-open or draining.
-        if marks != {_UNMARKED}:
-            self._look_for_marks()
-
-    def _take_over(self, routes: Iterable[MemberRoute]) -> bool:
-        """Have a slot for each route; whether a name, an index or a weight has changed."""
-        left, taken = self._slots.copy(), dict[str, Slot]()
-        changed = False
-        for route in routes:
-            slot = left.get(route.name)
-            if slot is None or slot.index != route.index:
-                slot = Slot(route, self._room)
-                changed = True
-            else:
-                del left[route.name]
-                changed = changed or slot.weight != route.weight
-                slot.update(route)
-            taken[route.name] = slot
-        self._slots = taken
-        # Those that have left, and the earlier bearers of names that stand at another place now.
-        for slot in left.values():
-            slot.leave()
-        return changed or bool(left)
+        return marks
 
     def pick(
         self,
@@ -248,7 +230,7 @@ class RoutingTable:
         """For strategies that try every member once, in an order of their own; no tried one."""
         # A view: nobody is looked at unless the strategy asks. A user's strategy gets a plain list.
         busy = BusyMembers(self._slots, tried)
-        context = replace(context, busy=busy if self._trusted else list(busy))
+        context = replace(context, busy=busy if self.treats_alike else list(busy))
         return self._choose(self._free_but(tried), context) or self._nobody(tried)
 
     def _free_but(self, names: Collection[str]) -> FreeMembers[Slot]:
@@ -388,12 +370,12 @@ class RoutingTable:
     def _choose(self, candidates: Sequence[Slot], context: PickContext) -> Slot | None:
         if not candidates:
             return None
-        given = candidates if self._trusted else list(candidates)
+        given = candidates if self.treats_alike else list(candidates)
         try:
             chosen = self.strategy.pick(given, context, self._rng)
             # None is a choice: a strategy may rather wait. What a
             # built-in one chooses is a candidate.
-            if chosen is None or self._trusted:
+            if chosen is None or self.treats_alike:
                 return chosen  # type: ignore[return-value]
             if not isinstance(chosen, Slot) or at(candidates, chosen.index) is not chosen:
                 raise StrategyError(

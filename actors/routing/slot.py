@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from greenroom.actors.routing.load_estimate import LoadEstimate
@@ -12,18 +13,19 @@ from greenroom.messages.status import CircuitState, FailureKind, SkipReason
 from greenroom.messages.supervision import MemberRoute
 
 
+@dataclass(slots=True, eq=False)
 class FreeSlots:
     """Who can take a request now, and who as soon as the supervisor has judged its failures.
 
     The slots keep it up to date, so that nobody has to ask each of them.
     """
 
-    def __init__(self) -> None:
-        self.free: FreeMembers[Slot] = FreeMembers((), ())
-        self.unjudged: set[Slot] = set()
-        self.resting: set[Slot] = set()
+    free: FreeMembers[Slot] = field(default_factory=lambda: FreeMembers((), ()))
+    unjudged: set[Slot] = field(default_factory=set)
+    resting: set[Slot] = field(default_factory=set)
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Slot:
     """A member as the router sees it: its route, its load, what of it is in use. A `Candidate`.
 
@@ -34,41 +36,30 @@ class Slot:
     Read its attributes, and change them by its methods: `free_slots` has to hear of it.
     """
 
-    __slots__ = (
-        "_free_slots",
-        "error_rate",
-        "failures_seen",
-        "failures_sent",
-        "in_flight",
-        "index",
-        "is_free",
-        "limit",
-        "load",
-        "max_concurrency",
-        "name",
-        "priority",
-        "recovers",
-        "rest",
-        "route",
-        "trials_started",
-        "weight",
-    )
+    route: MemberRoute
+    _free_slots: FreeSlots = field(default_factory=FreeSlots)
+    name: str = field(init=False)
+    index: int = field(init=False)
+    weight: float = field(init=False)
+    priority: int = field(init=False)
+    max_concurrency: int = field(init=False)
+    limit: int = field(init=False)
+    load: LoadEstimate = field(init=False, default_factory=LoadEstimate)
+    error_rate: Callable[[float], float] = field(init=False)
+    in_flight: int = field(init=False, default=0)
+    trials_started: int = field(init=False, default=0)
+    failures_sent: int = field(init=False, default=0)
+    failures_seen: int = field(init=False, default=0)
+    is_free: bool = field(init=False, default=False)
+    rest: RestPeriod = field(init=False, default_factory=RestPeriod)
+    # Whether successes are of interest, see `answered`.
+    recovers: bool = field(init=False, default=False)
 
-    def __init__(self, route: MemberRoute, free_slots: FreeSlots | None = None) -> None:
-        self.name = route.name
-        self.index = route.index
-        self.load = LoadEstimate()
+    def __post_init__(self) -> None:
+        route = self.route
+        self.name, self.index = route.name, route.index
         self.error_rate = self.load.error_rate  # bound once: every pick asks every candidate
-        self.in_flight = 0
-        self.trials_started = 0
-        self.failures_sent = 0
-        self.failures_seen = 0
-        self.is_free = False
-        self.rest = RestPeriod()
-        self.recovers = False  # whether successes are of interest, see `answered`
         self.limit = self.max_concurrency = route.max_concurrency
-        self._free_slots = FreeSlots() if free_slots is None else free_slots
-        self.route = route
         self.update(route)
 
     # -- what changes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 AGAIN_S = 0.05
@@ -16,6 +17,7 @@ class HasAlarm(Protocol):
     alarm: float | None
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Alarm:
     """One timer; `cancel` before its time and it does nothing.
 
@@ -23,16 +25,11 @@ class Alarm:
         raised: whether its action has been tried, and has raised.
     """
 
-    __slots__ = ("_owner", "action", "raised", "sequence", "when")
-
-    def __init__(
-        self, owner: Alarms, when: float, sequence: int, action: Callable[[], None]
-    ) -> None:
-        self._owner = owner
-        self.when = when
-        self.sequence = sequence
-        self.action: Callable[[], None] | None = action
-        self.raised = False
+    _owner: Alarms
+    when: float
+    sequence: int
+    action: Callable[[], None] | None
+    raised: bool = False
 
     def cancel(self) -> None:
         """Forget the action at once, so that nothing it refers to is kept alive."""

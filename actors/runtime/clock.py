@@ -14,6 +14,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
 from greenroom.actors.runtime import forks
@@ -81,15 +82,20 @@ class SystemClock:
     def __init__(self, read: Callable[[], float] = time.monotonic) -> None:
         self._read = read
         self._looked = Looked()
+        self._order = itertools.count()
+        self.renew_locks()
+        forks.renew(self)
+
+    def renew_locks(self) -> None:
+        """Run at first, and in a child of a fork: nothing of its parent's waits here."""
         self._lock = threading.RLock()  # of the watch; a signal handler may want one inside of it
         self._waiting: set[Callable[[], None]] = set()
         self._told: dict[Callable[[float], object], None] = {}
-        self._until = -math.inf
-        self._watch: _Watch | None = None
         # Pushed by any thread and popped by one, in single calls that run no code of ours.
         self._timers: list[tuple[float, int, Timer]] = []
-        self._order = itertools.count()
-        forks.renew(self)
+        self._until = -math.inf
+        self._watch: _Watch | None = None
+        self._looked = Looked(math.inf, self._looked.lost_s, self._looked.paused_at)
 
     def now(self) -> float:
         """Seconds; while the process stands still they do not pass."""
@@ -160,7 +166,7 @@ class SystemClock:
         Where the system gives no thread for it, nobody looks, and no pause is noticed.
         """
         self._until = max(self._until, until + LINGER_S)
-        if not self._is_watched():
+        if self._watch is None:
             try:
                 watch = self._new_watch(until)
                 if watch is not None:
@@ -170,16 +176,13 @@ class SystemClock:
                 if not isinstance(error, Exception):  # a signal handler's, in a thread of the app
                     raise
 
-    def _is_watched(self) -> bool:
-        return self._watch is not None
-
     def _new_watch(self, until: float) -> _Watch | None:
         with self._lock:
             if not self._waiting:
                 self._until = -math.inf
                 return None
             self._until = max(self._until, until + LINGER_S)  # a watch that ended has reset it
-            if self._is_watched():  # somebody was quicker
+            if self._watch is not None:  # somebody was quicker
                 return None
             watch = self._watch = _Watch(self)
             self.look()
@@ -191,7 +194,7 @@ class SystemClock:
         For what many pools do every second, each at a time of its own: a thousand threads that wake
         up for it keep each other from getting on.
         """
-        timer = Timer(when, action)
+        timer = Timer(action)
         # First put it there, then look how long the thread sleeps; it says how long it sleeps
         # first, and looks for timers then. One sees the other.
         heapq.heappush(self._timers, (when, next(self._order), timer))
@@ -245,30 +248,12 @@ class SystemClock:
                 self._timers.clear()
             return True
 
-    def _tell(self, lasted_s: float) -> None:
-        # A copy: who is told may end that, and others do so from their own threads.
-        for told in list(self._told):
-            told(lasted_s)
 
-    def renew_locks(self) -> None:
-        """Run in a child of a fork: nothing of its parent's waits here."""
-        self._lock = threading.RLock()
-        self._waiting = set()
-        self._told = {}
-        self._timers = []
-        self._until = -math.inf
-        self._watch = None
-        self._looked = Looked(math.inf, self._looked.lost_s, self._looked.paused_at)
-
-
+@dataclass(slots=True, eq=False)
 class Timer:
     """What a clock has been asked to do; `cancel` before its time, and it is forgotten."""
 
-    __slots__ = ("action", "when")
-
-    def __init__(self, when: float, action: Callable[[], object]) -> None:
-        self.when = when
-        self.action: Callable[[], object] | None = action
+    action: Callable[[], object] | None
 
     def cancel(self) -> None:
         """Nothing it refers to is kept alive."""
@@ -327,7 +312,9 @@ class _Watch:
         clock = self._clock
         lasted_s, self._lost_s = clock.lost_s - self._lost_s, clock.lost_s
         if lasted_s >= TOLD_S:
-            clock._tell(lasted_s)
+            # A copy: who is told may end that, and others do so from their own threads.
+            for told in list(clock._told):
+                told(lasted_s)
         self.sleeps_until = clock._run_due()
         # What has come until now is seen here; who comes from now on rings the bell.
         self._bell.acquire(timeout=max(0.0, clock._next_at() - clock.now()))

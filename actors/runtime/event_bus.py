@@ -8,7 +8,8 @@ import queue
 import threading
 import traceback
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import pykka
 from loguru import logger
@@ -127,23 +128,17 @@ def _level_of(handler: Any) -> float:
     return math.inf if hides else float(handler.levelno)
 
 
+@dataclass(slots=True, eq=False)
 class _Subscription:
     """One call of `subscribe`: the same subscriber may be there more than once, and each time has
     an end of its own.
     """
 
-    __slots__ = ("subscriber", "tell")
-
-    def __init__(self, subscriber: Any, tell: Callable[[Event], Any]) -> None:
-        self.subscriber = subscriber
-        self.tell = tell
+    tell: Callable[[Event], Any]
 
 
-class _Leaver(NamedTuple):
-    """Put among the events where a subscription ends."""
-
-    subscription: _Subscription
-
+Backlog = queue.SimpleQueue[Event | _Subscription | None]
+"""Events; a subscription, where it ends; None at the end of all."""
 
 _PUTS_ONLY: set[Any] = {pykka.ActorRef.tell}
 """The `tell` of refs that are known not to wait: Pykka's own, and what `puts_only` has added."""
@@ -169,7 +164,7 @@ class EventBus:
         # Both are replaced as a whole, under the lock: who emits goes through them without one.
         self._refs: tuple[_Subscription, ...] = ()
         self._others: tuple[_Subscription, ...] = ()
-        self._backlog: queue.SimpleQueue[Event | _Leaver | None] | None = None
+        self._backlog: Backlog | None = None
         self._behind = False
         self._thread: threading.Thread | None = None
         self._born = forks.generation
@@ -213,7 +208,7 @@ class EventBus:
         """
         is_ref = isinstance(subscriber, pykka.ActorRef)
         by_tell = is_ref or not callable(subscriber)
-        subscription = _Subscription(subscriber, subscriber.tell if by_tell else subscriber)
+        subscription = _Subscription(subscriber.tell if by_tell else subscriber)
         with self._lock:
             if is_ref and type(subscriber).tell in _PUTS_ONLY:
                 self._refs = (*self._refs, subscription)
@@ -236,7 +231,7 @@ class EventBus:
             if thread is not threading.current_thread():
                 thread.join(CLOSE_TIMEOUT_S)
 
-    def _post(self, backlog: queue.SimpleQueue[Event | _Leaver | None], event: Event) -> None:
+    def _post(self, backlog: Backlog, event: Event) -> None:
         """Hand an event to the callables' thread, unless a subscriber is hopelessly behind."""
         # Neither exact nor locked: several threads may post at once, a few events more do no harm.
         if backlog.qsize() < BACKLOG:
@@ -253,9 +248,9 @@ class EventBus:
             return
         backlog = self._backlog
         if backlog is not None and subscription in self._others:
-            # Not taken out here: what lies before it in the row has been emitted for this
-            # subscriber, too.
-            backlog.put(_Leaver(subscription))
+            # Not taken out here, but where this lies among the events: what lies before it has
+            # been emitted for this subscriber, too.
+            backlog.put(subscription)
         else:
             self._unsubscribe(subscription)
 
@@ -274,7 +269,7 @@ class EventBus:
 
     def _start(self) -> None:
         if self._thread is None:
-            backlog: queue.SimpleQueue[Event | _Leaver | None] = queue.SimpleQueue()
+            backlog: Backlog = queue.SimpleQueue()
             thread = threading.Thread(
                 target=self._deliver_all,
                 args=(backlog,),
@@ -284,12 +279,12 @@ class EventBus:
             thread.start()  # may be refused: then there is none, and whoever subscribes is told
             self._backlog, self._thread = backlog, thread
 
-    def _deliver_all(self, backlog: queue.SimpleQueue[Event | _Leaver | None]) -> None:
+    def _deliver_all(self, backlog: Backlog) -> None:
         HERE.duty = Duty(self.pool_urn, ThreadRole.EVENTS)
         while (event := backlog.get()) is not None:
             try:
-                if isinstance(event, _Leaver):
-                    self._unsubscribe(event.subscription)
+                if isinstance(event, _Subscription):
+                    self._unsubscribe(event)
                     continue
                 for subscription in self._others:
                     self._tell(subscription, event)

@@ -17,7 +17,7 @@ import greenroom
 from greenroom import simulate_command as simulation
 from greenroom.demo.demo import QUICK_REQUESTS, REQUESTS, Demo, Plan, Start
 from greenroom.demo.demo_agents import passages
-from greenroom.demo.screen import PlainScreen, RichScreen, Screen, show_result
+from greenroom.demo.screen import PlainScreen, RichScreen, show_result
 from greenroom.logs.log import log
 from greenroom.pool.agent_pool import AgentPool
 from greenroom.simulate.scenario_file import ScenarioError
@@ -147,7 +147,7 @@ def _demo(options: argparse.Namespace, start: Start) -> int:
     return OK if result.ok else MISSING_ANSWERS
 
 
-def _screen(progress: bool | None) -> Screen:
+def _screen(progress: bool | None) -> PlainScreen:
     if find_spec("rich") is None:
         if progress:
             raise UsageError('--progress needs rich: pip install "greenroom[cli]"')

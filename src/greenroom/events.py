@@ -1,73 +1,35 @@
 """The events of a pool by name: `from greenroom.events import BreakerOpened`."""
 
-from greenroom.messages.events import (
-    CATALOGUE,
-    AttemptFailed,
-    AttemptLost,
-    AttemptStarted,
-    AttemptSucceeded,
-    BreakerClosed,
-    BreakerHalfOpened,
-    BreakerOpened,
-    DeadLetter,
-    Event,
-    Failover,
-    HealthChanged,
-    HedgeStarted,
-    LoopRecovered,
-    LoopReplaced,
-    LoopStalled,
-    MemberCreateFailed,
-    MemberFailed,
-    MemberGaveUp,
-    MemberRestarted,
-    MemberRested,
-    MemberResting,
-    MemberStarted,
-    MemberStopped,
-    PoolPaused,
-    PoolStarted,
-    PoolStopped,
-    ProbeFailed,
-    ProbeSucceeded,
-    RequestCompleted,
-    RequestExhausted,
-    RequestRejected,
-    RetryScheduled,
-)
-
-__all__ = [
-    "CATALOGUE",
-    "AttemptFailed",
-    "AttemptLost",
-    "AttemptStarted",
-    "AttemptSucceeded",
-    "BreakerClosed",
-    "BreakerHalfOpened",
-    "BreakerOpened",
-    "DeadLetter",
-    "Event",
-    "Failover",
-    "HealthChanged",
-    "HedgeStarted",
-    "LoopRecovered",
-    "LoopReplaced",
-    "LoopStalled",
-    "MemberCreateFailed",
-    "MemberFailed",
-    "MemberGaveUp",
-    "MemberRestarted",
-    "MemberRested",
-    "MemberResting",
-    "MemberStarted",
-    "MemberStopped",
-    "PoolPaused",
-    "PoolStarted",
-    "PoolStopped",
-    "ProbeFailed",
-    "ProbeSucceeded",
-    "RequestCompleted",
-    "RequestExhausted",
-    "RequestRejected",
-    "RetryScheduled",
-]
+from greenroom.messages.events import CATALOGUE as CATALOGUE
+from greenroom.messages.events import AttemptFailed as AttemptFailed
+from greenroom.messages.events import AttemptLost as AttemptLost
+from greenroom.messages.events import AttemptStarted as AttemptStarted
+from greenroom.messages.events import AttemptSucceeded as AttemptSucceeded
+from greenroom.messages.events import BreakerClosed as BreakerClosed
+from greenroom.messages.events import BreakerHalfOpened as BreakerHalfOpened
+from greenroom.messages.events import BreakerOpened as BreakerOpened
+from greenroom.messages.events import DeadLetter as DeadLetter
+from greenroom.messages.events import Event as Event
+from greenroom.messages.events import Failover as Failover
+from greenroom.messages.events import HealthChanged as HealthChanged
+from greenroom.messages.events import HedgeStarted as HedgeStarted
+from greenroom.messages.events import LoopRecovered as LoopRecovered
+from greenroom.messages.events import LoopReplaced as LoopReplaced
+from greenroom.messages.events import LoopStalled as LoopStalled
+from greenroom.messages.events import MemberCreateFailed as MemberCreateFailed
+from greenroom.messages.events import MemberFailed as MemberFailed
+from greenroom.messages.events import MemberGaveUp as MemberGaveUp
+from greenroom.messages.events import MemberRestarted as MemberRestarted
+from greenroom.messages.events import MemberRested as MemberRested
+from greenroom.messages.events import MemberResting as MemberResting
+from greenroom.messages.events import MemberStarted as MemberStarted
+from greenroom.messages.events import MemberStopped as MemberStopped
+from greenroom.messages.events import PoolPaused as PoolPaused
+from greenroom.messages.events import PoolStarted as PoolStarted
+from greenroom.messages.events import PoolStopped as PoolStopped
+from greenroom.messages.events import ProbeFailed as ProbeFailed
+from greenroom.messages.events import ProbeSucceeded as ProbeSucceeded
+from greenroom.messages.events import RequestCompleted as RequestCompleted
+from greenroom.messages.events import RequestExhausted as RequestExhausted
+from greenroom.messages.events import RequestRejected as RequestRejected
+from greenroom.messages.events import RetryScheduled as RetryScheduled

@@ -6,15 +6,13 @@ import argparse
 import io
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from greenroom.messages.status import LoadBalanceStrategy
 from greenroom.simulate.result_tables import as_json, as_text
 from greenroom.simulate.run import simulate
 from greenroom.simulate.scenario import Scenario
-from greenroom.simulate.scenario_file import ScenarioError, scenarios_of
-from greenroom.simulate.shipped import NAMES, shipped_text
+from greenroom.simulate.scenario_file import NAMES, ScenarioError, scenarios_of, shipped_text
 from greenroom.simulate.tally import Result
 
 MOST_BYTES = 1_000_000
@@ -95,10 +93,10 @@ def _chosen(text: str, options: argparse.Namespace) -> Sequence[Scenario]:
                 f"{source}: --variant must be among {names}, got {options.variant!r}"
             )
     if options.seed is not None:
-        found = tuple(replace(each, seed=options.seed) for each in found)
+        found = tuple(each.replace(seed=options.seed) for each in found)
     if options.strategy is not None:
         strategies = tuple(dict.fromkeys(options.strategy))
-        found = tuple(replace(each, strategies=strategies) for each in found)
+        found = tuple(each.replace(strategies=strategies) for each in found)
     return found
 
 

@@ -5,36 +5,17 @@ A name, as in `strategy="failover"`, is the same with the defaults. An object be
 
 from __future__ import annotations
 
-from greenroom.actors.strategies import (
-    Adaptive,
-    Candidate,
-    ConsistentHash,
-    Failover,
-    LeastErrors,
-    LeastLatency,
-    LeastOutstanding,
-    PickContext,
-    PowerOfTwo,
-    Priority,
-    RoundRobin,
-    RoutingStrategy,
-    UniformRandom,
-    Weighted,
-)
-
-__all__ = [
-    "Adaptive",
-    "Candidate",
-    "ConsistentHash",
-    "Failover",
-    "LeastErrors",
-    "LeastLatency",
-    "LeastOutstanding",
-    "PickContext",
-    "PowerOfTwo",
-    "Priority",
-    "RoundRobin",
-    "RoutingStrategy",
-    "UniformRandom",
-    "Weighted",
-]
+from greenroom.actors.strategies import Adaptive as Adaptive
+from greenroom.actors.strategies import Candidate as Candidate
+from greenroom.actors.strategies import ConsistentHash as ConsistentHash
+from greenroom.actors.strategies import Failover as Failover
+from greenroom.actors.strategies import LeastErrors as LeastErrors
+from greenroom.actors.strategies import LeastLatency as LeastLatency
+from greenroom.actors.strategies import LeastOutstanding as LeastOutstanding
+from greenroom.actors.strategies import PickContext as PickContext
+from greenroom.actors.strategies import PowerOfTwo as PowerOfTwo
+from greenroom.actors.strategies import Priority as Priority
+from greenroom.actors.strategies import RoundRobin as RoundRobin
+from greenroom.actors.strategies import RoutingStrategy as RoutingStrategy
+from greenroom.actors.strategies import UniformRandom as UniformRandom
+from greenroom.actors.strategies import Weighted as Weighted

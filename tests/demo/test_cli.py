@@ -18,7 +18,6 @@ from greenroom import AgentPool, Member, PoolRef
 from greenroom.cli import main
 from greenroom.demo.demo import Start
 from greenroom.demo.demo_agents import (
-    Pace,
     Switch,
     Tally,
     WordCounter,
@@ -58,11 +57,9 @@ def start_with(agent: Any) -> Start:
     return start
 
 
-class AtOnce(Pace):
-    """No waiting."""
-
-    def around(self, seconds: float) -> float:
-        return 0.0
+def at_once(_: float) -> float:
+    """A pace without waiting."""
+    return 0.0
 
 
 # -- the work
@@ -70,7 +67,7 @@ class AtOnce(Pace):
 
 def test_the_three_agents_agree() -> None:
     """Each counts in its own way and comes to what the direct count comes to."""
-    pace, switch = AtOnce(0), Switch()
+    pace, switch = at_once, Switch()
     remote: Callable[[str], Any] = remote_agent(pace)
     local = local_agent(pace, switch)
     lazy = WordCounter(pace, switch)

@@ -138,7 +138,8 @@ def job_of(request_id: str = "r") -> Job:
 def attempt_of(job: Job, member: str, started_at: float = 0.0) -> Attempt:
     """An attempt that is under way, as the router begins one."""
     job.attempts += 1
-    attempt = Attempt(job, member, 0, 1, 1, False, started_at)
+    ticket = (job.id, job.attempts)
+    attempt = Attempt(job, member, 0, 1, 1, False, started_at, ticket=ticket)
     if job.current is None:
         job.current = attempt
     else:

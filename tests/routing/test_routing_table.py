@@ -503,7 +503,8 @@ def job(name: str, deadline: float | None = None) -> Job:
 
 
 def attempt(of: Job, member: str = "a", trial: bool = False, incarnation: int = 1) -> Attempt:
-    return Attempt(of, member, 0, incarnation, 5, trial, NOW)
+    ticket = (of.id, of.attempts)
+    return Attempt(of, member, 0, incarnation, 5, trial, NOW, ticket=ticket)
 
 
 def fail(

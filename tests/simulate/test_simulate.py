@@ -17,7 +17,7 @@ from greenroom.simulate import Load, MemberSpec, Result, Scenario, simulate
 from greenroom.simulate.agenda import Agenda
 from greenroom.simulate.faults import Effect, Failing, Fault, Hanging, RateLimit, Slow, Trouble
 from greenroom.simulate.latency import Constant, Exponential, Latency, LogNormal, Normal, latency_of
-from greenroom.simulate.simulated_failures import Failures
+from greenroom.simulate.simulated_failures import failures
 from greenroom.simulate.tally import quantile
 
 STRATEGIES = [each.value for each in LoadBalanceStrategy]
@@ -280,7 +280,7 @@ def test_without_a_timeout_a_hanging_call_never_ends() -> None:
 @pytest.mark.parametrize("kind", [each for each in FailureKind if each is not CREATE_FAILED])
 def test_what_a_client_would_raise_is_found_to_be_what_was_meant(kind: FailureKind) -> None:
     """By the rules that read the errors of real clients; `cancelled` is no failure of a member."""
-    _, verdict = Failures(None).of(kind, None)
+    _, verdict = failures(None)(kind, None)
     assert verdict.kind is (FailureKind.UNKNOWN if kind is FailureKind.CANCELLED else kind)
 
 

@@ -13,8 +13,7 @@ from greenroom import LoadBalanceStrategy, PoolConfig
 from greenroom.cli import main
 from greenroom.simulate import ScenarioError, scenarios_of
 from greenroom.simulate.faults import Failing, Hanging, RateLimit, Slow
-from greenroom.simulate.scenario_file import POOL
-from greenroom.simulate.shipped import NAMES, shipped_text
+from greenroom.simulate.scenario_file import NAMES, POOL, shipped_text
 
 SMALL = """
 duration_s = 20

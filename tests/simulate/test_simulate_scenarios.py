@@ -16,7 +16,7 @@ from greenroom import LoadBalanceStrategy
 from greenroom.cli import main
 from greenroom.simulate import Result, Scenario, scenarios_of, simulate
 from greenroom.simulate.result_tables import as_text
-from greenroom.simulate.shipped import NAMES, shipped_text
+from greenroom.simulate.scenario_file import NAMES, shipped_text
 
 GUIDE = DOCS / "choosing-a-strategy.md"
 SHOWN = re.compile(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from loguru import logger
 
 from greenroom.actors.handle.pool_ref import PoolRef
-from greenroom.demo.demo_agents import Switch, Tally, crew, tally
+from greenroom.demo.demo_agents import Mode, Switch, Tally, crew, tally
 from greenroom.demo.story import Story
 from greenroom.messages import LoadBalanceStrategy, PoolConfig, PoolStats, Request
 from greenroom.pool.agent_pool import AgentPool
@@ -199,23 +199,19 @@ class Demo:
         self._on_progress(self._ended, self._story)
 
     async def _script(self) -> None:
-        local, lazy = self._switches["local"], self._switches["lazy"]
-        await self._outage(
-            "local", "starts to raise ConnectionError", local.fail, self._plan.failing
-        )
-        await self._outage("lazy", "starts to hang", lazy.hang, self._plan.hanging)
+        failing, hanging = self._plan.failing, self._plan.hanging
+        await self._outage("local", "starts to raise ConnectionError", Mode.FAILING, failing)
+        await self._outage("lazy", "starts to hang", Mode.HANGING, hanging)
 
-    async def _outage(
-        self, member: str, what: str, break_it: Callable[[], None], span: tuple[float, float]
-    ) -> None:
+    async def _outage(self, member: str, what: str, mode: Mode, span: tuple[float, float]) -> None:
         await self._until(span[0])
         log = logger.bind(pool=NAME, member=member)
         outage = self._story.begin(member, what)
         log.warning("drill: `{}` {} now", member, what)
-        break_it()
+        self._switches[member].mode = mode
         await asyncio.sleep(1.5 * (self._plan.config().request_timeout_s or 0.0))
         await self._until(span[1])
-        self._switches[member].mend()
+        self._switches[member].mode = Mode.WELL
         outage.ended_at = self._story.now()
         log.info("drill: `{}` works again", member)
 

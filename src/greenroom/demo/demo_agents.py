@@ -12,6 +12,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 
 from greenroom.messages import Member
 
@@ -58,54 +59,43 @@ def passages(text: str, count: int) -> list[str]:
     return ["\n".join(lines[a:b]) for a, b in itertools.pairwise(cuts)]
 
 
+class Mode(Enum):
+    """How new calls of an agent go."""
+
+    WELL = "they work; those that hang are stuck, like a dead connection's"
+    FAILING = "each raises ConnectionError"
+    HANGING = "none comes back"
+
+
 class Switch:
     """What the demo turns to make an agent fail or hang, and to mend it."""
 
     def __init__(self) -> None:
-        self._mode = "well"
+        self.mode = Mode.WELL
         self._over = threading.Event()
-
-    def fail(self) -> None:
-        """From now on every call raises ConnectionError."""
-        self._mode = "failing"
-
-    def hang(self) -> None:
-        """From now on no call comes back."""
-        self._mode = "hanging"
-
-    def mend(self) -> None:
-        """New calls work again; those that hang are stuck, like a dead connection's."""
-        self._mode = "well"
 
     def end(self) -> None:
         """The demo is over: let go of whoever hangs."""
-        self._mode = "well"
+        self.mode = Mode.WELL
         self._over.set()
 
     def pass_through(self) -> None:
         """What a call of the agent meets, in its thread."""
-        if self._mode == "failing":
+        if self.mode is Mode.FAILING:
             raise ConnectionError("connection refused")
-        if self._mode == "hanging":
+        if self.mode is Mode.HANGING:
             self._over.wait(HANG_S)
 
 
-class Pace:
-    """How long each call takes: an average with some noise, from a generator of its own."""
-
-    def __init__(self, seed: int) -> None:
-        self._rng = random.Random(seed)
-
-    def around(self, seconds: float) -> float:
-        """Seconds, up to 30% more or less."""
-        return seconds * self._rng.uniform(0.7, 1.3)
+Pace = Callable[[float], float]
+"""How long a call takes that takes so many seconds on average."""
 
 
 def remote_agent(pace: Pace) -> Callable[[str], object]:
     """A coroutine, as a client of a web service would be: it finds words with an expression."""
 
     async def count_words(passage: str) -> Tally:
-        await asyncio.sleep(pace.around(REMOTE_S))
+        await asyncio.sleep(pace(REMOTE_S))
         words = Counter(match.group().casefold() for match in _WORD.finditer(passage))
         return Tally(passage.count("\n") + 1, zlib.crc32(passage.encode()), words)
 
@@ -117,7 +107,7 @@ def local_agent(pace: Pace, switch: Switch) -> Callable[[str], Tally]:
 
     def count_words(passage: str) -> Tally:
         switch.pass_through()
-        time.sleep(pace.around(LOCAL_S))
+        time.sleep(pace(LOCAL_S))
         runs = itertools.groupby(passage, str.isalnum)
         words = Counter("".join(run).casefold() for is_word, run in runs if is_word)
         return Tally(len(passage.split("\n")), zlib.crc32(passage.encode()), words)
@@ -137,7 +127,7 @@ class WordCounter:
     def run(self, passage: str) -> Tally:
         """Count the words: whatever is in none becomes a blank, then the text is split."""
         self._switch.pass_through()
-        time.sleep(self._pace.around(LAZY_S))
+        time.sleep(self._pace(LAZY_S))
         words = Counter(word.casefold() for word in passage.translate(self._blanks).split())
         return Tally(1 + sum(c == "\n" for c in passage), zlib.crc32(passage.encode()), words)
 
@@ -165,7 +155,10 @@ KINDS = {"remote": "coroutine", "local": "blocking function", "lazy": "object, m
 
 def crew(seed: int, switches: dict[str, Switch]) -> Sequence[Member]:
     """The three members; `switches` has one for `local` and one for `lazy`."""
-    pace = Pace(seed)
+    rng = random.Random(seed)
+
+    def pace(seconds: float) -> float:
+        return seconds * rng.uniform(0.7, 1.3)
 
     def make_counter() -> WordCounter:
         return WordCounter(pace, switches["lazy"])

@@ -2,62 +2,49 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 from greenroom.demo.demo import Result
 from greenroom.demo.demo_agents import KINDS
 from greenroom.demo.story import Story
 from greenroom.messages import MemberStats
+from greenroom.simulate.result_tables import Row, aligned
 
 OnProgress = Callable[[int, Story], None]
-Row = Sequence[str]
 
 MEMBER_HEADS = ("member", "what it is", "calls", "failures", "p50", "p95", "breaker", "status")
 RIGHT = {"calls", "failures", "p50", "p95", "s"}
 COLOURS = {"closed": "green", "healthy": "green", "open": "red", "circuit_open": "red"}
 
 
-class Screen(Protocol):
-    """Where a demo is shown."""
-
-    @property
-    def sink(self) -> Callable[[str], Any] | None:
-        """What takes the log's lines; None: stderr."""
-
-    def progress(self, total: int) -> Any:
-        """A context manager; inside it, call what it gives with how far the demo is."""
-
-    def say(self, text: str, style: str = "") -> None:
-        """A line of the result."""
-
-    def table(self, heads: Row, rows: Sequence[Row]) -> None:
-        """A table of the result."""
-
-
 class PlainScreen:
-    """No colours, no bar: for files, pipes, and where rich is missing."""
+    """No colours, no bar: for files, pipes, and where rich is missing.
+
+    Attributes:
+        sink: what takes the log's lines; None: stderr.
+    """
 
     sink: Callable[[str], Any] | None = None
 
     @contextmanager
     def progress(self, total: int) -> Iterator[OnProgress]:
+        """Inside of it, call what it gives with how far the demo is."""
         yield lambda ended, story: None
 
     def say(self, text: str, style: str = "") -> None:
+        """A line of the result."""
         try:
             print(text)
         except UnicodeEncodeError:  # a stream that knows only ASCII, or the like
             print(text.encode("ascii", "backslashreplace").decode())
 
     def table(self, heads: Row, rows: Sequence[Row]) -> None:
-        self.say("")
-        shown = [heads, *rows]
-        widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
-        for row in shown:
-            cells = zip(heads, row, widths, strict=True)
-            self.say("  ".join(_padded(*cell) for cell in cells).rstrip())
+        """A table of the result."""
+        for line in ("", *aligned(heads, rows, RIGHT)):
+            self.say(line)
 
 
 class RichScreen(PlainScreen):
@@ -122,20 +109,16 @@ class RichScreen(PlainScreen):
         self._out.print("", table, sep="\n")
 
 
-def show_result(screen: Screen, result: Result, source: str) -> None:
+def show_result(screen: PlainScreen, result: Result, source: str) -> None:
     """The table of members, what happened when, what became of the text, and the sentence."""
     screen.table(MEMBER_HEADS, [_member_row(each) for each in result.stats.members])
-    rows = [(f"{at:.2f}", member, what) for at, member, what in _timeline(result.story)]
+    rows = [(f"{each.at:.2f}", each.member, each.what) for each in result.story.moments()]
     if rows:
         screen.table(("s", "member", "what happened"), rows)
     screen.say("")
     for line in _account(result, source):
         screen.say(line)
     screen.say(result.sentence, "bold green" if result.ok else "bold red")
-
-
-def _timeline(story: Story) -> list[tuple[float, str, str]]:
-    return [(moment.at, moment.member, moment.what) for moment in story.moments()]
 
 
 def _account(result: Result, source: str) -> Iterator[str]:
@@ -147,16 +130,9 @@ def _account(result: Result, source: str) -> Iterator[str]:
     spent = result.stats.completed + result.stats.failed + result.stats.retries
     rate = len(result.passages) / result.elapsed_s
     yield f"effort    {spent} attempts in {result.elapsed_s:.1f} s, {rate:.0f} requests a second"
-    for kind, n in _kinds(result.errors):
+    kinds = Counter(f"{type(each).__name__}: {each}".splitlines()[0] for each in result.errors)
+    for kind, n in kinds.most_common(5):
         yield f"error     {n} x {kind}"
-
-
-def _kinds(errors: Sequence[Exception]) -> list[tuple[str, int]]:
-    seen: dict[str, int] = {}
-    for error in errors:
-        kind = f"{type(error).__name__}: {error}".splitlines()[0]
-        seen[kind] = seen.get(kind, 0) + 1
-    return sorted(seen.items(), key=lambda item: -item[1])[:5]
 
 
 def _member_row(member: MemberStats) -> Row:
@@ -174,10 +150,6 @@ def _member_row(member: MemberStats) -> Row:
 
 def _milliseconds(seconds: float | None) -> str:
     return "-" if seconds is None else f"{seconds * 1000:.0f} ms"
-
-
-def _padded(head: str, cell: str, width: int) -> str:
-    return cell.rjust(width) if head in RIGHT else cell.ljust(width)
 
 
 def _lights(circuits: dict[str, str]) -> str:

@@ -123,8 +123,8 @@ class Course:
         yield self._moment(self._outage.began_at, "its breaker did not open")
 
     def _trials(self) -> Iterator[Moment]:
-        reopenings = [at for at, event in self._since if isinstance(event, BreakerOpened)][1:]
-        for at in reopenings:
+        openings = [at for at, event in self._since if isinstance(event, BreakerOpened)]
+        for at in openings[1:]:
             yield self._moment(at, "trial failed, breaker opened again")
 
     def _recovery(self, ended_at: float) -> Iterator[Moment]:
@@ -135,11 +135,8 @@ class Course:
         for at, event in [each for each in halves if each[0] <= self._back_at][-1:]:
             assert isinstance(event, BreakerHalfOpened)
             yield self._moment(at, f"breaker half open: tried with {event.trial}")
-        moved = self._count(Failover)
+        back_at = self._back_at
+        moved = sum(isinstance(event, Failover) and at <= back_at for at, event in self._since)
         after = self._back_at - ended_at
         what = f"breaker closed: recovered {after:.2f} s later (failovers: {moved})"
         yield self._moment(self._back_at, what)
-
-    def _count(self, kind: type[Event]) -> int:
-        until = float("inf") if self._back_at is None else self._back_at
-        return sum(isinstance(event, kind) and at <= until for at, event in self._since)

@@ -251,13 +251,19 @@ class FallbackChain(PoolOwner, Generic[A]):
         return f"<FallbackChain {self.name}: {' -> '.join(self.names) or 'empty'}>"
 
     def _ask(self, func: Use[A, Any], on_fallback: OnFallback, timeout: Seconds) -> Run:
-        with self._run(func, on_fallback) as run:
+        run = self._run(func, on_fallback)
+        try:
             run.answer = self._staffed_pool().ask(run.message, timeout=timeout)
+        except Exception as error:  # raised by the run, after `on_fallback` has been told
+            run.answer = error
         return run
 
     async def _aask(self, func: Use[A, Any], on_fallback: OnFallback, timeout: Seconds) -> Run:
-        with self._run(func, on_fallback) as run:
+        run = self._run(func, on_fallback)
+        try:
             run.answer = await self._staffed_pool().ask(run.message, block=False, timeout=timeout)
+        except Exception as error:
+            run.answer = error
         return run
 
     def _run(self, func: Use[A, Any], on_fallback: OnFallback) -> Run:

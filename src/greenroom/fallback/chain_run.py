@@ -7,7 +7,7 @@ import inspect
 import random
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic, Self, TypeVar, cast
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 from greenroom.actors.member import agent_methods
 from greenroom.actors.strategies import Candidate, PickContext
@@ -96,7 +96,7 @@ class InOrder:
 
 
 class Run:
-    """One execution: as a context manager it turns the error of an ask into its answer.
+    """One execution.
 
     Args:
         chain: what it runs along.
@@ -105,7 +105,7 @@ class Run:
 
     Attributes:
         message: what to ask the pool.
-        answer: what it said.
+        answer: what it said, or raised.
     """
 
     def __init__(self, chain: InOrder, func: Callable[[Any], Any], on_fallback: OnFallback) -> None:
@@ -118,16 +118,6 @@ class Run:
         self._func = func
         self._on_fallback = plain_function(on_fallback)
         self._errors: dict[str, BaseException] = {}  # by agent, in the order of the calls
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> bool:
-        if isinstance(error, Exception):
-            self.answer = error
-        # True: it is raised by `value` or `result`, after `on_fallback` has been told. A
-        # KeyboardInterrupt is let through at once.
-        return isinstance(error, Exception)
 
     def value(self) -> Any:
         """What the agent returned; raises whatever ended the execution without one."""

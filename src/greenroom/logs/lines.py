@@ -122,9 +122,10 @@ class TextLine:
         # All names at once, before the first line of a member: the
         # columns need not widen one by one.
         if event == PoolStarted.name:
-            self._fit_members(extra.get("members"))
+            for member in str(extra.get("members")).split(", "):
+                self._member.fit(_name(member))
         cells = [
-            self._paint(_DIM, record["time"].strftime("%H:%M:%S.") + _milliseconds(record)),
+            self._paint(_DIM, record["time"].strftime("%H:%M:%S.%f")[:-3]),
             self._paint(colour, f"{level.name:<8}"),
             self._pool(_name(extra.get("pool"))),
             self._paint(_BOLD, self._member(_name(extra.get("member")))),
@@ -137,27 +138,15 @@ class TextLine:
             cells.append(self._paint(_DIM, f"#{_name(extra['request_id'])}"))
         line = "  ".join(cells).rstrip()
         if isinstance(extra.get("traceback"), str):
-            line += "\n" + _block(extra["traceback"])
+            line += "\n" + textwrap.indent(extra["traceback"].translate(_CONTROLS_OF_BLOCK), "  ")
         return line
-
-    def _fit_members(self, members: Any) -> None:
-        for member in str(members).split(", "):
-            self._member.fit(_name(member))
 
     def _paint(self, colour: str, text: str) -> str:
         return f"{colour}{text}{_RESET}" if self._coloured else text
 
 
-def _milliseconds(record: Any) -> str:
-    return f"{record['time'].microsecond // 1000:03d}"
-
-
 def _name(value: Any) -> str:
     return str(value).translate(_CONTROLS) if value else "-"
-
-
-def _block(text: str) -> str:
-    return textwrap.indent(text.translate(_CONTROLS_OF_BLOCK), "  ")
 
 
 def _beyond(event: str, described: str) -> str:

@@ -145,11 +145,7 @@ class Writer:
         try:
             action(*arguments)
         except BaseException as error:  # a closed stream, or whatever a user's callable does
-            self._complain(error)
-
-    def _complain(self, error: BaseException) -> None:
-        """Once and to stderr, past the log."""
-        if not self._complained:
-            self._complained = True
-            with contextlib.suppress(Exception):
-                print(f"greenroom.log: the sink raised {summary(error)}", file=sys.stderr)
+            if not self._complained:
+                self._complained = True
+                with contextlib.suppress(Exception):  # once and to stderr, past the log
+                    print(f"greenroom.log: the sink raised {summary(error)}", file=sys.stderr)

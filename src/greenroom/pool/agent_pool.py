@@ -27,36 +27,6 @@ from greenroom.supervisors.pool_supervisor import PoolSupervisor
 class AgentPool(PoolRouter):
     """A supervised pool of agents. Make one with `AgentPool.start`."""
 
-    def __init__(
-        self,
-        *,
-        name: str,
-        strategy: RoutingStrategy,
-        config: PoolConfig,
-        clock: Clock,
-        rng: random.Random,
-        bus: EventBus,
-        claims: Claims,
-    ) -> None:
-        super().__init__(
-            name=name,
-            strategy=strategy,
-            config=config,
-            clock=clock,
-            rng=rng,
-            bus=bus,
-            claims=claims,
-        )
-        self.ref: PoolRef = PoolRef(
-            self,
-            name=name,
-            config=config,
-            ended=self.ended,
-            member_of=self.flow.attempts.member_of,
-        )
-        # The ref of this class, which can ask, in place of the one that every actor has.
-        self.known_by(self.ref)
-
     @classmethod
     def start(  # type: ignore[override]
         cls,
@@ -85,12 +55,11 @@ class AgentPool(PoolRouter):
             ResourceError: the machine has not the two threads that it takes.
         """
         check.name("name", name)
-        config = _of_type("config", PoolConfig(), PoolConfig) if config is None else config
-        _of_type("config", config, PoolConfig)
+        config = of_type("config", PoolConfig() if config is None else config, PoolConfig)
         # For its refusal only: a uvloop that is missing is said here, not in the first async call.
         loop_factory(config.event_loop)
-        clock = _of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
-        rng = _of_type("rng", random.Random() if rng is None else rng, random.Random)
+        clock = of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
+        rng = of_type("rng", random.Random() if rng is None else rng, random.Random)
         # Every check is made before the first thread is started:
         # what is refused leaves nothing behind.
         chosen = _checked_members(members)
@@ -144,7 +113,7 @@ def _checked_members(members: Iterable[Member]) -> tuple[Member, ...]:
         ) from None
     names: set[str] = set()
     for member in chosen:
-        _of_type("members", member, Member)
+        of_type("members", member, Member)
         if member.name in names:
             raise MemberExistsError(
                 f"members must have different names, got {member.name!r} more than once"
@@ -155,7 +124,12 @@ def _checked_members(members: Iterable[Member]) -> tuple[Member, ...]:
     return chosen
 
 
-def _of_type(field: str, value: Any, kind: type) -> Any:
+def of_type(field: str, value: Any, kind: type) -> Any:
+    """The value, if it is one of that kind.
+
+    Raises:
+        TypeError: it is not.
+    """
     if isinstance(value, type) or not isinstance(value, kind):  # a class is no Clock either
         raise TypeError(
             f"{field} must be a {kind.__name__}, got {value!r} ({type(value).__name__})"

@@ -19,7 +19,7 @@ from greenroom.messages.errors import PoolStoppedError
 from greenroom.messages.member import Member
 from greenroom.messages.pickling import refuse
 from greenroom.messages.requests import DisableBreaker
-from greenroom.pool.agent_pool import AgentPool
+from greenroom.pool.agent_pool import AgentPool, of_type
 
 MAX_CONCURRENCY = 64
 """Calls that one agent takes at a time, unless its owner is told otherwise."""
@@ -43,12 +43,10 @@ class PoolOwner(ABC):
     ) -> None:
         check.name(field, name)
         check.whole("max_concurrency", max_concurrency, minimum=1)
-        if config is not None and not isinstance(config, PoolConfig):
-            raise TypeError(
-                f"config must be a PoolConfig, got {config!r} ({type(config).__name__})"
-            )
         self.name = name
-        self._config = PLAIN if config is None else config
+        self._config: PoolConfig = of_type(
+            "config", PLAIN if config is None else config, PoolConfig
+        )
         loop_factory(self._config.event_loop)  # what is missing is said now, not on first use
         self._max_concurrency = max_concurrency
         self._lock = threading.RLock()

@@ -80,7 +80,7 @@ class Failing:
     kind: FailureKind = FailureKind.UNAVAILABLE
 
     def __post_init__(self) -> None:
-        _check_rate(self.rate)
+        check.number("rate", self.rate, maximum=1.0, above=True)
         check.number("after_s", self.after_s)
 
     def effect(self, rng: random.Random) -> Effect:
@@ -95,7 +95,7 @@ class Hanging:
     rate: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_rate(self.rate)
+        check.number("rate", self.rate, maximum=1.0, above=True)
 
     def effect(self, rng: random.Random) -> Effect:
         never = Ending(math.inf)
@@ -121,28 +121,16 @@ class RateLimit:
         check.number("after_s", self.after_s)
 
     def effect(self, rng: random.Random) -> Effect:
-        bucket = _Bucket(self.per_s, self.burst)
         refusal = Ending(self.after_s, FailureKind.RATE_LIMITED, self.retry_after_s)
-        return lambda ending, now: ending if bucket.take(now) else refusal
-
-
-class _Bucket:
-    def __init__(self, per_s: float, burst: int) -> None:
-        self._per_s = per_s
-        self._burst = float(burst)
-        self._tokens = self._burst
         # Full from the start of the run, so full when the fault begins: it cannot hold more.
-        self._stamp = 0.0
+        tokens, stamp = float(self.burst), 0.0
 
-    def take(self, now: float) -> bool:
-        """Take a token, if there is one."""
-        grown = self._tokens + (now - self._stamp) * self._per_s
-        self._tokens, self._stamp = min(self._burst, grown), now
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
+        def limited(ending: Ending, now: float) -> Ending:
+            nonlocal tokens, stamp
+            tokens, stamp = min(self.burst, tokens + (now - stamp) * self.per_s), now
+            if tokens < 1.0:
+                return refusal
+            tokens -= 1.0
+            return ending
 
-
-def _check_rate(rate: float) -> None:
-    check.number("rate", rate, maximum=1.0, above=True)
+        return limited

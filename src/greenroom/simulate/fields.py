@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 Made = TypeVar("Made")
@@ -13,6 +14,7 @@ class ScenarioError(ValueError):
     """A scenario cannot be used; the message names the file, the field, the value and the rule."""
 
 
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table of the file, with the place where it stands.
 
@@ -24,23 +26,25 @@ class Table:
         ScenarioError: it is not a table, or holds what is not among `known`.
     """
 
-    def __init__(self, source: str, path: str, value: Any, known: Collection[str]) -> None:
-        self.source = source
-        self.path = path
-        if not isinstance(value, Mapping):
-            raise self._error(f"{path[:-1]} must be a table, got {value!r}")
-        self._values = value
-        self._known = known
-        for name in value:
-            if name not in known:
-                raise self._error(f"{path}{name} is not a setting; those are {', '.join(known)}")
+    source: str
+    path: str
+    _values: Any
+    _known: Collection[str]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self._values, Mapping):
+            raise self._error(f"{self.path[:-1]} must be a table, got {self._values!r}")
+        for name in self._values:
+            if name not in self._known:
+                known = ", ".join(self._known)
+                raise self._error(f"{self.path}{name} is not a setting; those are {known}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
     def only(self, known: Collection[str]) -> Table:
         """The same table, when nothing else may be in it after all."""
-        return Table(self.source, self.path, self._values, known)
+        return replace(self, _known=known)
 
     def some(self, *names: str) -> dict[str, Any]:
         """The values of those names which are there."""

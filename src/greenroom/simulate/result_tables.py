@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from greenroom.simulate.scenario import Scenario
@@ -47,7 +47,7 @@ def as_text(scenario: Scenario, results: Sequence[Result]) -> str:
         *("mean", "p50", "p95", "p99", "max"),
         "not answered",
     )
-    summary = _table(heads, [_row(each) for each in results])
+    summary = aligned(heads, [_row(each) for each in results], heads[1:-1])
     return "\n".join([_headline(scenario, results), "", *summary, "", *_calls(results)])
 
 
@@ -81,9 +81,9 @@ def _calls(results: Sequence[Result]) -> list[str]:
     names = list(results[0].calls)
     if len(names) > MOST_COLUMNS:
         heads: Row = ("calls a member", "fewest", "mean", "most")
-        return _table(heads, [(each.strategy, *_spread(each)) for each in results])
+        return aligned(heads, [(each.strategy, *_spread(each)) for each in results], heads[1:])
     rows = [(each.strategy, *(f"{each.calls[name]:,}" for name in names)) for each in results]
-    return _table(("calls of", *names), rows)
+    return aligned(("calls of", *names), rows, names)
 
 
 def _spread(result: Result) -> Row:
@@ -91,16 +91,15 @@ def _spread(result: Result) -> Row:
     return tuple(f"{n:,.0f}" for n in (min(calls), sum(calls) / len(calls), max(calls)))
 
 
-def _table(heads: Row, rows: Sequence[Row]) -> list[str]:
-    """Lines with columns: numbers to the right, the first column and the last text to the left."""
-    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
-    return ["  ".join(_cells(heads, each, widths)).rstrip() for each in (heads, *rows)]
-
-
-def _cells(heads: Row, row: Row, widths: Sequence[int]) -> Iterator[str]:
-    for index, (head, cell, width) in enumerate(zip(heads, row, widths, strict=True)):
-        left = index == 0 or head == "not answered"
-        yield cell.ljust(width) if left else cell.rjust(width)
+def aligned(heads: Row, rows: Sequence[Row], right: Collection[str]) -> list[str]:
+    """The lines of a table; the columns with a head among `right` are set to the right."""
+    columns = []
+    for head, *cells in zip(heads, *rows, strict=True):
+        width = max(map(len, (head, *cells)))
+        columns.append(
+            [f"{each:{'>' if head in right else '<'}{width}}" for each in (head, *cells)]
+        )
+    return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
 
 
 def _share(share: float | None) -> str:

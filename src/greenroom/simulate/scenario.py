@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from dataclasses import dataclass, field
 
 from greenroom.messages import _validate as check
@@ -150,9 +151,8 @@ class Scenario:
     def _check_members(self) -> None:
         if not self.members:
             raise ValueError("members must not be empty")
-        names = [each.name for each in self.members]
-        for name in names:
-            if names.count(name) > 1:
+        for name, times in Counter(each.name for each in self.members).items():
+            if times > 1:
                 raise ValueError(f"members must have different names, got {name!r} twice")
 
     def _check_size(self) -> None:

@@ -4,19 +4,37 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib import resources
 from typing import Any
 
+from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
+from greenroom.messages.status import FailureKind
+from greenroom.simulate.faults import Failing, Fault, Hanging, RateLimit, Slow, Trouble
 from greenroom.simulate.fields import ScenarioError, Table
-from greenroom.simulate.scenario import Load, Scenario
-from greenroom.simulate.scenario_members import members_of
+from greenroom.simulate.latency import Latency, latency_of
+from greenroom.simulate.scenario import Load, MemberSpec, Scenario
 
 __all__ = ["ScenarioError", "scenarios_of"]
 
-RUN = ("duration_s", "warmup_s", "within_s", "seed")
-TOP = (*RUN, "strategies", "load", "members", "faults", "pool", "variants")
+NAMES = ("linkerd", "supermarket", "llm")
+"""The scenarios that come with greenroom: each one readable, each a start for a user's own."""
+
+RUN = ("duration_s", "warmup_s", "within_s", "seed", "strategies")
+ONE = (*RUN, "load", "members", "faults", "pool")
 LOAD = tuple(each.name for each in dataclasses.fields(Load))
+PLAIN = ("speed", "concurrency", "servers", "weight", "priority")
+MEMBER = ("name", "count", "latency", *PLAIN)
+LATENCY = ("kind", "mean_s", "median_s", "sigma_s", "sigma")
+TROUBLES: Mapping[str, tuple[type[Trouble], tuple[str, ...]]] = {
+    "slow": (Slow, ("factor", "latency")),
+    "fail": (Failing, ("rate", "after_s", "failure")),
+    "hang": (Hanging, ("rate",)),
+    "rate_limit": (RateLimit, ("per_s", "burst", "retry_after_s", "after_s")),
+}
+FAULT = ("member", "kind", "from_s", "until_s")
+MOST_MEMBERS = 10_000
 POOL = (
     "circuit_failure_threshold",
     "circuit_reset_timeout_s",
@@ -52,6 +70,12 @@ OPTIONAL = (
 )
 
 
+def shipped_text(name: str) -> str:
+    """The TOML of a scenario of that name, which is one of `NAMES`."""
+    folder = resources.files("greenroom.simulate") / "scenarios"
+    return (folder / f"{name}.toml").read_text(encoding="utf-8")
+
+
 def scenarios_of(text: str, source: str, name: str) -> tuple[Scenario, ...]:
     """The scenarios of a file: one for each of its variants, or the only one.
 
@@ -75,18 +99,15 @@ def _read(text: str, source: str, name: str) -> tuple[Scenario, ...]:
     except tomllib.TOMLDecodeError as error:
         raise ScenarioError(f"{source}: not TOML: {error}") from None
     # For its check only: the variants are taken out below, and each table must be known by then.
-    Table(source, "", values, TOP)
-    known = tuple(each for each in TOP if each != "variants")
+    Table(source, "", values, (*ONE, "variants"))
     variants = values.pop("variants", {})
     if not variants:
-        return (_scenario(Table(source, "", values, known), name),)
+        return (_scenario(Table(source, "", values, ONE), name),)
     table = Table(source, "variants.", variants, variants)
     for each in table:
-        table.table(each, known)
+        table.table(each, ONE)
     return tuple(
-        _scenario(
-            Table(f"{source} ({each})", "", _merged(values, changes), known), f"{name}, {each}"
-        )
+        _scenario(Table(f"{source} ({each})", "", _merged(values, changes), ONE), f"{name}, {each}")
         for each, changes in variants.items()
     )
 
@@ -103,25 +124,83 @@ def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
 
 def _scenario(table: Table, name: str) -> Scenario:
     table.needed("duration_s")
-    load = table.table("load", LOAD)
+    load, run = table.table("load", LOAD), table.some(*RUN)
+    if "strategies" in run:
+        with table.blamed():
+            if not isinstance(run["strategies"], list):
+                raise TypeError(f"strategies must be an array of names, got {run['strategies']!r}")
+        run["strategies"] = tuple(run["strategies"])
     return table.make(
         Scenario,
         name=name,
-        members=members_of(table),
+        members=_members(table),
         load=load.make(Load, **load.some(*LOAD)),
         config=_config(table),
-        **table.some(*RUN),
-        **_strategies(table),
+        **run,
     )
 
 
-def _strategies(table: Table) -> dict[str, tuple[str, ...]]:
-    given = table.some("strategies")
+# -- the members, and what goes wrong with them
+
+
+def _members(table: Table) -> tuple[MemberSpec, ...]:
+    """The members of the tables `members`, each with its faults from the tables `faults`."""
+    members = [member for each in table.tables("members", MEMBER) for member in _counted(each)]
+    faults: dict[str, list[Fault]] = {each.name: [] for each in members}
+    known = {name for _, names in TROUBLES.values() for name in names}
+    for each in table.tables("faults", (*FAULT, *sorted(known))):
+        fault, whose = _fault(each), each.needed("member")
+        with each.blamed():
+            check.name("member", whose)
+            if whose not in faults:
+                raise ValueError(f"member must name a member, got {whose!r}")
+        faults[whose].append(fault)
+    return tuple(dataclasses.replace(each, faults=tuple(faults[each.name])) for each in members)
+
+
+def _counted(table: Table) -> Iterator[MemberSpec]:
+    """One, or `count` of them, whose names end in numbers."""
+    latency = _latency(table)
+    name = table.needed("name")
+    count = table.some("count").get("count")
     with table.blamed():
-        for value in given.values():
-            if not isinstance(value, list):
-                raise TypeError(f"strategies must be an array of names, got {value!r}")
-    return {name: tuple(value) for name, value in given.items()}
+        check.name("name", name)
+        check.whole("count", count, minimum=1, maximum=MOST_MEMBERS, optional=True)
+    names = [name] if count is None else [f"{name}-{n}" for n in range(1, count + 1)]
+    for each in names:
+        yield table.make(MemberSpec, name=each, latency=latency, **table.some(*PLAIN))
+
+
+def _latency(table: Table) -> Latency:
+    table.needed("latency")
+    latency = table.table("latency", LATENCY)
+    return latency.make(latency_of, latency.needed("kind"), latency.some(*LATENCY[1:]))
+
+
+def _fault(table: Table) -> Fault:
+    kind = table.needed("kind")
+    with table.blamed():
+        if not isinstance(kind, str) or kind not in TROUBLES:
+            names = ", ".join(map(repr, TROUBLES))
+            raise ValueError(f"kind must be one of {names}, got {kind!r}")
+    maker, own = TROUBLES[kind]
+    fault = table.only((*FAULT, *own))
+    values = fault.some(*own)
+    if "latency" in values:
+        values["latency"] = _latency(fault)
+    if "failure" in values:
+        with fault.blamed():
+            values["kind"] = _failure_kind(values.pop("failure"))
+    trouble = fault.make(maker, **values)
+    return fault.make(Fault, trouble, fault.needed("from_s"), fault.needed("until_s"))
+
+
+def _failure_kind(value: Any) -> FailureKind:
+    # Nobody fails by that: it is what a call says that was told to end.
+    kinds = [each for each in FailureKind if each is not FailureKind.CANCELLED]
+    if value not in kinds:
+        raise ValueError(f"failure must be one of {', '.join(map(str, kinds))}, got {value!r}")
+    return FailureKind(value)
 
 
 # -- the pool
@@ -131,9 +210,10 @@ def _config(table: Table) -> PoolConfig:
     # Known are all of them: one that is not simulated is refused
     # in other words than a misspelt one.
     pool = table.table("pool", [each.name for each in dataclasses.fields(PoolConfig)])
-    for name in pool:
-        if name not in POOL:
-            raise ScenarioError(f"{pool.source}: pool.{name} is not simulated; leave it out")
+    with pool.blamed():
+        for name in pool:
+            if name not in POOL:
+                raise ValueError(f"{name} is not simulated; leave it out")
     values = {
         # TOML has no null.
         name: None if name in OPTIONAL and value == "off" else value

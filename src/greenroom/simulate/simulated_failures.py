@@ -4,7 +4,8 @@ the rules that read real ones.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 
 from greenroom.actors.reading.classify import Verdict, classify
 from greenroom.messages.config import Classifier
@@ -31,29 +32,22 @@ OTHERS: Mapping[FailureKind, type[Exception]] = {
 """What is raised where no server has answered. Anything else is an error that says nothing."""
 
 
-class Failures:
-    """Makes the errors of a run, each of them once: what it says does not change.
+def failures(
+    custom: Classifier | None,
+) -> Callable[[FailureKind, float | None], tuple[Exception, Verdict]]:
+    """What makes an error of a kind, with the seconds that its header asks for or None without one,
+    and says what it is found to be. Each is made once in a run: what it says does not change.
 
     Args:
         custom: `PoolConfig.classify`.
     """
 
-    def __init__(self, custom: Classifier | None) -> None:
-        self._custom = custom
-        self._known: dict[tuple[FailureKind, float | None], tuple[Exception, Verdict]] = {}
+    @functools.cache
+    def failure(kind: FailureKind, retry_after_s: float | None) -> tuple[Exception, Verdict]:
+        error = error_of(kind, retry_after_s)
+        return error, classify(error, custom)
 
-    def of(self, kind: FailureKind, retry_after_s: float | None) -> tuple[Exception, Verdict]:
-        """An error of that kind, and what it is found to be.
-
-        Args:
-            retry_after_s: what its header asks for, in seconds; None without one.
-        """
-        known = self._known.get((kind, retry_after_s))
-        if known is None:
-            error = error_of(kind, retry_after_s)
-            known = error, classify(error, self._custom)
-            self._known[kind, retry_after_s] = known
-        return known
+    return failure
 
 
 def error_of(kind: FailureKind, retry_after_s: float | None = None) -> Exception:

@@ -6,6 +6,7 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from greenroom.messages.execution import CancelExecution, Execute, Ticket
@@ -17,27 +18,28 @@ from greenroom.simulate.scenario import MemberSpec
 _NEVER = Ending(math.inf)
 
 
+@dataclass(slots=True, eq=False)
 class Call:
     """One attempt, on one member.
 
     Attributes:
-        ticket: what names it in messages.
         began_at: when the member was given it.
         served: whether the member works on it; until then it waits in the member's own queue.
         ending: how it will end by itself: never, until the member works on it.
         cancelled: why it is to end before that; None if it is not.
     """
 
-    __slots__ = ("began_at", "cancelled", "ending", "member", "message", "served", "ticket")
+    message: Execute
+    member: str
+    began_at: float
+    served: bool = False
+    ending: Ending = _NEVER
+    cancelled: CancelReason | None = None
 
-    def __init__(self, message: Execute, member: str, began_at: float) -> None:
-        self.message = message
-        self.ticket: Ticket = (message.request_id, message.attempt)
-        self.member = member
-        self.began_at = began_at
-        self.served = False
-        self.ending = _NEVER
-        self.cancelled: CancelReason | None = None
+    @property
+    def ticket(self) -> Ticket:
+        """What names it in messages."""
+        return self.message.request_id, self.message.attempt
 
 
 class SimMember:

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from greenroom.actors.claims.claims import Claims
-from greenroom.actors.claims.local_messages import Answered
 from greenroom.actors.member.call_outcome import cut_off_by
 from greenroom.actors.reading.classify import Verdict
 from greenroom.actors.request.flow_ports import FlowPorts
@@ -27,7 +26,7 @@ from greenroom.messages.status import FailureKind, RefusalReason
 from greenroom.messages.supervision import AgentCreated, AgentCreateFailed, MemberRoute
 from greenroom.simulate.agenda import Agenda
 from greenroom.simulate.scenario import Scenario
-from greenroom.simulate.simulated_failures import Failures, error_of
+from greenroom.simulate.simulated_failures import error_of, failures
 from greenroom.simulate.simulated_member import Call, SimMember
 from greenroom.simulate.simulated_supervisor import SimSupervisor, raised
 
@@ -63,9 +62,7 @@ class SimPool:
         config = scenario.config
         self._agenda = agenda
         self._audience = audience
-        self._claims = Claims()
-        self._failures = Failures(config.classify)
-        self._watches_speed = config.circuit_slow_call_s is not None
+        self._failure = failures(config.classify)
         self._unmade: set[str] = set()
         self._concurrency = {spec.name: spec.concurrency for spec in scenario.members}
         self._members = {
@@ -100,7 +97,7 @@ class SimPool:
             strategy=strategy_for(strategy),
             config=config,
             rng=chance("routing"),
-            claims=self._claims,
+            claims=Claims(),
             idle=lambda: None,
         )
         self._supervisor.routes.publish()
@@ -140,39 +137,17 @@ class SimPool:
         if self._unmade:
             self._made(call)
         if kind is not None:
-            self._failed(call, *self._failures.of(kind, call.ending.retry_after_s))
+            self._failed(call, *self._failure(kind, call.ending.retry_after_s))
             return
-        message = call.message
         elapsed_s = self._agenda.now - call.began_at
-        job = self._flow.jobs.get(message.request_id)  # it is not there any more after its end
-        claim = self._claims.claim(call.ticket)
-        # What is special goes the long way, as a real member has it; the rest is an `Answered`.
-        if claim is None or claim.trial or claim.race is not None or self._watches_speed:
-            self._flow.succeeded(
-                Succeeded(
-                    member=call.member,
-                    incarnation=message.incarnation,
-                    request_id=message.request_id,
-                    attempt=message.attempt,
-                    value=None,
-                    elapsed_s=elapsed_s,
-                )
-            )
-        else:
-            self._flow.answered(Answered(claim.attempt, elapsed_s))
-        # Who claims answers: where the flow had to (`_answer`), it has told by itself.
-        if job is not None and claim is not None:
-            self._audience.answered(job, call.member)
+        # Nobody has claimed the answer: so the flow does, and gives it by `_answer`.
+        self._flow.succeeded(Succeeded(**_names(call), value=None, elapsed_s=elapsed_s))
 
     def _failed(self, call: Call, error: BaseException, verdict: Verdict) -> None:
         """The member raises, or was cut off by that error."""
-        message = call.message
         self._flow.failed(
             Failed(
-                member=call.member,
-                incarnation=message.incarnation,
-                request_id=message.request_id,
-                attempt=message.attempt,
+                **_names(call),
                 kind=verdict.kind,
                 error=error,
                 elapsed_s=self._agenda.now - call.began_at,
@@ -184,24 +159,17 @@ class SimPool:
 
     def _not_made(self, call: Call) -> None:
         """There was no agent, and there could be made none, as `AgentActor` says it."""
-        member, message = call.member, call.message
         error = error_of(FailureKind.CREATE_FAILED)
-        self._unmade.add(member)
+        self._unmade.add(call.member)
         # As with actors: the supervisor hears of it in a turn of its own.
         self._agenda.soon(
             self._supervisor.roster.agent_create_failed,
-            AgentCreateFailed(member=member, incarnation=message.incarnation, error=summary(error)),
+            AgentCreateFailed(
+                member=call.member, incarnation=call.message.incarnation, error=summary(error)
+            ),
         )
-        self._flow.refused(
-            Refused(
-                member=member,
-                incarnation=message.incarnation,
-                request_id=message.request_id,
-                attempt=message.attempt,
-                reason=RefusalReason.CREATE_FAILED,
-                error=error,
-            )
-        )
+        reason = RefusalReason.CREATE_FAILED
+        self._flow.refused(Refused(**_names(call), reason=reason, error=error))
 
     def _made(self, call: Call) -> None:
         """There is an agent after all."""
@@ -213,6 +181,17 @@ class SimPool:
                 max_concurrency=self._concurrency[call.member],
             )
             self._agenda.soon(self._supervisor.roster.agent_created, made)
+
+
+def _names(call: Call) -> dict[str, Any]:
+    """Of which call a message is."""
+    message = call.message
+    return {
+        "member": call.member,
+        "incarnation": message.incarnation,
+        "request_id": message.request_id,
+        "attempt": message.attempt,
+    }
 
 
 class _Nobody:

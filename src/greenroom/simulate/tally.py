@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from greenroom.actors.request.job import Job
 from greenroom.messages.errors import DeadlineExceededError, PoolSaturatedError
+from greenroom.messages.execution import Execute
+from greenroom.simulate.agenda import Agenda
+from greenroom.simulate.scenario import Scenario
 
-ANSWERED = "answered"
 REFUSED = "refused"
 """The queue was full."""
 NO_MEMBER = "no_member"
@@ -67,42 +69,49 @@ def fate_of(job: Job, error: BaseException) -> str:
 
 
 class Tally:
-    """Counts the requests that arrived after the warm-up.
+    """Counts the requests that arrived after the warm-up: the `Audience` of a pool.
 
     Args:
-        warmup_s: when it was over, in seconds.
+        over: told of each request that has ended.
     """
 
-    def __init__(self, members: Sequence[str], warmup_s: float) -> None:
-        self._from_s = warmup_s
+    def __init__(self, scenario: Scenario, agenda: Agenda, over: Callable[[], object]) -> None:
+        self._from_s = scenario.warmup_s
+        self._agenda = agenda
+        self._over = over
         self._arrived = 0
         self._fates: Counter[str] = Counter()
         self._latencies: list[float] = []
-        self._calls = dict.fromkeys(members, 0)
+        self._calls = dict.fromkeys([each.name for each in scenario.members], 0)
 
-    def arrived(self, now: float) -> None:
+    def arrived(self) -> None:
         """A request arrives."""
-        if now >= self._from_s:
+        if self._agenda.now >= self._from_s:
             self._arrived += 1
 
-    def called(self, arrived_at: float, member: str) -> None:
-        """An attempt begins, of the request that arrived then."""
-        if arrived_at >= self._from_s:
+    def called(self, job: Job, message: Execute, member: str) -> None:
+        """An attempt begins."""
+        if job.accepted_at >= self._from_s:
             self._calls[member] += 1
 
-    def ended(self, arrived_at: float, fate: str, now: float) -> None:
-        """A request has ended, like that."""
-        if arrived_at >= self._from_s:
-            self._fates[fate] += 1
-            if fate == ANSWERED:
-                self._latencies.append(now - arrived_at)
+    def answered(self, job: Job, member: str) -> None:
+        """A member has answered a request."""
+        if job.accepted_at >= self._from_s:
+            self._latencies.append(self._agenda.now - job.accepted_at)
+        self._over()
+
+    def failed(self, job: Job, error: BaseException) -> None:
+        """A request has ended otherwise."""
+        if job.accepted_at >= self._from_s:
+            self._fates[fate_of(job, error)] += 1
+        self._over()
 
     def result(self, strategy: str, within_s: float) -> Result:
         """All of it. Call it once, at the end."""
         latencies = sorted(self._latencies)
-        failed = {k: n for k, n in sorted(self._fates.items()) if k not in (ANSWERED, REFUSED)}
+        failed = {k: n for k, n in sorted(self._fates.items()) if k != REFUSED}
         # The agenda is empty, and these have not ended: nothing would ever end them.
-        unfinished = self._arrived - sum(self._fates.values())
+        unfinished = self._arrived - len(latencies) - self._fates.total()
         return Result(
             strategy=strategy,
             arrived=self._arrived,
