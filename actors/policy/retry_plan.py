@@ -21,40 +21,24 @@ LASTING = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How a request is retried. Times are in seconds.
+    """How a request is retried.
 
     Attributes:
+        config: the pool's.
         max_retries: attempts that may follow the first one.
-        delay_s: the ceiling of the first backoff.
-        multiplier: growth of that ceiling with every further backoff.
-        max_delay_s: the highest that the ceiling gets.
         exhaustive: try every member once, whatever `max_retries` and the budget say; none twice.
-        same_member_retries: `PoolConfig.same_member_retries`.
-        stay_s: `PoolConfig.stay_for_retry_after_s`.
     """
 
+    config: PoolConfig
     max_retries: int
-    delay_s: float
-    multiplier: float
-    max_delay_s: float
     exhaustive: bool = False
-    same_member_retries: int | None = None
-    stay_s: float = 0.0
 
     @classmethod
     def from_config(
         cls, config: PoolConfig, max_retries: int | None = None, exhaustive: bool = False
     ) -> RetryPolicy:
         """The pool's policy, with a request's own `max_retries` when it has one."""
-        return cls(
-            max_retries=config.max_retries if max_retries is None else max_retries,
-            delay_s=config.retry_delay_s,
-            multiplier=config.retry_backoff_multiplier,
-            max_delay_s=config.retry_max_delay_s,
-            exhaustive=exhaustive,
-            same_member_retries=config.same_member_retries,
-            stay_s=config.stay_for_retry_after_s,
-        )
+        return cls(config, config.max_retries if max_retries is None else max_retries, exhaustive)
 
 
 class RetryBudget:
@@ -263,7 +247,11 @@ def _same_member(policy: RetryPolicy, situation: Situation) -> SameAgain | StayF
     delay, left = situation.retry_after_s, _left(situation)
     # Only for a strategy that sticks: who prefers a member for what it keeps of earlier requests, a
     # cache of prompts, say, may gain more by waiting than by going elsewhere.
-    if not situation.preferred or delay is None or not 0.0 < delay <= policy.stay_s:
+    if (
+        not situation.preferred
+        or delay is None
+        or not 0.0 < delay <= policy.config.stay_for_retry_after_s
+    ):
         return None
     return StayFor(delay) if left is None or delay < left else None
 
@@ -272,7 +260,7 @@ def _is_a_hiccup(policy: RetryPolicy, situation: Situation) -> bool:
     """Whether the same member is tried again at once; one that let the request wait never is."""
     if not situation.may_mend or not situation.in_service or situation.retry_after_s is not None:
         return False
-    limit = policy.same_member_retries
+    limit = policy.config.same_member_retries
     if limit is None:
         # With one member there is nobody else to ask; with more
         # another one is the better second try.
@@ -292,13 +280,17 @@ def _used_up(policy: RetryPolicy, situation: Situation) -> str:
 def _wait(policy: RetryPolicy, situation: Situation, rng: Random) -> TryLater | GiveUp:
     """A retry on a member that has failed already, when that makes sense and the time allows it."""
     if not situation.tried_could_recover:
-        return GiveUp(_no_one_left(situation.kind))
+        kind = situation.kind
+        if kind in LASTING:
+            return GiveUp(f"no other member left; {kind} does not pass with time")
+        return GiveUp("no other member left, and none of those tried can come back")
     delay = _delay(policy, situation, rng)
     # A backoff never is: only what a member asks for can be longer than the pool is ready to wait.
-    if situation.retry_after_s is not None and delay > policy.max_delay_s:
+    longest = policy.config.retry_max_delay_s
+    if situation.retry_after_s is not None and delay > longest:
         return GiveUp(
             f"the member wants to be left alone for {_seconds(delay)}, "
-            f"longer than retry_max_delay_s={policy.max_delay_s:g}"
+            f"longer than retry_max_delay_s={longest:g}"
         )
     left = _left(situation)
     if left is not None and delay >= left:
@@ -309,19 +301,14 @@ def _wait(policy: RetryPolicy, situation: Situation, rng: Random) -> TryLater | 
     return TryLater(delay)
 
 
-def _no_one_left(kind: FailureKind) -> str:
-    if kind in LASTING:
-        return f"no other member left; {kind} does not pass with time"
-    return "no other member left, and none of those tried can come back"
-
-
 def _delay(policy: RetryPolicy, situation: Situation, rng: Random) -> float:
     """Seconds to wait: what the member asked for, else the next backoff."""
     if situation.retry_after_s is not None:
         return max(0.0, situation.retry_after_s)
-    return full_jitter(
-        situation.backoffs + 1, policy.delay_s, policy.multiplier, policy.max_delay_s, rng
-    )
+    config = policy.config
+    base_s, max_s = config.retry_delay_s, config.retry_max_delay_s
+    n, multiplier = situation.backoffs + 1, config.retry_backoff_multiplier
+    return full_jitter(n, base_s, multiplier, max_s, rng)
 
 
 def _left(situation: Situation) -> float | None:

@@ -447,18 +447,13 @@ _STATES_AT_THE_END = frozenset(
 )
 
 
-def _state_of(task: Record) -> str:
-    """In what state a task of A2A's is."""
-    state = word(get(record(get(task, "status")), "state"))
-    return state.removeprefix("task_state_").replace("-", "_")
-
-
 def _task(held: Record) -> Reading | None:
     """A task of A2A's, or the news of one."""
-    state = _state_of(held)
+    status = record(get(held, "status"))
+    state = word(get(status, "state")).removeprefix("task_state_").replace("-", "_")
     if not state or not _any_of(held, "context_id", "contextId"):
         return None
-    said = filled(get(record(get(held, "status")), "message"))
+    said = filled(get(status, "message"))
     ended = state in _STATES_AT_THE_END
     content = said or ended or filled(get(held, "artifacts"))
     reading = Reading(content=content, marks=True, ended=ended)
@@ -572,10 +567,6 @@ def _message_delta(held: Record) -> Reading | None:
     return _finished(reading, finish)
 
 
-def _stopped(held: Record) -> Reading | None:
-    return Reading(marks=True, ended=True)
-
-
 def _error_event(held: Record) -> Reading | None:
     error = record(get(held, "error"))
     if not has(error, "message") and not (has(held, "sequence_number") and has(held, "message")):
@@ -632,14 +623,13 @@ _EVENTS = dict(
         ("ping", _ping),
         ("content_block_start", _block_start),
         ("content_block_delta", _block_delta),
-        ("content_block_stop", _silent),
         ("message_delta", _message_delta),
-        ("message_stop", _stopped),
+        ("message_stop", lambda _: Reading(marks=True, ended=True)),
         ("error", _error_event),
         ("content-delta tool-plan-delta tool-call-start tool-call-delta", _cohere_delta),
-        ("message-start content-start content-end tool-call-end", _silent),
-        ("citation-start citation-end", _silent),
         ("message-end", _cohere_end),
+        ("content_block_stop message-start content-start content-end", _silent),
+        ("tool-call-end citation-start citation-end", _silent),
     )
 )
 

@@ -173,18 +173,14 @@ def _verdict(error: BaseException, links: tuple[BaseException, ...], wall_now: f
     """The verdict of the first link that has one."""
     # Before any look at attributes: the `code` of a SystemExit is no status.
     if not is_a(error, Exception):
-        return Verdict(_of_base_exception(error))
+        # A CancelledError that nobody asked for is of a client that was closed under a call.
+        cancelled = type(error).__name__ == "CancelledError"
+        return Verdict(FailureKind.UNAVAILABLE if cancelled else FailureKind.CRASHED)
     if look(error, "exceptions") is not None:
         return _of_group(error, links, wall_now)
     return _of_links(links, wall_now) or Verdict(
         FailureKind.UNKNOWN, _wait(FailureKind.UNKNOWN, links, wall_now)
     )
-
-
-def _of_base_exception(error: BaseException) -> FailureKind:
-    """A CancelledError that nobody asked for is of a client that was closed under a call."""
-    cancelled = type(error).__name__ == "CancelledError"
-    return FailureKind.UNAVAILABLE if cancelled else FailureKind.CRASHED
 
 
 def _of_links(links: tuple[BaseException, ...], wall_now: float) -> Verdict | None:

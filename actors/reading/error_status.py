@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 from collections.abc import Mapping
 from enum import Enum
+from itertools import islice
+from traceback import walk_tb
 from typing import Any
 
 from greenroom.actors.reading import error_words as words
@@ -275,13 +277,6 @@ def _of_system(error: BaseException) -> int | None:
 
 def _is_of_a_command(error: BaseException) -> bool:
     """Whether a file is missing that was to be run as a command: the last frame tells."""
-    trace = error.__traceback__
-    for _ in range(_FRAMES_LIMIT):
-        if trace is None:
-            return False
-        # Of `subprocess.Popen`: a file that is missing elsewhere in the
-        # agent says nothing of its command.
-        if trace.tb_frame.f_code.co_name == "_execute_child":
-            return True
-        trace = trace.tb_next
-    return False
+    frames = islice(walk_tb(error.__traceback__), _FRAMES_LIMIT)
+    # Of `subprocess.Popen`: a file that is missing elsewhere says nothing of the agent's command.
+    return any(frame.f_code.co_name == "_execute_child" for frame, _ in frames)

@@ -31,7 +31,8 @@ def kind_of_pool(error: AllPoolMembersFailedError) -> FailureKind:
         return FailureKind.INTERRUPTED
     if error.same_everywhere and FailureKind.UNKNOWN in {e.kind for e in error.errors}:
         return FailureKind.UNKNOWN
-    kinds = {_kind_of(each) for each in error.errors}
+    cooling, throttled = SkipReason.COOLING_DOWN, FailureKind.RATE_LIMITED
+    kinds = {throttled if each.kind is cooling else each.kind for each in error.errors}
     return next((kind for kind in _PASSED_ON if kinds == {kind}), FailureKind.UNAVAILABLE)
 
 
@@ -41,10 +42,6 @@ def wait_of_pool(error: AllPoolMembersFailedError) -> float | None:
         return None
     waits = (error.retry_after_s, *(each.retry_after_s for each in error.errors))
     return min((wait for wait in waits if wait is not None), default=None)
-
-
-def _kind_of(error: AttemptError) -> FailureKind | SkipReason:
-    return FailureKind.RATE_LIMITED if error.kind is SkipReason.COOLING_DOWN else error.kind
 
 
 def _lacks(error: BaseException | None) -> bool:

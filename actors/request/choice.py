@@ -165,7 +165,7 @@ class Choice:
         would right after a failure. It has been tried before; a new one need not wait.
         """
         until, policy = self._table.first_rested(besides), job.policy
-        if until is None or until > now + policy.max_delay_s:
+        if until is None or until > now + policy.config.retry_max_delay_s:
             return False
         if job.attempts - 1 >= policy.max_retries:
             return False

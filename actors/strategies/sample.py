@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from random import Random
 
 from greenroom.actors.strategies.order import at
@@ -54,9 +54,6 @@ class Sample:
         kept = (at(candidates, index) for index in self._kept)
         looked_at += [each for each in kept if each is not None]
         costs = costs_of(looked_at, now)
-        self._keep(looked_at, costs)
-        return looked_at, costs
-
-    def _keep(self, looked_at: Candidates, costs: Sequence[float]) -> None:
         by_cost = sorted(range(len(costs)), key=costs.__getitem__)  # of equals, the drawn first
         self._kept = list(dict.fromkeys([looked_at[i].index for i in by_cost]))[:KEPT]
+        return looked_at, costs

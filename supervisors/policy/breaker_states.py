@@ -243,23 +243,20 @@ class Closed(State):
 class Open(State):
     """Lets nothing through until its time has come; only a Retry-After makes it later."""
 
-    __slots__ = ("_reopens_at",)
+    __slots__ = ("reopens_at",)
     circuit = CircuitState.OPEN
+    reopens_at: float
 
     def __init__(self, reopens_at: float) -> None:
-        self._reopens_at = reopens_at
-
-    @property
-    def reopens_at(self) -> float | None:
-        return self._reopens_at
+        self.reopens_at = reopens_at
 
     def tick(self, now: float) -> Next | None:
-        if now < self._reopens_at:
+        if now < self.reopens_at:
             return None
         return Next(CircuitState.HALF_OPEN, "reset timeout over")
 
     def record(self, outcome: Outcome) -> Next | None:
-        self._reopens_at = max(self._reopens_at, outcome.not_before)
+        self.reopens_at = max(self.reopens_at, outcome.not_before)
         return None
 
 

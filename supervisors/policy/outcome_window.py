@@ -39,12 +39,7 @@ class OutcomeWindow:
                 return
             self._open.add(request)
         if len(self._outcomes) == self.size:
-            old_failed, old_slow, old_request = self._outcomes[0]
-            self.failed -= old_failed
-            self.slow -= old_slow
-            # It can be taken back no more: the window does not remember it.
-            if old_request is not None:
-                self._open.discard(old_request)
+            self._count_off(self._outcomes[0])
         self._outcomes.append((failed, slow, request))
         self.failed += failed
         self.slow += slow
@@ -54,11 +49,17 @@ class OutcomeWindow:
         index = self._taken_out(request)
         if index is None:
             return False
-        failed, slow, _ = self._outcomes[index]
+        self._count_off(self._outcomes[index])
         del self._outcomes[index]
+        return True
+
+    def _count_off(self, outcome: tuple[bool, bool, int | None]) -> None:
+        """It leaves the window, and can be taken back no more: the window does not remember it."""
+        failed, slow, request = outcome
         self.failed -= failed
         self.slow -= slow
-        return True
+        if request is not None:
+            self._open.discard(request)
 
     def _taken_out(self, request: int) -> int | None:
         """Where the failure of a request is, which is not open any more; None if there is none. It
@@ -83,11 +84,8 @@ class OutcomeWindow:
         if not self.spotless:
             # The deque drops them by itself; they only have to be counted off.
             leaving = max(0, len(self) + count - self.size)
-            for failed, slow, request in islice(self._outcomes, leaving):
-                self.failed -= failed
-                self.slow -= slow
-                if request is not None:
-                    self._open.discard(request)
+            for each in islice(self._outcomes, leaving):
+                self._count_off(each)
         self._outcomes.extend(repeat(_GOOD, count))
 
     def settle(self, request: int) -> None:

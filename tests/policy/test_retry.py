@@ -28,7 +28,7 @@ from greenroom.actors.policy.retry_plan import (
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.status import FailureKind
 
-POLICY = RetryPolicy(max_retries=3, delay_s=0.1, multiplier=2.0, max_delay_s=30.0)
+POLICY = RetryPolicy.from_config(PoolConfig())
 EXHAUSTIVE = dataclasses.replace(POLICY, max_retries=0, exhaustive=True)
 PASSING = sorted(kind for kind in FailureKind if kind.tries_another_member and kind not in LASTING)
 
@@ -49,6 +49,11 @@ def failed(**changes: Any) -> Situation:
         deadline=None,
     )
     return dataclasses.replace(first, **changes)
+
+
+def with_settings(policy: RetryPolicy, **changes: Any) -> RetryPolicy:
+    """A policy in a pool of other settings."""
+    return dataclasses.replace(policy, config=policy.config.replace(**changes))
 
 
 def no_budget() -> RetryBudget:
@@ -128,7 +133,7 @@ def test_a_policy_comes_from_the_settings() -> None:
     config = PoolConfig(
         max_retries=4, retry_delay_s=0.2, retry_backoff_multiplier=3.0, retry_max_delay_s=9.0
     )
-    assert RetryPolicy.from_config(config) == RetryPolicy(4, 0.2, 3.0, 9.0, False)
+    assert RetryPolicy.from_config(config) == RetryPolicy(config, 4, False)
     assert RetryPolicy.from_config(config, max_retries=0).max_retries == 0
     assert RetryPolicy.from_config(config, exhaustive=True).exhaustive
 
@@ -409,7 +414,7 @@ def test_b30_few_failures_are_all_retried() -> None:
 # the same member once more
 
 
-ONCE_MORE = dataclasses.replace(POLICY, same_member_retries=1)
+ONCE_MORE = with_settings(POLICY, same_member_retries=1)
 
 
 def hiccup(**changes: Any) -> Situation:
@@ -421,7 +426,7 @@ def test_a_hiccup_is_tried_again_on_the_same_member() -> None:
     """At once, before anybody else is asked, as often as the setting says."""
     assert plan(hiccup(), ONCE_MORE) == SameAgain()
     assert plan(hiccup(tries=2, attempts=2), ONCE_MORE) == TryNow()
-    twice = dataclasses.replace(ONCE_MORE, same_member_retries=2)
+    twice = with_settings(ONCE_MORE, same_member_retries=2)
     assert plan(hiccup(tries=2, attempts=2), twice) == SameAgain()
 
 
@@ -431,7 +436,7 @@ def test_a_pool_of_one_tries_its_member_again_at_once() -> None:
     assert plan(hiccup(**alone)) == SameAgain()
     assert isinstance(plan(hiccup(**alone, tries=2, attempts=2)), TryLater)
     assert plan(hiccup(members=2)) == TryNow()
-    never = dataclasses.replace(POLICY, same_member_retries=0)
+    never = with_settings(POLICY, same_member_retries=0)
     assert isinstance(plan(hiccup(**alone), never), TryLater)
 
 
@@ -482,7 +487,7 @@ def test_the_same_member_costs_a_retry() -> None:
 # waiting for a preferred member
 
 
-STAYS = dataclasses.replace(POLICY, stay_s=5.0)
+STAYS = with_settings(POLICY, stay_for_retry_after_s=5.0)
 
 
 def resting(**changes: Any) -> Situation:

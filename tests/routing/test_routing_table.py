@@ -33,7 +33,7 @@ from greenroom.messages.supervision import (
 
 NOW = 100.0
 CONTEXT = PickContext(NOW)
-POLICY = RetryPolicy(max_retries=3, delay_s=0.1, multiplier=2.0, max_delay_s=1.0)
+POLICY = RetryPolicy.from_config(PoolConfig(retry_max_delay_s=1.0))
 SOMEBODY = object()
 
 

@@ -15,11 +15,12 @@ from greenroom.actors.request.job import Job
 from greenroom.actors.request.waiting_queue import WaitingQueue
 from greenroom.actors.runtime.alarms import Alarms
 from greenroom.actors.runtime.mailbox import Envelope, Mailbox, Tick
+from greenroom.messages.config import PoolConfig
 from greenroom.messages.requests import Request
 from greenroom.testing import FakeClock
 
 WAIT_S = 10.0
-POLICY = RetryPolicy(max_retries=0, delay_s=0.1, multiplier=2.0, max_delay_s=1.0)
+POLICY = RetryPolicy.from_config(PoolConfig(), max_retries=0)
 
 
 class Alarm:
