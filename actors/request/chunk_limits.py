@@ -9,9 +9,6 @@ from greenroom.actors.request.job import Attempt, Job
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.execution import Ticket
 
-Limit = tuple[float | None, str]
-"""Seconds, or None, and the setting that says so."""
-
 Overdue = Callable[[Attempt, str, float, str], None]
 """An attempt has had its time: which setting says so, its seconds, and what it has not done."""
 
