@@ -45,9 +45,6 @@ class WaitingQueue:
         # Those that no member has had yet, the last one first; None until somebody asks for it.
         self._untried: _Heap | None = None
 
-    def __len__(self) -> int:
-        return self.size
-
     def __iter__(self) -> Iterator[Job]:
         """The requests that wait, in order; it is safe to add and remove meanwhile."""
         return self._ranked.in_order()
@@ -138,10 +135,6 @@ class _Heap:
 
     def __init__(self) -> None:
         self._entries: list[tuple[float, float, int, Cell]] = []
-
-    def __len__(self) -> int:
-        """With those that are empty."""
-        return len(self._entries)
 
     def push(self, key: Key, cell: Cell) -> None:
         heapq.heappush(self._entries, (*key, cell))
