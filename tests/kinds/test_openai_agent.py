@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+import sys
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -384,10 +385,16 @@ def test_a_payload_that_is_no_prompt_is_refused(payload: Any) -> None:
         asyncio.run(agent.arun(payload))
 
 
-def test_without_the_client_it_is_said_what_to_install(
-    hidden: Callable[[str], None],
-) -> None:
+def test_without_the_client_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra by its name."""
-    hidden("openai")
+    for loaded in [each for each in sys.modules if each.split(".")[0] == "openai"]:
+        monkeypatch.delitem(sys.modules, loaded)
+
+    class Hidden:
+        def find_spec(self, fullname: str, path: object, target: object = None) -> None:
+            if fullname.split(".")[0] == "openai":
+                raise ModuleNotFoundError("No module named 'openai'", name="openai")
+
+    monkeypatch.setattr(sys, "meta_path", [Hidden(), *sys.meta_path])
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'greenroom\[openai\]'"):
         OpenAIAgent("m", base_url="http://127.0.0.1:1/v1")

@@ -171,8 +171,7 @@ def _key_of(name: str | None, base_url: str | None) -> str:
 def _params(params: Mapping[str, Any] | None) -> dict[str, Any]:
     if params is None:
         return {}
-    if not isinstance(params, Mapping) or not all(isinstance(each, str) for each in params):
-        raise TypeError(f"params must be a mapping with names, got a {type(params).__name__}")
+    check.mapping("params", params, secret=True)
     for name in _OURS:
         if name in params:
             raise ValueError(f"params must not hold {name!r}: that is the agent's own")
