@@ -232,8 +232,9 @@ AUTH = _phrases("""
 NO_KEY = _phrases("""
     api_key client option must be set | could not resolve authentication method
     missing credentials | unable to locate credentials | authorization violation
+    invalid api key | please run /login
 """)
-"""What is said by clients that were not given a key, or whose server let them not in."""
+"""What is said by clients that were given no key, or whose server does not take theirs."""
 
 MODERATED = _phrases("""
     content_filter | content filter | content_policy | content policy | content management policy
@@ -265,7 +266,7 @@ _TYPE_IN_WORDS = re.compile(r"['\"](?:type|code)['\"]: ?['\"]([a-z]{1,30}_[a-z_]
 _TYPES_LIMIT = 10
 
 _STATUS_IN_WORDS = re.compile(
-    r"(?:\bhttp(?:/[\d.]{1,3})?(?: status| error)?(?: code)?|\b(?:status|error) code)"
+    r"(?:\bhttp(?:/[\d.]{1,3})?(?: status| error)?(?: code)?|\b(?:status|error) code|\bapi error)"
     r"[:= ]{1,3}([45]\d\d)\b"
 )
 _STATUS_AND_REASON = re.compile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import random
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +16,7 @@ from greenroom.actors.runtime.event_bus import EventBus
 from greenroom.actors.runtime.loop_factory import home_loop, loop_factory
 from greenroom.actors.runtime.pool_actor import started
 from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
+from greenroom.kinds.pool_file import PoolFileError, read_pool_file
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import MemberExistsError, ResourceError
@@ -105,6 +107,40 @@ class AgentPool(PoolRouter):
             if isinstance(error, ResourceError):
                 raise ResourceError(f"pool {name!r}: {error}") from error.__cause__
             raise
+
+    @classmethod
+    def from_toml(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> PoolRef:
+        """Start the pool that stands in a file: see `docs/pool-files.md`.
+
+        Args:
+            path: of a TOML file, with a table `[pool]` and a table `[[members]]` for each member.
+            clock: as for `start`; so is `rng`.
+
+        Raises:
+            PoolFileError: the file cannot be read, or says something that does not hold; with the
+                line, the key, the value and what is allowed.
+            ModuleNotFoundError: a kind of member needs an extra that is not installed.
+            ResourceError: the machine has not the two threads that it takes.
+        """
+        file = read_pool_file(path)
+        strategy = LoadBalanceStrategy.ADAPTIVE if file.strategy is None else file.strategy
+        try:
+            return cls.start(
+                file.members,
+                strategy=strategy,
+                config=file.config,
+                name=file.name,
+                clock=clock,
+                rng=rng,
+            )
+        except (TypeError, ValueError) as error:  # of the whole: two members of the same name, say
+            raise PoolFileError(f"{os.fspath(path)}: {error}") from error
 
 
 def _checked_members(members: Iterable[Member]) -> tuple[Member, ...]:

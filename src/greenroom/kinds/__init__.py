@@ -1,0 +1,10 @@
+"""Ready-made agents: `CommandAgent` runs a local command for each call, `OpenAIAgent` asks a model
+of any OpenAI-compatible server; and pools in files, see `AgentPool.from_toml`.
+"""
+
+from greenroom.kinds.command_agent import CommandAgent
+from greenroom.kinds.command_output import CommandFailedError
+from greenroom.kinds.openai_agent import OpenAIAgent
+from greenroom.kinds.pool_file import PoolFileError
+
+__all__ = ["CommandAgent", "CommandFailedError", "OpenAIAgent", "PoolFileError"]

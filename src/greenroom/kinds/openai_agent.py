@@ -1,0 +1,190 @@
+"""A model of any OpenAI-compatible server as an agent."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
+
+from greenroom.kinds.openai_completion import (
+    CompletionRules,
+    CompletionStream,
+    completion_of,
+)
+from greenroom.messages import _validate as check
+from greenroom.messages.member import CallContext
+
+if TYPE_CHECKING:
+    from openai import AsyncOpenAI
+
+_OURS = ("messages", "model", "stream")
+
+
+class OpenAIAgent:
+    """Asks a model by the chat completions protocol; needs `pip install 'greenroom[openai]'`.
+
+    A payload is a prompt, or a list of messages as the protocol has them. The answer is the text;
+    where the model calls tools, it is the assistant's message as one hands it back, and the chunks
+    of a stream are `{"tool_calls": [...]}`. What is no whole answer is an
+    `UnsuccessfulResultError` that says what it is, whatever the status of the response.
+
+    The client is made where the agent runs, one for each event loop, and tries nothing again by
+    itself: that is the pool's affair. `Member("gpt", factory=lambda: OpenAIAgent(...))` has it
+    closed at the end.
+
+    Args:
+        model: as the server calls it.
+        base_url: of the server, with its `/v1`; None: OpenAI's own.
+        api_key_env: the environment variable that holds the key; None: `OPENAI_API_KEY` for OpenAI
+            itself, none for another server.
+        system: a system message that goes before each payload.
+        params: more of the request's body: `{"temperature": 0.2}`.
+        on_length: an answer that was cut off at its length fails, so that another member answers,
+            or is accepted.
+        on_filter: one that a content filter has stopped, or in which the model refuses, is told to
+            whoever asks ("caller"), or given to another member ("next").
+
+    Raises:
+        TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+        ModuleNotFoundError: openai is not installed.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str | None = None,
+        api_key_env: str | None = None,
+        system: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        on_length: Literal["fail", "accept"] = "fail",
+        on_filter: Literal["caller", "next"] = "caller",
+    ) -> None:
+        check.text("model", model)
+        for name, value in (
+            ("base_url", base_url),
+            ("api_key_env", api_key_env),
+            ("system", system),
+        ):
+            check.text(name, value, optional=True)
+        if on_length not in ("fail", "accept"):
+            raise ValueError(f"on_length must be 'fail' or 'accept', got {on_length!r}")
+        if on_filter not in ("caller", "next"):
+            raise ValueError(f"on_filter must be 'caller' or 'next', got {on_filter!r}")
+        if base_url is not None and not base_url.startswith(("http://", "https://")):
+            raise ValueError(f"base_url must begin with http:// or https://, got {base_url!r}")
+        self.model = model
+        self._base_url = base_url
+        self._key = _key_of(api_key_env, base_url)
+        self._system = system
+        self._params = _params(params)
+        self._rules = CompletionRules(model, on_length, on_filter)
+        self._new_client = _client_class()
+        # A client is bound to the loop of its connections.
+        self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncOpenAI] = (
+            WeakKeyDictionary()
+        )
+
+    async def arun(self, payload: str | Sequence[Mapping[str, Any]]) -> Any:
+        """The model's answer.
+
+        Raises:
+            UnsuccessfulResultError: what the server has answered is none.
+            openai.APIError: the client's own: a status from 400, a connection that broke off.
+            TypeError: the payload is neither a prompt nor a list of messages.
+        """
+        body = self._body(payload, stream=False)
+        async with self._request(body) as response:
+            content, kind = await response.read(), _content_type(response)
+        return completion_of(content, kind, self._rules, time.time()).value
+
+    async def astream(
+        self, payload: str | Sequence[Mapping[str, Any]], context: CallContext | None = None
+    ) -> AsyncIterator[Any]:
+        """The same chunk by chunk, as the server sends it."""
+        body = self._body(payload, stream=True)
+        async with self._request(body) as response:
+            alive = (lambda: None) if context is None else context.alive
+            reader = CompletionStream(self._rules, _content_type(response), alive)
+            async for line in response.iter_lines():
+                for chunk in reader.feed(line, time.time()):
+                    yield chunk
+            for chunk in reader.end(time.time()):
+                yield chunk
+
+    async def aclose(self) -> None:
+        """Close the client of the loop that runs here."""
+        client = self._clients.pop(asyncio.get_running_loop(), None)
+        if client is not None:
+            await client.close()
+
+    def __repr__(self) -> str:
+        return f"<OpenAIAgent {self.model}>"
+
+    def _body(self, payload: str | Sequence[Mapping[str, Any]], *, stream: bool) -> dict[str, Any]:
+        messages: list[Any] = []
+        if self._system is not None:
+            messages.append({"role": "system", "content": self._system})
+        if isinstance(payload, str):
+            messages.append({"role": "user", "content": payload})
+        elif isinstance(payload, list | tuple) and all(
+            isinstance(each, Mapping) for each in payload
+        ):
+            messages += payload
+        else:
+            raise TypeError(
+                f"payload must be a str or a list of messages, got a {type(payload).__name__}"
+            )
+        return {"model": self.model, "messages": messages, "stream": stream}
+
+    def _request(self, body: dict[str, Any]) -> Any:
+        loop = asyncio.get_running_loop()
+        client = self._clients.get(loop)
+        if client is None:
+            client = self._clients[loop] = self._new_client(
+                api_key=self._key, base_url=self._base_url, max_retries=0
+            )
+        # What is in the body beside ours is none of the client's business: it refuses names that it
+        # does not know.
+        create: Callable[..., Any] = client.chat.completions.with_streaming_response.create
+        return create(**body, extra_body=self._params or None)
+
+
+def _content_type(response: Any) -> str:
+    return str(response.headers.get("content-type", ""))
+
+
+def _key_of(name: str | None, base_url: str | None) -> str:
+    """The key; what is missing is told by the name of its variable."""
+    if name is None and base_url is not None:
+        return "none"  # the client does without none; such servers read none
+    name = name or "OPENAI_API_KEY"
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise ValueError(f"api_key_env must name a variable that is set, {name} is not")
+    return key
+
+
+def _params(params: Mapping[str, Any] | None) -> dict[str, Any]:
+    if params is None:
+        return {}
+    check.mapping("params", params, secret=True)
+    for name in _OURS:
+        if name in params:
+            raise ValueError(f"params must not hold {name!r}: that is the agent's own")
+    return dict(params)
+
+
+def _client_class() -> type[AsyncOpenAI]:
+    try:
+        from openai import AsyncOpenAI
+    except ModuleNotFoundError as error:
+        if error.name != "openai":
+            raise
+        raise ModuleNotFoundError(
+            "OpenAIAgent needs openai: pip install 'greenroom[openai]'", name="openai"
+        ) from error
+    return AsyncOpenAI

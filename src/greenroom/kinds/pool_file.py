@@ -1,0 +1,307 @@
+"""A pool in a file: what stands there is checked by the classes that it is for, and told by line.
+
+TOML is read by the standard library. No other library checks it: `PoolConfig`, `Member` and the
+kinds name each field, value and rule themselves; a schema beside them would say all of it again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import re
+import tomllib
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, fields
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from greenroom.kinds.command_agent import CommandAgent
+from greenroom.kinds.openai_agent import OpenAIAgent
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import summary
+from greenroom.messages.member import Member
+
+GROUP = "greenroom.kinds"
+"""The group of entry points in which other packages have kinds of their own."""
+
+FILE_LIMIT = 1 << 20
+"""Bytes of a file that are too many."""
+
+COMMANDS_AT_A_TIME = 4
+"""`max_concurrency` of a command whose file does not say it: each call is a process."""
+
+_OF_POOL = ("name", "strategy")
+_OF_MEMBER = ("weight", "priority", "max_concurrency", "isolated", "metadata")
+_SECRET = re.compile(r"(?:^|_)(?:key|token|secret|password)$")
+_FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_]\w*)(?::-(.*))?\}", re.DOTALL)
+_HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\-\s\"']+?)\s*\]\]?\s*(?:#.*)?$")
+_KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*(?:\.[^=]*)?=")
+_NUMBERS = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
+
+
+class PoolFileError(ValueError):
+    """A file that is none of a pool: which, where, which key, and what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class PoolFile:
+    """What a file says.
+
+    Attributes:
+        name: of the pool.
+        strategy: of a strategy; None where the file does not say.
+    """
+
+    name: str
+    strategy: str | None
+    config: PoolConfig
+    members: tuple[Member, ...]
+
+
+T = TypeVar("T")
+
+Kind = Callable[..., Any]
+"""Makes an agent; its parameters by name are the settings of the kind."""
+
+
+def python_agent(*, agent: str | None = None, factory: str | None = None) -> Any:
+    """What stands at `module:attribute`; of the kind `python`."""
+    if (agent is None) == (factory is None):
+        given = "neither" if agent is None else "both"
+        raise ValueError(f"agent must be given, or factory, and not both: got {given}")
+    name = "agent" if factory is None else "factory"
+    place = agent if factory is None else factory
+    module, colon, attribute = str(place).partition(":")
+    if not isinstance(place, str) or not module or not colon or not attribute:
+        raise ValueError(f"{name} must be 'module:attribute', got {place!r}")
+    try:
+        found: Any = importlib.import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except Exception as error:
+        raise ValueError(f"{name} must be something to import, got {place!r}: {error}") from error
+    return found
+
+
+_KINDS: dict[str, Kind] = {"openai": OpenAIAgent, "command": CommandAgent, "python": python_agent}
+
+
+def read_pool_file(path: str | os.PathLike[str]) -> PoolFile:
+    """Read and check a file.
+
+    Raises:
+        PoolFileError: it cannot be read, or says something that does not hold.
+        ModuleNotFoundError: a kind needs an extra that is not installed.
+    """
+    return _Reader(Path(path)).read()
+
+
+@dataclass(slots=True)
+class _Reader:
+    path: Path
+    _lines: dict[tuple[str, ...], int] = field(default_factory=dict)
+    _names: list[str] = field(default_factory=list)
+
+    def read(self) -> PoolFile:
+        said = self._parsed()
+        self._only(said, ("pool", "members"), (), "a table of a pool's file")
+        pool = self._table(said.get("pool", {}), ("pool",))
+        members = said.get("members", [])
+        if not isinstance(members, list) or not all(isinstance(each, dict) for each in members):
+            self._wrong(("members",), "must be tables: [[members]]")
+        if not members:
+            self._wrong((), "has no members: each is a table [[members]]")
+        hints = typing.get_type_hints(PoolConfig)
+        allowed = (*_OF_POOL, *(each.name for each in fields(PoolConfig)))
+        self._only(pool, allowed, ("pool",), "a setting of a pool")
+        settings = {
+            key: self._value(value, hints.get(key), ("pool", key)) for key, value in pool.items()
+        }
+        name, strategy = settings.pop("name", "pool"), settings.pop("strategy", None)
+        if not isinstance(name, str) or not isinstance(strategy, str | None):
+            self._wrong(("pool",), "name and strategy must be texts")
+        config = self._made(lambda: PoolConfig(**settings), ("pool",), settings)
+        made = tuple(self._member(each, at) for at, each in enumerate(members))
+        return PoolFile(name, strategy, config, made)
+
+    def _parsed(self) -> dict[str, Any]:
+        try:
+            with self.path.open("rb") as file:
+                data = file.read(FILE_LIMIT + 1)
+        except OSError as error:
+            raise PoolFileError(f"{self.path}: {error.strerror or error}") from error
+        if len(data) > FILE_LIMIT:
+            raise PoolFileError(f"{self.path}: must have at most {FILE_LIMIT} bytes")
+        try:
+            text = data.decode("utf-8")
+            said = tomllib.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise PoolFileError(f"{self.path}: is no TOML: {error}") from error
+        self._note_lines(text)
+        return said
+
+    def _note_lines(self, text: str) -> None:
+        """Where each key stands, for the errors: as far as can be seen line by line."""
+        place: tuple[str, ...] = ()
+        members = -1
+        for number, line in enumerate(text.splitlines(), 1):
+            header = _HEADER.match(line)
+            if header is not None:
+                names = [each.strip(" \"'") for each in header[2].split(".")]
+                if names == ["members"] and header[1] == "[[":
+                    members += 1
+                if names[0] == "members":
+                    names[:1] = ["members", str(members)]
+                place = tuple(names)
+                self._lines.setdefault(place, number)
+            elif (key := _KEY.match(line)) is not None:
+                self._lines.setdefault((*place, key[1]), number)
+
+    def _member(self, said: dict[str, Any], at: int) -> Member:
+        place = ("members", str(at))
+        self._names.append(str(said.get("name", at)))
+        name, kind = said.get("name"), said.get("kind")
+        if not isinstance(name, str):
+            self._wrong((*place, "name"), f"must be a text, got {name!r}")
+        kinds = _all_kinds()
+        if not isinstance(kind, str) or kind not in kinds:
+            self._wrong(
+                (*place, "kind"), f"must be one of {', '.join(sorted(kinds))}, got {kind!r}"
+            )
+        make = self._kind(kinds[kind], (*place, "kind"))
+        parameters = _settings_of(make)
+        method = ("method",) if make is python_agent else ()
+        allowed = ("name", "kind", *_OF_MEMBER, *method, *parameters)
+        rest = {key: value for key, value in said.items() if key not in ("name", "kind")}
+        self._only(rest, allowed, place, f"a setting of kind {kind}")
+        hints = {**typing.get_type_hints(Member), **parameters}
+        values = {
+            key: self._value(value, hints.get(key), (*place, key)) for key, value in rest.items()
+        }
+        of_member = {key: values.pop(key) for key in (*_OF_MEMBER, *method) if key in values}
+        agent = self._made(lambda: make(**values), place, values)
+        if make is python_agent and "factory" in values:
+            of_member["factory"] = agent
+        else:
+            of_member["agent"] = agent
+            for hook in ("aclose", "close"):
+                if make is not python_agent and callable(getattr(agent, hook, None)):
+                    of_member["close"] = _closing(hook)
+                    break
+        if make is CommandAgent:
+            of_member.setdefault("max_concurrency", COMMANDS_AT_A_TIME)
+        return self._made(lambda: Member(name, **of_member), place, of_member)
+
+    def _kind(self, kind: Any, place: tuple[str, ...]) -> Kind:
+        """The kind itself, be it that another package has it."""
+        if not hasattr(kind, "load"):
+            return typing.cast(Kind, kind)
+        try:
+            return typing.cast(Kind, kind.load())
+        except Exception as error:
+            self._wrong(place, f"cannot be loaded from {kind.value}: {summary(error)}", error)
+
+    def _made(
+        self, make: Callable[[], T], place: tuple[str, ...], settings: Mapping[str, Any]
+    ) -> T:
+        """What is made of them; its error with the place of the field that it names first."""
+        try:
+            return make()
+        except ModuleNotFoundError:
+            raise
+        except (TypeError, ValueError) as error:
+            words = str(error)
+            first, _, rest = words.partition(" ")
+            if first in settings or (*place, first) in self._lines:
+                self._wrong((*place, first), rest, error)
+            self._wrong(place, f": {words}", error)
+
+    def _value(self, value: Any, hint: Any, place: tuple[str, ...]) -> Any:
+        """A value; a text `${NAME}` or `${NAME:-otherwise}` is that of the environment, as a number
+        or a truth where the field wants one.
+        """
+        if not isinstance(value, str) or (found := _FROM_ENVIRONMENT.fullmatch(value)) is None:
+            return value
+        text = os.environ.get(found[1], found[2])
+        if text is None:
+            self._wrong(place, f"must be in the environment, and {found[1]} is not set")
+        wanted = set(typing.get_args(hint) or (hint,))
+        if bool in wanted and text.lower() in ("true", "false"):
+            return text.lower() == "true"
+        if int in wanted and re.fullmatch(r"[-+]?\d+", text):
+            return int(text)
+        if float in wanted and _NUMBERS.fullmatch(text):
+            return float(text)
+        return text
+
+    def _table(self, value: Any, place: tuple[str, ...]) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self._wrong(place, "must be a table")
+        return value
+
+    def _only(
+        self, said: Mapping[str, Any], allowed: Iterable[str], place: tuple[str, ...], what: str
+    ) -> None:
+        known = list(allowed)
+        for key in said:
+            if key in known:
+                continue
+            if _SECRET.search(key):
+                hint = " (api_key_env)" if "api_key_env" in known else ""
+                self._wrong(
+                    (*place, key), f"is not a setting: keys come from the environment{hint}"
+                )
+            near = difflib.get_close_matches(key, known, 1)
+            meant = f"did you mean {near[0]}? " if near else ""
+            self._wrong((*place, key), f"is not {what}; {meant}those are {', '.join(known)}")
+
+    def _wrong(
+        self, place: tuple[str, ...], what: str, error: BaseException | None = None
+    ) -> NoReturn:
+        """Say where it stands, as near as is known, and what is wrong."""
+        line = next(
+            (
+                self._lines[place[:end]]
+                for end in range(len(place), 0, -1)
+                if place[:end] in self._lines
+            ),
+            None,
+        )
+        where = str(self.path) if line is None else f"{self.path}:{line}"
+        names = list(place)
+        if names[:1] == ["members"] and len(names) > 1:
+            names[1] = self._names[int(names[1])] if int(names[1]) < len(self._names) else names[1]
+        key = ".".join(names)
+        said = f"{key}{what}" if what.startswith(":") else f"{key} {what}".strip()
+        raise PoolFileError(f"{where}: {said}") from error
+
+
+def _all_kinds() -> dict[str, Any]:
+    """Ours, and those of other packages, which cannot take a name of ours."""
+    return {each.name: each for each in entry_points(group=GROUP)} | _KINDS
+
+
+def _settings_of(make: Kind) -> dict[str, Any]:
+    """The settings of a kind, with their types as far as those can be told."""
+    parameters = inspect.signature(make).parameters.values()
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    names = [each.name for each in parameters if each.kind in kinds]
+    try:
+        hints = typing.get_type_hints(make.__init__ if inspect.isclass(make) else make)
+    except Exception:  # of another package's, under TYPE_CHECKING, say
+        hints = {}
+    return {name: hints.get(name) for name in names}
+
+
+def _closing(hook: str) -> Callable[[Any], Any]:
+    if hook == "aclose":
+
+        async def aclose(agent: Any) -> None:
+            await agent.aclose()
+
+        return aclose
+    return lambda agent: agent.close()
