@@ -107,7 +107,7 @@ def whole_number(value: Any) -> int | None:
     return whole_number(look(value, "value")) if is_a(value, Enum) else None
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)  # what it holds is payload
 class Said:
     """What was said in one error or answer, taken apart.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from itertools import islice
@@ -65,16 +65,19 @@ def retry_after(links: Sequence[Any], wall_now: float, *, throttled: bool) -> fl
         throttled: whether it was for asking too often: then headers on the state of a budget and
             sentences like "try again in 20 s" count, too.
     """
-    told = (each for link in links if not is_bare(link) for each in _values(link))
-    wait = _first(seconds(value, unit, wall_now) for value, unit in told)
-    if wait is not None:
-        return wait
+    for link in links:
+        if is_bare(link):
+            continue
+        for value, unit in _values(link):
+            wait = seconds(value, unit, wall_now)
+            if wait is not None:
+                return wait
     # Bodies after all headers: to read one costs more, and a number in a header needs no guess.
-    return _first(_of_body(link, wall_now, throttled) for link in links)
-
-
-def _first(waits: Iterable[float | None]) -> float | None:
-    return next((wait for wait in waits if wait is not None), None)
+    for link in links:
+        wait = _of_body(link, wall_now, throttled)
+        if wait is not None:
+            return wait
+    return None
 
 
 def seconds(value: Any, unit: float, wall_now: float) -> float | None:
@@ -155,12 +158,14 @@ def _of_body(error: Any, wall_now: float, throttled: bool) -> float | None:
         if name in _SECONDS_IN
     ]
     waits.append(_retry_delay(look(error, "details"), wall_now))
-    wait = _first(waits)
+    wait = next((wait for wait in waits if wait is not None), None)
     if wait is not None or not throttled:
         return wait
-    budgets = (*headers_of(error), *said.headers)
-    wait = _first(_reset(picked(headers), wall_now) for headers in budgets)
-    return wait if wait is not None else _in_words(said.text)
+    for headers in (*headers_of(error), *said.headers):
+        wait = _reset(picked(headers), wall_now)
+        if wait is not None:
+            return wait
+    return _in_words(said.text)
 
 
 def _retry_delay(details: Any, wall_now: float) -> float | None:

@@ -17,7 +17,7 @@ _START = re.compile(r"\s*(?:(?:data|event|id|retry):|:|\{|$)")
 _NO_DATA = re.compile(r"(?:(?:event|id|retry):|: ?(?:keep-?alive|ping|openrouter\b)|:$)", re.I)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)  # what it holds is payload
 class EventLines:
     """Reads text as it comes; remembers the line that is not complete yet, and no more.
 

@@ -68,7 +68,7 @@ class Transition:
     reopens_at: float | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Evidence:
     """What a breaker that is not closed would take back if requests turned out to be at fault.
 
