@@ -45,6 +45,9 @@ class WaitingQueue:
         # Those that no member has had yet, the last one first; None until somebody asks for it.
         self._untried: _Heap | None = None
 
+    def __len__(self) -> int:
+        return self.size
+
     def __iter__(self) -> Iterator[Job]:
         """The requests that wait, in order; it is safe to add and remove meanwhile."""
         return self._ranked.in_order()

@@ -191,7 +191,7 @@ class QueueModel:
         untried = [each for each in jobs if each.attempts == 0]
         limits = [each.deadline for each in jobs if each.deadline is not None]
         expired = self.queue.expired(self.now)
-        assert (self.queue.size, list(self.queue)) == (len(jobs), jobs)
+        assert (len(self.queue), list(self.queue)) == (len(jobs), jobs)
         assert list(self.queue.tried()) == [each for each in jobs if each.attempts > 0]
         assert self.queue.first() is (jobs[0] if jobs else None)
         assert self.queue.last_untried() is (untried[-1] if untried else None)

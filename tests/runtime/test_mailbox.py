@@ -342,7 +342,7 @@ def test_the_first_that_came_is_the_first_that_is_served() -> None:
     jobs = [job(name) for name in "abc"]
     for each in jobs:
         queue.add(each)
-    assert (queue.first(), queue.size, names(queue)) == (jobs[0], 3, ["a", "b", "c"])
+    assert (queue.first(), len(queue), names(queue)) == (jobs[0], 3, ["a", "b", "c"])
     queue.discard(jobs[0])
     assert queue.first() is jobs[1]
 
@@ -358,7 +358,7 @@ def test_a_request_that_is_added_again_keeps_its_place() -> None:
     queue.discard(first)
     queue.add(first)
     assert names(queue) == ["second", "first"]
-    assert queue.size == 2
+    assert len(queue) == 2
 
 
 def test_a_request_may_leave_from_the_middle_and_leave_twice() -> None:
@@ -370,10 +370,10 @@ def test_a_request_may_leave_from_the_middle_and_leave_twice() -> None:
     queue.discard(jobs[1])
     queue.discard(jobs[1])
     queue.discard(job("stranger"))
-    assert (names(queue), queue.size) == (["a", "c", "d"], 3)
+    assert (names(queue), len(queue)) == (["a", "c", "d"], 3)
     for each in jobs:
         queue.discard(each)
-    assert (queue.first(), names(queue), queue.size) == (None, [], 0)
+    assert (queue.first(), names(queue), len(queue)) == (None, [], 0)
 
 
 def test_the_queue_may_change_while_it_is_read() -> None:
@@ -403,7 +403,7 @@ def test_what_left_the_queue_leaves_no_memory() -> None:
         passing = Job(str(number), Request(number), None, 0.0, 1e9, POLICY)
         queue.add(passing)
         queue.discard(passing)
-    assert queue.size == 1
+    assert len(queue) == 1
     assert queue._untried is not None
     kept = max(len(heap._entries) for heap in (queue._ranked, queue._untried, queue._limited))
     assert kept <= 1000
