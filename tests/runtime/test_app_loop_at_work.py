@@ -17,7 +17,7 @@ from helpers_pools import WAIT_S, echo_async
 from test_app_loop import LOOPS, NewLoop, run, start, value_of
 
 from greenroom import AgentPool, Member, PoolConfig, PoolRef, Request
-from greenroom.events import LoopEnded, LoopRecovered, LoopReplaced, LoopStalled
+from greenroom.events import LoopEnded, LoopReplaced, LoopStalled
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock
 
 # -- a stall
