@@ -97,7 +97,7 @@ class AgentHost:
         # Last: by this `made` says that there is an agent, and a look at one may raise above.
         self._agent = agent
 
-    def create(self, finish: Finish, inside: tuple[Ancestor, ...] = ()) -> None:
+    def create(self, finish: Finish, inside: tuple[Ancestor, ...] = ()) -> Call:
         """Have the factory make an agent; `finish` is told it or the error.
 
         Args:
@@ -111,7 +111,7 @@ class AgentHost:
                 error = TypeError(f"factory of {self.member.name!r} must return an agent, got None")
             finish(call, agent, error)
 
-        self._start("create", factory, checked, inside=inside)
+        return self._start("create", factory, checked, inside=inside)
 
     def probe(self, finish: Finish, late: Callable[[Call], None]) -> Call:
         """Have the probe check the agent; `late` is told when an abandoned one ends after all."""
