@@ -16,7 +16,7 @@ from greenroom.actors.router.forwarded_commands import FORWARDED, Commands
 from greenroom.actors.runtime.clock import Clock, paused_at
 from greenroom.actors.runtime.end_signal import EndSignal
 from greenroom.actors.runtime.event_bus import EventBus, complain
-from greenroom.actors.runtime.future import PENDING, GivenUp, Waits
+from greenroom.actors.runtime.future import PENDING, DoneCallback, GivenUp, Waits
 from greenroom.actors.runtime.mailbox import Envelope, Mailbox
 from greenroom.actors.runtime.pool_actor import Handler, JoinableRef, PoolActor, hand, tell
 from greenroom.actors.runtime.thread_duties import Duty, ThreadRole
@@ -124,6 +124,7 @@ class PoolRouter(PoolActor):
                 Cancel: lambda message: flow.cancel(message.request_id),
                 GivenUp: lambda message: flow.given_up(message.future),
                 Waits: flow.waits,
+                DoneCallback: DoneCallback.run,
                 Answered: flow.answered,
                 Succeeded: flow.succeeded,
                 Failed: flow.failed,
