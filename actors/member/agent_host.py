@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NoReturn
 
 import pykka
@@ -30,8 +30,8 @@ from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
-from greenroom.actors.runtime.loop_thread import LoopThread
-from greenroom.actors.runtime.thread_duties import HERE
+from greenroom.actors.runtime.loop_thread import AgentLoop
+from greenroom.actors.runtime.thread_duties import HERE, Need, check_loop, is_held_up
 from greenroom.messages.execution import Ancestor, Execute
 from greenroom.messages.member import CallContext, Member
 from greenroom.messages.requests import Apply
@@ -46,21 +46,33 @@ class AgentHost:
     """Knows where the agent lives. Async code runs on the loop, sync code in worker threads.
 
     Args:
-        loop: the pool's loop, or that of an isolated member alone.
+        loop: the pool's loop, the app's, or that of an isolated member alone.
         pool: the urn of its router.
+        moved: told when the loop has ended and a call was to begin there: it goes on elsewhere.
+        put_back: given a call whose agent must be made anew for that.
     """
 
     def __init__(
-        self, member: Member, name: str, clock: Clock, loop: LoopThread, pool: str = ""
+        self,
+        member: Member,
+        name: str,
+        clock: Clock,
+        loop: AgentLoop,
+        pool: str = "",
+        *,
+        moved: Callable[[], object] = lambda: None,
+        put_back: Callable[[AttemptCall], object] = lambda _: None,
     ) -> None:
         self.member = member
         self.name = name
         self.pool = pool
-        self._loop_thread = loop
-        # Both from the start, since neither has a thread before its first call.
-        self.loop: Executor = LoopExecutor(loop, clock, owned=member.isolated)
-        self.threads: Executor = ThreadExecutor(name, clock)
         self._clock = clock
+        self._moved = moved
+        self._put_back = put_back
+        # Both from the start, since neither has a thread before its first call.
+        self._loop_thread = loop
+        self.loop: Executor = self._on(loop)
+        self.threads: Executor = ThreadExecutor(name, clock)
         self._agent: Any = _UNMADE
         self._runner: agent_methods.Runner | None = None
         self._streamer: agent_methods.Runner | None = None
@@ -136,11 +148,66 @@ class AgentHost:
             if call.executor is self.loop:
                 call.cancel(reason)
 
-    def move_to(self, loop: LoopThread) -> None:
+    def move_to(self, loop: AgentLoop) -> None:
         """Run what is async on that loop from now on."""
-        self._loop_thread = loop
         # A new one: calls that are still on the lost loop keep the old one, and are ended by that.
-        self.loop = LoopExecutor(loop, self._clock, owned=self.member.isolated)
+        self.loop = self._on(loop)
+        self._loop_thread = loop
+
+    def _on(self, loop: AgentLoop) -> Executor:
+        return LoopExecutor(
+            loop, self._clock, owned=self.member.isolated, elsewhere=self._run_elsewhere
+        )
+
+    def go_on_at(self, loop: AgentLoop) -> None:
+        """The app's loop has ended. An agent that a factory has made may be bound to it: it is
+        closed, as far as it can be, and another one made when it is next asked for.
+        """
+        if loop is self._loop_thread:
+            return
+        self.move_to(loop)
+        if self.bound:
+            agent, self._agent = self._agent, _UNMADE
+            self._runner = self._streamer = None
+            self.close_agent(agent)
+
+    @property
+    def bound(self) -> bool:
+        """Whether there is an agent that may hold on to the loop on which it was made or used."""
+        if self.member.factory is None or not self.made:
+            return False
+        runner = self._runner
+        in_threads = runner is not None and not runner.is_async
+        return not in_threads or agent_methods.is_async(self.member.factory)
+
+    @property
+    def lives_on_loop(self) -> bool:
+        """Whether its calls run on the loop, as far as is known."""
+        return self.is_async or agent_methods.is_async(self.member.factory)
+
+    @property
+    def closes_on_loop(self) -> bool:
+        """Whether its agent is closed there."""
+        hook = self._close_hook(self._agent) if self.made else None
+        return hook is not None and agent_methods.is_async(hook)
+
+    def _run_elsewhere(self, call: Call) -> None:
+        """A call was to begin on a loop that has ended. In the turn of the member's actor, or after
+        its end.
+        """
+        loop = self._loop_thread
+        if call.executor is self.loop and loop.successor is not None:
+            loop = loop.successor
+            self.go_on_at(loop)
+            self._moved()
+        if call.executor is self.loop or loop.ended:  # a pool's own: it is at its end
+            if call.drop():
+                call.finish(None, RuntimeError("the event loop has been closed"))
+        elif isinstance(call, AttemptCall) and not self.made:
+            self._put_back(call)
+        else:
+            call.executor = self.loop
+            self.loop.run(call)
 
     def release(self) -> None:
         """Let go of threads, and of the loop when it is the member's own."""
@@ -154,6 +221,15 @@ class AgentHost:
 
     def executor_for(self, message: Execute) -> Executor:
         """Where an attempt is to run."""
+        executor = self._executor_for(message)
+        if message.inside and executor is self.loop and self._is_held_up(message.inside):
+            return self.threads  # not to wait for a loop that waits for it; it is told there
+        return executor
+
+    def _is_held_up(self, inside: tuple[Ancestor, ...]) -> bool:
+        return is_held_up(self.pool, Need.LOOP, inside) and not self.member.isolated
+
+    def _executor_for(self, message: Execute) -> Executor:
         work = message.work
         if isinstance(work, Apply):
             if agent_methods.is_async(work.function):
@@ -239,13 +315,13 @@ class AgentHost:
         if issubclass(kind, pykka.Future) and not issubclass(kind, PoolFuture):
             return value.get()  # Pykka's own can be awaited too, but block the loop meanwhile
         if is_awaitable(value):
-            value = run_on(self._loop_thread, value, call)
+            value = self._run_on(value, call)
         if not call.collects or not is_stream(value):
             return value
         call.collected = True
         if is_async_stream(value):
             closing = functools.partial(aclose, value)
-            return run_on(self._loop_thread, acollect(value, call.hearing()), call, closing)
+            return self._run_on(acollect(value, call.hearing()), call, closing)
         return collect(value, call.hearing())
 
     def _pour(self, call: AttemptCall, writer: ChunkWriter) -> None:
@@ -254,10 +330,30 @@ class AgentHost:
         value = self._settle(self._begin(call), call)
         if type(value) not in PLAIN and is_async_stream(value):
             closing = functools.partial(aclose, value)
-            run_on(self._loop_thread, flow(value, writer), call, closing)
+            self._run_on(flow(value, writer), call, closing)
         else:
             pour(value, writer)
         writer.flush()
+
+    def _run_on(
+        self,
+        awaitable: Awaitable[Any],
+        call: Call,
+        closing: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> Any:
+        """In a worker thread: have the loop run it.
+
+        Raises:
+            ReentrantAskError: whoever asks waits in the very thread that runs the loop.
+        """
+        if not self.member.isolated:
+            try:
+                check_loop(self.pool)
+            except BaseException:
+                if isinstance(awaitable, Coroutine):
+                    awaitable.close()
+                raise
+        return run_on(self._loop_thread, awaitable, call, closing)
 
     async def _flow(self, call: AttemptCall, writer: ChunkWriter) -> None:
         """On a loop: the same."""

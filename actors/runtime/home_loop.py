@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import Any, Protocol
+from typing import Protocol
 
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.loop_thread import Actions, Begin, KnowsSilence, LoopThread
@@ -98,6 +98,7 @@ class HomeLoop:
         self._lock = threading.Lock()
         self._begun = self._closing = False
         self._idle_looks = 0
+        self._waits: set[Callable[[], object]] = set()
         # Any thread adds and takes, in single operations of a set.
         self._guests: set[Guest] = set()
         at_home(loop, pool, self)
@@ -108,7 +109,11 @@ class HomeLoop:
 
     @property
     def stalled(self) -> bool:
-        """Whether the supervisor has found that it does not answer. Any thread may ask."""
+        """Whether the supervisor has found that it does not answer, or it has ended. Any thread may
+        ask.
+        """
+        if self.gone:
+            return not self.loop.is_running()
         return self.heartbeat is not None and self.heartbeat.stalled
 
     @property
@@ -170,6 +175,8 @@ class HomeLoop:
                     action.broke(ResourceError(f"{self.name} has ended"))
                 except BaseException as error:  # the others were posted by somebody else
                     complain(f"what was to begin on {self.name} could not be told", error)
+        for leave in list(self._waits):
+            leave()
         self._on_end()
 
     def close(self, *, wait: bool = True) -> None:
@@ -207,9 +214,19 @@ class HomeLoop:
             return True
         # Not at the first look: an app that runs it again and again has pauses in between.
         self._idle_looks += 1
-        if self._idle_looks >= _IDLE_LOOKS and any(guest.busy for guest in self._guests):
+        if self._idle_looks >= _IDLE_LOOKS and any(guest.busy for guest in list(self._guests)):
             self.end()
         return False
+
+    def keep(self, leave: Callable[[], object]) -> None:
+        """A thread waits for the loop: `leave` ends that, should the loop end before the pool."""
+        self._waits.add(leave)
+        if self.gone:
+            leave()
+
+    def drop(self, leave: Callable[[], object]) -> None:
+        """End what `keep` began."""
+        self._waits.discard(leave)
 
     # -- who lives there
 
@@ -230,9 +247,3 @@ class HomeLoop:
         if any(guest.busy or guest.closes_there for guest in guests):
             needs.add(Need.END)
         return Held(self._pool, _WHERE, frozenset(needs), _HINT)
-
-
-def spare_the_log(task: asyncio.Task[Any]) -> None:
-    """A task on a loop that was closed under it: that it is never finished is known."""
-    with contextlib.suppress(AttributeError):
-        task._log_destroy_pending = False  # type: ignore[attr-defined]

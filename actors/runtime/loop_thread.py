@@ -8,6 +8,7 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from types import CodeType
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -138,12 +139,82 @@ class Actions(Row[Callable[[], object]]):
                 yield self._things.popleft()
 
 
+def spare_the_log(task: asyncio.Task[Any]) -> None:
+    """Its loop may have been closed under it: that it has not been finished is known."""
+    with contextlib.suppress(AttributeError):  # a task of the app's own kind
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
+
 class KnowsSilence(Protocol):
     """The part of a heartbeat that a loop's thread needs."""
 
     @property
     def stalled(self) -> bool:
         """Whether the loop does not answer, and that has been found out."""
+
+
+class AgentLoop(Protocol):
+    """A loop on which agents run: a pool's own, or the app's."""
+
+    name: str
+    heartbeat: KnowsSilence | None
+    grace_s: float
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """None before its start."""
+
+    @property
+    def ident(self) -> int | None:
+        """The identifier of the thread that runs it."""
+
+    @property
+    def floor(self) -> CodeType | None:
+        """The code that runs what runs on it, as far as it is known."""
+
+    @property
+    def successor(self) -> LoopThread | None:
+        """Where to go on once it has ended; None where that is the end of all."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it does not answer, as far as is known."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it takes nothing more."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended though the pool has not."""
+
+    def post(self, action: Callable[[], object]) -> bool:
+        """Run `action` on the loop, soon; False when it takes nothing more."""
+
+    def close(self, *, wait: bool = True) -> None:
+        """The pool, or the member whose it is, has ended."""
+
+    def abandon(self) -> None:
+        """It does not answer: nobody waits for it any more."""
+
+    def end(self) -> None:
+        """It takes nothing more from here on."""
+
+    def can_answer(self) -> bool:
+        """Whether anybody runs it: one that nobody runs is not silent."""
+
+    def winds_up(self) -> bool:
+        """On the loop, in a task that was cancelled: whether all there have been, since it ends."""
+
+    def keep(self, leave: Callable[[], object]) -> None:
+        """A thread waits for the loop: `leave` ends that, should the loop end before the pool."""
+
+    def drop(self, leave: Callable[[], object]) -> None:
+        """End what `keep` began."""
 
 
 class LoopThread:
@@ -162,6 +233,9 @@ class LoopThread:
         heartbeat: knows whether it answers; set by the supervisor once it watches the loop.
         lost: whether it has been abandoned.
     """
+
+    gone = False
+    successor: LoopThread | None = None
 
     def __init__(
         self,
@@ -183,6 +257,10 @@ class LoopThread:
         self._lock = threading.Lock()
         self._actions: Actions | None = None  # there is one as soon as there is a loop
         self._closing = False
+
+    @property
+    def floor(self) -> CodeType | None:
+        return LoopThread._run.__code__
 
     @property
     def ident(self) -> int | None:
@@ -217,6 +295,21 @@ class LoopThread:
         except RuntimeError:  # it has been closed since
             return False
         return True
+
+    def end(self) -> None:
+        """Only the pool ends it, by `close`."""
+
+    def can_answer(self) -> bool:
+        return True
+
+    def winds_up(self) -> bool:
+        return False
+
+    def keep(self, leave: Callable[[], object]) -> None:
+        """It ends all its tasks before it ends: whoever waits for one is told."""
+
+    def drop(self, leave: Callable[[], object]) -> None:
+        pass
 
     def close(self, *, wait: bool = True) -> None:
         """Cancel every task once, let them clean up for `grace_s`, end the thread."""

@@ -233,6 +233,22 @@ def check_chain(pool: Asked, need: Need) -> None:
         raise _refusal(pool, need, "a call that one of its own threads waits for")
 
 
+def check_loop(pool: str) -> None:
+    """The running call needs a turn of the loop on which agents of its pool run.
+
+    Args:
+        pool: the urn of its router.
+
+    Raises:
+        ReentrantAskError: the thread that runs the loop waits for this call.
+    """
+    if is_held_up(pool, Need.LOOP, INSIDE.get()):
+        raise ReentrantAskError(
+            "it was asked in the thread of the event loop that it needs, which waits for it: "
+            "await what ask(..., block=False) returns, or wait in another thread"
+        )
+
+
 def is_held_up(pool: str, need: Need, inside: tuple[Ancestor, ...]) -> bool:
     """Whether one of those calls is a wait that keeps a pool from it.
 
