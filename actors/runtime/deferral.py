@@ -7,11 +7,12 @@ So they are called when the moment is over, in the order in which they came, non
 
 from __future__ import annotations
 
-import _signal
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from importlib import import_module
+from threading import get_ident
 from types import FrameType
 from typing import Any, TypeVar
 
@@ -20,10 +21,11 @@ from greenroom.actors.runtime import forks
 A = TypeVar("A")
 Handler = Callable[[int, FrameType | None], Any]
 
+_signal: Any = import_module("_signal")  # what `signal` is made of
 _NUMBERS = sorted(int(each) for each in _signal.valid_signals())
 _BELL = "_sighandler_noop"
-"""What asyncio sets for a signal of which a loop is told by its pipe: it does nothing, and must keep
-the flags that asyncio has given it."""
+"""What asyncio sets for a signal of which a loop is told by its pipe: it does nothing, and its
+signal must keep the flags that asyncio has given it."""
 
 
 class Deferral:
@@ -38,9 +40,9 @@ class Deferral:
     """
 
     # Used by the main thread alone. What may go wrong is a handler that raises before all are put
-    # off, or when some are not any more. So `_keeps` is True from before the first is replaced until
-    # the last line before they are set again, within one `try`; and what stands in for a handler
-    # while it is False sets that one again by itself, and calls it.
+    # off, or when some are not any more. So `_keeps` is True from before the first is replaced
+    # until the last line before they are set again, within one `try`; and what stands in for a
+    # handler while it is False sets that one again by itself, and calls it.
 
     __slots__ = ("_come", "_found", "_keeps", "_numbers", "_places", "_stand_ins", "on", "thread")
 
@@ -130,4 +132,13 @@ class Deferral:
 
 
 DEFERRAL = Deferral()
+"""The one of the process."""
+
+
+def undisturbed(act: Callable[[A], bool], argument: A) -> None:
+    """`act(argument)`, which returns True; where signals could break in, with these put off."""
+    if DEFERRAL.on or get_ident() != DEFERRAL.thread or not DEFERRAL.run(act, argument):
+        act(argument)
+
+
 forks.in_child(DEFERRAL.look_who_runs)

@@ -19,6 +19,7 @@ from greenroom.actors.runtime.thread_duties import (
     left_home,
     running_loop,
 )
+from greenroom.actors.runtime.waker import in_step_of
 from greenroom.messages.errors import ResourceError
 
 _IDLE_LOOKS = 2
@@ -140,6 +141,13 @@ class HomeLoop:
             self.end()
             return False
         return True
+
+    def begins_here(self) -> bool:
+        """Whether the running code may begin a task there without `post`: nothing of the task's own
+        runs before that code has gone on.
+        """
+        taken = self._begun and not self._closing
+        return taken and in_step_of(self.loop) and self.loop.get_task_factory() is None
 
     def _begin(self) -> None:
         with self._lock:

@@ -14,7 +14,17 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
+from greenroom.actors.runtime.thread_duties import running_loop
+
 T = TypeVar("T")
+
+
+def in_step_of(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the running code belongs to a step of a task of that loop, which so goes round
+    afterwards: nobody need wake it. Of any other code in its thread that is not known: the handler
+    of a signal may have broken in on its sleep.
+    """
+    return running_loop() is loop and asyncio.current_task(loop) is not None
 
 
 class Row(ABC, Generic[T]):
@@ -106,6 +116,11 @@ class Waker(Row[asyncio.Future[None]]):
         """End the wait of whoever awaits that future, if it still waits. Any thread may do so, and
         more than once.
         """
+        # An agent on the same loop has answered: as by a turn, which need not come first.
+        if in_step_of(self.loop):
+            if not waiting.done():
+                waiting.set_result(None)
+            return
         self._things.append(waiting)  # as in `put`
         if self.due:
             return
