@@ -58,38 +58,25 @@ class FailureKind(StrEnum):
     CREATE_FAILED = "create_failed"
     INTERRUPTED = "interrupted"
 
-    @property
-    def tries_another_member(self) -> bool:
-        """Whether another member may succeed where this one failed."""
-        return self not in (FailureKind.CALLER, FailureKind.CANCELLED)
+    # Attributes, not properties: a failure is asked nine times on its way, and to look a member of
+    # an enum up in a set hashes it in Python.
+    tries_another_member: bool
+    """Whether another member may succeed where this one failed."""
+    counts_for_breaker: bool
+    """Whether the failure says anything about the member's own health."""
+    is_the_members: bool
+    """Whether it is the member that could not answer, be it ill or only throttled."""
+    opens_at_once: bool
+    """Whether one such failure opens the breaker, as a rule: more calls cannot help."""
 
-    @property
-    def counts_for_breaker(self) -> bool:
-        """Whether the failure says anything about the member's own health."""
-        return self not in _UNCOUNTED
-
-    @property
-    def is_the_members(self) -> bool:
-        """Whether it is the member that could not answer, be it ill or only throttled."""
-        return self is FailureKind.RATE_LIMITED or self.counts_for_breaker
-
-    @property
-    def opens_at_once(self) -> bool:
-        """Whether one such failure opens the breaker, as a rule: more calls cannot help."""
-        return self in (FailureKind.AUTH, FailureKind.QUOTA)
-
-
-_UNCOUNTED = frozenset(
-    {
-        FailureKind.RATE_LIMITED,
-        FailureKind.TOO_LARGE,
-        FailureKind.NOT_FOUND,
-        FailureKind.CALLER,
-        FailureKind.CANCELLED,
-        FailureKind.CREATE_FAILED,
-        FailureKind.INTERRUPTED,
-    }
-)
+    def __init__(self, value: str) -> None:
+        # Not by name: the members are being made.
+        throttled, callers = value == "rate_limited", value in ("caller", "cancelled")
+        others = value in ("too_large", "not_found", "create_failed", "interrupted")
+        self.tries_another_member = not callers
+        self.counts_for_breaker = not (throttled or callers or others)
+        self.is_the_members = throttled or self.counts_for_breaker
+        self.opens_at_once = value in ("auth", "quota")
 
 
 class SkipReason(StrEnum):

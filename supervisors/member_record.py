@@ -42,6 +42,7 @@ class MemberRecord:
         self, member: Member, index: int, config: PoolConfig, rng: random.Random, now: float
     ) -> None:
         self.member = member
+        self.name = member.name
         self.index = index
         self.config = config
         self.ref: MemberRef | None = None
@@ -73,10 +74,6 @@ class MemberRecord:
             )
         # Tickets of the commands that wait for its end: several may ask for the same removal.
         self.removal: list[int] = []
-
-    @property
-    def name(self) -> str:
-        return self.member.name
 
     def started(self, ref: MemberRef, loop: AgentLoop | None) -> None:
         """A new actor stands behind the name, and has that loop, if there are any."""

@@ -41,27 +41,29 @@ class OutcomeJudge:
         """Judge a batch; the router has the new table before it hears what has been judged."""
         judged: dict[tuple[str, int], int] = {}
         changed = changed_elsewhere = False
-        touched = {}
+        # Health is looked at once for each member, not once for each outcome.
+        touched: dict[str, MemberRecord] = {}
+        settled: dict[str, MemberRecord] = {}
+        now = self._ports.now()
         for outcome in message.batch:
             if isinstance(outcome, RequestSettled):
                 # By a request that ends breakers of any members may change,
                 # not only of those in this batch.
-                changed_elsewhere = self._settle(outcome) or changed_elsewhere
+                changed_elsewhere = self._settle(outcome, settled, now) or changed_elsewhere
                 continue
             record = self._records.get(outcome.member)
             if record is None:
                 continue
-            # Health is looked at once for each member, not once for each outcome.
             touched[record.name] = record
             if isinstance(outcome, Successes):
                 changed = self._take(record, outcome) or changed
                 continue
-            changed = self._judge(record, outcome) or changed
+            changed = self._judge(record, outcome, now) or changed
             # The last number of a member covers those before it: they come in order.
             if outcome.number:
                 judged[outcome.member, outcome.incarnation] = outcome.number
-        for record in touched.values():
-            self.review_health(record)
+        for record in (settled | touched).values():
+            self.review_health(record, now)
         if changed_elsewhere:
             self._routes.publish()
         elif changed:
@@ -98,7 +100,7 @@ class OutcomeJudge:
             changed = self._follow(record, before, transition) or changed
         return changed
 
-    def _judge(self, record: MemberRecord, outcome: AttemptOutcome) -> bool:
+    def _judge(self, record: MemberRecord, outcome: AttemptOutcome, now: float) -> bool:
         """Let the breaker and the health record have an outcome; whether routing changes by it."""
         kind = _pardoned(record, outcome.kind)
         case: Case | None = None
@@ -121,7 +123,7 @@ class OutcomeJudge:
             began=outcome.began,
             opens_at_once=outcome.opens_at_once,
             request=number,
-            may_open=case is None or self._may_open(record, case, outcome.opens_at_once),
+            may_open=case is None or self._may_open(record, case, outcome.opens_at_once, now),
         )
         opened = transition is not None and transition.before is CircuitState.CLOSED
         # A request opens one breaker at most, however many members it fails on: see `_may_open`.
@@ -139,12 +141,16 @@ class OutcomeJudge:
         self.announce(record, transition, why)
         return True
 
-    def _settle(self, request: RequestSettled) -> bool:
-        """A request has ended: its failures are taken back, or are the members' from now on."""
+    def _settle(
+        self, request: RequestSettled, settled: dict[str, MemberRecord], now: float
+    ) -> bool:
+        """A request has ended: its failures are taken back, or are the members' from now on, which
+        are put among the `settled`.
+        """
         case, spared = self._ledger.settle(request, self._others_in_doubt)
         if case is None:
             return False
-        now, changed = self._ports.now(), False
+        changed = False
         for record in [self._records[name] for name in case.members if name in self._records]:
             if record.name in spared:
                 record.health.retract(case.number)
@@ -155,7 +161,7 @@ class OutcomeJudge:
                 # While the request went on its failures may not have been allowed to open this one.
                 transition = self._held_back(record, case, now)
             self.announce(record, transition)
-            self.review_health(record)
+            settled[record.name] = record
             changed = changed or transition is not None
         return changed
 
@@ -168,7 +174,7 @@ class OutcomeJudge:
             case.opened = record.name
         return transition
 
-    def _may_open(self, record: MemberRecord, case: Case, opens_at_once: bool) -> bool:
+    def _may_open(self, record: MemberRecord, case: Case, opens_at_once: bool, now: float) -> bool:
         """Whether a failure may open its member's breaker: not if its request has opened another,
         nor if that would leave nobody and it may all turn out to be the fault of requests.
         """
@@ -176,7 +182,7 @@ class OutcomeJudge:
             return False
         if opens_at_once or record.breaker.must_open():
             return True
-        return self._others_serve(record, self._ports.now())
+        return self._others_serve(record, now)
 
     def _others_in_doubt(self, case: Case) -> bool:
         """Whether a request had only the members that it failed on because others are kept out by
@@ -237,7 +243,7 @@ class OutcomeJudge:
                     )
                 )
         self._steer_probes(record, transition, now)
-        self.review_health(record)
+        self.review_health(record, now)
 
     def _steer_probes(self, record: MemberRecord, transition: Transition, now: float) -> None:
         if record.probes is None:
@@ -253,8 +259,8 @@ class OutcomeJudge:
             case _:
                 record.probes.resume(now)
 
-    def review_health(self, record: MemberRecord) -> None:
-        now = self._ports.now()
+    def review_health(self, record: MemberRecord, now: float) -> None:
+        """Announce how a member is, if that has changed."""
         after = record.health.status(now, record.breaker.state)
         before, record.status = record.status, after
         if before is not after:

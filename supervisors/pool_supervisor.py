@@ -266,7 +266,7 @@ class PoolSupervisor(PoolActor):
             self._roster.review(record, now)
             self._judge.review(record, now)
             self._prober.review(record, now)
-            self._judge.review_health(record)
+            self._judge.review_health(record, now)
 
     # -- news
 
@@ -392,7 +392,7 @@ class PoolSupervisor(PoolActor):
             # it has mended it, or thinks so.
             if record.ref is None and record.life in (Life.GIVEN_UP, Life.DOWN):
                 self._roster.restart(record)
-            self._judge.review_health(record)
+            self._judge.review_health(record, now)
 
     # -- the end
 

@@ -58,7 +58,12 @@ class AttemptResults:
         self._outcome_reporter.ignored(attempt, self._ports.now())
 
     def failed(
-        self, attempt: Attempt, job: Job | None, failure: Failure, preferred: bool = False
+        self,
+        attempt: Attempt,
+        job: Job | None,
+        failure: Failure,
+        now: float,
+        preferred: bool = False,
     ) -> bool:
         """A member has failed; whether it begins to rest by that.
 
@@ -66,7 +71,7 @@ class AttemptResults:
             job: whose attempt it is; None of a trial whose request has gone on without it.
             preferred: the strategy is not told, or not yet: the request may stay for the member.
         """
-        now, kind = self._ports.now(), failure.kind
+        kind = failure.kind
         slot = self._table.get(attempt.member)
         if slot is not None:
             self._attempt_events.slow_to_fail(attempt, failure, slot.load.usual_s)
@@ -84,7 +89,8 @@ class AttemptResults:
             _blame(job, attempt, failure)
         new_rest = False
         if slot is not None and kind.is_the_members:
-            new_rest = self._resting.begin(slot, kind, attempt.started_at, failure.retry_after_s)
+            began, after_s = attempt.started_at, failure.retry_after_s
+            new_rest = self._resting.begin(slot, kind, began, after_s, now)
         self._outcome_reporter.failed(attempt, slot, failure, elapsed_s, now)
         # A trial whose request has gone on: nobody will settle its case, so it is closed here, and
         # the failure is the member's for good.
@@ -94,7 +100,7 @@ class AttemptResults:
             )
         return new_rest
 
-    def heed(self, attempt: Attempt, failure: Failure) -> None:
+    def heed(self, attempt: Attempt, failure: Failure, now: float) -> None:
         """An attempt has failed that nobody needs any more, and counts for nothing. That its member
         is throttled is true all the same: it rests.
         """
@@ -102,12 +108,14 @@ class AttemptResults:
         # A 429 of a hedge that lost, say. Nothing else is taken from it: it was told to end, and
         # what it raises then may have come of that.
         if slot is not None and failure.kind is FailureKind.RATE_LIMITED:
-            self._resting.begin(slot, failure.kind, attempt.started_at, failure.retry_after_s)
+            began, after_s = attempt.started_at, failure.retry_after_s
+            self._resting.begin(slot, failure.kind, began, after_s, now)
 
     def settle(self, job: Job, blame: Blame, answered: bool) -> None:
         """A request has ended, and it is known whose fault its failures were. The supervisor hears
         of it before the asker does, whose next request shall find the members as they are.
         """
+        now = self._ports.now()
         # A 404 says that the member lacks a model, or that there is no such model: it is the former
         # once another one has answered the same request.
         if answered:
@@ -115,7 +123,7 @@ class AttemptResults:
                 slot = self._table.get(missing.member)
                 if slot is not None:
                     kind = FailureKind.NOT_FOUND
-                    self._resting.begin(slot, kind, missing.began, missing.retry_after_s)
+                    self._resting.begin(slot, kind, missing.began, missing.retry_after_s, now)
         elif blame.alike:
             for member, failures in blame.members.items():
                 slot = self._table.get(member)
@@ -129,7 +137,7 @@ class AttemptResults:
             # else one more might have answered it.
             everywhere = fault is None or not self._table.could_take(job.failures)
             settled = RequestSettled(request_id=job.id, kind=fault, everywhere=everywhere)
-            self._outcome_reporter.settled(settled, answered, self._ports.now())
+            self._outcome_reporter.settled(settled, answered, now)
 
 
 def _blame(job: Job, attempt: Attempt, failure: Failure) -> None:

@@ -321,7 +321,7 @@ class Attempts:
             # By what this member usually takes, since the deadline is the caller's: one of 50 ms is
             # over before a member that takes a second could have answered.
             if slot is not None and slot.load.overdue(elapsed_s, now):
-                self._attempt_results.failed(attempt, job, failure)
+                self._attempt_results.failed(attempt, job, failure, now)
             else:
                 self._attempt_results.ignored(attempt)
             job.failed(attempt, failure)

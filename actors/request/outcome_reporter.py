@@ -119,8 +119,7 @@ class OutcomeReporter:
         that can wait for company: they were the members' anyway.
         """
         if not answered:
-            self._gather().append(request)
-            self.flush()
+            self._send(request)
             return
         count = self._count
         self._gather().append(request)  # behind the success that has ended it
@@ -139,15 +138,14 @@ class OutcomeReporter:
     def flush(self) -> None:
         """Send what there is."""
         if self._runs or self._batch:
-            batch = self._gather()
-            # Before the report: if that raises, nothing is reported twice.
-            self._batch = []
-            self._ports.report(Outcomes(tuple(batch)))
+            self._send()
 
-    def _send(self, outcome: AttemptOutcome) -> None:
+    def _send(self, *last: AttemptOutcome | RequestSettled) -> None:
         """Send what came before, and this."""
-        self._gather().append(outcome)
-        self.flush()
+        batch = (*self._gather(), *last)
+        # Before the report: if that raises, nothing is reported twice.
+        self._batch.clear()
+        self._ports.report(Outcomes(batch))
 
     def _gather(self) -> list[AttemptOutcome | Successes | RequestSettled]:
         self._count = 0

@@ -206,11 +206,11 @@ class RequestFlow:
 
     # -- it is given to a member, or waits for one
 
-    def _route(self, job: Job) -> None:
+    def _route(self, job: Job, now: float | None = None) -> None:
         """Give it to a member, let it wait, or fail it. Raises nothing: who calls it has something
         else in hand.
         """
-        now = self._ports.now()
+        now = self._ports.now() if now is None else now
         try:
             if job.deadline is not None and job.deadline <= now:  # its alarm has not gone off yet
                 self._expire(job, now)
@@ -496,27 +496,27 @@ class RequestFlow:
         """A member reports a failure."""
         attempt = self.attempts.ended(message)
         if attempt is not None:
-            failure = Failure.of(message)
-            if self._is_excused(attempt, failure):
+            failure, now = Failure.of(message), self._ports.now()
+            if self._is_excused(attempt, failure, now):
                 failure = failure._replace(kind=FailureKind.INTERRUPTED)
             if attempt.job is not None:
                 self._claims.withdraw(attempt.ticket)
                 attempt.side_effects = attempt.side_effects or message.side_effects
-                self._attempt_failed(attempt, attempt.job, failure)
+                self._attempt_failed(attempt, attempt.job, failure, now)
             elif attempt.alone:
                 self._trials.reported_failed(attempt, failure)
             else:
-                self._attempt_results.heed(attempt, failure)
+                self._attempt_results.heed(attempt, failure, now)
         self._pump()
 
-    def _is_excused(self, attempt: Attempt, failure: Failure) -> bool:
+    def _is_excused(self, attempt: Attempt, failure: Failure, now: float) -> bool:
         """Whether it failed by a pause of the process: an agent's own time limits do not know of
         one, nor does who has waited at the other end of its connection.
         """
         if failure.kind not in (FailureKind.TIMEOUT, FailureKind.UNAVAILABLE):
             return False
         paused_at, began = self._ports.paused_at(), attempt.started_at
-        return began < paused_at and excuses(paused_at, began, self._ports.now())
+        return began < paused_at and excuses(paused_at, began, now)
 
     def refused(self, message: Refused) -> None:
         """A member has not taken an attempt."""
@@ -560,13 +560,14 @@ class RequestFlow:
     def _ended_badly(
         self, attempt: Attempt, job: Job | None, kind: FailureKind, error: Exception
     ) -> None:
-        failure = Failure(kind, error, self._ports.now() - attempt.started_at)
+        now = self._ports.now()
+        failure = Failure(kind, error, now - attempt.started_at)
         if job is not None:
-            self._attempt_failed(attempt, job, failure)
+            self._attempt_failed(attempt, job, failure, now)
         elif attempt.alone:
             self._trials.failed(attempt, failure)
 
-    def _attempt_failed(self, attempt: Attempt, job: Job, failure: Failure) -> None:
+    def _attempt_failed(self, attempt: Attempt, job: Job, failure: Failure, now: float) -> None:
         """An attempt ended badly and its request still waits: count it, and see what follows.
 
         A failure that no other member can mend is an answer, too: it must win its race.
@@ -582,15 +583,15 @@ class RequestFlow:
                 self._trials.failed(attempt, failure._replace(opens_at_once=False))
             else:
                 self.attempts.ignore(job, attempt)
-                self._attempt_results.heed(attempt, failure)
+                self._attempt_results.heed(attempt, failure, now)
             return
         # Both are asked before what is learned of the members changes what they look at.
-        preferred = self._choice.is_preferred(job, attempt, failure, self._ports.now())
+        preferred = self._choice.is_preferred(job, attempt, failure, now)
         mends = self._choice.may_mend(attempt, failure)
         self._attempt_events.failed(attempt, failure)
-        new_rest = self._attempt_results.failed(attempt, job, failure, preferred)
+        new_rest = self._attempt_results.failed(attempt, job, failure, now, preferred)
         job.failed(attempt, failure)
-        self._follow_up(job, attempt, failure, mends, preferred)
+        self._follow_up(job, attempt, failure, now, mends, preferred)
         if new_rest:
             for waiting in self.room.queue:  # some may wait in vain now
                 self._route(waiting)
@@ -610,10 +611,10 @@ class RequestFlow:
         if kind is FailureKind.CREATE_FAILED:
             # Of no other refusal: a member that is full, or that ends, has not failed.
             self.table.record(attempt.member, False)
-        elapsed_s = self._ports.now() - attempt.started_at
-        failure = Failure(kind, error, elapsed_s, started=False)
+        now = self._ports.now()
+        failure = Failure(kind, error, now - attempt.started_at, started=False)
         job.failed(attempt, failure)
-        self._follow_up(job, attempt, failure)
+        self._follow_up(job, attempt, failure, now)
 
     # -- what follows: the same member or another one at once, a retry later, or the end
 
@@ -622,6 +623,7 @@ class RequestFlow:
         job: Job,
         attempt: Attempt,
         failure: Failure,
+        now: float,
         mends: bool = False,
         preferred: bool = False,
     ) -> None:
@@ -638,19 +640,18 @@ class RequestFlow:
             self.attempts.abort(job, CancelReason.LOST_RACE)
             if race is not None and not job.begun:  # else `Claims` does so: see `FollowUps`
                 race.reopen(max(attempt.number, job.attempts))
-        now = self._ports.now()
         plan = self._follow_ups.plan(job, attempt, failure, now, mends, preferred)
         match plan:
             case SameAgain():
                 # Not waited for: a hiccup is worth a second try on the
                 # spot, but no place in the queue.
                 job.bound = Bound(member, rests=False)
-                self._route(job)
+                self._route(job, now)
             case StayFor(delay_s):
                 job.bound = Bound(member, rests=True)
                 self._retry_later(job, member, delay_s, now)
             case TryNow():
-                self._route(job)
+                self._route(job, now)
             case TryLater(delay_s):
                 self._retry_later(job, member, delay_s, now)
             case BreakOff(error):
@@ -903,5 +904,6 @@ class RequestFlow:
             self._review_over_limit()
 
     def _review_over_limit(self) -> None:
-        now = self._ports.now()
-        self._put_out(self.room.review(now), now)
+        if self.room.over_limit:
+            now = self._ports.now()
+            self._put_out(self.room.review(now), now)

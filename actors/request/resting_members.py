@@ -28,7 +28,7 @@ class RestingMembers:
     _over: Callable[[], None]
 
     def begin(
-        self, slot: Slot, kind: FailureKind, began: float, retry_after_s: float | None
+        self, slot: Slot, kind: FailureKind, began: float, retry_after_s: float | None, now: float
     ) -> bool:
         """Leave a member alone for a while, if its failure asks for it; whether that is new.
 
@@ -36,7 +36,6 @@ class RestingMembers:
             began: when the call began that has failed.
             retry_after_s: what the member has asked for, in seconds.
         """
-        now = self._ports.now()
         rests = bool(slot.rest.until)
         if not slot.rest_for(kind, now, began, retry_after_s, self._rng):
             return False

@@ -102,7 +102,7 @@ class Trials:
             self._attempt_results.ignored(attempt)
         else:
             self._attempt_events.failed(attempt, failure)
-            self._attempt_results.failed(attempt, None, failure)
+            self._attempt_results.failed(attempt, None, failure, self._ports.now())
 
     def reported_failed(self, attempt: Attempt, failure: Failure) -> None:
         """The member says so of one that nobody waits for. Its stream is refused with its first

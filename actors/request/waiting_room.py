@@ -97,8 +97,6 @@ class WaitingRoom:
         """The supervisor has spoken: where those over the limit have found no member by now, as
         many have to go as are too many.
         """
-        if not self.over_limit:
-            return NOBODY
         expired = self.expired(now)
         over_limit = [job for job in self.over_limit if job.phase is QUEUED]
         to_come = self._table.room_to_come()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Any
@@ -72,6 +72,8 @@ class RoutingTable:
         self.draining = False
         self._rng = rng
         self._slots: dict[str, Slot] = {}
+        # The slot of a name: bound once, since each failure asks seven times.
+        self.get: Callable[[str], Slot | None] = self._slots.get
         self._order: tuple[Slot, ...] = ()
         self.half_open: list[str] = []
         """Members of whose breakers requests can be the trials."""
@@ -92,10 +94,6 @@ class RoutingTable:
 
     def __len__(self) -> int:
         return len(self._order)
-
-    def get(self, name: str) -> Slot | None:
-        """The slot of that name."""
-        return self._slots.get(name)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -188,7 +186,7 @@ class RoutingTable:
                 changed = changed or slot.weight != route.weight
                 slot.update(route)
             taken[route.name] = slot
-        self._slots = taken
+        self._slots, self.get = taken, taken.get
         # Those that have left, and the earlier bearers of names that stand at another place now.
         for slot in left.values():
             slot.leave()

@@ -21,6 +21,8 @@ from greenroom import (
     SkipReason,
 )
 from greenroom.messages import MemberCreateFailed, ProbeSucceeded
+from greenroom.supervisors.member_record import MemberRecord
+from greenroom.supervisors.roster import Roster
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
 
 
@@ -307,3 +309,25 @@ def test_b36_a_removal_does_not_wait_for_a_close_hook_that_hangs() -> None:
         removed.get(timeout=WAIT_S)
         assert [each.name for each in pool.stats().members] == ["b"]
         gate.release()
+
+
+def test_a_pool_closes_its_other_members_though_the_end_of_one_raises(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What cannot be done for one of them is complained of; the others have agents, too."""
+    closed: list[str] = []
+
+    def stand_in(self: Roster, record: MemberRecord) -> None:
+        if record.name == "a":
+            raise SystemExit("no memory")
+
+    monkeypatch.setattr(Roster, "stand_in", stand_in)
+
+    def closing(name: str) -> Callable[[Any], None]:
+        return lambda _: closed.append(name)
+
+    members = [Member(name, echo, close=closing(name)) for name in "abc"]
+    with pool_of(*members, strategy="round_robin") as pool:
+        for i in range(3):
+            pool.execute(i, timeout=WAIT_S)
+    assert sorted(closed) == ["a", "b", "c"]

@@ -147,7 +147,7 @@ class World:
             self.roster.review(record, self.now)
             self.judge.review(record, self.now)
             self.prober.review(record, self.now)
-            self.judge.review_health(record)
+            self.judge.review_health(record, self.now)
 
     def advance(self, seconds: float) -> None:
         """Let time pass, alarm by alarm."""
@@ -451,7 +451,7 @@ def test_health_follows_and_is_told_of_once() -> None:
         world.failed("a", f"r{number}")
     changes = [(e.before, e.after) for e in world.events if isinstance(e, HealthChanged)]
     assert changes
-    world.judge.review_health(world.records["a"])
+    world.judge.review_health(world.records["a"], world.now)
     assert [(e.before, e.after) for e in world.events if isinstance(e, HealthChanged)] == changes
 
 
@@ -511,6 +511,34 @@ def test_a_probe_that_waits_for_a_stalled_loop_is_excused(probe: Any, excused: b
     world.loops.shared.heartbeat = SimpleNamespace(stalled=True)
     world.advance(CONFIG.health_check_timeout_s)
     assert (ProbeFailed not in world.names()) is excused
+
+
+@pytest.mark.parametrize(
+    ("change", "again"),
+    [
+        (CircuitState.CLOSED, True),
+        (CircuitState.FORCED_OPEN, False),
+        (CircuitState.DISABLED, False),
+    ],
+)
+def test_a_probe_that_a_pause_has_failed_is_repeated_save_where_it_is_held_back(
+    change: CircuitState, again: bool
+) -> None:
+    """Nobody is blamed for the pause, and a breaker that was set by hand is not looked at."""
+    world = probed()
+    record = world.records["a"]
+    if change is CircuitState.FORCED_OPEN:
+        world.judge.announce(record, record.breaker.force_open(world.now))
+    elif change is CircuitState.DISABLED:
+        world.judge.announce(record, record.breaker.disable(world.now))
+    world.events.clear()
+    world.members_told.clear()
+    world.now += 1.0
+    world.paused_at = world.now - 0.1
+    world.prober.ended(result(1, ok=False, error="late", elapsed_s=0.9))
+    assert ProbeFailed not in world.names()
+    world.prober.review(record, world.now)
+    assert world.members_told == ([("a", Probe(2))] if again else [])
 
 
 def test_a_half_open_breaker_is_tried_by_a_probe_at_once() -> None:

@@ -91,7 +91,7 @@ class SimSupervisor:
             self.roster.review(record, now)
             self.judge.review(record, now)
             self._prober.review(record, now)
-            self.judge.review_health(record)
+            self.judge.review_health(record, now)
 
 
 def _member(spec: MemberSpec) -> Member:
