@@ -111,11 +111,11 @@ class LoopExecutor:
     def cancel(self, call: Call, reason: CancelReason) -> None:
         # Before the loop hears of it: an attempt that has still to begin there looks at this.
         call.cancelled = reason
-        if self._thread.stalled:
+        if not self._thread.stalled and self._thread.post(lambda: self._cancel(call)):
+            # Twice: should the first raise; once it is told, the second does nothing.
+            self._thread.post(lambda: self._cancel(call))
+        elif self._thread.stalled:  # it has been, or has been found to be by the post
             self._forsake(call)
-        else:  # twice: should the first raise; once it is told, the second does nothing
-            self._thread.post(lambda: self._cancel(call))
-            self._thread.post(lambda: self._cancel(call))
 
     def _forsake(self, call: Call) -> None:
         """Report a call as over, since the loop does not answer; end it when that ever does."""
@@ -195,12 +195,11 @@ class LoopExecutor:
         self._running.discard(call)
         try:
             if error is not None and call.cancelled is None:
-                if self._thread.winds_up():
+                if type(error) is KeyboardInterrupt and get_ident() == DEFERRAL.thread:
                     call.cancelled = CancelReason.LOOP_ENDED
-                    self._thread.end()
-                elif type(error) is KeyboardInterrupt and get_ident() == DEFERRAL.thread:
-                    call.cancelled = CancelReason.LOOP_ENDED
-                elif type(error) is asyncio.CancelledError:
+                else:
+                    error = _told_apart(self._thread, call, error)
+                if type(error) is asyncio.CancelledError and call.cancelled is None:
                     asyncio.get_running_loop().call_soon(self._end_unbegun)
             if error is not None and call.phase is CallPhase.WAITING:  # it has not even begun
                 if type(error) is not GeneratorExit:  # it is let go of, with its loop
@@ -255,6 +254,17 @@ class LoopExecutor:
             self._cancel(call)
 
 
+def _told_apart(thread: AgentLoop, call: Call, error: BaseException) -> BaseException:
+    """On the loop, in a task that ends by an error: it is none of the agent's where the app has
+    cancelled all that runs there.
+    """
+    if not thread.winds_up():
+        return error
+    call.cancelled = CancelReason.LOOP_ENDED
+    thread.end()
+    return asyncio.CancelledError()
+
+
 def _cancel_there(thread: AgentLoop, task: asyncio.Task[None], call: Call) -> bool:
     """Cancel what a worker thread waits for; whether it has its time to clean up then."""
     posted = thread.post(functools.partial(_cancel_with_grace, thread, task, call))
@@ -296,7 +306,7 @@ def run_on(
         try:
             outcome[:] = [await awaitable, None]
         except BaseException as error:
-            outcome[1] = error
+            outcome[1] = _told_apart(thread, call, error) if call.cancelled is None else error
 
     def begin() -> None:
         loop, coroutine = asyncio.get_running_loop(), main()

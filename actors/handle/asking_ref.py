@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -367,6 +368,8 @@ class AskingRef(JoinableRef):
         if isinstance(message, RequestOptions):
             request_id, deadline = self._address(message, timeout)
             future = _told_of(outer, PoolFuture(request_id, deadline, self._canceller))
+            if type(message) is Apply:
+                future.need = _need_of(message)
             inside = INSIDE.get()
             if inside:
                 future.inside = inside
@@ -396,7 +399,7 @@ class AskingRef(JoinableRef):
         self.check_process()
         channel = Channel(self._stream_buffer, self._holds)
         future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
-        future.inside = INSIDE.get()
+        future.inside, future.need = INSIDE.get(), _need_of(message)
         # Before the request is sent: from then on somebody has to leave it if it is not read.
         stream: PoolStream[Any] = PoolStream(future)
         try:
@@ -501,6 +504,8 @@ class AskingRef(JoinableRef):
 
 
 def _need_of(message: Any) -> Need:
+    if isinstance(message, Apply) and inspect.iscoroutinefunction(message.function):
+        return Need.LOOP
     agents = isinstance(message, (RequestOptions, Drain, RemoveMember))
     return Need.WORK if agents else Need.WORD
 

@@ -30,8 +30,9 @@ from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
-from greenroom.actors.runtime.loop_thread import AgentLoop
-from greenroom.actors.runtime.thread_duties import HERE, Need, check_loop, is_held_up
+from greenroom.actors.runtime.loop_thread import AgentLoop, LoopThread
+from greenroom.actors.runtime.thread_duties import HERE, Need, is_held_up, needs_loop
+from greenroom.messages.errors import ReentrantAskError
 from greenroom.messages.execution import Ancestor, Execute
 from greenroom.messages.member import CallContext, Member
 from greenroom.messages.requests import Apply
@@ -346,14 +347,16 @@ class AgentHost:
         Raises:
             ReentrantAskError: whoever asks waits in the very thread that runs the loop.
         """
-        if not self.member.isolated:
-            try:
-                check_loop(self.pool)
-            except BaseException:
-                if isinstance(awaitable, Coroutine):
-                    awaitable.close()
-                raise
-        return run_on(self._loop_thread, awaitable, call, closing)
+        loop = self._loop_thread
+        if isinstance(loop, LoopThread) or not isinstance(call, AttemptCall):
+            return run_on(loop, awaitable, call, closing)
+        try:
+            with needs_loop(self.pool, call.message.request_id):
+                return run_on(loop, awaitable, call, closing)
+        except ReentrantAskError:
+            if isinstance(awaitable, Coroutine):
+                awaitable.close()
+            raise
 
     async def _flow(self, call: AttemptCall, writer: ChunkWriter) -> None:
         """On a loop: the same."""

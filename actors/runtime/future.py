@@ -29,6 +29,7 @@ from greenroom.actors.runtime.thread_duties import (
     before_waiting,
     check_chain,
     running_loop,
+    waits_for,
 )
 from greenroom.actors.runtime.waker import wait_here
 from greenroom.messages.errors import (
@@ -437,8 +438,16 @@ class PoolFuture(pykka.Future[T]):
     def _wait(self, timeout: float | None) -> bool:
         if timeout is not None and timeout <= 0.0:  # a look is no wait
             return self._wait_here(timeout)
-        if HERE.duty is not None or running_loop() is not None:
+        if running_loop() is not None:
             self.may_wait()
+            asked = self.stands_for or self
+            with waits_for(asked._pool(), asked.request_id):
+                return self._wait_told(timeout)
+        if HERE.duty is not None:
+            self.may_wait()
+        return self._wait_told(timeout) if self.inside else self._wait_here(timeout)
+
+    def _wait_told(self, timeout: float | None) -> bool:
         if not self.inside:
             return self._wait_here(timeout)
         self.say_waiting()

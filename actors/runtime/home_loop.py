@@ -177,12 +177,11 @@ class HomeLoop:
             return
         self.gone = True
         left_home(self.loop, self._pool)
-        for action in self._actions.take_all():
-            if type(action) is Begin:
-                try:
-                    action.broke(ResourceError(f"{self.name} has ended"))
-                except BaseException as error:  # the others were posted by somebody else
-                    complain(f"what was to begin on {self.name} could not be told", error)
+        for begin in self._actions.take_begins():
+            try:
+                begin.broke(ResourceError(f"{self.name} has ended"))
+            except BaseException as error:  # the others were posted by somebody else
+                complain(f"what was to begin on {self.name} could not be told", error)
         for leave in list(self._waits):
             leave()
         self._on_end()

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Callable
 from typing import cast
 
-from greenroom.actors.runtime.thread_duties import running_loop
+from greenroom.actors.runtime.thread_duties import HERE, running_loop
 
 AppLoop = asyncio.AbstractEventLoop
 
@@ -40,7 +40,9 @@ def home_loop(name: str) -> asyncio.AbstractEventLoop | None:
     Raises:
         RuntimeError: no loop runs in this thread, though it is to be that one.
     """
-    loop = running_loop() if name in ("auto", "running") else None
+    # Another pool's own loop is no home: it ends, or is replaced, for reasons of its own.
+    auto = name == "auto" and HERE.duty is None
+    loop = running_loop() if auto or name == "running" else None
     if loop is None and name == "running":
         raise RuntimeError(
             "event_loop='running' needs an event loop that runs in this thread: start the pool in "

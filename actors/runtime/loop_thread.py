@@ -132,11 +132,15 @@ class Actions(Row[Callable[[], object]]):
             if type(action) is Begin:
                 action.broke(error)
 
-    def take_all(self) -> Iterator[Callable[[], object]]:
-        """The loop has ended: what it has not done."""
-        with contextlib.suppress(IndexError):  # it is empty, be it that somebody else takes, too
-            while True:
-                yield self._things.popleft()
+    def take_begins(self) -> Iterator[Begin]:
+        """The loop has ended: what was still to begin there. The rest is left to it."""
+        with contextlib.suppress(IndexError):  # the loop may take them at the same time
+            for _ in range(len(self._things)):
+                action = self._things.popleft()
+                if type(action) is Begin:
+                    yield action
+                else:
+                    self._things.append(action)
 
 
 def spare_the_log(task: asyncio.Task[Any]) -> None:

@@ -8,6 +8,7 @@ answer needs that very thread, it is told so when it begins to wait.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import sys
 import threading
@@ -194,6 +195,60 @@ class Wait:
             _waiting.pop(ticket, None)
 
 
+_waited_for: set[tuple[str, str]] = set()
+_on_the_loop: set[tuple[str, str]] = set()
+"""Requests, by pool and id: those that a thread waits for which runs a loop of the app's; those
+whose call has a thread, and needs the loop of the agents all the same. Whoever adds to one looks
+into the other then, so that one of two sees the other. No request is in one of them for long.
+"""
+
+
+@contextlib.contextmanager
+def waits_for(pool: Asked | None, request_id: str | None) -> Iterator[None]:
+    """A thread that runs a loop is about to wait for a request.
+
+    Raises:
+        ReentrantAskError: its call waits for that loop.
+    """
+    if pool is None or request_id is None:
+        yield
+        return
+    with _among(_waited_for, (pool.actor_urn, request_id), _on_the_loop):
+        yield
+
+
+@contextlib.contextmanager
+def needs_loop(pool: str, request_id: str) -> Iterator[None]:
+    """A call in a thread is about to wait for a turn of the app's loop.
+
+    Raises:
+        ReentrantAskError: the thread that runs the loop waits for this request.
+    """
+    if is_held_up(pool, Need.LOOP, INSIDE.get()):
+        raise ReentrantAskError(_LOOP_WAITS)
+    with _among(_on_the_loop, (pool, request_id), _waited_for):
+        yield
+
+
+_LOOP_WAITS = (
+    "it was asked in the thread of the event loop that its agent needs, which waits for it: await "
+    "what ask(..., block=False) returns, read streams by async for, or wait in another thread"
+)
+
+
+@contextlib.contextmanager
+def _among(
+    these: set[tuple[str, str]], request: tuple[str, str], those: set[tuple[str, str]]
+) -> Iterator[None]:
+    these.add(request)
+    try:
+        if request in those:
+            raise ReentrantAskError(_LOOP_WAITS)
+        yield
+    finally:
+        these.discard(request)
+
+
 def before_waiting(pool: Asked | None, need: Need) -> list[Held]:
     """Called where `HERE.duty` is set or a loop runs, before that thread waits for something.
 
@@ -231,22 +286,6 @@ def check_chain(pool: Asked, need: Need) -> None:
     """
     if is_held_up(pool.actor_urn, need, INSIDE.get()):
         raise _refusal(pool, need, "a call that one of its own threads waits for")
-
-
-def check_loop(pool: str) -> None:
-    """The running call needs a turn of the loop on which agents of its pool run.
-
-    Args:
-        pool: the urn of its router.
-
-    Raises:
-        ReentrantAskError: the thread that runs the loop waits for this call.
-    """
-    if is_held_up(pool, Need.LOOP, INSIDE.get()):
-        raise ReentrantAskError(
-            "it was asked in the thread of the event loop that it needs, which waits for it: "
-            "await what ask(..., block=False) returns, or wait in another thread"
-        )
 
 
 def is_held_up(pool: str, need: Need, inside: tuple[Ancestor, ...]) -> bool:
