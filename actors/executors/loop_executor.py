@@ -182,18 +182,29 @@ class LoopExecutor:
                 call.collected = True
         except BaseException as raised:  # also CancelledError, SystemExit, GeneratorExit
             error = raised
+        # The app's own loop runs in its main thread as a rule, where a handler may still raise right
+        # here: then it is done all the same, and its error goes on to the app.
+        ended, broken_off = (call, value, error), None
+        while call in self._running:
+            try:
+                undisturbed(self._ended, ended)
+            except BaseException as raised:
+                broken_off = raised
+        if type(error) is KeyboardInterrupt and get_ident() == DEFERRAL.thread:
+            broken_off = error  # it ends the run of the loop, as it would without a pool
         try:
-            # The app's own loop runs in its main thread as a rule.
-            undisturbed(self._ended, (call, value, error))
-            if type(error) is KeyboardInterrupt and get_ident() == DEFERRAL.thread:
-                raise error  # the app's: it ends the run of the loop, as it would without a pool
-        finally:
-            value = error = None  # the error's traceback leads back here, and to the payload
+            if broken_off is not None:
+                raise broken_off
+        finally:  # the error's traceback leads back here, and to the payload
+            value = error = ended = broken_off = None
 
     def _ended(self, ended: tuple[Call, Any, BaseException | None]) -> bool:
         call, value, error = ended
         self._running.discard(call)
+        waits = call.phase is CallPhase.WAITING
         try:
+            if type(error) is GeneratorExit and waits:  # it is let go of, with its loop
+                return True
             if error is not None and call.cancelled is None:
                 if type(error) is KeyboardInterrupt and get_ident() == DEFERRAL.thread:
                     call.cancelled = CancelReason.LOOP_ENDED
@@ -201,9 +212,8 @@ class LoopExecutor:
                     error = _told_apart(self._thread, call, error)
                 if type(error) is asyncio.CancelledError and call.cancelled is None:
                     asyncio.get_running_loop().call_soon(self._end_unbegun)
-            if error is not None and call.phase is CallPhase.WAITING:  # it has not even begun
-                if type(error) is not GeneratorExit:  # it is let go of, with its loop
-                    call.broke(error)
+            if error is not None and waits:  # it has not even begun
+                call.broke(error)
                 return True
             if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
                 grace.cancel()  # it would keep the call, and with it the payload

@@ -145,7 +145,7 @@ class PoolRouter(PoolActor):
     def on_start(self) -> None:
         if self.flow.table.treats_alike:  # a strategy of the app's own runs in this thread alone
             # Who reads its events may be slow, and holds up nobody's worker by that.
-            self.lend(lambda: not self.bus.listening("CRITICAL"))
+            self.lend(self.bus.unread)
 
     def on_thread_end(self) -> None:
         self.ended.set()  # this thread is the last of the pool's

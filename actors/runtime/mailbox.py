@@ -270,26 +270,28 @@ class Mailbox:
         self._owner = _ASLEEP
         self._turn.release()
 
-    def _take_turns(self, _: None) -> None:
-        # As in `_handled_here`; but it is in somebody's turn as a rule, so all is put off already.
+    def _take_turns(self, _: None) -> bool:
+        # Somebody's turn it is already, as a rule: then all is put off.
         if not DEFERRAL.on and get_ident() == DEFERRAL.thread:
-            while self._envelopes and DEFERRAL.run(self._take_turn, None):
-                pass
-            return
+            if DEFERRAL.run(self._take_turns, None):
+                return True
+        envelopes, handle = self._envelopes, self.handle
+        assert handle is not None
         # An envelope that comes between the last look and the release is seen by the look after the
         # release: none is left behind.
         # Nobody waits for the turn: who has it may be further down this very stack (a member that
         # tells itself something), and would never give it back.
-        while self._envelopes and self._take_turn(None):
-            pass
-
-    def _take_turn(self, _: None) -> bool:
-        if not self._turn.acquire(False):
-            return False
-        try:
-            self._handle_all(self._envelopes)
-        finally:
-            self._turn.release()
+        while envelopes and self._turn.acquire(False):
+            try:
+                while envelopes:
+                    envelope = envelopes.popleft()
+                    self.reply_to = envelope.reply_to
+                    try:
+                        handle(envelope)
+                    except BaseException as error:  # whose it is, is somebody else's guess
+                        self._returned(envelope, error)
+            finally:
+                self._turn.release()
         return True
 
     def hand(self, message: Any) -> None:
@@ -300,12 +302,7 @@ class Mailbox:
 
     def bring(self, envelope: Envelope) -> None:
         """The same for an envelope."""
-        if self._borrower == get_ident():  # within the handling of another one
-            if self._envelopes or self._aside:
-                self.put(envelope)
-            else:
-                self._behind.append(envelope)
-        elif not self._handled_here(envelope):
+        if not self._handled_here(envelope):
             self.put(envelope)
 
     def serve(self) -> None:
@@ -321,16 +318,29 @@ class Mailbox:
 
     def _handled_here(self, envelope: Envelope | None) -> bool:
         """Handle what lies aside, and then that envelope, if the owner sleeps and nothing comes
-        before it; whether that was so.
+        before it; whether that was so, or will be at once.
         """
         # The first look is but for speed: it proves nothing without the turn, and comes again.
-        if self._envelopes or not self._may():
+        if self._envelopes:
             return False
-        if HERE.duty is None and _stack_is_deep():
+        here = get_ident()
+        if self._borrower == here:  # within the handling of another one
+            if envelope is not None:
+                self._behind.append(envelope)
+            return True
+        if not self._may():
             return False
-        if get_ident() == DEFERRAL.thread:
-            # Else the handler of a signal might raise between any two steps, or wait for what only
-            # comes when it has returned.
+        if HERE.duty is None:
+            # Code of the app's that is about to reach the limit of recursion: a turn would be
+            # broken off at any place, and so would all that makes good for that.
+            try:  # quicker than to count: it makes no frames, and leaves at the first one
+                sys._getframe(sys.getrecursionlimit() - _ROOM)
+                return False
+            except ValueError:
+                pass
+        # In the main thread the handler of a signal could raise between any two steps, or wait for
+        # what comes only when it has returned.
+        if here == DEFERRAL.thread and not DEFERRAL.on:
             return DEFERRAL.run(self._handled, envelope)
         return self._handled(envelope)
 
@@ -348,20 +358,26 @@ class Mailbox:
             # All counts as changed until the end is reached: should something raise, the owner
             # looks.
             stale = True
-            # A thread finds its own number there only inside of this: so `hand` reads it unlocked.
+            aside, behind, handle = self._aside, self._behind, self.handle
+            assert handle is not None
+            if envelope is not None:
+                behind.append(envelope)
+            # A thread finds its own number there only inside of this, so no lock is taken to look.
             self._borrower = get_ident()
             if mine:  # so that what would wait in here is told so: see `thread_duties`
                 here.duty = _ASKERS
-            # First: a slot is to be free before what its asker has sent next is read.
-            while self._aside:
-                self._handle(self._aside.popleft())
-            if envelope is not None:
-                self._handle(envelope)
-            while self._behind:
-                self._handle(self._behind.popleft())
+            # What lies aside comes first: a slot is to be free before what its asker has sent next
+            # is read.
+            while aside or behind:
+                envelope = aside.popleft() if aside else behind.popleft()
+                self.reply_to = envelope.reply_to
+                try:
+                    handle(envelope)
+                except BaseException as error:  # whose it is, is somebody else's guess
+                    self._returned(envelope, error)
             self._owner = _HURRIED if self.hurried() else _ASLEEP
             # Looked at after the word above: who left something before that was not told to serve.
-            stale = self.alarm != alarm or (self._owner == _HURRIED and bool(self._aside))
+            stale = self.alarm != alarm or (self._owner == _HURRIED and bool(aside))
         finally:
             self._borrower = None
             if mine:
@@ -371,34 +387,10 @@ class Mailbox:
                 self._ring(None)
         return True
 
-    def _handle_all(self, envelopes: deque[Any]) -> None:
-        while envelopes:
-            self._handle(envelopes.popleft())
-
-    def _handle(self, envelope: Any) -> None:
-        handle = self.handle
-        assert handle is not None
-        self.reply_to = envelope.reply_to
-        try:
-            handle(envelope)
-        except BaseException as error:  # whose envelope it is, is somebody else's guess
-            self._returned(envelope, error)
-
-
-def _stack_is_deep() -> bool:
-    """Whether the code that runs is about to reach the limit of recursion, which would break off a
-    turn, and all that is to make good for that, at any place.
-    """
-    try:  # quicker than to count: it looks at no frame twice, and makes none
-        sys._getframe(sys.getrecursionlimit() - _ROOM)
-    except ValueError:
-        return False
-    return True
-
 
 def _pool_of(mailbox: Any) -> str:
     return str(mailbox.handle.__self__.duty.pool)
 
 
 turn(Mailbox._handled, ThreadRole.ROUTERS_TURN, _pool_of)
-turn(Mailbox._take_turn, ThreadRole.MEMBERS_TURN, _pool_of)
+turn(Mailbox._take_turns, ThreadRole.MEMBERS_TURN, _pool_of)
