@@ -182,9 +182,10 @@ class LoopExecutor:
                 call.collected = True
         except BaseException as raised:  # also CancelledError, SystemExit, GeneratorExit
             error = raised
-        # The app's own loop runs in its main thread as a rule, where a handler may still raise right
+        # The app's own loop runs in its main thread as a rule, where a handler may raise right
         # here: then it is done all the same, and its error goes on to the app.
-        ended, broken_off = (call, value, error), None
+        ended: Any = (call, value, error)
+        broken_off: BaseException | None = None
         while call in self._running:
             try:
                 undisturbed(self._ended, ended)

@@ -272,9 +272,9 @@ class Mailbox:
 
     def _take_turns(self, _: None) -> bool:
         # Somebody's turn it is already, as a rule: then all is put off.
-        if not DEFERRAL.on and get_ident() == DEFERRAL.thread:
-            if DEFERRAL.run(self._take_turns, None):
-                return True
+        interruptible = not DEFERRAL.on and get_ident() == DEFERRAL.thread
+        if interruptible and DEFERRAL.run(self._take_turns, None):
+            return True
         envelopes, handle = self._envelopes, self.handle
         assert handle is not None
         # An envelope that comes between the last look and the release is seen by the look after the

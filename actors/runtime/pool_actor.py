@@ -185,7 +185,7 @@ class PoolActor(pykka.ThreadingActor):
             handler = self.handlers.get(type(message))
             if handler is None:
                 answer = super()._handle_receive(message)
-            else:  # as `_handle_receive`, without the call: every request comes this way three times
+            else:  # as `_handle_receive`, without the call: a request comes this way three times
                 try:
                     answer = handler(message)
                 except BaseException as error:
@@ -210,6 +210,7 @@ class PoolActor(pykka.ThreadingActor):
         if self._made_good(message, error):
             return PENDING
         self._complain(message, error)
+        return None
 
     def _made_good(self, message: Any, error: BaseException) -> bool:
         try:

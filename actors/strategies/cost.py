@@ -8,7 +8,7 @@ from typing import cast
 
 from greenroom.actors.strategies.protocol import Candidate
 
-_TIE = 1.01
+TIE = 1.01
 _LEAST_SUCCESS_RATE = 0.01
 _UNKNOWN_LATENCY_S = 1.0
 
@@ -48,7 +48,7 @@ def lightest(candidates: Sequence[Candidate], now: float, rng: random.Random) ->
 
 def light(candidates: Sequence[Candidate], costs: Sequence[float], rng: random.Random) -> Candidate:
     """One of those that cost least, ties (within 1%) by chance."""
-    return rng.choice(cheapest(candidates, costs, _TIE))
+    return rng.choice(cheapest(candidates, costs, TIE))
 
 
 def cheapest(
