@@ -104,7 +104,10 @@ class LoopExecutor:
     def run(self, call: Call) -> None:
         # A coroutine of that very loop asks: nobody need be woken for its request.
         if self._thread.begins_here():
-            self._start(call)
+            if DEFERRAL.on:  # as in the turn of whoever asks there
+                self._begin(call)
+            else:
+                self._start(call)
         elif not self._thread.post(Begin(self._start, call)):
             self._elsewhere(call)
 
@@ -188,7 +191,8 @@ class LoopExecutor:
         broken_off: BaseException | None = None
         while call in self._running:
             try:
-                undisturbed(self._ended, ended)
+                if get_ident() != DEFERRAL.thread or not DEFERRAL.run(self._ended, ended):
+                    self._ended(ended)
             except BaseException as raised:
                 broken_off = raised
         if type(error) is KeyboardInterrupt and get_ident() == DEFERRAL.thread:

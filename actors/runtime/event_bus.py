@@ -20,7 +20,6 @@ from greenroom.messages.events import Event
 from greenroom.messages.pickling import masked
 
 _NUMBERS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
-_CRITICAL = _NUMBERS["CRITICAL"]
 CLOSE_TIMEOUT_S = 2.0
 BACKLOG = 10_000
 """Events that may wait for a slow subscriber; what comes on top is dropped, and that is logged."""
@@ -183,19 +182,17 @@ class EventBus:
         """
         if self._refs or self._others or _observers:
             return True
-        return _NUMBERS[level] >= _least_level_read()
+        # `_least_level_read`, without the call as long as nothing has changed: asked three times
+        # for every request.
+        handlers, switches, least = _last_answer
+        core: Any = getattr(logger, "_core", None)
+        if core is None or core.handlers is not handlers or core.activation_list is not switches:
+            least = _least_level_read()
+        return _NUMBERS[level] >= least
 
     def unread(self) -> bool:
-        """Whether nobody reads any event, however bad it is: asked for every message that is
-        handled in the router's place.
-        """
-        if self._refs or self._others or _observers:
-            return False
-        # `_least_level_read`, without the call as long as nothing has changed.
-        handlers, switches, level = _last_answer
-        core: Any = getattr(logger, "_core", None)
-        same = core is not None and core.handlers is handlers and core.activation_list is switches
-        return (level if same else _least_level_read()) > _CRITICAL
+        """Whether nobody reads any event, however bad it is."""
+        return not self.listening("CRITICAL")
 
     def emit(self, event: Event) -> None:
         """Log the event and hand it to every subscriber."""

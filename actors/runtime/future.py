@@ -296,7 +296,12 @@ class PoolFuture(pykka.Future[T]):
             except BaseException:  # cancelled, closed as a whole, or hit by a signal
                 self.cancel()
                 raise
-        return self.get()
+        if self._get_hook is not None:
+            return self.get()
+        if self._error is not None:
+            raise self._error.with_traceback(self._trace)
+        value: T = self._value
+        return value
 
     def _arrival(self) -> Generator[Any, None, None]:
         """Wait, in a coroutine, until it can be read without waiting."""

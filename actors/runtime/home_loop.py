@@ -19,7 +19,6 @@ from greenroom.actors.runtime.thread_duties import (
     left_home,
     running_loop,
 )
-from greenroom.actors.runtime.waker import in_step_of
 from greenroom.messages.errors import ResourceError
 
 _IDLE_LOOKS = 2
@@ -146,8 +145,11 @@ class HomeLoop:
         """Whether the running code may begin a task there without `post`: nothing of the task's own
         runs before that code has gone on.
         """
-        taken = self._begun and not self._closing
-        return taken and in_step_of(self.loop) and self.loop.get_task_factory() is None
+        loop = self.loop
+        if not self._begun or self._closing or running_loop() is not loop:
+            return False
+        # As `in_step_of`, without the call: asked for every request.
+        return asyncio.current_task(loop) is not None and loop.get_task_factory() is None
 
     def _begin(self) -> None:
         with self._lock:

@@ -116,11 +116,6 @@ class Waker(Row[asyncio.Future[None]]):
         """End the wait of whoever awaits that future, if it still waits. Any thread may do so, and
         more than once.
         """
-        # An agent on the same loop has answered: as by a turn, which need not come first.
-        if in_step_of(self.loop):
-            if not waiting.done():
-                waiting.set_result(None)
-            return
         self._things.append(waiting)  # as in `put`
         if self.due:
             return
@@ -148,7 +143,14 @@ class Wake:
         self._waiting = waiting
 
     def __call__(self) -> None:
-        self._waker.wake(self._waiting)
+        # An agent on the same loop has answered: what a turn would do, without one. Written out
+        # (`in_step_of`): one for every request that is awaited.
+        waker, waiting = self._waker, self._waiting
+        loop = waker.loop
+        if running_loop() is not loop or asyncio.current_task(loop) is None:
+            waker.wake(waiting)
+        elif not waiting.done():
+            waiting.set_result(None)
 
 
 _here = threading.local()
