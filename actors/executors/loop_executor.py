@@ -7,12 +7,14 @@ import functools
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
+from threading import get_ident
 from types import CoroutineType
 from typing import Any
 
 from greenroom.actors.executors.agent_output import PLAIN, acollect, is_awaitable, is_stream
 from greenroom.actors.executors.call import Call, CallPhase
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
+from greenroom.actors.runtime.deferral import DEFERRAL, undisturbed
 from greenroom.actors.runtime.loop_blocker import ORIGIN
 from greenroom.actors.runtime.loop_thread import (
     AgentLoop,
@@ -28,6 +30,19 @@ _NEARLY_S = 0.001
 
 _KEPT: set[asyncio.Task[None]] = set()
 """Tasks that nobody waits for: a loop holds them weakly."""
+
+
+class _Pause:
+    """The first thing that the coroutine of a call awaits, which is entered where its task is made:
+    the task resumes it inside of its `try`, be it that a signal or a cancellation comes first. One
+    that a task enters may be hit at its entry, and nobody would tell of that.
+    """
+
+    def __await__(self) -> Any:
+        return iter(_ONCE)
+
+
+_ONCE, _PAUSE = (None,), _Pause()
 
 
 class _Grace:
@@ -87,7 +102,13 @@ class LoopExecutor:
         self._graces: dict[Call, _Grace] = {}
 
     def run(self, call: Call) -> None:
-        if not self._thread.post(Begin(self._start, call)):
+        # A coroutine of that very loop asks: nobody need be woken for its request.
+        if self._thread.begins_here():
+            if DEFERRAL.on:  # as in the turn of whoever asks there
+                self._begin(call)
+            else:
+                self._start(call)
+        elif not self._thread.post(Begin(self._start, call)):
             self._elsewhere(call)
 
     def cancel(self, call: Call, reason: CancelReason) -> None:
@@ -125,24 +146,34 @@ class LoopExecutor:
 
     def _start(self, call: Call) -> None:
         if call.phase is CallPhase.WAITING:
-            coroutine = None
-            try:
-                self._running.add(call)
-                context = Context()  # nobody else's: neither an asker's nor another call's
-                context.run(ORIGIN.set, call.origin)
-                coroutine = self._run(call)
-                call.handle = asyncio.get_running_loop().create_task(
-                    coroutine, name=call.name, context=context
-                )
-            except BaseException as error:  # no memory, or a task factory of an agent's
-                if coroutine is not None:
-                    coroutine.close()
-                self._running.discard(call)
-                call.broke(error)
+            undisturbed(self._begin, call)
 
-    async def _run(self, call: Call) -> None:
+    def _begin(self, call: Call) -> bool:
+        coroutine = None
+        try:
+            self._running.add(call)
+            context = Context()  # nobody else's: neither an asker's nor another call's
+            context.run(ORIGIN.set, call.origin)
+            loop = asyncio.get_running_loop()
+            # A factory of the app's may await the coroutine in one of its own, which can only be
+            # done with one that has not been entered.
+            entered = loop.get_task_factory() is None
+            coroutine = self._run(call, entered)
+            if entered:
+                coroutine.send(None)  # see `_Pause`
+            call.handle = loop.create_task(coroutine, name=call.name, context=context)
+        except BaseException as error:  # no memory, or a task factory of an agent's
+            if coroutine is not None:
+                coroutine.close()
+            self._running.discard(call)
+            call.broke(error)
+        return True
+
+    async def _run(self, call: Call, entered: bool) -> None:
         value, error = None, None
         try:
+            if entered:
+                await _PAUSE
             if not call.begin(self._now()):
                 self._running.discard(call)
                 return
@@ -154,25 +185,51 @@ class LoopExecutor:
                 call.collected = True
         except BaseException as raised:  # also CancelledError, SystemExit, GeneratorExit
             error = raised
-        self._running.discard(call)
-        if error is not None and call.phase is CallPhase.WAITING:  # it has not even begun
-            call.broke(error)
-            return
+        # The app's own loop runs in its main thread as a rule, where a handler may raise right
+        # here: then it is done all the same, and its error goes on to the app.
+        ended: Any = (call, value, error)
+        broken_off: BaseException | None = None
+        while call in self._running:
+            try:
+                if get_ident() != DEFERRAL.thread or not DEFERRAL.run(self._ended, ended):
+                    self._ended(ended)
+            except BaseException as raised:
+                broken_off = raised
+        if type(error) is KeyboardInterrupt and get_ident() == DEFERRAL.thread:
+            broken_off = error  # it ends the run of the loop, as it would without a pool
         try:
+            if broken_off is not None:
+                raise broken_off
+        finally:  # the error's traceback leads back here, and to the payload
+            value = error = ended = broken_off = None
+
+    def _ended(self, ended: tuple[Call, Any, BaseException | None]) -> bool:
+        call, value, error = ended
+        self._running.discard(call)
+        waits = call.phase is CallPhase.WAITING
+        try:
+            if type(error) is GeneratorExit and waits:  # it is let go of, with its loop
+                return True
             if error is not None and call.cancelled is None:
-                error = _told_apart(self._thread, call, error)
-            if type(error) is asyncio.CancelledError and call.cancelled is None:
-                asyncio.get_running_loop().call_soon(self._end_unbegun)
+                if type(error) is KeyboardInterrupt and get_ident() == DEFERRAL.thread:
+                    call.cancelled = CancelReason.LOOP_ENDED
+                else:
+                    error = _told_apart(self._thread, call, error)
+                if type(error) is asyncio.CancelledError and call.cancelled is None:
+                    asyncio.get_running_loop().call_soon(self._end_unbegun)
+            if error is not None and waits:  # it has not even begun
+                call.broke(error)
+                return True
             if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
                 grace.cancel()  # it would keep the call, and with it the payload
             # Whoever has abandoned it has told its end; for an end that comes late there is `late`.
             if call.end():
                 call.finish(value, error)
-            else:
+            elif call.phase is not CallPhase.DROPPED:
                 call.late()
         except BaseException as raised:
             call.broke(raised)
-        value = error = None  # the error's traceback leads back here, and to the payload
+        return True
 
     def _end_unbegun(self) -> None:
         """Somebody's code cancels tasks that are not its own. One that had not begun by then never

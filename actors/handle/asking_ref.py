@@ -113,7 +113,10 @@ class AskingRef(JoinableRef):
         """
         if not self.is_alive():
             raise self._dead()
-        self.actor_inbox.put(Envelope(message))
+        if isinstance(message, RequestOptions):
+            self._bring(Envelope(message))
+        else:
+            self.actor_inbox.put(Envelope(message))
 
     @overload  # type: ignore[override]
     def ask(
@@ -464,12 +467,27 @@ class AskingRef(JoinableRef):
         if stopped():
             future.resolve(error=self._dead(refused=True))
             return
-        self.actor_inbox.put(Envelope(message, future))
+        if isinstance(message, RequestOptions):
+            self._bring(Envelope(message, future))
+        else:
+            self.actor_inbox.put(Envelope(message, future))
         if stopped() and type(message) is not Stop:
             # It may have been put after the last look into the mailbox: answered here, or there.
             future.resolve(error=self._dead())
 
+    def _bring(self, envelope: Envelope) -> None:
+        """Have a request taken in, in this very thread if that may be.
+
+        A thread of a pool's own leaves it to the router: what asks there may be a finalizer's code
+        that breaks in on what the thread does for the pool, whose locks it may hold.
+        """
+        if HERE.duty is None:
+            self.actor_inbox.bring(envelope)
+        else:
+            self.actor_inbox.put(envelope)
+
     def _cancel(self, future: PoolFuture[Any]) -> None:
+        # Put, never brought: a finalizer says so as well, whatever locks its thread holds.
         self.tell(GivenUp(future))
 
     def _dead(self, refused: bool = False) -> DeadPoolError:

@@ -222,23 +222,20 @@ class AgentHost:
 
     def executor_for(self, message: Execute) -> Executor:
         """Where an attempt is to run."""
-        executor = self._executor_for(message)
+        work = message.work
+        runner = self._streamer if message.stream else self._runner
+        executor = self.loop if runner is not None and runner.is_async else self.threads
+        if isinstance(work, Apply):
+            if agent_methods.is_async(work.function):
+                executor = self.loop
+            elif isinstance(self._agent, PoolRef):
+                return self.threads  # at home in any thread; its `ask` would block the loop
         if message.inside and executor is self.loop and self._is_held_up(message.inside):
             return self.threads  # not to wait for a loop that waits for it; it is told there
         return executor
 
     def _is_held_up(self, inside: tuple[Ancestor, ...]) -> bool:
         return is_held_up(self.pool, Need.LOOP, inside) and not self.member.isolated
-
-    def _executor_for(self, message: Execute) -> Executor:
-        work = message.work
-        if isinstance(work, Apply):
-            if agent_methods.is_async(work.function):
-                return self.loop
-            if isinstance(self._agent, PoolRef):
-                return self.threads  # at home in any thread; its `ask` would block the loop
-        runner = self._streamer if message.stream else self._runner
-        return self.loop if runner is not None and runner.is_async else self.threads
 
     def run(self, call: AttemptCall) -> Any:
         """Runs in the executor, in a context of the call's own. What comes back from a loop is
@@ -250,7 +247,12 @@ class AgentHost:
         on_thread = call.executor is self.threads
         if call.writer is not None:
             return self._pour(call, call.writer) if on_thread else self._flow(call, call.writer)
-        value = self._begin(call)
+        message, runner = call.message, self._runner
+        work = message.work
+        if isinstance(work, Apply) or runner is None or runner.context_name is not None:
+            value = self._begin(call)
+        else:  # as there, without the call
+            value = runner.call(work.payload)
         return self._settle(value, call) if on_thread and type(value) not in PLAIN else value
 
     def _begin(self, call: AttemptCall) -> Any:

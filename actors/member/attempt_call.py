@@ -73,7 +73,13 @@ class AttemptCall(Call):
         message: Execute,
         writer: ChunkWriter | None = None,
     ) -> None:
-        Call.__init__(self, executor, writer is None)  # without the look-ups of `super`
+        # What the base does, without a call of it.
+        self.executor = executor
+        self.collects = writer is None
+        self.collected = self.side_effects = False
+        self.phase = CallPhase.WAITING
+        self.cancelled = self.handle = self.canceller = None
+        self.started_at = 0.0
         self._owner = owner
         self._run = run
         self.message = message

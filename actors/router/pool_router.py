@@ -17,7 +17,7 @@ from greenroom.actors.router.forwarded_commands import FORWARDED, Commands
 from greenroom.actors.runtime.clock import Clock, paused_at
 from greenroom.actors.runtime.end_signal import EndSignal
 from greenroom.actors.runtime.event_bus import EventBus, complain
-from greenroom.actors.runtime.future import PENDING, GivenUp, Waits
+from greenroom.actors.runtime.future import PENDING, DoneCallback, GivenUp, Waits
 from greenroom.actors.runtime.mailbox import Envelope, Mailbox
 from greenroom.actors.runtime.pool_actor import Handler, JoinableRef, PoolActor, hand, tell
 from greenroom.actors.runtime.thread_duties import Duty, ThreadRole
@@ -125,6 +125,7 @@ class PoolRouter(PoolActor):
                 Cancel: lambda message: flow.cancel(message.request_id),
                 GivenUp: lambda message: flow.given_up(message.future),
                 Waits: flow.waits,
+                DoneCallback: DoneCallback.run,
                 Answered: flow.answered,
                 Succeeded: flow.succeeded,
                 Failed: flow.failed,
@@ -151,7 +152,7 @@ class PoolRouter(PoolActor):
     def on_start(self) -> None:
         if self.flow.table.treats_alike:  # a strategy of the app's own runs in this thread alone
             # Who reads its events may be slow, and holds up nobody's worker by that.
-            self.lend(lambda: not self.bus.listening("CRITICAL"))
+            self.lend(self.bus.unread)
 
     def on_thread_end(self) -> None:
         self.ended.set()  # this thread is the last of the pool's

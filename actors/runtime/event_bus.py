@@ -171,7 +171,17 @@ class EventBus:
         """
         if self._refs or self._others or _observers:
             return True
-        return _NUMBERS[level] >= _least_level_read()
+        # `_least_level_read`, without the call as long as nothing has changed: asked three times
+        # for every request.
+        handlers, switches, least = _last_answer
+        core: Any = getattr(logger, "_core", None)
+        if core is None or core.handlers is not handlers or core.activation_list is not switches:
+            least = _least_level_read()
+        return _NUMBERS[level] >= least
+
+    def unread(self) -> bool:
+        """Whether nobody reads any event, however bad it is."""
+        return not self.listening("CRITICAL")
 
     def emit(self, event: Event) -> None:
         """Log the event and hand it to every subscriber."""

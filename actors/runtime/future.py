@@ -270,8 +270,7 @@ class PoolFuture(pykka.Future[T]):
         """
         # Where a signal breaks in, `resolve` calls its watchers once more. A wake does nothing the
         # second time; what a callback of the app's would do nobody knows.
-        once = [callback]
-        self._watch(lambda: _quietly(once, self))
+        self._watch(DoneCallback(callback, self))
 
     def let_asker_go(self) -> None:
         """The asker has gone, who may be another pool's call: do not keep it, and its payload, for
@@ -297,7 +296,12 @@ class PoolFuture(pykka.Future[T]):
             except BaseException:  # cancelled, closed as a whole, or hit by a signal
                 self.cancel()
                 raise
-        return self.get()
+        if self._get_hook is not None:
+            return self.get()
+        if self._error is not None:
+            raise self._error.with_traceback(self._trace)
+        value: T = self._value
+        return value
 
     def _arrival(self) -> Generator[Any, None, None]:
         """Wait, in a coroutine, until it can be read without waiting."""
@@ -581,20 +585,43 @@ def _made_of(future: pykka.Future[T], *sources: pykka.Future[Any]) -> PoolFuture
     return made
 
 
-def _quietly(once: list[Callable[[Any], Any]], future: Any) -> None:
-    if not once:
-        return
-    callback = once.pop()
-    try:
-        callback(future)
-    except BaseException as error:  # others wait for the answer too, and the thread is not its own
-        complain("a future's done callback raised", error)
+class DoneCallback:
+    """Code of the app's that is called once there is an answer, in whatever thread brings that.
+
+    Not in a thread of the app's that does the router's part while it asks for something else: it
+    may hold a lock which this code wants. There it is left to the router's own.
+    """
+
+    __slots__ = ("_future", "_once")
+
+    def __init__(self, callback: Callable[[Any], Any], future: PoolFuture[Any]) -> None:
+        self._once = [callback]
+        self._future = future
+
+    def __call__(self) -> None:
+        duty, pool = HERE.duty, self._future._pool()
+        if duty is not None and duty.role is ThreadRole.ASKER and pool is not None:
+            with contextlib.suppress(pykka.ActorDeadError):
+                pool.tell(self)
+                return
+        self.run()
+
+    def run(self) -> None:
+        """Call it, unless it has been called."""
+        if not self._once:
+            return
+        callback = self._once.pop()
+        try:
+            callback(self._future)
+        except BaseException as error:  # others wait for the answer, and the thread is not its own
+            complain("a future's done callback raised", error)
 
 
 __all__ = [
     "PENDING",
     "AskTimeoutError",
     "DeadPoolError",
+    "DoneCallback",
     "ForkedPoolError",
     "PoolFuture",
     "StreamFuture",

@@ -141,6 +141,16 @@ class HomeLoop:
             return False
         return True
 
+    def begins_here(self) -> bool:
+        """Whether the running code may begin a task there without `post`: nothing of the task's own
+        runs before that code has gone on.
+        """
+        loop = self.loop
+        if not self._begun or self._closing or running_loop() is not loop:
+            return False
+        # As `in_step_of`, without the call: asked for every request.
+        return asyncio.current_task(loop) is not None and loop.get_task_factory() is None
+
     def _begin(self) -> None:
         with self._lock:
             begun, self._begun = self._begun, True

@@ -16,7 +16,7 @@ from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.loop_factory import NewLoop
 from greenroom.actors.runtime.thread_duties import HERE, Duty, ThreadRole
-from greenroom.actors.runtime.waker import Row
+from greenroom.actors.runtime.waker import Row, in_step_of
 from greenroom.messages.errors import not_begun
 
 CLOSE_TIMEOUT_S = 3.0
@@ -199,6 +199,11 @@ class AgentLoop(Protocol):
     def post(self, action: Callable[[], object]) -> bool:
         """Run `action` on the loop, soon; False when it takes nothing more."""
 
+    def begins_here(self) -> bool:
+        """Whether the running code may begin a task there without `post`: nothing of the task's own
+        runs before that code has gone on.
+        """
+
     def close(self, *, wait: bool = True) -> None:
         """The pool, or the member whose it is, has ended."""
 
@@ -314,6 +319,12 @@ class LoopThread:
 
     def drop(self, leave: Callable[[], object]) -> None:
         pass
+
+    def begins_here(self) -> bool:
+        """As `AgentLoop` says: it is code of the pool's agents that runs there."""
+        loop = self.loop
+        taken = loop is not None and not self._closing and in_step_of(loop)
+        return taken and loop is not None and loop.get_task_factory() is None
 
     def close(self, *, wait: bool = True) -> None:
         """Cancel every task once, let them clean up for `grace_s`, end the thread."""

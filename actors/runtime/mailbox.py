@@ -9,15 +9,24 @@ nothing to do (`lend`), and one whose actor has no thread at all is given away (
 from __future__ import annotations
 
 import queue
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
-from greenroom.actors.runtime.thread_duties import ThreadRole, turn
+from greenroom.actors.runtime.deferral import DEFERRAL
+from greenroom.actors.runtime.thread_duties import HERE, Duty, ThreadRole, turn
 
 LONGEST_WAIT_S = 3600.0
+
+_ROOM = 150
+"""So many frames more than one turn takes, and what makes good for what raises in it."""
+
+_ASKERS = Duty("", ThreadRole.ASKER)
+"""Of a thread of the app's that handles an envelope: which turn it is, its frames tell."""
 
 _AWAKE, _ASLEEP, _HURRIED = range(3)
 """What the owner does: it sees by itself what is put; it is to be woken for that; it is to be woken
@@ -239,7 +248,7 @@ class Mailbox:
         while not self._bell.empty():  # nobody else takes anything out
             self._bell.get()
 
-    # -- in the owner's place: in greenroom's own threads, where no signal breaks in
+    # -- in the owner's place: in any thread; in the main one with the signals of the app put off
 
     def lend(
         self, handle: Handle, returned: Returned, may: Callable[[], bool] = lambda: True
@@ -261,27 +270,39 @@ class Mailbox:
         self._owner = _ASLEEP
         self._turn.release()
 
-    def _take_turns(self, _: None) -> None:
+    def _take_turns(self, _: None) -> bool:
+        # Somebody's turn it is already, as a rule: then all is put off.
+        interruptible = not DEFERRAL.on and get_ident() == DEFERRAL.thread
+        if interruptible and DEFERRAL.run(self._take_turns, None):
+            return True
+        envelopes, handle = self._envelopes, self.handle
+        assert handle is not None
         # An envelope that comes between the last look and the release is seen by the look after the
         # release: none is left behind.
         # Nobody waits for the turn: who has it may be further down this very stack (a member that
         # tells itself something), and would never give it back.
-        while self._envelopes and self._turn.acquire(False):
+        while envelopes and self._turn.acquire(False):
             try:
-                self._handle_all(self._envelopes)
+                while envelopes:
+                    envelope = envelopes.popleft()
+                    self.reply_to = envelope.reply_to
+                    try:
+                        handle(envelope)
+                    except BaseException as error:  # whose it is, is somebody else's guess
+                        self._returned(envelope, error)
             finally:
                 self._turn.release()
+        return True
 
     def hand(self, message: Any) -> None:
         """Have a message handled behind all that the sender has put before: here and now if the
         owner has nothing to do, else by the owner.
         """
-        envelope = Envelope(message)
-        if self._envelopes or self._aside:
-            self.put(envelope)
-        elif self._borrower == threading.get_ident():  # within the handling of another one
-            self._behind.append(envelope)
-        elif not self._handled_here(envelope):
+        self.bring(Envelope(message))
+
+    def bring(self, envelope: Envelope) -> None:
+        """The same for an envelope."""
+        if not self._handled_here(envelope):
             self.put(envelope)
 
     def serve(self) -> None:
@@ -296,62 +317,80 @@ class Mailbox:
         return self._borrower is not None
 
     def _handled_here(self, envelope: Envelope | None) -> bool:
-        """Handle that envelope, or else what lies aside, if the owner sleeps and nothing comes
-        before it; whether that was so.
+        """Handle what lies aside, and then that envelope, if the owner sleeps and nothing comes
+        before it; whether that was so, or will be at once.
         """
         # The first look is but for speed: it proves nothing without the turn, and comes again.
-        if self._envelopes or not self._may() or not self._turn.acquire(False):
+        if self._envelopes:
             return False
-        stale = False
+        here = get_ident()
+        if self._borrower == here:  # within the handling of another one
+            if envelope is not None:
+                self._behind.append(envelope)
+            return True
+        if not self._may():
+            return False
+        if HERE.duty is None:
+            # Code of the app's that is about to reach the limit of recursion: a turn would be
+            # broken off at any place, and so would all that makes good for that.
+            try:  # quicker than to count: it makes no frames, and leaves at the first one
+                sys._getframe(sys.getrecursionlimit() - _ROOM)
+                return False
+            except ValueError:
+                pass
+        # In the main thread the handler of a signal could raise between any two steps, or wait for
+        # what comes only when it has returned.
+        if here == DEFERRAL.thread and not DEFERRAL.on:
+            return DEFERRAL.run(self._handled, envelope)
+        return self._handled(envelope)
+
+    def _handled(self, envelope: Envelope | None) -> bool:
+        if not self._turn.acquire(False):
+            return False
+        here, stale = HERE, False
+        mine = here.duty is None
         try:
-            # With the turn: nothing may be overtaken, neither what was put, nor what lies aside,
-            # nor a timer. The caller puts or wakes then, and the owner takes them in their order.
-            if self._envelopes or (envelope is not None and self._aside) or self._tick_is_due():
+            # With the turn: nothing may be overtaken, neither what was put nor a timer. The caller
+            # puts or wakes then, and the owner takes them in their order.
+            alarm = self.alarm
+            if self._envelopes or (alarm is not None and alarm <= self._clock.now()):
                 return False
             # All counts as changed until the end is reached: should something raise, the owner
             # looks.
-            alarm, stale = self.alarm, True
+            stale = True
+            aside, behind, handle = self._aside, self._behind, self.handle
+            assert handle is not None
             if envelope is not None:
-                self._borrow(envelope)
-            while envelope is None and self._aside:
-                self._borrow(self._aside.popleft())
+                behind.append(envelope)
+            # A thread finds its own number there only inside of this, so no lock is taken to look.
+            self._borrower = get_ident()
+            if mine:  # so that what would wait in here is told so: see `thread_duties`
+                here.duty = _ASKERS
+            # What lies aside comes first: a slot is to be free before what its asker has sent next
+            # is read.
+            while aside or behind:
+                envelope = aside.popleft() if aside else behind.popleft()
+                self.reply_to = envelope.reply_to
+                try:
+                    handle(envelope)
+                except BaseException as error:  # whose it is, is somebody else's guess
+                    self._returned(envelope, error)
             self._owner = _HURRIED if self.hurried() else _ASLEEP
             # Looked at after the word above: who left something before that was not told to serve.
-            stale = self.alarm != alarm or (self._owner == _HURRIED and bool(self._aside))
-        finally:
-            self._turn.release()
-            if stale:
-                self.wake()  # the owner sleeps as things were before
-        return True
-
-    def _borrow(self, envelope: Envelope) -> None:
-        # A thread finds its own number there only inside of this: so `hand` reads it unlocked.
-        self._borrower = threading.get_ident()
-        try:
-            self._behind.append(envelope)
-            self._handle_all(self._behind)
+            stale = self.alarm != alarm or (self._owner == _HURRIED and bool(aside))
         finally:
             self._borrower = None
-
-    def _handle_all(self, envelopes: deque[Any]) -> None:
-        handle = self.handle
-        assert handle is not None
-        while envelopes:
-            envelope = envelopes.popleft()
-            self.reply_to = envelope.reply_to
-            try:
-                handle(envelope)
-            except BaseException as error:  # whose envelope it is, is somebody else's guess
-                self._returned(envelope, error)
-
-    def _tick_is_due(self) -> bool:
-        """Whether a timer comes first, be it that the owner has not got to it yet."""
-        return self.alarm is not None and self.alarm <= self._clock.now()
+            if mine:
+                here.duty = None
+            self._turn.release()
+            if stale:  # the owner sleeps as things were before
+                self._ring(None)
+        return True
 
 
 def _pool_of(mailbox: Any) -> str:
     return str(mailbox.handle.__self__.duty.pool)
 
 
-turn(Mailbox._borrow, ThreadRole.ROUTERS_TURN, _pool_of)
+turn(Mailbox._handled, ThreadRole.ROUTERS_TURN, _pool_of)
 turn(Mailbox._take_turns, ThreadRole.MEMBERS_TURN, _pool_of)

@@ -177,11 +177,19 @@ class PoolActor(pykka.ThreadingActor):
         """The same for one envelope, in another thread."""
         # Only an actor without a thread comes here after its end: with a thread, its own keeps the
         # turn then, and Pykka's loop answers what is left.
-        if self.actor_stopped.is_set():
+        if not self.has_thread and self.actor_stopped.is_set():
             self._return_envelope(envelope)
             return
         try:
-            answer = self._handle_receive(envelope.message)
+            message = envelope.message
+            handler = self.handlers.get(type(message))
+            if handler is None:
+                answer = super()._handle_receive(message)
+            else:  # as `_handle_receive`, without the call: a request comes this way three times
+                try:
+                    answer = handler(message)
+                except BaseException as error:
+                    answer = self._raised(message, error)
             if envelope.reply_to is not None and answer is not PENDING:
                 envelope.reply_to.set(answer)
         except BaseException as error:
@@ -195,9 +203,14 @@ class PoolActor(pykka.ThreadingActor):
         try:
             return handler(message)
         except BaseException as error:
-            if self._made_good(message, error):
-                return PENDING
-            self._complain(message, error)
+            return self._raised(message, error)
+
+    def _raised(self, message: Any, error: BaseException) -> Any:
+        """A handler has raised: what whoever asks is told, if not by now; or it raises that."""
+        if self._made_good(message, error):
+            return PENDING
+        self._complain(message, error)
+        return None
 
     def _made_good(self, message: Any, error: BaseException) -> bool:
         try:

@@ -58,6 +58,7 @@ class ThreadRole(Enum):
     EVENTS = "the thread of its subscribers", frozenset({Need.END})
     WORKER = "a thread of its agents", frozenset[Need]()
     CLOSING = "a close hook of its own", frozenset({Need.END})
+    ASKER = "a thread of the app", frozenset[Need]()
     ROUTERS_TURN = "a thread that does its router's work at the moment", _ALL
     MEMBERS_TURN = (
         "a thread that does a member's work",

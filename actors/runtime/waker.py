@@ -14,7 +14,17 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import Generic, TypeVar
 
+from greenroom.actors.runtime.thread_duties import running_loop
+
 T = TypeVar("T")
+
+
+def in_step_of(loop: asyncio.AbstractEventLoop) -> bool:
+    """Whether the running code belongs to a step of a task of that loop, which so goes round
+    afterwards: nobody need wake it. Of any other code in its thread that is not known: the handler
+    of a signal may have broken in on its sleep.
+    """
+    return running_loop() is loop and asyncio.current_task(loop) is not None
 
 
 class Row(ABC, Generic[T]):
@@ -133,7 +143,14 @@ class Wake:
         self._waiting = waiting
 
     def __call__(self) -> None:
-        self._waker.wake(self._waiting)
+        # An agent on the same loop has answered: what a turn would do, without one. Written out
+        # (`in_step_of`): one for every request that is awaited.
+        waker, waiting = self._waker, self._waiting
+        loop = waker.loop
+        if running_loop() is not loop or asyncio.current_task(loop) is None:
+            waker.wake(waiting)
+        elif not waiting.done():
+            waiting.set_result(None)
 
 
 _here = threading.local()

@@ -8,7 +8,7 @@ from typing import cast
 
 from greenroom.actors.strategies.protocol import Candidate, Candidates
 
-_TIE = 1.01
+TIE = 1.01
 _LEAST_SUCCESS_RATE = 0.01
 _UNKNOWN_LATENCY_S = 1.0
 
@@ -46,7 +46,7 @@ def lightest(candidates: Candidates, now: float, rng: Random) -> Candidate:
 
 def light(candidates: Candidates, costs: Sequence[float], rng: Random) -> Candidate:
     """One of those that cost least, ties (within 1%) by chance."""
-    return rng.choice(cheapest(candidates, costs, _TIE))
+    return rng.choice(cheapest(candidates, costs, TIE))
 
 
 def cheapest(candidates: Candidates, costs: Sequence[float], slack: float) -> list[Candidate]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from random import Random
 
-from greenroom.actors.strategies.cost import cheapest, latencies, lightest
+from greenroom.actors.strategies.cost import TIE, cheapest, latencies, lightest
 from greenroom.actors.strategies.protocol import Candidate, Candidates, PickContext
-from greenroom.actors.strategies.sample import Sampling
+from greenroom.actors.strategies.sample import LOOKED_AT, Sampling
 
 _ABOUT_EQUALLY_FAST = 1.25
 
@@ -42,8 +42,39 @@ class Adaptive(Sampling):
     def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate:
         if len(candidates) == 1:
             return candidates[0]
+        if len(candidates) <= LOOKED_AT:
+            chosen = _in_good_times(candidates, context.now, rng)
+            if chosen is not None:
+                return chosen
         looked_at, costs = self._sample.priced(candidates, _full, context.now, rng)
         return lightest(cheapest(looked_at, costs, _ABOUT_EQUALLY_FAST), context.now, rng)
+
+
+def _in_good_times(candidates: Candidates, now: float, rng: Random) -> Candidate | None:
+    """The choice of `Adaptive` where all have answered, none has failed of late and none is full:
+    the same as by `priced` and `lightest`, which make 24 calls more, a tenth of a request. None in
+    other times.
+    """
+    costs = []
+    for each in candidates:
+        latency = each.latency_s(now)
+        if latency is None or each.in_flight >= each.max_concurrency or each.error_rate(now):
+            return None
+        costs.append(latency)
+    limit = min(costs) * _ABOUT_EQUALLY_FAST
+    fast, shares = [], []
+    for each, cost in zip(candidates, costs, strict=True):
+        if cost <= limit:
+            fast.append(each)
+            shares.append((each.in_flight + 1) / each.max_concurrency)
+    if len(fast) == 1:
+        return fast[0]
+    limit = min(shares) * TIE
+    alike = []
+    for each, share in zip(fast, shares, strict=True):
+        if share <= limit:
+            alike.append(each)
+    return rng.choice(alike)
 
 
 def _queueing(candidates: Candidates, now: float) -> list[float]:

@@ -40,8 +40,9 @@ from greenroom.testing import AsyncScriptedAgent
 EVERYWHERE = pytest.mark.parametrize("how", [SIGNALS, LINES])
 ERRORS = pytest.mark.parametrize("error", [Limit, KeyboardInterrupt])
 CHUNKS = [1, 2, 3, 4]
-NOT_HERE = {"Mailbox._take_turns", "Mailbox._handled_here", "Channel.put", "Claims.claim"}
-"""What no thread of the app's does: no message is handled there, and nothing is answered."""
+NOT_HERE = {"Mailbox._handled", "Mailbox._take_turn", "Channel.put", "Claims.claim"}
+"""Where no handler of the app's is called: where a message is handled, its signals are put off; and
+nothing is answered in its threads."""
 
 
 def answer(payload: Any) -> Any:
