@@ -114,6 +114,9 @@ class PoolConfig:
     """How long it may before its members get a fresh one; None: they wait until it answers."""
     event_loop: Literal["asyncio", "uvloop"] = "asyncio"
     """Whose event loop the async agents run on; "uvloop" needs the extra of that name."""
+    propagate_context: bool = True
+    """Whether an agent runs in a copy of its caller's context variables; else in an empty context,
+    as do factories, probes and close hooks, whose context is a copy of that of the pool's start."""
     classify: Classifier | None = None
     """Says what kind of failure an exception is; None from it falls back to the built-in rules."""
     is_failure: Callable[[Any], object] | Literal["auto"] | None = "auto"
@@ -201,6 +204,7 @@ class PoolConfig:
         self._check_loops()
         if self.event_loop not in ("asyncio", "uvloop"):
             raise ValueError(f"event_loop must be 'asyncio' or 'uvloop', got {self.event_loop!r}")
+        check.flag("propagate_context", self.propagate_context)
         check.function("classify", self.classify, optional=True)
         _function_or_auto("is_failure", self.is_failure)
 

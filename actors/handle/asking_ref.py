@@ -6,6 +6,7 @@ import functools
 import itertools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextvars import copy_context
 from typing import (
     Any,
     Literal,
@@ -29,6 +30,7 @@ from greenroom.actors.runtime.future import (
     GivenUp,
     PoolFuture,
     StreamFuture,
+    Told,
     forked,
 )
 from greenroom.actors.runtime.mailbox import Envelope
@@ -83,6 +85,7 @@ class AskingRef(JoinableRef):
         self._ended = ended
         self._stream_buffer = config.stream_buffer
         self._holds = config.on_cut == "hold"
+        self._carries_context = config.propagate_context
         self._numbers = itertools.count(1)
         self._born = forks.generation
         self._canceller = self._cancel  # bound once: each future holds it
@@ -106,6 +109,8 @@ class AskingRef(JoinableRef):
         """
         if not self.is_alive():
             raise self._dead()
+        if self._carries_context and isinstance(message, Request | Apply):
+            message = Told(message, copy_context())
         self.actor_inbox.put(Envelope(message))
 
     @overload  # type: ignore[override]
@@ -358,6 +363,8 @@ class AskingRef(JoinableRef):
         if isinstance(message, RequestOptions):
             request_id, deadline = self._address(message, timeout)
             future = _told_of(outer, PoolFuture(request_id, deadline, self._canceller))
+            if self._carries_context:
+                future.context = copy_context()
             inside = INSIDE.get()
             if inside:
                 future.inside = inside
@@ -388,6 +395,8 @@ class AskingRef(JoinableRef):
         channel = Channel(self._stream_buffer, self._holds)
         future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
         future.inside = INSIDE.get()
+        if self._carries_context:
+            future.context = copy_context()
         # Before the request is sent: from then on somebody has to leave it if it is not read.
         stream: PoolStream[Any] = PoolStream(future)
         try:

@@ -85,7 +85,7 @@ class AgentActor(PoolActor):
         label = f"greenroom-{around.pool}-{member.name}"
         urn = around.router.actor_urn
         self.duty = Duty(urn, ThreadRole.MEMBERS_TURN)
-        self.host = AgentHost(member, label, around.clock, around.loop, urn)
+        self.host = AgentHost(member, label, around.clock, around.loop, urn, around.context)
         self.calls = Executions(
             member,
             incarnation,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable
+from contextvars import Context
 from typing import Any, NoReturn
 
 import pykka
@@ -30,6 +31,7 @@ from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
+from greenroom.actors.runtime.loop_blocker import ORIGIN
 from greenroom.actors.runtime.loop_thread import LoopThread
 from greenroom.actors.runtime.thread_duties import HERE
 from greenroom.messages.execution import Ancestor, Execute
@@ -48,14 +50,22 @@ class AgentHost:
     Args:
         loop: the pool's loop, or that of an isolated member alone.
         pool: the urn of its router.
+        context: that of the pool's start, for all that is no request: the agent outlives those.
     """
 
     def __init__(
-        self, member: Member, name: str, clock: Clock, loop: LoopThread, pool: str = ""
+        self,
+        member: Member,
+        name: str,
+        clock: Clock,
+        loop: LoopThread,
+        pool: str = "",
+        context: Context | None = None,
     ) -> None:
         self.member = member
         self.name = name
         self.pool = pool
+        self._context = context
         self._loop_thread = loop
         # Both from the start, since neither has a thread before its first call.
         self.loop: Executor = LoopExecutor(loop, clock, owned=member.isolated)
@@ -168,6 +178,7 @@ class AgentHost:
         still to be awaited.
         """
         # Never reset: the context is the call's own, and ends with it.
+        ORIGIN.set(call.origin)
         INSIDE.set((*call.message.inside, (self.pool, call.ticket)))
         # By the threads, which stay the same: the loop may have been replaced meanwhile.
         on_thread = call.executor is self.threads
@@ -213,6 +224,7 @@ class AgentHost:
         executor = self.loop if agent_methods.is_async(function) else self.threads
 
         def work(call: Call) -> Any:
+            ORIGIN.set((self.member.name, None))
             INSIDE.set(inside)
             if executor is not self.threads:  # the loop that it has now may be another one
                 return function()
@@ -226,8 +238,7 @@ class AgentHost:
                     # A worker thread is kept for the next call, which closes nothing.
                     duty.closes = None
 
-        origin = (self.member.name, None)
-        call = PlainCall(f"{self.name}:{what}", executor, work, finish, late, origin)
+        call = PlainCall(f"{self.name}:{what}", executor, work, finish, late, self._context)
         call.launch()
         return call
 

@@ -73,7 +73,8 @@ class AttemptCall(Call):
         message: Execute,
         writer: ChunkWriter | None = None,
     ) -> None:
-        Call.__init__(self, executor, writer is None)  # without the look-ups of `super`
+        # Without the look-ups of `super`.
+        Call.__init__(self, executor, writer is None, message.context)
         self._owner = owner
         self._run = run
         self.message = message
@@ -87,6 +88,7 @@ class AttemptCall(Call):
 
     @property
     def origin(self) -> tuple[str, str | None]:
+        """Whose code it is: the member, and the request's id."""
         return self._owner.member_name, self.message.request_id
 
     def begin(self, now: float) -> bool:

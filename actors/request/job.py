@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextvars import Context
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -100,6 +101,7 @@ class Job:
     Attributes:
         phase: where it is on its way.
         future: where the answer goes; None for a tell.
+        context: that of whoever asked: each attempt begins in a copy of it. None: in an empty one.
         deadline: absolute; None without a limit.
         channel: where the chunks go; None when it is one answer that is asked for.
         current: the attempt whose answer is awaited; None while the request waits.
@@ -126,6 +128,7 @@ class Job:
         "cell",
         "channel",
         "claim",
+        "context",
         "current",
         "deadline",
         "deadline_alarm",
@@ -150,11 +153,13 @@ class Job:
         accepted_at: float,
         deadline: float | None,
         policy: RetryPolicy,
+        context: Context | None = None,
     ) -> None:
         self.id = id
         self.phase = PLACING
         self.work = work
         self.future = future
+        self.context = context if future is None else future.context
         self.channel: Channel | None = None
         if isinstance(future, StreamFuture):
             self.channel = future.channel

@@ -9,6 +9,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn, SupportsIndex, TypeVar, cast
@@ -38,6 +39,7 @@ from greenroom.messages.errors import (
 )
 from greenroom.messages.execution import Ancestor
 from greenroom.messages.pickling import refuse
+from greenroom.messages.requests import Apply, Request
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -65,6 +67,14 @@ class Waits:
     future: PoolFuture[Any]
     inside: tuple[Ancestor, ...]
     over: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Told:
+    """A request that nobody waits for, with the context of whoever sends it."""
+
+    work: Request[Any] | Apply[Any]
+    context: Context
 
 
 def _nobody() -> None:
@@ -129,6 +139,7 @@ class PoolFuture(pykka.Future[T]):
         request_id: the id of the request behind it; None for other messages.
         deadline: the asker's own limit, absolute on the pool's clock; None without one.
         inside: the calls from inside of which it was asked for; see `call_ancestry`.
+        context: that of whoever asked, until there is an answer; None where it is not carried.
         waits: those of them whose code waits for it, as far as the router has been told.
         arrival: of one with a get hook: what tells when that can answer without waiting.
         need: what it takes until it is answered.
@@ -145,6 +156,7 @@ class PoolFuture(pykka.Future[T]):
         """
 
     inside: tuple[Ancestor, ...] = ()
+    context: Context | None = None
     waits: tuple[Ancestor, ...] = ()
     arrival: EndSignal | None = None
     need: Need = Need.WORK
@@ -184,6 +196,7 @@ class PoolFuture(pykka.Future[T]):
                 self._value = value
                 self._error = error
                 self._trace = None if error is None else error.__traceback__
+                self.context = None  # the app may keep its future for long
                 # Last: `_done` is read without the lock, and the other three right after it.
                 self._done = True
                 # Taken under the lock, called outside of it: a watcher may be code of the app's (a
@@ -264,12 +277,13 @@ class PoolFuture(pykka.Future[T]):
     def add_done_callback(self, callback: Callable[[PoolFuture[T]], Any]) -> None:
         """Call `callback(future)` once there is an answer, in the thread that brings it.
 
-        It must be quick and must not raise: that thread may be the router's.
+        It must be quick and must not raise: that thread may be the router's. It runs in a copy of
+        the context of here, as asyncio's do.
         """
         # Where a signal breaks in, `resolve` calls its watchers once more. A wake does nothing the
         # second time; what a callback of the app's would do nobody knows.
-        once = [callback]
-        self._watch(lambda: _quietly(once, self))
+        once, context = [callback], copy_context()
+        self._watch(lambda: context.run(_quietly, once, self))
 
     def let_asker_go(self) -> None:
         """The asker has gone, who may be another pool's call: do not keep it, and its payload, for
