@@ -117,6 +117,9 @@ class PoolConfig:
     """Whose event loop the async agents run on. "auto": the app's, if the pool is started where one
     runs, else one of the pool's own; "running": the app's, or it does not start; "own" (or
     "asyncio"): the pool's; "uvloop": the pool's, of that kind, by the extra of that name."""
+    propagate_context: bool = True
+    """Whether an agent runs in a copy of its caller's context variables; else in an empty context,
+    as do factories, probes and close hooks, whose context is a copy of that of the pool's start."""
     classify: Classifier | None = None
     """Says what kind of failure an exception is; None from it falls back to the built-in rules."""
     is_failure: Callable[[Any], object] | Literal["auto"] | None = "auto"
@@ -201,6 +204,7 @@ _RULES: dict[str, Callable[[str, Any], None]] = {
     " cancel_grace_s restart_backoff_s": check.number,
     "retry_backoff_multiplier": partial(check.number, minimum=1.0),
     "hedge_after_s": _seconds_or_p95,
+    "propagate_context": check.flag,
     "classify": partial(check.function, optional=True),
     "is_failure is_empty stream_complete": _function_or_auto,
 }

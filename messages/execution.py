@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextvars import Context
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from greenroom.messages.requests import Apply, Request
@@ -24,6 +25,8 @@ class Execute:
         deadline: absolute, on the pool's monotonic clock; None without one.
         stream: whether the answer is wanted chunk by chunk.
         inside: the calls from inside of which it was asked for, the outermost first.
+        context: the context variables of whoever asked; None: the agent begins without any. They
+            may hold secrets and belong to their process: no pickle, copy or repr has them.
     """
 
     request_id: str
@@ -33,6 +36,10 @@ class Execute:
     deadline: float | None = None
     stream: bool = False
     inside: tuple[Ancestor, ...] = ()
+    context: Context | None = field(default=None, repr=False, compare=False)
+
+    def __reduce__(self) -> Any:
+        return type(self), tuple(getattr(self, each.name) for each in fields(self)[:-1])
 
     @property
     def payload(self) -> Any:

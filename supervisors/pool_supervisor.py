@@ -6,6 +6,7 @@ import functools
 import random
 import time
 from collections.abc import Iterable
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any
 
@@ -152,6 +153,8 @@ class PoolSupervisor(PoolActor):
             bus=bus,
             loop=self._loops.shared,
             claims=claims,
+            # Of whoever starts the pool: this is made in that thread.
+            context=copy_context() if config.propagate_context else None,
         )
         self.handlers.update(
             {

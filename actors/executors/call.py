@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextvars import Context
 from enum import Enum
 from typing import Any, Protocol
 
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.messages.errors import RequestCancelledError, not_begun
 from greenroom.messages.status import CancelReason
+
+_UNSET: Any = object()
+
+
+def go_on_in(context: Context) -> None:
+    """Have the running code see what has been set in a copy of its own context, elsewhere."""
+    for variable, value in context.items():
+        if variable.get(_UNSET) is not value:
+            variable.set(value)
 
 
 class CallPhase(Enum):
@@ -33,6 +43,8 @@ class Call:
         executor: where it runs.
         collects: whether an answer that comes in chunks is to be made one list.
         collected: whether its answer is such a list.
+        context: what it begins with a copy of, where its code, and whatever judges how that has
+            ended, runs; None: an empty one.
     """
 
     __slots__ = (
@@ -40,6 +52,7 @@ class Call:
         "canceller",
         "collected",
         "collects",
+        "context",
         "executor",
         "handle",
         "phase",
@@ -47,9 +60,12 @@ class Call:
         "started_at",
     )
 
-    def __init__(self, executor: Executor, collects: bool = False) -> None:
+    def __init__(
+        self, executor: Executor, collects: bool = False, context: Context | None = None
+    ) -> None:
         self.executor = executor
         self.collects = collects
+        self.context = context
         self.collected = False
         self.phase = CallPhase.WAITING
         self.cancelled: CancelReason | None = None
@@ -62,11 +78,6 @@ class Call:
     def name(self) -> str:
         """What to call it in a log or a task list."""
         raise NotImplementedError
-
-    @property
-    def origin(self) -> tuple[str, str | None] | None:
-        """Whose code it is: the member, and the request's id if it is for one."""
-        return None
 
     def work(self) -> Any:
         """The user code; returns a value or an awaitable."""
@@ -174,7 +185,7 @@ class PlainCall(Call):
         late: told the call.
     """
 
-    __slots__ = ("_finish", "_late", "_name", "_origin", "_work")
+    __slots__ = ("_finish", "_late", "_name", "_work")
 
     def __init__(
         self,
@@ -183,22 +194,17 @@ class PlainCall(Call):
         work: Callable[[Call], Any],
         finish: Callable[[Call, Any, BaseException | None], None],
         late: Callable[[Call], None] = lambda _: None,
-        origin: tuple[str, str | None] | None = None,
+        context: Context | None = None,
     ) -> None:
-        super().__init__(executor)
+        super().__init__(executor, context=context)
         self._name = name
         self._work = work
         self._finish = finish
         self._late = late
-        self._origin = origin
 
     @property
     def name(self) -> str:
         return self._name
-
-    @property
-    def origin(self) -> tuple[str, str | None] | None:
-        return self._origin
 
     def work(self) -> Any:
         return self._work(self)

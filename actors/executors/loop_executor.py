@@ -12,10 +12,9 @@ from types import CoroutineType
 from typing import Any
 
 from greenroom.actors.executors.agent_output import PLAIN, acollect, is_awaitable, is_stream
-from greenroom.actors.executors.call import Call, CallPhase
+from greenroom.actors.executors.call import Call, CallPhase, go_on_in
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.runtime.deferral import DEFERRAL, undisturbed
-from greenroom.actors.runtime.loop_blocker import ORIGIN
 from greenroom.actors.runtime.loop_thread import (
     AgentLoop,
     Begin,
@@ -58,7 +57,11 @@ class _Grace:
         self._until = SYSTEM_CLOCK.now() + delay_s
         # Somebody has to look at the clock until then: else it would not notice a pause.
         SYSTEM_CLOCK.watch(self._until)
-        self._handle = self._loop.call_later(delay_s, self._ring)
+        self._set(delay_s)
+
+    def _set(self, delay_s: float) -> None:
+        # A timer that is called off lies there until its time, with the context of who set it.
+        self._handle = self._loop.call_later(delay_s, self._ring, context=Context())
 
     def cancel(self) -> None:
         self._handle.cancel()
@@ -68,7 +71,7 @@ class _Grace:
         if left_s <= _NEARLY_S:
             self._give_up()
         else:
-            self._handle = self._loop.call_later(left_s, self._ring)
+            self._set(left_s)
 
 
 def _end(call: Call) -> None:
@@ -152,8 +155,8 @@ class LoopExecutor:
         coroutine = None
         try:
             self._running.add(call)
-            context = Context()  # nobody else's: neither an asker's nor another call's
-            context.run(ORIGIN.set, call.origin)
+            # Its own alone: what it sets, neither its asker sees nor another call.
+            context = Context() if call.context is None else call.context.copy()
             loop = asyncio.get_running_loop()
             # A factory of the app's may await the coroutine in one of its own, which can only be
             # done with one that has not been entered.
@@ -310,12 +313,14 @@ def run_on(
 
     Other than the callable, the awaitable can be cancelled, and is when the call is. `otherwise`:
     what is run, and not waited for, instead of one that is cancelled before it begins.
+
+    It goes on in what the callable has set, and what it sets itself is there when this returns.
     """
     done = threading.Event()
     closed = RuntimeError("the event loop has been closed")
     outcome: list[Any] = [None, closed]
-    context = copy_context()  # what the callable has set in its thread goes on
-    context.run(ORIGIN.set, call.origin)
+    # A copy: this thread is inside of its own until this returns, and a context has one at a time.
+    context = copy_context()
 
     async def main() -> None:
         try:
@@ -367,6 +372,7 @@ def run_on(
     finally:
         if type(awaitable) is CoroutineType:
             awaitable.close()  # one that never began would complain; one that has ended, not
+    go_on_in(context)
     value, error = outcome
     outcome.clear()  # the error's traceback leads back here: it must not wait for the collector
     # Nothing is left to cancel there; the partial would keep the task, and with it the answer.

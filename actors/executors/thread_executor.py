@@ -113,10 +113,12 @@ class ThreadExecutor:
         me, HERE.duty = threading.current_thread(), duty
         call: Call | None = first.pop()
         while call is not None:
-            stays = None
+            stays = context = None
             try:
                 if call.begin(self._now()):
-                    value, error = Context().run(self._call, call)  # nobody else's variables
+                    # Its own alone: what it sets, neither its asker sees nor another call.
+                    context = Context() if call.context is None else call.context.copy()
+                    value, error = context.run(self._call, call)
                     # It was abandoned: its slot has been given away, and whoever has it has a
                     # thread of its own. One more would rest here than there are slots.
                     if not call.end():
@@ -126,7 +128,7 @@ class ThreadExecutor:
                     # over in this very thread, and it would start a thread though this one is about
                     # to be idle.
                     stays = self._rest(me)
-                    call.finish(value, error)
+                    context.run(call.finish, value, error)
                     del value, error
             except BaseException as raised:  # not the agent: its errors are values here
                 call.broke(raised)
@@ -136,7 +138,7 @@ class ThreadExecutor:
                 stays = self._rest(me)
             elif stays and me not in self._resting:  # see `_step_out`
                 stays = self._rest(me, unless_idle=True)
-            del call  # an idle thread keeps nothing of its last call alive
+            del call, context  # an idle thread keeps nothing of its last call alive
             if not stays:
                 return
             call = self._calls.get()

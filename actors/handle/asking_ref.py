@@ -7,6 +7,7 @@ import inspect
 import itertools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextvars import copy_context
 from typing import (
     Any,
     Literal,
@@ -30,6 +31,7 @@ from greenroom.actors.runtime.future import (
     GivenUp,
     PoolFuture,
     StreamFuture,
+    Told,
     forked,
 )
 from greenroom.actors.runtime.mailbox import Envelope
@@ -90,6 +92,7 @@ class AskingRef(JoinableRef):
         self._ended = ended
         self._stream_buffer = config.stream_buffer
         self._holds = config.on_cut == "hold"
+        self._carries_context = config.propagate_context
         self._numbers = itertools.count(1)
         self._born = forks.generation
         self._canceller = self._cancel  # bound once: each future holds it
@@ -114,6 +117,8 @@ class AskingRef(JoinableRef):
         if not self.is_alive():
             raise self._dead()
         if isinstance(message, RequestOptions):
+            if self._carries_context and isinstance(message, Request | Apply):
+                message = Told(message, copy_context())
             self._bring(Envelope(message))
         else:
             self.actor_inbox.put(Envelope(message))
@@ -370,6 +375,8 @@ class AskingRef(JoinableRef):
             future = _told_of(outer, PoolFuture(request_id, deadline, self._canceller))
             if type(message) is Apply:
                 future.need = _need_of(message)
+            if self._carries_context:
+                future.context = copy_context()
             inside = INSIDE.get()
             if inside:
                 future.inside = inside
@@ -400,6 +407,8 @@ class AskingRef(JoinableRef):
         channel = Channel(self._stream_buffer, self._holds)
         future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
         future.inside, future.need = INSIDE.get(), _need_of(message)
+        if self._carries_context:
+            future.context = copy_context()
         # Before the request is sent: from then on somebody has to leave it if it is not read.
         stream: PoolStream[Any] = PoolStream(future)
         try:

@@ -94,6 +94,7 @@ class AgentActor(PoolActor):
             around.clock,
             around.loop,
             urn,
+            context=around.context,
             moved=self._moved,
             put_back=lambda call: self.calls.put_back(call),
         )

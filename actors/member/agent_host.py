@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextvars import Context
 from typing import Any, NoReturn
 
 import pykka
@@ -30,6 +31,7 @@ from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
+from greenroom.actors.runtime.loop_blocker import ORIGIN
 from greenroom.actors.runtime.loop_thread import AgentLoop, LoopThread
 from greenroom.actors.runtime.thread_duties import HERE, Need, is_held_up, needs_loop
 from greenroom.messages.errors import ReentrantAskError
@@ -49,6 +51,7 @@ class AgentHost:
     Args:
         loop: the pool's loop, the app's, or that of an isolated member alone.
         pool: the urn of its router.
+        context: that of the pool's start, for all that is no request: the agent outlives those.
         moved: told when the loop has ended and a call was to begin there: it goes on elsewhere.
         put_back: given a call whose agent must be made anew for that.
     """
@@ -61,12 +64,14 @@ class AgentHost:
         loop: AgentLoop,
         pool: str = "",
         *,
+        context: Context | None = None,
         moved: Callable[[], object] = lambda: None,
         put_back: Callable[[AttemptCall], object] = lambda _: None,
     ) -> None:
         self.member = member
         self.name = name
         self.pool = pool
+        self._context = context
         self._clock = clock
         self._moved = moved
         self._put_back = put_back
@@ -242,6 +247,7 @@ class AgentHost:
         still to be awaited.
         """
         # Never reset: the context is the call's own, and ends with it.
+        ORIGIN.set(call.origin)
         INSIDE.set((*call.message.inside, (self.pool, call.ticket)))
         # By the threads, which stay the same: the loop may have been replaced meanwhile.
         on_thread = call.executor is self.threads
@@ -292,6 +298,7 @@ class AgentHost:
         executor = self.loop if agent_methods.is_async(function) else self.threads
 
         def work(call: Call) -> Any:
+            ORIGIN.set((self.member.name, None))
             INSIDE.set(inside)
             if executor is not self.threads:  # the loop that it has now may be another one
                 return function()
@@ -305,8 +312,7 @@ class AgentHost:
                     # A worker thread is kept for the next call, which closes nothing.
                     duty.closes = None
 
-        origin = (self.member.name, None)
-        call = PlainCall(f"{self.name}:{what}", executor, work, finish, late, origin)
+        call = PlainCall(f"{self.name}:{what}", executor, work, finish, late, self._context)
         call.launch()
         return call
 

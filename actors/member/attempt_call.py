@@ -76,6 +76,7 @@ class AttemptCall(Call):
         # What the base does, without a call of it.
         self.executor = executor
         self.collects = writer is None
+        self.context = message.context
         self.collected = self.side_effects = False
         self.phase = CallPhase.WAITING
         self.cancelled = self.handle = self.canceller = None
@@ -93,6 +94,7 @@ class AttemptCall(Call):
 
     @property
     def origin(self) -> tuple[str, str | None]:
+        """Whose code it is: the member, and the request's id."""
         return self._owner.member_name, self.message.request_id
 
     def begin(self, now: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import Context
 from dataclasses import dataclass
 
 from greenroom.actors.claims.claims import Claims
@@ -19,7 +20,11 @@ ASYNC_CONCURRENCY = 100
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What the members of a pool are given to work with."""
+    """What the members of a pool are given to work with.
+
+    Attributes:
+        context: that of the pool's start; None where contexts are not carried.
+    """
 
     pool: str
     config: PoolConfig
@@ -29,6 +34,7 @@ class Surroundings:
     bus: EventBus
     loop: AgentLoop
     claims: Claims
+    context: Context | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextvars import Context
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, NamedTuple
@@ -101,6 +102,7 @@ class Job:
     Attributes:
         phase: where it is on its way.
         future: where the answer goes; None for a tell.
+        context: that of whoever asked: each attempt begins in a copy of it. None: in an empty one.
         deadline: absolute; None without a limit.
         channel: where the chunks go; None when it is one answer that is asked for.
         current: the attempt whose answer is awaited; None while the request waits.
@@ -123,6 +125,7 @@ class Job:
     accepted_at: float
     deadline: float | None
     policy: RetryPolicy
+    context: Context | None = None
     phase: JobPhase = PLACING
     channel: Channel | None = None
     claim: Claim = field(init=False)
@@ -142,6 +145,8 @@ class Job:
     hedge_alarm: Alarm | None = None
 
     def __post_init__(self) -> None:
+        if self.future is not None:
+            self.context = self.future.context
         if isinstance(self.future, StreamFuture):
             self.channel = self.future.channel
         self.claim = Claim(self.id, self.future, self.channel, self.accepted_at)

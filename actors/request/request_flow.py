@@ -16,6 +16,7 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Callable
+from contextvars import Context
 from functools import partial
 from typing import Any
 
@@ -165,8 +166,15 @@ class RequestFlow:
 
     # -- a request comes in
 
-    def accept(self, work: Work, future: PoolFuture[Any] | None = None) -> None:
-        """Take a request in, or refuse it. None for a future: who asked is found by the id."""
+    def accept(
+        self,
+        work: Work,
+        future: PoolFuture[Any] | None = None,
+        context: Context | None = None,
+    ) -> None:
+        """Take a request in, or refuse it. None for a future: nobody waits for the answer, and the
+        caller's context is `context`; else it is the future's.
+        """
         ports = self._ports
         now = ports.now()
         # An ask was numbered in the caller's thread, which must know the id to cancel by it. Only a
@@ -186,7 +194,7 @@ class RequestFlow:
             limits = [now + limit for limit in (work.timeout_s, self._config.deadline_s) if limit]
             deadline = min(limits if deadline is None else (*limits, deadline), default=None)
         # Booked first: what raises from here on finds it in the books, and can answer who asks.
-        job = self.jobs[job_id] = Job(job_id, work, future, now, deadline, policy)
+        job = self.jobs[job_id] = Job(job_id, work, future, now, deadline, policy, context)
         self.endings.counts["accepted"] += 1
         try:
             # Before it is given to anybody: its own retries and hedges may be paid from this.
@@ -330,6 +338,7 @@ class RequestFlow:
                 attempt.deadline,
                 channel is not None,
                 () if job.future is None else job.future.inside,
+                job.context,
             )
             # Set before the call: if that raises, nobody knows
             # whether the envelope is in the mailbox.

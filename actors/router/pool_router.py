@@ -17,7 +17,7 @@ from greenroom.actors.router.forwarded_commands import FORWARDED, Commands
 from greenroom.actors.runtime.clock import Clock, paused_at
 from greenroom.actors.runtime.end_signal import EndSignal
 from greenroom.actors.runtime.event_bus import EventBus, complain
-from greenroom.actors.runtime.future import PENDING, DoneCallback, GivenUp, Waits
+from greenroom.actors.runtime.future import PENDING, DoneCallback, GivenUp, Told, Waits
 from greenroom.actors.runtime.mailbox import Envelope, Mailbox
 from greenroom.actors.runtime.pool_actor import Handler, JoinableRef, PoolActor, hand, tell
 from greenroom.actors.runtime.thread_duties import Duty, ThreadRole
@@ -122,6 +122,7 @@ class PoolRouter(PoolActor):
                 Attach: self._on_attach,
                 Request: self._on_work,
                 Apply: self._on_work,
+                Told: lambda message: flow.accept(message.work, context=message.context),
                 Cancel: lambda message: flow.cancel(message.request_id),
                 GivenUp: lambda message: flow.given_up(message.future),
                 Waits: flow.waits,
@@ -167,6 +168,8 @@ class PoolRouter(PoolActor):
     def on_fault(self, message: Any, error: BaseException) -> bool:
         if isinstance(message, CommandDone):
             self._commands.failed(message.ticket, not_begun("the command", error))
+        if isinstance(message, Told):
+            message = message.work
         return self.flow.made_good(message, error, self.mailbox.reply_to)
 
     def _report(self, outcomes: Outcomes) -> None:

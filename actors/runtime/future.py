@@ -9,6 +9,7 @@ import queue
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, NoReturn, SupportsIndex, TypeVar, cast
@@ -40,6 +41,7 @@ from greenroom.messages.errors import (
 )
 from greenroom.messages.execution import Ancestor
 from greenroom.messages.pickling import refuse
+from greenroom.messages.requests import Apply, Request
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -67,6 +69,14 @@ class Waits:
     future: PoolFuture[Any]
     inside: tuple[Ancestor, ...]
     over: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Told:
+    """A request that nobody waits for, with the context of whoever sends it."""
+
+    work: Request[Any] | Apply[Any]
+    context: Context
 
 
 def _nobody() -> None:
@@ -131,6 +141,7 @@ class PoolFuture(pykka.Future[T]):
         request_id: the id of the request behind it; None for other messages.
         deadline: the asker's own limit, absolute on the pool's clock; None without one.
         inside: the calls from inside of which it was asked for; see `call_ancestry`.
+        context: that of whoever asked, until there is an answer; None where it is not carried.
         waits: those of them whose code waits for it, as far as the router has been told.
         arrival: of one with a get hook: what tells when that can answer without waiting.
         need: what it takes until it is answered.
@@ -147,6 +158,7 @@ class PoolFuture(pykka.Future[T]):
         """
 
     inside: tuple[Ancestor, ...] = ()
+    context: Context | None = None
     waits: tuple[Ancestor, ...] = ()
     arrival: EndSignal | None = None
     need: Need = Need.WORK
@@ -186,6 +198,7 @@ class PoolFuture(pykka.Future[T]):
                 self._value = value
                 self._error = error
                 self._trace = None if error is None else error.__traceback__
+                self.context = None  # the app may keep its future for long
                 # Last: `_done` is read without the lock, and the other three right after it.
                 self._done = True
                 # Taken under the lock, called outside of it: a watcher may be code of the app's (a
@@ -266,7 +279,8 @@ class PoolFuture(pykka.Future[T]):
     def add_done_callback(self, callback: Callable[[PoolFuture[T]], Any]) -> None:
         """Call `callback(future)` once there is an answer, in the thread that brings it.
 
-        It must be quick and must not raise: that thread may be the router's.
+        It must be quick and must not raise: that thread may be the router's. It runs in a copy of
+        the context of here, as asyncio's do.
         """
         # Where a signal breaks in, `resolve` calls its watchers once more. A wake does nothing the
         # second time; what a callback of the app's would do nobody knows.
@@ -592,10 +606,11 @@ class DoneCallback:
     may hold a lock which this code wants. There it is left to the router's own.
     """
 
-    __slots__ = ("_future", "_once")
+    __slots__ = ("_context", "_future", "_once")
 
     def __init__(self, callback: Callable[[Any], Any], future: PoolFuture[Any]) -> None:
         self._once = [callback]
+        self._context = copy_context()
         self._future = future
 
     def __call__(self) -> None:
@@ -612,7 +627,7 @@ class DoneCallback:
             return
         callback = self._once.pop()
         try:
-            callback(self._future)
+            self._context.run(callback, self._future)
         except BaseException as error:  # others wait for the answer, and the thread is not its own
             complain("a future's done callback raised", error)
 

@@ -66,6 +66,7 @@ OTHERS = (
     "retry_backoff_multiplier",
     "when_unavailable",
     "event_loop",
+    "propagate_context",
     "classify",
     "is_failure",
     "is_empty",
@@ -127,6 +128,7 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "loop_stalled_after_s": 1.0,
         "loop_replaced_after_s": 10.0,
         "event_loop": "auto",
+        "propagate_context": True,
         "classify": None,
         "is_failure": "auto",
         "is_empty": "auto",
@@ -279,6 +281,12 @@ def test_a_count_has_a_least_value(field: str, least: int) -> None:
 def test_settings_that_contradict_each_other(changes: dict[str, Any], message: str) -> None:
     """The message names both fields and both values."""
     assert refused_setting(**changes) == f"ValueError: {message}"
+
+
+def test_whether_contexts_are_carried_is_a_flag() -> None:
+    """Anything but True and False is refused."""
+    refusal = refused_setting(propagate_context=1)
+    assert refusal == "TypeError: propagate_context must be True or False, got 1 (int)"
 
 
 @pytest.mark.parametrize("field", ["classify", "is_failure", "is_empty", "stream_complete"])

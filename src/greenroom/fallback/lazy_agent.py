@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
-from greenroom.actors.executors.call import Call, PlainCall
+from greenroom.actors.executors.call import Call, PlainCall, go_on_in
 from greenroom.actors.executors.thread_executor import ThreadExecutor
 from greenroom.actors.member import agent_methods
 from greenroom.actors.member.call_outcome import refused
 from greenroom.actors.reading.classify import classify
+from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
+from greenroom.actors.runtime.loop_blocker import ORIGIN
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import CallContext
 from greenroom.messages.requests import Apply
@@ -80,6 +83,8 @@ class LazyAgent:
 
     def __post_init__(self) -> None:
         self._label = f"greenroom-{self._pool}-{self.name}"
+        propagates = self._config.propagate_context
+        self._context = copy_context() if propagates else Context()
         self._threads = ThreadExecutor(self._label, SYSTEM_CLOCK)
 
     async def run(self, payload: Any, context: CallContext) -> Any:
@@ -110,7 +115,7 @@ class LazyAgent:
             held = self._current = _Held()
             self._open.add(held)
             # One task for all who come meanwhile: an agent is made once, however many wait for it.
-            held.made = asyncio.create_task(self._make(held), name=f"{self._label}:create")
+            held.made = self._start(self._make(held), "create")
         return self._current
 
     async def _made(self, held: _Held) -> None:
@@ -189,7 +194,7 @@ class LazyAgent:
         """Nobody waits for it but the end of the executor."""
         self._forget(held)
         if held.closed is None:
-            held.closed = asyncio.create_task(self._end(held), name=f"{self._label}:close")
+            held.closed = self._start(self._end(held), "close")
         return held.closed
 
     async def _end(self, held: _Held) -> None:
@@ -209,6 +214,14 @@ class LazyAgent:
 
     # -- calling
 
+    def _start(self, work: Coroutine[Any, Any, None], what: str) -> asyncio.Task[None]:
+        """What is no request's, though one has led to it: the agent may outlive that."""
+        context = self._context.copy()
+        # The pool's own, all the same: who waits for it, and whose code it is.
+        context.run(INSIDE.set, INSIDE.get())
+        context.run(ORIGIN.set, ORIGIN.get())
+        return asyncio.create_task(work, name=f"{self._label}:{what}", context=context)
+
     async def _call(self, function: Callable[[], Any], on_loop: bool = False) -> Any:
         """Call it where it may not block anybody: async on the loop, sync in a thread."""
         if on_loop or agent_methods.is_async(function):
@@ -223,7 +236,8 @@ class LazyAgent:
         def finish(_: Call, value: Any, error: BaseException | None) -> None:
             future.resolve(value, error)
 
-        call = PlainCall(self._label, self._threads, lambda _: function(), finish)
+        context = copy_context()
+        call = PlainCall(self._label, self._threads, lambda _: context.run(function), finish)
         self._threads.run(call)
         try:
             return await future
@@ -231,3 +245,5 @@ class LazyAgent:
             # A sync call cannot be ended: its thread is abandoned.
             call.cancel(CancelReason.ATTEMPT_TIMEOUT)
             raise
+        finally:
+            go_on_in(context)

@@ -6,6 +6,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextvars import copy_context
 from dataclasses import replace
 from typing import Any, NoReturn, Self, SupportsIndex
 
@@ -53,6 +54,8 @@ class PoolOwner(ABC):
         forks.renew(self)
         self._pool: PoolRef | None = None
         self._closed = False
+        # Not that of the first request, with which the pool starts.
+        self._context = copy_context()
 
     @property
     def pool(self) -> PoolRef:
@@ -66,8 +69,13 @@ class PoolOwner(ABC):
             with self._lock:
                 self._check_open()
                 if self._pool is None:
-                    self._pool = self._start_pool()
+                    self._context.copy().run(self._begin)
+        assert self._pool is not None
         return self._pool
+
+    def _begin(self) -> None:
+        # Kept in here: a signal that breaks in behind the `run` would lose what that returns.
+        self._pool = self._start_pool()
 
     def close(self) -> None:
         """Stop the pool and wait until that is done; a second close does nothing.
