@@ -44,7 +44,7 @@ class Attempts:
     been answered in the member's thread, and the member's report is on its way.
 
     Args:
-        _overdue: told of each attempt that has had its time.
+        overdue: told of each attempt that has had its time.
 
     Attributes:
         live: by ticket. Only `RequestFlow.answered` may take one out beside the methods here.

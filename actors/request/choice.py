@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple
 
@@ -37,16 +38,14 @@ class Beside(NamedTuple):
     trial: Slot
 
 
+@dataclass(slots=True, eq=False)
 class Choice:
     """Asks the table on behalf of a request, by what has become of it so far."""
 
-    def __init__(
-        self, config: PoolConfig, table: RoutingTable, room: WaitingRoom, stay_s: float
-    ) -> None:
-        self._stay_s = stay_s
-        self._waits = config.when_unavailable == "wait"
-        self._table = table
-        self._room = room
+    _config: PoolConfig
+    _table: RoutingTable
+    _room: WaitingRoom
+    _stay_s: float
 
     # -- whom
 
@@ -154,7 +153,7 @@ class Choice:
         # Whatever `when_unavailable` says: it is a retry, which waits as retries do.
         if job.failures and self._sits_out(job, besides, now):
             return True
-        if not self._waits:
+        if self._config.when_unavailable != "wait":
             return False
         if self._table.trial_running(besides):
             return True

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from greenroom.actors.request.flow_ports import FlowPorts, SeeTo
 from greenroom.actors.request.job import Attempt, Job
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.execution import Ticket
-
-Limit = tuple[float | None, str]
-"""Seconds, or None, and the setting that says so."""
 
 Overdue = Callable[[Attempt, str, float, str], None]
 """An attempt has had its time: which setting says so, its seconds, and what it has not done."""
@@ -18,6 +16,7 @@ Overdue = Callable[[Attempt, str, float, str], None]
 NO_ANSWER = "did not answer"
 
 
+@dataclass(slots=True, eq=False)
 class ChunkLimits:
     """Has an alarm for every attempt that owes chunks. Chunks do not pass through the router, they
     go from the member's executor to the consumer: so the alarm looks at the attempt's signs of life
@@ -28,28 +27,20 @@ class ChunkLimits:
         overdue: told of each attempt whose next chunk has not come in time.
     """
 
-    def __init__(
-        self,
-        ports: FlowPorts,
-        config: PoolConfig,
-        live: Mapping[Ticket, Attempt],
-        overdue: Overdue,
-        see_to: SeeTo,
-    ) -> None:
-        self._ports = ports
-        self._see_to = see_to
-        self._live = live
-        self._overdue = overdue
-        whole = config.request_timeout_s, "request_timeout_s"
-        first = config.first_chunk_timeout_s, "first_chunk_timeout_s"
-        further = config.chunk_timeout_s, "chunk_timeout_s"
-        self._of_asks = first, further  # as a whole they are timed elsewhere
-        # An answer's time limit is one for its first chunk, and for each further one, where no
-        # other is set: as a whole a stream may take as long as it likes.
-        self._of_streams = (
-            whole if first[0] is None else first,
-            whole if further[0] is None else further,
-        )
+    _ports: FlowPorts
+    _config: PoolConfig
+    _live: Mapping[Ticket, Attempt]
+    _overdue: Overdue
+    _see_to: SeeTo
+
+    def _limit(self, streams: bool, further: bool) -> tuple[float | None, str]:
+        """For the first chunk, or for each further one: seconds, and the setting that says so."""
+        setting = "chunk_timeout_s" if further else "first_chunk_timeout_s"
+        # An answer's time limit is one for each chunk, where no other is set: as a whole a stream
+        # may take as long as it likes. An ask has it as a whole, and is timed elsewhere.
+        if streams and getattr(self._config, setting) is None:
+            setting = "request_timeout_s"
+        return getattr(self._config, setting), setting
 
     def watch(self, attempt: Attempt) -> None:
         """Have a look when the next chunk is overdue, if it has not come by then. A producer that
@@ -63,8 +54,7 @@ class ChunkLimits:
         if life_signs is None or self._live.get(attempt.ticket) is not attempt:
             return
         asks = attempt.job is not None and attempt.job.channel is None
-        # Indexed by a bool: the limit of the first chunk, then that of each further one.
-        limit_s, limit = (self._of_asks if asks else self._of_streams)[life_signs.counts]
+        limit_s, limit = self._limit(not asks, life_signs.counts)
         # Not asked without a limit: it has a producer that is held back tell when it goes on.
         since = life_signs.owed_since() if limit_s is not None else None
         if limit_s is None or since is None:
@@ -83,8 +73,10 @@ class ChunkLimits:
         """A stream that was told to end, and has not when its next chunk would be overdue, is
         abandoned: a generator that hangs must not keep its slot for ever.
         """
-        limit_s, limit = self._of_streams[True]
-        if limit_s is None or job.channel is None or job.channel.begun_by != attempt.ticket:
+        if job.channel is None or job.channel.begun_by != attempt.ticket:
+            return
+        limit_s, limit = self._limit(True, True)
+        if limit_s is None:
             return
         if attempt.alarm is not None:
             attempt.alarm.cancel()

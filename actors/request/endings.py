@@ -39,7 +39,7 @@ class Endings:
     the next request of who is told shall find the pool as it is.
 
     Args:
-        _idle: called once the pool is closed and nothing is in flight any more.
+        idle: called once the pool is closed and nothing is in flight any more.
 
     Attributes:
         jobs: the requests in flight, by id. Only `RequestFlow` puts them in.

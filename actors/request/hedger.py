@@ -25,8 +25,8 @@ class Hedger:
     """Hedges idempotent requests, within a budget of its own and that of the retries.
 
     Args:
-        _retries: the budget of the retries.
-        _due: called when the first attempt of a request has had its time; it asks `second`.
+        retries: the budget of the retries.
+        due: called when the first attempt of a request has had its time; it asks `second`.
 
     Attributes:
         enabled: whether the pool hedges at all.

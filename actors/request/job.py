@@ -173,12 +173,7 @@ class Job:
 
     def running(self) -> Iterator[Attempt]:
         """The attempts whose answer is awaited."""
-        if self.current is not None:
-            yield self.current
-        if self.hedge is not None:
-            yield self.hedge
-        if self.trial is not None:
-            yield self.trial
+        return filter(None, (self.current, self.hedge, self.trial))
 
     def attempt_of(self, ticket: Ticket) -> Attempt | None:
         """The one of that name whose answer is awaited."""

@@ -32,9 +32,6 @@ class Timeouts:
     _running: dict[Attempt, None] = field(default_factory=dict)
     _alarm: Alarm | None = None
 
-    def __len__(self) -> int:
-        return len(self._running)
-
     def start(self, attempt: Attempt) -> None:
         """It has just begun: at `attempt.started_at`, which never goes back."""
         self._running[attempt] = None

@@ -139,10 +139,6 @@ class _Heap:
     def __init__(self) -> None:
         self._entries: list[tuple[float, float, int, Cell]] = []
 
-    def __len__(self) -> int:
-        """With those that are empty."""
-        return len(self._entries)
-
     def push(self, key: Key, cell: Cell) -> None:
         heapq.heappush(self._entries, (*key, cell))
 

@@ -7,6 +7,7 @@ the supervisor, because the very next request must know of it, and an error the 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from random import Random
 
 from greenroom.messages.status import FailureKind
@@ -18,6 +19,7 @@ _NOTICEABLE_S = 1.0
 _MOST_DOUBLINGS = 16
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class RestPeriod:
     """The rests of one member: as long as its Retry-After asks for, or a pause of the pool's own.
 
@@ -36,14 +38,11 @@ class RestPeriod:
         pauses: pauses of its own in a row, without a success in between.
     """
 
-    __slots__ = ("_since", "announced", "kind", "pauses", "until")
-
-    def __init__(self) -> None:
-        self.until = 0.0
-        self.kind = FailureKind.RATE_LIMITED
-        self.pauses = 0
-        self._since = -math.inf
-        self.announced = 0.0
+    until: float = 0.0
+    kind: FailureKind = FailureKind.RATE_LIMITED
+    pauses: int = 0
+    _since: float = -math.inf
+    announced: float = 0.0
 
     def begin(
         self,

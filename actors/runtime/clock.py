@@ -260,7 +260,7 @@ class Timer:
         self.action = None
 
 
-class _Watch:
+class _Watch(threading.Thread):
     """The thread that looks at a clock as long as anything is timed by it.
 
     Attributes:
@@ -269,6 +269,7 @@ class _Watch:
     """
 
     def __init__(self, clock: SystemClock) -> None:
+        super().__init__(name="greenroom-clock", daemon=True)
         self._clock = clock
         self._lost_s = clock.lost_s
         self.runs = False
@@ -277,14 +278,6 @@ class _Watch:
         # is rung meanwhile, there is one look more.
         self._bell = threading.Lock()
         self._bell.acquire()
-        self._thread = threading.Thread(target=self._run, name="greenroom-clock", daemon=True)
-
-    def start(self) -> None:
-        """
-        Raises:
-            RuntimeError: the system gives no more threads.
-        """
-        self._thread.start()
 
     def wake(self) -> None:
         """There is something to be done sooner than it knows, or nothing any more."""
@@ -294,10 +287,10 @@ class _Watch:
     def end(self) -> None:
         """Nobody times anything any more."""
         self.wake()
-        if self.runs and self._thread is not threading.current_thread():
-            self._thread.join(LOOK_S)
+        if self.runs and self is not threading.current_thread():
+            self.join(LOOK_S)
 
-    def _run(self) -> None:
+    def run(self) -> None:
         self.runs = True
         while True:
             try:

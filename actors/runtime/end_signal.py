@@ -16,11 +16,6 @@ class EndSignal:
         self._lock = threading.Lock()
         self._wakes: list[Wake] = []
 
-    @property
-    def watchers(self) -> int:
-        """How many wakes it keeps."""
-        return len(self._wakes)
-
     def is_set(self) -> bool:
         """Whether it has come."""
         return self._come.is_set()

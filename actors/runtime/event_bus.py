@@ -76,12 +76,6 @@ def complain(what: str, error: BaseException) -> None:
         )
 
 
-def hint(what: str) -> None:
-    """Log advice for whoever runs the pool; for what is said once, not for each request."""
-    with contextlib.suppress(Exception):  # as in `emit`
-        _log.opt(lazy=True).warning("{}", lambda: what)
-
-
 def traced(error: BaseException) -> str:
     """Its traceback, without the values of any variables, and without secrets."""
     try:
@@ -198,8 +192,9 @@ class EventBus:
         complain(f"pool {self.pool!r}: {what}", error)
 
     def hint(self, what: str) -> None:
-        """Log advice for whoever runs the pool."""
-        hint(what)
+        """Log advice for whoever runs the pool; for what is said once, not for each request."""
+        with contextlib.suppress(Exception):  # as in `emit`
+            _log.opt(lazy=True).warning("{}", lambda: what)
 
     def subscribe(self, subscriber: Any) -> Callable[[], None]:
         """Take a subscriber in: an actor's ref is told at once, which only puts something into a

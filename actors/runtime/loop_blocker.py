@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import sys
 import sysconfig
+import traceback
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from types import CodeType, FrameType
+from typing import Any
 
 from greenroom.actors.runtime.loop_thread import LoopThread
 
@@ -46,20 +48,15 @@ def blocker_of(thread: LoopThread) -> Blocker:
     if thread.loop is None or thread.ident is None:
         return NOBODY
     inside, handle = _cut(_frames(thread.ident), thread.loop)
-    context = _context_of_task(thread.loop) or _context_of_handle(handle)
-    origin = None if context is None else context.get(ORIGIN)
-    member, request_id = origin or (None, None)
+    context = _context_of(asyncio.current_task(thread.loop), handle)
+    member, request_id = (context and context.get(ORIGIN)) or (None, None)
     return Blocker(member, request_id, _where(inside))
 
 
 def _frames(ident: int) -> list[FrameType]:
     """The frames of a thread, the innermost first."""
-    frame = sys._current_frames().get(ident)
-    frames = []
-    while frame is not None:
-        frames.append(frame)
-        frame = frame.f_back
-    return frames
+    innermost = sys._current_frames().get(ident)
+    return [] if innermost is None else [frame for frame, _ in traceback.walk_stack(innermost)]
 
 
 def _cut(
@@ -74,18 +71,13 @@ def _cut(
     return [], None
 
 
-def _context_of_task(loop: asyncio.AbstractEventLoop) -> Context | None:
-    """The public way, for any loop; a task shows its context since Python 3.12."""
-    task = asyncio.current_task(loop)
-    get_context = getattr(task, "get_context", None)
-    context = None if get_context is None else get_context()
-    return context if isinstance(context, Context) else None
-
-
-def _context_of_handle(frame: FrameType | None) -> Context | None:
-    """What is left for a callback without a task, and before Python 3.12."""
-    handle = None if frame is None else frame.f_locals.get("self")
-    context = getattr(handle, "_context", None)
+def _context_of(task: asyncio.Task[Any] | None, runs: FrameType | None) -> Context | None:
+    """In which the task runs, or what the frame `runs`."""
+    # The public way, for any loop; a task shows its context since Python 3.12.
+    context = getattr(task, "get_context", lambda: None)()
+    if context is None and runs is not None:
+        # What is left for a callback without a task, and before Python 3.12.
+        context = getattr(runs.f_locals.get("self"), "_context", None)
     return context if isinstance(context, Context) else None
 
 

@@ -3,8 +3,6 @@
 A name, as in `strategy="failover"`, is the same with the defaults. An object belongs to one pool.
 """
 
-from __future__ import annotations
-
 from greenroom.actors.strategies import Adaptive as Adaptive
 from greenroom.actors.strategies import Candidate as Candidate
 from greenroom.actors.strategies import ConsistentHash as ConsistentHash

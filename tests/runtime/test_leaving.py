@@ -264,7 +264,7 @@ def test_who_is_cancelled_while_leaving_leaves_a_pool_that_stops() -> None:
     run(main)
     gate.release()
     assert pool.stop(timeout=WAIT_S) is False
-    assert pool._ended.watchers == 0
+    assert pool._ended._wakes == []
 
 
 def test_a_loop_that_closes_while_a_pool_is_left_harms_nobody() -> None:

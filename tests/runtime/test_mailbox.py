@@ -405,7 +405,7 @@ def test_what_left_the_queue_leaves_no_memory() -> None:
         queue.discard(passing)
     assert len(queue) == 1
     assert queue._untried is not None
-    kept = max(len(heap) for heap in (queue._ranked, queue._untried, queue._limited))
+    kept = max(len(heap._entries) for heap in (queue._ranked, queue._untried, queue._limited))
     assert kept <= 1000
 
 

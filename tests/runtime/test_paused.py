@@ -482,7 +482,7 @@ def test_nobody_looks_when_nothing_is_timed(raw: Raw) -> None:
     clock.register(wake)
     clock.wait_s(103.0)
     assert watch_of(clock) is not None
-    thread = watch_of(clock)._thread
+    thread = watch_of(clock)
     while raw.now <= 103.0 + LINGER_S:
         raw.now += LOOK_S
         clock.look()
@@ -499,7 +499,7 @@ def test_the_thread_ends_with_the_last_who_waits(raw: Raw) -> None:
     clock.register(wake)
     clock.watch(1e6)
     assert watch_of(clock) is not None
-    thread = watch_of(clock)._thread
+    thread = watch_of(clock)
     clock.unregister(wake)
     thread.join(WAIT_S)
     assert not thread.is_alive()

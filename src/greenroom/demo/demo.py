@@ -122,6 +122,7 @@ class Result:
         return f"{len(self.passages)} requests, {self.answered} answers, {self.lost} lost{wrong}"
 
 
+@dataclass(eq=False, repr=False)
 class Demo:
     """One run.
 
@@ -132,19 +133,13 @@ class Demo:
         on_progress: called with the number of requests that have ended and with the story so far.
     """
 
-    def __init__(
-        self,
-        passages: Sequence[str],
-        plan: Plan,
-        *,
-        start: Start = AgentPool.start,
-        on_progress: Callable[[int, Story], None] = lambda ended, story: None,
-    ) -> None:
-        self._passages = passages
-        self._plan = plan
-        self._start = start
-        self._on_progress = on_progress
-        self._answers: list[Tally | None] = [None] * len(passages)
+    passages: Sequence[str]
+    plan: Plan
+    start: Start = AgentPool.start
+    on_progress: Callable[[int, Story], None] = lambda ended, story: None
+
+    def __post_init__(self) -> None:
+        self._answers: list[Tally | None] = [None] * len(self.passages)
         self._errors: list[Exception] = []
         self._ended = 0
         self._awaited = 0.0
@@ -154,12 +149,12 @@ class Demo:
 
     def run(self) -> Result:
         """Start a pool, have it answer every request while things go wrong, stop it."""
-        with self._start(
-            crew(self._plan.seed, self._switches),
+        with self.start(
+            crew(self.plan.seed, self._switches),
             strategy=LoadBalanceStrategy.LEAST_OUTSTANDING,
-            config=self._plan.config(),
+            config=self.plan.config(),
             name=NAME,
-            rng=random.Random(self._plan.seed),
+            rng=random.Random(self.plan.seed),
         ) as pool:
             try:
                 pool.on_event(self._story)
@@ -169,10 +164,10 @@ class Demo:
             finally:
                 for switch in self._switches.values():
                     switch.end()
-        return Result(self._passages, self._answers, self._errors, stats, self._story, elapsed_s)
+        return Result(self.passages, self._answers, self._errors, stats, self._story, elapsed_s)
 
     async def _drive(self, pool: PoolRef) -> None:
-        todo = iter(range(len(self._passages)))
+        todo = iter(range(len(self.passages)))
         script = asyncio.create_task(self._script())
         async with asyncio.TaskGroup() as askers:
             for _ in range(IN_FLIGHT):
@@ -182,9 +177,9 @@ class Demo:
     async def _ask_all(self, pool: PoolRef, todo: Iterator[int]) -> None:
         """One of the askers: takes the next request as soon as it has its answer."""
         for index in todo:
-            request = Request(self._passages[index])
+            request = Request(self.passages[index])
             try:
-                async with asyncio.timeout(self._plan.patience_s + 1):
+                async with asyncio.timeout(self.plan.patience_s + 1):
                     reply = await pool.ask(request, block=False)
             except Exception as error:  # whatever it was, there is no answer
                 self._errors.append(error)
@@ -196,10 +191,10 @@ class Demo:
         self._ended += 1
         if self._ended >= self._awaited:
             self._reached.set()
-        self._on_progress(self._ended, self._story)
+        self.on_progress(self._ended, self._story)
 
     async def _script(self) -> None:
-        failing, hanging = self._plan.failing, self._plan.hanging
+        failing, hanging = self.plan.failing, self.plan.hanging
         await self._outage("local", "starts to raise ConnectionError", Mode.FAILING, failing)
         await self._outage("lazy", "starts to hang", Mode.HANGING, hanging)
 
@@ -209,7 +204,7 @@ class Demo:
         outage = self._story.begin(member, what)
         log.warning("drill: `{}` {} now", member, what)
         self._switches[member].mode = mode
-        await asyncio.sleep(1.5 * (self._plan.config().request_timeout_s or 0.0))
+        await asyncio.sleep(1.5 * (self.plan.config().request_timeout_s or 0.0))
         await self._until(span[1])
         self._switches[member].mode = Mode.WELL
         outage.ended_at = self._story.now()
@@ -217,7 +212,7 @@ class Demo:
 
     async def _until(self, share: float) -> None:
         """Wait for that share of the requests to have ended."""
-        self._awaited = share * len(self._passages)
+        self._awaited = share * len(self.passages)
         self._reached.clear()
         if self._ended < self._awaited:
             await self._reached.wait()

@@ -115,20 +115,19 @@ def local_agent(pace: Pace, switch: Switch) -> Callable[[str], Tally]:
     return count_words
 
 
+@dataclass
 class WordCounter:
     """An object that is costly to make, has to be closed, and can say cheaply whether it works."""
 
-    def __init__(self, pace: Pace, switch: Switch) -> None:
-        self._pace = pace
-        self._switch = switch
-        self._blanks = _Blanks()
-        self.closed = False
+    _pace: Pace
+    _switch: Switch
+    closed: bool = False
 
     def run(self, passage: str) -> Tally:
         """Count the words: whatever is in none becomes a blank, then the text is split."""
         self._switch.pass_through()
         time.sleep(self._pace(LAZY_S))
-        words = Counter(word.casefold() for word in passage.translate(self._blanks).split())
+        words = Counter(word.casefold() for word in passage.translate(_BLANKS).split())
         return Tally(1 + sum(c == "\n" for c in passage), zlib.crc32(passage.encode()), words)
 
     def ping(self) -> bool:
@@ -148,6 +147,8 @@ class _Blanks(dict[int, int]):
         self[code] = code if chr(code).isalnum() else ord(" ")
         return self[code]
 
+
+_BLANKS = _Blanks()
 
 KINDS = {"remote": "coroutine", "local": "blocking function", "lazy": "object, made on first use"}
 """What each member of the crew is, for the table at the end."""

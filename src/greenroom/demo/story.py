@@ -70,73 +70,46 @@ class Story:
     def moments(self) -> Iterator[Moment]:
         """The timeline, outage by outage."""
         for outage in self.outages:
-            yield from sorted(Course(outage, self._events).moments(), key=lambda each: each.at)
+            course = sorted(_course(outage, self._events), key=lambda each: each[0])
+            yield from (Moment(at, outage.member, what) for at, what in course)
 
 
-class Course:
-    """How one outage went, from what happened to its member since it began."""
-
-    def __init__(self, outage: Outage, events: list[tuple[float, Event]]) -> None:
-        self._outage = outage
-        self._since = [
-            (at, event)
-            for at, event in events
-            if event.member == outage.member and at >= outage.began_at
-        ]
-        self._back_at = self._recovered_at()
-
-    def moments(self) -> Iterator[Moment]:
-        """Its part of the timeline; what never came to pass is said, too."""
-        outage = self._outage
-        yield self._moment(outage.began_at, outage.what)
-        yield from self._detection()
-        yield from self._opening()
-        yield from self._trials()
-        if outage.ended_at is not None:
-            yield self._moment(outage.ended_at, "works again")
-            yield from self._recovery(outage.ended_at)
-
-    def _recovered_at(self) -> float | None:
-        ended_at = self._outage.ended_at
-        closings = (at for at, event in self._since if isinstance(event, BreakerClosed))
-        return next((at for at in closings if ended_at is not None and at >= ended_at), None)
-
-    def _moment(self, at: float, what: str) -> Moment:
-        return Moment(at, self._outage.member, what)
-
-    def _detection(self) -> Iterator[Moment]:
-        for at, event in self._since:
-            if isinstance(event, AttemptFailed | ProbeFailed):
-                after = at - self._outage.began_at
+def _course(outage: Outage, events: list[tuple[float, Event]]) -> Iterator[tuple[float, str]]:
+    """How an outage went, from what happened to its member since it began: what was when. What
+    never came to pass is said, too.
+    """
+    began, ended = outage.began_at, outage.ended_at
+    since = [(at, event) for at, event in events if event.member == outage.member and at >= began]
+    yield began, outage.what
+    failed, openings = 0, 0
+    for at, event in since:
+        if isinstance(event, AttemptFailed | ProbeFailed):
+            failed += 1
+            if failed == 1:
                 found = event.kind if isinstance(event, AttemptFailed) else "probe"
-                yield self._moment(at, f"detected {after:.2f} s in ({found}): {event.error}")
-                return
+                yield at, f"detected {at - began:.2f} s in ({found}): {event.error}"
+        elif isinstance(event, BreakerOpened):
+            openings += 1
+            if openings == 1:
+                yield at, f"breaker opened {at - began:.2f} s in, after {failed} failures"
+            else:
+                yield at, "trial failed, breaker opened again"
+    if not openings:
+        yield began, "its breaker did not open"
+    if ended is not None:
+        yield ended, "works again"
+        yield from _recovery(ended, since)
 
-    def _opening(self) -> Iterator[Moment]:
-        failed = 0
-        for at, event in self._since:
-            failed += isinstance(event, AttemptFailed | ProbeFailed)
-            if isinstance(event, BreakerOpened):
-                after = at - self._outage.began_at
-                yield self._moment(at, f"breaker opened {after:.2f} s in, after {failed} failures")
-                return
-        yield self._moment(self._outage.began_at, "its breaker did not open")
 
-    def _trials(self) -> Iterator[Moment]:
-        openings = [at for at, event in self._since if isinstance(event, BreakerOpened)]
-        for at in openings[1:]:
-            yield self._moment(at, "trial failed, breaker opened again")
-
-    def _recovery(self, ended_at: float) -> Iterator[Moment]:
-        if self._back_at is None:
-            yield self._moment(ended_at, "not back before the drill was over")
-            return
-        halves = [e for e in self._since if isinstance(e[1], BreakerHalfOpened)]
-        for at, event in [each for each in halves if each[0] <= self._back_at][-1:]:
-            assert isinstance(event, BreakerHalfOpened)
-            yield self._moment(at, f"breaker half open: tried with {event.trial}")
-        back_at = self._back_at
-        moved = sum(isinstance(event, Failover) and at <= back_at for at, event in self._since)
-        after = self._back_at - ended_at
-        what = f"breaker closed: recovered {after:.2f} s later (failovers: {moved})"
-        yield self._moment(self._back_at, what)
+def _recovery(ended: float, since: list[tuple[float, Event]]) -> Iterator[tuple[float, str]]:
+    closings = (at for at, event in since if isinstance(event, BreakerClosed) and at >= ended)
+    back_at = next(closings, None)
+    if back_at is None:
+        yield ended, "not back before the drill was over"
+        return
+    before = [(at, event) for at, event in since if at <= back_at]
+    trials = [(at, event.trial) for at, event in before if isinstance(event, BreakerHalfOpened)]
+    for at, trial in trials[-1:]:
+        yield at, f"breaker half open: tried with {trial}"
+    moved = sum(isinstance(event, Failover) for _, event in before)
+    yield back_at, f"breaker closed: recovered {back_at - ended:.2f} s later (failovers: {moved})"

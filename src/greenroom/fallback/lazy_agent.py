@@ -49,6 +49,7 @@ class _Held:
     closed: asyncio.Task[None] | None = None
 
 
+@dataclass(eq=False, repr=False)
 class LazyAgent:
     """The agent of a pool member that outlives the agents it makes, one after the other.
 
@@ -66,25 +67,20 @@ class LazyAgent:
         create_error: what the last creation raised; None when it succeeded.
     """
 
-    def __init__(
-        self,
-        name: str,
-        pool: str,
-        create: Callable[[], Any],
-        config: PoolConfig,
-        on_create_failed: Callable[[str], None],
-    ) -> None:
-        self.name = name
-        self.create_error: BaseException | None = None
-        self._create = create
-        self._config = config
-        self._on_create_failed = on_create_failed
-        self._label = f"greenroom-{pool}-{name}"
+    name: str
+    _pool: str
+    _create: Callable[[], Any]
+    _config: PoolConfig
+    _on_create_failed: Callable[[str], None]
+    create_error: BaseException | None = None
+    _current: _Held | None = None
+    # Whatever is to be closed at the end: the one in charge, and
+    # those forgotten that are still used.
+    _open: set[_Held] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._label = f"greenroom-{self._pool}-{self.name}"
         self._threads = ThreadExecutor(self._label, SYSTEM_CLOCK)
-        self._current: _Held | None = None
-        # Whatever is to be closed at the end: the one in charge, and
-        # those forgotten that are still used.
-        self._open: set[_Held] = set()
 
     async def run(self, payload: Any, context: CallContext) -> Any:
         """Run the agent, which is made first if there is none."""
@@ -147,7 +143,10 @@ class LazyAgent:
             # The time that is left is read before and after: it tells a run cut off for being slow
             # from one whose caller had little left.
             value = await self._use(held, payload, context)
-            self._judge(value, payload)
+            if payload is not AGENT:
+                error = refused(self._config, self.name, value, SYSTEM_CLOCK.wall())
+                if error is not None:
+                    raise error
             return value
         except BaseException as error:
             if self._speaks_against_it(error, allowed_s, context.remaining_s):
@@ -167,13 +166,6 @@ class LazyAgent:
                 f"__call__, got a {type(held.agent).__name__} (apply can use it all the same)"
             )
         return await self._call(functools.partial(runner.run, payload, context), on_loop)
-
-    def _judge(self, value: Any, payload: Any) -> None:
-        if payload is AGENT:
-            return
-        error = refused(self._config, self.name, value, SYSTEM_CLOCK.wall())
-        if error is not None:
-            raise error
 
     def _speaks_against_it(
         self, error: BaseException, allowed_s: float | None, left_s: float | None

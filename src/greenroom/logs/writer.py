@@ -46,25 +46,20 @@ class Target:
     def write(self, line: str) -> None:
         if self._call is not None:
             self._call(line)
-        elif self.stream is not None:
-            self._write_text(line)
-
-    def _write_text(self, line: str) -> None:
-        if self._owned:
+        elif self._owned:
             left = memoryview(line.encode("utf-8", "backslashreplace"))
             # An unbuffered write may take a part only, as on a disk that is nearly full.
             while left:
                 left = left[self.stream.write(left) :]
-            return
-        try:
-            self.stream.write(line)
-        except UnicodeEncodeError:  # half a surrogate pair in an error's text, or an ASCII stream
-            self.stream.write(line.encode("ascii", "backslashreplace").decode())
+        elif self.stream is not None:
+            try:
+                self.stream.write(line)
+            except UnicodeEncodeError:  # half a surrogate pair in an error's text, or ASCII only
+                self.stream.write(line.encode("ascii", "backslashreplace").decode())
 
     def flush(self) -> None:
-        flush = getattr(self.stream, "flush", None)
-        if flush is not None:
-            flush()
+        if hasattr(self.stream, "flush"):
+            self.stream.flush()
 
     def close(self) -> None:
         if self._owned:

@@ -7,12 +7,11 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from greenroom.messages.execution import CancelExecution, Execute, Ticket
 from greenroom.messages.status import CancelReason
 from greenroom.simulate.agenda import Agenda
-from greenroom.simulate.faults import Effect, Ending
+from greenroom.simulate.faults import Ending
 from greenroom.simulate.scenario import MemberSpec
 
 _NEVER = Ending(math.inf)
@@ -67,7 +66,7 @@ class SimMember:
         self._idle = spec.at_work
         self._calls: dict[Ticket, Call] = {}
         self._waiting: deque[Call] = deque()
-        self._spells = [_Spell(f.from_s, f.until_s, f.trouble.effect(rng)) for f in spec.faults]
+        self._faults = [(fault, fault.trouble.effect(rng)) for fault in spec.faults]
 
     def take(self, message: Execute) -> None:
         """Work on a call, at once or when its turn has come."""
@@ -90,9 +89,9 @@ class SimMember:
         call.served = True
         now = self._agenda.now
         ending = Ending(self._draw() / self._speed)
-        for spell in self._spells:  # what those make of it that last, one after the other
-            if spell.from_s <= now < spell.until_s:
-                ending = spell.effect(ending, now)
+        for fault, effect in self._faults:  # what those make of it that last, one after the other
+            if fault.from_s <= now < fault.until_s:
+                ending = effect(ending, now)
         call.ending = ending
         if ending.seconds != math.inf:
             self._agenda.at(now + ending.seconds, self._end, call)
@@ -108,11 +107,3 @@ class SimMember:
             if first.cancelled is None:
                 self._serve(first)
         self._ended(call)
-
-
-class _Spell(NamedTuple):
-    """A fault in this run."""
-
-    from_s: float
-    until_s: float
-    effect: Effect

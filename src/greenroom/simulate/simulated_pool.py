@@ -8,27 +8,44 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
 
 from greenroom.actors.claims.claims import Claims
+from greenroom.actors.member.agent_actor import MemberRef
 from greenroom.actors.member.call_outcome import cut_off_by
 from greenroom.actors.reading.classify import Verdict
-from greenroom.actors.request.flow_ports import FlowPorts
+from greenroom.actors.request.flow_ports import Events, FlowPorts
 from greenroom.actors.request.job import Job
 from greenroom.actors.request.request_flow import RequestFlow
 from greenroom.actors.strategies import strategy_for
+from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import summary
 from greenroom.messages.events import Event
 from greenroom.messages.execution import CancelExecution, Execute, Failed, Refused, Succeeded
+from greenroom.messages.member import Member
 from greenroom.messages.requests import Request
 from greenroom.messages.status import FailureKind, RefusalReason
-from greenroom.messages.supervision import AgentCreated, AgentCreateFailed, MemberRoute
+from greenroom.messages.supervision import (
+    AgentCreated,
+    AgentCreateFailed,
+    FailuresSeen,
+    MemberDrained,
+    MemberRoute,
+    Outcomes,
+    TableWanted,
+    TrialStarted,
+)
 from greenroom.simulate.agenda import Agenda
-from greenroom.simulate.scenario import Scenario
+from greenroom.simulate.scenario import MemberSpec, Scenario
 from greenroom.simulate.simulated_failures import error_of, failures
 from greenroom.simulate.simulated_member import Call, SimMember
-from greenroom.simulate.simulated_supervisor import SimSupervisor, raised
+from greenroom.supervisors.member_record import MemberRecord
+from greenroom.supervisors.outcome_judge import OutcomeJudge
+from greenroom.supervisors.prober import Prober
+from greenroom.supervisors.roster import Roster
+from greenroom.supervisors.route_publisher import RoutePublisher
+from greenroom.supervisors.supervisor_ports import SupervisorPorts, ToRouter
 
 
 class Audience(Protocol):
@@ -59,7 +76,7 @@ class SimPool:
         chance: Callable[[str], random.Random],
         audience: Audience,
     ) -> None:
-        config = scenario.config
+        config, events = scenario.config, _Nobody()
         self._agenda = agenda
         self._audience = audience
         self._failure = failures(config.classify)
@@ -75,6 +92,7 @@ class SimPool:
             config,
             agenda,
             chance("supervision"),
+            events,
             tell_router=lambda message: agenda.soon(self._flow.snapshot, message),
             answer=lambda seen: agenda.soon(self._flow.failures_judged, seen),
         )
@@ -90,7 +108,7 @@ class SimPool:
                 note=self._supervisor.note,
                 answer=self._answer,
                 fail=self._fail,
-                events=_Nobody(),
+                events=events,
             ),
             name="simulated",
             urn="simulated",
@@ -194,6 +212,103 @@ def _names(call: Call) -> dict[str, Any]:
     }
 
 
+# -- its supervisor
+
+
+FromRouter = TrialStarted | MemberDrained | TableWanted
+
+STOP_TIMEOUT_S = 5.0
+"""How long a member may take to end; none is told to."""
+
+
+class SimSupervisor:
+    """Brings messages to the parts, and time; see `PoolSupervisor`, which does the same.
+
+    Args:
+        tell_router: brings the router a message of its own.
+        answer: tells it which failures have been judged, likewise.
+    """
+
+    def __init__(
+        self,
+        specs: Sequence[MemberSpec],
+        config: PoolConfig,
+        agenda: Agenda,
+        rng: random.Random,
+        events: Events,
+        tell_router: Callable[[ToRouter], object],
+        answer: Callable[[FailuresSeen], None],
+    ) -> None:
+        self._agenda = agenda
+        self._records: dict[str, MemberRecord] = {}
+        ports = SupervisorPorts(
+            pool="simulated",
+            config=config,
+            now=lambda: agenda.now,
+            paused_at=lambda: -math.inf,
+            at=agenda.alarms.at,
+            emit=events.emit,
+            tell=lambda record, message: None,  # there are no probes, and nobody leaves
+            tell_router=tell_router,
+            complain_of=events.complain_of,
+        )
+        self.routes = RoutePublisher(ports, self._records, self._review)
+        self.roster = Roster(ports, self._records, self.routes, rng, _spawn, STOP_TIMEOUT_S)
+        self.judge = OutcomeJudge(ports, self.routes, answer)
+        self._prober = Prober(ports, self.routes, self.judge)
+        for spec in specs:
+            self.roster.add(_member(spec))
+
+    def report(self, outcomes: Outcomes) -> None:
+        """The router says how attempts have ended."""
+        self._agenda.soon(self.judge.take_in, outcomes)
+
+    def note(self, message: FromRouter) -> None:
+        """The router says something of a member, or asks."""
+        match message:
+            case TrialStarted():
+                self._agenda.soon(self.judge.trial_started, message)
+            case MemberDrained():
+                self._agenda.soon(self.roster.drained, message)
+            case TableWanted():
+                self._agenda.soon(lambda _: self.routes.publish(), message)
+
+    def _review(self) -> None:
+        now = self._agenda.now
+        for record in self._records.values():
+            self.roster.review(record, now)
+            self.judge.review(record, now)
+            self._prober.review(record, now)
+            self.judge.review_health(record, now)
+
+
+def _member(spec: MemberSpec) -> Member:
+    return Member(
+        spec.name,
+        _stand_in,
+        weight=spec.weight,
+        priority=spec.priority,
+        max_concurrency=spec.concurrency,
+    )
+
+
+def _stand_in() -> None:
+    """Where an agent and an actor would stand: nothing of a simulation calls it."""
+
+
+def _spawn(record: MemberRecord) -> None:
+    """The parts, and the flow, look at nothing but whether there is a ref; who has the messages
+    carried finds the member by its name.
+    """
+    record.started(cast(MemberRef, _stand_in), None)
+
+
+class SimulationFailed(RuntimeError):
+    """A part of the pool has raised. A real pool would log that and go on; here it is a fault that
+    must not pass for a result.
+    """
+
+
 class _Nobody:
     """Nobody reads what happens."""
 
@@ -204,7 +319,9 @@ class _Nobody:
         """Let it go by."""
 
     def complain_of(self, what: str, error: BaseException) -> None:
-        raised(what, error)
+        if isinstance(error, SimulationFailed):
+            raise error
+        raise SimulationFailed(f"the simulation failed: {what}") from error
 
     def hint(self, what: str) -> None:
         """Let it go by."""

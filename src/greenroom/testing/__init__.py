@@ -10,8 +10,6 @@ Nothing here sleeps: whatever waits is woken by what it waits for, and raises a 
 says what was seen instead. With pytest, the fixture `greenroom_events` is an `EventRecorder`.
 """
 
-from __future__ import annotations
-
 from greenroom.testing.event_recorder import EventRecorder
 from greenroom.testing.fake_clock import FakeClock
 from greenroom.testing.scripted_agent import AsyncScriptedAgent, Hang, ScriptedAgent, Slow, Streamed
