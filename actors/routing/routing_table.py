@@ -111,7 +111,8 @@ class RoutingTable:
             return False
         gone: Iterable[str] = snapshot.gone
         if whole:
-            gone = self._slots.keys() - {route.name for route in snapshot.members}
+            names = {route.name for route in snapshot.members}
+            gone = [name for name in self._slots if name not in names]
         marks = self._take_over(snapshot.members, gone)
         # A look at all members, so only where somebody is, or was, half-open or draining.
         if whole or marks != {_UNMARKED}:
