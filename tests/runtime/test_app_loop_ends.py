@@ -358,7 +358,7 @@ def test_a_thread_that_waits_for_the_loop_is_let_go_when_that_ends() -> None:
         if entered.is_set():
             return "again"
         entered.set()
-        await asyncio.Event().wait()
+        return await asyncio.Event().wait()
 
     futures: list[Any] = []
 
@@ -383,8 +383,10 @@ def test_the_end_of_a_pool_cancels_its_own_tasks_and_no_other(
 ) -> None:
     """Once, with time to clean up; the loop is free meanwhile, and is as it was after it."""
     cancelled: list[int] = []
+    entered = threading.Semaphore(0)
 
     async def agent(payload: Any) -> Any:
+        entered.release()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -401,9 +403,7 @@ def test_the_end_of_a_pool_cancels_its_own_tasks_and_no_other(
         as_it_was = loop.get_exception_handler(), loop.get_task_factory()
         pool = start(Member("a", agent), Member("b", agent))
         asks = [pool.ask(Request(i), block=False) for i in range(3)]
-        while sum(each.in_flight for each in pool.stats().members) < 3:
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.01)
+        await asyncio.to_thread(lambda: [entered.acquire(timeout=WAIT_S) for _ in asks])
         if way == "block":
             async with pool:
                 pass
