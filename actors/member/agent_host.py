@@ -201,18 +201,20 @@ class AgentHost:
         """A call was to begin on a loop that has ended. In the turn of the member's actor, or after
         its end.
         """
-        loop = self._loop_thread
-        if call.executor is self.loop and loop.successor is not None:
-            loop = loop.successor
-            self.go_on_at(loop)
+        loop, moves = self._loop_thread, False
+        if call.executor is self.loop:
+            if loop.successor is None:  # a pool's own: it is at its end
+                if call.drop():
+                    call.finish(None, RuntimeError("the event loop has been closed"))
+                return
+            self.go_on_at(loop.successor)
+            moves = True
+        call.executor = self.loop  # first: all that is on the old one is ended by the next line
+        if moves:
             self._moved()
-        if call.executor is self.loop or loop.ended:  # a pool's own: it is at its end
-            if call.drop():
-                call.finish(None, RuntimeError("the event loop has been closed"))
-        elif isinstance(call, AttemptCall) and not self.made:
+        if isinstance(call, AttemptCall) and not self.made:
             self._put_back(call)
         else:
-            call.executor = self.loop
             self.loop.run(call)
 
     def release(self) -> None:

@@ -235,6 +235,8 @@ def test_an_agents_code_never_runs_in_the_routers_turn(new_loop: NewLoop) -> Non
     and for other agents.
     """
 
+    pool: Any = None
+
     async def agent(payload: Any) -> Any:
         names = [pool.stats().name]
         if payload:
@@ -247,6 +249,5 @@ def test_an_agents_code_never_runs_in_the_routers_turn(new_loop: NewLoop) -> Non
             found = await asyncio.gather(*(value_of(pool, 2) for _ in range(10)))
             assert found == [["pool", ["pool", ["pool"]]]] * 10
 
-    pool: Any = None
     with no_thread_left():
         run(main(), new_loop)

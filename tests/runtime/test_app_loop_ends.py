@@ -79,7 +79,9 @@ def test_a_pool_that_outlives_its_loop_goes_on_with_its_own(end: Any, new_loop: 
         pool = loop.run_until_complete(begin())
         end(loop)
         with pool:
-            first, second = pool.execute("x", timeout=WAIT_S), pool.execute("x", timeout=WAIT_S)
+            replies = [pool.ask(Request("x"), timeout=WAIT_S) for _ in range(2)]
+            assert [each.attempts for each in replies] == [1, 1]
+            first, second = (each.value for each in replies)
             assert first == second
             assert first[0] is not loop
             assert first[1] != threading.get_ident()
@@ -144,7 +146,8 @@ def test_a_factory_makes_a_new_agent_where_the_old_one_was_bound_to_the_loop(
         pool = loop.run_until_complete(begin())
         end(loop)
         with pool:
-            assert pool.execute("x", timeout=WAIT_S) is made[1]
+            reply = pool.ask(Request("x"), timeout=WAIT_S)
+            assert (reply.value, reply.attempts) == (made[1], 1)
             assert pool.execute("x", timeout=WAIT_S) is made[1]
             assert made[0].closed.wait(WAIT_S)
             assert not made[1].closed.is_set()
@@ -162,7 +165,7 @@ def test_a_sync_agent_of_a_factory_goes_on() -> None:
         return lambda payload: payload
 
     async def begin() -> PoolRef:
-        pool = start(Member("a", factory=make), Member("b", echo_async))
+        pool = start(Member("a", factory=make), Member("b", echo_async, priority=1))
         assert await value_of(pool) == "x"
         assert (await pool.ask(Apply(lambda _: echo_async("y")), block=False)).value == "y"
         return pool
@@ -355,7 +358,7 @@ def test_a_thread_that_waits_for_the_loop_is_let_go_when_that_ends() -> None:
         if entered.is_set():
             return "again"
         entered.set()
-        await asyncio.Event().wait()
+        return await asyncio.Event().wait()
 
     futures: list[Any] = []
 
@@ -380,8 +383,10 @@ def test_the_end_of_a_pool_cancels_its_own_tasks_and_no_other(
 ) -> None:
     """Once, with time to clean up; the loop is free meanwhile, and is as it was after it."""
     cancelled: list[int] = []
+    entered = threading.Semaphore(0)
 
     async def agent(payload: Any) -> Any:
+        entered.release()
         try:
             await asyncio.Event().wait()
         except asyncio.CancelledError:
@@ -398,9 +403,7 @@ def test_the_end_of_a_pool_cancels_its_own_tasks_and_no_other(
         as_it_was = loop.get_exception_handler(), loop.get_task_factory()
         pool = start(Member("a", agent), Member("b", agent))
         asks = [pool.ask(Request(i), block=False) for i in range(3)]
-        while sum(each.in_flight for each in pool.stats().members) < 3:
-            await asyncio.sleep(0)
-        await asyncio.sleep(0.01)
+        await asyncio.to_thread(lambda: [entered.acquire(timeout=WAIT_S) for _ in asks])
         if way == "block":
             async with pool:
                 pass

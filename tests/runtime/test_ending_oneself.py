@@ -12,6 +12,8 @@ from helpers_pools import WAIT_S, pool_of
 
 from greenroom import Drain, Member, PoolRef, ReentrantAskError, RemoveMember, Request
 
+pytestmark = pytest.mark.usefixtures("agents_loop")
+
 SYNC: dict[str, Callable[[PoolRef], Any]] = {
     "drain": lambda pool: pool.drain(),
     "drain for a time": lambda pool: pool.drain(timeout=WAIT_S),
