@@ -69,9 +69,14 @@ class _Grace:
     def _ring(self) -> None:
         left_s = self._until - SYSTEM_CLOCK.now()
         if left_s <= _NEARLY_S:
-            self._give_up()
+            undisturbed(self._over, self._give_up)
         else:
             self._set(left_s)
+
+    @staticmethod
+    def _over(give_up: Callable[[], object]) -> bool:
+        give_up()
+        return True
 
 
 def _end(call: Call) -> None:
@@ -219,7 +224,8 @@ class LoopExecutor:
                 else:
                     error = _told_apart(self._thread, call, error)
                 if type(error) is asyncio.CancelledError and call.cancelled is None:
-                    asyncio.get_running_loop().call_soon(self._end_unbegun)
+                    unbegun = list(self._running)
+                    asyncio.get_running_loop().call_soon(undisturbed, self._end_unbegun, unbegun)
             if error is not None and waits:  # it has not even begun
                 call.broke(error)
                 return True
@@ -228,20 +234,23 @@ class LoopExecutor:
             # Whoever has abandoned it has told its end; for an end that comes late there is `late`.
             if call.end():
                 call.finish(value, error)
-            elif call.phase is not CallPhase.DROPPED:
+            elif call.phase is CallPhase.DROPPED:  # by `begin`, where a handler has raised then
+                call.finish(None, None)
+            else:
                 call.late()
         except BaseException as raised:
             call.broke(raised)
         return True
 
-    def _end_unbegun(self) -> None:
+    def _end_unbegun(self, calls: list[Call]) -> bool:
         """Somebody's code cancels tasks that are not its own. One that had not begun by then never
         will, and nothing else would tell of it.
         """
-        for call in list(self._running):
+        for call in calls:
             if call.phase is CallPhase.WAITING and call.handle is not None and call.handle.done():
                 self._running.discard(call)
                 call.broke(asyncio.CancelledError("its task was cancelled before it began"))
+        return True
 
     def _cancel(self, call: Call) -> None:
         if call.drop():

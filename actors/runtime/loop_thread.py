@@ -13,6 +13,7 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from greenroom.actors.runtime import forks
+from greenroom.actors.runtime.deferral import undisturbed
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.loop_factory import NewLoop
 from greenroom.actors.runtime.thread_duties import HERE, Duty, ThreadRole
@@ -124,6 +125,11 @@ class Actions(Row[Callable[[], object]]):
         self._name = name
 
     def _deal(self, things: deque[Callable[[], object]]) -> None:
+        # The app's loop runs in its main thread as a rule: what is taken out, or half done, must
+        # not be lost by the handler of a signal.
+        undisturbed(self._do_first, things)
+
+    def _do_first(self, things: deque[Callable[[], object]]) -> bool:
         action = things.popleft()
         try:
             action()
@@ -131,6 +137,7 @@ class Actions(Row[Callable[[], object]]):
             complain(f"{self._name} failed at what it was told to do", error)
             if type(action) is Begin:
                 action.broke(error)
+        return True
 
     def take_begins(self) -> Iterator[Begin]:
         """The loop has ended: what was still to begin there. The rest is left to it."""

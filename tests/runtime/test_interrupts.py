@@ -17,6 +17,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
+import helpers_ctrl_c
 import helpers_storm
 import pykka
 import pytest
@@ -40,7 +41,7 @@ from greenroom.testing import AsyncScriptedAgent
 EVERYWHERE = pytest.mark.parametrize("how", [SIGNALS, LINES])
 ERRORS = pytest.mark.parametrize("error", [Limit, KeyboardInterrupt])
 CHUNKS = [1, 2, 3, 4]
-NOT_HERE = {"Mailbox._handled", "Mailbox._take_turn", "Channel.put", "Claims.claim"}
+NOT_HERE = {"Mailbox._handled", "Executions.take", "Channel.put", "Claims.claim"}
 """Where no handler of the app's is called: where a message is handled, its signals are put off; and
 nothing is answered in its threads."""
 
@@ -507,6 +508,23 @@ def test_a_start(how: str) -> None:
         started.append(AgentPool.start([Member("a", answer)], name="begun"))
 
     interrupt_each(start, check, how)
+
+
+def test_two_thousand_interrupts() -> None:
+    """Ctrl-C and a timer's error at random moments, with agents on the loop of the interrupted
+    thread and in others: whatever was asked for has an answer, and every slot comes back.
+    """
+    made = subprocess.run(
+        [sys.executable, helpers_ctrl_c.__file__],
+        capture_output=True,
+        text=True,
+        timeout=20 * WAIT_S,
+    )
+    assert made.returncode == 0, made.stderr
+    hits, *left, kept = map(int, made.stdout.split())
+    assert hits == helpers_ctrl_c.INTERRUPTS == 2_000
+    assert left == [0, 0, 0]
+    assert kept
 
 
 def test_a_storm_of_signals() -> None:

@@ -75,8 +75,7 @@ def test_who_wakes_and_is_broken_off_leaves_no_loop_deaf(monkeypatch: pytest.Mon
 
         with monkeypatch.context() as patch:
             patch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", breaks_off)
-            with pytest.raises(Broken):
-                wake_first()
+            from_another_thread(lambda: pytest.raises(Broken, wake_first))
         from_another_thread(wake_second)
         await asyncio.wait_for(asyncio.gather(first, second), WAIT_S)
 

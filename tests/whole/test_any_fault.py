@@ -31,8 +31,6 @@ OUTERMOST = {
     "call_each",
     "_Watch._run",
     "PoolActor._actor_loop_running",
-    "Mailbox._borrow",
-    "Mailbox._handle_all",
 }
 """There is nothing of greenroom's around them that could catch what they raise at their entry,
 which only a want of memory for a frame does: what asyncio calls (the first step of a task, its
