@@ -109,6 +109,7 @@ class LoopExecutor:
                 self._running.add(call)
                 # Its own alone: what it sets, neither its asker sees nor another call.
                 context = Context() if call.context is None else call.context.copy()
+                call.context = None
                 coroutine = self._run(call)
                 call.handle = asyncio.get_running_loop().create_task(
                     coroutine, name=call.name, context=context
@@ -149,7 +150,8 @@ class LoopExecutor:
                 call.late()
         except BaseException as raised:
             call.broke(raised)
-        value = error = None  # the error's traceback leads back here, and to the payload
+        # The error's traceback leads back here, and to the payload; the task has the context.
+        value = error = call.handle = None
 
     def _end_unbegun(self) -> None:
         """Somebody's code cancels tasks that are not its own. One that had not begun by then never
@@ -271,6 +273,7 @@ def run_on(
     go_on_in(context)
     value, error = outcome
     outcome.clear()  # the error's traceback leads back here: it must not wait for the collector
+    context = Context()
     # Nothing is left to cancel there; the partial would keep the task, and with it the answer.
     call.handle = call.canceller = None
     if error is None:

@@ -75,6 +75,8 @@ class AttemptCall(Call):
     ) -> None:
         # Without the look-ups of `super`.
         Call.__init__(self, executor, writer is None, message.context)
+        # Taken out: the traceback of an agent's error, which the app may keep, leads back to it.
+        object.__setattr__(message, "context", None)
         self._owner = owner
         self._run = run
         self.message = message
