@@ -26,7 +26,8 @@ class Execute:
         stream: whether the answer is wanted chunk by chunk.
         inside: the calls from inside of which it was asked for, the outermost first.
         context: the context variables of whoever asked; None: the agent begins without any. They
-            may hold secrets and belong to their process: no pickle, copy or repr has them.
+            may hold secrets and belong to their process: no pickle, copy or repr has them, and who
+            takes the message in takes them out of it.
     """
 
     request_id: str

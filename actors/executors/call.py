@@ -43,8 +43,8 @@ class Call:
         executor: where it runs.
         collects: whether an answer that comes in chunks is to be made one list.
         collected: whether its answer is such a list.
-        context: what it begins with a copy of, where its code, and whatever judges how that has
-            ended, runs; None: an empty one.
+        context: until it begins, what its code is to run in a copy of, and whatever judges how that
+            has ended; None: an empty one.
     """
 
     __slots__ = (

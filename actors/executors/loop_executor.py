@@ -162,6 +162,7 @@ class LoopExecutor:
             self._running.add(call)
             # Its own alone: what it sets, neither its asker sees nor another call.
             context = Context() if call.context is None else call.context.copy()
+            call.context = None
             loop = asyncio.get_running_loop()
             # A factory of the app's may await the coroutine in one of its own, which can only be
             # done with one that has not been entered.
@@ -208,8 +209,9 @@ class LoopExecutor:
         try:
             if broken_off is not None:
                 raise broken_off
-        finally:  # the error's traceback leads back here, and to the payload
-            value = error = ended = broken_off = None
+        finally:
+            # The error's traceback leads back here, and to the payload; the task has the context.
+            value = error = ended = broken_off = call.handle = None
 
     def _ended(self, ended: tuple[Call, Any, BaseException | None]) -> bool:
         call, value, error = ended
@@ -384,6 +386,7 @@ def run_on(
     go_on_in(context)
     value, error = outcome
     outcome.clear()  # the error's traceback leads back here: it must not wait for the collector
+    context = Context()
     # Nothing is left to cancel there; the partial would keep the task, and with it the answer.
     call.handle = call.canceller = None
     if error is None:

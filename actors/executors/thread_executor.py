@@ -118,6 +118,7 @@ class ThreadExecutor:
                 if call.begin(self._now()):
                     # Its own alone: what it sets, neither its asker sees nor another call.
                     context = Context() if call.context is None else call.context.copy()
+                    call.context = None
                     value, error = context.run(self._call, call)
                     # It was abandoned: its slot has been given away, and whoever has it has a
                     # thread of its own. One more would rest here than there are slots.

@@ -81,6 +81,8 @@ class AttemptCall(Call):
         self.phase = CallPhase.WAITING
         self.cancelled = self.handle = self.canceller = None
         self.started_at = 0.0
+        # Taken out: the traceback of an agent's error, which the app may keep, leads back to it.
+        object.__setattr__(message, "context", None)
         self._owner = owner
         self._run = run
         self.message = message

@@ -530,6 +530,7 @@ def test_b129_a_context_is_let_go_with_its_request() -> None:
     clock, hanging, later = FakeClock(), asyncio.Event(), threading.Event()
 
     async def agent(payload: Any) -> Any:
+        assert type(USER.get()) is Secret
         if payload == "hang":
             later.set()
             await hanging.wait()
@@ -538,7 +539,12 @@ def test_b129_a_context_is_let_go_with_its_request() -> None:
     def failing(payload: Any) -> Any:
         raise http_error(503)
 
-    members = ranked(failing=failing, returned=returned, agent=agent)
+    async def afailing(payload: Any) -> Any:
+        raise http_error(503)
+
+    members = ranked(
+        a=failing, b=afailing, c=lambda x: afailing(x), later=lambda x: agent(x), agent=agent
+    )
     members.append(Member("sync", echo, priority=9, max_concurrency=2))
     with pool_of(*members, clock=clock, cancel_grace_s=999.0, hedge_after_s=5.0) as pool:
         for payload in range(12):
@@ -548,7 +554,7 @@ def test_b129_a_context_is_let_go_with_its_request() -> None:
                 pool.tell(Request(payload))
                 kept.append(pool.stream(Request(payload)))
             assert list(kept[-1])
-        for name in ("failing", "returned"):
+        for name in ("a", "b", "c", "later"):
             pool.force_open(name)
         cancelled = ask_as(a_secret(secrets), pool, "hang")
         assert later.wait(WAIT_S)
@@ -589,13 +595,18 @@ def test_b131_an_executors_agent_keeps_no_request_alive() -> None:
     """The first request has it made, and would be kept by whatever the agent starts for itself."""
     secrets, tasks = list[weakref.ref[Secret]](), list[asyncio.Task[Any]]()
 
+    def failing(payload: Any) -> Any:
+        raise http_error(503)
+
     async def create(name: str, _: Any) -> Any:
         tasks.append(asyncio.create_task(asyncio.Event().wait()))
-        return echo
+        return failing if name == "failing" else echo
 
-    with PoolExecutor("p", [MemberConfig("m")], create) as executor:
+    members = [MemberConfig("failing"), MemberConfig("m")]
+    with PoolExecutor("p", members, create) as executor:
         with As(a_secret(secrets)):
-            assert executor.execute(1) == 1
+            kept = executor.pool.ask(Request(1))
+        assert kept.member == "m"
         executor.pool.stats()
         assert gone(secrets)
-    assert tasks
+    assert len(tasks) == 2

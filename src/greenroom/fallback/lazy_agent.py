@@ -247,3 +247,4 @@ class LazyAgent:
             raise
         finally:
             go_on_in(context)
+            context = Context()  # an error leads back here
