@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, NoReturn, SupportsIndex, TypeVar, cast
+from types import GeneratorType, TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar, cast
 
 import pykka
 
@@ -118,12 +119,25 @@ class AskTimeoutError(DeadlineExceededError, pykka.Timeout):
     """A blocking ask ran out of its timeout: greenroom's error, Pykka's, and a TimeoutError."""
 
 
-class PoolFuture(pykka.Future[T]):
+if TYPE_CHECKING:
+
+    class _Awaited(pykka.Future[T], Coroutine[Any, Any, T]):
+        """A future that is a coroutine as well."""
+else:
+    # It is one by its methods. By its base, each `isinstance` would be a call of the ABC's.
+    _Awaited = pykka.Future
+
+
+class PoolFuture(_Awaited[T]):
     """The answer to an ask, now or later.
 
     `get`, `map`, `filter`, `join` and `reduce` are Pykka's. Beyond them it can be awaited from any
     event loop (a cancelled await cancels the request, also when what `map` and the like made of it
     was awaited), cancelled, and watched.
+
+    It counts as a coroutine: `asyncio.create_task`, `TaskGroup.create_task`, `asyncio.run` and
+    `run_coroutine_threadsafe` take it, any number of times. (`asyncio.wait` takes tasks only, and
+    says so.) Such a task that is cancelled before it has begun cancels the request, too.
 
     Attributes:
         request_id: the id of the request behind it; None for other messages.
@@ -336,9 +350,7 @@ class PoolFuture(pykka.Future[T]):
                 elif not future._done:
                     yield from future._arrival()
         except BaseException:
-            for each in self._origins():
-                if isinstance(each, PoolFuture):
-                    each.cancel()
+            self._give_up()
             raise
 
     def _origins(self) -> Iterator[pykka.Future[Any]]:
@@ -352,6 +364,51 @@ class PoolFuture(pykka.Future[T]):
                 yield source
 
     __iter__ = __await__
+
+    # -- as a coroutine
+
+    def send(self, value: Any, /) -> Any:
+        """One step of the task that awaits it: for event loops."""
+        return self._step(GeneratorType.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        """One step of the task that awaits it, by an error: for event loops."""
+        return self._step(GeneratorType.throw, *error)
+
+    def close(self) -> None:
+        """The task that was to await it will not: for event loops."""
+        walk = self._walks().pop(_task_here(), None)
+        if walk is not None:
+            walk.close()
+        self._give_up()
+
+    def _step(self, how: Callable[..., Any], *args: Any) -> Any:
+        walks, task = self._walks(), _task_here()
+        walk = walks.get(task)
+        begun = walk is not None
+        if walk is None:
+            walk = walks[task] = self.__await__()
+        try:
+            return how(walk, *args)
+        except StopIteration:  # it has its answer
+            del walks[task]
+            raise
+        except BaseException:
+            del walks[task]
+            if not begun:  # a cancellation: the generator has not seen it
+                self._give_up()
+            raise
+
+    def _walks(self) -> dict[object, Generator[Any, None, T]]:
+        """How far each task has come that awaits it."""
+        walks: dict[object, Generator[Any, None, T]]
+        walks = self.__dict__.setdefault("_by_task", {})  # one operation: loops may be many
+        return walks
+
+    def _give_up(self) -> None:
+        for each in self._origins():
+            if isinstance(each, PoolFuture):
+                each.cancel()
 
     def _result(self) -> T:
         if self._error is not None:
@@ -526,6 +583,14 @@ class StreamFuture(PoolFuture[None]):
             self.channel.end(error)
             raise
         return True
+
+
+def _task_here() -> object:
+    """The running task; None where no loop runs."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def _get_within(bell: queue.SimpleQueue[None], timeout_s: float) -> None:
