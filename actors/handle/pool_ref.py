@@ -119,6 +119,46 @@ class PoolRef(AskingRef):
         """Give a request up by its id; whether there was one to cancel."""
         return cast(bool, self.ask(Cancel(request_id)))
 
+    # -- the same in coroutines: these never block the event loop
+
+    async def aadd_member(self, member: Member, *, timeout: float | None = None) -> None:
+        """`add_member`, awaited."""
+        await self.aask(AddMember(member), timeout=timeout)
+
+    async def aremove_member(self, name: str, *, timeout: float | None = None) -> None:
+        """`remove_member`, awaited. Cancelled meanwhile, the member is removed all the same."""
+        await self.aask(RemoveMember(name), timeout=timeout)
+
+    async def areset_member(self, name: str) -> None:
+        """`reset_member`, awaited."""
+        await self.aask(ResetMember(name))
+
+    async def areset_all(self) -> None:
+        """`reset_all`, awaited."""
+        await self.aask(ResetAll())
+
+    async def aforce_open(self, name: str) -> None:
+        """`force_open`, awaited."""
+        await self.aask(ForceOpen(name))
+
+    async def adisable_breaker(self, name: str) -> None:
+        """`disable_breaker`, awaited."""
+        await self.aask(DisableBreaker(name))
+
+    async def astats(self) -> PoolStats:
+        """`stats`, awaited."""
+        return await self.aask(GetStats())
+
+    async def adrain(self, timeout: float | None = None) -> bool:
+        """`drain`, awaited. Cancelled meanwhile, the pool goes on draining."""
+        return cast(bool, await self.aask(Drain(timeout)))
+
+    async def acancel(self, request_id: str) -> bool:
+        """`cancel`, awaited."""
+        return cast(bool, await self.aask(Cancel(request_id)))
+
+    # -- as a context manager
+
     def __enter__(self) -> Self:
         return self
 

@@ -44,6 +44,7 @@ T = TypeVar("T")
 M = TypeVar("M")
 R = TypeVar("R")
 J = TypeVar("J")
+DAY_S = 86_400.0
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 
@@ -583,6 +584,31 @@ class StreamFuture(PoolFuture[None]):
             self.channel.end(error)
             raise
         return True
+
+
+async def answer_within(future: PoolFuture[T], patience_s: float, late: Exception) -> T:
+    """Await it for so long. It is given up then, and `late` is its answer.
+
+    Pauses of the process are no part of that time.
+    """
+    loop, until = asyncio.get_running_loop(), SYSTEM_CLOCK.now() + patience_s
+    timer: asyncio.TimerHandle
+
+    def look() -> None:
+        nonlocal timer
+        left_s = until - SYSTEM_CLOCK.now()
+        if left_s > 0.0:
+            # Not all at once: there are loops that cannot count that far.
+            timer = loop.call_later(min(left_s, DAY_S), look)
+            return
+        future.cancel()
+        future.resolve(error=late)
+
+    timer = loop.call_later(min(max(patience_s, 0.0), DAY_S), look)
+    try:
+        return await future
+    finally:
+        timer.cancel()
 
 
 def _task_here() -> object:
