@@ -64,6 +64,7 @@ class AgentHost:
         self._agent: Any = _UNMADE
         self._runner: agent_methods.Runner | None = None
         self._streamer: agent_methods.Runner | None = None
+        self._async_client = False
         if member.agent is not None:
             self.adopt(member.agent)
 
@@ -75,12 +76,13 @@ class AgentHost:
     @property
     def is_async(self) -> bool:
         """Whether the agent's calls run on the loop."""
-        return self._runner is not None and self._runner.is_async
+        return self._async_client or (self._runner is not None and self._runner.is_async)
 
     def adopt(self, agent: Any) -> None:
         """Host this agent from now on."""
         self._runner = agent_methods.runner_of(agent, self.member.method)
         self._streamer = agent_methods.stream_runner_of(agent, self.member.method)
+        self._async_client = agent_methods.is_async_client(agent, self.member.method)
         # Last: by this `made` says that there is an agent, and a look at one may raise above.
         self._agent = agent
 
@@ -160,6 +162,8 @@ class AgentHost:
                 return self.loop
             if isinstance(self._agent, PoolRef):
                 return self.threads  # at home in any thread; its `ask` would block the loop
+            if self._async_client:
+                return self.loop  # what a lambda returns is awaited there, without a thread
         runner = self._streamer if message.stream else self._runner
         return self.loop if runner is not None and runner.is_async else self.threads
 
