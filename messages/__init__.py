@@ -67,7 +67,14 @@ from greenroom.messages.execution import (
     Ticket,
 )
 from greenroom.messages.member import CallContext, Member
-from greenroom.messages.replies import AgentHealth, MemberStats, PoolStats, Reply, Restarted
+from greenroom.messages.replies import (
+    AgentHealth,
+    MapResult,
+    MemberStats,
+    PoolStats,
+    Reply,
+    Restarted,
+)
 from greenroom.messages.requests import (
     AddMember,
     Apply,
@@ -163,6 +170,7 @@ __all__ = [
     "LoopRecovered",
     "LoopReplaced",
     "LoopStalled",
+    "MapResult",
     "Member",
     "MemberCrashedError",
     "MemberCreateFailed",

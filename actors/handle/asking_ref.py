@@ -83,6 +83,7 @@ class AskingRef(JoinableRef):
         self._clock = actor.clock
         self._ended = ended
         self._stream_buffer = config.stream_buffer
+        self._max_pending = config.max_pending
         self._holds = config.on_cut == "hold"
         self._numbers = itertools.count(1)
         self._born = forks.generation

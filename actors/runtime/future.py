@@ -276,6 +276,15 @@ class PoolFuture(_Awaited[T]):
             return self.resolve(error=RequestCancelledError("cancelled after the pool had stopped"))
         return True
 
+    def let_go(self) -> None:
+        """Say that nobody waits any more. No lock is taken: a finalizer may call this, in whatever
+        thread and whatever lock that thread holds.
+        """
+        # `_on_cancel` puts into the router's mailbox, which takes no lock either: see its bell.
+        if not self._done and self._on_cancel is not None:
+            with contextlib.suppress(pykka.ActorDeadError):  # the pool's end answers everybody
+                self._on_cancel(self)
+
     def add_done_callback(self, callback: Callable[[PoolFuture[T]], Any]) -> None:
         """Call `callback(future)` once there is an answer, in the thread that brings it.
 
@@ -564,15 +573,6 @@ class StreamFuture(PoolFuture[None]):
     ) -> None:
         super().__init__(request_id, deadline, on_cancel, on_side_effects)
         self.channel = channel
-
-    def let_go(self) -> None:
-        """Say that nobody waits any more. No lock is taken: a finalizer may call this, in whatever
-        thread and whatever lock that thread holds.
-        """
-        # `_on_cancel` puts into the router's mailbox, which takes no lock either: see its bell.
-        if not self._done and self._on_cancel is not None:
-            with contextlib.suppress(pykka.ActorDeadError):  # the pool's end answers everybody
-                self._on_cancel(self)
 
     def resolve(self, value: Any = None, error: BaseException | None = None) -> bool:
         # First: it decides whose word is the end. The channel would take a second one.
