@@ -386,6 +386,25 @@ class HealthChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MemberQueueing(Event):
+    """Requests wait, and a member takes one call at a time, as nobody has said otherwise. A hint,
+    given once for each member.
+
+    Attributes:
+        waiting: how many wait, for whichever member.
+    """
+
+    name: ClassVar[str] = "member.queueing"
+    waiting: int = 0
+
+    def describe(self) -> str:
+        return (
+            f"{self.waiting} requests wait, and it takes 1 call at a time by default; if its agent "
+            "can do more, say so: Member(max_concurrency=...)"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoopStalled(Event):
     """An event loop does not answer: something on it blocks. Once for every stall.
 
@@ -511,6 +530,7 @@ CATALOGUE: tuple[type[Event], ...] = (
     BreakerClosed,
     MemberResting,
     MemberRested,
+    MemberQueueing,
     RequestRejected,
     ProbeSucceeded,
     ProbeFailed,
