@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, assert_type
@@ -11,7 +12,7 @@ import pytest
 from helpers_agents import AsyncHeld
 from helpers_pools import WAIT_S, ask, echo_async, pool_of
 
-from greenroom import GetStats, Member, PoolFuture, PoolStats, Reply, Request
+from greenroom import GetStats, Member, PoolFuture, PoolRef, PoolStats, Reply, Request
 from greenroom.actors.runtime.future import PoolFuture as RuntimeFuture
 
 T = TypeVar("T")
@@ -121,6 +122,37 @@ def test_asyncio_takes_a_future_whichever_way(way: Callable[[PoolFuture[Any]], A
             assert await way(stopped) is True
 
     within(main())
+
+
+def eager() -> asyncio.AbstractEventLoop:
+    if sys.version_info < (3, 12):
+        pytest.skip("there are no eager tasks")
+    loop = asyncio.new_event_loop()
+    loop.set_task_factory(asyncio.eager_task_factory)
+    return loop
+
+
+def with_uvloop() -> asyncio.AbstractEventLoop:
+    made: asyncio.AbstractEventLoop = pytest.importorskip("uvloop").new_event_loop()
+    return made
+
+
+@pytest.mark.parametrize("loop", [eager, with_uvloop])
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
+def test_whatever_the_loop(
+    way: Callable[[PoolFuture[Any]], Any], loop: Callable[[], asyncio.AbstractEventLoop]
+) -> None:
+    """uvloop has tasks of asyncio's; an eager one has its first step before it is made."""
+
+    async def main(pool: PoolRef) -> None:
+        async with asyncio.timeout(WAIT_S):
+            assert (await way(ask(pool, "x"))).value == "x"
+            answered = ask(pool, "y")
+            await answered
+            assert (await way(answered)).value == "y"
+
+    with asyncio.Runner(loop_factory=loop) as runner, pool_of(Member("a", echo_async)) as pool:
+        runner.run(main(pool))
 
 
 def test_asyncio_wait_says_what_to_write() -> None:
