@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, assert_type
@@ -125,10 +124,11 @@ def test_asyncio_takes_a_future_whichever_way(way: Callable[[PoolFuture[Any]], A
 
 
 def eager() -> asyncio.AbstractEventLoop:
-    if sys.version_info < (3, 12):
-        pytest.skip("there are no eager tasks")
+    factory: Any = getattr(asyncio, "eager_task_factory", None)
+    if factory is None:
+        pytest.skip("there are no eager tasks before Python 3.12")
     loop = asyncio.new_event_loop()
-    loop.set_task_factory(asyncio.eager_task_factory)
+    loop.set_task_factory(factory)
     return loop
 
 
