@@ -31,6 +31,7 @@ class Flight:
 
     Args:
         send: asks the pool, without waiting.
+        check: raises where nothing will come any more, in a child of a fork.
         max_pending: how many requests may wait in it.
         returns: whether an error is a result.
 
@@ -43,6 +44,7 @@ class Flight:
         self,
         window: Window,
         send: Callable[[Any], PoolFuture[Reply[Any]]],
+        check: Callable[[], None],
         max_pending: int,
         returns: bool,
     ) -> None:
@@ -50,6 +52,7 @@ class Flight:
         self.bell = Bell()
         self.left = False
         self._send = send
+        self._check = check
         self._max_pending = max_pending
         self._returns = returns
         self._futures: dict[int, PoolFuture[Reply[Any]]] = {}
@@ -72,12 +75,14 @@ class Flight:
 
     def wait(self) -> None:
         """Wait, in this thread, for the next answer."""
+        self._check()
         if HERE.duty is not None:
             next(iter(self._futures.values())).may_wait()
         self.window.ended(self._arrived.get())
 
     async def arrival(self) -> None:
         """The same in a coroutine, which may be called for another reason: see `bell`."""
+        self._check()
         if HERE.duty is not None and self._futures:
             next(iter(self._futures.values())).may_await()
         await self.bell.rung()

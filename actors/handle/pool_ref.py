@@ -171,6 +171,7 @@ class PoolRef(AskingRef):
         errors: str,
         options: dict[str, Any],
     ) -> Flight:
+        self.check_process()
         check.flag("ordered", ordered)
         check.whole("max_in_flight", max_in_flight, minimum=1, optional=True)
         check.number("timeout", timeout, optional=True)
@@ -186,7 +187,7 @@ class PoolRef(AskingRef):
             return self._submit(message, timeout, waits=True)
 
         window = Window(max_in_flight, ordered)
-        return Flight(window, send, self._max_pending, errors == "return")
+        return Flight(window, send, self.check_process, self._max_pending, errors == "return")
 
     # -- members
 

@@ -401,10 +401,10 @@ class PoolFuture(_Awaited[T]):
         try:
             return how(walk, *args)
         except StopIteration:  # it has its answer
-            del walks[task]
+            walks.pop(task, None)
             raise
         except BaseException:
-            del walks[task]
+            walks.pop(task, None)
             if not begun:  # a cancellation: the generator has not seen it
                 self._give_up()
             raise
