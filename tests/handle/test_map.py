@@ -390,6 +390,23 @@ def test_who_leaves_an_async_map_cancels_what_is_in_flight(how: str, kind: str) 
         run(main(pool))
 
 
+def test_what_is_no_error_of_the_inputs_ends_the_map_at_once() -> None:
+    """Ctrl-C, say: nobody waits for what is in flight, which is cancelled."""
+
+    def three() -> Iterator[int]:
+        yield from range(3)
+        raise KeyboardInterrupt
+
+    with pool_of(Member("a", first_alone)) as pool:
+        results = pool.map(three(), max_in_flight=3)
+        assert next(results) == 0
+        with pytest.raises(KeyboardInterrupt):
+            next(results)
+        assert list(results) == []
+        stats = pool.stats()
+        assert (stats.completed, stats.cancelled) == (1, 2)
+
+
 def test_the_first_error_ends_a_map_that_raises() -> None:
     """Its turn comes in order; what is in flight is cancelled, and the input closed."""
 

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from typing import Any
 
+import httpx
 import pytest
 from helpers_agents import AsyncHeld
 from helpers_pools import WAIT_S, echo, pool_of
@@ -107,6 +108,23 @@ def test_others_take_one_call_at_a_time(member: Member) -> None:
     """Who says nothing, or is told."""
     with pool_of(member) as pool:
         assert pool.stats()["a"].max_concurrency == 1
+
+
+def test_the_real_client_of_httpx() -> None:
+    """It has sync helpers beside its coroutines, and a `stream` that no payload will do for."""
+    held = AsyncHeld()
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text=await held(request.url.path))
+
+    async def make() -> httpx.AsyncClient:
+        return httpx.AsyncClient(transport=httpx.MockTransport(answer))
+
+    with pool_of(Member("a", factory=make)) as pool:
+        calls = [ask(pool, lambda client: client.get("http://a/x")) for _ in range(CALLS)]
+        held.wait_entered(CALLS)
+        held.let_go()
+        assert [each.get(timeout=WAIT_S).value.text for each in calls] == ["held"] * CALLS
 
 
 def test_its_properties_are_left_alone() -> None:
