@@ -38,6 +38,7 @@ from greenroom.messages.events import LoopStalled as LoopStalled
 from greenroom.messages.events import MemberCreateFailed as MemberCreateFailed
 from greenroom.messages.events import MemberFailed as MemberFailed
 from greenroom.messages.events import MemberGaveUp as MemberGaveUp
+from greenroom.messages.events import MemberQueueing as MemberQueueing
 from greenroom.messages.events import MemberRestarted as MemberRestarted
 from greenroom.messages.events import MemberRested as MemberRested
 from greenroom.messages.events import MemberResting as MemberResting
@@ -65,6 +66,7 @@ from greenroom.messages.execution import Ticket as Ticket
 from greenroom.messages.member import CallContext as CallContext
 from greenroom.messages.member import Member as Member
 from greenroom.messages.replies import AgentHealth as AgentHealth
+from greenroom.messages.replies import MapResult as MapResult
 from greenroom.messages.replies import MemberStats as MemberStats
 from greenroom.messages.replies import PoolStats as PoolStats
 from greenroom.messages.replies import Reply as Reply

@@ -286,6 +286,22 @@ class MemberRested(Event):
     _says = "member has rested and takes requests again"
 
 
+@_event("member.queueing")
+class MemberQueueing(Event):
+    """Requests wait, and a member takes one call at a time, as nobody has said otherwise. A hint,
+    given once for each member.
+
+    Attributes:
+        waiting: how many wait, for whichever member.
+    """
+
+    _says = (
+        "{0.waiting} requests wait, and it takes 1 call at a time by default; if its agent can do "
+        "more, say so: Member(max_concurrency=...)"
+    )
+    waiting: int = 0
+
+
 @_event("request.rejected", "WARNING")
 class RequestRejected(Event):
     """A request was refused before anything ran."""

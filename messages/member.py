@@ -27,7 +27,9 @@ class Member:
         priority: lower is preferred by the priority strategy. (With `Request.priority` it is the
             other way round: the higher number is served first.)
         max_concurrency: calls at a time; None means 1 for a sync agent (and for one that has not
-            been made yet), 100 for an async one.
+            been made yet), 100 for an async one. An object without a run method, for `apply`, is
+            async if it is opened by `async with` alone, or all of its methods are coroutine
+            functions; one that has both kinds of them is not.
         probe: a cheap check, sync or async, called with the agent (or with nothing, if it takes
             nothing); it fails by raising or by returning False. An agent not made yet is not
             probed, unless its breaker is to be tried.

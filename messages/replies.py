@@ -33,6 +33,33 @@ class Reply(Generic[R]):
     errors: tuple[AttemptError, ...] = field(default=(), kw_only=True)
 
 
+@dataclass(frozen=True, slots=True)
+class MapResult(Generic[R]):
+    """What has become of one payload of a `map` that returns errors.
+
+    Attributes:
+        index: the payload's place in the input, from 0.
+        reply: the answer; None where there is an error.
+        error: why there is none.
+    """
+
+    index: int
+    reply: Reply[R] | None = field(default=None, kw_only=True)
+    error: Exception | None = field(default=None, kw_only=True)
+
+    @property
+    def value(self) -> R:
+        """What the agent returned.
+
+        Raises:
+            Exception: the error, where there is one.
+        """
+        if self.reply is None:
+            assert self.error is not None
+            raise self.error
+        return self.reply.value
+
+
 @dataclass(frozen=True)  # with slots no type checker would believe that a `str` may be one
 class Restarted:
     """In a stream, between its chunks: what has come so far is void, the whole answer follows.

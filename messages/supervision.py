@@ -126,6 +126,7 @@ class MemberRoute:
             altogether (a running total, so that permits in transit are never spent twice); None
             when calls are not rationed.
         reopens_at: when `blocked` may end, on the pool's monotonic clock; None if unknown.
+        by_default: whether nobody has said how many calls it takes at a time.
     """
 
     name: str
@@ -140,6 +141,7 @@ class MemberRoute:
     blocked: SkipReason | None = field(default=None, kw_only=True)
     trial_permits: int | None = field(default=None, kw_only=True)
     reopens_at: float | None = field(default=None, kw_only=True)
+    by_default: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

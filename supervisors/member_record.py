@@ -137,6 +137,7 @@ class MemberRecord:
             blocked=blocked,
             trial_permits=None if probe_only else self.breaker.trial_credit,
             reopens_at=reopens_at,
+            by_default=self.member.max_concurrency is None,
         )
 
     def serves(self, now: float) -> bool:

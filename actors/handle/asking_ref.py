@@ -32,6 +32,7 @@ from greenroom.actors.runtime.future import (
     PoolFuture,
     StreamFuture,
     Told,
+    answer_within,
     forked,
 )
 from greenroom.actors.runtime.mailbox import Envelope
@@ -91,6 +92,7 @@ class AskingRef(JoinableRef):
         self._clock = actor.clock
         self._ended = ended
         self._stream_buffer = config.stream_buffer
+        self._max_pending = config.max_pending
         self._holds = config.on_cut == "hold"
         self._carries_context = config.propagate_context
         self._numbers = itertools.count(1)
@@ -305,6 +307,89 @@ class AskingRef(JoinableRef):
         """
         return self.ask(Apply(function, **options), timeout=timeout).value
 
+    # -- the same in coroutines: these never block the event loop
+
+    @overload
+    async def aask(self, message: GetStats, *, timeout: float | None = None) -> PoolStats: ...
+
+    @overload
+    async def aask(self, message: Request[Any], *, timeout: float | None = None) -> Reply[Any]: ...
+
+    @overload
+    async def aask(
+        self, message: Apply[Awaitable[R]], *, timeout: float | None = None
+    ) -> Reply[R]: ...
+
+    @overload
+    async def aask(self, message: Apply[R], *, timeout: float | None = None) -> Reply[R]: ...
+
+    @overload
+    async def aask(self, message: Any, *, timeout: float | None = None) -> Any: ...
+
+    async def aask(self, message: Any, *, timeout: float | None = None) -> Any:
+        """`ask`, awaited: the same arguments, answers and errors. To cancel it is to cancel what
+        was asked for.
+        """
+        if timeout is not None:
+            check.number("timeout", timeout)
+        self._may_await(_need_of(message))
+        future = self._submit(message, timeout, waits=True)
+        try:
+            if timeout is None:
+                return await future
+            late = AskTimeoutError(self.name, timeout)
+            return await answer_within(future, timeout + GRACE_S, late)
+        except BaseException:  # its answer; or nobody waits any more
+            future.cancel()
+            raise
+
+    async def aexecute(self, payload: Any, *, timeout: float | None = None, **options: Any) -> Any:
+        """`execute`, awaited."""
+        return (await self.aask(Request(payload, **options), timeout=timeout)).value
+
+    @overload
+    async def aapply(
+        self,
+        function: Callable[[Any], Awaitable[R]],
+        *,
+        timeout: float | None = None,
+        **options: Any,
+    ) -> R: ...
+
+    @overload
+    async def aapply(
+        self, function: Callable[[Any], R], *, timeout: float | None = None, **options: Any
+    ) -> R: ...
+
+    async def aapply(
+        self, function: Callable[[Any], Any], *, timeout: float | None = None, **options: Any
+    ) -> Any:
+        """`apply`, awaited."""
+        return (await self.aask(Apply(function, **options), timeout=timeout)).value
+
+    async def astop(self, *, timeout: float | None = None) -> bool:
+        """`stop`, awaited. Who is cancelled meanwhile takes nothing back, either.
+
+        Raises:
+            pykka.Timeout: the clean-up took longer than `timeout` seconds.
+            ReentrantAskError: the end waits for this very code; nothing has been done.
+        """
+        check.number("timeout", timeout, optional=True)
+        self.check_process()
+        if not self._ended.is_set():
+            self._may_await(Need.END)
+        end = self.stop(block=False)
+        if timeout is not None:
+            heard: PoolFuture[None] = PoolFuture()
+            self._ended.watch(heard.resolve)
+            try:
+                await answer_within(heard, timeout, pykka.Timeout(f"{timeout} seconds"))
+            finally:
+                self._ended.unwatch(heard.resolve)
+        return await end
+
+    # -- streams
+
     @overload
     def stream(self, message: Request[Any], *, timeout: float | None = None) -> PoolStream[Any]: ...
 
@@ -446,6 +531,17 @@ class AskingRef(JoinableRef):
         self.check_process()
         if not self._ended.is_set():
             before_waiting(self, Need.END)
+
+    def _may_await(self, need: Need) -> None:
+        """Refuse, before anything is sent, to await in a thread of the pool's own what needs it.
+
+        Raises:
+            ReentrantAskError: this is such a thread.
+        """
+        if HERE.duty is not None and self.is_alive():
+            asked: PoolFuture[Any] = PoolFuture(on_cancel=self._canceller)
+            asked.need = need
+            asked.may_await()
 
     def _check_call(self, message: Drain | RemoveMember) -> None:
         """Refuse to wait, inside of a call of this pool's, for the end of that very call.

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Literal, Self, cast, overload
 
 import pykka
 
 from greenroom.actors.handle.asking_ref import AskingRef
+from greenroom.actors.handle.map_window import Window
+from greenroom.actors.handle.pool_map import Flight, aresults, results
 from greenroom.actors.handle.pool_stream import PoolStream
 from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.future import PoolFuture
+from greenroom.messages import _validate as check
 from greenroom.messages.events import Event
 from greenroom.messages.member import CallContext, Member
-from greenroom.messages.replies import PoolStats, Reply
+from greenroom.messages.replies import MapResult, PoolStats, Reply
 from greenroom.messages.requests import (
     AddMember,
     Cancel,
@@ -24,6 +27,7 @@ from greenroom.messages.requests import (
     GetStats,
     RemoveMember,
     Request,
+    RequestOptions,
     ResetAll,
     ResetMember,
     Subscribe,
@@ -41,6 +45,149 @@ class PoolRef(AskingRef):
     under way shall be finished). It lives in the process that started it: in one that is forked off
     later every call raises a `ForkedPoolError`, and leaving it does nothing.
     """
+
+    # -- many requests
+
+    @overload
+    def map(
+        self,
+        payloads: Iterable[Any],
+        *,
+        ordered: bool = True,
+        max_in_flight: int | None = None,
+        timeout: float | None = None,
+        errors: Literal["raise"] = "raise",
+        **options: Any,
+    ) -> Generator[Any, None, None]: ...
+
+    @overload
+    def map(
+        self,
+        payloads: Iterable[Any],
+        *,
+        ordered: bool = True,
+        max_in_flight: int | None = None,
+        timeout: float | None = None,
+        errors: Literal["return"],
+        **options: Any,
+    ) -> Generator[MapResult[Any], None, None]: ...
+
+    def map(
+        self,
+        payloads: Iterable[Any],
+        *,
+        ordered: bool = True,
+        max_in_flight: int | None = None,
+        timeout: float | None = None,
+        errors: Literal["raise", "return"] = "raise",
+        **options: Any,
+    ) -> Generator[Any, None, None]:
+        """What the agents make of each of the payloads, `max_in_flight` of them at a time.
+
+        It begins with the first `next`. However many payloads there are, no more are held than may
+        be in flight: a payload is pulled when there is room for it, and it keeps its place until
+        its result has been taken; so a slow consumer holds the input back. Who leaves early (by
+        `break`, `close()`, an error, or by letting go of it) cancels what is in flight, and closes
+        the input if that is a generator. If the input raises, what was sent is answered first.
+
+        Args:
+            payloads: any iterable, an endless one too; it is pulled in the consumer's thread. A
+                `Request` or an `Apply` among them is sent as it is.
+            ordered: results in the order of the payloads; False: as they come.
+            max_in_flight: None: twice what the members take at a time, as that changes, but no more
+                beside that than may wait (`PoolConfig.max_pending`).
+            timeout: seconds for each request, from when it is sent.
+            errors: "raise": results are values, and the first error is raised and ends it all.
+                "return": results are `MapResult`, of which an error is one like any other.
+            options: those of `Request`, but for `request_id`, for each of them.
+
+        Raises:
+            TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+            PoolStoppedError: the pool has stopped, or is draining; in either way of `errors`.
+            Exception: while iterating, what `ask` raises, and what the input does.
+        """
+        if not isinstance(payloads, Iterable):
+            raise TypeError(
+                f"payloads must be an iterable, got a {type(payloads).__name__}"
+                f"{' (amap takes it)' if isinstance(payloads, AsyncIterable) else ''}"
+            )
+        flight = self._flight(ordered, max_in_flight, timeout, errors, options)
+        return results(iter(payloads), flight, self.stats)
+
+    @overload
+    def amap(
+        self,
+        payloads: Iterable[Any] | AsyncIterable[Any],
+        *,
+        ordered: bool = True,
+        max_in_flight: int | None = None,
+        timeout: float | None = None,
+        errors: Literal["raise"] = "raise",
+        **options: Any,
+    ) -> AsyncGenerator[Any, None]: ...
+
+    @overload
+    def amap(
+        self,
+        payloads: Iterable[Any] | AsyncIterable[Any],
+        *,
+        ordered: bool = True,
+        max_in_flight: int | None = None,
+        timeout: float | None = None,
+        errors: Literal["return"],
+        **options: Any,
+    ) -> AsyncGenerator[MapResult[Any], None]: ...
+
+    def amap(
+        self,
+        payloads: Iterable[Any] | AsyncIterable[Any],
+        *,
+        ordered: bool = True,
+        max_in_flight: int | None = None,
+        timeout: float | None = None,
+        errors: Literal["raise", "return"] = "raise",
+        **options: Any,
+    ) -> AsyncGenerator[Any, None]:
+        """`map` for `async for`, with the same arguments and errors.
+
+        The input may be async, too. It is read in a task of its own on the consumer's loop, so that
+        results come while it waits for its next payload; a sync one must not block.
+
+        After a `break` Python closes it soon, not at once: `async with contextlib.aclosing(...)`
+        has everything ended where the block is left.
+        """
+        if not isinstance(payloads, Iterable | AsyncIterable):
+            raise TypeError(
+                f"payloads must be an iterable, sync or async, got a {type(payloads).__name__}"
+            )
+        flight = self._flight(ordered, max_in_flight, timeout, errors, options)
+        return aresults(payloads, flight, self.astats)
+
+    def _flight(
+        self,
+        ordered: bool,
+        max_in_flight: int | None,
+        timeout: float | None,
+        errors: str,
+        options: dict[str, Any],
+    ) -> Flight:
+        self.check_process()
+        check.flag("ordered", ordered)
+        check.whole("max_in_flight", max_in_flight, minimum=1, optional=True)
+        check.number("timeout", timeout, optional=True)
+        if errors not in ("raise", "return"):
+            raise ValueError(f"errors must be 'raise' or 'return', got {errors!r}")
+        if "request_id" in options:
+            raise ValueError("request_id must be left out: each payload is a request of its own")
+        Request(None, **options)  # for its refusal only, before anything is sent
+
+        def send(payload: Any) -> PoolFuture[Reply[Any]]:
+            whole = isinstance(payload, RequestOptions)
+            message = payload if whole else Request(payload, **options)
+            return self._submit(message, timeout, waits=True)
+
+        window = Window(max_in_flight, ordered)
+        return Flight(window, send, self.check_process, self._max_pending, errors == "return")
 
     # -- members
 
@@ -118,6 +265,46 @@ class PoolRef(AskingRef):
     def cancel(self, request_id: str) -> bool:
         """Give a request up by its id; whether there was one to cancel."""
         return cast(bool, self.ask(Cancel(request_id)))
+
+    # -- the same in coroutines: these never block the event loop
+
+    async def aadd_member(self, member: Member, *, timeout: float | None = None) -> None:
+        """`add_member`, awaited."""
+        await self.aask(AddMember(member), timeout=timeout)
+
+    async def aremove_member(self, name: str, *, timeout: float | None = None) -> None:
+        """`remove_member`, awaited. Cancelled meanwhile, the member is removed all the same."""
+        await self.aask(RemoveMember(name), timeout=timeout)
+
+    async def areset_member(self, name: str) -> None:
+        """`reset_member`, awaited."""
+        await self.aask(ResetMember(name))
+
+    async def areset_all(self) -> None:
+        """`reset_all`, awaited."""
+        await self.aask(ResetAll())
+
+    async def aforce_open(self, name: str) -> None:
+        """`force_open`, awaited."""
+        await self.aask(ForceOpen(name))
+
+    async def adisable_breaker(self, name: str) -> None:
+        """`disable_breaker`, awaited."""
+        await self.aask(DisableBreaker(name))
+
+    async def astats(self) -> PoolStats:
+        """`stats`, awaited."""
+        return await self.aask(GetStats())
+
+    async def adrain(self, timeout: float | None = None) -> bool:
+        """`drain`, awaited. Cancelled meanwhile, the pool goes on draining."""
+        return cast(bool, await self.aask(Drain(timeout)))
+
+    async def acancel(self, request_id: str) -> bool:
+        """`cancel`, awaited."""
+        return cast(bool, await self.aask(Cancel(request_id)))
+
+    # -- as a context manager
 
     def __enter__(self) -> Self:
         return self

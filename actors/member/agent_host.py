@@ -82,6 +82,7 @@ class AgentHost:
         self._agent: Any = _UNMADE
         self._runner: agent_methods.Runner | None = None
         self._streamer: agent_methods.Runner | None = None
+        self._async_client = False
         if member.agent is not None:
             self.adopt(member.agent)
 
@@ -93,12 +94,13 @@ class AgentHost:
     @property
     def is_async(self) -> bool:
         """Whether the agent's calls run on the loop."""
-        return self._runner is not None and self._runner.is_async
+        return self._async_client or (self._runner is not None and self._runner.is_async)
 
     def adopt(self, agent: Any) -> None:
         """Host this agent from now on."""
         self._runner = agent_methods.runner_of(agent, self.member.method)
         self._streamer = agent_methods.stream_runner_of(agent, self.member.method)
+        self._async_client = agent_methods.is_async_client(agent, self.member.method)
         # Last: by this `made` says that there is an agent, and a look at one may raise above.
         self._agent = agent
 
@@ -237,6 +239,8 @@ class AgentHost:
                 executor = self.loop
             elif isinstance(self._agent, PoolRef):
                 return self.threads  # at home in any thread; its `ask` would block the loop
+            elif self._async_client:
+                executor = self.loop  # what a lambda returns is awaited there, without a thread
         if message.inside and executor is self.loop and self._is_held_up(message.inside):
             return self.threads  # not to wait for a loop that waits for it; it is told there
         return executor

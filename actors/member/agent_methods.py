@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Union, get_args, get_origin
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.member import nested_pool
+from greenroom.actors.reading.client_look import gives_async, is_for_coroutines
 from greenroom.messages.member import CallContext
 
 METHODS = ("arun", "ainvoke", "run", "invoke", "kickoff", "execute", "complete")
@@ -53,15 +54,27 @@ def stream_runner_of(agent: Any, method: str | None = None) -> Runner | None:
     return _runner(_callable_of(agent, method, (*STREAM_METHODS, *METHODS, None)))
 
 
+def is_async_agent(agent: Any, method: str | None = None) -> bool:
+    """Whether its calls run on an event loop, many at a time."""
+    runner = runner_of(agent, method)
+    return (runner is not None and runner.is_async) or is_async_client(agent, method)
+
+
+def is_async_client(agent: Any, method: str | None = None) -> bool:
+    """Whether it is an object without a run method, for `apply` alone, that is made for coroutines.
+
+    A `stream` is none here: of a client it wants more than a payload.
+    """
+    if method is not None or _callable_of(agent, None, (*METHODS, None)) is not None:
+        return False
+    return is_for_coroutines(agent)
+
+
 def is_async(call: Any) -> bool:
     """Whether calling it gives a coroutine or an async generator, as far as can be seen."""
     while isinstance(call, functools.partial):
         call = call.func
-    return _gives_async(call) or _gives_async(getattr(type(call), "__call__", None))  # noqa: B004
-
-
-def _gives_async(function: Any) -> bool:
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    return gives_async(call) or gives_async(getattr(type(call), "__call__", None))  # noqa: B004
 
 
 def _runner(call: Callable[..., Any] | None) -> Runner | None:

@@ -70,15 +70,13 @@ def default_concurrency(member: Member) -> int:
     """`max_concurrency`, or what it is by default: 100 for an async agent, 1 for any other."""
     if member.max_concurrency is not None:
         return member.max_concurrency
-    runner = (
-        agent_methods.runner_of(member.agent, member.method) if member.factory is None else None
-    )
-    return ASYNC_CONCURRENCY if runner is not None and runner.is_async else SYNC_CONCURRENCY
+    made = member.factory is None
+    is_async = made and agent_methods.is_async_agent(member.agent, member.method)
+    return ASYNC_CONCURRENCY if is_async else SYNC_CONCURRENCY
 
 
 def needs_loop(member: Member) -> bool:
     """Whether an event loop runs its agent, or makes it: as far as is known before it is made."""
     if member.factory is not None:
         return agent_methods.is_async(member.factory)
-    runner = agent_methods.runner_of(member.agent, member.method)
-    return runner is not None and runner.is_async
+    return agent_methods.is_async_agent(member.agent, member.method)

@@ -60,6 +60,7 @@ from greenroom.actors.request.job import (
     Work,
 )
 from greenroom.actors.request.outcome_reporter import OutcomeReporter
+from greenroom.actors.request.queue_hints import QueueHints
 from greenroom.actors.request.resting_members import RestingMembers
 from greenroom.actors.request.trials import Trials
 from greenroom.actors.request.waiting_room import NOBODY, Leavers, WaitingRoom
@@ -162,6 +163,7 @@ class RequestFlow:
         self._hedger = Hedger(ports, config, table, claims, attempts, trials, budget, self._hedge)
         self.endings = Endings(ports, name, room, attempt_results, throughput, idle)
         self.jobs = self.endings.jobs
+        self._queue_hints = QueueHints(name, ports.events, table)
         self._deadlocks = Deadlocks(urn, self.jobs, attempts.live, table)
 
     # -- a request comes in
@@ -263,6 +265,7 @@ class RequestFlow:
             self._fail(job, reentrant(self._name, self._urn, job))
             return
         leavers = self.room.enter(job, now)
+        self._queue_hints.queued(self.room.queue.size, now)
         if leavers is not NOBODY:
             self._put_out(leavers, now)
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, NoReturn, SupportsIndex, TypeVar, cast
+from types import GeneratorType, TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeVar, cast
 
 import pykka
 
@@ -47,6 +48,7 @@ T = TypeVar("T")
 M = TypeVar("M")
 R = TypeVar("R")
 J = TypeVar("J")
+DAY_S = 86_400.0
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
 
 
@@ -130,12 +132,25 @@ class AskTimeoutError(DeadlineExceededError, pykka.Timeout):
     """A blocking ask ran out of its timeout: greenroom's error, Pykka's, and a TimeoutError."""
 
 
-class PoolFuture(pykka.Future[T]):
+if TYPE_CHECKING:
+
+    class _Awaited(pykka.Future[T], Coroutine[Any, Any, T]):
+        """A future that is a coroutine as well."""
+else:
+    # It is one by its methods. By its base, each `isinstance` would be a call of the ABC's.
+    _Awaited = pykka.Future
+
+
+class PoolFuture(_Awaited[T]):
     """The answer to an ask, now or later.
 
     `get`, `map`, `filter`, `join` and `reduce` are Pykka's. Beyond them it can be awaited from any
     event loop (a cancelled await cancels the request, also when what `map` and the like made of it
     was awaited), cancelled, and watched.
+
+    It counts as a coroutine: `asyncio.create_task`, `TaskGroup.create_task`, `asyncio.run` and
+    `run_coroutine_threadsafe` take it, any number of times. (`asyncio.wait` takes tasks only, and
+    says so.) Such a task that is cancelled before it has begun cancels the request, too.
 
     Attributes:
         request_id: the id of the request behind it; None for other messages.
@@ -276,6 +291,15 @@ class PoolFuture(pykka.Future[T]):
             return self.resolve(error=RequestCancelledError("cancelled after the pool had stopped"))
         return True
 
+    def let_go(self) -> None:
+        """Say that nobody waits any more. No lock is taken: a finalizer may call this, in whatever
+        thread and whatever lock that thread holds.
+        """
+        # `_on_cancel` puts into the router's mailbox, which takes no lock either: see its bell.
+        if not self._done and self._on_cancel is not None:
+            with contextlib.suppress(pykka.ActorDeadError):  # the pool's end answers everybody
+                self._on_cancel(self)
+
     def add_done_callback(self, callback: Callable[[PoolFuture[T]], Any]) -> None:
         """Call `callback(future)` once there is an answer, in the thread that brings it.
 
@@ -356,9 +380,7 @@ class PoolFuture(pykka.Future[T]):
                 elif not future._done:
                     yield from future._arrival()
         except BaseException:
-            for each in self._origins():
-                if isinstance(each, PoolFuture):
-                    each.cancel()
+            self._give_up()
             raise
 
     def _origins(self) -> Iterator[pykka.Future[Any]]:
@@ -372,6 +394,51 @@ class PoolFuture(pykka.Future[T]):
                 yield source
 
     __iter__ = __await__
+
+    # -- as a coroutine
+
+    def send(self, value: Any, /) -> Any:
+        """One step of the task that awaits it: for event loops."""
+        return self._step(GeneratorType.send, value)
+
+    def throw(self, *error: Any) -> Any:
+        """One step of the task that awaits it, by an error: for event loops."""
+        return self._step(GeneratorType.throw, *error)
+
+    def close(self) -> None:
+        """The task that was to await it will not: for event loops."""
+        walk = self._walks().pop(_task_here(), None)
+        if walk is not None:
+            walk.close()
+        self._give_up()
+
+    def _step(self, how: Callable[..., Any], *args: Any) -> Any:
+        walks, task = self._walks(), _task_here()
+        walk = walks.get(task)
+        begun = walk is not None
+        if walk is None:
+            walk = walks[task] = self.__await__()
+        try:
+            return how(walk, *args)
+        except StopIteration:  # it has its answer
+            walks.pop(task, None)
+            raise
+        except BaseException:
+            walks.pop(task, None)
+            if not begun:  # a cancellation: the generator has not seen it
+                self._give_up()
+            raise
+
+    def _walks(self) -> dict[object, Generator[Any, None, T]]:
+        """How far each task has come that awaits it."""
+        walks: dict[object, Generator[Any, None, T]]
+        walks = self.__dict__.setdefault("_by_task", {})  # one operation: loops may be many
+        return walks
+
+    def _give_up(self) -> None:
+        for each in self._origins():
+            if isinstance(each, PoolFuture):
+                each.cancel()
 
     def _result(self) -> T:
         if self._error is not None:
@@ -533,15 +600,6 @@ class StreamFuture(PoolFuture[None]):
         super().__init__(request_id, deadline, on_cancel, on_side_effects)
         self.channel = channel
 
-    def let_go(self) -> None:
-        """Say that nobody waits any more. No lock is taken: a finalizer may call this, in whatever
-        thread and whatever lock that thread holds.
-        """
-        # `_on_cancel` puts into the router's mailbox, which takes no lock either: see its bell.
-        if not self._done and self._on_cancel is not None:
-            with contextlib.suppress(pykka.ActorDeadError):  # the pool's end answers everybody
-                self._on_cancel(self)
-
     def resolve(self, value: Any = None, error: BaseException | None = None) -> bool:
         # First: it decides whose word is the end. The channel would take a second one.
         if not super().resolve(value, error):
@@ -552,6 +610,39 @@ class StreamFuture(PoolFuture[None]):
             self.channel.end(error)
             raise
         return True
+
+
+async def answer_within(future: PoolFuture[T], patience_s: float, late: Exception) -> T:
+    """Await it for so long. It is given up then, and `late` is its answer.
+
+    Pauses of the process are no part of that time.
+    """
+    loop, until = asyncio.get_running_loop(), SYSTEM_CLOCK.now() + patience_s
+    timer: asyncio.TimerHandle
+
+    def look() -> None:
+        nonlocal timer
+        left_s = until - SYSTEM_CLOCK.now()
+        if left_s > 0.0:
+            # Not all at once: there are loops that cannot count that far.
+            timer = loop.call_later(min(left_s, DAY_S), look)
+            return
+        future.cancel()
+        future.resolve(error=late)
+
+    timer = loop.call_later(min(max(patience_s, 0.0), DAY_S), look)
+    try:
+        return await future
+    finally:
+        timer.cancel()
+
+
+def _task_here() -> object:
+    """The running task; None where no loop runs."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return None
 
 
 def _get_within(bell: queue.SimpleQueue[None], timeout_s: float) -> None:

@@ -168,3 +168,32 @@ def wait_here() -> tuple[asyncio.Future[None], Wake]:
         waker.look_again()
     waiting: asyncio.Future[None] = loop.create_future()
     return waiting, Wake(waker, waiting)
+
+
+class Bell:
+    """Any thread rings it; a coroutine, one at a time, waits until it has been."""
+
+    __slots__ = ("_has_rung", "_wake")
+
+    def __init__(self) -> None:
+        self._has_rung = False
+        self._wake: Wake | None = None
+
+    def ring(self) -> None:
+        """End the wait, or the next one."""
+        self._has_rung = True
+        wake = self._wake
+        if wake is not None:
+            wake()
+
+    async def rung(self) -> None:
+        """Wait until it has been rung since the last wait."""
+        try:
+            while not self._has_rung:
+                waiting, self._wake = wait_here()
+                # Once more: who has rung before the wake was there has woken nobody.
+                if not self._has_rung:
+                    await waiting
+        finally:
+            self._wake = None
+        self._has_rung = False

@@ -20,6 +20,7 @@ from greenroom.messages.events import LoopStalled as LoopStalled
 from greenroom.messages.events import MemberCreateFailed as MemberCreateFailed
 from greenroom.messages.events import MemberFailed as MemberFailed
 from greenroom.messages.events import MemberGaveUp as MemberGaveUp
+from greenroom.messages.events import MemberQueueing as MemberQueueing
 from greenroom.messages.events import MemberRestarted as MemberRestarted
 from greenroom.messages.events import MemberRested as MemberRested
 from greenroom.messages.events import MemberResting as MemberResting

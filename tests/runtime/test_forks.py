@@ -44,6 +44,12 @@ CALLS = {
     "execute": "pool.execute(1)",
     "apply": "pool.apply(print)",
     "stream": "pool.stream(Request(1))",
+    "aask": "asyncio.run(pool.aask(Request(1)))",
+    "aask with a timeout": "asyncio.run(pool.aask(Request(1), timeout=5))",
+    "aexecute": "asyncio.run(pool.aexecute(1))",
+    "aapply": "asyncio.run(pool.aapply(print))",
+    "map": "pool.map([1])",
+    "amap": "pool.amap([1])",
     "stats": "pool.stats()",
     "on_event": "pool.on_event(print)",
     "add_member": "pool.add_member(Member('b', works))",
@@ -54,6 +60,17 @@ CALLS = {
     "disable_breaker": "pool.disable_breaker('a')",
     "drain": "pool.drain()",
     "cancel": "pool.cancel('web-1')",
+    "astats": "asyncio.run(pool.astats())",
+    "aadd_member": "asyncio.run(pool.aadd_member(Member('b', works)))",
+    "aremove_member": "asyncio.run(pool.aremove_member('a'))",
+    "areset_member": "asyncio.run(pool.areset_member('a'))",
+    "areset_all": "asyncio.run(pool.areset_all())",
+    "aforce_open": "asyncio.run(pool.aforce_open('a'))",
+    "adisable_breaker": "asyncio.run(pool.adisable_breaker('a'))",
+    "adrain": "asyncio.run(pool.adrain())",
+    "acancel": "asyncio.run(pool.acancel('web-1'))",
+    "astop": "asyncio.run(pool.astop())",
+    "astop with a timeout": "asyncio.run(pool.astop(timeout=5))",
     "stop": "pool.stop()",
     "stop for later": "pool.stop(block=False)",
     "close": "pool.close()",
@@ -153,6 +170,11 @@ def test_futures_and_streams_of_before_raise_in_a_child() -> None:
     answered = quick.ask(Request(4), block=False)
     answered.get()
     made = waiting.map(lambda reply: reply.value)
+    many = AgentPool.start([Member("a", works)], name="web")
+    mapped, amapped = many.map([1, 2], max_in_flight=1), many.amap([1, 2], max_in_flight=1)
+    assert next(mapped) == 1
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(anext(amapped)) == 1
     stopping = quick.stop(block=False)
 
     async def wait(future):
@@ -166,6 +188,7 @@ def test_futures_and_streams_of_before_raise_in_a_child() -> None:
         note("get", waiting.get)
         note("get in time", lambda: waiting.get(timeout=1))
         note("await", lambda: asyncio.run(wait(waiting)))
+        note("await in a task", lambda: asyncio.run(waiting))
         note("cancel", waiting.cancel)
         note("watch", lambda: waiting.add_done_callback(print))
         note("of a map", made.get)
@@ -179,6 +202,8 @@ def test_futures_and_streams_of_before_raise_in_a_child() -> None:
         note("collect", stream.collect)
         note("acollect", lambda: asyncio.run(stream.acollect()))
         note("cancel of a stream", stream.cancel)
+        note("next of a map", lambda: next(mapped))
+        note("next of an async map", lambda: asyncio.run(wait(anext(amapped))))
         note("answered", lambda: answered.get().value)
         note("answered, awaited", lambda: asyncio.run(wait(answered)).value)
         note("answered, watched", lambda: answered.add_done_callback(lambda f: None))
@@ -189,7 +214,7 @@ def test_futures_and_streams_of_before_raise_in_a_child() -> None:
     assert said.pop("answered, awaited") == ["returned", "4"]
     assert said.pop("answered, watched") == ["returned", "None"]
     assert said.pop("answered, cancelled") == ["returned", "False"]
-    assert len(said) == 16
+    assert len(said) == 19
     assert {kind for kind, _ in said.values()} == {"ForkedPoolError"}, said
     assert all("pool 'web' was started" in said[name][1] for name in ("get", "next", "await"))
 
