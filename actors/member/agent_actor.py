@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import threading
 from collections import deque
@@ -45,6 +46,14 @@ class _Made:
 
     number: int
     agent: Any
+    error: BaseException | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What the agent lives in, a context manager, has ended though nobody asked for it."""
+
+    number: int
     error: BaseException | None
 
 
@@ -99,6 +108,7 @@ class AgentActor(PoolActor):
         # next one.
         self._creations = 0
         self._creating: int | None = None
+        self._hosted: int | None = None
         self._waiting_probes: list[Probe] = []
         # Put in by the actor's turn, taken out where the probe ends: single dict operations.
         self._probes: dict[int, Call] = {}
@@ -116,6 +126,7 @@ class AgentActor(PoolActor):
                 LoopLost: self._on_loop_lost,
                 Leave: self._on_leave,
                 _Made: self._on_made,
+                _Left: self._on_left,
             }
         )
 
@@ -136,7 +147,8 @@ class AgentActor(PoolActor):
             number = self._creating = self._creations
             try:
                 finish = functools.partial(self._created, number)
-                self.host.create(finish, self.calls.begin_creation())
+                left = functools.partial(self._left, number)
+                self.host.create(finish, self.calls.begin_creation(), left)
             except BaseException as error:  # nobody may wait for a factory that was not even asked
                 tell(self.actor_ref, _Made(number, None, not_begun(self.host.name, error)))
 
@@ -145,6 +157,16 @@ class AgentActor(PoolActor):
         # The actor has ended meanwhile: nobody else knows of this agent, so it is closed from here.
         if not tell(self.actor_ref, _Made(number, agent, error)) and error is None:
             self.host.close_agent(agent)
+
+    def _left(self, number: int, error: BaseException | None) -> None:
+        """Runs where the agent lived."""
+        tell(self.actor_ref, _Left(number, error))
+
+    def _on_left(self, left: _Left) -> None:
+        if left.number == self._hosted:
+            why = "nobody knows why" if left.error is None else summary(left.error)
+            blameless = isinstance(left.error, asyncio.CancelledError)
+            self._give_up(f"what its agent lives in has ended: {why}", blameless=blameless)
 
     def _on_made(self, made: _Made) -> None:
         # A factory that was given up on has answered after all: nobody waits for what it made.
@@ -159,6 +181,7 @@ class AgentActor(PoolActor):
         if error is None:
             error = self._adopt(made.agent)
         if error is None:
+            self._hosted = made.number
             for message in waiting:
                 self.calls.run(message)
             for probe in probes:
@@ -209,7 +232,7 @@ class AgentActor(PoolActor):
                 member=self.member.name,
                 incarnation=self.incarnation,
                 max_concurrency=self.calls.limit,
-                is_async=self.host.is_async,
+                is_async=self.host.is_async or self.host.bound_to_loop,
             )
         )
         return None
@@ -290,6 +313,9 @@ class AgentActor(PoolActor):
         self.host.leave_loop([*self.calls.running(), *self._probes.values()], why)
         if message.fresh is not None:
             self.host.move_to(message.fresh)
+            # After it: an agent that is just being entered has been seen, or goes to the fresh one.
+            if self.host.bound_to_loop:
+                self._give_up("the event loop that it was entered on is lost", blameless=True)
         elif message.reason is not None:
             self._give_up(message.reason, blameless=not message.guilty)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
@@ -26,6 +27,7 @@ from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.member import agent_methods
 from greenroom.actors.member.attempt_call import AttemptCall
 from greenroom.actors.member.chunk_writer import ChunkWriter
+from greenroom.actors.member.entered_agent import Stay, entered_on_loop
 from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import complain
@@ -62,6 +64,9 @@ class AgentHost:
         self.threads: Executor = ThreadExecutor(name, clock)
         self._clock = clock
         self._agent: Any = _UNMADE
+        # Added to and taken from wherever they begin and end: single list operations.
+        self._stays: list[Stay] = []
+        self._released = False
         self._runner: agent_methods.Runner | None = None
         self._streamer: agent_methods.Runner | None = None
         if member.agent is not None:
@@ -77,6 +82,11 @@ class AgentHost:
         """Whether the agent's calls run on the loop."""
         return self._runner is not None and self._runner.is_async
 
+    @property
+    def bound_to_loop(self) -> bool:
+        """Whether what the factory has made is entered on the loop, wherever its calls run."""
+        return any(stay.takes_loop for stay in self._stays)
+
     def adopt(self, agent: Any) -> None:
         """Host this agent from now on."""
         self._runner = agent_methods.runner_of(agent, self.member.method)
@@ -84,11 +94,17 @@ class AgentHost:
         # Last: by this `made` says that there is an agent, and a look at one may raise above.
         self._agent = agent
 
-    def create(self, finish: Finish, inside: tuple[Ancestor, ...] = ()) -> None:
+    def create(
+        self,
+        finish: Finish,
+        inside: tuple[Ancestor, ...] = (),
+        left: Callable[[BaseException | None], object] = lambda _: None,
+    ) -> None:
         """Have the factory make an agent; `finish` is told it or the error.
 
         Args:
             inside: the calls that wait for it: what it asks for, it asks for from inside of them.
+            left: told if the agent is a context manager's, which has ended though nobody asked.
         """
         factory = self.member.factory
         assert factory is not None
@@ -98,7 +114,64 @@ class AgentHost:
                 error = TypeError(f"factory of {self.member.name!r} must return an agent, got None")
             finish(call, agent, error)
 
-        self._start("create", factory, checked, inside=inside)
+        def made(call: Call, agent: Any, error: BaseException | None) -> None:
+            takes_loop = entered_on_loop(agent) if error is None and not self._released else None
+            if takes_loop is None:
+                checked(call, agent, error)
+            else:
+                self._enter(Stay(agent, takes_loop), inside, checked, left)
+
+        self._start("create", factory, made, inside=inside)
+
+    def _enter(
+        self,
+        stay: Stay,
+        inside: tuple[Ancestor, ...],
+        finish: Finish,
+        left: Callable[[BaseException | None], object],
+    ) -> None:
+        """Enter what the factory has made, by a call that lasts until it is left again."""
+        # Before a look at the loop: it may be lost right now, and then either this call goes to the
+        # next one, or `bound_to_loop` is seen.
+        self._stays.append(stay)
+        loop = self._loop_thread
+        executor = self.loop if stay.takes_loop else self.threads
+
+        def work(call: Call) -> Any:
+            INSIDE.set(inside)
+
+            def begun(agent: Any) -> None:
+                finish(call, agent, None)
+
+            return stay.on_loop(loop, begun) if stay.takes_loop else self._live(stay, begun)
+
+        def ended(call: Call, value: Any, error: BaseException | None) -> None:
+            if stay in self._stays:
+                self._stays.remove(stay)
+            if stay.agent is None:
+                finish(call, value, error)
+            elif not stay.asked:
+                left(error)
+            elif error is not None and not isinstance(error, asyncio.CancelledError):
+                complain(f"closing the agent of {self.name} failed", error)
+            stay.ended()
+
+        origin = (self.member.name, None)
+        PlainCall(f"{self.name}:agent", executor, work, ended, origin=origin).launch()
+
+    def _live(self, stay: Stay, begun: Callable[[Any], object]) -> None:
+        """In a worker thread, which is kept for this."""
+        duty = HERE.duty
+
+        def ends() -> None:
+            if duty is not None:
+                duty.closes = self.pool
+
+        try:
+            stay.in_thread(begun, ends)
+        finally:
+            if duty is not None:
+                duty.closes = None
 
     def probe(self, finish: Finish, late: Callable[[Call], None]) -> Call:
         """Have the probe check the agent; `late` is told when an abandoned one ends after all."""
@@ -108,12 +181,16 @@ class AgentHost:
         return self._start("probe", functools.partial(probe, *arguments), finish, late)
 
     def close_agent(self, agent: Any = _UNMADE, then: Callable[[], None] = lambda: None) -> None:
-        """Call the close hook, if there is one; `then` is called when that has ended.
+        """Call the close hook, if there is one, and leave what was entered; `then` is called when
+        that has ended.
 
-        A hook that belongs on a lost loop waits there for that to answer; nobody waits for it.
+        What belongs on a lost loop waits there for that to answer; nobody waits for it.
         """
         agent = self._agent if agent is _UNMADE else agent
-        hook = None if agent is _UNMADE else self._close_hook(agent)
+        stay = next((stay for stay in self._stays if stay.agent is agent and not stay.asked), None)
+        if stay is not None:
+            then = functools.partial(stay.leave, then)
+        hook = None if agent is _UNMADE else self._close_hook(agent, stay is not None)
         if hook is None:
             then()
             return
@@ -144,6 +221,7 @@ class AgentHost:
 
     def release(self) -> None:
         """Let go of threads, and of the loop when it is the member's own."""
+        self._released = True
         self.loop.close()
         self.threads.close()
 
@@ -265,10 +343,10 @@ class AgentHost:
         await flow(self._begin(call), writer)
         writer.flush()
 
-    def _close_hook(self, agent: Any) -> Callable[[], Any] | None:
+    def _close_hook(self, agent: Any, entered: bool) -> Callable[[], Any] | None:
         if self.member.close is not None:
             return functools.partial(self.member.close, agent)
-        if self.member.factory is not None:
+        if self.member.factory is not None and not entered:  # else leaving it is what closes it
             for name in ("aclose", "close"):
                 hook = agent_methods.method_of(agent, name)
                 if hook is not None:

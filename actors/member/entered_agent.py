@@ -1,0 +1,117 @@
+"""A context manager that a factory has made: it is entered, and left where it was entered."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from greenroom.actors.runtime.call_ancestry import INSIDE
+from greenroom.actors.runtime.loop_thread import LoopThread
+
+_CONTEXTLIB = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)
+
+Begun = Callable[[Any], object]
+"""Told the agent that entering has given."""
+
+
+def entered_on_loop(made: Any) -> bool | None:
+    """Whether what a factory has made is to be entered: where that takes a loop, True.
+
+    What has `__aenter__` is, whatever it has besides: many a client is connected by that alone, and
+    of the others leaving is closing. What has `__enter__` alone is if it has no `close`. With one
+    it is open from the start (a `requests.Session`, an `OpenAI`), and a block is not always its
+    life: of a connection to a database it is a transaction.
+
+    Returns:
+        False for a thread; None where nothing is to be entered.
+    """
+    kind = type(made)
+    if hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__"):
+        return True
+    if hasattr(kind, "__enter__") and hasattr(kind, "__exit__") and not hasattr(kind, "close"):
+        return False
+    return None
+
+
+class Stay:
+    """What one task, or one thread, does for an agent: it enters the manager, waits for the end of
+    the agent, and leaves. A cancel scope can be left in no other task, many a thing in no other
+    thread.
+
+    Attributes:
+        takes_loop: whether a loop's task does it.
+        agent: what entering has given; None before that.
+        asked: whether it is to end.
+    """
+
+    def __init__(self, manager: Any, takes_loop: bool) -> None:
+        self.takes_loop = takes_loop
+        self.agent: Any = None
+        self.asked = False
+        self._manager = manager
+        self._ended = False
+        self._signal: Callable[[], bool]
+        # Whoever takes it out calls it: `leave`, or the end that it waits for.
+        self._then: deque[Callable[[], object]] = deque()
+
+    async def on_loop(self, loop: LoopThread, begun: Begun) -> Any:
+        """Run by a task of that loop, which has nothing else to do.
+
+        Returns:
+            None once it is over, or where entering gave nothing; else the manager, which is to be
+            taken as it is: somebody has entered it before, or used it.
+        """
+        over, turned = asyncio.Event(), list[bool]()
+        self._signal = lambda: loop.post(over.set) and not loop.lost
+        asyncio.get_running_loop().call_soon(turned.append, True)
+        try:
+            async with self._manager as given:
+                if self._begin(given, begun):
+                    await over.wait()
+                    INSIDE.set(())
+        except RuntimeError:
+            # Said before it has waited for anything, as httpx and others do: it is open already.
+            if turned or self.agent is not None or isinstance(self._manager, _CONTEXTLIB):
+                raise
+            return self._manager
+
+    def in_thread(self, begun: Begun, ends: Callable[[], object]) -> None:
+        """Run by a thread, the same; `ends` is called there before it leaves."""
+        over = threading.Event()
+        self._signal = lambda: over.set() is None
+        with self._manager as given:
+            if self._begin(given, begun):
+                over.wait()
+                INSIDE.set(())
+                ends()
+
+    def _begin(self, given: Any, begun: Begun) -> bool:
+        if given is None and not isinstance(self._manager, _CONTEXTLIB):
+            given = self._manager  # a class of the app's that has forgotten to return itself
+        if given is not None:
+            self.agent = given
+            begun(given)
+        return given is not None
+
+    def leave(self, then: Callable[[], object]) -> None:
+        """Have it end; `then` is called when it has, or at once where its loop will not answer."""
+        self.asked = True
+        self._then.append(then)
+        if self._ended or not self._signal():
+            self._go_on()
+
+    def ended(self) -> None:
+        """Called where it ended."""
+        self._ended = True
+        self._go_on()
+
+    def _go_on(self) -> None:
+        try:
+            then = self._then.popleft()
+        except IndexError:
+            return
+        then()

@@ -1,0 +1,290 @@
+"""What a factory makes is entered and left in one task, or in one thread: behaviours 158 to 161."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from helpers_pools import WAIT_S, ask, echo, echo_async, pool_of
+
+from greenroom import FailureKind, Member
+from greenroom.messages import MemberCreateFailed
+from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
+
+
+class Place:
+    """Notes what happens, and in which task or thread."""
+
+    def __init__(self) -> None:
+        self.log: list[str] = []
+        self.places: list[Any] = []
+        self.given: list[Any] = []
+
+    def note(self, what: str) -> None:
+        self.log.append(what)
+        try:
+            self.places.append(asyncio.current_task())
+        except RuntimeError:
+            self.places.append(threading.current_thread())
+
+
+class Scope(Place):
+    """As a cancel scope of anyio's: it can be left in no other task."""
+
+    async def __aenter__(self) -> Scope:
+        self.note("enter")
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await asyncio.sleep(0)
+        self.note("exit")
+        self.given.append(error)
+
+    async def arun(self, payload: Any) -> Any:
+        return payload
+
+    async def aclose(self) -> None:
+        self.note("aclose")
+
+
+class SyncScope(Place):
+    """The same for a thread."""
+
+    def __enter__(self) -> SyncScope:
+        self.note("enter")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.note("exit")
+        self.given.append(error)
+
+    def run(self, payload: Any) -> Any:
+        return payload
+
+
+def generated(place: Place, agent: Any = echo_async) -> Callable[[], Any]:
+    """A factory by `asynccontextmanager`, with a task group, which can be left in one task only."""
+
+    @contextlib.asynccontextmanager
+    async def factory() -> AsyncIterator[Any]:
+        async with asyncio.TaskGroup() as tasks:
+            reader = tasks.create_task(asyncio.Event().wait())
+            place.note("enter")
+            try:
+                yield agent
+            finally:
+                reader.cancel()
+                place.note("exit")
+
+    return factory
+
+
+def sync_generated(place: Place, agent: Any = echo) -> Callable[[], Any]:
+    @contextlib.contextmanager
+    def factory() -> Iterator[Any]:
+        place.note("enter")
+        try:
+            yield agent
+        finally:
+            place.note("exit")
+
+    return factory
+
+
+def by_async_factory(made: Any) -> Callable[[], Any]:
+    async def factory() -> Any:
+        return made
+
+    return factory
+
+
+WAYS: dict[str, Callable[[], tuple[Place, Callable[[], Any]]]] = {
+    "asynccontextmanager": lambda: (place := Place(), generated(place)),
+    "asynccontextmanager of a sync agent": lambda: (place := Place(), generated(place, echo)),
+    "contextmanager": lambda: (place := Place(), sync_generated(place)),
+    "contextmanager of an async agent": lambda: (
+        place := Place(),
+        sync_generated(place, echo_async),
+    ),
+    "an object with __aenter__": lambda: (place := Scope(), lambda: place),
+    "that of an async factory": lambda: (place := Scope(), by_async_factory(place)),
+    "an object with __enter__": lambda: (place := SyncScope(), lambda: place),
+    "that of an async factory, too": lambda: (place := SyncScope(), by_async_factory(place)),
+}
+
+
+@pytest.mark.parametrize("isolated", [False, True], ids=["shared loop", "its own"])
+@pytest.mark.parametrize("end", ["stop", "remove"])
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+def test_b158_what_a_factory_makes_is_entered_and_left_in_one_place(
+    way: Callable[[], tuple[Place, Callable[[], Any]]], end: str, isolated: bool
+) -> None:
+    """Once each, in the same task or thread, however many calls there are in between."""
+    place, factory = way()
+    lazy = Member("lazy", factory=factory, isolated=isolated)
+    with pool_of(lazy, Member("b", echo, priority=1)) as pool:
+        assert place.log == []
+        assert [pool.execute(i, timeout=WAIT_S) for i in range(3)] == [0, 1, 2]
+        assert place.log == ["enter"]
+        if end == "remove":
+            pool.remove_member("lazy", timeout=WAIT_S)
+            assert place.log == ["enter", "exit"]
+    assert place.log == ["enter", "exit"]
+    assert place.places[0] is place.places[1]
+    assert place.given in ([], [(None, None, None)])
+
+
+class Unreturned(Scope):
+    async def __aenter__(self) -> None:  # type: ignore[override]
+        self.note("enter")
+
+
+def test_b158_an_object_that_gives_nothing_when_it_is_entered_is_the_agent_itself() -> None:
+    place = Unreturned()
+    with pool_of(Member("lazy", factory=lambda: place)) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == "x"
+    assert place.log == ["enter", "exit"]
+
+
+@pytest.mark.parametrize("made", [generated, sync_generated], ids=["async", "sync"])
+def test_b158_a_generator_that_yields_nothing_has_failed(made: Any) -> None:
+    """As a factory that returns nothing has; what it has entered is left."""
+    place = Place()
+    members = [Member("lazy", factory=made(place, None)), Member("ready", echo, priority=1)]
+    with pool_of(*members) as pool:
+        reply = ask(pool).get(timeout=WAIT_S)
+        assert reply.errors[0].kind is FailureKind.CREATE_FAILED
+        assert isinstance(reply.errors[0].error, TypeError)
+        assert place.log == ["enter", "exit"]
+
+
+class Connected(Scope):
+    """As httpx's client: usable unentered, but not entered once it has been used."""
+
+    async def __aenter__(self) -> Connected:
+        raise RuntimeError("Cannot open a client instance more than once.")
+
+
+def test_b158_what_is_open_already_is_taken_as_it_is() -> None:
+    """A factory may have used its client, or entered it; so it is closed as before."""
+    place = Connected()
+    with pool_of(Member("lazy", factory=lambda: place)) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == "x"
+    assert place.log == ["aclose"]
+
+
+class Lost(Scope):
+    async def __aenter__(self) -> Lost:
+        await asyncio.sleep(0)
+        raise RuntimeError("Client failed to connect")
+
+
+@pytest.mark.parametrize("error", [ConnectionError("no"), RuntimeError("no"), SystemExit(3)])
+@pytest.mark.parametrize("kind", ["sync", "async", "object"])
+def test_b159_an_enter_that_raises_is_a_factory_that_raises(
+    kind: str, error: BaseException, greenroom_events: EventRecorder
+) -> None:
+    """The request goes elsewhere, and the member rests for a while."""
+
+    @contextlib.contextmanager
+    def sync_factory() -> Iterator[Any]:
+        raise error
+        yield
+
+    @contextlib.asynccontextmanager
+    async def async_factory() -> AsyncIterator[Any]:
+        raise error
+        yield
+
+    factories = {"sync": sync_factory, "async": async_factory, "object": Lost}
+    clock = FakeClock()
+    members = [Member("lazy", factory=factories[kind]), Member("ready", echo, priority=1)]
+    with pool_of(*members, clock=clock, restart_backoff_s=8.0) as pool:
+        reply = ask(pool).get(timeout=WAIT_S)
+        assert [each.kind for each in reply.errors] == [FailureKind.CREATE_FAILED]
+        assert greenroom_events.wait_for(MemberCreateFailed).retry_in_s == 8.0
+        pool.stats()
+        assert ask(pool).get(timeout=WAIT_S).errors == ()
+        clock.advance(8)
+        pool.stats()
+        assert len(ask(pool).get(timeout=WAIT_S).errors) == 1
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_b159_an_enter_that_hangs_costs_a_request_its_attempt_timeout(kind: str) -> None:
+    """What is entered after all, when nobody waits for it any more, is left."""
+    clock, left = FakeClock(), threading.Event()
+    gate: Any = (ScriptedAgent if kind == "sync" else AsyncScriptedAgent).hanging(echo)
+
+    @contextlib.contextmanager
+    def sync_factory() -> Iterator[Any]:
+        gate("enter")
+        yield lambda payload: "lazy"
+        left.set()
+
+    @contextlib.asynccontextmanager
+    async def async_factory() -> AsyncIterator[Any]:
+        await gate("enter")
+        yield lambda payload: "lazy"
+        left.set()
+
+    factory: Any = sync_factory if kind == "sync" else async_factory
+    members = [Member("lazy", factory=factory), Member("ready", lambda _: "ready", priority=1)]
+    with pool_of(*members, clock=clock, request_timeout_s=1.0) as pool:
+        future = ask(pool)
+        gate.wait_for_calls()
+        clock.advance(1)
+        reply = future.get(timeout=WAIT_S)
+        assert (reply.member, reply.errors[0].kind) == ("ready", FailureKind.TIMEOUT)
+        gate.release()
+        assert left.wait(WAIT_S)
+        pool.stats()
+        assert pool.execute("x", timeout=WAIT_S) == "lazy"  # entered anew
+
+
+def test_b159_a_pool_that_stops_cancels_what_is_being_entered() -> None:
+    entered, cancelled = threading.Event(), threading.Event()
+
+    @contextlib.asynccontextmanager
+    async def factory() -> AsyncIterator[Any]:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        yield echo
+
+    with pool_of(Member("lazy", factory=factory)) as pool:
+        future = ask(pool)
+        assert entered.wait(WAIT_S)
+    assert cancelled.is_set()
+    assert future.done()
+
+
+@pytest.mark.parametrize("way", [generated, sync_generated], ids=["async", "sync"])
+def test_b160_a_close_hook_of_the_apps_comes_before_the_leaving(way: Any) -> None:
+    place = Place()
+    hooked = Member("lazy", factory=way(place, echo), close=lambda agent: place.log.append("hook"))
+    with pool_of(hooked) as pool:
+        pool.execute("x", timeout=WAIT_S)
+    assert place.log == ["enter", "hook", "exit"]
+
+
+@pytest.mark.parametrize("way", [generated, sync_generated], ids=["async", "sync"])
+def test_b160_a_close_hook_that_raises_does_not_keep_it_from_being_left(
+    way: Any, greenroom_events: EventRecorder
+) -> None:
+    place = Place()
+
+    def hook(agent: Any) -> None:
+        raise ValueError("hook")
+
+    with pool_of(Member("lazy", factory=way(place, echo), close=hook)) as pool:
+        pool.execute("x", timeout=WAIT_S)
+    assert place.log == ["enter", "exit"]
