@@ -82,7 +82,12 @@ class Stay:
     def in_thread(self, begun: Begun, ends: Callable[[], object]) -> None:
         """Run by a thread, the same; `ends` is called there before it leaves."""
         over = threading.Event()
-        self._signal = lambda: over.set() is None
+
+        def signal() -> bool:
+            over.set()
+            return True
+
+        self._signal = signal
         with self._manager as given:
             if self._begin(given, begun):
                 over.wait()

@@ -4,15 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
+from helpers_actors import stop_member
+from helpers_log import logged
+from helpers_loops import QUIET, REPORTED_S, Blocker, pass_time
 from helpers_pools import WAIT_S, ask, echo, echo_async, pool_of
 
-from greenroom import FailureKind, Member
-from greenroom.messages import MemberCreateFailed
+from greenroom import (
+    AgentPool,
+    FailureKind,
+    Member,
+    PoolRef,
+    ReentrantAskError,
+    RemoveMember,
+)
+from greenroom.messages import LoopReplaced, MemberCreateFailed, MemberFailed, MemberRestarted
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
 
 
@@ -288,3 +299,214 @@ def test_b160_a_close_hook_that_raises_does_not_keep_it_from_being_left(
     with pool_of(Member("lazy", factory=way(place, echo), close=hook)) as pool:
         pool.execute("x", timeout=WAIT_S)
     assert place.log == ["enter", "exit"]
+
+
+@contextlib.contextmanager
+def leaving_sync(what: Callable[[], object]) -> Iterator[Any]:
+    yield echo
+    what()
+
+
+@contextlib.asynccontextmanager
+async def leaving_async(what: Callable[[], object]) -> AsyncIterator[Any]:
+    yield echo
+    await asyncio.sleep(0)
+    what()
+
+
+LEAVING = pytest.mark.parametrize("leaving", [leaving_sync, leaving_async], ids=["sync", "async"])
+
+
+@LEAVING
+def test_b160_what_leaving_raises_is_complained_of(leaving: Any) -> None:
+    """As what a close hook raises is; the member ends all the same."""
+
+    def fail() -> None:
+        raise ValueError("it does not close")
+
+    members = [Member("lazy", factory=lambda: leaving(fail)), Member("b", echo, priority=1)]
+    with logged() as lines, pool_of(*members) as pool:
+        pool.execute("x", timeout=WAIT_S)
+        pool.remove_member("lazy", timeout=WAIT_S)
+        assert [each.name for each in pool.stats().members] == ["b"]
+    assert "closing the agent of greenroom-pool-lazy failed" in "".join(lines())
+
+
+@LEAVING
+def test_b160_a_removal_does_not_wait_for_a_leaving_that_hangs(leaving: Any) -> None:
+    """It has as long as a close hook has; `stop` waits no longer either."""
+    clock, gate = FakeClock(), ScriptedAgent.hanging(echo)
+    lazy = Member("lazy", factory=lambda: leaving(lambda: gate("leave")), isolated=True)
+    with pool_of(lazy, Member("b", echo, priority=1), clock=clock) as pool:
+        pool.execute("x", timeout=WAIT_S)
+        removed = pool.ask(RemoveMember("lazy"), block=False)
+        gate.wait_for_calls()
+        assert [each.name for each in pool.stats().members] == ["lazy", "b"]
+        clock.advance(5)
+        removed.get(timeout=WAIT_S)
+        assert [each.name for each in pool.stats().members] == ["b"]
+        gate.release()
+
+
+def test_b160_a_leaving_that_hangs_is_cancelled_with_its_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`stop` waits for it a bounded time only, and cancels it then."""
+    monkeypatch.setattr("greenroom.supervisors.pool_supervisor.MEMBER_STOP_TIMEOUT_S", 0.05)
+    seen: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def factory() -> AsyncIterator[Any]:
+        yield echo
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+
+    with pool_of(Member("lazy", factory=factory)) as pool:
+        pool.execute("x", timeout=WAIT_S)
+    assert seen == ["cancelled"]
+
+
+def test_b160_leaving_in_a_thread_may_not_wait_for_its_own_pool() -> None:
+    """It is told so, as a close hook is."""
+    pools: list[PoolRef] = []
+    told: list[BaseException] = []
+
+    def stop() -> None:
+        try:
+            pools[0].stop()
+        except ReentrantAskError as error:
+            told.append(error)
+
+    with pool_of(Member("lazy", factory=lambda: leaving_sync(stop))) as pool:
+        pools.append(pool)
+        pool.execute("x", timeout=WAIT_S)
+    assert len(told) == 1
+
+
+def test_b158_a_pool_that_a_factory_makes_is_stopped_when_it_is_left() -> None:
+    """A `PoolRef` is a context manager like any other."""
+    made: list[PoolRef] = []
+
+    def factory() -> PoolRef:
+        made.append(AgentPool.start([Member("inner", echo_async)], name="inner"))
+        return made[-1]
+
+    with pool_of(Member("lazy", factory=factory)) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == "x"
+        assert made[0].is_alive()
+    assert not made[0].is_alive()
+
+
+class Counted(SyncScope):
+    """As requests' session or sqlite3's connection: open from the start, closed by `close`."""
+
+    def close(self) -> None:
+        self.note("close")
+
+
+def test_b158_what_is_open_from_the_start_is_closed_by_its_close() -> None:
+    """An object with `__enter__` and a `close` is not entered; its block may be a transaction."""
+    place = Counted()
+    with pool_of(Member("lazy", factory=lambda: place)) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == "x"
+    assert place.log == ["close"]
+
+
+def test_b158_an_agent_that_was_handed_over_ready_is_not_entered() -> None:
+    """It is the app's."""
+    place = Scope()
+    with pool_of(Member("a", place)) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == "x"
+    assert place.log == []
+
+
+# Ends that nobody asked for
+
+
+def test_b161_what_ends_by_itself_is_entered_anew(greenroom_events: EventRecorder) -> None:
+    """A task of the agent's own crashes, and the group that it lives in with it."""
+    crash: list[Callable[[], object]] = []
+    log: list[str] = []
+
+    @contextlib.asynccontextmanager
+    async def factory() -> AsyncIterator[Any]:
+        async def read() -> None:
+            over = asyncio.Event()
+            crash.append(
+                functools.partial(asyncio.get_running_loop().call_soon_threadsafe, over.set)
+            )
+            await over.wait()
+            raise ConnectionError("the server has gone")
+
+        log.append("enter")
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                reader = tasks.create_task(read())
+                await asyncio.sleep(0)
+                yield echo
+                reader.cancel()
+        finally:
+            log.append("exit")
+
+    with pool_of(Member("lazy", factory=factory), restart_backoff_s=0.0) as pool:
+        pool.execute("x", timeout=WAIT_S)
+        crash[0]()
+        failed = greenroom_events.wait_for(MemberFailed)
+        assert "what its agent lives in has ended" in failed.error
+        greenroom_events.wait_for(MemberRestarted)
+        assert log == ["enter", "exit"]
+        assert pool.execute("y", timeout=WAIT_S) == "y"
+        assert pool.stats()["lazy"].incarnation == 2
+    assert log == ["enter", "exit"] * 2
+
+
+def test_b161_a_restart_leaves_the_old_one_and_enters_a_new_one(
+    greenroom_events: EventRecorder,
+) -> None:
+    """Which one an actor's end belongs to is never mixed up."""
+    places: list[Scope] = []
+
+    def factory() -> Scope:
+        places.append(Scope())
+        return places[-1]
+
+    with pool_of(Member("lazy", factory=factory), restart_backoff_s=0.0) as pool:
+        pool.execute("x", timeout=WAIT_S)
+        stop_member(pool, "lazy")
+        greenroom_events.wait_for(MemberRestarted)
+        pool.execute("x", timeout=WAIT_S)
+        assert places[1].log == ["enter"]
+    assert [place.log for place in places] == [["enter", "exit"]] * 2
+
+
+def test_b161_a_lost_loop_takes_what_was_entered_there_with_it(
+    clock: FakeClock, greenroom_events: EventRecorder
+) -> None:
+    """The member enters it anew on the fresh loop, be its agent async or not; nobody waits for the
+    lost one, which leaves should it ever answer.
+    """
+    blocker, places = Blocker(), [Place(), Place()]
+    left = iter(places)
+    members = [
+        Member("a", blocker),
+        Member("lazy", factory=lambda: generated(next(left), echo)(), priority=1),
+    ]
+    with pool_of(*members, clock=clock, **{**QUIET, "loop_replaced_after_s": 2.0}) as pool:
+        pool.force_open("a")
+        assert pool.execute("x", timeout=WAIT_S) == "x"
+        pool.reset_member("a")
+        ask(pool, "block")
+        blocker.wait_entered()
+        pass_time(pool, clock, 2 * REPORTED_S)
+        greenroom_events.wait_for(LoopReplaced)
+        greenroom_events.wait_for(MemberRestarted, count=2)
+        pool.force_open("a")
+        assert pool.execute("y", timeout=WAIT_S) == "y"
+        assert places[1].log == ["enter"]
+    assert places[1].log == ["enter", "exit"]
+    blocker.release()
+    blocker.join()
+    assert places[0].log == ["enter", "exit"]
