@@ -224,7 +224,7 @@ class ProbeResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCreated:
-    """A member's factory has made its agent; `is_async`: it runs on the event loop."""
+    """A member's factory has made its agent; `is_async`: it lives on the event loop."""
 
     member: str
     incarnation: int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import threading
 from collections import deque
@@ -164,8 +163,8 @@ class AgentActor(PoolActor):
 
     def _on_left(self, left: _Left) -> None:
         if left.number == self._hosted:
-            why = "nobody knows why" if left.error is None else summary(left.error)
-            blameless = isinstance(left.error, asyncio.CancelledError)
+            why = "it was cancelled" if left.error is None else summary(left.error)
+            blameless = left.error is None
             self._give_up(f"what its agent lives in has ended: {why}", blameless=blameless)
 
     def _on_made(self, made: _Made) -> None:

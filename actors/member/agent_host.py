@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
@@ -21,13 +20,13 @@ from greenroom.actors.executors.agent_output import (
     pour,
 )
 from greenroom.actors.executors.call import Call, Executor, PlainCall
+from greenroom.actors.executors.entered_agent import Stay, entered_on_loop, fault
 from greenroom.actors.executors.loop_executor import LoopExecutor, run_on
 from greenroom.actors.executors.thread_executor import ThreadExecutor
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.member import agent_methods
 from greenroom.actors.member.attempt_call import AttemptCall
 from greenroom.actors.member.chunk_writer import ChunkWriter
-from greenroom.actors.member.entered_agent import Stay, entered_on_loop
 from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import complain
@@ -64,7 +63,7 @@ class AgentHost:
         self.threads: Executor = ThreadExecutor(name, clock)
         self._clock = clock
         self._agent: Any = _UNMADE
-        # Added to and taken from wherever they begin and end: single list operations.
+        # From the entering until they are told to leave. Single list operations, in many threads.
         self._stays: list[Stay] = []
         self._released = False
         self._runner: agent_methods.Runner | None = None
@@ -137,27 +136,33 @@ class AgentHost:
         loop = self._loop_thread
         executor = self.loop if stay.takes_loop else self.threads
 
+        def post(action: Callable[[], object]) -> bool:
+            return loop.post(action) and not loop.lost
+
         def work(call: Call) -> Any:
             INSIDE.set(inside)
 
             def begun(agent: Any) -> None:
                 finish(call, agent, None)
 
-            return stay.on_loop(loop, begun) if stay.takes_loop else self._live(stay, begun)
+            return stay.on_loop(begun, post) if stay.takes_loop else self._live(stay, begun)
 
         def ended(call: Call, value: Any, error: BaseException | None) -> None:
-            if stay in self._stays:
-                self._stays.remove(stay)
             if stay.agent is None:
+                self._forget(stay)
                 finish(call, value, error)
             elif not stay.asked:
-                left(error)
-            elif error is not None and not isinstance(error, asyncio.CancelledError):
-                complain(f"closing the agent of {self.name} failed", error)
+                left(fault(error))
+            elif (failed := fault(error)) is not None:
+                complain(f"closing the agent of {self.name} failed", failed)
             stay.ended()
 
         origin = (self.member.name, None)
         PlainCall(f"{self.name}:agent", executor, work, ended, origin=origin).launch()
+
+    def _forget(self, stay: Stay) -> None:
+        if stay in self._stays:
+            self._stays.remove(stay)
 
     def _live(self, stay: Stay, begun: Callable[[Any], object]) -> None:
         """In a worker thread, which is kept for this."""
@@ -187,8 +192,9 @@ class AgentHost:
         What belongs on a lost loop waits there for that to answer; nobody waits for it.
         """
         agent = self._agent if agent is _UNMADE else agent
-        stay = next((stay for stay in self._stays if stay.agent is agent and not stay.asked), None)
+        stay = next((each for each in self._stays if each.agent is agent), None)
         if stay is not None:
+            self._forget(stay)
             then = functools.partial(stay.leave, then)
         hook = None if agent is _UNMADE else self._close_hook(agent, stay is not None)
         if hook is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from helpers_actors import stop_member
+from helpers_agents import raising
 from helpers_log import logged
 from helpers_loops import QUIET, REPORTED_S, Blocker, pass_time
 from helpers_pools import WAIT_S, ask, echo, echo_async, pool_of
@@ -202,15 +203,17 @@ def test_b159_an_enter_that_raises_is_a_factory_that_raises(
 ) -> None:
     """The request goes elsewhere, and the member rests for a while."""
 
+    fail = raising(error)
+
     @contextlib.contextmanager
     def sync_factory() -> Iterator[Any]:
-        raise error
-        yield
+        fail()
+        yield echo
 
     @contextlib.asynccontextmanager
     async def async_factory() -> AsyncIterator[Any]:
-        raise error
-        yield
+        fail()
+        yield echo
 
     factories = {"sync": sync_factory, "async": async_factory, "object": Lost}
     clock = FakeClock()
@@ -510,3 +513,24 @@ def test_b161_a_lost_loop_takes_what_was_entered_there_with_it(
     blocker.release()
     blocker.join()
     assert places[0].log == ["enter", "exit"]
+
+
+def test_b161_a_cancellation_by_somebody_else_is_no_fault_of_the_members(
+    greenroom_events: EventRecorder,
+) -> None:
+    """Code of the app's cancels a task that is not its own: what was entered is left, and entered
+    anew.
+    """
+    places: list[Scope] = []
+
+    def factory() -> Scope:
+        places.append(Scope())
+        return places[-1]
+
+    with pool_of(Member("lazy", factory=factory), restart_backoff_s=0.0) as pool:
+        pool.execute("x", timeout=WAIT_S)
+        host = places[0].places[0]
+        host.get_loop().call_soon_threadsafe(host.cancel)
+        assert "it was cancelled" in greenroom_events.wait_for(MemberRestarted).reason
+        assert pool.execute("y", timeout=WAIT_S) == "y"
+    assert [place.log for place in places] == [["enter", "exit"]] * 2

@@ -10,12 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 from greenroom.actors.runtime.call_ancestry import INSIDE
-from greenroom.actors.runtime.loop_thread import LoopThread
 
 _CONTEXTLIB = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)
 
 Begun = Callable[[Any], object]
 """Told the agent that entering has given."""
+
+Post = Callable[[Callable[[], object]], bool]
+"""False where the loop will not do it, or nobody can tell when."""
 
 
 def entered_on_loop(made: Any) -> bool | None:
@@ -58,24 +60,28 @@ class Stay:
         # Whoever takes it out calls it: `leave`, or the end that it waits for.
         self._then: deque[Callable[[], object]] = deque()
 
-    async def on_loop(self, loop: LoopThread, begun: Begun) -> Any:
-        """Run by a task of that loop, which has nothing else to do.
+    async def on_loop(self, begun: Begun, post: Post) -> Any:
+        """Run by a task that has nothing else to do.
+
+        Args:
+            post: brings something to its loop.
 
         Returns:
             None once it is over, or where entering gave nothing; else the manager, which is to be
             taken as it is: somebody has entered it before, or used it.
         """
         over, turned = asyncio.Event(), list[bool]()
-        self._signal = lambda: loop.post(over.set) and not loop.lost
+        self._signal = lambda: post(over.set)
         asyncio.get_running_loop().call_soon(turned.append, True)
         try:
             async with self._manager as given:
                 if self._begin(given, begun):
                     await over.wait()
                     INSIDE.set(())
-        except RuntimeError:
-            # Said before it has waited for anything, as httpx and others do: it is open already.
-            if turned or self.agent is not None or isinstance(self._manager, _CONTEXTLIB):
+        except RuntimeError as error:
+            # Said before it has waited for anything, as httpx's client does: it is open already.
+            refused = type(error) is RuntimeError and not turned and self.agent is None
+            if not refused or isinstance(self._manager, _CONTEXTLIB):
                 raise
             return self._manager
 
@@ -120,3 +126,8 @@ class Stay:
         except IndexError:
             return
         then()
+
+
+def fault(error: BaseException | None) -> BaseException | None:
+    """What a stay has ended by, but for a cancellation: that was its loop's end, or somebody's."""
+    return None if isinstance(error, asyncio.CancelledError) else error
