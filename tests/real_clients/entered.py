@@ -34,7 +34,7 @@ _SERVER = """
 from mcp.server import MCPServer
 server = MCPServer("upper")
 @server.tool()
-def upper(text: str) -> str:
+def _upper_tool(text: str) -> str:
     return text.upper()
 server.run()
 """
@@ -79,17 +79,17 @@ async def _session() -> AsyncIterator[mcp.ClientSession]:
 
 
 def _in_memory() -> Client:
-    server = MCPServer("upper")
-
-    @server.tool()
-    def upper(text: str) -> str:
-        return text.upper()
-
+    server = MCPServer("upper", log_level="ERROR")  # it sets the log of the whole process up
+    server.add_tool(_upper_tool)
     return Client(server)
 
 
+def _upper_tool(text: str) -> str:
+    return text.upper()
+
+
 async def _upper(client: Any) -> Any:
-    return (await client.call_tool("upper", {"text": "hi"})).content[0].text
+    return (await client.call_tool("_upper_tool", {"text": "hi"})).content[0].text
 
 
 def _http(module: Any) -> Any:
