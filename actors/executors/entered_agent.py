@@ -7,7 +7,7 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from greenroom.actors.runtime.call_ancestry import INSIDE
 
@@ -37,6 +37,37 @@ def entered_on_loop(made: Any) -> bool | None:
     if hasattr(kind, "__enter__") and hasattr(kind, "__exit__") and not hasattr(kind, "close"):
         return False
     return None
+
+
+class Thread(Protocol):
+    """A thread that has entered something."""
+
+    def begin(self) -> None:
+        """Called in it, before anybody hears of what it has entered."""
+
+    def stay(self) -> None:
+        """Called in it: returns when it is to leave; at once after that."""
+
+    def close(self) -> None:
+        """It is to leave, once what it has been given is done; called from anywhere."""
+
+
+class Idle:
+    """One that has nothing else to do."""
+
+    def __init__(self) -> None:
+        self._over = threading.Event()
+
+    def begin(self) -> None:
+        """It has nothing to prepare."""
+
+    def stay(self) -> None:
+        """Wait."""
+        self._over.wait()
+
+    def close(self) -> None:
+        """End the wait."""
+        self._over.set()
 
 
 class Stay:
@@ -85,20 +116,29 @@ class Stay:
                 raise
             return self._manager
 
-    def in_thread(self, begun: Begun, ends: Callable[[], object]) -> None:
-        """Run by a thread, the same; `ends` is called there before it leaves."""
-        over = threading.Event()
+    def in_thread(self, begun: Begun, ends: Callable[[], object], thread: Thread) -> None:
+        """Run by a thread, the same.
+
+        Args:
+            ends: called there before it leaves.
+            thread: what it does meanwhile.
+        """
 
         def signal() -> bool:
-            over.set()
+            thread.close()
             return True
 
         self._signal = signal
         with self._manager as given:
-            if self._begin(given, begun):
-                over.wait()
-                INSIDE.set(())
-                ends()
+            thread.begin()
+            try:
+                if self._begin(given, begun):
+                    thread.stay()
+            finally:  # it may have been given calls by now, whatever has been raised
+                thread.close()
+                thread.stay()
+            INSIDE.set(())
+            ends()
 
     def _begin(self, given: Any, begun: Begun) -> bool:
         if given is None and not isinstance(self._manager, _CONTEXTLIB):

@@ -20,9 +20,9 @@ from greenroom.actors.executors.agent_output import (
     pour,
 )
 from greenroom.actors.executors.call import Call, Executor, PlainCall
-from greenroom.actors.executors.entered_agent import Stay, entered_on_loop, fault
+from greenroom.actors.executors.entered_agent import Idle, Stay, entered_on_loop, fault
 from greenroom.actors.executors.loop_executor import LoopExecutor, run_on
-from greenroom.actors.executors.thread_executor import ThreadExecutor
+from greenroom.actors.executors.thread_executor import Resident, ThreadExecutor
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.member import agent_methods
 from greenroom.actors.member.attempt_call import AttemptCall
@@ -60,7 +60,7 @@ class AgentHost:
         self._loop_thread = loop
         # Both from the start, since neither has a thread before its first call.
         self.loop: Executor = LoopExecutor(loop, clock, owned=member.isolated)
-        self.threads: Executor = ThreadExecutor(name, clock)
+        self.threads = ThreadExecutor(name, clock)
         self._clock = clock
         self._agent: Any = _UNMADE
         # From the entering until they are told to leave. Single list operations, in many threads.
@@ -165,15 +165,18 @@ class AgentHost:
             self._stays.remove(stay)
 
     def _live(self, stay: Stay, begun: Callable[[Any], object]) -> None:
-        """In a worker thread, which is kept for this."""
-        duty = HERE.duty
+        """In a worker thread, which is kept for this; where one call runs at a time, it does so
+        there.
+        """
+        duty, alone = HERE.duty, self.member.max_concurrency in (None, 1)
+        thread = Resident(self.threads, self.name, self._clock) if alone else Idle()
 
         def ends() -> None:
             if duty is not None:
                 duty.closes = self.pool
 
         try:
-            stay.in_thread(begun, ends)
+            stay.in_thread(begun, ends, thread)
         finally:
             if duty is not None:
                 duty.closes = None

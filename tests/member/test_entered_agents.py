@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -18,6 +19,8 @@ from helpers_pools import WAIT_S, ask, echo, echo_async, pool_of
 
 from greenroom import (
     AgentPool,
+    AllPoolMembersFailedError,
+    Apply,
     FailureKind,
     Member,
     PoolRef,
@@ -149,6 +152,71 @@ def test_b158_what_a_factory_makes_is_entered_and_left_in_one_place(
     assert place.log == ["enter", "exit"]
     assert place.places[0] is place.places[1]
     assert place.given in ([], [(None, None, None)])
+
+
+def test_b158_one_call_at_a_time_runs_in_the_thread_that_has_entered() -> None:
+    """What is bound to its thread can be used there: sqlite3's connection as it is by default."""
+
+    @contextlib.contextmanager
+    def factory() -> Iterator[sqlite3.Connection]:
+        with contextlib.closing(sqlite3.connect(":memory:")) as connection:
+            connection.execute("create table words (word)")
+            yield connection
+
+    def add(connection: sqlite3.Connection) -> int:
+        connection.execute("insert into words values ('x')")
+        return int(connection.execute("select count(*) from words").fetchone()[0])
+
+    closed: list[int] = []
+    words = Member("words", factory=factory, close=lambda each: closed.append(add(each)))
+    with pool_of(words) as pool:
+        futures = [pool.ask(Apply(add), block=False) for _ in range(20)]
+        assert [each.get(timeout=WAIT_S).value for each in futures] == list(range(1, 21))
+    assert closed == [21]
+
+
+def test_b158_a_call_that_hangs_does_not_hold_up_the_next_one() -> None:
+    """Where the thread that has entered is busy beyond a limit, another one runs what comes."""
+    clock, gate = FakeClock(), ScriptedAgent.hanging(echo)
+    seen: list[str] = []
+
+    def agent(payload: Any) -> Any:
+        if payload == "hang":
+            gate(payload)
+        seen.append(threading.current_thread().name)
+        return payload
+
+    member = Member("lazy", factory=sync_generated(place := Place(), agent))
+    with pool_of(member, clock=clock, request_timeout_s=1.0, max_retries=0) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == "x"
+        hanging = ask(pool, "hang")
+        gate.wait_for_calls()
+        clock.advance(1)
+        with pytest.raises(AllPoolMembersFailedError):
+            hanging.get(timeout=WAIT_S)
+        assert pool.execute("y", timeout=WAIT_S) == "y"
+        gate.release()
+    home = place.places[0].name
+    assert place.log == ["enter", "exit"]
+    assert place.places[0] is place.places[1]
+    assert seen[0] == home != seen[1]
+
+
+def test_b158_a_done_callback_that_waits_does_not_hold_up_what_it_waits_for() -> None:
+    """It runs in the thread that has entered, which would have had the next call."""
+    values: list[Any] = []
+    told = threading.Event()
+    with pool_of(Member("lazy", factory=sync_generated(Place()))) as pool:
+
+        def then(_: Any) -> None:
+            values.append(pool.execute("inner", timeout=WAIT_S))
+            told.set()
+
+        future = ask(pool, "outer")
+        future.add_done_callback(then)
+        assert told.wait(WAIT_S)
+        assert pool.execute("after", timeout=WAIT_S) == "after"
+    assert values == ["inner"]
 
 
 class Unreturned(Scope):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.actors.executors.call import Call, PlainCall
-from greenroom.actors.executors.entered_agent import Stay, entered_on_loop, fault
+from greenroom.actors.executors.entered_agent import Idle, Stay, entered_on_loop, fault
 from greenroom.actors.executors.thread_executor import ThreadExecutor
 from greenroom.actors.member import agent_methods
 from greenroom.actors.member.call_outcome import refused
@@ -170,7 +170,7 @@ class LazyAgent:
             coroutine = _reported(stay.on_loop(begun, _at_once), ended)
             held.host = asyncio.create_task(coroutine, name=f"{self._label}:agent")
         else:
-            work = functools.partial(stay.in_thread, begun, lambda: None)
+            work = functools.partial(stay.in_thread, begun, lambda: None, Idle())
             self._threads.run(PlainCall(self._label, self._threads, lambda _: work(), ended))
         return await given
 
