@@ -112,8 +112,10 @@ class PoolConfig:
     """How long a loop may leave a heartbeat unanswered before it is reported."""
     loop_replaced_after_s: float | None = 10.0
     """How long it may before its members get a fresh one; None: they wait until it answers."""
-    event_loop: Literal["asyncio", "uvloop"] = "asyncio"
-    """Whose event loop the async agents run on; "uvloop" needs the extra of that name."""
+    event_loop: Literal["auto", "running", "own", "asyncio", "uvloop"] = "auto"
+    """Whose event loop the async agents run on. "auto": the app's, if the pool is started where one
+    runs, else one of the pool's own; "running": the app's, or it does not start; "own" (or
+    "asyncio"): the pool's; "uvloop": the pool's, of that kind, by the extra of that name."""
     classify: Classifier | None = None
     """Says what kind of failure an exception is; None from it falls back to the built-in rules."""
     is_failure: Callable[[Any], object] | Literal["auto"] | None = "auto"
@@ -199,8 +201,11 @@ class PoolConfig:
         check.number("restart_period_s", self.restart_period_s, above=True)
         check.number("restart_backoff_s", self.restart_backoff_s)
         self._check_loops()
-        if self.event_loop not in ("asyncio", "uvloop"):
-            raise ValueError(f"event_loop must be 'asyncio' or 'uvloop', got {self.event_loop!r}")
+        if self.event_loop not in ("auto", "running", "own", "asyncio", "uvloop"):
+            raise ValueError(
+                "event_loop must be 'auto', 'running', 'own', 'asyncio' or 'uvloop', "
+                f"got {self.event_loop!r}"
+            )
         check.function("classify", self.classify, optional=True)
         _function_or_auto("is_failure", self.is_failure)
 

@@ -449,6 +449,26 @@ class LoopReplaced(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LoopEnded(Event):
+    """The app's event loop has ended before the pool: `moved` go on with a loop of the pool's own.
+
+    What ran there has been interrupted; agents that a factory has made are made anew.
+    """
+
+    name: ClassVar[str] = "loop.ended"
+    level: ClassVar[str] = "WARNING"
+    loop: str = ""
+    moved: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        moved = ", ".join(self.moved) or "nobody"
+        return (
+            f"loop ended: {self.loop} was closed, or nobody runs it, before the pool was stopped; "
+            f"moved to the pool's own: {moved}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCompleted(Event):
     """A request ended with a value, with the caller's own error, or because its caller left."""
 
@@ -518,6 +538,7 @@ CATALOGUE: tuple[type[Event], ...] = (
     LoopStalled,
     LoopRecovered,
     LoopReplaced,
+    LoopEnded,
     RequestCompleted,
     RequestExhausted,
     DeadLetter,

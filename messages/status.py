@@ -114,6 +114,7 @@ class CancelReason(StrEnum):
     DEADLINE = "deadline"
     STOPPING = "stopping"
     LOOP_LOST = "loop_lost"
+    LOOP_ENDED = "loop_ended"
     LOST_RACE = "lost_race"
 
 
@@ -182,8 +183,8 @@ FAILURE_TABLE = (
     FailureRow((FailureKind.CREATE_FAILED,), "the member's factory raised", "yes", "no"),
     FailureRow(
         (FailureKind.INTERRUPTED,),
-        "another member blocked the event loop that they share, until it was replaced; the process "
-        "stood still",
+        "another member blocked the event loop that they share, until it was replaced; the app's "
+        "event loop ended; the process stood still",
         "yes",
         "no",
     ),

@@ -6,12 +6,13 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from greenroom.actors.member.surroundings import LoopLost, LoopSilent
+from greenroom.actors.member.surroundings import LoopGone, LoopLost, LoopSilent
 from greenroom.actors.runtime.alarms import Alarm
 from greenroom.actors.runtime.clock import Timer
+from greenroom.actors.runtime.home_loop import HomeLoop
 from greenroom.actors.runtime.loop_blocker import NOBODY, Blocker
-from greenroom.actors.runtime.loop_thread import LoopThread
-from greenroom.messages.events import LoopRecovered, LoopReplaced, LoopStalled
+from greenroom.actors.runtime.loop_thread import AgentLoop, LoopThread
+from greenroom.messages.events import LoopEnded, LoopRecovered, LoopReplaced, LoopStalled
 from greenroom.supervisors.member_record import MemberRecord
 from greenroom.supervisors.policy.loop_heartbeat import Heartbeat, Step
 from greenroom.supervisors.policy.restart_window import RestartWindow
@@ -23,16 +24,23 @@ from greenroom.supervisors.supervisor_ports import SupervisorPorts
 class LoopStarted:
     """A loop has its first work: told from whichever thread brought it."""
 
-    thread: LoopThread
+    thread: AgentLoop
     owner: str | None
     at: float
+
+
+@dataclass(frozen=True, slots=True)
+class LoopHasEnded:
+    """The app's loop has: told from whichever thread has found out."""
+
+    thread: HomeLoop
 
 
 @dataclass(frozen=True, slots=True)
 class LoopAnswered:
     """A loop's answer to a heartbeat, told from that loop."""
 
-    thread: LoopThread
+    thread: AgentLoop
     number: int
 
 
@@ -48,7 +56,7 @@ class LookDue:
         question: what the loop is to answer; None as long as there is nothing to ask.
     """
 
-    thread: LoopThread
+    thread: AgentLoop
     handed: bool = False
     question: LoopAnswered | None = None
 
@@ -57,7 +65,7 @@ class LookDue:
 class _Watched:
     """A loop that runs; `owner` is the member that it belongs to alone."""
 
-    thread: LoopThread
+    thread: AgentLoop
     owner: str | None
     heartbeat: Heartbeat
     alarm: Alarm | Timer | None = None
@@ -79,6 +87,7 @@ class LoopMonitor:
         plan: has `look_due` called at a time, with a loop's `LookDue`.
         ask: has a loop answer: calls `answered` then.
         find_blocker: who blocks a loop.
+        home: the app's own loop, if that is the shared one; it is never replaced.
 
     Attributes:
         shared: the loop of all who have none of their own.
@@ -91,9 +100,10 @@ class LoopMonitor:
         *,
         by_hand: Callable[[], bool],
         new_loop: Callable[[str | None], LoopThread],
-        plan: Callable[[float, LoopThread], Alarm | Timer],
+        plan: Callable[[float, AgentLoop], Alarm | Timer],
         ask: Callable[[LoopAnswered], object],
-        find_blocker: Callable[[LoopThread], Blocker],
+        find_blocker: Callable[[AgentLoop], Blocker],
+        home: HomeLoop | None = None,
     ) -> None:
         self._records = routes.records
         self._ports = ports
@@ -103,11 +113,11 @@ class LoopMonitor:
         self._plan = plan
         self._ask = ask
         self._blocker_of = find_blocker
-        self._watched: dict[LoopThread, _Watched] = {}
+        self._watched: dict[AgentLoop, _Watched] = {}
         self._spread = random.Random()  # of its own: nothing is drawn from a seeded one for it
         config = ports.config
         self._unexplained = RestartWindow(config.restart_intensity, config.restart_period_s)
-        self.shared = new_loop(None)
+        self.shared: AgentLoop = new_loop(None) if home is None else home
 
     def started(self, message: LoopStarted) -> None:
         """Watch a loop from now on."""
@@ -115,7 +125,7 @@ class LoopMonitor:
         heartbeat = Heartbeat(
             config.loop_check_interval_s,
             config.loop_stalled_after_s,
-            config.loop_replaced_after_s,
+            None if isinstance(message.thread, HomeLoop) else config.loop_replaced_after_s,
             message.at,
             self._part(),
         )
@@ -152,6 +162,9 @@ class LoopMonitor:
     def _look(self, watched: _Watched) -> LoopAnswered | None:
         """What the loop is to be asked for, if anything."""
         thread, now, question = watched.thread, self._ports.now(), None
+        if not thread.can_answer():
+            self._nobody_runs(watched, now)
+            return None
         step = watched.heartbeat.look(now, self._part())
         if step is Step.PING:
             question = LoopAnswered(thread, watched.heartbeat.number)
@@ -166,12 +179,41 @@ class LoopMonitor:
             self._plan_look(watched)
         return question
 
+    def _nobody_runs(self, watched: _Watched, now: float) -> None:
+        """An app's loop that stands still, or has ended."""
+        lasted_s = watched.heartbeat.rest(now, self._part())
+        if watched.thread.gone:
+            self._forget(watched)
+            self._move(watched.thread)  # what had still to hear of it there never will
+        else:
+            self._plan_look(watched)
+        if lasted_s is not None:
+            self._recovered(watched, lasted_s)
+
+    def has_ended(self, message: LoopHasEnded) -> None:
+        """The app's loop has, before the pool: who lives there goes on with one of the pool's."""
+        thread = message.thread
+        if self.shared is not thread:
+            return
+        self.shared = thread.successor
+        moved = tuple(each.name for each in self._residents(thread) if each.on_loop)
+        self._move(thread)
+        self._ports.emit(LoopEnded(pool=self._ports.pool, loop=thread.name, moved=moved))
+        self._routes.publish()
+
+    def _move(self, thread: AgentLoop) -> None:
+        """Tell all who are there, or have been: they end what they still have on it."""
+        for record in self._records.values():
+            if record.loop in (thread, thread.successor) and record.ref is not None:
+                self._ports.tell(record, LoopGone(self.shared))
+                record.moved(self.shared)
+
     def _forget(self, watched: _Watched) -> None:
         if watched.alarm is not None:
             watched.alarm.cancel()
         self._watched.pop(watched.thread, None)
 
-    def _residents(self, thread: LoopThread) -> list[MemberRecord]:
+    def _residents(self, thread: AgentLoop) -> list[MemberRecord]:
         """Those whose coroutines run there: the agent itself, or a probe or a hook alone."""
         records = self._records.values()
         return [each for each in records if each.loop is thread and each.ref is not None]
@@ -287,7 +329,7 @@ class LoopMonitor:
         for watched in list(self._watched.values()):
             if watched.alarm is not None:
                 watched.alarm.cancel()
-            if watched.heartbeat.stalled:
+            if watched.heartbeat.stalled or not watched.thread.can_answer():
                 watched.thread.abandon()
                 for record in self._residents(watched.thread):
                     self._ports.tell(record, LoopLost())

@@ -8,7 +8,7 @@ from enum import Enum
 
 from greenroom.actors.member.agent_actor import MemberRef
 from greenroom.actors.member.surroundings import default_concurrency, needs_loop
-from greenroom.actors.runtime.loop_thread import LoopThread
+from greenroom.actors.runtime.loop_thread import AgentLoop
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
 from greenroom.messages.replies import MemberStats
@@ -55,7 +55,7 @@ class MemberRecord:
         self.creations_failed = 0
         self.creation_at: float | None = None
         self.abandoned = 0
-        self.loop: LoopThread | None = None
+        self.loop: AgentLoop | None = None
         self.on_loop = False
         self.blocks_loop = False
         self.max_concurrency = default_concurrency(member)
@@ -78,7 +78,7 @@ class MemberRecord:
     def name(self) -> str:
         return self.member.name
 
-    def started(self, ref: MemberRef, loop: LoopThread | None) -> None:
+    def started(self, ref: MemberRef, loop: AgentLoop | None) -> None:
         """A new actor stands behind the name, and has that loop, if there are any."""
         self.ref = ref
         self.moved(loop)
@@ -90,7 +90,7 @@ class MemberRecord:
         self.restart_at = None
         self.abandoned = 0
 
-    def moved(self, loop: LoopThread | None) -> None:
+    def moved(self, loop: AgentLoop | None) -> None:
         """What the member does in coroutines runs on that loop from now on."""
         self.loop = loop
         self.blocks_loop = False

@@ -16,9 +16,10 @@ from greenroom.actors.member.surroundings import Surroundings
 from greenroom.actors.runtime.alarms import Alarm
 from greenroom.actors.runtime.clock import Clock, SystemClock, Timer, paused_at, pauses_of
 from greenroom.actors.runtime.event_bus import EventBus, complain
+from greenroom.actors.runtime.home_loop import HomeLoop
 from greenroom.actors.runtime.loop_blocker import blocker_of
-from greenroom.actors.runtime.loop_factory import loop_factory
-from greenroom.actors.runtime.loop_thread import LoopThread
+from greenroom.actors.runtime.loop_factory import AppLoop, loop_factory
+from greenroom.actors.runtime.loop_thread import AgentLoop, LoopThread
 from greenroom.actors.runtime.mailbox import Tick
 from greenroom.actors.runtime.pool_actor import (
     Handler,
@@ -60,7 +61,13 @@ from greenroom.messages.supervision import (
     TableWanted,
     TrialStarted,
 )
-from greenroom.supervisors.loop_monitor import LookDue, LoopAnswered, LoopMonitor, LoopStarted
+from greenroom.supervisors.loop_monitor import (
+    LookDue,
+    LoopAnswered,
+    LoopHasEnded,
+    LoopMonitor,
+    LoopStarted,
+)
 from greenroom.supervisors.member_record import Life, MemberRecord
 from greenroom.supervisors.outcome_judge import OutcomeJudge
 from greenroom.supervisors.prober import Prober
@@ -98,6 +105,7 @@ class PoolSupervisor(PoolActor):
         rng: random.Random,
         bus: EventBus,
         members: Iterable[Member],
+        loop: AppLoop | None = None,
     ) -> None:
         super().__init__(clock)
         self.duty = Duty(router.actor_urn, ThreadRole.SUPERVISOR)
@@ -129,6 +137,7 @@ class PoolSupervisor(PoolActor):
             plan=self._plan_look,
             ask=functools.partial(_ask_loop, self.ref),
             find_blocker=blocker_of,
+            home=None if loop is None else self._home_on(loop),
         )
         stop_s = _stop_timeout_s(config)
         self._roster = Roster(ports, self._records, routes, rng, self._start_actor, stop_s)
@@ -151,6 +160,7 @@ class PoolSupervisor(PoolActor):
                 TrialStarted: self._judge.trial_started,
                 ProbeResult: self._prober.ended,
                 LoopStarted: self._loops.started,
+                LoopHasEnded: self._loops.has_ended,
                 LookDue: self._loops.look_due,
                 LoopAnswered: self._loops.answered,
                 ActorEnded: self._roster.actor_ended,
@@ -222,7 +232,24 @@ class PoolSupervisor(PoolActor):
         )
         return thread
 
-    def _plan_look(self, when: float, thread: LoopThread) -> Alarm | Timer:
+    def _home_on(self, loop: AppLoop) -> HomeLoop:
+        """The app's loop, which runs in this thread, for as long as it runs."""
+
+        def started() -> None:
+            hand(self.ref, LoopStarted(home, None, self.clock.now()))
+
+        home = HomeLoop(
+            f"the app's loop, home of pool {self.pool!r}",
+            loop,
+            self._new_loop(None),
+            started,
+            lambda: hand(self.ref, LoopHasEnded(home)),
+            self.config.cancel_grace_s,
+            self.router.actor_urn,
+        )
+        return home
+
+    def _plan_look(self, when: float, thread: AgentLoop) -> Alarm | Timer:
         # A clock moved by hand has no thread: there the looks are alarms of the supervisor's own.
         if isinstance(self.clock, SystemClock):
             return self.clock.at(when, functools.partial(_hand_look, self.ref, thread))
@@ -422,7 +449,7 @@ def _ask_loop(supervisor: JoinableRef, answer: LoopAnswered) -> None:
     answer.thread.post(functools.partial(hand, supervisor, answer))
 
 
-def _hand_look(supervisor: JoinableRef, thread: LoopThread) -> None:
+def _hand_look(supervisor: JoinableRef, thread: AgentLoop) -> None:
     """Called by the clock's thread."""
     look = LookDue(thread)
     hand(supervisor, look)

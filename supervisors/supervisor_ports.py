@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from greenroom.actors.member.surroundings import LoopLost, LoopSilent
+from greenroom.actors.member.surroundings import LoopGone, LoopLost, LoopSilent
 from greenroom.actors.runtime.alarms import Alarm
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.events import Event
 from greenroom.messages.supervision import CancelProbe, CommandDone, Leave, Probe, RoutingSnapshot
 from greenroom.supervisors.member_record import MemberRecord
 
-ToMember = Probe | CancelProbe | LoopSilent | LoopLost | Leave
+ToMember = Probe | CancelProbe | LoopSilent | LoopLost | LoopGone | Leave
 ToRouter = RoutingSnapshot | CommandDone
 
 

@@ -14,7 +14,13 @@ from greenroom.actors.executors.agent_output import PLAIN, acollect, is_awaitabl
 from greenroom.actors.executors.call import Call, CallPhase
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.runtime.loop_blocker import ORIGIN
-from greenroom.actors.runtime.loop_thread import Begin, LoopThread, cancel_once, cancel_spared
+from greenroom.actors.runtime.loop_thread import (
+    AgentLoop,
+    Begin,
+    cancel_once,
+    cancel_spared,
+    spare_the_log,
+)
 from greenroom.messages.status import CancelReason
 
 _NEARLY_S = 0.001
@@ -50,42 +56,60 @@ class _Grace:
             self._handle = self._loop.call_later(left_s, self._ring)
 
 
+def _end(call: Call) -> None:
+    if call.drop():
+        call.finish(None, RuntimeError("the event loop has been closed"))
+
+
 class LoopExecutor:
     """Calls as tasks of a loop. Cancelling is real: the coroutine gets a CancelledError, once, and
     has the loop's `grace_s` to clean up before its slot is given to the next call.
+
+    Args:
+        owned: whether the loop is closed with it.
+        elsewhere: given a call that cannot begin since the loop has ended.
     """
 
-    def __init__(self, thread: LoopThread, clock: Clock, owned: bool = False) -> None:
+    def __init__(
+        self,
+        thread: AgentLoop,
+        clock: Clock,
+        owned: bool = False,
+        elsewhere: Callable[[Call], object] = _end,
+    ) -> None:
         self.guard = threading.Lock()
         self._thread = thread
         self._now = clock.now
         self._owned = owned
+        self._elsewhere = elsewhere
         # Both are touched on the loop alone; so there is no lock, and `close` has it done there.
         self._running: set[Call] = set()
         self._graces: dict[Call, _Grace] = {}
 
     def run(self, call: Call) -> None:
-        if not self._thread.post(Begin(self._start, call)) and call.drop():
-            call.finish(None, RuntimeError("the event loop has been closed"))
+        if not self._thread.post(Begin(self._start, call)):
+            self._elsewhere(call)
 
     def cancel(self, call: Call, reason: CancelReason) -> None:
         # Before the loop hears of it: an attempt that has still to begin there looks at this.
         call.cancelled = reason
-        if self._thread.stalled:
+        if not self._thread.stalled and self._thread.post(lambda: self._cancel(call)):
+            # Twice: should the first raise; once it is told, the second does nothing.
+            self._thread.post(lambda: self._cancel(call))
+        elif self._thread.stalled:  # it has been, or has been found to be by the post
             self._forsake(call)
-        else:  # twice: should the first raise; once it is told, the second does nothing
-            self._thread.post(lambda: self._cancel(call))
-            self._thread.post(lambda: self._cancel(call))
 
     def _forsake(self, call: Call) -> None:
         """Report a call as over, since the loop does not answer; end it when that ever does."""
         # First: should the loop answer after all, the task is ended, whoever reports the call.
         self._thread.post(lambda: self._stop(call))
+        if self._thread.gone and call.handle is not None:
+            spare_the_log(call.handle)
         if call.drop() or call.abandon():
             call.finish(None, None)
 
-    def ping(self, answer: Callable[[], None]) -> None:
-        self._thread.post(answer)
+    def ping(self, answer: Callable[[], object]) -> bool:
+        return self._thread.post(answer) and not self._thread.lost
 
     def close(self) -> None:
         if self._thread.lost:
@@ -135,6 +159,9 @@ class LoopExecutor:
             call.broke(error)
             return
         try:
+            if error is not None and call.cancelled is None and self._thread.winds_up():
+                call.cancelled = CancelReason.LOOP_ENDED
+                self._thread.end()
             if type(error) is asyncio.CancelledError and call.cancelled is None:
                 asyncio.get_running_loop().call_soon(self._end_unbegun)
             if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
@@ -186,13 +213,13 @@ class LoopExecutor:
             self._cancel(call)
 
 
-def _cancel_there(thread: LoopThread, task: asyncio.Task[None], call: Call) -> bool:
+def _cancel_there(thread: AgentLoop, task: asyncio.Task[None], call: Call) -> bool:
     """Cancel what a worker thread waits for; whether it has its time to clean up then."""
     posted = thread.post(functools.partial(_cancel_with_grace, thread, task, call))
     return posted and not thread.stalled
 
 
-def _cancel_with_grace(thread: LoopThread, task: asyncio.Task[None], call: Call) -> None:
+def _cancel_with_grace(thread: AgentLoop, task: asyncio.Task[None], call: Call) -> None:
     """On the loop: the call is given up on if the task has not ended when its time is over."""
 
     def give_up() -> None:
@@ -207,7 +234,7 @@ def _cancel_with_grace(thread: LoopThread, task: asyncio.Task[None], call: Call)
 
 
 def run_on(
-    thread: LoopThread,
+    thread: AgentLoop,
     awaitable: Awaitable[Any],
     call: Call,
     otherwise: Callable[[], Coroutine[Any, Any, None]] | None = None,
@@ -218,7 +245,8 @@ def run_on(
     what is run, and not waited for, instead of one that is cancelled before it begins.
     """
     done = threading.Event()
-    outcome: list[Any] = [None, RuntimeError("the event loop has been closed")]
+    closed = RuntimeError("the event loop has been closed")
+    outcome: list[Any] = [None, closed]
     context = copy_context()  # what the callable has set in its thread goes on
     context.run(ORIGIN.set, call.origin)
 
@@ -258,8 +286,17 @@ def run_on(
             done.set()
 
     try:
-        if thread.post(begin):
+        posted = thread.post(begin)
+        if not posted and thread.successor is not None:
+            thread = thread.successor
+            posted = thread.post(begin)
+        if posted:
+            thread.keep(done.set)
             done.wait()
+            thread.drop(done.set)
+            if outcome[1] is closed:  # it has ended under it
+                call.cancelled = call.cancelled or CancelReason.LOOP_ENDED
+                outcome[1] = asyncio.CancelledError()
     finally:
         if type(awaitable) is CoroutineType:
             awaitable.close()  # one that never began would complain; one that has ended, not

@@ -70,9 +70,10 @@ class ThreadExecutor:
         if call.drop() or (over and call.abandon()):
             call.finish(None, None)
 
-    def ping(self, answer: Callable[[], None]) -> None:
+    def ping(self, answer: Callable[[], object]) -> bool:
         """Threads do not share anything that one call could block: they are always alive."""
         answer()
+        return True
 
     def close(self) -> None:
         with self._lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import itertools
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -33,7 +34,13 @@ from greenroom.actors.runtime.future import (
 )
 from greenroom.actors.runtime.mailbox import Envelope
 from greenroom.actors.runtime.pool_actor import JoinableRef, PoolActor, Stop
-from greenroom.actors.runtime.thread_duties import HERE, Need, Wait, before_waiting
+from greenroom.actors.runtime.thread_duties import (
+    HERE,
+    Need,
+    Wait,
+    before_waiting,
+    running_loop,
+)
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import ReentrantAskError
@@ -178,7 +185,7 @@ class AskingRef(JoinableRef):
             check.number("timeout", timeout)
         wait = None
         # Before anything is sent: where the wait would be refused, nobody is to work for an answer.
-        if block and HERE.duty is not None and self.is_alive():
+        if block and (HERE.duty is not None or running_loop() is not None) and self.is_alive():
             held = before_waiting(self, _need_of(message))
             wait = Wait(held) if held else None
         try:
@@ -358,6 +365,8 @@ class AskingRef(JoinableRef):
         if isinstance(message, RequestOptions):
             request_id, deadline = self._address(message, timeout)
             future = _told_of(outer, PoolFuture(request_id, deadline, self._canceller))
+            if type(message) is Apply:
+                future.need = _need_of(message)
             inside = INSIDE.get()
             if inside:
                 future.inside = inside
@@ -387,7 +396,7 @@ class AskingRef(JoinableRef):
         self.check_process()
         channel = Channel(self._stream_buffer, self._holds)
         future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
-        future.inside = INSIDE.get()
+        future.inside, future.need = INSIDE.get(), _need_of(message)
         # Before the request is sent: from then on somebody has to leave it if it is not read.
         stream: PoolStream[Any] = PoolStream(future)
         try:
@@ -423,7 +432,7 @@ class AskingRef(JoinableRef):
             ForkedPoolError: it was started before a fork, and this is the child.
         """
         self.check_process()
-        if HERE.duty is not None and not self._ended.is_set():
+        if not self._ended.is_set():
             before_waiting(self, Need.END)
 
     def _check_call(self, message: Drain | RemoveMember) -> None:
@@ -477,6 +486,8 @@ class AskingRef(JoinableRef):
 
 
 def _need_of(message: Any) -> Need:
+    if isinstance(message, Apply) and inspect.iscoroutinefunction(message.function):
+        return Need.LOOP
     agents = isinstance(message, (RequestOptions, Drain, RemoveMember))
     return Need.WORK if agents else Need.WORD
 

@@ -11,7 +11,7 @@ from typing import Any, Generic, NoReturn, Self, SupportsIndex, TypeVar
 from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.channel import ANEW, EMPTY, END, Channel
 from greenroom.actors.runtime.future import PoolFuture, StreamFuture
-from greenroom.actors.runtime.thread_duties import HERE
+from greenroom.actors.runtime.thread_duties import HERE, running_loop, waits_for
 from greenroom.actors.runtime.waker import wait_here
 from greenroom.messages.errors import AttemptError, StreamInterruptedError
 from greenroom.messages.pickling import refuse
@@ -171,8 +171,15 @@ class PoolStream(Generic[C]):
             raise
 
     def _wait(self) -> None:
-        if HERE.duty is not None:
-            self._future.may_wait()
+        if HERE.duty is None and running_loop() is None:
+            self._wait_told()
+            return
+        future = self._future
+        future.may_wait()
+        with waits_for(future._pool(), future.request_id):
+            self._wait_told()
+
+    def _wait_told(self) -> None:
         if self._future.inside:
             self._future.say_waiting()
         # One for each wait: a late wake of one that was broken off must not end the next one.
@@ -186,7 +193,7 @@ class PoolStream(Generic[C]):
             raise
 
     async def _arrival(self) -> None:
-        if HERE.duty is not None:
+        if HERE.duty is not None or self._future.inside:
             self._future.may_await()
         if self._future.inside:
             self._future.say_waiting()

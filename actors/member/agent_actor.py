@@ -10,15 +10,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.executors.call import Call, CallPhase
+from greenroom.actors.member import agent_methods
 from greenroom.actors.member.agent_host import AgentHost
 from greenroom.actors.member.attempt_call import AttemptCall
 from greenroom.actors.member.executions import AbandonedBy, Executions
 from greenroom.actors.member.surroundings import (
     ASYNC_CONCURRENCY,
+    LoopGone,
     LoopLost,
     LoopSilent,
     Surroundings,
 )
+from greenroom.actors.runtime.home_loop import HomeLoop
 from greenroom.actors.runtime.pool_actor import JoinableRef, PoolActor, tell
 from greenroom.actors.runtime.thread_duties import Duty, ThreadRole
 from greenroom.messages.errors import ResourceError, not_begun, summary
@@ -93,7 +96,17 @@ class AgentActor(PoolActor):
         label = f"greenroom-{around.pool}-{member.name}"
         urn = around.router.actor_urn
         self.duty = Duty(urn, ThreadRole.MEMBERS_TURN)
-        self.host = AgentHost(member, label, around.clock, around.loop, urn)
+        self.host = AgentHost(
+            member,
+            label,
+            around.clock,
+            around.loop,
+            urn,
+            moved=self._moved,
+            put_back=lambda call: self.calls.put_back(call),
+        )
+        self._home = around.loop if isinstance(around.loop, HomeLoop) else None
+        self._lodge()
         self.calls = Executions(
             member,
             incarnation,
@@ -123,6 +136,7 @@ class AgentActor(PoolActor):
                 CancelProbe: self._on_cancel_probe,
                 LoopSilent: self._on_loop_silent,
                 LoopLost: self._on_loop_lost,
+                LoopGone: self._on_loop_gone,
                 Leave: self._on_leave,
                 _Made: self._on_made,
                 _Left: self._on_left,
@@ -226,6 +240,7 @@ class AgentActor(PoolActor):
             return error
         if self.member.max_concurrency is None and self.host.is_async:
             self.calls.limit = ASYNC_CONCURRENCY
+        self._lodge()
         self._tell_supervisor(
             AgentCreated(
                 member=self.member.name,
@@ -318,6 +333,50 @@ class AgentActor(PoolActor):
         elif message.reason is not None:
             self._give_up(message.reason, blameless=not message.guilty)
 
+    # -- the app's loop
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything of it runs on a loop, or is to."""
+        running = [*self.calls.running(), *self._probes.values()]
+        return self._creating is not None or any(map(self._is_on_loop, running))
+
+    def _is_on_loop(self, call: Call) -> bool:
+        return call.executor is not self.host.threads or call.canceller is not None
+
+    @property
+    def lives_there(self) -> bool:
+        return self.host.lives_on_loop
+
+    @property
+    def closes_there(self) -> bool:
+        return self.host.closes_on_loop
+
+    def _lodge(self) -> None:
+        """Who waits in the loop's own thread is told if that is for this member."""
+        home = self._home
+        if home is not None and (self.host.lives_on_loop or self.host.closes_on_loop):
+            home.lodge(self)
+
+    def _on_loop_gone(self, message: LoopGone) -> None:
+        self.host.go_on_at(message.fresh)
+        self._moved()
+
+    def _moved(self) -> None:
+        """What was on the loop that has ended is over; a factory's call there is made again."""
+        if self._home is not None:
+            self._home.forget(self)
+        calls: list[Call] = [*self.calls.running(), *self._probes.values()]
+        for call in calls:
+            on_old = call.executor not in (self.host.threads, self.host.loop)
+            if on_old and call.phase in (CallPhase.WAITING, CallPhase.RUNNING):
+                call.cancel(CancelReason.LOOP_ENDED)
+        made_there = agent_methods.is_async(self.member.factory) or self.host.bound_to_loop
+        if self._creating is not None and made_there:
+            self._creating = None
+            if self.calls.waiting or self._waiting_probes:
+                self._create()
+
     # -- the end
 
     def _tell_supervisor(
@@ -365,6 +424,8 @@ class AgentActor(PoolActor):
 
         def closed() -> None:
             self.host.release()
+            if self._home is not None:
+                self._home.forget(self)
             if self._leaving:
                 self._tell_supervisor(goodbye)
             # Last: who waits for it may count on all having been let go of.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, NoReturn
 
 import pykka
@@ -31,8 +31,9 @@ from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
-from greenroom.actors.runtime.loop_thread import LoopThread
-from greenroom.actors.runtime.thread_duties import HERE
+from greenroom.actors.runtime.loop_thread import AgentLoop, LoopThread, spare_the_log
+from greenroom.actors.runtime.thread_duties import HERE, Need, is_held_up, needs_loop
+from greenroom.messages.errors import ReentrantAskError
 from greenroom.messages.execution import Ancestor, Execute
 from greenroom.messages.member import CallContext, Member
 from greenroom.messages.requests import Apply
@@ -47,21 +48,33 @@ class AgentHost:
     """Knows where the agent lives. Async code runs on the loop, sync code in worker threads.
 
     Args:
-        loop: the pool's loop, or that of an isolated member alone.
+        loop: the pool's loop, the app's, or that of an isolated member alone.
         pool: the urn of its router.
+        moved: told when the loop has ended and a call was to begin there: it goes on elsewhere.
+        put_back: given a call whose agent must be made anew for that.
     """
 
     def __init__(
-        self, member: Member, name: str, clock: Clock, loop: LoopThread, pool: str = ""
+        self,
+        member: Member,
+        name: str,
+        clock: Clock,
+        loop: AgentLoop,
+        pool: str = "",
+        *,
+        moved: Callable[[], object] = lambda: None,
+        put_back: Callable[[AttemptCall], object] = lambda _: None,
     ) -> None:
         self.member = member
         self.name = name
         self.pool = pool
-        self._loop_thread = loop
-        # Both from the start, since neither has a thread before its first call.
-        self.loop: Executor = LoopExecutor(loop, clock, owned=member.isolated)
-        self.threads = ThreadExecutor(name, clock)
         self._clock = clock
+        self._moved = moved
+        self._put_back = put_back
+        # Both from the start, since neither has a thread before its first call.
+        self._loop_thread = loop
+        self.loop: Executor = self._on(loop)
+        self.threads = ThreadExecutor(name, clock)
         self._agent: Any = _UNMADE
         # From the entering until they are told to leave. Single list operations, in many threads.
         self._stays: list[Stay] = []
@@ -133,17 +146,19 @@ class AgentHost:
         # Before a look at the loop: it may be lost right now, and then either this call goes to the
         # next one, or `bound_to_loop` is seen.
         self._stays.append(stay)
-        loop = self._loop_thread
         executor = self.loop if stay.takes_loop else self.threads
-
-        def post(action: Callable[[], object]) -> bool:
-            return loop.post(action) and not loop.lost
 
         def work(call: Call) -> Any:
             INSIDE.set(inside)
 
             def begun(agent: Any) -> None:
                 finish(call, agent, None)
+
+            def post(action: Callable[[], object]) -> bool:
+                posted = call.executor.ping(action)
+                if not posted:  # nobody may ever run that task again
+                    spare_the_log(call.handle)
+                return posted
 
             return stay.on_loop(begun, post) if stay.takes_loop else self._live(stay, begun)
 
@@ -152,7 +167,8 @@ class AgentHost:
                 self._forget(stay)
                 finish(call, value, error)
             elif not stay.asked:
-                left(fault(error))
+                if call.cancelled is not CancelReason.LOOP_ENDED:  # else the end of that is told
+                    left(fault(error))
             elif (failed := fault(error)) is not None:
                 complain(f"closing the agent of {self.name} failed", failed)
             stay.ended()
@@ -222,11 +238,68 @@ class AgentHost:
             if call.executor is self.loop:
                 call.cancel(reason)
 
-    def move_to(self, loop: LoopThread) -> None:
+    def move_to(self, loop: AgentLoop) -> None:
         """Run what is async on that loop from now on."""
-        self._loop_thread = loop
         # A new one: calls that are still on the lost loop keep the old one, and are ended by that.
-        self.loop = LoopExecutor(loop, self._clock, owned=self.member.isolated)
+        self.loop = self._on(loop)
+        self._loop_thread = loop
+
+    def _on(self, loop: AgentLoop) -> Executor:
+        return LoopExecutor(
+            loop, self._clock, owned=self.member.isolated, elsewhere=self._run_elsewhere
+        )
+
+    def go_on_at(self, loop: AgentLoop) -> None:
+        """The app's loop has ended. An agent that a factory has made may be bound to it: it is
+        closed, as far as it can be, and another one made when it is next asked for.
+        """
+        if loop is self._loop_thread:
+            return
+        self.move_to(loop)
+        if self.bound:
+            agent, self._agent = self._agent, _UNMADE
+            self._runner = self._streamer = None
+            self.close_agent(agent)
+
+    @property
+    def bound(self) -> bool:
+        """Whether there is an agent that may hold on to the loop on which it was made or used."""
+        if self.member.factory is None or not self.made:
+            return False
+        runner = self._runner
+        in_threads = runner is not None and not runner.is_async and not self.bound_to_loop
+        return not in_threads or agent_methods.is_async(self.member.factory)
+
+    @property
+    def lives_on_loop(self) -> bool:
+        """Whether its calls run on the loop, as far as is known."""
+        return self.is_async or agent_methods.is_async(self.member.factory)
+
+    @property
+    def closes_on_loop(self) -> bool:
+        """Whether its agent is closed there."""
+        if self.bound_to_loop:
+            return True
+        hook = self._close_hook(self._agent, bool(self._stays)) if self.made else None
+        return hook is not None and agent_methods.is_async(hook)
+
+    def _run_elsewhere(self, call: Call) -> None:
+        """A call was to begin on a loop that has ended. In the turn of the member's actor, or after
+        its end.
+        """
+        loop = self._loop_thread
+        if call.executor is self.loop and loop.successor is not None:
+            loop = loop.successor
+            self.go_on_at(loop)
+            self._moved()
+        if call.executor is self.loop or loop.ended:  # a pool's own: it is at its end
+            if call.drop():
+                call.finish(None, RuntimeError("the event loop has been closed"))
+        elif isinstance(call, AttemptCall) and not self.made:
+            self._put_back(call)
+        else:
+            call.executor = self.loop
+            self.loop.run(call)
 
     def release(self) -> None:
         """Let go of threads, and of the loop when it is the member's own."""
@@ -241,6 +314,15 @@ class AgentHost:
 
     def executor_for(self, message: Execute) -> Executor:
         """Where an attempt is to run."""
+        executor = self._executor_for(message)
+        if message.inside and executor is self.loop and self._is_held_up(message.inside):
+            return self.threads  # not to wait for a loop that waits for it; it is told there
+        return executor
+
+    def _is_held_up(self, inside: tuple[Ancestor, ...]) -> bool:
+        return is_held_up(self.pool, Need.LOOP, inside) and not self.member.isolated
+
+    def _executor_for(self, message: Execute) -> Executor:
         work = message.work
         if isinstance(work, Apply):
             if agent_methods.is_async(work.function):
@@ -326,13 +408,13 @@ class AgentHost:
         if issubclass(kind, pykka.Future) and not issubclass(kind, PoolFuture):
             return value.get()  # Pykka's own can be awaited too, but block the loop meanwhile
         if is_awaitable(value):
-            value = run_on(self._loop_thread, value, call)
+            value = self._run_on(value, call)
         if not call.collects or not is_stream(value):
             return value
         call.collected = True
         if is_async_stream(value):
             closing = functools.partial(aclose, value)
-            return run_on(self._loop_thread, acollect(value, call.hearing()), call, closing)
+            return self._run_on(acollect(value, call.hearing()), call, closing)
         return collect(value, call.hearing())
 
     def _pour(self, call: AttemptCall, writer: ChunkWriter) -> None:
@@ -341,10 +423,32 @@ class AgentHost:
         value = self._settle(self._begin(call), call)
         if type(value) not in PLAIN and is_async_stream(value):
             closing = functools.partial(aclose, value)
-            run_on(self._loop_thread, flow(value, writer), call, closing)
+            self._run_on(flow(value, writer), call, closing)
         else:
             pour(value, writer)
         writer.flush()
+
+    def _run_on(
+        self,
+        awaitable: Awaitable[Any],
+        call: Call,
+        closing: Callable[[], Coroutine[Any, Any, None]] | None = None,
+    ) -> Any:
+        """In a worker thread: have the loop run it.
+
+        Raises:
+            ReentrantAskError: whoever asks waits in the very thread that runs the loop.
+        """
+        loop = self._loop_thread
+        if isinstance(loop, LoopThread) or not isinstance(call, AttemptCall):
+            return run_on(loop, awaitable, call, closing)
+        try:
+            with needs_loop(self.pool, call.message.request_id):
+                return run_on(loop, awaitable, call, closing)
+        except ReentrantAskError:
+            if isinstance(awaitable, Coroutine):
+                awaitable.close()
+            raise
 
     async def _flow(self, call: AttemptCall, writer: ChunkWriter) -> None:
         """On a loop: the same."""

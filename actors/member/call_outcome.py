@@ -116,6 +116,9 @@ def cut_off_by(member: str, reason: CancelReason | None) -> tuple[BaseException,
     if reason is CancelReason.LOOP_LOST:
         lost = MemberCrashedError(f"{member} lost its event loop, which another member blocked")
         return lost, Verdict(FailureKind.INTERRUPTED, None)
+    if reason is CancelReason.LOOP_ENDED:
+        ended = MemberCrashedError(f"{member} lost its event loop, which the app has ended")
+        return ended, Verdict(FailureKind.INTERRUPTED, None)
     gone = RequestCancelledError(f"the call of {member} was cancelled: {reason}")
     return gone, Verdict(FailureKind.CANCELLED, None)
 

@@ -157,6 +157,14 @@ class Executions:
         except BaseException as error:
             call.broke(error)
 
+    def put_back(self, call: AttemptCall) -> None:
+        """In the actor's turn: it cannot begin with the agent that there was; another one is made
+        for it.
+        """
+        self._calls.pop(call.ticket, None)
+        if call.drop():
+            self.take(call.message)
+
     def _writer(self, message: Execute) -> ChunkWriter:
         """The producer's end of the stream that is asked for."""
         around, name = self.around, self.member_name

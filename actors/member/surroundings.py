@@ -8,7 +8,7 @@ from greenroom.actors.claims.claims import Claims
 from greenroom.actors.member import agent_methods
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import EventBus
-from greenroom.actors.runtime.loop_thread import LoopThread
+from greenroom.actors.runtime.loop_thread import AgentLoop
 from greenroom.actors.runtime.pool_actor import JoinableRef
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
@@ -27,13 +27,22 @@ class Surroundings:
     router: JoinableRef
     supervisor: JoinableRef
     bus: EventBus
-    loop: LoopThread
+    loop: AgentLoop
     claims: Claims
 
 
 @dataclass(frozen=True, slots=True)
 class LoopSilent:
     """The supervisor's word that the member's loop has stalled."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoopGone:
+    """The supervisor's word that the app's loop has ended: what the member does in coroutines runs
+    on that one from now on.
+    """
+
+    fresh: AgentLoop
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +55,7 @@ class LoopLost:
         guilty: whether it was this member that blocked the loop.
     """
 
-    fresh: LoopThread | None = None
+    fresh: AgentLoop | None = None
     reason: str | None = None
     guilty: bool = False
 

@@ -28,6 +28,8 @@ from greenroom.actors.runtime.thread_duties import (
     ThreadRole,
     before_waiting,
     check_chain,
+    running_loop,
+    waits_for,
 )
 from greenroom.actors.runtime.waker import wait_here
 from greenroom.messages.errors import (
@@ -284,7 +286,7 @@ class PoolFuture(pykka.Future[T]):
         elif self._get_hook is not None:
             yield from self._hook_arrival()
         elif not self._done:  # as in `_arrival`, without a generator more for each that waits
-            if HERE.duty is not None:
+            if HERE.duty is not None or self.inside or self.check_call is not None:
                 self.may_await()
             if self.inside:
                 self.say_waiting()
@@ -383,19 +385,17 @@ class PoolFuture(pykka.Future[T]):
         Raises:
             ReentrantAskError: it is one of the pool's own, which the answer needs.
         """
-        if HERE.duty is not None:
-            asked = self.stands_for or self
-            if asked.check_call is not None:
-                asked.check_call()
-            before_waiting(asked._pool(), asked.need)
+        asked = self.stands_for or self
+        if asked.check_call is not None:
+            asked.check_call()
+        before_waiting(asked._pool(), asked.need)
 
     def may_await(self) -> None:
         """A coroutine is about to. That holds up no thread but one in which somebody has started a
         loop of its own.
         """
-        if HERE.duty is None:
-            return
-        if HERE.duty.role is not ThreadRole.LOOP:
+        duty = HERE.duty
+        if duty is not None and duty.role is not ThreadRole.LOOP:
             self.may_wait()
             return
         asked = self.stands_for or self
@@ -439,8 +439,16 @@ class PoolFuture(pykka.Future[T]):
     def _wait(self, timeout: float | None) -> bool:
         if timeout is not None and timeout <= 0.0:  # a look is no wait
             return self._wait_here(timeout)
+        if running_loop() is not None:
+            self.may_wait()
+            asked = self.stands_for or self
+            with waits_for(asked._pool(), asked.request_id):
+                return self._wait_told(timeout)
         if HERE.duty is not None:
             self.may_wait()
+        return self._wait_told(timeout) if self.inside else self._wait_here(timeout)
+
+    def _wait_told(self, timeout: float | None) -> bool:
         if not self.inside:
             return self._wait_here(timeout)
         self.say_waiting()

@@ -9,7 +9,7 @@ from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from types import CodeType, FrameType
 
-from greenroom.actors.runtime.loop_thread import LoopThread
+from greenroom.actors.runtime.loop_thread import AgentLoop
 
 ORIGIN: ContextVar[tuple[str, str | None] | None] = ContextVar("greenroom_origin", default=None)
 """For whom the code runs: a member, and the id of the request if it is for one.
@@ -19,7 +19,6 @@ that the agent starts itself, which no list of calls would tell anything about.
 """
 
 _RUNS_HANDLE: CodeType = asyncio.Handle._run.__code__
-_RUNS_LOOP: CodeType = LoopThread._run.__code__
 _PATHS = sysconfig.get_paths()
 _NOT_THE_AGENTS = ("site-packages", "dist-packages")
 
@@ -41,11 +40,11 @@ class Blocker:
 NOBODY = Blocker()
 
 
-def blocker_of(thread: LoopThread) -> Blocker:
+def blocker_of(thread: AgentLoop) -> Blocker:
     """What runs on the loop of that thread right now. Costs the loop nothing but a moment."""
     if thread.loop is None or thread.ident is None:
         return NOBODY
-    inside, handle = _cut(_frames(thread.ident), thread.loop)
+    inside, handle = _cut(_frames(thread.ident), thread.loop, thread.floor)
     context = _context_of_task(thread.loop) or _context_of_handle(handle)
     origin = None if context is None else context.get(ORIGIN)
     member, request_id = origin or (None, None)
@@ -63,13 +62,13 @@ def _frames(ident: int) -> list[FrameType]:
 
 
 def _cut(
-    frames: list[FrameType], loop: asyncio.AbstractEventLoop
+    frames: list[FrameType], loop: asyncio.AbstractEventLoop, floor: CodeType | None
 ) -> tuple[list[FrameType], FrameType | None]:
     """What runs within the callback at hand, and asyncio's frame that runs it."""
     for position, frame in enumerate(frames):
         if frame.f_code is _RUNS_HANDLE:
             return frames[:position], frame
-        if frame.f_code is _RUNS_LOOP and not isinstance(loop, asyncio.BaseEventLoop):
+        if frame.f_code is floor and not isinstance(loop, asyncio.BaseEventLoop):
             return frames[:position], None  # a loop in C shows no frames of its own
     return [], None
 

@@ -8,6 +8,7 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from types import CodeType
 from typing import Any, Protocol
 from weakref import WeakSet
 
@@ -113,7 +114,7 @@ class Begin(functools.partial[None]):
         self.args[0].broke(error)
 
 
-class _Actions(Row[Callable[[], object]]):
+class Actions(Row[Callable[[], object]]):
     """What is to be done on a loop."""
 
     __slots__ = ("_name",)
@@ -131,6 +132,22 @@ class _Actions(Row[Callable[[], object]]):
             if type(action) is Begin:
                 action.broke(error)
 
+    def take_begins(self) -> Iterator[Begin]:
+        """The loop has ended: what was still to begin there. The rest is left to it."""
+        with contextlib.suppress(IndexError):  # the loop may take them at the same time
+            for _ in range(len(self._things)):
+                action = self._things.popleft()
+                if type(action) is Begin:
+                    yield action
+                else:
+                    self._things.append(action)
+
+
+def spare_the_log(task: asyncio.Task[Any]) -> None:
+    """Its loop may have been closed under it: that it has not been finished is known."""
+    with contextlib.suppress(AttributeError):  # a task of the app's own kind
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+
 
 class KnowsSilence(Protocol):
     """The part of a heartbeat that a loop's thread needs."""
@@ -138,6 +155,70 @@ class KnowsSilence(Protocol):
     @property
     def stalled(self) -> bool:
         """Whether the loop does not answer, and that has been found out."""
+
+
+class AgentLoop(Protocol):
+    """A loop on which agents run: a pool's own, or the app's."""
+
+    name: str
+    heartbeat: KnowsSilence | None
+    grace_s: float
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """None before its start."""
+
+    @property
+    def ident(self) -> int | None:
+        """The identifier of the thread that runs it."""
+
+    @property
+    def floor(self) -> CodeType | None:
+        """The code that runs what runs on it, as far as it is known."""
+
+    @property
+    def successor(self) -> LoopThread | None:
+        """Where to go on once it has ended; None where that is the end of all."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it does not answer, as far as is known."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it takes nothing more."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether it has ended though the pool has not."""
+
+    def post(self, action: Callable[[], object]) -> bool:
+        """Run `action` on the loop, soon; False when it takes nothing more."""
+
+    def close(self, *, wait: bool = True) -> None:
+        """The pool, or the member whose it is, has ended."""
+
+    def abandon(self) -> None:
+        """It does not answer: nobody waits for it any more."""
+
+    def end(self) -> None:
+        """It takes nothing more from here on."""
+
+    def can_answer(self) -> bool:
+        """Whether anybody runs it: one that nobody runs is not silent."""
+
+    def winds_up(self) -> bool:
+        """On the loop, in a task that was cancelled: whether all there have been, since it ends."""
+
+    def keep(self, leave: Callable[[], object]) -> None:
+        """A thread waits for the loop: `leave` ends that, should the loop end before the pool."""
+
+    def drop(self, leave: Callable[[], object]) -> None:
+        """End what `keep` began."""
 
 
 class LoopThread:
@@ -157,6 +238,9 @@ class LoopThread:
         lost: whether it has been abandoned.
     """
 
+    gone = False
+    successor: LoopThread | None = None
+
     def __init__(
         self,
         name: str,
@@ -175,8 +259,12 @@ class LoopThread:
         self._new_loop = new_loop
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
-        self._actions: _Actions | None = None  # there is one as soon as there is a loop
+        self._actions: Actions | None = None  # there is one as soon as there is a loop
         self._closing = False
+
+    @property
+    def floor(self) -> CodeType | None:
+        return LoopThread._run.__code__
 
     @property
     def ident(self) -> int | None:
@@ -212,6 +300,21 @@ class LoopThread:
             return False
         return True
 
+    def end(self) -> None:
+        """Only the pool ends it, by `close`."""
+
+    def can_answer(self) -> bool:
+        return True
+
+    def winds_up(self) -> bool:
+        return False
+
+    def keep(self, leave: Callable[[], object]) -> None:
+        """It ends all its tasks before it ends: whoever waits for one is told."""
+
+    def drop(self, leave: Callable[[], object]) -> None:
+        pass
+
     def close(self, *, wait: bool = True) -> None:
         """Cancel every task once, let them clean up for `grace_s`, end the thread."""
         with self._lock:
@@ -237,7 +340,7 @@ class LoopThread:
             if not already and self.loop is not None:
                 self.loop.call_soon_threadsafe(self.loop.stop)
 
-    def _start(self) -> _Actions:
+    def _start(self) -> Actions:
         """The loop and its thread, or neither: whoever comes next tries again. Nothing that may
         raise comes after the thread's start, but for telling of it.
         """
@@ -245,7 +348,7 @@ class LoopThread:
         try:
             with _BEGINNING.turn():
                 loop = self._new_loop()
-                actions, duty = _Actions(loop, self.name), Duty(self._pool, ThreadRole.LOOP)
+                actions, duty = Actions(loop, self.name), Duty(self._pool, ThreadRole.LOOP)
                 runner = self._begin_run(loop, duty)
                 next(runner)
                 thread = threading.Thread(target=runner.__next__, name=self.name, daemon=True)

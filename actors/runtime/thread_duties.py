@@ -7,9 +7,12 @@ answer needs that very thread, it is told so when it begins to wait.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextvars import Token
 from enum import Enum
@@ -27,6 +30,7 @@ class Need(Enum):
 
     WORD = "the answer to a command"
     WORK = "what agents do: a request, a stream, a drain, a removal"
+    LOOP = "what is done on an event loop, whoever of the agents it is for"
     END = "the pool's end"
 
 
@@ -50,12 +54,15 @@ class ThreadRole(Enum):
 
     ROUTER = "the thread of its router", _ALL
     SUPERVISOR = "the thread of its supervisor", _ALL
-    LOOP = "the thread of its event loop", frozenset({Need.WORK, Need.END})
+    LOOP = "the thread of its event loop", frozenset({Need.WORK, Need.LOOP, Need.END})
     EVENTS = "the thread of its subscribers", frozenset({Need.END})
     WORKER = "a thread of its agents", frozenset[Need]()
     CLOSING = "a close hook of its own", frozenset({Need.END})
     ROUTERS_TURN = "a thread that does its router's work at the moment", _ALL
-    MEMBERS_TURN = "a thread that does a member's work", frozenset({Need.WORK, Need.END})
+    MEMBERS_TURN = (
+        "a thread that does a member's work",
+        frozenset({Need.WORK, Need.LOOP, Need.END}),
+    )
 
     def __init__(self, where: str, holds_up: frozenset[Need]) -> None:
         self.where = where
@@ -88,25 +95,60 @@ class _Here(threading.local):
     duty: Duty | None = None
 
 
+running_loop = asyncio._get_running_loop
+"""The loop that the running thread runs; None if it runs none. (It is written in C.)"""
+
 HERE = _Here()
-"""`HERE.duty`: that of the running thread; None in one of the app's, which may wait as it likes."""
+"""`HERE.duty`: that of the running thread; None in one of the app's, which may wait as it likes
+unless it runs the loop of a pool's agents."""
 
 
-class _Held(NamedTuple):
-    """A pool that cannot go on until the running code returns."""
+class Held(NamedTuple):
+    """A pool that cannot go on until the running code returns, where that is, and what not."""
 
     pool: str
-    role: ThreadRole
+    where: str
+    holds_up: frozenset[Need]
+    hint: str = ""
+
+
+class Home(Protocol):
+    """A loop of the app's, on which agents of a pool run."""
+
+    def held(self) -> Held:
+        """Asked in the thread that runs it: what cannot be had while that thread waits."""
+
+
+# Each changed and read in single operations: a pool comes and goes in any thread.
+_homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Home]] = (
+    weakref.WeakKeyDictionary()
+)
+_homes_lock = threading.Lock()
+
+
+def at_home(loop: asyncio.AbstractEventLoop, pool: str, home: Home) -> None:
+    """From now on, who waits in the thread that runs the loop may hold that pool up."""
+    with _homes_lock:
+        _homes.setdefault(loop, {})[pool] = home
+
+
+def left_home(loop: asyncio.AbstractEventLoop, pool: str) -> None:
+    """End what `at_home` began."""
+    with _homes_lock:
+        _homes.get(loop, {}).pop(pool, None)
 
 
 def _no_duty() -> None:
     """Run in a child of a fork: its one thread is no pool's, wherever it was made."""
+    global _homes_lock
     HERE.duty = None
+    _homes_lock = threading.Lock()
+    _homes.clear()
 
 
 forks.in_child(_no_duty)
 
-Turn = Callable[[Any], _Held]
+Turn = Callable[[Any], Held]
 
 # Filled where modules are imported, and only read from then on.
 _TURNS: dict[CodeType, Turn] = {}
@@ -119,7 +161,11 @@ def turn(function: Any, role: ThreadRole, pool_of: Callable[[Any], str]) -> None
     Args:
         pool_of: the urn of the pool, given the method's `self`.
     """
-    _TURNS[function.__code__] = lambda owner: _Held(pool_of(owner), role)
+    _TURNS[function.__code__] = lambda owner: _held_by(pool_of(owner), role)
+
+
+def _held_by(pool: str, role: ThreadRole) -> Held:
+    return Held(pool, role.where, role.holds_up)
 
 
 _numbers = itertools.count(1)
@@ -131,13 +177,13 @@ ancestors, and so have the calls that these wait for."""
 class Wait:
     """A wait of a thread that holds pools up; they are named to whatever is asked for in it."""
 
-    def __init__(self, held: list[_Held]) -> None:
+    def __init__(self, held: list[Held]) -> None:
         self._ancestors: list[Ancestor] = []
-        for pool, role in held:
+        for each in held:
             ticket = (WAIT, next(_numbers))
             # Before it is named below: whoever finds the name looks here for what is waited for.
-            _waiting[ticket] = role.holds_up
-            self._ancestors.append((pool, ticket))
+            _waiting[ticket] = each.holds_up
+            self._ancestors.append((each.pool, ticket))
         self._token: Token[Any] = INSIDE.set((*INSIDE.get(), *self._ancestors))
 
     def end(self) -> None:
@@ -148,8 +194,62 @@ class Wait:
             _waiting.pop(ticket, None)
 
 
-def before_waiting(pool: Asked | None, need: Need) -> list[_Held]:
-    """Called where `HERE.duty` is set, before that thread waits for something.
+_waited_for: set[tuple[str, str]] = set()
+_on_the_loop: set[tuple[str, str]] = set()
+"""Requests, by pool and id: those that a thread waits for which runs a loop of the app's; those
+whose call has a thread, and needs the loop of the agents all the same. Whoever adds to one looks
+into the other then, so that one of two sees the other. No request is in one of them for long.
+"""
+
+
+@contextlib.contextmanager
+def waits_for(pool: Asked | None, request_id: str | None) -> Iterator[None]:
+    """A thread that runs a loop is about to wait for a request.
+
+    Raises:
+        ReentrantAskError: its call waits for that loop.
+    """
+    if pool is None or request_id is None:
+        yield
+        return
+    with _among(_waited_for, (pool.actor_urn, request_id), _on_the_loop):
+        yield
+
+
+@contextlib.contextmanager
+def needs_loop(pool: str, request_id: str) -> Iterator[None]:
+    """A call in a thread is about to wait for a turn of the app's loop.
+
+    Raises:
+        ReentrantAskError: the thread that runs the loop waits for this request.
+    """
+    if is_held_up(pool, Need.LOOP, INSIDE.get()):
+        raise ReentrantAskError(_LOOP_WAITS)
+    with _among(_on_the_loop, (pool, request_id), _waited_for):
+        yield
+
+
+_LOOP_WAITS = (
+    "it was asked in the thread of the event loop that its agent needs, which waits for it: await "
+    "what ask(..., block=False) returns, read streams by async for, or wait in another thread"
+)
+
+
+@contextlib.contextmanager
+def _among(
+    these: set[tuple[str, str]], request: tuple[str, str], those: set[tuple[str, str]]
+) -> Iterator[None]:
+    these.add(request)
+    try:
+        if request in those:
+            raise ReentrantAskError(_LOOP_WAITS)
+        yield
+    finally:
+        these.discard(request)
+
+
+def before_waiting(pool: Asked | None, need: Need) -> list[Held]:
+    """Called where `HERE.duty` is set or a loop runs, before that thread waits for something.
 
     Args:
         pool: the ref of the pool that is to bring it; None for what is no pool's.
@@ -160,19 +260,20 @@ def before_waiting(pool: Asked | None, need: Need) -> list[_Held]:
     Raises:
         ReentrantAskError: it can only come when the code that would wait has returned.
     """
-    duty = HERE.duty
-    if duty is None:
-        return []
+    duty, loop = HERE.duty, running_loop()
     # All of them: a worker that does the router's part may do so below a member's, and each holds
     # up somebody else.
-    held = list(_held_here(duty))
+    held = [] if duty is None else list(_held_here(duty))
+    if loop is not None and (homes := _homes.get(loop)):
+        held.extend(home.held() for home in list(homes.values()))
     if pool is not None:
-        for urn, role in held:
-            if urn == pool.actor_urn and need in role.holds_up:
-                raise _refusal(pool, need, role.where)
+        for each in held:
+            if each.pool == pool.actor_urn and need in each.holds_up:
+                raise _refusal(pool, need, each.where, each.hint)
         check_chain(pool, need)
     # Last: a wait that is refused never begins, and this thread goes on with what it does.
-    duty.step_out()
+    if duty is not None:
+        duty.step_out()
     return held
 
 
@@ -182,16 +283,24 @@ def check_chain(pool: Asked, need: Need) -> None:
     Raises:
         ReentrantAskError: one of them holds the pool up until this call has ended.
     """
-    for urn, ticket in INSIDE.get():
-        if urn == pool.actor_urn and need in _waiting.get(ticket, ()):
-            raise _refusal(pool, need, "a call that one of its own threads waits for")
+    if is_held_up(pool.actor_urn, need, INSIDE.get()):
+        raise _refusal(pool, need, "a call that one of its own threads waits for")
 
 
-def _held_here(duty: Duty) -> Iterator[_Held]:
+def is_held_up(pool: str, need: Need, inside: tuple[Ancestor, ...]) -> bool:
+    """Whether one of those calls is a wait that keeps a pool from it.
+
+    Args:
+        pool: the urn of its router.
+    """
+    return any(urn == pool and need in _waiting.get(ticket, ()) for urn, ticket in inside)
+
+
+def _held_here(duty: Duty) -> Iterator[Held]:
     if duty.role.holds_up:
-        yield _Held(duty.pool, duty.role)
+        yield _held_by(duty.pool, duty.role)
     if duty.closes is not None:
-        yield _Held(duty.closes, ThreadRole.CLOSING)
+        yield _held_by(duty.closes, ThreadRole.CLOSING)
     # A walk up the stack is dear, but waits in threads of a pool's are few; to note each turn would
     # cost something for every message.
     frame: FrameType | None = sys._getframe(1)
@@ -202,14 +311,15 @@ def _held_here(duty: Duty) -> Iterator[_Held]:
         frame = frame.f_back
 
 
-def _refusal(pool: Asked, need: Need, where: str) -> ReentrantAskError:
+def _refusal(pool: Asked, need: Need, where: str, hint: str = "") -> ReentrantAskError:
     if need is Need.END:
         return ReentrantAskError(
             f"pool {pool.name!r} cannot be stopped and waited for in {where}: its end waits for "
-            "this code to return; use stop(block=False)"
+            f"this code to return; use {hint and 'await pool.'}stop(block=False)"
+            f"{hint and ', or leave it by async with'}"
         )
     return ReentrantAskError(
         f"pool {pool.name!r} was asked in {where}, which would wait for itself: the answer can "
-        "only come when this code has returned; tell, ask with block=False and do not wait, or "
-        "wait in a thread of your own"
+        "only come when this code has returned; "
+        + (hint or "tell, ask with block=False and do not wait, or wait in a thread of your own")
     )

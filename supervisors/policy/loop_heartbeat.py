@@ -130,6 +130,18 @@ class Heartbeat:
         self.next_look_at = now + self.interval_s * self._pace * (part if late else 1.0)
         return lasted
 
+    def rest(self, now: float, part: float = 1.0) -> float | None:
+        """Nobody runs the loop right now, so it is not silent. As `answered`, whatever was asked.
+
+        Args:
+            part: that of the interval which passes before the next look.
+        """
+        lasted = self.silent_s(now) if self.stalled else None
+        self._asked_at = None
+        self.stalled = self._given_up = False
+        self.next_look_at = now + self.interval_s * self._pace * part
+        return lasted
+
     def silent_s(self, now: float) -> float:
         """How long the last question has waited for its answer; 0 when there is none to wait for.
 

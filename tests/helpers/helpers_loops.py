@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pykka
@@ -12,7 +13,7 @@ from helpers_pools import WAIT_S
 
 from greenroom import PoolRef
 from greenroom.actors.member.agent_actor import AgentActor
-from greenroom.testing import FakeClock
+from greenroom.testing import AsyncScriptedAgent, FakeClock
 
 LOOK_S = 0.25
 """Time between two looks at a loop that does not answer, with the default settings."""
@@ -124,3 +125,9 @@ class Resident:
     def let_go(self) -> None:
         """Answer at once from now on."""
         self._held = False
+
+
+async def begun(agent: AsyncScriptedAgent, calls: int = 1) -> None:
+    """Wait until so many have begun, without blocking the loop: the agent may run on it."""
+    with ThreadPoolExecutor(1) as executor:  # the loop's own may be full
+        await asyncio.get_running_loop().run_in_executor(executor, agent.wait_for_calls, calls)

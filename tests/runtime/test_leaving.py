@@ -15,6 +15,7 @@ from typing import Any
 import pykka
 import pytest
 from helpers_actors import crash, greenroom_threads, no_thread_left, router_ref
+from helpers_loops import begun
 from helpers_pools import WAIT_S, echo, pool_of
 
 from greenroom import (
@@ -22,6 +23,7 @@ from greenroom import (
     FallbackChain,
     Member,
     MemberConfig,
+    PoolConfig,
     PoolExecutor,
     PoolRef,
     PoolStoppedError,
@@ -66,17 +68,18 @@ async def full_executor() -> AsyncIterator[ScriptedAgent]:
         await busy
 
 
+@pytest.mark.parametrize("agents_loop", ["own", "auto"])
 @pytest.mark.parametrize("kind", ["asyncio", "uvloop"])
-def test_a_pool_is_left_while_blocking_asks_fill_the_executor(kind: Any) -> None:
+def test_a_pool_is_left_while_blocking_asks_fill_the_executor(kind: Any, agents_loop: Any) -> None:
     """They wait for answers of that very pool: its end answers them, and leaves the loop free."""
-    agent = AsyncScriptedAgent.hanging()
+    agent, config = AsyncScriptedAgent.hanging(), PoolConfig(event_loop=agents_loop)
 
     async def main() -> list[Any]:
         loop = asyncio.get_running_loop()
         loop.set_default_executor(ThreadPoolExecutor(2))
-        async with AgentPool.start([Member("a", agent)]) as pool:
+        async with AgentPool.start([Member("a", agent)], config=config) as pool:
             asks = [loop.run_in_executor(None, pool.execute, "x") for _ in range(8)]
-            agent.wait_for_calls(2)
+            await begun(agent, 2)
         return await asyncio.gather(*asks, return_exceptions=True)
 
     with no_thread_left():
@@ -137,9 +140,10 @@ def test_nothing_that_ends_a_pool_needs_the_executor(what: str, way: str) -> Non
     run(main)
 
 
-def test_a_program_ends_whose_executor_is_full_of_asks_at_its_end() -> None:
+@pytest.mark.parametrize("agents_loop", ["own", "auto"])
+def test_a_program_ends_whose_executor_is_full_of_asks_at_its_end(agents_loop: Any) -> None:
     """`asyncio.run` waits for its executor's threads, whose asks the pool's end has answered."""
-    agent = AsyncScriptedAgent.hanging()
+    agent, config = AsyncScriptedAgent.hanging(), PoolConfig(event_loop=agents_loop)
     errors: list[Any] = []
 
     def ask(pool: PoolRef) -> None:
@@ -149,12 +153,12 @@ def test_a_program_ends_whose_executor_is_full_of_asks_at_its_end() -> None:
             errors.append(error)
 
     async def main() -> None:
-        async with AgentPool.start([Member("a", agent)]) as pool:
+        async with AgentPool.start([Member("a", agent)], config=config) as pool:
             loop = asyncio.get_running_loop()
             loop.set_default_executor(ThreadPoolExecutor(2))
             for _ in range(4):
                 loop.run_in_executor(None, ask, pool)
-            agent.wait_for_calls(2)
+            await begun(agent, 2)
 
     run(main)
     assert len(errors) == 4

@@ -12,7 +12,7 @@ from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.router.pool_router import PoolRouter
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.runtime.event_bus import EventBus
-from greenroom.actors.runtime.loop_factory import loop_factory
+from greenroom.actors.runtime.loop_factory import home_loop, loop_factory
 from greenroom.actors.runtime.pool_actor import started
 from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
 from greenroom.messages import _validate as check
@@ -82,6 +82,7 @@ class AgentPool(PoolRouter):
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
             MemberExistsError: two members of the same name.
             ModuleNotFoundError: `event_loop="uvloop"` where there is no uvloop.
+            RuntimeError: `event_loop="running"` where no event loop runs.
             ResourceError: the machine has not the two threads that it takes.
         """
         check.name("name", name)
@@ -89,6 +90,7 @@ class AgentPool(PoolRouter):
         _of_type("config", config, PoolConfig)
         # For its refusal only: a uvloop that is missing is said here, not in the first async call.
         loop_factory(config.event_loop)
+        loop = home_loop(config.event_loop)
         clock = _of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
         rng = _of_type("rng", random.Random() if rng is None else rng, random.Random)
         # Every check is made before the first thread is started:
@@ -121,6 +123,7 @@ class AgentPool(PoolRouter):
                 rng=random.Random(rng.getrandbits(64)),  # of its own: another thread draws from it
                 bus=bus,
                 members=chosen,
+                loop=loop,
             )
             return router
         except BaseException as error:  # half a pool is none: nothing of it is left

@@ -118,6 +118,10 @@ class PoolOwner(ABC):
     ) -> PoolRef:
         """Start a pool of them; `changes` go on top of the configuration."""
         config = replace(self._config, **changes)
+        if config.event_loop == "auto":
+            # Started by whoever comes first, on whatever loop that runs, and used by others on
+            # theirs: none of these is its home.
+            config = replace(config, event_loop="own")
         pool: PoolRef | None = None
         try:
             pool = AgentPool.start(members, strategy=strategy, config=config, name=self.name)
