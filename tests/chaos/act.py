@@ -246,6 +246,8 @@ class OneAct:
         footprint.wait_for_threads(self._before, 10.0)
         left = footprint.judge_footprint(self._before, footprint.footprint())
         self._look("no thread, descriptor, actor or handler left", left)
+        told = self._stage.judge_stays(10.0)
+        self._look("what was entered has been left, where it was", told)
         self._findings.marks.append(footprint.mark(self._findings.sent))
 
     # -- judgement
