@@ -159,9 +159,8 @@ class LoopExecutor:
             call.broke(error)
             return
         try:
-            if error is not None and call.cancelled is None and self._thread.winds_up():
-                call.cancelled = CancelReason.LOOP_ENDED
-                self._thread.end()
+            if error is not None and call.cancelled is None:
+                error = _told_apart(self._thread, call, error)
             if type(error) is asyncio.CancelledError and call.cancelled is None:
                 asyncio.get_running_loop().call_soon(self._end_unbegun)
             if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
@@ -213,6 +212,17 @@ class LoopExecutor:
             self._cancel(call)
 
 
+def _told_apart(thread: AgentLoop, call: Call, error: BaseException) -> BaseException:
+    """On the loop, in a task that ends by an error: it is none of the agent's where the app has
+    cancelled all that runs there.
+    """
+    if not thread.winds_up():
+        return error
+    call.cancelled = CancelReason.LOOP_ENDED
+    thread.end()
+    return asyncio.CancelledError()
+
+
 def _cancel_there(thread: AgentLoop, task: asyncio.Task[None], call: Call) -> bool:
     """Cancel what a worker thread waits for; whether it has its time to clean up then."""
     posted = thread.post(functools.partial(_cancel_with_grace, thread, task, call))
@@ -254,7 +264,7 @@ def run_on(
         try:
             outcome[:] = [await awaitable, None]
         except BaseException as error:
-            outcome[1] = error
+            outcome[1] = _told_apart(thread, call, error) if call.cancelled is None else error
 
     def begin() -> None:
         loop, coroutine = asyncio.get_running_loop(), main()
