@@ -479,10 +479,12 @@ class AgentActor(PoolActor):
                 act()
 
     def on_undelivered(self, message: Any) -> None:
-        """An attempt that comes after the end has provably not started. (Before it, something has
-        raised, and what is to be cancelled is.)
+        """An attempt that comes after the end has provably not started; an agent that comes then is
+        known to nobody else. (Before it, something has raised, and what is to be cancelled is.)
         """
         if isinstance(message, Execute) and not self.calls.runs(message):
             self.calls.refuse(message, RefusalReason.STOPPING)
         elif isinstance(message, CancelExecution) and not self.actor_stopped.is_set():
             self._on_cancel(message)
+        elif isinstance(message, _Made) and message.error is None and self.actor_stopped.is_set():
+            self.host.close_agent(message.agent)

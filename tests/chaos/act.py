@@ -8,7 +8,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 
-from chaos import books, closers, footprint, forked, model, signals
+from chaos import books, closers, footprint, forked, model, rest, signals
 from chaos.appside import App
 from chaos.books import Tally
 from chaos.calm import Calm
@@ -283,7 +283,7 @@ class OneAct:
         footprint.wait_for_threads(self._before, 10.0)
         left = footprint.judge_footprint(self._before, footprint.footprint())
         self._look("no thread, descriptor, actor or handler left", left)
-        told = self._stage.judge_stays(10.0)
+        told = self._stage.judge_stays(rest.PATIENCE_S)
         self._look("what was entered has been left, where it was", told)
         self._findings.marks.append(footprint.mark(self._findings.sent))
 
