@@ -76,7 +76,8 @@ class AgentHost:
         self.loop: Executor = self._on(loop)
         self.threads = ThreadExecutor(name, clock)
         self._agent: Any = _UNMADE
-        # From the entering until they are told to leave. Single list operations, in many threads.
+        # From the entering until they are told to leave. Many threads add and take, in single
+        # operations; who looks through it takes a copy.
         self._stays: list[Stay] = []
         self._released = False
         self._runner: agent_methods.Runner | None = None
@@ -97,7 +98,7 @@ class AgentHost:
     @property
     def bound_to_loop(self) -> bool:
         """Whether what the factory has made is entered on the loop, wherever its calls run."""
-        return any(stay.takes_loop for stay in self._stays)
+        return any(stay.takes_loop for stay in list(self._stays))
 
     def adopt(self, agent: Any) -> None:
         """Host this agent from now on."""
@@ -211,7 +212,7 @@ class AgentHost:
         What belongs on a lost loop waits there for that to answer; nobody waits for it.
         """
         agent = self._agent if agent is _UNMADE else agent
-        stay = next((each for each in self._stays if each.agent is agent), None)
+        stay = next((each for each in list(self._stays) if each.agent is agent), None)
         if stay is not None:
             self._forget(stay)
             then = functools.partial(stay.leave, then)
