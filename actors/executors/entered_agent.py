@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from greenroom.actors.executors.call import Call
 from greenroom.actors.runtime.call_ancestry import INSIDE
 
 _CONTEXTLIB = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)
@@ -79,9 +80,11 @@ class Stay:
         takes_loop: whether a loop's task does it.
         agent: what entering has given; None before that.
         asked: whether it is to end.
+        call: that does it, where it is one.
     """
 
     def __init__(self, manager: Any, takes_loop: bool) -> None:
+        self.call: Call | None = None
         self.takes_loop = takes_loop
         self.agent: Any = None
         self.asked = False

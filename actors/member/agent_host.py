@@ -112,7 +112,7 @@ class AgentHost:
         finish: Finish,
         inside: tuple[Ancestor, ...] = (),
         left: Callable[[BaseException | None], object] = lambda _: None,
-    ) -> None:
+    ) -> Call:
         """Have the factory make an agent; `finish` is told it or the error.
 
         Args:
@@ -134,7 +134,7 @@ class AgentHost:
             else:
                 self._enter(Stay(agent, takes_loop), inside, checked, left)
 
-        self._start("create", factory, made, inside=inside)
+        return self._start("create", factory, made, inside=inside)
 
     def _enter(
         self,
@@ -175,7 +175,13 @@ class AgentHost:
             stay.ended()
 
         origin = (self.member.name, None)
-        PlainCall(f"{self.name}:agent", executor, work, ended, origin=origin).launch()
+        stay.call = PlainCall(f"{self.name}:agent", executor, work, ended, origin=origin)
+        stay.call.launch()
+
+    def entering(self) -> list[Call]:
+        """What is about to enter something."""
+        pending = [stay.call for stay in list(self._stays) if stay.agent is None]
+        return [call for call in pending if call is not None]
 
     def _forget(self, stay: Stay) -> None:
         if stay in self._stays:
@@ -288,18 +294,20 @@ class AgentHost:
         """A call was to begin on a loop that has ended. In the turn of the member's actor, or after
         its end.
         """
-        loop = self._loop_thread
-        if call.executor is self.loop and loop.successor is not None:
-            loop = loop.successor
-            self.go_on_at(loop)
+        loop, moves = self._loop_thread, False
+        if call.executor is self.loop:
+            if loop.successor is None:  # a pool's own: it is at its end
+                if call.drop():
+                    call.finish(None, RuntimeError("the event loop has been closed"))
+                return
+            self.go_on_at(loop.successor)
+            moves = True
+        call.executor = self.loop  # first: all that is on the old one is ended by the next line
+        if moves:
             self._moved()
-        if call.executor is self.loop or loop.ended:  # a pool's own: it is at its end
-            if call.drop():
-                call.finish(None, RuntimeError("the event loop has been closed"))
-        elif isinstance(call, AttemptCall) and not self.made:
+        if isinstance(call, AttemptCall) and not self.made:
             self._put_back(call)
         else:
-            call.executor = self.loop
             self.loop.run(call)
 
     def release(self) -> None:
