@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from greenroom.actors.executors.call import Call
 from greenroom.actors.runtime.call_ancestry import INSIDE
 
 _CONTEXTLIB = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)
@@ -80,15 +79,14 @@ class Stay:
         takes_loop: whether a loop's task does it.
         agent: what entering has given; None before that.
         asked: whether it is to end.
-        call: that does it, where it is one.
+        manager: what the factory has made.
     """
 
     def __init__(self, manager: Any, takes_loop: bool) -> None:
-        self.call: Call | None = None
         self.takes_loop = takes_loop
         self.agent: Any = None
         self.asked = False
-        self._manager = manager
+        self.manager = manager
         self._ended = False
         self._signal: Callable[[], bool]
         # Whoever takes it out calls it: `leave`, or the end that it waits for.
@@ -108,16 +106,16 @@ class Stay:
         self._signal = lambda: post(over.set)
         asyncio.get_running_loop().call_soon(turned.append, True)
         try:
-            async with self._manager as given:
+            async with self.manager as given:
                 if self._begin(given, begun):
                     await over.wait()
                     INSIDE.set(())
         except RuntimeError as error:
             # Said before it has waited for anything, as httpx's client does: it is open already.
             refused = type(error) is RuntimeError and not turned and self.agent is None
-            if not refused or isinstance(self._manager, _CONTEXTLIB):
+            if not refused or isinstance(self.manager, _CONTEXTLIB):
                 raise
-            return self._manager
+            return self.manager
 
     def in_thread(self, begun: Begun, ends: Callable[[], object], thread: Thread) -> None:
         """Run by a thread, the same.
@@ -132,7 +130,7 @@ class Stay:
             return True
 
         self._signal = signal
-        with self._manager as given:
+        with self.manager as given:
             thread.begin()
             try:
                 if self._begin(given, begun):
@@ -144,8 +142,8 @@ class Stay:
             ends()
 
     def _begin(self, given: Any, begun: Begun) -> bool:
-        if given is None and not isinstance(self._manager, _CONTEXTLIB):
-            given = self._manager  # a class of the app's that has forgotten to return itself
+        if given is None and not isinstance(self.manager, _CONTEXTLIB):
+            given = self.manager  # a class of the app's that has forgotten to return itself
         if given is not None:
             self.agent = given
             begun(given)

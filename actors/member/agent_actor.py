@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.executors.call import Call, CallPhase
+from greenroom.actors.executors.entered_agent import Stay
 from greenroom.actors.member.agent_host import AgentHost
 from greenroom.actors.member.attempt_call import AttemptCall
 from greenroom.actors.member.executions import AbandonedBy, Executions
@@ -49,6 +50,14 @@ class _Made:
     agent: Any
     error: BaseException | None
     lost: bool = False  # the loop has ended under it: that says nothing of the factory
+
+
+@dataclass(frozen=True, slots=True)
+class _Enter:
+    """The factory has made a context manager."""
+
+    number: int
+    stay: Stay
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +149,7 @@ class AgentActor(PoolActor):
                 LoopGone: self._on_loop_gone,
                 Leave: self._on_leave,
                 _Made: self._on_made,
+                _Enter: self._on_enter,
                 _Left: self._on_left,
             }
         )
@@ -161,8 +171,8 @@ class AgentActor(PoolActor):
             number = self._creating = self._creations
             try:
                 finish = functools.partial(self._created, number)
-                left = functools.partial(self._left, number)
-                self._creation = self.host.create(finish, self.calls.begin_creation(), left)
+                enter = functools.partial(self._entering, number)
+                self._creation = self.host.create(finish, self.calls.begin_creation(), enter)
             except BaseException as error:  # nobody may wait for a factory that was not even asked
                 tell(self.actor_ref, _Made(number, None, not_begun(self.host.name, error)))
 
@@ -172,6 +182,23 @@ class AgentActor(PoolActor):
         # The actor has ended meanwhile: nobody else knows of this agent, so it is closed from here.
         if not tell(self.actor_ref, made) and error is None:
             self.host.close_agent(agent)
+
+    def _entering(self, number: int, stay: Stay) -> None:
+        """Runs where the factory ran."""
+        if not tell(self.actor_ref, _Enter(number, stay)):
+            self.host.close_agent(stay.manager)
+
+    def _on_enter(self, message: _Enter) -> None:
+        number, stay = message.number, message.stay
+        if number != self._creating:  # nobody waits for it
+            self.host.close_agent(stay.manager)
+            return
+        finish = functools.partial(self._created, number)
+        left = functools.partial(self._left, number)
+        try:
+            self._creation = self.host.enter(stay, finish, self.calls.begin_creation(), left)
+        except BaseException as error:
+            tell(self.actor_ref, _Made(number, None, not_begun(self.host.name, error)))
 
     def _left(self, number: int, error: BaseException | None) -> None:
         """Runs where the agent lived."""
@@ -189,7 +216,7 @@ class AgentActor(PoolActor):
             if made.error is None:
                 self.host.close_agent(made.agent)
             return
-        self._creating = None
+        self._creating = self._creation = None
         if made.lost:
             if self.calls.waiting or self._waiting_probes:
                 self._create()
@@ -377,7 +404,7 @@ class AgentActor(PoolActor):
             self._home.forget(self)
         calls: list[Call] = [*self.calls.running(), *self._probes.values()]
         if self._creation is not None:
-            calls += [self._creation, *self.host.entering()]
+            calls.append(self._creation)
         for call in calls:
             on_old = call.executor not in (self.host.threads, self.host.loop)
             if on_old and call.phase in (CallPhase.WAITING, CallPhase.RUNNING):
@@ -494,3 +521,5 @@ class AgentActor(PoolActor):
             self._on_cancel(message)
         elif isinstance(message, _Made) and message.error is None and self.actor_stopped.is_set():
             self.host.close_agent(message.agent)
+        elif isinstance(message, _Enter) and self.actor_stopped.is_set():
+            self.host.close_agent(message.stay.manager)

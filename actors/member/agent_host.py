@@ -79,7 +79,6 @@ class AgentHost:
         # From the entering until they are told to leave. Many threads add and take, in single
         # operations; who looks through it takes a copy.
         self._stays: list[Stay] = []
-        self._released = False
         self._runner: agent_methods.Runner | None = None
         self._streamer: agent_methods.Runner | None = None
         if member.agent is not None:
@@ -111,41 +110,44 @@ class AgentHost:
         self,
         finish: Finish,
         inside: tuple[Ancestor, ...] = (),
-        left: Callable[[BaseException | None], object] = lambda _: None,
+        enter: Callable[[Stay], object] = lambda _: None,
     ) -> Call:
         """Have the factory make an agent; `finish` is told it or the error.
 
         Args:
             inside: the calls that wait for it: what it asks for, it asks for from inside of them.
-            left: told if the agent is a context manager's, which has ended though nobody asked.
+            enter: told instead if it has made a context manager; goes on with `enter`.
         """
         factory = self.member.factory
         assert factory is not None
 
-        def checked(call: Call, agent: Any, error: BaseException | None) -> None:
-            if error is None and agent is None:
-                error = TypeError(f"factory of {self.member.name!r} must return an agent, got None")
-            finish(call, agent, error)
-
         def made(call: Call, agent: Any, error: BaseException | None) -> None:
-            takes_loop = entered_on_loop(agent) if error is None and not self._released else None
+            takes_loop = entered_on_loop(agent) if error is None else None
             if takes_loop is None:
-                checked(call, agent, error)
+                self._checked(finish, call, agent, error)
             else:
-                self._enter(Stay(agent, takes_loop), inside, checked, left)
+                enter(Stay(agent, takes_loop))
 
         return self._start("create", factory, made, inside=inside)
 
-    def _enter(
+    def _checked(self, finish: Finish, call: Call, agent: Any, error: BaseException | None) -> None:
+        if error is None and agent is None:
+            error = TypeError(f"factory of {self.member.name!r} must return an agent, got None")
+        finish(call, agent, error)
+
+    def enter(
         self,
         stay: Stay,
-        inside: tuple[Ancestor, ...],
         finish: Finish,
+        inside: tuple[Ancestor, ...],
         left: Callable[[BaseException | None], object],
-    ) -> None:
-        """Enter what the factory has made, by a call that lasts until it is left again."""
-        # Before a look at the loop: it may be lost right now, and then either this call goes to the
-        # next one, or `bound_to_loop` is seen.
+    ) -> Call:
+        """Enter what the factory has made, by a call that lasts until it is left again.
+
+        Args:
+            finish, inside: as for `create`.
+            left: told if it ends though nobody asked.
+        """
         self._stays.append(stay)
         executor = self.loop if stay.takes_loop else self.threads
 
@@ -153,7 +155,7 @@ class AgentHost:
             INSIDE.set(inside)
 
             def begun(agent: Any) -> None:
-                finish(call, agent, None)
+                self._checked(finish, call, agent, None)
 
             def post(action: Callable[[], object]) -> bool:
                 posted = call.executor.ping(action)
@@ -166,7 +168,7 @@ class AgentHost:
         def ended(call: Call, value: Any, error: BaseException | None) -> None:
             if stay.agent is None:
                 self._forget(stay)
-                finish(call, value, error)
+                self._checked(finish, call, value, error)
             elif not stay.asked:
                 if call.cancelled is not CancelReason.LOOP_ENDED:  # else the end of that is told
                     left(fault(error))
@@ -175,13 +177,9 @@ class AgentHost:
             stay.ended()
 
         origin = (self.member.name, None)
-        stay.call = PlainCall(f"{self.name}:agent", executor, work, ended, origin=origin)
-        stay.call.launch()
-
-    def entering(self) -> list[Call]:
-        """What is about to enter something."""
-        pending = [stay.call for stay in list(self._stays) if stay.agent is None]
-        return [call for call in pending if call is not None]
+        call = PlainCall(f"{self.name}:agent", executor, work, ended, origin=origin)
+        call.launch()
+        return call
 
     def _forget(self, stay: Stay) -> None:
         if stay in self._stays:
@@ -312,7 +310,6 @@ class AgentHost:
 
     def release(self) -> None:
         """Let go of threads, and of the loop when it is the member's own."""
-        self._released = True
         self.loop.close()
         self.threads.close()
 

@@ -11,7 +11,7 @@ import pytest
 from helpers_pools import WAIT_S, echo, echo_async
 
 from greenroom import AgentPool, Member, PoolRef, ReentrantAskError, Request
-from greenroom.messages import LoopEnded, MemberFailed, MemberRestarted
+from greenroom.messages import LoopEnded, MemberCreateFailed, MemberFailed, MemberRestarted
 from greenroom.testing import EventRecorder
 
 Log = list[tuple[str, asyncio.AbstractEventLoop, asyncio.Task[Any] | None]]
@@ -100,8 +100,8 @@ def test_b161_it_is_left_with_the_apps_loop_and_entered_anew_on_the_pools(
 
 
 def test_b161_an_app_loop_that_is_left_as_it_is_holds_up_nobody() -> None:
-    """It is entered anew elsewhere; nobody waits for the old one, which leaves if its loop ever runs
-    again.
+    """It is entered anew elsewhere; nobody waits for the old one, which leaves if its loop runs once
+    more.
     """
     log: Log = []
 
@@ -125,3 +125,32 @@ def test_b161_an_app_loop_that_is_left_as_it_is_holds_up_nobody() -> None:
     loop.close()
     assert words(log) == ["enter", "enter", "exit", "exit"]
     assert log[3][1] is loop
+
+
+def test_b161_what_is_being_entered_when_the_apps_loop_ends_is_entered_elsewhere(
+    greenroom_events: EventRecorder,
+) -> None:
+    """Whoever waits for it waits on, and nobody is blamed."""
+    log: Log = []
+    waits: list[Callable[[], Any]] = [lambda: asyncio.Event().wait(), lambda: asyncio.sleep(0)]
+
+    async def app() -> tuple[PoolRef, Any]:
+        entered = asyncio.Event()
+
+        @contextlib.asynccontextmanager
+        async def factory() -> AsyncIterator[Any]:
+            entered.set()
+            await waits.pop(0)()
+            async with noting(log)() as agent:
+                yield agent
+
+        pool = AgentPool.start([Member("lazy", factory=factory)])
+        future = pool.ask(Request("x"), block=False)
+        await entered.wait()
+        return pool, future
+
+    pool, future = asyncio.run(app())
+    assert future.get(timeout=WAIT_S).value == "x"
+    assert greenroom_events.named(MemberCreateFailed) == []
+    pool.stop(timeout=WAIT_S)
+    assert words(log) == ["enter", "exit"]
