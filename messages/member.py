@@ -22,7 +22,12 @@ class Member:
             (a `PoolRef`): an attempt on it is a whole request there, its retries included, for
             which `request_timeout_s` of the outer pool should leave room.
         factory: makes the agent on its first use; sync (in a thread) or async (on the loop). When
-            it raises, the request goes elsewhere and the factory is left alone for a while.
+            it raises, the request goes elsewhere and the factory is left alone for a while. What it
+            makes is entered if it is a context manager, and the agent is what that gives: by
+            `async with` if it has `__aenter__`, in a task of the loop that lasts as long as the
+            agent; else by `with`, in a thread kept for that, if it has no `close` (with one it is
+            open from the start). At its end it is left there, in place of being closed. A client
+            that says by a `RuntimeError` that it is open already is taken as it is.
         weight: share of the traffic under the weighted strategies; 0 gets nothing.
         priority: lower is preferred by the priority strategy. (With `Request.priority` it is the
             other way round: the higher number is served first.)
@@ -33,8 +38,9 @@ class Member:
         probe: a cheap check, sync or async, called with the agent (or with nothing, if it takes
             nothing); it fails by raising or by returning False. An agent not made yet is not
             probed, unless its breaker is to be tried.
-        close: called with the agent at its end; None means the `aclose` or `close` of what a
-            factory made, and nothing for an agent that was handed over ready.
+        close: called with the agent at its end, before it is left if it was entered; None means the
+            `aclose` or `close` of what a factory made and nobody entered, and nothing for an agent
+            that was handed over ready.
         isolated: give the agent an event loop of its own.
         method: the name of the method to call on an agent that is an object.
         metadata: anything; comes back in `MemberStats`.

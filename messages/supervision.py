@@ -219,7 +219,7 @@ class ProbeResult(OfMember):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCreated(OfMember):
-    """A member's factory has made its agent; `is_async`: it runs on the event loop."""
+    """A member's factory has made its agent; `is_async`: it lives on the event loop."""
 
     max_concurrency: int
     is_async: bool = False

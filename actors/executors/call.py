@@ -228,8 +228,10 @@ class Executor(Protocol):
     def cancel(self, call: Call, reason: CancelReason) -> None:
         """Stop the call as far as the executor can; it is still reported once."""
 
-    def ping(self, answer: Callable[[], None]) -> None:
-        """Have `answer` called from inside the executor, to show that it is alive."""
+    def ping(self, answer: Callable[[], object]) -> bool:
+        """Have `answer` called from inside the executor, to show that it is alive; False where it
+        will not be, or nobody knows when.
+        """
 
     def close(self) -> None:
         """Cancel what runs and let go of the threads, without waiting for any."""

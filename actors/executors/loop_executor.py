@@ -137,8 +137,8 @@ class LoopExecutor:
         if call.drop() or call.abandon():
             call.finish(None, None)
 
-    def ping(self, answer: Callable[[], None]) -> None:
-        self._thread.post(answer)
+    def ping(self, answer: Callable[[], object]) -> bool:
+        return self._thread.post(answer) and not self._thread.lost
 
     def close(self) -> None:
         if self._thread.lost:

@@ -38,8 +38,12 @@ class ThreadExecutor:
         self._resting: set[threading.Thread] = set()
         self._started = 0
         self._closed = False
+        self._resident: Resident | None = None
 
     def run(self, call: Call) -> None:
+        resident = self._resident
+        if resident is not None and resident.takes(call):
+            return
         with self._lock:
             # The thread is taken here, not where it takes the call: two calls that come at once
             # must not both count on the one that is idle.
@@ -66,9 +70,10 @@ class ThreadExecutor:
         if call.drop() or (over and call.abandon()):
             call.finish(None, None)
 
-    def ping(self, answer: Callable[[], None]) -> None:
+    def ping(self, answer: Callable[[], object]) -> bool:
         """Threads do not share anything that one call could block: they are always alive."""
         answer()
+        return True
 
     def close(self) -> None:
         with self._lock:
@@ -187,3 +192,55 @@ class ThreadExecutor:
             return call.work(), None
         except BaseException as error:  # SystemExit and its like end the call, not the thread
             return None, error
+
+
+class Resident(ThreadExecutor):
+    """A worker of another executor's that stays inside of a call of its own, and takes others there
+    meanwhile, as long as it is free: an agent may be bound to the thread in which it was entered.
+
+    Args:
+        workers: the executor that it is a worker of.
+    """
+
+    def __init__(self, workers: ThreadExecutor, name: str, clock: Clock) -> None:
+        super().__init__(name, clock)
+        self._workers = workers
+        self._before = HERE.duty
+
+    def begin(self) -> None:
+        """Run in its thread: calls that come from here on wait for it, if there is no other one."""
+        HERE.duty = Duty("", ThreadRole.WORKER, self._step_out)
+        self._rest(threading.current_thread())
+        if self._workers._resident is None:
+            self._workers._resident = self
+
+    def stay(self) -> None:
+        """Run in its thread: do what there is to do, until it is closed."""
+        me, duty = threading.current_thread(), HERE.duty
+        assert duty is not None
+        while me in self._resting or self._rest(me):
+            call = self._calls.get()
+            self._resting.discard(me)
+            if call is None:
+                break
+            # It returns when it is closed, or when a call has ended long after its time was over.
+            self._work([call], duty)
+        HERE.duty = self._before
+
+    def takes(self, call: Call) -> bool:
+        """Whether it is free, and runs the call."""
+        with self._lock:
+            free = self._idle > 0 and not self._closed
+            if free:
+                self._idle -= 1
+                self._calls.put(call)
+        return free
+
+    def close(self) -> None:
+        """Have it leave, once the call has ended that it may have."""
+        if self._workers._resident is self:
+            self._workers._resident = None
+        super().close()
+
+    def _spawn(self, call: Call) -> None:
+        self._workers.run(call)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.executors.call import Call, CallPhase
+from greenroom.actors.executors.entered_agent import Stay
 from greenroom.actors.member.agent_host import AgentHost
 from greenroom.actors.member.attempt_call import AttemptCall
 from greenroom.actors.member.executions import AbandonedBy, Executions
@@ -49,6 +50,22 @@ class _Made:
     agent: Any
     error: BaseException | None
     lost: bool = False  # the loop has ended under it: that says nothing of the factory
+
+
+@dataclass(frozen=True, slots=True)
+class _Enter:
+    """The factory has made a context manager."""
+
+    number: int
+    stay: Stay
+
+
+@dataclass(frozen=True, slots=True)
+class _Left:
+    """What the agent lives in, a context manager, has ended though nobody asked for it."""
+
+    number: int
+    error: BaseException | None
 
 
 class MemberRef(JoinableRef):
@@ -114,6 +131,7 @@ class AgentActor(PoolActor):
         self._creations = 0
         self._creating: int | None = None
         self._creation: Call | None = None
+        self._hosted: int | None = None
         self._waiting_probes: list[Probe] = []
         # Put in by the actor's turn, taken out where the probe ends: single dict operations.
         self._probes: dict[int, Call] = {}
@@ -132,6 +150,8 @@ class AgentActor(PoolActor):
                 LoopGone: self._on_loop_gone,
                 Leave: self._on_leave,
                 _Made: self._on_made,
+                _Enter: self._on_enter,
+                _Left: self._on_left,
             }
         )
 
@@ -152,7 +172,8 @@ class AgentActor(PoolActor):
             number = self._creating = self._creations
             try:
                 finish = functools.partial(self._created, number)
-                self._creation = self.host.create(finish, self.calls.begin_creation())
+                enter = functools.partial(self._entering, number)
+                self._creation = self.host.create(finish, self.calls.begin_creation(), enter)
             except BaseException as error:  # nobody may wait for a factory that was not even asked
                 tell(self.actor_ref, _Made(number, None, not_begun(self.host.name, error)))
 
@@ -163,13 +184,40 @@ class AgentActor(PoolActor):
         if not tell(self.actor_ref, made) and error is None:
             self.host.close_agent(agent)
 
+    def _entering(self, number: int, stay: Stay) -> None:
+        """Runs where the factory ran."""
+        if not tell(self.actor_ref, _Enter(number, stay)):
+            self.host.close_agent(stay.manager)
+
+    def _on_enter(self, message: _Enter) -> None:
+        number, stay = message.number, message.stay
+        if number != self._creating:  # nobody waits for it
+            self.host.close_agent(stay.manager)
+            return
+        finish = functools.partial(self._created, number)
+        left = functools.partial(self._left, number)
+        try:
+            self._creation = self.host.enter(stay, finish, self.calls.begin_creation(), left)
+        except BaseException as error:
+            tell(self.actor_ref, _Made(number, None, not_begun(self.host.name, error)))
+
+    def _left(self, number: int, error: BaseException | None) -> None:
+        """Runs where the agent lived."""
+        tell(self.actor_ref, _Left(number, error))
+
+    def _on_left(self, left: _Left) -> None:
+        if left.number == self._hosted:
+            why = "it was cancelled" if left.error is None else summary(left.error)
+            blameless = left.error is None
+            self._give_up(f"what its agent lives in has ended: {why}", blameless=blameless)
+
     def _on_made(self, made: _Made) -> None:
         # A factory that was given up on has answered after all: nobody waits for what it made.
         if made.number != self._creating:
             if made.error is None:
                 self.host.close_agent(made.agent)
             return
-        self._creating = None
+        self._creating = self._creation = None
         if made.lost:
             if self.calls.waiting or self._waiting_probes:
                 self._create()
@@ -180,6 +228,7 @@ class AgentActor(PoolActor):
         if error is None:
             error = self._adopt(made.agent)
         if error is None:
+            self._hosted = made.number
             for message in waiting:
                 self.calls.run(message)
             for probe in probes:
@@ -231,7 +280,7 @@ class AgentActor(PoolActor):
                 member=self.member.name,
                 incarnation=self.incarnation,
                 max_concurrency=self.calls.limit,
-                is_async=self.host.is_async,
+                is_async=self.host.is_async or self.host.bound_to_loop,
             )
         )
         return None
@@ -315,6 +364,9 @@ class AgentActor(PoolActor):
         self.host.leave_loop([*self.calls.running(), *self._probes.values()], why)
         if message.fresh is not None:
             self.host.move_to(message.fresh)
+            # After it: an agent that is just being entered has been seen, or goes to the fresh one.
+            if self.host.bound_to_loop:
+                self._give_up("the event loop that it was entered on is lost", blameless=True)
         elif message.reason is not None:
             self._give_up(message.reason, blameless=not message.guilty)
 
@@ -461,10 +513,14 @@ class AgentActor(PoolActor):
                 act()
 
     def on_undelivered(self, message: Any) -> None:
-        """An attempt that comes after the end has provably not started. (Before it, something has
-        raised, and what is to be cancelled is.)
+        """An attempt that comes after the end has provably not started; an agent that comes then is
+        known to nobody else. (Before it, something has raised, and what is to be cancelled is.)
         """
         if isinstance(message, Execute) and not self.calls.runs(message):
             self.calls.refuse(message, RefusalReason.STOPPING)
         elif isinstance(message, CancelExecution) and not self.actor_stopped.is_set():
             self._on_cancel(message)
+        elif isinstance(message, _Made) and message.error is None and self.actor_stopped.is_set():
+            self.host.close_agent(message.agent)
+        elif isinstance(message, _Enter) and self.actor_stopped.is_set():
+            self.host.close_agent(message.stay.manager)

@@ -21,8 +21,9 @@ from greenroom.actors.executors.agent_output import (
     pour,
 )
 from greenroom.actors.executors.call import Call, Executor, PlainCall
+from greenroom.actors.executors.entered_agent import Idle, Stay, entered_on_loop, fault
 from greenroom.actors.executors.loop_executor import LoopExecutor, run_on
-from greenroom.actors.executors.thread_executor import ThreadExecutor
+from greenroom.actors.executors.thread_executor import Resident, ThreadExecutor
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.member import agent_methods
 from greenroom.actors.member.attempt_call import AttemptCall
@@ -32,7 +33,7 @@ from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
 from greenroom.actors.runtime.loop_blocker import ORIGIN
-from greenroom.actors.runtime.loop_thread import AgentLoop, LoopThread
+from greenroom.actors.runtime.loop_thread import AgentLoop, LoopThread, spare_the_log
 from greenroom.actors.runtime.thread_duties import HERE, Need, is_held_up, needs_loop
 from greenroom.messages.errors import ReentrantAskError
 from greenroom.messages.execution import Ancestor, Execute
@@ -78,8 +79,11 @@ class AgentHost:
         # Both from the start, since neither has a thread before its first call.
         self._loop_thread = loop
         self.loop: Executor = self._on(loop)
-        self.threads: Executor = ThreadExecutor(name, clock)
+        self.threads = ThreadExecutor(name, clock)
         self._agent: Any = _UNMADE
+        # From the entering until they are told to leave. Many threads add and take, in single
+        # operations; who looks through it takes a copy.
+        self._stays: list[Stay] = []
         self._runner: agent_methods.Runner | None = None
         self._streamer: agent_methods.Runner | None = None
         self._async_client = False
@@ -96,6 +100,11 @@ class AgentHost:
         """Whether the agent's calls run on the loop."""
         return self._async_client or (self._runner is not None and self._runner.is_async)
 
+    @property
+    def bound_to_loop(self) -> bool:
+        """Whether what the factory has made is entered on the loop, wherever its calls run."""
+        return any(stay.takes_loop for stay in list(self._stays))
+
     def adopt(self, agent: Any) -> None:
         """Host this agent from now on."""
         self._runner = agent_methods.runner_of(agent, self.member.method)
@@ -104,21 +113,101 @@ class AgentHost:
         # Last: by this `made` says that there is an agent, and a look at one may raise above.
         self._agent = agent
 
-    def create(self, finish: Finish, inside: tuple[Ancestor, ...] = ()) -> Call:
+    def create(
+        self,
+        finish: Finish,
+        inside: tuple[Ancestor, ...] = (),
+        enter: Callable[[Stay], object] = lambda _: None,
+    ) -> Call:
         """Have the factory make an agent; `finish` is told it or the error.
 
         Args:
             inside: the calls that wait for it: what it asks for, it asks for from inside of them.
+            enter: told instead if it has made a context manager; goes on with `enter`.
         """
         factory = self.member.factory
         assert factory is not None
 
-        def checked(call: Call, agent: Any, error: BaseException | None) -> None:
-            if error is None and agent is None:
-                error = TypeError(f"factory of {self.member.name!r} must return an agent, got None")
-            finish(call, agent, error)
+        def made(call: Call, agent: Any, error: BaseException | None) -> None:
+            takes_loop = entered_on_loop(agent) if error is None else None
+            if takes_loop is None:
+                self._checked(finish, call, agent, error)
+            else:
+                enter(Stay(agent, takes_loop))
 
-        return self._start("create", factory, checked, inside=inside)
+        return self._start("create", factory, made, inside=inside)
+
+    def _checked(self, finish: Finish, call: Call, agent: Any, error: BaseException | None) -> None:
+        if error is None and agent is None:
+            error = TypeError(f"factory of {self.member.name!r} must return an agent, got None")
+        finish(call, agent, error)
+
+    def enter(
+        self,
+        stay: Stay,
+        finish: Finish,
+        inside: tuple[Ancestor, ...],
+        left: Callable[[BaseException | None], object],
+    ) -> Call:
+        """Enter what the factory has made, by a call that lasts until it is left again.
+
+        Args:
+            finish, inside: as for `create`.
+            left: told if it ends though nobody asked.
+        """
+        self._stays.append(stay)
+        executor = self.loop if stay.takes_loop else self.threads
+
+        def work(call: Call) -> Any:
+            ORIGIN.set((self.member.name, None))
+            INSIDE.set(inside)
+
+            def begun(agent: Any) -> None:
+                self._checked(finish, call, agent, None)
+
+            def post(action: Callable[[], object]) -> bool:
+                posted = call.executor.ping(action)
+                if not posted:  # nobody may ever run that task again
+                    spare_the_log(call.handle)
+                return posted
+
+            return stay.on_loop(begun, post) if stay.takes_loop else self._live(stay, begun)
+
+        def ended(call: Call, value: Any, error: BaseException | None) -> None:
+            if stay.agent is None:
+                self._forget(stay)
+                self._checked(finish, call, value, error)
+            elif not stay.asked:
+                if call.cancelled is not CancelReason.LOOP_ENDED:  # else the end of that is told
+                    left(fault(error))
+            elif (failed := fault(error)) is not None:
+                complain(f"closing the agent of {self.name} failed", failed)
+            stay.ended()
+
+        call = PlainCall(f"{self.name}:agent", executor, work, ended, context=self._context)
+        call.launch()
+        return call
+
+    def _forget(self, stay: Stay) -> None:
+        if stay in self._stays:
+            self._stays.remove(stay)
+
+    def _live(self, stay: Stay, begun: Callable[[Any], object]) -> None:
+        """In a worker thread, which is kept for this; where one call runs at a time, it does so
+        there.
+        """
+        duty, alone = HERE.duty, self.member.max_concurrency in (None, 1)
+        thread = Resident(self.threads, self.name, self._clock) if alone else Idle()
+
+        def ends() -> None:
+            if duty is not None:
+                duty.closes = self.pool
+
+        try:
+            stay.in_thread(begun, ends, thread)
+        finally:
+            if duty is not None:
+                duty.closes = None
 
     def probe(self, finish: Finish, late: Callable[[Call], None]) -> Call:
         """Have the probe check the agent; `late` is told when an abandoned one ends after all."""
@@ -128,12 +217,17 @@ class AgentHost:
         return self._start("probe", functools.partial(probe, *arguments), finish, late)
 
     def close_agent(self, agent: Any = _UNMADE, then: Callable[[], None] = lambda: None) -> None:
-        """Call the close hook, if there is one; `then` is called when that has ended.
+        """Call the close hook, if there is one, and leave what was entered; `then` is called when
+        that has ended.
 
-        A hook that belongs on a lost loop waits there for that to answer; nobody waits for it.
+        What belongs on a lost loop waits there for that to answer; nobody waits for it.
         """
         agent = self._agent if agent is _UNMADE else agent
-        hook = None if agent is _UNMADE else self._close_hook(agent)
+        stay = next((each for each in list(self._stays) if each.agent is agent), None)
+        if stay is not None:
+            self._forget(stay)
+            then = functools.partial(stay.leave, then)
+        hook = None if agent is _UNMADE else self._close_hook(agent, stay is not None)
         if hook is None:
             then()
             return
@@ -185,7 +279,7 @@ class AgentHost:
         if self.member.factory is None or not self.made:
             return False
         runner = self._runner
-        in_threads = runner is not None and not runner.is_async
+        in_threads = runner is not None and not runner.is_async and not self.bound_to_loop
         return not in_threads or agent_methods.is_async(self.member.factory)
 
     @property
@@ -196,7 +290,9 @@ class AgentHost:
     @property
     def closes_on_loop(self) -> bool:
         """Whether its agent is closed there."""
-        hook = self._close_hook(self._agent) if self.made else None
+        if self.bound_to_loop:
+            return True
+        hook = self._close_hook(self._agent, bool(self._stays)) if self.made else None
         return hook is not None and agent_methods.is_async(hook)
 
     def _run_elsewhere(self, call: Call) -> None:
@@ -378,10 +474,10 @@ class AgentHost:
         await flow(self._begin(call), writer)
         writer.flush()
 
-    def _close_hook(self, agent: Any) -> Callable[[], Any] | None:
+    def _close_hook(self, agent: Any, entered: bool) -> Callable[[], Any] | None:
         if self.member.close is not None:
             return functools.partial(self.member.close, agent)
-        if self.member.factory is not None:
+        if self.member.factory is not None and not entered:  # else leaving it is what closes it
             for name in ("aclose", "close"):
                 hook = agent_methods.method_of(agent, name)
                 if hook is not None:

@@ -8,7 +8,8 @@ import random
 from collections import deque
 from collections.abc import Iterator
 
-from chaos import books, closers, footprint, forked, model, signals
+from chaos import books, closers, footprint, forked, model, rest, signals
+from chaos.appside import App
 from chaos.books import Tally
 from chaos.calm import Calm
 from chaos.drills import Drills
@@ -19,11 +20,12 @@ from chaos.ledger import Ledger
 from chaos.model import Terms
 from chaos.moves import POISON
 from chaos.plan import INNER_SETTINGS, Act, Ending, Round
-from chaos.rest import PATIENCE_S, Rest
+from chaos.rest import PATIENCE_S, Rest, patience
 from chaos.stage import JumpingClock, Stage
 from chaos.steps import Do, Send, Way, cancel_of, names_of, reading_of, sent_as
 from chaos.traffic import Sender
 from chaos.watch import Watch
+from chaos.ways import senders_on
 from greenroom import AgentPool, Drain, PoolConfig, PoolFuture, PoolRef, PoolStats
 
 
@@ -49,19 +51,28 @@ class OneAct:
         self._hedges = 0
         self._open = contextlib.ExitStack()
         self._open.enter_context(watch.on(lambda: self._ledger))
+        self._app: App | None = None
+        if act.home:
+            self._app = App()
+            self._ways = ways | senders_on(self._app.loop)
+        self._shared_ways = ways
         self._open.enter_context(self._stage.machine.in_charge())
-        self.pool: PoolRef = AgentPool.start(
-            strategy=act.strategy,
-            config=self._config,
-            name="chaos",
-            clock=self._clock,
-            rng=random.Random(act.seed),
-        )
+        self.pool: PoolRef = self._app.call(self._start) if self._app else self._start()
         self._faults = Faults(self.pool, self._stage, self._ledger, act.nested)
         self._resting = Rest(self.pool, self._stage, self._ledger, self._faults)
         self._calm = Calm(self.pool, self._stage, self._ledger, self._faults, self._send)
 
         self._drills = Drills(self.pool, self._stage, self._ledger, self._send)
+
+    def _start(self) -> PoolRef:
+        pool: PoolRef = AgentPool.start(
+            strategy=self.act.strategy,
+            config=self._config,
+            name="chaos",
+            clock=self._clock,
+            rng=random.Random(self.act.seed),
+        )
+        return pool
 
     def play(self) -> None:
         """Every round, then the end."""
@@ -93,11 +104,14 @@ class OneAct:
             self._resting.until(self.pool._ended.is_set, "the pool stops")
             ended.get(timeout=PATIENCE_S)
             self._faults.inner.close()
+        with contextlib.suppress(Stuck):
+            self._leave_app()
         self._open.close()
         self._findings.performed.update(self._stage.performed)
         self._findings.seen["hedges"] += self._hedges
         self._findings.acts.append(
-            f"{self.act.strategy}{' over pools' if self.act.nested else ''}, "
+            f"{self.act.strategy}{' over pools' if self.act.nested else ''}"
+            f"{' on the loop of the app' if self.act.home else ''}, "
             f"{self._config.when_unavailable}, {self.act.ending}: "
             f"{self.act.requests} requests in {len(self.act.rounds)} rounds"
         )
@@ -148,6 +162,8 @@ class OneAct:
     def _storm(self, each: Round) -> None:
         """The traffic and the faults of a round."""
         for number, step in enumerate(each.steps()):
+            if each.number == self.act.app_ends and number == each.size // 2:
+                self._app_ends()
             self._findings.planned.update(names_of(step))
             if isinstance(step, Do):
                 self._faults.do(step)
@@ -161,6 +177,21 @@ class OneAct:
             if step.cancel_after is not None:
                 self._to_cancel.append((number + step.cancel_after, entry))
             self._cancel_due(number)
+
+    def _app_ends(self) -> None:
+        """The loop ends in the middle of the traffic: its own asks with it, the pool goes on."""
+        self._ledger.kills += 1
+        for entry in list(self._ledger.entries.values()):
+            if entry.send.way in (Way.AWAITED, Way.ASYNC_STREAM) and not entry.heard:
+                entry.cancel_asked = True
+                entry.note(self._clock.now(), "its asker's loop ends")
+        self._leave_app()
+        self._stage.count("the app's loop ended before its pool")
+
+    def _leave_app(self) -> None:
+        if self._app is not None:
+            self._app.end(self._stage.let_go)
+        self._app, self._ways = None, self._shared_ways
 
     def _send(self, send: Send, observed: bool = False) -> Entry:
         entry = Entry(f"{self.act.number + 1}-{next(self._numbers)}", send)
@@ -207,13 +238,16 @@ class OneAct:
             self._look("what fits into its grace is cleaned up, then closed", told)
             told = signals.judge(random.Random(self.act.seed))
             self._look("a signal handler that raises in an asker harms nobody else", told)
-        ended = self._begin_end()
+        ended = self._app.call(self._begin_end) if self._app else self._begin_end()
         for _ in range(20):
             self._send(Send(Way.FUTURE))
             self._send(Send(Way.AWAITED))
         self._resting.until(lambda: self._ended(ended), "the drain is over")
+        stopped = self._app.begin(_stop(self.pool)) if self._app else None
         self.pool.stop(block=False)
         self._resting.until(self.pool._ended.is_set, "the pool stops")
+        if stopped is not None:
+            stopped.result(PATIENCE_S)
         self._send(Send(Way.BLOCKING))
         self._resting.everything_ends()
         self._cancelled.clear()
@@ -236,6 +270,9 @@ class OneAct:
         return drain is None or drain.done()
 
     def _look_at_what_is_left(self) -> None:
+        if self._app is not None:
+            self._look("a pool leaves no task on the app's loop", _tasks_left(self._app))
+            self._leave_app()
         self._open.close()
         self._open = contextlib.ExitStack()
         for what in self._watch.faults:
@@ -246,6 +283,8 @@ class OneAct:
         footprint.wait_for_threads(self._before, 10.0)
         left = footprint.judge_footprint(self._before, footprint.footprint())
         self._look("no thread, descriptor, actor or handler left", left)
+        told = self._stage.judge_stays(rest.PATIENCE_S)
+        self._look("what was entered has been left, where it was", told)
         self._findings.marks.append(footprint.mark(self._findings.sent))
 
     # -- judgement
@@ -304,6 +343,19 @@ class OneAct:
         story = tuple(entry.story()) if entry is not None else ()
         request = entry.id if entry is not None else ""
         self._findings.violations.append(Violation(what, self.where, request, story))
+
+
+async def _stop(pool: PoolRef) -> None:
+    await pool.stop(block=False)
+
+
+def _tasks_left(app: App) -> Iterator[str]:
+    left = app.tasks()
+    for _ in patience():
+        if not left:
+            return
+        left = app.tasks()
+    yield f"{len(left)} tasks: {', '.join(left[:5])}"
 
 
 def _least(*limits_s: float | None) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from chaos.innerpools import INNER, InnerPools
@@ -31,7 +33,7 @@ class Company:
         self._stage = stage
         self.inner = InnerPools(stage)
         self._nested = nested
-        self._closed = 0
+        self._closed = self._left = 0
 
     def member(self, name: str) -> Member:
         """The member of that name, anew."""
@@ -57,9 +59,12 @@ class Company:
                 return Member(name, checked, probe=checked.probe, max_concurrency=2, priority=1)
             case "alone":
                 return Member(name, AsyncStreamer(stage, name), isolated=True, max_concurrency=3)
+            case "guest-b":
+                return Member(name, factory=lambda: self._async_stay(name), max_concurrency=2)
+            case "guest-c":
+                return Member(name, factory=lambda: self._stay(name), close=self._close)
             case _:
-                kind = SyncStreamer if name == "guest-a" else AsyncPlayer
-                return self._made(name, kind, 2, close=self._close)
+                return self._made(name, SyncStreamer, 2, close=self._close)
 
     def _made(
         self, name: str, kind: type[Player], slots: int, close: Callable[[Any], Any]
@@ -79,6 +84,32 @@ class Company:
 
     async def _amake(self, kind: type[Player], name: str) -> Player | None:
         return self._make(kind, name)
+
+    @contextlib.contextmanager
+    def _stay(self, name: str) -> Iterator[Player | None]:
+        """Its calls run in the thread that has entered, as far as that is free."""
+        with self._stage.stay(name):
+            yield self._make(SyncPlayer, name)
+            self._leave_badly(name)
+
+    @contextlib.asynccontextmanager
+    async def _async_stay(self, name: str) -> AsyncIterator[Player | None]:
+        """With a task group, which has to be left in its own task."""
+        with self._stage.stay(name):
+            async with asyncio.TaskGroup() as tasks:
+                reader = tasks.create_task(asyncio.Event().wait())
+                try:
+                    yield self._make(AsyncPlayer, name)
+                finally:
+                    reader.cancel()
+            self._leave_badly(name)
+
+    def _leave_badly(self, name: str) -> None:
+        """Every third one raises when it is left."""
+        self._left += 1
+        if self._left % 3 == 0:
+            self._stage.count("leaving that raises")
+            raise RuntimeError(f"{name} does not end well")
 
     def _close(self, agent: Player) -> None:
         """Every third close hook raises."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -97,6 +97,8 @@ class Act:
         window: requests that are unanswered at a time, at most.
         seed: of the pool's own generator.
         nested: whether some of its members are pools.
+        home: whether it is started in a coroutine, and its agents run on the app's own loop.
+        app_ends: the round in which that loop ends, before the pool; None: it outlives the pool.
     """
 
     number: int
@@ -107,6 +109,8 @@ class Act:
     rounds: tuple[Round, ...] = field(repr=False)
     seed: int = 0
     nested: bool = False
+    home: bool = False
+    app_ends: int | None = None
 
     @property
     def requests(self) -> int:
@@ -167,7 +171,7 @@ def _act(seed: int, number: int, requests: int) -> Act:
     count = max(3, -(-requests // ROUND))
     sizes = (requests * (i + 1) // count - requests * i // count for i in range(count))
     offset = random.Random(f"{seed}").randrange(len(STRATEGIES))
-    return Act(
+    act = Act(
         number,
         STRATEGIES[(offset + number) % len(STRATEGIES)],
         SETTINGS
@@ -194,7 +198,14 @@ def _act(seed: int, number: int, requests: int) -> Act:
         ),
         seed=rng.getrandbits(64),
         nested=(seed + number) % 4 == 3,
+        home=(seed + number) % 2 == 0,
     )
+    return replace(act, app_ends=_app_ends(act)) if (seed + number) % 4 == 2 else act
+
+
+def _app_ends(act: Act) -> int | None:
+    """The first round after which there are others, and in which calls may be cut off."""
+    return next((each.number for each in act.rounds[:-1] if not each.weather.clear), None)
 
 
 def _manners(rng: random.Random) -> dict[str, Any]:

@@ -120,6 +120,8 @@ class Stage:
         self._running = 0
         self._holding = 0
         self._unclosed = 0
+        self._stays: Counter[str] = Counter()
+        self.misplaced: Counter[str] = Counter()
         self._stubborn: dict[Call, tuple[Entry, asyncio.Task[Any]]] = {}
 
     # -- calls
@@ -195,6 +197,30 @@ class Stage:
         with self._changed:
             return self._changed.wait_for(lambda: self._unclosed == 0, seconds)
 
+    @contextlib.contextmanager
+    def stay(self, member: str) -> Iterator[None]:
+        """An agent is entered, and is to be left where it was."""
+        place = _place()
+        self.count("agent entered")
+        with self._changed:
+            self._stays[member] += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._stays[member] -= 1
+                self.misplaced[member] += _place() is not place
+                self._changed.notify_all()
+
+    def judge_stays(self, seconds: float) -> Iterator[str]:
+        """What was entered and not left, within that many real seconds, or left elsewhere."""
+        with self._changed:
+            self._changed.wait_for(lambda: not +self._stays, seconds)
+            for name, stays in (+self._stays).items():
+                yield f"{name}: {stays} agents were entered and never left"
+            for name, times in (+self.misplaced).items():
+                yield f"{name}: {times} agents were left in another task or thread"
+
     def count(self, what: str) -> None:
         """Something else has been done to the pool."""
         with self._changed:
@@ -246,3 +272,11 @@ class Stage:
         with self._changed:
             self._changed.wait_for(lambda: self._holding >= calls, seconds)
             return self._holding
+
+
+def _place() -> object:
+    """The running task, or the thread where there is none."""
+    try:
+        return asyncio.current_task()
+    except RuntimeError:
+        return threading.current_thread()

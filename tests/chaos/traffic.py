@@ -121,14 +121,16 @@ class Blocking(ByThreads):
 
 
 class ByLoop(Sender):
-    """By tasks of an event loop."""
+    """By tasks of an event loop: one of its own, or one that somebody else runs, and ends."""
 
-    def __init__(self) -> None:
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="chaos-loop", daemon=True
-        )
-        self._thread.start()
+    def __init__(self, loop: asyncio.AbstractEventLoop | None = None) -> None:
+        self._loop = asyncio.new_event_loop() if loop is None else loop
+        self._thread: threading.Thread | None = None
+        if loop is None:
+            self._thread = threading.Thread(
+                target=self._loop.run_forever, name="chaos-loop", daemon=True
+            )
+            self._thread.start()
 
     def send(self, pool: PoolRef, ledger: Ledger, entry: Entry) -> None:
         self._in_loop(functools.partial(self._start, pool, ledger, entry))
@@ -140,6 +142,8 @@ class ByLoop(Sender):
         return None
 
     def close(self) -> None:
+        if self._thread is None:
+            return
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
         self._in_loop(self._loop.stop)
         self._thread.join()

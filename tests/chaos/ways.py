@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from chaos.steps import Way
 from chaos.streaming import StreamByLoop, StreamByThreads
 from chaos.traffic import Awaited, Blocking, ByFuture, ByTell, Sender
@@ -19,3 +21,8 @@ WAYS: dict[Way, type[Sender]] = {
 def senders() -> dict[Way, Sender]:
     """One of every kind."""
     return {way: kind() for way, kind in WAYS.items()}
+
+
+def senders_on(loop: asyncio.AbstractEventLoop) -> dict[Way, Sender]:
+    """Those that send from a loop, from one that is there already."""
+    return {Way.AWAITED: Awaited(loop), Way.ASYNC_STREAM: StreamByLoop(loop)}

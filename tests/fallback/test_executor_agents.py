@@ -7,6 +7,7 @@ import contextlib
 import gc
 import threading
 import weakref
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -358,3 +359,83 @@ def test_its_repr_shows_the_order(executor: PoolExecutor) -> None:
     assert repr(executor) == "<PoolExecutor writers: primary -> secondary -> tertiary>"
     stats = executor.pool.stats()
     assert (stats.name, stats.strategy) == (executor.pool_name, "failover")
+
+
+# -- agents that are entered
+
+
+def _generated(log: list[tuple[str, str, object]], kind: str) -> Any:
+    """A creator by contextlib, whose agents fail when they are told to."""
+
+    def note(what: str, name: str) -> None:
+        log.append(
+            (what, name, asyncio.current_task() if kind == "async" else threading.get_ident())
+        )
+
+    def agent(payload: Any) -> Any:
+        if payload == "fail":
+            raise ConnectionError(payload)
+        return payload
+
+    @contextlib.contextmanager
+    def create(name: str, request: AgentRequest) -> Iterator[Any]:
+        note("enter", name)
+        yield agent
+        note("leave", name)
+
+    @contextlib.asynccontextmanager
+    async def create_async(name: str, request: AgentRequest) -> AsyncIterator[Any]:
+        note("enter", name)
+        yield agent
+        note("leave", name)
+
+    return create_async if kind == "async" else create
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_b158_what_a_creator_makes_is_entered_and_left_in_one_place(kind: str) -> None:
+    """Left when its run has failed and nobody uses it any more, or at the executor's end."""
+    log: list[tuple[str, str, object]] = []
+    with PoolExecutor("writers", MEMBERS[:2], _generated(log, kind)) as executor:
+        assert [executor.execute(i) for i in range(3)] == [0, 1, 2]
+        with pytest.raises(AllPoolMembersFailedError):
+            executor.execute("fail")
+        assert executor.execute("again") == "again"
+    visits: dict[str, list[str]] = {}
+    for what, name, _ in log:
+        visits.setdefault(name, []).append(what)
+    assert visits == {"primary": ["enter", "leave"] * 2, "secondary": ["enter", "leave"]}
+    places = [place for _, name, place in log if name == "secondary"]
+    assert places[0] == places[1]
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_b159_a_creator_whose_entering_raises_has_failed(kind: str) -> None:
+    """The next member is asked."""
+    log: list[tuple[str, str, object]] = []
+    create = _generated(log, kind)
+
+    def first_fails(name: str, request: AgentRequest) -> Any:
+        if name != "primary":
+            return create(name, request)
+        return _Failing() if kind == "async" else _SyncFailing()
+
+    with PoolExecutor("writers", MEMBERS[:2], first_fails) as executor:
+        assert executor.execute("x") == "x"
+    assert [what for what, name, _ in log if name == "secondary"] == ["enter", "leave"]
+
+
+class _SyncFailing:
+    def __enter__(self) -> None:
+        raise ConnectionError
+
+    def __exit__(self, *_: object) -> None:
+        raise AssertionError("it was never entered")
+
+
+class _Failing:
+    async def __aenter__(self) -> None:
+        raise ConnectionError
+
+    async def __aexit__(self, *_: object) -> None:
+        raise AssertionError("it was never entered")

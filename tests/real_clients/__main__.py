@@ -1,7 +1,8 @@
 """`make test-clients`: calls every client in every situation and says what was judged rightly.
 
 ARGS: nothing runs all; `core agents litellm` chooses groups; `retries` counts the HTTP requests
-that one call makes with a client's defaults; `freeze` also rewrites what `make test` reads.
+that one call makes with a client's defaults; `freeze` also rewrites what `make test` reads;
+`entered` has clients made by factories, entered and left, and nothing else.
 """
 
 from __future__ import annotations
@@ -33,10 +34,12 @@ Record = dict[str, Any]
 
 def main(arguments: list[str]) -> int:
     """0 if at least `GOAL` of the raised errors are judged rightly, and each other has a reason."""
-    unknown = set(arguments) - {*GROUPS, "retries", "freeze"}
+    unknown = set(arguments) - {*GROUPS, "retries", "freeze", "entered"}
     if unknown:
         print(f"not known: {' '.join(sorted(unknown))}; groups are {' '.join(GROUPS)}")
         return 2
+    if "entered" in arguments:
+        return _entered()
     mode = "retries" if "retries" in arguments else "calls"
     records = [r for group in GROUPS if _wanted(group, arguments) for r in _group(group, mode)]
     for skipped in (r for r in records if "skipped" in r):
@@ -47,7 +50,28 @@ def main(arguments: list[str]) -> int:
         return 0
     if "freeze" in arguments:
         freeze(records, _TESTS / "client_shapes.json", _TESTS / "client_values.json")
-    return _judge(records)
+    judged = _judge(records)
+    return judged or (_entered() if _wanted("core", arguments) else 0)
+
+
+def _entered() -> int:
+    """0 if every client that a factory makes is entered, used and left in order."""
+    python = _python("core")
+    if not python.exists():
+        print("skipped core: its environment could not be made")
+        return 0
+    command = [str(python), "-m", "real_clients.entered"]
+    return subprocess.run(command, env=_environment(), timeout=_LIMIT_S, check=False).returncode
+
+
+def _python(group: str) -> Path:
+    return _ROOT / f".venv-clients-{group}" / "bin" / "python"
+
+
+def _environment() -> dict[str, str]:
+    environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    environment["PYTHONPATH"] = os.pathsep.join((str(_TESTS), str(_GREENROOM)))
+    return environment
 
 
 def _wanted(group: str, arguments: list[str]) -> bool:
@@ -57,17 +81,15 @@ def _wanted(group: str, arguments: list[str]) -> bool:
 
 def _group(group: str, mode: str) -> list[Record]:
     """What one group's environment brought; bounded in time."""
-    python = _ROOT / f".venv-clients-{group}" / "bin" / "python"
+    python = _python(group)
     if not python.exists():
         return [{"skipped": group, "why": "its environment could not be made"}]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "records.jsonl"
         command = [str(python), "-m", "real_clients.child", mode, str(out), ",".join(GROUPS[group])]
-        environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-        environment["PYTHONPATH"] = os.pathsep.join((str(_TESTS), str(_GREENROOM)))
         records: list[Record] = []
         try:
-            done = subprocess.run(command, env=environment, timeout=_LIMIT_S, check=False)
+            done = subprocess.run(command, env=_environment(), timeout=_LIMIT_S, check=False)
             if done.returncode:
                 records.append({"skipped": group, "why": f"ended with {done.returncode}"})
         except subprocess.TimeoutExpired:

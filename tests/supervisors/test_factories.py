@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from helpers_actors import stop_member
 from helpers_agents import raising, raising_async
 from helpers_pools import WAIT_S, echo, pool_of
 
@@ -20,6 +21,8 @@ from greenroom import (
     Request,
     SkipReason,
 )
+from greenroom.actors.member import agent_actor
+from greenroom.actors.runtime.mailbox import Envelope
 from greenroom.messages import MemberCreateFailed, ProbeSucceeded
 from greenroom.supervisors.member_record import MemberRecord
 from greenroom.supervisors.roster import Roster
@@ -333,3 +336,25 @@ def test_a_pool_closes_its_other_members_though_the_end_of_one_raises(
         for i in range(3):
             pool.execute(i, timeout=WAIT_S)
     assert sorted(closed) == ["a", "b", "c"]
+
+
+def test_b36_an_agent_that_is_made_in_the_moment_of_its_members_end_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The word of it comes just after the end: nobody else knows of it."""
+    told = agent_actor.tell
+    log: list[str] = []
+
+    def ends_before(ref: Any, message: Any) -> bool:
+        if type(message).__name__ == "_Made":
+            stop_member(pool, "lazy")
+            assert ref.ended.wait(WAIT_S)
+            ref.actor_inbox.put(Envelope(message))
+            return True
+        return told(ref, message)
+
+    monkeypatch.setattr(agent_actor, "tell", ends_before)
+    members = [Member("lazy", factory=lambda: SyncClose(log)), Member("ready", echo, priority=1)]
+    with pool_of(*members, restart_backoff_s=60.0) as pool:
+        assert pool.ask(Request("x"), timeout=WAIT_S).member == "ready"
+    assert log == ["close"]

@@ -5,15 +5,18 @@ The long form, with 200,000 requests, is `make chaos`.
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from chaos import __main__ as command_line
-from chaos import closers, driver, plan, rest
+from chaos import closers, driver, footprint, plan, rest
+from chaos.act import OneAct
 from chaos.drills import THROTTLED, Drills
 from chaos.entry import End, Entry
 from chaos.findings import Findings, Violation
@@ -34,6 +37,7 @@ from greenroom import (
     PoolStats,
 )
 from greenroom.actors.claims.claims import Claim, reply
+from greenroom.actors.executors.entered_agent import Stay
 from greenroom.actors.member.agent_actor import AgentActor
 from greenroom.actors.policy.blame import Blame
 from greenroom.actors.reading import error_words
@@ -87,6 +91,8 @@ def test_a_long_plan_has_everything_in_it() -> None:
         assert planned[f"stream: {move}, after its first chunk"]
     assert all(planned[f"stream read: {reading}"] for reading in Reading)
     assert {act.nested for act in acts} == {True, False}
+    assert {act.home for act in acts} == {True, False}
+    assert {act.app_ends is None for act in acts if act.home} == {True, False}
     assert {act.settings["hedge_after_s"] for act in acts} == {None, 0.3, "p95"}
     assert all(planned[f"fault: {fault}"] for fault in Fault)
     for way in Way:
@@ -246,6 +252,41 @@ def test_a_pool_that_calls_members_that_rest_is_found_out(
     monkeypatch.setattr(Slot, "rest_for", lambda *_: False)
     findings = driver.run(4, 400)
     assert any("times while it rested" in each.what for each in findings.violations)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_pool_that_does_not_leave_what_it_has_entered_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A thread stays within what it has entered."""
+    leave, kept = Stay.leave, list[Stay]()
+
+    def forget(self: Stay, then: Callable[[], object]) -> None:
+        kept.append(self)
+        then()
+
+    monkeypatch.setattr(Stay, "leave", forget)
+    monkeypatch.setattr(footprint, "wait_for_threads", lambda *_: None)
+    findings = driver.run(5, 400)
+    assert any("were entered and never left" in each.what for each in findings.violations)
+    for stay in kept:
+        leave(stay, lambda: None)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_pool_that_leaves_a_task_on_the_apps_loop_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would go on for as long as the app does."""
+    start, kept = OneAct._start, list[Any]()
+
+    def littering(self: OneAct) -> PoolRef:
+        kept.append(asyncio.get_running_loop().create_task(asyncio.Event().wait(), name="litter"))
+        return start(self)
+
+    monkeypatch.setattr(OneAct, "_start", littering)
+    findings = driver.run(4, 400)
+    assert [each.what for each in findings.violations] == ["1 tasks: litter"]
 
 
 def test_a_drill_waits_for_the_call_that_has_lost_its_race() -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.actors.executors.call import Call, PlainCall, go_on_in
+from greenroom.actors.executors.entered_agent import Idle, Stay, entered_on_loop, fault
 from greenroom.actors.executors.thread_executor import ThreadExecutor
 from greenroom.actors.member import agent_methods
 from greenroom.actors.member.call_outcome import refused
@@ -42,6 +43,8 @@ class _Held:
         users: runs that use it, or wait for it.
         made: ends when it has been created, or could not be.
         closed: ends when its close hook has; None while there is use for it.
+        stay: what has entered the context manager that was created, if it was one.
+        host: its task; a loop holds that weakly.
     """
 
     agent: Any = None
@@ -50,6 +53,8 @@ class _Held:
     users: int = 0
     made: asyncio.Task[None] = field(init=False)
     closed: asyncio.Task[None] | None = None
+    stay: Stay | None = None
+    host: asyncio.Task[None] | None = None
 
 
 @dataclass(eq=False, repr=False)
@@ -128,6 +133,9 @@ class LazyAgent:
         """Never raises: an error in a task that nobody waits for any more would only make noise."""
         try:
             held.agent = await self._call(self._create)
+            takes_loop = entered_on_loop(held.agent)
+            if takes_loop is not None:
+                held.agent = await self._enter(held, Stay(held.agent, takes_loop))
             if held.agent is None:
                 raise TypeError(f"creator must return an agent for {self.name!r}, got None")
             held.runner = agent_methods.runner_of(held.agent)
@@ -139,6 +147,36 @@ class LazyAgent:
             # the pool picks the next member.
             self._on_create_failed(self.name)
         self.create_error = held.error
+
+    async def _enter(self, held: _Held, stay: Stay) -> Any:
+        """What entering gives, by a task or a thread that stays until it is to leave again."""
+        given: PoolFuture[Any] = PoolFuture()
+
+        def begun(agent: Any) -> None:
+            held.stay = stay
+            given.resolve(agent)
+
+        def ended(_: object, value: Any, error: BaseException | None) -> None:
+            if held.stay is None:
+                given.resolve(value, error)
+            elif not stay.asked:  # on the loop: only a task can be ended by something else
+                self._forget(held)
+                if not held.users:
+                    self._close(held)
+            elif (failed := fault(error)) is not None:
+                complain(f"closing the agent of {self._label} failed", failed)
+            stay.ended()
+
+        if stay.takes_loop:
+            coroutine = _reported(stay.on_loop(begun, _at_once), ended)
+            held.host = asyncio.create_task(coroutine, name=f"{self._label}:agent")
+        else:
+            work = functools.partial(stay.in_thread, begun, lambda: None, Idle())
+            call = PlainCall(
+                self._label, self._threads, lambda _: work(), ended, context=self._context
+            )
+            self._threads.run(call)
+        return await given
 
     # -- using
 
@@ -202,6 +240,11 @@ class LazyAgent:
             # It may be closed while it is being made: then it is waited
             # for, and closed when it is there.
             await held.made
+            if held.stay is not None:
+                left: PoolFuture[None] = PoolFuture()
+                held.stay.leave(left.resolve)
+                await left
+                return
             hook = agent_methods.method_of(held.agent, "aclose") or agent_methods.method_of(
                 held.agent, "close"
             )
@@ -248,3 +291,20 @@ class LazyAgent:
         finally:
             go_on_in(context)
             context = Context()  # an error leads back here
+
+
+def _at_once(action: Callable[[], object]) -> bool:
+    """Whoever lets an agent go does so on its loop."""
+    action()
+    return True
+
+
+async def _reported(
+    stay: Awaitable[Any], ended: Callable[[object, Any, BaseException | None], object]
+) -> None:
+    value, error = None, None
+    try:
+        value = await stay
+    except BaseException as raised:  # told, as a call's is
+        error = raised
+    ended(None, value, error)
