@@ -19,6 +19,7 @@ from greenroom.actors.member.surroundings import (
     LoopSilent,
     Surroundings,
 )
+from greenroom.actors.runtime.lease import Lease
 from greenroom.actors.runtime.pool_actor import JoinableRef, PoolActor, tell
 from greenroom.actors.runtime.thread_duties import Duty, ThreadRole
 from greenroom.messages.errors import ResourceError, not_begun, summary
@@ -357,6 +358,9 @@ class AgentActor(PoolActor):
         """Whether it hears that it is to end: other code in a thread cannot be told, and is not
         waited for.
         """
+        if call.executor is self.host.callers:
+            lease: Lease | None = call.handle
+            return lease is not None and lease.can_be_cut
         if call.executor is not self.host.threads or call.canceller is not None:
             return True
         return isinstance(call, AttemptCall) and call.writer is not None

@@ -20,6 +20,7 @@ from greenroom.actors.executors.agent_output import (
     pour,
 )
 from greenroom.actors.executors.call import Call, Executor, PlainCall
+from greenroom.actors.executors.caller_executor import CallerExecutor
 from greenroom.actors.executors.loop_executor import LoopExecutor, run_on
 from greenroom.actors.executors.thread_executor import ThreadExecutor
 from greenroom.actors.handle.pool_ref import PoolRef
@@ -30,11 +31,12 @@ from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
+from greenroom.actors.runtime.lease import Lease
 from greenroom.actors.runtime.loop_thread import LoopThread
 from greenroom.actors.runtime.thread_duties import HERE
 from greenroom.messages.execution import Ancestor, Execute
 from greenroom.messages.member import CallContext, Member
-from greenroom.messages.requests import Apply
+from greenroom.messages.requests import Acquire, Apply, Request
 from greenroom.messages.status import CancelReason
 
 Finish = Callable[[Call, Any, BaseException | None], None]
@@ -60,6 +62,7 @@ class AgentHost:
         # Both from the start, since neither has a thread before its first call.
         self.loop: Executor = LoopExecutor(loop, clock, owned=member.isolated)
         self.threads: Executor = ThreadExecutor(name, clock)
+        self.callers: Executor = CallerExecutor(loop.grace_s)
         self._clock = clock
         self._agent: Any = _UNMADE
         self._runner: agent_methods.Runner | None = None
@@ -155,7 +158,9 @@ class AgentHost:
     def executor_for(self, message: Execute) -> Executor:
         """Where an attempt is to run."""
         work = message.work
-        if isinstance(work, Apply):
+        if not isinstance(work, Request):
+            if isinstance(work, Acquire):
+                return self.callers
             if agent_methods.is_async(work.function):
                 return self.loop
             if isinstance(self._agent, PoolRef):
@@ -187,7 +192,12 @@ class AgentHost:
             _cannot_run(self._agent, self.member.method)
         if runner.context_name is None:
             return runner.call(work.payload)
-        context = CallContext(
+        return runner.run(work.payload, self._context(call))
+
+    def _context(self, call: AttemptCall) -> CallContext:
+        message = call.message
+        work = message.work
+        return CallContext(
             request_id=message.request_id,
             member=self.member.name,
             attempt=message.attempt,
@@ -200,7 +210,17 @@ class AgentHost:
             on_side_effects=call.start_side_effects,
             on_alive=call.alive,
         )
-        return runner.run(work.payload, context)
+
+    def lend(self, call: AttemptCall) -> PoolFuture[Any] | None:
+        """Make the lease ready by which whoever asks runs the agent; returns who that is."""
+        if call.writer is None:  # such a request was told, or asked for in some other way
+            return None
+        lease: Lease = call.handle
+        call.writer.start(call)
+        lease.marks, lease.context = call.writer, self._context(call)
+        lease.inside = (self.pool, call.ticket)
+        lease.agent = self._agent
+        return call.asker
 
     def _start(
         self,

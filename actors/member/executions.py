@@ -99,6 +99,7 @@ class Executions:
         self._tell_back = tell_back
         self._give_up = give_up
         self._run_agent = host.run  # bound once: each call holds it
+        self._lend_agent = host.lend
         self._takes_any = around.config.is_failure is None
         self._by_auto = around.config.is_failure == "auto"
         self._watches_speed = around.config.circuit_slow_call_s is not None
@@ -144,9 +145,10 @@ class Executions:
         """From here on the call is answered for: by `finished`, whatever raises on its way."""
         try:
             writer = self._writer(message) if message.stream else None
-            call = AttemptCall(
-                self, self._run_agent, self.host.executor_for(message), message, writer
-            )
+            executor, run = self.host.executor_for(message), self._run_agent
+            if executor is self.host.callers:
+                run = self._lend_agent
+            call = AttemptCall(self, run, executor, message, writer)
         except BaseException as error:
             self.refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
             return
@@ -204,7 +206,8 @@ class Executions:
                 self._tell_back(AbandonedBy(1))
             if report is None:
                 self._answer(call, value)
-            elif isinstance(report, Failed):  # its request may go on from here to the next member
+            elif isinstance(report, Failed) and call.executor is not self.host.callers:
+                # Its request may go on from here to the next member: not in a thread of the app's.
                 hand(self.around.router, report)
             else:
                 tell(self.around.router, report)
@@ -215,6 +218,8 @@ class Executions:
                 self.at_rest()
         except BaseException as raised:
             self.unreported(call, raised)
+            if call.executor is self.host.callers:  # a Ctrl-C in a thread of the app's
+                raise
 
     def _answer(self, call: AttemptCall, value: Any) -> None:
         """The call has brought an answer, or its stream to the end: whoever asks has it from here,

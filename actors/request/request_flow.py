@@ -560,7 +560,7 @@ class RequestFlow:
     def _ended_badly(
         self, attempt: Attempt, job: Job | None, kind: FailureKind, error: Exception
     ) -> None:
-        failure = Failure(kind, error, self._ports.now() - attempt.started_at)
+        failure = Failure(kind, error, self._ports.now() - attempt.started_at, runs=True)
         if job is not None:
             self._attempt_failed(attempt, job, failure)
         elif attempt.alone:

@@ -1,0 +1,89 @@
+"""Cutting short a piece of a task that is not one's own, in the manner of `asyncio.timeout`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+
+class TaskCut:
+    """From its making to its `close` the running task can be cut short, by one cancellation.
+
+    That is taken back where the piece is left, so that whoever else has the task cancelled (a
+    `timeout` around it, a task group) is neither answered in its place nor overlooked.
+
+    Attributes:
+        paused: whether the task is in code of somebody else's, which is not cut: it is for who sets
+            this to look at the end of the pause whether it shall go on.
+
+    Raises:
+        RuntimeError: no task runs here.
+    """
+
+    __slots__ = ("_before", "_cut", "_loop", "_open", "_task", "_told", "paused")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("an attempt must be entered in a task of the running loop")
+        self._task = task
+        self._before = task.cancelling()
+        self._open = True
+        self._cut = self._told = False
+        self.paused = False
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The loop that runs it."""
+        return self._loop
+
+    def cut(self, then: Callable[[], object]) -> bool:
+        """Cut it short, soon, unless it has been left by then; any thread may do so. False where
+        its loop has closed.
+
+        Args:
+            then: called on its loop, right before.
+        """
+        try:
+            self._loop.call_soon_threadsafe(self._cut_here, then)
+        except RuntimeError:
+            return False
+        return True
+
+    def _cut_here(self, then: Callable[[], object]) -> None:
+        # The loop runs this between two steps of the task: so it is inside, and hears of it there.
+        if self._open:
+            then()
+            if not self.paused and not self._told:
+                self._told = self._cut = True
+                self._task.cancel()
+
+    def resume(self, told: bool) -> None:
+        """The pause is over.
+
+        Args:
+            told: whether it is told here that it shall end: then it is not cut any more.
+        """
+        self.paused = False
+        self._told = self._told or told
+
+    def close(self, error: BaseException | None) -> bool:
+        """It has been left, by that error if there is one; whether somebody else has the task
+        cancelled, too.
+        """
+        self._open = False
+        cancelled = isinstance(error, asyncio.CancelledError)
+        try:
+            here = asyncio.current_task() is self._task
+        except RuntimeError:  # a generator is closed where no loop runs
+            here = False
+        if not here:
+            return cancelled
+        left = self._task.uncancel() if self._cut else self._task.cancelling()
+        return cancelled and left > self._before
+
+
+def is_cancellation(error: BaseException | None) -> bool:
+    """Whether it ends a task by somebody's wish."""
+    return isinstance(error, asyncio.CancelledError)
