@@ -155,6 +155,11 @@ class Attempt:
             raise self._given_up()
 
     @property
+    def is_open(self) -> bool:
+        """Whether its block runs."""
+        return self._lease is not None
+
+    @property
     def was_left(self) -> bool:
         """Whether its block has been entered and left."""
         return self._entered and self._lease is None
@@ -307,6 +312,8 @@ class Attempt:
         raise final
 
     def __del__(self) -> None:
+        if self._cut is not None:
+            self._cut.forget()
         if self._lease is not None or (self._course.once and not self._course.over):
             self._course.leave(self._lease)
 
@@ -372,8 +379,8 @@ class AttemptLoop:
         return not self._course.over
 
     def __del__(self) -> None:
-        # A loop that is left between two attempts; out of a block, that has done so.
-        if not self._course.over and (self._last is None or self._last.was_left):
+        # A loop that is left between two attempts: an open block comes to an end of its own.
+        if not self._course.over and (self._last is None or not self._last.is_open):
             self._course.leave()
 
 

@@ -68,6 +68,10 @@ class TaskCut:
         self.paused = False
         self._told = self._told or told
 
+    def forget(self) -> None:
+        """Nobody will ever leave it; from a finalizer, in whatever thread."""
+        self._open = False
+
     def close(self, error: BaseException | None) -> bool:
         """It has been left, by that error if there is one; whether somebody else has the task
         cancelled, too.
