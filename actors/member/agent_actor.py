@@ -348,7 +348,7 @@ class AgentActor(PoolActor):
 
         def close() -> None:
             if self._leaving or self.member.factory is not None:
-                self.host.close_agent(then=closed)
+                self.host.close_agents(closed)
             else:
                 closed()  # an agent that was handed over ready is the next incarnation's, too
 

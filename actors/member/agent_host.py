@@ -21,6 +21,7 @@ from greenroom.actors.executors.agent_output import (
 )
 from greenroom.actors.executors.call import Call, Executor, PlainCall
 from greenroom.actors.executors.caller_executor import CallerExecutor
+from greenroom.actors.executors.loop_agents import LoopAgents, running_loop
 from greenroom.actors.executors.loop_executor import LoopExecutor, run_on
 from greenroom.actors.executors.thread_executor import ThreadExecutor
 from greenroom.actors.handle.pool_ref import PoolRef
@@ -64,6 +65,9 @@ class AgentHost:
         self.threads: Executor = ThreadExecutor(name, clock)
         self.callers: Executor = CallerExecutor(loop.grace_s)
         self._clock = clock
+        self.loop_agents: LoopAgents | None = None
+        if member.factory is not None and agent_methods.is_async(member.factory):
+            self.loop_agents = LoopAgents(name, self._make_here, self._close_here, loop.grace_s)
         self._agent: Any = _UNMADE
         self._runner: agent_methods.Runner | None = None
         self._streamer: agent_methods.Runner | None = None
@@ -132,6 +136,14 @@ class AgentHost:
         self._start("close", hook, finish)
         if not waits:
             then()
+
+    def close_agents(self, then: Callable[[], None]) -> None:
+        """Close the agent, and those of its callers' loops."""
+        close = functools.partial(self.close_agent, then=then)
+        if self.loop_agents is None:
+            close()
+        else:
+            self.loop_agents.close(close)
 
     def leave_loop(self, calls: Iterable[Call], reason: CancelReason) -> None:
         """The loop is lost: end those of the calls that are on it, without waiting for it."""
@@ -220,7 +232,27 @@ class AgentHost:
         lease.marks, lease.context = call.writer, self._context(call)
         lease.inside = (self.pool, call.ticket)
         lease.agent = self._agent
+        if self.loop_agents is not None:
+            lease.make = self._agent_here
         return call.asker
+
+    async def _agent_here(self) -> Any:
+        """The agent for a block in a task: of the loop that runs here, where an async factory makes
+        agents, since that may bind them to the loop that it is called on.
+        """
+        assert self.loop_agents is not None
+        if self._loop_thread.loop is running_loop():
+            return self._agent
+        return await self.loop_agents.get()
+
+    async def _make_here(self) -> Any:
+        assert self.member.factory is not None
+        return await _settled(self.member.factory())
+
+    async def _close_here(self, agent: Any) -> None:
+        hook = self._close_hook(agent)
+        if hook is not None:
+            await _settled(hook())
 
     def _start(
         self,
@@ -294,6 +326,10 @@ class AgentHost:
                 if hook is not None:
                     return hook
         return None
+
+
+async def _settled(value: Any) -> Any:
+    return await value if is_awaitable(value) else value
 
 
 def _cannot_run(agent: Any, method: str | None) -> NoReturn:
