@@ -17,7 +17,7 @@ from typing import (
 
 import pykka
 
-from greenroom.actors.handle.caller_attempts import Attempt, Attempts, acquired
+from greenroom.actors.handle.caller_attempts import Acquired, Attempts, acquired
 from greenroom.actors.handle.pool_stream import PoolStream
 from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.call_ancestry import INSIDE, tickets_of
@@ -371,7 +371,7 @@ class AskingRef(JoinableRef):
         """
         return Attempts(Acquire(stream=stream, **options), self._lease, self._clock.now)
 
-    def acquire(self, *, stream: bool = False, **options: Any) -> Attempt:
+    def acquire(self, *, stream: bool = False, **options: Any) -> Acquired:
         """One attempt in the caller's own task, without a retry: `async with pool.acquire() as
         agent`, or `with`. What its block raises is judged, and raised as it is.
 

@@ -76,14 +76,8 @@ class _Course:
         return self.future is not None and self.future.is_elsewhere()
 
 
-class Attempt:
-    """One attempt at a request in the caller's own code: `async with attempt as agent`, or `with`.
-
-    The block that is left in the usual way, be it by `break` or `return`, has succeeded. What it
-    raises is judged as what an agent raises: either the next attempt follows, and the error is
-    swallowed, or the request fails, with what `ask` would raise. A block that is left since its
-    task is cancelled, or its generator closed, counts for nothing.
-    """
+class Block:
+    """What an attempt is to the code in its block, and what its block is to the pool."""
 
     __slots__ = ("__weakref__", "_course", "_cut", "_entered", "_fault", "_lease", "_token")
 
@@ -200,6 +194,7 @@ class Attempt:
     # -- its block
 
     def __enter__(self) -> Any:
+        """The agent; it waits for one."""
         asked = self._begin(can_be_cut=False)
         while True:
             lease = self._course.granted() or self._course.next_of(asked.wait_lease())
@@ -207,12 +202,8 @@ class Attempt:
                 self._open(lease, None)
                 return lease.agent
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
+    def _left(self, error: BaseException | None) -> bool:
+        """The block in a thread has been left: whether its error is done with."""
         lease = self._close()
         if lease is None:
             return False
@@ -228,6 +219,7 @@ class Attempt:
             return self._fails(final, error, ended)
 
     async def __aenter__(self) -> Any:
+        """The same without blocking the event loop."""
         asked = self._begin(can_be_cut=True)
         while True:
             lease = self._course.granted() or self._course.next_of(await asked.await_lease())
@@ -240,15 +232,11 @@ class Attempt:
             try:
                 return await lease.make()
             except BaseException as error:  # there is no block yet: it has failed all the same
-                if not await self.__aexit__(type(error), error, error.__traceback__):
+                if not await self._aleft(error):
                     raise
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> bool:
+    async def _aleft(self, error: BaseException | None) -> bool:
+        """The same of a block in a task."""
         cut, lease = self._cut, self._close()
         if lease is None or cut is None:
             return False
@@ -322,8 +310,64 @@ class Attempt:
 
     def __repr__(self) -> str:
         if self._lease is None:
-            return f"<Attempt {'left' if self._entered else 'not entered'}>"
-        return f"<Attempt {self.number} of {self.context.request_id}, on {self.member}>"
+            return f"<{type(self).__name__} {'left' if self._entered else 'not entered'}>"
+        return (
+            f"<{type(self).__name__} {self.number} of {self.context.request_id}, on {self.member}>"
+        )
+
+
+class Attempt(Block):
+    """One attempt at a request in the caller's own code: `async with attempt as agent`, or `with`.
+
+    The block that is left in the usual way, be it by `break` or `return`, has succeeded. What it
+    raises is judged as what an agent raises: either the next attempt follows, and the error is
+    swallowed, or the request fails, with what `ask` would raise. A block that is left since its
+    task is cancelled, or its generator closed, counts for nothing.
+    """
+
+    __slots__ = ()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        return self._left(error)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> bool:
+        return await self._aleft(error)
+
+
+class Acquired(Block):
+    """The only attempt at a request: it swallows nothing.
+
+    What its block raises is judged, and raised as it is. What the pool has to say of it, that its
+    time is over say, is what `ask` would raise.
+    """
+
+    __slots__ = ()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._left(error)
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._aleft(error)
 
 
 class Paused:
@@ -331,7 +375,7 @@ class Paused:
 
     __slots__ = ("_attempt",)
 
-    def __init__(self, attempt: Attempt) -> None:
+    def __init__(self, attempt: Block) -> None:
         self._attempt = attempt
 
     def __enter__(self) -> None:
@@ -399,6 +443,6 @@ class Attempts:
         return AttemptLoop(self._new_course())
 
 
-def acquired(work: Acquire, send: Send, now: Callable[[], float]) -> Attempt:
+def acquired(work: Acquire, send: Send, now: Callable[[], float]) -> Acquired:
     """The one attempt of a request."""
-    return Attempt(_Course(work, send, now, once=True))
+    return Acquired(_Course(work, send, now, once=True))

@@ -6,7 +6,7 @@ import asyncio
 import contextvars
 import gc
 import weakref
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import pytest
@@ -452,7 +452,7 @@ def test_a_generator_that_is_left_inside_of_its_block_counts_for_nothing(way: st
     """GeneratorExit is no word on the agent, whoever closes the generator."""
     with pool_of(Member("a", Agent("a"), max_concurrency=1)) as pool:
 
-        async def events() -> AsyncIterator[str]:
+        async def events() -> AsyncGenerator[str, None]:
             async for attempt in pool.attempts(stream=True):
                 async with attempt as agent:
                     attempt.first()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from helpers_actors import stop_member
@@ -23,10 +24,10 @@ from greenroom import (
 )
 from greenroom.testing import FakeClock
 
-LIMITS = {"request_timeout_s": 30.0}
+LIMITS: Any = {"request_timeout_s": 30.0}
 
 
-async def slow_a(pool: PoolRef, clock: FakeClock, seconds: float = 31, **options: object) -> str:
+async def slow_a(pool: PoolRef, clock: FakeClock, seconds: float = 31, **options: Any) -> str:
     """What the first member to answer is called, of which `a` takes so long."""
     async for attempt in pool.attempts(**options):
         async with attempt as agent:
@@ -142,7 +143,7 @@ def test_a_block_that_goes_on_after_its_grace_is_abandoned_with_its_request(
     clock: FakeClock,
 ) -> None:
     """Its slot is given to others; no other member waits for a caller that does not come back."""
-    grace = {"cancel_grace_s": 0.0}
+    grace: Any = {"cancel_grace_s": 0.0}
     members = ranked(a=Agent("a"), b=Agent("b"))
     with pool_of(*members, clock=clock, **LIMITS, **grace) as pool:
 
@@ -343,7 +344,7 @@ def test_a_cancellation_that_nobody_asked_for_is_the_agents_failure() -> None:
 def test_a_block_inside_of_a_block_is_left_with_it(clock: FakeClock) -> None:
     """The outer one is cut while the inner one waits for its next member; the inner one counts for
     nothing."""
-    limits = {"request_timeout_s": 30.0}
+    limits: Any = {"request_timeout_s": 30.0}
     with (
         pool_of(*ranked(a=Agent("a"), b=Agent("b")), clock=clock, name="outer", **limits) as outer,
         pool_of(Member("in", Agent("in")), name="inner") as inner,
@@ -369,7 +370,7 @@ def test_a_block_inside_of_a_block_is_left_with_it(clock: FakeClock) -> None:
 
 def test_the_first_chunk_has_its_own_limit(clock: FakeClock) -> None:
     """With `stream=True`, until `first()`; the whole may take as long as it likes."""
-    limits = {"first_chunk_timeout_s": 2.0, "chunk_timeout_s": 5.0}
+    limits: Any = {"first_chunk_timeout_s": 2.0, "chunk_timeout_s": 5.0}
     with pool_of(*ranked(a=Agent("a"), b=Agent("b")), clock=clock, **limits) as pool:
 
         async def main() -> list[str]:
