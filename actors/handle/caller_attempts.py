@@ -198,8 +198,7 @@ class Block:
         asked = self._begin(can_be_cut=False)
         while True:
             lease = self._course.granted() or self._course.next_of(asked.wait_lease())
-            if lease.begin(self._course.now(), None):
-                self._open(lease, None)
+            if self._opens(lease, None):
                 return lease.agent
 
     def _left(self, error: BaseException | None) -> bool:
@@ -208,8 +207,7 @@ class Block:
         if lease is None:
             return False
         if error is not None and not isinstance(error, Exception):
-            self._course.leave(lease)
-            return False
+            return self._leave()
         ended = self._end(lease, error)
         if self._course.over:
             return False
@@ -223,10 +221,8 @@ class Block:
         asked = self._begin(can_be_cut=True)
         while True:
             lease = self._course.granted() or self._course.next_of(await asked.await_lease())
-            cut = TaskCut()
-            if not lease.begin(self._course.now(), cut):
+            if not self._opens(lease, TaskCut()):
                 continue
-            self._open(lease, cut)
             if lease.make is None:
                 return lease.agent
             try:
@@ -245,8 +241,7 @@ class Block:
         cancelled = cut.close(error)
         ends = error is not None and not isinstance(error, Exception)
         if cancelled or (ends and not is_cancellation(error)):
-            self._course.leave(lease)
-            return False
+            return self._leave()
         ended = self._end(lease, error)
         if self._course.over:
             return False
@@ -266,25 +261,42 @@ class Block:
         assert asked is not None
         return asked
 
-    def _open(self, lease: Lease, cut: TaskCut | None) -> None:
-        self._lease, self._cut = lease, cut
-        # What is asked for in the block is asked for from inside of the call.
-        self._token = INSIDE.set((*INSIDE.get(), lease.inside))
+    def _opens(self, lease: Lease, cut: TaskCut | None) -> bool:
+        """Begin the block; False where the pool has taken the lease back."""
+        self._lease, self._cut = lease, cut  # first: whatever breaks in below, it is given back
+        try:
+            if lease.begin(self._course.now(), cut):
+                # What is asked for in the block is asked for from inside of the call.
+                self._token = INSIDE.set((*INSIDE.get(), lease.inside))
+                return True
+        except BaseException:  # of a signal handler
+            self._leave()
+            raise
+        self._lease = self._cut = None
+        return False
 
     def _close(self) -> Lease | None:
         """The lease of the block that is left; None in a child of a fork, which has none."""
-        lease, self._lease, self._cut = self._lease, None, None
         if self._token is not None:
             # A generator may be closed in another context than it was begun in.
             with contextlib.suppress(ValueError):
                 INSIDE.reset(self._token)
             self._token = None
-        return None if self._course.is_elsewhere() else lease
+        return None if self._course.is_elsewhere() else self._lease
+
+    def _leave(self) -> bool:
+        """Give back what there is, unjudged; in whatever thread, from a finalizer."""
+        lease, cut, self._lease, self._cut = self._lease, self._cut, None, None
+        if cut is not None:
+            cut.forget()
+        self._course.leave(lease)
+        return False
 
     def _end(self, lease: Lease, error: BaseException | None) -> bool:
         """Have the attempt judged; whether it had not been given up on before."""
         stands = lease.cancelled is None
         ended = lease.end(error if error is not None else self._fault)
+        self._lease = self._cut = None  # only now: else it is given back by `__del__`
         # One attempt: its caller has its own error, whatever that says of the member.
         if self._course.once and stands and ended:
             self._course.over = True
@@ -300,10 +312,8 @@ class Block:
         raise final
 
     def __del__(self) -> None:
-        if self._cut is not None:
-            self._cut.forget()
         if self._lease is not None or (self._course.once and not self._course.over):
-            self._course.leave(self._lease)
+            self._leave()
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse("an attempt", "its block runs in the process that has begun it")

@@ -99,7 +99,6 @@ class Executions:
         self._tell_back = tell_back
         self._give_up = give_up
         self._run_agent = host.run  # bound once: each call holds it
-        self._lend_agent = host.lend
         self._takes_any = around.config.is_failure is None
         self._by_auto = around.config.is_failure == "auto"
         self._watches_speed = around.config.circuit_slow_call_s is not None
@@ -147,7 +146,7 @@ class Executions:
             writer = self._writer(message) if message.stream else None
             executor, run = self.host.executor_for(message), self._run_agent
             if executor is self.host.callers:
-                run = self._lend_agent
+                run = self.host.lend
             call = AttemptCall(self, run, executor, message, writer)
         except BaseException as error:
             self.refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))

@@ -42,13 +42,7 @@ class LeasedCall(Protocol):
 
     def begin(self, now: float) -> bool: ...
 
-    def end(self) -> bool: ...
-
-    def finish(self, value: Any, error: BaseException | None) -> None: ...
-
-    def late(self) -> None: ...
-
-    def broke(self, error: BaseException) -> None: ...
+    def left(self, error: BaseException | None) -> bool: ...
 
 
 class Lease:
@@ -119,25 +113,19 @@ class Lease:
         """The block has been left, well or by that error: it is judged, and its slot is free. False
         where it had been given up on before.
         """
-        call, grace, ended = self._call, self._grace, False
-        self._grace = call.handle = None  # the call and this refer to each other
+        grace, self._grace = self._grace, None
         if grace is not None:
             grace()
-        try:
-            ended = call.end()
-            if ended:
-                call.finish(None, error)
-            else:
-                call.late()
-        except BaseException as raised:  # of a signal handler: it is reported all the same
-            call.broke(raised)
-            raise
+        ended = self._call.left(error)
+        # Last: by this it is found if something breaks in above. The two refer to each other.
+        self._call.handle = None
         return ended
 
     def give_back(self) -> None:
         """The block was left, and nothing is to be judged; in the router's turn."""
-        self._call.cancelled = self._call.cancelled or CancelReason.CALLER
-        self.end(RequestCancelledError("the block of the attempt was left"))
+        if self._call.handle is self:
+            self._call.cancelled = self._call.cancelled or CancelReason.CALLER
+            self.end(RequestCancelledError("the block of the attempt was left"))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
