@@ -82,12 +82,12 @@ class Block:
     __slots__ = ("__weakref__", "_course", "_cut", "_entered", "_fault", "_lease", "_token")
 
     def __init__(self, course: _Course) -> None:
-        self._course = course
         self._entered = False
         self._lease: Lease | None = None
         self._cut: TaskCut | None = None
         self._fault: UnsuccessfulResultError | None = None
         self._token: Any = None
+        self._course = course  # last: see `__del__`
 
     # -- what is known of it, in its block
 
@@ -195,66 +195,70 @@ class Block:
 
     def __enter__(self) -> Any:
         """The agent; it waits for one."""
-        asked = self._begin(can_be_cut=False)
-        while True:
-            lease = self._course.granted() or self._course.next_of(asked.wait_lease())
-            if self._opens(lease, None):
-                return lease.agent
+        self._begin()
+        try:
+            asked = self._course.ask(can_be_cut=False)
+            while True:
+                lease = self._course.granted() or self._course.next_of(asked.wait_lease())
+                if self._opens(lease, None):
+                    return lease.agent
+        except BaseException:
+            self._leave()
+            raise
 
     def _left(self, error: BaseException | None) -> bool:
         """The block in a thread has been left: whether its error is done with."""
-        lease = self._close()
-        if lease is None:
-            return False
-        if error is not None and not isinstance(error, Exception):
-            return self._leave()
-        ended = self._end(lease, error)
-        if self._course.over:
-            return False
+        ended = True
         try:
-            return self._course.goes_on(self._asked().wait_lease())
+            lease = self._close()
+            if lease is None:
+                return False
+            if error is not None and not isinstance(error, Exception):
+                return self._leave()
+            ended = self._end(lease, error)
+            return not self._course.over and self._goes_on(self._asked().wait_lease(), error)
         except BaseException as final:
             return self._fails(final, error, ended)
 
     async def __aenter__(self) -> Any:
         """The same without blocking the event loop."""
-        asked = self._begin(can_be_cut=True)
-        while True:
-            lease = self._course.granted() or self._course.next_of(await asked.await_lease())
-            if not self._opens(lease, TaskCut()):
-                continue
-            if lease.make is None:
-                return lease.agent
-            try:
-                return await lease.make()
-            except BaseException as error:  # there is no block yet: it has failed all the same
-                if not await self._aleft(error):
-                    raise
+        self._begin()
+        try:
+            asked = self._course.ask(can_be_cut=True)
+            while True:
+                lease = self._course.granted() or self._course.next_of(await asked.await_lease())
+                if self._opens(lease, TaskCut()):
+                    try:
+                        return lease.agent if lease.make is None else await lease.make()
+                    except BaseException as error:  # there is no block yet, and yet it has failed
+                        if not await self._aleft(error):
+                            raise
+        except BaseException:
+            self._leave()
+            raise
 
     async def _aleft(self, error: BaseException | None) -> bool:
         """The same of a block in a task."""
-        cut, lease = self._cut, self._close()
-        if lease is None or cut is None:
-            return False
-        # The task's own end is nothing that the agent has done. A cancellation that nobody has
-        # asked for is: so it is judged, as that of the pool's own is.
-        cancelled = cut.close(error)
-        ends = error is not None and not isinstance(error, Exception)
-        if cancelled or (ends and not is_cancellation(error)):
-            return self._leave()
-        ended = self._end(lease, error)
-        if self._course.over:
-            return False
+        ended = True
         try:
-            return self._course.goes_on(await self._asked().await_lease())
+            cut, lease = self._cut, self._close()
+            if lease is None or cut is None:
+                return False
+            # The task's own end is nothing that the agent has done. A cancellation that nobody has
+            # asked for is: so it is judged, as that of the pool's own is.
+            cancelled = cut.close(error)
+            ends = error is not None and not isinstance(error, Exception)
+            if cancelled or (ends and not is_cancellation(error)):
+                return self._leave()
+            ended = self._end(lease, error)
+            return not self._course.over and self._goes_on(await self._asked().await_lease(), error)
         except BaseException as final:
             return self._fails(final, error, ended)
 
-    def _begin(self, can_be_cut: bool) -> LeaseFuture:
+    def _begin(self) -> None:
         if self._entered:
             raise RuntimeError("an attempt is entered once: each round of the loop has its own")
         self._entered = True
-        return self._course.ask(can_be_cut)
 
     def _asked(self) -> LeaseFuture:
         asked = self._course.future
@@ -264,14 +268,10 @@ class Block:
     def _opens(self, lease: Lease, cut: TaskCut | None) -> bool:
         """Begin the block; False where the pool has taken the lease back."""
         self._lease, self._cut = lease, cut  # first: whatever breaks in below, it is given back
-        try:
-            if lease.begin(self._course.now(), cut):
-                # What is asked for in the block is asked for from inside of the call.
-                self._token = INSIDE.set((*INSIDE.get(), lease.inside))
-                return True
-        except BaseException:  # of a signal handler
-            self._leave()
-            raise
+        if lease.begin(self._course.now(), cut):
+            # What is asked for in the block is asked for from inside of the call.
+            self._token = INSIDE.set((*INSIDE.get(), lease.inside))
+            return True
         self._lease = self._cut = None
         return False
 
@@ -284,6 +284,35 @@ class Block:
             self._token = None
         return None if self._course.is_elsewhere() else self._lease
 
+    def _end(self, lease: Lease, error: BaseException | None) -> bool:
+        """Have the attempt judged; whether it had not been given up on before."""
+        stands = lease.cancelled is None
+        ended = lease.end(error if error is not None else self._fault)
+        self._lease = self._cut = None  # only now: else it is given back by `_leave`
+        # One attempt: its caller has its own error, whatever that says of the member.
+        if self._course.once and stands and ended:
+            self._course.over = True
+        return ended
+
+    def _goes_on(self, following: Lease | None, error: BaseException | None) -> bool:
+        """What follows is known, the next lease or the end: whether the error is done with."""
+        if self._course.goes_on(following) and error is not None and error.__traceback__:
+            # The report of it lasts as long as the request. It need not hold the caller's frame,
+            # with all that this has, the next attempts among it.
+            error.__traceback__ = error.__traceback__.tb_next
+        return following is not None
+
+    def _fails(self, final: BaseException, error: BaseException | None, ended: bool) -> bool:
+        """The request has come to its end by `final`, which may be the block's own error; or
+        something has broken in here.
+        """
+        self._leave()
+        if final is error:
+            return False
+        if not ended and isinstance(final, RequestCancelledError):
+            raise AttemptTimeoutError("the block of an attempt went on when its time was over")
+        raise final
+
     def _leave(self) -> bool:
         """Give back what there is, unjudged; in whatever thread, from a finalizer."""
         lease, cut, self._lease, self._cut = self._lease, self._cut, None, None
@@ -292,26 +321,9 @@ class Block:
         self._course.leave(lease)
         return False
 
-    def _end(self, lease: Lease, error: BaseException | None) -> bool:
-        """Have the attempt judged; whether it had not been given up on before."""
-        stands = lease.cancelled is None
-        ended = lease.end(error if error is not None else self._fault)
-        self._lease = self._cut = None  # only now: else it is given back by `__del__`
-        # One attempt: its caller has its own error, whatever that says of the member.
-        if self._course.once and stands and ended:
-            self._course.over = True
-        return ended
-
-    def _fails(self, final: BaseException, error: BaseException | None, ended: bool) -> bool:
-        """The request has come to its end by `final`, which may be the block's own error."""
-        self._course.over = True
-        if final is error:
-            return False
-        if not ended and isinstance(final, RequestCancelledError):
-            raise AttemptTimeoutError("the block of an attempt went on when its time was over")
-        raise final
-
     def __del__(self) -> None:
+        if not hasattr(self, "_course"):  # its making was broken off
+            return
         if self._lease is not None or (self._course.once and not self._course.over):
             self._leave()
 
@@ -406,8 +418,8 @@ class AttemptLoop:
     __slots__ = ("_course", "_last")
 
     def __init__(self, course: _Course) -> None:
-        self._course = course
         self._last: Attempt | None = None
+        self._course = course  # last, as in `Block`
 
     def __iter__(self) -> Self:
         return self
@@ -433,6 +445,8 @@ class AttemptLoop:
         return not self._course.over
 
     def __del__(self) -> None:
+        if not hasattr(self, "_course"):
+            return
         # A loop that is left between two attempts: an open block comes to an end of its own.
         if not self._course.over and (self._last is None or not self._last.is_open):
             self._course.leave()

@@ -253,6 +253,8 @@ class Executions:
                 reply(claim, value, self.member_name, now - claim.accepted_at)
             except BaseException as raised:
                 self._not_answered(claim, raised)
+                if call.executor is self.host.callers:  # see `finished`
+                    raise
         # After the answer: its asker does not wait until this thread has done the router's part.
         if wanted:  # others wait for the slot that is free now
             router.actor_inbox.serve()

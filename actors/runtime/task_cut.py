@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 from collections.abc import Callable
 
 
@@ -27,7 +28,9 @@ class TaskCut:
         task = asyncio.current_task()
         if task is None:
             raise RuntimeError("an attempt must be entered in a task of the running loop")
-        self._task = task
+        # Weakly: the pool holds this for as long as the piece lasts, and a task that nobody else
+        # holds any more has left it.
+        self._task = weakref.ref(task)
         self._before = task.cancelling()
         self._open = True
         self._cut = self._told = False
@@ -55,9 +58,10 @@ class TaskCut:
         # The loop runs this between two steps of the task: so it is inside, and hears of it there.
         if self._open:
             then()
-            if not self.paused and not self._told:
+            task = self._task()
+            if task is not None and not self.paused and not self._told:
                 self._told = self._cut = True
-                self._task.cancel()
+                task.cancel()
 
     def resume(self, told: bool) -> None:
         """The pause is over.
@@ -79,12 +83,12 @@ class TaskCut:
         self._open = False
         cancelled = isinstance(error, asyncio.CancelledError)
         try:
-            here = asyncio.current_task() is self._task
+            task = asyncio.current_task()
         except RuntimeError:  # a generator is closed where no loop runs
-            here = False
-        if not here:
+            task = None
+        if task is None or task is not self._task():
             return cancelled
-        left = self._task.uncancel() if self._cut else self._task.cancelling()
+        left = task.uncancel() if self._cut else task.cancelling()
         return cancelled and left > self._before
 
 

@@ -475,6 +475,25 @@ def test_a_generator_that_is_left_inside_of_its_block_counts_for_nothing(way: st
         assert found.cancelled == 1
 
 
+def test_a_generator_that_is_let_go_of_after_a_failover_gives_its_slot_back() -> None:
+    """The first member's error, which the request keeps, does not keep the generator."""
+    with pool_of(*ranked(a=Agent("a", GONE), b=Agent("b"))) as pool:
+
+        async def events() -> AsyncGenerator[str, None]:
+            async for attempt in pool.attempts(stream=True):
+                async with attempt as agent:
+                    yield await agent.run()
+
+        async def main() -> None:
+            stream = events()
+            assert await anext(stream) == "b"
+            del stream
+            await idle(pool)
+
+        run(main)
+        assert pool.stats().cancelled == 1
+
+
 def test_a_loop_that_is_left_between_two_attempts_gives_the_next_one_back() -> None:
     """The second attempt had been granted when the loop was left."""
     with pool_of(*ranked(a=Agent("a", GONE), b=Agent("b"))) as pool:
