@@ -6,7 +6,7 @@ from contextvars import Context
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from greenroom.messages.requests import Apply, Request
+from greenroom.messages.requests import Acquire, Apply, Request
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 
 Ticket = tuple[str, int]
@@ -33,7 +33,7 @@ class Execute:
     request_id: str
     attempt: int
     incarnation: int
-    work: Request[Any] | Apply[Any]
+    work: Request[Any] | Apply[Any] | Acquire
     deadline: float | None = None
     stream: bool = False
     inside: tuple[Ancestor, ...] = ()
@@ -44,7 +44,7 @@ class Execute:
 
     @property
     def payload(self) -> Any:
-        """What the agent is given; None for an `Apply`."""
+        """What the agent is given; None where it is not the pool that calls it."""
         return self.work.payload if isinstance(self.work, Request) else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from greenroom.messages import _validate as check
 from greenroom.messages.member import Member
@@ -98,6 +98,25 @@ class Apply(RequestOptions, Generic[R]):
 
     def _content(self) -> str:
         return str(getattr(self.function, "__qualname__", f"<{type(self.function).__name__}>"))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Acquire(RequestOptions):
+    """An agent for the caller's own code: what `pool.attempts` and `pool.acquire` send.
+
+    Args:
+        stream: whether the code passes chunks on, so that the limits of streams hold for it, and
+            not that of a whole answer.
+        can_be_cut: whether the code runs in a task: it can be told to end then.
+    """
+
+    payload: ClassVar[None] = None
+    stream: bool = False
+    can_be_cut: bool = False
+
+    def __post_init__(self) -> None:
+        RequestOptions.__post_init__(self)
+        check.flag("stream", self.stream)
 
 
 @dataclass(frozen=True, slots=True)

@@ -126,6 +126,21 @@ class Call:
         except BaseException as error:
             self.broke(error)
 
+    def left(self, error: BaseException | None) -> bool:
+        """Its caller's own code has come to its end, well or by that error: it is told of, once,
+        whatever breaks in. False where it had been given up on before.
+        """
+        try:
+            if self.end():
+                self.finish(None, error)
+                return True
+            if self.phase is CallPhase.ABANDONED:
+                self.late()
+            return False
+        except BaseException as raised:  # of a signal handler
+            self.broke(raised)
+            raise
+
     def broke(self, error: BaseException) -> None:
         """Called by its executor when something else than the user code has raised on its way: it
         ends by that. Where it had ended already, that has not been reported.

@@ -13,6 +13,12 @@ from greenroom.actors.runtime.call_ancestry import INSIDE
 
 _CONTEXTLIB = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)
 
+
+def is_of_contextlib(made: Any) -> bool:
+    """Whether `made` is of a generator function, and so no agent by itself."""
+    return isinstance(made, _CONTEXTLIB)
+
+
 Begun = Callable[[Any], object]
 """Told the agent that entering has given."""
 
@@ -113,7 +119,7 @@ class Stay:
         except RuntimeError as error:
             # Said before it has waited for anything, as httpx's client does: it is open already.
             refused = type(error) is RuntimeError and not turned and self.agent is None
-            if not refused or isinstance(self.manager, _CONTEXTLIB):
+            if not refused or is_of_contextlib(self.manager):
                 raise
             return self.manager
 
@@ -142,7 +148,7 @@ class Stay:
             ends()
 
     def _begin(self, given: Any, begun: Begun) -> bool:
-        if given is None and not isinstance(self.manager, _CONTEXTLIB):
+        if given is None and not is_of_contextlib(self.manager):
             given = self.manager  # a class of the app's that has forgotten to return itself
         if given is not None:
             self.agent = given

@@ -44,7 +44,7 @@ class _Pause:
 _ONCE, _PAUSE = (None,), _Pause()
 
 
-class _Grace:
+class Grace:
     """A timer of the loop that runs here, without the time in which the process stood still: what
     cleans up could do nothing meanwhile.
     """
@@ -107,7 +107,7 @@ class LoopExecutor:
         self._elsewhere = elsewhere
         # Both are touched on the loop alone; so there is no lock, and `close` has it done there.
         self._running: set[Call] = set()
-        self._graces: dict[Call, _Grace] = {}
+        self._graces: dict[Call, Grace] = {}
 
     def run(self, call: Call) -> None:
         # A coroutine of that very loop asks: nobody need be woken for its request.
@@ -264,7 +264,7 @@ class LoopExecutor:
         elif call.phase is CallPhase.RUNNING and call not in self._graces:
             cancel_once(call.handle)
             give_up = functools.partial(self._abandon, call)
-            self._graces[call] = _Grace(self._thread.grace_s, give_up)
+            self._graces[call] = Grace(self._thread.grace_s, give_up)
 
     def _stop(self, call: Call) -> None:
         self._running.discard(call)
@@ -310,7 +310,7 @@ def _cancel_with_grace(thread: AgentLoop, task: asyncio.Task[None], call: Call) 
 
     if not task.done():
         cancel_once(task)
-        grace = _Grace(thread.grace_s, give_up)
+        grace = Grace(thread.grace_s, give_up)
         task.add_done_callback(lambda _: grace.cancel())
 
 

@@ -19,6 +19,7 @@ from typing import (
 
 import pykka
 
+from greenroom.actors.handle.caller_attempts import Acquired, Attempts, acquired
 from greenroom.actors.handle.pool_stream import PoolStream
 from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.call_ancestry import INSIDE, tickets_of
@@ -35,6 +36,7 @@ from greenroom.actors.runtime.future import (
     answer_within,
     forked,
 )
+from greenroom.actors.runtime.lease import LeaseFuture
 from greenroom.actors.runtime.mailbox import Envelope
 from greenroom.actors.runtime.pool_actor import JoinableRef, PoolActor, Stop
 from greenroom.actors.runtime.thread_duties import (
@@ -52,6 +54,7 @@ from greenroom.messages.member import CallContext
 from greenroom.messages.pickling import refuse
 from greenroom.messages.replies import PoolStats, Reply
 from greenroom.messages.requests import (
+    Acquire,
     Apply,
     Drain,
     GetStats,
@@ -444,6 +447,51 @@ class AskingRef(JoinableRef):
                 f"message must be a Request or an Apply, got a {type(message).__name__}"
             )
         return self._open(message, timeout)
+
+    def attempts(self, *, stream: bool = False, **options: Any) -> Attempts:
+        """Attempts in the caller's own task: the pool picks, limits, judges, retries and logs.
+
+            async for attempt in pool.attempts(key=user, timeout_s=30):
+                async with attempt as agent:
+                    result = await agent.run(prompt)
+
+        Plain `for` and `with` do the same in a thread. The loop ends with the block that succeeds;
+        what a block raises has the next member tried, or is raised as `ask` would raise it. It is a
+        request like any other (one deadline, priorities, trials, retries), but is never hedged.
+
+        Args:
+            stream: whether the block passes chunks on: the limits of streams hold for it then,
+                `first_chunk_timeout_s` until `attempt.first()`, `chunk_timeout_s` from there on;
+                otherwise it has `request_timeout_s`, as an answer has.
+            options: `key`, `timeout_s`, `priority`, `idempotent`, `max_retries`, `metadata` and
+                `request_id`, as of a `Request`.
+
+        Raises:
+            TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+        """
+        return Attempts(Acquire(stream=stream, **options), self._lease, self._clock.now)
+
+    def acquire(self, *, stream: bool = False, **options: Any) -> Acquired:
+        """One attempt in the caller's own task, without a retry: `async with pool.acquire() as
+        agent`, or `with`. What its block raises is judged, and raised as it is.
+
+        Args:
+            stream, options: as of `attempts`; there is nothing to be retried.
+        """
+        work = Acquire(stream=stream, idempotent=False, **options)
+        return acquired(work, self._lease, self._clock.now)
+
+    def _lease(self, message: Acquire) -> LeaseFuture:
+        """Have leases, one for each attempt."""
+        self.check_process()
+        future = LeaseFuture(self._address(message, None)[0], self._canceller)
+        future.inside = INSIDE.get()
+        try:
+            self._post(message, future)
+            return future
+        except BaseException:  # of a signal handler: nobody will have the future
+            future.let_go()
+            raise
 
     def _submit(
         self,

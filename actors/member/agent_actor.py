@@ -22,6 +22,7 @@ from greenroom.actors.member.surroundings import (
     Surroundings,
 )
 from greenroom.actors.runtime.home_loop import HomeLoop
+from greenroom.actors.runtime.lease import Lease
 from greenroom.actors.runtime.pool_actor import JoinableRef, PoolActor, tell
 from greenroom.actors.runtime.thread_duties import Duty, ThreadRole
 from greenroom.messages.errors import ResourceError, not_begun, summary
@@ -467,7 +468,7 @@ class AgentActor(PoolActor):
 
         def close() -> None:
             if self._leaving or self.member.factory is not None:
-                self.host.close_agent(then=closed)
+                self.host.close_agents(closed)
             else:
                 closed()  # an agent that was handed over ready is the next incarnation's, too
 
@@ -477,6 +478,9 @@ class AgentActor(PoolActor):
         """Whether it hears that it is to end: other code in a thread cannot be told, and is not
         waited for.
         """
+        if call.executor is self.host.callers:
+            lease: Lease | None = call.handle
+            return lease is not None and lease.can_be_cut
         if call.executor is not self.host.threads or call.canceller is not None:
             return True
         return isinstance(call, AttemptCall) and call.writer is not None

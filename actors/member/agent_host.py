@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextvars import Context
 from typing import Any, NoReturn
 
@@ -21,7 +22,15 @@ from greenroom.actors.executors.agent_output import (
     pour,
 )
 from greenroom.actors.executors.call import Call, Executor, PlainCall
-from greenroom.actors.executors.entered_agent import Idle, Stay, entered_on_loop, fault
+from greenroom.actors.executors.caller_executor import CallerExecutor
+from greenroom.actors.executors.entered_agent import (
+    Idle,
+    Stay,
+    entered_on_loop,
+    fault,
+    is_of_contextlib,
+)
+from greenroom.actors.executors.loop_agents import LoopAgents, running_loop
 from greenroom.actors.executors.loop_executor import LoopExecutor, run_on
 from greenroom.actors.executors.thread_executor import Resident, ThreadExecutor
 from greenroom.actors.handle.pool_ref import PoolRef
@@ -32,13 +41,14 @@ from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
+from greenroom.actors.runtime.lease import Lease
 from greenroom.actors.runtime.loop_blocker import ORIGIN
 from greenroom.actors.runtime.loop_thread import AgentLoop, LoopThread, spare_the_log
 from greenroom.actors.runtime.thread_duties import HERE, Need, is_held_up, needs_loop
 from greenroom.messages.errors import ReentrantAskError
 from greenroom.messages.execution import Ancestor, Execute
 from greenroom.messages.member import CallContext, Member
-from greenroom.messages.requests import Apply
+from greenroom.messages.requests import Acquire, Apply
 from greenroom.messages.status import CancelReason
 
 Finish = Callable[[Call, Any, BaseException | None], None]
@@ -80,6 +90,10 @@ class AgentHost:
         self._loop_thread = loop
         self.loop: Executor = self._on(loop)
         self.threads = ThreadExecutor(name, clock)
+        self.callers: Executor = CallerExecutor(loop.grace_s)
+        self.loop_agents: LoopAgents | None = None
+        if member.factory is not None and agent_methods.is_async(member.factory):
+            self.loop_agents = LoopAgents(name, self._made_here, context, loop.grace_s)
         self._agent: Any = _UNMADE
         # From the entering until they are told to leave. Many threads add and take, in single
         # operations; who looks through it takes a copy.
@@ -244,6 +258,14 @@ class AgentHost:
         if not waits:
             then()
 
+    def close_agents(self, then: Callable[[], None]) -> None:
+        """Close the agent, and those of its callers' loops."""
+        close = functools.partial(self.close_agent, then=then)
+        if self.loop_agents is None:
+            close()
+        else:
+            self.loop_agents.close(close)
+
     def leave_loop(self, calls: Iterable[Call], reason: CancelReason) -> None:
         """The loop is lost: end those of the calls that are on it, without waiting for it."""
         for call in calls:
@@ -328,6 +350,8 @@ class AgentHost:
     def executor_for(self, message: Execute) -> Executor:
         """Where an attempt is to run."""
         work = message.work
+        if isinstance(work, Acquire):
+            return self.callers
         runner = self._streamer if message.stream else self._runner
         executor = self.loop if runner is not None and runner.is_async else self.threads
         if isinstance(work, Apply):
@@ -374,7 +398,12 @@ class AgentHost:
             _cannot_run(self._agent, self.member.method)
         if runner.context_name is None:
             return runner.call(work.payload)
-        context = CallContext(
+        return runner.run(work.payload, self._context_of(call))
+
+    def _context_of(self, call: AttemptCall) -> CallContext:
+        message = call.message
+        work = message.work
+        return CallContext(
             request_id=message.request_id,
             member=self.member.name,
             attempt=message.attempt,
@@ -387,7 +416,50 @@ class AgentHost:
             on_side_effects=call.start_side_effects,
             on_alive=call.alive,
         )
-        return runner.run(work.payload, context)
+
+    def lend(self, call: AttemptCall) -> PoolFuture[Any] | None:
+        """Make the lease ready by which whoever asks runs the agent; returns who that is."""
+        if call.writer is None:  # such a request was told, or asked for in some other way
+            return None
+        lease: Lease = call.handle
+        call.writer.start(call)
+        lease.marks, lease.context = call.writer, self._context_of(call)
+        lease.inside = (self.pool, call.ticket)
+        lease.agent = self._agent
+        if self.loop_agents is not None:
+            lease.make = self._agent_here
+        return call.asker
+
+    async def _agent_here(self) -> Any:
+        """The agent for a block in a task: of the loop that runs here, where an async factory makes
+        agents, since that may bind them to the loop that it is called on.
+        """
+        assert self.loop_agents is not None
+        if self._loop_thread.loop is running_loop():
+            return self._agent
+        return await self.loop_agents.get()
+
+    @contextlib.asynccontextmanager
+    async def _made_here(self) -> AsyncIterator[Any]:
+        """What the factory makes, entered and left by the task that runs this, where it is so."""
+        assert self.member.factory is not None
+        made = await _settled(self.member.factory())
+        takes_loop = entered_on_loop(made)
+        async with contextlib.AsyncExitStack() as stack:
+            given = None
+            if takes_loop:
+                given = await stack.enter_async_context(made)
+            elif takes_loop is False:
+                given = stack.enter_context(made)
+            agent = made if given is None and not is_of_contextlib(made) else given
+            if agent is None:
+                raise TypeError(f"factory of {self.member.name!r} must return an agent, got None")
+            try:
+                yield agent
+            finally:
+                hook = self._close_hook(agent, takes_loop is not None)
+                if hook is not None:
+                    await _settled(hook())
 
     def _start(
         self,
@@ -483,6 +555,10 @@ class AgentHost:
                 if hook is not None:
                     return hook
         return None
+
+
+async def _settled(value: Any) -> Any:
+    return await value if is_awaitable(value) else value
 
 
 def _cannot_run(agent: Any, method: str | None) -> NoReturn:

@@ -9,6 +9,7 @@ from greenroom.actors.claims.claims import Claims
 from greenroom.actors.executors.call import Call, CallPhase, Executor
 from greenroom.actors.member.chunk_writer import ChunkWriter
 from greenroom.actors.policy.life_signs import LifeSigns
+from greenroom.actors.runtime.future import PoolFuture
 from greenroom.messages.errors import RequestCancelledError
 from greenroom.messages.execution import Execute, Ticket
 
@@ -93,6 +94,12 @@ class AttemptCall(Call):
     @property
     def name(self) -> str:
         return f"{self._owner.label}:{self.message.request_id}"
+
+    @property
+    def asker(self) -> PoolFuture[Any] | None:
+        """Whose answer it is to bring; None for a tell, and of one that has been given up."""
+        claim = self._owner.claims.look(self.ticket)
+        return None if claim is None else claim.future
 
     @property
     def origin(self) -> tuple[str, str | None]:

@@ -124,6 +124,26 @@ class ChunkWriter:
             self._resumed()
         return True
 
+    def mark(self) -> bool:
+        """A chunk that counts, and that its consumer has by another way; False when nobody wants
+        more.
+        """
+        channel = self._channel
+        if channel is None:
+            return self._begin(counts=True)
+        channel.taken += 1
+        self.life_signs.since = self._clock.now()
+        return not channel.closed(self._ticket)
+
+    def hold(self) -> None:
+        """The consumer is at work: nothing is owed meanwhile."""
+        self.life_signs.held_at = self._clock.now()
+
+    def go_on(self) -> None:
+        """The consumer wants more."""
+        if self.life_signs.resume(self._clock.now()):
+            self._resumed()
+
     def accept(self, answer: Any) -> None:
         """Pass on an answer that does not stream, as its only chunk."""
         self._accept(answer)
@@ -252,6 +272,9 @@ class ChunkWriter:
                 channel.put(chunk, self._ticket, later=wakes)
             for chunk in latest:
                 wanted = channel.put(chunk, self._ticket, counts, wakes)
+            if counts and not latest:  # see `mark`
+                channel.counted = True
+                channel.taken = 1
 
         life_signs = self.life_signs
         life_signs.counts = counts
@@ -279,6 +302,5 @@ class ChunkWriter:
     def _go_on(self, channel: Channel) -> bool:
         if channel.closed(self._ticket):
             return self._stop()
-        if self.life_signs.resume(self._clock.now()):
-            self._resumed()
+        self.go_on()
         return True

@@ -144,9 +144,10 @@ class Executions:
         """From here on the call is answered for: by `finished`, whatever raises on its way."""
         try:
             writer = self._writer(message) if message.stream else None
-            call = AttemptCall(
-                self, self._run_agent, self.host.executor_for(message), message, writer
-            )
+            executor, run = self.host.executor_for(message), self._run_agent
+            if executor is self.host.callers:
+                run = self.host.lend
+            call = AttemptCall(self, run, executor, message, writer)
         except BaseException as error:
             self.refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
             return
@@ -212,7 +213,8 @@ class Executions:
                 self._tell_back(AbandonedBy(1))
             if report is None:
                 self._answer(call, value)
-            elif isinstance(report, Failed):  # its request may go on from here to the next member
+            elif isinstance(report, Failed) and call.executor is not self.host.callers:
+                # Its request may go on from here to the next member: not in a thread of the app's.
                 hand(self.around.router, report)
             else:
                 tell(self.around.router, report)
@@ -223,6 +225,8 @@ class Executions:
                 self.at_rest()
         except BaseException as raised:
             self.unreported(call, raised)
+            if call.executor is self.host.callers:  # a Ctrl-C in a thread of the app's
+                raise
 
     def _answer(self, call: AttemptCall, value: Any) -> None:
         """The call has brought an answer, or its stream to the end: whoever asks has it from here,
@@ -257,6 +261,8 @@ class Executions:
                 reply(claim, value, self.member_name, now - claim.accepted_at)
             except BaseException as raised:
                 self._not_answered(claim, raised)
+                if call.executor is self.host.callers:  # see `finished`
+                    raise
         # After the answer: its asker does not wait until this thread has done the router's part.
         if wanted:  # others wait for the slot that is free now
             router.actor_inbox.serve()

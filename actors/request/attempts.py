@@ -116,7 +116,7 @@ class Attempts:
             self._ports.note(started)
         # A trial beside has the time of any attempt, not what its caller has left.
         attempt.deadline = deadline = job.deadline
-        if job.channel is not None:
+        if job.channel is not None and job.owes_chunks:
             attempt.life_signs = LifeSigns(now)
             # A dict of its own each time: a thread that streams for another
             # attempt may be reading the last one.

@@ -97,6 +97,10 @@ class Choice:
         # half-open one, and waits for that.
         if table.one_at_a_time:
             return trial
+        # So does a caller that runs agents in a block of its own: where it may be run again, the
+        # trial is an attempt like any other.
+        if job.is_lease and job.work.idempotent:
+            return trial
         other = table.pick({*job.taken, *table.half_open}, context, exhaustive=True)
         # Nobody else can take it, or it would be turned away while
         # it waits: better a trial than that.

@@ -22,6 +22,7 @@ from greenroom.actors.routing.routing_table import RoutingTable
 from greenroom.actors.runtime.channel import Cut
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import summary
+from greenroom.messages.requests import Acquire
 
 
 class BreakOff(NamedTuple):
@@ -92,6 +93,8 @@ class FollowUps:
         situation = self._choice.situation(job, attempt, failure, mends, preferred, now)
         plan = plan_retry(job.policy, situation, self.budget, self._rng)
         # It was held back in `AttemptResults.failed`.
+        if failure.runs and isinstance(job.work, Acquire) and not job.work.can_be_cut:
+            plan = GiveUp("the block of its caller goes on, which could not be cut short")
         if preferred and failure.kind.is_the_members and not isinstance(plan, StayFor):
             self._table.record(member, False)
         # Even a 400: the consumer has had a part, so it is told that the stream broke off, and why.
@@ -108,7 +111,7 @@ class FollowUps:
         another member may start over. The one whose stream has broken off is left out for good.
         """
         channel = job.channel
-        if self._config.on_cut != "restart" or channel is None:
+        if self._config.on_cut != "restart" or channel is None or job.is_lease:
             return False
         if job.begun and channel.counted:
             channel.cut |= {member}

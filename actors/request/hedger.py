@@ -56,7 +56,7 @@ class Hedger:
         """An attempt begins: see when a second one shall join it."""
         # A request has one race at most: with a trial beside, or with
         # the hedge that it has had before.
-        if job.claim.race is not None or not job.work.idempotent:
+        if job.claim.race is not None or not job.work.idempotent or job.is_lease:
             return
         if job.hedge_alarm is not None:
             job.hedge_alarm.cancel()
@@ -92,7 +92,7 @@ class Hedger:
         """A member has answered, or sent the first chunk of its stream, after `elapsed_s`: nobody
         shall race with it any more.
         """
-        if self.enabled:
+        if self.enabled and not job.is_lease:  # how long a block takes is its caller's business
             # Before the rivals are dropped: it looks at all attempts that run.
             self._times(job).add(outstanding_s(job, attempt, elapsed_s))
         if job.hedge_alarm is not None:

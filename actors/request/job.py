@@ -17,10 +17,10 @@ from greenroom.actors.runtime.channel import Channel
 from greenroom.actors.runtime.future import PoolFuture, StreamFuture
 from greenroom.messages.errors import AttemptError
 from greenroom.messages.execution import Failed, Ticket
-from greenroom.messages.requests import Apply, Request
+from greenroom.messages.requests import Acquire, Apply, Request
 from greenroom.messages.status import FailureKind
 
-Work = Request[Any] | Apply[Any]
+Work = Request[Any] | Apply[Any] | Acquire
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ class Failure(NamedTuple):
         started: whether the agent may have begun; False only when it provably has not.
         opens_at_once: whether it is certain to be the member's fault.
         may_mend: whether it is of a kind that the same member may be over by now.
+        runs: whether its call may go on all the same, since it is the router that has ended it.
     """
 
     kind: FailureKind
@@ -77,6 +78,7 @@ class Failure(NamedTuple):
     started: bool = True
     opens_at_once: bool = False
     may_mend: bool = False
+    runs: bool = False
 
     @classmethod
     def of(cls, message: Failed) -> Failure:
@@ -155,6 +157,18 @@ class Job:
     def failed_alike(self) -> bool:
         """Whether it has failed in the same way on every member that it was given to."""
         return self.blame is not None and self.blame.alike
+
+    @property
+    def is_lease(self) -> bool:
+        """Whether its caller runs the agent, in a block of its own: one at a time."""
+        return isinstance(self.work, Acquire)
+
+    @property
+    def owes_chunks(self) -> bool:
+        """Whether the time limits of streams hold for it, and not that of a whole answer."""
+        if self.channel is None:
+            return False
+        return self.work.stream if isinstance(self.work, Acquire) else True
 
     @property
     def begun(self) -> bool:

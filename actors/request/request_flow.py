@@ -573,7 +573,7 @@ class RequestFlow:
         self, attempt: Attempt, job: Job | None, kind: FailureKind, error: Exception
     ) -> None:
         now = self._ports.now()
-        failure = Failure(kind, error, now - attempt.started_at)
+        failure = Failure(kind, error, now - attempt.started_at, runs=True)
         if job is not None:
             self._attempt_failed(attempt, job, failure, now)
         elif attempt.alone:

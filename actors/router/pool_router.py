@@ -18,6 +18,7 @@ from greenroom.actors.runtime.clock import Clock, paused_at
 from greenroom.actors.runtime.end_signal import EndSignal
 from greenroom.actors.runtime.event_bus import EventBus, complain
 from greenroom.actors.runtime.future import PENDING, DoneCallback, GivenUp, Told, Waits
+from greenroom.actors.runtime.lease import BlockLeft
 from greenroom.actors.runtime.mailbox import Envelope, Mailbox
 from greenroom.actors.runtime.pool_actor import Handler, JoinableRef, PoolActor, hand, tell
 from greenroom.actors.runtime.thread_duties import Duty, ThreadRole
@@ -37,6 +38,7 @@ from greenroom.messages.execution import (
 )
 from greenroom.messages.replies import MemberStats, PoolStats
 from greenroom.messages.requests import (
+    Acquire,
     Apply,
     Cancel,
     Command,
@@ -123,6 +125,8 @@ class PoolRouter(PoolActor):
                 Request: self._on_work,
                 Apply: self._on_work,
                 Told: lambda message: flow.accept(message.work, context=message.context),
+                Acquire: self._on_work,
+                BlockLeft: lambda message: message.lease.give_back(),
                 Cancel: lambda message: flow.cancel(message.request_id),
                 GivenUp: lambda message: flow.given_up(message.future),
                 Waits: flow.waits,
@@ -161,7 +165,7 @@ class PoolRouter(PoolActor):
     def _on_attach(self, message: Attach) -> None:
         self._supervisor = message.supervisor
 
-    def _on_work(self, work: Request[Any] | Apply[Any]) -> Any:
+    def _on_work(self, work: Request[Any] | Apply[Any] | Acquire) -> Any:
         self.flow.accept(work, self.mailbox.reply_to)
         return PENDING
 

@@ -84,7 +84,7 @@ class _Player:
     # -- what happens
 
     def called(self, job: Job, message: Execute, member: str) -> None:
-        self._call = job.work.payload, message.attempt  # type: ignore[union-attr]
+        self._call = job.work.payload, message.attempt  # type: ignore[union-attr, assignment]
         self.trace.began(self.agenda.now, *self._call, member)
 
     def over(self, call: Call) -> None:

@@ -69,6 +69,7 @@ class Host:
     def __init__(self) -> None:
         self.made = True
         self.executor = Nowhere()
+        self.callers = Nowhere()
 
     def executor_for(self, message: Execute) -> Nowhere:
         return self.executor

@@ -563,7 +563,7 @@ def test_what_cleans_up_has_what_it_had_left(
 
     async def main() -> None:
         given_up = asyncio.Event()
-        grace = loop_executor._Grace(0.01, given_up.set)
+        grace = loop_executor.Grace(0.01, given_up.set)
         for _ in range(3):  # it rings, and is put off
             handle = grace._handle
             while grace._handle is handle:  # noqa: ASYNC110  it tells nobody
@@ -571,7 +571,7 @@ def test_what_cleans_up_has_what_it_had_left(
         assert not given_up.is_set()
         raw.now += 0.02
         await asyncio.wait_for(given_up.wait(), WAIT_S)
-        loop_executor._Grace(0.01, given_up.clear).cancel()
+        loop_executor.Grace(0.01, given_up.clear).cancel()
         raw.now += 0.02
         assert given_up.is_set()
 

@@ -1,0 +1,136 @@
+"""Agents that are made where they are used: one for each event loop of the callers' own."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import threading
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from contextvars import Context
+from typing import Any
+
+from greenroom.actors.runtime.event_bus import complain
+
+
+class LoopAgents:
+    """What an async factory makes for blocks that run on other loops than the member's.
+
+    A task of each such loop makes its agent, keeps it, and closes it: at the end of its loop, which
+    cancels its tasks, or at the member's. So whatever belongs to a task is left in the one that it
+    was entered in.
+
+    Args:
+        name: of the tasks.
+        made: makes an agent, and closes it behind its block.
+        context: that of the pool's start, of which each task has a copy; None: an empty one.
+        grace_s: how long the end of all is waited for.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        made: Callable[[], AbstractAsyncContextManager[Any]],
+        context: Context | None,
+        grace_s: float,
+    ) -> None:
+        self._name = name
+        self._made = made
+        self._context = context
+        self._grace_s = grace_s
+        # Each loop touches its own; single operations of a dict. A loop that has been closed is
+        # forgotten when another one comes.
+        self._kept: dict[asyncio.AbstractEventLoop, _Kept] = {}
+        self._ended = False
+
+    async def get(self) -> Any:
+        """The agent of the running loop, which is made if there is none.
+
+        Raises:
+            BaseException: what the factory raises; the next one who asks has it made again.
+        """
+        loop = asyncio.get_running_loop()
+        kept = self._kept.get(loop)
+        if kept is None or kept.task.done():
+            for other in [each for each in list(self._kept) if each.is_closed()]:
+                self._kept.pop(other, None)
+            kept = self._kept[loop] = _Kept(loop)
+            # Not the context of who happens to come first.
+            context = Context() if self._context is None else self._context.copy()
+            kept.task = loop.create_task(
+                self._keep(kept), name=f"{self._name}:agent", context=context
+            )
+        # Shielded: others wait for it, too.
+        return await asyncio.shield(kept.made)
+
+    async def _keep(self, kept: _Kept) -> None:
+        begun = False
+        try:
+            async with self._made() as agent:
+                begun = True
+                if not kept.made.cancelled():
+                    kept.made.set_result(agent)
+                if not self._ended:
+                    await kept.over.wait()
+        except asyncio.CancelledError:  # the loop ends
+            if not begun:
+                kept.made.cancel()
+            raise
+        except BaseException as error:
+            if begun:
+                complain(f"closing an agent of {self._name} failed", error)
+            elif not kept.made.cancelled():
+                kept.made.set_exception(error)
+                kept.made.exception()  # it has been looked at, though nobody may wait any more
+
+    def close(self, then: Callable[[], object]) -> None:
+        """Have all of them closed, each on its loop; `then` is called once that is done, or its
+        time is over: a loop that does not run is not waited for. Any thread may do so.
+        """
+        self._ended = True
+        kept, self._kept = list(self._kept.values()), {}
+        once, left = threading.Lock(), threading.Semaphore(len(kept) - 1) if kept else None
+        if left is None:
+            then()
+            return
+        timer = threading.Timer(self._grace_s, lambda: act())
+        timer.daemon = True
+
+        def act() -> None:
+            if once.acquire(blocking=False):  # never given back
+                timer.cancel()
+                then()
+
+        def ended(_: object = None) -> None:
+            if not left.acquire(blocking=False):
+                act()
+
+        try:
+            timer.start()
+        except RuntimeError:  # no thread to wait in: nobody is waited for
+            act()
+        for each in kept:
+            try:
+                each.loop.call_soon_threadsafe(functools.partial(each.end, ended))
+            except RuntimeError:  # its loop has been closed
+                ended()
+
+
+def running_loop() -> asyncio.AbstractEventLoop:
+    """That of this coroutine."""
+    return asyncio.get_running_loop()
+
+
+class _Kept:
+    """The agent of one loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.made: asyncio.Future[Any] = loop.create_future()
+        self.over = asyncio.Event()
+        self.task: asyncio.Task[None]
+
+    def end(self, then: Callable[[object], object]) -> None:
+        """On its loop."""
+        self.over.set()
+        self.task.add_done_callback(then)

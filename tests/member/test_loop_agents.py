@@ -1,0 +1,212 @@
+"""Agents that an async factory makes for blocks on other loops than the member's."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, ClassVar
+
+import pytest
+from helpers_attempts import run, stats
+from helpers_pools import pool_of
+from helpers_streams import Doing
+
+from greenroom import AllPoolMembersFailedError, Member, PoolRef, Request
+
+Loop = asyncio.AbstractEventLoop
+
+
+class Bound:
+    """A client that belongs to the loop that made it.
+
+    Attributes:
+        made: all of them, in order.
+        closed: those that were closed, where they were made.
+    """
+
+    made: ClassVar[list[Bound]]
+    closed: ClassVar[list[Bound]]
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.task = asyncio.current_task()
+        self.made.append(self)
+
+    async def run(self, payload: Any = None) -> Any:
+        assert asyncio.get_running_loop() is self.loop
+        return payload
+
+    async def aclose(self) -> None:
+        assert asyncio.get_running_loop() is self.loop
+        await asyncio.sleep(0)
+        self.closed.append(self)
+
+
+@pytest.fixture
+def kind() -> type[Bound]:
+    class Mine(Bound):
+        made: ClassVar[list[Bound]] = []
+        closed: ClassVar[list[Bound]] = []
+
+    return Mine
+
+
+def bound_pool(kind: type[Bound], **config: Any) -> Any:
+    async def factory() -> Bound:
+        return kind()
+
+    return pool_of(Member("a", factory=factory, max_concurrency=10), **config)
+
+
+async def of_this_loop(pool: PoolRef) -> Bound:
+    async with pool.acquire() as agent:
+        await agent.run()
+        kept: Bound = agent
+        return kept
+
+
+def test_each_loop_has_an_agent_of_its_own(kind: type[Bound]) -> None:
+    """Made there, once, and used by all blocks of that loop; those of the pool have another."""
+    with bound_pool(kind) as pool:
+
+        async def main() -> set[Bound]:
+            blocks = [of_this_loop(pool) for _ in range(5)]
+            return set(await asyncio.gather(*blocks))
+
+        (first,) = run(main)
+        (second,) = Doing(lambda: run(main)).result()
+        assert first is not second
+        assert pool.ask(Request("x")).value == "x"
+        assert len(kind.made) == 3
+
+
+def test_an_agent_is_closed_when_its_loop_ends(kind: type[Bound]) -> None:
+    """On that loop; the pool goes on, and makes another one for the next loop."""
+    with bound_pool(kind) as pool:
+        first = run(lambda: of_this_loop(pool))
+        assert kind.closed == [first]
+        second = run(lambda: of_this_loop(pool))
+        assert kind.closed == [first, second]
+    assert set(kind.closed) == set(kind.made)
+
+
+def test_the_pools_end_closes_the_agents_of_loops_that_run(kind: type[Bound]) -> None:
+    """Each on its own loop, before the pool has ended."""
+
+    async def main() -> None:
+        with bound_pool(kind) as pool:
+            agent = await of_this_loop(pool)
+            await pool.stop(block=False)
+            assert agent in kind.closed
+            assert set(kind.closed) == set(kind.made)
+
+    run(main)
+
+
+def test_the_pools_end_does_not_wait_for_a_loop_that_does_not_run(kind: type[Bound]) -> None:
+    """It waits for the grace at most: here in the very thread of that loop."""
+
+    async def main() -> None:
+        with bound_pool(kind, cancel_grace_s=0.0) as pool:
+            agent = await of_this_loop(pool)
+            pool.stop()
+            assert agent not in kind.closed
+        while agent not in kind.closed:  # noqa: ASYNC110 - a task of nobody's
+            await asyncio.sleep(0)
+
+    run(main)
+
+
+def test_a_loop_that_was_closed_without_its_tasks_holds_nothing_up(kind: type[Bound]) -> None:
+    """Its agent cannot be closed any more, and is let go."""
+    with bound_pool(kind) as pool:
+        loop = asyncio.new_event_loop()
+        kept = loop.run_until_complete(of_this_loop(pool))
+        for task in asyncio.all_tasks(loop):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+        loop.close()
+        other = run(lambda: of_this_loop(pool))
+        assert kept is not other
+        assert kept not in kind.closed
+
+
+def test_a_factory_that_fails_on_a_callers_loop_fails_the_attempt() -> None:
+    """Another member has it; the next block has it made again."""
+    calls: list[Loop] = []
+
+    async def factory() -> Any:
+        calls.append(asyncio.get_running_loop())
+        if len(calls) == 2:
+            raise ConnectionError("no route")
+
+        async def agent(payload: Any) -> Any:
+            return payload
+
+        return agent
+
+    with pool_of(Member("a", factory=factory), max_retries=0) as pool:
+
+        async def main() -> Any:
+            with pytest.raises(AllPoolMembersFailedError, match="no route"):
+                async for attempt in pool.attempts():
+                    async with attempt:
+                        pytest.fail("there is no agent")
+            await stats(pool)
+            async with pool.acquire() as agent:
+                return await agent("made")
+
+        assert run(main) == "made"
+        assert calls[1] is calls[2] is not calls[0]
+        assert pool.stats()["a"].failures == 1
+
+
+def test_who_is_cancelled_while_an_agent_is_made_leaves_it_to_the_others() -> None:
+    """The factory goes on for those that wait beside."""
+    gates: list[asyncio.Event] = []
+
+    async def factory() -> Any:
+        if gates:
+            await gates[0].wait()
+
+        async def agent(payload: Any) -> Any:
+            return payload
+
+        return agent
+
+    with pool_of(Member("a", factory=factory, max_concurrency=2)) as pool:
+
+        async def block() -> Any:
+            async with pool.acquire() as agent:
+                return await agent("made")
+
+        async def main() -> Any:
+            await pool.ask(Request("x"), block=False)  # the pool's own is made
+            gates.append(asyncio.Event())
+            first, second = asyncio.create_task(block()), asyncio.create_task(block())
+            while (await stats(pool)).in_flight < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0)
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            gates[0].set()
+            return await second
+
+        assert run(main) == "made"
+        assert pool.stats()["a"].failures == 0
+
+
+def test_a_sync_factorys_agent_is_one_for_all() -> None:
+    """It was made in a thread, so it is bound to no loop."""
+
+    class Plain:
+        def run(self, payload: Any) -> Any:
+            return payload
+
+    with pool_of(Member("a", factory=Plain, max_concurrency=3)) as pool:
+
+        async def main() -> Any:
+            async with pool.acquire() as agent:
+                return agent
+
+        first, second = run(main), run(main)
+        with pool.acquire() as third:
+            assert first is second is third

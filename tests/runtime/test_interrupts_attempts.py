@@ -1,0 +1,78 @@
+"""A signal handler that raises, at any place of an attempt in the caller's own thread or task."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+
+import pytest
+from helpers_interrupts import LINES, SIGNALS, Limit, interrupt_each
+from helpers_pools import echo
+from test_interrupts import Stage
+
+EVERYWHERE = pytest.mark.parametrize("how", [SIGNALS, LINES])
+ERRORS = pytest.mark.parametrize("error", [Limit, KeyboardInterrupt])
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage(echo)
+    try:
+        yield stage
+    finally:
+        stage.loop.close()
+        stage.pool.stop(timeout=20)
+
+
+def interrupted(
+    stage: Stage, hand_over: Callable[[], object], how: str, error: type[BaseException]
+) -> None:
+    """At each place in turn; afterwards all slots are back, and all are served."""
+
+    def check() -> None:
+        gc.collect()  # frames of the traceback hold the attempt
+        stage.exact = False
+        stage.settled()
+        stage.pool.reset_member("m0")
+        stage.serves()
+
+    interrupt_each(hand_over, check, how, error)
+
+
+@EVERYWHERE
+@ERRORS
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_interrupted_block_in_a_thread_leaves_no_slot_behind(
+    stage: Stage, how: str, error: type[BaseException], fails: bool
+) -> None:
+    """Wherever it breaks in: while the slot is waited for, taken, given back, or the next one is
+    waited for. (The failure is one in band: an error would hold the frames that it has come by.)
+    """
+
+    def hand_over() -> None:
+        for count, attempt in enumerate(stage.pool.attempts()):
+            with attempt as agent:
+                assert agent(count) == count
+                if fails and count == 0:
+                    attempt.fail()
+
+    interrupted(stage, hand_over, how, error)
+
+
+@EVERYWHERE
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_interrupted_block_in_a_task_leaves_no_slot_behind(
+    stage: Stage, how: str, fails: bool
+) -> None:
+    """The same on a loop, which the error may leave."""
+
+    async def block() -> None:
+        count = 0
+        async for attempt in stage.pool.attempts():
+            async with attempt as agent:
+                count += 1
+                assert agent(count) == count
+                if fails and count == 1:
+                    attempt.fail()
+
+    interrupted(stage, lambda: stage.run(block()), how, Limit)
