@@ -168,6 +168,7 @@ async def aresults(
     async def begin(payload: Any) -> bool:
         """Whether there is room for another one, and somebody who wants it."""
         flight.send(payload)
+        await give_way()  # an input that is always ready must not hold up the loop
         while not (window.has_room or flight.left):
             await room.rung()
         return not flight.left
@@ -218,7 +219,6 @@ async def _pull(source: Iterator[Any], begin: Callable[[Any], Awaitable[bool]]) 
         for payload in source:
             if not await begin(payload):
                 break
-            await give_way()  # an input that is always ready must not hold up the loop
     finally:
         if isinstance(source, Generator):
             source.close()

@@ -66,8 +66,10 @@ def run_map(request: pytest.FixtureRequest) -> Run:
 class Input:
     """An endless input, sync and async, that knows what was pulled from it, and where it ended."""
 
-    def __init__(self, error_at: int | None = None) -> None:
+    def __init__(self, error_at: int | None = None, told_at: int | None = None) -> None:
         self.pulled = 0
+        self.told = threading.Event()
+        self._told_at = told_at
         self.closed = threading.Event()
         self.tasks: set[Any] = set()
         self._error_at = error_at
@@ -76,6 +78,8 @@ class Input:
         if self.pulled == self._error_at:
             raise OSError("the input broke off")
         self.pulled += 1
+        if self.pulled == self._told_at:
+            self.told.set()
         return self.pulled - 1
 
     def sync(self) -> Iterator[int]:
@@ -276,14 +280,14 @@ def test_payloads_and_results_are_let_go(kind: str) -> None:
 def test_by_default_twice_as_many_as_the_members_take_are_in_flight() -> None:
     """So that each has a next one. What may wait in the pool is a limit."""
     for max_pending, most in [(10_000, 4), (1, 3), (0, 2)]:
-        source = Input()
+        source = Input(told_at=most)
         held = AsyncHeld()
         members = [Member(name, held, max_concurrency=1) for name in "ab"]
         with pool_of(*members, max_pending=max_pending) as pool:
 
             async def main(pool: PoolRef, source: Input, held: AsyncHeld, most: int) -> None:
                 waiting = asyncio.ensure_future(anext(pool.amap(source.sync())))
-                await asyncio.to_thread(held.wait_entered, 2)
+                await asyncio.to_thread(source.told.wait, WAIT_S)
                 stats = await pool.astats()
                 assert (stats.in_flight, stats.pending, source.pulled) == (2, most - 2, most)
                 waiting.cancel()
