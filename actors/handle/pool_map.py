@@ -17,6 +17,7 @@ from typing import Any
 
 from greenroom.actors.handle.map_window import Window
 from greenroom.actors.runtime.beside import beside, give_way
+from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
 from greenroom.actors.runtime.thread_duties import HERE
 from greenroom.actors.runtime.waker import Bell
@@ -183,7 +184,9 @@ async def aresults(
         except BaseException as error:
             if not flight.left:
                 broken = error
-            if not isinstance(error, Exception):
+            elif isinstance(error, Exception):
+                complain("closing the input of a map failed", error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         finally:
             over = True

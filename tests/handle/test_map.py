@@ -10,6 +10,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar, assert_type
 
+import anyio
 import pytest
 from helpers_agents import AsyncHeld
 from helpers_pools import WAIT_S, echo, echo_async, pool_of
@@ -481,6 +482,43 @@ def test_results_come_while_an_async_input_waits() -> None:
 
     with pool_of(Member("a", echo_async)) as pool:
         run(main(pool))
+
+
+def test_cancel_scopes_around_a_map_and_in_its_input_are_not_torn() -> None:
+    """anyio wants each left in the task that has entered it, and cancels more than once."""
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.sleep_forever)
+                number = 0
+                while True:
+                    yield number
+                    number += 1
+        except BaseException as error:  # its task group calls the end of a generator by a group
+            ended.append(error)
+            raise
+
+    async def main(pool: PoolRef) -> None:
+        before = asyncio.all_tasks()
+        async with contextlib.aclosing(pool.amap(source(), max_in_flight=3)) as results:
+            async for each in results:
+                if each == 5:
+                    break
+        with anyio.CancelScope() as scope:
+            async for each in pool.amap(source(), max_in_flight=3):
+                if each == 5:
+                    scope.cancel()
+        assert scope.cancelled_caught
+        if reading := asyncio.all_tasks() - before:
+            await asyncio.wait(reading)
+        assert (await pool.astats()).failed == 0
+
+    ended: list[BaseException] = []
+    with pool_of(Member("a", echo_async)) as pool:
+        run(main(pool))
+    assert len(ended) == 2
+    assert "different task" not in str(ended)
 
 
 def test_a_pool_that_has_stopped_ends_the_map(run_map: Run) -> None:
