@@ -17,6 +17,7 @@ from typing import Any
 
 from greenroom.actors.handle.map_window import Window
 from greenroom.actors.runtime.beside import beside, give_way
+from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
 from greenroom.actors.runtime.thread_duties import HERE
 from greenroom.actors.runtime.waker import Bell
@@ -168,6 +169,7 @@ async def aresults(
     async def begin(payload: Any) -> bool:
         """Whether there is room for another one, and somebody who wants it."""
         flight.send(payload)
+        await give_way()  # an input that is always ready must not hold up the loop
         while not (window.has_room or flight.left):
             await room.rung()
         return not flight.left
@@ -182,7 +184,9 @@ async def aresults(
         except BaseException as error:
             if not flight.left:
                 broken = error
-            if not isinstance(error, Exception):
+            elif isinstance(error, Exception):
+                complain("closing the input of a map failed", error)
+            if isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
         finally:
             over = True
@@ -218,7 +222,6 @@ async def _pull(source: Iterator[Any], begin: Callable[[Any], Awaitable[bool]]) 
         for payload in source:
             if not await begin(payload):
                 break
-            await give_way()  # an input that is always ready must not hold up the loop
     finally:
         if isinstance(source, Generator):
             source.close()

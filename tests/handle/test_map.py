@@ -10,6 +10,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from typing import Any, TypeVar, assert_type
 
+import anyio
 import pytest
 from helpers_agents import AsyncHeld
 from helpers_pools import WAIT_S, echo, echo_async, pool_of
@@ -66,8 +67,10 @@ def run_map(request: pytest.FixtureRequest) -> Run:
 class Input:
     """An endless input, sync and async, that knows what was pulled from it, and where it ended."""
 
-    def __init__(self, error_at: int | None = None) -> None:
+    def __init__(self, error_at: int | None = None, told_at: int | None = None) -> None:
         self.pulled = 0
+        self.told = threading.Event()
+        self._told_at = told_at
         self.closed = threading.Event()
         self.tasks: set[Any] = set()
         self._error_at = error_at
@@ -76,6 +79,8 @@ class Input:
         if self.pulled == self._error_at:
             raise OSError("the input broke off")
         self.pulled += 1
+        if self.pulled == self._told_at:
+            self.told.set()
         return self.pulled - 1
 
     def sync(self) -> Iterator[int]:
@@ -276,14 +281,14 @@ def test_payloads_and_results_are_let_go(kind: str) -> None:
 def test_by_default_twice_as_many_as_the_members_take_are_in_flight() -> None:
     """So that each has a next one. What may wait in the pool is a limit."""
     for max_pending, most in [(10_000, 4), (1, 3), (0, 2)]:
-        source = Input()
+        source = Input(told_at=most)
         held = AsyncHeld()
         members = [Member(name, held, max_concurrency=1) for name in "ab"]
         with pool_of(*members, max_pending=max_pending) as pool:
 
             async def main(pool: PoolRef, source: Input, held: AsyncHeld, most: int) -> None:
                 waiting = asyncio.ensure_future(anext(pool.amap(source.sync())))
-                await asyncio.to_thread(held.wait_entered, 2)
+                await asyncio.to_thread(source.told.wait, WAIT_S)
                 stats = await pool.astats()
                 assert (stats.in_flight, stats.pending, source.pulled) == (2, most - 2, most)
                 waiting.cancel()
@@ -477,6 +482,43 @@ def test_results_come_while_an_async_input_waits() -> None:
 
     with pool_of(Member("a", echo_async)) as pool:
         run(main(pool))
+
+
+def test_cancel_scopes_around_a_map_and_in_its_input_are_not_torn() -> None:
+    """anyio wants each left in the task that has entered it, and cancels more than once."""
+
+    async def source() -> AsyncIterator[int]:
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(anyio.sleep_forever)
+                number = 0
+                while True:
+                    yield number
+                    number += 1
+        except BaseException as error:  # its task group calls the end of a generator by a group
+            ended.append(error)
+            raise
+
+    async def main(pool: PoolRef) -> None:
+        before = asyncio.all_tasks()
+        async with contextlib.aclosing(pool.amap(source(), max_in_flight=3)) as results:
+            async for each in results:
+                if each == 5:
+                    break
+        with anyio.CancelScope() as scope:
+            async for each in pool.amap(source(), max_in_flight=3):
+                if each == 5:
+                    scope.cancel()
+        assert scope.cancelled_caught
+        if reading := asyncio.all_tasks() - before:
+            await asyncio.wait(reading)
+        assert (await pool.astats()).failed == 0
+
+    ended: list[BaseException] = []
+    with pool_of(Member("a", echo_async)) as pool:
+        run(main(pool))
+    assert len(ended) == 2
+    assert "different task" not in str(ended)
 
 
 def test_a_pool_that_has_stopped_ends_the_map(run_map: Run) -> None:

@@ -81,7 +81,8 @@ def test_its_calls_run_beside_each_other(kind: type[Client], how: str) -> None:
     async def complete(client: Client) -> Any:
         return await client.chat.completions.create("coroutine function")
 
-    with pool_of(made_by(how, client)) as pool:
+    name = f"{kind.__name__}-{how}"  # of its own: workers of others may be about to end
+    with pool_of(made_by(how, client), name=name) as pool:
         assert pool.stats()["a"].max_concurrency == (100 if how == "ready" else 1)
         calls = [ask(pool, lambda client: client.chat.completions.create("lambda"))]
         calls += [ask(pool, complete) for _ in range(CALLS - 1)]
@@ -91,7 +92,7 @@ def test_its_calls_run_beside_each_other(kind: type[Client], how: str) -> None:
         assert [each.get(timeout=WAIT_S).value for each in calls] == ["held"] * CALLS
         # On the loop, all of them: a thread for each would wait for it there.
         assert len(client.chat.completions.threads) == 1
-        workers = [each.name for each in threading.enumerate() if "greenroom-pool-a" in each.name]
+        workers = [each.name for each in threading.enumerate() if f"-{name}-a" in each.name]
         assert len(workers) == (1 if how == "sync factory" else 0)
 
 
