@@ -22,9 +22,10 @@ from greenroom import (
     PoolRef,
     PoolStoppedError,
     ReentrantAskError,
+    Request,
     StreamInterruptedError,
 )
-from greenroom.testing import FakeClock, http_error
+from greenroom.testing import FakeClock, ScriptedAgent, http_error
 
 GONE = ConnectionError("gone")
 
@@ -281,7 +282,8 @@ def test_a_block_in_an_agent_of_the_same_pool_has_another_slot_or_is_told() -> N
 def test_a_callback_in_the_routers_thread_is_refused() -> None:
     """It would wait for itself."""
     told: list[BaseException] = []
-    with pool_of(Member("a", echo), when_unavailable="fail") as pool:
+    clock, gate = FakeClock(), ScriptedAgent.hanging(echo)
+    with pool_of(Member("a", gate), clock=clock) as pool:
         done = threading.Event()
 
         def callback(_: Any) -> None:
@@ -292,9 +294,11 @@ def test_a_callback_in_the_routers_thread_is_refused() -> None:
                 told.append(error)
             done.set()
 
-        pool.force_open("a")
-        ask(pool).add_done_callback(callback)
+        pool.ask(Request("x", timeout_s=5.0), block=False).add_done_callback(callback)
+        gate.wait_for_calls()
+        clock.advance(5.0)  # a time limit ends in the router's own thread
         assert done.wait(WAIT_S)
+        gate.release()
     assert [type(each) for each in told] == [ReentrantAskError]
 
 

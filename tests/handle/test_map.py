@@ -134,8 +134,19 @@ def test_results_come_in_the_order_of_the_payloads(run_map: Run) -> None:
 
 def test_or_as_they_come(run_map: Run) -> None:
     """With `ordered=False`: a slow one holds back no other."""
-    with pool_of(Member("a", Pairs())) as pool:
-        assert run_map(pool, range(6), max_in_flight=2, ordered=False) == [1, 0, 3, 2, 5, 4]
+    last_has_begun = threading.Event()
+
+    async def slow_first(number: int) -> int:
+        if number == 5:
+            last_has_begun.set()
+        while number == 0 and not last_has_begun.is_set():  # noqa: ASYNC110 - of any loop
+            await asyncio.sleep(0)
+        return number
+
+    with pool_of(Member("a", slow_first)) as pool:
+        results = run_map(pool, range(6), max_in_flight=2, ordered=False)
+    assert sorted(results[:4]) == [1, 2, 3, 4]  # before the last one there was room for them alone
+    assert sorted(results[4:]) == [0, 5]
 
 
 def test_nothing_is_mapped_to_nothing(run_map: Run) -> None:

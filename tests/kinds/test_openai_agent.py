@@ -10,9 +10,10 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from helpers_pools import WAIT_S, pool_of
+from helpers_pools import WAIT_S
 
 from greenroom import (
+    AgentPool,
     AllPoolMembersFailedError,
     FailureKind,
     Member,
@@ -296,9 +297,11 @@ def test_a_body_that_breaks_off_fails_over() -> None:
             def member(name: str, server: Server) -> Member:
                 return Member(name, factory=lambda: OpenAIAgent("m", base_url=server.url))
 
-            with pool_of(member("cut", cut), member("good", good)) as pool:
+            members = [member("cut", cut), member("good", good)]
+            async with AgentPool.start(members, strategy="priority") as pool:
                 reply = await pool.ask(Request("x"), block=False, timeout=WAIT_S)
-            with pool_of(member("cut", cut_stream), member("good", good)) as pool:
+            members[0] = member("cut", cut_stream)
+            async with AgentPool.start(members, strategy="priority") as pool:
                 chunks: list[Any] = []
                 with pytest.raises(StreamInterruptedError):
                     async for chunk in pool.stream(Request("x"), timeout=WAIT_S):
@@ -326,9 +329,9 @@ def test_a_status_is_asked_for_once(status: str, kind: FailureKind) -> None:
     async def ask() -> AllPoolMembersFailedError:
         async with server.running():
             agent = OpenAIAgent("m", base_url=server.url)
-            with pool_of(Member("a", agent), max_retries=0) as pool:
+            async with AgentPool.start([Member("a", agent)]) as pool:
                 with pytest.raises(AllPoolMembersFailedError) as caught:
-                    await pool.ask(Request("x"), block=False, timeout=WAIT_S)
+                    await pool.ask(Request("x", max_retries=0), block=False, timeout=WAIT_S)
                 return caught.value
 
     assert [each.kind for each in asyncio.run(ask()).errors] == [kind]

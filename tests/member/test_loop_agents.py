@@ -54,7 +54,8 @@ def bound_pool(kind: type[Bound], **config: Any) -> Any:
     async def factory() -> Bound:
         return kind()
 
-    return pool_of(Member("a", factory=factory, max_concurrency=10), **config)
+    # Not at home on the loop of a test: its blocks are on another one than the member's.
+    return pool_of(Member("a", factory=factory, max_concurrency=10), event_loop="own", **config)
 
 
 async def of_this_loop(pool: PoolRef) -> Bound:

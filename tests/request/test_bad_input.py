@@ -32,6 +32,7 @@ from greenroom import (
     PoolStoppedError,
     RemoveMember,
     Request,
+    RequestCancelledError,
     StrategyError,
     Subscribe,
     SystemClock,
@@ -503,11 +504,15 @@ def test_a_future_is_not_the_askers_to_answer(pool: PoolRef) -> None:
     assert (stats.in_flight, stats.pending) == (0, 0)
 
 
-def test_a_future_awaited_outside_of_a_loop(pool: PoolRef) -> None:
-    future = pool.ask(Request("x"), block=False)
-    with pytest.raises(RuntimeError, match="no running event loop"):
-        future.__await__().send(None)
-    assert future.get(timeout=WAIT_S).value == "x"
+def test_a_future_awaited_outside_of_a_loop() -> None:
+    gate = ScriptedAgent.hanging(echo)
+    with pool_of(Member("a", gate)) as pool:
+        future = pool.ask(Request("x"), block=False)
+        with pytest.raises(RuntimeError, match="no running event loop"):
+            future.__await__().send(None)
+        gate.release()
+        with pytest.raises(RequestCancelledError):  # as by any await that is broken off
+            future.get(timeout=WAIT_S)
 
 
 def test_a_payload_may_be_anything(pool: PoolRef) -> None:
