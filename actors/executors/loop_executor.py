@@ -142,6 +142,7 @@ class LoopExecutor:
 
     async def _run(self, call: Call) -> None:
         value, error = None, None
+        raised: BaseException | None = None
         try:
             if not call.begin(self._now()):
                 self._running.discard(call)
@@ -152,8 +153,8 @@ class LoopExecutor:
             if type(value) not in PLAIN and call.collects and is_stream(value):
                 value = await acollect(value, call.hearing())
                 call.collected = True
-        except BaseException as raised:  # also CancelledError, SystemExit, GeneratorExit
-            error = raised
+        except BaseException as its:  # also CancelledError, SystemExit, GeneratorExit
+            error = raised = its
         self._running.discard(call)
         if error is not None and call.phase is CallPhase.WAITING:  # it has not even begun
             call.broke(error)
@@ -170,9 +171,11 @@ class LoopExecutor:
                 call.finish(value, error)
             else:
                 call.late()
-        except BaseException as raised:
-            call.broke(raised)
-        value = error = None  # the error's traceback leads back here, and to the payload
+        except BaseException as its:
+            call.broke(its)
+        if raised is not None and _is_apps(self._thread, raised):
+            raise raised
+        value = error = raised = None  # the error's traceback leads back here, and to the payload
 
     def _end_unbegun(self) -> None:
         """Somebody's code cancels tasks that are not its own. One that had not begun by then never
@@ -214,13 +217,19 @@ class LoopExecutor:
 
 def _told_apart(thread: AgentLoop, call: Call, error: BaseException) -> BaseException:
     """On the loop, in a task that ends by an error: it is none of the agent's where the app has
-    cancelled all that runs there.
+    cancelled all that runs there, or somebody has pressed Ctrl-C.
     """
-    if not thread.winds_up():
+    if not (_is_apps(thread, error) or thread.winds_up()):
         return error
     call.cancelled = CancelReason.LOOP_ENDED
-    thread.end()
     return asyncio.CancelledError()
+
+
+def _is_apps(thread: AgentLoop, error: BaseException | None) -> bool:
+    """Whether a signal's error has hit what runs on the app's loop: the app is to have it, as by
+    any task, and so the loop.
+    """
+    return isinstance(error, KeyboardInterrupt) and thread.successor is not None
 
 
 def _cancel_there(thread: AgentLoop, task: asyncio.Task[None], call: Call) -> bool:
