@@ -79,6 +79,17 @@ class Grace:
         return True
 
 
+def _new_task(
+    coroutine: Coroutine[Any, Any, None], name: str, context: Context
+) -> asyncio.Task[None]:
+    """On the loop: a task of it, by whatever factory the app has set there."""
+    create = asyncio.get_running_loop().create_task
+    try:
+        return create(coroutine, name=name, context=context)
+    except TypeError:  # one of before Python 3.11, which takes no context
+        return context.run(create, coroutine)
+
+
 def _end(call: Call) -> None:
     if call.drop():
         call.finish(None, RuntimeError("the event loop has been closed"))
@@ -170,7 +181,7 @@ class LoopExecutor:
             coroutine = self._run(call, entered)
             if entered:
                 coroutine.send(None)  # see `_Pause`
-            call.handle = loop.create_task(coroutine, name=call.name, context=context)
+            call.handle = _new_task(coroutine, call.name, context)
         except BaseException as error:  # no memory, or a task factory of an agent's
             if coroutine is not None:
                 coroutine.close()
@@ -204,7 +215,7 @@ class LoopExecutor:
                     self._ended(ended)
             except BaseException as raised:
                 broken_off = raised
-        if type(error) is KeyboardInterrupt and get_ident() == DEFERRAL.thread:
+        if _is_apps(self._thread, error):
             broken_off = error  # it ends the run of the loop, as it would without a pool
         try:
             if broken_off is not None:
@@ -221,7 +232,7 @@ class LoopExecutor:
             if type(error) is GeneratorExit and waits:  # it is let go of, with its loop
                 return True
             if error is not None and call.cancelled is None:
-                if type(error) is KeyboardInterrupt and get_ident() == DEFERRAL.thread:
+                if _is_apps(self._thread, error):
                     call.cancelled = CancelReason.LOOP_ENDED
                 else:
                     error = _told_apart(self._thread, call, error)
@@ -285,13 +296,19 @@ class LoopExecutor:
 
 def _told_apart(thread: AgentLoop, call: Call, error: BaseException) -> BaseException:
     """On the loop, in a task that ends by an error: it is none of the agent's where the app has
-    cancelled all that runs there.
+    cancelled all that runs there, or somebody has pressed Ctrl-C.
     """
-    if not thread.winds_up():
+    if not (_is_apps(thread, error) or thread.winds_up()):
         return error
     call.cancelled = CancelReason.LOOP_ENDED
-    thread.end()
     return asyncio.CancelledError()
+
+
+def _is_apps(thread: AgentLoop, error: BaseException | None) -> bool:
+    """Whether a signal's error has hit what runs on the app's loop: the app is to have it, as by
+    any task, and so the loop.
+    """
+    return isinstance(error, KeyboardInterrupt) and thread.successor is not None
 
 
 def _cancel_there(thread: AgentLoop, task: asyncio.Task[None], call: Call) -> bool:
@@ -340,9 +357,9 @@ def run_on(
             outcome[1] = _told_apart(thread, call, error) if call.cancelled is None else error
 
     def begin() -> None:
-        loop, coroutine = asyncio.get_running_loop(), main()
+        coroutine = main()
         try:
-            task = loop.create_task(coroutine, name=call.name, context=context)
+            task = _new_task(coroutine, call.name, context)
         except BaseException as error:  # whoever waits in its thread must not wait for ever
             coroutine.close()
             outcome[1] = error
