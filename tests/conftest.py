@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 
 import hypothesis
@@ -9,6 +10,7 @@ import pytest
 from helpers_executor import LABS, MEMBERS, Lab
 from helpers_fallback import chain_of
 from helpers_hedging import Finishes
+from helpers_pools import AGENTS_LOOP
 
 import greenroom
 from greenroom import FallbackChain, PoolExecutor
@@ -23,6 +25,17 @@ hypothesis.settings.load_profile("greenroom")
 @pytest.fixture
 def clock() -> FakeClock:
     return FakeClock()
+
+
+@pytest.fixture(params=["own", "app"])
+def agents_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Agents of `pool_of` run on a loop of their pool's own, or on the app's: that of the test if
+    it starts its pools in a coroutine, else one in another thread.
+    """
+    kind: str = request.param
+    monkeypatch.setattr(AGENTS_LOOP, "kind", "own" if kind == "own" else "auto")
+    with contextlib.nullcontext() if kind == "own" else AGENTS_LOOP.of_an_app():
+        yield kind
 
 
 @pytest.fixture

@@ -200,8 +200,8 @@ class LoopExecutor:
                     self._ended(ended)
             except BaseException as raised:
                 broken_off = raised
-        if type(error) is KeyboardInterrupt and get_ident() == DEFERRAL.thread:
-            broken_off = error  # it ends the run of the loop, as it would without a pool
+        if _is_apps(self._thread, error):
+            broken_off = error
         try:
             if broken_off is not None:
                 raise broken_off
@@ -216,10 +216,7 @@ class LoopExecutor:
             if type(error) is GeneratorExit and waits:  # it is let go of, with its loop
                 return True
             if error is not None and call.cancelled is None:
-                if type(error) is KeyboardInterrupt and get_ident() == DEFERRAL.thread:
-                    call.cancelled = CancelReason.LOOP_ENDED
-                else:
-                    error = _told_apart(self._thread, call, error)
+                error = _told_apart(self._thread, call, error)
                 if type(error) is asyncio.CancelledError and call.cancelled is None:
                     unbegun = list(self._running)
                     asyncio.get_running_loop().call_soon(undisturbed, self._end_unbegun, unbegun)
@@ -280,13 +277,19 @@ class LoopExecutor:
 
 def _told_apart(thread: AgentLoop, call: Call, error: BaseException) -> BaseException:
     """On the loop, in a task that ends by an error: it is none of the agent's where the app has
-    cancelled all that runs there.
+    cancelled all that runs there, or somebody has pressed Ctrl-C.
     """
-    if not thread.winds_up():
+    if not (_is_apps(thread, error) or thread.winds_up()):
         return error
     call.cancelled = CancelReason.LOOP_ENDED
-    thread.end()
     return asyncio.CancelledError()
+
+
+def _is_apps(thread: AgentLoop, error: BaseException | None) -> bool:
+    """Whether a signal's error has hit what runs on the app's loop: the app is to have it, as by
+    any task, and so the loop.
+    """
+    return isinstance(error, KeyboardInterrupt) and thread.successor is not None
 
 
 def _cancel_there(thread: AgentLoop, task: asyncio.Task[None], call: Call) -> bool:

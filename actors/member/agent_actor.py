@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.executors.call import Call, CallPhase
-from greenroom.actors.member import agent_methods
 from greenroom.actors.member.agent_host import AgentHost
 from greenroom.actors.member.attempt_call import AttemptCall
 from greenroom.actors.member.executions import AbandonedBy, Executions
@@ -49,6 +48,7 @@ class _Made:
     number: int
     agent: Any
     error: BaseException | None
+    lost: bool = False  # the loop has ended under it: that says nothing of the factory
 
 
 class MemberRef(JoinableRef):
@@ -112,6 +112,7 @@ class AgentActor(PoolActor):
         # next one.
         self._creations = 0
         self._creating: int | None = None
+        self._creation: Call | None = None
         self._waiting_probes: list[Probe] = []
         # Put in by the actor's turn, taken out where the probe ends: single dict operations.
         self._probes: dict[int, Call] = {}
@@ -150,14 +151,15 @@ class AgentActor(PoolActor):
             number = self._creating = self._creations
             try:
                 finish = functools.partial(self._created, number)
-                self.host.create(finish, self.calls.begin_creation())
+                self._creation = self.host.create(finish, self.calls.begin_creation())
             except BaseException as error:  # nobody may wait for a factory that was not even asked
                 tell(self.actor_ref, _Made(number, None, not_begun(self.host.name, error)))
 
-    def _created(self, number: int, _: Call, agent: Any, error: BaseException | None) -> None:
+    def _created(self, number: int, call: Call, agent: Any, error: BaseException | None) -> None:
         """Runs where the agent runs."""
+        made = _Made(number, agent, error, call.cancelled is CancelReason.LOOP_ENDED)
         # The actor has ended meanwhile: nobody else knows of this agent, so it is closed from here.
-        if not tell(self.actor_ref, _Made(number, agent, error)) and error is None:
+        if not tell(self.actor_ref, made) and error is None:
             self.host.close_agent(agent)
 
     def _on_made(self, made: _Made) -> None:
@@ -167,6 +169,10 @@ class AgentActor(PoolActor):
                 self.host.close_agent(made.agent)
             return
         self._creating = None
+        if made.lost:
+            if self.calls.waiting or self._waiting_probes:
+                self._create()
+            return
         waiting, self.calls.waiting = self.calls.waiting, deque()
         probes, self._waiting_probes = self._waiting_probes, []
         error = made.error
@@ -251,6 +257,9 @@ class AgentActor(PoolActor):
         """Runs wherever the probe ended."""
         if call.phase is CallPhase.ABANDONED:
             tell(self.actor_ref, AbandonedBy(1))
+        if call.cancelled is CancelReason.LOOP_ENDED:  # that says nothing of the agent
+            self._probe_ended(message, 0.0, None, skipped=True)
+            return
         # Who cancels a probe knows that it is over: no result is told.
         if call.cancelled is not None:
             self._probes.pop(message.probe_id, None)
@@ -338,18 +347,16 @@ class AgentActor(PoolActor):
         self._moved()
 
     def _moved(self) -> None:
-        """What was on the loop that has ended is over; a factory's call there is made again."""
+        """What was on the loop that has ended is over; a factory is asked again."""
         if self._home is not None:
             self._home.forget(self)
         calls: list[Call] = [*self.calls.running(), *self._probes.values()]
+        if self._creation is not None:
+            calls.append(self._creation)
         for call in calls:
             on_old = call.executor not in (self.host.threads, self.host.loop)
             if on_old and call.phase in (CallPhase.WAITING, CallPhase.RUNNING):
                 call.cancel(CancelReason.LOOP_ENDED)
-        if self._creating is not None and agent_methods.is_async(self.member.factory):
-            self._creating = None
-            if self.calls.waiting or self._waiting_probes:
-                self._create()
 
     # -- the end
 

@@ -97,7 +97,7 @@ class AgentHost:
         # Last: by this `made` says that there is an agent, and a look at one may raise above.
         self._agent = agent
 
-    def create(self, finish: Finish, inside: tuple[Ancestor, ...] = ()) -> None:
+    def create(self, finish: Finish, inside: tuple[Ancestor, ...] = ()) -> Call:
         """Have the factory make an agent; `finish` is told it or the error.
 
         Args:
@@ -111,7 +111,7 @@ class AgentHost:
                 error = TypeError(f"factory of {self.member.name!r} must return an agent, got None")
             finish(call, agent, error)
 
-        self._start("create", factory, checked, inside=inside)
+        return self._start("create", factory, checked, inside=inside)
 
     def probe(self, finish: Finish, late: Callable[[Call], None]) -> Call:
         """Have the probe check the agent; `late` is told when an abandoned one ends after all."""
@@ -196,18 +196,20 @@ class AgentHost:
         """A call was to begin on a loop that has ended. In the turn of the member's actor, or after
         its end.
         """
-        loop = self._loop_thread
-        if call.executor is self.loop and loop.successor is not None:
-            loop = loop.successor
-            self.go_on_at(loop)
+        loop, moves = self._loop_thread, False
+        if call.executor is self.loop:
+            if loop.successor is None:  # a pool's own: it is at its end
+                if call.drop():
+                    call.finish(None, RuntimeError("the event loop has been closed"))
+                return
+            self.go_on_at(loop.successor)
+            moves = True
+        call.executor = self.loop  # first: all that is on the old one is ended by the next line
+        if moves:
             self._moved()
-        if call.executor is self.loop or loop.ended:  # a pool's own: it is at its end
-            if call.drop():
-                call.finish(None, RuntimeError("the event loop has been closed"))
-        elif isinstance(call, AttemptCall) and not self.made:
+        if isinstance(call, AttemptCall) and not self.made:
             self._put_back(call)
         else:
-            call.executor = self.loop
             self.loop.run(call)
 
     def release(self) -> None:

@@ -47,6 +47,8 @@ from greenroom.actors.runtime.future import DeadPoolError, StreamFuture
 from greenroom.messages import AttemptFailed, DeadLetter, RequestCompleted, RequestExhausted
 from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, ScriptedHTTPError, http_error
 
+pytestmark = pytest.mark.usefixtures("agents_loop")
+
 Leave = Callable[[PoolRef], None]
 
 

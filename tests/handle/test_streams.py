@@ -52,6 +52,8 @@ from greenroom import (
 )
 from greenroom.testing import AsyncScriptedAgent, FakeClock, ScriptedAgent
 
+pytestmark = pytest.mark.usefixtures("agents_loop")
+
 
 def sync_generator(payload: Any) -> Iterator[Any]:
     yield from [payload, 1, 2]

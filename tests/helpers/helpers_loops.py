@@ -48,12 +48,16 @@ def _hear_loops() -> None:
     for ref in pykka.ActorRegistry.get_by_class(AgentActor):
         place = cast(AgentActor, ref._actor).host  # type: ignore[attr-defined]
         loop = place._loop_thread
-        if loop._thread is None or loop._thread in _BLOCKED or loop.lost or loop.ended:
+        if loop.ident is None or loop.ident in _blocked() or loop.lost or loop.ended:
             continue
         heard, give_up_at = threading.Event(), time.monotonic() + WAIT_S
         place.loop.ping(heard.set)
-        while not heard.wait(0.01) and loop._thread not in _BLOCKED and not loop.ended:
+        while not heard.wait(0.01) and loop.ident not in _blocked() and not loop.ended:
             assert time.monotonic() < give_up_at, f"{loop.name} does not answer"
+
+
+def _blocked() -> set[int | None]:
+    return {thread.ident for thread in list(_BLOCKED)}
 
 
 class Blocker:

@@ -2,16 +2,67 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import functools
 import random
-from collections.abc import AsyncIterator, Iterator
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from greenroom import AgentPool, Member, PoolConfig, PoolFuture, PoolRef, Reply, Request
+from greenroom.actors.runtime.thread_duties import running_loop
 from greenroom.testing import FakeClock
 
 WAIT_S = 20.0
 """How long a test waits for what must come: it fails then. Nothing that goes well takes so long."""
+
+
+class AgentsLoop:
+    """Whose loop the agents of `pool_of` run on.
+
+    Attributes:
+        kind: for `PoolConfig.event_loop`.
+        app: a loop in another thread, in which pools are started; None: they are where they are.
+    """
+
+    kind: Any = "auto"
+    app: asyncio.AbstractEventLoop | None = None
+
+    def started(self, start: Callable[[], PoolRef]) -> PoolRef:
+        """Start a pool, in a coroutine of the app's if there is one, and that is not here."""
+
+        async def main() -> PoolRef:
+            return start()
+
+        if self.app is None or running_loop() is not None:
+            return start()
+        return asyncio.run_coroutine_threadsafe(main(), self.app).result(WAIT_S)
+
+    @contextlib.contextmanager
+    def of_an_app(self) -> Iterator[None]:
+        """The app runs in a thread of its own, and everything else asks from outside."""
+        running, over = threading.Event(), asyncio.Event()
+
+        async def main() -> None:
+            self.app = asyncio.get_running_loop()
+            running.set()
+            await over.wait()
+
+        thread = threading.Thread(target=asyncio.run, args=(main(),), name="the app", daemon=True)
+        thread.start()
+        assert running.wait(WAIT_S)
+        app = self.app
+        assert app is not None
+        try:
+            yield
+        finally:
+            self.app = None
+            app.call_soon_threadsafe(over.set)
+            thread.join(WAIT_S)
+
+
+AGENTS_LOOP = AgentsLoop()
 
 
 @contextlib.contextmanager
@@ -24,14 +75,16 @@ def pool_of(
     **config: Any,
 ) -> Iterator[PoolRef]:
     """A pool with a seeded generator, stopped at the end."""
-    pool = AgentPool.start(
+    start = functools.partial(
+        AgentPool.start,
         members,
         clock=clock,
         rng=random.Random(seed),
         strategy=strategy,
         name=name,
-        config=PoolConfig(**config),
+        config=PoolConfig(**({"event_loop": AGENTS_LOOP.kind} | config)),
     )
+    pool = AGENTS_LOOP.started(start)
     try:
         yield pool
     finally:

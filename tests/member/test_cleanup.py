@@ -20,6 +20,8 @@ from greenroom.actors.executors.agent_output import flow
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.testing import FakeClock
 
+pytestmark = pytest.mark.usefixtures("agents_loop")
+
 STEPS = 5
 """How many turns of the loop a clean-up takes."""
 

@@ -31,6 +31,8 @@ from greenroom.messages import (
 )
 from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, http_error
 
+pytestmark = pytest.mark.usefixtures("agents_loop")
+
 
 def rested(pool: PoolRef) -> PoolStats:
     """The pool once its members have reported: an agent that ends is a moment ahead of that."""

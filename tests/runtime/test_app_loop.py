@@ -224,7 +224,7 @@ def test_who_would_wait_for_an_end_that_needs_the_loop_is_told_at_once(why: str,
             getattr(pool, way)()
 
     async def main() -> None:
-        hook = {"close": close} if why == "hook" else {}
+        hook: dict[str, Any] = {"close": close} if why == "hook" else {}
         pool = start(Member("a", agent, **hook))
         if why == "running":
             future = pool.ask(Request("x"), block=False)
@@ -373,6 +373,8 @@ def test_other_threads_and_other_loops_may_wait() -> None:
 def test_an_agent_there_may_ask_its_own_pool_and_await_it() -> None:
     """It is refused where it would block, or wait for its own end."""
 
+    pool: Any = None
+
     async def agent(payload: Any) -> Any:
         if payload == "blocks":
             return pool.execute("x")
@@ -388,5 +390,4 @@ def test_an_agent_there_may_ask_its_own_pool_and_await_it() -> None:
                 with pytest.raises(ReentrantAskError):
                     await value_of(pool, payload)
 
-    pool: Any = None
     run(main())

@@ -37,6 +37,8 @@ from greenroom import (
 from greenroom.actors.runtime.future import PoolFuture
 from greenroom.testing import AsyncScriptedAgent, FakeClock, ScriptedAgent
 
+pytestmark = pytest.mark.usefixtures("agents_loop")
+
 T = TypeVar("T")
 
 LIMIT_S = 0.05

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -25,6 +26,10 @@ def home_of_this_loop(**settings: Any) -> HomeLoop:
     return HomeLoop("home", asyncio.get_running_loop(), LoopThread("successor"), **settings)
 
 
+def note(came: list[Any], number: int, home: HomeLoop) -> None:
+    came.append((number, home.here()))
+
+
 def in_thread(work: Any) -> Any:
     """What `work` returns in a thread of its own."""
     outcome: list[Any] = []
@@ -38,9 +43,10 @@ def test_what_is_posted_runs_on_the_loop_in_order_from_whatever_thread() -> None
     """And never within the call that posts it."""
 
     async def main() -> None:
-        home, done, came = home_of_this_loop(), asyncio.Event(), []
+        came: list[Any] = []
+        home, done = home_of_this_loop(), asyncio.Event()
         for number in (1, 2):
-            assert home.post(lambda number=number: came.append((number, home.here())))
+            assert home.post(functools.partial(note, came, number, home))
         assert came == []
         assert in_thread(lambda: home.post(done.set))
         await done.wait()
@@ -70,12 +76,12 @@ def test_its_start_is_told_with_the_first_work() -> None:
     """Once; whoever is told that may post something himself."""
 
     async def main() -> None:
-        started: list[HomeLoop] = []
-        home = home_of_this_loop(on_start=lambda: started.append(home))
+        started: list[int] = []
+        home = home_of_this_loop(on_start=lambda: started.append(1))
         assert not started
         home.post(lambda: None)
         home.post(lambda: None)
-        assert started == [home]
+        assert started == [1]
 
     run(main())
 

@@ -23,6 +23,8 @@ from greenroom import (
 from greenroom.events import RequestExhausted
 from greenroom.testing import EventRecorder
 
+pytestmark = pytest.mark.usefixtures("agents_loop")
+
 
 class Asking:
     """A sync agent that asks a pool again as long as the payload is above 0."""

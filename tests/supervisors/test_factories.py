@@ -25,6 +25,8 @@ from greenroom.supervisors.member_record import MemberRecord
 from greenroom.supervisors.roster import Roster
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
 
+pytestmark = pytest.mark.usefixtures("agents_loop")
+
 
 def test_b36_a_factory_that_fails_is_retried_with_backoff(greenroom_events: EventRecorder) -> None:
     """A factory that fails is retried with backoff; the pool works meanwhile on the others."""

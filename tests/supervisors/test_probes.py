@@ -22,6 +22,8 @@ from greenroom.messages import (
 )
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
 
+pytestmark = pytest.mark.usefixtures("agents_loop")
+
 
 def sync_probe(result: Callable[[], Any]) -> Any:
     return lambda agent: result()
