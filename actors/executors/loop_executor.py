@@ -76,6 +76,17 @@ class _Grace:
         return True
 
 
+def _new_task(
+    coroutine: Coroutine[Any, Any, None], name: str, context: Context
+) -> asyncio.Task[None]:
+    """On the loop: a task of it, by whatever factory the app has set there."""
+    create = asyncio.get_running_loop().create_task
+    try:
+        return create(coroutine, name=name, context=context)
+    except TypeError:  # one of before Python 3.11, which takes no context
+        return context.run(create, coroutine)
+
+
 def _end(call: Call) -> None:
     if call.drop():
         call.finish(None, RuntimeError("the event loop has been closed"))
@@ -166,7 +177,9 @@ class LoopExecutor:
             coroutine = self._run(call, entered)
             if entered:
                 coroutine.send(None)  # see `_Pause`
-            call.handle = loop.create_task(coroutine, name=call.name, context=context)
+                call.handle = loop.create_task(coroutine, name=call.name, context=context)
+            else:
+                call.handle = _new_task(coroutine, call.name, context)
         except BaseException as error:  # no memory, or a task factory of an agent's
             if coroutine is not None:
                 coroutine.close()
@@ -336,9 +349,9 @@ def run_on(
             outcome[1] = _told_apart(thread, call, error) if call.cancelled is None else error
 
     def begin() -> None:
-        loop, coroutine = asyncio.get_running_loop(), main()
+        coroutine = main()
         try:
-            task = loop.create_task(coroutine, name=call.name, context=context)
+            task = _new_task(coroutine, call.name, context)
         except BaseException as error:  # whoever waits in its thread must not wait for ever
             coroutine.close()
             outcome[1] = error

@@ -8,16 +8,17 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
 import pytest
-from helpers_actors import no_thread_left, supervisor_ref
+from helpers_actors import no_thread_left
 from helpers_loops import QUIET, Blocker, begun, pass_time
 from helpers_pools import WAIT_S, echo_async
 from test_app_loop import LOOPS, NewLoop, run, start, value_of
 
-from greenroom import AgentPool, FailureKind, Member, PoolConfig, PoolRef, Request
+from greenroom import AgentPool, Apply, FailureKind, Member, PoolConfig, PoolRef, Request
 from greenroom.events import BreakerOpened, LoopEnded, LoopReplaced, LoopStalled
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock
 
@@ -252,6 +253,32 @@ def test_an_agents_code_never_runs_in_the_routers_turn(new_loop: NewLoop) -> Non
 
     with no_thread_left():
         run(main(), new_loop)
+
+
+def test_a_task_factory_of_the_apps_may_know_no_contexts() -> None:
+    """As they all were before Python 3.11; each call has a context of its own all the same."""
+    made: list[Any] = []
+    word: ContextVar[str] = ContextVar("word", default="none")
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any) -> asyncio.Task[Any]:
+        made.append(coroutine)
+        return asyncio.Task(coroutine, loop=loop)
+
+    async def agent(payload: Any) -> Any:
+        before = word.get()
+        word.set("set")
+        return before
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+        async with start(Member("a", agent)) as pool:
+            assert [await value_of(pool) for _ in range(2)] == ["none"] * 2
+            assert await value_of(pool) == "none"
+            assert (await pool.ask(Apply(lambda _: echo_async("x")), block=False)).value == "x"
+        assert len(made) >= 4
+
+    with no_thread_left():
+        run(main())
 
 
 # -- signals
