@@ -181,7 +181,9 @@ class LoopExecutor:
             coroutine = self._run(call, entered)
             if entered:
                 coroutine.send(None)  # see `_Pause`
-            call.handle = _new_task(coroutine, call.name, context)
+                call.handle = loop.create_task(coroutine, name=call.name, context=context)
+            else:
+                call.handle = _new_task(coroutine, call.name, context)
         except BaseException as error:  # no memory, or a task factory of an agent's
             if coroutine is not None:
                 coroutine.close()
@@ -216,7 +218,7 @@ class LoopExecutor:
             except BaseException as raised:
                 broken_off = raised
         if _is_apps(self._thread, error):
-            broken_off = error  # it ends the run of the loop, as it would without a pool
+            broken_off = error
         try:
             if broken_off is not None:
                 raise broken_off
@@ -232,10 +234,7 @@ class LoopExecutor:
             if type(error) is GeneratorExit and waits:  # it is let go of, with its loop
                 return True
             if error is not None and call.cancelled is None:
-                if _is_apps(self._thread, error):
-                    call.cancelled = CancelReason.LOOP_ENDED
-                else:
-                    error = _told_apart(self._thread, call, error)
+                error = _told_apart(self._thread, call, error)
                 if type(error) is asyncio.CancelledError and call.cancelled is None:
                     unbegun = list(self._running)
                     asyncio.get_running_loop().call_soon(undisturbed, self._end_unbegun, unbegun)

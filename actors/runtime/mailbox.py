@@ -216,8 +216,9 @@ class Mailbox:
             if wait_s is None:  # a clock that is moved by hand wakes this mailbox itself
                 wait_s = LONGEST_WAIT_S if self._clock.now() < self.alarm else 0.0
             if wait_s <= 0.0:
-                self.alarm = None
-                return Envelope(Tick())
+                tick = Envelope(Tick())
+                self.alarm = None  # last: what raises above must not cost an alarm
+                return tick
             wait_s = min(wait_s, LONGEST_WAIT_S)
         if self._falls_asleep():
             self._sleep(wait_s)

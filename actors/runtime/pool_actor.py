@@ -253,6 +253,9 @@ class PoolActor(pykka.ThreadingActor):
 
     def _envelope_failed(self, envelope: Any, error: BaseException) -> None:
         """Nobody who puts an envelope may be hit by it, nor wait for an answer to it in vain."""
+        if envelope.reply_to is None and type(envelope.message) in self.handlers:
+            self._hit(envelope, error)  # at the entry of what handles it, so nothing was done
+            return
         complain(f"a {type(envelope.message).__name__} could not be handled", error)
         self.on_undelivered(envelope.message)
         if envelope.reply_to is not None:

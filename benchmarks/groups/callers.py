@@ -41,7 +41,7 @@ CASES = tuple(
 )
 FEWEST, SOME, MOST = (_name(callers) for callers in FULL.callers)
 COMPARISONS: tuple[Comparison, ...] = (
-    *versus(MOST, ROUTERS, at_least=40.0),
+    *versus(MOST, ROUTERS, at_least=100.0),
     *versus(MOST, ("greenroom",), other=FEWEST, at_least=1.0),
     *versus(MOST, ("greenroom-uvloop",), peer="greenroom-uvloop", other=FEWEST, at_least=1.0),
     *(

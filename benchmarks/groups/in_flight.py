@@ -33,12 +33,13 @@ CASES = (
         "in_flight.time",
         f"{{scale.in_flight:,}} in flight for {SLEEP_S:g} s",
         "s",
-        ("greenroom", "greenroom-uvloop", "asyncio"),
+        ("greenroom", "greenroom-own", "greenroom-uvloop", "asyncio"),
         _all_asleep,
     ),
 )
 COMPARISONS: tuple[Comparison, ...] = (
-    Comparison("in_flight.time", "greenroom", at_most=2.0),
+    Comparison("in_flight.time", "greenroom", at_most=1.6),
+    Comparison("in_flight.time", "greenroom-own", at_most=2.0),
     Comparison("in_flight.time", "greenroom-uvloop", at_most=2.0),
     *versus("in_flight.time", ("asyncio",)),
 )

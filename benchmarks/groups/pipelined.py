@@ -41,9 +41,9 @@ CASES = (
     ),
 )
 COMPARISONS: tuple[Comparison, ...] = (
-    *versus("pipelined.sync", ("pykka",), at_least=1.0),
+    *versus("pipelined.sync", ("pykka",), at_least=0.5),
     *versus("pipelined.sync", ("pykka",), peer="bare"),
-    *versus("pipelined.async", ("pykka",), other="pipelined.sync", at_least=1.0),
+    *versus("pipelined.async", ("pykka",), other="pipelined.sync", at_least=0.5),
     *versus(
         "pipelined.async",
         ("pykka",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from typing import Any, TypeVar
 
@@ -42,6 +43,17 @@ def one_caller(call: Callable[[Any], AbstractContextManager[measure.Ask]]) -> Pr
     def prepare(peer: Peer, scale: Scale) -> Iterator[Measure]:
         with call(peer) as ask:
             yield lambda: measure.latency_us(ask, scale.asks)
+
+    return prepare
+
+
+def one_thread(call: Callable[[Any], AbstractContextManager[measure.Ask]]) -> Prepare:
+    """The same of a thread that is not the main one: no signal breaks in there."""
+
+    @contextmanager
+    def prepare(peer: Peer, scale: Scale) -> Iterator[Measure]:
+        with call(peer) as ask, ThreadPoolExecutor(1) as threads:
+            yield lambda: threads.submit(measure.latency_us, ask, scale.asks).result()
 
     return prepare
 

@@ -10,6 +10,7 @@ from benchmarks.model import NotMeasured
 
 PEERS = {
     "greenroom": ("benchmarks.peers.greenroom_pool", "Greenroom"),
+    "greenroom-own": ("benchmarks.peers.greenroom_pool", "GreenroomOwn"),
     "greenroom-uvloop": ("benchmarks.peers.greenroom_pool", "GreenroomUvloop"),
     "pykka": ("benchmarks.peers.pykka_actor", "PykkaActor"),
     "threads": ("benchmarks.peers.thread_pool", "ThreadPool"),

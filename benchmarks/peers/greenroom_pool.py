@@ -3,8 +3,9 @@
 What differs from the defaults: room for a thousand calls in each async member, since the peers have
 no limit; `max_pending` as large as the pipeline; a time limit that sleepers keep; for failover the
 strategy `priority`, a breaker that is disabled and a retry budget without a bottom, since every
-request is to find the first member failing. In the variant `greenroom-uvloop` both loops, pool's
-and caller's, are uvloop's.
+request is to find the first member failing. What is awaited runs on the caller's own loop, as by
+default; in the variant `greenroom-own` on one of the pool's. In `greenroom-uvloop` that loop is
+uvloop's, as the caller's is.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ NO_BOTTOM = 1e9
 class Greenroom(Peer):
     """Everything that the suite asks for."""
 
-    event_loop: Literal["asyncio", "uvloop"] = "asyncio"
+    event_loop: Literal["auto", "own", "uvloop"] = "auto"
 
     def pool(self, members: list[Member], strategy: Any = "adaptive", **config: Any) -> PoolRef:
         """A running pool."""
@@ -50,7 +51,7 @@ class Greenroom(Peer):
     async def async_call(
         self, *, failing: bool = False, members: int = 3
     ) -> AsyncIterator[AsyncAsk]:
-        with self._three(agents.aecho, agents.adown, failing, members) as pool:
+        async with self._three_in_a_loop(agents.aecho, agents.adown, failing, members) as pool:
 
             async def attempts(i: int) -> int:
                 return (await pool.ask(Request(i), block=False)).attempts
@@ -69,7 +70,7 @@ class Greenroom(Peer):
     @asynccontextmanager
     async def sync_agent_awaited(self) -> AsyncIterator[AsyncAsk]:
         """A coroutine's call of a sync agent."""
-        with self._three(agents.echo, agents.down, False, 3) as pool:
+        async with self._three_in_a_loop(agents.echo, agents.down, False, 3) as pool:
             yield lambda i: pool.ask(Request(i), block=False)
 
     @asynccontextmanager
@@ -77,7 +78,8 @@ class Greenroom(Peer):
         self.sleeper = agents.Sleeper(seconds)
         member = Member("a", self.sleeper, max_concurrency=concurrency)
         limit_s = 2 * seconds + LATE_S  # there is a timer for each, but none goes off
-        with self.pool([member], max_pending=concurrency, request_timeout_s=limit_s) as pool:
+        pool = self.pool([member], max_pending=concurrency, request_timeout_s=limit_s)
+        async with pool:
             yield lambda i: pool.ask(Request(i), block=False)
 
     @contextmanager
@@ -115,7 +117,7 @@ class Greenroom(Peer):
 
     @asynccontextmanager
     async def stream(self) -> AsyncIterator[Stream]:
-        with self.pool([Member(name, agents.achunks) for name in "abc"]) as pool:
+        async with self.pool([Member(name, agents.achunks) for name in "abc"]) as pool:
             yield lambda count: aiter(pool.stream(Request(count)))
 
     @contextmanager
@@ -163,6 +165,21 @@ class Greenroom(Peer):
 
     @contextmanager
     def _three(self, works: Any, fails: Any, failing: bool, members: int) -> Iterator[PoolRef]:
+        with self._of_them(works, fails, failing, members) as pool:
+            if failing:
+                pool.disable_breaker("m0")
+            yield pool
+
+    @asynccontextmanager
+    async def _three_in_a_loop(
+        self, works: Any, fails: Any, failing: bool, members: int
+    ) -> AsyncIterator[PoolRef]:
+        async with self._of_them(works, fails, failing, members) as pool:
+            if failing:
+                pool.disable_breaker("m0")
+            yield pool
+
+    def _of_them(self, works: Any, fails: Any, failing: bool, members: int) -> PoolRef:
         room = ROOM if works is agents.aecho else None
         first = fails if failing else works
         chosen = [Member("m0", first, priority=1, max_concurrency=room)]
@@ -171,10 +188,13 @@ class Greenroom(Peer):
         ]
         config = {"retry_budget_floor": NO_BOTTOM} if failing else {}
         strategy = "priority" if failing else "adaptive"
-        with self.pool(chosen, strategy, **config) as pool:
-            if failing:
-                pool.disable_breaker("m0")
-            yield pool
+        return self.pool(chosen, strategy, **config)
+
+
+class GreenroomOwn(Greenroom):
+    """The same with a loop of the pool's own, on a thread of its own."""
+
+    event_loop = "own"
 
 
 class GreenroomUvloop(Greenroom):

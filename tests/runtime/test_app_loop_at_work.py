@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 import pytest
-from helpers_actors import no_thread_left, supervisor_ref
+from helpers_actors import no_thread_left
 from helpers_loops import QUIET, Blocker, begun, pass_time
 from helpers_pools import WAIT_S, echo_async
 from test_app_loop import LOOPS, NewLoop, run, start, value_of
@@ -319,17 +319,3 @@ def test_a_ctrl_c_in_an_agents_code_is_the_apps(new_loop: NewLoop) -> None:
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.run_until_complete(asyncio.sleep(0))
-
-
-def test_the_main_thread_does_nobody_elses_work() -> None:
-    """A signal's handler may raise there: the router's part is left to the router."""
-    seen: list[Any] = []
-
-    async def main() -> None:
-        async with start(Member("a", echo_async)) as pool:
-            for ref in (pool, supervisor_ref(pool)):
-                may = ref.actor_inbox._may
-                seen.append((may(), await asyncio.to_thread(may)))
-
-    run(main())
-    assert seen == [(False, True)] * 2

@@ -75,7 +75,12 @@ def test_who_wakes_and_is_broken_off_leaves_no_loop_deaf(monkeypatch: pytest.Mon
 
         with monkeypatch.context() as patch:
             patch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", breaks_off)
-            from_another_thread(lambda: pytest.raises(Broken, wake_first))
+
+            def is_broken_off() -> None:
+                with pytest.raises(Broken):
+                    wake_first()
+
+            from_another_thread(is_broken_off)
         from_another_thread(wake_second)
         await asyncio.wait_for(asyncio.gather(first, second), WAIT_S)
 
