@@ -11,7 +11,7 @@ from contextvars import ContextVar, Token
 from typing import Any
 
 import pytest
-from helpers_pools import WAIT_S, echo, pool_of, ranked
+from helpers_pools import WAIT_S, ask, echo, pool_of, ranked
 
 from greenroom import (
     AgentPool,
@@ -508,7 +508,7 @@ class Secret:
 
 def ask_as(secret: Secret, pool: PoolRef, payload: Any) -> PoolFuture[Any]:
     with As(secret):
-        return pool.ask(Request(payload), block=False)
+        return ask(pool, payload)
 
 
 def gone(secrets: list[weakref.ref[Secret]]) -> bool:

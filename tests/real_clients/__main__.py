@@ -1,7 +1,8 @@
 """`make test-clients`: calls every client in every situation and says what was judged rightly.
 
-ARGS: nothing runs all; `core agents litellm` chooses groups; `retries` counts the HTTP requests
-that one call makes with a client's defaults; `freeze` also rewrites what `make test` reads.
+ARGS: nothing runs all; `core agents litellm context` chooses groups; `retries` counts the HTTP
+requests that one call makes with a client's defaults; `freeze` also rewrites what `make test`
+reads.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import greenroom
 from real_clients.freeze import freeze
-from real_clients.groups import GROUPS
+from real_clients.groups import GROUPS, TESTED
 from real_clients.known import reason_of
 
 _TESTS = Path(__file__).resolve().parents[1]
@@ -33,9 +34,9 @@ Record = dict[str, Any]
 
 def main(arguments: list[str]) -> int:
     """0 if at least `GOAL` of the raised errors are judged rightly, and each other has a reason."""
-    unknown = set(arguments) - {*GROUPS, "retries", "freeze"}
+    unknown = set(arguments) - {*GROUPS, *TESTED, "retries", "freeze"}
     if unknown:
-        print(f"not known: {' '.join(sorted(unknown))}; groups are {' '.join(GROUPS)}")
+        print(f"not known: {' '.join(sorted(unknown))}; groups are {' '.join(GROUPS | TESTED)}")
         return 2
     mode = "retries" if "retries" in arguments else "calls"
     records = [r for group in GROUPS if _wanted(group, arguments) for r in _group(group, mode)]
@@ -47,27 +48,46 @@ def main(arguments: list[str]) -> int:
         return 0
     if "freeze" in arguments:
         freeze(records, _TESTS / "client_shapes.json", _TESTS / "client_values.json")
-    return _judge(records)
+    failed = [group for group in TESTED if _wanted(group, arguments) and not _passes(group)]
+    return max(_judge(records) if records else 0, bool(failed))
 
 
 def _wanted(group: str, arguments: list[str]) -> bool:
-    chosen = [a for a in arguments if a in GROUPS]
+    chosen = [a for a in arguments if a in GROUPS | TESTED]
     return not chosen or group in chosen
+
+
+def _python(group: str) -> Path:
+    return _ROOT / f".venv-clients-{group}" / "bin" / "python"
+
+
+def _environment() -> dict[str, str]:
+    environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    environment["PYTHONPATH"] = os.pathsep.join((str(_TESTS), str(_GREENROOM)))
+    return environment
+
+
+def _passes(group: str) -> bool:
+    """Whether a group's tests do; what is not installed is skipped, and pytest says so."""
+    if not _python(group).exists():
+        print(f"skipped {group}: its environment could not be made")
+        return True
+    command = [str(_python(group)), "-m", "pytest", "-q", "--noconftest", "-W", "default"]
+    command.append(str(_TESTS / "real_clients" / TESTED[group]))
+    return not subprocess.run(command, env=_environment(), cwd=_ROOT, check=False).returncode
 
 
 def _group(group: str, mode: str) -> list[Record]:
     """What one group's environment brought; bounded in time."""
-    python = _ROOT / f".venv-clients-{group}" / "bin" / "python"
+    python = _python(group)
     if not python.exists():
         return [{"skipped": group, "why": "its environment could not be made"}]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "records.jsonl"
         command = [str(python), "-m", "real_clients.child", mode, str(out), ",".join(GROUPS[group])]
-        environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-        environment["PYTHONPATH"] = os.pathsep.join((str(_TESTS), str(_GREENROOM)))
         records: list[Record] = []
         try:
-            done = subprocess.run(command, env=environment, timeout=_LIMIT_S, check=False)
+            done = subprocess.run(command, env=_environment(), timeout=_LIMIT_S, check=False)
             if done.returncode:
                 records.append({"skipped": group, "why": f"ended with {done.returncode}"})
         except subprocess.TimeoutExpired:
