@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
+import pickle
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextvars import ContextVar, Token
+from contextvars import ContextVar, Token, copy_context
 from typing import Any
 
 import pytest
@@ -29,6 +31,7 @@ from greenroom import (
     RequestCancelledError,
 )
 from greenroom.messages import BreakerClosed
+from greenroom.messages.execution import Execute
 from greenroom.testing import EventRecorder, FakeClock, http_error
 
 USER: ContextVar[Any] = ContextVar("user", default=None)
@@ -499,11 +502,21 @@ def test_b133_chains_and_executors_carry_it(agent: Any) -> None:
     assert seen == ["the app's"]
 
 
-# -- no context outlives its request
+# -- no context outlives its request, nor leaves its process
 
 
 class Secret:
     """What only the caller's context holds."""
+
+
+@pytest.mark.parametrize("send", [copy.copy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_b129_a_message_to_a_member_leaves_its_context_behind(send: Callable[[Any], Any]) -> None:
+    """A pickle or a copy has all but that, and the agent there begins in an empty context."""
+    message = Execute("r", 1, 2, Request("x"), 9.0, True, (("urn", ("o", 1)),), copy_context())
+    assert "ontext" not in repr(message)
+    there = send(message)
+    assert there == message
+    assert there.context is None
 
 
 def ask_as(secret: Secret, pool: PoolRef, payload: Any) -> PoolFuture[Any]:
