@@ -13,7 +13,7 @@ from contextvars import ContextVar, Token, copy_context
 from typing import Any
 
 import pytest
-from helpers_pools import WAIT_S, ask, echo, pool_of, ranked
+from helpers_pools import WAIT_S, ask, echo, echo_async, pool_of, ranked
 
 from greenroom import (
     AgentPool,
@@ -602,6 +602,53 @@ def test_b129_a_context_is_let_go_with_its_request() -> None:
     assert gone(secrets)
     assert len(secrets) == 29
     assert kept
+
+
+@pytest.mark.parametrize("agent", [echo, echo_async])
+def test_b129_a_thread_that_is_kept_inherits_no_context(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Python is told that threads do: those that a request has started, the clock's too."""
+    begun, start = list[Any](), threading.Thread.start
+
+    def starting(thread: threading.Thread) -> None:
+        begun.append((thread.name, USER.get()))
+        start(thread)
+
+    with pool_of(Member("m", agent)) as pool, As("ann"):
+        monkeypatch.setattr(threading.Thread, "start", starting)
+        pool.execute(1)
+        monkeypatch.undo()
+    assert begun
+    assert [user for _, user in begun if user is not None] == []
+
+
+def test_b129_a_loop_that_has_stopped_keeps_no_context() -> None:
+    """It is told of the answer while it stands still, by a thread that runs in the agent's."""
+    secrets, let_on, loop = list[weakref.ref[Secret]](), threading.Event(), asyncio.new_event_loop()
+
+    async def agent(payload: Any) -> Any:
+        await asyncio.to_thread(let_on.wait, WAIT_S)
+        return payload
+
+    async def begin(pool: PoolRef) -> asyncio.Task[Any]:
+        with As(a_secret(secrets)):
+            future = ask(pool, 1)
+
+        async def wait() -> Any:
+            return (await future).value
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)  # it waits from here on
+        return task
+
+    with pool_of(Member("m", agent)) as pool:
+        task = loop.run_until_complete(begin(pool))
+        let_on.set()
+        pool.drain()
+        assert gone(secrets)
+        assert loop.run_until_complete(task) == 1
+    loop.close()
 
 
 def test_b131_an_executors_agent_keeps_no_request_alive() -> None:
