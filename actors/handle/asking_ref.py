@@ -109,7 +109,7 @@ class AskingRef(JoinableRef):
         """
         if not self.is_alive():
             raise self._dead()
-        if self._carries_context and isinstance(message, Request | Apply):
+        if self._carries_context and isinstance(message, (Request, Apply)):
             message = Told(message, copy_context())
         self.actor_inbox.put(Envelope(message))
 
