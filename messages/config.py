@@ -118,8 +118,8 @@ class PoolConfig:
     runs, else one of the pool's own; "running": the app's, or it does not start; "own" (or
     "asyncio"): the pool's; "uvloop": the pool's, of that kind, by the extra of that name."""
     propagate_context: bool = True
-    """Whether an agent runs in a copy of its caller's context variables; else in an empty context,
-    as do factories, probes and close hooks, whose context is a copy of that of the pool's start."""
+    """Whether an agent sees its caller's context variables, in a copy, and factories, probes and
+    close hooks those of the pool's start; False: each of them begins in an empty context."""
     classify: Classifier | None = None
     """Says what kind of failure an exception is; None from it falls back to the built-in rules."""
     is_failure: Callable[[Any], object] | Literal["auto"] | None = "auto"

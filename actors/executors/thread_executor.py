@@ -96,9 +96,11 @@ class ThreadExecutor:
         first, duty = [call], Duty("", ThreadRole.WORKER, self._step_out)
         worker = self._begin_work(first, duty)
         next(worker)
-        threading.Thread(
-            target=worker.__next__, name=f"{self._name}-{self._started}", daemon=True
-        ).start()
+        name = f"{self._name}-{self._started}"
+        thread = threading.Thread(target=worker.__next__, name=name, daemon=True)
+        # It outlives the call that it is begun for, whose context it would inherit where Python is
+        # told that threads do.
+        Context().run(thread.start)
 
     def _begin_work(self, first: list[Call], duty: Duty) -> Generator[None, None, None]:
         """What a thread does. It is resumed there, inside of its `try`, as a turn of a loop is (see

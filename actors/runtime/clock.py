@@ -14,6 +14,7 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Protocol, cast, runtime_checkable
 
@@ -170,7 +171,7 @@ class SystemClock:
             try:
                 watch = self._new_watch(until)
                 if watch is not None:
-                    watch.start()
+                    Context().run(watch.start)  # nobody's: see `ThreadExecutor._spawn`
             except BaseException as error:  # the next one who times what lasts longer tries again
                 self._let_unstarted_go()
                 if not isinstance(error, Exception):  # a signal handler's, in a thread of the app

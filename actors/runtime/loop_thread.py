@@ -8,6 +8,7 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
+from contextvars import Context
 from types import CodeType
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -370,7 +371,7 @@ class LoopThread:
                 runner = self._begin_run(loop, duty)
                 next(runner)
                 thread = threading.Thread(target=runner.__next__, name=self.name, daemon=True)
-                thread.start()
+                Context().run(thread.start)  # nobody's: see `ThreadExecutor._spawn`
         except BaseException as error:  # no descriptor, no thread, no memory
             if loop is not None:
                 loop.close()

@@ -12,6 +12,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Generator
+from contextvars import Context
 from typing import Generic, TypeVar
 
 from greenroom.actors.runtime.thread_duties import running_loop
@@ -61,14 +62,15 @@ class Row(ABC, Generic[T]):
                 self.due = True
                 turn = self._turn()
                 next(turn)
-                self.loop.call_soon_threadsafe(turn.__next__)
+                # Without the context of here, a request's: the loop may have stopped, and keep it.
+                self.loop.call_soon_threadsafe(turn.__next__, context=Context())
             except BaseException:
                 self.due = False
                 raise
 
     def look_again(self) -> None:
         """On the loop: have a turn, be it that one is due already."""
-        self.loop.call_soon(self._new_turn())
+        self.loop.call_soon(self._new_turn(), context=Context())
 
     def empty(self) -> None:
         """On the loop: deal with all there is."""
@@ -82,7 +84,7 @@ class Row(ABC, Generic[T]):
     def _call(self) -> None:
         try:
             self.due = True
-            self.loop.call_soon_threadsafe(self._new_turn())
+            self.loop.call_soon_threadsafe(self._new_turn(), context=Context())
         except BaseException:
             self.due = False
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.groups import (
     callers,
+    context,
     failover,
     in_flight,
     latency,
@@ -20,6 +21,7 @@ GROUPS = {
     group.name: group
     for group in (
         latency.GROUP,
+        context.GROUP,
         callers.GROUP,
         pipelined.GROUP,
         in_flight.GROUP,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from importlib import import_module
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ ROOM = 1_000
 LATE_S = 60.0
 NO_BOTTOM = 1e9
 """Retries a second that the budget always allows."""
+VARIABLES = [ContextVar[str](f"variable {number}") for number in range(10)]
 
 
 class Greenroom(Peer):
@@ -71,6 +73,20 @@ class Greenroom(Peer):
     async def sync_agent_awaited(self) -> AsyncIterator[AsyncAsk]:
         """A coroutine's call of a sync agent."""
         async with self._three_in_a_loop(agents.echo, agents.down, False, 3) as pool:
+            yield lambda i: pool.ask(Request(i), block=False)
+
+    @contextmanager
+    def call_in_context(self, *, copied: bool) -> Iterator[Ask]:
+        """A call by somebody who has context variables, which reach the agent or do not."""
+        members = [Member(name, agents.echo) for name in "abc"]
+        with self.pool(members, propagate_context=copied) as pool, _variables():
+            yield lambda i: pool.ask(Request(i))
+
+    @asynccontextmanager
+    async def async_call_in_context(self, *, copied: bool) -> AsyncIterator[AsyncAsk]:
+        """The same, awaited."""
+        members = [Member(name, agents.aecho, max_concurrency=ROOM) for name in "abc"]
+        with self.pool(members, propagate_context=copied) as pool, _variables():
             yield lambda i: pool.ask(Request(i), block=False)
 
     @asynccontextmanager
@@ -195,6 +211,15 @@ class GreenroomOwn(Greenroom):
     """The same with a loop of the pool's own, on a thread of its own."""
 
     event_loop = "own"
+
+
+@contextmanager
+def _variables() -> Iterator[None]:
+    """As many as the tracing, the log and the framework of an app have set."""
+    set_ = [(variable, variable.set(variable.name)) for variable in VARIABLES]
+    yield
+    for variable, token in set_:
+        variable.reset(token)
 
 
 class GreenroomUvloop(Greenroom):

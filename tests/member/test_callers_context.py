@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
+import pickle
 import threading
 import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextvars import ContextVar, Token
+from contextvars import ContextVar, Token, copy_context
 from typing import Any
 
 import pytest
-from helpers_pools import WAIT_S, echo, pool_of, ranked
+from helpers_pools import WAIT_S, ask, echo, echo_async, pool_of, ranked
 
 from greenroom import (
     AgentPool,
@@ -29,6 +31,7 @@ from greenroom import (
     RequestCancelledError,
 )
 from greenroom.messages import BreakerClosed
+from greenroom.messages.execution import Execute
 from greenroom.testing import EventRecorder, FakeClock, http_error
 
 USER: ContextVar[Any] = ContextVar("user", default=None)
@@ -499,16 +502,26 @@ def test_b133_chains_and_executors_carry_it(agent: Any) -> None:
     assert seen == ["the app's"]
 
 
-# -- no context outlives its request
+# -- no context outlives its request, nor leaves its process
 
 
 class Secret:
     """What only the caller's context holds."""
 
 
+@pytest.mark.parametrize("send", [copy.copy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_b129_a_message_to_a_member_leaves_its_context_behind(send: Callable[[Any], Any]) -> None:
+    """A pickle or a copy has all but that, and the agent there begins in an empty context."""
+    message = Execute("r", 1, 2, Request("x"), 9.0, True, (("urn", ("o", 1)),), copy_context())
+    assert "ontext" not in repr(message)
+    there = send(message)
+    assert there == message
+    assert there.context is None
+
+
 def ask_as(secret: Secret, pool: PoolRef, payload: Any) -> PoolFuture[Any]:
     with As(secret):
-        return pool.ask(Request(payload), block=False)
+        return ask(pool, payload)
 
 
 def gone(secrets: list[weakref.ref[Secret]]) -> bool:
@@ -589,6 +602,53 @@ def test_b129_a_context_is_let_go_with_its_request() -> None:
     assert gone(secrets)
     assert len(secrets) == 29
     assert kept
+
+
+@pytest.mark.parametrize("agent", [echo, echo_async])
+def test_b129_a_thread_that_is_kept_inherits_no_context(
+    agent: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Python is told that threads do: those that a request has started, the clock's too."""
+    begun, start = list[Any](), threading.Thread.start
+
+    def starting(thread: threading.Thread) -> None:
+        begun.append((thread.name, USER.get()))
+        start(thread)
+
+    with pool_of(Member("m", agent)) as pool, As("ann"):
+        monkeypatch.setattr(threading.Thread, "start", starting)
+        pool.execute(1)
+        monkeypatch.undo()
+    assert begun
+    assert [user for _, user in begun if user is not None] == []
+
+
+def test_b129_a_loop_that_has_stopped_keeps_no_context() -> None:
+    """It is told of the answer while it stands still, by a thread that runs in the agent's."""
+    secrets, let_on, loop = list[weakref.ref[Secret]](), threading.Event(), asyncio.new_event_loop()
+
+    async def agent(payload: Any) -> Any:
+        await asyncio.to_thread(let_on.wait, WAIT_S)
+        return payload
+
+    async def begin(pool: PoolRef) -> asyncio.Task[Any]:
+        with As(a_secret(secrets)):
+            future = ask(pool, 1)
+
+        async def wait() -> Any:
+            return (await future).value
+
+        task = asyncio.create_task(wait())
+        await asyncio.sleep(0)  # it waits from here on
+        return task
+
+    with pool_of(Member("m", agent)) as pool:
+        task = loop.run_until_complete(begin(pool))
+        let_on.set()
+        pool.drain()
+        assert gone(secrets)
+        assert loop.run_until_complete(task) == 1
+    loop.close()
 
 
 def test_b131_an_executors_agent_keeps_no_request_alive() -> None:

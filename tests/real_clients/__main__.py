@@ -1,8 +1,8 @@
 """`make test-clients`: calls every client in every situation and says what was judged rightly.
 
-ARGS: nothing runs all; `core agents litellm` chooses groups; `retries` counts the HTTP requests
-that one call makes with a client's defaults; `freeze` also rewrites what `make test` reads;
-`entered` has clients made by factories, entered and left, and nothing else.
+ARGS: nothing runs all; `core agents litellm context` chooses groups; `retries` counts the HTTP
+requests that one call makes with a client's defaults; `freeze` also rewrites what `make test`
+reads; `entered` has clients made by factories, entered and left, and nothing else.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import greenroom
 from real_clients.freeze import freeze
-from real_clients.groups import GROUPS
+from real_clients.groups import GROUPS, TESTED
 from real_clients.known import reason_of
 
 _TESTS = Path(__file__).resolve().parents[1]
@@ -34,9 +34,9 @@ Record = dict[str, Any]
 
 def main(arguments: list[str]) -> int:
     """0 if at least `GOAL` of the raised errors are judged rightly, and each other has a reason."""
-    unknown = set(arguments) - {*GROUPS, "retries", "freeze", "entered"}
+    unknown = set(arguments) - {*GROUPS, *TESTED, "retries", "freeze", "entered"}
     if unknown:
-        print(f"not known: {' '.join(sorted(unknown))}; groups are {' '.join(GROUPS)}")
+        print(f"not known: {' '.join(sorted(unknown))}; groups are {' '.join(GROUPS | TESTED)}")
         return 2
     if "entered" in arguments:
         return _entered()
@@ -50,18 +50,23 @@ def main(arguments: list[str]) -> int:
         return 0
     if "freeze" in arguments:
         freeze(records, _TESTS / "client_shapes.json", _TESTS / "client_values.json")
-    judged = _judge(records)
-    return judged or (_entered() if _wanted("core", arguments) else 0)
+    failed = [group for group in TESTED if _wanted(group, arguments) and not _passes(group)]
+    entered = _entered() if _wanted("core", arguments) else 0
+    return max(_judge(records) if records else 0, bool(failed), bool(entered))
 
 
 def _entered() -> int:
     """0 if every client that a factory makes is entered, used and left in order."""
-    python = _python("core")
-    if not python.exists():
+    if not _python("core").exists():
         print("skipped core: its environment could not be made")
         return 0
-    command = [str(python), "-m", "real_clients.entered"]
+    command = [str(_python("core")), "-m", "real_clients.entered"]
     return subprocess.run(command, env=_environment(), timeout=_LIMIT_S, check=False).returncode
+
+
+def _wanted(group: str, arguments: list[str]) -> bool:
+    chosen = [a for a in arguments if a in GROUPS | TESTED]
+    return not chosen or group in chosen
 
 
 def _python(group: str) -> Path:
@@ -74,9 +79,14 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _wanted(group: str, arguments: list[str]) -> bool:
-    chosen = [a for a in arguments if a in GROUPS]
-    return not chosen or group in chosen
+def _passes(group: str) -> bool:
+    """Whether a group's tests do; what is not installed is skipped, and pytest says so."""
+    if not _python(group).exists():
+        print(f"skipped {group}: its environment could not be made")
+        return True
+    command = [str(_python(group)), "-m", "pytest", "-q", "--noconftest", "-W", "default"]
+    command.append(str(_TESTS / "real_clients" / TESTED[group]))
+    return not subprocess.run(command, env=_environment(), cwd=_ROOT, check=False).returncode
 
 
 def _group(group: str, mode: str) -> list[Record]:

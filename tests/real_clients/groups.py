@@ -24,3 +24,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "litellm": ("litellm_",),
 }
 """A group's name is that of its environment and of its file of requirements; then its adapters."""
+
+TESTED = {"context": "test_context_packages.py"}
+"""Groups that no server misbehaves to: instead of adapters a file of tests."""
