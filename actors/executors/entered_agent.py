@@ -39,6 +39,35 @@ def entered_on_loop(made: Any) -> bool | None:
     return None
 
 
+def _agent_of(manager: Any, given: Any) -> Any:
+    # A class of the app's may have forgotten to return itself.
+    return manager if given is None and not isinstance(manager, _CONTEXTLIB) else given
+
+
+async def enter(manager: Any, stack: contextlib.AsyncExitStack) -> tuple[Any, bool]:
+    """Enter it in the running task.
+
+    Args:
+        stack: leaves it again.
+
+    Returns:
+        The agent, or None; and False where it is to be taken as it is: somebody has entered it
+        before, or used it.
+    """
+    if not entered_on_loop(manager):
+        return _agent_of(manager, stack.enter_context(manager)), True
+    turned = list[bool]()
+    asyncio.get_running_loop().call_soon(turned.append, True)
+    try:
+        given = await stack.enter_async_context(manager)
+    except RuntimeError as error:
+        # Said before it has waited for anything, as httpx's client does: it is open already.
+        if turned or type(error) is not RuntimeError or isinstance(manager, _CONTEXTLIB):
+            raise
+        return manager, False
+    return _agent_of(manager, given), True
+
+
 class Thread(Protocol):
     """A thread that has entered something."""
 
@@ -102,20 +131,16 @@ class Stay:
             None once it is over, or where entering gave nothing; else the manager, which is to be
             taken as it is: somebody has entered it before, or used it.
         """
-        over, turned = asyncio.Event(), list[bool]()
+        over = asyncio.Event()
         self._signal = lambda: post(over.set)
-        asyncio.get_running_loop().call_soon(turned.append, True)
-        try:
-            async with self.manager as given:
-                if self._begin(given, begun):
-                    await over.wait()
-                    INSIDE.set(())
-        except RuntimeError as error:
-            # Said before it has waited for anything, as httpx's client does: it is open already.
-            refused = type(error) is RuntimeError and not turned and self.agent is None
-            if not refused or isinstance(self.manager, _CONTEXTLIB):
-                raise
-            return self.manager
+        async with contextlib.AsyncExitStack() as stack:
+            given, entered = await enter(self.manager, stack)
+            if not entered:
+                return given
+            if self._begin(given, begun):
+                await over.wait()
+                INSIDE.set(())
+        return None
 
     def in_thread(self, begun: Begun, ends: Callable[[], object], thread: Thread) -> None:
         """Run by a thread, the same.
@@ -133,7 +158,7 @@ class Stay:
         with self.manager as given:
             thread.begin()
             try:
-                if self._begin(given, begun):
+                if self._begin(_agent_of(self.manager, given), begun):
                     thread.stay()
             finally:  # it may have been given calls by now, whatever has been raised
                 thread.close()
@@ -142,8 +167,6 @@ class Stay:
             ends()
 
     def _begin(self, given: Any, begun: Begun) -> bool:
-        if given is None and not isinstance(self.manager, _CONTEXTLIB):
-            given = self.manager  # a class of the app's that has forgotten to return itself
         if given is not None:
             self.agent = given
             begun(given)
