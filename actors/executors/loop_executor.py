@@ -56,6 +56,17 @@ class _Grace:
             self._handle = self._loop.call_later(left_s, self._ring)
 
 
+def _new_task(
+    coroutine: Coroutine[Any, Any, None], name: str, context: Context
+) -> asyncio.Task[None]:
+    """On the loop: a task of it, by whatever factory the app has set there."""
+    create = asyncio.get_running_loop().create_task
+    try:
+        return create(coroutine, name=name, context=context)
+    except TypeError:  # one of before Python 3.11, which takes no context
+        return context.run(create, coroutine)
+
+
 def _end(call: Call) -> None:
     if call.drop():
         call.finish(None, RuntimeError("the event loop has been closed"))
@@ -131,9 +142,7 @@ class LoopExecutor:
                 context = Context()  # nobody else's: neither an asker's nor another call's
                 context.run(ORIGIN.set, call.origin)
                 coroutine = self._run(call)
-                call.handle = asyncio.get_running_loop().create_task(
-                    coroutine, name=call.name, context=context
-                )
+                call.handle = _new_task(coroutine, call.name, context)
             except BaseException as error:  # no memory, or a task factory of an agent's
                 if coroutine is not None:
                     coroutine.close()
@@ -142,6 +151,7 @@ class LoopExecutor:
 
     async def _run(self, call: Call) -> None:
         value, error = None, None
+        raised: BaseException | None = None
         try:
             if not call.begin(self._now()):
                 self._running.discard(call)
@@ -152,8 +162,8 @@ class LoopExecutor:
             if type(value) not in PLAIN and call.collects and is_stream(value):
                 value = await acollect(value, call.hearing())
                 call.collected = True
-        except BaseException as raised:  # also CancelledError, SystemExit, GeneratorExit
-            error = raised
+        except BaseException as its:  # also CancelledError, SystemExit, GeneratorExit
+            error = raised = its
         self._running.discard(call)
         if error is not None and call.phase is CallPhase.WAITING:  # it has not even begun
             call.broke(error)
@@ -170,9 +180,11 @@ class LoopExecutor:
                 call.finish(value, error)
             else:
                 call.late()
-        except BaseException as raised:
-            call.broke(raised)
-        value = error = None  # the error's traceback leads back here, and to the payload
+        except BaseException as its:
+            call.broke(its)
+        if raised is not None and _is_apps(self._thread, raised):
+            raise raised
+        value = error = raised = None  # the error's traceback leads back here, and to the payload
 
     def _end_unbegun(self) -> None:
         """Somebody's code cancels tasks that are not its own. One that had not begun by then never
@@ -214,13 +226,19 @@ class LoopExecutor:
 
 def _told_apart(thread: AgentLoop, call: Call, error: BaseException) -> BaseException:
     """On the loop, in a task that ends by an error: it is none of the agent's where the app has
-    cancelled all that runs there.
+    cancelled all that runs there, or somebody has pressed Ctrl-C.
     """
-    if not thread.winds_up():
+    if not (_is_apps(thread, error) or thread.winds_up()):
         return error
     call.cancelled = CancelReason.LOOP_ENDED
-    thread.end()
     return asyncio.CancelledError()
+
+
+def _is_apps(thread: AgentLoop, error: BaseException | None) -> bool:
+    """Whether a signal's error has hit what runs on the app's loop: the app is to have it, as by
+    any task, and so the loop.
+    """
+    return isinstance(error, KeyboardInterrupt) and thread.successor is not None
 
 
 def _cancel_there(thread: AgentLoop, task: asyncio.Task[None], call: Call) -> bool:
@@ -267,9 +285,9 @@ def run_on(
             outcome[1] = _told_apart(thread, call, error) if call.cancelled is None else error
 
     def begin() -> None:
-        loop, coroutine = asyncio.get_running_loop(), main()
+        coroutine = main()
         try:
-            task = loop.create_task(coroutine, name=call.name, context=context)
+            task = _new_task(coroutine, call.name, context)
         except BaseException as error:  # whoever waits in its thread must not wait for ever
             coroutine.close()
             outcome[1] = error

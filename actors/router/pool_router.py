@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from threading import get_ident
 from typing import Any
 
 from greenroom.actors.claims.claims import Claims, reply
@@ -13,6 +14,7 @@ from greenroom.actors.request.job import PLACED, Job
 from greenroom.actors.request.request_flow import RequestFlow
 from greenroom.actors.router.drains import Drains
 from greenroom.actors.router.forwarded_commands import FORWARDED, Commands
+from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.clock import Clock, paused_at
 from greenroom.actors.runtime.end_signal import EndSignal
 from greenroom.actors.runtime.event_bus import EventBus, complain
@@ -144,7 +146,9 @@ class PoolRouter(PoolActor):
     def on_start(self) -> None:
         if self.flow.table.treats_alike:  # a strategy of the app's own runs in this thread alone
             # Who reads its events may be slow, and holds up nobody's worker by that.
-            self.lend(lambda: not self.bus.listening("CRITICAL"))
+            self.lend(
+                lambda: get_ident() != forks.main_thread and not self.bus.listening("CRITICAL")
+            )
 
     def on_thread_end(self) -> None:
         self.ended.set()  # this thread is the last of the pool's

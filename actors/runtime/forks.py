@@ -9,6 +9,7 @@ has its locks made anew.
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Protocol
@@ -16,6 +17,9 @@ from typing import Protocol
 generation = 0
 """How many forks lie between the process that imported this and the present one. Read it as an
 attribute of this module, which costs no call."""
+
+main_thread = threading.main_thread().ident
+"""The identifier of the thread in which signal handlers run."""
 
 _pids = [os.getpid()]
 _actions: list[Callable[[], object]] = []
@@ -45,9 +49,10 @@ def renew(owner: HasLocks) -> None:
 
 
 def _after_fork() -> None:
-    global generation
+    global generation, main_thread
     # First: what is made anew from here on belongs to the child.
     generation += 1
+    main_thread = threading.get_ident()
     _pids.append(os.getpid())
     # Before the actions, which may use what has such locks. There is no other thread here, so
     # nothing need be locked for it.

@@ -191,7 +191,8 @@ class HomeLoop:
 
     def winds_up(self) -> bool:
         """On the loop, where a task has been cancelled that nobody of the pool's has cancelled:
-        whether the app is about to close the loop, and has cancelled all that runs there.
+        whether the app has cancelled all that runs there. Where it does so to close the loop, that
+        has ended from here on.
         """
         current = asyncio.current_task()
         if current is None or not current.cancelling():
@@ -199,6 +200,7 @@ class HomeLoop:
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and _CANCELS_ALL is not None:
             if frame.f_code is _CANCELS_ALL:
+                self.end()
                 return True
             frame = frame.f_back
         others = asyncio.all_tasks() - {current}

@@ -10,6 +10,7 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
 import pykka
@@ -109,11 +110,12 @@ class PoolActor(pykka.ThreadingActor):
         except LACKS as error:  # the system gives no more threads
             raise not_begun(f"the thread of {type(self).__name__}", error) from error
 
-    def lend(self, may: Callable[[], bool] = lambda: True) -> None:
+    def lend(self, may: Callable[[], bool] = lambda: get_ident() != forks.main_thread) -> None:
         """Called at its start: who hands it a message may handle that while the thread sleeps.
 
         Args:
-            may: asked before each: whether it is lent right now.
+            may: asked before each: whether it is lent right now. Never to the main thread, in which
+                the app may run the loop of the agents: signal handlers raise there.
         """
         self.mailbox.lend(self._handle_envelope, self._envelope_failed, may)
 

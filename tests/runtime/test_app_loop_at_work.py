@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 
 import anyio
 import pytest
-from helpers_actors import no_thread_left
+from helpers_actors import no_thread_left, supervisor_ref
 from helpers_loops import QUIET, Blocker, begun, pass_time
 from helpers_pools import WAIT_S, echo_async
 from test_app_loop import LOOPS, NewLoop, run, start, value_of
 
-from greenroom import AgentPool, Member, PoolConfig, PoolRef, Request
-from greenroom.events import LoopEnded, LoopReplaced, LoopStalled
+from greenroom import AgentPool, Apply, FailureKind, Member, PoolConfig, PoolRef, Request
+from greenroom.events import BreakerOpened, LoopEnded, LoopReplaced, LoopStalled
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock
 
 # -- a stall
@@ -251,3 +253,83 @@ def test_an_agents_code_never_runs_in_the_routers_turn(new_loop: NewLoop) -> Non
 
     with no_thread_left():
         run(main(), new_loop)
+
+
+def test_a_task_factory_of_the_apps_may_know_no_contexts() -> None:
+    """As they all were before Python 3.11; each call has a context of its own all the same."""
+    made: list[Any] = []
+    word: ContextVar[str] = ContextVar("word", default="none")
+
+    def factory(loop: asyncio.AbstractEventLoop, coroutine: Any) -> asyncio.Task[Any]:
+        made.append(coroutine)
+        return asyncio.Task(coroutine, loop=loop)
+
+    async def agent(payload: Any) -> Any:
+        before = word.get()
+        word.set("set")
+        return before
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_task_factory(factory)
+        async with start(Member("a", agent)) as pool:
+            assert [await value_of(pool) for _ in range(2)] == ["none"] * 2
+            assert await value_of(pool) == "none"
+            assert (await pool.ask(Apply(lambda _: echo_async("x")), block=False)).value == "x"
+        assert len(made) >= 4
+
+    with no_thread_left():
+        run(main())
+
+
+# -- signals
+
+
+@pytest.mark.parametrize("new_loop", LOOPS)
+def test_a_ctrl_c_in_an_agents_code_is_the_apps(new_loop: NewLoop) -> None:
+    """It leaves the loop, as from any task; the request is interrupted, and nobody is blamed."""
+    entered: list[int] = []
+
+    async def agent(payload: Any) -> Any:
+        if not entered:
+            entered.append(1)
+            signal.raise_signal(signal.SIGINT)
+        return payload
+
+    futures: list[Any] = []
+
+    async def begin() -> Any:
+        pools.append(start(Member("a", agent), Member("b", agent), circuit_failure_threshold=1))
+        futures.append(pools[0].ask(Request("x"), block=False))
+        await asyncio.Event().wait()
+
+    pools: list[PoolRef] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with no_thread_left(), contextlib.closing(new_loop()) as loop, EventRecorder() as log:
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                loop.run_until_complete(begin())
+        finally:
+            signal.signal(signal.SIGINT, before)
+        with pools.pop():
+            reply = futures.pop().get(timeout=WAIT_S)
+            assert reply.value == "x"
+            # The next attempt may have come to that loop while it was being left.
+            assert [each.kind for each in reply.errors if each.started] == [FailureKind.INTERRUPTED]
+            assert not log.named(BreakerOpened)
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+
+
+def test_the_main_thread_does_nobody_elses_work() -> None:
+    """A signal's handler may raise there: the router's part is left to the router."""
+    seen: list[Any] = []
+
+    async def main() -> None:
+        async with start(Member("a", echo_async)) as pool:
+            for ref in (pool, supervisor_ref(pool)):
+                may = ref.actor_inbox._may
+                seen.append((may(), await asyncio.to_thread(may)))
+
+    run(main())
+    assert seen == [(False, True)] * 2

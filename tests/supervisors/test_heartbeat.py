@@ -25,6 +25,20 @@ def looks(beat: Heartbeat, count: int, gap_s: float = GAP_S) -> list[Step]:
     return steps
 
 
+@pytest.mark.parametrize("gaps", [0, 1, 4, 6])
+def test_a_loop_that_nobody_runs_is_not_silent(gaps: int) -> None:
+    """Whatever was asked is forgotten; a stall that had been reported is over."""
+    beat = heartbeat(None)
+    beat.look(101.0)
+    looks(beat, gaps)
+    lasted_s = beat.rest(103.0)
+    assert lasted_s == (2.0 if gaps >= 4 else None)
+    assert not beat.stalled
+    assert beat.next_look_at == 104.0
+    assert beat.answered(beat.number, 103.5) is None
+    assert beat.look(104.0) is Step.PING
+
+
 def test_it_asks_an_interval_after_the_start_and_after_every_answer() -> None:
     """One question at a time, never before its time."""
     beat = heartbeat()

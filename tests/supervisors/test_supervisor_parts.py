@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import math
 import random
 from collections.abc import Callable
@@ -12,8 +14,9 @@ import pytest
 from helpers_pools import echo, echo_async
 
 from greenroom.actors.member.agent_actor import MemberRef
-from greenroom.actors.member.surroundings import LoopLost, LoopSilent
+from greenroom.actors.member.surroundings import LoopGone, LoopLost, LoopSilent
 from greenroom.actors.runtime.alarms import Alarms
+from greenroom.actors.runtime.home_loop import HomeLoop
 from greenroom.actors.runtime.loop_blocker import NOBODY, Blocker
 from greenroom.actors.runtime.loop_thread import LoopThread
 from greenroom.messages import (
@@ -25,6 +28,7 @@ from greenroom.messages import (
     Event,
     FailureKind,
     HealthChanged,
+    LoopEnded,
     LoopRecovered,
     LoopReplaced,
     LoopStalled,
@@ -59,7 +63,13 @@ from greenroom.messages.supervision import (
     RoutingSnapshot,
     TrialStarted,
 )
-from greenroom.supervisors.loop_monitor import LookDue, LoopAnswered, LoopMonitor, LoopStarted
+from greenroom.supervisors.loop_monitor import (
+    LookDue,
+    LoopAnswered,
+    LoopHasEnded,
+    LoopMonitor,
+    LoopStarted,
+)
 from greenroom.supervisors.member_record import Life, MemberRecord
 from greenroom.supervisors.outcome_judge import OutcomeJudge
 from greenroom.supervisors.prober import Prober
@@ -90,7 +100,7 @@ async def ping_async(agent: Any) -> bool:
 class World:
     """All parts, and lists in the place of everything that they reach."""
 
-    def __init__(self, *members: Member) -> None:
+    def __init__(self, *members: Member, home: HomeLoop | None = None) -> None:
         self.now = 100.0
         self.paused_at = -math.inf
         self.alarms = Alarms(SimpleNamespace(alarm=None))
@@ -125,6 +135,7 @@ class World:
             ),
             ask=self.asked.append,
             find_blocker=lambda _: self.blocker,
+            home=home,
         )
         self.roster = Roster(ports, self.records, self.routes, rng, self._spawn, STOP_TIMEOUT_S)
         self.judge = OutcomeJudge(ports, self.routes, self.router_told.append)
@@ -645,3 +656,41 @@ def test_at_the_end_of_the_pool_nobody_waits_for_a_stalled_loop() -> None:
     assert (world.loops.shared.lost, healthy.lost) == (True, False)
     assert [name for name, _ in world.members_told] == ["innocent", "guilty", "elsewhere"]
     assert {message for _, message in world.members_told} == {LoopLost()}
+
+
+def home_world(loop: asyncio.AbstractEventLoop) -> World:
+    """Members on a loop of the app's, which nobody runs at the moment."""
+    home = HomeLoop("home", loop, LoopThread("successor"))
+    world = World(Member("async", echo_async), Member("sync", echo), home=home)
+    world.loops.started(LoopStarted(home, None, world.now))
+    return world
+
+
+def test_an_apps_loop_that_nobody_runs_is_neither_asked_nor_replaced() -> None:
+    """It is looked at again and again: it may run later."""
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        world = home_world(loop)
+        world.advance(100.0)
+        assert (world.asked, world.events, world.members_told) == ([], [], [])
+        assert not world.loops.shared.ended
+
+
+def test_who_lives_on_an_apps_loop_that_has_ended_goes_on_elsewhere() -> None:
+    """All are told, with one event; of the actors none has ended, so nobody is restarted."""
+    with contextlib.closing(asyncio.new_event_loop()) as loop:
+        world = home_world(loop)
+        home = world.loops.shared
+        assert isinstance(home, HomeLoop)
+        loop.close()
+        world.advance(CONFIG.loop_check_interval_s)
+        assert home.gone
+        world.members_told.clear()
+        for _ in range(2):
+            world.loops.has_ended(LoopHasEnded(home))
+        assert world.loops.shared is home.successor
+        told = LoopGone(home.successor)
+        assert dict(world.members_told) == {"async": told, "sync": told}
+        assert [each.loop for each in world.records.values()] == [home.successor] * 2
+        (event,) = world.events
+        assert isinstance(event, LoopEnded)
+        assert (event.loop, event.moved) == ("home", ("async",))

@@ -285,6 +285,18 @@ def test_waiting_for_calls_that_do_not_come() -> None:
         agent.wait_for_cancelled(timeout=0)
 
 
+def test_waiting_in_vain_on_a_loop_says_what_may_have_kept_it() -> None:
+    """An agent on that very loop cannot begin while its thread waits for it."""
+
+    async def main() -> None:
+        with pytest.raises(TimeoutError, match=r"after 0 s \(in the thread .* asyncio.to_thread\)"):
+            ScriptedAgent(["hi"]).wait_for_calls(timeout=0)
+        with pytest.raises(TimeoutError, match=r"asyncio\.to_thread"):
+            FakeClock().wait_until_sleeping(timeout=0)
+
+    asyncio.run(main())
+
+
 @BOTH
 def test_a_slow_agent_follows_the_clock(agent_class: AnyAgent) -> None:
     """The pool measures exactly what the script says."""

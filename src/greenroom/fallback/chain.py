@@ -62,7 +62,7 @@ class FallbackChain(PoolOwner, Generic[A]):
         name: how the log and the errors call the chain.
         config: the settings of the pool underneath; its circuit breakers are on then, and an agent
             whose breaker is open is passed over. None: a plain chain without breakers, where no
-            call is cut short.
+            call is cut short. Its `event_loop="auto"` means "own" here: a chain is used from many.
         max_concurrency: calls that one agent takes at a time.
 
     Raises:

@@ -59,7 +59,7 @@ class PoolExecutor(PoolOwner):
             a `Member` may have; for `agent` and `apply` any object but None.
         request: what the creator is given; None: an empty `AgentRequest`.
         config: the settings of the pool underneath; its circuit breakers are on then. None: no
-            breakers, and no run is cut short.
+            breakers, and no run is cut short. Its `event_loop="auto"` means "own" here.
         max_concurrency: runs that one agent takes at a time; further ones wait.
 
     Raises:

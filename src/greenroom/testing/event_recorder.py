@@ -9,7 +9,7 @@ from typing import Any, Self, TypeVar, overload
 from greenroom.actors.runtime import forks
 from greenroom.messages import _validate as check
 from greenroom.messages.events import CATALOGUE, Event
-from greenroom.testing.waits import TIMEOUT_S
+from greenroom.testing.waits import TIMEOUT_S, on_loop_hint
 
 _EventT = TypeVar("_EventT", bound=Event)
 
@@ -123,7 +123,8 @@ class EventRecorder:
             if not self._arrived.wait_for(
                 lambda: len(self._matching(wanted, member, pool)) >= count, timeout
             ):
-                raise TimeoutError(self._missing(wanted, member, pool, count, timeout))
+                missing = self._missing(wanted, member, pool, count, timeout)
+                raise TimeoutError(missing + on_loop_hint())
             return self._matching(wanted, member, pool)[count - 1]
 
     def clear(self) -> None:

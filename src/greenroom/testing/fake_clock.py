@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from greenroom.actors.runtime import forks
 from greenroom.messages import _validate as check
-from greenroom.testing.waits import TIMEOUT_S, resolver
+from greenroom.testing.waits import TIMEOUT_S, on_loop_hint, resolver
 
 
 class FakeClock:
@@ -160,7 +160,9 @@ class FakeClock:
         """
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._sleepers) >= n, timeout):
-                raise TimeoutError(f"{len(self._sleepers)} of {n} asleep after {timeout:g} s")
+                raise TimeoutError(
+                    f"{len(self._sleepers)} of {n} asleep after {timeout:g} s{on_loop_hint()}"
+                )
 
     def _fall_asleep(self, seconds: float, wake: Callable[[], None]) -> _Sleeper:
         check.number("seconds", seconds)

@@ -13,7 +13,7 @@ from greenroom.actors.runtime import forks
 from greenroom.messages import _validate as check
 from greenroom.testing.fake_clock import FakeClock
 from greenroom.testing.scripted_errors import http_error
-from greenroom.testing.waits import TIMEOUT_S, resolver
+from greenroom.testing.waits import TIMEOUT_S, on_loop_hint, resolver
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,9 @@ class _Script:
     def _wait_for(self, seen: list[Any], what: str, n: int, timeout: float) -> list[Any]:
         with self._changed:
             if not self._changed.wait_for(lambda: len(seen) >= n, timeout):
-                raise TimeoutError(f"{len(seen)} of {n} calls {what} after {timeout:g} s")
+                raise TimeoutError(
+                    f"{len(seen)} of {n} calls {what} after {timeout:g} s{on_loop_hint()}"
+                )
             return list(seen)
 
     def _begin(self, payload: Any) -> Any:

@@ -6,8 +6,20 @@ import asyncio
 import contextlib
 from collections.abc import Callable
 
+from greenroom.actors.runtime.thread_duties import running_loop
+
 TIMEOUT_S = 5.0
 """How long the helpers wait by default, in real seconds: only a failing test needs them."""
+
+
+def on_loop_hint() -> str:
+    """What to add where a wait was in vain: it may have kept from coming what it waited for."""
+    if running_loop() is None:
+        return ""
+    return (
+        " (in the thread of an event loop, where an agent on that loop could not begin meanwhile: "
+        "wait in a thread, by asyncio.to_thread)"
+    )
 
 
 def resolver(future: asyncio.Future[None]) -> Callable[[], None]:
