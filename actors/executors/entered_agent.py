@@ -32,11 +32,18 @@ def entered_on_loop(made: Any) -> bool | None:
         False for a thread; None where nothing is to be entered.
     """
     kind = type(made)
-    if hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__"):
+    if _has(kind, "__aenter__") and _has(kind, "__aexit__"):
         return True
-    if hasattr(kind, "__enter__") and hasattr(kind, "__exit__") and not hasattr(kind, "close"):
+    if _has(kind, "__enter__") and _has(kind, "__exit__") and not _has(kind, "close"):
         return False
     return None
+
+
+def _has(kind: type, name: str) -> bool:
+    try:
+        return hasattr(kind, name)
+    except BaseException:  # of its metaclass
+        return False
 
 
 def _agent_of(manager: Any, given: Any) -> Any:
@@ -194,4 +201,5 @@ class Stay:
 
 def fault(error: BaseException | None) -> BaseException | None:
     """What a stay has ended by, but for a cancellation: that was its loop's end, or somebody's."""
-    return None if isinstance(error, asyncio.CancelledError) else error
+    # By its type: what leaving raises may raise again when it is asked for its class.
+    return None if issubclass(type(error), asyncio.CancelledError) else error
