@@ -220,8 +220,7 @@ def _manners(rng: random.Random) -> dict[str, Any]:
 def _weather(rng: random.Random, number: int, home: bool) -> Weather:
     weather = CLEAR if number % 4 == 1 else weather_of(rng)
     # A Ctrl-C in an agent on the app's loop is the app's, whose program it ends.
-    moves = {move: share for move, share in weather.moves.items() if move is not Move.INTERRUPT}
-    return replace(weather, moves=moves) if home else weather
+    return replace(weather, moves=weather.moves | {Move.INTERRUPT: 0.0}) if home else weather
 
 
 def _timeout(way: Way, short: bool, rng: random.Random) -> float | None:
