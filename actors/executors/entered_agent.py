@@ -14,11 +14,6 @@ from greenroom.actors.runtime.call_ancestry import INSIDE
 _CONTEXTLIB = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)
 
 
-def is_of_contextlib(made: Any) -> bool:
-    """Whether `made` is of a generator function, and so no agent by itself."""
-    return isinstance(made, _CONTEXTLIB)
-
-
 Begun = Callable[[Any], object]
 """Told the agent that entering has given."""
 
@@ -38,11 +33,47 @@ def entered_on_loop(made: Any) -> bool | None:
         False for a thread; None where nothing is to be entered.
     """
     kind = type(made)
-    if hasattr(kind, "__aenter__") and hasattr(kind, "__aexit__"):
+    if _has(kind, "__aenter__") and _has(kind, "__aexit__"):
         return True
-    if hasattr(kind, "__enter__") and hasattr(kind, "__exit__") and not hasattr(kind, "close"):
+    if _has(kind, "__enter__") and _has(kind, "__exit__") and not _has(kind, "close"):
         return False
     return None
+
+
+def _has(kind: type, name: str) -> bool:
+    try:
+        return hasattr(kind, name)
+    except BaseException:  # of its metaclass
+        return False
+
+
+def _agent_of(manager: Any, given: Any) -> Any:
+    # A class of the app's may have forgotten to return itself.
+    return manager if given is None and not isinstance(manager, _CONTEXTLIB) else given
+
+
+async def enter(manager: Any, stack: contextlib.AsyncExitStack) -> tuple[Any, bool]:
+    """Enter it in the running task.
+
+    Args:
+        stack: leaves it again.
+
+    Returns:
+        The agent, or None; and False where it is to be taken as it is: somebody has entered it
+        before, or used it.
+    """
+    if not entered_on_loop(manager):
+        return _agent_of(manager, stack.enter_context(manager)), True
+    turned = list[bool]()
+    asyncio.get_running_loop().call_soon(turned.append, True)
+    try:
+        given = await stack.enter_async_context(manager)
+    except RuntimeError as error:
+        # Said before it has waited for anything, as httpx's client does: it is open already.
+        if turned or type(error) is not RuntimeError or isinstance(manager, _CONTEXTLIB):
+            raise
+        return manager, False
+    return _agent_of(manager, given), True
 
 
 class Thread(Protocol):
@@ -108,20 +139,16 @@ class Stay:
             None once it is over, or where entering gave nothing; else the manager, which is to be
             taken as it is: somebody has entered it before, or used it.
         """
-        over, turned = asyncio.Event(), list[bool]()
+        over = asyncio.Event()
         self._signal = lambda: post(over.set)
-        asyncio.get_running_loop().call_soon(turned.append, True)
-        try:
-            async with self.manager as given:
-                if self._begin(given, begun):
-                    await over.wait()
-                    INSIDE.set(())
-        except RuntimeError as error:
-            # Said before it has waited for anything, as httpx's client does: it is open already.
-            refused = type(error) is RuntimeError and not turned and self.agent is None
-            if not refused or is_of_contextlib(self.manager):
-                raise
-            return self.manager
+        async with contextlib.AsyncExitStack() as stack:
+            given, entered = await enter(self.manager, stack)
+            if not entered:
+                return given
+            if self._begin(given, begun):
+                await over.wait()
+                INSIDE.set(())
+        return None
 
     def in_thread(self, begun: Begun, ends: Callable[[], object], thread: Thread) -> None:
         """Run by a thread, the same.
@@ -139,7 +166,7 @@ class Stay:
         with self.manager as given:
             thread.begin()
             try:
-                if self._begin(given, begun):
+                if self._begin(_agent_of(self.manager, given), begun):
                     thread.stay()
             finally:  # it may have been given calls by now, whatever has been raised
                 thread.close()
@@ -148,8 +175,6 @@ class Stay:
             ends()
 
     def _begin(self, given: Any, begun: Begun) -> bool:
-        if given is None and not is_of_contextlib(self.manager):
-            given = self.manager  # a class of the app's that has forgotten to return itself
         if given is not None:
             self.agent = given
             begun(given)
@@ -177,4 +202,5 @@ class Stay:
 
 def fault(error: BaseException | None) -> BaseException | None:
     """What a stay has ended by, but for a cancellation: that was its loop's end, or somebody's."""
-    return None if isinstance(error, asyncio.CancelledError) else error
+    # By its type: what leaving raises may raise again when it is asked for its class.
+    return None if issubclass(type(error), asyncio.CancelledError) else error

@@ -307,7 +307,8 @@ def _is_apps(thread: AgentLoop, error: BaseException | None) -> bool:
     """Whether a signal's error has hit what runs on the app's loop: the app is to have it, as by
     any task, and so the loop.
     """
-    return isinstance(error, KeyboardInterrupt) and thread.successor is not None
+    # By its type: an agent's error may raise this very thing when it is asked for its class.
+    return issubclass(type(error), KeyboardInterrupt) and thread.successor is not None
 
 
 def _cancel_there(thread: AgentLoop, task: asyncio.Task[None], call: Call) -> bool:

@@ -26,9 +26,9 @@ from greenroom.actors.executors.caller_executor import CallerExecutor
 from greenroom.actors.executors.entered_agent import (
     Idle,
     Stay,
+    enter,
     entered_on_loop,
     fault,
-    is_of_contextlib,
 )
 from greenroom.actors.executors.loop_agents import LoopAgents, running_loop
 from greenroom.actors.executors.loop_executor import LoopExecutor, run_on
@@ -444,20 +444,16 @@ class AgentHost:
         """What the factory makes, entered and left by the task that runs this, where it is so."""
         assert self.member.factory is not None
         made = await _settled(self.member.factory())
-        takes_loop = entered_on_loop(made)
         async with contextlib.AsyncExitStack() as stack:
-            given = None
-            if takes_loop:
-                given = await stack.enter_async_context(made)
-            elif takes_loop is False:
-                given = stack.enter_context(made)
-            agent = made if given is None and not is_of_contextlib(made) else given
+            agent, entered = made, False
+            if entered_on_loop(made) is not None:
+                agent, entered = await enter(made, stack)
             if agent is None:
                 raise TypeError(f"factory of {self.member.name!r} must return an agent, got None")
             try:
                 yield agent
             finally:
-                hook = self._close_hook(agent, takes_loop is not None)
+                hook = self._close_hook(agent, entered)
                 if hook is not None:
                     await _settled(hook())
 

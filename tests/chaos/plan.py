@@ -171,6 +171,7 @@ def _act(seed: int, number: int, requests: int) -> Act:
     count = max(3, -(-requests // ROUND))
     sizes = (requests * (i + 1) // count - requests * i // count for i in range(count))
     offset = random.Random(f"{seed}").randrange(len(STRATEGIES))
+    home = (seed + number) % 2 == 0
     act = Act(
         number,
         STRATEGIES[(offset + number) % len(STRATEGIES)],
@@ -193,12 +194,12 @@ def _act(seed: int, number: int, requests: int) -> Act:
         window=rng.choice((30, 80, 160)),
         ending=rng.choice(list(Ending)),
         rounds=tuple(
-            Round(i, _weather(rng, i), rng.random() < 0.3, size, f"{seed}/{number}/{i}")
+            Round(i, _weather(rng, i, home), rng.random() < 0.3, size, f"{seed}/{number}/{i}")
             for i, size in enumerate(sizes)
         ),
         seed=rng.getrandbits(64),
         nested=(seed + number) % 4 == 3,
-        home=(seed + number) % 2 == 0,
+        home=home,
     )
     return replace(act, app_ends=_app_ends(act)) if (seed + number) % 4 == 2 else act
 
@@ -216,8 +217,10 @@ def _manners(rng: random.Random) -> dict[str, Any]:
     }
 
 
-def _weather(rng: random.Random, number: int) -> Weather:
-    return CLEAR if number % 4 == 1 else weather_of(rng)
+def _weather(rng: random.Random, number: int, home: bool) -> Weather:
+    weather = CLEAR if number % 4 == 1 else weather_of(rng)
+    # A Ctrl-C in an agent on the app's loop is the app's, whose program it ends.
+    return replace(weather, moves=weather.moves | {Move.INTERRUPT: 0.0}) if home else weather
 
 
 def _timeout(way: Way, short: bool, rng: random.Random) -> float | None:

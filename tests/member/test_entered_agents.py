@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import functools
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -133,16 +135,17 @@ WAYS: dict[str, Callable[[], tuple[Place, Callable[[], Any]]]] = {
 }
 
 
-@pytest.mark.parametrize("isolated", [False, True], ids=["shared loop", "its own"])
+@pytest.mark.parametrize("loop", ["shared", "isolated", "uvloop"])
 @pytest.mark.parametrize("end", ["stop", "remove"])
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_b158_what_a_factory_makes_is_entered_and_left_in_one_place(
-    way: Callable[[], tuple[Place, Callable[[], Any]]], end: str, isolated: bool
+    way: Callable[[], tuple[Place, Callable[[], Any]]], end: str, loop: str
 ) -> None:
     """Once each, in the same task or thread, however many calls there are in between."""
     place, factory = way()
-    lazy = Member("lazy", factory=factory, isolated=isolated)
-    with pool_of(lazy, Member("b", echo, priority=1)) as pool:
+    lazy = Member("lazy", factory=factory, isolated=loop == "isolated")
+    kind = "uvloop" if loop == "uvloop" else "own"
+    with pool_of(lazy, Member("b", echo, priority=1), event_loop=kind) as pool:
         assert place.log == []
         assert [pool.execute(i, timeout=WAIT_S) for i in range(3)] == [0, 1, 2]
         assert place.log == ["enter"]
@@ -602,3 +605,28 @@ def test_b161_a_cancellation_by_somebody_else_is_no_fault_of_the_members(
         assert "it was cancelled" in greenroom_events.wait_for(MemberRestarted).reason
         assert pool.execute("y", timeout=WAIT_S) == "y"
     assert [place.log for place in places] == [["enter", "exit"]] * 2
+
+
+_LEFT_RUNNING = """
+import contextlib
+from greenroom import AgentPool, Member
+
+@contextlib.asynccontextmanager
+async def on_loop():
+    yield lambda payload: payload
+
+@contextlib.contextmanager
+def in_thread():
+    yield lambda payload: payload
+
+members = [Member("a", factory=on_loop), Member("b", factory=in_thread)]
+pool = AgentPool.start(members, strategy="round_robin")
+print([pool.execute(i) for i in range(4)])
+"""
+
+
+def test_b161_a_program_that_ends_without_stopping_its_pool_ends_in_silence() -> None:
+    """What is entered neither holds the interpreter up, nor does it leave a word."""
+    command = [sys.executable, "-X", "dev", "-c", _LEFT_RUNNING]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=3 * WAIT_S, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[0, 1, 2, 3]\n", "")

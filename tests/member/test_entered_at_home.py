@@ -100,9 +100,7 @@ def test_b161_it_is_left_with_the_apps_loop_and_entered_anew_on_the_pools(
 
 
 def test_b161_an_app_loop_that_is_left_as_it_is_holds_up_nobody() -> None:
-    """It is entered anew elsewhere; nobody waits for the old one, which leaves if its loop runs
-    once more.
-    """
+    """It is entered anew elsewhere; the old one leaves if its loop runs once more."""
     log: Log = []
 
     async def app() -> PoolRef:

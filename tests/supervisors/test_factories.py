@@ -21,8 +21,8 @@ from greenroom import (
     Request,
     SkipReason,
 )
-from greenroom.actors.member import agent_actor
 from greenroom.actors.runtime.mailbox import Envelope
+from greenroom.actors.runtime.pool_actor import tell
 from greenroom.messages import MemberCreateFailed, ProbeSucceeded
 from greenroom.supervisors.member_record import MemberRecord
 from greenroom.supervisors.roster import Roster
@@ -342,7 +342,6 @@ def test_b36_an_agent_that_is_made_in_the_moment_of_its_members_end_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The word of it comes just after the end: nobody else knows of it."""
-    told = agent_actor.tell
     log: list[str] = []
 
     def ends_before(ref: Any, message: Any) -> bool:
@@ -351,9 +350,9 @@ def test_b36_an_agent_that_is_made_in_the_moment_of_its_members_end_is_closed(
             assert ref.ended.wait(WAIT_S)
             ref.actor_inbox.put(Envelope(message))
             return True
-        return told(ref, message)
+        return tell(ref, message)
 
-    monkeypatch.setattr(agent_actor, "tell", ends_before)
+    monkeypatch.setattr("greenroom.actors.member.agent_actor.tell", ends_before)
     members = [Member("lazy", factory=lambda: SyncClose(log)), Member("ready", echo, priority=1)]
     with pool_of(*members, restart_backoff_s=60.0) as pool:
         assert pool.ask(Request("x"), timeout=WAIT_S).member == "ready"

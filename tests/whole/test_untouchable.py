@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import pickle
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -11,9 +12,11 @@ import pytest
 from helpers_pools import WAIT_S, pool_of
 
 from greenroom import (
+    AgentPool,
     AllPoolMembersFailedError,
     FailureKind,
     Member,
+    PoolConfig,
     PoolRef,
     RemoteCause,
     Request,
@@ -284,3 +287,50 @@ def test_what_may_be_told_of_one_is_its_name(make: type[BaseException]) -> None:
     assert isinstance(fit, RemoteCause)
     assert fit.type_name == name
     assert said.startswith(name)
+
+
+@ERRORS
+def test_an_error_that_cannot_be_looked_at_does_not_end_the_apps_loop(
+    make: type[BaseException],
+) -> None:
+    """A Ctrl-C in an agent there is the app's; what raises one when it is looked at is not."""
+    error = make("x")
+
+    async def agent(payload: Any) -> Any:
+        if payload == "raise":
+            ARMED.append(True)
+            raise error
+        return payload
+
+    async def app() -> Any:
+        async with AgentPool.start([Member("a", agent)], config=PoolConfig(**QUIET)) as pool:
+            pool.disable_breaker("a")
+            with pytest.raises(AllPoolMembersFailedError):
+                await pool.ask(Request("raise"), block=False, timeout=WAIT_S)
+            ARMED.clear()
+            return (await pool.ask(Request("x"), block=False, timeout=WAIT_S)).value
+
+    assert asyncio.run(app()) == "x"
+
+
+@ERRORS
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_leaving_may_raise_what_cannot_be_looked_at(kind: str, make: type[BaseException]) -> None:
+    """What was entered has ended all the same, and so does the pool."""
+    error = make("x")
+
+    @contextlib.contextmanager
+    def factory() -> Iterator[Any]:
+        yield lambda payload: payload
+        ARMED.append(True)
+        raise error
+
+    @contextlib.asynccontextmanager
+    async def async_factory() -> AsyncIterator[Any]:
+        yield lambda payload: payload
+        ARMED.append(True)
+        raise error
+
+    member = Member("a", factory=factory if kind == "sync" else async_factory)
+    with pool_of(member, **QUIET) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == "x"
