@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from helpers_agents import Held
 from helpers_attempts import Agent, counts
-from helpers_pools import WAIT_S, ask, echo, pool_of, ranked
+from helpers_pools import WAIT_S, ask, pool_of, ranked
 from helpers_streams import Doing
 
 from greenroom import (
@@ -278,10 +279,11 @@ def test_a_block_in_an_agent_of_the_same_pool_has_another_slot_or_is_told() -> N
         assert ask(pool).get(timeout=WAIT_S).value is True
 
 
-def test_a_callback_in_the_routers_thread_is_refused() -> None:
+def test_a_callback_in_the_routers_thread_is_refused(clock: FakeClock) -> None:
     """It would wait for itself."""
     told: list[BaseException] = []
-    with pool_of(Member("a", echo), when_unavailable="fail") as pool:
+    held = Held()
+    with pool_of(Member("a", held), clock=clock) as pool:
         done = threading.Event()
 
         def callback(_: Any) -> None:
@@ -292,9 +294,11 @@ def test_a_callback_in_the_routers_thread_is_refused() -> None:
                 told.append(error)
             done.set()
 
-        pool.force_open("a")
-        ask(pool).add_done_callback(callback)
+        ask(pool, timeout_s=5).add_done_callback(callback)
+        held.wait_entered()
+        clock.advance(5)
         assert done.wait(WAIT_S)
+        held.let_go()
     assert [type(each) for each in told] == [ReentrantAskError]
 
 

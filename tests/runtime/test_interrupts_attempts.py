@@ -12,6 +12,7 @@ from helpers_pools import echo
 from test_interrupts import Stage
 
 from greenroom import AgentPool, Member, PoolConfig
+from greenroom.actors.runtime.call_ancestry import INSIDE
 
 ERRORS = pytest.mark.parametrize("error", [Limit, KeyboardInterrupt])
 
@@ -43,6 +44,7 @@ def interrupted(stage: Stage, hand_over: Callable[[], object], error: type[BaseE
 
     def check() -> None:
         gc.collect()  # frames of the traceback hold the attempt
+        assert INSIDE.get() == ()
         stage.settled()
         stage.pool.reset_member("m0")
         stage.serves()
