@@ -284,7 +284,7 @@ class Block:
     def _step_out(self) -> None:
         """What is asked for from here on is not from inside of the call."""
         # Not by a token: a generator may be closed in another context than it was begun in.
-        if self._inside and INSIDE.get() is self._inside:
+        if self._inside and INSIDE.get() == self._inside:
             INSIDE.set(self._inside[:-1])
 
     def _end(self, lease: Lease, error: BaseException | None) -> bool:
