@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from greenroom.messages.errors import (
     RequestCancelledError,
     UnsuccessfulResultError,
 )
+from greenroom.messages.execution import Ancestor
 from greenroom.messages.member import CallContext
 from greenroom.messages.pickling import refuse
 from greenroom.messages.requests import Acquire
@@ -79,14 +79,14 @@ class _Course:
 class Block:
     """What an attempt is to the code in its block, and what its block is to the pool."""
 
-    __slots__ = ("__weakref__", "_course", "_cut", "_entered", "_fault", "_lease", "_token")
+    __slots__ = ("__weakref__", "_course", "_cut", "_entered", "_fault", "_inside", "_lease")
 
     def __init__(self, course: _Course) -> None:
         self._entered = False
         self._lease: Lease | None = None
         self._cut: TaskCut | None = None
         self._fault: UnsuccessfulResultError | None = None
-        self._token: Any = None
+        self._inside: tuple[Ancestor, ...] = ()
         self._course = course  # last: see `__del__`
 
     # -- what is known of it, in its block
@@ -270,19 +270,22 @@ class Block:
         self._lease, self._cut = lease, cut  # first: whatever breaks in below, it is given back
         if lease.begin(self._course.now(), cut):
             # What is asked for in the block is asked for from inside of the call.
-            self._token = INSIDE.set((*INSIDE.get(), lease.inside))
+            self._inside = (*INSIDE.get(), lease.inside)
+            INSIDE.set(self._inside)
             return True
         self._lease = self._cut = None
         return False
 
     def _close(self) -> Lease | None:
         """The lease of the block that is left; None in a child of a fork, which has none."""
-        if self._token is not None:
-            # A generator may be closed in another context than it was begun in.
-            with contextlib.suppress(ValueError):
-                INSIDE.reset(self._token)
-            self._token = None
+        self._step_out()
         return None if self._course.is_elsewhere() else self._lease
+
+    def _step_out(self) -> None:
+        """What is asked for from here on is not from inside of the call."""
+        # Not by a token: a generator may be closed in another context than it was begun in.
+        if self._inside and INSIDE.get() == self._inside:
+            INSIDE.set(self._inside[:-1])
 
     def _end(self, lease: Lease, error: BaseException | None) -> bool:
         """Have the attempt judged; whether it had not been given up on before."""
@@ -319,6 +322,7 @@ class Block:
         if cut is not None:
             cut.forget()
         self._course.leave(lease)
+        self._step_out()
         return False
 
     def __del__(self) -> None:

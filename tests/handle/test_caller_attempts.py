@@ -27,6 +27,7 @@ from greenroom import (
     RequestCancelledError,
     StreamInterruptedError,
 )
+from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.messages import AttemptFailed, AttemptSucceeded, Cancel, RequestCompleted
 from greenroom.messages.requests import Acquire
 from greenroom.testing import EventRecorder, http_error
@@ -387,6 +388,24 @@ def test_a_block_that_asks_its_own_pool_for_its_own_slot_is_told_at_once() -> No
                     async with pool.acquire():
                         pass  # pragma: no cover
             assert (await pool.ask(Request("x"), block=False)).value == "a"
+
+        run(main)
+
+
+def test_what_is_asked_after_blocks_is_not_from_inside_of_them() -> None:
+    """Whichever block is left by which way, in one another too."""
+    with pool_of(Member("a", Agent("a"), max_concurrency=2)) as pool:
+
+        async def main() -> None:
+            async with pool.acquire():
+                one = INSIDE.get()
+                async with pool.acquire():
+                    assert INSIDE.get()[:-1] == one
+                with pytest.raises(KeyError):
+                    async with pool.acquire():
+                        raise KeyError
+                assert INSIDE.get() == one
+            assert INSIDE.get() == ()
 
         run(main)
 

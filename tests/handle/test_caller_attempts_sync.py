@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from helpers_agents import Held
 from helpers_attempts import Agent, counts
-from helpers_pools import WAIT_S, ask, echo, pool_of, ranked
+from helpers_pools import WAIT_S, ask, pool_of, ranked
 from helpers_streams import Doing
 
 from greenroom import (
@@ -22,10 +23,9 @@ from greenroom import (
     PoolRef,
     PoolStoppedError,
     ReentrantAskError,
-    Request,
     StreamInterruptedError,
 )
-from greenroom.testing import FakeClock, ScriptedAgent, http_error
+from greenroom.testing import FakeClock, http_error
 
 GONE = ConnectionError("gone")
 
@@ -279,11 +279,11 @@ def test_a_block_in_an_agent_of_the_same_pool_has_another_slot_or_is_told() -> N
         assert ask(pool).get(timeout=WAIT_S).value is True
 
 
-def test_a_callback_in_the_routers_thread_is_refused() -> None:
+def test_a_callback_in_the_routers_thread_is_refused(clock: FakeClock) -> None:
     """It would wait for itself."""
     told: list[BaseException] = []
-    clock, gate = FakeClock(), ScriptedAgent.hanging(echo)
-    with pool_of(Member("a", gate), clock=clock) as pool:
+    held = Held()
+    with pool_of(Member("a", held), clock=clock) as pool:
         done = threading.Event()
 
         def callback(_: Any) -> None:
@@ -294,11 +294,11 @@ def test_a_callback_in_the_routers_thread_is_refused() -> None:
                 told.append(error)
             done.set()
 
-        pool.ask(Request("x", timeout_s=5.0), block=False).add_done_callback(callback)
-        gate.wait_for_calls()
-        clock.advance(5.0)  # a time limit ends in the router's own thread
+        ask(pool, timeout_s=5).add_done_callback(callback)
+        held.wait_entered()
+        clock.advance(5)
         assert done.wait(WAIT_S)
-        gate.release()
+        held.let_go()
     assert [type(each) for each in told] == [ReentrantAskError]
 
 

@@ -93,28 +93,30 @@ def test_an_agent_is_closed_when_its_loop_ends(kind: type[Bound]) -> None:
 def test_the_pools_end_closes_the_agents_of_loops_that_run(kind: type[Bound]) -> None:
     """Each on its own loop, before the pool has ended."""
 
-    async def main() -> None:
-        with bound_pool(kind) as pool:
+    with bound_pool(kind) as pool:
+
+        async def main() -> None:
             agent = await of_this_loop(pool)
             await pool.stop(block=False)
             assert agent in kind.closed
             assert set(kind.closed) == set(kind.made)
 
-    run(main)
+        run(main)
 
 
 def test_the_pools_end_does_not_wait_for_a_loop_that_does_not_run(kind: type[Bound]) -> None:
     """It waits for the grace at most: here in the very thread of that loop."""
 
-    async def main() -> None:
-        with bound_pool(kind, cancel_grace_s=0.0) as pool:
+    with bound_pool(kind, cancel_grace_s=0.0) as pool:
+
+        async def main() -> None:
             agent = await of_this_loop(pool)
             pool.stop()
             assert agent not in kind.closed
-        while agent not in kind.closed:  # noqa: ASYNC110 - a task of nobody's
-            await asyncio.sleep(0)
+            while agent not in kind.closed:  # noqa: ASYNC110 - a task of nobody's
+                await asyncio.sleep(0)
 
-    run(main)
+        run(main)
 
 
 def test_a_loop_that_was_closed_without_its_tasks_holds_nothing_up(kind: type[Bound]) -> None:
