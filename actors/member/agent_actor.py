@@ -380,7 +380,8 @@ class AgentActor(PoolActor):
         return self._creating is not None or any(map(self._is_on_loop, running))
 
     def _is_on_loop(self, call: Call) -> bool:
-        return call.executor is not self.host.threads or call.canceller is not None
+        elsewhere = call.executor in (self.host.threads, self.host.callers)
+        return not elsewhere or call.canceller is not None
 
     @property
     def lives_there(self) -> bool:
@@ -408,7 +409,7 @@ class AgentActor(PoolActor):
         if self._creation is not None:
             calls.append(self._creation)
         for call in calls:
-            on_old = call.executor not in (self.host.threads, self.host.loop)
+            on_old = call.executor not in (self.host.threads, self.host.loop, self.host.callers)
             if on_old and call.phase in (CallPhase.WAITING, CallPhase.RUNNING):
                 call.cancel(CancelReason.LOOP_ENDED)
 

@@ -92,7 +92,7 @@ class AgentHost:
         self.threads = ThreadExecutor(name, clock)
         self.callers: Executor = CallerExecutor(loop.grace_s)
         self.loop_agents: LoopAgents | None = None
-        if member.factory is not None and agent_methods.is_async(member.factory):
+        if member.factory is not None:  # a sync one, too, may make what is entered on a loop
             self.loop_agents = LoopAgents(name, self._made_here, context, loop.grace_s)
         self._agent: Any = _UNMADE
         # From the entering until they are told to leave. Many threads add and take, in single
@@ -426,7 +426,7 @@ class AgentHost:
         lease.marks, lease.context = call.writer, self._context_of(call)
         lease.inside = (self.pool, call.ticket)
         lease.agent = self._agent
-        if self.loop_agents is not None:
+        if self.bound_to_loop or agent_methods.is_async(self.member.factory):
             lease.make = self._agent_here
         return call.asker
 
