@@ -70,7 +70,7 @@ def test_who_wakes_and_is_broken_off_leaves_no_loop_deaf(monkeypatch: pytest.Mon
     async def main() -> None:
         (first, wake_first), (second, wake_second) = wait_here(), wait_here()
 
-        def breaks_off(*_: Any) -> None:
+        def breaks_off(*_: Any, **__: Any) -> None:
             raise Broken
 
         with monkeypatch.context() as patch:
@@ -95,7 +95,7 @@ def test_a_turn_that_the_loop_has_lost_is_had_when_somebody_else_waits(
     async def main() -> None:
         lost, wake_lost = wait_here()
         with monkeypatch.context() as patch:
-            patch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", lambda *_: None)
+            patch.setattr(asyncio.get_running_loop(), "call_soon_threadsafe", lambda *_, **__: None)
             from_another_thread(wake_lost)
         waiting, wake = wait_here()
         from_another_thread(wake)
