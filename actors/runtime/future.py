@@ -625,12 +625,13 @@ async def answer_within(future: PoolFuture[T], patience_s: float, late: Exceptio
         left_s = until - SYSTEM_CLOCK.now()
         if left_s > 0.0:
             # Not all at once: there are loops that cannot count that far.
-            timer = loop.call_later(min(left_s, DAY_S), look)
+            timer = loop.call_later(min(left_s, DAY_S), look, context=Context())
             return
         future.cancel()
         future.resolve(error=late)
 
-    timer = loop.call_later(min(max(patience_s, 0.0), DAY_S), look)
+    # One that is called off lies there until its time, with the context of who set it.
+    timer = loop.call_later(min(max(patience_s, 0.0), DAY_S), look, context=Context())
     try:
         return await future
     finally:
