@@ -21,6 +21,9 @@ attribute of this module, which costs no call."""
 main_thread = threading.main_thread().ident
 """The identifier of the thread in which signal handlers run."""
 
+ident = threading.get_ident
+"""That of the running thread, for rooms that know no threads."""
+
 _pids = [os.getpid()]
 _actions: list[Callable[[], object]] = []
 _owners: weakref.WeakSet[HasLocks] = weakref.WeakSet()
