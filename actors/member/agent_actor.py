@@ -67,6 +67,7 @@ class _Left:
 
     number: int
     error: BaseException | None
+    lost: bool  # with its loop: another one is made when it is asked for
 
 
 class MemberRef(JoinableRef):
@@ -202,15 +203,19 @@ class AgentActor(PoolActor):
         except BaseException as error:
             tell(self.actor_ref, _Made(number, None, not_begun(self.host.name, error)))
 
-    def _left(self, number: int, error: BaseException | None) -> None:
+    def _left(self, number: int, error: BaseException | None, lost: bool) -> None:
         """Runs where the agent lived."""
-        tell(self.actor_ref, _Left(number, error))
+        tell(self.actor_ref, _Left(number, error, lost))
 
     def _on_left(self, left: _Left) -> None:
-        if left.number == self._hosted:
-            why = "it was cancelled" if left.error is None else summary(left.error)
-            blameless = left.error is None
-            self._give_up(f"what its agent lives in has ended: {why}", blameless=blameless)
+        if left.number != self._hosted or not self.host.made:
+            return
+        if left.lost:
+            self.host.let_go()
+            return
+        why = "it was cancelled" if left.error is None else summary(left.error)
+        blameless = left.error is None
+        self._give_up(f"what its agent lives in has ended: {why}", blameless=blameless)
 
     def _on_made(self, made: _Made) -> None:
         # A factory that was given up on has answered after all: nobody waits for what it made.

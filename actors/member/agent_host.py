@@ -161,13 +161,13 @@ class AgentHost:
         stay: Stay,
         finish: Finish,
         inside: tuple[Ancestor, ...],
-        left: Callable[[BaseException | None], object],
+        left: Callable[[BaseException | None, bool], object],
     ) -> Call:
         """Enter what the factory has made, by a call that lasts until it is left again.
 
         Args:
             finish, inside: as for `create`.
-            left: told if it ends though nobody asked.
+            left: told if it ends though nobody asked, and whether its loop has ended, too.
         """
         self._stays.append(stay)
         executor = self.loop if stay.takes_loop else self.threads
@@ -192,8 +192,7 @@ class AgentHost:
                 self._forget(stay)
                 self._checked(finish, call, value, error)
             elif not stay.asked:
-                if call.cancelled is not CancelReason.LOOP_ENDED:  # else the end of that is told
-                    left(fault(error))
+                left(fault(error), call.cancelled is CancelReason.LOOP_ENDED)
             elif (failed := fault(error)) is not None:
                 complain(f"closing the agent of {self.name} failed", failed)
             stay.ended()
@@ -291,9 +290,13 @@ class AgentHost:
             return
         self.move_to(loop)
         if self.bound:
-            agent, self._agent = self._agent, _UNMADE
-            self._runner = self._streamer = None
-            self.close_agent(agent)
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Close the agent, as far as it can be; the next call has another one made."""
+        agent, self._agent = self._agent, _UNMADE
+        self._runner = self._streamer = None
+        self.close_agent(agent)
 
     @property
     def bound(self) -> bool:
