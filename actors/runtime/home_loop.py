@@ -146,8 +146,8 @@ class HomeLoop:
         runs before that code has gone on.
         """
         loop = self.loop
-        if not self._begun or self._closing or running_loop() is not loop:
-            return False
+        if not self._begun or self._closing or running_loop() is not loop or self._actions.due:
+            return False  # what others have posted comes first
         # As `in_step_of`, without the call: asked for every request.
         return asyncio.current_task(loop) is not None and loop.get_task_factory() is None
 

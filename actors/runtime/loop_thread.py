@@ -330,9 +330,10 @@ class LoopThread:
 
     def begins_here(self) -> bool:
         """As `AgentLoop` says: it is code of the pool's agents that runs there."""
-        loop = self.loop
-        taken = loop is not None and not self._closing and in_step_of(loop)
-        return taken and loop is not None and loop.get_task_factory() is None
+        loop, actions = self.loop, self._actions
+        if loop is None or self._closing or actions is None or actions.due or not in_step_of(loop):
+            return False  # what others have posted comes first
+        return loop.get_task_factory() is None
 
     def close(self, *, wait: bool = True) -> None:
         """Cancel every task once, let them clean up for `grace_s`, end the thread."""
