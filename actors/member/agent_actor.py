@@ -380,6 +380,8 @@ class AgentActor(PoolActor):
         return self._creating is not None or any(map(self._is_on_loop, running))
 
     def _is_on_loop(self, call: Call) -> bool:
+        if call.executor is self.host.callers:  # a block on another loop, or in a thread, is not
+            return self._home is not None and self.host.lent_on(call, self._home.loop)
         return call.executor is not self.host.threads or call.canceller is not None
 
     @property
@@ -409,6 +411,8 @@ class AgentActor(PoolActor):
             calls.append(self._creation)
         for call in calls:
             on_old = call.executor not in (self.host.threads, self.host.loop)
+            if call.executor is self.host.callers:
+                on_old = self._is_on_loop(call)
             if on_old and call.phase in (CallPhase.WAITING, CallPhase.RUNNING):
                 call.cancel(CancelReason.LOOP_ENDED)
 

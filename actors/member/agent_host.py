@@ -92,7 +92,7 @@ class AgentHost:
         self.threads = ThreadExecutor(name, clock)
         self.callers: Executor = CallerExecutor(loop.grace_s)
         self.loop_agents: LoopAgents | None = None
-        if member.factory is not None and agent_methods.is_async(member.factory):
+        if member.factory is not None:
             self.loop_agents = LoopAgents(name, self._made_here, context, loop.grace_s)
         self._agent: Any = _UNMADE
         # From the entering until they are told to leave. Many threads add and take, in single
@@ -426,18 +426,26 @@ class AgentHost:
         lease.marks, lease.context = call.writer, self._context_of(call)
         lease.inside = (self.pool, call.ticket)
         lease.agent = self._agent
-        if self.loop_agents is not None:
-            lease.make = self._agent_here
+        loops = self.loop_agents
+        if loops is not None and (
+            self.bound_to_loop or agent_methods.is_async(self.member.factory)
+        ):
+            lease.make = functools.partial(self._agent_here, loops, self._agent)
         return call.asker
 
-    async def _agent_here(self) -> Any:
-        """The agent for a block in a task: of the loop that runs here, where an async factory makes
-        agents, since that may bind them to the loop that it is called on.
+    async def _agent_here(self, loops: LoopAgents, agent: Any) -> Any:
+        """The agent for a block in a task: of the loop that runs here, where a factory makes agents
+        on a loop, or they are entered there, since that may bind them to it.
+
+        Args:
+            agent: the member's own.
         """
-        assert self.loop_agents is not None
-        if self._loop_thread.loop is running_loop():
-            return self._agent
-        return await self.loop_agents.get()
+        return agent if self._loop_thread.loop is running_loop() else await loops.get()
+
+    def lent_on(self, call: Call, loop: Any) -> bool:
+        """Whether it is a block that runs on that loop."""
+        lease: Lease | None = call.handle if call.executor is self.callers else None
+        return lease is not None and lease.loop is not None and lease.loop is loop
 
     @contextlib.asynccontextmanager
     async def _made_here(self) -> AsyncIterator[Any]:
