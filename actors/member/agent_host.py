@@ -92,7 +92,7 @@ class AgentHost:
         self.threads = ThreadExecutor(name, clock)
         self.callers: Executor = CallerExecutor(loop.grace_s)
         self.loop_agents: LoopAgents | None = None
-        if member.factory is not None:
+        if member.factory is not None:  # a sync one, too, may make what is entered on a loop
             self.loop_agents = LoopAgents(name, self._made_here, context, loop.grace_s)
         self._agent: Any = _UNMADE
         # From the entering until they are told to leave. Many threads add and take, in single
