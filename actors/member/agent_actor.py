@@ -385,8 +385,9 @@ class AgentActor(PoolActor):
         return self._creating is not None or any(map(self._is_on_loop, running))
 
     def _is_on_loop(self, call: Call) -> bool:
-        elsewhere = call.executor in (self.host.threads, self.host.callers)
-        return not elsewhere or call.canceller is not None
+        if call.executor is self.host.callers:  # a block on another loop, or in a thread, is not
+            return self._home is not None and self.host.lent_on(call, self._home.loop)
+        return call.executor is not self.host.threads or call.canceller is not None
 
     @property
     def lives_there(self) -> bool:
@@ -414,7 +415,9 @@ class AgentActor(PoolActor):
         if self._creation is not None:
             calls.append(self._creation)
         for call in calls:
-            on_old = call.executor not in (self.host.threads, self.host.loop, self.host.callers)
+            on_old = call.executor not in (self.host.threads, self.host.loop)
+            if call.executor is self.host.callers:
+                on_old = self._is_on_loop(call)
             if on_old and call.phase in (CallPhase.WAITING, CallPhase.RUNNING):
                 call.cancel(CancelReason.LOOP_ENDED)
 

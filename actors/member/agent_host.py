@@ -429,18 +429,26 @@ class AgentHost:
         lease.marks, lease.context = call.writer, self._context_of(call)
         lease.inside = (self.pool, call.ticket)
         lease.agent = self._agent
-        if self.bound_to_loop or agent_methods.is_async(self.member.factory):
-            lease.make = self._agent_here
+        loops = self.loop_agents
+        if loops is not None and (
+            self.bound_to_loop or agent_methods.is_async(self.member.factory)
+        ):
+            lease.make = functools.partial(self._agent_here, loops, self._agent)
         return call.asker
 
-    async def _agent_here(self) -> Any:
-        """The agent for a block in a task: of the loop that runs here, where an async factory makes
-        agents, since that may bind them to the loop that it is called on.
+    async def _agent_here(self, loops: LoopAgents, agent: Any) -> Any:
+        """The agent for a block in a task: of the loop that runs here, where a factory makes agents
+        on a loop, or they are entered there, since that may bind them to it.
+
+        Args:
+            agent: the member's own.
         """
-        assert self.loop_agents is not None
-        if self._loop_thread.loop is running_loop():
-            return self._agent
-        return await self.loop_agents.get()
+        return agent if self._loop_thread.loop is running_loop() else await loops.get()
+
+    def lent_on(self, call: Call, loop: Any) -> bool:
+        """Whether it is a block that runs on that loop."""
+        lease: Lease | None = call.handle if call.executor is self.callers else None
+        return lease is not None and lease.loop is not None and lease.loop is loop
 
     @contextlib.asynccontextmanager
     async def _made_here(self) -> AsyncIterator[Any]:
