@@ -204,7 +204,8 @@ class HomeLoop:
         whether the app has cancelled all that runs there. Where it does so to close the loop, that
         has ended from here on.
         """
-        current = asyncio.current_task()
+        # None, too, where the coroutine is thrown away with a loop that has closed.
+        current = asyncio.current_task() if self.here() else None
         if current is None or not current.cancelling():
             return False
         frame: FrameType | None = sys._getframe(1)
