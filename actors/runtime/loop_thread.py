@@ -367,7 +367,8 @@ class LoopThread:
         loop = None
         try:
             with _BEGINNING.turn():
-                loop = self._new_loop()
+                # Whoever asks first makes it, and a loop keeps the context that it is made in.
+                loop = Context().run(self._new_loop)
                 actions, duty = Actions(loop, self.name), Duty(self._pool, ThreadRole.LOOP)
                 runner = self._begin_run(loop, duty)
                 next(runner)
