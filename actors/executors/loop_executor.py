@@ -147,7 +147,12 @@ class LoopExecutor:
                 if coroutine is not None:
                     coroutine.close()
                 self._running.discard(call)
-                call.broke(error)
+                apps = _is_apps(self._thread, error)
+                # A task that begins at once may have ended by that, and told of it.
+                if not apps or call.phase in (CallPhase.WAITING, CallPhase.RUNNING):
+                    call.broke(error)
+                if apps:
+                    raise
 
     async def _run(self, call: Call) -> None:
         value, error = None, None
