@@ -287,7 +287,10 @@ def run_on(
         try:
             outcome[:] = [await awaitable, None]
         except BaseException as error:
-            outcome[1] = _told_apart(thread, call, error) if call.cancelled is None else error
+            if call.cancelled is None:
+                error = _told_apart(thread, call, error)
+            # As a whole: where the loop has ended, who waited has gone, and has emptied it.
+            outcome[:] = [None, error]
 
     def begin() -> None:
         coroutine = main()
