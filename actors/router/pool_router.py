@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
-from threading import get_ident
 from typing import Any
 
 from greenroom.actors.claims.claims import Claims, reply
@@ -147,7 +146,9 @@ class PoolRouter(PoolActor):
         if self.flow.table.treats_alike:  # a strategy of the app's own runs in this thread alone
             # Who reads its events may be slow, and holds up nobody's worker by that.
             self.lend(
-                lambda: get_ident() != forks.main_thread and not self.bus.listening("CRITICAL")
+                lambda: (
+                    forks.this_thread() != forks.main_thread and not self.bus.listening("CRITICAL")
+                )
             )
 
     def on_thread_end(self) -> None:

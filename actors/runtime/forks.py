@@ -18,6 +18,8 @@ generation = 0
 """How many forks lie between the process that imported this and the present one. Read it as an
 attribute of this module, which costs no call."""
 
+this_thread = threading.get_ident
+
 main_thread = threading.main_thread().ident
 """The identifier of the thread in which signal handlers run."""
 

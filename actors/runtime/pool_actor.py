@@ -10,7 +10,6 @@ import contextlib
 import queue
 import threading
 from collections.abc import Callable
-from threading import get_ident
 from typing import Any, ClassVar, ParamSpec, TypeVar, cast
 
 import pykka
@@ -110,7 +109,9 @@ class PoolActor(pykka.ThreadingActor):
         except LACKS as error:  # the system gives no more threads
             raise not_begun(f"the thread of {type(self).__name__}", error) from error
 
-    def lend(self, may: Callable[[], bool] = lambda: get_ident() != forks.main_thread) -> None:
+    def lend(
+        self, may: Callable[[], bool] = lambda: forks.this_thread() != forks.main_thread
+    ) -> None:
         """Called at its start: who hands it a message may handle that while the thread sleeps.
 
         Args:
