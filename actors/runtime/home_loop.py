@@ -94,7 +94,7 @@ class HomeLoop:
         self._pool = pool
         self._on_start = on_start
         self._on_end = on_end
-        self._actions = Actions(loop, name)
+        self._actions = Actions(loop, name, (KeyboardInterrupt,))
         self._lock = threading.Lock()
         self._begun = self._closing = False
         self._idle_looks = 0

@@ -117,13 +117,23 @@ class Begin(functools.partial[None]):
 
 
 class Actions(Row[Callable[[], object]]):
-    """What is to be done on a loop."""
+    """What is to be done on a loop.
 
-    __slots__ = ("_name",)
+    Args:
+        apps: errors that are no action's: they leave the loop.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+    __slots__ = ("_apps", "_name")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        apps: tuple[type[BaseException], ...] = (),
+    ) -> None:
         super().__init__(loop)
         self._name = name
+        self._apps = apps
 
     def _deal(self, things: deque[Callable[[], object]]) -> None:
         # The app's loop runs in its main thread as a rule: what is taken out, or half done, must
@@ -134,6 +144,8 @@ class Actions(Row[Callable[[], object]]):
         action = things.popleft()
         try:
             action()
+        except self._apps:
+            raise
         except BaseException as error:  # the others were posted by somebody else
             complain(f"{self._name} failed at what it was told to do", error)
             if type(action) is Begin:
