@@ -176,7 +176,9 @@ ancestors, and so have the calls that these wait for."""
 
 
 class Wait:
-    """A wait of a thread that holds pools up; they are named to whatever is asked for in it."""
+    """A wait of a thread that holds pools up; they are named to whatever it is for."""
+
+    _token: Token[Any]
 
     def __init__(self, held: list[Held]) -> None:
         self._ancestors: list[Ancestor] = []
@@ -185,14 +187,30 @@ class Wait:
             # Before it is named below: whoever finds the name looks here for what is waited for.
             _waiting[ticket] = each.holds_up
             self._ancestors.append((each.pool, ticket))
-        self._token: Token[Any] = INSIDE.set((*INSIDE.get(), *self._ancestors))
+
+    def step_in(self) -> None:
+        """What is asked for from here to `step_out`, in the same context, is waited for."""
+        self._token = INSIDE.set((*INSIDE.get(), *self._ancestors))
+
+    def step_out(self) -> None:
+        """End what `step_in` began; what was asked for is waited for all the same, until `end`."""
+        INSIDE.reset(self._token)
 
     def end(self) -> None:
-        """It is over."""
-        # In the thread and the context in which it began: it belongs to one blocking `ask` there.
-        INSIDE.reset(self._token)
+        """It is over. A finalizer may call this, in whatever thread: no lock is taken."""
         for _, ticket in self._ancestors:
             _waiting.pop(ticket, None)
+
+
+def wait_for(pool: Asked, need: Need) -> Wait | None:
+    """Called before anything is sent that this thread is to wait for, where `HERE.duty` is set or a
+    loop runs. None: it holds nobody up.
+
+    Raises:
+        ReentrantAskError: the wait would be refused: nobody is to work for an answer.
+    """
+    held = before_waiting(pool, need)
+    return Wait(held) if held else None
 
 
 _waited_for: set[tuple[str, str]] = set()

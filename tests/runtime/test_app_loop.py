@@ -19,6 +19,7 @@ from greenroom import (
     Apply,
     Drain,
     FallbackChain,
+    GetStats,
     Member,
     PoolConfig,
     PoolRef,
@@ -185,9 +186,15 @@ WAITS: dict[str, Callable[[PoolRef], Any]] = {
     "iterate": lambda pool: next(iter(pool.stream(Request("x")))),
     "collect": lambda pool: pool.stream(Request("x")).collect(),
     "first": lambda pool: pool.stream(Request("x")).first().get(),
+    "map many": lambda pool: list(pool.map("xy")),
+    "acquire": lambda pool: pool.acquire().__enter__(),
+    "attempts": lambda pool: next(iter(pool.attempts())).__enter__(),
     "drain": lambda pool: pool.drain(),
     "remove": lambda pool: pool.remove_member("a"),
 }
+
+
+SENDS_NOTHING = ("ask", "execute", "apply", "map many", "acquire", "attempts")
 
 
 @pytest.mark.parametrize("way", WAITS)
@@ -201,6 +208,9 @@ def test_who_would_wait_for_its_own_loop_is_told_at_once(way: str) -> None:
             assert "the thread of the event loop that its agents run on" in str(told.value)
             assert "await" in str(told.value)
             assert await value_of(pool) == "x"
+            if way in SENDS_NOTHING:
+                stats = await pool.ask(GetStats(), block=False)
+                assert (stats.completed, stats.cancelled) == (1, 0)
 
     with no_thread_left():
         run(main())
@@ -259,7 +269,10 @@ def test_sync_members_alone_may_be_waited_for() -> None:
             assert pool.execute("x") == "x"
             assert pool.apply(lambda _: "y") == "y"
             assert pool.ask(Request("x"), block=False).get().value == "x"
-            assert pool.stats().completed == 3
+            assert list(pool.map("xy")) == ["x", "y"]
+            with pool.acquire() as agent:
+                assert agent is echo
+            assert pool.stats().completed == 6
         with start(Member("a", chunks)) as pool:
             assert pool.stream(Request("x")).collect() == ["x"]
             assert pool.drain()
@@ -275,6 +288,7 @@ LATE: dict[str, Callable[[PoolRef], Any]] = {
     "ask": lambda pool: pool.execute("x"),
     "get": lambda pool: pool.ask(Request("x"), block=False).get(),
     "stream": lambda pool: pool.stream(Request("x")).collect(),
+    "map": lambda pool: list(pool.map("x")),
 }
 
 
@@ -327,6 +341,8 @@ def test_another_pool_in_between_is_seen_through() -> None:
                 with start(Member("b", agent), event_loop="own") as outer:
                     with pytest.raises(ReentrantAskError):
                         outer.execute("x")
+                    with pytest.raises(ReentrantAskError):
+                        list(outer.map("xy"))
                     assert await value_of(outer) == "x"
 
     with no_thread_left():
