@@ -349,6 +349,40 @@ def test_another_pool_in_between_is_seen_through() -> None:
         run(main())
 
 
+@pytest.mark.parametrize("way", ["get", "iterate", "collect", "map many"])
+@pytest.mark.parametrize("begun_before", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+def test_so_is_one_that_was_asked_before_the_wait(
+    nested: bool, begun_before: bool, way: str
+) -> None:
+    """Be it that the inner pool was asked when the wait began, or is only then."""
+
+    async def main() -> None:
+        agent = AsyncScriptedAgent.hanging()
+        async with start(Member("a", agent), request_timeout_s=None) as inner:
+
+            async def ask(payload: Any) -> Any:
+                return await value_of(inner, payload)
+
+            with start(Member("b", inner if nested else ask), event_loop="own") as outer:
+                request, stream = Request("x"), way in ("iterate", "collect")
+                asked: Any = outer.stream(request) if stream else outer.ask(request, block=False)
+                if begun_before:
+                    await begun(agent)
+                waits: dict[str, Callable[[], Any]] = {
+                    "get": lambda: asked.get(),
+                    "iterate": lambda: next(iter(asked)),
+                    "collect": lambda: asked.collect(),
+                    "map many": lambda: list(outer.map("x")),
+                }
+                with pytest.raises(ReentrantAskError):
+                    waits[way]()
+                asked.cancel()
+
+    with no_thread_left():
+        run(main())
+
+
 def test_commands_may_be_waited_for() -> None:
     """They need no agent."""
 
