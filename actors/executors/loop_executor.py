@@ -188,7 +188,12 @@ class LoopExecutor:
             if coroutine is not None:
                 coroutine.close()
             self._running.discard(call)
-            call.broke(error)
+            apps = _is_apps(self._thread, error)
+            # A task that begins at once may have ended by that, and told of it.
+            if not apps or call.phase in (CallPhase.WAITING, CallPhase.RUNNING):
+                call.broke(error)
+            if apps:
+                raise
         return True
 
     async def _run(self, call: Call, entered: bool) -> None:
@@ -354,7 +359,10 @@ def run_on(
         try:
             outcome[:] = [await awaitable, None]
         except BaseException as error:
-            outcome[1] = _told_apart(thread, call, error) if call.cancelled is None else error
+            if call.cancelled is None:
+                error = _told_apart(thread, call, error)
+            # As a whole: where the loop has ended, who waited has gone, and has emptied it.
+            outcome[:] = [None, error]
 
     def begin() -> None:
         coroutine = main()

@@ -65,7 +65,6 @@ from greenroom.messages.requests import (
 
 R = TypeVar("R")
 C = TypeVar("C")
-F = TypeVar("F", bound=PoolFuture[Any])
 
 GRACE_S = 0.03
 """The router answers at the deadline and says what was tried: the asker waits that bit longer."""
@@ -508,8 +507,12 @@ class AskingRef(JoinableRef):
         if self._born != forks.generation:  # before any lock, a clock's too: see `forks`
             raise forked(self.name, self._born)
         if isinstance(message, RequestOptions):
-            request_id, deadline = self._address(message, timeout)
-            future = _told_of(outer, PoolFuture(request_id, deadline, self._canceller))
+            # As `_address`, without the call: every ask comes this way.
+            request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
+            deadline = None if timeout is None else self._clock.now() + timeout
+            future = PoolFuture(request_id, deadline, self._canceller)
+            if outer is not None:
+                _tell_of(outer, future)
             if type(message) is Apply:
                 future.need = _need_of(message)
             if self._carries_context:
@@ -549,7 +552,9 @@ class AskingRef(JoinableRef):
         # Before the request is sent: from then on somebody has to leave it if it is not read.
         stream: PoolStream[Any] = PoolStream(future)
         try:
-            self._post(message, _told_of(outer, future))
+            if outer is not None:
+                _tell_of(outer, future)
+            self._post(message, future)
             return stream
         except BaseException:  # of a signal handler: nobody will have the stream
             stream.close()
@@ -667,9 +672,7 @@ def _need_of(message: Any) -> Need:
     return Need.WORK if agents else Need.WORD
 
 
-def _told_of(outer: CallContext | None, future: F) -> F:
-    """The future, on which the agent's words for the pool reach another pool that asks, too."""
-    if outer is not None:
-        future.on_side_effects = outer.started_side_effects
-        future.on_alive = outer.alive  # type: ignore[method-assign]
-    return future
+def _tell_of(outer: CallContext, future: PoolFuture[Any]) -> None:
+    """Have the agent's words for the pool reach another pool that asks, too."""
+    future.on_side_effects = outer.started_side_effects
+    future.on_alive = outer.alive  # type: ignore[method-assign]

@@ -67,6 +67,7 @@ class _Left:
 
     number: int
     error: BaseException | None
+    lost: bool  # with its loop: another one is made when it is asked for
 
 
 class MemberRef(JoinableRef):
@@ -202,15 +203,19 @@ class AgentActor(PoolActor):
         except BaseException as error:
             tell(self.actor_ref, _Made(number, None, not_begun(self.host.name, error)))
 
-    def _left(self, number: int, error: BaseException | None) -> None:
+    def _left(self, number: int, error: BaseException | None, lost: bool) -> None:
         """Runs where the agent lived."""
-        tell(self.actor_ref, _Left(number, error))
+        tell(self.actor_ref, _Left(number, error, lost))
 
     def _on_left(self, left: _Left) -> None:
-        if left.number == self._hosted:
-            why = "it was cancelled" if left.error is None else summary(left.error)
-            blameless = left.error is None
-            self._give_up(f"what its agent lives in has ended: {why}", blameless=blameless)
+        if left.number != self._hosted or not self.host.made:
+            return
+        if left.lost:
+            self.host.let_go()
+            return
+        why = "it was cancelled" if left.error is None else summary(left.error)
+        blameless = left.error is None
+        self._give_up(f"what its agent lives in has ended: {why}", blameless=blameless)
 
     def _on_made(self, made: _Made) -> None:
         # A factory that was given up on has answered after all: nobody waits for what it made.
@@ -380,8 +385,9 @@ class AgentActor(PoolActor):
         return self._creating is not None or any(map(self._is_on_loop, running))
 
     def _is_on_loop(self, call: Call) -> bool:
-        elsewhere = call.executor in (self.host.threads, self.host.callers)
-        return not elsewhere or call.canceller is not None
+        if call.executor is self.host.callers:  # a block on another loop, or in a thread, is not
+            return self._home is not None and self.host.lent_on(call, self._home.loop)
+        return call.executor is not self.host.threads or call.canceller is not None
 
     @property
     def lives_there(self) -> bool:
@@ -417,7 +423,9 @@ class AgentActor(PoolActor):
         if self._creation is not None:
             calls.append(self._creation)
         for call in calls:
-            on_old = call.executor not in (self.host.threads, self.host.loop, self.host.callers)
+            on_old = call.executor not in (self.host.threads, self.host.loop)
+            if call.executor is self.host.callers:
+                on_old = self._is_on_loop(call)
             if on_old and call.phase in (CallPhase.WAITING, CallPhase.RUNNING):
                 call.cancel(CancelReason.LOOP_ENDED)
 

@@ -161,13 +161,13 @@ class AgentHost:
         stay: Stay,
         finish: Finish,
         inside: tuple[Ancestor, ...],
-        left: Callable[[BaseException | None], object],
+        left: Callable[[BaseException | None, bool], object],
     ) -> Call:
         """Enter what the factory has made, by a call that lasts until it is left again.
 
         Args:
             finish, inside: as for `create`.
-            left: told if it ends though nobody asked.
+            left: told if it ends though nobody asked, and whether its loop has ended, too.
         """
         self._stays.append(stay)
         executor = self.loop if stay.takes_loop else self.threads
@@ -192,8 +192,7 @@ class AgentHost:
                 self._forget(stay)
                 self._checked(finish, call, value, error)
             elif not stay.asked:
-                if call.cancelled is not CancelReason.LOOP_ENDED:  # else the end of that is told
-                    left(fault(error))
+                left(fault(error), call.cancelled is CancelReason.LOOP_ENDED)
             elif (failed := fault(error)) is not None:
                 complain(f"closing the agent of {self.name} failed", failed)
             stay.ended()
@@ -291,9 +290,13 @@ class AgentHost:
             return
         self.move_to(loop)
         if self.bound:
-            agent, self._agent = self._agent, _UNMADE
-            self._runner = self._streamer = None
-            self.close_agent(agent)
+            self.let_go()
+
+    def let_go(self) -> None:
+        """Close the agent, as far as it can be; the next call has another one made."""
+        agent, self._agent = self._agent, _UNMADE
+        self._runner = self._streamer = None
+        self.close_agent(agent)
 
     @property
     def bound(self) -> bool:
@@ -426,18 +429,26 @@ class AgentHost:
         lease.marks, lease.context = call.writer, self._context_of(call)
         lease.inside = (self.pool, call.ticket)
         lease.agent = self._agent
-        if self.bound_to_loop or agent_methods.is_async(self.member.factory):
-            lease.make = self._agent_here
+        loops = self.loop_agents
+        if loops is not None and (
+            self.bound_to_loop or agent_methods.is_async(self.member.factory)
+        ):
+            lease.make = functools.partial(self._agent_here, loops, self._agent)
         return call.asker
 
-    async def _agent_here(self) -> Any:
-        """The agent for a block in a task: of the loop that runs here, where an async factory makes
-        agents, since that may bind them to the loop that it is called on.
+    async def _agent_here(self, loops: LoopAgents, agent: Any) -> Any:
+        """The agent for a block in a task: of the loop that runs here, where a factory makes agents
+        on a loop, or they are entered there, since that may bind them to it.
+
+        Args:
+            agent: the member's own.
         """
-        assert self.loop_agents is not None
-        if self._loop_thread.loop is running_loop():
-            return self._agent
-        return await self.loop_agents.get()
+        return agent if self._loop_thread.loop is running_loop() else await loops.get()
+
+    def lent_on(self, call: Call, loop: Any) -> bool:
+        """Whether it is a block that runs on that loop."""
+        lease: Lease | None = call.handle if call.executor is self.callers else None
+        return lease is not None and lease.loop is not None and lease.loop is loop
 
     @contextlib.asynccontextmanager
     async def _made_here(self) -> AsyncIterator[Any]:

@@ -331,6 +331,8 @@ class PoolFuture(_Awaited[T]):
             try:
                 waiting, wake = wait_here()
                 self._watch(wake)
+                if waiting.done():  # the answer has just come: the loop gets its turn all the same,
+                    yield None  # for what the router had it do before, such as a cancellation
                 yield from waiting
             except BaseException:  # cancelled, closed as a whole, or hit by a signal
                 self.cancel()

@@ -97,7 +97,7 @@ class HomeLoop:
         self._pool = pool
         self._on_start = on_start
         self._on_end = on_end
-        self._actions = Actions(loop, name)
+        self._actions = Actions(loop, name, (KeyboardInterrupt,))
         self._lock = threading.Lock()
         self._begun = self._closing = False
         self._idle_looks = 0
@@ -149,8 +149,8 @@ class HomeLoop:
         runs before that code has gone on.
         """
         loop = self.loop
-        if not self._begun or self._closing or running_loop() is not loop:
-            return False
+        if not self._begun or self._closing or running_loop() is not loop or self._actions.due:
+            return False  # what others have posted comes first
         # As `in_step_of`, without the call: asked for every request.
         return asyncio.current_task(loop) is not None and loop.get_task_factory() is None
 
@@ -207,7 +207,8 @@ class HomeLoop:
         whether the app has cancelled all that runs there. Where it does so to close the loop, that
         has ended from here on.
         """
-        current = asyncio.current_task()
+        # None, too, where the coroutine is thrown away with a loop that has closed.
+        current = asyncio.current_task() if self.here() else None
         if current is None or not current.cancelling():
             return False
         frame: FrameType | None = sys._getframe(1)

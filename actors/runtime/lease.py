@@ -94,6 +94,11 @@ class Lease:
         """Whether its block hears that it is to end."""
         return self._cut is not None
 
+    @property
+    def loop(self) -> object:
+        """The loop that its block runs on; None in a thread."""
+        return None if self._cut is None else self._cut.loop
+
     def cut(self, grace: Callable[[], Callable[[], object]]) -> bool:
         """Have the block end; False where it cannot be told. Any thread may do so.
 

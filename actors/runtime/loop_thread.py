@@ -117,13 +117,23 @@ class Begin(functools.partial[None]):
 
 
 class Actions(Row[Callable[[], object]]):
-    """What is to be done on a loop."""
+    """What is to be done on a loop.
 
-    __slots__ = ("_name",)
+    Args:
+        apps: errors that are no action's: they leave the loop.
+    """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str) -> None:
+    __slots__ = ("_apps", "_name")
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        name: str,
+        apps: tuple[type[BaseException], ...] = (),
+    ) -> None:
         super().__init__(loop)
         self._name = name
+        self._apps = apps
 
     def _deal(self, things: deque[Callable[[], object]]) -> None:
         # The app's loop runs in its main thread as a rule: what is taken out, or half done, must
@@ -134,6 +144,8 @@ class Actions(Row[Callable[[], object]]):
         action = things.popleft()
         try:
             action()
+        except self._apps:
+            raise
         except BaseException as error:  # the others were posted by somebody else
             complain(f"{self._name} failed at what it was told to do", error)
             if type(action) is Begin:
@@ -330,9 +342,10 @@ class LoopThread:
 
     def begins_here(self) -> bool:
         """As `AgentLoop` says: it is code of the pool's agents that runs there."""
-        loop = self.loop
-        taken = loop is not None and not self._closing and in_step_of(loop)
-        return taken and loop is not None and loop.get_task_factory() is None
+        loop, actions = self.loop, self._actions
+        if loop is None or self._closing or actions is None or actions.due or not in_step_of(loop):
+            return False  # what others have posted comes first
+        return loop.get_task_factory() is None
 
     def close(self, *, wait: bool = True) -> None:
         """Cancel every task once, let them clean up for `grace_s`, end the thread."""
@@ -366,7 +379,8 @@ class LoopThread:
         loop = None
         try:
             with _BEGINNING.turn():
-                loop = self._new_loop()
+                # Whoever asks first makes it, and a loop keeps the context that it is made in.
+                loop = Context().run(self._new_loop)
                 actions, duty = Actions(loop, self.name), Duty(self._pool, ThreadRole.LOOP)
                 runner = self._begin_run(loop, duty)
                 next(runner)

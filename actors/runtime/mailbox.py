@@ -342,6 +342,10 @@ class Mailbox:
         # In the main thread the handler of a signal could raise between any two steps, or wait for
         # what comes only when it has returned.
         if here == DEFERRAL.thread and not DEFERRAL.on:
+            # Where others wait it will wait as well, and the owner takes many at a time: that is
+            # cheaper than to put off the signals for each.
+            if envelope is not None and self._owner == _HURRIED:
+                return False
             return DEFERRAL.run(self._handled, envelope)
         return self._handled(envelope)
 

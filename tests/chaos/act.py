@@ -55,6 +55,7 @@ class OneAct:
         if act.home:
             self._app = App()
             self._ways = ways | senders_on(self._app.loop)
+            self._stage.app_loop = self._app.loop
         self._shared_ways = ways
         self._open.enter_context(self._stage.machine.in_charge())
         self.pool: PoolRef = self._app.call(self._start) if self._app else self._start()

@@ -114,6 +114,7 @@ class Stage:
         self.factory_mode = "work"
         self.probe_mode = "work"
         self.closes_raise = True
+        self.app_loop: asyncio.AbstractEventLoop | None = None
         self.window: Window | None = None
         self._changed = threading.Condition()
         self._gates: set[Gate] = set()
@@ -128,8 +129,12 @@ class Stage:
 
     def begin(self, entry: Entry, member: str) -> Call:
         """A call of an agent begins."""
+        place = _place()
         with self._changed:
             call = Call(member, entry.next_move(), began=next(TURNS))
+            if isinstance(place, asyncio.Task) and place.get_loop() is self.app_loop:
+                # One that begins there while the app winds the loop up is cancelled by nobody.
+                self._stubborn[call] = entry, place
             call.permitted = entry.permitted.get(member, call.began)
             if self.window is not None:
                 call.wait_s = self.window.wait_s(member, self.clock.now())
@@ -148,6 +153,7 @@ class Stage:
             if call.over:
                 return
             call.over = next(TURNS)
+            self._stubborn.pop(call, None)
             if call.end is CallEnd.RUNNING:
                 call.end = CallEnd.CUT
             kind = _name_of(type(call.result))
@@ -170,8 +176,9 @@ class Stage:
                 self._stubborn.pop(call, None)
 
     def _leave_behind(self) -> None:
-        """A loop that ends does not wait longer than its grace for who swallows a cancellation, and
-        nothing of a closed loop ever goes on: such a call is over, though its coroutine is not.
+        """A loop that ends does not wait longer than its grace for who swallows a cancellation, nor
+        the app's for what it has not cancelled. Nothing of a closed loop ever goes on: such a call
+        is over, though its coroutine is not.
         """
         with self._changed:
             left: list[tuple[Call, Entry, Any]] = [
@@ -183,7 +190,7 @@ class Stage:
                 del self._stubborn[call]
         for call, entry, task in left:
             task._log_destroy_pending = False  # as asyncio.gather does: that it is pending is known
-            self.count("stubborn call left behind by its loop")
+            self.count("call left behind by its loop")
             self.leave(entry, call)
 
     def opened(self, change: int = 1) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, ClassVar
 
 import pytest
@@ -213,3 +215,45 @@ def test_a_sync_factorys_agent_is_one_for_all() -> None:
         first, second = run(main), run(main)
         with pool.acquire() as third:
             assert first is second is third
+
+
+def test_a_context_manager_is_entered_and_left_on_each_loop_in_one_task() -> None:
+    """As the member's own is: the agent is what entering gives, and one task does both."""
+    log: list[tuple[str, object]] = []
+
+    @asynccontextmanager
+    async def factory() -> AsyncIterator[Any]:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+
+        async def agent(payload: Any) -> Any:
+            assert asyncio.get_running_loop() is loop
+            return payload
+
+        log.append(("entered", loop))
+        try:
+            yield agent
+        finally:
+            assert asyncio.current_task() is task
+            log.append(("left", loop))
+
+    with pool_of(Member("a", factory=factory, max_concurrency=3)) as pool:
+
+        async def main() -> Loop:
+            async with pool.acquire() as agent:
+                assert await agent("x") == "x"
+            async with pool.acquire() as again:
+                assert again is agent
+            return asyncio.get_running_loop()
+
+        mine = run(main)
+        assert [what for what, loop in log if loop is mine] == ["entered", "left"]
+
+        async def stops() -> Loop:
+            loop = await main()
+            await pool.stop(block=False)
+            assert log.count(("left", loop)) == 1
+            return loop
+
+        run(stops)
+    assert [what for what, _ in log].count("entered") == 3
+    assert [what for what, _ in log].count("left") == 3

@@ -172,6 +172,22 @@ def test_a_chain_has_a_loop_of_its_own_whoever_uses_it_first() -> None:
         assert not log.named(LoopEnded)
 
 
+@pytest.mark.parametrize("outer", ["own", "auto"])
+def test_another_pools_own_loop_is_no_home(outer: str) -> None:
+    """It ends, or is replaced, for reasons of that pool's. The app's is home to pools in pools."""
+
+    async def start_inner(_: Any) -> Any:
+        async with start(Member("b", where)) as pool:
+            return asyncio.get_running_loop() is (await value_of(pool))[0]
+
+    async def main() -> None:
+        async with start(Member("a", start_inner), event_loop=outer) as pool:
+            assert await value_of(pool) is (outer == "auto")
+
+    with no_thread_left():
+        run(main())
+
+
 # -- who may wait in its thread
 
 

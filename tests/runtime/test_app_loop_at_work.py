@@ -300,7 +300,7 @@ def test_a_ctrl_c_in_an_agents_code_is_the_apps(new_loop: NewLoop) -> None:
     async def begin() -> Any:
         pools.append(start(Member("a", agent), Member("b", agent), circuit_failure_threshold=1))
         futures.append(pools[0].ask(Request("x"), block=False))
-        await asyncio.Event().wait()
+        await asyncio.sleep(WAIT_S)
 
     pools: list[PoolRef] = []
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

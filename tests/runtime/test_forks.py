@@ -49,6 +49,8 @@ CALLS = {
     "aexecute": "asyncio.run(pool.aexecute(1))",
     "aapply": "asyncio.run(pool.aapply(print))",
     "map": "pool.map([1])",
+    "attempts": "next(iter(pool.attempts())).__enter__()",
+    "acquire": "pool.acquire().__enter__()",
     "amap": "pool.amap([1])",
     "stats": "pool.stats()",
     "on_event": "pool.on_event(print)",
@@ -170,7 +172,8 @@ def test_futures_and_streams_of_before_raise_in_a_child() -> None:
     answered = quick.ask(Request(4), block=False)
     answered.get()
     made = waiting.map(lambda reply: reply.value)
-    many = AgentPool.start([Member("a", works)], name="web")
+    one = Member("a", lambda n: n if n == 1 else waits(n), max_concurrency=4)
+    many = AgentPool.start([one], name="web")  # what has been answered by then would be there
     mapped, amapped = many.map([1, 2], max_in_flight=1), many.amap([1, 2], max_in_flight=1)
     assert next(mapped) == 1
     loop = asyncio.new_event_loop()
@@ -215,7 +218,7 @@ def test_futures_and_streams_of_before_raise_in_a_child() -> None:
     assert said.pop("answered, watched") == ["returned", "None"]
     assert said.pop("answered, cancelled") == ["returned", "False"]
     assert len(said) == 19
-    assert {kind for kind, _ in said.values()} == {"ForkedPoolError"}, said
+    assert {name: kind for name, (kind, _) in said.items() if kind != "ForkedPoolError"} == {}
     assert all("pool 'web' was started" in said[name][1] for name in ("get", "next", "await"))
 
 
@@ -336,7 +339,7 @@ def test_a_chain_and_an_executor_of_before_say_so_too() -> None:
     """)
     assert said.pop("lazy chain") == ["returned", "5"]
     assert said.pop("lazy executor") == ["returned", "6"]
-    assert {kind for kind, _ in said.values()} == {"ForkedPoolError"}, said
+    assert {name: kind for name, (kind, _) in said.items() if kind != "ForkedPoolError"} == {}
     assert len(said) == 12
 
 

@@ -386,7 +386,8 @@ def test_a_failed_request_goes_on_from_the_thread_where_it_failed(
         assert asleep.wait(WAIT_S)
         raise ConnectionError("down")
 
-    with pool_of(Member("a", fails), Member("b", ScriptedAgent(["b's"]))) as pool:
+    members = Member("a", fails), Member("b", ScriptedAgent(["b's"]))
+    with pool_of(*members, clock=FakeClock()) as pool:  # no timer of the router's is ever due
         pool.stats()
         monkeypatch.setattr(Mailbox, "put", put)
         future = pool.ask(Request("x"), block=False)
@@ -414,7 +415,7 @@ def test_a_request_that_waits_is_given_its_slot_by_whom_that_was_freed(
         assert asleep.wait(WAIT_S)
         return payload
 
-    with pool_of(Member("a", agent)) as pool:
+    with pool_of(Member("a", agent), clock=FakeClock()) as pool:
         pool.stats()
         futures = [pool.ask(Request(number), block=False) for number in range(2)]
         until_asleep(pool)

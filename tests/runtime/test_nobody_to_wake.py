@@ -205,8 +205,8 @@ def test_a_callback_of_the_apps_is_not_called_within_somebody_elses_ask() -> Non
         assert called.wait(WAIT_S)
         assert where != [threading.get_ident()]
         hanging.release()
-        assert running.get(timeout=WAIT_S)
-        assert better.get(timeout=WAIT_S)
+        for future in (running, better):
+            assert future.get(timeout=WAIT_S).member == "a"
 
 
 def test_what_would_wait_within_the_turn_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -275,10 +275,10 @@ def test_the_order_of_one_sender_is_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     accept = RequestFlow.accept
     seen: list[int] = []
 
-    def noted(flow: RequestFlow, work: Any, future: Any = None) -> None:
+    def noted(flow: RequestFlow, work: Any, future: Any = None, context: Any = None) -> None:
         if isinstance(work.payload, int):
             seen.append(work.payload)
-        accept(flow, work, future)
+        accept(flow, work, future, context)
 
     monkeypatch.setattr(RequestFlow, "accept", noted)
     with pool_of(Member("a", in_thread), max_pending=10_000) as pool:

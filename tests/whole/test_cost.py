@@ -28,9 +28,9 @@ from greenroom.testing import AsyncScriptedAgent, FakeClock
 ASKS = BATCH
 """As many as make one batch of outcomes: the clock stands still, so nothing else sends one."""
 MESSAGES = {"Request": ASKS, "Execute": ASKS, "Answered": ASKS, "Outcomes": 1}
-CALLS_SYNC = 110
-CALLS_ASYNC = 110
-CALLS_HOME = 100
+CALLS_SYNC = 118
+CALLS_ASYNC = 125
+CALLS_HOME = 106
 """Of an agent on the loop of its asker: no thread of the pool's has a part in it."""
 MANY = 5_000
 """So many that the timers which have been called off and not yet swept out make no difference."""
