@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from greenroom.actors.handle.map_window import Window
-from greenroom.actors.runtime.beside import beside, give_way
+from greenroom.actors.runtime.beside import Beside, give_way
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
 from greenroom.actors.runtime.thread_duties import (
@@ -234,7 +234,7 @@ async def aresults(
 
     if window.wants_capacity:
         flight.capacity_is(await look())
-    async with beside(feed()):
+    async with Beside(feed()):
         try:
             while True:
                 flight.note_arrivals()
