@@ -133,4 +133,6 @@ class _Kept:
     def end(self, then: Callable[[object], object]) -> None:
         """On its loop."""
         self.over.set()
+        if not self.made.done():  # its factory may never return
+            self.task.cancel()
         self.task.add_done_callback(then)

@@ -42,9 +42,9 @@ from greenroom.actors.runtime.pool_actor import JoinableRef, PoolActor, Stop
 from greenroom.actors.runtime.thread_duties import (
     HERE,
     Need,
-    Wait,
     before_waiting,
     running_loop,
+    wait_for,
 )
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
@@ -196,10 +196,10 @@ class AskingRef(JoinableRef):
         if timeout is not None:
             check.number("timeout", timeout)
         wait = None
-        # Before anything is sent: where the wait would be refused, nobody is to work for an answer.
         if block and (HERE.duty is not None or running_loop() is not None) and self.is_alive():
-            held = before_waiting(self, _need_of(message))
-            wait = Wait(held) if held else None
+            wait = wait_for(self, _need_of(message))
+            if wait is not None:
+                wait.step_in()
         try:
             future = self._submit(message, timeout, waits=block)
             if not block:
@@ -218,6 +218,7 @@ class AskingRef(JoinableRef):
                 raise
         finally:
             if wait is not None:
+                wait.step_out()
                 wait.end()
 
     def proxy(self) -> Any:
@@ -483,6 +484,9 @@ class AskingRef(JoinableRef):
     def _lease(self, message: Acquire) -> LeaseFuture:
         """Have leases, one for each attempt."""
         self.check_process()
+        # Before a block begins whose end could not be waited for.
+        if not message.can_be_cut and running_loop() is not None and self.is_alive():
+            before_waiting(self, Need.WORK)
         future = LeaseFuture(self._address(message, None)[0], self._canceller)
         future.inside = INSIDE.get()
         try:

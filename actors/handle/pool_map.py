@@ -16,10 +16,18 @@ from queue import SimpleQueue
 from typing import Any
 
 from greenroom.actors.handle.map_window import Window
-from greenroom.actors.runtime.beside import beside, give_way
+from greenroom.actors.runtime.beside import Beside, give_way
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
-from greenroom.actors.runtime.thread_duties import HERE
+from greenroom.actors.runtime.thread_duties import (
+    HERE,
+    Asked,
+    Need,
+    Wait,
+    before_waiting,
+    running_loop,
+    wait_for,
+)
 from greenroom.actors.runtime.waker import Bell
 from greenroom.messages.errors import PoolStoppedError
 from greenroom.messages.replies import MapResult, PoolStats, Reply
@@ -31,7 +39,8 @@ class Flight:
     """The requests of one map.
 
     Args:
-        send: asks the pool, without waiting.
+        pool: who is asked.
+        send: asks it, without waiting.
         check: raises where nothing will come any more, in a child of a fork.
         max_pending: how many requests may wait in it.
         returns: whether an error is a result.
@@ -44,6 +53,7 @@ class Flight:
     def __init__(
         self,
         window: Window,
+        pool: Asked,
         send: Callable[[Any], PoolFuture[Reply[Any]]],
         check: Callable[[], None],
         max_pending: int,
@@ -54,6 +64,8 @@ class Flight:
         self.left = False
         self._send = send
         self._check = check
+        self._pool = pool
+        self._wait: Wait | None = None
         self._max_pending = max_pending
         self._returns = returns
         self._futures: dict[int, PoolFuture[Reply[Any]]] = {}
@@ -63,8 +75,28 @@ class Flight:
         """The pool as it is now."""
         self.window.capacity_is(stats, self._max_pending)
 
+    def begin(self) -> None:
+        """This thread is going to wait for what is sent.
+
+        Raises:
+            ReentrantAskError: the wait would be refused: nobody is to work for an answer.
+        """
+        self._check()
+        if _holds_up():
+            self._wait = wait_for(self._pool, Need.WORK)
+
     def send(self, payload: Any) -> None:
         """Ask for one more."""
+        if self._wait is None:
+            self._ask(payload)
+            return
+        self._wait.step_in()
+        try:
+            self._ask(payload)
+        finally:
+            self._wait.step_out()
+
+    def _ask(self, payload: Any) -> None:
         number = self.window.begin()
         future = self._futures[number] = self._send(payload)
         future.add_done_callback(lambda _: self._arrive(number))
@@ -77,8 +109,8 @@ class Flight:
     def wait(self) -> None:
         """Wait, in this thread, for the next answer."""
         self._check()
-        if HERE.duty is not None:
-            next(iter(self._futures.values())).may_wait()
+        if _holds_up():
+            before_waiting(self._pool, Need.WORK)
         self.window.ended(self._arrived.get())
 
     async def arrival(self) -> None:
@@ -114,8 +146,15 @@ class Flight:
     def leave(self) -> None:
         """Nobody takes any more. A finalizer may run this: no lock is taken here."""
         self.left = True
+        if self._wait is not None:
+            self._wait.end()
         for future in self._futures.values():
             future.let_go()
+
+
+def _holds_up() -> bool:
+    """Whether somebody may need this thread while it waits."""
+    return HERE.duty is not None or running_loop() is not None
 
 
 def results(
@@ -125,6 +164,7 @@ def results(
     window, over = flight.window, False
     broken: Exception | None = None
     try:
+        flight.begin()
         while True:
             if window.wants_capacity:
                 flight.capacity_is(look())
@@ -194,7 +234,7 @@ async def aresults(
 
     if window.wants_capacity:
         flight.capacity_is(await look())
-    async with beside(feed()):
+    async with Beside(feed()):
         try:
             while True:
                 flight.note_arrivals()

@@ -187,7 +187,7 @@ class PoolRef(AskingRef):
             return self._submit(message, timeout, waits=True)
 
         window = Window(max_in_flight, ordered)
-        return Flight(window, send, self.check_process, self._max_pending, errors == "return")
+        return Flight(window, self, send, self.check_process, self._max_pending, errors == "return")
 
     # -- members
 

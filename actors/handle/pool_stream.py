@@ -175,8 +175,8 @@ class PoolStream(Generic[C]):
             self._wait_told()
             return
         future = self._future
-        future.may_wait()
-        with waits_for(future._pool(), future.request_id):
+        held = future.may_wait()
+        with waits_for(future._pool(), future.request_id, held):
             self._wait_told()
 
     def _wait_told(self) -> None:

@@ -397,6 +397,14 @@ class AgentActor(PoolActor):
     def closes_there(self) -> bool:
         return self.host.closes_on_loop
 
+    def works_for(self, request: tuple[str, str]) -> bool:
+        on_loop = [call.message for call in self.calls.running() if self._is_on_loop(call)]
+        return any(
+            (urn, ticket[0]) == request
+            for message in (*on_loop, *list(self.calls.waiting))
+            for urn, ticket in message.inside
+        )
+
     def _lodge(self) -> None:
         """Who waits in the loop's own thread is told if that is for this member."""
         home = self._home

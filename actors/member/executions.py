@@ -153,6 +153,8 @@ class Executions:
             return
         # First: it may have ended, and been taken out, before the next line returns.
         self._calls[call.ticket] = call
+        if message.inside:  # once more: from now on who waits in the loop's thread sees this call
+            call.executor = self.host.executor_for(message)
         try:
             call.executor.run(call)
         except BaseException as error:

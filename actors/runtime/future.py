@@ -26,6 +26,7 @@ from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.thread_duties import (
     HERE,
     Asked,
+    Held,
     Need,
     ThreadRole,
     before_waiting,
@@ -466,8 +467,8 @@ class PoolFuture(_Awaited[T]):
                 return
         watcher()
 
-    def may_wait(self) -> None:
-        """The running thread is about to wait for this.
+    def may_wait(self) -> list[Held]:
+        """The running thread is about to wait for this; whom it holds up meanwhile.
 
         Raises:
             ReentrantAskError: it is one of the pool's own, which the answer needs.
@@ -475,7 +476,7 @@ class PoolFuture(_Awaited[T]):
         asked = self.stands_for or self
         if asked.check_call is not None:
             asked.check_call()
-        before_waiting(asked._pool(), asked.need)
+        return before_waiting(asked._pool(), asked.need)
 
     def may_await(self) -> None:
         """A coroutine is about to. That holds up no thread but one in which somebody has started a
@@ -527,9 +528,9 @@ class PoolFuture(_Awaited[T]):
         if timeout is not None and timeout <= 0.0:  # a look is no wait
             return self._wait_here(timeout)
         if running_loop() is not None:
-            self.may_wait()
+            held = self.may_wait()
             asked = self.stands_for or self
-            with waits_for(asked._pool(), asked.request_id):
+            with waits_for(asked._pool(), asked.request_id, held):
                 return self._wait_told(timeout)
         if HERE.duty is not None:
             self.may_wait()

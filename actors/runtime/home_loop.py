@@ -50,6 +50,9 @@ class Guest(Protocol):
     def closes_there(self) -> bool:
         """Whether its agent is closed on a loop, or may be."""
 
+    def works_for(self, request: tuple[str, str]) -> bool:
+        """Whether a call of it was asked for by an attempt of that request of another pool."""
+
 
 class HomeLoop:
     """The app's own loop, with what a `LoopThread` has; it is run, stopped and closed by the app.
@@ -259,3 +262,7 @@ class HomeLoop:
         if any(guest.busy or guest.closes_there for guest in guests):
             needs.add(Need.END)
         return Held(self._pool, _WHERE, frozenset(needs), _HINT)
+
+    def works_for(self, request: tuple[str, str]) -> bool:
+        """Whether what runs there was asked for by an attempt of that request of another pool."""
+        return any(guest.works_for(request) for guest in list(self._guests))

@@ -119,6 +119,9 @@ class Home(Protocol):
     def held(self) -> Held:
         """Asked in the thread that runs it: what cannot be had while that thread waits."""
 
+    def works_for(self, request: tuple[str, str]) -> bool:
+        """Whether what runs there was asked for by an attempt of that request of another pool."""
+
 
 # Each changed and read in single operations: a pool comes and goes in any thread.
 _homes: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, dict[str, Home]] = (
@@ -176,7 +179,9 @@ ancestors, and so have the calls that these wait for."""
 
 
 class Wait:
-    """A wait of a thread that holds pools up; they are named to whatever is asked for in it."""
+    """A wait of a thread that holds pools up; they are named to whatever it is for."""
+
+    _token: Token[Any]
 
     def __init__(self, held: list[Held]) -> None:
         self._ancestors: list[Ancestor] = []
@@ -185,27 +190,43 @@ class Wait:
             # Before it is named below: whoever finds the name looks here for what is waited for.
             _waiting[ticket] = each.holds_up
             self._ancestors.append((each.pool, ticket))
-        self._token: Token[Any] = INSIDE.set((*INSIDE.get(), *self._ancestors))
+
+    def step_in(self) -> None:
+        """What is asked for from here to `step_out`, in the same context, is waited for."""
+        self._token = INSIDE.set((*INSIDE.get(), *self._ancestors))
+
+    def step_out(self) -> None:
+        """End what `step_in` began; what was asked for is waited for all the same, until `end`."""
+        INSIDE.reset(self._token)
 
     def end(self) -> None:
-        """It is over."""
-        # In the thread and the context in which it began: it belongs to one blocking `ask` there.
-        INSIDE.reset(self._token)
+        """It is over. A finalizer may call this, in whatever thread: no lock is taken."""
         for _, ticket in self._ancestors:
             _waiting.pop(ticket, None)
 
 
-_waited_for: set[tuple[str, str]] = set()
+def wait_for(pool: Asked, need: Need) -> Wait | None:
+    """Called before anything is sent that this thread is to wait for, where `HERE.duty` is set or a
+    loop runs. None: it holds nobody up.
+
+    Raises:
+        ReentrantAskError: the wait would be refused: nobody is to work for an answer.
+    """
+    held = before_waiting(pool, need)
+    return Wait(held) if held else None
+
+
+_waited_for: dict[tuple[str, str], list[Held]] = {}
 _on_the_loop: set[tuple[str, str]] = set()
-"""Requests, by pool and id: those that a thread waits for which runs a loop of the app's; those
-whose call has a thread, and needs the loop of the agents all the same. Whoever adds to one looks
-into the other then, so that one of two sees the other. No request is in one of them for long.
+"""Requests, by pool and id: those that a thread waits for which runs a loop, with whom that holds
+up; those whose call has a thread, and needs the loop of the agents all the same. Whoever adds to
+one looks into the other then, so that one of two sees the other. None is in there for long.
 """
 
 
 @contextlib.contextmanager
-def waits_for(pool: Asked | None, request_id: str | None) -> Iterator[None]:
-    """A thread that runs a loop is about to wait for a request.
+def waits_for(pool: Asked | None, request_id: str | None, held: list[Held]) -> Iterator[None]:
+    """A thread that runs a loop is about to wait for a request, and holds those pools up.
 
     Raises:
         ReentrantAskError: its call waits for that loop.
@@ -213,8 +234,16 @@ def waits_for(pool: Asked | None, request_id: str | None) -> Iterator[None]:
     if pool is None or request_id is None:
         yield
         return
-    with _among(_waited_for, (pool.actor_urn, request_id), _on_the_loop):
+    request = (pool.actor_urn, request_id)
+    _waited_for[request] = held
+    try:
+        loop = running_loop()
+        homes = () if loop is None else tuple(_homes.get(loop, {}).values())
+        if request in _on_the_loop or any(home.works_for(request) for home in homes):
+            raise ReentrantAskError(_LOOP_WAITS)
         yield
+    finally:
+        _waited_for.pop(request, None)
 
 
 @contextlib.contextmanager
@@ -226,27 +255,20 @@ def needs_loop(pool: str, request_id: str) -> Iterator[None]:
     """
     if is_held_up(pool, Need.LOOP, INSIDE.get()):
         raise ReentrantAskError(_LOOP_WAITS)
-    with _among(_on_the_loop, (pool, request_id), _waited_for):
+    request = (pool, request_id)
+    _on_the_loop.add(request)
+    try:
+        if request in _waited_for:
+            raise ReentrantAskError(_LOOP_WAITS)
         yield
+    finally:
+        _on_the_loop.discard(request)
 
 
 _LOOP_WAITS = (
     "it was asked in the thread of the event loop that its agent needs, which waits for it: await "
     "what ask(..., block=False) returns, read streams by async for, or wait in another thread"
 )
-
-
-@contextlib.contextmanager
-def _among(
-    these: set[tuple[str, str]], request: tuple[str, str], those: set[tuple[str, str]]
-) -> Iterator[None]:
-    these.add(request)
-    try:
-        if request in those:
-            raise ReentrantAskError(_LOOP_WAITS)
-        yield
-    finally:
-        these.discard(request)
 
 
 def before_waiting(pool: Asked | None, need: Need) -> list[Held]:
@@ -294,7 +316,13 @@ def is_held_up(pool: str, need: Need, inside: tuple[Ancestor, ...]) -> bool:
     Args:
         pool: the urn of its router.
     """
-    return any(urn == pool and need in _waiting.get(ticket, ()) for urn, ticket in inside)
+    if any(urn == pool and need in _waiting.get(ticket, ()) for urn, ticket in inside):
+        return True
+    return bool(_waited_for) and any(
+        held.pool == pool and need in held.holds_up
+        for urn, ticket in inside
+        for held in _waited_for.get((urn, ticket[0]), ())
+    )
 
 
 def _held_here(duty: Duty) -> Iterator[Held]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import warnings
 import weakref
 
 import pytest
@@ -24,6 +25,7 @@ from greenroom import (
     UnsuccessfulResultError,
 )
 from greenroom.actors.runtime.event_bus import observe
+from greenroom.fallback.chain_run import InOrder, Link, Run
 from greenroom.messages.events import Event, PoolStarted
 
 # -- the chain changes
@@ -388,3 +390,17 @@ def test_a_chain_that_is_dropped_lets_its_pool_stop() -> None:
     assert gone() is None
     pool.join(WAIT_S)
     assert not pool.is_alive()
+
+
+def test_a_coroutine_that_is_cancelled_before_it_begins_is_not_complained_of() -> None:
+    """A plain function has returned it, and the call is given up before the loop has a turn."""
+
+    async def agent() -> None:
+        raise AssertionError
+
+    run = Run(InOrder(), lambda made: made(), None)
+    with warnings.catch_warnings(record=True) as complaints:
+        warnings.simplefilter("always")
+        run.message.function(Link("a", agent))
+        gc.collect()
+    assert not complaints

@@ -16,6 +16,7 @@ from helpers_agents import AsyncHeld
 from helpers_pools import WAIT_S, echo, echo_async, pool_of
 
 from greenroom import (
+    AgentPool,
     AllPoolMembersFailedError,
     Apply,
     AskTimeoutError,
@@ -530,6 +531,23 @@ def test_cancel_scopes_around_a_map_and_in_its_input_are_not_torn() -> None:
         run(main(pool))
     assert len(ended) == 2
     assert "different task" not in str(ended)
+
+
+def test_one_that_is_left_to_the_end_of_the_loop_is_closed_there() -> None:
+    """The loop closes all async generators that are still open, at once, and none fails."""
+    complaints: list[dict[str, Any]] = []
+
+    async def main() -> Any:
+        asyncio.get_running_loop().set_exception_handler(lambda _, said: complaints.append(said))
+        async with AgentPool.start([Member("a", echo_async)]) as pool:
+            results = pool.amap(range(9))
+            assert await anext(results) == 0
+            return results
+
+    kept = asyncio.run(asyncio.wait_for(main(), WAIT_S))
+    assert not complaints
+    with pytest.raises(StopAsyncIteration):
+        asyncio.run(anext(kept))
 
 
 def test_a_pool_that_has_stopped_ends_the_map(run_map: Run) -> None:

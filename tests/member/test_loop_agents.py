@@ -199,6 +199,34 @@ def test_who_is_cancelled_while_an_agent_is_made_leaves_it_to_the_others() -> No
         assert pool.stats()["a"].failures == 0
 
 
+@pytest.mark.parametrize("how", ["stop", "removal"])
+def test_a_factory_that_never_returns_is_cancelled_with_its_member(how: str) -> None:
+    """No task of the pool's is left on the caller's loop, and no grace is waited for."""
+
+    async def main() -> None:
+        here, entered = asyncio.get_running_loop(), asyncio.Event()
+
+        async def factory() -> Any:
+            if asyncio.get_running_loop() is here:
+                entered.set()
+                await here.create_future()
+            return object()
+
+        member = Member("a", factory=factory)
+        spare = Member("b", object(), priority=1)
+        config: dict[str, Any] = {"event_loop": "own", "cancel_grace_s": 60}
+        with pool_of(member, spare, strategy="priority", **config) as pool:
+            before = asyncio.all_tasks()
+            block = asyncio.create_task(pool.acquire().__aenter__())
+            await entered.wait()
+            block.cancel()
+            await asyncio.wait([block])
+            await (pool.astop() if how == "stop" else pool.aremove_member("a"))
+            assert asyncio.all_tasks() == before
+
+    run(main)
+
+
 def test_a_sync_factorys_agent_is_one_for_all() -> None:
     """It was made in a thread, so it is bound to no loop."""
 

@@ -19,6 +19,7 @@ from greenroom import (
     Apply,
     Drain,
     FallbackChain,
+    GetStats,
     Member,
     PoolConfig,
     PoolRef,
@@ -201,9 +202,15 @@ WAITS: dict[str, Callable[[PoolRef], Any]] = {
     "iterate": lambda pool: next(iter(pool.stream(Request("x")))),
     "collect": lambda pool: pool.stream(Request("x")).collect(),
     "first": lambda pool: pool.stream(Request("x")).first().get(),
+    "map many": lambda pool: list(pool.map("xy")),
+    "acquire": lambda pool: pool.acquire().__enter__(),
+    "attempts": lambda pool: next(iter(pool.attempts())).__enter__(),
     "drain": lambda pool: pool.drain(),
     "remove": lambda pool: pool.remove_member("a"),
 }
+
+
+SENDS_NOTHING = ("ask", "execute", "apply", "map many", "acquire", "attempts")
 
 
 @pytest.mark.parametrize("way", WAITS)
@@ -217,6 +224,9 @@ def test_who_would_wait_for_its_own_loop_is_told_at_once(way: str) -> None:
             assert "the thread of the event loop that its agents run on" in str(told.value)
             assert "await" in str(told.value)
             assert await value_of(pool) == "x"
+            if way in SENDS_NOTHING:
+                stats = await pool.ask(GetStats(), block=False)
+                assert (stats.completed, stats.cancelled) == (1, 0)
 
     with no_thread_left():
         run(main())
@@ -275,7 +285,10 @@ def test_sync_members_alone_may_be_waited_for() -> None:
             assert pool.execute("x") == "x"
             assert pool.apply(lambda _: "y") == "y"
             assert pool.ask(Request("x"), block=False).get().value == "x"
-            assert pool.stats().completed == 3
+            assert list(pool.map("xy")) == ["x", "y"]
+            with pool.acquire() as agent:
+                assert agent is echo
+            assert pool.stats().completed == 6
         with start(Member("a", chunks)) as pool:
             assert pool.stream(Request("x")).collect() == ["x"]
             assert pool.drain()
@@ -291,6 +304,7 @@ LATE: dict[str, Callable[[PoolRef], Any]] = {
     "ask": lambda pool: pool.execute("x"),
     "get": lambda pool: pool.ask(Request("x"), block=False).get(),
     "stream": lambda pool: pool.stream(Request("x")).collect(),
+    "map": lambda pool: list(pool.map("x")),
 }
 
 
@@ -343,7 +357,43 @@ def test_another_pool_in_between_is_seen_through() -> None:
                 with start(Member("b", agent), event_loop="own") as outer:
                     with pytest.raises(ReentrantAskError):
                         outer.execute("x")
+                    with pytest.raises(ReentrantAskError):
+                        list(outer.map("xy"))
                     assert await value_of(outer) == "x"
+
+    with no_thread_left():
+        run(main())
+
+
+@pytest.mark.parametrize("way", ["get", "iterate", "collect", "map many"])
+@pytest.mark.parametrize("begun_before", [False, True])
+@pytest.mark.parametrize("nested", [False, True])
+def test_so_is_one_that_was_asked_before_the_wait(
+    nested: bool, begun_before: bool, way: str
+) -> None:
+    """Be it that the inner pool was asked when the wait began, or is only then."""
+
+    async def main() -> None:
+        agent = AsyncScriptedAgent.hanging()
+        async with start(Member("a", agent), request_timeout_s=None) as inner:
+
+            async def ask(payload: Any) -> Any:
+                return await value_of(inner, payload)
+
+            with start(Member("b", inner if nested else ask), event_loop="own") as outer:
+                request, stream = Request("x"), way in ("iterate", "collect")
+                asked: Any = outer.stream(request) if stream else outer.ask(request, block=False)
+                if begun_before:
+                    await begun(agent)
+                waits: dict[str, Callable[[], Any]] = {
+                    "get": lambda: asked.get(),
+                    "iterate": lambda: next(iter(asked)),
+                    "collect": lambda: asked.collect(),
+                    "map many": lambda: list(outer.map("x")),
+                }
+                with pytest.raises(ReentrantAskError):
+                    waits[way]()
+                asked.cancel()
 
     with no_thread_left():
         run(main())

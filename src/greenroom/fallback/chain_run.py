@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import inspect
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar, cast
 
@@ -95,6 +96,26 @@ class InOrder:
         return f"<strategy {self.name}: {' -> '.join(self.order)}>"
 
 
+class _Awaited:
+    """What an agent returned to be awaited, within that block.
+
+    It may never be: the call is cancelled first. A coroutine around it would not begin then, and
+    Python would complain of the agent's.
+    """
+
+    def __init__(self, value: Awaitable[Any], block: AbstractContextManager[None]) -> None:
+        self._value = value
+        self._block = block
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        with self._block:
+            return (yield from self._value.__await__())
+
+    def __del__(self) -> None:
+        if isinstance(self._value, Coroutine):
+            self._value.close()
+
+
 class Run:
     """One execution.
 
@@ -162,15 +183,11 @@ class Run:
             value = self._func(link.agent)
         # A plain function that returns a coroutine (a lambda around an async method, say): whoever
         # called awaits it on the loop.
-        return self._awaited(link.name, value) if inspect.isawaitable(value) else value
+        return _Awaited(value, self._noting(link.name)) if inspect.isawaitable(value) else value
 
     async def _acall(self, link: Link) -> Any:
         with self._noting(link.name):
             return await self._func(link.agent)
-
-    async def _awaited(self, name: str, value: Awaitable[Any]) -> Any:
-        with self._noting(name):
-            return await value
 
     @contextlib.contextmanager
     def _noting(self, name: str) -> Iterator[None]:
