@@ -275,10 +275,10 @@ def test_the_order_of_one_sender_is_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     accept = RequestFlow.accept
     seen: list[int] = []
 
-    def noted(flow: RequestFlow, work: Any, future: Any = None) -> None:
+    def noted(flow: RequestFlow, work: Any, future: Any = None, context: Any = None) -> None:
         if isinstance(work.payload, int):
             seen.append(work.payload)
-        accept(flow, work, future)
+        accept(flow, work, future, context)
 
     monkeypatch.setattr(RequestFlow, "accept", noted)
     with pool_of(Member("a", in_thread), max_pending=10_000) as pool:
