@@ -55,11 +55,17 @@ class Deferral:
         self._numbers: tuple[int, ...] = ()
         self._stand_ins: tuple[Handler, ...] = (self._stand_in,)
         self._come: deque[int] = deque()
+        self.thread: int | None = None
         self.look_who_runs()
 
     def look_who_runs(self) -> None:
         """Run at the beginning, and in a child of a fork: its one thread is the main one."""
-        self.thread = threading.main_thread().ident
+        before, self.thread = self.thread, threading.main_thread().ident
+        if self._keeps and before != self.thread:
+            # Another thread has forked in the middle of it, and that goes on in the parent alone.
+            self.on = self._keeps = False
+            self._come.clear()
+            self._learn(list(map(_getsignal, _NUMBERS)))
 
     def run(self, act: Callable[[A], bool], argument: A) -> bool:
         """In the main thread: `act(argument)`, with all handlers put off; False without it where
@@ -75,31 +81,54 @@ class Deferral:
             self._learn(found)
         self._found = found
         numbers, places, stand_ins = self._numbers, self._places, self._stand_ins
+        # A handler that comes until they are put off may set others: then what was found is not
+        # what is replaced.
+        before, replaced = [found[place] for place in places], list[Any]()
         try:
             self._keeps = True
             if len(numbers) == 1:  # as nearly always: SIGINT. It is quicker by half
-                _signal(numbers[0], stand_ins[0])
+                before[0] = _signal(numbers[0], stand_ins[0])
             else:
-                # One call of C code: no handler is called within it but by the look that `signal`
-                # takes, first of all, at what has come until then.
-                list(map(_signal, numbers, stand_ins))
+                # One call of C code: no handler is called within it but by the looks that `signal`
+                # takes, before it sets one, at what has come until then.
+                replaced.extend(map(_signal, numbers, stand_ins))
             self.on = True
             return act(argument)
-        except ValueError:
-            if self.on:
+        except ValueError as error:
+            trace = error.__traceback__
+            if self.on or trace is None or trace.tb_next is not None:  # the act's, or a handler's
                 raise
             # An interpreter within the process: no handler is ever called there.
             self.thread, numbers = None, ()
             return False
         finally:
-            self.on = self._keeps = False
-            # As found: what is equal need not be the same.
-            if len(numbers) == 1:
-                _signal(numbers[0], found[places[0]])
-            else:
-                list(map(_signal, numbers, map(found.__getitem__, places)))
-            if self._come:
-                self._catch_up(sys._getframe(1))
+            self.on = False
+            # While all that come are kept still: nothing breaks in before all are set again, but a
+            # handler that has just been set.
+            try:
+                if len(numbers) == 1:
+                    now = _signal(numbers[0], before[0])
+                    if now is not stand_ins[0]:
+                        _signal(numbers[0], now)
+                elif numbers:
+                    before[: len(replaced)] = replaced
+                    self._set_again(numbers, before)
+            finally:
+                self._keeps = False
+                if self._come:
+                    self._catch_up(sys._getframe(1))
+
+    def _set_again(self, numbers: tuple[int, ...], before: list[Any]) -> None:
+        """Set what was there before, but where somebody has set another one meanwhile."""
+        try:
+            now = list(map(_signal, numbers, before))
+        except BaseException:  # of one that has just been set
+            self._set_again(numbers, before)
+            raise
+        stand_in = self._stand_ins[0]
+        for number, handler in zip(numbers, now, strict=True):
+            if handler is not stand_in:
+                _signal(number, handler)
 
     def _learn(self, found: list[Any]) -> None:
         """See which signals have handlers in Python."""
@@ -140,6 +169,11 @@ class Deferral:
 
 DEFERRAL = Deferral()
 """The one of the process."""
+
+
+def is_on_here() -> bool:
+    """Whether the running code has all signals put off."""
+    return DEFERRAL.on and get_ident() == DEFERRAL.thread
 
 
 def undisturbed(act: Callable[[A], bool], argument: A) -> None:

@@ -21,6 +21,7 @@ from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.channel import Channel, call_each
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK
+from greenroom.actors.runtime.deferral import is_on_here
 from greenroom.actors.runtime.end_signal import EndSignal
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.thread_duties import (
@@ -698,7 +699,8 @@ class DoneCallback:
     """Code of the app's that is called once there is an answer, in whatever thread brings that.
 
     Not in a thread of the app's that does the router's part while it asks for something else: it
-    may hold a lock which this code wants. There it is left to the router's own.
+    may hold a lock which this code wants. Nor where the signals are put off: it may take long, or
+    set handlers. There it is left to the router's own.
     """
 
     __slots__ = ("_context", "_future", "_once")
@@ -710,7 +712,8 @@ class DoneCallback:
 
     def __call__(self) -> None:
         duty, pool = HERE.duty, self._future._pool()
-        if duty is not None and duty.role is ThreadRole.ASKER and pool is not None:
+        asks = duty is not None and duty.role is ThreadRole.ASKER
+        if (asks or is_on_here()) and pool is not None:
             with contextlib.suppress(pykka.ActorDeadError):
                 pool.tell(self)
                 return

@@ -102,6 +102,98 @@ def test_the_handlers_are_what_they_were() -> None:
         signal.signal(signal.SIGUSR1, before)
 
 
+def test_what_is_set_meanwhile_stays(handlers: Handlers) -> None:
+    """A handler that the act has set, a tracer's or a finalizer's say, is there afterwards."""
+
+    def other(*_: Any) -> None:
+        pass
+
+    for numbers in (NUMBERS[:1], NUMBERS):
+        for number in NUMBERS:
+            signal.signal(number, handlers if number in numbers else signal.SIG_IGN)
+        DEFERRAL.run(act_with(seen=lambda: signal.signal(signal.SIGINT, other)), None)
+        assert signal.getsignal(signal.SIGINT) is other
+        assert all(signal.getsignal(number) is handlers for number in numbers[1:])
+
+
+@pytest.mark.parametrize("numbers", [NUMBERS[:1], NUMBERS])
+def test_a_handler_may_set_another_one_before_all_are_put_off(
+    monkeypatch: pytest.MonkeyPatch, numbers: tuple[int, ...]
+) -> None:
+    """A first Ctrl-C that has the second one end the process: it comes when it has been seen what
+    handlers there are, and what it has set stays, be it that it raises.
+    """
+
+    def second(*_: Any) -> None:
+        pass
+
+    for raises in (False, True):
+
+        def first(*_: Any, raises: bool = raises) -> None:
+            for number in numbers:
+                signal.signal(number, second)
+            if raises:
+                raise Limit
+
+        def late(number: int, handler: Any) -> Any:
+            if pending:
+                signal.raise_signal(pending.pop())
+            return signal.signal(number, handler)
+
+        pending = [numbers[0]]
+        before = {number: signal.signal(number, first) for number in numbers}
+        monkeypatch.setattr("greenroom.actors.runtime.deferral._signal", late)
+        try:
+            with pytest.raises(Limit) if raises else contextlib.nullcontext():
+                DEFERRAL.run(act_with(), None)
+            assert [signal.getsignal(number) for number in numbers] == [second] * len(numbers)
+        finally:
+            monkeypatch.undo()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def test_what_has_come_is_called_though_the_next_one_raises(
+    monkeypatch: pytest.MonkeyPatch, handlers: Handlers
+) -> None:
+    """One that comes while the handlers are set again hides none of those before it."""
+
+    def late(number: int, handler: Any) -> Any:
+        if handler is handlers and pending:
+            signal.raise_signal(pending.pop())
+        return signal.signal(number, handler)
+
+    handlers.raises, pending = True, [signal.SIGINT]
+    monkeypatch.setattr("greenroom.actors.runtime.deferral._signal", late)
+    with pytest.raises(Limit):
+        DEFERRAL.run(act_with(signal.SIGALRM), None)
+    assert sorted(handlers.came) == sorted([signal.SIGALRM, signal.SIGINT])
+    assert [signal.getsignal(number) for number in NUMBERS] == [handlers] * 3
+
+
+def test_a_handlers_value_error_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not taken for the word that no handler is ever called here."""
+
+    def handler(*_: Any) -> None:
+        raise ValueError("the handler's")
+
+    def late(number: int, stand_in: Any) -> Any:
+        if pending:
+            signal.raise_signal(pending.pop())
+        return signal.signal(number, stand_in)
+
+    pending = [signal.SIGINT]
+    before, thread = signal.signal(signal.SIGINT, handler), DEFERRAL.thread
+    monkeypatch.setattr("greenroom.actors.runtime.deferral._signal", late)
+    try:
+        with pytest.raises(ValueError, match="the handler's"):
+            DEFERRAL.run(act_with(), None)
+        assert DEFERRAL.thread == thread
+    finally:
+        DEFERRAL.look_who_runs()
+        signal.signal(signal.SIGINT, before)
+
+
 def test_what_asyncio_sets_is_left_alone() -> None:
     """Its loop is told by the pipe, which no handler in Python has a part in."""
 

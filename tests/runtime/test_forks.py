@@ -543,3 +543,31 @@ def test_gunicorn_with_preload(tmp_path: Path) -> None:
     finally:
         server.terminate()
         server.communicate(timeout=TIMEOUT_S)
+
+
+def test_a_child_that_another_thread_forks_keeps_the_handlers_of_signals() -> None:
+    """While the main thread has them put off: in the child nobody would ever set them again."""
+    said = script("""
+        from greenroom.actors.runtime.deferral import DEFERRAL
+
+        def child():
+            said["on"], said["handler"] = DEFERRAL.on, repr(signal.getsignal(signal.SIGINT))
+            note("Ctrl-C", lambda: signal.raise_signal(signal.SIGINT))
+            note("another turn", lambda: DEFERRAL.run(lambda _: DEFERRAL.on, None))
+
+        def act(_):
+            thread = threading.Thread(target=lambda: said.update(forked(child)[0]))
+            thread.start()
+            thread.join()
+            return True
+
+        handler = repr(signal.getsignal(signal.SIGINT))
+        DEFERRAL.run(act, None)
+        tell([said, handler])
+    """)
+    assert said[0] == {
+        "on": False,
+        "handler": said[1],
+        "Ctrl-C": ["KeyboardInterrupt", ""],
+        "another turn": ["returned", "True"],
+    }
