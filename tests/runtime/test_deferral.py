@@ -135,12 +135,13 @@ def test_a_handler_may_set_another_one_before_all_are_put_off(
             if raises:
                 raise Limit
 
-        def late(number: int, handler: Any) -> Any:
+        pending = [numbers[0]]
+
+        def late(number: int, handler: Any, pending: list[int] = pending) -> Any:
             if pending:
                 signal.raise_signal(pending.pop())
             return signal.signal(number, handler)
 
-        pending = [numbers[0]]
         before = {number: signal.signal(number, first) for number in numbers}
         monkeypatch.setattr("greenroom.actors.runtime.deferral._signal", late)
         try:
