@@ -159,13 +159,11 @@ def test_asyncio_wait_says_what_to_write() -> None:
     """It takes tasks alone; what it would only wait for for ever is refused at once."""
 
     async def main() -> None:
-        with (
-            pool_of(Member("a", echo_async)) as pool,
-            pytest.raises(TypeError, match="use tasks explicitly"),
-        ):
+        with pytest.raises(TypeError, match="use tasks explicitly"):
             await asyncio.wait([ask(pool)])  # type: ignore[type-var]
 
-    within(main())
+    with pool_of(Member("a", echo_async)) as pool:
+        within(main())
 
 
 def test_several_tasks_await_one_future_on_several_loops() -> None:

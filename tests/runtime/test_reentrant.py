@@ -370,11 +370,12 @@ def test_several_requests_from_inside_that_are_gathered(slots: int) -> None:
 
 def test_two_members_whose_requests_queue_before_either_waits() -> None:
     """The second wait closes the circle: one is told, and its slot serves the other."""
-    asked, waits = threading.Barrier(2), threading.Barrier(2)
+    both_run, asked, waits = (threading.Barrier(2) for _ in range(3))
 
     def agent(payload: str) -> Any:
         if payload == "inner":
             return "served"
+        both_run.wait(WAIT_S)  # else an inner one has the other's slot
         inner = pool.ask(Request("inner"), block=False)
         asked.wait(WAIT_S)
         assert pool.stats().pending == 2
