@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, NoReturn, Self, SupportsIndex
 
+from greenroom.actors.runtime.beside import give_way
 from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.lease import Lease, LeaseFuture
 from greenroom.actors.runtime.task_cut import TaskCut, is_cancellation
@@ -249,7 +250,13 @@ class Block:
             cancelled = cut.close(error)
             ends = error is not None and not isinstance(error, Exception)
             if cancelled or (ends and not is_cancellation(error)):
-                return self._leave()
+                self._leave()
+                if cancelled and cut.has_cut:
+                    # The error may be that of the cut. A scope of anyio's knows its own alone, and
+                    # raises that again where the task waits: within two turns.
+                    await give_way()
+                    await give_way()
+                return False
             ended = self._end(lease, error)
             return not self._course.over and self._goes_on(await self._asked().await_lease(), error)
         except BaseException as final:

@@ -37,6 +37,11 @@ class TaskCut:
         self.paused = False
 
     @property
+    def has_cut(self) -> bool:
+        """Whether it has cancelled the task."""
+        return self._cut
+
+    @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that runs it."""
         return self._loop

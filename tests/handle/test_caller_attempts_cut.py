@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio
 import pytest
 from helpers_actors import stop_member
 from helpers_attempts import Agent, counts, idle, overtime, run, stats
@@ -22,6 +23,7 @@ from greenroom import (
     RequestCancelledError,
     StreamInterruptedError,
 )
+from greenroom.actors.runtime.task_cut import TaskCut
 from greenroom.testing import FakeClock
 
 LIMITS: Any = {"request_timeout_s": 30.0}
@@ -94,6 +96,34 @@ def test_one_attempt_alone_is_cut_as_well(clock: FakeClock) -> None:
                 async with pool.acquire():
                     await overtime(clock, 31)
 
+        run(main)
+
+
+def test_a_scope_that_cancels_in_the_moment_of_the_cut_has_its_own_error(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The task hears one cancellation of two: the scope around the block ends it all the same."""
+    cut_here = TaskCut._cut_here
+
+    async def main() -> None:
+        scope = anyio.CancelScope()
+
+        def both(cut: TaskCut, then: Callable[[], object]) -> None:
+            cut_here(cut, then)
+            scope.cancel()
+
+        monkeypatch.setattr(TaskCut, "_cut_here", both)
+        with scope:
+            async for attempt in pool.attempts():
+                async with attempt:
+                    await asyncio.ensure_future(overtime(clock, 31))
+        assert scope.cancelled_caught
+        task = asyncio.current_task()
+        assert task is not None
+        assert task.cancelling() == 0
+        await idle(pool)
+
+    with pool_of(*ranked(a=Agent("a"), b=Agent("b")), clock=clock, **LIMITS) as pool:
         run(main)
 
 
