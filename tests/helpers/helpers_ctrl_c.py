@@ -151,7 +151,7 @@ class Scene:
         deadline = time.monotonic() + WAIT_S
         while True:
             both = self.loop.run_until_complete(self._stats())
-            count = sum(each.pending + each.in_flight for each in both)
+            count: int = sum(each.pending + each.in_flight for each in both)
             if not count or time.monotonic() > deadline:
                 return count
 
