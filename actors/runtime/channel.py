@@ -10,6 +10,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from greenroom.actors.runtime.deferral import undisturbed
 from greenroom.messages.errors import AttemptError, RequestCancelledError
 from greenroom.messages.execution import Ticket
 from greenroom.messages.replies import Restarted
@@ -311,76 +312,113 @@ class Channel:
             RequestCancelledError: the consumer has left before it had heard of the end.
             Exception: the stream ended with it, and all chunks have been taken.
         """
-        took: Any = EMPTY
+        # In the main thread the handler of a signal may wait for the very pool, whose router waits
+        # for this lock: no call is made in it, or all handlers are put off meanwhile.
+        chunks, taken = self._chunks, list[Any]()
         try:
-            with self._lock:
-                if self.left and not self._told:
-                    raise self._given_up()
-                # Kept by name: it is replaced where the stream starts over, and what is put back
-                # then would be a chunk of the old one (`_put_back`).
-                chunks = self._chunks
-                if not chunks or (self.holds and self._state is EMPTY):
-                    return self._last_word()
-                chunk, run = chunks[0], None
+            if not chunks:
+                if self._state is EMPTY and not self.left:
+                    return EMPTY  # who waits then looks again, in the lock
+            elif not (self.holds or self.left or self._measures):
+                try:
+                    chunk = chunks[0]
+                except IndexError:  # another consumer has it
+                    return EMPTY
                 kind = type(chunk)
-                if kind is str:
-                    length = len(chunk)
-                else:
-                    if kind in _SPECIAL:
-                        if kind is not Run:
-                            self._forget()
-                            took = chunk
-                            del chunks[0]
-                            return took
-                        run, chunk = chunk, chunk.chunk
-                        kind = type(chunk)
-                    length = _length(chunk, kind)
-                measures = self._measures or length > _SHORT
-                if measures:
-                    self._make_room(length)
-                # No call but the last: what breaks in behind it finds all of this done.
-                took = chunk
-                if run is None or run.count == 1:
-                    del chunks[0]
-                else:
-                    run.count -= 1
-                self.taken += 1
-                if measures:
-                    self._length += length
-                self.received.append(chunk)
-                writer = self._writer
-                if writer is None or 2 * len(chunks) > self.capacity:
-                    return took
-            # Outside of the lock: a loop is told, which takes its own locks, or a thread goes on.
-            writer()
-            with self._lock:  # only now: it is woken twice rather than never
-                if self._writer is writer:
-                    self._writer = None
-            return took
-        except BaseException:
-            if took is not EMPTY:  # a signal handler has raised: whoever goes on has it next
-                self._put_back(took, chunks)
+                length = len(chunk) if kind is str else _length(chunk, kind)
+                if length <= _SHORT and kind not in _SPECIAL:
+                    # Out here: to make something may run a finalizer.
+                    last, both = (chunk,), (chunk, chunks)
+                    with self._lock:
+                        if self._chunks is not chunks or not chunks or chunks[0] is not chunk:
+                            return EMPTY  # as above
+                        taken += both
+                        del chunks[0]
+                        self.taken += 1
+                        self.received += last
+                        writer = self._writer
+                    if writer is not None and 2 * len(chunks) <= self.capacity:
+                        self._go_on(writer)
+                    return chunk
+            undisturbed(self._take, taken)
+            return taken[0]
+        except BaseException:  # of a signal handler: whoever goes on has it next
+            if taken[1:]:
+                undisturbed(self._put_back, taken)
             raise
+
+    def _take(self, taken: list[Any]) -> bool:
+        """The same for whatever comes: it becomes the only one of `taken`."""
+        with self._lock:
+            if self.left and not self._told:
+                raise self._given_up()
+            # Kept by name: it is replaced where the stream starts over, and what is put back then
+            # would be a chunk of the old one (`_put_back`).
+            chunks = self._chunks
+            if not chunks or (self.holds and self._state is EMPTY):
+                taken.append(self._last_word())
+                return True
+            chunk, run = chunks[0], None
+            kind = type(chunk)
+            if kind in _SPECIAL:
+                if kind is not Run:
+                    self._forget()
+                    del chunks[0]
+                    taken += [chunk, chunks]
+                    return True
+                run, chunk = chunk, chunk.chunk
+                kind = type(chunk)
+            length = _length(chunk, kind)
+            measures = self._measures or length > _SHORT
+            if measures:
+                self._make_room(length)
+                self._length += length
+            if run is None or run.count == 1:
+                del chunks[0]
+            else:
+                run.count -= 1
+            self.taken += 1
+            self.received.append(chunk)
+            taken += [chunk, chunks]
+            writer = self._writer
+        if writer is not None and 2 * len(chunks) <= self.capacity:
+            self._go_on(writer)
+        return True
+
+    def _go_on(self, writer: Wake) -> None:
+        """Outside of the lock: a loop is told, which takes its own locks, or a thread goes on."""
+        writer()
+        undisturbed(self._forget_writer, writer)  # only now: it is woken twice rather than never
+
+    def _forget_writer(self, writer: Wake) -> bool:
+        with self._lock:
+            if self._writer is writer:
+                self._writer = None
+        return True
 
     def watch_chunks(self, wake: Wake) -> None:
         """Have `wake` called once there is something to take."""
         with self._lock:
             if (self.holds or not self._chunks) and self._state is EMPTY:
-                self._readers.append(wake)
+                self._readers += (wake,)
                 return
         wake()
 
     def unwatch_chunks(self, wake: Wake) -> None:
         """Take back what `watch_chunks` has been given: who polls must not leave a trail."""
+        undisturbed(self._unwatch_chunks, wake)
+
+    def _unwatch_chunks(self, wake: Wake) -> bool:
         with self._lock:
             if wake in self._readers:
                 self._readers.remove(wake)
+        return True
 
     def watch_first(self, wake: Wake) -> None:
         """Have `wake` called once `first` can tell."""
         with self._lock:
             if self._first is None and self._state is EMPTY and not self.left:
-                self._firsts.append(wake)
+                self._firsts += (wake,)
                 return
         wake()
 
@@ -393,13 +431,14 @@ class Channel:
             Exception: it ended with it before that.
         """
         with self._lock:
-            if self._first is not None:
-                return self._first
-            if self._error is not None:
-                raise self._error.with_traceback(self._trace)
-            if self._state is EMPTY:
-                raise self._given_up()
-            return self.member
+            first, error, state, member = self._first, self._error, self._state, self.member
+        if first is not None:
+            return first
+        if error is not None:
+            raise error.with_traceback(self._trace)
+        if state is EMPTY:
+            raise self._given_up()
+        return member
 
     def _start_over(self, attempt: int) -> None:
         cut, self._anew = self._anew, None
@@ -427,17 +466,19 @@ class Channel:
             chunk = received.popleft()
             self._length -= _length(chunk, type(chunk))
 
-    def _put_back(self, chunk: Any, chunks: deque[Any]) -> None:
+    def _put_back(self, taken: list[Any]) -> bool:
         """The consumer was hit before it could have the chunk."""
+        chunk, chunks = taken
         with self._lock:
             if self._chunks is not chunks:  # void by now
-                return
+                return True
             chunks.appendleft(chunk)
             if type(chunk) not in _SPECIAL:
                 self.taken -= 1
                 if self.received:
                     self.received.pop()
                     self._length -= _length(chunk, type(chunk))
+        return True
 
     def _forget(self) -> None:
         self.received.clear()

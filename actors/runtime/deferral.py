@@ -83,11 +83,13 @@ class Deferral:
         numbers, places, stand_ins = self._numbers, self._places, self._stand_ins
         # A handler that comes until they are put off may set others: then what was found is not
         # what is replaced.
-        before, replaced = [found[place] for place in places], list[Any]()
+        one = len(numbers) == 1  # as nearly always: SIGINT. It is quicker by half
+        before: Any = found[places[0]] if one else None
+        replaced: list[Any] = []
         try:
             self._keeps = True
-            if len(numbers) == 1:  # as nearly always: SIGINT. It is quicker by half
-                before[0] = _signal(numbers[0], stand_ins[0])
+            if one:
+                before = _signal(numbers[0], stand_ins[0])
             else:
                 # One call of C code: no handler is called within it but by the looks that `signal`
                 # takes, before it sets one, at what has come until then.
@@ -106,13 +108,14 @@ class Deferral:
             # While all that come are kept still: nothing breaks in before all are set again, but a
             # handler that has just been set.
             try:
-                if len(numbers) == 1:
-                    now = _signal(numbers[0], before[0])
+                if not numbers:
+                    pass
+                elif one:
+                    now = _signal(numbers[0], before)
                     if now is not stand_ins[0]:
                         _signal(numbers[0], now)
-                elif numbers:
-                    before[: len(replaced)] = replaced
-                    self._set_again(numbers, before)
+                else:
+                    self._set_again(numbers[: len(replaced)], replaced)
             finally:
                 self._keeps = False
                 if self._come:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from greenroom.actors.runtime.deferral import undisturbed
+
 Wake = Callable[[], object]
 
 
@@ -36,14 +38,22 @@ class EndSignal:
 
     def watch(self, wake: Wake) -> None:
         """Have `wake` called, from any thread, once it has come."""
+        undisturbed(self._watch, wake)
+
+    def _watch(self, wake: Wake) -> bool:
         with self._lock:
             if not self._come.is_set():
                 self._wakes.append(wake)
-                return
+                return True
         wake()
+        return True
 
     def unwatch(self, wake: Wake) -> None:
         """Take back what `watch` has been given: who gives up must not leave a trail."""
+        undisturbed(self._unwatch, wake)
+
+    def _unwatch(self, wake: Wake) -> bool:
         with self._lock:
             if wake in self._wakes:
                 self._wakes.remove(wake)
+        return True

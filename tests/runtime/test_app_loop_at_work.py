@@ -19,6 +19,7 @@ from helpers_pools import WAIT_S, echo_async
 from test_app_loop import LOOPS, NewLoop, run, start, value_of
 
 from greenroom import AgentPool, Apply, FailureKind, Member, PoolConfig, PoolRef, Request
+from greenroom.actors.runtime.deferral import is_on_here
 from greenroom.events import BreakerOpened, LoopEnded, LoopReplaced, LoopStalled
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock
 
@@ -319,3 +320,25 @@ def test_a_ctrl_c_in_an_agents_code_is_the_apps(new_loop: NewLoop) -> None:
         for task in asyncio.all_tasks(loop):
             task.cancel()
         loop.run_until_complete(asyncio.sleep(0))
+
+
+def test_a_done_callback_runs_with_the_signals_of_the_app_as_they_are() -> None:
+    """Not in the moment in which an agent on the app's loop tells of its end: it may take long, or
+    set a handler.
+    """
+    seen: list[bool] = []
+
+    async def main() -> None:
+        async with AgentPool.start([Member("a", echo_async)]) as pool:
+            future, called = pool.ask(Request(1), block=False), threading.Event()
+
+            def callback(_: Any) -> None:
+                seen.append(is_on_here())
+                called.set()
+
+            future.add_done_callback(callback)
+            await future
+            assert await asyncio.to_thread(called.wait, WAIT_S)
+
+    asyncio.run(main())
+    assert seen == [False]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from greenroom.actors.runtime.channel import (
     Channel,
     Cut,
 )
+from greenroom.actors.runtime.deferral import DEFERRAL
 
 
 def channel(capacity: int = 4, *chunks: Any) -> Channel:
@@ -349,3 +352,47 @@ def test_the_mark_of_a_restart_outlives_an_attempt_without_a_chunk_that_counts()
         Restarted("m1", FailureKind.UNKNOWN, "cut", 3, 1),
         "b",
     ]
+
+
+@pytest.mark.parametrize("chunks", [["a", "b", "c"], [b"a", object(), {}], ["a" * 1_000, "b", ""]])
+def test_no_handler_of_a_signal_breaks_in_on_a_consumer_that_holds_the_lock(
+    chunks: list[Any],
+) -> None:
+    """It may stop the pool and wait for that, and the router waits for this lock: wherever one may
+    come, the lock is free, or all of them are put off.
+    """
+    held: list[str] = []
+    seen: set[str] = set()
+
+    def look(frame: FrameType, event: str, argument: Any) -> None:
+        if event in ("call", "c_return") and frame.f_globals.get("__name__") == Channel.__module__:
+            seen.add(frame.f_code.co_name)
+            if stream._lock.locked() and not DEFERRAL.on:
+                held.append(f"{frame.f_code.co_qualname}, line {frame.f_lineno}")
+
+    def wake() -> None:
+        pass
+
+    stream = channel(4)
+    stream.member = "a"
+    for chunk in chunks:
+        stream.put(chunk, counts=True)
+    sys.setprofile(look)
+    try:
+        took = [stream.take() for _ in chunks]
+        assert stream.take() is EMPTY
+        stream.watch_chunks(wake)
+        stream.unwatch_chunks(wake)
+        stream.watch_first(wake)
+        stream.first()
+    finally:
+        sys.setprofile(None)
+    stream.end(None)
+    sys.setprofile(look)
+    try:
+        assert stream.take() is END
+    finally:
+        sys.setprofile(None)
+    assert took == chunks
+    assert {"take", "_last_word", "_unwatch_chunks"} <= seen
+    assert held == []

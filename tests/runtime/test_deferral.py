@@ -116,9 +116,10 @@ def test_what_is_set_meanwhile_stays(handlers: Handlers) -> None:
         assert all(signal.getsignal(number) is handlers for number in numbers[1:])
 
 
+@pytest.mark.parametrize("raises", [False, True])
 @pytest.mark.parametrize("numbers", [NUMBERS[:1], NUMBERS])
 def test_a_handler_may_set_another_one_before_all_are_put_off(
-    monkeypatch: pytest.MonkeyPatch, numbers: tuple[int, ...]
+    monkeypatch: pytest.MonkeyPatch, numbers: tuple[int, ...], raises: bool
 ) -> None:
     """A first Ctrl-C that has the second one end the process: it comes when it has been seen what
     handlers there are, and what it has set stays, be it that it raises.
@@ -127,31 +128,28 @@ def test_a_handler_may_set_another_one_before_all_are_put_off(
     def second(*_: Any) -> None:
         pass
 
-    for raises in (False, True):
+    def first(*_: Any) -> None:
+        for number in numbers:
+            signal.signal(number, second)
+        if raises:
+            raise Limit
 
-        def first(*_: Any, raises: bool = raises) -> None:
-            for number in numbers:
-                signal.signal(number, second)
-            if raises:
-                raise Limit
+    def late(number: int, handler: Any) -> Any:
+        if pending:
+            signal.raise_signal(pending.pop())
+        return signal.signal(number, handler)
 
-        pending = [numbers[0]]
-
-        def late(number: int, handler: Any, pending: list[int] = pending) -> Any:
-            if pending:
-                signal.raise_signal(pending.pop())
-            return signal.signal(number, handler)
-
-        before = {number: signal.signal(number, first) for number in numbers}
-        monkeypatch.setattr("greenroom.actors.runtime.deferral._signal", late)
-        try:
-            with pytest.raises(Limit) if raises else contextlib.nullcontext():
-                DEFERRAL.run(act_with(), None)
-            assert [signal.getsignal(number) for number in numbers] == [second] * len(numbers)
-        finally:
-            monkeypatch.undo()
-            for number, handler in before.items():
-                signal.signal(number, handler)
+    pending = [numbers[0]]
+    before = {number: signal.signal(number, first) for number in numbers}
+    monkeypatch.setattr("greenroom.actors.runtime.deferral._signal", late)
+    try:
+        with pytest.raises(Limit) if raises else contextlib.nullcontext():
+            DEFERRAL.run(act_with(), None)
+        assert [signal.getsignal(number) for number in numbers] == [second] * len(numbers)
+    finally:
+        monkeypatch.undo()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_what_has_come_is_called_though_the_next_one_raises(
