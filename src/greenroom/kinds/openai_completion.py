@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from greenroom import answers
+from greenroom.actors.reading import answer_judgement as answers
 from greenroom.actors.reading.answer_judgement import refusal_of
 from greenroom.actors.reading.answer_shapes import BROKEN, Fault, read
 from greenroom.messages.errors import UnsuccessfulResultError
