@@ -1,5 +1,7 @@
 """The ground floor: every message, status, event and error. Imports only the standard library."""
 
+import typing
+
 from greenroom.messages.config import Classifier as Classifier
 from greenroom.messages.config import PoolConfig as PoolConfig
 from greenroom.messages.errors import AllPoolMembersFailedError as AllPoolMembersFailedError
@@ -111,4 +113,5 @@ from greenroom.messages.supervision import RoutingSnapshot as RoutingSnapshot
 from greenroom.messages.supervision import Successes as Successes
 from greenroom.messages.supervision import TrialStarted as TrialStarted
 
-__all__ = sorted(name for name in globals() if name[0].isupper())
+if not typing.TYPE_CHECKING:  # type checkers go by the names above, and would take no other list
+    __all__ = sorted(name for name in globals() if name[0].isupper())

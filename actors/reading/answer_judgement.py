@@ -242,6 +242,8 @@ def is_empty_chunk(chunk: Any) -> bool:
     and a chunk of a client's that carries neither text nor a tool call nor any other content: a
     role, a usage, a ping, the mark of the end. An object of no known shape is not empty.
     """
+    if type(chunk) is str:  # first: most chunks are, and nothing more is to be read of one
+        return not chunk
     if nothing_in(chunk):
         return True
     reading = read(chunk)

@@ -15,7 +15,7 @@ from greenroom.messages.status import FailureKind
 from greenroom.messages.supervision import RequestSettled
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class AttemptResults:
     """Takes successes and failures down: in the load estimate of the member, with the strategy if
     it learns, with the supervisor, as a rest, and as what speaks against the request itself.

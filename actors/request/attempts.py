@@ -36,7 +36,7 @@ FromMember = (
 """What a member reports of an attempt: each says which one that is."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Attempts:
     """Those that hold a slot, from their beginning until their member has let go of them.
 

@@ -38,7 +38,7 @@ class Beside(NamedTuple):
     trial: Slot
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Choice:
     """Asks the table on behalf of a request, by what has become of it so far."""
 

@@ -16,7 +16,7 @@ Overdue = Callable[[Attempt, str, float, str], None]
 NO_ANSWER = "did not answer"
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class ChunkLimits:
     """Has an alarm for every attempt that owes chunks. Chunks do not pass through the router, they
     go from the member's executor to the consumer: so the alarm looks at the attempt's signs of life

@@ -14,7 +14,7 @@ from greenroom.messages.execution import Ancestor, Ticket
 _FEW = 64
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Deadlocks:
     """Which of a pool's calls wait for which of its requests, as far as they have said so.
 

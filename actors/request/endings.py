@@ -32,7 +32,7 @@ _READ_AS_AN_END = (StopIteration, StopAsyncIteration)
 COUNTS = ("accepted", "completed", "failed", "cancelled", "retries", "hedges")
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Endings:
     """The requests in flight, until each has its end: it leaves the books, what it says of the
     members is settled, it is counted, and whoever asks and whoever listens is told. In that order:

@@ -20,7 +20,7 @@ from greenroom.messages.errors import StrategyError
 from greenroom.messages.status import CancelReason
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Hedger:
     """Hedges idempotent requests, within a budget of its own and that of the retries.
 

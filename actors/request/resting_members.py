@@ -13,7 +13,7 @@ from greenroom.actors.runtime.alarms import AGAIN_S
 from greenroom.messages.status import FailureKind
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class RestingMembers:
     """Has members left alone for a while, and lets them in again. How long is their slots' affair.
 

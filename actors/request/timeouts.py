@@ -9,7 +9,7 @@ from greenroom.actors.request.job import Attempt
 from greenroom.actors.runtime.alarms import Alarm
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Timeouts:
     """Attempts that may all take equally long, so that the one that began first ends first.
 

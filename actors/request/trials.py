@@ -16,7 +16,7 @@ from greenroom.messages.errors import RequestCancelledError
 from greenroom.messages.status import FailureKind
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Trials:
     """A trial costs its request no wait, and nothing else: while somebody else can take it, now or
     before long, it goes there as if there were no trial, and the trial runs beside.

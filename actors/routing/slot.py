@@ -13,7 +13,7 @@ from greenroom.messages.status import CircuitState, FailureKind, SkipReason
 from greenroom.messages.supervision import MemberRoute
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class FreeSlots:
     """Who can take a request now, and who as soon as the supervisor has judged its failures.
 

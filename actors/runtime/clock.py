@@ -250,7 +250,7 @@ class SystemClock:
             return True
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Timer:
     """What a clock has been asked to do; `cancel` before its time, and it is forgotten."""
 

@@ -122,7 +122,7 @@ def _level_of(handler: Any) -> float:
     return math.inf if hides else float(handler.levelno)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _Subscription:
     """One call of `subscribe`: the same subscriber may be there more than once, and each time has
     an end of its own.

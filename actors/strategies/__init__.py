@@ -23,8 +23,17 @@ from greenroom.messages.status import LoadBalanceStrategy
 _BUILT_IN: dict[LoadBalanceStrategy, type[RoutingStrategy]] = {
     LoadBalanceStrategy(each.name): each
     for each in (
-        *(RoundRobin, UniformRandom, Weighted, Priority, LeastLatency, LeastErrors),
-        *(LeastOutstanding, Adaptive, PowerOfTwo, ConsistentHash, Failover),
+        RoundRobin,
+        UniformRandom,
+        Weighted,
+        Priority,
+        LeastLatency,
+        LeastErrors,
+        LeastOutstanding,
+        Adaptive,
+        PowerOfTwo,
+        ConsistentHash,
+        Failover,
     )
 }
 

@@ -70,7 +70,7 @@ ERRORS = [
 
 def test_the_list_of_errors_is_complete() -> None:
     """Every error of the ground floor is in the tests below."""
-    found = [getattr(greenroom.messages, name) for name in greenroom.messages.__all__]
+    found = [getattr(greenroom.messages, name) for name in vars(greenroom.messages)["__all__"]]
     classes = {each for each in found if inspect.isclass(each) and issubclass(each, Exception)}
     assert {type(error) for error in ERRORS} == classes
 

@@ -115,7 +115,7 @@ def local_agent(pace: Pace, switch: Switch) -> Callable[[str], Tally]:
     return count_words
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class WordCounter:
     """An object that is costly to make, has to be closed, and can say cheaply whether it works."""
 

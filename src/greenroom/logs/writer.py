@@ -58,8 +58,9 @@ class Target:
                 self.stream.write(line.encode("ascii", "backslashreplace").decode())
 
     def flush(self) -> None:
-        if hasattr(self.stream, "flush"):
-            self.stream.flush()
+        flush = getattr(self.stream, "flush", None)
+        if flush is not None:
+            flush()
 
     def close(self) -> None:
         if self._owned:

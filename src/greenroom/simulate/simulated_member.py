@@ -17,7 +17,7 @@ from greenroom.simulate.scenario import MemberSpec
 _NEVER = Ending(math.inf)
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Call:
     """One attempt, on one member.
 
