@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -19,7 +20,7 @@ from greenroom.actors.handle.map_window import Window
 from greenroom.actors.runtime.beside import beside, give_way
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.future import PoolFuture
-from greenroom.actors.runtime.thread_duties import HERE
+from greenroom.actors.runtime.thread_duties import HERE, running_loop, waits_for
 from greenroom.actors.runtime.waker import Bell
 from greenroom.messages.errors import PoolStoppedError
 from greenroom.messages.replies import MapResult, PoolStats, Reply
@@ -77,9 +78,14 @@ class Flight:
     def wait(self) -> None:
         """Wait, in this thread, for the next answer."""
         self._check()
-        if HERE.duty is not None:
-            next(iter(self._futures.values())).may_wait()
-        self.window.ended(self._arrived.get())
+        with contextlib.ExitStack() as waits:
+            if running_loop() is not None:  # as a future's own wait
+                for future in self._futures.values():
+                    future.may_wait()
+                    waits.enter_context(waits_for(future._pool(), future.request_id))
+            elif HERE.duty is not None:
+                next(iter(self._futures.values())).may_wait()
+            self.window.ended(self._arrived.get())
 
     async def arrival(self) -> None:
         """The same in a coroutine, which may be called for another reason: see `bell`."""

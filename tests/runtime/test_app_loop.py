@@ -182,6 +182,7 @@ WAITS: dict[str, Callable[[PoolRef], Any]] = {
     "get": lambda pool: pool.ask(Request("x"), block=False).get(),
     "get for a time": lambda pool: pool.ask(Request("x"), block=False).get(timeout=3.0),
     "map": lambda pool: pool.ask(Request("x"), block=False).map(echo).get(),
+    "map over many": lambda pool: list(pool.map(["x", "y"])),
     "iterate": lambda pool: next(iter(pool.stream(Request("x")))),
     "collect": lambda pool: pool.stream(Request("x")).collect(),
     "first": lambda pool: pool.stream(Request("x")).first().get(),
@@ -275,6 +276,7 @@ LATE: dict[str, Callable[[PoolRef], Any]] = {
     "ask": lambda pool: pool.execute("x"),
     "get": lambda pool: pool.ask(Request("x"), block=False).get(),
     "stream": lambda pool: pool.stream(Request("x")).collect(),
+    "map over many": lambda pool: list(pool.map(["x", "y"])),
 }
 
 
