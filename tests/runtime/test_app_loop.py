@@ -199,6 +199,7 @@ WAITS: dict[str, Callable[[PoolRef], Any]] = {
     "get": lambda pool: pool.ask(Request("x"), block=False).get(),
     "get for a time": lambda pool: pool.ask(Request("x"), block=False).get(timeout=3.0),
     "map": lambda pool: pool.ask(Request("x"), block=False).map(echo).get(),
+    "map over many": lambda pool: list(pool.map(["x", "y"])),
     "iterate": lambda pool: next(iter(pool.stream(Request("x")))),
     "collect": lambda pool: pool.stream(Request("x")).collect(),
     "first": lambda pool: pool.stream(Request("x")).first().get(),
@@ -305,6 +306,7 @@ LATE: dict[str, Callable[[PoolRef], Any]] = {
     "get": lambda pool: pool.ask(Request("x"), block=False).get(),
     "stream": lambda pool: pool.stream(Request("x")).collect(),
     "map": lambda pool: list(pool.map("x")),
+    "map over many": lambda pool: list(pool.map(["x", "y"])),
 }
 
 
