@@ -196,6 +196,9 @@ class HomeLoop:
         with self._lock:
             self._closing = True
         left_home(self.loop, self._pool)
+        # The loop may close before it comes to what a thread still waits for.
+        for leave in list(self._waits):
+            leave()
         self.successor.close(wait=wait)
 
     def abandon(self) -> None:
@@ -234,9 +237,9 @@ class HomeLoop:
         return False
 
     def keep(self, leave: Callable[[], object]) -> None:
-        """A thread waits for the loop: `leave` ends that, should the loop end before the pool."""
+        """A thread waits for the loop: `leave` ends that, should the loop or the pool end."""
         self._waits.add(leave)
-        if self.gone:
+        if self._closing:
             leave()
 
     def drop(self, leave: Callable[[], object]) -> None:
