@@ -314,41 +314,52 @@ class Channel:
         """
         # In the main thread the handler of a signal may wait for the very pool, whose router waits
         # for this lock: no call is made in it, or all handlers are put off meanwhile.
-        chunks, taken = self._chunks, list[Any]()
+        chunks, took = self._chunks, EMPTY
+        if not chunks:
+            if self._state is EMPTY and not self.left:
+                return EMPTY  # who waits then looks again, in the lock
+            return self._take_with_care()
+        if self.holds or self.left or self._measures:
+            return self._take_with_care()
         try:
-            if not chunks:
-                if self._state is EMPTY and not self.left:
-                    return EMPTY  # who waits then looks again, in the lock
-            elif not (self.holds or self.left or self._measures):
-                try:
-                    chunk = chunks[0]
-                except IndexError:  # another consumer has it
-                    return EMPTY
-                kind = type(chunk)
-                length = len(chunk) if kind is str else _length(chunk, kind)
-                if length <= _SHORT and kind not in _SPECIAL:
-                    # Out here: to make something may run a finalizer.
-                    last, both = (chunk,), (chunk, chunks)
-                    with self._lock:
-                        if self._chunks is not chunks or not chunks or chunks[0] is not chunk:
-                            return EMPTY  # as above
-                        taken += both
-                        del chunks[0]
-                        self.taken += 1
-                        self.received += last
-                        writer = self._writer
-                    if writer is not None and 2 * len(chunks) <= self.capacity:
-                        self._go_on(writer)
-                    return chunk
+            chunk = chunks[0]
+        except IndexError:  # another consumer has it
+            return EMPTY
+        kind = type(chunk)
+        length = len(chunk) if kind is str else _length(chunk, kind)
+        if length > _SHORT or kind in _SPECIAL:
+            return self._take_with_care()
+        last = (chunk,)  # out here: to make something may run a finalizer
+        try:
+            with self._lock:
+                if self._chunks is not chunks or not chunks or chunks[0] is not chunk:
+                    return EMPTY  # as above
+                took = chunk
+                del chunks[0]
+                self.taken += 1
+                self.received += last
+                writer = self._writer
+            if writer is not None and 2 * len(chunks) <= self.capacity:
+                self._go_on(writer)
+            return took
+        except BaseException:  # of a signal handler: whoever goes on has it next
+            if took is not EMPTY:
+                undisturbed(self._put_back, [took, chunks])
+            raise
+
+    def _take_with_care(self) -> Any:
+        """The same for whatever comes."""
+        taken: list[Any] = []
+        try:
             undisturbed(self._take, taken)
             return taken[0]
-        except BaseException:  # of a signal handler: whoever goes on has it next
+        except BaseException:  # as above
             if taken[1:]:
                 undisturbed(self._put_back, taken)
             raise
 
     def _take(self, taken: list[Any]) -> bool:
-        """The same for whatever comes: it becomes the only one of `taken`."""
+        """What is taken becomes the first of `taken`; where it could be put back, the second."""
         with self._lock:
             if self.left and not self._told:
                 raise self._given_up()
