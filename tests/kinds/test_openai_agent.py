@@ -294,13 +294,14 @@ def test_a_body_that_breaks_off_fails_over() -> None:
         good = Server(body(whole("ok")), JSON)
         async with cut.running(), cut_stream.running(), good.running():
 
-            def member(name: str, server: Server) -> Member:
-                return Member(name, factory=lambda: OpenAIAgent("m", base_url=server.url))
+            def member(name: str, server: Server, rank: int) -> Member:
+                make = lambda: OpenAIAgent("m", base_url=server.url)  # noqa: E731
+                return Member(name, factory=make, priority=rank)
 
-            members = [member("cut", cut), member("good", good)]
+            members = [member("cut", cut, 0), member("good", good, 1)]
             async with AgentPool.start(members, strategy="priority") as pool:
                 reply = await pool.ask(Request("x"), block=False, timeout=WAIT_S)
-            members[0] = member("cut", cut_stream)
+            members[0] = member("cut", cut_stream, 0)
             async with AgentPool.start(members, strategy="priority") as pool:
                 chunks: list[Any] = []
                 with pytest.raises(StreamInterruptedError):

@@ -510,9 +510,9 @@ def test_a_future_awaited_outside_of_a_loop() -> None:
         future = pool.ask(Request("x"), block=False)
         with pytest.raises(RuntimeError, match="no running event loop"):
             future.__await__().send(None)
-        gate.release()
         with pytest.raises(RequestCancelledError):  # as by any await that is broken off
             future.get(timeout=WAIT_S)
+        gate.release()
 
 
 def test_a_payload_may_be_anything(pool: PoolRef) -> None:

@@ -94,6 +94,7 @@ class TestOneTrial:
             pool.stats()
             results = at_once(pool)
             assert {getattr(each, "member", each) for each in results} == {"good"}
+            log.wait_for(BreakerOpened, count=2)  # by the trial, which nobody waits for
             assert len(dead.calls) == 2  # the one that opened it, and the trial
             assert pool.stats()["dead"].circuit is CircuitState.OPEN
             assert len(log.named(BreakerOpened)) == 2

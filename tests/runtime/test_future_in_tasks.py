@@ -198,18 +198,18 @@ def test_a_cancelled_task_cancels_the_request(turns: int) -> None:
     """Whether it had its first step or not."""
     held = AsyncHeld()
 
-    async def main() -> None:
-        with pool_of(Member("a", held)) as pool:
-            future = ask(pool)
-            waiting = asyncio.create_task(future)
-            for _ in range(turns):
-                await asyncio.sleep(0)
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-            assert (await pool.ask(GetStats(), block=False)).cancelled == 1
+    async def main(pool: PoolRef) -> None:
+        future = ask(pool)
+        waiting = asyncio.create_task(future)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert (await pool.ask(GetStats(), block=False)).cancelled == 1
 
-    within(main())
+    with pool_of(Member("a", held)) as pool:
+        within(main(pool))
 
 
 def test_an_error_is_the_tasks() -> None:

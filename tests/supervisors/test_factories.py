@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -342,7 +343,7 @@ def test_b36_an_agent_that_is_made_in_the_moment_of_its_members_end_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The word of it comes just after the end: nobody else knows of it."""
-    log: list[str] = []
+    log, closed = list[str](), threading.Event()
 
     def ends_before(ref: Any, message: Any) -> bool:
         if type(message).__name__ == "_Made":
@@ -353,7 +354,10 @@ def test_b36_an_agent_that_is_made_in_the_moment_of_its_members_end_is_closed(
         return tell(ref, message)
 
     monkeypatch.setattr("greenroom.actors.member.agent_actor.tell", ends_before)
-    members = [Member("lazy", factory=lambda: SyncClose(log)), Member("ready", echo, priority=1)]
+    members = [
+        Member("lazy", factory=lambda: SyncClose(log), close=lambda _: closed.set()),
+        Member("ready", echo, priority=1),
+    ]
     with pool_of(*members, restart_backoff_s=60.0) as pool:
         assert pool.ask(Request("x"), timeout=WAIT_S).member == "ready"
-    assert log == ["close"]
+        assert closed.wait(WAIT_S)
