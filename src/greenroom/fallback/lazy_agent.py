@@ -29,6 +29,9 @@ from greenroom.messages.status import CancelReason
 _ALL_OF_IT = 0.5
 """Who was left at least this share of `request_timeout_s` to begin with has had all of it."""
 
+_NEARLY_S = 0.01
+"""An alarm may go off a little early."""
+
 
 AGENT: Apply[Any] = Apply(lambda agent: agent)
 """A payload that asks for the agent itself; any other `Apply` is called with it."""
@@ -218,7 +221,7 @@ class LazyAgent:
             return classify(error, self._config.classify).kind.counts_for_breaker
         # Cut off: for being slow, or because its caller has no more time or interest?
         limit_s = self._config.request_timeout_s
-        if limit_s is None or allowed_s is None or left_s:
+        if limit_s is None or allowed_s is None or (left_s or 0.0) > _NEARLY_S:
             return False
         return allowed_s >= limit_s * _ALL_OF_IT
 
