@@ -255,9 +255,9 @@ class RequestFlow:
             self._dispatch(job, place.member, now)
         else:
             self._enqueue(job, now)
-        # Looked at anew: a dispatch that fails goes on by itself, and may end
-        # the request or take the place of the trial.
-        if job.phase is not ENDED and place.trial.is_free:
+        # Looked at anew: a dispatch that fails goes on by itself, and may end the request, take the
+        # place of the trial, or bring one of its own: of two, one would be in no book of the job's.
+        if job.phase is not ENDED and job.trial is None and place.trial.is_free:
             self._dispatch(job, place.trial, now, AttemptRole.BESIDE, number)
 
     def _enqueue(self, job: Job, now: float) -> None:

@@ -38,6 +38,7 @@ from greenroom.messages.execution import Refused
 from greenroom.messages.status import RefusalReason
 from greenroom.messages.supervision import MemberDrained, TrialStarted
 
+MEMBERS = "abcde"
 HALF_OPEN: dict[str, Any] = {"circuit": CircuitState.HALF_OPEN, "trial_permits": 1, "epoch": 2}
 
 
@@ -236,6 +237,19 @@ def test_a_trial_runs_beside_and_costs_its_request_nothing() -> None:
             assert world.phase("r") is RUNNING
             world.succeed(world.call("b"), "the other's")
         assert world.answer("r") == ("the trial's" if trial_wins else "the other's")
+
+
+def test_who_is_given_away_anew_carries_one_trial_all_the_same() -> None:
+    """Its member is not there any more, and whoever has it instead brought a trial as well: a
+    second one would answer after the request was cancelled.
+    """
+    world = World("a", "b", "c")
+    world.change("a", **HALF_OPEN | {"trial_permits": 2, "max_concurrency": 2})
+    world.gone.add("b")
+    world.ask("r")
+    assert sorted(each.member for each in world.calls) == ["a", "c"]
+    world.flow.cancel("r")
+    assert len(world.claims) == 0
 
 
 def test_a_request_that_has_failed_otherwise_waits_for_its_trial() -> None:
@@ -478,7 +492,7 @@ def test_whatever_happens_every_request_is_answered_once(strategy: str, seed: in
     """
     rng = random.Random(seed)
     world = World(
-        *"abc",
+        *MEMBERS,
         strategy=strategy,
         max_pending=6,
         request_timeout_s=8.0,
@@ -492,7 +506,8 @@ def test_whatever_happens_every_request_is_answered_once(strategy: str, seed: in
         )
         check(world)
     world.flow.endings.close()
-    for name in "abc":
+    world.gone.clear()
+    for name in MEMBERS:
         world.change(name, blocked=None, circuit=CircuitState.CLOSED, trial_permits=None)
     while world.calls or world.flow.jobs:
         for call in list(world.calls):
@@ -503,7 +518,7 @@ def test_whatever_happens_every_request_is_answered_once(strategy: str, seed: in
     assert set(world.answers) == set(asked)
     assert all(len(each) == 1 for each in world.answers.values())
     assert world.complaints == []
-    assert world.in_flight() == dict.fromkeys("abc", 0)
+    assert world.in_flight() == dict.fromkeys(MEMBERS, 0)
     world.pass_(100.0)
     assert (world.idle, world.timers) == (1, 0)
 
@@ -516,10 +531,13 @@ def check(world: World) -> None:
         assert CONSISTENT[job.phase](job), (job.phase, job.id)
         assert (job.hedge is None) or (job.phase is RUNNING)
         assert all(flow.attempts.live.get(each.ticket) is each for each in job.running())
+    # Nobody answers but by an attempt whose answer is awaited.
+    wanted = [each.ticket for job in flow.jobs.values() for each in job.running()]
+    assert sum(map(world.claims.is_open, wanted)) == len(world.claims)
     queued = sum(job.phase is QUEUED for job in flow.jobs.values())
     assert queued == len(flow.room.queue)
     held = [each.member for each in flow.attempts.live.values()]
-    assert world.in_flight() == {name: held.count(name) for name in "abc"}
+    assert world.in_flight() == {name: held.count(name) for name in MEMBERS}
 
 
 CONSISTENT: dict[JobPhase, Callable[[Job], bool]] = {
@@ -563,18 +581,24 @@ def _cancel(world: World, rng: random.Random, _: list[str]) -> None:
 
 
 def _restart(world: World, rng: random.Random, _: list[str]) -> None:
-    world.restart(rng.choice("abc"))
+    world.restart(rng.choice(MEMBERS))
+
+
+def _vanish(world: World, rng: random.Random, _: list[str]) -> None:
+    """Its actor has ended, and the flow has not heard of it."""
+    world.gone.add(rng.choice(MEMBERS))
 
 
 def _half_open(world: World, rng: random.Random, _: list[str]) -> None:
-    name = rng.choice("abc")
+    name = rng.choice(MEMBERS)
     epoch = world.routes[name].epoch + 1
-    world.change(name, circuit=CircuitState.HALF_OPEN, trial_permits=1, epoch=epoch)
+    permits = rng.choice((1, 2))
+    world.change(name, circuit=CircuitState.HALF_OPEN, trial_permits=permits, epoch=epoch)
 
 
 def _open(world: World, rng: random.Random, _: list[str]) -> None:
     reopens_at = world.now + rng.choice([1.0, 5.0])
-    epoch = world.routes[name := rng.choice("abc")].epoch + 1
+    epoch = world.routes[name := rng.choice(MEMBERS)].epoch + 1
     world.change(
         name,
         circuit=CircuitState.OPEN,
@@ -586,7 +610,7 @@ def _open(world: World, rng: random.Random, _: list[str]) -> None:
 
 
 def _close(world: World, rng: random.Random, _: list[str]) -> None:
-    epoch = world.routes[name := rng.choice("abc")].epoch + 1
+    epoch = world.routes[name := rng.choice(MEMBERS)].epoch + 1
     world.change(name, circuit=CircuitState.CLOSED, blocked=None, trial_permits=None, epoch=epoch)
 
 
@@ -597,7 +621,8 @@ STEPS: list[tuple[Callable[[World, random.Random, list[str]], None], int]] = [
     (_pass, 4),
     (_cancel, 1),
     (_restart, 1),
-    (_half_open, 2),
+    (_vanish, 1),
+    (_half_open, 3),
     (_open, 1),
     (_close, 3),
 ]

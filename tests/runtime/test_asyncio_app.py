@@ -329,6 +329,7 @@ def test_a_deadline_reaches_who_awaits() -> None:
             clock.advance(5)
             with pytest.raises(DeadlineExceededError):
                 await future
+            await pool.stop(block=False)  # its call is being cancelled on this very loop
 
     run(main())
 
