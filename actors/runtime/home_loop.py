@@ -139,7 +139,9 @@ class HomeLoop:
             if not self._begun:
                 self._begin()
             self._actions.put(action)
-        except RuntimeError:  # it has been closed since
+        except RuntimeError:
+            if not self.loop.is_closed():  # else it has been closed since
+                raise
             self.end()
             return False
         return True

@@ -321,7 +321,9 @@ class LoopThread:
         try:
             # Not under the lock: here the loop is told.
             actions.put(action)
-        except RuntimeError:  # it has been closed since
+        except RuntimeError:
+            if not actions.loop.is_closed():  # else it has been closed since
+                raise
             return False
         return True
 

@@ -56,6 +56,8 @@ class TaskCut:
         try:
             self._loop.call_soon_threadsafe(self._cut_here, then)
         except RuntimeError:
+            if not self._loop.is_closed():
+                raise
             return False
         return True
 

@@ -12,7 +12,8 @@ import pytest
 from helpers_pools import WAIT_S
 
 from greenroom.actors.runtime.home_loop import HomeLoop
-from greenroom.actors.runtime.loop_thread import LoopThread
+from greenroom.actors.runtime.loop_thread import Actions, LoopThread
+from greenroom.actors.runtime.task_cut import TaskCut
 
 T = TypeVar("T")
 
@@ -130,3 +131,45 @@ def test_a_loop_that_nobody_runs_any_more_takes_nothing(closed: bool) -> None:
         assert (home.ended, home.gone, ended) == (True, True, [1])
     finally:
         loop.close()
+
+
+def out_of_threads(*_: Any) -> None:
+    raise RuntimeError("can't start new thread")
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_what_raises_as_a_closed_loop_does_is_not_taken_for_one(
+    own: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cancellation that was refused without a word would be lost, and its slot with it."""
+
+    async def main() -> None:
+        home = LoopThread("own") if own else home_of_this_loop()
+        done = threading.Event()
+        home.post(done.set)  # it has begun
+        with monkeypatch.context() as patch:
+            patch.setattr(Actions, "put", out_of_threads)
+            with pytest.raises(RuntimeError, match="new thread"):
+                home.post(done.clear)
+        assert not home.ended
+        done.clear()
+        assert home.post(done.set)
+        await asyncio.to_thread(done.wait, WAIT_S)
+        home.close(wait=False)
+
+    run(main())
+
+
+def test_a_cut_that_raises_as_on_a_closed_loop_is_not_taken_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else whoever cuts would think that its loop has ended."""
+
+    async def main() -> None:
+        cut, loop = TaskCut(), asyncio.get_running_loop()
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "call_soon_threadsafe", out_of_threads)
+            with pytest.raises(RuntimeError, match="new thread"):
+                cut.cut(lambda: None)
+
+    run(main())

@@ -24,12 +24,14 @@ ERRORS: list[Callable[[], BaseException]] = [
     lambda: RuntimeError("can't start new thread"),
     lambda: OSError(errno.EMFILE, "Too many open files"),
 ]
+VISITS = 3
+"""How often requests go their way at most until one comes by where something is to raise."""
 OUTERMOST = {
     "LoopExecutor._run",
     "run_on.<locals>.begin",
     "run_on.<locals>.ended",
     "call_each",
-    "_Watch._run",
+    "_Watch.run",
     "PoolActor._actor_loop_running",
 }
 """There is nothing of greenroom's around them that could catch what they raise at their entry,
@@ -86,8 +88,7 @@ def test_whatever_raises_ends_one_request_at_most(scenes: dict[str, Callable[[],
                     _raise_at(where, ERRORS[number % len(ERRORS)], faults, at_work)
                 raised += faults.raised
             tried.update(places)
-    # Not every time comes by everywhere: who does the router's part is a matter of who is there.
-    assert raised > 0.7 * len(tried) > 250
+    assert raised > 0.8 * len(tried) > 300
 
 
 def _raise_at(
@@ -95,8 +96,14 @@ def _raise_at(
 ) -> None:
     pool = scene.pool
     pool.stats()
-    with faults.at(where, error):
-        assert scene.do(), where
+    # Not every time comes by everywhere: who does the router's part is a matter of who is there.
+    for visit in range(VISITS):
+        if visit:
+            assert scene.heal(), where
+        with faults.at(where, error):
+            assert scene.do(), where
+        if faults.raised:
+            break
     at_rest(pool)
     assert scene.heal(), where
     for member in at_rest(pool).members:
