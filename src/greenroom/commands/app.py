@@ -10,12 +10,14 @@ import typer
 
 from greenroom.commands.demo_command import demo
 from greenroom.commands.exits import Exit, UsageError
+from greenroom.commands.map_command import map
 from greenroom.commands.naming import DESCRIPTION, version
 from greenroom.commands.simulate_command import simulate
 from greenroom.demo.demo import Start
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     demo,
+    map,
     simulate,
 )
 """Each is named as its function is; what its docstring says is its help."""
