@@ -66,7 +66,9 @@ def test_a_line_has_the_tree_of_errors() -> None:
         "outer",
         ["a", "b", "c"],
         [
-            AttemptError("a", 0, FailureKind.TIMEOUT, TimeoutError("slow\nsecond"), 2.0, attempts=2),
+            AttemptError(
+                "a", 0, FailureKind.TIMEOUT, TimeoutError("slow\nsecond"), 2.0, attempts=2
+            ),
             AttemptError("b", 1, FailureKind.AUTH, inner, 1.0),
             AttemptError("c", 2, SkipReason.CIRCUIT_OPEN, attempts=0, detail="reopens in 2.0 s"),
         ],

@@ -18,7 +18,9 @@ resource = pytest.importorskip("resource")
 
 
 def line(id: int, **said: object) -> bytes:
-    return json.dumps({"id": id, "digest": "00000001", **(said or {"answer": "x"})}).encode() + b"\n"
+    return (
+        json.dumps({"id": id, "digest": "00000001", **(said or {"answer": "x"})}).encode() + b"\n"
+    )
 
 
 def ids_of(file: AnswersFile) -> list[object]:

@@ -149,9 +149,7 @@ def test_an_input_may_grow(files: Files) -> None:
 def test_an_id_that_comes_twice_is_refused(files: Files) -> None:
     """In the input with both lines; in the output with the second."""
     files.ask({"id": "a", "prompt": "x"}, {"id": "b", "prompt": "x"}, {"id": "a", "prompt": "x"})
-    assert files.refusal() == (
-        f"{files.input}:3: the id 'a' has been given before, in line 1"
-    )
+    assert files.refusal() == (f"{files.input}:3: the id 'a' has been given before, in line 1")
     files.ask({"id": "a", "prompt": "x"})
     files.answer(*files.prompts(), *files.prompts())
     assert files.refusal() == f"{files.output}:2: has the id 'a' once more"
@@ -182,7 +180,7 @@ def test_an_input_that_changes_meanwhile_gives_each_prompt_once(files: Files) ->
         blocks = batch.blocks()
         files.ask("a", "b", "c")
         assert [each.id for each in next(blocks)] == [1, 2]
-        with pytest.raises(BatchError, match="p.jsonl:3: has come or changed while it was read"):
+        with pytest.raises(BatchError, match=r"p.jsonl:3: has come or changed while it was read"):
             next(blocks)
 
 
@@ -208,10 +206,13 @@ def test_of_a_pipe_it_turns_out_on_the_way(files: Files) -> None:
         with pytest.raises(BatchError, match=r"/dev/fd/\d+:3: the id 'a' has been given before"):
             next(blocks)
     files.ask({"id": "b", "prompt": "x"}, {"id": "a", "prompt": "other"})
-    with piped(files) as batch, pytest.raises(BatchError, match="a.jsonl:1: is of another prompt"):
+    with piped(files) as batch, pytest.raises(BatchError, match=r"a.jsonl:1: is of another prompt"):
         ids_of(batch)
     files.ask({"id": "b", "prompt": "x"})
-    with piped(files) as batch, pytest.raises(BatchError, match="no prompt of /dev/fd/.* has the id 'a'"):
+    with (
+        piped(files) as batch,
+        pytest.raises(BatchError, match=r"no prompt of /dev/fd/.* has the id 'a'"),
+    ):
         ids_of(batch)
 
 

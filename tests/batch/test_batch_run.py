@@ -16,7 +16,7 @@ from helpers_pools import WAIT_S, pool_of
 from greenroom import Member, PoolRef, UnsuccessfulResultError
 from greenroom.batch.batch import Batch
 from greenroom.batch.batch_run import BatchRun, End
-from greenroom.batch.prompts import BatchError, Format
+from greenroom.batch.prompts import BatchError, Format, Prompt
 
 pytest.importorskip("fcntl")
 
@@ -116,8 +116,8 @@ def test_who_is_out_is_waited_for(bench: Bench) -> None:
         def watch(run: BatchRun) -> None:
             put_back = run._put_back
 
-            def look(*args: Any) -> None:
-                put_back(*args)
+            def look(prompt: Prompt, error: Exception) -> None:
+                put_back(prompt, error)
                 pool.reset_member("m")
 
             run._put_back = look  # type: ignore[method-assign]

@@ -109,7 +109,7 @@ def peak_of(lines: int, ids: bool) -> int:
 
 @pytest.mark.parametrize(("ids", "bytes_each"), [(False, 2), (True, 50)])
 def test_memory_stays_flat(ids: bool, bytes_each: int) -> None:
-    """Two bytes a line; thirty for an id, whatever its length, half as much again while it grows."""
+    """Two bytes a line; thirty for an id, however long, half as much again while it grows."""
     few, many = 2_000, 30_000
     grown = peak_of(many, ids) - peak_of(few, ids)
     assert grown < bytes_each * (many - few) + 2 * ledger_module._PAGE

@@ -175,7 +175,10 @@ def test_two_do_not_write_one_output(shell: Shell) -> None:
         assert first.stdout is not None
         assert first.stdout.readline() == "begun\n"
         code, _, err = shell.run("p.txt")
-        assert (code, err) == (2, "greenroom: a.jsonl: another batch is writing it (its lock is taken)\n")
+        assert (code, err) == (
+            2,
+            "greenroom: a.jsonl: another batch is writing it (its lock is taken)\n",
+        )
         first.communicate("x", WAIT_S)
         assert first.returncode == 0
 

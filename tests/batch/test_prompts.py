@@ -142,7 +142,7 @@ def test_lines_are_the_same_however_blocks_are_cut(data: bytes, cuts: list[int])
 
 
 def test_a_digest_is_of_what_is_asked() -> None:
-    """The same for text and JSON, whatever the order of keys; half a surrogate pair is no matter."""
+    """The same for text and JSON, whatever the order of keys; half a surrogate pair is a text."""
     assert digest_of("x") == digest_of("x") != digest_of("y")
     assert digest_of([{"a": 1, "b": 2}]) == digest_of([{"b": 2, "a": 1}]) != digest_of([{"a": 1}])
     assert digest_of("\ud800") != digest_of("\udfff")

@@ -58,8 +58,8 @@ class AnswersFile:
     def drop_failed(self, explicit: bool) -> int:
         """Leave out the lines that hold an error; how many those were.
 
-        The rest is written to a file beside it (`.rewritten` is added to the name), which then takes
-        its place at once: killed meanwhile, the old one is whole.
+        The rest is written to a file beside it (`.rewritten` is added to the name), which then
+        takes its place at once: killed meanwhile, the old one is whole.
         """
         beside = f"{self._real}.rewritten"
         fd = _opened(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)

@@ -152,12 +152,9 @@ class BatchRun:
     ) -> None:
         """Wait for an answer, the end, more input, or so many seconds."""
         changed = asyncio.ensure_future(self._changed.wait())
+        either: list[asyncio.Future[Any]] = [changed] if coming is None else [changed, coming]
         try:
-            await asyncio.wait(
-                [changed] if coming is None else [changed, coming],
-                timeout=pause,
-                return_when=asyncio.FIRST_COMPLETED,
-            )
+            await asyncio.wait(either, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
         finally:
             changed.cancel()
 

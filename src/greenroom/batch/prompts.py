@@ -197,7 +197,8 @@ def _from_json(text: str) -> tuple[PromptId | None, Payload]:
         raise ValueError("must be JSON that is less deep") from None
     except json.JSONDecodeError as error:
         raise ValueError(
-            f"must be JSON: {error.msg} at column {error.colno}; --format text takes lines as they are"
+            f"must be JSON: {error.msg} at column {error.colno}; "
+            "--format text takes lines as they are"
         ) from None
     if isinstance(said, str):
         return None, _text("prompt", said)

@@ -8,14 +8,11 @@ import stat
 import threading
 from collections.abc import Iterator
 from queue import SimpleQueue
-from typing import TypeVar
 
 from greenroom.batch.prompts import BatchError, Prompt, PromptReader
 
 STDIN = "-"
 _BLOCK = 1 << 15
-
-T = TypeVar("T")
 
 
 class Source:
@@ -95,20 +92,20 @@ def blocks_of(source: Source, reader: PromptReader) -> Iterator[list[Prompt]]:
 
 
 class ReadingThread:
-    """Goes through an iterator that may block, for a coroutine.
+    """Goes through blocks of prompts, for a coroutine: to read may be to wait.
 
     A daemon: nobody waits for the end of a pipe that is silent. It reads nothing ahead.
     """
 
-    def __init__(self, blocks: Iterator[list[T]]) -> None:
+    def __init__(self, blocks: Iterator[list[Prompt]]) -> None:
         self._blocks = blocks
-        self._wanted: SimpleQueue[asyncio.Future[list[T]] | None] = SimpleQueue()
+        self._wanted: SimpleQueue[asyncio.Future[list[Prompt]] | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="batch-input", daemon=True)
         self._thread.start()
 
-    def next(self) -> asyncio.Future[list[T]]:
+    def next(self) -> asyncio.Future[list[Prompt]]:
         """The next list; an empty one at the end. It is asked for at once."""
-        future: asyncio.Future[list[T]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[Prompt]] = asyncio.get_running_loop().create_future()
         self._wanted.put(future)
         return future
 
@@ -118,7 +115,7 @@ class ReadingThread:
 
     def _work(self) -> None:
         while (future := self._wanted.get()) is not None:
-            found: list[T] = []
+            found: list[Prompt] = []
             wrong: Exception | None = None
             try:
                 found = next(self._blocks, [])
@@ -130,7 +127,9 @@ class ReadingThread:
                 return
 
 
-def _settle(future: asyncio.Future[list[T]], found: list[T], wrong: Exception | None) -> None:
+def _settle(
+    future: asyncio.Future[list[Prompt]], found: list[Prompt], wrong: Exception | None
+) -> None:
     if future.done():
         return
     if wrong is None:

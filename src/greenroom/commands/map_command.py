@@ -60,8 +60,8 @@ def map(
 ) -> None:
     """Ask a pool all prompts of a file.
 
-    Each prompt gets one line in the output: its answer, or why there is none. Ended at any moment and
-    started again, it goes on where it was.
+    Each prompt gets one line in the output: its answer, or why there is none. Ended at any moment
+    and started again, it goes on where it was.
     """
     try:
         with Batch(prompts, output, format, retry_failed=retry_failed) as batch:
@@ -98,9 +98,7 @@ class _Map:
 
     async def run(self) -> Exit:
         """Run, show how far it is, and say what came out; the exit code."""
-        run = BatchRun(
-            self.pool, self.batch, max_in_flight=self.max_in_flight, wait_s=self.wait_s
-        )
+        run = BatchRun(self.pool, self.batch, max_in_flight=self.max_in_flight, wait_s=self.wait_s)
         # The log of -v goes to the same place, and a bar would be torn by it.
         bar = is_terminal(sys.stderr) and not self.verbose
         screen = BarScreen() if bar else LinesScreen()

@@ -1,4 +1,4 @@
-"""How a batch looks while it runs: a bar and a line a member in a terminal, else a line at times."""
+"""How a batch looks: a bar and a line a member in a terminal, elsewhere a line at times."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class BarScreen:
 
 
 def rows_of(tally: Tally, members: Sequence[MemberStats]) -> list[tuple[str, ...]]:
-    """A line a member, under `_HEADS`; failed are attempts, of which one prompt may have several."""
+    """A line a member, under `_HEADS`; a prompt may have several attempts that failed."""
     return [
         (
             harmless(each.name),
