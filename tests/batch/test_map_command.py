@@ -167,6 +167,23 @@ def test_a_second_ctrl_c_waits_for_nothing(shell: Shell) -> None:
     assert shell.ids() == []
 
 
+def test_a_signal_to_end_ends_it(shell: Shell) -> None:
+    """At once, by its exit code; what was under way is asked again."""
+    shell.pool("held")
+    shell.prompts("p1\n")
+    with shell.start("p.txt") as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "begun\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_S) == 128 + signal.SIGTERM
+        assert "Traceback" not in process.stderr.read()
+    assert shell.ids() == []
+    shell.pool("good")
+    assert shell.run("p.txt")[0] == 0
+    assert shell.ids() == [1]
+
+
 def test_two_do_not_write_one_output(shell: Shell) -> None:
     """The second is told so, and nothing else happens."""
     shell.pool("held")

@@ -6,10 +6,11 @@ import asyncio
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, Any
 
 import typer
 
@@ -97,13 +98,18 @@ class _Map:
     verbose: int
 
     async def run(self) -> Exit:
-        """Run, show how far it is, and say what came out; the exit code."""
+        """Run, show how far it is, and say what came out; the exit code.
+
+        Raises:
+            Terminated: by a signal.
+        """
         run = BatchRun(self.pool, self.batch, max_in_flight=self.max_in_flight, wait_s=self.wait_s)
         # The log of -v goes to the same place, and a bar would be torn by it.
         bar = is_terminal(sys.stderr) and not self.verbose
         screen = BarScreen() if bar else LinesScreen()
         task = asyncio.ensure_future(run.run())
-        with screen.shown() as show, _on_interrupt(run, task):
+        signals = _Signals(run, task)
+        with screen.shown() as show, signals.handled():
             looks = asyncio.ensure_future(self._look(run, show, screen.every_s))
             try:
                 end = await task
@@ -111,6 +117,8 @@ class _Map:
                 end = None
             finally:
                 looks.cancel()
+        if signals.ended is not None:
+            raise signals.ended
         return await self._result(run, end)
 
     async def _look(self, run: BatchRun, show: Show, every_s: float) -> None:
@@ -142,23 +150,49 @@ class _Map:
         return Exit.FAILED if failed else Exit.DONE
 
 
-@contextmanager
-def _on_interrupt(run: BatchRun, task: asyncio.Task[End]) -> Iterator[None]:
-    """Within it, the first Ctrl-C drains, and the second cancels."""
-    pressed = False
+class _Signals:
+    """What signals do to a run. What a handler raises within a callback, asyncio swallows: so they
+    are handled between two of them.
 
-    def interrupt() -> None:
-        nonlocal pressed
-        if pressed:
-            task.cancel()
+    Attributes:
+        ended: what the handler that was there before has raised, to end the process.
+    """
+
+    def __init__(self, run: BatchRun, task: asyncio.Task[End]) -> None:
+        self.ended: BaseException | None = None
+        self._run = run
+        self._task = task
+        self._pressed = False
+
+    @contextmanager
+    def handled(self) -> Iterator[None]:
+        """Within it, the first Ctrl-C drains and the second cancels; so does a signal to end."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+        for number, handler in before.items():
+            if callable(handler):
+                loop.add_signal_handler(number, self._as_before, handler, number)
+        try:
+            yield
+        finally:
+            loop.remove_signal_handler(signal.SIGINT)
+            for number, handler in before.items():
+                if callable(handler):
+                    loop.remove_signal_handler(number)
+                    signal.signal(number, handler)
+
+    def _interrupt(self) -> None:
+        if self._pressed:
+            self._task.cancel()
             return
-        pressed = True
+        self._pressed = True
         _note(_DRAINING)
-        run.drain()
+        self._run.drain()
 
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGINT, interrupt)
-    try:
-        yield
-    finally:
-        loop.remove_signal_handler(signal.SIGINT)
+    def _as_before(self, handler: Callable[[int, FrameType | None], Any], number: int) -> None:
+        try:
+            handler(number, None)
+        except BaseException as error:
+            self.ended = error
+            self._task.cancel()

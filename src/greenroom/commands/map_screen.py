@@ -79,7 +79,8 @@ def lines_of(tally: Tally, members: Sequence[MemberStats]) -> Iterator[str]:
 
 
 def _picture(tally: Tally, members: Sequence[MemberStats], now: float) -> Group:
-    bar = ProgressBar(total=tally.total, completed=tally.done, pulse=tally.total is None)
+    bar = Table.grid(expand=True)  # on its own a bar does not end its line
+    bar.add_row(ProgressBar(total=tally.total, completed=tally.done, pulse=tally.total is None))
     table = Table(box=None, pad_edge=False)
     for head in _HEADS:
         table.add_column(head, justify="left" if head in ("member", "status") else "right")
