@@ -65,6 +65,18 @@ def test_it_waits_as_long_as_it_is_told() -> None:
     assert patience.until == 130.0
 
 
+def test_fewer_are_asked_after_some_were_turned_away() -> None:
+    """Half as many, once for all that were asked together; one more with each answer."""
+    patience = Patience(wait_s=60.0, now=0.0)
+    for under_way in range(99, -1, -1):
+        patience.sent_back(failed(), 1.0, under_way)
+    assert patience.room == 49
+    patience.answered()
+    assert patience.room == 50
+    patience.sent_back(failed(), 2.0, 0)
+    assert patience.room == 1
+
+
 def test_it_ends_when_nothing_is_answered_for_long() -> None:
     """Each answer has it begin anew."""
     patience = Patience(wait_s=60.0, now=0.0)

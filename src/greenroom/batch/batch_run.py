@@ -125,6 +125,8 @@ class BatchRun:
             pause = self._patience.until - self._now()
             if pause > 0 and (self._back or ready):
                 await self._change(pause)
+            elif len(self._sent) >= self._patience.room:
+                await self._change(None)
             elif self._back:
                 yield self._back.popleft()
             elif ready:
@@ -172,7 +174,8 @@ class BatchRun:
         self.last_error = error
         self._back.append(prompt)
         # What is still under way may end it all the same.
-        if not self._patience.sent_back(error, self._now()) and not self._sent:
+        goes_on = self._patience.sent_back(error, self._now(), len(self._sent))
+        if not (goes_on or self._sent):
             self._end_by(End.NOBODY)
 
     def _line(self, sent: _Sent, result: MapResult[Any]) -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from greenroom.messages.errors import AttemptError, PoolError, PoolSaturatedError
 from greenroom.messages.status import FailureKind
 
@@ -23,7 +25,9 @@ def turned_away(error: Exception) -> bool:
 
 
 class Patience:
-    """How long to hold back, and when to give up.
+    """How long to hold back, how many to ask at a time then, and when to give up.
+
+    As TCP does (RFC 5681): half as many when some were turned away, one more with each answer.
 
     Args:
         wait_s: how long the batch goes on without an answer while prompts are turned away.
@@ -31,19 +35,28 @@ class Patience:
 
     Attributes:
         until: when to ask again; the past where nothing is held back.
+        room: how many may be under way.
     """
 
     def __init__(self, wait_s: float, now: float) -> None:
         self.until = now
+        self.room = math.inf
         self._wait_s = wait_s
         self._since: float | None = None
 
     def answered(self) -> None:
         """A prompt has been answered. (One that fails says little: so a wrong key would go on.)"""
         self._since = None
+        self.room += 1
 
-    def sent_back(self, error: Exception, now: float) -> bool:
-        """A prompt was turned away; whether to ask it again."""
+    def sent_back(self, error: Exception, now: float, under_way: int = 0) -> bool:
+        """A prompt was turned away; whether to ask it again.
+
+        Args:
+            under_way: how many others are.
+        """
+        if now >= self.until:  # the first of those that were asked together
+            self.room = max(1, under_way // 2)
         if self._since is None:
             self._since = now
         wish = getattr(error, "retry_after_s", None)
