@@ -9,9 +9,10 @@
 #   make live    throttled providers in real time, every strategy
 #   make docs    docs/ as a site, in site/, by an environment of its own
 #   make test-clients  real clients against a misbehaving server, in .venv-clients-* (ARGS=retries)
+#   make test-map  a batch over llmock's servers, killed ten times; a million lines (ARGS=kills)
 #   make clean   removes what the others made
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all format check lint bench chaos live docs test-clients clean stamp
+.PHONY: demo test test-all format check lint bench chaos live docs test-clients test-map clean stamp
 
 # An active environment is none of our business.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
@@ -80,6 +81,14 @@ test-clients: stamp $(CLIENTS:%=.venv-clients-%/pyvenv.cfg)
 	done
 	@PYTHONPATH=tests $(PY) -m real_clients $(ARGS)
 
+test-map: stamp .venv-clients-llmock/pyvenv.cfg
+	@needs=tests/real_clients/requirements-llmock.txt; have=.venv-clients-llmock/installed.txt; \
+	cmp -s $$needs $$have || { \
+	  echo 'installing llmock into .venv-clients-llmock' && \
+	  .venv-clients-llmock/bin/python -m pip install -qq -r $$needs && cp $$needs $$have; }
+	@PYTHONPATH=tests:$$($(PY) -c 'import greenroom; print(greenroom.__path__[0])')/.. \
+	  .venv-clients-llmock/bin/python -m real_clients.batches $(ARGS)
+
 clean:
 	rm -rf .venv .venv-bench .venv-docs .venv-clients-* .venv-3.* build site dist *.egg-info src/*.egg-info
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
@@ -105,7 +114,7 @@ $(BENCH): pyproject.toml $(wildcard benchmarks/requirements*.txt) .venv-bench/py
 	@mkdir -p build && touch $@
 
 # A candidate counts only if it runs (the shim of a version manager may not) and can make an environment.
-.venv/pyvenv.cfg .venv-bench/pyvenv.cfg .venv-docs/pyvenv.cfg $(CLIENTS:%=.venv-clients-%/pyvenv.cfg):
+.venv/pyvenv.cfg .venv-bench/pyvenv.cfg .venv-docs/pyvenv.cfg $(CLIENTS:%=.venv-clients-%/pyvenv.cfg) .venv-clients-llmock/pyvenv.cfg:
 	@for python in $(PYTHON) python3 python python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
 	  if "$$python" -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' 2>/dev/null; then \
 	    rm -rf $(@D) && exec "$$python" -m venv $(@D); \

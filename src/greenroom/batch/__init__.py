@@ -1,0 +1,1 @@
+"""A batch through a pool: many prompts from a file, each answer a line in another one."""

@@ -1,0 +1,166 @@
+"""The output of a batch on disk: whose it is, what of it is cut, what is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from greenroom.batch.answers_file import AnswersFile
+from greenroom.batch.prompts import BatchError
+
+pytest.importorskip("fcntl")
+
+
+def line(id: int, **said: object) -> bytes:
+    return (
+        json.dumps({"id": id, "digest": "00000001", **(said or {"answer": "x"})}).encode() + b"\n"
+    )
+
+
+def ids_of(file: AnswersFile) -> list[object]:
+    return [each.id for _, each in file.lines(explicit=False)]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "answers.jsonl"
+
+
+def test_a_torn_last_line_is_cut(path: Path) -> None:
+    """Wherever it was torn, and nothing before it."""
+    whole = line(1) + line(2)
+    for end in range(len(line(3))):
+        path.write_bytes(whole + line(3)[:end])
+        with AnswersFile(str(path)) as file:
+            assert ids_of(file) == [1, 2]
+            assert file.cut_torn() == end
+            file.append(line(4))
+        assert path.read_bytes() == whole + line(4)
+
+
+def test_a_torn_line_may_be_longer_than_a_block(path: Path) -> None:
+    """Its begin is looked for from behind."""
+    path.write_bytes(line(1) + line(2, answer="x" * 1_000_000)[:-1])
+    with AnswersFile(str(path)) as file:
+        assert ids_of(file) == [1]
+        file.cut_torn()
+    assert path.read_bytes() == line(1)
+    path.write_bytes(line(2, answer="x" * 1_000_000)[:-1])
+    with AnswersFile(str(path)) as file:
+        assert ids_of(file) == []
+        file.cut_torn()
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (line(1) + line(2)[:9] + line(3), ":2: is not JSON"),
+        (b"my notes\n", ":1: is not JSON"),
+        (b"my notes", ":1: is no line of an answer"),
+        (line(1) + b"\0\0\0", ":2: is no line of an answer"),
+        (b'{"a": 1}\n', ":1: is no line of an answer"),
+    ],
+)
+def test_what_is_not_ours_is_refused_and_left_alone(path: Path, content: bytes, said: str) -> None:
+    """With the file and the line; a line that is torn in the middle is no accident of ours."""
+    path.write_bytes(content)
+    with pytest.raises(BatchError) as caught, AnswersFile(str(path)) as file:
+        ids_of(file)
+    assert f"{path}{said}" in str(caught.value)
+    assert path.read_bytes() == content
+
+
+def test_only_one_process_writes_it(path: Path) -> None:
+    """Another one is told so; the lock ends with its process, be it killed."""
+    code = (
+        "import sys, os, signal\n"
+        "from greenroom.batch.answers_file import AnswersFile\n"
+        "file = AnswersFile(sys.argv[1])\n"
+        "print('locked', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"locked\n"
+        with pytest.raises(BatchError, match="another batch is writing it"):
+            AnswersFile(str(path))
+        other.kill()
+    AnswersFile(str(path)).close()
+
+
+def test_errors_are_dropped_at_one_go(path: Path) -> None:
+    """The file is another one then, which is locked as well, and has the old one's mode; a link to
+    it stays a link.
+    """
+    real = path.with_name("real.jsonl")
+    real.write_bytes(line(1) + line(2, error={}) + line(3))
+    real.chmod(0o640)
+    path.symlink_to(real)
+    path.with_name("real.jsonl.rewritten").write_bytes(b"of one that was killed")
+    with AnswersFile(str(path)) as file:
+        assert file.drop_failed(explicit=False) == 1
+        file.append(line(4))
+        with pytest.raises(BatchError, match="another batch is writing it"):
+            AnswersFile(str(path))
+    assert real.read_bytes() == line(1) + line(3) + line(4)
+    assert path.is_symlink()
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert sorted(each.name for each in path.parent.iterdir()) == ["answers.jsonl", "real.jsonl"]
+
+
+def test_many_lines_are_kept_when_errors_are_dropped(path: Path) -> None:
+    """More of them than are held at a time."""
+    kept = [line(number, answer="x" * 1_000) for number in range(1, 1_000)]
+    path.write_bytes(b"".join(kept[:500]) + line(5_000, error={}) + b"".join(kept[500:]))
+    with AnswersFile(str(path)) as file:
+        assert file.drop_failed(explicit=False) == 1
+    assert path.read_bytes() == b"".join(kept)
+
+
+FULL = """
+import resource, signal, sys
+from greenroom.batch.answers_file import AnswersFile
+from greenroom.batch.prompts import BatchError
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+with AnswersFile(sys.argv[1]) as file:
+    file.append(b"0123456789\\n")
+    for room in (5, 0):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (11 + room, resource.RLIM_INFINITY))
+        try:
+            file.append(b"0123456789\\n")
+        except BatchError as error:
+            print(error)
+"""
+"""Has a limit that stands for a full disk, in a process of its own."""
+
+
+def test_a_line_that_does_not_fit_leaves_nothing(path: Path) -> None:
+    """It is told how much of it went through, and the file is as before."""
+    done = subprocess.run(
+        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [
+        f"{path}: only 5 of 11 bytes could be written",
+        f"{path}: File too large",
+    ]
+    assert path.read_bytes() == b"0123456789\n"
+
+
+def test_it_must_be_a_file_that_can_be_read_again(tmp_path: Path) -> None:
+    """A folder, a pipe, a place that is not there are refused with their name."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for each in (tmp_path, pipe):
+        with pytest.raises(BatchError, match="must be a regular file"):
+            AnswersFile(str(each))
+    with pytest.raises(BatchError, match="none/a: No such file or directory"):
+        AnswersFile(str(tmp_path / "none" / "a"))
