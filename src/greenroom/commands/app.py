@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from greenroom.commands.ask_command import ask
+from greenroom.commands.check_command import check
 from greenroom.commands.demo_command import demo
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.naming import DESCRIPTION, version
@@ -17,6 +18,7 @@ from greenroom.demo.demo import Start
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     ask,
+    check,
     demo,
     simulate,
 )
