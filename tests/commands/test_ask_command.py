@@ -130,6 +130,17 @@ def test_a_stream_that_breaks_off_is_1(write: Write, capsys: Capture) -> None:
     assert "\n  torn: unavailable" in shown.err
 
 
+def test_an_answer_that_starts_over_begins_on_a_line_of_its_own(
+    write: Write, capsys: Capture
+) -> None:
+    """With a word of why, on stderr."""
+    write(FAILOVER + 'on_cut = "restart"\n' + python_members("torn", "tale"))
+    assert main(["ask", "--stream", "hello"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "Once \nOnce upon a time\n"
+    assert shown.err == "greenroom: torn broke off (unavailable): the answer starts over\n"
+
+
 def test_a_refused_prompt_is_1(write: Write, capsys: Capture) -> None:
     """The agent's own error says why."""
     write(python_members("choosy"))
@@ -205,6 +216,23 @@ def test_an_empty_prompt_is_2(
     for arguments in ([given], ["-"], []):
         assert main(["ask", *arguments]) == 2
         assert "the prompt must not be empty" in capsys.readouterr().err
+
+
+def test_without_a_prompt_in_a_terminal_it_is_2(
+    write: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody is left waiting for words that were not asked for."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    write(python_members("upper"))
+    monkeypatch.setattr(sys, "stdin", Terminal("typed"))
+    assert main(["ask"]) == 2
+    assert "a prompt must be given" in capsys.readouterr().err
+    assert main(["ask", "-"]) == 0
+    assert capsys.readouterr().out == "TYPED\n"
 
 
 def test_a_prompt_that_is_no_text_is_2(

@@ -40,8 +40,9 @@ def test_alone_it_prints_its_help(capsys: pytest.CaptureFixture[str]) -> None:
     """To stdout, with exit code 0, as `--help` does."""
     assert main([]) == 0
     alone = capsys.readouterr()
-    assert main(["--help"]) == 0
-    assert alone == capsys.readouterr()
+    for option in ("--help", "-h"):
+        assert main([option]) == 0
+        assert alone == capsys.readouterr()
     assert alone.err == ""
     for command in COMMANDS:
         assert f"\n  {command} " in alone.out
@@ -60,8 +61,10 @@ def test_each_command_has_help_without_colours(
     """Not even where an environment asks for some: it is no terminal."""
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
-    assert main([command, "--help"]) == 0
+    assert main([command, "-h"]) == 0
     shown = capsys.readouterr()
+    assert main([command, "--help"]) == 0
+    assert capsys.readouterr() == shown
     assert shown.out.startswith(f"Usage: greenroom {command} ")
     assert "\x1b" not in shown.out + shown.err
 
