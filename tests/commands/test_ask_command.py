@@ -14,8 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers_commands import INTERRUPTIBLE, command_member, process, python_members
-from helpers_pools import WAIT_S
+from helpers_commands import INTERRUPTIBLE, PROCESS_S, command_member, process, python_members
 
 from greenroom.cli import main
 
@@ -29,42 +28,42 @@ FAILOVER = '[pool]\nname = "answers"\nstrategy = "failover"\nmax_retries = 1\n'
 
 
 @pytest.mark.parametrize("how", ["--stream", "--no-stream"])
-def test_the_answer_of_who_can(how: str, write: Write, capsys: Capture) -> None:
+def test_the_answer_of_who_can(how: str, write_pool: Write, capsys: Capture) -> None:
     """It alone is on stdout, whole either way; nothing is on stderr."""
-    write(FAILOVER + python_members("down", "tale"))
+    write_pool(FAILOVER + python_members("down", "tale"))
     assert main(["ask", how, "a tale"]) == 0
     assert capsys.readouterr() == ("Once upon a time\n", "")
 
 
-def test_another_file(write: Write, capsys: Capture) -> None:
+def test_another_file(write_pool: Write, capsys: Capture) -> None:
     """`-c` says where the pool stands; without it that is `pool.toml`."""
-    file = write(python_members("upper"))
+    file = write_pool(python_members("upper"))
     file.rename(file.with_name("other.toml"))
     assert main(["ask", "-c", "other.toml", "hello"]) == 0
     assert capsys.readouterr().out == "HELLO\n"
 
 
-def test_what_is_no_text_is_json(write: Write, capsys: Capture) -> None:
+def test_what_is_no_text_is_json(write_pool: Write, capsys: Capture) -> None:
     """So that a program can read it."""
-    write(python_members("table"))
+    write_pool(python_members("table"))
     assert main(["ask", "hällo"]) == 0
     assert capsys.readouterr().out == '{"prompt": "hällo"}\n'
 
 
 @pytest.mark.parametrize("arguments", [["-"], []])
 def test_a_prompt_from_stdin(
-    arguments: list[str], write: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str], write_pool: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By `-`, or where none is given and something is piped in; less its last line's end."""
-    write(python_members("upper"))
+    write_pool(python_members("upper"))
     monkeypatch.setattr(sys, "stdin", io.StringIO("two\nlines\n"))
     assert main(["ask", *arguments]) == 0
     assert capsys.readouterr().out == "TWO\nLINES\n"
 
 
-def test_the_whole_reply_as_json(write: Write, capsys: Capture) -> None:
+def test_the_whole_reply_as_json(write_pool: Write, capsys: Capture) -> None:
     """With who answered, after what, and what the agent has said of it."""
-    write(FAILOVER + python_members("down", "upper"))
+    write_pool(FAILOVER + python_members("down", "upper"))
     assert main(["ask", "--json", "hello"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["elapsed_s"] >= 0
@@ -74,17 +73,19 @@ def test_the_whole_reply_as_json(write: Write, capsys: Capture) -> None:
     assert failed["error"] == "ConnectionError: connection refused"
 
 
-def test_what_an_agent_says_of_its_answer_is_in_the_json(write: Write, capsys: Capture) -> None:
+def test_what_an_agent_says_of_its_answer_is_in_the_json(
+    write_pool: Write, capsys: Capture
+) -> None:
     """As of a model which one it was."""
-    write(python_members("described"))
+    write_pool(python_members("described"))
     assert main(["ask", "--json", "hello"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["metadata"] == {"model": "m-7", "usage": {"tokens": 3}}
 
 
-def test_the_log_goes_to_stderr(write: Write, capsys: Capture, log_off_after: None) -> None:
+def test_the_log_goes_to_stderr(write_pool: Write, capsys: Capture, log_off_after: None) -> None:
     """Where `-v` asks for it; and never the prompt."""
-    write(FAILOVER + python_members("down", "upper"))
+    write_pool(FAILOVER + python_members("down", "upper"))
     assert main(["ask", "-v", "hello"]) == 0
     shown = capsys.readouterr()
     assert shown.out == "HELLO\n"
@@ -96,9 +97,9 @@ def test_the_log_goes_to_stderr(write: Write, capsys: Capture, log_off_after: No
 # -- none
 
 
-def test_no_answer_is_1(write: Write, capsys: Capture) -> None:
+def test_no_answer_is_1(write_pool: Write, capsys: Capture) -> None:
     """What became of every member is on stderr, each with its kind."""
-    write(FAILOVER + python_members("down", "torn"))
+    write_pool(FAILOVER + python_members("down", "torn"))
     assert main(["ask", "hello"]) == 1
     shown = capsys.readouterr()
     assert shown.out == ""
@@ -110,9 +111,9 @@ def test_no_answer_is_1(write: Write, capsys: Capture) -> None:
     ]
 
 
-def test_no_answer_as_json(write: Write, capsys: Capture) -> None:
+def test_no_answer_as_json(write_pool: Write, capsys: Capture) -> None:
     """The same as a tree."""
-    write(FAILOVER + python_members("down"))
+    write_pool(FAILOVER + python_members("down"))
     assert main(["ask", "--json", "hello"]) == 1
     error = json.loads(capsys.readouterr().out)["error"]
     assert error["type"] == "AllPoolMembersFailedError"
@@ -120,9 +121,9 @@ def test_no_answer_as_json(write: Write, capsys: Capture) -> None:
     assert (failed["member"], failed["kind"], failed["skipped"]) == ("down", "unavailable", False)
 
 
-def test_a_stream_that_breaks_off_is_1(write: Write, capsys: Capture) -> None:
+def test_a_stream_that_breaks_off_is_1(write_pool: Write, capsys: Capture) -> None:
     """What has come is there, on a line of its own, and then why there is no more."""
-    write(python_members("torn"))
+    write_pool(python_members("torn"))
     assert main(["ask", "--stream", "hello"]) == 1
     shown = capsys.readouterr()
     assert shown.out == "Once \n"
@@ -131,36 +132,36 @@ def test_a_stream_that_breaks_off_is_1(write: Write, capsys: Capture) -> None:
 
 
 def test_an_answer_that_starts_over_begins_on_a_line_of_its_own(
-    write: Write, capsys: Capture
+    write_pool: Write, capsys: Capture
 ) -> None:
     """With a word of why, on stderr."""
-    write(FAILOVER + 'on_cut = "restart"\n' + python_members("torn", "tale"))
+    write_pool(FAILOVER + 'on_cut = "restart"\n' + python_members("torn", "tale"))
     assert main(["ask", "--stream", "hello"]) == 0
     shown = capsys.readouterr()
     assert shown.out == "Once \nOnce upon a time\n"
     assert shown.err == "greenroom: torn broke off (unavailable): the answer starts over\n"
 
 
-def test_a_refused_prompt_is_1(write: Write, capsys: Capture) -> None:
+def test_a_refused_prompt_is_1(write_pool: Write, capsys: Capture) -> None:
     """The agent's own error says why."""
-    write(python_members("choosy"))
+    write_pool(python_members("choosy"))
     assert main(["ask", "hello"]) == 1
     assert capsys.readouterr().err == "greenroom: Refusal: no such prompt\n"
 
 
-def test_a_limit_that_is_over_is_1(write: Write, capsys: Capture) -> None:
+def test_a_limit_that_is_over_is_1(write_pool: Write, capsys: Capture) -> None:
     """`--timeout` is for all of it."""
-    write(python_members("stuck"))
+    write_pool(python_members("stuck"))
     assert main(["ask", "--timeout", "0.05", "hello"]) == 1
     assert "deadline exceeded" in capsys.readouterr().err
 
 
 def test_a_key_that_is_repeated_is_not_shown(
-    write: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    write_pool: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it looks like: the environment tells which values are keys."""
     monkeypatch.setenv("SOME_API_KEY", "connection")
-    write(python_members("down"))
+    write_pool(python_members("down"))
     assert main(["ask", "--json", "hello"]) == 1
     shown = capsys.readouterr()
     assert "*** refused" in shown.err
@@ -183,10 +184,10 @@ def test_a_key_that_is_repeated_is_not_shown(
     ],
 )
 def test_a_file_that_cannot_be_used_is_2(
-    text: str | None, message: str, write: Write, capsys: Capture
+    text: str | None, message: str, write_pool: Write, capsys: Capture
 ) -> None:
     """Said in one line, and nothing is asked."""
-    path = write(text or "")
+    path = write_pool(text or "")
     if text is None:
         path.unlink()
     assert main(["ask", "hello"]) == 2
@@ -197,21 +198,23 @@ def test_a_file_that_cannot_be_used_is_2(
 
 
 def test_a_missing_extra_is_2(
-    write: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    write_pool: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Named, with what to install."""
     monkeypatch.setitem(sys.modules, "openai", None)
-    write('[[members]]\nname = "gpt"\nkind = "openai"\nmodel = "m"\nbase_url = "http://h/v1"\n')
+    write_pool(
+        '[[members]]\nname = "gpt"\nkind = "openai"\nmodel = "m"\nbase_url = "http://h/v1"\n'
+    )
     assert main(["ask", "hello"]) == 2
     assert "pip install 'greenroom[openai]'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("given", ["", " \n"])
 def test_an_empty_prompt_is_2(
-    given: str, write: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    given: str, write_pool: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Given or piped in."""
-    write(python_members("upper"))
+    write_pool(python_members("upper"))
     monkeypatch.setattr(sys, "stdin", io.StringIO(given))
     for arguments in ([given], ["-"], []):
         assert main(["ask", *arguments]) == 2
@@ -219,7 +222,7 @@ def test_an_empty_prompt_is_2(
 
 
 def test_without_a_prompt_in_a_terminal_it_is_2(
-    write: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    write_pool: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody is left waiting for words that were not asked for."""
 
@@ -227,7 +230,7 @@ def test_without_a_prompt_in_a_terminal_it_is_2(
         def isatty(self) -> bool:
             return True
 
-    write(python_members("upper"))
+    write_pool(python_members("upper"))
     monkeypatch.setattr(sys, "stdin", Terminal("typed"))
     assert main(["ask"]) == 2
     assert "a prompt must be given" in capsys.readouterr().err
@@ -236,10 +239,10 @@ def test_without_a_prompt_in_a_terminal_it_is_2(
 
 
 def test_a_prompt_that_is_no_text_is_2(
-    write: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    write_pool: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bytes that are no UTF-8."""
-    write(python_members("upper"))
+    write_pool(python_members("upper"))
     raw = io.TextIOWrapper(io.BytesIO(b"\xff"), encoding="utf-8")
     monkeypatch.setattr(sys, "stdin", raw)
     assert main(["ask"]) == 2
@@ -254,59 +257,61 @@ def test_a_prompt_that_is_no_text_is_2(
     [("SIGINT", 130, "greenroom: interrupted\n"), ("SIGTERM", 143, ""), ("SIGHUP", 129, "")],
 )
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_signal_ends_it_with_its_request(name: str, code: int, said: str, write: Write) -> None:
+def test_a_signal_ends_it_with_its_request(
+    name: str, code: int, said: str, write_pool: Write
+) -> None:
     """The stream is closed where it waits, and the pool stopped: no traceback."""
-    folder = write(python_members("endless")).parent
+    folder = write_pool(python_members("endless")).parent
     with process(folder, "ask", "--stream", "hello") as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "begun\n"
         running.send_signal(getattr(signal, name))
-        _, shown = running.communicate(timeout=WAIT_S)
+        _, shown = running.communicate(timeout=PROCESS_S)
     assert (running.returncode, shown) == (code, said)
     assert (folder / "cancelled").exists()
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_ctrl_c_does_not_wait_for_what_cannot_be_cancelled(write: Write) -> None:
+def test_a_ctrl_c_does_not_wait_for_what_cannot_be_cancelled(write_pool: Write) -> None:
     """A thread that hangs is left behind."""
-    folder = write(python_members("stuck")).parent
+    folder = write_pool(python_members("stuck")).parent
     with process(folder, "ask", "hello") as running:
         assert running.stdout is not None
         assert running.stdout.readline() == "begun\n"
         running.send_signal(signal.SIGINT)
-        assert running.wait(timeout=WAIT_S) == 130
+        assert running.wait(timeout=PROCESS_S) == 130
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_signal_leaves_no_process_behind(name: str, write: Write) -> None:
+def test_a_signal_leaves_no_process_behind(name: str, write_pool: Write) -> None:
     """A member's command ends with the command that asked it."""
     script = "import os, time; print(os.getpid(), flush=True); time.sleep(1000)"
-    folder = write(command_member("sleeper", sys.executable, "-u", "-c", script)).parent
+    folder = write_pool(command_member("sleeper", sys.executable, "-u", "-c", script)).parent
     with process(folder, "ask", "--stream", "hello") as running:
         assert running.stdout is not None
         child = int(running.stdout.readline())
         running.send_signal(getattr(signal, name))
-        running.wait(timeout=WAIT_S)
+        running.wait(timeout=PROCESS_S)
     assert not psutil.pid_exists(child)
 
 
-def test_nobody_reads_the_answer_is_141(write: Write) -> None:
+def test_nobody_reads_the_answer_is_141(write_pool: Write) -> None:
     """`greenroom ask ... | head -0` ends without a traceback."""
-    folder = write(python_members("tale")).parent
+    folder = write_pool(python_members("tale")).parent
     with process(folder, "ask", "hello") as running:
         assert running.stdout is not None
         running.stdout.close()
         assert running.stderr is not None
         shown = running.stderr.read()
-        running.wait(timeout=WAIT_S)
+        running.wait(timeout=PROCESS_S)
     assert (running.returncode, shown) == (141, "")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a terminal of POSIX")
-def test_in_a_terminal_it_streams_what_does_no_harm(write: Write) -> None:
+def test_in_a_terminal_it_streams_what_does_no_harm(write_pool: Write) -> None:
     """What an answer would have a terminal do is left out of it."""
-    folder = write(python_members("hostile")).parent
+    folder = write_pool(python_members("hostile")).parent
     ours, theirs = os.openpty()
     command = [sys.executable, "-c", INTERRUPTIBLE, "ask", "hello"]
     with subprocess.Popen(

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from helpers_commands import (
     INTERRUPTIBLE,
+    PROCESS_S,
     command_member,
     models,
     openai_member,
     process,
     python_members,
 )
-from helpers_pools import WAIT_S
 
 from greenroom import Member, PoolConfig
 from greenroom.cli import main
@@ -47,9 +47,9 @@ def found(capsys: Capture) -> dict[str, dict[str, Any]]:
 # -- what is found
 
 
-def test_good_members_are_0(write: Write, server: str, capsys: Capture) -> None:
+def test_good_members_are_0(write_pool: Write, server: str, capsys: Capture) -> None:
     """Each answers for itself, with the model that has answered, in a line of its own."""
-    write(python_members("described") + openai_member("gpt", f"{server}/200/v1", model="m"))
+    write_pool(python_members("described") + openai_member("gpt", f"{server}/200/v1", model="m"))
     assert main(["check"]) == 0
     shown = capsys.readouterr()
     first, second = shown.out.splitlines()
@@ -61,7 +61,7 @@ def test_good_members_are_0(write: Write, server: str, capsys: Capture) -> None:
 
 
 def test_what_is_wrong_with_each_is_told(
-    write: Write, server: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    write_pool: Write, server: str, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In the file's order, each by its kind and in plain words, and no key."""
     monkeypatch.setenv("MY_KEY", KEY)
@@ -75,7 +75,7 @@ def test_what_is_wrong_with_each_is_told(
     typo = openai_member("typo", server, modle="m-0")
     absent = command_member("absent", "no-such-command-anywhere")
     rest = python_members("upper", "choosy", "missing")
-    write("".join(models) + nobody + no_key + typo + absent + rest)
+    write_pool("".join(models) + nobody + no_key + typo + absent + rest)
     assert main(["check", "--json"]) == 1
     shown = capsys.readouterr().out
     assert KEY not in shown
@@ -104,10 +104,10 @@ def test_what_is_wrong_with_each_is_told(
 
 
 @pytest.mark.parametrize("how", ["by the arguments", "by the file"])
-def test_a_member_has_its_limit(how: str, write: Write, capsys: Capture) -> None:
+def test_a_member_has_its_limit(how: str, write_pool: Write, capsys: Capture) -> None:
     """That of `--timeout`, or the file's `request_timeout_s`."""
     settings = "[pool]\nrequest_timeout_s = 0.05\n" if how == "by the file" else ""
-    write(settings + python_members("stuck", "endless"))
+    write_pool(settings + python_members("stuck", "endless"))
     limit = ["--timeout", "0.05"] if how == "by the arguments" else []
     assert main(["check", *limit]) == 1
     lines = [line for line in capsys.readouterr().out.splitlines() if line != "begun"]
@@ -116,11 +116,11 @@ def test_a_member_has_its_limit(how: str, write: Write, capsys: Capture) -> None
 
 
 def test_a_missing_extra_is_the_members(
-    write: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+    write_pool: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The others are asked all the same."""
     monkeypatch.setitem(sys.modules, "openai", None)
-    write(openai_member("gpt", "http://127.0.0.1:9/v1", model="m") + python_members("upper"))
+    write_pool(openai_member("gpt", "http://127.0.0.1:9/v1", model="m") + python_members("upper"))
     assert main(["check", "--json"]) == 1
     told = found(capsys)
     assert "pip install 'greenroom[openai]'" in told["gpt"]["wrong"]
@@ -128,20 +128,20 @@ def test_a_missing_extra_is_the_members(
     assert told["upper"]["ok"]
 
 
-def test_no_member_stands_in_for_another(write: Write, capsys: Capture) -> None:
+def test_no_member_stands_in_for_another(write_pool: Write, capsys: Capture) -> None:
     """And none is asked twice, or left out, whatever the pool would do."""
     settings = 'strategy = "failover"\nmax_retries = 9\nhedge_after_s = 0.001\n'
     down = python_members("down") + "weight = 0\n"
-    write(f"[pool]\n{settings}{down}{python_members('upper')}")
+    write_pool(f"[pool]\n{settings}{down}{python_members('upper')}")
     assert main(["check", "--json"]) == 1
     told = found(capsys)
     assert (told["down"]["kind"], told["upper"]["kind"]) == ("unavailable", None)
 
 
-def test_a_prompt_of_ones_own(write: Write, capsys: Capture) -> None:
+def test_a_prompt_of_ones_own(write_pool: Write, capsys: Capture) -> None:
     """`--prompt` is what the members are asked."""
     words = "import sys; sys.exit(sys.stdin.read() != 'are you there?')"
-    write(command_member("strict", sys.executable, "-c", words))
+    write_pool(command_member("strict", sys.executable, "-c", words))
     assert main(["check"]) == 1
     assert main(["check", "--prompt", "are you there?"]) == 0
 
@@ -208,10 +208,10 @@ def test_a_finding_is_good_without_a_kind() -> None:
     ],
 )
 def test_a_file_that_cannot_be_used_is_2(
-    text: str, message: str, write: Write, capsys: Capture
+    text: str, message: str, write_pool: Write, capsys: Capture
 ) -> None:
     """What `ask` would refuse is refused here, and nobody is asked."""
-    write(text)
+    write_pool(text)
     for arguments in (["check"], ["ask", "hello"]):
         assert main(arguments) == 2
         shown = capsys.readouterr()
@@ -224,26 +224,26 @@ def test_a_file_that_cannot_be_used_is_2(
 
 @pytest.mark.parametrize("agent", ["endless", "stuck"])
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
-def test_a_ctrl_c_is_130(agent: str, write: Write) -> None:
+def test_a_ctrl_c_is_130(agent: str, write_pool: Write) -> None:
     """What is asked is cancelled; what cannot be is left behind."""
     script = "import sys; print('begun', file=sys.stderr, flush=True); input()"
     beside = command_member("beside", sys.executable, "-c", script)
-    folder = write(python_members(agent) + beside).parent
+    folder = write_pool(python_members(agent) + beside).parent
     with process(folder, "check", "-vv") as running:
         assert running.stderr is not None
         while "attempt.started" not in running.stderr.readline():
             assert running.poll() is None
         running.send_signal(signal.SIGINT)
-        _, shown = running.communicate(timeout=WAIT_S)
+        _, shown = running.communicate(timeout=PROCESS_S)
     assert running.returncode == 130
     assert shown.endswith("greenroom: interrupted\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a terminal of POSIX")
 @pytest.mark.parametrize("plain", [False, True])
-def test_in_a_terminal_it_is_a_table(plain: bool, write: Write) -> None:
+def test_in_a_terminal_it_is_a_table(plain: bool, write_pool: Write) -> None:
     """With colours, unless NO_COLOR is set."""
-    folder = write(python_members("down", "upper")).parent
+    folder = write_pool(python_members("down", "upper")).parent
     ours, theirs = os.openpty()
     command = [sys.executable, "-c", INTERRUPTIBLE, "check"]
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
@@ -252,7 +252,7 @@ def test_in_a_terminal_it_is_a_table(plain: bool, write: Write) -> None:
     with subprocess.Popen(
         command, cwd=folder, env=environment, stdout=theirs, stderr=subprocess.DEVNULL
     ) as running:
-        running.wait(timeout=WAIT_S)
+        running.wait(timeout=PROCESS_S)
     os.close(theirs)
     shown = os.read(ours, 10_000).decode()
     os.close(ours)

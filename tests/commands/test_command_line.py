@@ -10,8 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from helpers_commands import python_members
-from helpers_pools import WAIT_S
+from helpers_commands import PROCESS_S, python_members
 
 from greenroom.cli import main
 
@@ -30,7 +29,7 @@ sys.exit(main())
 
 def without_extra(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", WITHOUT, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=WAIT_S, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=PROCESS_S, check=False)
 
 
 # -- with it
@@ -105,7 +104,7 @@ def test_a_shell_completes_commands_and_options(words: str, found: str) -> None:
     }
     command = [sys.executable, "-m", "greenroom"]
     done = subprocess.run(
-        command, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False
+        command, env=environment, capture_output=True, text=True, timeout=PROCESS_S, check=False
     )
     assert found in done.stdout
     shown = subprocess.run(
@@ -113,7 +112,7 @@ def test_a_shell_completes_commands_and_options(words: str, found: str) -> None:
         env={**os.environ, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION": "1"},
         capture_output=True,
         text=True,
-        timeout=WAIT_S,
+        timeout=PROCESS_S,
         check=False,
     )
     assert "_GREENROOM_COMPLETE=complete_bash" in shown.stdout
@@ -173,16 +172,16 @@ def test_without_the_extra_bad_arguments_are_2(arguments: list[str], message: st
 # -- as it is installed
 
 
-def test_the_modules_beside_a_file_are_found(write: Write) -> None:
+def test_the_modules_beside_a_file_are_found(write_pool: Write) -> None:
     """By the installed script, too, which does not look into the current directory by itself."""
-    folder = write(python_members("upper")).parent
+    folder = write_pool(python_members("upper")).parent
     script = Path(sys.executable).parent / "greenroom"
     done = subprocess.run(
         [script, "ask", "hello"],
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=WAIT_S,
+        timeout=PROCESS_S,
         check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "HELLO\n", "")

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from helpers_commands import PROCESS_S
 from helpers_pages import DOCS, FENCE, PAGES, names, rows, text_of
-from helpers_pools import WAIT_S
 
 from greenroom.commands.app import COMMANDS
 from greenroom.commands.exits import Exit
@@ -52,7 +52,7 @@ def test_the_commands_of_a_page_print_what_it_says(page: Path, tmp_path: Path) -
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 text=True,
-                timeout=WAIT_S,
+                timeout=PROCESS_S,
                 check=False,
             )
             assert CHECK.check_output(expected, done.stdout, LENIENT), (command, done)

@@ -22,14 +22,14 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 
 
 @posix
-def test_a_long_command_reads_its_file_again(write: Write) -> None:
+def test_a_long_command_reads_its_file_again(write_pool: Write) -> None:
     """At a SIGHUP; the pool goes on."""
-    path = write(python_members("upper"))
+    path = write_pool(python_members("upper"))
     before = signal.getsignal(signal.SIGHUP)
     changed = threading.Event()
     with opened_pool(path, reloads=True) as pool:
         pool.on_event(lambda event: changed.set() if isinstance(event, PoolConfigured) else None)
-        write(python_members("upper", "table"))
+        write_pool(python_members("upper", "table"))
         signal.raise_signal(signal.SIGHUP)
         assert changed.wait(WAIT_S)
         assert [each.name for each in pool.stats().members] == ["upper", "table"]
@@ -38,9 +38,9 @@ def test_a_long_command_reads_its_file_again(write: Write) -> None:
 
 
 @posix
-def test_a_short_command_is_ended_by_it(write: Write) -> None:
+def test_a_short_command_is_ended_by_it(write_pool: Write) -> None:
     """And its pool is stopped."""
-    path = write(python_members("upper"))
+    path = write_pool(python_members("upper"))
     usual = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it may have been ignored
     try:
         with pytest.raises(Terminated) as caught, opened_pool(path) as pool:
@@ -63,9 +63,11 @@ def test_what_nohup_has_ignored_stays_ignored() -> None:
         signal.signal(signal.SIGHUP, usual)
 
 
-def test_the_path_of_modules_is_as_before(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_path_of_modules_is_as_before(
+    write_pool: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The current directory is on it only meanwhile."""
-    path = write(python_members("upper"))
+    path = write_pool(python_members("upper"))
     here = str(path.parent)
     monkeypatch.setattr(sys, "path", [each for each in sys.path if each not in ("", here)])
     before = list(sys.path)
@@ -75,9 +77,9 @@ def test_the_path_of_modules_is_as_before(write: Write, monkeypatch: pytest.Monk
     assert sys.path == before
 
 
-def test_outside_of_the_main_thread_signals_are_left_alone(write: Write) -> None:
+def test_outside_of_the_main_thread_signals_are_left_alone(write_pool: Write) -> None:
     """Nobody could set them there."""
-    path = write(python_members("upper"))
+    path = write_pool(python_members("upper"))
     answers: list[str] = []
 
     def use() -> None:

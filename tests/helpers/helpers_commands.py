@@ -12,6 +12,9 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+PROCESS_S = 60.0
+"""How long a process may take on a busy machine, most of it until it has begun."""
+
 MODULE = """
 import asyncio, pathlib, threading
 from greenroom import CallContext
