@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from greenroom.commands.ask_command import ask
+from greenroom.commands.check_command import check
 from greenroom.commands.demo_command import demo
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.map_command import map
@@ -16,6 +18,8 @@ from greenroom.commands.simulate_command import simulate
 from greenroom.demo.demo import Start
 
 COMMANDS: tuple[Callable[..., None], ...] = (
+    ask,
+    check,
     demo,
     map,
     simulate,
@@ -81,7 +85,11 @@ def _greenroom(
 
 
 # Plain help and errors: rich's have colours in a pipe where an environment variable says so.
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 app.callback(help=DESCRIPTION, invoke_without_command=True)(_greenroom)
 for _command in COMMANDS:
     app.command()(_as_it_is(_command))
