@@ -47,6 +47,12 @@ def part(content: Any = None, finish: Any = None, **delta: Any) -> dict[str, Any
     return {"id": "c", "object": "chat.completion.chunk", "model": "m-1", "choices": [choice]}
 
 
+def other(content: str, finish: Any = None) -> dict[str, Any]:
+    """An event of the second of two choices."""
+    said = part(content, finish)
+    return {**said, "choices": [{**said["choices"][0], "index": 1}]}
+
+
 def events(*said: Any, done: bool = True) -> bytes:
     """A stream of these."""
     data = [each if isinstance(each, str) else f"data: {json.dumps(each)}" for each in said]
@@ -125,6 +131,9 @@ ANSWERS: list[tuple[str, bytes, Any]] = [
     ("no usage", body({"choices": whole()["choices"]}), "hi"),
     ("several choices", body({"choices": [{"index": 1, "message": {"content": "no"}},
                                           *whole()["choices"]]}), "hi"),
+    ("what is wrong with another choice",
+     body({"choices": [{"index": 1, "message": {"content": "no"}, "finish_reason": "length"},
+                       *whole()["choices"]]}), "hi"),
     ("an error of null", body({**whole(), "error": None}), "hi"),
     ("tool calls", body(whole(None, "tool_calls", tool_calls=CALLS)),
      {"role": "assistant", "content": None, "tool_calls": CALLS}),
@@ -214,6 +223,11 @@ STREAMS: list[tuple[str, bytes, list[Any]]] = [
     ("thoughts", events(part(reasoning_content="hm"), part("hi", "stop")), ["hi"]),
     ("more behind [DONE]", events(part("hi", "stop")) + b"data: {broken\n\n", ["hi"]),
     ("delta null", events({"choices": [{"delta": None}]}, part("hi", "stop")), ["hi"]),
+    ("two choices in turn",
+     events(part("h"), other("no"), part("i"), other("!", "length"), part(finish="stop")),
+     ["h", "i"]),
+    ("the second choice first", events(other("h"), part("no", "length"), other("i", "stop")),
+     ["h", "i"]),
     ("tool calls", events(part(tool_calls=CALLS), part(finish="tool_calls")),
      [{"tool_calls": CALLS}]),
 ]  # fmt: skip

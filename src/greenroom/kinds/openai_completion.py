@@ -103,11 +103,13 @@ def completion_of(
         UnsuccessfulResultError: there is none.
     """
     said = _parsed(body, content_type, rules, wall_now)
-    fault = rules.fault_of(said) or _error_in(said)
-    fault = fault or answers.auto(said) or answers.no_choices(said)
+    choice = _choice_of(said)
+    # What is wrong with another choice is wrong with none that is passed on.
+    judged = said if choice is None else {**said, "choices": [choice]}
+    fault = rules.fault_of(judged) or _error_in(said)
+    fault = fault or answers.auto(judged) or answers.no_choices(said)
     if fault is not None:
         raise rules.error(fault, said, wall_now)
-    choice = _choice_of(said)
     message = choice.get("message") if choice is not None else None
     if choice is None or not isinstance(message, dict):
         raise rules.error(_NO_COMPLETION, said, wall_now)
@@ -141,6 +143,7 @@ class CompletionStream:
     _finished: bool = False
     _content: bool = False
     _seen: bool = False
+    _index: Any = None
     _late: Fault | None = None
 
     def feed(self, line: str, wall_now: float) -> Iterator[Any]:
@@ -215,9 +218,9 @@ class CompletionStream:
         fault = _error_in(said)
         if fault is not None:
             raise self.rules.error(fault, said, wall_now)
-        choice = _choice_of(said)
+        choice = self._choice_in(said)
         if choice is None:
-            return  # a usage, Azure's word on the prompt, a ping
+            return  # a usage, Azure's word on the prompt, a ping; another of several choices
         delta = choice.get("delta")
         if isinstance(delta, dict):
             text, calls = _text_of(delta.get("content")), delta.get("tool_calls")
@@ -234,7 +237,20 @@ class CompletionStream:
             self.whole.finish = finish
         # Raised at the end: what has come until then is the consumer's.
         if self._late is None:
-            self._late = _BROKE if finish in BROKEN else self.rules.fault_of(said)
+            judged = {**said, "choices": [choice]}
+            self._late = _BROKE if finish in BROKEN else self.rules.fault_of(judged)
+
+    def _choice_in(self, said: dict[str, Any]) -> dict[str, Any] | None:
+        """What an event says of the answer: of several choices, whose events come in turn, the one
+        that has begun first.
+        """
+        first = _choice_of(said)
+        if first is None:
+            return None
+        if self._index is None:
+            self._index = first.get("index", 0)
+        mine = [each for each in _choices_of(said) if each.get("index", 0) == self._index]
+        return mine[0] if mine else None
 
     def _refuse_stray(self, wall_now: float) -> None:
         """It is none of events: say what it is."""
@@ -267,11 +283,13 @@ def _parsed(
 
 def _choice_of(said: dict[str, Any]) -> dict[str, Any] | None:
     """The first choice, whatever else there is."""
-    choices = said.get("choices")
-    if not isinstance(choices, list):
-        return None
-    found = [each for each in choices if isinstance(each, dict)]
+    found = _choices_of(said)
     return next((each for each in found if each.get("index", 0) == 0), found[0] if found else None)
+
+
+def _choices_of(said: dict[str, Any]) -> list[dict[str, Any]]:
+    choices = said.get("choices")
+    return [each for each in choices if isinstance(each, dict)] if type(choices) is list else []
 
 
 def _text_of(content: Any) -> str | None:
