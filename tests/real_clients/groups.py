@@ -27,3 +27,6 @@ GROUPS: dict[str, tuple[str, ...]] = {
 
 TESTED = {"context": "test_context_packages.py", "llmock": "test_llmock.py"}
 """Groups that no server misbehaves to: instead of adapters a file of tests."""
+
+ASKED_FOR = {"model": "test_model.py"}
+"""The same, of what is large: it runs only where it is named, by `make test-model`."""
