@@ -1,0 +1,44 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from greenroom.messages import _validate as check
+
+PoolPath = Annotated[
+    Path, typer.Option("--config", "-c", metavar="FILE", help="The pool: a TOML file.")
+]
+"""Where the pool stands; `POOL_PATH` unless it is said."""
+
+POOL_PATH = Path("pool.toml")
+
+
+def _seconds(value: float | None) -> float | None:
+    try:
+        check.number("timeout", value, above=True, optional=True)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return value
+
+
+Limit = Annotated[
+    float | None,
+    typer.Option(
+        "--timeout", metavar="SECONDS", callback=_seconds, help="How long an answer may take."
+    ),
+]
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        help="Show the pool's log; -vv: all of it.",
+    ),
+]

@@ -1,0 +1,38 @@
+"""Where a command writes: to a terminal, or plainly to a pipe or a file."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+
+def is_terminal(stream: TextIO) -> bool:
+    """Whether somebody looks at it: then it may have colours, tables and a bar."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def say(text: str = "", *, end: str = "\n", stream: TextIO | None = None) -> None:
+    """Write a text at once, to stdout. What the stream has no character for is escaped; a terminal
+    gets nothing that it would carry out.
+    """
+    stream = sys.stdout if stream is None else stream
+    text = (harmless(text) if is_terminal(stream) else text) + end
+    try:
+        stream.write(text)
+    except UnicodeEncodeError:  # a stream that knows only ASCII, or the like
+        stream.write(text.encode("ascii", "backslashreplace").decode())
+    stream.flush()
+
+
+def complain(what: object) -> None:
+    """Say on stderr what is wrong."""
+    say(f"greenroom: {what}", stream=sys.stderr)
+
+
+def harmless(text: str) -> str:
+    """A text from elsewhere without control characters."""
+    return text.translate(_CONTROLS)
+
+
+_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
