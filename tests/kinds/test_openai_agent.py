@@ -392,6 +392,17 @@ def test_a_payload_that_is_no_prompt_is_refused(payload: Any) -> None:
         asyncio.run(agent.arun(payload))
 
 
+@pytest.mark.parametrize(
+    "payload", ["s3cret \ud800", [{"role": "user", "content": [{"text": "s3cret \udfff"}]}]]
+)
+def test_a_payload_that_cannot_be_encoded_is_refused_without_repeating_it(payload: Any) -> None:
+    """The client's own error would hold it whole."""
+    agent = OpenAIAgent("m", base_url="http://127.0.0.1:1/v1")
+    with pytest.raises(ValueError, match="payload must be text that can be encoded") as caught:
+        asyncio.run(agent.arun(payload))
+    assert not hasattr(caught.value, "object")
+
+
 def test_without_the_client_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """The extra by its name."""
     for loaded in [each for each in sys.modules if each.split(".")[0] == "openai"]:

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
+from greenroom.kinds.encodable import check_encodable
 from greenroom.kinds.openai_completion import (
     BODY_LIMIT,
     CompletionRules,
@@ -103,6 +104,7 @@ class OpenAIAgent:
             UnsuccessfulResultError: what the server has answered is none.
             openai.APIError: the client's own: a status from 400, a connection that broke off.
             TypeError: the payload is neither a prompt nor a list of messages.
+            ValueError: it holds a lone surrogate, which no server could be told.
         """
         body = self._body(payload, stream=False)
         async with self._request(body) as response:
@@ -155,6 +157,8 @@ class OpenAIAgent:
             raise TypeError(
                 f"payload must be a str or a list of messages, got a {type(payload).__name__}"
             )
+        # The client's own error would hold the whole of it.
+        check_encodable(messages)
         return {"model": self.model, "messages": messages, "stream": stream}
 
     def _request(self, body: dict[str, Any]) -> Any:
