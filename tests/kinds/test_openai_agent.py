@@ -416,3 +416,36 @@ def test_without_the_client_it_is_said_what_to_install(monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "meta_path", [Hidden(), *sys.meta_path])
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'greenroom\[openai\]'"):
         OpenAIAgent("m", base_url="http://127.0.0.1:1/v1")
+
+
+@pytest.mark.parametrize(
+    ("said", "metadata"),
+    [
+        ({}, {"model": "m-1", "usage": whole()["usage"]}),
+        ({"usage": None}, {"model": "m-1"}),
+        ({"model": None, "usage": "many"}, {}),
+    ],
+)
+def test_a_reply_names_the_model_that_has_answered_and_its_usage(
+    said: dict[str, Any], metadata: dict[str, Any]
+) -> None:
+    """By the word of its server; of a stream at its end, from whichever event says so."""
+    usage = {"choices": [], "model": "m-1", "usage": whole()["usage"], **said}
+    parts = [{**part("hi"), **said}, {**part(finish="stop"), **said}, usage]
+
+    async def main() -> None:
+        answer = Server(body({**whole(), **said}), JSON)
+        stream = Server(events(*parts), EVENTS)
+        async with asyncio.timeout(WAIT_S), answer.running(), stream.running():
+            async with AgentPool.start([member(answer)]) as pool:
+                reply = await pool.aask(Request("hello"))
+                assert (reply.value, reply.metadata) == ("hi", metadata)
+            async with AgentPool.start([member(stream)]) as pool:
+                chunks = pool.stream(Request("hello"))
+                assert await chunks.acollect() == ["hi"]
+                assert chunks.metadata == metadata
+
+    def member(server: Server) -> Member:
+        return Member("a", factory=lambda: OpenAIAgent("m", base_url=server.url))
+
+    asyncio.run(main())

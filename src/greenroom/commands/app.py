@@ -83,7 +83,11 @@ def _greenroom(
 
 
 # Plain help and errors: rich's have colours in a pipe where an environment variable says so.
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 app.callback(help=DESCRIPTION, invoke_without_command=True)(_greenroom)
 for _command in COMMANDS:
     app.command()(_as_it_is(_command))

@@ -92,8 +92,12 @@ def local_modules() -> Iterator[None]:
 
 @contextlib.contextmanager
 def shown_log(verbose: int) -> Iterator[None]:
-    """Within it the log of the pools is shown, on stderr."""
-    end = log(LEVELS[min(verbose, len(LEVELS) - 1)])
+    """Within it the log of the pools is shown, on stderr; without `-v` it is left as it is."""
+    level = LEVELS[min(verbose, len(LEVELS) - 1)]
+    if level is None:
+        yield
+        return
+    end = log(level)
     try:
         yield
     finally:
