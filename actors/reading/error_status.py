@@ -264,6 +264,8 @@ def _of_system(error: BaseException) -> int | None:
             return words.REFUSED
         if number in (errno.ENOENT, errno.EACCES) and _is_of_a_command(error):
             return words.REFUSED
+        if number == errno.E2BIG and _is_of_a_command(error):
+            return 413  # a prompt that does not fit among the arguments
         return None
     for name in ("returncode", "exit_code"):
         code = look(error, name)

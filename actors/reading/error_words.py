@@ -133,7 +133,7 @@ NAMES = {
     """),
     CUT: _words("""
         ConnectionError NetworkError ProtocolError ClientPayloadError ChunkedEncodingError
-        ContentDecodingError IncompleteRead IncompleteReadError ConnectionClosedError
+        DecodingError IncompleteRead IncompleteReadError ConnectionClosedError
         ConnectionClosedOK ConnectionClosed ConnectionClosedException ServiceResponseError
         StreamTerminatedError ResponseStreamingError ClosedResourceError BrokenResourceError
         EndOfStream NoRespondersError

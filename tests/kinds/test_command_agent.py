@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import stat
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from helpers_pools import WAIT_S, pool_of
 
@@ -56,6 +59,14 @@ print(os.getpid(), child.pid, flush=True)
 {after}
 """
 SLEEP = "import time; time.sleep(600)"
+
+
+GRANDCHILD = f"""
+import os, time
+if os.fork():
+    os._exit(0)
+{SLEEP}
+"""
 
 
 def with_child(
@@ -138,6 +149,21 @@ def test_output_that_is_held_back_by_a_slow_reader_is_not_lost() -> None:
     assert asyncio.run(slowly()) == sum(len(str(i)) * 100_000 + 1 for i in range(40))
 
 
+def test_a_command_that_closes_its_stdin_is_not_held_against_it() -> None:
+    """In the middle of its prompt, or at its very start."""
+    code = "import os, sys; os.read(0, 10); os.close(0); print('done')"
+    assert run(program(code), "x" * 3_000_000) == "done"
+    assert run(program("import os; os.close(0); os.write(1, b'done')"), "x" * 3_000_000) == "done"
+
+
+def test_a_command_that_closes_its_stdout_has_answered_once_it_ends() -> None:
+    """And not before: its exit code counts."""
+    code = "import os, sys; os.write(1, b'done'); os.close(1); os.read(0, 1); os._exit({})"
+    assert run(program(code.format(0)), "x") == "done"
+    with pytest.raises(CommandFailedError, match="exited 3"):
+        run(program(code.format(3)), "x")
+
+
 # -- how it fails
 
 
@@ -168,6 +194,49 @@ def test_a_failure_in_json_counts_though_the_exit_code_is_zero() -> None:
     ):
         pool.execute("", timeout=WAIT_S)
     assert [each.kind for each in caught.value.errors] == [FailureKind.AUTH]
+
+
+@pytest.mark.parametrize("output", ["json", "jsonl"])
+@pytest.mark.parametrize("exit_code", [0, 1])
+def test_a_failure_on_stdout_is_read_whatever_the_exit_code(output: Any, exit_code: int) -> None:
+    """With an empty stderr, in the tool's own words; the next member answers."""
+    said = {"error": {"message": "HTTP 429: try again later", "code": "busy"}}
+    code = f"import sys; print({json.dumps(said)!r}); sys.exit({exit_code})"
+    members = [
+        Member("fails", program(code, output=output, answer="result", failed="error"), priority=0),
+        Member("works", program("print('ok')"), priority=1),
+    ]
+    with pool_of(*members, strategy="priority") as pool:
+        reply = pool.ask(Request("x"), timeout=WAIT_S)
+    (error,) = reply.errors
+    assert (reply.value, error.kind) == ("ok", FailureKind.RATE_LIMITED)
+    assert isinstance(error.error, CommandFailedError)
+    assert (error.error.exit_code, error.error.stderr) == (exit_code, "")
+
+
+def test_a_prompt_that_does_not_fit_among_the_arguments_is_too_large() -> None:
+    """A member that takes it on stdin may answer, and this one is none the worse for it."""
+    members = [
+        Member("argument", program("", prompt="argument"), priority=0),
+        Member("stdin", program("import sys; print(len(sys.stdin.read()))"), priority=1),
+    ]
+    with pool_of(*members, strategy="priority") as pool:
+        reply = pool.ask(Request("x" * 3_000_000), timeout=WAIT_S)
+    assert (reply.value, [each.kind for each in reply.errors]) == (
+        "3000000",
+        [FailureKind.TOO_LARGE],
+    )
+
+
+def test_a_prompt_that_cannot_be_said_is_refused_without_repeating_it() -> None:
+    """Half a character, a null in an argument."""
+    for agent in (program(""), program("", prompt="argument")):
+        with pytest.raises(ValueError, match="a lone surrogate") as caught:
+            run(agent, "s3cret \ud800")
+        assert not hasattr(caught.value, "object")
+    with pytest.raises(ValueError, match="must not hold a null"):
+        run(program("", prompt="argument"), "s3cret \0")
+    assert run(program("import sys; print(len(sys.stdin.read()))"), "a\0b") == "3"
 
 
 def test_a_command_that_is_not_there_or_may_not_be_run_is_an_oserror(tmp_path: Path) -> None:
@@ -226,8 +295,16 @@ def test_neither_prompt_nor_environment_stand_in_a_repr() -> None:
         with_child(),
         with_child(before="signal.signal(signal.SIGTERM, signal.SIG_IGN)"),
         with_child(child="import signal, time\nsignal.signal(15, signal.SIG_IGN)\n" + SLEEP),
+        with_child(after="os.kill(os.getpid(), signal.SIGSTOP)\n" + SLEEP),
+        with_child(child=GRANDCHILD),
     ],
-    ids=["both hang", "it ignores SIGTERM", "its child ignores SIGTERM"],
+    ids=[
+        "both hang",
+        "it ignores SIGTERM",
+        "its child ignores SIGTERM",
+        "it is stopped",
+        "it is a grandchild",
+    ],
 )
 def test_a_command_that_is_left_is_ended_with_its_children(code: str) -> None:
     """They are asked first, and killed where that does not help."""
@@ -270,6 +347,36 @@ def test_a_stop_ends_what_runs() -> None:
         pids = [int(each) for each in next(stream).split()]
     stream.close()
     assert_gone(pids)
+
+
+HANGS = (
+    SLEEP,
+    with_child(),
+    with_child(before="signal.signal(signal.SIGTERM, signal.SIG_IGN)"),
+    with_child(child=GRANDCHILD),
+    "import sys, time\nwhile True: sys.stdout.write('x' * 4096)",
+    "import sys, time\nwhile True: sys.stderr.write('x' * 4096)",
+    "import os, time; os.close(0); os.close(1); os.close(2); time.sleep(600)",
+)
+
+
+def test_after_a_stop_no_process_no_thread_and_no_pipe_is_left() -> None:
+    """Of commands that hang in all ways, left at their limit or by the stop, streamed or not."""
+    me = psutil.Process()
+    members = [Member(f"m{at}", program(code), max_concurrency=4) for at, code in enumerate(HANGS)]
+    asyncio.run(program("").arun(""))  # what is made once is there by now
+    before = me.num_fds(), me.children()
+    with pool_of(*members, strategy="round_robin", request_timeout_s=1.0, max_retries=0) as pool:
+        asked = [pool.ask(Request("x"), block=False) for _ in HANGS]
+        streams = [pool.stream(Request("x")) for _ in HANGS]
+        for each in asked:
+            with pytest.raises(AllPoolMembersFailedError):
+                each.get(timeout=WAIT_S)
+    for stream in streams:
+        stream.close()
+    names = [each.name for each in threading.enumerate()]
+    assert "greenroom-command" not in names
+    assert (me.num_fds(), me.children(recursive=True)) == before
 
 
 # -- presets, by programs that write what those tools do

@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from helpers_completions import (
+    CALLS,
+    EVENTS,
+    HTML,
+    JSON,
+    Server,
+    asked,
+    body,
+    events,
+    other,
+    part,
+    streamed,
+    whole,
+)
 from helpers_pools import WAIT_S
 
 from greenroom import (
@@ -23,100 +34,6 @@ from greenroom import (
 )
 from greenroom.kinds import OpenAIAgent
 
-JSON, EVENTS, HTML = "application/json", "text/event-stream", "text/html; charset=utf-8"
-
-
-def whole(content: Any = "hi", finish: Any = "stop", **message: Any) -> dict[str, Any]:
-    """A completion."""
-    said = {"role": "assistant", "content": content, **message}
-    choice = {"index": 0, "message": said, "finish_reason": finish}
-    usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
-    return {
-        "id": "c",
-        "object": "chat.completion",
-        "model": "m-1",
-        "choices": [choice],
-        "usage": usage,
-    }
-
-
-def part(content: Any = None, finish: Any = None, **delta: Any) -> dict[str, Any]:
-    """An event of one."""
-    said = delta if content is None else {"content": content, **delta}
-    choice = {"index": 0, "delta": said, "finish_reason": finish}
-    return {"id": "c", "object": "chat.completion.chunk", "model": "m-1", "choices": [choice]}
-
-
-def events(*said: Any, done: bool = True) -> bytes:
-    """A stream of these."""
-    data = [each if isinstance(each, str) else f"data: {json.dumps(each)}" for each in said]
-    return "".join(f"{each}\n\n" for each in [*data, *(["data: [DONE]"] if done else [])]).encode()
-
-
-class Server:
-    """Answers each request with the same bytes, and keeps what it was asked."""
-
-    def __init__(
-        self, body: bytes, content_type: str, status: str = "200 OK", cut: bool = False
-    ) -> None:
-        length = len(body) + (100 if cut else 0)
-        head = f"HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n"
-        self._answer = f"{head}connection: close\r\n\r\n".encode() + body
-        self.asked: list[dict[str, Any]] = []
-        self.heads: list[str] = []
-        self.url = ""
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[Server]:
-        async with await asyncio.start_server(self._serve, "127.0.0.1", 0) as server:
-            self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
-            yield self
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = next(
-            int(line.partition(":")[2])
-            for line in head.splitlines()
-            if line.lower().startswith("content-length")
-        )
-        self.heads.append(head)
-        self.asked.append(json.loads(await reader.readexactly(length)))
-        writer.write(self._answer)
-        await writer.drain()
-        writer.close()
-
-
-async def asked(server: Server, payload: Any = "hello", **settings: Any) -> Any:
-    async with server.running():
-        agent = OpenAIAgent("m", base_url=server.url, **settings)
-        try:
-            return await asyncio.wait_for(agent.arun(payload), WAIT_S)
-        finally:
-            await agent.aclose()
-
-
-async def streamed(server: Server, **settings: Any) -> tuple[list[Any], BaseException | None]:
-    """The chunks, and what the stream ended with."""
-    chunks: list[Any] = []
-    async with server.running():
-        agent = OpenAIAgent("m", base_url=server.url, **settings)
-        try:
-            async with asyncio.timeout(WAIT_S):
-                async for chunk in agent.astream("hello"):
-                    chunks.append(chunk)
-        except BaseException as error:
-            return chunks, error
-        finally:
-            await agent.aclose()
-        return chunks, None
-
-
-def body(said: Any) -> bytes:
-    return json.dumps(said).encode()
-
-
-CALLS = [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]
-
 ANSWERS: list[tuple[str, bytes, Any]] = [
     ("plain", body(whole()), "hi"),
     ("with a byte order mark", b"\xef\xbb\xbf" + body(whole()), "hi"),
@@ -125,9 +42,22 @@ ANSWERS: list[tuple[str, bytes, Any]] = [
     ("no usage", body({"choices": whole()["choices"]}), "hi"),
     ("several choices", body({"choices": [{"index": 1, "message": {"content": "no"}},
                                           *whole()["choices"]]}), "hi"),
+    ("what is wrong with another choice",
+     body({"choices": [{"index": 1, "message": {"content": "no"}, "finish_reason": "length"},
+                       *whole()["choices"]]}), "hi"),
     ("an error of null", body({**whole(), "error": None}), "hi"),
     ("tool calls", body(whole(None, "tool_calls", tool_calls=CALLS)),
      {"role": "assistant", "content": None, "tool_calls": CALLS}),
+    ("several tool calls, one without arguments",
+     body(whole("hm", "tool_calls", tool_calls=[*CALLS, {"id": "2", "function": None}])),
+     {"role": "assistant", "content": "hm", "tool_calls": [*CALLS, {"id": "2", "function": None}]}),
+    ("a call of old", body(whole(None, "function_call", function_call={"name": "f"})),
+     {"role": "assistant", "content": None, "function_call": {"name": "f"}}),
+    ("an empty refusal", body(whole(refusal="")), "hi"),
+    ("Azure's filter, which lets it pass",
+     body({**whole(), "prompt_filter_results": [{"content_filter_results": {}}]}), "hi"),
+    ("what is not a number", body(whole())[:-1] + b', "logprobs": NaN}', "hi"),
+    ("a usage of another kind", body({**whole(), "usage": "none", "model": 7}), "hi"),
 ]  # fmt: skip
 
 NO_ANSWERS: list[tuple[str, bytes, str, FailureKind, str]] = [
@@ -168,6 +98,26 @@ NO_ANSWERS: list[tuple[str, bytes, str, FailureKind, str]] = [
     ("length, nothing", body(whole("", "length")), JSON, FailureKind.TOO_LARGE, "cut off"),
     ("filter", body(whole("", "content_filter")), JSON, FailureKind.CALLER, "content filter"),
     ("refusal", body(whole(None, refusal="I can't")), JSON, FailureKind.CALLER, "refuses"),
+    ("a filter that lets nothing through",
+     body({"choices": [{"index": 0, "finish_reason": "content_filter"}]}), JSON,
+     FailureKind.CALLER, "content filter"),
+    ("thoughts alone", body(whole(None, reasoning_content="hm")), JSON, FailureKind.UNKNOWN,
+     "without content"),
+    ("thoughts until the end", body(whole("", "length", reasoning_content="hm")), JSON,
+     FailureKind.TOO_LARGE, "cut off"),
+    ("no tool calls after all", body(whole(None, "tool_calls", tool_calls=[])), JSON,
+     FailureKind.UNKNOWN, "without content"),
+    ("an error in a choice",
+     body({"choices": [{**whole("")["choices"][0], "error": {"code": 502}}]}), JSON,
+     FailureKind.UNAVAILABLE, "error"),
+    ("JSON of another API", body({"result": whole(), "success": True}), JSON,
+     FailureKind.UNAVAILABLE, "no completion"),
+    ("a text completion", body({"object": "text_completion", "choices": [{"text": "hi"}]}), JSON,
+     FailureKind.UNAVAILABLE, "no completion"),
+    ("two answers", body(whole()) * 2, JSON, FailureKind.UNAVAILABLE, "no JSON"),
+    ("a number of 5,000 digits", b'{"a": ' + b"1" * 5_000 + b"}", JSON, FailureKind.UNAVAILABLE,
+     "no JSON"),
+    ("another encoding", str(whole()).encode("utf-16"), JSON, FailureKind.UNAVAILABLE, "no JSON"),
     ("finish error", body(whole("half", "error")), JSON, FailureKind.UNAVAILABLE, "error"),
     ("events", events(part("hi"), part(finish="stop")), EVENTS, FailureKind.UNAVAILABLE, "no JSON"),
 ]  # fmt: skip
@@ -214,6 +164,32 @@ STREAMS: list[tuple[str, bytes, list[Any]]] = [
     ("thoughts", events(part(reasoning_content="hm"), part("hi", "stop")), ["hi"]),
     ("more behind [DONE]", events(part("hi", "stop")) + b"data: {broken\n\n", ["hi"]),
     ("delta null", events({"choices": [{"delta": None}]}, part("hi", "stop")), ["hi"]),
+    ("odd events between",
+     events({}, {"choices": None}, {"choices": "x"}, {"choices": [None]}, {"choices": [{}]},
+            {"choices": [{"delta": "x"}]}, part(5), part("hi", "stop")), ["hi"]),
+    ("a text in parts", events(part([{"type": "text", "text": "hi"}], "stop")), ["hi"]),
+    ("empty data", events("data:", "data: ", part("hi", "stop")), ["hi"]),
+    ("a ping with an object", events("event: ping\ndata: {}", part("hi", "stop")), ["hi"]),
+    ("an error of null", events({**part("hi", "stop"), "error": None}), ["hi"]),
+    ("a byte order mark", b"\xef\xbb\xbf" + events(part("h"), part("i", "stop")), ["h", "i"]),
+    ("only returns", events(part("h"), part("i", "stop")).replace(b"\n", b"\r"), ["h", "i"]),
+    ("ends of lines that are none of events'",
+     'data: {"choices": [{"delta": {"content": "h\u2028i\u2029\x85\x7f"}}]}\n\n'.encode()
+     + b"data: [DONE]\n",
+     ["h\u2028i\u2029\x85\x7f"]),
+    ("bytes that are no text", events(part("hi?", "stop")).replace(b"?", b"\xff"), ["hi\ufffd"]),
+    ("three megabytes in an event", events(part("x" * 3_000_000, "stop")), ["x" * 3_000_000]),
+    ("more behind the finish", events(part("h", "stop"), part("i"), part(finish="stop")),
+     ["h", "i"]),
+    ("two choices in turn",
+     events(part("h"), other("no"), part("i"), other("!", "length"), part(finish="stop")),
+     ["h", "i"]),
+    ("the second choice first", events(other("h"), part("no", "length"), other("i", "stop")),
+     ["h", "i"]),
+    ("a call of old", events(part(function_call={"name": "f"}), part(finish="function_call")),
+     [{"function_call": {"name": "f"}}]),
+    ("a text and tool calls", events(part("hm", tool_calls=CALLS), part(finish="tool_calls")),
+     ["hm", {"tool_calls": CALLS}]),
     ("tool calls", events(part(tool_calls=CALLS), part(finish="tool_calls")),
      [{"tool_calls": CALLS}]),
 ]  # fmt: skip
@@ -239,6 +215,33 @@ NO_STREAMS: list[tuple[str, bytes, str, FailureKind, str, list[Any]]] = [
      FailureKind.UNAVAILABLE, "error", []),
     ("named error", events("event: error", {"error": {"type": "rate_limit_error"}}), EVENTS,
      FailureKind.RATE_LIMITED, "error", []),
+    ("named error, bare", events(part("h"), "event: error\ndata: {\"type\": \"rate_limit_error\"}"),
+     EVENTS, FailureKind.RATE_LIMITED, "an event that is an error", ["h"]),
+    ("named error, a text", events(part("h", "stop"), "event: error\ndata: it broke"), EVENTS,
+     FailureKind.UNAVAILABLE, "an event that is an error", ["h"]),
+    ("a field named error", events('error: {"code": 503, "message": "no"}'), EVENTS,
+     FailureKind.UNAVAILABLE, "an event that is an error", []),
+    ("error without a field", events(part("h"), '{"error": {"code": 429}}', done=False), EVENTS,
+     FailureKind.RATE_LIMITED, "error", ["h"]),
+    ("page in the middle", events(part("h"), "<html>502</html>", done=False), EVENTS,
+     FailureKind.UNAVAILABLE, "neither a finish_reason nor", ["h"]),
+    ("tool calls without an end", events(part(tool_calls=CALLS), done=False), EVENTS,
+     FailureKind.UNAVAILABLE, "neither a finish_reason nor", [{"tool_calls": CALLS}]),
+    ("no tool calls after all", events(part(tool_calls=[]), part(finish="tool_calls")), EVENTS,
+     FailureKind.UNAVAILABLE, "without content", []),
+    ("thoughts until the end", events(part(reasoning_content="hm"), part(finish="length")), EVENTS,
+     FailureKind.TOO_LARGE, "cut off", []),
+    ("a whole answer in an event", events(whole()), EVENTS, FailureKind.UNAVAILABLE,
+     "without content", []),
+    ("null", events("data: null"), EVENTS, FailureKind.UNAVAILABLE, "malformed event", []),
+    ("a number of 5,000 digits", b'data: {"a": ' + b"1" * 5_000 + b"}\n\n", EVENTS,
+     FailureKind.UNAVAILABLE, "malformed event", []),
+    ("lines of JSON", b'{"message": {"content": "h"}, "done": false}\n{"done": true}\n', JSON,
+     FailureKind.UNAVAILABLE, "no events", []),
+    ("events of another API",
+     events('event: content_block_delta\ndata: {"delta": {"text": "hi"}}',
+            'event: message_stop\ndata: {"type": "message_stop"}', done=False), EVENTS,
+     FailureKind.UNAVAILABLE, "neither a finish_reason nor", []),
     ("error later", events(part("h"), {"error": {"code": 500}}), EVENTS,
      FailureKind.UNAVAILABLE, "error", ["h"]),
     ("finish error", events(part("h"), part(finish="error")), EVENTS, FailureKind.UNAVAILABLE,
@@ -387,6 +390,17 @@ def test_a_payload_that_is_no_prompt_is_refused(payload: Any) -> None:
     agent = OpenAIAgent("m", base_url="http://127.0.0.1:1/v1")
     with pytest.raises(TypeError, match="payload must be a str or a list of messages"):
         asyncio.run(agent.arun(payload))
+
+
+@pytest.mark.parametrize(
+    "payload", ["s3cret \ud800", [{"role": "user", "content": [{"text": "s3cret \udfff"}]}]]
+)
+def test_a_payload_that_cannot_be_encoded_is_refused_without_repeating_it(payload: Any) -> None:
+    """The client's own error would hold it whole."""
+    agent = OpenAIAgent("m", base_url="http://127.0.0.1:1/v1")
+    with pytest.raises(ValueError, match="payload must be text that can be encoded") as caught:
+        asyncio.run(agent.arun(payload))
+    assert not hasattr(caught.value, "object")
 
 
 def test_without_the_client_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

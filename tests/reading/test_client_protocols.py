@@ -295,3 +295,10 @@ def test_a_command_that_is_not_there_is_unavailable() -> None:
     with pytest.raises(FileNotFoundError) as caught:
         Path("/no/such/file").read_bytes()
     assert kind_of(caught.value) == "unknown"
+
+
+def test_what_does_not_fit_among_a_commands_arguments_is_too_large() -> None:
+    """Another member may take it some other way."""
+    with pytest.raises(OSError, match="too long") as caught:
+        subprocess.run(["true", "x" * 3_000_000], check=False)
+    assert kind_of(caught.value) == "too_large"

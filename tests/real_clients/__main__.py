@@ -1,8 +1,9 @@
 """`make test-clients`: calls every client in every situation and says what was judged rightly.
 
-ARGS: nothing runs all; `core agents litellm context` chooses groups; `retries` counts the HTTP
-requests that one call makes with a client's defaults; `freeze` also rewrites what `make test`
-reads; `entered` has clients made by factories, entered and left, and nothing else.
+ARGS: nothing runs all; `core agents litellm context llmock` chooses groups; `retries` counts the
+HTTP requests that one call makes with a client's defaults; `freeze` also rewrites what `make test`
+reads; `entered` has clients made by factories, entered and left, and nothing else; `model` is what
+`make test-model` runs.
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from typing import Any
 
 import greenroom
 from real_clients.freeze import freeze
-from real_clients.groups import GROUPS, TESTED
+from real_clients.groups import ASKED_FOR, GROUPS, TESTED
 from real_clients.known import reason_of
 
 _TESTS = Path(__file__).resolve().parents[1]
 _ROOT = _TESTS.parent
 _GREENROOM = Path(greenroom.__file__).parents[1]
 """Where this environment has it from: those of the clients need only what it stands on."""
+_ALL = (*GROUPS, *TESTED, *ASKED_FOR)
 _LIMIT_S = 900.0
 _LATE_S = 2.0
 GOAL = 0.98
@@ -34,9 +36,9 @@ Record = dict[str, Any]
 
 def main(arguments: list[str]) -> int:
     """0 if at least `GOAL` of the raised errors are judged rightly, and each other has a reason."""
-    unknown = set(arguments) - {*GROUPS, *TESTED, "retries", "freeze", "entered"}
+    unknown = set(arguments) - {*_ALL, "retries", "freeze", "entered"}
     if unknown:
-        print(f"not known: {' '.join(sorted(unknown))}; groups are {' '.join(GROUPS | TESTED)}")
+        print(f"not known: {' '.join(sorted(unknown))}; groups are {' '.join(_ALL)}")
         return 2
     if "entered" in arguments:
         return _entered()
@@ -50,7 +52,8 @@ def main(arguments: list[str]) -> int:
         return 0
     if "freeze" in arguments:
         freeze(records, _TESTS / "client_shapes.json", _TESTS / "client_values.json")
-    failed = [group for group in TESTED if _wanted(group, arguments) and not _passes(group)]
+    tested = [*TESTED, *(group for group in ASKED_FOR if group in arguments)]
+    failed = [group for group in tested if _wanted(group, arguments) and not _passes(group)]
     entered = _entered() if _wanted("core", arguments) else 0
     return max(_judge(records) if records else 0, bool(failed), bool(entered))
 
@@ -65,7 +68,7 @@ def _entered() -> int:
 
 
 def _wanted(group: str, arguments: list[str]) -> bool:
-    chosen = [a for a in arguments if a in GROUPS | TESTED]
+    chosen = [a for a in arguments if a in _ALL]
     return not chosen or group in chosen
 
 
@@ -85,7 +88,7 @@ def _passes(group: str) -> bool:
         print(f"skipped {group}: its environment could not be made")
         return True
     command = [str(_python(group)), "-m", "pytest", "-q", "--noconftest", "-W", "default"]
-    command.append(str(_TESTS / "real_clients" / TESTED[group]))
+    command += [str(_TESTS / "real_clients" / file) for file in (TESTED | ASKED_FOR)[group]]
     return not subprocess.run(command, env=_environment(), cwd=_ROOT, check=False).returncode
 
 

@@ -25,5 +25,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """A group's name is that of its environment and of its file of requirements; then its adapters."""
 
-TESTED = {"context": "test_context_packages.py"}
-"""Groups that no server misbehaves to: instead of adapters a file of tests."""
+TESTED = {
+    "context": ("test_context_packages.py",),
+    "llmock": ("test_llmock.py", "test_newcomer.py"),
+}
+"""Groups that no server misbehaves to: instead of adapters files of tests."""
+
+ASKED_FOR = {"model": ("test_model.py",)}
+"""The same, of what is large: it runs only where it is named, by `make test-model`."""

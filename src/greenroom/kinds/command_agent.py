@@ -14,6 +14,7 @@ from greenroom.kinds.command_output import (
     OutputFormat,
     OutputRules,
 )
+from greenroom.kinds.encodable import check_encodable
 from greenroom.kinds.json_path import JsonPath
 from greenroom.kinds.presets import PRESETS, Preset, PresetName
 from greenroom.kinds.process_group import Ended, ProcessGroup
@@ -112,6 +113,7 @@ class CommandAgent:
             CommandFailedError: it has none: its exit code, its own words, or output that is none.
             OSError: it could not be run: there is none of that name, say.
             TypeError: the payload is neither a str nor bytes.
+            ValueError: it cannot be said to a command: a lone surrogate, a null in an argument.
         """
         run = _Run(self, payload)
         try:
@@ -144,10 +146,13 @@ class CommandAgent:
         if not isinstance(payload, str | bytes):
             raise TypeError(f"payload must be a str or bytes, got a {type(payload).__name__}")
         argv, stdin = self._argv, None
+        check_encodable(payload)
         if not self._in_argument:
             stdin = payload.encode() if isinstance(payload, str) else payload
         else:
             text = payload if isinstance(payload, str) else os.fsdecode(payload)
+            if "\0" in text:
+                raise ValueError("payload must not hold a null where it is an argument")
             places = argv if PROMPT in argv else [*argv, PROMPT]
             argv = [text if each == PROMPT else each for each in places]
         return ProcessGroup(argv, stdin=stdin, env=self._env, cwd=self._cwd, tell=tell)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
+from greenroom.kinds.encodable import check_encodable
 from greenroom.kinds.openai_completion import (
+    BODY_LIMIT,
     CompletionRules,
     CompletionStream,
     completion_of,
@@ -19,6 +22,9 @@ from greenroom.messages.member import CallContext
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+
+REST_S = 0.2
+"""How long the end of a response is waited for that has said all."""
 
 _OURS = ("messages", "model", "stream")
 
@@ -98,10 +104,11 @@ class OpenAIAgent:
             UnsuccessfulResultError: what the server has answered is none.
             openai.APIError: the client's own: a status from 400, a connection that broke off.
             TypeError: the payload is neither a prompt nor a list of messages.
+            ValueError: it holds a lone surrogate, which no server could be told.
         """
         body = self._body(payload, stream=False)
         async with self._request(body) as response:
-            content, kind = await response.read(), _content_type(response)
+            content, kind = await _body_of(response), _content_type(response)
         whole = completion_of(content, kind, self._rules, time.time())
         if context is not None:
             context.describe(**whole.metadata)
@@ -115,9 +122,13 @@ class OpenAIAgent:
         async with self._request(body) as response:
             alive = (lambda: None) if context is None else context.alive
             reader = CompletionStream(self._rules, _content_type(response), alive)
-            async for line in response.iter_lines():
-                for chunk in reader.feed(line, time.time()):
+            pieces: AsyncIterator[bytes] = response.iter_bytes()
+            while (piece := await _next_of(pieces, reader)) is not None:
+                for chunk in reader.feed(piece, time.time()):
                     yield chunk
+                if reader.over:
+                    await _run_out(pieces)
+                    break
             for chunk in reader.end(time.time()):
                 yield chunk
             if context is not None:
@@ -146,6 +157,8 @@ class OpenAIAgent:
             raise TypeError(
                 f"payload must be a str or a list of messages, got a {type(payload).__name__}"
             )
+        # The client's own error would hold the whole of it.
+        check_encodable(messages)
         return {"model": self.model, "messages": messages, "stream": stream}
 
     def _request(self, body: dict[str, Any]) -> Any:
@@ -159,6 +172,38 @@ class OpenAIAgent:
         # does not know.
         create: Callable[..., Any] = client.chat.completions.with_streaming_response.create
         return create(**body, extra_body=self._params or None)
+
+
+async def _body_of(response: Any) -> bytes:
+    """A body; of one that is too long no more than shows that it is."""
+    taken = bytearray()
+    async for piece in response.iter_bytes():
+        taken += piece
+        if len(taken) > BODY_LIMIT:
+            break
+    return bytes(taken)
+
+
+async def _next_of(pieces: AsyncIterator[bytes], reader: CompletionStream) -> bytes | None:
+    """The next piece of a body; None at its end, which a whole answer has also where the server
+    has broken it off.
+    """
+    try:
+        return await anext(pieces, None)
+    except Exception:
+        if not reader.finished:
+            raise
+        return None
+
+
+async def _run_out(pieces: AsyncIterator[bytes]) -> None:
+    """Read what comes behind the end, which is nothing: then the connection serves again. Not for
+    long: there are servers that leave it open.
+    """
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(REST_S):
+            async for _ in pieces:
+                pass
 
 
 def _content_type(response: Any) -> str:

@@ -15,15 +15,25 @@ from typing import Any, Literal
 from greenroom.actors.reading import answer_judgement as answers
 from greenroom.actors.reading.answer_judgement import refusal_of
 from greenroom.actors.reading.answer_shapes import BROKEN, Fault, read
+from greenroom.kinds.event_lines import EventLines
 from greenroom.messages.errors import UnsuccessfulResultError
 from greenroom.messages.status import FailureKind
 
-LINE_LIMIT = 8 * 1024 * 1024
-"""Characters of an event that are too many."""
+EVENT_LIMIT = 8 * 1024 * 1024
+"""Bytes of an event that are too many."""
+
+BODY_LIMIT = 64 * 1024 * 1024
+"""Bytes of a whole answer that are too many."""
+
+STRAY_LIMIT = 1024 * 1024
+"""The same of what comes instead of events."""
 
 _UNFIT = (
     FailureKind.TOO_LARGE
 )  # another member may do better, and this one is none the worse for it
+
+
+_CALLS = ("tool_calls", "function_call")
 
 
 def _away(reason: str) -> Fault:
@@ -31,6 +41,7 @@ def _away(reason: str) -> Fault:
 
 
 _EMPTY_BODY = _away("an empty body")
+_NO_CONTENT = Fault("an answer without content")
 _NO_JSON = _away("what is no JSON, or was cut off")
 _NO_COMPLETION = _away("JSON that is no completion")
 _PAGE = _away("an HTML page instead of a completion")
@@ -40,7 +51,9 @@ _BAD_EVENT = _away("a malformed event")
 _CUT = _away("a stream that ended with neither a finish_reason nor [DONE]")
 _NOTHING = _away("a stream without content")
 _BROKE = _away("a stream that ended with an error")
-_TOO_LONG = _away("an event of more than 8 million characters")
+_TOO_MUCH = _away("a body of more than 64 MiB")
+_TOO_LONG = _away("an event of more than 8 MiB")
+_EVENT_ERROR = Fault("an event that is an error", otherwise=FailureKind.UNAVAILABLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +121,25 @@ def completion_of(
     Raises:
         UnsuccessfulResultError: there is none.
     """
+    if len(body) > BODY_LIMIT:
+        raise rules.error(_TOO_MUCH, None, wall_now)
     said = _parsed(body, content_type, rules, wall_now)
-    fault = rules.fault_of(said) or _error_in(said)
-    fault = fault or answers.auto(said) or answers.no_choices(said)
+    choice = _choice_of(said)
+    # What is wrong with another choice is wrong with none that is passed on.
+    judged = said if choice is None else {**said, "choices": [choice]}
+    # Named as what it is: a filter that lets nothing through leaves out the message.
+    fault = rules.fault_of({**judged, "object": "chat.completion"}) or _error_in(said)
+    fault = fault or answers.auto(judged) or answers.no_choices(said)
     if fault is not None:
         raise rules.error(fault, said, wall_now)
-    choice = _choice_of(said)
     message = choice.get("message") if choice is not None else None
     if choice is None or not isinstance(message, dict):
         raise rules.error(_NO_COMPLETION, said, wall_now)
     text = _text_of(message.get("content"))
-    calls = message.get("tool_calls")
+    calls = any(message.get(name) for name in _CALLS)
     if text is None and not calls:
-        raise rules.error(_NO_COMPLETION, said, wall_now)
+        nothing = message.get("content") is None
+        raise rules.error(_NO_CONTENT if nothing else _NO_COMPLETION, said, wall_now)
     found = Completion(message if calls else text, finish=_word(choice.get("finish_reason")))
     found.note(said)
     return found
@@ -128,55 +147,45 @@ def completion_of(
 
 @dataclass(slots=True)
 class CompletionStream:
-    """Reads an answer that comes in events, a line at a time.
+    """Reads an answer that comes in events, as its bytes come.
 
     What it gives of each event: its text; of tool calls `{"tool_calls": [...]}`, as they come.
 
     Args:
         alive: called for an event that carries something, but nothing to be passed on: a thought.
+
+    Attributes:
+        over: whether its end mark has come: what follows is not read.
+        finished: whether why it ends has been said, or that it does: it is whole, save for a usage.
     """
 
     rules: CompletionRules
     content_type: str
     alive: Callable[[], object] = lambda: None
     whole: Completion = field(default_factory=Completion)
+    over: bool = False
+    finished: bool = False
+    _lines: EventLines = field(default_factory=EventLines)
+    _name: str = ""
     _data: list[str] = field(default_factory=list)
     _size: int = 0
     _stray: list[str] = field(default_factory=list)
-    _done: bool = False
-    _finished: bool = False
+    _stray_size: int = 0
     _content: bool = False
     _seen: bool = False
+    _index: Any = None
     _late: Fault | None = None
 
-    def feed(self, line: str, wall_now: float) -> Iterator[Any]:
-        """Take in a line, without its end.
+    def feed(self, data: bytes, wall_now: float) -> Iterator[Any]:
+        """Take in a piece of the body; what of it is to be passed on.
 
         Raises:
             UnsuccessfulResultError: it shows that this is no answer.
         """
-        if self._done:
-            return
-        if not line:
-            yield from self._event(wall_now)
-            return
-        name, colon, value = line.partition(":")
-        if name == "data" and colon:
-            self._seen = True
-            self._size += len(value)
-            if self._size > LINE_LIMIT:
-                raise self.rules.error(_TOO_LONG, None, wall_now)
-            self._data.append(value.removeprefix(" "))
-            # Servers that leave out the empty line behind an event are not rare.
-            if value.strip() == "[DONE]" or self._is_whole():
-                yield from self._event(wall_now)
-        elif name in ("", "event", "id", "retry"):  # a comment, a keep-alive; what is no data
-            self._seen = self._seen or name != ""
-        else:
-            self._stray.append(line)
-            self._size += len(line)
-            if self._size > LINE_LIMIT:
-                raise self.rules.error(_TOO_LONG, None, wall_now)
+        for line in self._lines.feed(data):
+            yield from self._take_line(line, wall_now)
+        if self._size + self._lines.unfinished > EVENT_LIMIT:
+            raise self.rules.error(_TOO_LONG, None, wall_now)
 
     def end(self, wall_now: float) -> Iterator[Any]:
         """There is no more.
@@ -184,16 +193,51 @@ class CompletionStream:
         Raises:
             UnsuccessfulResultError: what has come is no whole answer.
         """
-        if not self._done:
+        for line in self._lines.end():
+            yield from self._take_line(line, wall_now)
+        if not self.over:
             yield from self._event(wall_now)
-        if self._stray and not self._seen:
+        if self._stray and not self.finished:
             self._refuse_stray(wall_now)
         if self._late is not None:
             raise self.rules.error(self._late, None, wall_now)
-        if not self._done and not self._finished:
+        if not self.finished:
             raise self.rules.error(_CUT if self._seen else _NOTHING, None, wall_now)
         if not self._content:
             raise self.rules.error(_NOTHING, None, wall_now)
+
+    def _take_line(self, line: str, wall_now: float) -> Iterator[Any]:
+        if self.over:
+            return
+        if not line:
+            yield from self._event(wall_now)
+            self._name = ""
+            return
+        name, colon, value = line.partition(":")
+        value = value.removeprefix(" ")
+        if name == "data" and colon:
+            yield from self._take_data(value, wall_now)
+        elif name == "error" and colon:  # of a field of that name, as llama.cpp had
+            self._name = name
+            yield from self._take_data(value, wall_now)
+        elif name in ("", "event", "id", "retry"):  # a comment, a keep-alive; what is no data
+            self._seen = self._seen or name != ""
+            self._name = value.strip() if name == "event" else self._name
+        else:
+            self._stray.append(line)
+            self._stray_size += len(line) + 1
+            if self._stray_size > STRAY_LIMIT:
+                raise self.rules.error(_NO_EVENTS, None, wall_now)
+
+    def _take_data(self, value: str, wall_now: float) -> Iterator[Any]:
+        self._seen = True
+        self._size += len(value)
+        if self._size > EVENT_LIMIT:
+            raise self.rules.error(_TOO_LONG, None, wall_now)
+        self._data.append(value)
+        # Servers that leave out the empty line behind an event are not rare.
+        if value.strip() == "[DONE]" or self._is_whole():
+            yield from self._event(wall_now)
 
     def _is_whole(self) -> bool:
         """Whether the one line of an event is all of it, as it nearly always is."""
@@ -206,13 +250,14 @@ class CompletionStream:
         if not data:
             return
         if data == "[DONE]":
-            self._done = True
+            self.over = self.finished = True
             return
-        try:
-            said = json.loads(data)
-        except (ValueError, RecursionError):
-            raise self.rules.error(_BAD_EVENT, None, wall_now) from None
-        if not isinstance(said, dict):
+        said = _object_in(data)
+        if self._name == "error":
+            if said is None or "error" not in said:
+                said = {"error": data if said is None else said}
+            raise self.rules.error(_EVENT_ERROR, said, wall_now)
+        if said is None:
             raise self.rules.error(_BAD_EVENT, None, wall_now)
         yield from self._take(said, wall_now)
 
@@ -221,30 +266,50 @@ class CompletionStream:
         fault = _error_in(said)
         if fault is not None:
             raise self.rules.error(fault, said, wall_now)
-        choice = _choice_of(said)
+        choice = self._choice_in(said)
         if choice is None:
-            return  # a usage, Azure's word on the prompt, a ping
+            return  # a usage, Azure's word on the prompt, a ping; another of several choices
         delta = choice.get("delta")
         if isinstance(delta, dict):
-            text, calls = _text_of(delta.get("content")), delta.get("tool_calls")
+            text = _text_of(delta.get("content"))
+            calls = {name: delta[name] for name in _CALLS if delta.get(name)}
             self._content = self._content or bool(text or calls)
             if text:
                 yield text
             if calls:
-                yield {"tool_calls": calls}
+                yield calls
             elif not text:
                 self.alive()
         finish = _word(choice.get("finish_reason"))
         if finish is not None:
-            self._finished = True
+            self.finished = True
             self.whole.finish = finish
         # Raised at the end: what has come until then is the consumer's.
         if self._late is None:
-            self._late = _BROKE if finish in BROKEN else self.rules.fault_of(said)
+            judged = {**said, "choices": [choice], "object": "chat.completion.chunk"}
+            self._late = _BROKE if finish in BROKEN else self.rules.fault_of(judged)
+
+    def _choice_in(self, said: dict[str, Any]) -> dict[str, Any] | None:
+        """What an event says of the answer: of several choices, whose events come in turn, the one
+        that has begun first.
+        """
+        first = _choice_of(said)
+        if first is None:
+            return None
+        if self._index is None:
+            self._index = first.get("index", 0)
+        mine = [each for each in _choices_of(said) if each.get("index", 0) == self._index]
+        return mine[0] if mine else None
 
     def _refuse_stray(self, wall_now: float) -> None:
-        """It is none of events: say what it is."""
+        """There is something else, or only that: say what it is."""
         text = "\n".join(self._stray)
+        if self._seen:  # what broke the events off may say why
+            said = _object_in(text)
+            fault = None if said is None else _error_in(said)
+            if fault is not None:
+                raise self.rules.error(fault, said, wall_now)
+            return
         said = _parsed(text.encode(), self.content_type, self.rules, wall_now, _NO_EVENTS)
         raise self.rules.error(_error_in(said) or _JSON, said, wall_now)
 
@@ -260,24 +325,36 @@ def _parsed(
     text = body.decode("utf-8-sig", "replace").strip()
     if not text:
         raise rules.error(_EMPTY_BODY, None, wall_now)
-    if "html" in content_type.lower() or answers.html_page(text) is not None:
+    if answers.html_page(text) is not None:
         raise rules.error(_PAGE, None, wall_now)
     try:
         said = json.loads(text)
     except (ValueError, RecursionError):  # without the error: it holds the text
-        raise rules.error(otherwise, None, wall_now) from None
+        fault = _PAGE if "html" in content_type.lower() else otherwise
+        raise rules.error(fault, None, wall_now) from None
     if not isinstance(said, dict):
         raise rules.error(_NO_COMPLETION, None, wall_now)
     return said
 
 
+def _object_in(text: str) -> dict[str, Any] | None:
+    """The JSON object that a text is; None if it is none."""
+    try:
+        said = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return said if isinstance(said, dict) else None
+
+
 def _choice_of(said: dict[str, Any]) -> dict[str, Any] | None:
     """The first choice, whatever else there is."""
-    choices = said.get("choices")
-    if not isinstance(choices, list):
-        return None
-    found = [each for each in choices if isinstance(each, dict)]
+    found = _choices_of(said)
     return next((each for each in found if each.get("index", 0) == 0), found[0] if found else None)
+
+
+def _choices_of(said: dict[str, Any]) -> list[dict[str, Any]]:
+    choices = said.get("choices")
+    return [each for each in choices if isinstance(each, dict)] if type(choices) is list else []
 
 
 def _text_of(content: Any) -> str | None:
