@@ -6,9 +6,11 @@ import asyncio
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
+from greenroom.kinds.chat_prompt import ChatPrompt
 from greenroom.kinds.openai_completion import (
     CompletionRules,
     CompletionStream,
@@ -26,7 +28,8 @@ _OURS = ("messages", "model", "stream")
 class OpenAIAgent:
     """Asks a model by the chat completions protocol; needs `pip install 'greenroom[openai]'`.
 
-    A payload is a prompt, or a list of messages as the protocol has them. The answer is the text;
+    A payload is a prompt, a list of messages as the protocol has them, or a `ChatPrompt`, whose
+    parameters go before `params`. The answer is the text;
     where the model calls tools, it is the assistant's message as one hands it back, and the chunks
     of a stream are `{"tool_calls": [...]}`. What is no whole answer is an
     `UnsuccessfulResultError` that says what it is, whatever the status of the response.
@@ -97,18 +100,18 @@ class OpenAIAgent:
             TypeError: the payload is neither a prompt nor a list of messages.
         """
         body = self._body(payload, stream=False)
-        async with self._request(body) as response:
+        async with self._request(body, self._params_for(payload)) as response:
             content, kind = await response.read(), _content_type(response)
-        return completion_of(content, kind, self._rules, time.time()).value
+        return completion_of(content, kind, self._rules_for(payload), time.time()).value
 
     async def astream(
         self, payload: str | Sequence[Mapping[str, Any]], context: CallContext | None = None
     ) -> AsyncIterator[Any]:
         """The same chunk by chunk, as the server sends it."""
         body = self._body(payload, stream=True)
-        async with self._request(body) as response:
+        async with self._request(body, self._params_for(payload)) as response:
             alive = (lambda: None) if context is None else context.alive
-            reader = CompletionStream(self._rules, _content_type(response), alive)
+            reader = CompletionStream(self._rules_for(payload), _content_type(response), alive)
             async for line in response.iter_lines():
                 for chunk in reader.feed(line, time.time()):
                     yield chunk
@@ -128,7 +131,9 @@ class OpenAIAgent:
         messages: list[Any] = []
         if self._system is not None:
             messages.append({"role": "system", "content": self._system})
-        if isinstance(payload, str):
+        if isinstance(payload, ChatPrompt):
+            messages += payload.messages
+        elif isinstance(payload, str):
             messages.append({"role": "user", "content": payload})
         elif isinstance(payload, list | tuple) and all(
             isinstance(each, Mapping) for each in payload
@@ -140,7 +145,17 @@ class OpenAIAgent:
             )
         return {"model": self.model, "messages": messages, "stream": stream}
 
-    def _request(self, body: dict[str, Any]) -> Any:
+    def _params_for(self, payload: object) -> dict[str, Any]:
+        return (
+            payload.params_over(self._params) if isinstance(payload, ChatPrompt) else self._params
+        )
+
+    def _rules_for(self, payload: object) -> CompletionRules:
+        if isinstance(payload, ChatPrompt) and payload.limits_length:
+            return replace(self._rules, on_length="accept")
+        return self._rules
+
+    def _request(self, body: dict[str, Any], params: dict[str, Any]) -> Any:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
@@ -150,7 +165,7 @@ class OpenAIAgent:
         # What is in the body beside ours is none of the client's business: it refuses names that it
         # does not know.
         create: Callable[..., Any] = client.chat.completions.with_streaming_response.create
-        return create(**body, extra_body=self._params or None)
+        return create(**body, extra_body=params or None)
 
 
 def _content_type(response: Any) -> str:

@@ -1,0 +1,152 @@
+"""Answers of members in the form of the chat completions protocol. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from greenroom.messages.replies import Restarted
+from greenroom.serve.problems import Problem, ProblemError, Row
+
+DONE = b"data: [DONE]\n\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What an answer says of itself besides.
+
+    Attributes:
+        id: of the request, and so of the answer.
+        created: seconds since the epoch.
+        model: the one that has answered, or the name that the client has asked for.
+        usage: the tokens that it took; None where nobody has counted.
+        finish: why the answer ends; None where nobody says.
+    """
+
+    id: str
+    created: int
+    model: str
+    usage: Mapping[str, Any] | None = None
+    finish: str | None = None
+
+
+def completion(served: Served, value: Any) -> dict[str, Any]:
+    """The body of a whole answer.
+
+    Raises:
+        ProblemError: the value is neither a text, nor a message, nor JSON.
+    """
+    message = _message_of(value)
+    choice = {
+        "index": 0,
+        "message": message,
+        "logprobs": None,
+        "finish_reason": served.finish or _finish_of(bool(message.get("tool_calls"))),
+    }
+    body = _head(served, "chat.completion", [choice])
+    return body if served.usage is None else {**body, "usage": dict(served.usage)}
+
+
+@dataclass(slots=True)
+class CompletionEvents:
+    """Writes an answer that comes in chunks as events."""
+
+    include_usage: bool
+    _begun: bool = False
+    _called: bool = False
+
+    def chunk(self, served: Served, value: Any) -> bytes:
+        """The event of a chunk.
+
+        Raises:
+            ProblemError: it is neither a text, nor a part of a message, nor JSON; or it is the mark
+                that all before it is void, which the protocol cannot say.
+        """
+        delta = self._delta_of(value)
+        if not self._begun:
+            self._begun = True
+            delta = {"role": "assistant", **delta}
+        return self._event(served, delta, None)
+
+    def end(self, served: Served) -> Iterator[bytes]:
+        """The last events."""
+        if not self._begun:
+            yield self.chunk(served, "")
+        yield self._event(served, {}, served.finish or _finish_of(self._called))
+        if self.include_usage and served.usage is not None:
+            usage = {**_head(served, "chat.completion.chunk", []), "usage": dict(served.usage)}
+            yield event(usage)
+        yield DONE
+
+    def _event(self, served: Served, delta: dict[str, Any], finish: str | None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        said = _head(served, "chat.completion.chunk", [choice])
+        return event({**said, "usage": None} if self.include_usage else said)
+
+    def _delta_of(self, value: Any) -> dict[str, Any]:
+        if isinstance(value, Restarted):
+            words = "another member has started over, and what has come is void"
+            raise ProblemError(Problem.of(Row.BROKE_OFF, words))
+        if not _is_message(value):
+            return {"content": _text_of(value)}
+        delta = dict(value)
+        delta.pop("role", None)
+        calls = delta.get("tool_calls")
+        if isinstance(calls, list):
+            self._called = self._called or bool(calls)
+            # A whole message has no index, which clients of streams want.
+            delta["tool_calls"] = [
+                {"index": at, **call} if isinstance(call, Mapping) else call
+                for at, call in enumerate(calls)
+            ]
+        return delta
+
+
+def event(said: Mapping[str, Any]) -> bytes:
+    """A server-sent event."""
+    return f"data: {json.dumps(said, ensure_ascii=False)}\n\n".encode(errors="replace")
+
+
+def _head(served: Served, object: str, choices: list[Any]) -> dict[str, Any]:
+    return {
+        "id": served.id,
+        "object": object,
+        "created": served.created,
+        "model": served.model,
+        "choices": choices,
+    }
+
+
+def _finish_of(called: bool) -> str:
+    return "tool_calls" if called else "stop"
+
+
+def _message_of(value: Any) -> dict[str, Any]:
+    if _is_message(value):
+        return {"content": None, **value, "role": "assistant"}
+    return {"role": "assistant", "content": _text_of(value)}
+
+
+def _is_message(value: Any) -> bool:
+    """Whether it is an assistant's message, or a part of one."""
+    if not isinstance(value, Mapping):
+        return False
+    content, calls = value.get("content"), value.get("tool_calls")
+    return isinstance(calls, list) or (isinstance(content, str) and value.get("role") is not None)
+
+
+def _text_of(value: Any) -> str:
+    """A text; chunks that were collected are joined; what else is JSON is written as such."""
+    if value is None:
+        return ""
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
+        return "".join(value)
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        what = f"the member's answer is neither text nor JSON, but a {type(value).__name__}"
+        raise ProblemError(Problem.of(Row.NO_TEXT, what)) from None
