@@ -297,7 +297,8 @@ def test_nobody_reads_the_output_is_141(tmp_path: Path) -> None:
         (["demo", "blank"], "blank: there is no text in it"),
         (["demo", "--requests", "0"], "must be a whole number of at least 1, got '0'"),
         (["demo", "--requests", "many"], "must be a whole number of at least 1, got 'many'"),
-        ([], "required: COMMAND"),
+        (["demonstrate"], "No such command 'demonstrate'"),
+        (["demo", "--quick", "--requests", "3"], "--quick: not allowed with --requests"),
     ],
 )
 def test_bad_arguments_are_2(
@@ -333,7 +334,7 @@ def test_a_bar_without_rich_is_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What was asked for cannot be had: the message says how to get it."""
-    monkeypatch.setattr("greenroom.cli.find_spec", without_rich)
+    monkeypatch.setattr("greenroom.commands.drill.find_spec", without_rich)
     assert main(["demo", "--progress"]) == 2
     assert 'pip install "greenroom[cli]"' in capsys.readouterr().err
 
@@ -342,7 +343,7 @@ def test_rich_is_not_needed(
     text_file: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Without rich there is no bar, and the tables are plain."""
-    monkeypatch.setattr("greenroom.cli.find_spec", without_rich)
+    monkeypatch.setattr("greenroom.commands.drill.find_spec", without_rich)
     assert main(["demo", "--requests", "40", text_file]) == 0
     assert "40 requests, 40 answers, 0 lost\n" in capsys.readouterr().out
 

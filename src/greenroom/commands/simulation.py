@@ -1,14 +1,13 @@
-"""The command `greenroom simulate`: its arguments, what it reads, what it prints."""
+"""What `greenroom simulate` reads, and what it prints."""
 
 from __future__ import annotations
 
-import argparse
 import io
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from greenroom.messages.status import LoadBalanceStrategy
 from greenroom.simulate.result_tables import as_json, as_text
 from greenroom.simulate.run import simulate
 from greenroom.simulate.scenario import Scenario
@@ -17,7 +16,7 @@ from greenroom.simulate.tally import Result
 
 MOST_BYTES = 1_000_000
 """How long a scenario file may be."""
-
+SUMMARY = "Which strategy for these members and this load."
 DESCRIPTION = """\
 Plays requests through a pool with each of several routing strategies, and compares what comes
 out: how many are answered, how soon, by whom. Nothing waits: an hour takes seconds. The members,
@@ -25,28 +24,19 @@ their faults, the load and the pool's settings come from a TOML file, or are tho
 that comes with greenroom."""
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what the command takes."""
-    parser.description = DESCRIPTION
-    parser.add_argument(
-        "scenario", metavar="SCENARIO", help=f"a TOML file, or one of {', '.join(NAMES)}"
-    )
-    parser.add_argument(
-        "--strategy",
-        action="append",
-        choices=[each.value for each in LoadBalanceStrategy],
-        metavar="NAME",
-        help="only this one; may be given several times (default: those of the scenario)",
-    )
-    parser.add_argument("--variant", metavar="NAME", help="only this variant of the scenario")
-    parser.add_argument("--seed", type=int, help="of all chance (default: the scenario's)")
-    parser.add_argument("--json", action="store_true", help="JSON instead of tables")
-    parser.add_argument(
-        "--print", action="store_true", help="the scenario's own TOML, as a start for yours"
-    )
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The arguments of the command; what is None is as the scenario has it."""
+
+    scenario: str
+    strategies: Sequence[str] | None = None
+    variant: str | None = None
+    seed: int | None = None
+    json: bool = False
+    print: bool = False
 
 
-def carry_out(options: argparse.Namespace) -> None:
+def carry_out(options: Options) -> None:
     """Simulate, and print what came out.
 
     Raises:
@@ -79,7 +69,7 @@ def _text(scenario: str) -> str:
         raise ScenarioError(f"cannot read {scenario}: not UTF-8: {error.reason}") from None
 
 
-def _chosen(text: str, options: argparse.Namespace) -> Sequence[Scenario]:
+def _chosen(text: str, options: Options) -> Sequence[Scenario]:
     """The scenarios to simulate, with what the arguments say instead of the file."""
     source = options.scenario
     name = source if source in NAMES else Path(source).stem
@@ -94,8 +84,8 @@ def _chosen(text: str, options: argparse.Namespace) -> Sequence[Scenario]:
             )
     if options.seed is not None:
         found = tuple(each.replace(seed=options.seed) for each in found)
-    if options.strategy is not None:
-        strategies = tuple(dict.fromkeys(options.strategy))
+    if options.strategies:
+        strategies = tuple(dict.fromkeys(options.strategies))
         found = tuple(each.replace(strategies=strategies) for each in found)
     return found
 
