@@ -11,11 +11,13 @@ import typer
 from greenroom.commands.demo_command import demo
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.naming import DESCRIPTION, version
+from greenroom.commands.serve_command import serve
 from greenroom.commands.simulate_command import simulate
 from greenroom.demo.demo import Start
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     demo,
+    serve,
     simulate,
 )
 """Each is named as its function is; what its docstring says is its help."""

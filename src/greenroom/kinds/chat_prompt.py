@@ -50,7 +50,7 @@ class ChatPrompt(str):
         others = {k: v for k, v in params.items() if not (self.limits_length and k in _LENGTHS)}
         return {**others, **self.params}
 
-    def __getnewargs__(self) -> tuple[Any, ...]:  # type: ignore[override]  # a str has one
+    def __getnewargs__(self) -> tuple[Any, ...]:
         return self.messages, self.params
 
 

@@ -32,7 +32,7 @@ class Served:
     finish: str | None = None
 
 
-def completion(served: Served, value: Any) -> dict[str, Any]:
+def completion(served: Served, value: Any) -> bytes:
     """The body of a whole answer.
 
     Raises:
@@ -46,7 +46,7 @@ def completion(served: Served, value: Any) -> dict[str, Any]:
         "finish_reason": served.finish or _finish_of(bool(message.get("tool_calls"))),
     }
     body = _head(served, "chat.completion", [choice])
-    return body if served.usage is None else {**body, "usage": dict(served.usage)}
+    return written(body if served.usage is None else {**body, "usage": dict(served.usage)})
 
 
 @dataclass(slots=True)
@@ -106,7 +106,20 @@ class CompletionEvents:
 
 def event(said: Mapping[str, Any]) -> bytes:
     """A server-sent event."""
-    return f"data: {json.dumps(said, ensure_ascii=False)}\n\n".encode(errors="replace")
+    return b"data: " + written(said) + b"\n\n"
+
+
+def written(said: Any) -> bytes:
+    """A body of JSON. Halves of surrogate pairs, which no client could read, become "?".
+
+    Raises:
+        ProblemError: it holds what is no JSON.
+    """
+    try:
+        text = json.dumps(said, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError):
+        raise _no_text("something that is no JSON") from None
+    return text.encode(errors="replace")
 
 
 def _head(served: Served, object: str, choices: list[Any]) -> dict[str, Any]:
@@ -148,5 +161,9 @@ def _text_of(value: Any) -> str:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
-        what = f"the member's answer is neither text nor JSON, but a {type(value).__name__}"
-        raise ProblemError(Problem.of(Row.NO_TEXT, what)) from None
+        raise _no_text(f"a {type(value).__name__}") from None
+
+
+def _no_text(what: str) -> ProblemError:
+    words = f"the member's answer must be a text, a message or JSON, and is {what}"
+    return ProblemError(Problem.of(Row.NO_TEXT, words))

@@ -61,8 +61,8 @@ def create_app(
     """
     if not isinstance(pool, PoolRef):
         raise check.misfit("pool must be a PoolRef", pool)
-    if key is not None and (not isinstance(key, str) or not key.strip()):
-        raise ValueError("key must be a string with something in it, or None")
+    if key is not None and not key.strip():
+        raise ValueError("key must not be empty")
     if isinstance(models, str):
         raise TypeError("models must be several names, got one string")
     names = tuple(dict.fromkeys((pool.name, OWN_NAME, *models)))
@@ -112,8 +112,11 @@ class _Endpoint:
                 return await handler(web)
             except (ClientLeftError, ClientDisconnect):
                 return Response(status_code=499)  # nobody reads it
-            except Exception as error:
-                return _refusal(problem_of(error))
+            except ProblemError as error:
+                return _refusal(error.problem)
+            except Exception as error:  # ours; its words may hold what was asked
+                said = f"an error of the server's own: {type(error).__name__}"
+                return _refusal(Problem.of(Row.INTERNAL, said))
 
         return guarded
 
@@ -131,7 +134,7 @@ class _Endpoint:
             raise
         except Exception as error:
             return _refusal(problem_of(error), id)
-        return JSONResponse(body, headers=_headers(id, reply))
+        return Response(body, headers=_headers(id, reply), media_type="application/json")
 
     async def _streamed(
         self, asked: ChatRequest, request: Request[Any], id: str, web: WebRequest
@@ -206,7 +209,9 @@ class _Endpoint:
         scheme, _, given = web.headers.get("authorization", "").partition(" ")
         right = hmac.compare_digest(_digest(given.strip().encode("latin-1")), self._digest)
         if scheme.lower() != "bearer" or not right:
-            said = "a wrong key: send the server's as a bearer token" if given else "a key is needed"
+            said = (
+                "a wrong key: send the server's as a bearer token" if given else "a key is needed"
+            )
             raise ProblemError(Problem.of(Row.BAD_KEY, said))
 
     async def _body(self, web: WebRequest) -> bytes:
