@@ -4,6 +4,8 @@ import typing
 
 from greenroom.messages.config import Classifier as Classifier
 from greenroom.messages.config import PoolConfig as PoolConfig
+from greenroom.messages.configure import Configure as Configure
+from greenroom.messages.configure import Configured as Configured
 from greenroom.messages.errors import AllPoolMembersFailedError as AllPoolMembersFailedError
 from greenroom.messages.errors import AttemptError as AttemptError
 from greenroom.messages.errors import AttemptTimeoutError as AttemptTimeoutError
@@ -46,6 +48,7 @@ from greenroom.messages.events import MemberRested as MemberRested
 from greenroom.messages.events import MemberResting as MemberResting
 from greenroom.messages.events import MemberStarted as MemberStarted
 from greenroom.messages.events import MemberStopped as MemberStopped
+from greenroom.messages.events import PoolConfigured as PoolConfigured
 from greenroom.messages.events import PoolPaused as PoolPaused
 from greenroom.messages.events import PoolStarted as PoolStarted
 from greenroom.messages.events import PoolStopped as PoolStopped
@@ -108,6 +111,7 @@ from greenroom.messages.supervision import MemberRoute as MemberRoute
 from greenroom.messages.supervision import Outcomes as Outcomes
 from greenroom.messages.supervision import Probe as Probe
 from greenroom.messages.supervision import ProbeResult as ProbeResult
+from greenroom.messages.supervision import Reconfigured as Reconfigured
 from greenroom.messages.supervision import RequestSettled as RequestSettled
 from greenroom.messages.supervision import RoutingSnapshot as RoutingSnapshot
 from greenroom.messages.supervision import Successes as Successes

@@ -148,10 +148,6 @@ class PoolConfig:
                 f"circuit_slow_rate={self.circuit_slow_rate!r}, "
                 f"circuit_slow_call_s={self.circuit_slow_call_s!r}"
             )
-        if self.when_unavailable not in ("fail", "wait"):
-            raise ValueError(
-                f"when_unavailable must be 'fail' or 'wait', got {self.when_unavailable!r}"
-            )
         if self.on_cut not in ("raise", "restart", "hold"):
             raise ValueError(f"on_cut must be 'raise', 'restart' or 'hold', got {self.on_cut!r}")
         if self.event_loop not in ("auto", "running", "own", "asyncio", "uvloop"):
@@ -183,6 +179,12 @@ def _seconds_or_p95(field: str, value: Any) -> None:
         check.number(field, value, above=True, optional=True)
 
 
+def _fail_or_wait(field: str, value: Any) -> None:
+    """Refuse whatever is neither "fail" nor "wait"."""
+    if value not in ("fail", "wait"):
+        raise ValueError(f"{field} must be 'fail' or 'wait', got {value!r}")
+
+
 _RULES: dict[str, Callable[[str, Any], None]] = {
     "circuit_failure_threshold circuit_success_threshold circuit_min_calls half_open_permits": (
         partial(check.whole, minimum=1)
@@ -207,6 +209,7 @@ _RULES: dict[str, Callable[[str, Any], None]] = {
     "propagate_context": check.flag,
     "classify": partial(check.function, optional=True),
     "is_failure is_empty stream_complete": _function_or_auto,
+    "when_unavailable": _fail_or_wait,
 }
 """What is checked of each setting by itself."""
 
@@ -217,3 +220,16 @@ _AT_LEAST = {
     "loop_replaced_after_s": "loop_stalled_after_s",
 }
 """Settings that must not be below another one."""
+
+_RULE_OF = {name: rule for names, rule in _RULES.items() for name in names.split()}
+
+
+def check_setting(name: str, value: Any) -> None:
+    """Refuse a value that no pool's settings can have, whatever the others are.
+
+    Raises:
+        TypeError, ValueError: as `PoolConfig` has them.
+    """
+    rule = _RULE_OF.get(name)
+    if rule is not None:
+        rule(name, value)

@@ -93,6 +93,16 @@ class PoolStopped(Event):
         return f"pool stopped{rest}"
 
 
+@_event("pool.configured")
+class PoolConfigured(Event):
+    """Settings or members have been changed by a `Configure`."""
+
+    changes: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        return f"pool configured: {'; '.join(self.changes) or 'everything was so already'}"
+
+
 @_event("pool.paused", "WARNING")
 class PoolPaused(Event):
     """The process did not run for a while: it was stopped, or the machine slept. All limits have

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from greenroom.messages import _validate as check
+from greenroom.messages.configure import Configure
 from greenroom.messages.member import Member
 
 if TYPE_CHECKING:
@@ -180,7 +181,16 @@ class DisableBreaker(_ToMember):
     """Let a member's traffic through whatever happens, until it is reset."""
 
 
-Command = GetStats | AddMember | RemoveMember | ResetMember | ResetAll | ForceOpen | DisableBreaker
+Command = (
+    GetStats
+    | AddMember
+    | RemoveMember
+    | ResetMember
+    | ResetAll
+    | ForceOpen
+    | DisableBreaker
+    | Configure
+)
 """What the supervisor is asked for: the router passes it on."""
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from greenroom.messages.config import PoolConfig
 from greenroom.messages.execution import OfMember
+from greenroom.messages.member import Member
 from greenroom.messages.requests import Command
 from greenroom.messages.status import CircuitState, FailureKind, SkipReason
 
@@ -127,6 +129,8 @@ class MemberRoute:
             when calls are not rationed.
         reopens_at: when `blocked` may end, on the pool's monotonic clock; None if unknown.
         by_default: whether nobody has said how many calls it takes at a time.
+        replaced: whether another one of its name comes when it has left: who can have nobody else
+            waits for that.
     """
 
     name: str
@@ -142,6 +146,7 @@ class MemberRoute:
     trial_permits: int | None = field(default=None, kw_only=True)
     reopens_at: float | None = field(default=None, kw_only=True)
     by_default: bool = field(default=False, kw_only=True)
+    replaced: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +235,14 @@ class AgentCreateFailed(OfMember):
     """A member's factory has failed."""
 
     error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reconfigured:
+    """The supervisor's word to a member actor that its pool, or itself, goes by other settings."""
+
+    member: Member
+    config: PoolConfig
 
 
 @dataclass(frozen=True, slots=True)

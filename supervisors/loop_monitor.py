@@ -119,6 +119,11 @@ class LoopMonitor:
         self._unexplained = RestartWindow(config.restart_intensity, config.restart_period_s)
         self.shared: AgentLoop = new_loop(None) if home is None else home
 
+    def configure(self) -> None:
+        """The settings have changed."""
+        config = self._ports.config
+        self._unexplained.configure(config.restart_intensity, config.restart_period_s)
+
     def started(self, message: LoopStarted) -> None:
         """Watch a loop from now on."""
         config = self._ports.config

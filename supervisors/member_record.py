@@ -47,6 +47,8 @@ class MemberRecord:
         self.config = config
         self.ref: MemberRef | None = None
         self.incarnation = 0
+        # The first one: what is told of an earlier one is of another member of that name.
+        self.since = 1
         self.life = Life.DOWN
         self.restart_at: float | None = None
         # Since the last success: how long the next restart waits.
@@ -74,6 +76,29 @@ class MemberRecord:
             )
         # Tickets of the commands that wait for its end: several may ask for the same removal.
         self.removal: list[int] = []
+        # Who takes its place when it has left.
+        self.successor: Member | None = None
+
+    def configure(self, config: PoolConfig, now: float) -> None:
+        """Go by other settings; what has been counted stays."""
+        self.config = config
+        self.breaker.configure(BreakerPolicy.from_config(config))
+        self.health.configure(
+            config.degraded_error_rate_threshold, config.unhealthy_error_rate_threshold
+        )
+        self.restarts.configure(config.restart_intensity, config.restart_period_s)
+        if self.probes is None:
+            return
+        self.probes.configure(config.health_check_interval_s, config.health_check_timeout_s)
+        # In any other state the time of its next probe is no matter of the interval.
+        if self.breaker.state is CircuitState.CLOSED:
+            self.probes.hasten(now)
+
+    def change(self, member: Member) -> None:
+        """Be that member from now on, whose agent is the same."""
+        self.member = member
+        # Of a factory that has made its agent already, the actor says if it is more.
+        self.max_concurrency = default_concurrency(member)
 
     def started(self, ref: MemberRef, loop: AgentLoop | None) -> None:
         """A new actor stands behind the name, and has that loop, if there are any."""
@@ -138,6 +163,7 @@ class MemberRecord:
             trial_permits=None if probe_only else self.breaker.trial_credit,
             reopens_at=reopens_at,
             by_default=self.member.max_concurrency is None,
+            replaced=self.successor is not None,
         )
 
     def serves(self, now: float) -> bool:

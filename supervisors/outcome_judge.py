@@ -38,6 +38,10 @@ class OutcomeJudge:
         self._records = self._routes.records
         self._ledger = ProvisionalFailures(self._ports.config.circuit_failure_threshold)
 
+    def configure(self) -> None:
+        """The settings have changed."""
+        self._ledger.configure(self._ports.config.circuit_failure_threshold)
+
     def take_in(self, message: Outcomes) -> None:
         """Judge a batch; the router has the new table before it hears what has been judged."""
         judged: dict[tuple[str, int], int] = {}
@@ -53,7 +57,7 @@ class OutcomeJudge:
                 changed_elsewhere = self._settle(outcome, settled, now) or changed_elsewhere
                 continue
             record = self._records.get(outcome.member)
-            if record is None:
+            if record is None or outcome.incarnation < record.since:
                 continue
             touched[record.name] = record
             if isinstance(outcome, Successes):

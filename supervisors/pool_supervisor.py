@@ -33,6 +33,7 @@ from greenroom.actors.runtime.pool_actor import (
 )
 from greenroom.actors.runtime.thread_duties import Duty, ThreadRole
 from greenroom.messages.config import PoolConfig
+from greenroom.messages.configure import Configure, Configured
 from greenroom.messages.errors import MemberExistsError, not_begun
 from greenroom.messages.events import Event, MemberStopped, PoolPaused
 from greenroom.messages.execution import Abandoned
@@ -72,6 +73,7 @@ from greenroom.supervisors.loop_monitor import (
 from greenroom.supervisors.member_record import Life, MemberRecord
 from greenroom.supervisors.outcome_judge import OutcomeJudge
 from greenroom.supervisors.prober import Prober
+from greenroom.supervisors.reconfigurer import Reconfigurer
 from greenroom.supervisors.roster import Roster
 from greenroom.supervisors.route_publisher import RoutePublisher
 from greenroom.supervisors.supervisor_ports import SupervisorPorts, ToMember
@@ -118,7 +120,7 @@ class PoolSupervisor(PoolActor):
         # upon `member.started` must find that member.
         self._news: list[Event] = []
         self._records: dict[str, MemberRecord] = {}
-        ports = SupervisorPorts(
+        ports = self._ports = SupervisorPorts(
             pool=pool,
             config=config,
             now=clock.now,
@@ -144,6 +146,9 @@ class PoolSupervisor(PoolActor):
         self._roster = Roster(ports, self._records, routes, rng, self._start_actor, stop_s)
         self._judge = OutcomeJudge(ports, routes, self._answer)
         self._prober = Prober(ports, routes, self._judge)
+        self._reconfigurer = Reconfigurer(
+            ports, self._roster, routes, self._judge, self._configured, self._check_agent
+        )
         self._around = Surroundings(
             pool=pool,
             config=config,
@@ -258,6 +263,16 @@ class PoolSupervisor(PoolActor):
             return self.clock.at(when, functools.partial(_hand_look, self.ref, thread))
         return self.alarms.at(when, lambda: self._loops.look_due(LookDue(thread, handed=True)))
 
+    def _configured(self) -> None:
+        """The settings have changed: what is made from now on is made by them."""
+        self.config = self._ports.config
+        self._around = replace(self._around, config=self.config)
+        self._loops.configure()
+
+    def _check_agent(self, member: Member) -> None:
+        if member.agent is self.router:
+            raise ValueError(f"agent must not be the pool itself, got {member.agent!r}")
+
     def _answer(self, seen: FailuresSeen) -> None:
         """Where the router waits for it in this very thread, it need not be woken."""
         hand(self.router, seen)
@@ -352,7 +367,7 @@ class PoolSupervisor(PoolActor):
 
     def _carry_out(
         self, command: Command, ticket: int
-    ) -> tuple[tuple[MemberStats, ...] | None, bool]:
+    ) -> tuple[tuple[MemberStats, ...] | Configured | None, bool]:
         """Do what a command asks for; its value, and whether it is answered later instead."""
         now = self.clock.now()
         match command:
@@ -364,8 +379,7 @@ class PoolSupervisor(PoolActor):
                     raise MemberExistsError(
                         f"name must be unique in pool {self.pool!r}, got {member.name!r} again"
                     )
-                if member.agent is self.router:
-                    raise ValueError(f"agent must not be the pool itself, got {member.agent!r}")
+                self._check_agent(member)
                 self._routes.publish(self._roster.add(member))
             case RemoveMember(name):
                 self._roster.remove(self._roster.known(name), ticket)
@@ -385,6 +399,8 @@ class PoolSupervisor(PoolActor):
                 record = self._roster.known(name)
                 self._judge.announce(record, record.breaker.disable(now))
                 self._routes.publish(record)
+            case Configure():
+                return self._reconfigurer.carry_out(command), False
         return None, False
 
     def _reset(self, records: Iterable[MemberRecord], now: float) -> None:

@@ -57,21 +57,32 @@ class Roster:
 
     # -- they come, and come back
 
-    def add(self, member: Member) -> MemberRecord:
-        """Start a member's first incarnation."""
+    def add(self, member: Member, index: int | None = None) -> MemberRecord:
+        """Start a member's first incarnation.
+
+        Args:
+            index: its place; None: behind the others. That of a member which has left is for
+                another one of its name alone: their incarnations tell the two apart.
+        """
         now = self._ports.now()
-        record = MemberRecord(member, self._next_index, self._ports.config, self._rng, now)
-        # Never given twice: it tells a member from an earlier one of its name.
-        self._next_index += 1
+        if index is None:
+            index = self._next_index
+            self._next_index += 1
+        record = MemberRecord(member, index, self._ports.config, self._rng, now)
         # A name that comes back goes on counting: what its last bearer left behind is not taken
         # for the new one's.
         record.incarnation, record.breaker.epoch = self._retired.get(member.name, (0, 1))
+        record.since = record.incarnation + 1
         self._records[member.name] = record
         try:
             self._spawn(record)
         except BaseException:  # then there is no such member
             del self._records[member.name]
             raise
+        if index != self._next_index - 1:  # it is not the last one, as it stands now
+            ordered = sorted(self._records.items(), key=lambda item: item[1].index)
+            self._records.clear()
+            self._records.update(ordered)
         self._ports.emit(
             MemberStarted(pool=self._ports.pool, member=member.name, incarnation=record.incarnation)
         )
@@ -209,6 +220,15 @@ class Roster:
     def remove(self, record: MemberRecord, ticket: int) -> None:
         """Let a member finish what it has, and end; the command is answered when it is gone."""
         record.removal.append(ticket)
+        self.let_go(record)
+
+    def replace(self, record: MemberRecord, member: Member) -> None:
+        """Let a member finish what it has, and end; then another of its name takes its place."""
+        self.let_go(record, member)
+
+    def let_go(self, record: MemberRecord, successor: Member | None = None) -> None:
+        """Let a member finish what it has, and end."""
+        record.successor = successor
         self.stand_in(record)
         if record.ref is None:
             self._removed(record)
@@ -241,10 +261,26 @@ class Roster:
             self._ports.emit(
                 MemberStopped(pool=self._ports.pool, member=name, incarnation=incarnation)
             )
-            self._routes.publish(record)
+            if not self._succeeded(record):
+                self._routes.publish(record)
         finally:  # it is in no book any more: nobody else would answer
             for ticket in record.removal:
                 self._ports.tell_router(CommandDone(ticket))
+
+    def _succeeded(self, record: MemberRecord) -> bool:
+        """Have the one in who is to take the place of a member that has left; whether there is one.
+
+        In one table with its leaving: who waits for it must not find nobody in between.
+        """
+        if record.successor is None or self.stopping:
+            return False
+        try:
+            successor = self.add(record.successor, record.index)
+        except BaseException as error:  # no memory, or a look at the agent
+            self._ports.complain_of(f"member {record.name!r} could not be replaced", error)
+            return False
+        self._routes.publish(successor, gone=(record.name,))
+        return True
 
     def stand_in(self, record: MemberRecord) -> None:
         """Where a member is down that must still be closed: an actor that does it."""

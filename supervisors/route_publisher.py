@@ -31,9 +31,12 @@ class RoutePublisher:
         self._epoch = 0
         self._review_alarm: Alarm | None = None
 
-    def publish(self, *changed: MemberRecord) -> None:
+    def publish(self, *changed: MemberRecord, gone: tuple[str, ...] = ()) -> None:
         """Tell the router how things stand, with all members or only with those that have changed:
         among thousands that is the difference between a millisecond and a tenth of a second.
+
+        Args:
+            gone: names that are those of other members from now on, nothing of the old ones counts.
         """
         now = self._ports.now()
         self._epoch += 1
@@ -42,7 +45,7 @@ class RoutePublisher:
             routes = tuple(record.route(now) for record in here)
             # By name, not by identity: where it is taken by another member
             # already, that one is told of itself.
-            gone = tuple(each.name for each in changed if each.name not in self.records)
+            gone += tuple(each.name for each in changed if each.name not in self.records)
             since = self._epoch - 1
             self._ports.tell_router(RoutingSnapshot(self._epoch, routes, since=since, gone=gone))
         else:

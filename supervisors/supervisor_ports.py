@@ -9,20 +9,28 @@ from greenroom.actors.member.surroundings import LoopGone, LoopLost, LoopSilent
 from greenroom.actors.runtime.alarms import Alarm
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.events import Event
-from greenroom.messages.supervision import CancelProbe, CommandDone, Leave, Probe, RoutingSnapshot
+from greenroom.messages.supervision import (
+    CancelProbe,
+    CommandDone,
+    Leave,
+    Probe,
+    Reconfigured,
+    RoutingSnapshot,
+)
 from greenroom.supervisors.member_record import MemberRecord
 
-ToMember = Probe | CancelProbe | LoopSilent | LoopLost | LoopGone | Leave
+ToMember = Probe | CancelProbe | LoopSilent | LoopLost | LoopGone | Leave | Reconfigured
 ToRouter = RoutingSnapshot | CommandDone
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class SupervisorPorts:
     """The world of every part. A part is called by one thread at a time: whoever handles the
     supervisor's message, which need not be the supervisor's own thread; see `Mailbox.lend`.
 
     Attributes:
         pool: the pool's name, for events.
+        config: the settings as they are now; only the `Reconfigurer` changes them.
         now: monotonic seconds.
         paused_at: when the last pause of the process ended, on the same clock.
         at: have something called at a time, in the supervisor's turn.

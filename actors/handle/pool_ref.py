@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
+import os
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Literal, Protocol, Self, Unpack, cast, overload
 
 import pykka
 
@@ -15,6 +16,8 @@ from greenroom.actors.handle.pool_stream import PoolStream
 from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.future import PoolFuture
 from greenroom.messages import _validate as check
+from greenroom.messages.configure import Configure, MemberSettings, Settings
+from greenroom.messages.errors import PoolError
 from greenroom.messages.events import Event
 from greenroom.messages.member import CallContext, Member
 from greenroom.messages.replies import MapResult, PoolStats, Reply
@@ -38,13 +41,28 @@ OUTER_ID_SHOWN = 600
 there is a limit to them."""
 
 
+class Source(Protocol):
+    """Where a pool comes from, and is read from again: a file, see `AgentPool.from_toml`."""
+
+    def reload(self, pool: PoolRef, path: str | os.PathLike[str] | None) -> tuple[str, ...]:
+        """Have the pool be what stands there now; what has changed, in words."""
+
+    async def areload(self, pool: PoolRef, path: str | os.PathLike[str] | None) -> tuple[str, ...]:
+        """The same, without blocking the event loop."""
+
+
 class PoolRef(AskingRef):
     """A running pool. `ask`, `tell`, `stop` and `is_alive` mean what they mean in Pykka.
 
     It is a context manager, sync and async: leaving it stops the pool (`drain` first where what is
     under way shall be finished). It lives in the process that started it: in one that is forked off
     later every call raises a `ForkedPoolError`, and leaving it does nothing.
+
+    Attributes:
+        source: what `reload` reads; None of a pool that was started by code.
     """
+
+    source: Source | None = None
 
     # -- many requests
 
@@ -236,6 +254,66 @@ class PoolRef(AskingRef):
         """
         self.ask(DisableBreaker(name))
 
+    # -- while it runs
+
+    def configure(
+        self,
+        *,
+        members: Mapping[str, MemberSettings] | None = None,
+        **settings: Unpack[Settings],
+    ) -> tuple[str, ...]:
+        """Change settings of the pool and of its members, all at once, while it works. It holds
+        when this returns, and nothing in flight is lost: see `Configure`, which also has members
+        come, go and be replaced.
+
+            pool.configure(request_timeout_s=10.0, members={"local": {"max_concurrency": 8}})
+
+        Args:
+            members: what changes, by the member's name: `weight`, `priority`, `max_concurrency`,
+                `metadata`.
+            settings: fields of `PoolConfig`.
+
+        Returns:
+            What has changed, in words.
+
+        Raises:
+            TypeError, ValueError: a value of the wrong type or out of range, or a setting that
+                cannot change while a pool runs, named; then nothing has changed.
+            UnknownMemberError: there is no member of a name.
+        """
+        command = Configure(settings=settings, members={} if members is None else members)
+        return cast(tuple[str, ...], self.ask(command))
+
+    def reload(self, path: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
+        """Be what stands in a file, as `AgentPool.from_toml` has it; None: in the one that the pool
+        was started from, or that it has taken over last.
+
+        Settings change as by `configure`. Members that are new are taken in, behind the others;
+        those that are not in the file any more leave; one whose agent is another is replaced, once
+        it has finished what it has. All others keep their state: breaker, statistics, calls. Who
+        was added by `add_member` is left alone. When this returns, nothing new goes to an agent
+        that is not in the file.
+
+        Returns:
+            What has changed, in words; nothing has if it is empty.
+
+        Raises:
+            PoolFileError: the file cannot be read, or says something that does not hold, or that a
+                running pool cannot take over; then nothing has changed.
+            PoolError: the pool was not started from a file; or another reload is under way.
+            ModuleNotFoundError: a kind of member needs an extra that is not installed.
+        """
+        return self._origin().reload(self, path)
+
+    def _origin(self) -> Source:
+        self.check_process()
+        if self.source is None:
+            raise PoolError(
+                f"pool {self.name!r} was not started from a file (AgentPool.from_toml), so there "
+                "is nothing to compare one with: use configure, add_member and remove_member"
+            )
+        return self.source
+
     # -- the pool
 
     def stats(self) -> PoolStats:
@@ -291,6 +369,20 @@ class PoolRef(AskingRef):
     async def adisable_breaker(self, name: str) -> None:
         """`disable_breaker`, awaited."""
         await self.aask(DisableBreaker(name))
+
+    async def aconfigure(
+        self,
+        *,
+        members: Mapping[str, MemberSettings] | None = None,
+        **settings: Unpack[Settings],
+    ) -> tuple[str, ...]:
+        """`configure`, awaited."""
+        command = Configure(settings=settings, members={} if members is None else members)
+        return cast(tuple[str, ...], await self.aask(command))
+
+    async def areload(self, path: str | os.PathLike[str] | None = None) -> tuple[str, ...]:
+        """`reload`, awaited; the file is read in a thread."""
+        return await self._origin().areload(self, path)
 
     async def astats(self) -> PoolStats:
         """`stats`, awaited."""

@@ -6,7 +6,7 @@ import functools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from greenroom.actors.executors.call import Call, CallPhase
@@ -15,11 +15,11 @@ from greenroom.actors.member.agent_host import AgentHost
 from greenroom.actors.member.attempt_call import AttemptCall
 from greenroom.actors.member.executions import AbandonedBy, Executions
 from greenroom.actors.member.surroundings import (
-    ASYNC_CONCURRENCY,
     LoopGone,
     LoopLost,
     LoopSilent,
     Surroundings,
+    default_concurrency,
 )
 from greenroom.actors.runtime.home_loop import HomeLoop
 from greenroom.actors.runtime.lease import Lease
@@ -38,6 +38,7 @@ from greenroom.messages.supervision import (
     Leave,
     Probe,
     ProbeResult,
+    Reconfigured,
 )
 
 LONGEST_JOIN_S = 10.0
@@ -147,6 +148,7 @@ class AgentActor(PoolActor):
                 AbandonedBy: self.calls.abandoned_by,
                 Probe: self._on_probe,
                 CancelProbe: self._on_cancel_probe,
+                Reconfigured: self._on_reconfigured,
                 LoopSilent: self._on_loop_silent,
                 LoopLost: self._on_loop_lost,
                 LoopGone: self._on_loop_gone,
@@ -278,18 +280,30 @@ class AgentActor(PoolActor):
         except BaseException as error:
             self.host.close_agent(agent)
             return error
-        if self.member.max_concurrency is None and self.host.is_async:
-            self.calls.limit = ASYNC_CONCURRENCY
         self._lodge()
+        self._say_created()
+        return None
+
+    def _say_created(self) -> None:
+        at_a_time = default_concurrency(self.member, self.host.is_async)
+        self.calls.widen(at_a_time)
         self._tell_supervisor(
             AgentCreated(
                 member=self.member.name,
                 incarnation=self.incarnation,
-                max_concurrency=self.calls.limit,
+                max_concurrency=at_a_time,
                 is_async=self.host.is_async or self.host.bound_to_loop,
             )
         )
-        return None
+
+    def _on_reconfigured(self, message: Reconfigured) -> None:
+        self.member = self.host.member = message.member
+        self.around = replace(self.around, config=message.config)
+        self.calls.configure(self.around)
+        if self.member.factory is not None and self.host.made:
+            self._say_created()
+        else:
+            self.calls.widen(default_concurrency(self.member))
 
     # -- probes
 

@@ -89,7 +89,6 @@ class Executions:
         give_up: Callable[[str], None],
     ) -> None:
         self.incarnation = incarnation
-        self.around = around
         self.clock = around.clock
         self.claims = around.claims
         self.member_name = member.name
@@ -101,9 +100,7 @@ class Executions:
         self._run_agent = host.run  # bound once: each call holds it
         self._takes_any = around.config.is_failure is None
         self._by_auto = around.config.is_failure == "auto"
-        self._watches_speed = around.config.circuit_slow_call_s is not None
-        limits = (around.config.first_chunk_timeout_s, around.config.chunk_timeout_s)
-        self._watches_chunks = limits != (None, None)
+        self.configure(around)
         self.limit = default_concurrency(member)
         self.waiting: deque[Execute] = deque()
         # Shared with the executors' threads, which take out what has ended: single dict operations.
@@ -111,6 +108,19 @@ class Executions:
         self.at_rest: Callable[[], object] | None = None
         self._abandoned = 0
         self._creation: Ancestor | None = None
+
+    def configure(self, around: Surroundings) -> None:
+        """Go by the settings in there, from the next call on."""
+        self.around = around
+        self._watches_speed = around.config.circuit_slow_call_s is not None
+        limits = (around.config.first_chunk_timeout_s, around.config.chunk_timeout_s)
+        self._watches_chunks = limits != (None, None)
+
+    def widen(self, limit: int) -> None:
+        """Let so many calls run at a time. Fewer is the router's affair alone: what it had sent by
+        then is not refused.
+        """
+        self.limit = max(self.limit, limit)
 
     def take(self, message: Execute) -> None:
         """Run an attempt, have it wait for its agent, or refuse it."""

@@ -66,12 +66,17 @@ class LoopLost:
     guilty: bool = False
 
 
-def default_concurrency(member: Member) -> int:
-    """`max_concurrency`, or what it is by default: 100 for an async agent, 1 for any other."""
+def default_concurrency(member: Member, is_async: bool | None = None) -> int:
+    """`max_concurrency`, or what it is by default: 100 for an async agent, 1 for any other.
+
+    Args:
+        is_async: whether the agent is, where there is one; None: as far as the member shows it.
+    """
     if member.max_concurrency is not None:
         return member.max_concurrency
-    made = member.factory is None
-    is_async = made and agent_methods.is_async_agent(member.agent, member.method)
+    if is_async is None:
+        made = member.factory is None
+        is_async = made and agent_methods.is_async_agent(member.agent, member.method)
     return ASYNC_CONCURRENCY if is_async else SYNC_CONCURRENCY
 
 

@@ -57,12 +57,12 @@ class RetryBudget:
 
     __slots__ = (
         "_bucket", "_bucket_ends", "_floor", "_ratio", "_requests", "_retries", "_slot", "_spent",
-        "_taken", "_width",
+        "_taken", "_ttl_s", "_width",
     )  # fmt: skip
 
     def __init__(self, ratio: float, floor_per_s: float, ttl_s: float = 10.0) -> None:
-        self._ratio = ratio
-        self._floor = floor_per_s * ttl_s
+        self._ttl_s = ttl_s
+        self.configure(ratio, floor_per_s)
         self._width = ttl_s / _BUCKETS
         self._requests = [0] * _BUCKETS
         self._retries = [0] * _BUCKETS
@@ -71,6 +71,11 @@ class RetryBudget:
         self._bucket: int | None = None
         self._bucket_ends = -math.inf
         self._slot = 0
+
+    def configure(self, ratio: float, floor_per_s: float) -> None:
+        """Allow another share; what has been counted stays."""
+        self._ratio = ratio
+        self._floor = floor_per_s * self._ttl_s
 
     def deposit(self, now: float) -> None:
         """Count a request, once however often it is tried."""

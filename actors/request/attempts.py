@@ -66,15 +66,30 @@ class Attempts:
     limits: ChunkLimits = field(init=False)
 
     def __post_init__(self) -> None:
-        ports, limit_s, overdue = self._ports, self._config.request_timeout_s, self._overdue
-        self.limits = ChunkLimits(ports, self._config, self.live, overdue, self._see_to)
-        if limit_s is not None:
-            self.timeouts = Timeouts(
-                ports.at,
-                ports.now,
-                limit_s,
-                lambda attempt: overdue(attempt, "request_timeout_s", limit_s, NO_ANSWER),
-            )
+        overdue = self._overdue
+        self.limits = ChunkLimits(self._ports, self._config, self.live, overdue, self._see_to)
+        self.timeouts = self._new_timeouts()
+
+    def _new_timeouts(self) -> Timeouts | None:
+        limit_s = self._config.request_timeout_s
+        if limit_s is None:
+            return None
+
+        def over(attempt: Attempt) -> None:
+            # One that has ended since another limit holds has been taken out of the next timer.
+            if self.live.get(attempt.ticket) is attempt:
+                self._overdue(attempt, "request_timeout_s", limit_s, NO_ANSWER)
+
+        return Timeouts(self._ports.at, self._ports.now, limit_s, over)
+
+    def configure(self, config: PoolConfig) -> None:
+        """Go by other settings, for attempts that begin from now on: those that run keep their
+        timer, which goes off by itself until the last of them has ended.
+        """
+        before, self._config = self._config, config
+        self.limits.configure(config)
+        if config.request_timeout_s != before.request_timeout_s:
+            self.timeouts = self._new_timeouts()
 
     # -- it begins
 

@@ -47,6 +47,10 @@ class Choice:
     _room: WaitingRoom
     _stay_s: float
 
+    def configure(self, config: PoolConfig, stay_s: float) -> None:
+        """Go by other settings."""
+        self._config, self._stay_s = config, stay_s
+
     # -- whom
 
     def place(self, job: Job, now: float) -> Slot | Beside | Step:

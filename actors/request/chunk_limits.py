@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from greenroom.actors.request.flow_ports import FlowPorts, SeeTo
 from greenroom.actors.request.job import Attempt, Job
@@ -32,15 +32,25 @@ class ChunkLimits:
     _live: Mapping[Ticket, Attempt]
     _overdue: Overdue
     _see_to: SeeTo
+    # Those that have begun under other settings, and keep them.
+    _former: dict[Attempt, PoolConfig] = field(default_factory=dict)
 
-    def _limit(self, streams: bool, further: bool) -> tuple[float | None, str]:
+    def configure(self, config: PoolConfig) -> None:
+        """Go by other settings, for attempts that begin from now on."""
+        before, former = self._config, self._former
+        live = self._live.values()
+        self._former = {attempt: former.get(attempt, before) for attempt in live}
+        self._config = config
+
+    def _limit(self, attempt: Attempt, streams: bool, further: bool) -> tuple[float | None, str]:
         """For the first chunk, or for each further one: seconds, and the setting that says so."""
+        config = self._former.get(attempt, self._config)
         setting = "chunk_timeout_s" if further else "first_chunk_timeout_s"
         # An answer's time limit is one for each chunk, where no other is set: as a whole a stream
         # may take as long as it likes. An ask has it as a whole, and is timed elsewhere.
-        if streams and getattr(self._config, setting) is None:
+        if streams and getattr(config, setting) is None:
             setting = "request_timeout_s"
-        return getattr(self._config, setting), setting
+        return getattr(config, setting), setting
 
     def watch(self, attempt: Attempt) -> None:
         """Have a look when the next chunk is overdue, if it has not come by then. A producer that
@@ -54,7 +64,7 @@ class ChunkLimits:
         if life_signs is None or self._live.get(attempt.ticket) is not attempt:
             return
         asks = attempt.job is not None and attempt.job.channel is None
-        limit_s, limit = self._limit(not asks, life_signs.counts)
+        limit_s, limit = self._limit(attempt, not asks, life_signs.counts)
         # Not asked without a limit: it has a producer that is held back tell when it goes on.
         since = life_signs.owed_since() if limit_s is not None else None
         if limit_s is None or since is None:
@@ -75,7 +85,7 @@ class ChunkLimits:
         """
         if job.channel is None or job.channel.begun_by != attempt.ticket:
             return
-        limit_s, limit = self._limit(True, True)
+        limit_s, limit = self._limit(attempt, True, True)
         if limit_s is None:
             return
         if attempt.alarm is not None:

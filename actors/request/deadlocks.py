@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from greenroom.actors.request.job import QUEUED, Attempt, Job
-from greenroom.actors.routing.routing_table import RoutingTable
+from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.actors.runtime.call_ancestry import waiting_tickets
 from greenroom.actors.runtime.future import Waits
 from greenroom.messages.execution import Ancestor, Ticket
@@ -92,7 +92,14 @@ class Deadlocks:
         # A member will be back by time alone, and bring a slot.
         if table.earliest_reopening() is not None:
             return False
-        return not any(slot.is_awaited() and slot.in_flight < slot.limit for slot in table)
+        return not any(self._brings_slot(slot) for slot in table)
+
+    @staticmethod
+    def _brings_slot(slot: Slot) -> bool:
+        """Whether a member takes a request before long, whatever becomes of what runs on it."""
+        if slot.route.replaced and slot.in_flight:  # the next of its name comes behind all of that
+            return False
+        return slot.is_awaited() and slot.in_flight < slot.limit
 
     def _waiting_for(self, job: Job) -> Iterable[Ticket]:
         """The calls that wait for the request."""

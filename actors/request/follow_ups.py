@@ -60,6 +60,12 @@ class FollowUps:
         self._exhaustive = exhaustive
         self.policy = RetryPolicy.from_config(config, exhaustive=exhaustive)
 
+    def configure(self, config: PoolConfig) -> None:
+        """Go by other settings, for requests that come in from now on."""
+        self._config = config
+        self.budget.configure(config.retry_budget_ratio, config.retry_budget_floor)
+        self.policy = RetryPolicy.from_config(config, exhaustive=self._exhaustive)
+
     def policy_of(self, max_retries: int) -> RetryPolicy:
         """That of a request which says itself how often it may be retried."""
         return RetryPolicy.from_config(self._config, max_retries, self._exhaustive)

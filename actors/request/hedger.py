@@ -46,7 +46,12 @@ class Hedger:
     _first_chunk_times: Percentile95 = field(init=False, default_factory=Percentile95)
 
     def __post_init__(self) -> None:
-        self.enabled = self._config.hedge_after_s is not None
+        self.configure(self._config)
+
+    def configure(self, config: PoolConfig) -> None:
+        """Go by other settings: attempts that run are not hedged if they were not to be."""
+        self._config = config
+        self.enabled = config.hedge_after_s is not None
 
     def accepted(self) -> None:
         """A request has come in: it pays for a part of a hedge."""
@@ -71,6 +76,8 @@ class Hedger:
         """
         first, policy = job.current, job.policy
         if first is None or job.claim.race is not None or not self._hedges.has_any():
+            return None
+        if not self.enabled:  # not any more
             return None
         # A hedge counts as a retry: with `max_retries=0` there is none.
         if not policy.exhaustive and job.attempts - 1 >= policy.max_retries:

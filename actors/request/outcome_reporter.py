@@ -52,14 +52,18 @@ class OutcomeReporter:
 
     def __init__(self, ports: FlowPorts, config: PoolConfig) -> None:
         self._ports = ports
-        slow_s = config.circuit_slow_call_s
-        # One comparison for every success, instead of two.
-        self._slow_s = math.inf if slow_s is None else slow_s
+        self.configure(config)
         self._batch: list[AttemptOutcome | Successes | RequestSettled] = []
         self._runs: dict[str, _Run] = {}
         self._count = 0
         self._oldest = 0.0
         self._alarm_set = False
+
+    def configure(self, config: PoolConfig) -> None:
+        """Go by other settings."""
+        slow_s = config.circuit_slow_call_s
+        # One comparison for every success, instead of two.
+        self._slow_s = math.inf if slow_s is None else slow_s
 
     def succeeded(self, attempt: Attempt, elapsed_s: float, now: float) -> None:
         """An attempt brought a value."""

@@ -882,6 +882,17 @@ class RequestFlow:
 
     # -- the supervisor's word
 
+    def configure(self, config: PoolConfig) -> None:
+        """Go by other settings from now on. What is under way keeps its limits of time."""
+        self._config = config
+        stay_s = config.stay_for_retry_after_s if self.table.sticks else 0.0
+        self.room.configure(config, stays=bool(stay_s))
+        self.outcome_reporter.configure(config)
+        self.attempts.configure(config)
+        self._choice.configure(config, stay_s)
+        self._follow_ups.configure(config)
+        self._hedger.configure(config)
+
     def snapshot(self, snapshot: RoutingSnapshot) -> None:
         """The members have changed: attempts may have fallen, those that wait may be served now, or
         would wait in vain.

@@ -48,10 +48,16 @@ class WaitingRoom:
     def __init__(self, config: PoolConfig, table: RoutingTable, stays: bool) -> None:
         self.queue = WaitingQueue(config.priority_ageing_s)
         self.leave = self.queue.discard  # each request that waits comes this way: no call more
-        self._bound = config.max_pending
         self._table = table
-        self._alike = table.treats_alike and not stays
+        self._alike = table.treats_alike
         self.over_limit: list[Job] = []
+        self.configure(config, stays)
+
+    def configure(self, config: PoolConfig, stays: bool) -> None:
+        """Go by other settings. Who waits already keeps his place, however few may come in."""
+        self._bound = config.max_pending
+        # For good: some may wait for one member still when no more do.
+        self._alike = self._alike and not stays
 
     def shuts_out(self, job: Job) -> bool:
         """Whether somebody would have to go, or wait in vain, if this one came in."""

@@ -24,6 +24,7 @@ from greenroom.actors.runtime.pool_actor import Handler, JoinableRef, PoolActor,
 from greenroom.actors.runtime.thread_duties import Duty, ThreadRole
 from greenroom.actors.strategies import RoutingStrategy, strategy_name
 from greenroom.messages.config import PoolConfig
+from greenroom.messages.configure import Configured
 from greenroom.messages.errors import PoolStoppedError, not_begun, summary
 from greenroom.messages.events import PoolStopped
 from greenroom.messages.execution import (
@@ -141,7 +142,7 @@ class PoolRouter(PoolActor):
                 Collecting: flow.attempts.collecting,
                 RoutingSnapshot: flow.snapshot,
                 FailuresSeen: flow.failures_judged,
-                CommandDone: self._commands.done,
+                CommandDone: self._on_command_done,
                 Drain: self._on_drain,
                 Subscribe: self._on_subscribe,
                 **forwarded,
@@ -200,6 +201,16 @@ class PoolRouter(PoolActor):
         assert self._supervisor is not None
         self._commands.forward(self._supervisor, command, self.mailbox.reply_to)
         return PENDING
+
+    def _on_command_done(self, message: CommandDone) -> None:
+        done = message.value
+        if isinstance(done, Configured):
+            # First: it holds when its answer arrives.
+            self.config = done.config
+            self.flow.configure(done.config)
+            self.ref.configured(done.config)
+            message = replace(message, value=done.changes)
+        self._commands.done(message)
 
     def _stats(self, members: tuple[MemberStats, ...]) -> PoolStats:
         flow, complete = self.flow, []

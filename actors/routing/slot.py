@@ -255,9 +255,12 @@ class Slot:
 
     def is_awaited(self) -> bool:
         """Whether it can take a request before long: when a call ends, or its actor is back, its
-        event loop answers or is replaced, or the supervisor has judged a trial that is over.
+        event loop answers or is replaced, or the supervisor has judged a trial that is over, or
+        somebody has taken its place.
         """
         reason = self.skip_reason()
+        if reason is SkipReason.DRAINING:
+            return self.route.replaced  # the next of its name can
         if reason is SkipReason.TRIAL_RUNNING:
             return self.route.blocked is None and self.in_flight == 0
         restarts = reason is SkipReason.STARTING and self.route.ref is None

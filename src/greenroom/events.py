@@ -26,6 +26,7 @@ from greenroom.messages.events import MemberRested as MemberRested
 from greenroom.messages.events import MemberResting as MemberResting
 from greenroom.messages.events import MemberStarted as MemberStarted
 from greenroom.messages.events import MemberStopped as MemberStopped
+from greenroom.messages.events import PoolConfigured as PoolConfigured
 from greenroom.messages.events import PoolPaused as PoolPaused
 from greenroom.messages.events import PoolStarted as PoolStarted
 from greenroom.messages.events import PoolStopped as PoolStopped

@@ -264,6 +264,15 @@ class Breaker:
         self._evidence = _Evidence(self._state)
         return self._enter(Next(CircuitState.OPEN, reason), now)
 
+    def configure(self, policy: BreakerPolicy) -> None:
+        """Go by another policy from the next outcome on: the state and all counts stay, and an
+        opening ends when it was to end.
+        """
+        self._policy = policy
+        self._state.configure(policy)
+        if self._evidence is not None and self._evidence.closed is not None:
+            self._evidence.closed.configure(policy)
+
     @property
     def in_doubt(self) -> bool:
         """Whether it has opened, and would not have without what may still be taken back."""

@@ -134,6 +134,9 @@ class State:
     def record(self, outcome: Outcome) -> Next | None:
         return None
 
+    def configure(self, policy: BreakerPolicy) -> None:
+        """Go by another policy; what has been counted stays, and nothing changes by it yet."""
+
     def take(self, successes: int) -> bool:
         """Take in that many calls, none failed or slow, at once; False, and nothing taken in, where
         they must be recorded one by one.
@@ -160,6 +163,11 @@ class Closed(State):
 
     def admits(self, now: float) -> bool:
         return True
+
+    def configure(self, policy: BreakerPolicy) -> None:
+        self._policy = policy
+        if policy.window != self._window.size:
+            self._window.resize(policy.window)
 
     def record(self, outcome: Outcome) -> Next | None:
         kind = outcome.kind
@@ -286,6 +294,9 @@ class HalfOpen(State):
             self._take_back()
             self._lost += 1
         return None
+
+    def configure(self, policy: BreakerPolicy) -> None:
+        self._policy = policy
 
     def admits(self, now: float) -> bool:
         return self._started < self._policy.half_open_permits + self._returned

@@ -44,11 +44,15 @@ class HealthRecord:
     )  # fmt: skip
 
     def __init__(self, degraded_at: float, unhealthy_at: float) -> None:
+        self.configure(degraded_at, unhealthy_at)
+        self.reset()
+
+    def configure(self, degraded_at: float, unhealthy_at: float) -> None:
+        """Go by other rates; what has been recorded stays."""
         check.number("degraded_at", degraded_at, maximum=1.0, above=True)
         check.number("unhealthy_at", unhealthy_at, minimum=degraded_at, maximum=1.0)
         self.degraded_at = degraded_at
         self.unhealthy_at = unhealthy_at
-        self.reset()
 
     def reset(self) -> None:
         """Forget everything."""

@@ -102,6 +102,14 @@ class OutcomeWindow:
                 other.record(failed=failed, slow=slow)
         return other
 
+    def resize(self, size: int) -> None:
+        """Be the last `size` outcomes from now on; what is too old for that leaves it."""
+        check.whole("size", size, minimum=1)
+        for each in islice(self._outcomes, max(0, len(self) - size)):
+            self._count_off(each)
+        self.size = size
+        self._outcomes = deque(self._outcomes, maxlen=size)
+
     @property
     def failure_rate(self) -> float:
         """Share of failures, from 0 to 1; 0 when there is nothing in it."""

@@ -96,6 +96,18 @@ class ProbeSchedule:
         """Go back to the rhythm: the next probe is due an interval from now, with jitter."""
         self._plan(now + self.interval_s * self._rng.uniform(1 - JITTER, 1 + JITTER))
 
+    def configure(self, interval_s: float, timeout_s: float) -> None:
+        """Go by other times, from the next probe and the next interval on."""
+        check.number("interval_s", interval_s, above=True)
+        check.number("timeout_s", timeout_s, above=True)
+        self.interval_s = interval_s
+        self.timeout_s = timeout_s
+
+    def hasten(self, now: float) -> None:
+        """Do not wait longer than an interval, which may have been longer when it was planned."""
+        if self.running is None:
+            self._plan(min(self.due_at, now + self.interval_s))
+
     @property
     def next_event_at(self) -> float | None:
         """When to look again: the running probe's time limit, else the next one's start."""

@@ -55,11 +55,15 @@ class ProvisionalFailures:
     __slots__ = ("_cases", "_in_a_row", "_last", "_spared", "limit")
 
     def __init__(self, failure_threshold: int) -> None:
-        self.limit = max(LEAST_LIMIT, 2 * failure_threshold)
+        self.configure(failure_threshold)
         self._cases: dict[str, Case] = {}
         self._last = 0
         self._in_a_row = 0
         self._spared: dict[str, int] = {}
+
+    def configure(self, failure_threshold: int) -> None:
+        """Go by another threshold."""
+        self.limit = max(LEAST_LIMIT, 2 * failure_threshold)
 
     def __len__(self) -> int:
         return len(self._cases)

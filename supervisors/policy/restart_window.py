@@ -14,11 +14,15 @@ class RestartWindow:
     __slots__ = ("_crashes", "intensity", "period_s")
 
     def __init__(self, intensity: int, period_s: float) -> None:
+        self.configure(intensity, period_s)
+        self._crashes: list[float] = []
+
+    def configure(self, intensity: int, period_s: float) -> None:
+        """Go by other limits; what has been counted stays."""
         check.whole("intensity", intensity)
         check.number("period_s", period_s, above=True)
         self.intensity = intensity
         self.period_s = period_s
-        self._crashes: list[float] = []
 
     def add(self, now: float) -> bool:
         """Count a crash at `now` (monotonic seconds); whether a restart is still allowed."""

@@ -13,7 +13,7 @@ import os
 import re
 import tomllib
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -47,6 +47,24 @@ class PoolFileError(ValueError):
     """A file that is none of a pool: which, where, which key, and what is wrong with it."""
 
 
+Place = tuple[str, ...]
+"""Where something stands in a file: the keys that lead there, members by their number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What an agent is made of: where two of these are equal, the agents do the same.
+
+    Attributes:
+        kind: the name of it.
+        settings: those of the kind, and what a member has that is no setting to be changed. (Not in
+            the repr: what comes from the environment may be secret.)
+    """
+
+    kind: str
+    settings: Mapping[str, Any] = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True)
 class PoolFile:
     """What a file says.
@@ -54,12 +72,23 @@ class PoolFile:
     Attributes:
         name: of the pool.
         strategy: of a strategy; None where the file does not say.
+        path: of the file.
+        makings: what each member's agent is made of, by the member's name.
+        lines: where what stands in it.
     """
 
     name: str
     strategy: str | None
     config: PoolConfig
     members: tuple[Member, ...]
+    path: Path = field(default=Path(), compare=False)
+    makings: Mapping[str, Making] = field(default_factory=dict, compare=False, repr=False)
+    lines: Mapping[Place, int] = field(default_factory=dict, compare=False, repr=False)
+
+    def error(self, place: Place, what: str) -> PoolFileError:
+        """The error that says what is wrong at a place."""
+        names = [member.name for member in self.members]
+        return PoolFileError(_told(self.path, self.lines, names, place, what))
 
 
 T = TypeVar("T")
@@ -90,19 +119,27 @@ def python_agent(*, agent: str | None = None, factory: str | None = None) -> Any
 _KINDS: dict[str, Kind] = {"openai": OpenAIAgent, "command": CommandAgent, "python": python_agent}
 
 
-def read_pool_file(path: str | os.PathLike[str]) -> PoolFile:
+def read_pool_file(
+    path: str | os.PathLike[str], made: Mapping[str, tuple[Making, Member]] | None = None
+) -> PoolFile:
     """Read and check a file.
+
+    Args:
+        made: members that there are, by name, each with what its agent was made of: where the file
+            says the same of it, that agent is taken, and none is made.
 
     Raises:
         PoolFileError: it cannot be read, or says something that does not hold.
         ModuleNotFoundError: a kind needs an extra that is not installed.
     """
-    return _Reader(Path(path)).read()
+    return _Reader(Path(path), {} if made is None else made).read()
 
 
 @dataclass(slots=True)
 class _Reader:
     path: Path
+    _made_before: Mapping[str, tuple[Making, Member]]
+    _makings: dict[str, Making] = field(default_factory=dict)
     _lines: dict[tuple[str, ...], int] = field(default_factory=dict)
     _names: list[str] = field(default_factory=list)
 
@@ -126,7 +163,7 @@ class _Reader:
             self._wrong(("pool",), "name and strategy must be texts")
         config = self._made(lambda: PoolConfig(**settings), ("pool",), settings)
         made = tuple(self._member(each, at) for at, each in enumerate(members))
-        return PoolFile(name, strategy, config, made)
+        return PoolFile(name, strategy, config, made, self.path, self._makings, self._lines)
 
     def _parsed(self) -> dict[str, Any]:
         try:
@@ -183,7 +220,13 @@ class _Reader:
             key: self._value(value, hints.get(key), (*place, key)) for key, value in rest.items()
         }
         of_member = {key: values.pop(key) for key in (*_OF_MEMBER, *method) if key in values}
-        agent = self._made(lambda: make(**values), place, values)
+        fixed = {key: of_member[key] for key in ("isolated", *method) if key in of_member}
+        making = self._makings[name] = Making(kind, {**fixed, **values})
+        before, known = self._made_before.get(name, (None, None))
+        if known is not None and before == making:
+            agent = known.agent if known.factory is None else known.factory
+        else:
+            agent = self._made(lambda: make(**values), place, values)
         if make is python_agent and "factory" in values:
             of_member["factory"] = agent
         else:
@@ -263,21 +306,26 @@ class _Reader:
         self, place: tuple[str, ...], what: str, error: BaseException | None = None
     ) -> NoReturn:
         """Say where it stands, as near as is known, and what is wrong."""
-        line = next(
-            (
-                self._lines[place[:end]]
-                for end in range(len(place), 0, -1)
-                if place[:end] in self._lines
-            ),
-            None,
-        )
-        where = str(self.path) if line is None else f"{self.path}:{line}"
-        names = list(place)
-        if names[:1] == ["members"] and len(names) > 1:
-            names[1] = self._names[int(names[1])] if int(names[1]) < len(self._names) else names[1]
-        key = ".".join(names)
-        said = f"{key}{what}" if what.startswith(":") else f"{key} {what}".strip()
-        raise PoolFileError(f"{where}: {said}") from error
+        told = _told(self.path, self._lines, self._names, place, what)
+        raise PoolFileError(told) from error
+
+
+def _told(
+    path: Path, lines: Mapping[Place, int], names: Sequence[str], place: Place, what: str
+) -> str:
+    """What is wrong at a place, with the file and the line, as near as that is known.
+
+    Args:
+        names: those of the members, in order.
+    """
+    line = next((lines[place[:end]] for end in range(len(place), 0, -1) if place[:end] in lines), 0)
+    where = f"{path}:{line}" if line else str(path)
+    keys = list(place)
+    if keys[:1] == ["members"] and len(keys) > 1 and int(keys[1]) < len(names):
+        keys[1] = names[int(keys[1])]
+    key = ".".join(keys)
+    said = f"{key}{what}" if what.startswith(":") else f"{key} {what}".strip()
+    return f"{where}: {said}"
 
 
 def _all_kinds() -> dict[str, Any]:

@@ -23,6 +23,7 @@ from greenroom.messages.errors import MemberExistsError, ResourceError
 from greenroom.messages.events import PoolStarted, PoolStopped
 from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy
+from greenroom.pool.file_source import FileSource
 from greenroom.supervisors.pool_supervisor import PoolSupervisor
 
 
@@ -116,7 +117,8 @@ class AgentPool(PoolRouter):
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> PoolRef:
-        """Start the pool that stands in a file: see `docs/pool-files.md`.
+        """Start the pool that stands in a file: see `docs/pool-files.md`. It can take that over
+        anew while it runs, by `PoolRef.reload`.
 
         Args:
             path: of a TOML file, with a table `[pool]` and a table `[[members]]` for each member.
@@ -131,7 +133,7 @@ class AgentPool(PoolRouter):
         file = read_pool_file(path)
         strategy = LoadBalanceStrategy.ADAPTIVE if file.strategy is None else file.strategy
         try:
-            return cls.start(
+            pool = cls.start(
                 file.members,
                 strategy=strategy,
                 config=file.config,
@@ -141,6 +143,8 @@ class AgentPool(PoolRouter):
             )
         except (TypeError, ValueError) as error:  # of the whole: two members of the same name, say
             raise PoolFileError(f"{os.fspath(path)}: {error}") from error
+        pool.source = FileSource(file)
+        return pool
 
 
 def _checked_members(members: Iterable[Member]) -> tuple[Member, ...]:
