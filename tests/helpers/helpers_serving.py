@@ -52,6 +52,20 @@ class Served:
         own = {"content-type": "application/json"}
         return self.ask("POST", "/v1/chat/completions", raw, {**own, **(headers or {})})
 
+    @contextlib.contextmanager
+    def open(self, **more: Any) -> Iterator[http.client.HTTPResponse]:
+        """A stream, to be read line by line."""
+        with contextlib.closing(self.sent(**more)) as client:
+            yield client.getresponse()
+
+    def sent(self, **more: Any) -> http.client.HTTPConnection:
+        """A request whose answer nobody has waited for."""
+        client = http.client.HTTPConnection(*self.address, timeout=WAIT_S)
+        heads = {"content-type": "application/json"}
+        body = json.dumps(said(**more)).encode()
+        client.request("POST", "/v1/chat/completions", body, heads)
+        return client
+
     def ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         client = http.client.HTTPConnection(*self.address, timeout=WAIT_S)
         with contextlib.closing(client):
@@ -91,6 +105,14 @@ class Answer:
         """What a stream has said."""
         choices = [e["choices"] for e in self.events if e != "[DONE]" and "choices" in e]
         return "".join(each[0]["delta"].get("content") or "" for each in choices if each)
+
+
+def event_of(lines: http.client.HTTPResponse) -> Any:
+    """The next event."""
+    line = lines.readline()
+    while line == b"\n":
+        line = lines.readline()
+    return json.loads(line.removeprefix(b"data: "))
 
 
 def said(content: Any = "hi", **more: Any) -> dict[str, Any]:

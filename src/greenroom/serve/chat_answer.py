@@ -58,12 +58,18 @@ class CompletionEvents:
     _called: bool = False
 
     def chunk(self, served: Served, value: Any) -> bytes:
-        """The event of a chunk.
+        """The event of a chunk; nothing for a keep-alive, or if another member starts over before
+        anything was written.
 
         Raises:
             ProblemError: it is neither a text, nor a part of a message, nor JSON; or it is the mark
                 that all before it is void, which the protocol cannot say.
         """
+        if value is None or (isinstance(value, Restarted) and not self._begun):
+            return b""
+        if isinstance(value, Restarted):
+            words = "another member has started over, and what has come is void"
+            raise ProblemError(Problem.of(Row.BROKE_OFF, words))
         delta = self._delta_of(value)
         if not self._begun:
             self._begun = True
@@ -86,9 +92,6 @@ class CompletionEvents:
         return event({**said, "usage": None} if self.include_usage else said)
 
     def _delta_of(self, value: Any) -> dict[str, Any]:
-        if isinstance(value, Restarted):
-            words = "another member has started over, and what has come is void"
-            raise ProblemError(Problem.of(Row.BROKE_OFF, words))
         if not _is_message(value):
             return {"content": _text_of(value)}
         delta = dict(value)

@@ -157,8 +157,8 @@ class _Endpoint:
         served = self._served(asked, id)
         try:
             async for chunk in stream:
-                if chunk is not None:  # a keep-alive of the agent's
-                    yield written.chunk(served, chunk)
+                if said := written.chunk(served, chunk):
+                    yield said
         except Exception as error:
             yield event(problem_of(error).body())
             return

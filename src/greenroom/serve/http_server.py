@@ -68,7 +68,8 @@ async def serve(
     local = is_loopback(host)
     if key is None and not local and not without_key:
         raise ValueError(
-            f"host must be of this machine alone (127.0.0.1) where there is no key, got {host!r}"
+            "host must be an address of this machine alone (127.0.0.1) unless there is a key, or "
+            f"without_key is set: got {host!r}"
         )
     # A page in a browser reaches what listens here by a name of its own (DNS rebinding).
     hosts = _LOOPBACK if key is None and local else ()
