@@ -6,6 +6,7 @@ from contextvars import Context
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from greenroom.messages.replies import Metadata
 from greenroom.messages.requests import Acquire, Apply, Request
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 
@@ -77,12 +78,14 @@ class OfAttempt(OfMember):
 class Succeeded(OfAttempt):
     """An attempt returned a value, or brought its stream to the end; its slot is free.
 
-    `first_chunk_s` is what a stream's first chunk took, and None for all else.
+    `first_chunk_s` is what a stream's first chunk took, and None for all else. `metadata` is what
+    the agent has said of its answer.
     """
 
     value: Any = field(repr=False)
     elapsed_s: float
     first_chunk_s: float | None = None
+    metadata: Metadata | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

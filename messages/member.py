@@ -108,8 +108,8 @@ class CallContext:
     """
 
     __slots__ = (
-        "_now", "_on_alive", "_on_side_effects", "attempt", "deadline", "idempotent", "key",
-        "member", "metadata", "priority", "request_id",
+        "_now", "_on_alive", "_on_describe", "_on_side_effects", "attempt", "deadline", "idempotent",
+        "key", "member", "metadata", "priority", "request_id",
     )  # fmt: skip
 
     def __init__(
@@ -126,6 +126,7 @@ class CallContext:
         now: Callable[[], float],
         on_side_effects: Callable[[], None],
         on_alive: Callable[[], None] = lambda: None,
+        on_describe: Callable[[Mapping[str, Any]], None] = lambda _: None,
     ) -> None:
         self.request_id = request_id
         self.member = member
@@ -138,6 +139,7 @@ class CallContext:
         self._now = now
         self._on_side_effects = on_side_effects
         self._on_alive = on_alive
+        self._on_describe = on_describe
 
     @property
     def remaining_s(self) -> float | None:
@@ -165,6 +167,15 @@ class CallContext:
             RequestCancelledError: the call has been given up: there is nothing left to work for.
         """
         self._on_alive()
+
+    def describe(self, **said: Any) -> None:
+        """Say something of the answer, before it is given: which model it is of, its usage.
+
+        It comes back in `Reply.metadata`, or at the end of a stream in `PoolStream.metadata`, where
+        this call's answer is the one that is taken. What is said once more replaces what was said
+        of that name before. Never logged; through a pool in a pool it reaches the outer one.
+        """
+        self._on_describe(said)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse("a CallContext", "it belongs to one call, in the process that runs it")

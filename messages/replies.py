@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -10,6 +10,37 @@ from greenroom.messages.errors import AttemptError
 from greenroom.messages.status import AgentStatus, CircuitState, FailureKind
 
 R = TypeVar("R")
+
+
+class Metadata(Mapping[str, Any]):
+    """What an agent has said of its answer: a mapping that cannot be changed.
+
+    Not a `MappingProxyType`, which could be neither pickled nor copied.
+    """
+
+    __slots__ = ("_said",)
+
+    def __init__(self, said: Mapping[str, Any]) -> None:
+        self._said = dict(said)
+
+    def __getitem__(self, key: str) -> Any:
+        return self._said[key]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._said)
+
+    def __len__(self) -> int:
+        return len(self._said)
+
+    def __hash__(self) -> int:
+        return hash(frozenset(self._said))  # whatever the values are
+
+    def __repr__(self) -> str:
+        return f"<Metadata of {', '.join(self._said) or 'nothing'}>"
+
+
+NO_METADATA = Metadata({})
+"""That of every answer of which its agent has said nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +54,8 @@ class Reply(Generic[R]):
         elapsed_s: seconds from the request's arrival at the router to its answer.
         request_id: the request's id, as in the log.
         errors: the members that failed before this one answered.
+        metadata: what the agent has said of its answer by `CallContext.describe`: of a model which
+            one it was, and its usage. Never logged, and not in the repr.
     """
 
     value: R
@@ -31,6 +64,9 @@ class Reply(Generic[R]):
     elapsed_s: float = field(default=0.0, kw_only=True)
     request_id: str = field(default="", kw_only=True)
     errors: tuple[AttemptError, ...] = field(default=(), kw_only=True)
+    metadata: Mapping[str, Any] = field(
+        default=NO_METADATA, kw_only=True, repr=False, compare=False
+    )
 
 
 @dataclass(frozen=True, slots=True)

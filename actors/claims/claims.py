@@ -25,7 +25,7 @@ from greenroom.actors.runtime.channel import Channel, Cut
 from greenroom.actors.runtime.future import PoolFuture
 from greenroom.messages.errors import AttemptError
 from greenroom.messages.execution import Ticket
-from greenroom.messages.replies import Reply
+from greenroom.messages.replies import NO_METADATA, Reply
 
 
 class Claim:
@@ -45,6 +45,7 @@ class Claim:
         attempt: the one that was opened last, by the router's own name: nothing to be looked at.
         side_effects: the attempts that must not be repeated; changed under the lock of the claims.
         life_signs: the signs of life that the router watches, of each attempt to stream.
+        metadata: what the agent of the answer has said of it; set by who answers.
     """
 
     __slots__ = (
@@ -55,6 +56,7 @@ class Claim:
         "errors",
         "future",
         "life_signs",
+        "metadata",
         "race",
         "request_id",
         "side_effects",
@@ -79,6 +81,7 @@ class Claim:
         self.attempt: Any = None
         self.side_effects: tuple[Ticket, ...] = ()
         self.life_signs: dict[Ticket, LifeSigns] | None = None
+        self.metadata = NO_METADATA
 
 
 class Claims:
@@ -260,6 +263,7 @@ def reply(claim: Claim, value: Any, member: str, elapsed_s: float) -> None:
     """Give the asker, if there is one, what a member returned; of a stream, its end."""
     future = claim.future
     if future is not None and claim.channel is not None:
+        claim.channel.metadata = claim.metadata
         future.resolve()
     elif future is not None:
         future.resolve(
@@ -270,5 +274,6 @@ def reply(claim: Claim, value: Any, member: str, elapsed_s: float) -> None:
                 elapsed_s=elapsed_s,
                 request_id=claim.request_id,
                 errors=claim.errors,
+                metadata=claim.metadata,
             )
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from queue import SimpleQueue
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, SupportsIndex, TypeVar
@@ -63,6 +63,11 @@ class PoolStream(Generic[C]):
         those included whose streams broke off if it has started over.
         """
         return self._channel.errors
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """What the agent has said of its answer, as in `Reply.metadata`; empty before the end."""
+        return self._channel.metadata
 
     def cancel(self) -> bool:
         """Give the stream up; False when it had come to its end already.

@@ -418,6 +418,7 @@ class AgentHost:
             now=self._clock.now,
             on_side_effects=call.start_side_effects,
             on_alive=call.alive,
+            on_describe=call.describe,
         )
 
     def lend(self, call: AttemptCall) -> PoolFuture[Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from greenroom.actors.claims.claims import Claims
@@ -12,6 +12,7 @@ from greenroom.actors.policy.life_signs import LifeSigns
 from greenroom.actors.runtime.future import PoolFuture
 from greenroom.messages.errors import RequestCancelledError
 from greenroom.messages.execution import Execute, Ticket
+from greenroom.messages.replies import Metadata
 
 
 class Owner(Protocol):
@@ -62,9 +63,10 @@ class AttemptCall(Call):
         ticket: the attempt's name.
         writer: where the chunks go; None where one answer is wanted.
         life_signs: its signs of life; None as long as nobody watches for any.
+        metadata: what its agent has said of its answer; None as long as that is nothing.
     """
 
-    __slots__ = ("_owner", "_run", "life_signs", "message", "ticket", "writer")
+    __slots__ = ("_owner", "_run", "life_signs", "message", "metadata", "ticket", "writer")
 
     def __init__(
         self,
@@ -81,6 +83,7 @@ class AttemptCall(Call):
         self.collected = self.side_effects = False
         self.phase = CallPhase.WAITING
         self.cancelled = self.handle = self.canceller = None
+        self.metadata: Metadata | None = None
         self.started_at = 0.0
         # Taken out: the traceback of an agent's error, which the app may keep, leads back to it.
         object.__setattr__(message, "context", None)
@@ -142,6 +145,11 @@ class AttemptCall(Call):
 
     def hearing(self) -> Callable[[Any], object] | None:
         return self._owner.collecting(self)
+
+    def describe(self, said: Mapping[str, Any]) -> None:
+        """Its agent says something of its answer."""
+        # Another one each time: it is read in other threads.
+        self.metadata = Metadata({**(self.metadata or {}), **said})
 
     def alive(self) -> None:
         """A sign of life.

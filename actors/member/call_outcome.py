@@ -87,6 +87,7 @@ def succeeded(call: AttemptCall, member: str, value: Any, now: float) -> Succeed
         value=value,
         elapsed_s=now - call.started_at,
         first_chunk_s=None if call.writer is None else call.writer.first_chunk_s,
+        metadata=call.metadata,
     )
 
 

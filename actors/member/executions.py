@@ -269,6 +269,8 @@ class Executions:
             wanted = router.actor_inbox.leave(Envelope(Answered(claim.attempt, elapsed_s)))
         # After the report, which the router reads before whatever the asker sends next.
         if claim is not None:
+            if call.metadata is not None:
+                claim.metadata = call.metadata
             try:
                 reply(claim, value, self.member_name, now - claim.accepted_at)
             except BaseException as raised:

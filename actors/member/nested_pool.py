@@ -41,7 +41,10 @@ async def answer(pool: PoolRef, payload: Any, context: CallContext) -> Any:
     """
     future = pool.forward(payload, context)
     try:
-        return (await future).value
+        reply = await future
+        if reply.metadata:
+            context.describe(**reply.metadata)
+        return reply.value
     except AskTimeoutError:
         await _cut_off()
     except Exception as error:
@@ -59,6 +62,8 @@ async def chunks(pool: PoolRef, payload: Any, context: CallContext) -> AsyncIter
         with pool.forward_stream(payload, context) as stream:
             async for chunk in stream:
                 yield chunk
+            if stream.metadata:
+                context.describe(**stream.metadata)
     except AskTimeoutError:
         await _cut_off()
     except Exception as error:

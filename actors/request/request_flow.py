@@ -474,6 +474,8 @@ class RequestFlow:
         self._attempt_results.succeeded(attempt, elapsed_s, ended_at, streamed=streamed)
         try:
             if self.attempts.is_unanswered(job, attempt, streamed):
+                if message.metadata is not None:
+                    job.claim.metadata = message.metadata
                 self._ports.answer(job, message.value, attempt.member, now - job.accepted_at)
         except BaseException as error:  # it is claimed, so nobody else will answer
             job.leave(attempt)

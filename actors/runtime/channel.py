@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from greenroom.actors.runtime.deferral import undisturbed
 from greenroom.messages.errors import AttemptError, RequestCancelledError
 from greenroom.messages.execution import Ticket
-from greenroom.messages.replies import Restarted
+from greenroom.messages.replies import NO_METADATA, Restarted
 from greenroom.messages.status import FailureKind
 
 RECEIVED_LIMIT = 2000
@@ -115,6 +115,7 @@ class Channel:
         "holds",
         "left",
         "member",
+        "metadata",
         "received",
         "taken",
     )
@@ -127,6 +128,7 @@ class Channel:
         self.counted = False
         self.attempts = 0
         self.errors: tuple[AttemptError, ...] = ()
+        self.metadata = NO_METADATA
         self.cut: frozenset[str] = frozenset()
         self.left = False
         self.taken = 0

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 
 from greenroom.commands import plain
 from greenroom.commands.exits import Exit, Terminated, UsageError
+from greenroom.commands.terminal import complain
 from greenroom.demo.demo import Start
 from greenroom.messages.errors import PoolError
 from greenroom.pool.agent_pool import AgentPool
@@ -40,15 +41,15 @@ def _run(argv: Sequence[str], start: Start) -> int:
     try:
         return _carry_out(argv, start)
     except (UsageError, ScenarioError) as error:
-        _say(error)
+        complain(error)
         return Exit.USAGE
     except PoolError as error:
-        _say(error)
+        complain(error)
         return Exit.FAILED
     except Terminated as signal:
         return signal.code
     except KeyboardInterrupt:
-        _say("interrupted")
+        complain("interrupted")
         return Exit.INTERRUPTED
 
 
@@ -58,10 +59,6 @@ def _carry_out(argv: Sequence[str], start: Start) -> int:
     from greenroom.commands import app
 
     return app.run(argv, start)
-
-
-def _say(what: object) -> None:
-    print(f"greenroom: {what}", file=sys.stderr)
 
 
 def _write_nowhere() -> None:

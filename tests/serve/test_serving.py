@@ -276,7 +276,7 @@ def test_a_signal_drains(tmp_path: Path, number: int, code: int) -> None:
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
-    """Whatever is at hand."""
+    """What is at hand is told so."""
     with command(tmp_path, "gated") as running:
         url = running.url()
         client, lines = opened(url)
@@ -287,6 +287,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
             while not refuses(url):
                 pass
             running.process.terminate()
+            assert event_of(lines)["error"]["code"] == "shutting_down"
             ended, written = running.end()
             gate.close()
     assert ended == 0, written
@@ -331,7 +332,7 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("--host", "0.0.0.0"), "unless there is a key, or without_key is set: got '0.0.0.0'"),
     (("--host", "192.0.2.1", "--without-key"), "cannot listen at 192.0.2.1:0"),
     (("--port", "70000"), "port must be at most 65535, got 70000"),
-    (("--drain", "-1"), "drain_s must be at least 0.0, got -1.0"),
+    (("--drain", "-1"), "drain_s must be at least 0, got -1.0"),
 ]
 
 

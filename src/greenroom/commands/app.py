@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from greenroom.commands.ask_command import ask
 from greenroom.commands.demo_command import demo
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.naming import DESCRIPTION, version
@@ -16,6 +17,7 @@ from greenroom.commands.simulate_command import simulate
 from greenroom.demo.demo import Start
 
 COMMANDS: tuple[Callable[..., None], ...] = (
+    ask,
     demo,
     serve,
     simulate,

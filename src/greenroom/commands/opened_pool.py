@@ -34,14 +34,16 @@ def opened_pool(path: Path, verbose: int = 0) -> Iterator[PoolRef]:
     Raises:
         UsageError: the file cannot be used, and why.
     """
-    with shown_log(verbose), ended_by_signals(), file_errors():
-        pool = AgentPool.from_toml(path)
-        with pool:
-            yield pool
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(shown_log(verbose))
+        stack.enter_context(ended_by_signals())
+        with file_errors(path):
+            pool = stack.enter_context(AgentPool.from_toml(path))
+        yield pool
 
 
 @contextlib.contextmanager
-def file_errors() -> Iterator[None]:
+def file_errors(path: Path) -> Iterator[None]:
     """What is wrong with a file is told as what it is; modules are found where one stands, as they
     are by `python -m`.
 
@@ -52,8 +54,10 @@ def file_errors() -> Iterator[None]:
         sys.path.insert(0, os.getcwd())
     try:
         yield
-    except (PoolFileError, ModuleNotFoundError) as error:
+    except PoolFileError as error:
         raise UsageError(str(error)) from None
+    except (ModuleNotFoundError, RuntimeError) as error:  # an extra; a loop that does not run here
+        raise UsageError(f"{path}: {error}") from None
 
 
 @contextlib.contextmanager

@@ -14,9 +14,17 @@ PoolPath = Annotated[
 
 POOL_PATH = Path("pool.toml")
 
+Limit = Annotated[
+    float | None, typer.Option("--timeout", metavar="SECONDS", help="How long it may take.")
+]
+
 Verbose = Annotated[
     int,
     typer.Option(
-        "--verbose", "-v", count=True, metavar="", help="Show the pool's log; -vv: all of it."
+        "--verbose",
+        "-v",
+        count=True,
+        show_default=False,
+        help="Show the pool's log; -vv: all of it.",
     ),
 ]

@@ -22,6 +22,11 @@ def say(text: str = "", *, end: str = "\n", stream: TextIO | None = None) -> Non
     stream.flush()
 
 
+def complain(what: object) -> None:
+    """Say on stderr what is wrong."""
+    say(f"greenroom: {what}", stream=sys.stderr)
+
+
 def harmless(text: str) -> str:
     """A text from elsewhere without control characters, which a terminal would carry out."""
     return text.translate(_CONTROL)

@@ -91,8 +91,11 @@ class OpenAIAgent:
             WeakKeyDictionary()
         )
 
-    async def arun(self, payload: str | Sequence[Mapping[str, Any]]) -> Any:
-        """The model's answer.
+    async def arun(
+        self, payload: str | Sequence[Mapping[str, Any]], context: CallContext | None = None
+    ) -> Any:
+        """The model's answer. `Reply.metadata` has the `model` that has given it, and its `usage`,
+        as the server says them; and the `finish_reason` of one that did not just stop.
 
         Raises:
             UnsuccessfulResultError: what the server has answered is none.
@@ -102,7 +105,10 @@ class OpenAIAgent:
         body = self._body(payload, stream=False)
         async with self._request(body, self._params_for(payload)) as response:
             content, kind = await response.read(), _content_type(response)
-        return completion_of(content, kind, self._rules_for(payload), time.time()).value
+        whole = completion_of(content, kind, self._rules_for(payload), time.time())
+        if context is not None:
+            context.describe(**whole.metadata)
+        return whole.value
 
     async def astream(
         self, payload: str | Sequence[Mapping[str, Any]], context: CallContext | None = None
@@ -117,6 +123,8 @@ class OpenAIAgent:
                     yield chunk
             for chunk in reader.end(time.time()):
                 yield chunk
+            if context is not None:
+                context.describe(**reader.whole.metadata)
 
     async def aclose(self) -> None:
         """Close the client of the loop that runs here."""

@@ -86,6 +86,15 @@ class Completion:
     usage: dict[str, Any] | None = None
     finish: str | None = None
 
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What its server has said of it: `model` and `usage`, each if it has; `finish_reason`
+        where that is not the usual one.
+        """
+        finish = None if self.finish == "stop" else self.finish
+        said = {"model": self.model, "usage": self.usage, "finish_reason": finish}
+        return {key: value for key, value in said.items() if value is not None}
+
     def note(self, said: dict[str, Any]) -> None:
         """Take the model and the usage from a completion, or from an event of one."""
         if isinstance(said.get("model"), str) and said["model"]:

@@ -6,7 +6,7 @@ import hashlib
 import hmac
 import time
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from starlette.applications import Starlette
@@ -129,7 +129,7 @@ class _Endpoint:
             if asked.stream:
                 return await self._streamed(asked, request, id, web)
             reply = await unless_left(self._pool.aask(request), web.receive)
-            body = completion(self._served(asked, id), reply.value)
+            body = completion(_served(asked, id, reply.metadata), reply.value)
         except (ClientLeftError, ClientDisconnect):
             raise
         except Exception as error:
@@ -154,7 +154,7 @@ class _Endpoint:
     ) -> AsyncGenerator[bytes, None]:
         """What is sent of a stream; it ends with `[DONE]`, or with an error and without."""
         written = CompletionEvents(asked.include_usage)
-        served = self._served(asked, id)
+        served = _served(asked, id, stream.metadata)
         try:
             async for chunk in stream:
                 if said := written.chunk(served, chunk):
@@ -162,11 +162,8 @@ class _Endpoint:
         except Exception as error:
             yield event(problem_of(error).body())
             return
-        for each in written.end(served):
+        for each in written.end(_served(asked, id, stream.metadata)):  # known at the end
             yield each
-
-    def _served(self, asked: ChatRequest, id: str) -> Served:
-        return Served(id, int(time.time()), asked.model)
 
     async def models(self, web: WebRequest) -> Response:
         """The names that the pool answers to."""
@@ -231,6 +228,18 @@ class _Endpoint:
 
 async def _begun(stream: PoolStream[Any]) -> None:
     await stream.first()
+
+
+def _served(asked: ChatRequest, id: str, metadata: Mapping[str, Any]) -> Served:
+    """What the member has said of its answer, as far as that can be used here."""
+    model, usage, finish = (metadata.get(name) for name in ("model", "usage", "finish_reason"))
+    return Served(
+        id,
+        int(time.time()),
+        model if isinstance(model, str) and model else asked.model,
+        usage if isinstance(usage, Mapping) else None,
+        finish if isinstance(finish, str) else None,
+    )
 
 
 def _digest(key: bytes) -> bytes:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.messages import _validate as check
@@ -42,7 +43,8 @@ async def serve(
     """Serve a pool until SIGTERM or SIGINT, then drain it. The pool stays its caller's to stop.
 
     At the signal it takes no more connections, and what is at hand is answered for `drain_s` at
-    most; what is not done by then is told so. A second signal ends it at once.
+    most; what is not done by then is told so. A second signal ends that time
+    at once.
 
     Args:
         pool: best started on this loop, so that its async agents run here.
@@ -75,7 +77,7 @@ async def serve(
     hosts = _LOOPBACK if key is None and local else ()
     app = create_app(pool, key=key, models=models, hosts=hosts)
     config = uvicorn.Config(
-        app,
+        _quiet(app),
         lifespan="off",
         ws="none",
         log_config=None,
@@ -97,6 +99,16 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name, which may stand for anything
         return False
+
+
+def _quiet(app: ASGIApp) -> ASGIApp:
+    """The app, whose cancellation is uvicorn's own doing: it would show a traceback of it."""
+
+    async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await app(scope, receive, send)
+
+    return quiet
 
 
 def _listening(host: str, port: int) -> socket.socket:
@@ -128,27 +140,36 @@ class _Serving:
         self._pool = pool
         self._drain_s = drain_s
         self._stopping = stopping
+        self._hurry = asyncio.Event()
         self._signal: signal.Signals | None = None
 
     async def run(self, listener: socket.socket) -> signal.Signals | None:
         with self._signals():
             serving = asyncio.ensure_future(self._server.serve(sockets=[listener]))
-            ending = asyncio.ensure_future(self._end())
+            ends = [asyncio.ensure_future(each) for each in (self._end(), self._end_at_once())]
             try:
                 await serving
-                if self._stopping.is_set() and not self._server.force_exit:
-                    await ending
             finally:
-                for task in (serving, ending):
+                for task in (serving, *ends):
                     task.cancel()
-                await asyncio.gather(serving, ending, return_exceptions=True)
+                await asyncio.gather(serving, *ends, return_exceptions=True)
         return self._signal
 
     async def _end(self) -> None:
         await self._stopping.wait()
         self._server.should_exit = True
+        await self._drain(self._drain_s)
+
+    async def _end_at_once(self) -> None:
+        await self._hurry.wait()
+        await self._drain(0)
+        # Those who take what is there for them need no longer; who does not is not waited for.
+        await asyncio.sleep(SENDING_S)
+        self._server.force_exit = True
+
+    async def _drain(self, limit_s: float) -> None:
         with contextlib.suppress(PoolStoppedError):
-            await self._pool.adrain(self._drain_s)
+            await self._pool.adrain(limit_s)
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -170,7 +191,7 @@ class _Serving:
 
     def _hear(self, number: int) -> None:
         if self._stopping.is_set():
-            self._server.force_exit = True
+            self._hurry.set()
             return
         self._signal = signal.Signals(number)
         self._stopping.set()

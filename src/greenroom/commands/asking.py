@@ -1,0 +1,129 @@
+"""What `greenroom ask` does: one prompt through a pool, its answer to stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from greenroom.actors.handle.pool_ref import PoolRef
+from greenroom.commands import error_tree
+from greenroom.commands.exits import Exit, UsageError
+from greenroom.commands.opened_pool import opened_pool
+from greenroom.commands.terminal import complain, harmless, is_terminal, say
+from greenroom.messages.replies import Reply, Restarted
+from greenroom.messages.requests import Request
+
+STDIN = "-"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The arguments of the command; what is None is found out."""
+
+    prompt: str | None
+    pool: Path
+    json: bool = False
+    stream: bool | None = None
+    timeout_s: float | None = None
+    verbose: int = 0
+
+
+def carry_out(options: Options) -> Exit:
+    """Ask, and print the answer as it comes, or what became of every member.
+
+    Raises:
+        UsageError: the file cannot be used, or there is no prompt.
+    """
+    with opened_pool(options.pool, options.verbose) as pool:
+        request = _request(_prompt(options.prompt), options.timeout_s)
+        streams = is_terminal(sys.stdout) if options.stream is None else options.stream
+        try:
+            if options.json:
+                say(json.dumps(_told(pool.ask(request)), ensure_ascii=False, default=str))
+            elif streams:
+                _stream(pool, request)
+            else:
+                say(_shown(pool.ask(request).value))
+        except BrokenPipeError:  # nobody reads: no failure of the pool's
+            raise
+        except Exception as error:  # what an agent raises for a request at fault is its own error
+            if options.json:
+                failed = {"error": error_tree.as_json(error)}
+                say(json.dumps(failed, ensure_ascii=False, default=str))
+            complain(error_tree.as_text(error))
+            return Exit.FAILED
+    return Exit.DONE
+
+
+def _prompt(given: str | None) -> str:
+    """The prompt that was given, or what comes from stdin.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if given is None and sys.stdin.isatty():
+        raise UsageError('a prompt must be given, in quotes, or piped in: greenroom ask "hello"')
+    prompt = _stdin() if given in (None, STDIN) else given
+    if not prompt or not prompt.strip():
+        raise UsageError("the prompt must not be empty")
+    return prompt
+
+
+def _stdin() -> str:
+    try:
+        return sys.stdin.read().removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"stdin must be text ({error.encoding}): {error.reason}") from None
+
+
+def _request(prompt: str, timeout_s: float | None) -> Request[Any]:
+    try:
+        return Request(prompt, timeout_s=timeout_s)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+
+
+def _stream(pool: PoolRef, request: Request[Any]) -> None:
+    begun = False
+    try:
+        with pool.stream(request) as chunks:
+            for chunk in chunks:
+                if isinstance(chunk, Restarted):
+                    say()
+                    complain(f"{chunk.member} broke off ({chunk.kind}): the answer starts over")
+                else:
+                    say(_shown(chunk), end="")
+                    begun = True
+    finally:  # an error, or the shell's own line, begins at the left
+        if begun:
+            say()
+
+
+def _shown(value: Any) -> str:
+    """An answer, or a chunk of one, as text; a terminal gets nothing that it would carry out."""
+    text = _text(value)
+    return harmless(text) if is_terminal(sys.stdout) else text
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, Sequence) and value and all(isinstance(each, str) for each in value):
+        return "".join(value)  # of an agent that answers in chunks
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _told(reply: Reply[Any]) -> dict[str, Any]:
+    """The whole reply as plain data."""
+    return {
+        "value": reply.value,
+        "member": reply.member,
+        "attempts": reply.attempts,
+        "elapsed_s": reply.elapsed_s,
+        "request_id": reply.request_id,
+        "errors": [error_tree.attempt_as_json(each) for each in reply.errors],
+    }
