@@ -25,7 +25,7 @@ from greenroom.pool.hangup import reload_on_hangup
 
 
 def serve(
-    config: PoolPath = POOL_PATH,
+    pool: PoolPath = POOL_PATH,
     host: Annotated[str, typer.Option(help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 for a free one.")] = 8000,
     key_env: Annotated[
@@ -51,7 +51,7 @@ def serve(
     has it read the file again.
     """
     key = _key(key_env)
-    place = _Place(config, host, port, key, without_key, tuple(model or ()), drain)
+    place = _Place(pool, host, port, key, without_key, tuple(model or ()), drain)
     with shown_log(verbose):
         ended_by = asyncio.run(_serve(place))
     if ended_by is signal.SIGINT:
@@ -98,7 +98,7 @@ async def _serve(place: _Place) -> signal.Signals | None:
 @contextlib.asynccontextmanager
 async def _pool_of(path: Path) -> AsyncIterator[PoolRef]:
     """The pool of the file, on this loop; a SIGHUP has it read the file again."""
-    with file_errors():
+    with file_errors(path):
         pool = AgentPool.from_toml(path)
     with contextlib.ExitStack() as last:
         if threading.current_thread() is threading.main_thread():
