@@ -25,5 +25,5 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """A group's name is that of its environment and of its file of requirements; then its adapters."""
 
-TESTED = {"context": "test_context_packages.py"}
+TESTED = {"context": "test_context_packages.py", "serve": "test_served_clients.py"}
 """Groups that no server misbehaves to: instead of adapters a file of tests."""
