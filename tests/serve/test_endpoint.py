@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -353,6 +355,14 @@ def test_an_answer_is_a_text(value: Any, content: str) -> None:
         assert server.chat().content == content
 
 
+def test_an_event_is_one_line_by_whatever_rules() -> None:
+    """Some clients cut lines where Python does: what they would cut at is escaped."""
+    with served(Member("m", lambda _: "a\u2028b\u2029c\x85d")) as server:
+        answer = server.chat(stream=True)
+    assert answer.text == "a\u2028b\u2029c\x85d"
+    assert all(line.startswith("data: ") for line in answer.body.decode().splitlines() if line)
+
+
 def test_an_answer_that_is_no_text_is_said_to_be_none() -> None:
     """And not shown as whatever its repr is."""
     with served(Member("m", lambda _: object())) as server:
@@ -384,6 +394,29 @@ def test_an_app_to_mount() -> None:
                 return got.status_code, got.json()["choices"][0]["message"]["content"]
 
     assert asyncio.run(main()) == (200, "hi")
+
+
+HIDDEN = """
+import sys
+
+class Hidden:
+    def find_spec(self, fullname, path, target=None):
+        if fullname.split(".")[0] == {package!r}:
+            raise ModuleNotFoundError(name={package!r})
+
+sys.meta_path.insert(0, Hidden())
+from greenroom.cli import main
+sys.exit(main(["serve"]))
+"""
+
+
+@pytest.mark.parametrize("package", ["starlette", "uvicorn"])
+def test_without_the_extra_it_says_what_to_install(package: str) -> None:
+    """The command in one line, with exit code 2."""
+    code = HIDDEN.format(package=package)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    words = f"greenroom: greenroom.serve needs {package}: pip install 'greenroom[serve]'\n"
+    assert (done.returncode, done.stderr) == (2, words)
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from helpers_agents import AsyncHeld
 from helpers_pools import WAIT_S, echo
 from helpers_serving import KEY, event_of, said, served
 
-from greenroom import Member
+from greenroom import AgentPool, Member
+from greenroom.serve import serve
 
 # -- clients that hang up
 
@@ -161,6 +162,35 @@ def test_what_is_not_done_in_time_is_told_so() -> None:
         with contextlib.closing(client):
             answer = client.getresponse()
             assert (answer.status, answer.getheader("retry-after")) == (503, "1")
+
+
+def test_to_be_cancelled_closes_the_server() -> None:
+    """With what is at hand, and without a word of asyncio's."""
+
+    async def main() -> tuple[bool, bool]:
+        agent, listening = AsyncHeld(), asyncio.Event()
+        urls: list[str] = []
+
+        def on_listening(url: str) -> None:
+            urls.append(url)
+            listening.set()
+
+        async with AgentPool.start([Member("m", agent)]) as pool:
+            serving = asyncio.ensure_future(serve(pool, port=0, on_listening=on_listening))
+            await listening.wait()
+            async with httpx.AsyncClient(timeout=WAIT_S) as client:
+                url = f"{urls[0]}/chat/completions"
+                asking = asyncio.ensure_future(client.post(url, json=said()))
+                await asyncio.to_thread(agent.wait_entered)
+                serving.cancel()
+                await asyncio.gather(serving, return_exceptions=True)
+                closed = refuses(urls[0])
+                await pool.adrain(0)
+                with contextlib.suppress(httpx.HTTPError):
+                    await asking
+        return serving.cancelled(), closed
+
+    assert asyncio.run(main()) == (True, True)
 
 
 # -- the command

@@ -12,10 +12,12 @@ from weakref import WeakKeyDictionary
 
 from greenroom.kinds.chat_prompt import ChatPrompt
 from greenroom.kinds.openai_completion import (
+    LINE_LIMIT,
     CompletionRules,
     CompletionStream,
     completion_of,
 )
+from greenroom.kinds.stream_lines import StreamLines
 from greenroom.messages import _validate as check
 from greenroom.messages.member import CallContext
 
@@ -118,7 +120,7 @@ class OpenAIAgent:
         async with self._request(body, self._params_for(payload)) as response:
             alive = (lambda: None) if context is None else context.alive
             reader = CompletionStream(self._rules_for(payload), _content_type(response), alive)
-            async for line in response.iter_lines():
+            async for line in _lines(response):
                 for chunk in reader.feed(line, time.time()):
                     yield chunk
             for chunk in reader.end(time.time()):
@@ -174,6 +176,15 @@ class OpenAIAgent:
         # does not know.
         create: Callable[..., Any] = client.chat.completions.with_streaming_response.create
         return create(**body, extra_body=params or None)
+
+
+async def _lines(response: Any) -> AsyncIterator[str]:
+    lines = StreamLines(2 * LINE_LIMIT)
+    async for data in response.iter_bytes():
+        for line in lines.feed(data):
+            yield line
+    for line in lines.end():
+        yield line
 
 
 def _content_type(response: Any) -> str:

@@ -112,6 +112,10 @@ def event(said: Mapping[str, Any]) -> bytes:
     return b"data: " + written(said) + b"\n\n"
 
 
+_BREAKS = str.maketrans({0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"})
+"""Where clients that cut lines by Python's rules would cut an event in two."""
+
+
 def written(said: Any) -> bytes:
     """A body of JSON. Halves of surrogate pairs, which no client could read, become "?".
 
@@ -122,6 +126,8 @@ def written(said: Any) -> bytes:
         text = json.dumps(said, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (TypeError, ValueError, RecursionError):
         raise _no_text("something that is no JSON") from None
+    if not text.isascii():
+        text = text.translate(_BREAKS)
     return text.encode(errors="replace")
 
 

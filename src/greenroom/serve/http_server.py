@@ -43,8 +43,8 @@ async def serve(
     """Serve a pool until SIGTERM or SIGINT, then drain it. The pool stays its caller's to stop.
 
     At the signal it takes no more connections, and what is at hand is answered for `drain_s` at
-    most; what is not done by then is told so. A second signal ends that time
-    at once.
+    most; what is not done by then is told so. A second signal ends that time at
+    once; to be cancelled ends it without any.
 
     Args:
         pool: best started on this loop, so that its async agents run here.
@@ -74,7 +74,7 @@ async def serve(
             f"without_key is set: got {host!r}"
         )
     # A page in a browser reaches what listens here by a name of its own (DNS rebinding).
-    hosts = _LOOPBACK if key is None and local else ()
+    hosts = (*_LOOPBACK, host) if key is None and local else ()
     app = create_app(pool, key=key, models=models, hosts=hosts)
     config = uvicorn.Config(
         _quiet(app),
@@ -148,9 +148,11 @@ class _Serving:
             serving = asyncio.ensure_future(self._server.serve(sockets=[listener]))
             ends = [asyncio.ensure_future(each) for each in (self._end(), self._end_at_once())]
             try:
-                await serving
+                await asyncio.shield(serving)
             finally:
-                for task in (serving, *ends):
+                # Not cancelled: it closes what it has opened. Nobody waits for those at hand now.
+                self._server.should_exit = self._server.force_exit = True
+                for task in ends:
                     task.cancel()
                 await asyncio.gather(serving, *ends, return_exceptions=True)
         return self._signal
