@@ -84,7 +84,12 @@ def test_tool_calls_are_passed_on() -> None:
 def test_what_members_get() -> None:
     """A text, which is all that a plain agent needs; the messages and parameters stand in it."""
     seen: list[Any] = []
-    with served(Member("m", lambda prompt: str(seen.append(prompt)))) as server:
+
+    def agent(prompt: str) -> str:
+        seen.append(prompt)
+        return "seen"
+
+    with served(Member("m", agent)) as server:
         server.chat("hi", temperature=0.2, seed=7)
         server.post(
             {"messages": [{"role": "system", "content": "Be short."}, *said("hi")["messages"]]}

@@ -261,8 +261,8 @@ class Command:
 
 
 @contextlib.contextmanager
-def command(*given: Any, **environment: str) -> Iterator[Command]:
-    with contextlib.closing(Command(*given, **environment)) as running:
+def command(folder: Path, member: str, *arguments: str, **environment: str) -> Iterator[Command]:
+    with contextlib.closing(Command(folder, member, *arguments, **environment)) as running:
         yield running
 
 
