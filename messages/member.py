@@ -108,8 +108,8 @@ class CallContext:
     """
 
     __slots__ = (
-        "_now", "_on_alive", "_on_describe", "_on_side_effects", "attempt", "deadline", "idempotent",
-        "key", "member", "metadata", "priority", "request_id",
+        "_now", "_on_alive", "_on_describe", "_on_side_effects", "attempt", "deadline",
+        "idempotent", "key", "member", "metadata", "priority", "request_id",
     )  # fmt: skip
 
     def __init__(

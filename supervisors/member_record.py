@@ -96,9 +96,10 @@ class MemberRecord:
 
     def change(self, member: Member) -> None:
         """Be that member from now on, whose agent is the same."""
-        self.member = member
-        # Of a factory that has made its agent already, the actor says if it is more.
-        self.max_concurrency = default_concurrency(member)
+        before, self.member = self.member, member
+        if member.max_concurrency != before.max_concurrency:
+            # Of a factory that has made its agent already, the actor says if it is more.
+            self.max_concurrency = default_concurrency(member)
 
     def started(self, ref: MemberRef, loop: AgentLoop | None) -> None:
         """A new actor stands behind the name, and has that loop, if there are any."""

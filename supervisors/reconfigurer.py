@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.configure import Configure, Configured
@@ -12,11 +12,19 @@ from greenroom.messages.errors import MemberExistsError
 from greenroom.messages.events import PoolConfigured
 from greenroom.messages.member import Member
 from greenroom.messages.supervision import Reconfigured
-from greenroom.supervisors.member_record import Life, MemberRecord
+from greenroom.supervisors.member_record import MemberRecord
 from greenroom.supervisors.outcome_judge import OutcomeJudge
 from greenroom.supervisors.roster import Roster
 from greenroom.supervisors.route_publisher import RoutePublisher
 from greenroom.supervisors.supervisor_ports import SupervisorPorts
+
+
+class _Change(NamedTuple):
+    """A member that shall be another, and what is different in it, in words."""
+
+    record: MemberRecord
+    after: Member
+    differences: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -45,7 +53,7 @@ class Reconfigurer:
         before = self._ports.config
         # The first half may refuse, and has changed nothing by then.
         config = before.replace(**command.settings)
-        changed = self._changed_members(command)
+        changed = self._changes_of_members(command)
         leaving = [self._roster.known(name) for name in command.remove]
         replaced = [(self._roster.known(each.name), each) for each in command.replace]
         self._check(command, changed)
@@ -68,12 +76,17 @@ class Reconfigurer:
 
     # -- what may refuse
 
-    def _changed_members(self, command: Configure) -> list[tuple[MemberRecord, Member]]:
-        """Each member that shall be another, and what it shall be."""
-        known = [(self._roster.known(name), said) for name, said in command.members.items()]
-        return [(record, replace(_next(record), **said)) for record, said in known]
+    def _changes_of_members(self, command: Configure) -> list[_Change]:
+        changes = []
+        for name, said in command.members.items():
+            record = self._roster.known(name)
+            before = _next(record)
+            after = _changed(before, said)
+            # Looked at here: what stands in metadata may raise when it is compared.
+            changes.append(_Change(record, after, tuple(_differences(before, after))))
+        return changes
 
-    def _check(self, command: Configure, changed: Iterable[tuple[MemberRecord, Member]]) -> None:
+    def _check(self, command: Configure, changed: Iterable[_Change]) -> None:
         records = self._routes.records
         for member in command.add:
             if member.name in records:
@@ -84,7 +97,7 @@ class Reconfigurer:
         for member in arriving:
             self._check_agent(member)
         members = {name: _next(record) for name, record in records.items()}
-        members |= {record.name: member for record, member in changed}
+        members |= {each.record.name: each.after for each in changed}
         members |= {member.name: member for member in arriving}
         for name in command.remove:
             del members[name]
@@ -115,19 +128,18 @@ class Reconfigurer:
             record.configure(config, now)
             self._ports.tell(record, Reconfigured(record.member, config))
 
-    def _change(self, changed: Iterable[tuple[MemberRecord, Member]]) -> list[str]:
+    def _change(self, changed: Iterable[_Change]) -> list[str]:
         """Have members be others; what has changed by that, in words."""
-        changes: list[str] = []
-        for record, member in changed:
-            differences = list(_differences(_next(record), member))
-            changes += [f"{record.name}: {each}" for each in differences]
+        words: list[str] = []
+        for record, after, differences in changed:
+            words += [f"{record.name}: {each}" for each in differences]
             if record.successor is not None:
-                record.successor = member
+                record.successor = after
             elif differences:
-                record.change(member)
+                record.change(after)
                 # Before the router hears of it: what it sends then must not be one too many.
-                self._ports.tell(record, Reconfigured(member, self._ports.config))
-        return changes
+                self._ports.tell(record, Reconfigured(after, self._ports.config))
+        return words
 
     def _review(self) -> None:
         now = self._ports.now()
@@ -138,8 +150,18 @@ class Reconfigurer:
 
 def _next(record: MemberRecord) -> Member:
     """Who bears the name, or is to when the one has left that does."""
-    leaving = record.life is Life.LEAVING and record.successor is not None
-    return record.successor if leaving and record.successor is not None else record.member
+    return record.member if record.successor is None else record.successor
+
+
+def _changed(member: Member, said: Mapping[str, Any]) -> Member:
+    """A member with other values, which have been checked: without the checks of a new one, that
+    look at the agent, and so run the app's code.
+    """
+    changed: Member = object.__new__(Member)
+    for each in fields(Member):
+        value = said[each.name] if each.name in said else getattr(member, each.name)
+        object.__setattr__(changed, each.name, value)
+    return changed
 
 
 def _differences(before: Any, after: Any) -> Iterator[str]:

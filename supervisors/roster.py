@@ -26,7 +26,7 @@ from greenroom.messages.supervision import (
     MemberDrained,
 )
 from greenroom.supervisors.member_record import Life, MemberRecord, current
-from greenroom.supervisors.route_publisher import RoutePublisher
+from greenroom.supervisors.route_publisher import AGAIN_S, RoutePublisher
 from greenroom.supervisors.supervisor_ports import SupervisorPorts
 
 
@@ -272,12 +272,14 @@ class Roster:
 
         In one table with its leaving: who waits for it must not find nobody in between.
         """
-        if record.successor is None or self.stopping:
+        # By name: one of that name may have been added since it could not be done.
+        if record.successor is None or self.stopping or record.name in self._records:
             return False
         try:
             successor = self.add(record.successor, record.index)
         except BaseException as error:  # no memory, or a look at the agent
             self._ports.complain_of(f"member {record.name!r} could not be replaced", error)
+            self._ports.at(self._ports.now() + AGAIN_S, lambda: self._succeeded(record))
             return False
         self._routes.publish(successor, gone=(record.name,))
         return True

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
+from helpers_commands import MODULE
 from helpers_executor import LABS, MEMBERS, Lab
 from helpers_fallback import chain_of
 from helpers_hedging import Finishes
@@ -72,3 +75,23 @@ def executor(lab: Lab) -> Iterator[PoolExecutor]:
 def chain() -> Iterator[FallbackChain[str]]:
     with chain_of("a", "b", "c") as chain:
         yield chain
+
+
+_modules = itertools.count(1)
+
+
+@pytest.fixture
+def write_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Writes `pool.toml`, and beside it a module of agents; both are in the current directory."""
+    module = f"agents_of_test_{next(_modules)}"
+    (tmp_path / f"{module}.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def write(text: str) -> Path:
+        path = tmp_path / "pool.toml"
+        path.write_text(text.replace("{module}", module))
+        return path
+
+    return write

@@ -94,14 +94,14 @@ class AskingRef(JoinableRef):
         self._clock = actor.clock
         self._ended = ended
         self._stream_buffer = config.stream_buffer
-        self.configured(config)
+        self._go_by(config)
         self._holds = config.on_cut == "hold"
         self._carries_context = config.propagate_context
         self._numbers = itertools.count(1)
         self._born = forks.generation
         self._canceller = self._cancel  # bound once: each future holds it
 
-    def configured(self, config: PoolConfig) -> None:
+    def _go_by(self, config: PoolConfig) -> None:
         """The pool goes by other settings: told by its router."""
         self._max_pending = config.max_pending
 

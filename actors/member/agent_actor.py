@@ -297,13 +297,16 @@ class AgentActor(PoolActor):
         )
 
     def _on_reconfigured(self, message: Reconfigured) -> None:
-        self.member = self.host.member = message.member
+        before, member = self.member, message.member
+        self.member = self.host.member = member
         self.around = replace(self.around, config=message.config)
         self.calls.configure(self.around)
-        if self.member.factory is not None and self.host.made:
+        if member.max_concurrency == before.max_concurrency:
+            return
+        if member.factory is not None and self.host.made:
             self._say_created()
         else:
-            self.calls.widen(default_concurrency(self.member))
+            self.calls.widen(default_concurrency(member))
 
     # -- probes
 

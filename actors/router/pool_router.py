@@ -208,7 +208,7 @@ class PoolRouter(PoolActor):
             # First: it holds when its answer arrives.
             self.config = done.config
             self.flow.configure(done.config)
-            self.ref.configured(done.config)
+            self.ref._go_by(done.config)
             message = replace(message, value=done.changes)
         self._commands.done(message)
 

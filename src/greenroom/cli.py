@@ -27,6 +27,7 @@ def main(argv: Sequence[str] | None = None, *, start: Start = AgentPool.start) -
     Returns:
         0: done, and every answer that was asked for is there. 1: one is missing or wrong. 2: bad
         arguments, or a file that cannot be used. 130: interrupted. 141: nobody reads the output.
+        143, 129: ended by SIGTERM, SIGHUP.
     """
     try:
         code = _run(sys.argv[1:] if argv is None else argv, start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -18,6 +19,7 @@ from greenroom import (
     Apply,
     Cancel,
     CircuitState,
+    Configure,
     ForceOpen,
     GetStats,
     Member,
@@ -42,6 +44,7 @@ TIMED: dict[str, Any] = {
     "loop_replaced_after_s": None,
     "circuit_success_threshold": 1,
 }
+_numbers = itertools.count(1)
 STEP_S = 10.0
 """More than any limit of a scene's, so that a step of its clock ends what is due."""
 
@@ -267,6 +270,19 @@ def removed(pool: PoolRef, clock: FakeClock) -> bool:
     return done and in_time(clock, later(pool, AddMember(_members(hang)[0])))
 
 
+def configured(pool: PoolRef, clock: FakeClock) -> bool:
+    """Settings and members change with work in hand, and one of them is replaced."""
+    ask = later(pool, Request("slow"))
+    number = next(_numbers)
+    command = Configure(
+        settings={"deadline_s": 1e6 + number, "circuit_failure_threshold": 1000 + number},
+        members={"b": {"max_concurrency": SLOTS + number % 2}},
+        replace=_members(hang)[:1],
+    )
+    done = in_time(clock, later(pool, command), ask)
+    return done and in_time(clock, later(pool, Request("x")))
+
+
 def restarted(pool: PoolRef, clock: FakeClock) -> bool:
     """A member's actor ends with work in hand."""
     ask = later(pool, Request("slow", idempotent=True))
@@ -334,5 +350,6 @@ TIMELY: dict[str, Callable[[], Any]] = {
     "cancellation": lambda: timed(hang, cancelled),
     "nobody there": lambda: timed(hang, unavailable, when_unavailable="wait"),
     "removal": lambda: timed(hang, removed),
+    "change": lambda: timed(hang, configured),
     "restart": lambda: timed(hang, restarted, restart_intensity=1000),
 }

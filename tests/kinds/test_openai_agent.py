@@ -411,3 +411,36 @@ def test_what_python_takes_for_the_end_of_a_line_is_none_in_a_stream() -> None:
         streamed(Server(events(f"data: {said}", part(finish="stop")), EVENTS))
     )
     assert (chunks, error) == (["a\u2028b\x85c"], None)
+
+
+@pytest.mark.parametrize(
+    ("said", "metadata"),
+    [
+        ({}, {"model": "m-1", "usage": whole()["usage"]}),
+        ({"usage": None}, {"model": "m-1"}),
+        ({"model": None, "usage": "many"}, {}),
+    ],
+)
+def test_a_reply_names_the_model_that_has_answered_and_its_usage(
+    said: dict[str, Any], metadata: dict[str, Any]
+) -> None:
+    """By the word of its server; of a stream at its end, from whichever event says so."""
+    usage = {"choices": [], "model": "m-1", "usage": whole()["usage"], **said}
+    parts = [{**part("hi"), **said}, {**part(finish="stop"), **said}, usage]
+
+    async def main() -> None:
+        answer = Server(body({**whole(), **said}), JSON)
+        stream = Server(events(*parts), EVENTS)
+        async with asyncio.timeout(WAIT_S), answer.running(), stream.running():
+            async with AgentPool.start([member(answer)]) as pool:
+                reply = await pool.aask(Request("hello"))
+                assert (reply.value, reply.metadata) == ("hi", metadata)
+            async with AgentPool.start([member(stream)]) as pool:
+                chunks = pool.stream(Request("hello"))
+                assert await chunks.acollect() == ["hi"]
+                assert chunks.metadata == metadata
+
+    def member(server: Server) -> Member:
+        return Member("a", factory=lambda: OpenAIAgent("m", base_url=server.url))
+
+    asyncio.run(main())

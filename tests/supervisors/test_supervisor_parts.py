@@ -722,3 +722,49 @@ def test_who_lives_on_an_apps_loop_that_has_ended_goes_on_elsewhere() -> None:
         (event,) = world.events
         assert isinstance(event, LoopEnded)
         assert (event.loop, event.moved) == ("home", ("async",))
+
+
+# -- a member that is replaced
+
+
+def test_who_is_replaced_and_the_next_one_are_in_one_table_at_the_same_place() -> None:
+    """Between two tables there would be nobody; and what is known of the old one goes with it."""
+    world = World(Member("a", echo), Member("b", echo))
+    world.roster.replace(world.records["a"], Member("a", str, weight=3.0))
+    assert (world.route("a").blocked, world.route("a").replaced) == (SkipReason.DRAINING, True)
+    world.roster.drained(MemberDrained("a"))
+    assert world.members_told[-1] == ("a", Leave())
+    world.router_told.clear()
+    world.ended("a", expected=True)
+    table = world.snapshots()[0]
+    (route,) = table.members
+    assert (table.gone, route.name, route.index, route.incarnation) == (("a",), "a", 0, 2)
+    assert (route.weight, route.replaced, route.blocked) == (3.0, False, None)
+    assert list(world.records) == ["a", "b"]
+    world.failed("a", "late of the old one")
+    assert world.records["a"].health.failures == 0
+    assert world.names() == [MemberStopped, MemberStarted]
+
+
+def test_a_successor_that_cannot_be_started_is_tried_again() -> None:
+    """Unless somebody has the name by then, or the pool stops."""
+    for name_taken in (False, True):
+        world = World(Member("a", echo))
+        spawn = world.roster._spawn
+        world.roster._spawn = refuse_to_spawn
+        world.roster.replace(world.records["a"], Member("a", str))
+        world.ended("a", expected=True)
+        assert world.complaints == ["member 'a' could not be replaced: no room"]
+        assert world.snapshots()[-1].gone == ("a",)
+        world.advance(0.9)
+        assert world.records == {}
+        world.roster._spawn = spawn
+        if name_taken:
+            world.roster.add(Member("a", echo, weight=9.0))
+        world.advance(0.1)
+        assert world.route("a").weight == (9.0 if name_taken else 1.0)
+        assert world.route("a").incarnation == 2
+
+
+def refuse_to_spawn(record: MemberRecord) -> None:
+    raise OSError("no room")

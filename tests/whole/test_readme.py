@@ -194,9 +194,12 @@ def test_the_web_handler_answers() -> None:
     asyncio.run(talk())
 
 
-def test_code_is_python_shell_or_text() -> None:
-    """No block escapes the other tests under a language that they do not know."""
-    assert {block.language for block in _blocks()} <= {"python", "sh", "text"}
+def test_code_is_of_languages_that_are_tested() -> None:
+    """No block escapes the tests under a language that they do not know; for `toml` and `console`
+    they are those of `test_command_line_pages`.
+    """
+    known = {"console", "python", "sh", "text", "toml"}
+    assert {block.language for block in _blocks()} <= known
 
 
 def test_commands_exist() -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from greenroom.commands.ask_command import ask
+from greenroom.commands.check_command import check
 from greenroom.commands.demo_command import demo
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.naming import DESCRIPTION, version
@@ -18,6 +19,7 @@ from greenroom.demo.demo import Start
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     ask,
+    check,
     demo,
     serve,
     simulate,
@@ -83,7 +85,11 @@ def _greenroom(
 
 
 # Plain help and errors: rich's have colours in a pipe where an environment variable says so.
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 app.callback(help=DESCRIPTION, invoke_without_command=True)(_greenroom)
 for _command in COMMANDS:
     app.command()(_as_it_is(_command))

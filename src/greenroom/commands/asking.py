@@ -13,7 +13,7 @@ from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.commands import error_tree
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.opened_pool import opened_pool
-from greenroom.commands.terminal import complain, harmless, is_terminal, say
+from greenroom.commands.terminal import complain, is_terminal, say
 from greenroom.messages.replies import Reply, Restarted
 from greenroom.messages.requests import Request
 
@@ -39,7 +39,7 @@ def carry_out(options: Options) -> Exit:
         UsageError: the file cannot be used, or there is no prompt.
     """
     with opened_pool(options.pool, options.verbose) as pool:
-        request = _request(_prompt(options.prompt), options.timeout_s)
+        request = Request(_prompt(options.prompt), timeout_s=options.timeout_s)
         streams = is_terminal(sys.stdout) if options.stream is None else options.stream
         try:
             if options.json:
@@ -47,7 +47,7 @@ def carry_out(options: Options) -> Exit:
             elif streams:
                 _stream(pool, request)
             else:
-                say(_shown(pool.ask(request).value))
+                say(_text(pool.ask(request).value))
         except BrokenPipeError:  # nobody reads: no failure of the pool's
             raise
         except Exception as error:  # what an agent raises for a request at fault is its own error
@@ -80,13 +80,6 @@ def _stdin() -> str:
         raise UsageError(f"stdin must be text ({error.encoding}): {error.reason}") from None
 
 
-def _request(prompt: str, timeout_s: float | None) -> Request[Any]:
-    try:
-        return Request(prompt, timeout_s=timeout_s)
-    except ValueError as error:
-        raise UsageError(str(error)) from None
-
-
 def _stream(pool: PoolRef, request: Request[Any]) -> None:
     begun = False
     try:
@@ -96,20 +89,15 @@ def _stream(pool: PoolRef, request: Request[Any]) -> None:
                     say()
                     complain(f"{chunk.member} broke off ({chunk.kind}): the answer starts over")
                 else:
-                    say(_shown(chunk), end="")
+                    say(_text(chunk), end="")
                     begun = True
     finally:  # an error, or the shell's own line, begins at the left
         if begun:
             say()
 
 
-def _shown(value: Any) -> str:
-    """An answer, or a chunk of one, as text; a terminal gets nothing that it would carry out."""
-    text = _text(value)
-    return harmless(text) if is_terminal(sys.stdout) else text
-
-
 def _text(value: Any) -> str:
+    """An answer, or a chunk of one."""
     if isinstance(value, str):
         return value
     if isinstance(value, Sequence) and value and all(isinstance(each, str) for each in value):
@@ -125,5 +113,6 @@ def _told(reply: Reply[Any]) -> dict[str, Any]:
         "attempts": reply.attempts,
         "elapsed_s": reply.elapsed_s,
         "request_id": reply.request_id,
+        "metadata": dict(reply.metadata),
         "errors": [error_tree.attempt_as_json(each) for each in reply.errors],
     }

@@ -16,6 +16,7 @@ from greenroom.commands.exits import Terminated, UsageError
 from greenroom.kinds import PoolFileError
 from greenroom.logs.log import log
 from greenroom.pool.agent_pool import AgentPool
+from greenroom.pool.hangup import reload_on_hangup
 
 LEVELS = (None, "INFO", "DEBUG")
 """What of the log is shown with no `-v`, with one, with two."""
@@ -24,46 +25,79 @@ _ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr
 
 
 @contextlib.contextmanager
-def opened_pool(path: Path, verbose: int = 0) -> Iterator[PoolRef]:
+def opened_pool(path: Path, verbose: int = 0, *, reloads: bool = False) -> Iterator[PoolRef]:
     """Within it the pool of the file runs; where it is left, however that is, the pool is stopped.
 
     Args:
         path: of the pool's file.
         verbose: how many `-v` there were.
+        reloads: whether SIGHUP has the pool read its file again, as of a command that runs for
+            long; else it ends the command.
 
     Raises:
         UsageError: the file cannot be used, and why.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(shown_log(verbose))
-        stack.enter_context(ended_by_signals())
+        stack.enter_context(at_work(verbose))
         with file_errors(path):
-            pool = stack.enter_context(AgentPool.from_toml(path))
+            pool = stack.enter_context(_started(path))
+        if reloads:
+            stack.callback(reload_on_hangup(pool))
         yield pool
 
 
-@contextlib.contextmanager
-def file_errors(path: Path) -> Iterator[None]:
-    """What is wrong with a file is told as what it is; modules are found where one stands, as they
-    are by `python -m`.
-
-    Raises:
-        UsageError: the file cannot be used, and why.
-    """
-    if not {"", os.getcwd()} & set(sys.path):
-        sys.path.insert(0, os.getcwd())
+def _started(path: Path) -> PoolRef:
     try:
-        yield
-    except PoolFileError as error:
-        raise UsageError(str(error)) from None
-    except (ModuleNotFoundError, RuntimeError) as error:  # an extra; a loop that does not run here
+        return AgentPool.from_toml(path)
+    except RuntimeError as error:  # event_loop = "running"
         raise UsageError(f"{path}: {error}") from None
 
 
 @contextlib.contextmanager
+def file_errors(path: Path) -> Iterator[None]:
+    """What is wrong with a file is told as what it is.
+
+    Raises:
+        UsageError: the file cannot be used, and why.
+    """
+    try:
+        yield
+    except PoolFileError as error:
+        raise UsageError(str(error)) from None
+    except ModuleNotFoundError as error:  # an extra
+        raise UsageError(f"{path}: {error}") from None
+
+
+@contextlib.contextmanager
+def at_work(verbose: int) -> Iterator[None]:
+    """Within it a command works: with its log, its signals, and the modules that are beside it."""
+    with shown_log(verbose), ended_by_signals(), local_modules():
+        yield
+
+
+@contextlib.contextmanager
+def local_modules() -> Iterator[None]:
+    """Within it the modules of the current directory are found, as by `python -m`."""
+    here = os.getcwd()
+    if {"", here} & set(sys.path):
+        yield
+        return
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # somebody else has taken it out
+            sys.path.remove(here)
+
+
+@contextlib.contextmanager
 def shown_log(verbose: int) -> Iterator[None]:
-    """Within it the log of the pools is shown, on stderr."""
-    end = log(LEVELS[min(verbose, len(LEVELS) - 1)])
+    """Within it the log of the pools is shown, on stderr; without `-v` it is left as it is."""
+    level = LEVELS[min(verbose, len(LEVELS) - 1)]
+    if level is None:
+        yield
+        return
+    end = log(level)
     try:
         yield
     finally:
@@ -85,9 +119,12 @@ def ended_by_signals() -> Iterator[None]:
     def end(number: int, _: FrameType | None) -> None:
         raise Terminated(number)
 
-    before = {number: signal.signal(number, end) for number in _ENDS}
+    before = {number: signal.getsignal(number) for number in _ENDS}
+    ours = [number for number in _ENDS if before[number] is not signal.SIG_IGN]  # as by nohup
+    for number in ours:
+        signal.signal(number, end)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number in ours:  # None: it was not set by Python, and cannot be set again
+            signal.signal(number, before[number] or signal.SIG_DFL)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from greenroom.messages import _validate as check
+
 PoolPath = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The pool: a TOML file.")
 ]
@@ -14,8 +16,20 @@ PoolPath = Annotated[
 
 POOL_PATH = Path("pool.toml")
 
+
+def _seconds(value: float | None) -> float | None:
+    try:
+        check.number("timeout", value, above=True, optional=True)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+    return value
+
+
 Limit = Annotated[
-    float | None, typer.Option("--timeout", metavar="SECONDS", help="How long it may take.")
+    float | None,
+    typer.Option(
+        "--timeout", metavar="SECONDS", callback=_seconds, help="How long an answer may take."
+    ),
 ]
 
 Verbose = Annotated[

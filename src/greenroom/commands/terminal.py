@@ -13,12 +13,15 @@ def is_terminal(stream: TextIO) -> bool:
 
 
 def say(text: str = "", *, end: str = "\n", stream: TextIO | None = None) -> None:
-    """Write a text at once, to stdout; what the stream has no character for is escaped."""
+    """Write a text at once, to stdout. What the stream has no character for is escaped; a terminal
+    gets nothing that it would carry out.
+    """
     stream = sys.stdout if stream is None else stream
+    text = (harmless(text) if is_terminal(stream) else text) + end
     try:
-        stream.write(text + end)
+        stream.write(text)
     except UnicodeEncodeError:  # a stream that knows only ASCII, or the like
-        stream.write((text + end).encode("ascii", "backslashreplace").decode())
+        stream.write(text.encode("ascii", "backslashreplace").decode())
     stream.flush()
 
 
@@ -28,8 +31,8 @@ def complain(what: object) -> None:
 
 
 def harmless(text: str) -> str:
-    """A text from elsewhere without control characters, which a terminal would carry out."""
-    return text.translate(_CONTROL)
+    """A text from elsewhere without control characters."""
+    return text.translate(_CONTROLS)
 
 
-_CONTROL = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}
+_CONTROLS = {code: None for code in (*range(32), *range(127, 160)) if chr(code) not in "\t\n"}

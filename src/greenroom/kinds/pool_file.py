@@ -13,7 +13,7 @@ import os
 import re
 import tomllib
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -46,6 +46,9 @@ _NUMBERS = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 class PoolFileError(ValueError):
     """A file that is none of a pool: which, where, which key, and what is wrong with it."""
 
+
+OnWrongMember = Callable[[int, str, PoolFileError | ModuleNotFoundError], object]
+"""Is told the number of a member, from 0, its name, and what is wrong with it."""
 
 Place = tuple[str, ...]
 """Where something stands in a file: the keys that lead there, members by their number."""
@@ -120,25 +123,29 @@ _KINDS: dict[str, Kind] = {"openai": OpenAIAgent, "command": CommandAgent, "pyth
 
 
 def read_pool_file(
-    path: str | os.PathLike[str], made: Mapping[str, tuple[Making, Member]] | None = None
+    path: str | os.PathLike[str],
+    made: Mapping[str, tuple[Making, Member]] | None = None,
+    on_wrong_member: OnWrongMember | None = None,
 ) -> PoolFile:
     """Read and check a file.
 
     Args:
         made: members that there are, by name, each with what its agent was made of: where the file
             says the same of it, that agent is taken, and none is made.
+        on_wrong_member: is told of a member that cannot be made, which is left out; None: raise.
 
     Raises:
         PoolFileError: it cannot be read, or says something that does not hold.
         ModuleNotFoundError: a kind needs an extra that is not installed.
     """
-    return _Reader(Path(path), {} if made is None else made).read()
+    return _Reader(Path(path), {} if made is None else made, on_wrong_member).read()
 
 
 @dataclass(slots=True)
 class _Reader:
     path: Path
     _made_before: Mapping[str, tuple[Making, Member]]
+    _on_wrong_member: OnWrongMember | None = None
     _makings: dict[str, Making] = field(default_factory=dict)
     _lines: dict[tuple[str, ...], int] = field(default_factory=dict)
     _names: list[str] = field(default_factory=list)
@@ -162,7 +169,7 @@ class _Reader:
         if not isinstance(name, str) or not isinstance(strategy, str | None):
             self._wrong(("pool",), "name and strategy must be texts")
         config = self._made(lambda: PoolConfig(**settings), ("pool",), settings)
-        made = tuple(self._member(each, at) for at, each in enumerate(members))
+        made = tuple(self._each(members))
         return PoolFile(name, strategy, config, made, self.path, self._makings, self._lines)
 
     def _parsed(self) -> dict[str, Any]:
@@ -197,6 +204,15 @@ class _Reader:
                 self._lines.setdefault(place, number)
             elif (key := _KEY.match(line)) is not None:
                 self._lines.setdefault((*place, key[1]), number)
+
+    def _each(self, members: Sequence[dict[str, Any]]) -> Iterator[Member]:
+        for at, said in enumerate(members):
+            try:
+                yield self._member(said, at)
+            except (PoolFileError, ModuleNotFoundError) as error:
+                if self._on_wrong_member is None:
+                    raise
+                self._on_wrong_member(at, self._names[at], error)
 
     def _member(self, said: dict[str, Any], at: int) -> Member:
         place = ("members", str(at))

@@ -47,14 +47,21 @@ def reload_on_hangup(
     # Not in the handler: that breaks in on anything, and a reload waits for the pool.
     thread = threading.Thread(target=serve, name=name, daemon=True)
     before = signal.signal(number, note)  # first: it refuses any thread but the main one
-    thread.start()
 
-    def end() -> None:
+    def restore() -> None:
         # None: it was not set by Python, and cannot be set again.
         signal.signal(number, signal.SIG_DFL if before is None else before)
+
+    def end() -> None:
+        restore()
         hangups.put(False)
         thread.join()
 
+    try:
+        thread.start()
+    except BaseException:  # the machine has no thread left
+        restore()
+        raise
     return end
 
 

@@ -1,0 +1,268 @@
+"""A pool that takes its file over anew while it runs: by a call, and by SIGHUP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers_log import logged
+from helpers_pools import WAIT_S, ask, echo, pool_of
+from loguru import logger
+
+from greenroom import AgentPool, CircuitState, Member, PoolError, PoolRef
+from greenroom.events import MemberStarted, PoolConfigured
+from greenroom.kinds import PoolFileError
+from greenroom.pool.hangup import reload_on_hangup
+from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent
+
+Write = Callable[[str], Path]
+
+GATE = ScriptedAgent.hanging(echo)
+
+
+def slow(payload: Any) -> Any:
+    return GATE(payload)
+
+
+def upper(payload: str) -> str:
+    return payload.upper()
+
+
+A = f"""
+[[members]]
+name = "a"
+kind = "python"
+agent = "{__name__}:upper"
+"""
+B = A.replace('"a"', '"b"').replace("upper", "slow")
+
+
+@pytest.fixture
+def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
+    monkeypatch.setitem(sys.modules, __name__, sys.modules[__name__])
+    monkeypatch.setattr(sys.modules[__name__], "GATE", ScriptedAgent.hanging(echo))
+
+    def write(text: str) -> Path:
+        path = tmp_path / "pool.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def test_a_pool_is_what_stands_in_its_file_now(write: Write, log: EventRecorder) -> None:
+    """Settings and members at once; nothing in flight is lost, and who is the same keeps all."""
+    path = write(A + B)
+    clock = FakeClock()
+    with AgentPool.from_toml(path, clock=clock) as pool:
+        pool.force_open("a")
+        running = [ask(pool, number) for number in range(3)]
+        GATE.wait_for_calls()
+        write(
+            "[pool]\nrequest_timeout_s = 5\nmax_retries = 1\n"
+            + A.replace("kind", "weight = 3\nkind")
+            + B.replace("kind", "max_concurrency = 3\nkind")
+            + A.replace('"a"', '"c"')
+        )
+        said = pool.reload()
+        assert said == (
+            "max_retries 3 -> 1",
+            "request_timeout_s 30.0 -> 5",
+            "a: weight 1.0 -> 3",
+            "b: max_concurrency None -> 3",
+            "c added",
+        )
+        assert log.wait_for(PoolConfigured).changes == said
+        GATE.release()
+        values = [future.get(timeout=WAIT_S).value for future in running]
+        assert values == [0, 1, 2]
+        stats = pool.stats()
+        assert [each.name for each in stats.members] == ["a", "b", "c"]
+        assert stats["a"].circuit is CircuitState.FORCED_OPEN
+        assert [each.incarnation for each in stats.members] == [1, 1, 1]
+        write(B)
+        assert pool.reload(path) == (
+            "max_retries 1 -> 3",
+            "request_timeout_s 5 -> 30.0",
+            "b: max_concurrency 3 -> None",
+            "a removed",
+            "c removed",
+        )
+        assert pool.reload() == ()
+
+
+def test_a_member_whose_agent_is_another_is_replaced_once_it_has_finished(
+    write: Write, log: EventRecorder
+) -> None:
+    with AgentPool.from_toml(write(B)) as pool:
+        running, waiting = ask(pool, "x"), ask(pool, "y")
+        GATE.wait_for_calls()
+        write(B.replace("slow", "upper"))
+        assert pool.reload() == ("b replaced",)
+        assert not running.done()
+        GATE.release()
+        assert running.get(timeout=WAIT_S).value == "x"
+        assert waiting.get(timeout=WAIT_S).value == "Y"
+        log.wait_for(MemberStarted, "b", count=2)
+        assert GATE.calls == ["x"]
+
+
+def test_another_file_can_be_taken_over_and_is_the_pools_from_then_on(
+    write: Write, tmp_path: Path
+) -> None:
+    with AgentPool.from_toml(write(A)) as pool:
+        other = tmp_path / "other.toml"
+        other.write_text(A.replace('"a"', '"z"'))
+        assert pool.reload(other) == ("z added", "a removed")
+        other.write_text(A.replace('"a"', '"y"'))
+        assert pool.reload() == ("y added", "z removed")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[pool", ": is no TOML"),
+        ("[pool]\nmax_retry = 3\n" + A, ":2: pool.max_retry is not a setting of a pool"),
+        ('[pool]\nevent_loop = "own"\n' + A, ":2: pool.event_loop cannot change while"),
+        (
+            "[pool]\nmax_retries = 0\n" + A.replace("kind", "weight = 0\nkind"),
+            ": weight must be greater than 0 for at least one member",
+        ),
+        (
+            "[pool]\nmax_retries = 0\n" + A.replace("upper", "no_such"),
+            ":7: members.a.agent must be something to import",
+        ),
+        ("[pool]\nmax_retries = 0\n", ": has no members"),
+    ],
+)
+def test_a_wrong_file_changes_nothing_and_is_told_as_when_it_is_read_first(
+    write: Write, text: str, said: str
+) -> None:
+    with AgentPool.from_toml(write(A)) as pool:
+        before = repr(pool.stats())
+        path = write(text)
+        with pytest.raises(PoolFileError) as caught:
+            pool.reload()
+        assert str(caught.value).startswith(f"{path}{said}")
+        assert repr(pool.stats()) == before
+        write(A)
+        assert pool.reload() == ()
+
+
+def test_members_of_code_stay_beside_those_of_the_file(write: Write) -> None:
+    with AgentPool.from_toml(write(A)) as pool:
+        pool.add_member(Member("by code", echo))
+        pool.remove_member("a")
+        assert pool.reload() == ("a added",)
+        write(A + A.replace('"a"', '"by code"'))
+        with pytest.raises(PoolFileError, match="is that of a member that the pool has already"):
+            pool.reload()
+        assert [each.name for each in pool.stats().members] == ["by code", "a"]
+
+
+def test_a_pool_that_was_started_by_code_has_nothing_to_compare_with(write: Write) -> None:
+    with (
+        pool_of(Member("a", echo)) as pool,
+        pytest.raises(PoolError, match="was not started from a file"),
+    ):
+        pool.reload(write(A))
+
+
+def test_one_reload_at_a_time(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one is told, and may try again."""
+    told: list[str] = []
+    with AgentPool.from_toml(write(A)) as pool:
+        stats = PoolRef.stats
+
+        def meanwhile(pool: PoolRef) -> Any:
+            monkeypatch.undo()
+            with pytest.raises(PoolError) as caught:
+                pool.reload()
+            told.append(str(caught.value))
+            return stats(pool)
+
+        monkeypatch.setattr(PoolRef, "stats", meanwhile)
+        assert pool.reload() == ()
+        assert told == ["pool 'pool' is being reloaded already: try again after that"]
+        assert pool.reload() == ()
+
+
+def test_a_coroutine_can_reload_and_its_loop_goes_on(write: Write) -> None:
+    """In the app's loop, where the agents run as well."""
+
+    async def main() -> tuple[str, ...]:
+        async with AgentPool.from_toml(write(A)) as pool:
+            write("[pool]\nmax_retries = 1\n" + A + A.replace('"a"', '"c"'))
+            async with asyncio.timeout(WAIT_S):
+                said = await pool.areload()
+                write("[pool")
+                with pytest.raises(PoolFileError):
+                    await pool.areload()
+                assert await pool.aexecute("x") == "X"
+            return said
+
+    assert asyncio.run(main()) == ("max_retries 3 -> 1", "c added")
+
+
+needs_hangup = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="has no SIGHUP")
+
+
+@needs_hangup
+def test_a_hangup_has_the_file_read_again(write: Write, log: EventRecorder) -> None:
+    """A wrong file is told of by one warning; the next one is taken over."""
+    before, warned = signal.getsignal(signal.SIGHUP), threading.Event()
+    with logged() as lines, AgentPool.from_toml(write(A)) as pool:
+        end = reload_on_hangup(pool)
+        sink = logger.add(lambda _: warned.set(), level="WARNING", filter="greenroom")
+        try:
+            write("[pool]\nmax_retries = 1\n" + A)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert log.wait_for(PoolConfigured).changes == ("max_retries 3 -> 1",)
+            write("[pool]\nmax_retrys = 1\n" + A)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert warned.wait(WAIT_S)
+            write("[pool]\nmax_retries = 2\n" + A)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert log.wait_for(PoolConfigured, count=2).changes == ("max_retries 1 -> 2",)
+        finally:
+            end()
+            logger.remove(sink)
+    assert signal.getsignal(signal.SIGHUP) is before
+    (warning,) = [line for line in lines() if "WARNING" in line]
+    assert "the pool goes on as it is: " in warning
+    assert "pool.toml:2: pool.max_retrys is not a setting of a pool" in warning
+    assert not [each for each in threading.enumerate() if each.name.endswith("-reload")]
+
+
+@needs_hangup
+def test_a_hangup_after_the_pools_end_does_nothing(write: Write) -> None:
+    with logged() as lines:
+        with AgentPool.from_toml(write(A)) as pool:
+            end = reload_on_hangup(pool, write(A))
+        os.kill(os.getpid(), signal.SIGHUP)
+        end()
+    assert [line for line in lines() if "WARNING" in line] == []
+
+
+@needs_hangup
+def test_a_hangup_can_be_heard_from_the_main_thread_only(write: Write) -> None:
+    caught: list[BaseException] = []
+
+    def elsewhere(pool: PoolRef) -> None:
+        try:
+            reload_on_hangup(pool)
+        except ValueError as error:
+            caught.append(error)
+
+    with AgentPool.from_toml(write(A)) as pool:
+        thread = threading.Thread(target=elsewhere, args=(pool,))
+        thread.start()
+        thread.join(WAIT_S)
+    assert "main thread" in str(caught[0])
