@@ -17,7 +17,7 @@ import typer
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.commands.exits import UsageError
-from greenroom.commands.opened_pool import file_errors, shown_log
+from greenroom.commands.opened_pool import file_errors, local_modules, shown_log
 from greenroom.commands.options import POOL_PATH, PoolPath, Verbose
 from greenroom.commands.terminal import say
 from greenroom.pool.agent_pool import AgentPool
@@ -52,7 +52,7 @@ def serve(
     """
     key = _key(key_env)
     place = _Place(pool, host, port, key, without_key, tuple(model or ()), drain)
-    with shown_log(verbose):
+    with shown_log(verbose), local_modules():
         ended_by = asyncio.run(_serve(place))
     if ended_by is signal.SIGINT:
         raise KeyboardInterrupt
