@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from helpers_agents import raising_async
 from helpers_pools import WAIT_S, echo, echo_async, pool_of, ranked
 from helpers_serving import KEY, event_of, said, served
 
+import greenroom
 from greenroom import FailureKind, Member, UnsuccessfulResultError
 from greenroom.kinds import ChatPrompt
 from greenroom.serve import create_app
@@ -374,6 +376,36 @@ def test_an_answer_that_is_no_text_is_said_to_be_none() -> None:
         whole, stream = server.chat(), server.chat(stream=True)
     assert (whole.status, whole.error["code"]) == (502, "answer_not_text")
     assert stream.events[-1]["error"]["code"] == "answer_not_text"
+
+
+def test_an_error_of_the_servers_own_is_told_without_its_words() -> None:
+    """To the client by its class, to the log with its place."""
+    sent: list[Any] = []
+    lines: list[str] = []
+
+    async def receive() -> NoReturn:
+        raise RuntimeError("a secret")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def main() -> None:
+        with pool_of(Member("m", echo), event_loop="own") as pool:
+            heads = [(b"content-type", b"application/json")]
+            where = {"path": "/v1/chat/completions", "query_string": b"", "headers": heads}
+            await create_app(pool)({"type": "http", "method": "POST", **where}, receive, send)
+
+    end = greenroom.log("ERROR", sink=lines.append)
+    try:
+        asyncio.run(main())
+    finally:
+        end()
+    assert sent[0]["status"] == 500
+    assert json.loads(sent[1]["body"])["error"]["code"] == "internal_error"
+    assert b"a secret" not in sent[1]["body"]
+    (line,) = lines
+    assert "RuntimeError at " in line
+    assert "a secret" not in line
 
 
 def test_health_follows_the_members() -> None:

@@ -130,7 +130,7 @@ def test_two_hundred_clients_at_once(stream: bool) -> None:
 
     async def main(url: str) -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(limits=limits, timeout=3 * WAIT_S) as client:
+        async with httpx.AsyncClient(limits=limits, timeout=3 * WAIT_S, trust_env=False) as client:
             bodies = [said(f"client {number}", stream=stream) for number in range(clients)]
             url = f"{url}/chat/completions"
             return await asyncio.gather(*[client.post(url, json=body) for body in bodies])
@@ -178,7 +178,7 @@ def test_to_be_cancelled_closes_the_server() -> None:
         async with AgentPool.start([Member("m", agent)]) as pool:
             serving = asyncio.ensure_future(serve(pool, port=0, on_listening=on_listening))
             await listening.wait()
-            async with httpx.AsyncClient(timeout=WAIT_S) as client:
+            async with httpx.AsyncClient(timeout=WAIT_S, trust_env=False) as client:
                 url = f"{urls[0]}/chat/completions"
                 asking = asyncio.ensure_future(client.post(url, json=said()))
                 await asyncio.to_thread(agent.wait_entered)
@@ -275,6 +275,12 @@ def opened(url: str, **headers: str) -> tuple[http.client.HTTPConnection, Any]:
     return client, client.getresponse()
 
 
+def posted(url: str, body: Any, **headers: str) -> httpx.Response:
+    """The answer to it."""
+    place = f"{url}/chat/completions"
+    return httpx.post(place, json=body, headers=headers, timeout=WAIT_S, trust_env=False)
+
+
 def refuses(url: str) -> bool:
     parts = urlsplit(url)
     try:
@@ -330,13 +336,13 @@ def test_a_hangup_has_the_file_read_again(tmp_path: Path) -> None:
     with command(tmp_path, "plain") as running:
         url = running.url()
         body = said("hi")
-        answer = httpx.post(f"{url}/chat/completions", json=body)
+        answer = posted(url, body)
         assert answer.headers["x-greenroom-member"] == "plain"
         text = MEMBER.format(name="plain").replace('name = "plain"', 'name = "other"')
         running.file.write_text(text)
         running.process.send_signal(signal.SIGHUP)
         while answer.headers["x-greenroom-member"] != "other":
-            answer = httpx.post(f"{url}/chat/completions", json=body)
+            answer = posted(url, body)
             assert answer.status_code == 200
         running.process.terminate()
         assert running.end()[0] == 0
@@ -345,9 +351,9 @@ def test_a_hangup_has_the_file_read_again(tmp_path: Path) -> None:
 def test_the_key_comes_from_the_environment_and_is_never_shown(tmp_path: Path) -> None:
     """Neither the right one nor a wrong one, in no line of the whole log."""
     with command(tmp_path, "plain", "--key-env", "SERVED", "-vv", SERVED=KEY) as running:
-        url = f"{running.url()}/chat/completions"
-        right = httpx.post(url, json=said(), headers={"authorization": f"Bearer {KEY}"})
-        wrong = httpx.post(url, json=said(), headers={"authorization": "Bearer sk-other"})
+        url = running.url()
+        right = posted(url, said(), authorization=f"Bearer {KEY}")
+        wrong = posted(url, said(), authorization="Bearer sk-other")
         running.process.terminate()
         ended, written = running.end()
     assert (right.status_code, wrong.status_code, ended) == (200, 401, 0)

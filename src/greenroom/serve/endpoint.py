@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
+import traceback
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
+from loguru import logger
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -114,11 +116,18 @@ class _Endpoint:
                 return Response(status_code=499)  # nobody reads it
             except ProblemError as error:
                 return _refusal(error.problem)
-            except Exception as error:  # ours; its words may hold what was asked
-                said = f"an error of the server's own: {type(error).__name__}"
-                return _refusal(Problem.of(Row.INTERNAL, said))
+            except Exception as error:
+                return _refusal(self._internal(error))
 
         return guarded
+
+    def _internal(self, error: Exception) -> Problem:
+        """Of an error that should not be; its words, which may hold what was asked, stay here."""
+        said = f"an error of the server's own: {type(error).__name__}"
+        *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+        where = f"{frame.f_code.co_filename}:{line}"
+        logger.bind(pool=self._pool.name).error("{} at {}", said, where)
+        return Problem.of(Row.INTERNAL, said)
 
     async def chat(self, web: WebRequest) -> Response:
         """An answer of the pool's, whole or as events."""
