@@ -85,4 +85,7 @@ class EventsResponse(Response):
         async with aclosing(self._events) as events:
             async for each in events:
                 await send({"type": "http.response.body", "body": each, "more_body": True})
+                # A server's `send` need not wait: without this what lies ready would be written in
+                # one go, to a client that has left meanwhile, while all others wait.
+                await asyncio.sleep(0)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
