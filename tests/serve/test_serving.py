@@ -350,9 +350,10 @@ def test_a_hangup_has_the_file_read_again(tmp_path: Path) -> None:
 
 def test_the_key_comes_from_the_environment_and_is_never_shown(tmp_path: Path) -> None:
     """Neither the right one nor a wrong one, in no line of the whole log."""
-    with command(tmp_path, "plain", "--key-env", "SERVED", "-vv", SERVED=KEY) as running:
+    options = ("--key-env", "SERVED", "--model", "gpt-5", "-vv")
+    with command(tmp_path, "plain", *options, SERVED=KEY) as running:
         url = running.url()
-        right = posted(url, said(), authorization=f"Bearer {KEY}")
+        right = posted(url, said(model="gpt-5"), authorization=f"Bearer {KEY}")
         wrong = posted(url, said(), authorization="Bearer sk-other")
         running.process.terminate()
         ended, written = running.end()
