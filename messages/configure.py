@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, TypedDict, get_type_hints
 
@@ -115,9 +115,9 @@ class Configure:
 
     settings: Settings = field(default_factory=Settings)
     members: Mapping[str, MemberSettings] = field(default_factory=dict)
-    add: tuple[Member, ...] = ()
-    remove: tuple[str, ...] = ()
-    replace: tuple[Member, ...] = ()
+    add: Sequence[Member] = ()
+    remove: Sequence[str] = ()
+    replace: Sequence[Member] = ()
 
     def __post_init__(self) -> None:
         check.mapping("settings", self.settings)

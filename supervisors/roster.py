@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from greenroom.messages.errors import UnknownMemberError
 from greenroom.messages.events import (
@@ -279,10 +280,13 @@ class Roster:
             successor = self.add(record.successor, record.index)
         except BaseException as error:  # no memory, or a look at the agent
             self._ports.complain_of(f"member {record.name!r} could not be replaced", error)
-            self._ports.at(self._ports.now() + AGAIN_S, lambda: self._succeeded(record))
+            self._ports.at(self._ports.now() + AGAIN_S, partial(self._bring_in, record))
             return False
         self._routes.publish(successor, gone=(record.name,))
         return True
+
+    def _bring_in(self, record: MemberRecord) -> None:
+        self._succeeded(record)
 
     def stand_in(self, record: MemberRecord) -> None:
         """Where a member is down that must still be closed: an actor that does it."""

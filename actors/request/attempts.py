@@ -64,6 +64,7 @@ class Attempts:
     live: dict[Ticket, Attempt] = field(default_factory=dict)
     timeouts: Timeouts | None = None
     limits: ChunkLimits = field(init=False)
+    _former_timeouts: list[Timeouts] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         overdue = self._overdue
@@ -89,7 +90,15 @@ class Attempts:
         before, self._config = self._config, config
         self.limits.configure(config)
         if config.request_timeout_s != before.request_timeout_s:
+            former = [*self._former_timeouts, *([] if self.timeouts is None else [self.timeouts])]
+            self._former_timeouts = [each for each in former if len(each)]
             self.timeouts = self._new_timeouts()
+
+    def is_timed(self, attempt: Attempt) -> bool:
+        """Whether a timer for whole answers ends it in time: the one that it began with."""
+        if self.timeouts is not None and attempt in self.timeouts:
+            return True
+        return any(attempt in each for each in self._former_timeouts)
 
     # -- it begins
 

@@ -42,6 +42,12 @@ class Timeouts:
         """It has ended, if it was one of them."""
         self._running.pop(attempt, None)
 
+    def __contains__(self, attempt: Attempt) -> bool:
+        return attempt in self._running
+
+    def __len__(self) -> int:
+        return len(self._running)
+
     def _set(self, first: Attempt) -> None:
         self._alarm = self._at(first.started_at + self.limit_s, self._ring)
 

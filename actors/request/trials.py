@@ -72,7 +72,7 @@ class Trials:
         # streams by its alarm. Without either, a trial that hangs would hold its slot
         # for good: the request's deadline ends it.
         asked = job.channel is None
-        timed = self._attempts.timeouts is not None if asked else attempt.alarm is not None
+        timed = self._attempts.is_timed(attempt) if asked else attempt.alarm is not None
         if not timed and job.deadline is not None:
             limit_s = job.deadline - job.accepted_at
             attempt.alarm = self._ports.at(

@@ -127,7 +127,7 @@ def test_without_the_extra_a_command_says_what_to_install(command: str) -> None:
     done = without_extra(command, "-c", "pool.toml", "hello")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        f"greenroom: {command}: this needs the extra cli: pip install 'greenroom[cli]'; "
+        f"greenroom: {command} needs the extra cli: pip install 'greenroom[cli]'; "
         "without it there are demo and simulate\n"
     )
 

@@ -43,6 +43,8 @@ FORMS = (
     "apply",
     "stop",
     "stats",
+    "configure",
+    "reload",
     "drain",
     "cancel",
     "add_member",

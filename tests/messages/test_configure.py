@@ -110,7 +110,7 @@ def test_what_it_was_made_of_may_change_afterwards() -> None:
     settings: Settings = {"max_retries": 1}
     change: MemberSettings = {"weight": 2.0}
     members = {"a": change}
-    command = Configure(settings=settings, members=members, remove=["b"])  # type: ignore[arg-type]
+    command = Configure(settings=settings, members=members, remove=["b"])
     settings["max_retries"] = 9
     change["weight"] = 9.0
     members["c"] = {}

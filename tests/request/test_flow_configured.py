@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from helpers_flow import World
 
-from greenroom import AttemptTimeoutError, FailureKind, PoolSaturatedError
+from greenroom import AttemptTimeoutError, CircuitState, FailureKind, PoolSaturatedError
 
 
 def configure(world: World, **changes: Any) -> None:
@@ -140,3 +140,18 @@ def test_the_retry_budget_is_another_with_what_has_been_spent() -> None:
     world.fail(world.call("a"))
     world.succeed(world.call("b"))
     assert world.answer("after") == "well"
+
+
+def test_a_trial_that_outlasts_its_request_is_ended_by_the_limit_that_it_began_with() -> None:
+    """Its request's deadline, where there was none: another limit since has not timed it."""
+    half_open: dict[str, Any] = {"circuit": CircuitState.HALF_OPEN, "trial_permits": 1, "epoch": 2}
+    for began, ends_after_s in ((None, 5.0), (20.0, 20.0)):
+        world = World("a", "b", request_timeout_s=began)
+        world.change("a", **half_open)
+        world.ask("r", timeout_s=5.0)
+        configure(world, request_timeout_s=100.0)
+        world.succeed(world.call("b"))
+        world.pass_(ends_after_s - 0.1)
+        assert world.cancelled == []
+        world.pass_(0.1)
+        assert [name for name, _ in world.cancelled] == ["a"]

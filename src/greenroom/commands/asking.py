@@ -11,6 +11,7 @@ from typing import Any
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.commands import error_tree
+from greenroom.commands.ending import run
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.opened_pool import opened_pool
 from greenroom.commands.terminal import complain, is_terminal, say
@@ -43,11 +44,11 @@ def carry_out(options: Options) -> Exit:
         streams = is_terminal(sys.stdout) if options.stream is None else options.stream
         try:
             if options.json:
-                say(json.dumps(_told(pool.ask(request)), ensure_ascii=False, default=str))
+                say(json.dumps(_told(run(_ask(pool, request))), ensure_ascii=False, default=str))
             elif streams:
-                _stream(pool, request)
+                run(_stream(pool, request))
             else:
-                say(_text(pool.ask(request).value))
+                say(_text(run(_ask(pool, request)).value))
         except BrokenPipeError:  # nobody reads: no failure of the pool's
             raise
         except Exception as error:  # what an agent raises for a request at fault is its own error
@@ -80,11 +81,16 @@ def _stdin() -> str:
         raise UsageError(f"stdin must be text ({error.encoding}): {error.reason}") from None
 
 
-def _stream(pool: PoolRef, request: Request[Any]) -> None:
+async def _ask(pool: PoolRef, request: Request[Any]) -> Reply[Any]:
+    reply: Reply[Any] = await pool.ask(request, block=False)
+    return reply
+
+
+async def _stream(pool: PoolRef, request: Request[Any]) -> None:
     begun = False
     try:
-        with pool.stream(request) as chunks:
-            for chunk in chunks:
+        async with pool.stream(request) as chunks:
+            async for chunk in chunks:
                 if isinstance(chunk, Restarted):
                     say()
                     complain(f"{chunk.member} broke off ({chunk.kind}): the answer starts over")

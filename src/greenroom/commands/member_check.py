@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from greenroom.actors.member.agent_methods import takes_argument
+from greenroom.commands.ending import run
 from greenroom.commands.error_tree import without_secrets
 from greenroom.kinds.pool_file import PoolFile, PoolFileError, read_pool_file
 from greenroom.messages.config import PoolConfig
@@ -88,7 +89,7 @@ def check_file(path: Path, checkup: Checkup) -> list[Finding]:
 
     Raises:
         PoolFileError: the file as a whole cannot be used; of its members, the findings tell.
-        KeyboardInterrupt: whatever was asked has been cancelled.
+        KeyboardInterrupt, Terminated: whatever was asked has been cancelled.
     """
     not_made: dict[int, Finding] = {}
 
@@ -107,11 +108,11 @@ def check_members(members: Sequence[Member], config: PoolConfig, checkup: Checku
     """Ask each of them by itself.
 
     Raises:
-        KeyboardInterrupt: whatever was asked has been cancelled.
+        KeyboardInterrupt, Terminated: whatever was asked has been cancelled.
     """
     limit = checkup.timeout_s or config.request_timeout_s or TIMEOUT_S
     request = Request(checkup.prompt, timeout_s=limit)
-    return asyncio.run(_ask_all(members, _lone(config), request))
+    return run(_ask_all(members, _lone(config), request))
 
 
 def _check_whole(path: Path, file: PoolFile) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 
 DESCRIPTION = "A supervised pool of agents: routing, breakers, restarts."
-NEEDS_CLI = "this needs the extra cli: pip install 'greenroom[cli]'"
+NEEDS_CLI = "needs the extra cli: pip install 'greenroom[cli]'"
 
 
 def version() -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from greenroom.actors.handle.pool_ref import PoolRef
+from greenroom.commands.ending import ENDS
 from greenroom.commands.exits import Terminated, UsageError
 from greenroom.kinds import PoolFileError
 from greenroom.logs.log import log
@@ -20,8 +21,6 @@ from greenroom.pool.hangup import reload_on_hangup
 
 LEVELS = (None, "INFO", "DEBUG")
 """What of the log is shown with no `-v`, with one, with two."""
-
-_ENDS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 @contextlib.contextmanager
@@ -119,8 +118,8 @@ def ended_by_signals() -> Iterator[None]:
     def end(number: int, _: FrameType | None) -> None:
         raise Terminated(number)
 
-    before = {number: signal.getsignal(number) for number in _ENDS}
-    ours = [number for number in _ENDS if before[number] is not signal.SIG_IGN]  # as by nohup
+    before = {number: signal.getsignal(number) for number in ENDS}
+    ours = [number for number in ENDS if before[number] is not signal.SIG_IGN]  # as by nohup
     for number in ours:
         signal.signal(number, end)
     try:

@@ -25,7 +25,7 @@ def run(argv: Sequence[str], start: Start) -> int:
     parser = _parser()
     command = next((each for each in argv if not each.startswith("-")), None)
     if command not in (None, "demo", "simulate"):
-        raise UsageError(f"{command}: {NEEDS_CLI}; without it there are demo and simulate")
+        raise UsageError(f"{command} {NEEDS_CLI}; without it there are demo and simulate")
     try:
         options = vars(parser.parse_args(argv))
     except SystemExit as exit:  # argparse's way to say --help (0) and bad arguments (2)
@@ -42,7 +42,7 @@ def run(argv: Sequence[str], start: Start) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="greenroom", description=DESCRIPTION, epilog=f"More commands: {NEEDS_CLI}."
+        prog="greenroom", description=DESCRIPTION, epilog=f"Every other command {NEEDS_CLI}."
     )
     parser.add_argument("--version", action="version", version=version())
     commands = parser.add_subparsers(metavar="COMMAND", dest="command")

@@ -47,8 +47,8 @@ async def _left(receive: Receive) -> None:
 
 
 class EventsResponse(Response):
-    """Server-sent events. (Starlette's own stream learns of a client that has left by a server that
-    raises from `send`, which not every server does, and only at the next event.)
+    """Server-sent events. (Starlette's own stream learns of a client that has left, under a server
+    of ASGI 2.4, by its next event alone: until then the agent's slot would stay taken.)
 
     Args:
         events: what is sent.
