@@ -32,8 +32,9 @@ from greenroom.serve import serve
 class Left:
     """An async generator that notes how far it came, and its end."""
 
-    def __init__(self, chunks: int | None) -> None:
+    def __init__(self, chunks: int | None, size: int = 1_000) -> None:
         self.chunks = chunks
+        self.chunk = "x" * size
         self.closed = threading.Event()
         self.calls = 0
 
@@ -45,7 +46,7 @@ class Left:
         try:
             sent = 0
             while self.chunks is None or sent < self.chunks:
-                yield "x" * 1_000
+                yield self.chunk
                 sent += 1
             await asyncio.Event().wait()
         finally:
@@ -162,6 +163,19 @@ def test_what_is_not_done_in_time_is_told_so() -> None:
         with contextlib.closing(client):
             answer = client.getresponse()
             assert (answer.status, answer.getheader("retry-after")) == (503, "1")
+
+
+def test_a_client_that_does_not_read_keeps_no_server() -> None:
+    """What is there for it is not waited for beyond a moment."""
+    agent = Left(chunks=None, size=16_000_000)  # more than any buffer takes
+    with (
+        served(Member("m", agent), drain_s=0) as server,
+        server.open(stream=True) as lines,
+    ):
+        event_of(lines)
+        server.stop()
+        assert server.ended.wait(WAIT_S)
+    assert agent.closed.wait(WAIT_S)
 
 
 def test_to_be_cancelled_closes_the_server() -> None:

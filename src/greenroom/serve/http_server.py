@@ -155,7 +155,16 @@ class _Serving:
                 for task in ends:
                     task.cancel()
                 await asyncio.gather(serving, *ends, return_exceptions=True)
+                await self._hang_up()
         return self._signal
+
+    async def _hang_up(self) -> None:
+        """Leave those who have not taken what is there for them: uvicorn would leave them open."""
+        for connection in list(self._server.server_state.connections):
+            connection.transport.abort()
+        if tasks := list(self._server.server_state.tasks):
+            await asyncio.wait(tasks, timeout=SENDING_S)
+        await asyncio.sleep(0)  # an abort is carried out in the loop's next round
 
     async def _end(self) -> None:
         await self._stopping.wait()
