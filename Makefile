@@ -70,7 +70,7 @@ docs: .venv-docs/pyvenv.cfg
 	@.venv-docs/bin/zensical build --strict --clean
 
 # Heavy, and nothing that the other targets need: what does not install here is named and left out.
-CLIENTS := core agents litellm context llmock
+CLIENTS := core agents litellm context llmock serve
 
 test-clients: stamp $(CLIENTS:%=.venv-clients-%/pyvenv.cfg)
 	@for group in $(CLIENTS); do \

@@ -28,6 +28,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 TESTED = {
     "context": ("test_context_packages.py",),
     "llmock": ("test_llmock.py", "test_newcomer.py"),
+    "serve": ("test_served_clients.py",),
 }
 """Groups that no server misbehaves to: instead of adapters files of tests."""
 

@@ -14,6 +14,7 @@ from greenroom.commands.demo_command import demo
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.map_command import map
 from greenroom.commands.naming import DESCRIPTION, version
+from greenroom.commands.serve_command import serve
 from greenroom.commands.simulate_command import simulate
 from greenroom.demo.demo import Start
 
@@ -22,6 +23,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     check,
     demo,
     map,
+    serve,
     simulate,
 )
 """Each is named as its function is; what its docstring says is its help."""

@@ -7,9 +7,11 @@ import contextlib
 import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
+from greenroom.kinds.chat_prompt import ChatPrompt
 from greenroom.kinds.encodable import check_encodable
 from greenroom.kinds.openai_completion import (
     BODY_LIMIT,
@@ -32,7 +34,8 @@ _OURS = ("messages", "model", "stream")
 class OpenAIAgent:
     """Asks a model by the chat completions protocol; needs `pip install 'greenroom[openai]'`.
 
-    A payload is a prompt, or a list of messages as the protocol has them. The answer is the text;
+    A payload is a prompt, a list of messages as the protocol has them, or a `ChatPrompt`, whose
+    parameters go before `params`. The answer is the text;
     where the model calls tools, it is the assistant's message as one hands it back, and the chunks
     of a stream are `{"tool_calls": [...]}`. What is no whole answer is an
     `UnsuccessfulResultError` that says what it is, whatever the status of the response.
@@ -98,7 +101,7 @@ class OpenAIAgent:
         self, payload: str | Sequence[Mapping[str, Any]], context: CallContext | None = None
     ) -> Any:
         """The model's answer. `Reply.metadata` has the `model` that has given it, and its `usage`,
-        as the server says them.
+        as the server says them; and the `finish_reason` of one that did not just stop.
 
         Raises:
             UnsuccessfulResultError: what the server has answered is none.
@@ -107,9 +110,9 @@ class OpenAIAgent:
             ValueError: it holds a lone surrogate, which no server could be told.
         """
         body = self._body(payload, stream=False)
-        async with self._request(body) as response:
+        async with self._request(body, self._params_for(payload)) as response:
             content, kind = await _body_of(response), _content_type(response)
-        whole = completion_of(content, kind, self._rules, time.time())
+        whole = completion_of(content, kind, self._rules_for(payload), time.time())
         if context is not None:
             context.describe(**whole.metadata)
         return whole.value
@@ -119,9 +122,9 @@ class OpenAIAgent:
     ) -> AsyncIterator[Any]:
         """The same chunk by chunk, as the server sends it."""
         body = self._body(payload, stream=True)
-        async with self._request(body) as response:
+        async with self._request(body, self._params_for(payload)) as response:
             alive = (lambda: None) if context is None else context.alive
-            reader = CompletionStream(self._rules, _content_type(response), alive)
+            reader = CompletionStream(self._rules_for(payload), _content_type(response), alive)
             pieces: AsyncIterator[bytes] = response.iter_bytes()
             while (piece := await _next_of(pieces, reader)) is not None:
                 for chunk in reader.feed(piece, time.time()):
@@ -147,7 +150,9 @@ class OpenAIAgent:
         messages: list[Any] = []
         if self._system is not None:
             messages.append({"role": "system", "content": self._system})
-        if isinstance(payload, str):
+        if isinstance(payload, ChatPrompt):
+            messages += payload.messages
+        elif isinstance(payload, str):
             messages.append({"role": "user", "content": payload})
         elif isinstance(payload, list | tuple) and all(
             isinstance(each, Mapping) for each in payload
@@ -161,7 +166,17 @@ class OpenAIAgent:
         check_encodable(messages)
         return {"model": self.model, "messages": messages, "stream": stream}
 
-    def _request(self, body: dict[str, Any]) -> Any:
+    def _params_for(self, payload: object) -> dict[str, Any]:
+        return (
+            payload.params_over(self._params) if isinstance(payload, ChatPrompt) else self._params
+        )
+
+    def _rules_for(self, payload: object) -> CompletionRules:
+        if isinstance(payload, ChatPrompt) and payload.limits_length:
+            return replace(self._rules, on_length="accept")
+        return self._rules
+
+    def _request(self, body: dict[str, Any], params: dict[str, Any]) -> Any:
         loop = asyncio.get_running_loop()
         client = self._clients.get(loop)
         if client is None:
@@ -171,7 +186,7 @@ class OpenAIAgent:
         # What is in the body beside ours is none of the client's business: it refuses names that it
         # does not know.
         create: Callable[..., Any] = client.chat.completions.with_streaming_response.create
-        return create(**body, extra_body=self._params or None)
+        return create(**body, extra_body=params or None)
 
 
 async def _body_of(response: Any) -> bytes:

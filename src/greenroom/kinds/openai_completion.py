@@ -101,8 +101,11 @@ class Completion:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """What its server has said of it: `model` and `usage`, each if it has."""
-        said = {"model": self.model, "usage": self.usage}
+        """What its server has said of it: `model` and `usage`, each if it has; `finish_reason`
+        where that is not the usual one.
+        """
+        finish = None if self.finish == "stop" else self.finish
+        said = {"model": self.model, "usage": self.usage, "finish_reason": finish}
         return {key: value for key, value in said.items() if value is not None}
 
     def note(self, said: dict[str, Any]) -> None:
