@@ -418,15 +418,6 @@ def test_without_the_client_it_is_said_what_to_install(monkeypatch: pytest.Monke
         OpenAIAgent("m", base_url="http://127.0.0.1:1/v1")
 
 
-def test_what_python_takes_for_the_end_of_a_line_is_none_in_a_stream() -> None:
-    """U+2028 and the like stand in a text as they are, and do not tear its event."""
-    said = json.dumps(part("a\u2028b\x85c"), ensure_ascii=False)
-    chunks, error = asyncio.run(
-        streamed(Server(events(f"data: {said}", part(finish="stop")), EVENTS))
-    )
-    assert (chunks, error) == (["a\u2028b\x85c"], None)
-
-
 @pytest.mark.parametrize(
     ("said", "metadata"),
     [

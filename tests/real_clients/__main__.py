@@ -1,9 +1,9 @@
 """`make test-clients`: calls every client in every situation and says what was judged rightly.
 
-ARGS: nothing runs all; `core agents litellm context llmock serve` chooses groups; `retries` counts the
-HTTP requests that one call makes with a client's defaults; `freeze` also rewrites what `make test`
-reads; `entered` has clients made by factories, entered and left, and nothing else; `model` is what
-`make test-model` runs.
+ARGS: nothing runs all; `core agents litellm context llmock serve` chooses groups; `retries` counts
+the HTTP requests that one call makes with a client's defaults; `freeze` also rewrites what
+`make test` reads; `entered` has clients made by factories, entered and left, and nothing else;
+`model` is what `make test-model` runs.
 """
 
 from __future__ import annotations
