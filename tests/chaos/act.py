@@ -22,7 +22,7 @@ from chaos.moves import POISON
 from chaos.plan import INNER_SETTINGS, Act, Ending, Round
 from chaos.rest import PATIENCE_S, Rest, patience
 from chaos.stage import JumpingClock, Stage
-from chaos.steps import Do, Send, Way, cancel_of, names_of, reading_of, sent_as
+from chaos.steps import ON_LOOPS, Do, Send, Way, cancel_of, manner_of, names_of, reading_of, sent_as
 from chaos.traffic import Sender
 from chaos.watch import Watch
 from chaos.ways import senders_on
@@ -174,6 +174,8 @@ class OneAct:
             self._stage.count(sent_as(step))
             if step.is_stream:
                 self._stage.count(reading_of(step))
+            if step.is_block:
+                self._stage.count(manner_of(step))
             self._findings.sent += 1
             if step.cancel_after is not None:
                 self._to_cancel.append((number + step.cancel_after, entry))
@@ -183,7 +185,7 @@ class OneAct:
         """The loop ends in the middle of the traffic: its own asks with it, the pool goes on."""
         self._ledger.kills += 1
         for entry in list(self._ledger.entries.values()):
-            if entry.send.way in (Way.AWAITED, Way.ASYNC_STREAM) and not entry.heard:
+            if entry.send.way in ON_LOOPS and not entry.heard:
                 entry.cancel_asked = True
                 entry.note(self._clock.now(), "its asker's loop ends")
         self._leave_app()
@@ -198,6 +200,7 @@ class OneAct:
         entry = Entry(f"{self.act.number + 1}-{next(self._numbers)}", send)
         entry.ends = 0 if observed else None
         entry.pause = self._stage.gate
+        entry.stage = self._stage
         self._ledger.open(entry)
         self._ways[send.way].send(self.pool, self._ledger, entry)
         return entry
@@ -243,6 +246,7 @@ class OneAct:
         for _ in range(20):
             self._send(Send(Way.FUTURE))
             self._send(Send(Way.AWAITED))
+            self._send(Send(Way.ASYNC_ATTEMPTS))
         self._resting.until(lambda: self._ended(ended), "the drain is over")
         stopped = self._app.begin(_stop(self.pool)) if self._app else None
         self.pool.stop(block=False)
