@@ -125,9 +125,13 @@ class OneAct:
             f"round {each.number + 1} ({each.weather.name})"
         )
         before = self.pool.stats()
+        if each.weather.clear and not self.act.nested:
+            self._stage.slots = {member.name: member.max_concurrency for member in before.members}
+            self._stage.limit_s = self._terms().least_s
         with self._watch.events(self._ledger) if each.observed else contextlib.nullcontext():
             self._storm(each)
             self._rest()
+        self._look("no member was given more calls than it takes", self._stage.judge_room())
         terms = self._terms(clear=each.weather.clear)
         entries = self._judge(self._ledger.close(), terms, observed=each.observed)
         stats = self.pool.stats()

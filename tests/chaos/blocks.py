@@ -10,14 +10,12 @@ from chaos.entry import Call, CallEnd, End, Entry, end_of
 from chaos.ledger import Ledger
 from chaos.moves import BASE_EXCEPTIONS, KINDS, Move
 from chaos.players import AsyncPlayer, Player, SyncPlayer
-from chaos.steps import ONCE, Manner
+from chaos.steps import ON_LOOPS, ONCE, Manner
 from chaos.traffic import ByLoop, ByThreads
-from greenroom import PoolRef
+from greenroom import PoolError, PoolRef
 
 _RAISED = frozenset({*BASE_EXCEPTIONS, Move.SIDE_EFFECTS, Move.CALLER})
 """The failures that are never told of, but raised."""
-_LEAVES = (SystemExit, KeyboardInterrupt, GeneratorExit)
-"""What ends a block without a word about its agent."""
 
 
 class BlocksByThreads(ByThreads):
@@ -64,9 +62,7 @@ def _use(pool: PoolRef, entry: Entry) -> End:
                 ThreadBlock(entry, attempt, agent).use()
             if _leaves(entry):
                 return End.LEFT
-    except (*_LEAVES, asyncio.CancelledError):
-        return End.LEFT
-    except Exception as error:
+    except BaseException as error:
         return _end_by(error, entry)
     return End.VALUE
 
@@ -91,13 +87,9 @@ async def _ause(pool: PoolRef, entry: Entry) -> End:
                 await TaskBlock(entry, attempt, agent).use()
             if _leaves(entry):
                 return End.LEFT
-    except _LEAVES:
-        return End.LEFT
-    except asyncio.CancelledError as error:
-        if _is_own(error, entry):
-            return End.OWN
-        raise
-    except Exception as error:
+    except BaseException as error:
+        if type(error) in (asyncio.CancelledError, GeneratorExit) and not _raised(entry, error):
+            raise
         return _end_by(error, entry)
     return End.VALUE
 
@@ -134,14 +126,27 @@ def _leaves(entry: Entry) -> bool:
     return entry.send.manner is Manner.LEFT and entry.calls[-1].end is CallEnd.RAISED
 
 
-def _end_by(error: Exception, entry: Entry) -> End:
-    return End.OWN if _is_own(error, entry) else end_of(error)
+def _end_by(error: BaseException, entry: Entry) -> End:
+    # By its type: what an agent raises may raise at any look.
+    kind, raised = type(error), _raised(entry, error)
+    failed = issubclass(kind, Exception) or (kind is asyncio.CancelledError and _on_loop(entry))
+    once = entry.send.way in ONCE and not issubclass(kind, PoolError)
+    if once and failed and (raised or not entry.calls):
+        return End.OWN  # what its block has raised, or what was to make its agent
+    if failed:
+        return end_of(error)
+    if not raised:
+        entry.odd.append(f"its block was left by a {kind.__name__} that it has not raised")
+    return End.LEFT
 
 
-def _is_own(error: BaseException, entry: Entry) -> bool:
-    """Whether the only attempt has raised what its block has."""
-    once = entry.send.way in ONCE
-    return once and any(call.result is error for call in entry.calls)
+def _on_loop(entry: Entry) -> bool:
+    return entry.send.way in ON_LOOPS
+
+
+def _raised(entry: Entry, error: BaseException) -> bool:
+    """Whether that is what its block has raised."""
+    return any(call.result is error for call in entry.calls)
 
 
 def _end_of_once(entry: Entry) -> End:

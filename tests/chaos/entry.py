@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from chaos.moves import Move
-from chaos.steps import ONCE, Send, Way
+from chaos.steps import Send, Way
 from greenroom import (
     AllPoolMembersFailedError,
     AttemptTimeoutError,

@@ -9,7 +9,7 @@ from itertools import pairwise
 from chaos.chunks import failed_quietly, those_that_count
 from chaos.entry import Call, CallEnd, End, Entry
 from chaos.moves import COUNTED, KINDS, REPLACED, Move
-from chaos.steps import Way
+from chaos.steps import MADE_ON_LOOPS, ON_LOOPS, Way
 from chaos.streamed import judge_stream
 from greenroom import (
     AllPoolMembersFailedError,
@@ -59,11 +59,16 @@ class Terms:
     attempts_inside: int = 0
     final: bool = False
 
+    @property
+    def least_s(self) -> float:
+        """The time that an attempt of any request has, at least."""
+        return min(self.timeout_s, self.chunk_limit_s)
+
     def limit_s(self, entry: Entry) -> float:
         """The time that an attempt of the request has, at least."""
         if not entry.send.has_chunks:
             return self.timeout_s
-        return min(self.timeout_s, self.chunk_limit_s)
+        return self.least_s
 
 
 def judge(entry: Entry, terms: Terms) -> Iterator[str]:
@@ -145,9 +150,7 @@ def _may_end_so(entry: Entry, terms: Terms) -> Iterator[str]:
             yield "no agent raised the error that it was answered with"
         case End.FAILED | End.INTERRUPTED:
             yield from _failures_are_explained(entry, terms)
-        case End.CANCELLED if not (
-            entry.cancel_asked or _gave_up(entry) or _knows(entry, terms)
-        ):
+        case End.CANCELLED if not (entry.cancel_asked or _gave_up(entry) or _knows(entry, terms)):
             yield "nobody has cancelled it"
         case End.DEADLINE if entry.elapsed_s < (entry.send.timeout_s or float("inf")) - ROUNDING_S:
             yield f"its deadline was not over after {entry.elapsed_s:g} s"
@@ -240,6 +243,8 @@ def _is_explained(failure: AttemptError, entry: Entry, terms: Terms) -> bool:
     if not terms.clear:
         surroundings.add(FailureKind.CRASHED)
         surroundings.add(FailureKind.INTERRUPTED)  # there was no loop for what it has returned
+    if entry.send.way in ON_LOOPS and failure.member in MADE_ON_LOOPS:
+        surroundings.add(FailureKind.UNKNOWN)  # no agent was made there
     own = [call for call in entry.calls if call.member == failure.member]
     raised = [call for call in own if call.end is CallEnd.RAISED]
     mine = (call for call in raised if call.result is failure.error)

@@ -103,6 +103,10 @@ class Send:
         return self.is_stream or (self.is_block and self.manner is Manner.MARKS)
 
 
+MADE_ON_LOOPS = frozenset({"lazy", "guest-b"})
+"""The members whose agents are made anew for each loop on which blocks run: that may fail there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Do:
     """One thing that is done to the pool: a fault, a command, or the passing of time."""
