@@ -313,11 +313,11 @@ class Block:
 
     def _goes_on(self, following: Lease | None, error: BaseException | None) -> bool:
         """What follows is known, the next lease or the end: whether the error is done with."""
-        if self._course.goes_on(following) and error is not None:
+        goes_on = self._course.goes_on(following)
+        if goes_on and error is not None and (trace := _trace_of(error)) is not None:
             # The report of it lasts as long as the request. It need not hold the caller's frame,
             # with all that this has, the next attempts among it.
-            if trace := _trace_of(error):
-                BaseException.with_traceback(error, trace.tb_next)
+            BaseException.with_traceback(error, trace.tb_next)
         return following is not None
 
     def _fails(self, final: BaseException, error: BaseException | None, ended: bool) -> bool:
