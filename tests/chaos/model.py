@@ -349,11 +349,25 @@ def rivals(entry: Entry, terms: Terms) -> list[Call]:
 
 def _races_fairly(entry: Entry, terms: Terms) -> Iterator[str]:
     """Two calls at a time at most, once, and that only where it is allowed."""
-    together = sum(following.began < call.over for call, following in pairwise(entry.calls))
+    together = sum(
+        following.began < call.over and not _is_beaten(call, following, entry)
+        for call, following in pairwise(entry.calls)
+    )
     hedged = terms.hedging and entry.send.idempotent and not entry.send.is_block
     most = 1 if hedged else 0
     if together > most:
         yield f"{together + 1} of its calls ran side by side, {most + 1} are allowed"
+
+
+def _is_beaten(call: Call, following: Call, entry: Entry) -> bool:
+    """Whether it is a rival that a stream has beaten which began, by chunks that do not count, and
+    failed all the same. Such a rival has been told to end; what follows does not wait until it has.
+    """
+    return entry.send.is_stream and any(
+        each.chunks and each.end is CallEnd.RAISED and call.began < each.over < following.began
+        for each in entry.calls
+        if each is not call
+    )
 
 
 def _ends_after(call: Call) -> tuple[End, ...]:
