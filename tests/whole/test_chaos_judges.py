@@ -416,8 +416,8 @@ def test_two_calls_side_by_side_are_a_race_where_that_is_allowed() -> None:
 
 
 def test_a_rival_that_a_stream_has_beaten_may_still_be_ending_when_another_follows() -> None:
-    """The stream had begun, by chunks that do not count, and failed all the same. A third call beside
-    two that were not beaten so is one too many.
+    """The stream had begun, by chunks that do not count, and failed all the same. A third call
+    beside two that were not beaten so is one too many.
     """
     terms = Terms(clear=True, hedging=True, max_retries=2)
     entry = streamed(Move.ERROR, Move.SLOW, Move.OK)
