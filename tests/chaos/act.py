@@ -82,7 +82,7 @@ class OneAct:
         for each in rounds:
             self._play(each)
             if each in (rounds[0], rounds[-1]):
-                self._marks.append(footprint.mark(self._findings.sent))
+                self._marks.append(footprint.mark(self._findings.sent, closers.kept()))
         self._look("memory of a pool at work is flat", footprint.judge_memory(self._marks))
         self.where = f"act {self.act.number + 1} ({self.act.strategy}), its end"
         self._storm(last)
@@ -294,7 +294,7 @@ class OneAct:
         self._look("no thread, descriptor, actor or handler left", left)
         told = self._stage.judge_stays(rest.PATIENCE_S)
         self._look("what was entered has been left, where it was", told)
-        self._findings.marks.append(footprint.mark(self._findings.sent))
+        self._findings.marks.append(footprint.mark(self._findings.sent, closers.kept()))
 
     # -- judgement
 
