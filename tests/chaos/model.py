@@ -124,10 +124,11 @@ def _gave_up(entry: Entry) -> bool:
 
 def _knows(entry: Entry, terms: Terms) -> bool:
     """Whether the code of a block has said itself how its attempt ended, or when: one in a thread
-    goes on when its time is over, and the request ends without it.
+    goes on when its time is over, and the request ends without it. Cancelled, it may have ended by
+    that before.
     """
     if entry.heard == [End.OVERDUE]:
-        overdue = entry.elapsed_s >= terms.limit_s(entry) - ROUNDING_S
+        overdue = entry.cancel_asked or entry.elapsed_s >= terms.limit_s(entry) - ROUNDING_S
         return entry.send.is_block and overdue and entry.end is End.CANCELLED
     return entry.heard == [End.OWN] and entry.end is not End.VALUE
 
