@@ -698,6 +698,8 @@ def test_a_consumer_that_leaves_before_the_mark_has_chunks_of_the_one_that_was_c
     ended(entry, End.CANCELLED, RequestCancelledError())
     assert list(model.judge(entry, Terms(on_cut="restart"))) == []
     assert "it is said to be of member 1" in next(model.judge(entry, Terms()))
+    entry.end, entry.value = End.VALUE, None  # the other one has answered, and nobody has read it
+    assert list(model.judge(entry, Terms(on_cut="restart"))) == []
 
 
 def test_a_chunk_that_came_as_its_call_was_cut_off_was_not_shown() -> None:
