@@ -127,10 +127,12 @@ def _knows(entry: Entry, terms: Terms) -> bool:
     goes on when its time is over, and the request ends without it. Cancelled, it may have ended by
     that before.
     """
+    cut_off = entry.cancel_asked or entry.elapsed_s >= terms.limit_s(entry) - ROUNDING_S
     if entry.heard == [End.OVERDUE]:
-        overdue = entry.cancel_asked or entry.elapsed_s >= terms.limit_s(entry) - ROUNDING_S
-        return entry.send.is_block and overdue and entry.end is End.CANCELLED
-    return entry.heard == [End.OWN] and entry.end is not End.VALUE
+        return entry.send.is_block and cut_off and entry.end is End.CANCELLED
+    if entry.heard != [End.OWN] or entry.end is End.VALUE:
+        return False
+    return entry.end is not End.CANCELLED or cut_off or not terms.clear
 
 
 def _over_once(entry: Entry, terms: Terms) -> Iterator[str]:
