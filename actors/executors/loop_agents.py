@@ -13,6 +13,18 @@ from typing import Any
 from greenroom.actors.runtime.event_bus import complain
 
 
+def _told(error: BaseException, name: str) -> BaseException:
+    """What a factory has raised, as whoever waits for its agent is told, in a task of the app that
+    a SystemExit of a factory must not end. A Ctrl-C is the app's.
+    """
+    # By its type: an app's error may raise at any look.
+    if issubclass(type(error), (Exception, KeyboardInterrupt)):
+        return error
+    told = RuntimeError(f"the factory of {name} raised {type(error).__name__}")
+    told.__cause__ = error
+    return told
+
+
 class LoopAgents:
     """What an async factory makes for blocks that run on other loops than the member's.
 
@@ -80,7 +92,7 @@ class LoopAgents:
             if begun:
                 complain(f"closing an agent of {self._name} failed", error)
             elif not kept.made.cancelled():
-                kept.made.set_exception(error)
+                kept.made.set_exception(_told(error, self._name))
                 kept.made.exception()  # it has been looked at, though nobody may wait any more
 
     def close(self, then: Callable[[], object]) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from greenroom.actors.executors.agent_output import PLAIN, acollect, is_awaitable, is_stream
 from greenroom.actors.executors.call import Call, CallPhase, go_on_in
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
-from greenroom.actors.runtime.deferral import DEFERRAL, undisturbed
+from greenroom.actors.runtime.deferral import DEFERRAL, is_on_here, undisturbed
 from greenroom.actors.runtime.loop_thread import (
     AgentLoop,
     Begin,
@@ -199,7 +199,9 @@ class LoopExecutor:
     async def _run(self, call: Call, entered: bool) -> None:
         value, error = None, None
         try:
-            if entered:
+            # A task may begin right where it is made (`asyncio.eager_task_factory`). Where signals
+            # are put off there, it goes on in the loop's next turn: an agent's code may take long.
+            if entered or is_on_here():
                 await _PAUSE
             if not call.begin(self._now()):
                 self._running.discard(call)
@@ -356,6 +358,8 @@ def run_on(
     context = copy_context()
 
     async def main() -> None:
+        if is_on_here():  # as in `LoopExecutor._run`; cancelled here, it has not begun
+            await _PAUSE
         try:
             outcome[:] = [await awaitable, None]
         except BaseException as error:

@@ -24,6 +24,14 @@ from greenroom.messages.requests import Acquire
 from greenroom.messages.status import FailureKind
 
 Send = Callable[[Acquire], LeaseFuture]
+_trace_of: Callable[[BaseException], TracebackType | None]
+_trace_of = vars(BaseException)["__traceback__"].__get__
+"""The traceback of an error that may raise at any look."""
+
+
+def _ends(error: BaseException | None) -> bool:
+    """Whether it ends the code around a block, whatever its agent has done."""
+    return error is not None and not issubclass(type(error), Exception)
 
 
 class _Course:
@@ -214,7 +222,7 @@ class Block:
             lease = self._close()
             if lease is None:
                 return False
-            if error is not None and not isinstance(error, Exception):
+            if _ends(error):
                 return self._leave()
             ended = self._end(lease, error)
             return not self._course.over and self._goes_on(self._asked().wait_lease(), error)
@@ -248,8 +256,7 @@ class Block:
             # The task's own end is nothing that the agent has done. A cancellation that nobody has
             # asked for is: so it is judged, as that of the pool's own is.
             cancelled = cut.close(error)
-            ends = error is not None and not isinstance(error, Exception)
-            if cancelled or (ends and not is_cancellation(error)):
+            if cancelled or (_ends(error) and not is_cancellation(error)):
                 self._leave()
                 if cancelled and cut.has_cut:
                     # The error may be that of the cut. A scope of anyio's knows its own alone, and
@@ -306,10 +313,11 @@ class Block:
 
     def _goes_on(self, following: Lease | None, error: BaseException | None) -> bool:
         """What follows is known, the next lease or the end: whether the error is done with."""
-        if self._course.goes_on(following) and error is not None and error.__traceback__:
+        goes_on = self._course.goes_on(following)
+        if goes_on and error is not None and (trace := _trace_of(error)) is not None:
             # The report of it lasts as long as the request. It need not hold the caller's frame,
             # with all that this has, the next attempts among it.
-            error.__traceback__ = error.__traceback__.tb_next
+            BaseException.with_traceback(error, trace.tb_next)
         return following is not None
 
     def _fails(self, final: BaseException, error: BaseException | None, ended: bool) -> bool:

@@ -227,6 +227,8 @@ class AgentActor(PoolActor):
             return
         self._creating = self._creation = None
         if made.lost:
+            if made.error is None:  # it has made one all the same, that belongs to that loop
+                self.host.close_agent(made.agent)
             if self.calls.waiting or self._waiting_probes:
                 self._create()
             return

@@ -106,7 +106,7 @@ class Attempts:
         """Take a slot for a request, open the claim to its answer, and let its time begin."""
         claim = job.claim
         # The count includes this attempt already: `RequestFlow` has counted before it makes one.
-        number = attempt.number or job.attempts
+        number = attempt.number or job.attempts + job.skipped
         # An earlier request of that id may still have a call of that number, or a race be past it.
         while (ticket := (job.id, number)) in self.live or (
             claim.race is not None and claim.race.is_past(ticket)
@@ -119,7 +119,7 @@ class Attempts:
         elif role is AttemptRole.HEDGE:
             job.hedge = attempt
         else:
-            job.trial = attempt
+            job.trial, job.promised = attempt, False
         # All of this before the member hears of it: it may answer, and report, in its own thread.
         self.live[attempt.ticket] = attempt
         self._throughput.started(now)

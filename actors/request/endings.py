@@ -145,7 +145,7 @@ class Endings:
         try:
             # Who was never given to a member (cancelled in the queue) says
             # nothing of how long requests take.
-            if job.attempts:
+            if job.attempts > job.promised:
                 self._throughput.ended()
             if job.blame is not None:
                 self._attempt_results.settle(job, job.blame, answered)
@@ -163,6 +163,8 @@ class Endings:
         # member has left the queue before.
         if job.phase is QUEUED:
             self._room.leave(job)
+        if job.promised:
+            job.take_back()
         job.end()
 
     def refused(self, job_id: str, future: PoolFuture[Any] | None) -> None:

@@ -109,7 +109,7 @@ class FollowUps:
         # Only where another attempt follows: until then the stream is that of this one.
         if job.begun:
             note = Cut(member, failure.kind, summary(error)) if cut else None
-            self._claims.reopen(job.claim, max(attempt.number, job.attempts), note)
+            self._claims.reopen(job.claim, max(attempt.number, job.attempts + job.skipped), note)
         return plan
 
     def _may_restart(self, job: Job, member: str) -> bool:

@@ -113,6 +113,8 @@ class Job:
         trial: the trial of a member's half-open breaker that runs beside; None without one. What
             else becomes of the request does not hang on it, unless it answers first.
         extra: attempts made as such trials: they are not charged to the request.
+        promised: whether one of these has been counted that is still to begin.
+        skipped: numbers of attempts that were kept for such as have never begun.
         bound: whom it shall have again; None as long as anybody will do.
         cell: its place in the waiting queue, which sets it; None while it is not in it.
         alarm: goes off at the time of the next attempt; None while none is set.
@@ -137,6 +139,8 @@ class Job:
     hedge: Attempt | None = None
     trial: Attempt | None = None
     extra: int = 0
+    promised: bool = False
+    skipped: int = 0
     bound: Bound | None = None
     failures: dict[str, AttemptError] = field(default_factory=dict)
     failed_last: str | None = None
@@ -235,6 +239,15 @@ class Job:
             self.hedge = None
             if self.current is None:
                 self.phase = PLACING
+
+    def take_back(self) -> None:
+        """The trial that was counted does not begin. It must not be in the queue, which looks at
+        `attempts`; the trial's number is not used again, lest a claim be taken for another one's.
+        """
+        self.promised = False
+        self.attempts -= 1
+        self.extra -= 1
+        self.skipped += 1
 
     def await_trial(self) -> None:
         """Nothing else is left: the answer is that of the trial, or none. It is in no queue."""

@@ -257,8 +257,12 @@ class RequestFlow:
             self._enqueue(job, now)
         # Looked at anew: a dispatch that fails goes on by itself, and may end the request, take the
         # place of the trial, or bring one of its own: of two, one would be in no book of the job's.
-        if job.phase is not ENDED and job.trial is None and place.trial.is_free:
+        if job.phase is ENDED or not job.promised:
+            return
+        if job.trial is None and place.trial.is_free:
             self._dispatch(job, place.trial, now, AttemptRole.BESIDE, number)
+        else:
+            self._trials.take_back(job, now)
 
     def _enqueue(self, job: Job, now: float) -> None:
         if job.future is not None and job.future.inside and self._deadlocks.closed_by(job):
@@ -619,6 +623,8 @@ class RequestFlow:
             self._attempt_results.ignored(attempt)
         if job is None:
             return
+        if job.promised:  # what follows may bring a trial of its own
+            job.take_back()
         if job.has_lost(attempt):
             job.leave(attempt)
             return
@@ -653,7 +659,7 @@ class RequestFlow:
             self._trials.let_go(job)
             self.attempts.abort(job, CancelReason.LOST_RACE)
             if race is not None and not job.begun:  # else `Claims` does so: see `FollowUps`
-                race.reopen(max(attempt.number, job.attempts))
+                race.reopen(max(attempt.number, job.attempts + job.skipped))
         plan = self._follow_ups.plan(job, attempt, failure, now, mends, preferred)
         match plan:
             case SameAgain():

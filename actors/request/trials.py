@@ -53,9 +53,19 @@ class Trials:
         # taken off where they are charged.
         job.attempts += 1
         job.extra += 1
+        job.promised = True
         if waits:
             self._room.enter(job, now)
-        return job.attempts
+        return job.attempts + job.skipped
+
+    def take_back(self, job: Job, now: float) -> None:
+        """The trial that was counted last does not begin: it is not counted."""
+        waits = job.phase is QUEUED
+        if waits:
+            self._room.leave(job)
+        job.take_back()
+        if waits:
+            self._room.enter(job, now)
 
     # -- its request goes on
 

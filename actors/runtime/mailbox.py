@@ -350,46 +350,52 @@ class Mailbox:
         return self._handled(envelope)
 
     def _handled(self, envelope: Envelope | None) -> bool:
-        if not self._turn.acquire(False):
-            return False
         here, stale = HERE, False
         mine = here.duty is None
+        if mine:
+            # So that what would wait in here is told so: see `thread_duties`. Before the turn is
+            # taken, and until it has been given back: a finalizer may run between any two steps.
+            here.duty = _ASKERS
         try:
-            # With the turn: nothing may be overtaken, neither what was put nor a timer. The caller
-            # puts or wakes then, and the owner takes them in their order.
-            alarm = self.alarm
-            if self._envelopes or (alarm is not None and alarm <= self._clock.now()):
+            if not self._turn.acquire(False):
                 return False
-            # All counts as changed until the end is reached: should something raise, the owner
-            # looks.
-            stale = True
-            aside, behind, handle = self._aside, self._behind, self.handle
-            assert handle is not None
-            if envelope is not None:
-                behind.append(envelope)
-            # A thread finds its own number there only inside of this, so no lock is taken to look.
-            self._borrower = get_ident()
-            if mine:  # so that what would wait in here is told so: see `thread_duties`
-                here.duty = _ASKERS
-            # What lies aside comes first: a slot is to be free before what its asker has sent next
-            # is read.
-            while aside or behind:
-                envelope = aside.popleft() if aside else behind.popleft()
-                self.reply_to = envelope.reply_to
-                try:
-                    handle(envelope)
-                except BaseException as error:  # whose it is, is somebody else's guess
-                    self._returned(envelope, error)
-            self._owner = _HURRIED if self.hurried() else _ASLEEP
-            # Looked at after the word above: who left something before that was not told to serve.
-            stale = self.alarm != alarm or (self._owner == _HURRIED and bool(aside))
+            try:
+                # With the turn: nothing may be overtaken, neither what was put nor a timer. The
+                # caller puts or wakes then, and the owner takes them in their order.
+                alarm = self.alarm
+                if self._envelopes or (alarm is not None and alarm <= self._clock.now()):
+                    return False
+                # All counts as changed until the end is reached: should something raise, the owner
+                # looks.
+                stale = True
+                aside, behind, handle = self._aside, self._behind, self.handle
+                assert handle is not None
+                if envelope is not None:
+                    behind.append(envelope)
+                # A thread finds its own number there only inside of this, so no lock is taken to
+                # look.
+                self._borrower = get_ident()
+                # What lies aside comes first: a slot is to be free before what its asker has sent
+                # next is read.
+                while aside or behind:
+                    envelope = aside.popleft() if aside else behind.popleft()
+                    self.reply_to = envelope.reply_to
+                    try:
+                        handle(envelope)
+                    except BaseException as error:  # whose it is, is somebody else's guess
+                        self._returned(envelope, error)
+                self._owner = _HURRIED if self.hurried() else _ASLEEP
+                # Looked at after the word above: who left something before that was not told to
+                # serve.
+                stale = self.alarm != alarm or (self._owner == _HURRIED and bool(aside))
+            finally:
+                self._borrower = None
+                self._turn.release()
+                if stale:  # the owner sleeps as things were before
+                    self._ring(None)
         finally:
-            self._borrower = None
             if mine:
                 here.duty = None
-            self._turn.release()
-            if stale:  # the owner sleeps as things were before
-                self._ring(None)
         return True
 
 

@@ -88,7 +88,7 @@ class TaskCut:
         cancelled, too.
         """
         self._open = False
-        cancelled = isinstance(error, asyncio.CancelledError)
+        cancelled = is_cancellation(error)
         try:
             task = asyncio.current_task()
         except RuntimeError:  # a generator is closed where no loop runs
@@ -101,4 +101,5 @@ class TaskCut:
 
 def is_cancellation(error: BaseException | None) -> bool:
     """Whether it ends a task by somebody's wish."""
-    return isinstance(error, asyncio.CancelledError)
+    # By its type: an agent's error may raise at any look.
+    return issubclass(type(error), asyncio.CancelledError)

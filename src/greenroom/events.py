@@ -1,5 +1,7 @@
 """The events of a pool by name: `from greenroom.events import BreakerOpened`."""
 
+import typing
+
 from greenroom.messages.events import CATALOGUE as CATALOGUE
 from greenroom.messages.events import AttemptFailed as AttemptFailed
 from greenroom.messages.events import AttemptLost as AttemptLost
@@ -36,3 +38,6 @@ from greenroom.messages.events import RequestCompleted as RequestCompleted
 from greenroom.messages.events import RequestExhausted as RequestExhausted
 from greenroom.messages.events import RequestRejected as RequestRejected
 from greenroom.messages.events import RetryScheduled as RetryScheduled
+
+if not typing.TYPE_CHECKING:  # type checkers go by the names above, and would take no other list
+    __all__ = sorted(name for name in globals() if name[0].isupper())

@@ -3,6 +3,8 @@
 A name, as in `strategy="failover"`, is the same with the defaults. An object belongs to one pool.
 """
 
+import typing
+
 from greenroom.actors.strategies import Adaptive as Adaptive
 from greenroom.actors.strategies import Candidate as Candidate
 from greenroom.actors.strategies import ConsistentHash as ConsistentHash
@@ -17,3 +19,6 @@ from greenroom.actors.strategies import RoundRobin as RoundRobin
 from greenroom.actors.strategies import RoutingStrategy as RoutingStrategy
 from greenroom.actors.strategies import UniformRandom as UniformRandom
 from greenroom.actors.strategies import Weighted as Weighted
+
+if not typing.TYPE_CHECKING:  # type checkers go by the names above, and would take no other list
+    __all__ = sorted(name for name in globals() if name[0].isupper())

@@ -13,6 +13,7 @@ The floors, from the pure ones up:
     signals, machine      handlers that raise in askers; threads and descriptors that are refused
     company, faults       the members, `innerpools` among them, and what is done to them
     traffic, streaming    the ways of sending a request; `ways` has all of them
+    blocks                attempts in the caller's own task or thread, which does what agents do
     ledger, watch         what the pool answers, logs and leaves behind
     calm, act, driver     pools, rounds of traffic and faults, rest, and the checks
     report                what was injected, what was seen, the verdict

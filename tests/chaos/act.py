@@ -22,7 +22,7 @@ from chaos.moves import POISON
 from chaos.plan import INNER_SETTINGS, Act, Ending, Round
 from chaos.rest import PATIENCE_S, Rest, patience
 from chaos.stage import JumpingClock, Stage
-from chaos.steps import Do, Send, Way, cancel_of, names_of, reading_of, sent_as
+from chaos.steps import ON_LOOPS, Do, Send, Way, cancel_of, manner_of, names_of, reading_of, sent_as
 from chaos.traffic import Sender
 from chaos.watch import Watch
 from chaos.ways import senders_on
@@ -82,7 +82,7 @@ class OneAct:
         for each in rounds:
             self._play(each)
             if each in (rounds[0], rounds[-1]):
-                self._marks.append(footprint.mark(self._findings.sent))
+                self._marks.append(footprint.mark(self._findings.sent, closers.kept()))
         self._look("memory of a pool at work is flat", footprint.judge_memory(self._marks))
         self.where = f"act {self.act.number + 1} ({self.act.strategy}), its end"
         self._storm(last)
@@ -125,9 +125,13 @@ class OneAct:
             f"round {each.number + 1} ({each.weather.name})"
         )
         before = self.pool.stats()
+        if each.weather.clear and not self.act.nested:
+            self._stage.slots = {member.name: member.max_concurrency for member in before.members}
+            self._stage.limit_s = self._terms().least_s
         with self._watch.events(self._ledger) if each.observed else contextlib.nullcontext():
             self._storm(each)
             self._rest()
+        self._look("no member was given more calls than it takes", self._stage.judge_room())
         terms = self._terms(clear=each.weather.clear)
         entries = self._judge(self._ledger.close(), terms, observed=each.observed)
         stats = self.pool.stats()
@@ -174,6 +178,8 @@ class OneAct:
             self._stage.count(sent_as(step))
             if step.is_stream:
                 self._stage.count(reading_of(step))
+            if step.is_block:
+                self._stage.count(manner_of(step))
             self._findings.sent += 1
             if step.cancel_after is not None:
                 self._to_cancel.append((number + step.cancel_after, entry))
@@ -183,7 +189,7 @@ class OneAct:
         """The loop ends in the middle of the traffic: its own asks with it, the pool goes on."""
         self._ledger.kills += 1
         for entry in list(self._ledger.entries.values()):
-            if entry.send.way in (Way.AWAITED, Way.ASYNC_STREAM) and not entry.heard:
+            if entry.send.way in ON_LOOPS and not entry.heard:
                 entry.cancel_asked = True
                 entry.note(self._clock.now(), "its asker's loop ends")
         self._leave_app()
@@ -198,6 +204,7 @@ class OneAct:
         entry = Entry(f"{self.act.number + 1}-{next(self._numbers)}", send)
         entry.ends = 0 if observed else None
         entry.pause = self._stage.gate
+        entry.stage = self._stage
         self._ledger.open(entry)
         self._ways[send.way].send(self.pool, self._ledger, entry)
         return entry
@@ -243,6 +250,7 @@ class OneAct:
         for _ in range(20):
             self._send(Send(Way.FUTURE))
             self._send(Send(Way.AWAITED))
+            self._send(Send(Way.ASYNC_ATTEMPTS))
         self._resting.until(lambda: self._ended(ended), "the drain is over")
         stopped = self._app.begin(_stop(self.pool)) if self._app else None
         self.pool.stop(block=False)
@@ -286,7 +294,7 @@ class OneAct:
         self._look("no thread, descriptor, actor or handler left", left)
         told = self._stage.judge_stays(rest.PATIENCE_S)
         self._look("what was entered has been left, where it was", told)
-        self._findings.marks.append(footprint.mark(self._findings.sent))
+        self._findings.marks.append(footprint.mark(self._findings.sent, closers.kept()))
 
     # -- judgement
 

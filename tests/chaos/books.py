@@ -11,6 +11,7 @@ from chaos.chunks import failed_quietly
 from chaos.entry import Call, CallEnd, End, Entry
 from chaos.model import Terms, is_race, is_undisturbed
 from chaos.moves import COUNTED, KINDS, Move
+from chaos.steps import MADE_ON_LOOPS, ON_LOOPS
 from greenroom import FailureKind, PoolStats, Reply
 
 
@@ -109,6 +110,9 @@ class _Outcomes:
                 self.perhaps[call.member] += 1
             elif _counts(call):
                 self.failures[call.member] += 1
+        if entry.send.is_block and entry.send.way in ON_LOOPS:
+            for name in MADE_ON_LOOPS:
+                self.perhaps[name] += terms.max_retries + 1
         if entry.elapsed_s >= terms.limit_s(entry) or (entry.is_tell and not sure):
             self.unseen += terms.max_retries + 1
         elif entry.end is End.DEADLINE:

@@ -26,6 +26,11 @@ TURNS = 5
 KINDS = ("awaits", "raises", "long")
 
 
+def kept() -> int:
+    """How many of these there are."""
+    return len(_KEPT)
+
+
 class Client:
     """An async client with calls under way.
 

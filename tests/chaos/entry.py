@@ -12,6 +12,7 @@ from chaos.moves import Move
 from chaos.steps import Send, Way
 from greenroom import (
     AllPoolMembersFailedError,
+    AttemptTimeoutError,
     DeadlineExceededError,
     PoolSaturatedError,
     PoolStoppedError,
@@ -36,6 +37,8 @@ class End(StrEnum):
     STOPPED = "pool stopped"
     INTERRUPTED = "stream interrupted"
     LEFT = "left by its consumer"
+    OWN = "its block's own error, as it is"
+    OVERDUE = "its block went on for too long"
     OTHER = "another error"
 
 
@@ -46,6 +49,7 @@ _ENDS: dict[type[BaseException], End] = {
     PoolSaturatedError: End.SATURATED,
     PoolStoppedError: End.STOPPED,
     StreamInterruptedError: End.INTERRUPTED,
+    AttemptTimeoutError: End.OVERDUE,
 }
 
 
@@ -116,6 +120,8 @@ class Entry:
         member: whose stream it is said to be.
         again: what its consumer heard who went on asking after its end.
         pause: what makes the gate at which a slow consumer waits.
+        stage: where the code of a block performs.
+        odd: what was seen in a block that must not be.
         trail: time and word of what has happened to it, for a report.
     """
 
@@ -142,6 +148,8 @@ class Entry:
     member: str | None = None
     again: End | None = None
     pause: Callable[[], Any] | None = None
+    stage: Any = None
+    odd: list[str] = field(default_factory=list)
     trail: list[tuple[float, str, object]] = field(default_factory=list)
 
     def __repr__(self) -> str:

@@ -73,6 +73,14 @@ class Ledger:
         entry.unanswered = self._unanswered + self._tells  # who knows which tells are over
         self._unanswered -= 1
 
+    def withdraw(self, entry: Entry) -> None:
+        """It was never sent: whoever was about to was cancelled before."""
+        with self._changed:
+            del self.entries[entry.id]
+            self._unanswered -= 1
+            self._unheard -= 1
+            self._changed.notify_all()
+
     def heard(self, entry: Entry, end: End) -> None:
         """The asker has been told, in its own way."""
         with self._changed:

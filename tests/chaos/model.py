@@ -9,7 +9,7 @@ from itertools import pairwise
 from chaos.chunks import failed_quietly, those_that_count
 from chaos.entry import Call, CallEnd, End, Entry
 from chaos.moves import COUNTED, KINDS, REPLACED, Move
-from chaos.steps import Way
+from chaos.steps import MADE_ON_LOOPS, ON_LOOPS, Way
 from chaos.streamed import judge_stream
 from greenroom import (
     AllPoolMembersFailedError,
@@ -59,22 +59,28 @@ class Terms:
     attempts_inside: int = 0
     final: bool = False
 
+    @property
+    def least_s(self) -> float:
+        """The time that an attempt of any request has, at least."""
+        return min(self.timeout_s, self.chunk_limit_s)
+
     def limit_s(self, entry: Entry) -> float:
         """The time that an attempt of the request has, at least."""
-        if not entry.send.is_stream:
+        if not entry.send.has_chunks:
             return self.timeout_s
-        return min(self.timeout_s, self.chunk_limit_s)
+        return self.least_s
 
 
 def judge(entry: Entry, terms: Terms) -> Iterator[str]:
     """What cannot have been so of one request, once its pool is at rest or has ended."""
     yield from _answered_once(entry, terms)
-    yield from _heard_once(entry)
+    yield from _heard_once(entry, terms)
     yield from _over_once(entry, terms)
     yield from _may_end_so(entry, terms)
     yield from _repeated_only_so(entry, terms)
     yield from _every_call_counts(entry, terms)
     yield from _says_so_if_it_was_poison(entry, terms)
+    yield from entry.odd
     if entry.send.is_stream:
         sure = is_undisturbed(entry, terms)
         restarts = terms.on_cut == "restart"
@@ -97,13 +103,13 @@ def _answered_once(entry: Entry, terms: Terms) -> Iterator[str]:
         yield f"it was answered {entry.answers} times"
 
 
-def _heard_once(entry: Entry) -> Iterator[str]:
+def _heard_once(entry: Entry, terms: Terms) -> Iterator[str]:
     """The asker is told, once, and what the future says."""
     if entry.is_tell or entry.end is None:
         return
     if len(entry.heard) != 1:
         yield f"its asker was told {len(entry.heard)} times"
-    elif entry.heard[0] is not entry.end and not _gave_up(entry):
+    elif entry.heard[0] is not entry.end and not (_gave_up(entry) or _knows(entry, terms)):
         yield f"its asker was told {entry.heard[0]!r}, its future {entry.end!r}"
 
 
@@ -111,9 +117,22 @@ def _gave_up(entry: Entry) -> bool:
     """Whether the asker left before the answer: its task was cancelled, or its wait timed out."""
     if entry.send.way is Way.AWAITED:
         return entry.heard == [End.CANCELLED] and entry.cancel_asked
-    if entry.send.is_stream:
+    if entry.send.is_stream or entry.send.is_block:
         return entry.heard == [End.LEFT] or (entry.heard == [End.CANCELLED] and entry.cancel_asked)
     return entry.send.way is Way.BLOCKING and entry.heard == [End.DEADLINE]
+
+
+def _knows(entry: Entry, terms: Terms) -> bool:
+    """Whether the code of a block has said itself how its attempt ended, or when: one in a thread
+    goes on when its time is over, and the request ends without it. Cancelled, it may have ended by
+    that before.
+    """
+    cut_off = entry.cancel_asked or entry.elapsed_s >= terms.limit_s(entry) - ROUNDING_S
+    if entry.heard == [End.OVERDUE]:
+        return entry.send.is_block and cut_off and entry.end is End.CANCELLED
+    if entry.heard != [End.OWN] or entry.end is End.VALUE:
+        return False
+    return entry.end is not End.CANCELLED or cut_off or not terms.clear
 
 
 def _over_once(entry: Entry, terms: Terms) -> Iterator[str]:
@@ -134,7 +153,7 @@ def _may_end_so(entry: Entry, terms: Terms) -> Iterator[str]:
             yield "no agent raised the error that it was answered with"
         case End.FAILED | End.INTERRUPTED:
             yield from _failures_are_explained(entry, terms)
-        case End.CANCELLED if not (entry.cancel_asked or _gave_up(entry)):
+        case End.CANCELLED if not (entry.cancel_asked or _gave_up(entry) or _knows(entry, terms)):
             yield "nobody has cancelled it"
         case End.DEADLINE if entry.elapsed_s < (entry.send.timeout_s or float("inf")) - ROUNDING_S:
             yield f"its deadline was not over after {entry.elapsed_s:g} s"
@@ -193,6 +212,10 @@ def _says_so_if_it_was_poison(entry: Entry, terms: Terms) -> Iterator[str]:
 def _value_is_of_a_call(entry: Entry, terms: Terms) -> Iterator[str]:
     if entry.send.is_stream:
         return  # its chunks are looked at
+    if entry.send.is_block:
+        if not any(call.end is CallEnd.VALUE for call in entry.calls):
+            yield "none of its blocks has ended well"
+        return
     reply = entry.value
     if not isinstance(reply, Reply):
         yield f"it was answered with a {type(reply).__name__}"
@@ -223,6 +246,8 @@ def _is_explained(failure: AttemptError, entry: Entry, terms: Terms) -> bool:
     if not terms.clear:
         surroundings.add(FailureKind.CRASHED)
         surroundings.add(FailureKind.INTERRUPTED)  # there was no loop for what it has returned
+    if entry.send.way in ON_LOOPS and failure.member in MADE_ON_LOOPS:
+        surroundings.add(FailureKind.UNKNOWN)  # no agent was made there
     own = [call for call in entry.calls if call.member == failure.member]
     raised = [call for call in own if call.end is CallEnd.RAISED]
     mine = (call for call in raised if call.result is failure.error)
@@ -245,7 +270,7 @@ def _repeated_only_so(entry: Entry, terms: Terms) -> Iterator[str]:
     # in pools inside; but none may be let begin after that.
     started = [call.side_effects for call in calls if call.side_effects]
     late = started and any(call.permitted > min(started) for call in calls)
-    raced = terms.hedging or entry.trials
+    raced = (terms.hedging and not send.is_block) or entry.trials
     if late or (not raced and any(call.side_effects for call in calls[:-1])):
         yield "it ran again after it had started side effects"
     most = 1 + (terms.max_retries if send.max_retries is None else send.max_retries)
@@ -292,13 +317,14 @@ def is_undisturbed(entry: Entry, terms: Terms) -> bool:
         and not entry.cancel_asked
     )
     in_time = entry.end is not End.DEADLINE and entry.elapsed_s < terms.limit_s(entry) - ROUNDING_S
-    return unhurt and in_time and End.LEFT not in entry.heard and not _ran_out_of_time(entry)
+    left = End.LEFT in entry.heard
+    return unhurt and in_time and not left and not _ran_out_of_time(entry)
 
 
 def _ran_out_of_time(entry: Entry) -> bool:
     """Whether it was a stream that its deadline has broken off."""
     limit_s = entry.send.timeout_s or float("inf")
-    return entry.send.is_stream and entry.elapsed_s >= limit_s - ROUNDING_S
+    return entry.send.has_chunks and entry.elapsed_s >= limit_s - ROUNDING_S
 
 
 def decides(call: Call) -> bool:
@@ -326,10 +352,25 @@ def rivals(entry: Entry, terms: Terms) -> list[Call]:
 
 def _races_fairly(entry: Entry, terms: Terms) -> Iterator[str]:
     """Two calls at a time at most, once, and that only where it is allowed."""
-    together = sum(following.began < call.over for call, following in pairwise(entry.calls))
-    most = 1 if terms.hedging and entry.send.idempotent else 0
+    together = sum(
+        following.began < call.over and not _is_beaten(call, following, entry)
+        for call, following in pairwise(entry.calls)
+    )
+    hedged = terms.hedging and entry.send.idempotent and not entry.send.is_block
+    most = 1 if hedged else 0
     if together > most:
         yield f"{together + 1} of its calls ran side by side, {most + 1} are allowed"
+
+
+def _is_beaten(call: Call, following: Call, entry: Entry) -> bool:
+    """Whether it is a rival that a stream has beaten which began, by chunks that do not count, and
+    failed all the same. Such a rival has been told to end; what follows does not wait until it has.
+    """
+    return entry.send.is_stream and any(
+        each.chunks and each.end is CallEnd.RAISED and call.began < each.over < following.began
+        for each in entry.calls
+        if each is not call
+    )
 
 
 def _ends_after(call: Call) -> tuple[End, ...]:

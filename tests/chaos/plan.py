@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from chaos.moves import KINDS, POISON, QUIET, Move
-from chaos.steps import STREAMS, Do, Reading, Send, Step, Way, names_of
+from chaos.steps import BLOCKS, ONCE, STREAMS, Do, Manner, Reading, Send, Step, Way, names_of
 from chaos.weather import CLEAR, STREAM_MOVES, Fault, Weather, weather_of
 from greenroom import LoadBalanceStrategy
 
@@ -56,16 +56,16 @@ class Round:
         return Send(
             way,
             self._moves(way, rng),
-            applied=rng.random() < 0.15,
+            applied=rng.random() < 0.15 and way not in BLOCKS,
             delay_s=rng.choice((0.01, 0.1, 0.5, 2.0)),
             timeout_s=_timeout(way, short, rng),
-            idempotent=rng.random() < 0.9,
+            idempotent=rng.random() < 0.9 and way not in ONCE,
             max_retries=rng.choice((None, None, None, None, 0, 1)),
             key=rng.choice((None, "a", "b", "c")),
             cancel_after=rng.choice((0, 1, 5, 40)) if rng.random() < 0.08 else None,
             cancel_by_id=rng.random() < 0.5,
             shouts=rng.random() < 0.02,
-            **(_reading(rng) if way in STREAMS else {}),
+            **(_reading(rng) if way in STREAMS else _manner(rng) if way in BLOCKS else {}),
         )
 
     def _moves(self, way: Way, rng: random.Random) -> tuple[Move, ...]:
@@ -124,6 +124,18 @@ _WAYS = {
     Way.TELL: 2,
     Way.STREAM: 3,
     Way.ASYNC_STREAM: 3,
+    Way.ATTEMPTS: 2,
+    Way.ASYNC_ATTEMPTS: 3,
+    Way.ACQUIRE: 1,
+    Way.ASYNC_ACQUIRE: 1,
+}
+_MANNERS = {
+    Manner.PLAIN: 8,
+    Manner.TELLS: 4,
+    Manner.MARKS: 4,
+    Manner.PAUSES: 3,
+    Manner.DROPPED: 1,
+    Manner.LEFT: 1,
 }
 _READINGS = {Reading.ALL: 12, Reading.SLOW: 3, Reading.LEAVE: 4, Reading.DROP: 1}
 
@@ -234,6 +246,13 @@ def _reading(rng: random.Random) -> dict[str, Any]:
         "reading": rng.choices(list(_READINGS), list(_READINGS.values()))[0],
         "take": rng.choice((1, 1, 2, 5)),
         "before": rng.choice((0, 0, 0, 1, 1, 2, 5, 40)),
+    }
+
+
+def _manner(rng: random.Random) -> dict[str, Any]:
+    return {
+        "manner": rng.choices(list(_MANNERS), list(_MANNERS.values()))[0],
+        "before": rng.choice((0, 1, 1, 3)),
     }
 
 

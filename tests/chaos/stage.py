@@ -105,7 +105,13 @@ class Window:
 
 
 class Stage:
-    """Where the agents of one pool perform."""
+    """Where the agents of one pool perform.
+
+    Attributes:
+        slots: how many calls each member takes at a time, as long as somebody counts them.
+        limit_s: how long after its request was sent a call is in time, whatever it does.
+        crowded: how often a member was given one more than that.
+    """
 
     def __init__(self, clock: JumpingClock) -> None:
         self.clock = clock
@@ -124,6 +130,10 @@ class Stage:
         self._stays: Counter[str] = Counter()
         self.misplaced: Counter[str] = Counter()
         self._stubborn: dict[Call, tuple[Entry, asyncio.Task[Any]]] = {}
+        self.slots: dict[str, int] = {}
+        self.limit_s = 0.0
+        self._held: dict[Call, Entry] = {}
+        self.crowded: Counter[str] = Counter()
 
     # -- calls
 
@@ -140,6 +150,7 @@ class Stage:
                 call.wait_s = self.window.wait_s(member, self.clock.now())
                 call.move = Move.THROTTLED if call.wait_s else call.move
             entry.calls.append(call)
+            self._look_for_room(entry, call)
             self._running += 1
             self._holding += call.move is Move.HOLD
             self.performed[move_of(entry.send, call.move)] += 1
@@ -154,6 +165,7 @@ class Stage:
                 return
             call.over = next(TURNS)
             self._stubborn.pop(call, None)
+            self._held.pop(call, None)
             if call.end is CallEnd.RUNNING:
                 call.end = CallEnd.CUT
             kind = _name_of(type(call.result))
@@ -161,6 +173,32 @@ class Stage:
             self._running -= 1
             self._holding -= call.move is Move.HOLD
             self._changed.notify_all()
+
+    def _look_for_room(self, entry: Entry, call: Call) -> None:
+        """Count the calls that hold a slot of the member for certain, this one among them."""
+        if call.member in self.slots:
+            self._held[call] = entry
+            held = sum(
+                each.member == call.member and self._holds(each, of)
+                for each, of in self._held.items()
+            )
+            self.crowded[call.member] += held > self.slots[call.member]
+
+    def _holds(self, call: Call, entry: Entry) -> bool:
+        """Whether the pool cannot have given the call up, with its thread: its request is not over,
+        nor due, and no other call of it has run beside.
+        """
+        age_s = self.clock.now() - entry.sent_at
+        due = entry.end is not None or entry.cancel_asked or age_s >= self.limit_s
+        due = due or age_s >= (entry.send.timeout_s or self.limit_s)
+        others = (each for each in entry.calls if each is not call)
+        return not due and all(each.over and each.over < call.began for each in others)
+
+    def judge_room(self) -> Iterator[str]:
+        """Members that were given more calls at a time than they take."""
+        for name, times in (+self.crowded).items():
+            yield f"{name} was given more than {self.slots[name]} calls at a time, {times} times"
+        self.slots, self.crowded = {}, Counter()
 
     @contextlib.contextmanager
     def stubborn(self, entry: Entry, call: Call) -> Iterator[None]:

@@ -18,9 +18,20 @@ class Way(StrEnum):
     TELL = "tell"
     STREAM = "stream"
     ASYNC_STREAM = "async stream"
+    ATTEMPTS = "attempts in a thread"
+    ASYNC_ATTEMPTS = "attempts in a task"
+    ACQUIRE = "one attempt in a thread"
+    ASYNC_ACQUIRE = "one attempt in a task"
 
 
 STREAMS = frozenset({Way.STREAM, Way.ASYNC_STREAM})
+ONCE = frozenset({Way.ACQUIRE, Way.ASYNC_ACQUIRE})
+BLOCKS = frozenset({Way.ATTEMPTS, Way.ASYNC_ATTEMPTS}) | ONCE
+"""The ways in which the caller's own code does what else an agent does."""
+ON_LOOPS = frozenset({Way.AWAITED, Way.ASYNC_STREAM, Way.ASYNC_ATTEMPTS, Way.ASYNC_ACQUIRE})
+"""The ways that end with the loop of their caller."""
+BUSY = frozenset({Way.TELL, Way.BLOCKING, Way.ATTEMPTS, Way.ACQUIRE})
+"""The ways in which nobody has a hand free to give the request up by."""
 
 
 class Reading(StrEnum):
@@ -30,6 +41,17 @@ class Reading(StrEnum):
     SLOW = "slowly"
     LEAVE = "left early"
     DROP = "never looked at"
+
+
+class Manner(StrEnum):
+    """What the code in a block does besides what its agent is told to do."""
+
+    PLAIN = "raises, or returns"
+    TELLS = "tells of failures"
+    MARKS = "marks its chunks"
+    PAUSES = "pauses"
+    DROPPED = "let go of while it is open"
+    LEFT = "left after a first failure"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +70,7 @@ class Send:
         reading: what the consumer of a stream does.
         take: how many chunks it takes before it leaves, or pauses.
         before: how many chunks that count an agent sends before it does what its move says.
+        manner: what the code of a block does.
     """
 
     way: Way
@@ -64,10 +87,24 @@ class Send:
     reading: Reading = Reading.ALL
     take: int = 1
     before: int = 1
+    manner: Manner = Manner.PLAIN
 
     @property
     def is_stream(self) -> bool:
         return self.way in STREAMS
+
+    @property
+    def is_block(self) -> bool:
+        return self.way in BLOCKS
+
+    @property
+    def has_chunks(self) -> bool:
+        """Whether the limits of chunks hold for it."""
+        return self.is_stream or (self.is_block and self.manner is Manner.MARKS)
+
+
+MADE_ON_LOOPS = frozenset({"lazy", "guest-b"})
+"""The members whose agents are made anew for each loop on which blocks run: that may fail there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +131,8 @@ def names_of(step: Step) -> list[str]:
         names.append("fault: done callback that raises")
     if step.is_stream:
         names.append(reading_of(step))
+    if step.is_block:
+        names.append(manner_of(step))
     return names
 
 
@@ -115,7 +154,12 @@ def reading_of(send: Send) -> str:
     return f"stream read: {send.reading}"
 
 
+def manner_of(send: Send) -> str:
+    """What the code of a block is counted as."""
+    return f"block: {send.manner}"
+
+
 def cancel_of(send: Send) -> str:
     """What giving it up is counted as: a tell has no holder, a blocking ask's is busy."""
-    by_id = send.cancel_by_id or send.way in (Way.TELL, Way.BLOCKING)
+    by_id = send.cancel_by_id or send.way in BUSY
     return f"cancel: by {'its id' if by_id else 'its holder'}"

@@ -43,7 +43,8 @@ def _fits(entry: Entry, source: Call, buffer: int, restarts: bool) -> Iterator[s
     if entry.member in (None, source.member):
         return
     later = {each.member for each in entry.calls if each.began > source.began}
-    if not restarts or entry.end is End.VALUE or entry.member not in later:
+    whole = End.VALUE in entry.heard  # it may have been answered, and its consumer have left
+    if not restarts or whole or entry.member not in later:
         yield f"it is said to be of {entry.member}, its chunks are of {source.member}"
 
 

@@ -26,6 +26,7 @@ _INJECTED = (
     "a subscriber raised on",
     "a future's done callback raised",
     "closing the agent of",
+    "closing an agent of",
     "closing a stream failed",
     "does not end and is left behind",
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from chaos.blocks import BlocksByLoop, BlocksByThreads
 from chaos.steps import Way
 from chaos.streaming import StreamByLoop, StreamByThreads
 from chaos.traffic import Awaited, Blocking, ByFuture, ByTell, Sender
@@ -15,6 +16,10 @@ WAYS: dict[Way, type[Sender]] = {
     Way.TELL: ByTell,
     Way.STREAM: StreamByThreads,
     Way.ASYNC_STREAM: StreamByLoop,
+    Way.ATTEMPTS: BlocksByThreads,
+    Way.ASYNC_ATTEMPTS: BlocksByLoop,
+    Way.ACQUIRE: BlocksByThreads,
+    Way.ASYNC_ACQUIRE: BlocksByLoop,
 }
 
 
@@ -25,4 +30,10 @@ def senders() -> dict[Way, Sender]:
 
 def senders_on(loop: asyncio.AbstractEventLoop) -> dict[Way, Sender]:
     """Those that send from a loop, from one that is there already."""
-    return {Way.AWAITED: Awaited(loop), Way.ASYNC_STREAM: StreamByLoop(loop)}
+    blocks = BlocksByLoop(loop)
+    return {
+        Way.AWAITED: Awaited(loop),
+        Way.ASYNC_STREAM: StreamByLoop(loop),
+        Way.ASYNC_ATTEMPTS: blocks,
+        Way.ASYNC_ACQUIRE: blocks,
+    }

@@ -57,6 +57,27 @@ def test_a_block_that_raises_has_the_next_member_tried() -> None:
         assert (a.calls, b.calls) == (1, 1)
 
 
+class UntouchableError(Exception):
+    """One that raises at any look, but for that at its type."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise KeyboardInterrupt(name)
+
+
+@pytest.mark.parametrize("where", ["task", "thread"])
+def test_an_error_that_raises_at_any_look_is_judged_like_any_other(where: str) -> None:
+    """What it would raise leaves no block, and ends no app."""
+    a, b = Agent("a", UntouchableError()), Agent("b")
+    with pool_of(*ranked(a=a, b=b)) as pool:
+        if where == "task":
+            assert run(lambda: answer(pool)) == "b"
+        else:
+            for attempt in pool.attempts():
+                with attempt as agent:
+                    assert agent.call() == "b"
+        assert counts(pool.stats()["a"]) == (0, 1, 0)
+
+
 def test_where_nobody_is_left_the_loop_raises_what_an_ask_would() -> None:
     """All members with their errors; the last block's own is the context."""
     with pool_of(*ranked(a=Agent("a", GONE), b=Agent("b", http_error(503)))) as pool:

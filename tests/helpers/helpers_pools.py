@@ -10,7 +10,16 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
-from greenroom import AgentPool, Member, PoolConfig, PoolFuture, PoolRef, Reply, Request
+from greenroom import (
+    AgentPool,
+    Member,
+    PoolConfig,
+    PoolFuture,
+    PoolRef,
+    ReentrantAskError,
+    Reply,
+    Request,
+)
 from greenroom.actors.runtime.thread_duties import running_loop
 from greenroom.testing import FakeClock
 
@@ -74,7 +83,9 @@ def pool_of(
     name: str = "pool",
     **config: Any,
 ) -> Iterator[PoolRef]:
-    """A pool with a seeded generator, stopped at the end."""
+    """A pool with a seeded generator, stopped at the end, and waited for; where this is left in a
+    coroutine while a call still ends on that very loop, which a wait would hold up, it is told.
+    """
     start = functools.partial(
         AgentPool.start,
         members,
@@ -88,7 +99,12 @@ def pool_of(
     try:
         yield pool
     finally:
-        pool.stop(timeout=2 * WAIT_S)
+        try:
+            pool.stop(timeout=2 * WAIT_S)
+        except ReentrantAskError:
+            if running_loop() is None:
+                raise
+            pool.stop(block=False)
 
 
 def ranked(**agents: Any) -> list[Member]:

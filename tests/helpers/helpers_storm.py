@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -85,8 +86,12 @@ class Storm:
         self.loop.run_until_complete(asyncio.wait_for(coroutine, WAIT_S))
 
     def under_way(self) -> int:
+        """What was broken off may be in a ring with the traceback of that: a stream which so is
+        left is let go of by the garbage collector, and by it alone.
+        """
         deadline = time.monotonic() + WAIT_S
         while True:
+            gc.collect()
             stats = self.pool.stats()
             count = stats.pending + stats.in_flight
             if not count or time.monotonic() > deadline:

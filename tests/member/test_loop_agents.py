@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import pytest
 from helpers_attempts import run, stats
-from helpers_pools import pool_of
+from helpers_pools import echo_async, pool_of
 from helpers_streams import Doing
 
 from greenroom import AllPoolMembersFailedError, Member, PoolRef, Request
@@ -161,6 +161,29 @@ def test_a_factory_that_fails_on_a_callers_loop_fails_the_attempt() -> None:
 
         assert run(main) == "made"
         assert calls[1] is calls[2] is not calls[0]
+        assert pool.stats()["a"].failures == 1
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()], ids=repr)
+def test_a_factory_that_would_end_the_callers_task_fails_the_attempt(error: BaseException) -> None:
+    """The app's loop is none of its business: another member has the block."""
+    calls: list[int] = []
+
+    async def factory() -> Any:
+        calls.append(1)
+        if len(calls) > 1:
+            raise error
+        return echo_async
+
+    with pool_of(Member("a", factory=factory), Member("b", echo_async, priority=1)) as pool:
+
+        async def main() -> Any:
+            async for attempt in pool.attempts():
+                async with attempt:
+                    return attempt.member
+            return None
+
+        assert run(main) == "b"
         assert pool.stats()["a"].failures == 1
 
 

@@ -33,6 +33,7 @@ from greenroom.actors.request.job import (
     Job,
     JobPhase,
 )
+from greenroom.events import AttemptStarted, RequestCompleted, RequestExhausted
 from greenroom.messages import CancelReason, CircuitState, SkipReason
 from greenroom.messages.execution import Refused
 from greenroom.messages.status import RefusalReason
@@ -250,6 +251,35 @@ def test_who_is_given_away_anew_carries_one_trial_all_the_same() -> None:
     assert sorted(each.member for each in world.calls) == ["a", "c"]
     world.flow.cancel("r")
     assert len(world.claims) == 0
+
+
+@pytest.mark.parametrize("gone", [("b",), ("b", "c")])
+def test_a_trial_that_does_not_begin_is_not_counted(gone: tuple[str, ...]) -> None:
+    """It was counted before the other attempt, whose member was not there any more: whoever has the
+    request then says how many attempts there were, each with a number of its own.
+    """
+    world = World("a", "b", "c", "d")
+    world.change("a", **HALF_OPEN | {"trial_permits": 2, "max_concurrency": 2})
+    world.gone.update(gone)
+    world.ask("r")
+    assert sorted(each.member for each in world.calls) == ["a", "d" if "c" in gone else "c"]
+    world.succeed(world.call("d" if "c" in gone else "c"))
+    assert world.answer("r") == "well"
+    (completed,) = [each for each in world.events if isinstance(each, RequestCompleted)]
+    assert completed.attempts == len(gone) + 2
+
+
+def test_a_trial_beside_whom_nobody_is_left_is_not_counted() -> None:
+    """The request fails, or is turned away, before the trial has begun."""
+    world = World("a", "b", max_retries=0)
+    world.change("a", **HALF_OPEN)
+    world.gone.add("b")
+    world.ask("r")
+    for call in list(world.calls):
+        world.fail(call)
+    (exhausted,) = [each for each in world.events if isinstance(each, RequestExhausted)]
+    begun = [each for each in world.events if isinstance(each, AttemptStarted)]
+    assert exhausted.attempts == len(begun)
 
 
 def test_a_request_that_has_failed_otherwise_waits_for_its_trial() -> None:

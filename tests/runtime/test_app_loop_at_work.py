@@ -322,6 +322,30 @@ def test_a_ctrl_c_in_an_agents_code_is_the_apps(new_loop: NewLoop) -> None:
         loop.run_until_complete(asyncio.sleep(0))
 
 
+@pytest.mark.parametrize("new_loop", LOOPS)
+@pytest.mark.parametrize("how", ["async", "sync that returns a coroutine"])
+def test_an_agents_code_runs_with_the_signals_of_the_app_as_they_are(
+    how: str, new_loop: NewLoop
+) -> None:
+    """Also where a task begins right where it is made, in the moment in which they are put off."""
+    seen: list[bool] = []
+
+    async def agent(payload: Any) -> Any:
+        seen.append(is_on_here())
+        return payload
+
+    def returns(payload: Any) -> Any:
+        return agent(payload)
+
+    async def main() -> None:
+        async with start(Member("a", agent if how == "async" else returns)) as pool:
+            assert [await value_of(pool) for _ in range(3)] == ["x"] * 3
+
+    with no_thread_left():
+        run(main(), new_loop)
+    assert seen == [False] * 3
+
+
 def test_a_done_callback_runs_with_the_signals_of_the_app_as_they_are() -> None:
     """Not in the moment in which an agent on the app's loop tells of its end: it may take long, or
     set a handler.

@@ -272,7 +272,12 @@ def test_a_probe_whose_loop_ends_under_it_has_not_failed(
         await asyncio.Event().wait()
 
     async def begin() -> PoolRef:
-        config = PoolConfig(circuit_failure_threshold=1, health_check_interval_s=1.0)
+        config = PoolConfig(
+            circuit_failure_threshold=1,
+            health_check_interval_s=1.0,
+            # The time below passes without a look at whether the new loop has had its turn.
+            health_check_timeout_s=60.0,
+        )
         member = Member("a", echo_async, probe=probe)
         pool = AgentPool.start([member], clock=clock, config=config)
         clock.advance(1.5)

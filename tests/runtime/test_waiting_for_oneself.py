@@ -5,9 +5,12 @@ the very thread that it runs in. Whatever would wait for ever here ends by a lim
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import pykka
@@ -26,6 +29,7 @@ from greenroom import (
     ReentrantAskError,
     Request,
 )
+from greenroom.actors.runtime.mailbox import Mailbox
 from greenroom.testing import AsyncScriptedAgent, ScriptedAgent
 
 Act = Callable[[PoolRef], Any]
@@ -355,6 +359,42 @@ def test_a_stop_that_is_not_waited_for_is_allowed_everywhere(thread: str) -> Non
     there = There(lambda pool: pool.stop(block=False))
     with no_thread_left(), THREADS[thread](there):
         assert there.wait().get(timeout=WAIT_S) is True
+
+
+def test_a_finalizer_at_any_step_of_a_lent_turn_is_told_that_it_would_wait_for_itself() -> None:
+    """The garbage collector may run one between any two: from the first step that takes the turn to
+    the last one that gives it back.
+    """
+    told: list[Any] = []
+
+    def asks_at(place: int) -> None:
+        left = place
+
+        def step(frame: FrameType, event: str, _: Any) -> None:
+            nonlocal left
+            if frame.f_code is not Mailbox._handled.__code__ or not event.startswith("c_"):
+                return
+            if frame.f_locals["self"] is not pool.actor_inbox:
+                return
+            left -= 1
+            if left == 0:
+                with pytest.raises(ReentrantAskError) as error:
+                    pool.ask(Request("in"), timeout=WAIT_S)
+                told.append(error.value)
+
+        sys.setprofile(step)
+        try:
+            future = pool.ask(Request("x"), block=False)
+        finally:
+            sys.setprofile(None)
+        assert future.get(timeout=WAIT_S).value == "x"
+        pool.stats()  # the router has nothing left to do
+
+    with no_thread_left(), pool_of(Member("a", echo)) as pool, ThreadPoolExecutor(1) as caller:
+        for place in range(1, 9):
+            caller.submit(asks_at, place).result()
+        assert pool.ask(Request("x"), timeout=WAIT_S).value == "x"
+    assert len(told) >= 4  # the turn is taken, something is handled, the turn is given back
 
 
 @pytest.mark.parametrize("thread", ["router", "strategy", "lent turn", "supervisor"])

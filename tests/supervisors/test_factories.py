@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -361,3 +362,24 @@ def test_b36_an_agent_that_is_made_in_the_moment_of_its_members_end_is_closed(
     with pool_of(*members, restart_backoff_s=60.0) as pool:
         assert pool.ask(Request("x"), timeout=WAIT_S).member == "ready"
         assert closed.wait(WAIT_S)
+
+
+def test_what_a_factory_makes_all_the_same_while_its_loop_ends_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes no notice of being cancelled. Who waits for it has the next one."""
+    made, closed = list[Any](), list[Any]()
+
+    def make() -> Any:
+        made.append(lambda payload: payload)
+        return made[-1]
+
+    def loses_the_first(ref: Any, message: Any) -> bool:
+        first = type(message).__name__ == "_Made" and len(made) == 1
+        return tell(ref, replace(message, lost=True) if first else message)
+
+    monkeypatch.setattr("greenroom.actors.member.agent_actor.tell", loses_the_first)
+    with pool_of(Member("a", factory=make, close=closed.append)) as pool:
+        assert pool.ask(Request("x"), timeout=WAIT_S).value == "x"
+    assert len(made) == 2
+    assert closed == made

@@ -25,7 +25,7 @@ from chaos.ledger import Ledger
 from chaos.moves import KINDS, STREAM_MOVES, Move
 from chaos.report import report
 from chaos.stage import JumpingClock, Stage
-from chaos.steps import Do, Reading, Send, Way, names_of
+from chaos.steps import BLOCKS, STREAMS, Do, Manner, Reading, Send, Way, names_of
 from chaos.weather import Fault
 
 from greenroom import (
@@ -44,6 +44,7 @@ from greenroom.actors.reading import error_words
 from greenroom.actors.request.attempts import Attempts
 from greenroom.actors.request.endings import Endings
 from greenroom.actors.routing.routing_table import Slot
+from greenroom.actors.runtime.lease import Lease
 
 LONG = 200_000
 
@@ -97,7 +98,8 @@ def test_a_long_plan_has_everything_in_it() -> None:
     assert all(planned[f"fault: {fault}"] for fault in Fault)
     for way in Way:
         assert planned[f"sent: {way}"]
-        assert planned[f"sent: {way} of a function"]
+        assert planned[f"sent: {way} of a function"] or way in BLOCKS
+    assert all(planned[f"block: {manner}"] for manner in Manner)
     assert planned["cancel: by its id"]
     assert planned["cancel: by its holder"]
 
@@ -117,6 +119,13 @@ def test_a_step_is_counted_by_what_it_does() -> None:
         "stream: exception, before its first chunk",
         "stream: empty chunks only",
         "stream read: slowly",
+    ]
+    block = Send(Way.ATTEMPTS, (Move.ERROR,), manner=Manner.TELLS, cancel_after=1)
+    assert names_of(block) == [
+        "sent: attempts in a thread",
+        "move: exception",
+        "cancel: by its id",
+        "block: tells of failures",
     ]
     assert names_of(Do(Fault.JUMP)) == ["fault: clock jump"]
 
@@ -179,7 +188,33 @@ def test_a_stream_that_ends_twice_is_found_out(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr("greenroom.actors.member.executions.reply", twice)
     findings = driver.run(4, 400)
     assert {"it was answered 2 times"} == {each.what for each in findings.violations}
-    assert all("stream" in each.story[0] for each in findings.violations)
+    ways = [str(way) for way in STREAMS | BLOCKS]  # a block may be a stream's as well
+    for each in findings.violations:
+        assert any(f"sent ({way})" in each.story[0] for way in ways)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_pool_that_does_not_take_a_block_back_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that was let go of while it was open holds its slot for ever."""
+    monkeypatch.setattr(Lease, "give_back", lambda _: None)
+    findings = driver.run(4, 400)
+    assert any(": that never" in each.what for each in findings.violations), findings.violations
+
+
+def test_a_pool_that_gives_a_member_more_than_it_takes_is_found_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By what its agents see, not by what the pool says of it."""
+
+    def take(slot: Slot) -> None:
+        slot.in_flight += 1  # and is as free as before
+
+    monkeypatch.setattr(Slot, "take", take)
+    monkeypatch.setattr("greenroom.actors.member.executions.default_concurrency", lambda _: 1000)
+    findings = driver.run(4, 1600)
+    assert any("calls at a time" in each.what for each in findings.violations)
 
 
 @pytest.mark.usefixtures("impatient")

@@ -415,6 +415,21 @@ def test_two_calls_side_by_side_are_a_race_where_that_is_allowed() -> None:
     assert "2 of its calls ran side by side, 1 are allowed" in said
 
 
+def test_a_rival_that_a_stream_has_beaten_may_still_be_ending_when_another_follows() -> None:
+    """The stream had begun, by chunks that do not count, and failed all the same. A third call
+    beside two that were not beaten so is one too many.
+    """
+    terms = Terms(clear=True, hedging=True, max_retries=2)
+    entry = streamed(Move.ERROR, Move.SLOW, Move.OK)
+    first, second, third = entry.calls
+    first.began, second.began, third.began = 1, 2, 4
+    first.over, second.over, third.over = 3, 5, 6
+    first.chunks, second.end = [""], CallEnd.CUT
+    assert list(model.judge(entry, terms)) == []
+    first.chunks = []
+    assert "3 of its calls ran side by side, 2 are allowed" in model.judge(entry, terms)
+
+
 def test_a_loser_that_is_counted_is_seen() -> None:
     """Only the winner is a success of its member."""
     terms, before = Terms(clear=True, hedging=True), at_rest(members=(member_stats(0, 0),))
@@ -683,6 +698,8 @@ def test_a_consumer_that_leaves_before_the_mark_has_chunks_of_the_one_that_was_c
     ended(entry, End.CANCELLED, RequestCancelledError())
     assert list(model.judge(entry, Terms(on_cut="restart"))) == []
     assert "it is said to be of member 1" in next(model.judge(entry, Terms()))
+    entry.end, entry.value = End.VALUE, None  # the other one has answered, and nobody has read it
+    assert list(model.judge(entry, Terms(on_cut="restart"))) == []
 
 
 def test_a_chunk_that_came_as_its_call_was_cut_off_was_not_shown() -> None:
