@@ -45,6 +45,7 @@ from greenroom.messages.execution import (
     Ticket,
 )
 from greenroom.messages.member import Member
+from greenroom.messages.requests import Request
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 
 # For the whole process: `next` is one operation, however many members' turns run at once.
@@ -113,13 +114,48 @@ class Executions:
         self._creation: Ancestor | None = None
 
     def take(self, message: Execute) -> None:
-        """Run an attempt, have it wait for its agent, or refuse it."""
+        """Run an attempt, have it wait for its agent, or refuse it.
+
+        Once it runs the call is answered for: by `finished`, whatever raises on its way.
+        """
+        host, calls = self.host, self._calls
+        if (
+            message.incarnation != self.incarnation
+            # Only this turn adds to them: there are never more, whichever calls end meanwhile.
+            or len(calls) + len(self.waiting) >= self.limit
+            or not host.made
+        ):
+            self._not_now(message)
+            return
+        try:
+            writer = self._writer(message) if message.stream else None
+            work = self._run_agent
+            if type(message.work) is Request and writer is None and not message.inside:
+                executor = host.usual
+            else:
+                executor = host.executor_for(message)
+                if executor is host.callers:
+                    work = host.lend
+            call = AttemptCall(self, work, executor, message, writer)
+        except BaseException as error:
+            self.refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
+            return
+        # First: it may have ended, and been taken out, before the next line returns.
+        calls[call.ticket] = call
+        if message.inside:  # once more: from now on who waits in the loop's thread sees this call
+            call.executor = executor = host.executor_for(message)
+        try:
+            executor.run(call)
+        except BaseException as error:
+            call.broke(error)
+
+    def _not_now(self, message: Execute) -> None:
+        """It waits for its agent, or cannot be run."""
         if message.incarnation != self.incarnation:
             self.refuse(message, RefusalReason.STALE_INCARNATION)
-        # Only this turn adds to them: there are never more, whichever calls end meanwhile.
         elif len(self._calls) + len(self.waiting) >= self.limit:
             self.refuse(message, RefusalReason.SATURATED)
-        elif not self.host.made:
+        else:
             if self._creation is not None and self._creation in message.inside:
                 why = f"the factory of {self.member_name!r} asked for {message.request_id}, which"
                 error = ReentrantAskError(f"{why} would wait for the agent that it makes")
@@ -127,8 +163,6 @@ class Executions:
                 return
             self.waiting.append(message)
             self._create()
-        else:
-            self.run(message)
 
     def begin_creation(self) -> tuple[Ancestor, ...]:
         """A factory is asked: what it asks for, it asks for from inside of these calls. The last
@@ -139,26 +173,6 @@ class Executions:
         inside = self.waiting[0].inside if self.waiting else ()
         self._creation = (urn, (WAIT, -next(_creations)))
         return (*inside, *waiting, self._creation)
-
-    def run(self, message: Execute) -> None:
-        """From here on the call is answered for: by `finished`, whatever raises on its way."""
-        try:
-            writer = self._writer(message) if message.stream else None
-            executor, run = self.host.executor_for(message), self._run_agent
-            if executor is self.host.callers:
-                run = self.host.lend
-            call = AttemptCall(self, run, executor, message, writer)
-        except BaseException as error:
-            self.refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
-            return
-        # First: it may have ended, and been taken out, before the next line returns.
-        self._calls[call.ticket] = call
-        if message.inside:  # once more: from now on who waits in the loop's thread sees this call
-            call.executor = self.host.executor_for(message)
-        try:
-            call.executor.run(call)
-        except BaseException as error:
-            call.broke(error)
 
     def put_back(self, call: AttemptCall) -> None:
         """In the actor's turn: it cannot begin with the agent that there was; another one is made

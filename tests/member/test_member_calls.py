@@ -68,7 +68,7 @@ class Host:
 
     def __init__(self) -> None:
         self.made = True
-        self.executor = Nowhere()
+        self.executor = self.usual = Nowhere()
         self.callers = Nowhere()
 
     def executor_for(self, message: Execute) -> Nowhere:
