@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
@@ -46,6 +46,7 @@ class Choice:
     _table: RoutingTable
     _room: WaitingRoom
     _stay_s: float
+    _context: PickContext = field(init=False, default_factory=lambda: PickContext(0.0))
 
     # -- whom
 
@@ -65,7 +66,11 @@ class Choice:
                 return step
         if not job.failures and not table.free and table.is_busy():
             return Step.WAIT  # no strategy need be asked
-        context = PickContext(now, job.work.key, job.id)
+        if table.treats_alike:  # no strategy of this package keeps it: so one will do for all
+            context = self._context
+            context.now, context.key, context.request_id = now, job.work.key, job.id
+        else:
+            context = PickContext(now, job.work.key, job.id)
         if self._stay_s and self._stays(job, context):
             return Step.WAIT
         if job.failures or job.trial is not None:

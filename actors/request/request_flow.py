@@ -172,13 +172,18 @@ class RequestFlow:
         self,
         work: Work,
         future: PoolFuture[Any] | None = None,
+        now: float | None = None,
         context: Context | None = None,
     ) -> None:
         """Take a request in, or refuse it. None for a future: nobody waits for the answer, and the
         caller's context is `context`; else it is the future's.
+
+        Args:
+            now: the time, for whom it has just been told.
         """
         ports = self._ports
-        now = ports.now()
+        if now is None:
+            now = ports.now()
         # An ask was numbered in the caller's thread, which must know the id to cancel by it. Only a
         # tell without an id of its own is numbered here; the t keeps the two kinds of number apart.
         job_id = (future.request_id if future is not None else None) or work.request_id
@@ -210,7 +215,15 @@ class RequestFlow:
                 job.deadline_alarm = ports.at(deadline, lambda: self._deadline_over(job))
             if future is not None and future.waits:
                 self._deadlocks.waits(job, future.waits)
-            self._give(job, now)
+            try:  # from here on as `_give`, without the call
+                place = self._choice.place(job, now)
+            except StrategyError as error:
+                self._fail(job, error)
+                return
+            if isinstance(place, Slot):
+                self._dispatch(job, place, now)
+            else:
+                self._give_later(job, place, now)
         except BaseException as error:
             self._fail_by_fault(job, "give a request to a member", error)
 
@@ -238,7 +251,12 @@ class RequestFlow:
             return
         if isinstance(place, Slot):
             self._dispatch(job, place, now)
-        elif isinstance(place, Beside):
+        else:
+            self._give_later(job, place, now)
+
+    def _give_later(self, job: Job, place: Beside | Step, now: float) -> None:
+        """Nobody is to have it just now, or not alone."""
+        if isinstance(place, Beside):
             self._give_beside(job, place, now)
         elif place is Step.WAIT:
             self._enqueue(job, now)
@@ -413,7 +431,7 @@ class RequestFlow:
             slot.give_back()
         del attempts.live[attempt.ticket]  # from here on its slot is given back: see `made_good`
         if attempts.timeouts is not None:
-            attempts.timeouts.stop(attempt)
+            attempts.timeouts.running.pop(attempt, None)
         if attempt.alarm is not None:
             attempt.alarm.cancel()
         self._throughput.answered(attempt.started_at, elapsed_s)
@@ -433,7 +451,7 @@ class RequestFlow:
         del self.jobs[job.id]
         self.endings.counts["completed"] += 1
         job.end()
-        attempt.detach()  # the two refer to each other: the collector need not find out
+        attempt.job = None  # the two refer to each other: the collector need not find out
         if self.endings.closed:
             self.endings.check_idle()
         if self.room.queue.size:

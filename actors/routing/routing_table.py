@@ -198,7 +198,11 @@ class RoutingTable:
         if exhaustive:
             return self._pick_next(tried, context)
         if not tried:
-            return self._choose(self._room.free, context) or self._nobody(())
+            free = self._room.free
+            if free and self.treats_alike:  # as `_choose`, without the call: most come this way
+                usual: Any = self.strategy.pick(free, context, self._rng)
+                return usual or self._nobody(())
+            return self._choose(free, context) or self._nobody(())
         chosen = self._choose(self._free_but(tried), context)
         if chosen is not None:
             return chosen

@@ -60,7 +60,7 @@ def test_each_attempt_has_its_whole_time_and_no_more(timed: Timed) -> None:
     assert timed.expired == [0, 1]
     timed.pass_(60.0)
     assert timed.expired == [0, 1, 2]
-    assert not timed.timeouts._running
+    assert not timed.timeouts.running
 
 
 def test_who_has_ended_does_not_expire(timed: Timed) -> None:
