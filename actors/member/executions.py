@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.claims.claims import Claim, reply
-from greenroom.actors.claims.local_messages import Answered, Collecting
+from greenroom.actors.claims.local_messages import Collecting, word_of
 from greenroom.actors.executors.call import CallPhase
 from greenroom.actors.member.agent_host import AgentHost
 from greenroom.actors.member.attempt_call import AttemptCall
@@ -22,7 +22,6 @@ from greenroom.actors.reading.answer_judgement import SURELY_GOOD
 from greenroom.actors.reading.stream_judge import emptiness
 from greenroom.actors.runtime.call_ancestry import WAIT
 from greenroom.actors.runtime.event_bus import complain
-from greenroom.actors.runtime.mailbox import Envelope
 from greenroom.actors.runtime.pool_actor import hand, tell
 from greenroom.messages.errors import (
     PoolError,
@@ -270,7 +269,7 @@ class Executions:
             tell(router, succeeded(call, self.member_name, value, now))
         elif not router.actor_stopped.is_set():
             elapsed_s = now - call.started_at
-            wanted = router.actor_inbox.leave(Envelope(Answered(claim.attempt, elapsed_s)))
+            wanted = router.actor_inbox.leave(word_of((claim.attempt, elapsed_s)))
         # After the report, which the router reads before whatever the asker sends next.
         if claim is not None:
             try:

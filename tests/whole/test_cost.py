@@ -78,14 +78,14 @@ class Post:
         self._on = False
         for name in ("put", "leave"):
             patch.setattr(Mailbox, name, self._counting(name))
-        patch.setattr(Mailbox, "_handled_here", self._handed(Mailbox._handled_here))
+        patch.setattr(Mailbox, "handles", self._handed(Mailbox.handles))
 
     def _counting(self, name: str) -> Callable[[Any, Any], Any]:
         original = getattr(Mailbox, name)
 
         def put(box: Any, envelope: Any) -> Any:
             if self._on:
-                kind = type(envelope.message).__name__
+                kind = type(getattr(envelope, "message", envelope)).__name__
                 self.messages[kind] += 1
                 self.waking[kind] += name == "put" and kind != "Execute"  # no member has a thread
             return original(box, envelope)
