@@ -44,6 +44,7 @@ from greenroom.messages.execution import (
     Ticket,
 )
 from greenroom.messages.member import Member
+from greenroom.messages.replies import Reply
 from greenroom.messages.requests import Request
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 
@@ -273,7 +274,20 @@ class Executions:
         # After the report, which the router reads before whatever the asker sends next.
         if claim is not None:
             try:
-                reply(claim, value, self.member_name, now - claim.accepted_at)
+                future = claim.future
+                if future is None or claim.channel is not None:
+                    reply(claim, value, self.member_name, now - claim.accepted_at)
+                else:  # as there, without the call
+                    future.resolve(
+                        Reply(
+                            value,
+                            member=self.member_name,
+                            attempts=claim.attempts,
+                            elapsed_s=now - claim.accepted_at,
+                            request_id=claim.request_id,
+                            errors=claim.errors,
+                        )
+                    )
             except BaseException as raised:
                 self._not_answered(claim, raised)
                 if call.executor is self.host.callers:  # see `finished`

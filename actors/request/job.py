@@ -280,9 +280,6 @@ class Job:
     def end(self) -> None:
         """It is done with, and in no queue: no timer of it goes off any more."""
         self.phase, self.context = ENDED, None
-        # Every request comes by here, and most have no timer: three look-ups instead of a loop.
-        if self.deadline_alarm is None and self.hedge_alarm is None and self.alarm is None:
-            return  # as for most
         for alarm in (self.alarm, self.deadline_alarm, self.hedge_alarm):
             if alarm is not None:
                 alarm.cancel()

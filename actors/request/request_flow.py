@@ -179,9 +179,10 @@ class RequestFlow:
         caller's context is `context`; else it is the future's.
 
         Args:
-            now: the time, for whom it has just been told.
+            now: the time, where the asker's own thread takes it in: that does so only while nobody
+                reads any event.
         """
-        ports = self._ports
+        ports, heard = self._ports, now is None
         if now is None:
             now = ports.now()
         # An ask was numbered in the caller's thread, which must know the id to cancel by it. Only a
@@ -221,7 +222,7 @@ class RequestFlow:
                 self._fail(job, error)
                 return
             if isinstance(place, Slot):
-                self._dispatch(job, place, now)
+                self._dispatch(job, place, now, heard=heard)
             else:
                 self._give_later(job, place, now)
         except BaseException as error:
@@ -315,12 +316,15 @@ class RequestFlow:
         now: float,
         role: AttemptRole = AttemptRole.MAIN,
         number: int = 0,
+        *,
+        heard: bool = True,
     ) -> None:
         """Have a member work on it. The claim to its answer is open before the member hears of it,
         which may answer at once, in its own thread.
 
         Args:
             number: of a trial beside, that has been counted already; 0 for the next one.
+            heard: whether anybody may read of its beginning, unless others have begun before.
         """
         beside = role is AttemptRole.BESIDE
         # A trial beside was counted by `Trials.count`. Out of the queue before the
@@ -346,7 +350,7 @@ class RequestFlow:
             if (
                 role is AttemptRole.HEDGE
                 or job.failed_last is not None
-                or self._ports.events.listening()
+                or (heard and self._ports.events.listening())
             ):
                 self._attempt_events.started(job, attempt)
             if self._hedger.enabled and role is AttemptRole.MAIN:
@@ -450,7 +454,10 @@ class RequestFlow:
             self._attempt_results.settle(job, job.blame, True)
         del self.jobs[job.id]
         self.endings.counts["completed"] += 1
-        job.end()
+        if job.deadline_alarm is None and job.hedge_alarm is None and job.alarm is None:
+            job.phase, job.context = ENDED, None  # as `Job.end`, without the call
+        else:
+            job.end()
         attempt.job = None  # the two refer to each other: the collector need not find out
         if self.endings.closed:
             self.endings.check_idle()

@@ -24,6 +24,7 @@ class Timeouts:
         expired: told of each one that has had its time.
 
     Attributes:
+        alarm: the timer; None while there is none.
         running: those that run. A dict as an ordered set: the first that began is the first in it,
             and any can be taken out, by a single operation of whoever sees its end.
     """
@@ -33,12 +34,12 @@ class Timeouts:
     limit_s: float
     _expired: Callable[[Attempt], None]
     running: dict[Attempt, None] = field(default_factory=dict)
-    _alarm: Alarm | None = None
+    alarm: Alarm | None = None
 
     def start(self, attempt: Attempt) -> None:
         """It has just begun: at `attempt.started_at`, which never goes back."""
         self.running[attempt] = None
-        if self._alarm is None:
+        if self.alarm is None:
             self._set(attempt)
 
     def stop(self, attempt: Attempt) -> None:
@@ -46,7 +47,7 @@ class Timeouts:
         self.running.pop(attempt, None)
 
     def _set(self, first: Attempt) -> None:
-        self._alarm = self._at(first.started_at + self.limit_s, self._ring)
+        self.alarm = self._at(first.started_at + self.limit_s, self._ring)
 
     def _ring(self) -> None:
         now = self._now()
@@ -62,7 +63,7 @@ class Timeouts:
                     self._expired(first)
         finally:  # one that could not be ended must not keep the others from it
             # Only now: the attempts that have begun by this come behind those that still run.
-            self._alarm = None
+            self.alarm = None
             first = next(iter(self.running), None)
             if first is not None:
                 self._set(first)

@@ -63,11 +63,18 @@ class LoadEstimate:
 
     def succeeded(self, elapsed_s: float | None, now: float) -> None:
         """Take a success after `elapsed_s` seconds; None if `measured` has been told them."""
-        # As `_age`, without the call: every request that goes well comes this way.
-        age = now - self._stamp if now > self._stamp and self._outcomes else 0.0
+        # As `_age` and `_count`, without the calls: every request that goes well comes this way.
+        stamp, outcomes = self._stamp, self._outcomes
+        age = now - stamp if now > stamp and outcomes else 0.0
         if elapsed_s is not None:
             self._measure(elapsed_s, age)
-        self._count(0.0, age, now)
+        keep = math.exp(-age / (_TAU_S * (1 + self._streak // _STREAK_STEP)))
+        if outcomes * keep > _MEMORY - 1.0:
+            keep = (_MEMORY - 1.0) / outcomes
+        self._failures *= keep
+        self._outcomes = outcomes * keep + 1.0
+        if now > stamp:
+            self._stamp = now
         self._streak = 0
 
     def measured(self, elapsed_s: float, now: float) -> None:
@@ -153,7 +160,7 @@ class LoadEstimate:
 
     def _count(self, failures: float, age: float, now: float) -> None:
         # The newest outcome weighs 1, all before it together no more than the memory holds.
-        keep = math.exp(-age / (_TAU_S * (1 + self._streak // _STREAK_STEP)))  # as `_remembered`
+        keep = self._remembered(age)
         if self._outcomes * keep > _MEMORY - 1.0:
             keep = (_MEMORY - 1.0) / self._outcomes
         self._failures = self._failures * keep + failures

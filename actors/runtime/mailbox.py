@@ -35,7 +35,7 @@ for what is put aside as well."""
 
 
 Handle = Callable[[Any], object]
-Take = Callable[[Any, Any, float | None], object]
+Take = Callable[[Any, Any, float], object]
 Returned = Callable[[Any, BaseException], object]
 
 
@@ -96,7 +96,7 @@ class Mailbox:
         handle: handles an envelope in another thread than the owner's; None before any may.
         handlers: by type, what handles a message that nobody asks for an answer to, there.
         takers: by type, what takes a message in that somebody asks for an answer to, there: given
-            the message, whom to answer, and the time if it has just been looked at.
+            the message, whom to answer, and the time as it was when the turn began.
     """
 
     # Nothing here takes a lock to see who is awake: who sleeps says so first and looks for
@@ -375,15 +375,14 @@ class Mailbox:
     def _handled(self, envelope: Envelope | None) -> bool:
         if not self._turn.acquire(False):
             return False
-        here, stale, now = HERE, False, None
+        here, stale = HERE, False
         mine = here.duty is None
         try:
             # With the turn: nothing may be overtaken, neither what was put nor a timer. The caller
             # puts or wakes then, and the owner takes them in their order.
             alarm = self.alarm
-            if self._envelopes:
-                return False
-            if alarm is not None and alarm <= (now := self._clock.now()):
+            now = self._clock.now()
+            if self._envelopes or (alarm is not None and alarm <= now):
                 return False
             # All counts as changed until the end is reached: should something raise, the owner
             # looks.

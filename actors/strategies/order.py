@@ -24,16 +24,9 @@ def at(candidates: Sequence[C], index: int) -> C | None:
 
 
 def after(candidates: Sequence[C], index: int) -> C:
-    """The first candidate past that index; the first of all where there is none. O(log n), and O(1)
-    where `_place_past` is.
-    """
-    count = len(candidates)
-    # As there, without the call: every turn comes this way.
-    if 0 <= index < count and candidates[index].index == index:
-        place = index + 1
-    else:
-        place = bisect_right(candidates, index, key=INDEX)
-    return candidates[place if place < count else 0]
+    """The first candidate past that index; the first of all where there is none. O(log n)."""
+    place = _place_past(candidates, index)
+    return candidates[place if place < len(candidates) else 0]
 
 
 def _place_past(candidates: Sequence[C], index: int) -> int:

@@ -30,7 +30,7 @@ ASKS = BATCH
 MESSAGES = {"Request": ASKS, "Execute": ASKS, "Answered": ASKS, "Outcomes": 1}
 CALLS_SYNC = 118
 CALLS_ASYNC = 125
-CALLS_HOME = 106
+CALLS_HOME = 60
 """Of an agent on the loop of its asker: no thread of the pool's has a part in it."""
 MANY = 5_000
 """So many that the timers which have been called off and not yet swept out make no difference."""
