@@ -202,7 +202,7 @@ class Attempts:
             held_s = elapsed_s
         self._throughput.freed(attempt.started_at, held_s)
         if self.timeouts is not None:
-            self.timeouts.stop(attempt)
+            self.timeouts.running.pop(attempt, None)
         if attempt.alarm is not None:
             attempt.alarm.cancel()
         if slot is not None and stands and self._table.draining:

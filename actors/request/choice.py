@@ -89,11 +89,18 @@ class Choice:
 
     def _another(self, job: Job, context: PickContext) -> Slot | NoPick:
         """For a request that members have had, or have."""
+        table = self._table
+        # What else there is to be known is asked only where no untried one can take it now. (A
+        # strategy of the app's own would be asked twice by that.)
+        if table.treats_alike and not job.policy.exhaustive:
+            untried = table.pick_untried(job.taken, context)
+            if untried is not None:
+                return untried
         only_untried = self._only_untried(job)
         # Who has let it wait for a whole time limit is asked again only where nobody else can come.
         last = () if only_untried else job.silent
         never = self._hopeless(job) if job.failures else ()
-        return self._table.pick(job.taken, context, only_untried, never, last)
+        return table.pick(job.taken, context, only_untried, never, last)
 
     def _spare(self, job: Job, trial: Slot, context: PickContext) -> Slot | Beside | Step:
         """Whom to give it to in place of a half-open member, and whether to try that one beside."""
@@ -232,10 +239,11 @@ class Choice:
             mends: whether the same member may be over it by now.
             preferred: whether the strategy would not give the request to anybody else.
         """
-        after_s = failure.retry_after_s
-        if not preferred:  # who stays for a member waits for that one, whoever else may be back
+        after_s, table = failure.retry_after_s, self._table
+        # Who stays for a member waits for that one, whoever else may be back.
+        if not preferred and (after_s is not None or table.somebody_rests()):
             hopeless = _failed_for_good(job)
-            after_s = self._table.asked_to_wait_s(hopeless, attempt.member, after_s, now)
+            after_s = table.asked_to_wait_s(hopeless, attempt.member, after_s, now)
         return Situation(
             kind=failure.kind,
             started=failure.started,
@@ -250,7 +258,7 @@ class Choice:
             deadline=job.deadline,
             may_mend=mends,
             tries=job.failures[attempt.member].attempts,
-            members=len(self._table),
+            members=len(table),
             in_service=mends,
             preferred=preferred,
         )

@@ -42,10 +42,6 @@ class Timeouts:
         if self.alarm is None:
             self._set(attempt)
 
-    def stop(self, attempt: Attempt) -> None:
-        """It has ended, if it was one of them."""
-        self.running.pop(attempt, None)
-
     def _set(self, first: Attempt) -> None:
         self.alarm = self._at(first.started_at + self.limit_s, self._ring)
 
