@@ -18,6 +18,10 @@ class Owner(Protocol):
     """The member actor whose call it is. All of this is called from wherever the call runs."""
 
     @property
+    def member_name(self) -> str:
+        """The member's name."""
+
+    @property
     def claims(self) -> Claims:
         """Where it is known whether an attempt may begin."""
 

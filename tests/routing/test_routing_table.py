@@ -553,7 +553,7 @@ def test_failures_of_a_member_whose_breaker_is_disabled_wait_for_company() -> No
     assert supervisor.batches == []
     fail(outcome_reporter, "last", slot)
     ((*batch,),) = supervisor.batches
-    assert [each.number for each in batch] == [0] * BATCH
+    assert [cast(AttemptOutcome, each).number for each in batch] == [0] * BATCH
     fail(outcome_reporter, "one more", slot)
     outcome_reporter.succeeded(attempt(job("x")), 0.5, NOW)
     alarms.run_due(NOW + DELAY_S)
