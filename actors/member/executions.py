@@ -180,6 +180,8 @@ class Executions:
         """
         self._calls.pop(call.ticket, None)
         if call.drop():
+            # It was taken out for this call, which has not begun.
+            object.__setattr__(call.message, "context", call.context)
             self.take(call.message)
 
     def _writer(self, message: Execute) -> ChunkWriter:
