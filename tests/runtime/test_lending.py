@@ -382,13 +382,18 @@ def test_a_failed_request_goes_on_from_the_thread_where_it_failed(
         told.append(type(envelope.message).__name__)
         original(box, envelope)
 
-    def fails(_: Any) -> None:
+    def fails(payload: Any) -> Any:
+        if payload == "first":
+            return payload
         assert asleep.wait(WAIT_S)
         raise ConnectionError("down")
 
-    members = Member("a", fails), Member("b", ScriptedAgent(["b's"]))
-    with pool_of(*members, clock=FakeClock()) as pool:  # no timer of the router's is ever due
+    members = Member("a", fails, priority=1), Member("b", ScriptedAgent(["b's"]), priority=2)
+    # No timer of the router's is ever due.
+    with pool_of(*members, clock=FakeClock(), strategy="priority") as pool:
+        pool.execute("first", timeout=WAIT_S)  # sets them, for which the router is woken
         pool.stats()
+        until_asleep(pool)
         monkeypatch.setattr(Mailbox, "put", put)
         future = pool.ask(Request("x"), block=False)
         until_asleep(pool)
