@@ -165,14 +165,15 @@ class OutcomeJudge:
                 record.breaker.settle(case.number)
                 # While the request went on its failures may not have been allowed to open this one.
                 transition = self._held_back(record, case, now)
-            self.announce(record, transition)
+            if transition is not None:
+                self.announce(record, transition)
             settled[record.name] = record
             changed = changed or transition is not None
         return changed
 
     def _held_back(self, record: MemberRecord, case: Case, now: float) -> Transition | None:
         """The opening that a request at its end makes possible."""
-        if case.opened is not None:
+        if case.opened is not None or not record.breaker.is_near_opening():
             return None
         transition = record.breaker.review(now, beyond_doubt=not self._others_serve(record, now))
         if transition is not None:
@@ -185,6 +186,8 @@ class OutcomeJudge:
         """
         if case.opened not in (None, record.name):
             return False
+        if not opens_at_once and not record.breaker.is_near_opening():
+            return True  # it does not, whoever else serves
         if opens_at_once or record.breaker.must_open():
             return True
         return self._others_serve(record, now)

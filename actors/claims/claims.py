@@ -88,12 +88,15 @@ class Claims:
     """Attempts whose answer is still open. What an ask needs is one operation of a dict: atomic.
 
     Attributes:
+        open: the router gives an attempt to a member. To be called before the member hears of it:
+            the answer may be there before the sending ends.
         unbegun: attempts that may race with another one, until their agents begin: they ask
             `may_begin`. Who is not in there need not. Read only.
     """
 
     def __init__(self) -> None:
         self._open: dict[Ticket, Claim] = {}
+        self.open: Callable[[Ticket, Claim], None] = self._open.__setitem__
         self.unbegun: dict[Ticket, Claim] = {}
         # Always the first where two are held: the race's lock and the channel's are taken inside
         # of it, never the other way round. An ask is claimed without it.
@@ -102,11 +105,6 @@ class Claims:
 
     def __len__(self) -> int:
         return len(self._open)
-
-    def open(self, ticket: Ticket, claim: Claim) -> None:
-        """The router gives an attempt to a member."""
-        # Before the member hears of the attempt: the answer may be there before the sending ends.
-        self._open[ticket] = claim
 
     def await_begin(self, ticket: Ticket, claim: Claim) -> None:
         """The router has an attempt ask before its agent begins."""

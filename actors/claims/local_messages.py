@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from greenroom.actors.policy.life_signs import LifeSigns
 from greenroom.actors.runtime.pool_actor import JoinableRef
@@ -16,14 +18,13 @@ class Attach:
     supervisor: JoinableRef
 
 
-@dataclass(slots=True, eq=False)
-class Answered:
+class Answered(NamedTuple):
     """The member's word to the router that an attempt has answered its request already.
 
     It takes the place of a `Succeeded` where nothing hangs on when the router reads it, and nobody
     reads it but the router of the same process: it names the attempt itself.
 
-    (Not frozen: there is one for every request, and that would make it four times as dear.)
+    (A tuple: there is one for every request, and `word_of` makes it without a call of Python's.)
 
     Attributes:
         attempt: the router's own, as it stands in the claim: nothing to be looked at.
@@ -32,6 +33,10 @@ class Answered:
 
     attempt: Any
     elapsed_s: float
+
+
+word_of: Callable[[tuple[Any, float]], Answered] = functools.partial(tuple.__new__, Answered)
+"""Made of its two attributes."""
 
 
 @dataclass(slots=True, eq=False)

@@ -41,6 +41,8 @@ class Call:
 
     Attributes:
         executor: where it runs.
+        name: what to call it in a log or a task list.
+        work: the user code, given the call; returns a value or an awaitable.
         collects: whether an answer that comes in chunks is to be made one list.
         collected: whether its answer is such a list.
         context: until it begins, what its code is to run in a copy of, and whatever judges how that
@@ -55,15 +57,24 @@ class Call:
         "context",
         "executor",
         "handle",
+        "name",
         "phase",
         "side_effects",
         "started_at",
+        "work",
     )
 
     def __init__(
-        self, executor: Executor, collects: bool = False, context: Context | None = None
+        self,
+        name: str,
+        executor: Executor,
+        work: Callable[[Any], Any],
+        collects: bool = False,
+        context: Context | None = None,
     ) -> None:
+        self.name = name
         self.executor = executor
+        self.work = work
         self.collects = collects
         self.context = context
         self.collected = False
@@ -73,15 +84,6 @@ class Call:
         self.side_effects = False
         self.handle: Any = None
         self.canceller: Callable[[], object] | None = None
-
-    @property
-    def name(self) -> str:
-        """What to call it in a log or a task list."""
-        raise NotImplementedError
-
-    def work(self) -> Any:
-        """The user code; returns a value or an awaitable."""
-        raise NotImplementedError
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         """Called once, in the thread where it ended."""
@@ -195,12 +197,12 @@ class PlainCall(Call):
     """A call made of functions.
 
     Args:
-        work: given the call.
+        work: the user code, given the call.
         finish: told `(call, value, error)`.
         late: told the call.
     """
 
-    __slots__ = ("_finish", "_late", "_name", "_work")
+    __slots__ = ("_finish", "_late")
 
     def __init__(
         self,
@@ -211,18 +213,9 @@ class PlainCall(Call):
         late: Callable[[Call], None] = lambda _: None,
         context: Context | None = None,
     ) -> None:
-        super().__init__(executor, context=context)
-        self._name = name
-        self._work = work
+        super().__init__(name, executor, work, context=context)
         self._finish = finish
         self._late = late
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    def work(self) -> Any:
-        return self._work(self)
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         self._finish(self, value, error)

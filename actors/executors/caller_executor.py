@@ -24,7 +24,7 @@ class CallerExecutor:
 
     def run(self, call: Call) -> None:
         call.handle = Lease(call)
-        asker = call.work()
+        asker = call.work(call)
         if isinstance(asker, LeaseFuture):
             asker.grant(call.handle)
         else:

@@ -31,17 +31,19 @@ _KEPT: set[asyncio.Task[None]] = set()
 """Tasks that nobody waits for: a loop holds them weakly."""
 
 
+_ONCE = (None,)
+
+
 class _Pause:
     """The first thing that the coroutine of a call awaits, which is entered where its task is made:
     the task resumes it inside of its `try`, be it that a signal or a cancellation comes first. One
     that a task enters may be hit at its entry, and nobody would tell of that.
     """
 
-    def __await__(self) -> Any:
-        return iter(_ONCE)
+    __await__ = staticmethod(functools.partial(iter, _ONCE))  # no call of a function of Python's
 
 
-_ONCE, _PAUSE = (None,), _Pause()
+_PAUSE: Any = _Pause()
 
 
 class Grace:
@@ -206,7 +208,7 @@ class LoopExecutor:
             if not call.begin(self._now()):
                 self._running.discard(call)
                 return
-            value = call.work()
+            value = call.work(call)
             if type(value) is CoroutineType or is_awaitable(value):
                 value = await value
             if type(value) not in PLAIN and call.collects and is_stream(value):
@@ -224,7 +226,7 @@ class LoopExecutor:
                     self._ended(ended)
             except BaseException as raised:
                 broken_off = raised
-        if _is_apps(self._thread, error):
+        if error is not None and _is_apps(self._thread, error):
             broken_off = error
         try:
             if broken_off is not None:
@@ -250,8 +252,12 @@ class LoopExecutor:
                 return True
             if call.cancelled is not None and (grace := self._graces.pop(call, None)) is not None:
                 grace.cancel()  # it would keep the call, and with it the payload
+            with self.guard:  # as `Call.end`, without the call
+                ends = call.phase is CallPhase.RUNNING
+                if ends:
+                    call.phase = CallPhase.ENDED
             # Whoever has abandoned it has told its end; for an end that comes late there is `late`.
-            if call.end():
+            if ends:
                 call.finish(value, error)
             elif call.phase is CallPhase.DROPPED:  # by `begin`, where a handler has raised then
                 call.finish(None, None)

@@ -191,7 +191,7 @@ class ThreadExecutor:
     @staticmethod
     def _call(call: Call) -> tuple[Any, BaseException | None]:
         try:
-            return call.work(), None
+            return call.work(call), None
         except BaseException as error:  # SystemExit and its like end the call, not the thread
             return None, error
 

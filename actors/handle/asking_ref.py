@@ -37,7 +37,7 @@ from greenroom.actors.runtime.future import (
     forked,
 )
 from greenroom.actors.runtime.lease import LeaseFuture
-from greenroom.actors.runtime.mailbox import Envelope
+from greenroom.actors.runtime.mailbox import Envelope, enveloped
 from greenroom.actors.runtime.pool_actor import JoinableRef, PoolActor, Stop
 from greenroom.actors.runtime.thread_duties import (
     HERE,
@@ -535,7 +535,16 @@ class AskingRef(JoinableRef):
                     self._check_call(message)
                 future.check_call = functools.partial(self._check_call, message)
         try:
-            self._post(message, future)
+            # As `_post`, without the call: every request comes this way.
+            inbox, stopped = self.actor_inbox, self.actor_stopped.is_set
+            if HERE.duty is not None or stopped() or not isinstance(message, RequestOptions):
+                self._post(message, future)
+                return future
+            envelope = enveloped((message, future))
+            if not inbox.handles(envelope):
+                inbox.put(envelope)
+            if stopped():
+                future.resolve(error=self._dead())
             return future
         except BaseException:  # of a signal handler: nobody will have the future
             future.cancel()

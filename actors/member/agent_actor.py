@@ -240,7 +240,7 @@ class AgentActor(PoolActor):
         if error is None:
             self._hosted = made.number
             for message in waiting:
-                self.calls.run(message)
+                self.calls.take(message)
             for probe in probes:
                 self._on_probe(probe)
         else:

@@ -65,6 +65,11 @@ class AgentHost:
         context: that of the pool's start, for all that is no request: the agent outlives those.
         moved: told when the loop has ended and a call was to begin there: it goes on elsewhere.
         put_back: given a call whose agent must be made anew for that.
+
+    Attributes:
+        made: whether there is an agent to call.
+        usual: where an attempt runs that neither streams nor is of a special kind: see
+            `executor_for`.
     """
 
     def __init__(
@@ -90,6 +95,8 @@ class AgentHost:
         self._loop_thread = loop
         self.loop: Executor = self._on(loop)
         self.threads = ThreadExecutor(name, clock)
+        self.made = False
+        self.usual: Executor = self.threads
         self.callers: Executor = CallerExecutor(loop.grace_s)
         self.loop_agents: LoopAgents | None = None
         if member.factory is not None:  # a sync one, too, may make what is entered on a loop
@@ -103,11 +110,6 @@ class AgentHost:
         self._async_client = False
         if member.agent is not None:
             self.adopt(member.agent)
-
-    @property
-    def made(self) -> bool:
-        """Whether there is an agent to call."""
-        return self._agent is not _UNMADE
 
     @property
     def is_async(self) -> bool:
@@ -124,8 +126,9 @@ class AgentHost:
         self._runner = agent_methods.runner_of(agent, self.member.method)
         self._streamer = agent_methods.stream_runner_of(agent, self.member.method)
         self._async_client = agent_methods.is_async_client(agent, self.member.method)
-        # Last: by this `made` says that there is an agent, and a look at one may raise above.
         self._agent = agent
+        self._find_usual()
+        self.made = True  # last: a look at an agent may raise above
 
     def create(
         self,
@@ -275,7 +278,12 @@ class AgentHost:
         """Run what is async on that loop from now on."""
         # A new one: calls that are still on the lost loop keep the old one, and are ended by that.
         self.loop = self._on(loop)
+        self._find_usual()
         self._loop_thread = loop
+
+    def _find_usual(self) -> None:
+        on_loop = self._runner is not None and self._runner.is_async
+        self.usual = self.loop if on_loop else self.threads
 
     def _on(self, loop: AgentLoop) -> Executor:
         return LoopExecutor(
@@ -294,6 +302,7 @@ class AgentHost:
 
     def let_go(self) -> None:
         """Close the agent, as far as it can be; the next call has another one made."""
+        self.made = False
         agent, self._agent = self._agent, _UNMADE
         self._runner = self._streamer = None
         self.close_agent(agent)
@@ -376,14 +385,14 @@ class AgentHost:
         still to be awaited.
         """
         # Never reset: the context is the call's own, and ends with it.
-        ORIGIN.set(call.origin)
-        INSIDE.set((*call.message.inside, (self.pool, call.ticket)))
+        message = call.message
+        ORIGIN.set((self.member.name, message.request_id))
+        INSIDE.set((*message.inside, (self.pool, call.ticket)))
         # By the threads, which stay the same: the loop may have been replaced meanwhile.
         on_thread = call.executor is self.threads
         if call.writer is not None:
             return self._pour(call, call.writer) if on_thread else self._flow(call, call.writer)
-        message, runner = call.message, self._runner
-        work = message.work
+        runner, work = self._runner, message.work
         if isinstance(work, Apply) or runner is None or runner.context_name is not None:
             value = self._begin(call)
         else:  # as there, without the call

@@ -56,7 +56,7 @@ class AttemptCall(Call):
     for each cost more time and memory than all else that a member does for it.
 
     Args:
-        run: runs the agent, in the call's executor.
+        work: runs the agent, in the call's executor.
 
     Attributes:
         message: what is asked for.
@@ -66,18 +66,20 @@ class AttemptCall(Call):
         metadata: what its agent has said of its answer; None as long as that is nothing.
     """
 
-    __slots__ = ("_owner", "_run", "life_signs", "message", "metadata", "ticket", "writer")
+    __slots__ = ("_owner", "life_signs", "message", "metadata", "ticket", "writer")
 
     def __init__(
         self,
         owner: Owner,
-        run: Callable[[AttemptCall], Any],
+        work: Callable[[AttemptCall], Any],
         executor: Executor,
         message: Execute,
         writer: ChunkWriter | None = None,
     ) -> None:
         # What the base does, without a call of it.
+        self.name = f"{owner.label}:{message.request_id}"
         self.executor = executor
+        self.work = work
         self.collects = writer is None
         self.context = message.context
         self.collected = self.side_effects = False
@@ -88,26 +90,16 @@ class AttemptCall(Call):
         # Taken out: the traceback of an agent's error, which the app may keep, leads back to it.
         object.__setattr__(message, "context", None)
         self._owner = owner
-        self._run = run
         self.message = message
         self.ticket: Ticket = (message.request_id, message.attempt)
         self.writer = writer
         self.life_signs: LifeSigns | None = None if writer is None else writer.life_signs
 
     @property
-    def name(self) -> str:
-        return f"{self._owner.label}:{self.message.request_id}"
-
-    @property
     def asker(self) -> PoolFuture[Any] | None:
         """Whose answer it is to bring; None for a tell, and of one that has been given up."""
         claim = self._owner.claims.look(self.ticket)
         return None if claim is None else claim.future
-
-    @property
-    def origin(self) -> tuple[str, str | None]:
-        """Whose code it is: the member, and the request's id."""
-        return self._owner.member_name, self.message.request_id
 
     def begin(self, now: float) -> bool:
         """WAITING -> RUNNING; False when it was cancelled before, be it that its loop has still to
@@ -126,9 +118,6 @@ class AttemptCall(Call):
             if begins:
                 self.phase = CallPhase.RUNNING
         return begins
-
-    def work(self) -> Any:
-        return self._run(self)
 
     def finish(self, value: Any, error: BaseException | None) -> None:
         self._owner.finished(self, value, error)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.actors.claims.claims import Claim, reply
-from greenroom.actors.claims.local_messages import Answered, Collecting
+from greenroom.actors.claims.local_messages import Collecting, word_of
 from greenroom.actors.executors.call import CallPhase
 from greenroom.actors.member.agent_host import AgentHost
 from greenroom.actors.member.attempt_call import AttemptCall
@@ -22,7 +22,6 @@ from greenroom.actors.reading.answer_judgement import SURELY_GOOD
 from greenroom.actors.reading.stream_judge import emptiness
 from greenroom.actors.runtime.call_ancestry import WAIT
 from greenroom.actors.runtime.event_bus import complain
-from greenroom.actors.runtime.mailbox import Envelope
 from greenroom.actors.runtime.pool_actor import hand, tell
 from greenroom.messages.errors import (
     PoolError,
@@ -45,6 +44,8 @@ from greenroom.messages.execution import (
     Ticket,
 )
 from greenroom.messages.member import Member
+from greenroom.messages.replies import Reply
+from greenroom.messages.requests import Request
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 
 # For the whole process: `next` is one operation, however many members' turns run at once.
@@ -123,13 +124,48 @@ class Executions:
         self.limit = max(self.limit, limit)
 
     def take(self, message: Execute) -> None:
-        """Run an attempt, have it wait for its agent, or refuse it."""
+        """Run an attempt, have it wait for its agent, or refuse it.
+
+        Once it runs the call is answered for: by `finished`, whatever raises on its way.
+        """
+        host, calls = self.host, self._calls
+        if (
+            message.incarnation != self.incarnation
+            # Only this turn adds to them: there are never more, whichever calls end meanwhile.
+            or len(calls) + len(self.waiting) >= self.limit
+            or not host.made
+        ):
+            self._not_now(message)
+            return
+        try:
+            writer = self._writer(message) if message.stream else None
+            work = self._run_agent
+            if type(message.work) is Request and writer is None and not message.inside:
+                executor = host.usual
+            else:
+                executor = host.executor_for(message)
+                if executor is host.callers:
+                    work = host.lend
+            call = AttemptCall(self, work, executor, message, writer)
+        except BaseException as error:
+            self.refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
+            return
+        # First: it may have ended, and been taken out, before the next line returns.
+        calls[call.ticket] = call
+        if message.inside:  # once more: from now on who waits in the loop's thread sees this call
+            call.executor = executor = host.executor_for(message)
+        try:
+            executor.run(call)
+        except BaseException as error:
+            call.broke(error)
+
+    def _not_now(self, message: Execute) -> None:
+        """It waits for its agent, or cannot be run."""
         if message.incarnation != self.incarnation:
             self.refuse(message, RefusalReason.STALE_INCARNATION)
-        # Only this turn adds to them: there are never more, whichever calls end meanwhile.
         elif len(self._calls) + len(self.waiting) >= self.limit:
             self.refuse(message, RefusalReason.SATURATED)
-        elif not self.host.made:
+        else:
             if self._creation is not None and self._creation in message.inside:
                 why = f"the factory of {self.member_name!r} asked for {message.request_id}, which"
                 error = ReentrantAskError(f"{why} would wait for the agent that it makes")
@@ -137,8 +173,6 @@ class Executions:
                 return
             self.waiting.append(message)
             self._create()
-        else:
-            self.run(message)
 
     def begin_creation(self) -> tuple[Ancestor, ...]:
         """A factory is asked: what it asks for, it asks for from inside of these calls. The last
@@ -150,32 +184,14 @@ class Executions:
         self._creation = (urn, (WAIT, -next(_creations)))
         return (*inside, *waiting, self._creation)
 
-    def run(self, message: Execute) -> None:
-        """From here on the call is answered for: by `finished`, whatever raises on its way."""
-        try:
-            writer = self._writer(message) if message.stream else None
-            executor, run = self.host.executor_for(message), self._run_agent
-            if executor is self.host.callers:
-                run = self.host.lend
-            call = AttemptCall(self, run, executor, message, writer)
-        except BaseException as error:
-            self.refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
-            return
-        # First: it may have ended, and been taken out, before the next line returns.
-        self._calls[call.ticket] = call
-        if message.inside:  # once more: from now on who waits in the loop's thread sees this call
-            call.executor = self.host.executor_for(message)
-        try:
-            call.executor.run(call)
-        except BaseException as error:
-            call.broke(error)
-
     def put_back(self, call: AttemptCall) -> None:
         """In the actor's turn: it cannot begin with the agent that there was; another one is made
         for it.
         """
         self._calls.pop(call.ticket, None)
         if call.drop():
+            # It was taken out for this call, which has not begun.
+            object.__setattr__(call.message, "context", call.context)
             self.take(call.message)
 
     def _writer(self, message: Execute) -> ChunkWriter:
@@ -266,13 +282,26 @@ class Executions:
             tell(router, succeeded(call, self.member_name, value, now))
         elif not router.actor_stopped.is_set():
             elapsed_s = now - call.started_at
-            wanted = router.actor_inbox.leave(Envelope(Answered(claim.attempt, elapsed_s)))
+            wanted = router.actor_inbox.leave(word_of((claim.attempt, elapsed_s)))
         # After the report, which the router reads before whatever the asker sends next.
         if claim is not None:
             if call.metadata is not None:
                 claim.metadata = call.metadata
             try:
-                reply(claim, value, self.member_name, now - claim.accepted_at)
+                future = claim.future
+                if future is None or claim.channel is not None:
+                    reply(claim, value, self.member_name, now - claim.accepted_at)
+                else:  # as there, without the call
+                    future.resolve(
+                        Reply(
+                            value,
+                            member=self.member_name,
+                            attempts=claim.attempts,
+                            elapsed_s=now - claim.accepted_at,
+                            request_id=claim.request_id,
+                            errors=claim.errors,
+                        )
+                    )
             except BaseException as raised:
                 self._not_answered(claim, raised)
                 if call.executor is self.host.callers:  # see `finished`

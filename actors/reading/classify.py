@@ -8,6 +8,7 @@ in `retry_after`. Pure.
 
 from __future__ import annotations
 
+import builtins
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ _WAITS = frozenset(
     {FailureKind.RATE_LIMITED, FailureKind.UNAVAILABLE, FailureKind.QUOTA, FailureKind.TIMEOUT}
 )
 """After these a Retry-After means something: 429, 503 and 529, 402, 504."""
+_NO_WAIT = frozenset({words.CUT, words.REFUSED, words.TIMED_OUT})
+"""After these it means nothing, whatever their kind: there was no answer that could have one."""
 
 # They have a status of their own, whatever has cut the stream: what is further in goes first.
 _WRAPPERS = frozenset({"MidStreamFallbackError"})
@@ -106,6 +109,31 @@ class Verdict:
     same_member_may_mend: bool = False
 
 
+def _at_a_glance() -> dict[type, Verdict]:
+    """What those of Python's own errors mean that stand for a connection, by their class alone."""
+    found = {}
+    for cls in vars(builtins).values():
+        if isinstance(cls, type) and issubclass(cls, Exception):
+            status = words.by_name([each.__name__ for each in cls.__mro__])
+            if status in _NO_WAIT:
+                found[cls] = _of_status(status, (), 0.0)
+    return found
+
+
+def _plain(error: BaseException) -> Verdict | None:
+    """The verdict of one of those where nothing else is to be looked at: most failures of a
+    connection come like that, and a request that fails over waits for this.
+    """
+    verdict = _AT_A_GLANCE.get(type(error))
+    # The class is Python's own, so these looks run no code of anybody's.
+    if verdict is None or error.__dict__ or error.__cause__ is not None:
+        return None
+    for each in error.args:
+        if issubclass(type(each), BaseException):
+            return None
+    return verdict
+
+
 def classify(
     error: BaseException,
     custom: Classifier | None = None,
@@ -122,8 +150,10 @@ def classify(
         wall_now: seconds since the epoch, for a Retry-After that is a date; 0 ignores dates.
         known: what stands in for the built-in rules, where somebody has judged the error already.
     """
-    kind = answer_of(custom, error) or known
+    kind = known if custom is None else answer_of(custom, error) or known
     try:
+        if kind is None and (plain := _plain(error)) is not None:
+            return plain
         links = _links(error)
         if kind is None:
             return _verdict(error, links, wall_now)
@@ -344,7 +374,7 @@ def _wait(
     kind: FailureKind, links: tuple[Any, ...], wall_now: float, status: int | None = None
 ) -> float | None:
     """The first Retry-After of the chain that makes sense, in seconds."""
-    if kind not in _WAITS or status in (words.CUT, words.REFUSED, words.TIMED_OUT):
+    if kind not in _WAITS or status in _NO_WAIT:
         return None
     first = links[0]
     if is_a(first, AllPoolMembersFailedError):
@@ -366,3 +396,6 @@ def _with_context(links: tuple[Any, ...]) -> tuple[Any, ...]:
     if status is None or number_of(hidden) != status:
         return links
     return (*links, hidden)
+
+
+_AT_A_GLANCE = _at_a_glance()

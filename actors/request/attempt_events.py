@@ -35,15 +35,13 @@ class AttemptEvents:
     def started(self, job: Job, attempt: Attempt) -> None:
         """A member was given the request: at first, after another had failed it, or beside one."""
         member = attempt.member
+        if attempt is not job.hedge and not self._bus.listening(Failover.level):
+            return  # nor does anybody hear of a beginning, which is said in a lower voice
         if attempt is job.hedge and (first := job.current) is not None:
             after_s, beside = attempt.started_at - first.started_at, first.member
             self._emit(HedgeStarted, member, job.id, job.attempts, beside=beside, after_s=after_s)
         # A trial runs beside: the request has not gone from one member to another by it.
-        elif (
-            attempt is not job.trial
-            and job.failed_last not in (None, member)
-            and self._bus.listening(Failover.level)
-        ):
+        elif attempt is not job.trial and job.failed_last not in (None, member):
             self._emit(Failover, job.failed_last, job.id, job.attempts, to=member)
         if self._bus.listening():
             self._emit(AttemptStarted, member, job.id, attempt.number)

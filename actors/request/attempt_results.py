@@ -83,7 +83,7 @@ class AttemptResults:
             slot.load.failed(elapsed_s, now)
         # While a request may yet stay for its member, a strategy that leaves who has failed must
         # not leave it: `FollowUps.plan` tells it if nothing comes of that.
-        if kind.is_the_members and not preferred:
+        if kind.is_the_members and not preferred and self._table.learns:
             self._table.record(attempt.member, False)
         if job is not None:
             _blame(job, attempt, failure)

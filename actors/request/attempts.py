@@ -148,9 +148,12 @@ class Attempts:
             self.limits.watch(attempt)
             if role is AttemptRole.BESIDE and attempt.alarm is not None:
                 attempt.deadline = None
-        elif self.timeouts is not None:
-            self.timeouts.start(attempt)
-            cut_off = now + self.timeouts.limit_s
+        elif (timeouts := self.timeouts) is not None:
+            if timeouts.alarm is None:
+                timeouts.start(attempt)
+            else:  # as there, without the call
+                timeouts.running[attempt] = None
+            cut_off = now + timeouts.limit_s
             if deadline is None or cut_off < deadline or role is AttemptRole.BESIDE:
                 attempt.deadline = cut_off
 
@@ -223,7 +226,7 @@ class Attempts:
             held_s = elapsed_s
         self._throughput.freed(attempt.started_at, held_s)
         if self.timeouts is not None:
-            self.timeouts.stop(attempt)
+            self.timeouts.running.pop(attempt, None)
         if attempt.alarm is not None:
             attempt.alarm.cancel()
         if slot is not None and stands and self._table.draining:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NamedTuple
 
@@ -46,6 +46,7 @@ class Choice:
     _table: RoutingTable
     _room: WaitingRoom
     _stay_s: float
+    _context: PickContext = field(init=False, default_factory=lambda: PickContext(0.0))
 
     def configure(self, config: PoolConfig, stay_s: float) -> None:
         """Go by other settings."""
@@ -69,7 +70,11 @@ class Choice:
                 return step
         if not job.failures and not table.free and table.is_busy():
             return Step.WAIT  # no strategy need be asked
-        context = PickContext(now, job.work.key, job.id)
+        if table.treats_alike:  # no strategy of this package keeps it: so one will do for all
+            context = self._context
+            context.now, context.key, context.request_id = now, job.work.key, job.id
+        else:
+            context = PickContext(now, job.work.key, job.id)
         if self._stay_s and self._stays(job, context):
             return Step.WAIT
         if job.failures or job.trial is not None:
@@ -88,11 +93,18 @@ class Choice:
 
     def _another(self, job: Job, context: PickContext) -> Slot | NoPick:
         """For a request that members have had, or have."""
+        table = self._table
+        # What else there is to be known is asked only where no untried one can take it now. (A
+        # strategy of the app's own would be asked twice by that.)
+        if table.treats_alike and not job.policy.exhaustive:
+            untried = table.pick_untried(job.taken, context)
+            if untried is not None:
+                return untried
         only_untried = self._only_untried(job)
         # Who has let it wait for a whole time limit is asked again only where nobody else can come.
         last = () if only_untried else job.silent
         never = self._hopeless(job) if job.failures else ()
-        return self._table.pick(job.taken, context, only_untried, never, last)
+        return table.pick(job.taken, context, only_untried, never, last)
 
     def _spare(self, job: Job, trial: Slot, context: PickContext) -> Slot | Beside | Step:
         """Whom to give it to in place of a half-open member, and whether to try that one beside."""
@@ -231,10 +243,11 @@ class Choice:
             mends: whether the same member may be over it by now.
             preferred: whether the strategy would not give the request to anybody else.
         """
-        after_s = failure.retry_after_s
-        if not preferred:  # who stays for a member waits for that one, whoever else may be back
+        after_s, table = failure.retry_after_s, self._table
+        # Who stays for a member waits for that one, whoever else may be back.
+        if not preferred and (after_s is not None or table.somebody_rests()):
             hopeless = _failed_for_good(job)
-            after_s = self._table.asked_to_wait_s(hopeless, attempt.member, after_s, now)
+            after_s = table.asked_to_wait_s(hopeless, attempt.member, after_s, now)
         return Situation(
             kind=failure.kind,
             started=failure.started,
@@ -249,7 +262,7 @@ class Choice:
             deadline=job.deadline,
             may_mend=mends,
             tries=job.failures[attempt.member].attempts,
-            members=len(self._table),
+            members=len(table),
             in_service=mends,
             preferred=preferred,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
 
@@ -94,7 +94,9 @@ class Failure(NamedTuple):
         )
 
 
-@dataclass(slots=True, eq=False, repr=False)
+_NONE: dict[str, AttemptError] = {}
+
+
 class Job:
     """One request, from its arrival to its answer.
 
@@ -123,39 +125,70 @@ class Job:
         blame: what its failures say of it and of the members; None before the first that says any.
     """
 
-    id: str
-    work: Work
-    future: PoolFuture[Any] | None
-    accepted_at: float
-    deadline: float | None
-    policy: RetryPolicy
-    context: Context | None = None
-    phase: JobPhase = PLACING
-    channel: Channel | None = None
-    claim: Claim = field(init=False)
-    attempts: int = 0
-    backoffs: int = 0
-    current: Attempt | None = None
-    hedge: Attempt | None = None
-    trial: Attempt | None = None
-    extra: int = 0
-    promised: bool = False
-    skipped: int = 0
-    bound: Bound | None = None
-    failures: dict[str, AttemptError] = field(default_factory=dict)
-    failed_last: str | None = None
-    blame: Blame | None = None
-    cell: list[Job | None] | None = None
-    alarm: Alarm | None = None
-    deadline_alarm: Alarm | None = None
-    hedge_alarm: Alarm | None = None
+    __slots__ = (
+        "accepted_at",
+        "alarm",
+        "attempts",
+        "backoffs",
+        "blame",
+        "bound",
+        "cell",
+        "channel",
+        "claim",
+        "context",
+        "current",
+        "deadline",
+        "deadline_alarm",
+        "extra",
+        "failed_last",
+        "failures",
+        "future",
+        "hedge",
+        "hedge_alarm",
+        "id",
+        "phase",
+        "policy",
+        "promised",
+        "skipped",
+        "trial",
+        "work",
+    )
 
-    def __post_init__(self) -> None:
-        if self.future is not None:
-            self.context = self.future.context
-        if isinstance(self.future, StreamFuture):
-            self.channel = self.future.channel
-        self.claim = Claim(self.id, self.future, self.channel, self.accepted_at)
+    def __init__(
+        self,
+        id: str,
+        work: Work,
+        future: PoolFuture[Any] | None,
+        accepted_at: float,
+        deadline: float | None,
+        policy: RetryPolicy,
+        context: Context | None = None,
+    ) -> None:
+        self.id = id
+        self.work = work
+        self.future = future
+        self.accepted_at = accepted_at
+        self.deadline = deadline
+        self.policy = policy
+        self.context = context if future is None else future.context
+        self.phase = PLACING
+        self.channel: Channel | None = None
+        if isinstance(future, StreamFuture):
+            self.channel = future.channel
+        self.claim = Claim(id, future, self.channel, accepted_at)
+        self.attempts = self.backoffs = self.extra = self.skipped = 0
+        self.promised = False
+        self.current: Attempt | None = None
+        self.hedge: Attempt | None = None
+        self.trial: Attempt | None = None
+        self.bound: Bound | None = None
+        self.failures = _NONE  # replaced, never changed
+        self.failed_last: str | None = None
+        self.blame: Blame | None = None
+        self.cell: list[Job | None] | None = None
+        self.alarm: Alarm | None = None
+        self.deadline_alarm: Alarm | None = None
+        self.hedge_alarm: Alarm | None = None
 
     @property
     def failed_alike(self) -> bool:
@@ -261,9 +294,6 @@ class Job:
     def end(self) -> None:
         """It is done with, and in no queue: no timer of it goes off any more."""
         self.phase, self.context = ENDED, None
-        # Every request comes by here, and most have no timer: three look-ups instead of a loop.
-        if self.deadline_alarm is None and self.hedge_alarm is None and self.alarm is None:
-            return  # as for most
         for alarm in (self.alarm, self.deadline_alarm, self.hedge_alarm):
             if alarm is not None:
                 alarm.cancel()

@@ -9,7 +9,7 @@ from greenroom.actors.request.job import Attempt, Failure
 from greenroom.actors.routing.routing_table import Slot
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import summary
-from greenroom.messages.status import FailureKind
+from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.messages.supervision import (
     AttemptOutcome,
     Outcomes,
@@ -47,7 +47,8 @@ class _Run:
 class OutcomeReporter:
     """Collects outcomes, those of each member in order. A failure, a trial's end or a slow call is
     sent without delay, with all that came before it; so the supervisor decides as if it had seen
-    each one at once.
+    each one at once. Where it decides nothing, since the member's breaker is disabled, a failure
+    waits for company as a success does.
     """
 
     def __init__(self, ports: FlowPorts, config: PoolConfig) -> None:
@@ -92,27 +93,20 @@ class OutcomeReporter:
         elapsed_s: float,
         now: float,
     ) -> None:
-        """An attempt failed. Until the supervisor has judged it, its member is not preferred, save
-        the failure is of a kind that says nothing of the member.
+        """An attempt failed. Until the supervisor has judged it, its member gets no request, save
+        the failure is of a kind that says nothing of the member, or its breaker is disabled.
         """
         number = 0
+        disabled = slot is not None and slot.route.circuit is CircuitState.DISABLED
+        if disabled and not attempt.trial:
+            self._wait(_failure(attempt, failure, elapsed_s, now, number), now)
+            return
         current = slot is not None and slot.route.incarnation == attempt.incarnation
         try:
             if slot is not None and current and failure.kind.counts_for_breaker:
                 # Before it is sent: the supervisor may answer in this very thread.
                 number = slot.failure_sent()
-            self._send(
-                _outcome(
-                    attempt,
-                    now,
-                    elapsed_s,
-                    failure.kind,
-                    summary(failure.error),
-                    failure.retry_after_s,
-                    number,
-                    failure.opens_at_once,
-                )
-            )
+            self._send(_failure(attempt, failure, elapsed_s, now, number))
         except BaseException:
             if slot is not None:  # nobody will judge it: so nobody may wait for that
                 slot.failures_judged(slot.failures_sent)
@@ -125,19 +119,27 @@ class OutcomeReporter:
         if not answered:
             self._send(request)
             return
-        count = self._count
-        self._gather().append(request)  # behind the success that has ended it
-        self._count = count + 1
-        if self._count == 1:
-            self._oldest = now
-            if not self._alarm_set:
-                self._set_alarm(now + DELAY_S)
+        self._wait(request, now)
 
     def ignored(self, attempt: Attempt, now: float) -> None:
         """An attempt ended without saying anything of its member; a trial's permit comes back."""
         if attempt.trial:
             elapsed_s = now - attempt.started_at
             self._send(_outcome(attempt, now, elapsed_s, FailureKind.CANCELLED))
+
+    def _wait(self, last: AttemptOutcome | RequestSettled, now: float) -> None:
+        """Have it sent with what comes, behind what has come: a request's end behind the success
+        that has ended it.
+        """
+        count = self._count
+        self._gather().append(last)
+        self._count = count + 1
+        if self._count == 1:
+            self._oldest = now
+            if not self._alarm_set:
+                self._set_alarm(now + DELAY_S)
+        elif self._count >= BATCH:
+            self.flush()
 
     def flush(self) -> None:
         """Send what there is."""
@@ -180,6 +182,21 @@ class OutcomeReporter:
     def _set_alarm(self, when: float) -> None:
         self._ports.at(when, lambda: self._on_alarm(when))
         self._alarm_set = True
+
+
+def _failure(
+    attempt: Attempt, failure: Failure, elapsed_s: float, now: float, number: int
+) -> AttemptOutcome:
+    return _outcome(
+        attempt,
+        now,
+        elapsed_s,
+        failure.kind,
+        summary(failure.error),
+        failure.retry_after_s,
+        number,
+        failure.opens_at_once,
+    )
 
 
 def _outcome(

@@ -19,7 +19,7 @@ from greenroom.actors.runtime.end_signal import EndSignal
 from greenroom.actors.runtime.event_bus import EventBus, complain
 from greenroom.actors.runtime.future import PENDING, DoneCallback, GivenUp, Told, Waits
 from greenroom.actors.runtime.lease import BlockLeft
-from greenroom.actors.runtime.mailbox import Envelope, Mailbox
+from greenroom.actors.runtime.mailbox import Mailbox, enveloped
 from greenroom.actors.runtime.pool_actor import Handler, JoinableRef, PoolActor, hand, tell
 from greenroom.actors.runtime.thread_duties import Duty, ThreadRole
 from greenroom.actors.strategies import RoutingStrategy, strategy_name
@@ -148,6 +148,8 @@ class PoolRouter(PoolActor):
                 **forwarded,
             }
         )
+        # In whatever thread brings it, a request is taken in without a detour by `_on_work`.
+        self.mailbox.takers = dict.fromkeys((Request, Apply, Acquire), flow.accept)
         member_of = flow.attempts.member_of
         self.ref: PoolRef = PoolRef(
             self, name=name, config=config, ended=self.ended, member_of=member_of
@@ -298,7 +300,7 @@ def _send(route: MemberRoute, message: Execute) -> bool:
     ref = route.ref
     if ref is None or ref.actor_stopped.is_set():
         return False
-    envelope = Envelope(message)
+    envelope = enveloped((message, None))
     try:
         ref.actor_inbox.put(envelope)
     except BaseException:  # what lies there would begin some day

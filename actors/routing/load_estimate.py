@@ -20,8 +20,6 @@ _STREAK_STEP = 5
 _MAX_STREAK = 25
 _MEMORY = 20.0
 _OVERDUE = 2.0
-_TINY = 1e-5
-"""Below that, as between two requests, exp(-x) is as good as 1 - x, which costs nothing."""
 
 MAX_PENALTY = 2.0**_MAX_PENALTY_DOUBLINGS
 """The most by which failures in a row multiply a latency estimate."""
@@ -65,10 +63,18 @@ class LoadEstimate:
 
     def succeeded(self, elapsed_s: float | None, now: float) -> None:
         """Take a success after `elapsed_s` seconds; None if `measured` has been told them."""
-        age = self._age(now)
+        # As `_age` and `_count`, without the calls: every request that goes well comes this way.
+        stamp, outcomes = self._stamp, self._outcomes
+        age = now - stamp if now > stamp and outcomes else 0.0
         if elapsed_s is not None:
             self._measure(elapsed_s, age)
-        self._count(0.0, age, now)
+        keep = math.exp(-age / (_TAU_S * (1 + self._streak // _STREAK_STEP)))
+        if outcomes * keep > _MEMORY - 1.0:
+            keep = (_MEMORY - 1.0) / outcomes
+        self._failures *= keep
+        self._outcomes = outcomes * keep + 1.0
+        if now > stamp:
+            self._stamp = now
         self._streak = 0
 
     def measured(self, elapsed_s: float, now: float) -> None:
@@ -106,8 +112,7 @@ class LoadEstimate:
             estimate *= 1 << min(self._streak, _MAX_PENALTY_DOUBLINGS)
         if in_flight > 0 or now <= self._stamp:
             return estimate
-        x = (now - self._stamp) / self._tau
-        return estimate * (1.0 - x if x < _TINY else math.exp(-x))
+        return estimate * math.exp((self._stamp - now) / self._tau)
 
     def error_rate(self, now: float) -> float:
         """The recent error rate, in [0, 1); 0 without outcomes, and back to 0 as time passes."""
@@ -136,7 +141,7 @@ class LoadEstimate:
             self._tau = _tau(sample)
             return
         if sample < self._latency:
-            self._latency = sample + (self._latency - sample) * _decay(age / self._tau)
+            self._latency = sample + (self._latency - sample) * math.exp(-age / self._tau)
         else:
             self._latency = sample
         self.usual_s += (sample - self.usual_s) * _USUAL_WEIGHT
@@ -151,7 +156,7 @@ class LoadEstimate:
 
     def _remembered(self, age: float) -> float:
         """What is left of the weight of the outcomes so far: 1 at once, 0 in the end."""
-        return _decay(age / (_TAU_S * (1 + self._streak // _STREAK_STEP)))
+        return math.exp(-age / (_TAU_S * (1 + self._streak // _STREAK_STEP)))
 
     def _count(self, failures: float, age: float, now: float) -> None:
         # The newest outcome weighs 1, all before it together no more than the memory holds.
@@ -167,11 +172,6 @@ class LoadEstimate:
 def _tau(usual_s: float) -> float:
     """How fast the latency of a member is forgotten that usually takes that long."""
     return min(max(_TAU_IN_CALLS * usual_s, _TAU_S), _LONGEST_TAU_S)
-
-
-def _decay(x: float) -> float:
-    """exp(-x), or what it comes to for a small x."""
-    return 1.0 - x if x < _TINY else math.exp(-x)
 
 
 def _sane(elapsed_s: float) -> float:

@@ -198,8 +198,12 @@ class RoutingTable:
         if exhaustive:
             return self._pick_next(tried, context)
         if not tried:
-            return self._choose(self._room.free, context) or self._nobody(())
-        chosen = self._choose(self._free_but(tried), context)
+            free = self._room.free
+            if free and self.treats_alike:  # as `_choose`, without the call: most come this way
+                usual: Any = self.strategy.pick(free, context, self._rng)
+                return usual or self._nobody(())
+            return self._choose(free, context) or self._nobody(())
+        chosen = self.pick_untried(tried, context)
         if chosen is not None:
             return chosen
         # An untried one that is busy is better than a tried one that is free: it is waited for.
@@ -213,6 +217,14 @@ class RoutingTable:
             if self._nobody({*last, *never}) is NoPick.BUSY:
                 return NoPick.BUSY
         return self._choose_again(again, context) or self._nobody(never)
+
+    def pick_untried(self, tried: Collection[str], context: PickContext) -> Slot | None:
+        """The strategy's choice among the free ones that are not tried; None if it makes none.
+
+        Raises:
+            StrategyError: as by `pick`.
+        """
+        return self._choose(self._free_but(tried), context)
 
     def _choose_again(self, tried: Collection[str], context: PickContext) -> Slot | None:
         # Strategies count on the configured order; `tried` is in that of the tries.
@@ -239,8 +251,12 @@ class RoutingTable:
         return self._room.free.without(others) if others else self._room.free
 
     def _free_of(self, names: Collection[str]) -> list[Slot]:
-        slots = (self._slots.get(name) for name in names)
-        return [slot for slot in slots if slot is not None and slot.is_free]
+        found = []
+        for name in names:  # nearly always one: quicker than a generator
+            slot = self._slots.get(name)
+            if slot is not None and slot.is_free:
+                found.append(slot)
+        return found
 
     def could_take(self, tried: Collection[str]) -> bool:
         """Whether an untried member is free, or will be before long."""
@@ -313,6 +329,10 @@ class RoutingTable:
         """
         known = (slot.back_at() for slot in self._order if slot.name not in besides)
         return min((at for at in known if at is not None), default=None)
+
+    def somebody_rests(self) -> bool:
+        """Whether any member rests."""
+        return bool(self._room.resting)
 
     def first_rested(self, besides: Collection[str] = ()) -> float | None:
         """When the first resting member takes requests again, on the pool's clock; None if nobody

@@ -331,7 +331,15 @@ class PoolFuture(_Awaited[T]):
                 self.say_waiting()
             try:
                 waiting, wake = wait_here()
-                self._watch(wake)
+                watched = False
+                if self._born == forks.generation:  # as `_watch`, without the call
+                    with self._mutex:
+                        # Once more: another thread may have answered since.
+                        watched = not self._done and self._watcher is None  # type: ignore[redundant-expr]
+                        if watched:
+                            self._watcher = wake
+                if not watched:
+                    self._watch(wake)
                 if waiting.done():  # the answer has just come: the loop gets its turn all the same,
                     yield None  # for what the router had it do before, such as a cancellation
                 yield from waiting

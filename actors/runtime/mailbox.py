@@ -8,13 +8,14 @@ nothing to do (`lend`), and one whose actor has no thread at all is given away (
 
 from __future__ import annotations
 
+import functools
 import queue
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import Any
+from typing import Any, NamedTuple
 
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.runtime.deferral import DEFERRAL
@@ -34,6 +35,7 @@ for what is put aside as well."""
 
 
 Handle = Callable[[Any], object]
+Take = Callable[[Any, Any, float], object]
 Returned = Callable[[Any, BaseException], object]
 
 
@@ -43,14 +45,26 @@ class Tick:
     __slots__ = ()
 
 
-class Envelope:
-    """As much of Pykka's envelope as its actor loop reads, and quicker to make."""
+class _Letter(NamedTuple):
+    message: Any
+    reply_to: Any = None
 
-    __slots__ = ("message", "reply_to")
 
-    def __init__(self, message: Any, reply_to: Any = None) -> None:
-        self.message = message
-        self.reply_to = reply_to
+class Envelope(_Letter):
+    """As much of Pykka's envelope as its actor loop reads, and quicker to make: see `enveloped`.
+
+    Two are the same only if they are one: a message may hold anything of the app's, whose
+    comparison is the app's code.
+    """
+
+    __slots__ = ()
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+
+enveloped: Callable[[tuple[Any, Any]], Envelope] = functools.partial(tuple.__new__, Envelope)
+"""An envelope of a message and who asks, made without a call of Python's."""
 
 
 def _never() -> bool:
@@ -80,6 +94,9 @@ class Mailbox:
         reply_to: the future of the message being handled, None for a tell.
         hurried: asked before the owner goes to sleep: whether what is put aside shall wake it.
         handle: handles an envelope in another thread than the owner's; None before any may.
+        handlers: by type, what handles a message that nobody asks for an answer to, there.
+        takers: by type, what takes a message in that somebody asks for an answer to, there: given
+            the message, whom to answer, and the time as it was when the turn began.
     """
 
     # Nothing here takes a lock to see who is awake: who sleeps says so first and looks for
@@ -96,14 +113,15 @@ class Mailbox:
         "_envelopes",
         "_may",
         "_owner",
-        "_read",
         "_returned",
         "_ring",
         "_turn",
         "alarm",
         "handle",
+        "handlers",
         "hurried",
         "reply_to",
+        "takers",
     )
 
     def __init__(self) -> None:
@@ -120,7 +138,6 @@ class Mailbox:
         # may not: a finalizer rings (a stream that is let go of), and so may a signal handler.
         self._bell: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._ring: Callable[[None], object] = self._bell.put
-        self._read: Any = None
         self._borrower: int | None = None  # the thread that handles what was handed over
         self._behind: deque[Envelope] = deque()  # that, and what it has been handed by its handling
         self._clock: Clock = SYSTEM_CLOCK
@@ -129,6 +146,8 @@ class Mailbox:
         self.reply_to: Any = None
         self.hurried: Callable[[], bool] = _never
         self.handle: Handle | None = None
+        self.handlers: Mapping[type, Handle] = {}
+        self.takers: Mapping[type, Take] = {}
         # Until `lend` is called nobody else tries for the turn: this is asked first.
         self._may: Callable[[], bool] = _never
         self._returned: Returned = _let_go
@@ -169,11 +188,11 @@ class Mailbox:
             except IndexError:  # others have put envelopes, or taken some
                 continue
 
-    def leave(self, envelope: Envelope) -> bool:
-        """Put aside what need not wake the owner; whether it sleeps in a hurry, and is to be woken
-        all the same.
+    def leave(self, message: Any) -> bool:
+        """Put a message aside that need not wake the owner; whether it sleeps in a hurry, and is to
+        be woken all the same.
         """
-        self._aside += (envelope,)
+        self._aside += (message,)
         return self._owner == _HURRIED
 
     def wake(self) -> None:
@@ -190,19 +209,17 @@ class Mailbox:
         # What lies aside is let go: it is about requests that have been answered.
         if self._ended:
             return self._envelopes.popleft()
-        if (read := self._read) is not None:  # Pykka's loop holds it for as long as this waits
-            read.message = read.reply_to = self._read = self.reply_to = None
+        self.reply_to = None
         while True:
             # First: a slot is to be free before what its asker has sent next is read.
             if self._aside:
-                envelope = self._aside.popleft()
+                envelope = Envelope(self._aside.popleft())
             elif self._envelopes and (self.alarm is None or self._clock.now() < self.alarm):
                 envelope = self._envelopes.popleft()
+            elif (tick := self._tick()) is not None:
+                envelope = tick
             else:
-                envelope = self._tick()
-                if envelope is None:
-                    continue
-            self._read = envelope
+                continue
             self.reply_to = envelope.reply_to
             return envelope
 
@@ -211,7 +228,7 @@ class Mailbox:
         wait_s = None
         if self.alarm is not None:
             # The alarm cannot change between here and the sleep: only who has the turn sets it. Who
-            # takes the turn during the sleep, and sets it, wakes the owner (`_handled_here`).
+            # takes the turn during the sleep, and sets it, wakes the owner (`handles`).
             wait_s = self._clock.wait_s(self.alarm)
             if wait_s is None:  # a clock that is moved by hand wakes this mailbox itself
                 wait_s = LONGEST_WAIT_S if self._clock.now() < self.alarm else 0.0
@@ -257,7 +274,8 @@ class Mailbox:
         """Let other threads handle envelopes while the owner sleeps. Called in its turn.
 
         Args:
-            returned: told of an envelope at which `handle` has raised, and what.
+            handle: given what there are neither `handlers` nor `takers` for.
+            returned: told of an envelope at which one of these has raised, and what.
             may: asked before each, in whatever thread: whether it is lent right now.
         """
         self._may, self.handle, self._returned = may, handle, returned
@@ -288,7 +306,12 @@ class Mailbox:
                     envelope = envelopes.popleft()
                     self.reply_to = envelope.reply_to
                     try:
-                        handle(envelope)
+                        # Looked up each time: there are none left once the actor has ended.
+                        handler = self.handlers.get(type(envelope.message))
+                        if handler is None or envelope.reply_to is not None:
+                            handle(envelope)
+                        else:
+                            handler(envelope.message)
                     except BaseException as error:  # whose it is, is somebody else's guess
                         self._returned(envelope, error)
             finally:
@@ -303,21 +326,21 @@ class Mailbox:
 
     def bring(self, envelope: Envelope) -> None:
         """The same for an envelope."""
-        if not self._handled_here(envelope):
+        if not self.handles(envelope):
             self.put(envelope)
 
     def serve(self) -> None:
         """Handle what lies aside, for an owner that sleeps in a hurry; where that cannot be, or
         there is more to be read than that, wake it.
         """
-        if not self._handled_here(None):
+        if not self.handles(None):
             self.wake()
 
     def is_borrowed(self) -> bool:
         """In the turn with an envelope: whether another thread than the owner's handles it."""
         return self._borrower is not None
 
-    def _handled_here(self, envelope: Envelope | None) -> bool:
+    def handles(self, envelope: Envelope | None) -> bool:
         """Handle what lies aside, and then that envelope, if the owner sleeps and nothing comes
         before it; whether that was so, or will be at once.
         """
@@ -363,13 +386,13 @@ class Mailbox:
                 # With the turn: nothing may be overtaken, neither what was put nor a timer. The
                 # caller puts or wakes then, and the owner takes them in their order.
                 alarm = self.alarm
-                if self._envelopes or (alarm is not None and alarm <= self._clock.now()):
+                now = self._clock.now()
+                if self._envelopes or (alarm is not None and alarm <= now):
                     return False
                 # All counts as changed until the end is reached: should something raise, the owner
                 # looks.
                 stale = True
-                aside, behind, handle = self._aside, self._behind, self.handle
-                assert handle is not None
+                aside, behind, handlers = self._aside, self._behind, self.handlers
                 if envelope is not None:
                     behind.append(envelope)
                 # A thread finds its own number there only inside of this, so no lock is taken to
@@ -378,12 +401,26 @@ class Mailbox:
                 # What lies aside comes first: a slot is to be free before what its asker has sent
                 # next is read.
                 while aside or behind:
-                    envelope = aside.popleft() if aside else behind.popleft()
-                    self.reply_to = envelope.reply_to
+                    if aside:
+                        message, asks = aside.popleft(), None
+                    else:
+                        message, asks = behind.popleft()
+                    self.reply_to = asks
                     try:
-                        handle(envelope)
+                        # By type, without a function between that would see to it: each request
+                        # comes by here twice.
+                        if asks is None and (handler := handlers.get(type(message))) is not None:
+                            handler(message)
+                        elif (
+                            asks is not None
+                            and (take := self.takers.get(type(message))) is not None
+                        ):
+                            take(message, asks, now)
+                        else:
+                            assert self.handle is not None
+                            self.handle(Envelope(message, asks))
                     except BaseException as error:  # whose it is, is somebody else's guess
-                        self._returned(envelope, error)
+                        self._returned(Envelope(message, asks), error)
                 self._owner = _HURRIED if self.hurried() else _ASLEEP
                 # Looked at after the word above: who left something before that was not told to
                 # serve.

@@ -98,6 +98,7 @@ class PoolActor(pykka.ThreadingActor):
         """Pykka's, but the thread is kept at hand, so that a stop can wait for its very end."""
         if not self.has_thread:
             self._actor_loop_setup()
+            self.mailbox.handlers = self.handlers
             self.mailbox.give_away(self._handle_envelope, self._envelope_failed)
             return
         thread = threading.Thread(
@@ -115,6 +116,7 @@ class PoolActor(pykka.ThreadingActor):
         Args:
             may: asked before each: whether it is lent right now.
         """
+        self.mailbox.handlers = self.handlers
         self.mailbox.lend(self._handle_envelope, self._envelope_failed, may)
 
     def never_started(self) -> None:
@@ -174,22 +176,14 @@ class PoolActor(pykka.ThreadingActor):
                 complain(f"the end of {self} failed", again)
 
     def _handle_envelope(self, envelope: Any) -> None:
-        """The same for one envelope, in another thread."""
+        """The same for one envelope, in another thread, that the mailbox has no handler for."""
         # Only an actor without a thread comes here after its end: with a thread, its own keeps the
         # turn then, and Pykka's loop answers what is left.
         if not self.has_thread and self.actor_stopped.is_set():
             self._return_envelope(envelope)
             return
         try:
-            message = envelope.message
-            handler = self.handlers.get(type(message))
-            if handler is None:
-                answer = super()._handle_receive(message)
-            else:  # as `_handle_receive`, without the call: a request comes this way three times
-                try:
-                    answer = handler(message)
-                except BaseException as error:
-                    answer = self._raised(message, error)
+            answer = self._handle_receive(envelope.message)
             if envelope.reply_to is not None and answer is not PENDING:
                 envelope.reply_to.set(answer)
         except BaseException as error:
@@ -253,8 +247,13 @@ class PoolActor(pykka.ThreadingActor):
 
     def _envelope_failed(self, envelope: Any, error: BaseException) -> None:
         """Nobody who puts an envelope may be hit by it, nor wait for an answer to it in vain."""
-        if envelope.reply_to is None and type(envelope.message) in self.handlers:
-            self._hit(envelope, error)  # at the entry of what handles it, so nothing was done
+        if type(envelope.message) in self.handlers:
+            try:
+                answer = self._raised(envelope.message, error)
+                if envelope.reply_to is not None and answer is not PENDING:
+                    envelope.reply_to.set(answer)
+            except BaseException as again:
+                self._hit(envelope, again)
             return
         complain(f"a {type(envelope.message).__name__} could not be handled", error)
         self.on_undelivered(envelope.message)
@@ -286,6 +285,8 @@ class PoolActor(pykka.ThreadingActor):
     def _unfollow(self) -> None:
         if self.has_thread:
             self.mailbox.unfollow()
+        else:  # what comes from here on is returned
+            self.mailbox.handlers = {}
 
 
 def _forget_actors() -> None:

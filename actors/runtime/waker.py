@@ -135,19 +135,18 @@ class Waker(Row[asyncio.Future[None]]):
         del things[0]  # only now: it is ended twice rather than never
 
 
-class Wake:
-    """Ends one wait when it is called. (A partial of a method is two objects for the collector.)"""
+class Wake(tuple[Waker, "asyncio.Future[None]"]):
+    """Ends one wait when it is called: that of the coroutine which awaits this future, on the loop
+    of this waker. (A partial of a method is two objects for the collector; and what is no tuple is
+    made by a call of its own.)
+    """
 
-    __slots__ = ("_waiting", "_waker")
-
-    def __init__(self, waker: Waker, waiting: asyncio.Future[None]) -> None:
-        self._waker = waker
-        self._waiting = waiting
+    __slots__ = ()
 
     def __call__(self) -> None:
         # An agent on the same loop has answered: what a turn would do, without one. Written out
         # (`in_step_of`): one for every request that is awaited.
-        waker, waiting = self._waker, self._waiting
+        waker, waiting = self
         loop = waker.loop
         if running_loop() is not loop or asyncio.current_task(loop) is None:
             waker.wake(waiting)
@@ -158,7 +157,7 @@ class Wake:
 _here = threading.local()
 
 
-def wait_here() -> tuple[asyncio.Future[None], Wake]:
+def wait_here() -> tuple[asyncio.Future[None], Callable[[], object]]:
     """A future for the running coroutine to await, and what ends that wait from any thread."""
     loop = asyncio.get_running_loop()
     # One for a thread, the loop's own: only that thread looks for it, so there is nothing to lock,
@@ -169,7 +168,8 @@ def wait_here() -> tuple[asyncio.Future[None], Wake]:
     elif waker.due:
         waker.look_again()
     waiting: asyncio.Future[None] = loop.create_future()
-    return waiting, Wake(waker, waiting)
+    # mypy does not see that a tuple can be called.
+    return waiting, Wake((waker, waiting))  # type: ignore[return-value]
 
 
 class Bell:
@@ -179,7 +179,7 @@ class Bell:
 
     def __init__(self) -> None:
         self._has_rung = False
-        self._wake: Wake | None = None
+        self._wake: Callable[[], object] | None = None
 
     def ring(self) -> None:
         """End the wait, or the next one."""

@@ -22,7 +22,13 @@ class RoundRobin(BuiltIn):
         self._last = -1
 
     def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate:
-        chosen = after(candidates, self._last)
+        last, count = self._last, len(candidates)
+        # As `after` does where all are free, and nobody has ever left: everyone's place is its
+        # index then.
+        if 0 <= last < count and candidates[last].index == last:
+            chosen = candidates[last + 1 if last + 1 < count else 0]
+        else:
+            chosen = after(candidates, last)
         self._last = chosen.index
         return chosen
 

@@ -279,6 +279,11 @@ class Breaker:
         closed = None if self._evidence is None else self._evidence.closed
         return closed is not None and closed.reason_to_open(beyond_doubt=True) is None
 
+    def is_near_opening(self) -> bool:
+        """Whether it is closed, and one more failure may open it, or what has been held back."""
+        state = self._state
+        return isinstance(state, Closed) and state.is_near_opening()
+
     def must_open(self) -> bool:
         """Whether a closed one has enough to open without what may still be taken back."""
         return self._reason(beyond_doubt=True) is not None

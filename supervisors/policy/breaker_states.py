@@ -228,6 +228,20 @@ class Closed(State):
         if self._provisional:
             self._provisional.clear()
 
+    def is_near_opening(self) -> bool:
+        """Whether there may be a reason to open it, now or by one more failure, with or without
+        what may still be taken back. Where it says no there is none: most failures need no closer
+        look.
+        """
+        policy, window = self._policy, self._window
+        # Without some failures the share of slow calls may be higher than with them.
+        if self.failures + 1 >= policy.failure_threshold or policy.slow_rate is not None:
+            return True
+        calls = min(len(window) + 1, window.size)
+        if policy.failure_rate is None or calls < policy.min_calls:
+            return False
+        return (window.failed + 1) / calls >= policy.failure_rate
+
     def reason_to_open(self, *, beyond_doubt: bool = False) -> str | None:
         """Why it should open by its accounts, None if it should not; `beyond_doubt`: without what
         may still be taken back.

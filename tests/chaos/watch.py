@@ -191,7 +191,7 @@ def _every_permission(ledger: Callable[[], Ledger | None]) -> Iterator[None]:
         turn = next(TURNS)  # not after the decision: what is found to be wrong has been
         begins, book = original(self, now), ledger()
         if begins and book is not None:
-            book.permitted(self.message.request_id, self.origin[0], turn)
+            book.permitted(self.message.request_id, self._owner.member_name, turn)
         return begins
 
     with _replaced(AttemptCall, "begin", begin):

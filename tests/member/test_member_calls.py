@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextvars import copy_context
 from typing import Any, cast
 
 import pytest
@@ -68,7 +69,7 @@ class Host:
 
     def __init__(self) -> None:
         self.made = True
-        self.executor = Nowhere()
+        self.executor = self.usual = Nowhere()
         self.callers = Nowhere()
 
     def executor_for(self, message: Execute) -> Nowhere:
@@ -135,6 +136,21 @@ class Bench:
 @pytest.fixture
 def bench() -> Bench:
     return Bench()
+
+
+def test_a_call_that_is_put_back_keeps_its_askers_context(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It could not begin where it was to: the one in its place runs in that context, too."""
+    context = copy_context()
+    begun: list[Call] = []
+    monkeypatch.setattr(Nowhere, "run", lambda _, call: begun.append(call))
+    bench.calls.take(Execute("r", 1, 1, Request("payload"), context=context))
+    bench.calls.put_back(bench.call("r"))
+    first, second = begun
+    assert first is not second
+    assert second.context is context
+    assert bench.calls.running() == [second]
 
 
 def test_calls_are_admitted_up_to_the_concurrency(bench: Bench) -> None:

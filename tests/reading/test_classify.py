@@ -17,6 +17,7 @@ from helpers_client_errors import ERA
 from hypothesis import given
 from hypothesis import strategies as st
 
+from greenroom.actors.reading import classify as closely
 from greenroom.actors.reading.classify import RETRY_AFTER_MAX_S, Verdict, classify
 from greenroom.messages.errors import (
     AllPoolMembersFailedError,
@@ -607,3 +608,37 @@ def test_it_never_raises(links: list[Odd], custom: Any, wall_now: float) -> None
         assert verdict.retry_after_s is None
     assert not verdict.opens_at_once or verdict.kind.opens_at_once
     assert not verdict.same_member_may_mend or verdict.kind is FailureKind.UNAVAILABLE
+
+
+CONNECTIONS = [
+    ConnectionError,
+    ConnectionResetError,
+    ConnectionAbortedError,
+    ConnectionRefusedError,
+    BrokenPipeError,
+    TimeoutError,
+]
+
+
+@pytest.mark.parametrize("cls", CONNECTIONS)
+def test_a_plain_error_of_a_connection_is_known_at_a_glance(cls: type[OSError]) -> None:
+    """By the verdict that a close look comes to."""
+    for error in (cls(), cls("no route"), cls(5, "x")):
+        found = closely._plain(error)
+        assert found is not None
+        assert found == closely._verdict(error, closely._links(error), 0.0) == classify(error)
+
+
+@pytest.mark.parametrize("cls", CONNECTIONS)
+def test_what_has_more_to_say_is_looked_at_closely(cls: type[OSError]) -> None:
+    """An attribute, a cause, an error among the arguments, a class of a client's own."""
+
+    class Own(cls):  # type: ignore[misc, valid-type]
+        pass
+
+    said, caused = cls("x"), cls("x")
+    said.status_code = 429  # type: ignore[attr-defined]
+    caused.__cause__ = Odd(status_code=429)
+    for error in (said, caused, cls(Odd(status_code=429)), Own("x")):
+        assert closely._plain(error) is None
+        assert classify(error) == closely._verdict(error, closely._links(error), 0.0)

@@ -518,7 +518,7 @@ def test_b31_who_was_let_in_for_a_member_that_then_opens_must_go(
         assert judged.wait(WAIT_S)
         take_in(self, message)
 
-    monkeypatch.setattr(Mailbox, "_handled_here", lambda *_: False)
+    monkeypatch.setattr(Mailbox, "handles", lambda *_: False)
     monkeypatch.setattr(OutcomeJudge, "take_in", held)
     busy = Held()
     members = ranked(a=busy, b=ScriptedAgent([http_error(401)]))

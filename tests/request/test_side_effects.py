@@ -35,7 +35,7 @@ class OnTheWay:
         original = AttemptCall.begin
 
         def begin(call: AttemptCall, now: float) -> bool:
-            if call.origin[0] == self.member:
+            if call._owner.member_name == self.member:
                 self._arrived.release()
                 assert self._go_on.acquire(timeout=6 * WAIT_S)
             return original(call, now)

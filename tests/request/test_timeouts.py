@@ -60,23 +60,23 @@ def test_each_attempt_has_its_whole_time_and_no_more(timed: Timed) -> None:
     assert timed.expired == [0, 1]
     timed.pass_(60.0)
     assert timed.expired == [0, 1, 2]
-    assert not timed.timeouts._running
+    assert not timed.timeouts.running
 
 
 def test_who_has_ended_does_not_expire(timed: Timed) -> None:
     """And may be stopped twice, as an attempt that has expired is."""
     first, second = timed.start(1), timed.start(2)
-    timed.timeouts.stop(first)
-    timed.timeouts.stop(first)
+    timed.timeouts.running.pop(first, None)
+    timed.timeouts.running.pop(first, None)
     timed.pass_(LIMIT_S)
-    timed.timeouts.stop(second)
+    timed.timeouts.running.pop(second, None)
     assert timed.expired == [2]
 
 
 def test_there_is_one_timer_however_many_attempts(timed: Timed) -> None:
     """A thousand that come and go set it once in the whole time that one may take."""
     for number in range(1_000):
-        timed.timeouts.stop(timed.start(number))
+        timed.timeouts.running.pop(timed.start(number), None)
     assert len(timed.alarms) == 1
     timed.pass_(LIMIT_S)
     assert (len(timed.alarms), timed.expired) == (0, [])

@@ -542,6 +542,25 @@ def test_the_end_of_a_request_comes_behind_the_success_that_ended_it() -> None:
     assert [type(each) for each in batch] == [Successes, RequestSettled, Successes]
 
 
+def test_failures_of_a_member_whose_breaker_is_disabled_wait_for_company() -> None:
+    """Nothing is decided by them, and nobody waits for them to be judged."""
+    supervisor = Supervisor()
+    outcome_reporter, alarms = reporter_to(supervisor)
+    slot = Slot(route("a", circuit=CircuitState.DISABLED))
+    for number in range(BATCH - 1):
+        fail(outcome_reporter, str(number), slot)
+        assert slot.is_free
+    assert supervisor.batches == []
+    fail(outcome_reporter, "last", slot)
+    ((*batch,),) = supervisor.batches
+    assert [cast(AttemptOutcome, each).number for each in batch] == [0] * BATCH
+    fail(outcome_reporter, "one more", slot)
+    outcome_reporter.succeeded(attempt(job("x")), 0.5, NOW)
+    alarms.run_due(NOW + DELAY_S)
+    assert [type(each) for each in supervisor.batches[1]] == [AttemptOutcome, Successes]
+    assert len(alarms) == 0
+
+
 def test_batches_that_fill_quickly_share_an_alarm() -> None:
     """Nothing is set or called off for each of them."""
     supervisor = Supervisor()

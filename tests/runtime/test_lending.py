@@ -79,7 +79,7 @@ def test_an_idle_owner_has_its_sender_handle_the_message() -> None:
 def test_what_lies_aside_is_handled_first_by_who_hands_something_over() -> None:
     """A slot is free by the time what its asker sends next is read; nobody is woken for either."""
     lent = Lent()
-    assert not lent.box.leave(Envelope("first"))
+    assert not lent.box.leave("first")
     lent.box.hand("second")
     assert lent.handled == ["first", "second"]
     assert not lent.is_woken()
@@ -149,11 +149,11 @@ def test_what_is_put_aside_wakes_an_owner_that_a_handed_message_has_put_in_a_hur
     hurry: list[Any] = []
     lent.box.hurried = lambda: bool(hurry)
     lent.box.hand("nothing yet")
-    assert not lent.box.leave(Envelope("lies there"))
+    assert not lent.box.leave("lies there")
     lent.box.serve()
     lent.then = hurry.append
     lent.box.hand("now it is")
-    assert lent.box.leave(Envelope("is waited for"))
+    assert lent.box.leave("is waited for")
 
 
 def test_what_a_handed_message_sets_off_comes_behind_it() -> None:
@@ -176,8 +176,8 @@ def test_what_lies_aside_is_served_by_who_left_it_there() -> None:
     lent = Lent()
     lent.box.hurried = lambda: True
     lent.box.hand("puts it in a hurry")
-    assert lent.box.leave(Envelope("a"))
-    assert lent.box.leave(Envelope("b"))
+    assert lent.box.leave("a")
+    assert lent.box.leave("b")
     lent.box.serve()
     assert lent.handled[1:] == ["a", "b"]
     assert not lent.is_woken()
@@ -194,18 +194,18 @@ def test_what_cannot_be_served_wakes_the_owner(why: str) -> None:
         lent.box._turn.acquire()
     elif why == "a timer":
         lent.box.alarm = lent.clock.now()
-    lent.box.leave(Envelope("aside"))
+    lent.box.leave("aside")
     lent.box.serve()
     assert lent.handled == []
     assert lent.is_woken()
-    assert lent.box._aside[0].message == "aside"
+    assert lent.box._aside[0] == "aside"
 
 
 def test_serving_may_leave_the_owner_more_to_do() -> None:
     """Another timer, or something that lies aside again: it is woken then."""
     lent = Lent()
     lent.then = lambda _: setattr(lent.box, "alarm", lent.clock.now() + 5.0)
-    lent.box.leave(Envelope("sets a timer"))
+    lent.box.leave("sets a timer")
     lent.box.serve()
     assert lent.handled == ["sets a timer"]
     assert lent.is_woken()
@@ -309,7 +309,7 @@ def test_what_is_left_aside_is_handled_once_whoever_serves() -> None:
             message = Number(sender, number)
             if (sender + number) % 3 == 0:
                 ref.tell(message)
-            elif ref.actor_inbox.leave(Envelope(message)):
+            elif ref.actor_inbox.leave(message):
                 ref.actor_inbox.serve()
 
     in_threads(send, senders)
@@ -382,13 +382,18 @@ def test_a_failed_request_goes_on_from_the_thread_where_it_failed(
         told.append(type(envelope.message).__name__)
         original(box, envelope)
 
-    def fails(_: Any) -> None:
+    def fails(payload: Any) -> Any:
+        if payload == "first":
+            return payload
         assert asleep.wait(WAIT_S)
         raise ConnectionError("down")
 
-    members = Member("a", fails), Member("b", ScriptedAgent(["b's"]))
-    with pool_of(*members, clock=FakeClock()) as pool:  # no timer of the router's is ever due
+    members = Member("a", fails, priority=1), Member("b", ScriptedAgent(["b's"]), priority=2)
+    # No timer of the router's is ever due.
+    with pool_of(*members, clock=FakeClock(), strategy="priority") as pool:
+        pool.execute("first", timeout=WAIT_S)  # sets them, for which the router is woken
         pool.stats()
+        until_asleep(pool)
         monkeypatch.setattr(Mailbox, "put", put)
         future = pool.ask(Request("x"), block=False)
         until_asleep(pool)
@@ -412,11 +417,14 @@ def test_a_request_that_waits_is_given_its_slot_by_whom_that_was_freed(
     monkeypatch.setattr(RequestFlow, "answered", noted)
 
     def agent(payload: Any) -> Any:
-        assert asleep.wait(WAIT_S)
+        assert payload == "first" or asleep.wait(WAIT_S)
         return payload
 
     with pool_of(Member("a", agent), clock=FakeClock()) as pool:
+        pool.execute("first", timeout=WAIT_S)  # sets the timers, for which the router is woken
         pool.stats()
+        until_asleep(pool)
+        handled_in.clear()
         futures = [pool.ask(Request(number), block=False) for number in range(2)]
         until_asleep(pool)
         asleep.set()

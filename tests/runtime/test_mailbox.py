@@ -413,7 +413,7 @@ def test_what_left_the_queue_leaves_no_memory() -> None:
 
 
 def put_aside(box: Mailbox, message: str) -> None:
-    if box.leave(Envelope(message)):
+    if box.leave(message):
         box.wake()
 
 

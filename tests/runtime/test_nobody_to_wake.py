@@ -214,19 +214,18 @@ def test_what_would_wait_within_the_turn_is_told_so(monkeypatch: pytest.MonkeyPa
     refused: list[BaseException] = []
     accept = RequestFlow.accept
 
-    def with_a_finalizer(flow: RequestFlow, *arguments: Any) -> None:
-        for wait in (pool.stats, pool.stop):
+    def with_a_finalizer(flow: RequestFlow, work: Any, *how: Any) -> None:
+        for wait in (pool.stats, pool.stop) if work.payload == "x" else ():
             try:
                 wait()
             except ReentrantAskError as error:
                 refused.append(error)
-        accept(flow, *arguments)
+        accept(flow, work, *how)
 
+    monkeypatch.setattr(RequestFlow, "accept", with_a_finalizer)
     with pool_of(Member("a", in_thread)) as pool:
         pool.execute("first", timeout=WAIT_S)
-        monkeypatch.setattr(RequestFlow, "accept", with_a_finalizer)
         assert pool.execute("x", timeout=WAIT_S) == "x"
-        monkeypatch.undo()
     assert len(refused) == 2
 
 
@@ -236,19 +235,19 @@ def test_what_is_asked_within_the_turn_comes_behind_it(monkeypatch: pytest.Monke
     inside: list[str] = []
     futures: list[Any] = []
 
-    def with_a_finalizer(flow: RequestFlow, work: Any, future: Any = None) -> None:
+    def with_a_finalizer(flow: RequestFlow, work: Any, *how: Any) -> None:
         inside.append(work.payload)
         if work.payload == "x":
             futures.append(pool.ask(Request("behind"), block=False))
-            assert inside == ["x"]
-        accept(flow, work, future)
+            assert inside == ["first", "x"]
+        accept(flow, work, *how)
 
+    monkeypatch.setattr(RequestFlow, "accept", with_a_finalizer)
     with pool_of(Member("a", in_thread, max_concurrency=2)) as pool:
         pool.execute("first", timeout=WAIT_S)
-        monkeypatch.setattr(RequestFlow, "accept", with_a_finalizer)
         assert pool.execute("x", timeout=WAIT_S) == "x"
         assert futures[0].get(timeout=WAIT_S).value == "behind"
-    assert inside == ["x", "behind"]
+    assert inside == ["first", "x", "behind"]
 
 
 def test_many_threads_that_ask_at_once_are_all_answered() -> None:
@@ -275,10 +274,10 @@ def test_the_order_of_one_sender_is_kept(monkeypatch: pytest.MonkeyPatch) -> Non
     accept = RequestFlow.accept
     seen: list[int] = []
 
-    def noted(flow: RequestFlow, work: Any, future: Any = None, context: Any = None) -> None:
+    def noted(flow: RequestFlow, work: Any, *how: Any, **more: Any) -> None:
         if isinstance(work.payload, int):
             seen.append(work.payload)
-        accept(flow, work, future, context)
+        accept(flow, work, *how, **more)
 
     monkeypatch.setattr(RequestFlow, "accept", noted)
     with pool_of(Member("a", in_thread), max_pending=10_000) as pool:

@@ -302,3 +302,46 @@ def test_who_is_throttled_is_not_ill(kind: FailureKind) -> None:
         record.record(1.0, kind, error="E: no")
     assert (record.failures, record.consecutive_failures, record.error_rate(1.0)) == (20, 0, 0.0)
     assert (record.last_error, record.status(1.0, CLOSED)) == ("E: no", AgentStatus.HEALTHY)
+
+
+@given(
+    events=st.lists(
+        st.tuples(st.sampled_from("fssrx"), st.integers(1, 6), st.booleans()), max_size=60
+    ),
+    threshold=st.integers(1, 8),
+    window=st.integers(2, 12),
+    data=st.data(),
+)
+def test_far_from_opening_means_that_no_failure_opens_it(
+    events: list[tuple[str, int, bool]], threshold: int, window: int, data: st.DataObject
+) -> None:
+    """Whatever has been counted, held back, taken back and settled: who says that it is not near
+    would not open by one more failure either, nor by a review.
+    """
+    policy = dataclasses.replace(
+        BreakerPolicy.from_config(PoolConfig()),
+        failure_threshold=threshold,
+        window=window,
+        min_calls=data.draw(st.integers(1, window)),
+        failure_rate=data.draw(st.sampled_from([None, 0.3, 0.5, 1.0])),
+        slow_rate=data.draw(st.sampled_from([None, 0.5])),
+        slow_call_s=1.0,
+    )
+    breaker = Breaker(policy, random.Random(1))
+    for what, request, slow in events:
+        far = breaker.state is CLOSED and not breaker.is_near_opening()
+        if far:
+            assert not breaker.must_open()
+            for beyond_doubt in (False, True):
+                assert breaker.review(1.0, beyond_doubt=beyond_doubt) is None
+        if what == "f":
+            made = breaker.record(
+                breaker.epoch, 1.0, kind=UNKNOWN, request=request, elapsed_s=2.0 * slow
+            )
+            assert not (far and made)
+        elif what == "s":
+            breaker.record(breaker.epoch, 1.0, kind=None, elapsed_s=2.0 * slow)
+        elif what == "r":
+            breaker.retract(request, 1.0)
+        else:
+            breaker.settle(request)

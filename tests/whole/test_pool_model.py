@@ -40,6 +40,7 @@ from greenroom import (
     ResetMember,
 )
 from greenroom.actors.member.agent_actor import AgentActor
+from greenroom.actors.member.attempt_call import AttemptCall
 from greenroom.actors.member.executions import Executions
 from greenroom.actors.policy.hedging import HedgeBudget
 from greenroom.actors.request.attempts import Attempts
@@ -261,19 +262,19 @@ def watched(stage: Stage, answers: Counter[str]) -> Iterator[None]:
             if future.request_id is not None:
                 answers[future.request_id] += 1  # also those that came second
 
-        original_run = Executions.run
+        make_call: Callable[..., None] = AttemptCall.__init__
 
-        def run(self: Executions, message: Any) -> None:
-            (actor,) = (each for each in stage.actors if each.calls is self)
-            stage.note(stage.given, (message.request_id, message.attempt), actor)
-            original_run(self, message)
+        def made(call: AttemptCall, owner: Any, work: Any, executor: Any, *args: Any) -> None:
+            (actor,) = (each for each in stage.actors if each.calls is owner)
+            stage.note(stage.given, (args[0].request_id, args[0].attempt), actor)
+            make_call(call, owner, work, executor, *args)
 
         def begun(_: Any, attempt: Attempt, *given: Any) -> None:
             _job, _slot, now, role, _result = given
             if role is AttemptRole.BESIDE:
                 stage.trials[attempt.ticket] = now
 
-        patch.setattr(Executions, "run", run)
+        patch.setattr(AttemptCall, "__init__", made)
         wrap(Attempts, "begin", begun)
         wrap(AgentActor, "__init__", lambda actor, *_: stage.actors.append(actor))
         wrap(
