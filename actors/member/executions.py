@@ -300,6 +300,7 @@ class Executions:
                             elapsed_s=now - claim.accepted_at,
                             request_id=claim.request_id,
                             errors=claim.errors,
+                            metadata=claim.metadata,
                         )
                     )
             except BaseException as raised:
