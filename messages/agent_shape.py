@@ -34,6 +34,11 @@ _MADE_BY_CALLING = {
     types.AsyncGeneratorType: "an async generator",
 }
 _MUST = "must take one argument, the payload"
+_BY_POSITION = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
 _PAYLOAD = object()
 _CONTEXT = object()
 
@@ -145,25 +150,28 @@ def check_agent(whose: str, agent: Any, method: str | None) -> None:
 
 
 def _check_kind(whose: str, agent: Any) -> None:
-    kind = type(agent)
-    if kind in _MADE_BY_CALLING:
-        name = _name_of(agent)
-        if inspect.iscoroutine(agent) and inspect.getcoroutinestate(agent) == "CORO_CREATED":
-            agent.close()  # else Python complains that it was never awaited
-        raise AgentTypeError(
-            f"{whose} must be what is called for each request, got {_MADE_BY_CALLING[kind]}: "
-            f"leave the call out, and write {name}"
-        )
-    if kind in _MANAGERS:
-        name = _name_of(agent.func)
+    made = _made_by_calling(agent)
+    if made is not None:
+        raise AgentTypeError(f"{whose} must be what is called for each request, got {made}")
+    if type(agent) in _MANAGERS:
         raise AgentTypeError(
             f"{whose} must be ready to be called, got a context manager: have the pool enter it, "
-            f"by factory={name}"
+            f"by factory={_name_of(agent.func)}"
         )
-    if kind is object:
+    if type(agent) is object:
         raise AgentTypeError(
             f"{whose} must be a callable, or an object with a method to call, got an object()"
         )
+
+
+def _made_by_calling(given: Any) -> str | None:
+    """What it is, and what to write, if somebody has called the function that was meant."""
+    kind = _MADE_BY_CALLING.get(type(given))
+    if kind is None:
+        return None
+    if inspect.iscoroutine(given) and inspect.getcoroutinestate(given) == inspect.CORO_CREATED:
+        given.close()  # else Python complains that it was never awaited
+    return f"{kind}: leave the call out, and write {_name_of(given)}"
 
 
 def _is_class(agent: Any) -> bool:
@@ -184,9 +192,11 @@ def check_factory(member: str, factory: Any) -> None:
         AgentTypeError: it cannot be called with nothing, or makes a generator.
     """
     whose = f"factory of member {member!r}"
-    kind = type(factory)
-    if kind in _MADE_BY_CALLING or kind in _MANAGERS:
-        _check_kind(whose, factory)
+    made = _made_by_calling(factory)
+    if made is None and type(factory) in _MANAGERS:
+        made = f"a context manager: leave the call out, and write {_name_of(factory.func)}"
+    if made is not None:
+        raise AgentTypeError(f"{whose} must be what is called for each agent, got {made}")
     check.function("factory", factory)
     for is_one, decorator in (
         (inspect.isgeneratorfunction, "contextmanager"),
@@ -226,12 +236,15 @@ def misfit_of(call: Callable[..., Any]) -> Misfit | None:
     context = context_parameter(call)
     if _takes(signature, *_arguments(context), **_by_name(context)):
         return None
-    shown = _shown(call, signature)
-    wanted = [name for name in _wanted(signature, 1) if name != context.name]
+    words = f"{_MUST}, got {_shown(call, signature)}, which"
+    if not any(each.kind in _BY_POSITION for each in signature.parameters.values()):
+        return Misfit(f"{words} takes none{' by position' if signature.parameters else ''}")
+    given = _arguments(context)
+    wanted = [name for name in _wanted(signature, len(given)) if name != context.name]
     if not wanted:
-        return Misfit(f"{_MUST}, got {shown}, which takes none")
+        return Misfit(f"{words} does not take the call that it is annotated with")
+    words = f"{words} wants {', '.join(wanted)} as well"
     first = signature.parameters[wanted[0]]
-    words = f"{_MUST}, got {shown}, which wants {', '.join(wanted)} as well"
     if first.annotation is not inspect.Parameter.empty or context.name is not None:
         return Misfit(f"{words}: give it a default, or bind it by functools.partial")
     return Misfit(
@@ -264,10 +277,9 @@ def _takes(signature: inspect.Signature, *arguments: object, **named: object) ->
 
 def _wanted(signature: inspect.Signature, given: int) -> list[str]:
     """The parameters without a default, but for so many that are given by position."""
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     parameters = list(signature.parameters.values())
     without = [each for each in parameters if each.default is inspect.Parameter.empty]
-    by_position = [each.name for each in without if each.kind in positional]
+    by_position = [each.name for each in without if each.kind in _BY_POSITION[:2]]
     by_name = [each.name for each in without if each.kind is inspect.Parameter.KEYWORD_ONLY]
     return by_position[given:] + by_name
 

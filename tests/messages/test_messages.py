@@ -118,7 +118,8 @@ def test_a_generator_function_is_an_agent(streaming: Any) -> None:
         ({"method": 3}, "TypeError: method must be a string, got 3 (int)"),
         (
             {"method": "answer"},
-            "TypeError: method must name a method of the agent, got 'answer' (function has none)",
+            "AgentTypeError: method must name a method of the agent of member 'a', got 'answer' "
+            "(function has none)",
         ),
         ({"metadata": None}, "TypeError: metadata must be a mapping, got None (NoneType)"),
         ({"metadata": "eu"}, "TypeError: metadata must be a mapping, got 'eu' (str)"),

@@ -329,15 +329,6 @@ def test_an_agent_that_nothing_can_call() -> None:
         assert pool.apply(repr, timeout=WAIT_S) == "<whatever>"
 
 
-def test_agents_of_the_wrong_arity() -> None:
-    agents: dict[str, Any] = {"none": lambda: "x", "two": lambda a, b: "x"}
-    for name, agent in agents.items():
-        with pool_of(Member(name, agent), max_retries=0) as pool:
-            with pytest.raises(AllPoolMembersFailedError) as caught:
-                pool.execute("x", timeout=WAIT_S)
-            assert isinstance(caught.value.__cause__, TypeError)
-
-
 # -- members
 
 
