@@ -14,6 +14,7 @@ from greenroom.actors.request.job import PLACED, Job
 from greenroom.actors.request.request_flow import RequestFlow
 from greenroom.actors.router.drains import Drains
 from greenroom.actors.router.forwarded_commands import FORWARDED, Commands
+from greenroom.actors.runtime import pool_names
 from greenroom.actors.runtime.clock import Clock, paused_at
 from greenroom.actors.runtime.end_signal import EndSignal
 from greenroom.actors.runtime.event_bus import EventBus, complain
@@ -268,6 +269,7 @@ class PoolRouter(PoolActor):
         self._commands.fail_all(PoolStoppedError(reason))
         self._stop_supervisor()
         self.bus.emit(PoolStopped(pool=self.name, unfinished=unfinished))
+        pool_names.give_back(self.bus)
         # Last: the end of members and of the pool are events, too.
         self.bus.close()
 
