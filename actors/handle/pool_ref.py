@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
 from types import TracebackType
-from typing import Any, Literal, Self, cast, overload
+from typing import Any, Literal, Self, Unpack, cast, overload
 
 import pykka
 
@@ -23,6 +23,7 @@ from greenroom.messages.requests import (
     Cancel,
     DisableBreaker,
     Drain,
+    EachSettings,
     ForceOpen,
     GetStats,
     RemoveMember,
@@ -31,6 +32,7 @@ from greenroom.messages.requests import (
     ResetAll,
     ResetMember,
     Subscribe,
+    check_one_timeout,
 )
 
 OUTER_ID_SHOWN = 600
@@ -57,7 +59,7 @@ class PoolRef(AskingRef):
         max_in_flight: int | None = None,
         timeout: float | None = None,
         errors: Literal["raise"] = "raise",
-        **options: Any,
+        **options: Unpack[EachSettings],
     ) -> Generator[Any, None, None]: ...
 
     @overload
@@ -69,7 +71,7 @@ class PoolRef(AskingRef):
         max_in_flight: int | None = None,
         timeout: float | None = None,
         errors: Literal["return"],
-        **options: Any,
+        **options: Unpack[EachSettings],
     ) -> Generator[MapResult[Any], None, None]: ...
 
     def map(
@@ -80,7 +82,7 @@ class PoolRef(AskingRef):
         max_in_flight: int | None = None,
         timeout: float | None = None,
         errors: Literal["raise", "return"] = "raise",
-        **options: Any,
+        **options: Unpack[EachSettings],
     ) -> Generator[Any, None, None]:
         """What the agents make of each of the payloads, `max_in_flight` of them at a time.
 
@@ -123,7 +125,7 @@ class PoolRef(AskingRef):
         max_in_flight: int | None = None,
         timeout: float | None = None,
         errors: Literal["raise"] = "raise",
-        **options: Any,
+        **options: Unpack[EachSettings],
     ) -> AsyncGenerator[Any, None]: ...
 
     @overload
@@ -135,7 +137,7 @@ class PoolRef(AskingRef):
         max_in_flight: int | None = None,
         timeout: float | None = None,
         errors: Literal["return"],
-        **options: Any,
+        **options: Unpack[EachSettings],
     ) -> AsyncGenerator[MapResult[Any], None]: ...
 
     def amap(
@@ -146,7 +148,7 @@ class PoolRef(AskingRef):
         max_in_flight: int | None = None,
         timeout: float | None = None,
         errors: Literal["raise", "return"] = "raise",
-        **options: Any,
+        **options: Unpack[EachSettings],
     ) -> AsyncGenerator[Any, None]:
         """`map` for `async for`, with the same arguments and errors.
 
@@ -169,12 +171,13 @@ class PoolRef(AskingRef):
         max_in_flight: int | None,
         timeout: float | None,
         errors: str,
-        options: dict[str, Any],
+        options: EachSettings,
     ) -> Flight:
         self.check_process()
         check.flag("ordered", ordered)
         check.whole("max_in_flight", max_in_flight, minimum=1, optional=True)
         check.number("timeout", timeout, optional=True)
+        check_one_timeout(timeout, options.get("timeout_s"))
         if errors not in ("raise", "return"):
             raise ValueError(f"errors must be 'raise' or 'return', got {errors!r}")
         if "request_id" in options:

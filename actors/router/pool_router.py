@@ -235,8 +235,8 @@ class PoolRouter(PoolActor):
 
     def _on_drain(self, message: Drain) -> Any:
         self._drains.add(self.mailbox.reply_to)
-        if message.timeout_s is not None:
-            timeout_s = message.timeout_s
+        if message.timeout is not None:
+            timeout_s = message.timeout
             when = self.clock.now() + timeout_s
             self.alarms.at(when, lambda: self._drain_timed_out(timeout_s))
         self.flow.endings.close()

@@ -1,5 +1,7 @@
 """greenroom: a supervised pool of agents."""
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from loguru import logger as _logger
 
 from greenroom import answers
@@ -64,6 +66,23 @@ from greenroom.pool.agent_pool import AgentPool
 from greenroom.supervisors.circuit_breaker import CircuitBreaker, CircuitOpenError
 
 _logger.disable("greenroom")
+
+__version__: str
+"""That of the installed package; without one (the code was copied into an app) `0+unknown`."""
+
+if not _TYPE_CHECKING:  # a type checker would take any name for one of greenroom's
+
+    def __getattr__(name: str) -> str:
+        # Read when it is asked for: that takes longer than all the rest of some imports.
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("greenroom")
+        except PackageNotFoundError:
+            return "0+unknown"
+
 
 __all__ = [
     "AddMember",

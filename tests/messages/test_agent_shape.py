@@ -28,7 +28,10 @@ from greenroom import (
 )
 from greenroom.testing import EventRecorder, ScriptedAgent
 
-MUST = "AgentTypeError: agent of member 'a' must take one argument, the payload, got"
+AGENT = "AgentTypeError: agent of member 'a'"
+FACTORY = "AgentTypeError: factory of member 'a'"
+MUST = f"{AGENT} must take one argument, the payload, got"
+WANTS_TENANT = "which wants tenant as well: give it a default, or bind it by functools.partial"
 
 
 async def coroutine(payload: Any) -> Any:
@@ -120,66 +123,84 @@ class NeedsTwo:
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "object()": (
         object,
-        "AgentTypeError: agent of member 'a' must be a callable, or an object with a method to "
-        "call, got an object()",
+        (f"{AGENT} must be a callable, or an object with a method to call, got an object()"),
     ),
     "a coroutine": (
         lambda: coroutine("x"),
-        "AgentTypeError: agent of member 'a' must be what is called for each request, got a "
-        "coroutine: leave the call out, and write coroutine",
+        (
+            f"{AGENT} must be what is called for each request, got a coroutine: leave the "
+            "call out, and write coroutine"
+        ),
     ),
     "a generator": (
         lambda: generator("x"),
-        "AgentTypeError: agent of member 'a' must be what is called for each request, got a "
-        "generator: leave the call out, and write generator",
+        (
+            f"{AGENT} must be what is called for each request, got a generator: leave the "
+            "call out, and write generator"
+        ),
     ),
     "an async generator": (
         lambda: async_generator("x"),
-        "AgentTypeError: agent of member 'a' must be what is called for each request, got an "
-        "async generator: leave the call out, and write async_generator",
+        (
+            f"{AGENT} must be what is called for each request, got an async generator: "
+            "leave the call out, and write async_generator"
+        ),
     ),
     "a context manager": (
         session,
-        "AgentTypeError: agent of member 'a' must be ready to be called, got a context manager: "
-        "have the pool enter it, by factory=session",
+        (
+            f"{AGENT} must be ready to be called, got a context manager: have the pool "
+            "enter it, by factory=session"
+        ),
     ),
     "an async context manager": (
         async_session,
-        "AgentTypeError: agent of member 'a' must be ready to be called, got a context manager: "
-        "have the pool enter it, by factory=async_session",
+        (
+            f"{AGENT} must be ready to be called, got a context manager: have the pool "
+            "enter it, by factory=async_session"
+        ),
     ),
     "a class with a run method": (
         lambda: Runs,
-        "AgentTypeError: agent of member 'a' must be an instance, got the class Runs: write "
-        "Runs(...), or factory=Runs to have the pool make it",
+        (
+            f"{AGENT} must be an instance, got the class Runs: write Runs(...), or "
+            "factory=Runs to have the pool make it"
+        ),
     ),
     "a class with __call__": (
         lambda: Called,
-        "AgentTypeError: agent of member 'a' must be an instance, got the class Called: write "
-        "Called(...), or factory=Called to have the pool make it",
+        (
+            f"{AGENT} must be an instance, got the class Called: write Called(...), or "
+            "factory=Called to have the pool make it"
+        ),
     ),
     "a class that takes nothing": (
         lambda: Thing,
-        "AgentTypeError: agent of member 'a' must be an instance, got the class Thing: write "
-        "Thing(...), or factory=Thing to have the pool make it",
+        (
+            f"{AGENT} must be an instance, got the class Thing: write Thing(...), or "
+            "factory=Thing to have the pool make it"
+        ),
     ),
     "a class that wants more": (
         lambda: NeedsTwo,
-        "AgentTypeError: agent of member 'a' must be an instance, got the class NeedsTwo: write "
-        "NeedsTwo(...), or factory=NeedsTwo to have the pool make it",
+        (
+            f"{AGENT} must be an instance, got the class NeedsTwo: write NeedsTwo(...), or "
+            "factory=NeedsTwo to have the pool make it"
+        ),
     ),
     "no parameters": (lambda: of_none, f"{MUST} of_none(), which takes none"),
     "a lambda without": (lambda: lambda: 1, f"{MUST} <lambda>(), which takes none"),
     "keywords alone": (lambda: by_name, f"{MUST} by_name(payload), which takes none by position"),
     "one too many": (
         lambda: of_two,
-        f"{MUST} of_two(payload, tenant), which wants tenant as well: give it a default, or bind "
-        "it by functools.partial",
+        (f"{MUST} of_two(payload, tenant), {WANTS_TENANT}"),
     ),
     "an unannotated second": (
         lambda: unannotated,
-        f"{MUST} unannotated(payload, call), which wants call as well: annotate it if it is to be "
-        "told of the call, call: CallContext; else give it a default",
+        (
+            f"{MUST} unannotated(payload, call), which wants call as well: annotate it if "
+            "it is to be told of the call, call: CallContext; else give it a default"
+        ),
     ),
     "a partial of too few": (
         lambda: functools.partial(of_two, "x", tenant="eu"),
@@ -187,23 +208,23 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "a bound method": (
         lambda: Thing().of_two,
-        f"{MUST} Thing.of_two(payload, tenant), which wants tenant as well: give it a default, or "
-        "bind it by functools.partial",
+        (f"{MUST} Thing.of_two(payload, tenant), {WANTS_TENANT}"),
     ),
     "an object that is called": (
         CalledWithTwo,
-        f"{MUST} CalledWithTwo(payload, tenant), which wants tenant as well: give it a default, or "
-        "bind it by functools.partial",
+        (f"{MUST} CalledWithTwo(payload, tenant), {WANTS_TENANT}"),
     ),
     "a run method, unannotated": (
         RunsUnannotated,
-        f"{MUST} RunsUnannotated.run(payload, context), which wants context as well: annotate it "
-        "if it is to be told of the call, context: CallContext; else give it a default",
+        (
+            f"{MUST} RunsUnannotated.run(payload, context), which wants context as well: "
+            "annotate it if it is to be told of the call, context: CallContext; else give "
+            "it a default"
+        ),
     ),
     "a default that may be secret": (
         lambda: with_a_secret,
-        f"{MUST} with_a_secret(payload, tenant, key), which wants tenant as well: give it a "
-        "default, or bind it by functools.partial",
+        (f"{MUST} with_a_secret(payload, tenant, key), {WANTS_TENANT}"),
     ),
 }
 
@@ -229,14 +250,17 @@ def test_what_can_be_seen_to_be_no_agent_is_refused_where_it_is_given(
         ),
         (
             "of_none",
-            "agent of member 'a' must take one argument, the payload, got Thing.of_none(), which "
-            "takes none",
+            (
+                "agent of member 'a' must take one argument, the payload, got Thing.of_none(), "
+                "which takes none"
+            ),
         ),
         (
             "of_two",
-            "agent of member 'a' must take one argument, the payload, got Thing.of_two(payload, "
-            "tenant), which wants tenant as well: give it a default, or bind it by "
-            "functools.partial",
+            (
+                "agent of member 'a' must take one argument, the payload, got "
+                f"Thing.of_two(payload, tenant), {WANTS_TENANT}"
+            ),
         ),
     ],
 )
@@ -249,35 +273,47 @@ def test_a_method_that_cannot_be_called_is_refused(method: str, message: str) ->
 FACTORIES: dict[str, tuple[Callable[[], Any], str]] = {
     "a coroutine": (
         lambda: coroutine("x"),
-        "AgentTypeError: factory of member 'a' must be what is called for each agent, got a "
-        "coroutine: leave the call out, and write coroutine",
+        (
+            f"{FACTORY} must be what is called for each agent, got a coroutine: leave the "
+            "call out, and write coroutine"
+        ),
     ),
     "a context manager": (
         async_session,
-        "AgentTypeError: factory of member 'a' must be what is called for each agent, got a "
-        "context manager: leave the call out, and write async_session",
+        (
+            f"{FACTORY} must be what is called for each agent, got a context manager: leave "
+            "the call out, and write async_session"
+        ),
     ),
     "a generator function": (
         lambda: generator,
-        "AgentTypeError: factory of member 'a' must return an agent, got the generator function "
-        "generator: decorate it with @contextlib.contextmanager",
+        (
+            f"{FACTORY} must return an agent, got the generator function generator: "
+            "decorate it with @contextlib.contextmanager"
+        ),
     ),
     "an async generator function": (
         lambda: async_generator,
-        "AgentTypeError: factory of member 'a' must return an agent, got the generator function "
-        "async_generator: decorate it with @contextlib.asynccontextmanager",
+        (
+            f"{FACTORY} must return an agent, got the generator function async_generator: "
+            "decorate it with @contextlib.asynccontextmanager"
+        ),
     ),
     "a function of one": (
         lambda: echo,
-        "AgentTypeError: factory of member 'a' must be called with nothing, got echo(payload), "
-        "which wants payload: write factory=functools.partial(echo, ...)",
+        (
+            f"{FACTORY} must be called with nothing, got echo(payload), which wants "
+            "payload: write factory=functools.partial(echo, ...)"
+        ),
     ),
     "a class that wants two": (
         lambda: NeedsTwo,
-        "AgentTypeError: factory of member 'a' must be called with nothing, got NeedsTwo(model, "
-        "key), which wants model, key: write factory=functools.partial(NeedsTwo, ...)",
+        (
+            f"{FACTORY} must be called with nothing, got NeedsTwo(model, key), which wants "
+            "model, key: write factory=functools.partial(NeedsTwo, ...)"
+        ),
     ),
-    "a list": (lambda: [], "TypeError: factory must be callable, got [] (list)"),
+    "a list": (list, "TypeError: factory must be callable, got [] (list)"),
 }
 
 
@@ -329,7 +365,7 @@ class TaskByName:
 class Proxy:
     """What passes for a function, and takes what it likes."""
 
-    __class__ = property(lambda self: type(of_two))  # type: ignore[assignment]
+    __class__ = property(lambda self: type(of_two))
     __code__ = of_two.__code__
     __defaults__ = None
     __kwdefaults__ = None
@@ -492,9 +528,11 @@ def test_what_an_async_factory_makes_for_a_block_is_checked_too() -> None:
             raise AssertionError("an object() was handed out")
 
     config: dict[str, Any] = {"event_loop": "own", "max_retries": 0}
-    with pool_of(Member("a", factory=factory), **config) as pool:
-        with pytest.raises(AllPoolMembersFailedError, match="got an object"):
-            asyncio.run(main(pool))
+    with (
+        pool_of(Member("a", factory=factory), **config) as pool,
+        pytest.raises(AllPoolMembersFailedError, match="got an object"),
+    ):
+        asyncio.run(main(pool))
 
 
 @pytest.mark.parametrize("agent", [ClientWithStream(), TaskByName(), Thing()])

@@ -81,7 +81,7 @@ def test_what_is_refused_takes_no_name() -> None:
     with pytest.raises(MemberExistsError):
         AgentPool.start([Member("a", echo), Member("a", echo)], name="eu")
     with pytest.raises(ValueError, match="strategy"):
-        AgentPool.start([Member("a", echo)], name="eu", strategy="fastest")
+        AgentPool.start([Member("a", echo)], name="eu", strategy="fastest")  # type: ignore[arg-type]
     with pool_of(Member("a", echo), name="eu") as pool:
         assert pool.name == "eu"
 

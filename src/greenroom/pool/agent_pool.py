@@ -6,7 +6,7 @@ import functools
 import os
 import random
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from greenroom.actors.claims.claims import Claims
 from greenroom.actors.handle.pool_ref import PoolRef
@@ -22,7 +22,7 @@ from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import MemberExistsError, ResourceError
 from greenroom.messages.events import PoolStarted, PoolStopped
 from greenroom.messages.member import Member
-from greenroom.messages.status import LoadBalanceStrategy
+from greenroom.messages.status import LoadBalanceStrategy, StrategyName
 from greenroom.supervisors.pool_supervisor import PoolSupervisor
 
 
@@ -34,7 +34,9 @@ class AgentPool(PoolRouter):
         cls,
         members: Iterable[Member] = (),
         *,
-        strategy: LoadBalanceStrategy | str | RoutingStrategy = LoadBalanceStrategy.ADAPTIVE,
+        strategy: LoadBalanceStrategy
+        | StrategyName
+        | RoutingStrategy = LoadBalanceStrategy.ADAPTIVE,
         config: PoolConfig | None = None,
         name: str = "pool",
         clock: Clock | None = None,
@@ -132,7 +134,8 @@ class AgentPool(PoolRouter):
             ResourceError: the machine has not the two threads that it takes.
         """
         file = read_pool_file(path)
-        strategy = LoadBalanceStrategy.ADAPTIVE if file.strategy is None else file.strategy
+        said = LoadBalanceStrategy.ADAPTIVE if file.strategy is None else file.strategy
+        strategy = cast(StrategyName, said)  # be it none: `start` refuses it
         try:
             return cls.start(
                 file.members,
