@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from greenroom.kinds.command_agent import CommandAgent
+from greenroom.kinds.environment import hint_within, value_of
 from greenroom.kinds.openai_agent import OpenAIAgent
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import summary
@@ -40,7 +41,6 @@ _SECRET = re.compile(r"(?:^|_)(?:key|token|secret|password)$")
 _FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_]\w*)(?::-(.*))?\}", re.DOTALL)
 _HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\-\s\"']+?)\s*\]\]?\s*(?:#.*)?$")
 _KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*(?:\.[^=]*)?=")
-_NUMBERS = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 class PoolFileError(ValueError):
@@ -221,22 +221,25 @@ class _Reader:
             self._wrong(place, f": {words}", error)
 
     def _value(self, value: Any, hint: Any, place: tuple[str, ...]) -> Any:
-        """A value; a text `${NAME}` or `${NAME:-otherwise}` is that of the environment, as a number
-        or a truth where the field wants one.
+        """A value; a text `${NAME}` or `${NAME:-otherwise}`, be it in a table or an array, is that
+        of the environment, as a number, a truth or a word where the field wants one.
         """
+        if isinstance(value, dict):
+            return {
+                key: self._value(each, hint_within(hint, key), (*place, key))
+                for key, each in value.items()
+            }
+        if isinstance(value, list):
+            return [self._value(each, hint_within(hint), place) for each in value]
         if not isinstance(value, str) or (found := _FROM_ENVIRONMENT.fullmatch(value)) is None:
             return value
         text = os.environ.get(found[1], found[2])
         if text is None:
             self._wrong(place, f"must be in the environment, and {found[1]} is not set")
-        wanted = set(typing.get_args(hint) or (hint,))
-        if bool in wanted and text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        if int in wanted and re.fullmatch(r"[-+]?\d+", text):
-            return int(text)
-        if float in wanted and _NUMBERS.fullmatch(text):
-            return float(text)
-        return text
+        try:
+            return value_of(text, hint)
+        except ValueError as rule:  # what stands there is not told: it may be the wrong variable
+            self._wrong(place, f"{rule}, and what {found[1]} holds is not")
 
     def _table(self, value: Any, place: tuple[str, ...]) -> dict[str, Any]:
         if not isinstance(value, dict):
