@@ -6,7 +6,6 @@ kinds name each field, value and rule themselves; a schema beside them would say
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
@@ -22,6 +21,7 @@ from typing import Any, NoReturn, TypeVar
 from greenroom.kinds.command_agent import CommandAgent
 from greenroom.kinds.environment import hint_within, value_of
 from greenroom.kinds.openai_agent import OpenAIAgent
+from greenroom.kinds.toml_lines import lines_of, meant
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import summary
 from greenroom.messages.member import Member
@@ -39,8 +39,6 @@ _OF_POOL = ("name", "strategy")
 _OF_MEMBER = ("weight", "priority", "max_concurrency", "isolated", "metadata")
 _SECRET = re.compile(r"(?:^|_)(?:key|token|secret|password)$")
 _FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_]\w*)(?::-(.*))?\}", re.DOTALL)
-_HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\-\s\"']+?)\s*\]\]?\s*(?:#.*)?$")
-_KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*(?:\.[^=]*)?=")
 
 
 class PoolFileError(ValueError):
@@ -146,20 +144,7 @@ class _Reader:
 
     def _note_lines(self, text: str) -> None:
         """Where each key stands, for the errors: as far as can be seen line by line."""
-        place: tuple[str, ...] = ()
-        members = -1
-        for number, line in enumerate(text.splitlines(), 1):
-            header = _HEADER.match(line)
-            if header is not None:
-                names = [each.strip(" \"'") for each in header[2].split(".")]
-                if names == ["members"] and header[1] == "[[":
-                    members += 1
-                if names[0] == "members":
-                    names[:1] = ["members", str(members)]
-                place = tuple(names)
-                self._lines.setdefault(place, number)
-            elif (key := _KEY.match(line)) is not None:
-                self._lines.setdefault((*place, key[1]), number)
+        self._lines.update(lines_of(text))
 
     def _member(self, said: dict[str, Any], at: int) -> Member:
         place = ("members", str(at))
@@ -258,9 +243,9 @@ class _Reader:
                 self._wrong(
                     (*place, key), f"is not a setting: keys come from the environment{hint}"
                 )
-            near = difflib.get_close_matches(key, known, 1)
-            meant = f"did you mean {near[0]}? " if near else ""
-            self._wrong((*place, key), f"is not {what}; {meant}those are {', '.join(known)}")
+            self._wrong(
+                (*place, key), f"is not {what}; {meant(key, known)}those are {', '.join(known)}"
+            )
 
     def _wrong(
         self, place: tuple[str, ...], what: str, error: BaseException | None = None
