@@ -1,6 +1,6 @@
 """greenroom: a supervised pool of agents."""
 
-from typing import TYPE_CHECKING as _TYPE_CHECKING
+import typing as _typing
 
 from loguru import logger as _logger
 
@@ -70,7 +70,7 @@ _logger.disable("greenroom")
 __version__: str
 """That of the installed package; without one (the code was copied into an app) `0+unknown`."""
 
-if not _TYPE_CHECKING:  # a type checker would take any name for one of greenroom's
+if not _typing.TYPE_CHECKING:  # a type checker would take any name for one of greenroom's
 
     def __getattr__(name: str) -> str:
         # Read when it is asked for: that takes longer than all the rest of some imports.

@@ -66,5 +66,5 @@ def test_the_line_of_a_place(place: tuple[str, ...], line: int | None) -> None:
 
 def test_the_key_that_may_have_been_meant() -> None:
     """None, where none is near."""
-    assert meant("modle", ["model", "mode"]) == "did you mean model? "
+    assert meant("modle", ["model", "weight"]) == "did you mean model? "
     assert meant("heat", ["model", "mode"]) == ""
