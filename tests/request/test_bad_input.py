@@ -266,9 +266,9 @@ def test_options_that_make_no_sense(
     pool: PoolRef, options: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind, match=message):
-        pool.execute("x", timeout=WAIT_S, **options)
+        pool.execute("x", **options)
     with pytest.raises(kind, match=message):
-        pool.apply(echo, timeout=WAIT_S, **options)
+        pool.apply(echo, **options)
     assert pool.stats().accepted == 0
 
 
