@@ -137,7 +137,7 @@ def check_agent(whose: str, agent: Any, method: str | None) -> None:
         )
     call = callable_of(agent, method, (*METHODS, None))
     misfit = None if call is None else misfit_of(call)
-    if method is None and _is_class(agent) and (misfit is not None or _has_run_method(agent)):
+    if _is_class(agent) and _instance_was_meant(agent, method, call, misfit):
         name = agent.__qualname__
         raise AgentTypeError(
             f"{whose} must be an instance, got the class {name}: write {name}(...), "
@@ -178,6 +178,13 @@ def _is_class(agent: Any) -> bool:
     """Whether it is one, and none in disguise, nor a class of classes."""
     kind = type(agent)
     return issubclass(kind, type) and not issubclass(agent, type)
+
+
+def _instance_was_meant(kind: type, method: str | None, call: Any, misfit: Misfit | None) -> bool:
+    if method is None:
+        return misfit is not None or _has_run_method(kind)
+    # A method that nobody is bound to would take the payload for its instance.
+    return misfit is not None and type(call) is types.FunctionType
 
 
 def _has_run_method(kind: type) -> bool:

@@ -270,6 +270,24 @@ def test_a_method_that_cannot_be_called_is_refused(method: str, message: str) ->
     assert Member("a", Thing(), method="one").method == "one"
 
 
+def test_a_method_of_a_class_is_that_of_an_instance() -> None:
+    """Unless it is one of the class itself."""
+
+    class Namespace:
+        @classmethod
+        def ask(cls, payload: Any) -> Any:
+            return payload
+
+        @classmethod
+        def ask_two(cls, payload: Any, tenant: str) -> Any:
+            return payload, tenant
+
+    words = f"{AGENT} must be an instance, got the class Thing: write Thing(...), or factory=Thing"
+    assert refused(lambda: Member("a", Thing, method="one")).startswith(words)
+    assert Member("a", Namespace, method="ask").method == "ask"
+    assert refused(lambda: Member("a", Namespace, method="ask_two")).startswith(MUST)
+
+
 FACTORIES: dict[str, tuple[Callable[[], Any], str]] = {
     "a coroutine": (
         lambda: coroutine("x"),
