@@ -73,14 +73,14 @@ def pool_of(web: WebRequest) -> PoolRef:
 
 @app.post("/ask")
 async def ask(prompt: Prompt, web: WebRequest) -> dict[str, str]:
-    reply = await pool_of(web).ask(Request(prompt.text, timeout_s=30), block=False)
+    reply = await pool_of(web).ask(Request(prompt.text, timeout=30), block=False)
     return {"answer": "".join(reply.value), "by": reply.member}
 
 
 @app.post("/stream")
 async def stream(prompt: Prompt, web: WebRequest) -> StreamingResponse:
     """Each chunk is a server-sent event. If the client goes away, its stream is closed."""
-    chunks = pool_of(web).stream(Request(prompt.text, timeout_s=120))
+    chunks = pool_of(web).stream(Request(prompt.text, timeout=120))
     await chunks.first()  # raises while the status can still say so
 
     async def events() -> AsyncIterator[str]:

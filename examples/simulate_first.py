@@ -8,7 +8,7 @@ Nothing waits: twenty minutes take a second, and the same seed gives the same fi
 
 from __future__ import annotations
 
-from greenroom import AgentPool, Member
+from greenroom import AgentPool, LoadBalanceStrategy, Member
 from greenroom.simulate import Result, Scenario, scenarios_of, simulate
 
 # Put your own figures here: docs/choosing-a-strategy.md has all keys.
@@ -67,7 +67,7 @@ def main() -> None:
 
     # And so it is deployed: with the agents behind the same names.
     members = [Member(each.name, str.upper, priority=each.priority) for each in scenario.members]
-    with AgentPool.start(members, strategy=best, name="mine") as pool:
+    with AgentPool.start(members, strategy=LoadBalanceStrategy(best), name="mine") as pool:
         print(pool.execute("deployed"), "with", pool.stats().strategy)
 
 

@@ -74,7 +74,7 @@ async def consume(queue: Queue, pool: PoolRef, stopping: asyncio.Event) -> None:
             continue
         finished = False
         try:
-            reply = await pool.ask(Request(job.text, timeout_s=60), block=False)
+            reply = await pool.ask(Request(job.text, timeout=60), block=False)
             await queue.finish(job, reply.value)
             finished = True
         except Exception as error:  # the pool's, and what is the job's own fault

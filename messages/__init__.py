@@ -2,10 +2,12 @@
 
 import typing
 
+from greenroom.messages.call_context import CallContext as CallContext
 from greenroom.messages.config import Classifier as Classifier
 from greenroom.messages.config import PoolConfig as PoolConfig
 from greenroom.messages.configure import Configure as Configure
 from greenroom.messages.configure import Configured as Configured
+from greenroom.messages.errors import AgentTypeError as AgentTypeError
 from greenroom.messages.errors import AllPoolMembersFailedError as AllPoolMembersFailedError
 from greenroom.messages.errors import AttemptError as AttemptError
 from greenroom.messages.errors import AttemptTimeoutError as AttemptTimeoutError
@@ -68,7 +70,6 @@ from greenroom.messages.execution import StreamBegun as StreamBegun
 from greenroom.messages.execution import StreamResumed as StreamResumed
 from greenroom.messages.execution import Succeeded as Succeeded
 from greenroom.messages.execution import Ticket as Ticket
-from greenroom.messages.member import CallContext as CallContext
 from greenroom.messages.member import Member as Member
 from greenroom.messages.replies import AgentHealth as AgentHealth
 from greenroom.messages.replies import MapResult as MapResult

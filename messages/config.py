@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from greenroom.messages import _validate as check
 from greenroom.messages.status import FailureKind
@@ -15,6 +15,56 @@ MOST_KEPT = 1_000_000
 """The most that a window or a buffer may be told to keep."""
 
 Classifier = Callable[[BaseException], FailureKind | None]
+
+
+class PoolSettings(TypedDict, total=False):
+    """The fields of `PoolConfig`, each of which may be left out: what its `replace` takes."""
+
+    circuit_failure_threshold: int
+    circuit_reset_timeout_s: float
+    circuit_reset_max_s: float | None
+    circuit_success_threshold: int
+    circuit_window: int
+    circuit_min_calls: int
+    circuit_failure_rate: float
+    circuit_slow_rate: float | None
+    circuit_slow_call_s: float | None
+    half_open_permits: int
+    health_check_interval_s: float
+    health_check_timeout_s: float
+    degraded_error_rate_threshold: float
+    unhealthy_error_rate_threshold: float
+    max_retries: int
+    retry_delay_s: float
+    retry_backoff_multiplier: float
+    retry_max_delay_s: float
+    same_member_retries: int | None
+    stay_for_retry_after_s: float
+    retry_budget_ratio: float
+    retry_budget_floor: float
+    request_timeout_s: float | None
+    cancel_grace_s: float
+    deadline_s: float | None
+    first_chunk_timeout_s: float | None
+    chunk_timeout_s: float | None
+    stream_buffer: int
+    on_cut: Literal["raise", "restart", "hold"]
+    stream_complete: Callable[[Any], bool] | Literal["auto"] | None
+    hedge_after_s: float | Literal["p95"] | None
+    max_pending: int
+    priority_ageing_s: float
+    when_unavailable: Literal["fail", "wait"]
+    restart_intensity: int
+    restart_period_s: float
+    restart_backoff_s: float
+    loop_check_interval_s: float
+    loop_stalled_after_s: float
+    loop_replaced_after_s: float | None
+    event_loop: Literal["auto", "running", "own", "asyncio", "uvloop"]
+    propagate_context: bool
+    classify: Classifier | None
+    is_failure: Callable[[Any], object] | Literal["auto"] | None
+    is_empty: Callable[[Any], bool] | Literal["auto"] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,7 +206,7 @@ class PoolConfig:
                 f"got {self.event_loop!r}"
             )
 
-    def replace(self, **changes: Any) -> PoolConfig:
+    def replace(self, **changes: Unpack[PoolSettings]) -> PoolConfig:
         """A copy with some settings changed, checked like a new one."""
         return dataclasses.replace(self, **changes)
 

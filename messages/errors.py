@@ -351,6 +351,14 @@ class StrategyError(PoolError):
     """A user's own routing strategy raised, or chose something that was not a candidate."""
 
 
+class AgentTypeError(PoolError, TypeError):
+    """What was given as an agent, or as a factory of one, is none, or only `apply` can use it: the
+    message says of whom, what is wrong, and what to write.
+    """
+
+    _may_have_begun = False
+
+
 class MemberExistsError(PoolError, ValueError):
     """A member of that name is in the pool already."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from dataclasses import InitVar, dataclass, field, fields
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, TypeVar
 
 from greenroom.messages import _validate as check
 from greenroom.messages.configure import Configure
@@ -17,13 +18,60 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 
+class EachSettings(TypedDict, total=False):
+    """The options of `RequestOptions` that many requests may have in common, beside `timeout`."""
+
+    key: str | None
+    priority: int
+    idempotent: bool
+    max_retries: int | None
+    metadata: Mapping[str, Any]
+    timeout_s: float | None
+
+
+class RequestSettings(EachSettings, total=False):
+    """All of them, beside `timeout`."""
+
+    request_id: str | None
+
+
+class AcquireSettings(TypedDict, total=False):
+    """Those of one attempt, beside `timeout`."""
+
+    key: str | None
+    priority: int
+    max_retries: int | None
+    metadata: Mapping[str, Any]
+    request_id: str | None
+    timeout_s: float | None
+
+
+def _take_older_name(options: Any, timeout_s: Any, above: bool = False) -> None:
+    check.number("timeout_s", timeout_s, above=above)
+    check_one_timeout(options.timeout, timeout_s)
+    object.__setattr__(options, "timeout", timeout_s)
+
+
+def check_one_timeout(timeout: float | None, timeout_s: float | None) -> None:
+    """Refuse a time limit that was given by both of its names.
+
+    Raises:
+        TypeError: it was.
+    """
+    if timeout is not None and timeout_s is not None:
+        raise TypeError(
+            "timeout and timeout_s must not be given together: they are one, "
+            f"got timeout={timeout!r}, timeout_s={timeout_s!r}"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class RequestOptions:
     """What `Request` and `Apply` have in common.
 
     Args:
         key: the routing key of `consistent_hash`; reaches the agent too.
-        timeout_s: seconds for the whole request, retries and waiting included.
+        timeout: seconds for the whole request, retries and waiting included.
         priority: where requests wait for a member, a higher one is served first, equal ones in
             order; waiting for `PoolConfig.priority_ageing_s` counts as much as one level. (With
             `Member.priority` it is the other way round: the lower number is preferred.) Reaches the
@@ -32,25 +80,29 @@ class RequestOptions:
         max_retries: overrides the pool's for this request.
         metadata: anything; reaches the agent, is never logged.
         request_id: an id of the app's own, for tracing; made by the pool when None.
+        timeout_s: the older name of `timeout`; one of them may be given.
 
     Raises:
         TypeError, ValueError: a value of the wrong type or out of range, named with its field.
     """
 
     key: str | None = None
-    timeout_s: float | None = None
+    timeout: float | None = None
     priority: int = 0
     idempotent: bool = True
     max_retries: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     request_id: str | None = None
+    timeout_s: InitVar[float | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, timeout_s: float | None) -> None:
         # Requests are made by the thousand, most of them with the defaults: those need no check.
         if self.key is not None and not isinstance(self.key, str):
             raise check.misfit("key must be a string", self.key)
-        if self.timeout_s is not None:
-            check.number("timeout_s", self.timeout_s, above=True)
+        if timeout_s is not None:
+            _take_older_name(self, timeout_s, above=True)
+        elif self.timeout is not None:
+            check.number("timeout", self.timeout, above=True)
         if type(self.priority) is not int:
             check.whole("priority", self.priority, minimum=None)
         if self.idempotent is not True:
@@ -93,8 +145,8 @@ class Apply(RequestOptions, Generic[R]):
 
     function: Callable[[Any], R] = field(kw_only=False)
 
-    def __post_init__(self) -> None:
-        RequestOptions.__post_init__(self)
+    def __post_init__(self, timeout_s: float | None) -> None:
+        RequestOptions.__post_init__(self, timeout_s)
         check.function("function", self.function, secret=True)
 
     def _content(self) -> str:
@@ -115,8 +167,8 @@ class Acquire(RequestOptions):
     stream: bool = False
     can_be_cut: bool = False
 
-    def __post_init__(self) -> None:
-        RequestOptions.__post_init__(self)
+    def __post_init__(self, timeout_s: float | None) -> None:
+        RequestOptions.__post_init__(self, timeout_s)
         check.flag("stream", self.stream)
 
 
@@ -201,10 +253,20 @@ class Drain:
     Answered with True when all of them finished in time.
     """
 
-    timeout_s: float | None = None
+    timeout: float | None = None
+    timeout_s: InitVar[float | None] = field(default=None, kw_only=True)
 
-    def __post_init__(self) -> None:
-        check.number("timeout_s", self.timeout_s, optional=True)
+    def __post_init__(self, timeout_s: float | None) -> None:
+        if timeout_s is not None:
+            _take_older_name(self, timeout_s)
+        else:
+            check.number("timeout", self.timeout, optional=True)
+
+
+for _each in (RequestOptions, Request, Apply, Acquire, Drain):
+    # It is no field: `dataclasses.replace` would hand on both names.
+    del _each.__dataclass_fields__["timeout_s"]
+    setattr(_each, "timeout_s", property(attrgetter("timeout")))  # noqa: B010 - mypy knows a field
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Literal
 
 
 class LoadBalanceStrategy(StrEnum):
@@ -19,6 +20,22 @@ class LoadBalanceStrategy(StrEnum):
     POWER_OF_TWO = "power_of_two"
     CONSISTENT_HASH = "consistent_hash"
     FAILOVER = "failover"
+
+
+StrategyName = Literal[
+    "round_robin",
+    "random",
+    "weighted",
+    "priority",
+    "least_latency",
+    "least_errors",
+    "least_outstanding",
+    "adaptive",
+    "power_of_two",
+    "consistent_hash",
+    "failover",
+]
+"""The values of `LoadBalanceStrategy`, as a type checker knows them."""
 
 
 class AgentStatus(StrEnum):

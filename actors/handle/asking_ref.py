@@ -14,6 +14,7 @@ from typing import (
     NoReturn,
     SupportsIndex,
     TypeVar,
+    Unpack,
     overload,
 )
 
@@ -55,12 +56,15 @@ from greenroom.messages.pickling import refuse
 from greenroom.messages.replies import PoolStats, Reply
 from greenroom.messages.requests import (
     Acquire,
+    AcquireSettings,
     Apply,
     Drain,
     GetStats,
     RemoveMember,
     Request,
     RequestOptions,
+    RequestSettings,
+    check_one_timeout,
 )
 
 R = TypeVar("R")
@@ -287,8 +291,12 @@ class AskingRef(JoinableRef):
 
     # -- requests
 
-    def execute(self, payload: Any, *, timeout: float | None = None, **options: Any) -> Any:
+    def execute(
+        self, payload: Any, *, timeout: float | None = None, **options: Unpack[RequestSettings]
+    ) -> Any:
         """What the agent makes of `payload`: `ask(Request(payload, **options)).value`."""
+        if options:
+            check_one_timeout(timeout, options.get("timeout_s"))
         return self.ask(Request(payload, **options), timeout=timeout).value
 
     @overload
@@ -297,21 +305,31 @@ class AskingRef(JoinableRef):
         function: Callable[[Any], Awaitable[R]],
         *,
         timeout: float | None = None,
-        **options: Any,
+        **options: Unpack[RequestSettings],
     ) -> R: ...
 
     @overload
     def apply(
-        self, function: Callable[[Any], R], *, timeout: float | None = None, **options: Any
+        self,
+        function: Callable[[Any], R],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[RequestSettings],
     ) -> R: ...
 
     def apply(
-        self, function: Callable[[Any], Any], *, timeout: float | None = None, **options: Any
+        self,
+        function: Callable[[Any], Any],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[RequestSettings],
     ) -> Any:
         """What `function(agent)` returns, for whichever agent is picked; it may be a coroutine.
 
         An agent that is a pool is given as its `PoolRef`.
         """
+        if options:
+            check_one_timeout(timeout, options.get("timeout_s"))
         return self.ask(Apply(function, **options), timeout=timeout).value
 
     # -- the same in coroutines: these never block the event loop
@@ -350,8 +368,12 @@ class AskingRef(JoinableRef):
             future.cancel()
             raise
 
-    async def aexecute(self, payload: Any, *, timeout: float | None = None, **options: Any) -> Any:
+    async def aexecute(
+        self, payload: Any, *, timeout: float | None = None, **options: Unpack[RequestSettings]
+    ) -> Any:
         """`execute`, awaited."""
+        if options:
+            check_one_timeout(timeout, options.get("timeout_s"))
         return (await self.aask(Request(payload, **options), timeout=timeout)).value
 
     @overload
@@ -360,18 +382,28 @@ class AskingRef(JoinableRef):
         function: Callable[[Any], Awaitable[R]],
         *,
         timeout: float | None = None,
-        **options: Any,
+        **options: Unpack[RequestSettings],
     ) -> R: ...
 
     @overload
     async def aapply(
-        self, function: Callable[[Any], R], *, timeout: float | None = None, **options: Any
+        self,
+        function: Callable[[Any], R],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[RequestSettings],
     ) -> R: ...
 
     async def aapply(
-        self, function: Callable[[Any], Any], *, timeout: float | None = None, **options: Any
+        self,
+        function: Callable[[Any], Any],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[RequestSettings],
     ) -> Any:
         """`apply`, awaited."""
+        if options:
+            check_one_timeout(timeout, options.get("timeout_s"))
         return (await self.aask(Apply(function, **options), timeout=timeout)).value
 
     async def astop(self, *, timeout: float | None = None) -> bool:
@@ -452,10 +484,16 @@ class AskingRef(JoinableRef):
             )
         return self._open(message, timeout)
 
-    def attempts(self, *, stream: bool = False, **options: Any) -> Attempts:
+    def attempts(
+        self,
+        *,
+        stream: bool = False,
+        timeout: float | None = None,
+        **options: Unpack[RequestSettings],
+    ) -> Attempts:
         """Attempts in the caller's own task: the pool picks, limits, judges, retries and logs.
 
-            async for attempt in pool.attempts(key=user, timeout_s=30):
+            async for attempt in pool.attempts(key=user, timeout=30):
                 async with attempt as agent:
                     result = await agent.run(prompt)
 
@@ -467,22 +505,30 @@ class AskingRef(JoinableRef):
             stream: whether the block passes chunks on: the limits of streams hold for it then,
                 `first_chunk_timeout_s` until `attempt.first()`, `chunk_timeout_s` from there on;
                 otherwise it has `request_timeout_s`, as an answer has.
-            options: `key`, `timeout_s`, `priority`, `idempotent`, `max_retries`, `metadata` and
-                `request_id`, as of a `Request`.
+            timeout: seconds for all of it, from the first attempt on.
+            options: `key`, `priority`, `idempotent`, `max_retries`, `metadata` and `request_id`, as
+                of a `Request`.
 
         Raises:
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
         """
-        return Attempts(Acquire(stream=stream, **options), self._lease, self._clock.now)
+        work = Acquire(stream=stream, timeout=timeout, **options)
+        return Attempts(work, self._lease, self._clock.now)
 
-    def acquire(self, *, stream: bool = False, **options: Any) -> Acquired:
+    def acquire(
+        self,
+        *,
+        stream: bool = False,
+        timeout: float | None = None,
+        **options: Unpack[AcquireSettings],
+    ) -> Acquired:
         """One attempt in the caller's own task, without a retry: `async with pool.acquire() as
         agent`, or `with`. What its block raises is judged, and raised as it is.
 
         Args:
-            stream, options: as of `attempts`; there is nothing to be retried.
+            stream, timeout, options: as of `attempts`; there is nothing to be retried.
         """
-        work = Acquire(stream=stream, idempotent=False, **options)
+        work = Acquire(stream=stream, timeout=timeout, idempotent=False, **options)
         return acquired(work, self._lease, self._clock.now)
 
     def _lease(self, message: Acquire) -> LeaseFuture:

@@ -26,6 +26,7 @@ from greenroom.messages.requests import (
     Cancel,
     DisableBreaker,
     Drain,
+    EachSettings,
     ForceOpen,
     GetStats,
     RemoveMember,
@@ -34,6 +35,7 @@ from greenroom.messages.requests import (
     ResetAll,
     ResetMember,
     Subscribe,
+    check_one_timeout,
 )
 
 OUTER_ID_SHOWN = 600
@@ -75,7 +77,7 @@ class PoolRef(AskingRef):
         max_in_flight: int | None = None,
         timeout: float | None = None,
         errors: Literal["raise"] = "raise",
-        **options: Any,
+        **options: Unpack[EachSettings],
     ) -> Generator[Any, None, None]: ...
 
     @overload
@@ -87,7 +89,7 @@ class PoolRef(AskingRef):
         max_in_flight: int | None = None,
         timeout: float | None = None,
         errors: Literal["return"],
-        **options: Any,
+        **options: Unpack[EachSettings],
     ) -> Generator[MapResult[Any], None, None]: ...
 
     def map(
@@ -98,7 +100,7 @@ class PoolRef(AskingRef):
         max_in_flight: int | None = None,
         timeout: float | None = None,
         errors: Literal["raise", "return"] = "raise",
-        **options: Any,
+        **options: Unpack[EachSettings],
     ) -> Generator[Any, None, None]:
         """What the agents make of each of the payloads, `max_in_flight` of them at a time.
 
@@ -141,7 +143,7 @@ class PoolRef(AskingRef):
         max_in_flight: int | None = None,
         timeout: float | None = None,
         errors: Literal["raise"] = "raise",
-        **options: Any,
+        **options: Unpack[EachSettings],
     ) -> AsyncGenerator[Any, None]: ...
 
     @overload
@@ -153,7 +155,7 @@ class PoolRef(AskingRef):
         max_in_flight: int | None = None,
         timeout: float | None = None,
         errors: Literal["return"],
-        **options: Any,
+        **options: Unpack[EachSettings],
     ) -> AsyncGenerator[MapResult[Any], None]: ...
 
     def amap(
@@ -164,7 +166,7 @@ class PoolRef(AskingRef):
         max_in_flight: int | None = None,
         timeout: float | None = None,
         errors: Literal["raise", "return"] = "raise",
-        **options: Any,
+        **options: Unpack[EachSettings],
     ) -> AsyncGenerator[Any, None]:
         """`map` for `async for`, with the same arguments and errors.
 
@@ -187,12 +189,13 @@ class PoolRef(AskingRef):
         max_in_flight: int | None,
         timeout: float | None,
         errors: str,
-        options: dict[str, Any],
+        options: EachSettings,
     ) -> Flight:
         self.check_process()
         check.flag("ordered", ordered)
         check.whole("max_in_flight", max_in_flight, minimum=1, optional=True)
         check.number("timeout", timeout, optional=True)
+        check_one_timeout(timeout, options.get("timeout_s"))
         if errors not in ("raise", "return"):
             raise ValueError(f"errors must be 'raise' or 'return', got {errors!r}")
         if "request_id" in options:

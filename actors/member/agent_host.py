@@ -45,7 +45,8 @@ from greenroom.actors.runtime.lease import Lease
 from greenroom.actors.runtime.loop_blocker import ORIGIN
 from greenroom.actors.runtime.loop_thread import AgentLoop, LoopThread, spare_the_log
 from greenroom.actors.runtime.thread_duties import HERE, Need, is_held_up, needs_loop
-from greenroom.messages.errors import ReentrantAskError
+from greenroom.messages.agent_shape import check_agent
+from greenroom.messages.errors import AgentTypeError, ReentrantAskError
 from greenroom.messages.execution import Ancestor, Execute
 from greenroom.messages.member import CallContext, Member
 from greenroom.messages.requests import Acquire, Apply
@@ -122,13 +123,23 @@ class AgentHost:
         return any(stay.takes_loop for stay in list(self._stays))
 
     def adopt(self, agent: Any) -> None:
-        """Host this agent from now on."""
+        """Host this agent from now on.
+
+        Raises:
+            AgentTypeError: what a factory has made is none.
+        """
+        if self.member.factory is not None:
+            self._check(agent)
         self._runner = agent_methods.runner_of(agent, self.member.method)
         self._streamer = agent_methods.stream_runner_of(agent, self.member.method)
         self._async_client = agent_methods.is_async_client(agent, self.member.method)
         self._agent = agent
         self._find_usual()
         self.made = True  # last: a look at an agent may raise above
+
+    def _check(self, agent: Any) -> None:
+        made = f"agent that the factory of member {self.member.name!r} makes"
+        check_agent(made, agent, self.member.method)
 
     def create(
         self,
@@ -472,6 +483,7 @@ class AgentHost:
             if agent is None:
                 raise TypeError(f"factory of {self.member.name!r} must return an agent, got None")
             try:
+                self._check(agent)
                 yield agent
             finally:
                 hook = self._close_hook(agent, entered)
@@ -584,7 +596,7 @@ def _cannot_run(agent: Any, method: str | None) -> NoReturn:
         if method
         else f"one of {', '.join(agent_methods.METHODS)}, __call__"
     )
-    raise TypeError(
+    raise AgentTypeError(
         f"agent must be callable or have {wanted}, got a {type(agent).__name__} "
         f"(pool.apply can use it all the same)"
     )

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import functools
 import inspect
-import re
-import types
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Union, get_args, get_origin
+from typing import Any, NamedTuple, NoReturn
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.member import nested_pool
 from greenroom.actors.reading.client_look import gives_async, is_for_coroutines
-from greenroom.messages.member import CallContext
+from greenroom.messages.agent_shape import (
+    METHODS,
+    STREAM_METHODS,
+    callable_of,
+    context_parameter,
+    method_of,
+    misfit_of,
+    parameters_of,
+)
+from greenroom.messages.call_context import CallContext
+from greenroom.messages.errors import AgentTypeError
 
-METHODS = ("arun", "ainvoke", "run", "invoke", "kickoff", "execute", "complete")
-"""The run methods looked for on an object, in this order; `__call__` is the last resort."""
-STREAM_METHODS = ("astream", "stream")
-"""What is looked for first where chunks are wanted, and last where one answer is."""
-
-_OPTIONAL = re.compile(r"(?:\w+\.)?Optional\[(.+)\]")
+__all__ = [
+    "METHODS",
+    "Runner",
+    "is_async",
+    "is_async_agent",
+    "is_async_client",
+    "method_of",
+    "runner_of",
+    "stream_runner_of",
+    "takes_argument",
+]
 
 
 class Runner(NamedTuple):
@@ -78,21 +91,21 @@ def is_async(call: Any) -> bool:
 
 
 def _runner(call: Callable[..., Any] | None) -> Runner | None:
-    return None if call is None else Runner(call, is_async(call), *_context_parameter(call))
-
-
-def method_of(agent: Any, name: str) -> Callable[..., Any] | None:
-    """That method of the agent, if it has one; an attribute that raises is none."""
-    try:
-        found = getattr(agent, name, None)
-    except BaseException:  # a lazy client's property; actors look here, and must live
+    if call is None:
         return None
-    return found if callable(found) else None
+    misfit = misfit_of(call)
+    if misfit is not None:  # said by each request: `apply` may use the agent in another way
+        return Runner(functools.partial(_cannot_take, misfit.words), is_async(call))
+    return Runner(call, is_async(call), *context_parameter(call))
+
+
+def _cannot_take(words: str, _: Any) -> NoReturn:
+    raise AgentTypeError(f"agent {words} (pool.apply can use it all the same)")
 
 
 def takes_argument(call: Callable[..., Any]) -> bool:
     """Whether a probe wants the agent, or nothing at all."""
-    parameters = _parameters(call)
+    parameters = parameters_of(call)
     if parameters is None:
         return True
     positional = (
@@ -107,43 +120,6 @@ def _callable_of(
     agent: Any, method: str | None, names: Iterable[str | None]
 ) -> Callable[..., Any] | None:
     """Its first method of these names; None among them is the agent itself, if it can be called."""
-    if method is not None:
-        return method_of(agent, method)
-    if isinstance(agent, PoolRef):
+    if isinstance(agent, PoolRef) and method is None:
         return functools.partial(nested_pool.answer, agent)
-    if inspect.isroutine(agent) or inspect.isclass(agent) or isinstance(agent, functools.partial):
-        return agent
-    for name in names:
-        found = method_of(agent, name) if name is not None else agent
-        if callable(found):
-            return found
-    return None
-
-
-def _parameters(call: Callable[..., Any]) -> list[inspect.Parameter] | None:
-    """None where nobody can tell them, as for a builtin."""
-    try:
-        return list(inspect.signature(call).parameters.values())
-    except Exception:
-        return None
-
-
-def _context_parameter(call: Callable[..., Any]) -> tuple[str | None, bool, bool]:
-    """Its name, whether it is the first one, whether it can be given by name."""
-    for position, parameter in enumerate(_parameters(call) or ()):
-        if _is_context(parameter.annotation):
-            first = position == 0 and parameter.kind is not inspect.Parameter.KEYWORD_ONLY
-            return parameter.name, first, parameter.kind is not inspect.Parameter.POSITIONAL_ONLY
-    return None, False, True
-
-
-def _is_context(annotation: Any) -> bool:
-    """Whether it says `CallContext`, or that or None; postponed annotations are strings."""
-    if isinstance(annotation, str):
-        text = annotation.replace(" ", "")
-        optional = _OPTIONAL.fullmatch(text)
-        parts = (optional[1] if optional else text).split("|")
-        return any(part.rsplit(".", 1)[-1] == "CallContext" for part in parts)
-    if get_origin(annotation) in (Union, types.UnionType):
-        return any(_is_context(part) for part in get_args(annotation))
-    return annotation is CallContext
+    return callable_of(agent, method, names)

@@ -30,6 +30,7 @@ from greenroom.actors.reading.inner_pool_kinds import kind_of_pool, wait_of_pool
 from greenroom.actors.reading.retry_after import RETRY_AFTER_MAX_S, retry_after
 from greenroom.messages.config import Classifier
 from greenroom.messages.errors import (
+    AgentTypeError,
     AllPoolMembersFailedError,
     AttemptTimeoutError,
     DeadlineExceededError,
@@ -58,6 +59,8 @@ _POOL_ERRORS: dict[type[BaseException], FailureKind] = {
     PoolStoppedError: FailureKind.UNAVAILABLE,
     # The agent's own doing: the same agent would do it on any other member.
     ReentrantAskError: FailureKind.CALLER,
+    # What its member cannot do, whatever the request, and another one may.
+    AgentTypeError: FailureKind.TOO_LARGE,
     DeadlineExceededError: FailureKind.TIMEOUT,
     AttemptTimeoutError: FailureKind.TIMEOUT,
     MemberCrashedError: FailureKind.CRASHED,

@@ -198,8 +198,8 @@ class RequestFlow:
         # The earliest of three: of the ask (`timeout`), reckoned by its
         # caller; of the request; of the pool.
         deadline = None if future is None else future.deadline
-        if work.timeout_s is not None or self._config.deadline_s is not None:
-            limits = [now + limit for limit in (work.timeout_s, self._config.deadline_s) if limit]
+        if work.timeout is not None or self._config.deadline_s is not None:
+            limits = [now + limit for limit in (work.timeout, self._config.deadline_s) if limit]
             deadline = min(limits if deadline is None else (*limits, deadline), default=None)
         # Booked first: what raises from here on finds it in the books, and can answer who asks.
         job = self.jobs[job_id] = Job(job_id, work, future, now, deadline, policy, context)

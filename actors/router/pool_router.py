@@ -14,6 +14,7 @@ from greenroom.actors.request.job import PLACED, Job
 from greenroom.actors.request.request_flow import RequestFlow
 from greenroom.actors.router.drains import Drains
 from greenroom.actors.router.forwarded_commands import FORWARDED, Commands
+from greenroom.actors.runtime import pool_names
 from greenroom.actors.runtime.clock import Clock, paused_at
 from greenroom.actors.runtime.end_signal import EndSignal
 from greenroom.actors.runtime.event_bus import EventBus, complain
@@ -247,8 +248,8 @@ class PoolRouter(PoolActor):
 
     def _on_drain(self, message: Drain) -> Any:
         self._drains.add(self.mailbox.reply_to)
-        if message.timeout_s is not None:
-            timeout_s = message.timeout_s
+        if message.timeout is not None:
+            timeout_s = message.timeout
             when = self.clock.now() + timeout_s
             self.alarms.at(when, lambda: self._drain_timed_out(timeout_s))
         self.flow.endings.close()
@@ -281,6 +282,7 @@ class PoolRouter(PoolActor):
         self._commands.fail_all(PoolStoppedError(reason))
         self._stop_supervisor()
         self.bus.emit(PoolStopped(pool=self.name, unfinished=unfinished))
+        pool_names.give_back(self.bus)
         # Last: the end of members and of the pool are events, too.
         self.bus.close()
 

@@ -1,5 +1,7 @@
 """greenroom: a supervised pool of agents."""
 
+import typing as _typing
+
 from loguru import logger as _logger
 
 from greenroom import answers
@@ -17,6 +19,7 @@ from greenroom.messages import (
     AddMember,
     AgentHealth,
     AgentStatus,
+    AgentTypeError,
     AllPoolMembersFailedError,
     Apply,
     AttemptError,
@@ -65,6 +68,23 @@ from greenroom.supervisors.circuit_breaker import CircuitBreaker, CircuitOpenErr
 
 _logger.disable("greenroom")
 
+__version__: str
+"""That of the installed package; without one (the code was copied into an app) `0+unknown`."""
+
+if not _typing.TYPE_CHECKING:  # a type checker would take any name for one of greenroom's
+
+    def __getattr__(name: str) -> str:
+        # Read when it is asked for: that takes longer than all the rest of some imports.
+        if name != "__version__":
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("greenroom")
+        except PackageNotFoundError:
+            return "0+unknown"
+
+
 __all__ = [
     "AddMember",
     "AgentCreator",
@@ -72,6 +92,7 @@ __all__ = [
     "AgentPool",
     "AgentRequest",
     "AgentStatus",
+    "AgentTypeError",
     "AllPoolMembersFailedError",
     "Apply",
     "AskTimeoutError",

@@ -463,7 +463,7 @@ def test_a_wrong_call_is_refused(executor: PoolExecutor, lab: Lab) -> None:
     with pytest.raises(TypeError, match="function must be callable, got a str"):
         executor.apply("hello")  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="idempotent must be True or False"):
-        executor.execute("x", idempotent="no")
+        executor.execute("x", idempotent="no")  # type: ignore[arg-type]
     assert lab.asked == []
 
 

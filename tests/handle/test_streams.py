@@ -570,7 +570,7 @@ def test_types() -> None:
     """What a type checker knows: `mypy` on this file is the test."""
 
     class Agent:
-        def tokens(self) -> Iterator[str]:
+        def tokens(self, payload: object = None) -> Iterator[str]:
             yield "a"
 
         async def atokens(self) -> AsyncIterator[bytes]:

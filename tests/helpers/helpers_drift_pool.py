@@ -27,6 +27,7 @@ from greenroom import (
     AgentPool,
     CallContext,
     FailureKind,
+    LoadBalanceStrategy,
     Member,
     PoolFuture,
     PoolRef,
@@ -123,7 +124,7 @@ class _Player:
                 )
                 for each in script.members
             ],
-            strategy=script.strategy,
+            strategy=LoadBalanceStrategy(script.strategy),
             config=config,
             clock=clock,
             rng=random.Random(script.seed),

@@ -146,6 +146,52 @@ def test_values_may_come_from_the_environment(
     assert (file.members[0].isolated, file.members[0].weight) == (True, 3.0)
 
 
+def test_values_within_tables_and_arrays_come_from_the_environment_too(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As texts, where nobody knows their type."""
+    monkeypatch.setenv("REGION", "7")
+    monkeypatch.setenv("PYTHON", sys.executable)
+    file = read_pool_file(
+        write(
+            """
+            [[members]]
+            name = "a"
+            kind = "python"
+            agent = "agents_of_a_test:upper"
+            metadata = { region = "${REGION}", of = ["${REGION}", 7] }
+            [[members]]
+            name = "b"
+            kind = "command"
+            argv = ["${PYTHON}", "-I", "-S", "-c", "print(input())"]
+            """
+        )
+    )
+    assert file.members[0].metadata == {"region": "7", "of": ["7", 7]}
+    assert file.members[1].agent._argv[0] == sys.executable
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("request_timeout_s", "must be a number, and what SECRET holds is not"),
+        ("max_retries", "must be a whole number, and what SECRET holds is not"),
+        ("propagate_context", "must be true or false, and what SECRET holds is not"),
+        ("when_unavailable", "must be 'fail' or 'wait', and what SECRET holds is not"),
+        ("hedge_after_s", "must be a number or 'p95', and what SECRET holds is not"),
+    ],
+)
+def test_a_variable_that_holds_something_else_is_told_without_what_it_holds(
+    write: Write, monkeypatch: pytest.MonkeyPatch, setting: str, words: str
+) -> None:
+    """It may be the wrong one."""
+    monkeypatch.setenv("SECRET", "s3cret")
+    with pytest.raises(PoolFileError) as caught:
+        read_pool_file(write(f"[pool]\n{setting} = '${{SECRET}}'" + A))
+    assert f"pool.toml:2: pool.{setting} {words}" in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
 A = """
 [[members]]
 name = "a"

@@ -308,8 +308,12 @@ class TestAgentShapes:
             assert pool.execute([("key", 1)]) == {"key": 1}
 
     def test_the_wrong_number_of_arguments_is_the_agents_error(self) -> None:
-        """An agent that takes no payload fails like any other that raises."""
-        with pool_of(*ranked(a=lambda: "none", b=ScriptedAgent(["good"]))) as pool:
+        """An agent that takes no payload, and hides it, fails like any other that raises."""
+
+        def hides(*payloads: Any) -> Any:
+            return (lambda: "none")(*payloads)
+
+        with pool_of(*ranked(a=hides, b=ScriptedAgent(["good"]))) as pool:
             reply = pool.ask(Request("x"), timeout=WAIT_S)
             assert reply.member == "b"
             assert isinstance(reply.errors[0].error, TypeError)

@@ -17,6 +17,10 @@ from greenroom import AllPoolMembersFailedError, Member, PoolRef, Request
 Loop = asyncio.AbstractEventLoop
 
 
+class Thing:
+    """An agent for blocks alone."""
+
+
 class Bound:
     """A client that belongs to the loop that made it.
 
@@ -233,10 +237,10 @@ def test_a_factory_that_never_returns_is_cancelled_with_its_member(how: str) -> 
             if asyncio.get_running_loop() is here:
                 entered.set()
                 await here.create_future()
-            return object()
+            return Thing()
 
         member = Member("a", factory=factory)
-        spare = Member("b", object(), priority=1)
+        spare = Member("b", Thing(), priority=1)
         config: dict[str, Any] = {"event_loop": "own", "cancel_grace_s": 60}
         with pool_of(member, spare, strategy="priority", **config) as pool:
             before = asyncio.all_tasks()

@@ -10,6 +10,7 @@ import pytest
 
 import greenroom.messages
 from greenroom.messages import (
+    AgentTypeError,
     AllPoolMembersFailedError,
     AttemptError,
     AttemptTimeoutError,
@@ -63,6 +64,7 @@ ERRORS = [
     UnsuccessfulResultError("x"),
     StrategyError("x"),
     StreamInterruptedError("writers", "claude", [SLOW], ["a", "b"], 2),
+    AgentTypeError("x"),
     MemberExistsError("x"),
     UnknownMemberError("x"),
 ]
@@ -80,6 +82,7 @@ def test_every_error_is_a_pool_error() -> None:
     assert all(isinstance(error, PoolError) for error in ERRORS)
     assert issubclass(DeadlineExceededError, TimeoutError)
     assert issubclass(AttemptTimeoutError, TimeoutError)
+    assert issubclass(AgentTypeError, TypeError)
     assert issubclass(MemberExistsError, ValueError)
     assert issubclass(UnknownMemberError, KeyError)
     assert not issubclass(PoolSaturatedError, TimeoutError)

@@ -118,7 +118,10 @@ def test_a_generator_function_is_an_agent(streaming: Any) -> None:
         ({"method": 3}, "TypeError: method must be a string, got 3 (int)"),
         (
             {"method": "answer"},
-            "TypeError: method must name a method of the agent, got 'answer' (function has none)",
+            (
+                "AgentTypeError: method must name a method of the agent of member 'a', "
+                "got 'answer' (function has none)"
+            ),
         ),
         ({"metadata": None}, "TypeError: metadata must be a mapping, got None (NoneType)"),
         ({"metadata": "eu"}, "TypeError: metadata must be a mapping, got 'eu' (str)"),
@@ -219,8 +222,8 @@ def test_only_the_subject_is_positional() -> None:
         (lambda: ResetMember(""), "ValueError: name must not be empty, got ''"),
         (lambda: ForceOpen(3), "TypeError: name must be a string, got 3 (int)"),  # type: ignore[arg-type]
         (lambda: DisableBreaker(""), "ValueError: name must not be empty, got ''"),
-        (lambda: Drain(-1), "ValueError: timeout_s must be at least 0, got -1"),
-        (lambda: Drain(NAN), "ValueError: timeout_s must be finite, got nan"),
+        (lambda: Drain(-1), "ValueError: timeout must be at least 0, got -1"),
+        (lambda: Drain(NAN), "ValueError: timeout must be finite, got nan"),
         (
             lambda: Subscribe("me"),
             "TypeError: subscriber must be an actor ref or a callable, got 'me' (str)",
@@ -234,8 +237,8 @@ def test_a_command_refuses_bad_values(make: Callable[[], object], message: str) 
 
 def test_commands_take_the_values_at_the_edge() -> None:
     """A drain may have no time at all, or all of it; a subscriber may be a ref."""
-    assert Drain(0).timeout_s == 0
-    assert Drain().timeout_s is None
+    assert Drain(0).timeout == 0
+    assert Drain().timeout is None
     told = types.SimpleNamespace(tell=print)
     assert Subscribe(told).subscriber is told
 

@@ -16,6 +16,7 @@ import pytest
 from helpers_pools import WAIT_S
 
 from greenroom import AgentPool, Member, PoolConfig, PoolFuture, PoolRef, Reply, Request
+from greenroom.messages.status import StrategyName
 from greenroom.testing import FakeClock
 
 MEMBERS = 11
@@ -29,7 +30,7 @@ GOOD_S = 1.0
 class Experiment:
     """Arrivals at a steady rate; each step waits until the pool has come to rest."""
 
-    def __init__(self, strategy: str, seed: int) -> None:
+    def __init__(self, strategy: StrategyName, seed: int) -> None:
         self.clock = FakeClock()
         self.start = self.clock.now()
         self.rng = random.Random(seed)
@@ -38,7 +39,7 @@ class Experiment:
         self.elapsed: list[float] = []
         self.pool = self._start(strategy, seed)
 
-    def _start(self, strategy: str, seed: int) -> PoolRef:
+    def _start(self, strategy: StrategyName, seed: int) -> PoolRef:
         members = [
             Member(f"m{i}", self._agent(slow=i == 0), max_concurrency=1000) for i in range(MEMBERS)
         ]
@@ -86,7 +87,7 @@ class Experiment:
         self.clock.advance(max(0.0, when - self.clock.now()))
 
 
-def share_within_a_second(strategy: str) -> float:
+def share_within_a_second(strategy: StrategyName) -> float:
     experiment = Experiment(strategy, seed=2016)
     with experiment.pool:
         return experiment.run()
@@ -102,6 +103,6 @@ def share_within_a_second(strategy: str) -> float:
         ("power_of_two", 0.985, 1.0),
     ],
 )
-def test_one_slow_member_of_eleven(strategy: str, at_least: float, at_most: float) -> None:
+def test_one_slow_member_of_eleven(strategy: StrategyName, at_least: float, at_most: float) -> None:
     """About 95% with round robin, 99% by load, 99.9% or better by latency."""
     assert at_least <= share_within_a_second(strategy) <= at_most

@@ -33,6 +33,10 @@ class OwnBaseError(BaseException):
     """What an agent may have made up itself."""
 
 
+class Thing:
+    """An agent for `apply` alone."""
+
+
 DEADLY: list[type[BaseException]] = [
     asyncio.CancelledError,
     SystemExit,
@@ -114,10 +118,10 @@ def test_b34_even_when_it_is_passed_on_as_the_callers_fault(
 def test_b34_a_function_applied_to_an_agent(
     error: type[BaseException], make: Callable[[Any], Any], neighbours: None
 ) -> None:
-    with pool_of(Member("only", object()), max_retries=0) as pool:
+    with pool_of(Member("only", Thing()), max_retries=0) as pool:
         with pytest.raises(AllPoolMembersFailedError):
             pool.apply(make(error), timeout=WAIT_S)
-        assert pool.apply(lambda agent: type(agent).__name__, timeout=WAIT_S) == "object"
+        assert pool.apply(lambda agent: type(agent).__name__, timeout=WAIT_S) == "Thing"
 
 
 @deadly

@@ -167,9 +167,13 @@ def test_b36_a_factory_that_returns_nothing_has_failed(nothing: Any) -> None:
         assert isinstance(reply.errors[0].error, TypeError)
 
 
+class Thing:
+    """An agent for `apply` alone."""
+
+
 def test_b36_a_factory_that_makes_what_cannot_run_fails_its_calls() -> None:
     members = [
-        Member("lazy", factory=object),
+        Member("lazy", factory=Thing),
         Member("ready", lambda payload: "ready", priority=1),
     ]
     with pool_of(*members) as pool:

@@ -115,7 +115,7 @@ def test_tracebacks_are_masked() -> None:
 def test_reprs_show_no_payload() -> None:
     """Of requests and of what the actors say to each other; options that were given are shown."""
     request = Request("PAYLOAD", key="k", timeout_s=5, metadata={"user": "PAYLOAD"})
-    assert repr(request) == "Request(<str>, key='k', timeout_s=5, metadata=<1>)"
+    assert repr(request) == "Request(<str>, key='k', timeout=5, metadata=<1>)"
     assert repr(Request(b"PAYLOAD")) == "Request(<bytes>)"
     assert "PAYLOAD" not in repr(Execute("1", 1, 1, request))
     done = Succeeded(

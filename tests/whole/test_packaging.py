@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -15,6 +16,8 @@ from typing import Any
 
 import pytest
 from helpers_pages import ROOT
+
+import greenroom
 
 FOLDERS = {
     "greenroom": "src/greenroom",
@@ -77,6 +80,21 @@ def test_the_wheel_has_one_top_level_name(wheel_names: list[str]) -> None:
     """Generic names such as `messages` would collide with other people's modules."""
     tops = {name.split("/")[0] for name in wheel_names if ".dist-info/" not in name}
     assert tops == {"greenroom"}
+
+
+def test_the_package_says_its_version(
+    project: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the installed package; a copy of the code within an app says that it knows none."""
+    assert greenroom.__version__ == project["project"]["version"]
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_name'"):
+        greenroom.no_such_name  # type: ignore[attr-defined]  # noqa: B018
+
+    def unknown(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", unknown)
+    assert greenroom.__version__ == "0+unknown"
 
 
 def test_the_wheel_is_typed(wheel_names: list[str]) -> None:

@@ -30,6 +30,7 @@ from greenroom import (
     Event,
     ForceOpen,
     GetStats,
+    LoadBalanceStrategy,
     Member,
     PoolConfig,
     PoolFuture,
@@ -324,7 +325,7 @@ class Theatre:
         )
         self.pool = AgentPool.start(
             [self.member(name) for name in FIRST],
-            strategy=strategy,
+            strategy=LoadBalanceStrategy(strategy),
             config=self.config,
             name="model",
             clock=self.clock,

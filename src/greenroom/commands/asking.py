@@ -40,7 +40,7 @@ def carry_out(options: Options) -> Exit:
         UsageError: the file cannot be used, or there is no prompt.
     """
     with opened_pool(options.pool, options.verbose) as pool:
-        request = Request(_prompt(options.prompt), timeout_s=options.timeout_s)
+        request = Request(_prompt(options.prompt), timeout=options.timeout_s)
         streams = is_terminal(sys.stdout) if options.stream is None else options.stream
         try:
             if options.json:

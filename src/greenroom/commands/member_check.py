@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 from greenroom.actors.member.agent_methods import takes_argument
 from greenroom.commands.ending import run
@@ -23,7 +23,7 @@ from greenroom.messages.errors import (
 from greenroom.messages.member import Member
 from greenroom.messages.replies import Reply
 from greenroom.messages.requests import Apply, Request
-from greenroom.messages.status import FailureKind, LoadBalanceStrategy, SkipReason
+from greenroom.messages.status import FailureKind, LoadBalanceStrategy, SkipReason, StrategyName
 from greenroom.pool.agent_pool import AgentPool
 
 AT_A_TIME = 8
@@ -111,14 +111,15 @@ def check_members(members: Sequence[Member], config: PoolConfig, checkup: Checku
         KeyboardInterrupt, Terminated: whatever was asked has been cancelled.
     """
     limit = checkup.timeout_s or config.request_timeout_s or TIMEOUT_S
-    request = Request(checkup.prompt, timeout_s=limit)
+    request = Request(checkup.prompt, timeout=limit)
     return run(_ask_all(members, _lone(config), request))
 
 
 def _check_whole(path: Path, file: PoolFile) -> None:
     """Start the pool with nobody at work in it: what is wrong with all of it is said."""
     stand_ins = [replace(each, agent=str, factory=None, method=None) for each in file.members]
-    strategy = LoadBalanceStrategy.ADAPTIVE if file.strategy is None else file.strategy
+    said = LoadBalanceStrategy.ADAPTIVE if file.strategy is None else file.strategy
+    strategy = cast(StrategyName, said)  # be it none: `start` refuses it
     try:
         AgentPool.start(stand_ins, strategy=strategy, config=file.config, name=file.name).stop()
     except (TypeError, ValueError, RuntimeError) as error:
@@ -167,7 +168,7 @@ async def _ask(member: Member, config: PoolConfig, request: Request[Any]) -> Fin
             message = request if member.probe is None else _probing(member.probe, request)
             reply: Reply[Any] = await pool.ask(message, block=False)
         except Exception as error:  # what an agent raises for a request at fault is its own error
-            kind, wrong = _judged(error, request.timeout_s)
+            kind, wrong = _judged(error, request.timeout)
             wrong = without_secrets(wrong)
             return replace(told, elapsed_s=now() - start, kind=kind, wrong=wrong)
     told = replace(told, elapsed_s=now() - start, model=_model_of(reply) or told.model)
@@ -179,9 +180,7 @@ async def _ask(member: Member, config: PoolConfig, request: Request[Any]) -> Fin
 def _probing(probe: Callable[..., Any], request: Request[Any]) -> Apply[Any]:
     """The probe as what an agent is asked; it wants the agent, or nothing at all."""
     wants_agent = takes_argument(probe)
-    return Apply(
-        lambda agent: probe(agent) if wants_agent else probe(), timeout_s=request.timeout_s
-    )
+    return Apply(lambda agent: probe(agent) if wants_agent else probe(), timeout=request.timeout)
 
 
 def _judged(error: Exception, limit: float | None) -> tuple[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, ClassVar, TypeVar, overload
+from typing import Any, ClassVar, Literal, TypeVar, Unpack, overload
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK
@@ -22,7 +22,7 @@ from greenroom.fallback.lazy_agent import AGENT, LazyAgent
 from greenroom.messages import _validate as check
 from greenroom.messages.config import Classifier, PoolConfig
 from greenroom.messages.member import Member
-from greenroom.messages.requests import Apply, Request
+from greenroom.messages.requests import Apply, Request, RequestSettings, check_one_timeout
 from greenroom.messages.status import FailureKind
 from greenroom.pool.pool_owner import MAX_CONCURRENCY, PoolOwner
 
@@ -102,7 +102,9 @@ class PoolExecutor(PoolOwner):
         """
         return self.execute(AGENT, timeout=timeout)
 
-    def execute(self, payload: Any, *, timeout: float | None = None, **options: Any) -> Any:
+    def execute(
+        self, payload: Any, *, timeout: float | None = None, **options: Unpack[RequestSettings]
+    ) -> Any:
         """What the agent in charge makes of `payload`, or the next one when its run fails.
 
         Args:
@@ -117,6 +119,7 @@ class PoolExecutor(PoolOwner):
             PoolStoppedError: the executor has been closed.
             Exception: the agent's own, when it says that the request itself is at fault.
         """
+        check_one_timeout(timeout, options.get("timeout_s"))
         request = Request(payload, **options)
         if not request.idempotent:
             until = _until(timeout)
@@ -127,13 +130,29 @@ class PoolExecutor(PoolOwner):
     run = execute
 
     @overload
-    def apply(self, function: Callable[[Any], Awaitable[R]], **options: Any) -> R: ...
+    def apply(
+        self,
+        function: Callable[[Any], Awaitable[R]],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[RequestSettings],
+    ) -> R: ...
 
     @overload
-    def apply(self, function: Callable[[Any], R], **options: Any) -> R: ...
+    def apply(
+        self,
+        function: Callable[[Any], R],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[RequestSettings],
+    ) -> R: ...
 
     def apply(
-        self, function: Callable[[Any], Any], *, timeout: float | None = None, **options: Any
+        self,
+        function: Callable[[Any], Any],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[RequestSettings],
     ) -> Any:
         """What `function(agent)` returns, sync or async; it fails over like a run.
 
@@ -146,8 +165,11 @@ class PoolExecutor(PoolOwner):
         """`agent`, without blocking the caller's event loop."""
         return await self.aexecute(AGENT, timeout=timeout)
 
-    async def aexecute(self, payload: Any, *, timeout: float | None = None, **options: Any) -> Any:
+    async def aexecute(
+        self, payload: Any, *, timeout: float | None = None, **options: Unpack[RequestSettings]
+    ) -> Any:
         """`execute`, without blocking the caller's event loop; cancelling it cancels the run."""
+        check_one_timeout(timeout, options.get("timeout_s"))
         request = Request(payload, **options)
         if not request.idempotent:
             until = _until(timeout)
@@ -158,13 +180,29 @@ class PoolExecutor(PoolOwner):
     arun = aexecute
 
     @overload
-    async def aapply(self, function: Callable[[Any], Awaitable[R]], **options: Any) -> R: ...
+    async def aapply(
+        self,
+        function: Callable[[Any], Awaitable[R]],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[RequestSettings],
+    ) -> R: ...
 
     @overload
-    async def aapply(self, function: Callable[[Any], R], **options: Any) -> R: ...
+    async def aapply(
+        self,
+        function: Callable[[Any], R],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[RequestSettings],
+    ) -> R: ...
 
     async def aapply(
-        self, function: Callable[[Any], Any], *, timeout: float | None = None, **options: Any
+        self,
+        function: Callable[[Any], Any],
+        *,
+        timeout: float | None = None,
+        **options: Unpack[RequestSettings],
     ) -> Any:
         """`apply`, without blocking the caller's event loop."""
         return await self.aexecute(Apply(function), timeout=timeout, **options)
@@ -189,7 +227,7 @@ class PoolExecutor(PoolOwner):
         kind_of = _classifier(lazy_agents, self._config.classify)
         # A value is judged where its agent is at hand, so the pool need not do it again; what it
         # collects from a stream is seen by the pool alone.
-        auto = "auto" if self._config.is_failure == "auto" else None
+        auto: Literal["auto"] | None = "auto" if self._config.is_failure == "auto" else None
         return self._launch(members, ring, is_failure=auto, classify=kind_of)
 
 

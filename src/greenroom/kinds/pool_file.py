@@ -6,7 +6,6 @@ kinds name each field, value and rule themselves; a schema beside them would say
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import inspect
 import os
@@ -20,7 +19,9 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from greenroom.kinds.command_agent import CommandAgent
+from greenroom.kinds.environment import hint_within, value_of
 from greenroom.kinds.openai_agent import OpenAIAgent
+from greenroom.kinds.toml_lines import lines_of, meant
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import summary
 from greenroom.messages.member import Member
@@ -38,9 +39,6 @@ _OF_POOL = ("name", "strategy")
 _OF_MEMBER = ("weight", "priority", "max_concurrency", "isolated", "metadata")
 _SECRET = re.compile(r"(?:^|_)(?:key|token|secret|password)$")
 _FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_]\w*)(?::-(.*))?\}", re.DOTALL)
-_HEADER = re.compile(r"\s*(\[\[?)\s*([\w.\-\s\"']+?)\s*\]\]?\s*(?:#.*)?$")
-_KEY = re.compile(r"\s*[\"']?([\w-]+)[\"']?\s*(?:\.[^=]*)?=")
-_NUMBERS = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?")
 
 
 class PoolFileError(ValueError):
@@ -190,20 +188,7 @@ class _Reader:
 
     def _note_lines(self, text: str) -> None:
         """Where each key stands, for the errors: as far as can be seen line by line."""
-        place: tuple[str, ...] = ()
-        members = -1
-        for number, line in enumerate(text.splitlines(), 1):
-            header = _HEADER.match(line)
-            if header is not None:
-                names = [each.strip(" \"'") for each in header[2].split(".")]
-                if names == ["members"] and header[1] == "[[":
-                    members += 1
-                if names[0] == "members":
-                    names[:1] = ["members", str(members)]
-                place = tuple(names)
-                self._lines.setdefault(place, number)
-            elif (key := _KEY.match(line)) is not None:
-                self._lines.setdefault((*place, key[1]), number)
+        self._lines.update(lines_of(text))
 
     def _each(self, members: Sequence[dict[str, Any]]) -> Iterator[Member]:
         for at, said in enumerate(members):
@@ -280,22 +265,25 @@ class _Reader:
             self._wrong(place, f": {words}", error)
 
     def _value(self, value: Any, hint: Any, place: tuple[str, ...]) -> Any:
-        """A value; a text `${NAME}` or `${NAME:-otherwise}` is that of the environment, as a number
-        or a truth where the field wants one.
+        """A value; a text `${NAME}` or `${NAME:-otherwise}`, be it in a table or an array, is that
+        of the environment, as a number, a truth or a word where the field wants one.
         """
+        if isinstance(value, dict):
+            return {
+                key: self._value(each, hint_within(hint, key), (*place, key))
+                for key, each in value.items()
+            }
+        if isinstance(value, list):
+            return [self._value(each, hint_within(hint), place) for each in value]
         if not isinstance(value, str) or (found := _FROM_ENVIRONMENT.fullmatch(value)) is None:
             return value
         text = os.environ.get(found[1], found[2])
         if text is None:
             self._wrong(place, f"must be in the environment, and {found[1]} is not set")
-        wanted = set(typing.get_args(hint) or (hint,))
-        if bool in wanted and text.lower() in ("true", "false"):
-            return text.lower() == "true"
-        if int in wanted and re.fullmatch(r"[-+]?\d+", text):
-            return int(text)
-        if float in wanted and _NUMBERS.fullmatch(text):
-            return float(text)
-        return text
+        try:
+            return value_of(text, hint)
+        except ValueError as rule:  # what stands there is not told: it may be the wrong variable
+            self._wrong(place, f"{rule}, and what {found[1]} holds is not")
 
     def _table(self, value: Any, place: tuple[str, ...]) -> dict[str, Any]:
         if not isinstance(value, dict):
@@ -314,9 +302,9 @@ class _Reader:
                 self._wrong(
                     (*place, key), f"is not a setting: keys come from the environment{hint}"
                 )
-            near = difflib.get_close_matches(key, known, 1)
-            meant = f"did you mean {near[0]}? " if near else ""
-            self._wrong((*place, key), f"is not {what}; {meant}those are {', '.join(known)}")
+            self._wrong(
+                (*place, key), f"is not {what}; {meant(key, known)}those are {', '.join(known)}"
+            )
 
     def _wrong(
         self, place: tuple[str, ...], what: str, error: BaseException | None = None

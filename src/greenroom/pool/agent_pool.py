@@ -6,13 +6,13 @@ import functools
 import os
 import random
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from greenroom.actors.claims.claims import Claims
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.router.pool_router import PoolRouter
+from greenroom.actors.runtime import pool_names
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
-from greenroom.actors.runtime.event_bus import EventBus
 from greenroom.actors.runtime.loop_factory import home_loop, loop_factory
 from greenroom.actors.runtime.pool_actor import started
 from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
@@ -22,7 +22,7 @@ from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import MemberExistsError, ResourceError
 from greenroom.messages.events import PoolStarted, PoolStopped
 from greenroom.messages.member import Member
-from greenroom.messages.status import LoadBalanceStrategy
+from greenroom.messages.status import LoadBalanceStrategy, StrategyName
 from greenroom.pool.file_source import FileSource
 from greenroom.supervisors.pool_supervisor import PoolSupervisor
 
@@ -35,7 +35,9 @@ class AgentPool(PoolRouter):
         cls,
         members: Iterable[Member] = (),
         *,
-        strategy: LoadBalanceStrategy | str | RoutingStrategy = LoadBalanceStrategy.ADAPTIVE,
+        strategy: LoadBalanceStrategy
+        | StrategyName
+        | RoutingStrategy = LoadBalanceStrategy.ADAPTIVE,
         config: PoolConfig | None = None,
         name: str = "pool",
         clock: Clock | None = None,
@@ -47,7 +49,8 @@ class AgentPool(PoolRouter):
             members: the agents; more can be added later.
             strategy: a `LoadBalanceStrategy`, its value, or any object with a matching `pick`.
             config: the settings; None for the defaults.
-            name: how the log and the errors call the pool.
+            name: how the log and the errors call the pool. While there is one of that name, the
+                next is numbered: `pool-2`, which its `PoolRef.name` says.
             clock: what to read the time from; None for the machine's.
             rng: the only source of chance; a seeded one makes choices and delays repeatable.
 
@@ -68,8 +71,9 @@ class AgentPool(PoolRouter):
         # Every check is made before the first thread is started:
         # what is refused leaves nothing behind.
         chosen = _checked_members(members)
-        bus, claims = EventBus(name), Claims()
         picker = strategy_for(strategy)
+        bus, claims = pool_names.bus_of(name), Claims()
+        name = bus.pool
         names = tuple(member.name for member in chosen)
         # Before the actors: the first event of a member comes after that of its pool.
         bus.emit(PoolStarted(pool=name, members=names, strategy=strategy_name(picker)))
@@ -101,6 +105,7 @@ class AgentPool(PoolRouter):
         except BaseException as error:  # half a pool is none: nothing of it is left
             if router is None:
                 bus.emit(PoolStopped(pool=name))
+                pool_names.give_back(bus)
                 bus.close()
             else:
                 router.stop()
@@ -131,7 +136,8 @@ class AgentPool(PoolRouter):
             ResourceError: the machine has not the two threads that it takes.
         """
         file = read_pool_file(path)
-        strategy = LoadBalanceStrategy.ADAPTIVE if file.strategy is None else file.strategy
+        said = LoadBalanceStrategy.ADAPTIVE if file.strategy is None else file.strategy
+        strategy = cast(StrategyName, said)  # be it none: `start` refuses it
         try:
             pool = cls.start(
                 file.members,

@@ -8,14 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextvars import copy_context
 from dataclasses import replace
-from typing import Any, NoReturn, Self, SupportsIndex
+from typing import NoReturn, Self, SupportsIndex, Unpack
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.loop_factory import loop_factory
 from greenroom.actors.strategies import RoutingStrategy
 from greenroom.messages import _validate as check
-from greenroom.messages.config import PoolConfig
+from greenroom.messages.config import PoolConfig, PoolSettings
 from greenroom.messages.errors import PoolStoppedError
 from greenroom.messages.member import Member
 from greenroom.messages.pickling import refuse
@@ -120,7 +120,10 @@ class PoolOwner(ABC):
         """Start it: called once, under the lock, when it is first needed."""
 
     def _launch(
-        self, members: Sequence[Member], strategy: RoutingStrategy, **changes: Any
+        self,
+        members: Sequence[Member],
+        strategy: RoutingStrategy,
+        **changes: Unpack[PoolSettings],
     ) -> PoolRef:
         """Start a pool of them; `changes` go on top of the configuration."""
         config = replace(self._config, **changes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from dataclasses import dataclass, fields, replace
 from importlib import resources
 from typing import Any, TypeVar
 
+from greenroom.kinds.toml_lines import Place, line_of, lines_of, meant
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.status import FailureKind
@@ -97,11 +99,12 @@ def scenarios_of(text: str, source: str, name: str) -> tuple[Scenario, ...]:
         raise ScenarioError(f"{source}: not usable: nested too deeply") from None
 
 
-def _read(text: str, source: str, name: str) -> tuple[Scenario, ...]:
+def _read(text: str, file: str, name: str) -> tuple[Scenario, ...]:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ScenarioError(f"{source}: not TOML: {error}") from None
+        raise ScenarioError(f"{file}: not TOML: {error}") from None
+    source = Source(file, lines_of(text))
     # For its check only: the variants are taken out below, and each table must be known by then.
     Table(source, "", values, (*ONE, "variants"))
     variants = values.pop("variants", {})
@@ -111,7 +114,7 @@ def _read(text: str, source: str, name: str) -> tuple[Scenario, ...]:
     for each in table:
         table.table(each, ONE)
     return tuple(
-        _scenario(Table(f"{source} ({each})", "", _merged(values, changes), ONE), f"{name}, {each}")
+        _scenario(Table(source.of(each), "", _merged(values, changes), ONE), f"{name}, {each}")
         for each, changes in variants.items()
     )
 
@@ -230,18 +233,42 @@ def _config(table: Table) -> PoolConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """The file, and where what stands in it; of one of its variants, what that changes first."""
+
+    file: str
+    lines: Mapping[Place, int]
+    variant: str | None = None
+
+    def of(self, variant: str) -> Source:
+        """The same for a variant."""
+        changed = {
+            place[2:]: line
+            for place, line in self.lines.items()
+            if place[:2] == ("variants", variant)
+        }
+        return Source(self.file, {**self.lines, **changed}, variant)
+
+    def at(self, field: str) -> str:
+        """Where a field stands, as in "members[1].latency"; the words before an error."""
+        line = line_of(self.lines, tuple(re.findall(r"[^\s.\[\]:]+", field)))
+        where = self.file if line is None else f"{self.file}:{line}"
+        return where if self.variant is None else f"{where} ({self.variant})"
+
+
+@dataclass(frozen=True, slots=True)
 class Table:
     """A table of the file, with the place where it stands.
 
     Args:
-        source: what to call the file.
+        source: the file.
         path: the fields that lead to it, such as "members[1]."; empty for the whole file.
 
     Raises:
         ScenarioError: it is not a table, or holds what is not among `known`.
     """
 
-    source: str
+    source: Source
     path: str
     _values: Any
     _known: Collection[str]
@@ -251,8 +278,8 @@ class Table:
             raise self._error(f"{self.path[:-1]} must be a table, got {self._values!r}")
         for name in self._values:
             if name not in self._known:
-                known = ", ".join(self._known)
-                raise self._error(f"{self.path}{name} is not a setting; those are {known}")
+                known = f"{meant(name, self._known)}those are {', '.join(self._known)}"
+                raise self._error(f"{self.path}{name} is not a setting; {known}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
@@ -310,4 +337,4 @@ class Table:
             raise self._error(f"{path}{error}") from None
 
     def _error(self, text: str) -> ScenarioError:
-        return ScenarioError(f"{self.source}: {text}")
+        return ScenarioError(f"{self.source.at(text.split()[0])}: {text}")

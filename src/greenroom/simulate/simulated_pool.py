@@ -292,7 +292,7 @@ def _member(spec: MemberSpec) -> Member:
     )
 
 
-def _stand_in() -> None:
+def _stand_in(_: object) -> None:
     """Where an agent and an actor would stand: nothing of a simulation calls it."""
 
 

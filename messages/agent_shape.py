@@ -1,0 +1,350 @@
+"""What can be seen of an agent before it is asked anything: its method, and whether that can be
+called as a pool calls it. Pure.
+
+Refused is only what is certain to fail. A signature is believed where Python itself goes by it, of
+plain functions and their methods; of proxies, mocks, builtins and whatever has a `__signature__`
+nobody can tell what they take, and a decorator may hand on more than it is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import inspect
+import re
+import types
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, Union, get_args, get_origin
+
+from greenroom.messages import _validate as check
+from greenroom.messages.call_context import CallContext
+from greenroom.messages.errors import AgentTypeError
+
+METHODS = ("arun", "ainvoke", "run", "invoke", "kickoff", "execute", "complete")
+"""The run methods looked for on an object, in this order; `__call__` is the last resort."""
+STREAM_METHODS = ("astream", "stream")
+"""What is looked for first where chunks are wanted, and last where one answer is."""
+
+_OPTIONAL = re.compile(r"(?:\w+\.)?Optional\[(.+)\]")
+_CONTEXT_NAMES = re.compile(r"(?:.*_)?(?:call|context|ctx)")
+_MANAGERS = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)
+_MADE_BY_CALLING = {
+    types.CoroutineType: "a coroutine",
+    types.GeneratorType: "a generator",
+    types.AsyncGeneratorType: "an async generator",
+}
+_MUST = "must take one argument, the payload"
+_BY_POSITION = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.VAR_POSITIONAL,
+)
+_PAYLOAD = object()
+_CONTEXT = object()
+
+
+class ContextParameter(NamedTuple):
+    """Where an agent wants its `CallContext`: no name, nowhere."""
+
+    name: str | None = None
+    first: bool = False
+    by_name: bool = True
+
+
+# -- what is called
+
+
+def method_of(agent: Any, name: str) -> Callable[..., Any] | None:
+    """That method of the agent, if it has one; an attribute that raises is none."""
+    try:
+        found = getattr(agent, name, None)
+    except BaseException:  # a lazy client's property; actors look here, and must live
+        return None
+    return found if callable(found) else None
+
+
+def callable_of(
+    agent: Any, method: str | None, names: Iterable[str | None]
+) -> Callable[..., Any] | None:
+    """Its first method of these names; None among them is the agent itself, if it can be called."""
+    if method is not None:
+        return method_of(agent, method)
+    if is_called_itself(agent):
+        found: Callable[..., Any] = agent
+        return found
+    for name in names:
+        call = method_of(agent, name) if name is not None else agent
+        if callable(call):
+            return call
+    return None
+
+
+def is_called_itself(agent: Any) -> bool:
+    """Whether nobody looks for a method of it: a function, a class, a partial."""
+    return (
+        inspect.isroutine(agent) or inspect.isclass(agent) or isinstance(agent, functools.partial)
+    )
+
+
+def parameters_of(call: Callable[..., Any]) -> list[inspect.Parameter] | None:
+    """None where nobody can tell them, as for a builtin."""
+    try:
+        return list(inspect.signature(call).parameters.values())
+    except Exception:
+        return None
+
+
+def context_parameter(call: Callable[..., Any]) -> ContextParameter:
+    """Its name, whether it is the first one, whether it can be given by name."""
+    for position, each in enumerate(parameters_of(call) or ()):
+        if _is_context(each.annotation):
+            first = position == 0 and each.kind is not inspect.Parameter.KEYWORD_ONLY
+            by_name = each.kind is not inspect.Parameter.POSITIONAL_ONLY
+            return ContextParameter(each.name, first, by_name)
+    return ContextParameter()
+
+
+def _is_context(annotation: Any) -> bool:
+    """Whether it says `CallContext`, or that or None; postponed annotations are strings."""
+    if isinstance(annotation, str):
+        text = annotation.replace(" ", "")
+        optional = _OPTIONAL.fullmatch(text)
+        parts = (optional[1] if optional else text).split("|")
+        return any(part.rsplit(".", 1)[-1] == "CallContext" for part in parts)
+    if get_origin(annotation) in (Union, types.UnionType):
+        return any(_is_context(part) for part in get_args(annotation))
+    return annotation is CallContext
+
+
+# -- what is refused
+
+
+def check_agent(whose: str, agent: Any, method: str | None) -> None:
+    """Refuse what can be seen to be no agent.
+
+    Args:
+        whose: the agent in words, with which the error begins: "agent of member 'a'".
+        method: the name of the method that is to be called.
+
+    Raises:
+        AgentTypeError: it is none, or cannot be called with a payload.
+    """
+    _check_kind(whose, agent)
+    if method is not None and method_of(agent, method) is None:
+        raise AgentTypeError(
+            f"method must name a method of the {whose}, got {method!r} "
+            f"({type(agent).__name__} has none)"
+        )
+    call = callable_of(agent, method, (*METHODS, None))
+    misfit = None if call is None else misfit_of(call)
+    if _is_class(agent) and _instance_was_meant(agent, method, call, misfit):
+        name = agent.__qualname__
+        raise AgentTypeError(
+            f"{whose} must be an instance, got the class {name}: write {name}(...), "
+            f"or factory={name} to have the pool make it"
+        )
+    # One that was found may not be the way in which the app uses it: `apply` calls others.
+    found = method is None and call is not agent
+    if misfit is not None and (not found or misfit.lacks_annotation):
+        raise AgentTypeError(f"{whose} {misfit.words}")
+
+
+def _check_kind(whose: str, agent: Any) -> None:
+    made = _made_by_calling(agent)
+    if made is not None:
+        raise AgentTypeError(f"{whose} must be what is called for each request, got {made}")
+    if type(agent) in _MANAGERS:
+        raise AgentTypeError(
+            f"{whose} must be ready to be called, got a context manager: have the pool enter it, "
+            f"by factory={_name_of(agent.func)}"
+        )
+    if type(agent) is object:
+        raise AgentTypeError(
+            f"{whose} must be a callable, or an object with a method to call, got an object()"
+        )
+
+
+def _made_by_calling(given: Any) -> str | None:
+    """What it is, and what to write, if somebody has called the function that was meant."""
+    kind = _MADE_BY_CALLING.get(type(given))
+    if kind is None:
+        return None
+    if inspect.iscoroutine(given) and inspect.getcoroutinestate(given) == inspect.CORO_CREATED:
+        given.close()  # else Python complains that it was never awaited
+    return f"{kind}: leave the call out, and write {_name_of(given)}"
+
+
+def _is_class(agent: Any) -> bool:
+    """Whether it is one, and none in disguise, nor a class of classes."""
+    kind = type(agent)
+    return issubclass(kind, type) and not issubclass(agent, type)
+
+
+def _instance_was_meant(kind: type, method: str | None, call: Any, misfit: Misfit | None) -> bool:
+    if method is None:
+        return misfit is not None or _has_run_method(kind)
+    # A method that nobody is bound to would take the payload for its instance.
+    return misfit is not None and type(call) is types.FunctionType
+
+
+def _has_run_method(kind: type) -> bool:
+    return any(type(_of_class(kind, name)) is types.FunctionType for name in (*METHODS, "__call__"))
+
+
+def check_factory(member: str, factory: Any) -> None:
+    """Refuse what can be seen to make no agent.
+
+    Raises:
+        TypeError: it cannot be called.
+        AgentTypeError: it cannot be called with nothing, or makes a generator.
+    """
+    whose = f"factory of member {member!r}"
+    made = _made_by_calling(factory)
+    if made is None and type(factory) in _MANAGERS:
+        made = f"a context manager: leave the call out, and write {_name_of(factory.func)}"
+    if made is not None:
+        raise AgentTypeError(f"{whose} must be what is called for each agent, got {made}")
+    check.function("factory", factory)
+    for is_one, decorator in (
+        (inspect.isgeneratorfunction, "contextmanager"),
+        (inspect.isasyncgenfunction, "asynccontextmanager"),
+    ):
+        if is_one(factory):
+            raise AgentTypeError(
+                f"{whose} must return an agent, got the generator function {_name_of(factory)}: "
+                f"decorate it with @contextlib.{decorator}"
+            )
+    signature = _signature(factory)
+    if signature is not None and not _takes(signature):
+        wanted = ", ".join(_wanted(signature, 0)) or "something"
+        raise AgentTypeError(
+            f"{whose} must be called with nothing, got {_shown(factory, signature)}, which wants "
+            f"{wanted}: write factory=functools.partial({_name_of(factory)}, ...)"
+        )
+
+
+class Misfit(NamedTuple):
+    """Why a call with a payload is certain to fail.
+
+    Attributes:
+        lacks_annotation: it would take the payload, but for a parameter that looks like that of a
+            `CallContext`, and is not annotated.
+    """
+
+    words: str
+    lacks_annotation: bool = False
+
+
+def misfit_of(call: Callable[..., Any]) -> Misfit | None:
+    """Why it cannot take a payload; None where it can, or nobody can tell."""
+    signature = _signature(call)
+    if signature is None:
+        return None
+    context = context_parameter(call)
+    if _takes(signature, *_arguments(context), **_by_name(context)):
+        return None
+    words = f"{_MUST}, got {_shown(call, signature)}, which"
+    if not any(each.kind in _BY_POSITION for each in signature.parameters.values()):
+        return Misfit(f"{words} takes none{' by position' if signature.parameters else ''}")
+    given = _arguments(context)
+    wanted = [name for name in _wanted(signature, len(given)) if name != context.name]
+    if not wanted:
+        return Misfit(f"{words} does not take the call that it is annotated with")
+    words = f"{words} wants {', '.join(wanted)} as well"
+    first = signature.parameters[wanted[0]]
+    if first.annotation is not inspect.Parameter.empty or context.name is not None:
+        return Misfit(f"{words}: give it a default, or bind it by functools.partial")
+    return Misfit(
+        f"{words}: annotate it if it is to be told of the call, {first.name}: CallContext; else "
+        "give it a default",
+        _CONTEXT_NAMES.fullmatch(first.name) is not None and len(wanted) == 1,
+    )
+
+
+def _arguments(context: ContextParameter) -> tuple[object, ...]:
+    """What it is called with by position: see `Runner.run`."""
+    if context.name is None or (context.by_name and not context.first):
+        return (_PAYLOAD,)
+    return (_CONTEXT, _PAYLOAD) if context.first else (_PAYLOAD, _CONTEXT)
+
+
+def _by_name(context: ContextParameter) -> dict[str, object]:
+    if context.name is None or context.first or not context.by_name:
+        return {}
+    return {context.name: _CONTEXT}
+
+
+def _takes(signature: inspect.Signature, *arguments: object, **named: object) -> bool:
+    try:
+        signature.bind(*arguments, **named)
+        return True
+    except TypeError:
+        return False
+
+
+def _wanted(signature: inspect.Signature, given: int) -> list[str]:
+    """The parameters without a default, but for so many that are given by position."""
+    parameters = list(signature.parameters.values())
+    without = [each for each in parameters if each.default is inspect.Parameter.empty]
+    by_position = [each.name for each in without if each.kind in _BY_POSITION[:2]]
+    by_name = [each.name for each in without if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    return by_position[given:] + by_name
+
+
+def _signature(call: Any) -> inspect.Signature | None:
+    """What it takes, where that is certain: of the function that is called, not of one that it
+    wraps.
+    """
+    try:
+        plain = _plain(call)
+        return None if plain is None else inspect.signature(plain, follow_wrapped=False)
+    except Exception:
+        return None
+
+
+def _plain(call: Any) -> Callable[..., Any] | None:
+    """The function or method that Python calls, if it is a plain one."""
+    kind = type(call)
+    if kind is functools.partial:
+        return None if _plain(call.func) is None else call
+    if kind is types.MethodType:
+        return None if _plain(call.__func__) is None else call
+    if kind is types.FunctionType:
+        return None if "__signature__" in call.__dict__ else call
+    if inspect.isclass(call):
+        return _maker(call)
+    own = _of_class(kind, "__call__")
+    return types.MethodType(own, call) if type(own) is types.FunctionType else None
+
+
+def _maker(kind: type) -> Callable[..., Any] | None:
+    """What takes the arguments when the class is called, if nothing else has a say in it."""
+    if type(kind) is not type or _of_class(kind, "__new__") is not None:
+        return None
+    if "__signature__" in vars(kind):
+        return None
+    init = _of_class(kind, "__init__")
+    if init is None:
+        return _takes_nothing
+    return types.MethodType(init, kind) if type(init) is types.FunctionType else None
+
+
+def _of_class(kind: type, name: str) -> Any:
+    """What the classes of it say themselves, above `object`."""
+    return next((vars(base)[name] for base in kind.__mro__[:-1] if name in vars(base)), None)
+
+
+def _takes_nothing() -> None:
+    """In the place of a class that has no `__init__`."""
+
+
+def _name_of(call: Any) -> str:
+    while type(call) is functools.partial:
+        call = call.func
+    name = getattr(call, "__qualname__", type(call).__qualname__)
+    return str(name).rpartition("<locals>.")[2]
+
+
+def _shown(call: Any, signature: inspect.Signature) -> str:
+    """Its name and its parameters, without defaults: those may be secret."""
+    return f"{_name_of(call)}({', '.join(signature.parameters)})"
