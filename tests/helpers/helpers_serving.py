@@ -122,7 +122,7 @@ def said(content: Any = "hi", **more: Any) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def served(
-    *members: Member, config: dict[str, Any] | None = None, **settings: Any
+    *members: Member, config: dict[str, Any] | None = None, name: str = "pool", **settings: Any
 ) -> Iterator[Served]:
     """A pool of these, on the loop of its server."""
     listening, ended = threading.Event(), threading.Event()
@@ -130,7 +130,8 @@ def served(
 
     async def run() -> None:
         stopping, loop = asyncio.Event(), asyncio.get_running_loop()
-        pool = AgentPool.start(members, strategy="priority", config=PoolConfig(**(config or {})))
+        settled = PoolConfig(**(config or {}))
+        pool = AgentPool.start(members, strategy="priority", config=settled, name=name)
         async with pool:
             found.update(pool=pool, stop=lambda: loop.call_soon_threadsafe(stopping.set))
 

@@ -149,7 +149,8 @@ BAD: list[tuple[str, Any, str | None]] = [
 
 @pytest.fixture(scope="module")
 def plain() -> Any:
-    with served(Member("m", echo)) as server:
+    # Others are there at the time, whose name is "pool".
+    with served(Member("m", echo), name="plain", models=("pool",)) as server:
         yield server
 
 

@@ -36,7 +36,7 @@ class Backend:
 @contextlib.contextmanager
 def behind(backend: Backend, **settings: Any) -> Iterator[Served]:
     """A pool of one model whose server is this."""
-    with served(Member("backend", backend)) as inner:
+    with served(Member("backend", backend), name="inner", models=("pool",)) as inner:
         agent = OpenAIAgent("pool", base_url=inner.url, **settings)
 
         async def close(agent: Any) -> None:
