@@ -76,14 +76,15 @@ class Roster:
         record.since = record.incarnation + 1
         self._records[member.name] = record
         try:
+            if index != self._next_index - 1:  # it is not the last one, as it stands now
+                ordered = sorted(self._records.items(), key=lambda item: item[1].index)
+                self._records.clear()
+                self._records.update(ordered)
+            # Last: whatever raises behind it would leave an actor that nobody knows.
             self._spawn(record)
         except BaseException:  # then there is no such member
             del self._records[member.name]
             raise
-        if index != self._next_index - 1:  # it is not the last one, as it stands now
-            ordered = sorted(self._records.items(), key=lambda item: item[1].index)
-            self._records.clear()
-            self._records.update(ordered)
         self._ports.emit(
             MemberStarted(pool=self._ports.pool, member=member.name, incarnation=record.incarnation)
         )
