@@ -66,7 +66,8 @@ class PoolStream(Generic[C]):
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        """What the agent has said of its answer, as in `Reply.metadata`; empty before the end."""
+        """What the agent has said of its answer, as in `Reply.metadata`; empty until
+        it has come to its end."""
         return self._channel.metadata
 
     def cancel(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -45,13 +46,29 @@ def reply_of(pool: PoolRef, payload: Any = "x", **options: Any) -> Reply[Any]:
     return reply
 
 
+def test_what_is_said_of_a_stream_comes_at_its_end() -> None:
+    """Not before: more may be said until then."""
+    go_on = threading.Event()
+
+    def agent(payload: Any, context: CallContext) -> Iterator[Any]:
+        sync(payload, context)
+        yield payload
+        go_on.wait(WAIT_S)
+
+    with pool_of(Member("a", agent)) as pool, pool.stream(Request("x")) as stream:
+        assert next(stream) == "x"
+        assert stream.metadata == {}
+        go_on.set()
+        assert list(stream) == []
+        assert stream.metadata == SAID
+
+
 @pytest.mark.parametrize("agent", AGENTS)
 def test_what_is_said_of_an_answer_comes_with_it(agent: Any) -> None:
     """What is said once more replaces what was said of that name before; streams at their end."""
     with pool_of(Member("a", agent)) as pool:
         assert reply_of(pool).metadata == SAID
         with pool.stream(Request("x")) as stream:
-            assert stream.metadata == {}
             assert stream.collect() == ["x"]
             assert stream.metadata == SAID
         assert [each.reply.metadata for each in pool.map(["x"], errors="return") if each.reply] == [

@@ -29,7 +29,7 @@ ASKS = BATCH
 """As many as make one batch of outcomes: the clock stands still, so nothing else sends one."""
 MESSAGES = {"Request": ASKS, "Execute": ASKS, "Answered": ASKS, "Outcomes": 1}
 CALLS_SYNC = 80
-CALLS_ASYNC = 86
+CALLS_ASYNC = 90
 CALLS_HOME = 60
 """Of an agent on the loop of its asker: no thread of the pool's has a part in it."""
 CALLS_FAILOVER = 260
