@@ -33,7 +33,7 @@ demo: stamp
 	@$(PY) -m greenroom demo $(ARGS)
 
 test: stamp
-	$(PY) -m pytest $(ARGS)
+	@$(PY) .ci/tests.py $(ARGS)
 
 # The installs share the links in build/, so one version comes after the other.
 test-all: stamp
