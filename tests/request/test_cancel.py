@@ -380,6 +380,7 @@ class TestRequestIds:
     def test_an_id_can_be_used_again_after_its_member_crashed(self) -> None:
         """What the dead member's call returns in the end is no answer to the second request."""
         old, new = Held("old"), Held("new")
+        others = set(threading.enumerate())  # an earlier test may have left one of that name
         with pool_of(*ranked(a=old, b=new)) as pool:
             first = pool.ask(Request("x", request_id="same", idempotent=False), block=False)
             old.wait_entered()
@@ -390,9 +391,8 @@ class TestRequestIds:
             second = pool.ask(Request("y", request_id="same"), block=False)
             new.wait_entered()
             old.let_go()
-            thread = next(
-                t for t in threading.enumerate() if t.name.startswith("greenroom-pool-a-")
-            )
+            started = set(threading.enumerate()) - others
+            thread = next(t for t in started if t.name.startswith("greenroom-pool-a-"))
             thread.join(WAIT_S)
             assert not second.done()
             new.let_go()
