@@ -38,7 +38,7 @@ class Files:
         self._append(answer_line(each, Reply("x", member="m")) for each in prompts)
 
     def fail(self, *prompts: Prompt) -> None:
-        self._append(error_line(each, ValueError("x"), 0.0) for each in prompts)
+        self._append(error_line(each, ValueError("x"), 0.0, str) for each in prompts)
 
     def _append(self, lines: Iterable[bytes]) -> None:
         with self.output.open("ab") as file:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,15 +48,21 @@ def answer_line(prompt: Prompt, reply: Reply[Any]) -> bytes:
         raise ValueError(f"an answer must be what JSON can hold, got a {kind}") from None
 
 
-def error_line(prompt: Prompt, error: Exception, elapsed_s: float) -> bytes:
-    """The line of a prompt that has no answer: the error, and below it those of the members."""
+def error_line(
+    prompt: Prompt, error: Exception, elapsed_s: float, hide: Callable[[str], str]
+) -> bytes:
+    """The line of a prompt that has no answer: the error, and below it those of the members.
+
+    Args:
+        hide: takes what is secret out of a text.
+    """
     members = _errors_of(error)
-    told: dict[str, Any] = {"type": type(error).__name__, "message": summary(error)}
+    told: dict[str, Any] = {"type": type(error).__name__, "message": hide(summary(error))}
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
         told["retry_after_s"] = round(retry_after_s, 3)
     if members:
-        told["members"] = _tree(members)
+        told["members"] = _tree(members, hide)
     return _line(
         {
             **_head(prompt),
@@ -108,22 +114,22 @@ def _errors_of(error: BaseException) -> tuple[AttemptError, ...]:
     return tuple(each for each in errors if isinstance(each, AttemptError))
 
 
-def _tree(errors: Iterable[AttemptError]) -> list[dict[str, Any]]:
-    return [_branch(each) for each in errors]
+def _tree(errors: Iterable[AttemptError], hide: Callable[[str], str]) -> list[dict[str, Any]]:
+    return [_branch(each, hide) for each in errors]
 
 
-def _branch(error: AttemptError) -> dict[str, Any]:
+def _branch(error: AttemptError, hide: Callable[[str], str]) -> dict[str, Any]:
     told: dict[str, Any] = {"member": error.member, "kind": str(error.kind)}
     if error.skipped:
-        told |= {"skipped": True, "message": error.detail}
+        told |= {"skipped": True, "message": hide(error.detail)}
     else:
         told |= {
             "attempts": error.attempts,
             "seconds": round(error.elapsed_s, 6),
-            "message": summary(error.error),
+            "message": hide(summary(error.error)),
         }
     if error.errors:
-        told["members"] = _tree(error.errors)
+        told["members"] = _tree(error.errors, hide)
     return told
 
 

@@ -24,6 +24,7 @@ from greenroom.commands.map_screen import BarScreen, LinesScreen, Show, lines_of
 from greenroom.commands.opened_pool import opened_pool
 from greenroom.commands.options import POOL_PATH, PoolPath, Verbose
 from greenroom.commands.terminal import is_terminal, say
+from greenroom.kinds.secrets import without_secrets
 from greenroom.messages.errors import PoolStoppedError, summary
 from greenroom.messages.replies import MemberStats
 
@@ -138,7 +139,7 @@ class _Map:
         for line in lines_of(tally, await self._members()):
             say(line)
         if end is End.NOBODY:
-            why = summary(run.last_error)
+            why = without_secrets(summary(run.last_error))
             _note(f"nobody has answered for {self.wait_s:g} s ({why}); run it again to go on")
             return Exit.FAILED
         if end is not End.DONE:

@@ -6,6 +6,8 @@ import os
 import sys
 from typing import TextIO
 
+from greenroom.kinds.secrets import without_secrets
+
 
 def is_terminal(stream: TextIO) -> bool:
     """Whether somebody looks at it: then it may have colours, tables and a bar."""
@@ -25,9 +27,25 @@ def say(text: str = "", *, end: str = "\n", stream: TextIO | None = None) -> Non
     stream.flush()
 
 
+class Discreet:
+    """A stream that keeps the keys of the environment to itself."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str, /) -> int:
+        return self._stream.write(without_secrets(text))
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+
 def complain(what: object) -> None:
     """Say on stderr what is wrong."""
-    say(f"greenroom: {what}", stream=sys.stderr)
+    say(f"greenroom: {without_secrets(str(what))}", stream=sys.stderr)
 
 
 def harmless(text: str) -> str:
