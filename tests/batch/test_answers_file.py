@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,7 +39,8 @@ def test_a_torn_last_line_is_cut(path: Path) -> None:
         path.write_bytes(whole + line(3)[:end])
         with AnswersFile(str(path)) as file:
             assert ids_of(file) == [1, 2]
-            assert file.cut_torn() == end
+            assert file.torn() == end
+            file.cut_torn()
             file.append(line(4))
         assert path.read_bytes() == whole + line(4)
 
@@ -104,9 +106,10 @@ def test_errors_are_dropped_at_one_go(path: Path) -> None:
     real.write_bytes(line(1) + line(2, error={}) + line(3))
     real.chmod(0o640)
     path.symlink_to(real)
-    path.with_name("real.jsonl.rewritten").write_bytes(b"of one that was killed")
+    # Of one that was killed.
+    path.with_name("real.jsonl.rewritten").write_bytes(line(1) + line(3)[:7])
     with AnswersFile(str(path)) as file:
-        assert file.drop_failed(explicit=False) == 1
+        file.drop_failed(explicit=False, source=0)
         file.append(line(4))
         with pytest.raises(BatchError, match="another batch is writing it"):
             AnswersFile(str(path))
@@ -121,8 +124,44 @@ def test_many_lines_are_kept_when_errors_are_dropped(path: Path) -> None:
     kept = [line(number, answer="x" * 1_000) for number in range(1, 1_000)]
     path.write_bytes(b"".join(kept[:500]) + line(5_000, error={}) + b"".join(kept[500:]))
     with AnswersFile(str(path)) as file:
-        assert file.drop_failed(explicit=False) == 1
+        file.drop_failed(explicit=False, source=0)
     assert path.read_bytes() == b"".join(kept)
+
+
+@pytest.mark.parametrize(
+    "content", [b"my notes\n", line(1) + line(2, error={}), line(1) + line(3) + b"{", line(3)]
+)
+def test_a_file_in_the_way_of_the_others_is_left_alone(path: Path, content: bytes) -> None:
+    """It is somebody's, unless it holds only what stands in the output as well."""
+    whole = line(1) + line(2, error={}) + line(3)
+    path.write_bytes(whole)
+    beside = path.with_name("answers.jsonl.rewritten")
+    beside.write_bytes(content)
+    with (
+        AnswersFile(str(path)) as file,
+        pytest.raises(BatchError, match=r"jsonl\.rewritten: is in the way: move it"),
+    ):
+        file.drop_failed(explicit=False, source=0)
+    assert (path.read_bytes(), beside.read_bytes()) == (whole, content)
+
+
+def test_what_is_no_file_may_be_in_the_way_too(path: Path, tmp_path: Path) -> None:
+    """A link, a pipe, a folder, the input though it is empty."""
+    path.write_bytes(line(1, error={}))
+    beside, input = path.with_name("answers.jsonl.rewritten"), tmp_path / "input"
+    input.touch()
+    ways: list[Callable[[], object]] = [
+        lambda: beside.symlink_to(input),
+        lambda: os.mkfifo(beside),
+        lambda: beside.hardlink_to(input),
+    ]
+    with AnswersFile(str(path)) as file, input.open() as source:
+        for make in ways:
+            make()
+            with pytest.raises(BatchError, match="rewritten"):
+                file.drop_failed(explicit=False, source=source.fileno())
+            beside.unlink()
+    assert (path.read_bytes(), input.read_bytes()) == (line(1, error={}), b"")
 
 
 FULL = """

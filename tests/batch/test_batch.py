@@ -49,6 +49,7 @@ class Files:
 
     def open_ids(self, **how: Any) -> list[Any]:
         with self.open(**how) as batch:
+            batch.begin()
             return ids_of(batch)
 
     def refusal(self, **how: Any) -> str:
@@ -106,6 +107,8 @@ def test_errors_are_asked_again_where_that_is_wanted(files: Files) -> None:
     with files.open(retry_failed=True) as batch:
         assert ids_of(batch) == [2, 3]
         assert (batch.before.failed, batch.before.dropped) == (0, 1)
+        assert [json.loads(line)["id"] for line in files.output.read_text().splitlines()] == [1, 2]
+        batch.begin()
     assert [json.loads(line)["id"] for line in files.output.read_text().splitlines()] == [1]
 
 
@@ -118,6 +121,9 @@ def test_a_torn_last_line_is_cut_and_asked_again(files: Files) -> None:
     with files.open() as batch:
         assert ids_of(batch) == [2]
         assert batch.before.cut == len(content.splitlines()[1]) - 2
+        assert files.output.read_bytes() == content[:-3]
+        batch.begin()
+    assert files.output.read_bytes() == content.splitlines(keepends=True)[0]
 
 
 def test_an_output_of_another_input_is_refused(files: Files) -> None:
@@ -193,6 +199,20 @@ def test_an_input_must_not_be_its_output(files: Files) -> None:
         Batch(str(files.input.with_name("none")), str(files.output), Format.AUTO)
     with pytest.raises(BatchError, match="is a directory"):
         Batch(str(files.input.parent), str(files.output), Format.AUTO)
+
+
+def test_an_input_in_the_way_of_the_others_is_left_alone(files: Files) -> None:
+    """Errors are dropped by way of a file beside the output, which may be the input."""
+    files.ask("a")
+    files.fail(*files.prompts())
+    files.input = files.input.rename(files.output.with_name("a.jsonl.rewritten"))
+    content = (files.input.read_bytes(), files.output.read_bytes())
+    with (
+        files.open(retry_failed=True) as batch,
+        pytest.raises(BatchError, match=r"rewritten: is in the way: move it"),
+    ):
+        batch.begin()
+    assert (files.input.read_bytes(), files.output.read_bytes()) == content
 
 
 def test_of_a_pipe_it_turns_out_on_the_way(files: Files) -> None:

@@ -131,6 +131,22 @@ def test_some_that_fail_are_told_and_asked_again(shell: Shell) -> None:
     assert all("answer" in line for line in shell.lines())
 
 
+def test_a_file_that_cannot_be_used_loses_no_error(shell: Shell) -> None:
+    """Nor does it a torn line: the output is touched when there is a pool."""
+    shell.pool("wrong", max_retries="0")
+    shell.prompts("p3\n")
+    assert shell.run("p.txt")[0] == 1
+    written = shell.output.read_bytes()
+    torn = written + written[:9]
+    shell.output.write_bytes(torn)
+    shell.pool("good", no_such_setting="1")
+    code, out, err = shell.run("p.txt", "--retry-failed")
+    assert (code, out) == (2, "")
+    assert "no_such_setting" in err
+    assert "asked again" not in err
+    assert shell.output.read_bytes() == torn
+
+
 def test_ctrl_c_drains(shell: Shell) -> None:
     """What is under way is written, the rest is left; started again, it goes on."""
     shell.pool("held", at_a_time=1)

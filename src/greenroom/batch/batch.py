@@ -23,8 +23,8 @@ class Before:
         total: how many prompts there are; None where the input can be read only once.
         answered: lines of the output with an answer.
         failed: lines of the output with an error, which stay.
-        dropped: such lines that are asked again.
-        cut: bytes of a torn last line.
+        dropped: such lines that are asked again, and left out.
+        cut: bytes of a torn last line, which are cut off.
     """
 
     total: int | None
@@ -39,6 +39,7 @@ class Batch:
 
     An input that can be read twice is read whole at first: nothing is asked if one of its lines is
     wrong, or if the output has been written for another input. Of a pipe that turns out on the way.
+    The output is as it was until `begin`.
 
     Args:
         prompts: the path of the input; `-` is stdin.
@@ -66,6 +67,17 @@ class Batch:
                 raise BatchError(f"{answers}: must be another file than the input")
             self.before = self._open(retry_failed)
             self._opened = opened.pop_all()
+
+    def begin(self) -> None:
+        """Have the output ready: without a torn last line, and without errors to be asked again.
+        To be called once, before anything is written.
+
+        Raises:
+            BatchError: that cannot be done.
+        """
+        if self.before.dropped:
+            self.answers.drop_failed(self._ledger.explicit, self._source.fd)
+        self.answers.cut_torn()
 
     def blocks(self) -> Iterator[list[Prompt]]:
         """The prompts that are still to be asked, by blocks of the input; once.
@@ -113,9 +125,8 @@ class Batch:
         answered, failed = self._read_answers(explicit, retry_failed)
         self._blocks: Iterable[list[Prompt]] = chain([first], blocks)
         total = self._check_all() if self._source.rereadable else None
-        cut = self.answers.cut_torn()
-        dropped = self.answers.drop_failed(explicit) if retry_failed and failed else 0
-        return Before(total, answered, failed - dropped, dropped, cut)
+        dropped = failed if retry_failed else 0
+        return Before(total, answered, failed - dropped, dropped, self.answers.torn())
 
     def _read_answers(self, explicit: bool, retry_failed: bool) -> tuple[int, int]:
         answered = failed = 0

@@ -66,11 +66,14 @@ def map(
     and started again, it goes on where it was.
     """
     try:
-        with Batch(prompts, output, format, retry_failed=retry_failed) as batch:
+        with (
+            Batch(prompts, output, format, retry_failed=retry_failed) as batch,
+            opened_pool(config, verbose) as pool,
+        ):
+            batch.begin()
             _say_before(batch, output)
-            with opened_pool(config, verbose) as pool:
-                command = _Map(pool, batch, max_in_flight, wait, verbose)
-                code = asyncio.run(command.run())
+            command = _Map(pool, batch, max_in_flight, wait, verbose)
+            code = asyncio.run(command.run())
     except BatchError as error:
         raise UsageError(str(error)) from None
     raise typer.Exit(code)
