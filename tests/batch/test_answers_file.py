@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from greenroom import Reply
+from greenroom.batch import answer_lines, prompts
+from greenroom.batch.answer_lines import answer_line
 from greenroom.batch.answers_file import AnswersFile
-from greenroom.batch.prompts import BatchError
+from greenroom.batch.prompts import BatchError, Prompt
 
 pytest.importorskip("fcntl")
 
@@ -162,6 +165,21 @@ def test_what_is_no_file_may_be_in_the_way_too(path: Path, tmp_path: Path) -> No
                 file.drop_failed(explicit=False, source=source.fileno())
             beside.unlink()
     assert (path.read_bytes(), input.read_bytes()) == (line(1, error={}), b"")
+
+
+def test_a_line_may_be_as_long_as_an_answer_may_be(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the next run reads whatever this one has written; what is longer is no answer."""
+    for module in (answer_lines, prompts):
+        monkeypatch.setattr(module, "MOST_LINE_BYTES", 200)
+    prompt = Prompt(1, 1, "hi", 1)
+    longest = 201 - len(answer_line(prompt, Reply("", member="m")))
+    with AnswersFile(str(path)) as file:
+        file.append(answer_line(prompt, Reply("x" * longest, member="m")))
+        assert ids_of(file) == [1]
+    with pytest.raises(ValueError, match="a line of at most 200 bytes, got 201"):
+        answer_line(prompt, Reply("x" * (longest + 1), member="m"))
 
 
 FULL = """

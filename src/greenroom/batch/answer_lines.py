@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from greenroom.batch.prompts import Prompt, PromptId
+from greenroom.batch.prompts import MOST_LINE_BYTES, Prompt, PromptId
 from greenroom.messages.errors import AttemptError, summary
 from greenroom.messages.replies import Reply
 
@@ -32,7 +32,7 @@ def answer_line(prompt: Prompt, reply: Reply[Any]) -> bytes:
     """The line of an answer.
 
     Raises:
-        ValueError: the answer is nothing that JSON can hold.
+        ValueError: the answer is nothing that JSON can hold, or too long to be read again.
     """
     said = {
         **_head(prompt),
@@ -42,10 +42,16 @@ def answer_line(prompt: Prompt, reply: Reply[Any]) -> bytes:
         "answer": reply.value,
     }
     try:
-        return _line(said)
+        line = _line(said)
     except (TypeError, ValueError, RecursionError):
         kind = type(reply.value).__name__
         raise ValueError(f"an answer must be what JSON can hold, got a {kind}") from None
+    size = len(line) - len(b"\n")
+    if size > MOST_LINE_BYTES:
+        raise ValueError(
+            f"an answer must have a line of at most {MOST_LINE_BYTES} bytes, got {size}"
+        )
+    return line
 
 
 def error_line(
