@@ -190,6 +190,24 @@ def test_an_input_that_changes_meanwhile_gives_each_prompt_once(files: Files) ->
             next(blocks)
 
 
+@pytest.mark.parametrize("rest", [("a", "b"), ()])
+def test_an_input_that_gets_shorter_meanwhile_is_told_of(
+    files: Files, rest: tuple[str, ...]
+) -> None:
+    """What is left of it is asked, and the run does not end as if all had been."""
+    files.ask("a", "b", "c", "d")
+    first, *_ = files.prompts()
+    files.answer(first)
+    with files.open() as batch:
+        files.ask(*rest)
+        asked: list[Any] = []
+        with pytest.raises(BatchError, match=r"p.jsonl: \d of its prompts have gone") as caught:
+            for block in batch.blocks():
+                asked += (each.id for each in block)
+        assert asked == ([2] if rest else [])
+        assert f"{3 - len(asked)} of its prompts" in str(caught.value)
+
+
 def test_an_input_must_not_be_its_output(files: Files) -> None:
     """Nor be missing, nor be a folder."""
     files.ask("a")

@@ -83,8 +83,10 @@ class Batch:
         """The prompts that are still to be asked, by blocks of the input; once.
 
         Raises:
-            BatchError: a line that had not been read before is wrong; those before it have come.
+            BatchError: a line that had not been read before is wrong, or one that had been is
+                missing; the others have come.
         """
+        count = 0
         for block in self._blocks:
             asked: list[Prompt] = []
             wrong: BatchError | None = None
@@ -95,11 +97,13 @@ class Batch:
                 except BatchError as error:
                     wrong = error
                     break
+            count += len(asked)
             if asked:
                 yield asked
             if wrong is not None:
                 raise wrong
         self._all_seen()
+        self._none_missing(count)
 
     def close(self) -> None:
         """Close both files."""
@@ -163,6 +167,17 @@ class Batch:
                 "run it again for what is new"
             )
         return self._ledger.take(prompt.id)
+
+    def _none_missing(self, asked: int) -> None:
+        """What was there at first, and was still to be asked, has come."""
+        if self.before.total is None:
+            return
+        missing = self.before.total - self._ledger.matched - asked
+        if missing:
+            raise BatchError(
+                f"{self._source.name}: {missing} of its prompts have gone while it was read; "
+                "run it again"
+            )
 
     def _see(self, prompt: Prompt) -> None:
         seen = self._ledger.see(prompt.id, prompt.digest)
