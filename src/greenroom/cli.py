@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.util import find_spec
 
 from greenroom.commands import plain
 from greenroom.commands.exits import Exit, Terminated, UsageError
-from greenroom.commands.terminal import complain
+from greenroom.commands.terminal import complain, write_nowhere
 from greenroom.demo.demo import Start
 from greenroom.messages.errors import PoolError
 from greenroom.pool.agent_pool import AgentPool
@@ -34,7 +32,7 @@ def main(argv: Sequence[str] | None = None, *, start: Start = AgentPool.start) -
         print(end="", flush=True)  # here, and not at the exit, where it could not be caught
         return code
     except BrokenPipeError:
-        _write_nowhere()
+        write_nowhere(sys.stdout, sys.stderr)
         return Exit.NOBODY_READS
 
 
@@ -60,11 +58,3 @@ def _carry_out(argv: Sequence[str], start: Start) -> int:
     from greenroom.commands import app
 
     return app.run(argv, start)
-
-
-def _write_nowhere() -> None:
-    """So that what is still buffered does no harm at the exit (Python docs, Note on SIGPIPE)."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError):  # there may be no such stream, or none with a file
-            os.dup2(nowhere, stream.fileno())

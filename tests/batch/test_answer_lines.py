@@ -74,7 +74,7 @@ def test_a_line_has_the_tree_of_errors() -> None:
         ],
         retry_after_s=2.0,
     )
-    line = error_line(PROMPT, error, 3.5)
+    line = error_line(PROMPT, error, 3.5, str)
     told = said(line)
     assert (told["id"], told["attempts"], told["seconds"]) == ("a", 3, 3.5)
     assert told["error"]["type"] == "AllPoolMembersFailedError"
@@ -99,10 +99,27 @@ def test_a_line_has_the_tree_of_errors() -> None:
 
 def test_an_error_without_a_tree_has_a_line() -> None:
     """What it is and what it says, without secrets."""
-    told = said(error_line(PROMPT, PoolSaturatedError("p", 3, 1.0), 0.0))
+    told = said(error_line(PROMPT, PoolSaturatedError("p", 3, 1.0), 0.0, str))
     assert "members" not in told["error"]
-    told = said(error_line(PROMPT, ValueError("key sk-abcdefghijklmnopqrstuvwxyz012345"), 0.0))
-    assert "abcdefghij" not in json.dumps(told)
+    key = ValueError("key sk-abcdefghijklmnopqrstuvwxyz012345")
+    assert b"abcdefghij" not in error_line(PROMPT, key, 0.0, str)
+
+
+def test_what_is_to_be_hidden_is_hidden_in_all_of_the_tree() -> None:
+    """In the error, in those of members, in why one was skipped."""
+    refused = AttemptError("a", 0, FailureKind.AUTH, PermissionError("not hunter2"))
+    inner = AllPoolMembersFailedError("inner", ["a"], [refused])
+    members = [
+        refused,
+        AttemptError("b", 1, FailureKind.AUTH, inner),
+        AttemptError("c", 2, SkipReason.CIRCUIT_OPEN, detail="since hunter2"),
+    ]
+    error = AllPoolMembersFailedError("p", ["a", "b", "c"], members)
+    line = error_line(PROMPT, error, 0.0, lambda text: text.replace("hunter2", "***"))
+    assert b"hunter2" not in line
+    first, second, third = said(line)["error"]["members"]
+    assert first["message"] == second["members"][0]["message"] == "PermissionError: not ***"
+    assert third["message"] == "since ***"
 
 
 @pytest.mark.parametrize(

@@ -6,12 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from greenroom import Reply
+from greenroom.batch import answer_lines, prompts
+from greenroom.batch.answer_lines import answer_line
 from greenroom.batch.answers_file import AnswersFile
-from greenroom.batch.prompts import BatchError
+from greenroom.batch.prompts import BatchError, Prompt
 
 pytest.importorskip("fcntl")
 
@@ -38,7 +42,8 @@ def test_a_torn_last_line_is_cut(path: Path) -> None:
         path.write_bytes(whole + line(3)[:end])
         with AnswersFile(str(path)) as file:
             assert ids_of(file) == [1, 2]
-            assert file.cut_torn() == end
+            assert file.torn() == end
+            file.cut_torn()
             file.append(line(4))
         assert path.read_bytes() == whole + line(4)
 
@@ -104,9 +109,10 @@ def test_errors_are_dropped_at_one_go(path: Path) -> None:
     real.write_bytes(line(1) + line(2, error={}) + line(3))
     real.chmod(0o640)
     path.symlink_to(real)
-    path.with_name("real.jsonl.rewritten").write_bytes(b"of one that was killed")
+    # Of one that was killed.
+    path.with_name("real.jsonl.rewritten").write_bytes(line(1) + line(3)[:7])
     with AnswersFile(str(path)) as file:
-        assert file.drop_failed(explicit=False) == 1
+        file.drop_failed(explicit=False, source=0)
         file.append(line(4))
         with pytest.raises(BatchError, match="another batch is writing it"):
             AnswersFile(str(path))
@@ -121,8 +127,59 @@ def test_many_lines_are_kept_when_errors_are_dropped(path: Path) -> None:
     kept = [line(number, answer="x" * 1_000) for number in range(1, 1_000)]
     path.write_bytes(b"".join(kept[:500]) + line(5_000, error={}) + b"".join(kept[500:]))
     with AnswersFile(str(path)) as file:
-        assert file.drop_failed(explicit=False) == 1
+        file.drop_failed(explicit=False, source=0)
     assert path.read_bytes() == b"".join(kept)
+
+
+@pytest.mark.parametrize(
+    "content", [b"my notes\n", line(1) + line(2, error={}), line(1) + line(3) + b"{", line(3)]
+)
+def test_a_file_in_the_way_of_the_others_is_left_alone(path: Path, content: bytes) -> None:
+    """It is somebody's, unless it holds only what stands in the output as well."""
+    whole = line(1) + line(2, error={}) + line(3)
+    path.write_bytes(whole)
+    beside = path.with_name("answers.jsonl.rewritten")
+    beside.write_bytes(content)
+    with (
+        AnswersFile(str(path)) as file,
+        pytest.raises(BatchError, match=r"jsonl\.rewritten: is in the way: move it"),
+    ):
+        file.drop_failed(explicit=False, source=0)
+    assert (path.read_bytes(), beside.read_bytes()) == (whole, content)
+
+
+def test_what_is_no_file_may_be_in_the_way_too(path: Path, tmp_path: Path) -> None:
+    """A link, a pipe, a folder, the input though it is empty."""
+    path.write_bytes(line(1, error={}))
+    beside, input = path.with_name("answers.jsonl.rewritten"), tmp_path / "input"
+    input.touch()
+    ways: list[Callable[[], object]] = [
+        lambda: beside.symlink_to(input),
+        lambda: os.mkfifo(beside),
+        lambda: beside.hardlink_to(input),
+    ]
+    with AnswersFile(str(path)) as file, input.open() as source:
+        for make in ways:
+            make()
+            with pytest.raises(BatchError, match="rewritten"):
+                file.drop_failed(explicit=False, source=source.fileno())
+            beside.unlink()
+    assert (path.read_bytes(), input.read_bytes()) == (line(1, error={}), b"")
+
+
+def test_a_line_may_be_as_long_as_an_answer_may_be(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that the next run reads whatever this one has written; what is longer is no answer."""
+    for module in (answer_lines, prompts):
+        monkeypatch.setattr(module, "MOST_LINE_BYTES", 200)
+    prompt = Prompt(1, 1, "hi", 1)
+    longest = 201 - len(answer_line(prompt, Reply("", member="m")))
+    with AnswersFile(str(path)) as file:
+        file.append(answer_line(prompt, Reply("x" * longest, member="m")))
+        assert ids_of(file) == [1]
+    with pytest.raises(ValueError, match="a line of at most 200 bytes, got 201"):
+        answer_line(prompt, Reply("x" * (longest + 1), member="m"))
 
 
 FULL = """

@@ -38,7 +38,7 @@ class Files:
         self._append(answer_line(each, Reply("x", member="m")) for each in prompts)
 
     def fail(self, *prompts: Prompt) -> None:
-        self._append(error_line(each, ValueError("x"), 0.0) for each in prompts)
+        self._append(error_line(each, ValueError("x"), 0.0, str) for each in prompts)
 
     def _append(self, lines: Iterable[bytes]) -> None:
         with self.output.open("ab") as file:
@@ -49,6 +49,7 @@ class Files:
 
     def open_ids(self, **how: Any) -> list[Any]:
         with self.open(**how) as batch:
+            batch.begin()
             return ids_of(batch)
 
     def refusal(self, **how: Any) -> str:
@@ -106,6 +107,8 @@ def test_errors_are_asked_again_where_that_is_wanted(files: Files) -> None:
     with files.open(retry_failed=True) as batch:
         assert ids_of(batch) == [2, 3]
         assert (batch.before.failed, batch.before.dropped) == (0, 1)
+        assert [json.loads(line)["id"] for line in files.output.read_text().splitlines()] == [1, 2]
+        batch.begin()
     assert [json.loads(line)["id"] for line in files.output.read_text().splitlines()] == [1]
 
 
@@ -118,6 +121,9 @@ def test_a_torn_last_line_is_cut_and_asked_again(files: Files) -> None:
     with files.open() as batch:
         assert ids_of(batch) == [2]
         assert batch.before.cut == len(content.splitlines()[1]) - 2
+        assert files.output.read_bytes() == content[:-3]
+        batch.begin()
+    assert files.output.read_bytes() == content.splitlines(keepends=True)[0]
 
 
 def test_an_output_of_another_input_is_refused(files: Files) -> None:
@@ -184,6 +190,24 @@ def test_an_input_that_changes_meanwhile_gives_each_prompt_once(files: Files) ->
             next(blocks)
 
 
+@pytest.mark.parametrize("rest", [("a", "b"), ()])
+def test_an_input_that_gets_shorter_meanwhile_is_told_of(
+    files: Files, rest: tuple[str, ...]
+) -> None:
+    """What is left of it is asked, and the run does not end as if all had been."""
+    files.ask("a", "b", "c", "d")
+    first, *_ = files.prompts()
+    files.answer(first)
+    with files.open() as batch:
+        files.ask(*rest)
+        asked: list[Any] = []
+        with pytest.raises(BatchError, match=r"p.jsonl: \d of its prompts have gone") as caught:
+            for block in batch.blocks():
+                asked += (each.id for each in block)
+        assert asked == ([2] if rest else [])
+        assert f"{3 - len(asked)} of its prompts" in str(caught.value)
+
+
 def test_an_input_must_not_be_its_output(files: Files) -> None:
     """Nor be missing, nor be a folder."""
     files.ask("a")
@@ -193,6 +217,20 @@ def test_an_input_must_not_be_its_output(files: Files) -> None:
         Batch(str(files.input.with_name("none")), str(files.output), Format.AUTO)
     with pytest.raises(BatchError, match="is a directory"):
         Batch(str(files.input.parent), str(files.output), Format.AUTO)
+
+
+def test_an_input_in_the_way_of_the_others_is_left_alone(files: Files) -> None:
+    """Errors are dropped by way of a file beside the output, which may be the input."""
+    files.ask("a")
+    files.fail(*files.prompts())
+    files.input = files.input.rename(files.output.with_name("a.jsonl.rewritten"))
+    content = (files.input.read_bytes(), files.output.read_bytes())
+    with (
+        files.open(retry_failed=True) as batch,
+        pytest.raises(BatchError, match=r"rewritten: is in the way: move it"),
+    ):
+        batch.begin()
+    assert (files.input.read_bytes(), files.output.read_bytes()) == content
 
 
 def test_of_a_pipe_it_turns_out_on_the_way(files: Files) -> None:

@@ -48,6 +48,7 @@ class Bench:
             return await asyncio.wait_for(run.run(), 2 * WAIT_S)
 
         with Batch(path or str(self.input), str(self.output), Format.TEXT) as batch:
+            batch.begin()
             return asyncio.run(main(batch))
 
     def lines(self) -> list[dict[str, Any]]:

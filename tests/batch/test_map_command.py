@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import os
 import random
@@ -10,14 +12,17 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from helpers_pages import ROOT
 from helpers_pools import WAIT_S
 
+from greenroom.batch.batch_run import BatchRun
+
 pytest.importorskip("fcntl")
 pytest.importorskip("typer")
+from greenroom.commands.map_command import _Signals
 
 KILLS = 4
 
@@ -131,6 +136,22 @@ def test_some_that_fail_are_told_and_asked_again(shell: Shell) -> None:
     assert all("answer" in line for line in shell.lines())
 
 
+def test_a_file_that_cannot_be_used_loses_no_error(shell: Shell) -> None:
+    """Nor does it a torn line: the output is touched when there is a pool."""
+    shell.pool("wrong", max_retries="0")
+    shell.prompts("p3\n")
+    assert shell.run("p.txt")[0] == 1
+    written = shell.output.read_bytes()
+    torn = written + written[:9]
+    shell.output.write_bytes(torn)
+    shell.pool("good", no_such_setting="1")
+    code, out, err = shell.run("p.txt", "--retry-failed")
+    assert (code, out) == (2, "")
+    assert "no_such_setting" in err
+    assert "asked again" not in err
+    assert shell.output.read_bytes() == torn
+
+
 def test_ctrl_c_drains(shell: Shell) -> None:
     """What is under way is written, the rest is left; started again, it goes on."""
     shell.pool("held", at_a_time=1)
@@ -150,6 +171,59 @@ def test_ctrl_c_drains(shell: Shell) -> None:
     shell.pool("good")
     assert shell.run("p.txt")[0] == 0
     assert shell.ids() == [1, 2, 3]
+
+
+class Gone(io.StringIO):
+    """A pipe that nobody reads any more."""
+
+    def write(self, text: str, /) -> int:
+        raise BrokenPipeError
+
+
+def test_ctrl_c_drains_though_nobody_reads_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The note of it is lost, the drain is not; a second one cancels."""
+    monkeypatch.setattr(sys, "stderr", Gone())
+
+    class Run:
+        def __init__(self) -> None:
+            self.drained = asyncio.Event()
+
+        def drain(self) -> None:
+            self.drained.set()
+
+    async def main() -> None:
+        run = Run()
+        task: asyncio.Task[Any] = asyncio.ensure_future(asyncio.Event().wait())
+        loud: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, what: loud.append(what))
+        with _Signals(cast(BatchRun, run), task).handled():
+            signal.raise_signal(signal.SIGINT)
+            await asyncio.wait_for(run.drained.wait(), WAIT_S)
+            signal.raise_signal(signal.SIGINT)
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.wait_for(task, WAIT_S)
+        assert loud == []
+
+    asyncio.run(main())
+
+
+ASIDE = """
+import os, sys
+from greenroom.commands.terminal import aside, say
+read, write = os.pipe()
+os.close(read)
+os.dup2(write, 2)
+for text in ("lost", "lost too"):
+    with aside():
+        say(text, stream=sys.stderr)
+print("said")
+"""
+
+
+def test_what_is_said_aside_ends_nothing() -> None:
+    """Nor does what is left of it in a buffer: the exit code is that of what was done."""
+    done = subprocess.run([sys.executable, "-c", ASIDE], stdout=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stdout) == (0, "said\n")
 
 
 def test_a_second_ctrl_c_waits_for_nothing(shell: Shell) -> None:

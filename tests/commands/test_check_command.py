@@ -103,6 +103,41 @@ def test_what_is_wrong_with_each_is_told(
     assert "pool.toml:" in told["keyless"]["wrong"]
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["ask", "-v", "hello"],
+        ["ask", "-vv", "--json", "hello"],
+        ["check", "-vv"],
+        pytest.param(
+            ["map", "-v", "p.txt", "-o", "a.jsonl", "--wait", "0"],
+            marks=pytest.mark.skipif(sys.platform == "win32", reason="flock"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("status", [401, 429])
+def test_a_key_is_shown_nowhere(
+    command: list[str],
+    status: int,
+    write_pool: Write,
+    server: str,
+    capsys: Capture,
+    log_off_after: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither in what a command says, nor in its log, nor in the file that it writes."""
+    monkeypatch.setenv("LLM_CRED", KEY)
+    member = openai_member("gpt", f"{server}/{status}/v1", model="m", api_key_env="LLM_CRED")
+    folder = write_pool("[pool]\nmax_retries = 0\n" + member).parent
+    (folder / "p.txt").write_text("hello\n")
+    assert main(command) == 1
+    shown = capsys.readouterr()
+    written = [file.read_text() for file in folder.glob("a.jsonl")]
+    said = "\n".join([shown.out, shown.err, *written])
+    assert f"{status} for *** and m" in said
+    assert KEY not in said
+
+
 @pytest.mark.parametrize("how", ["by the arguments", "by the file"])
 def test_a_member_has_its_limit(how: str, write_pool: Write, capsys: Capture) -> None:
     """That of `--timeout`, or the file's `request_timeout_s`."""

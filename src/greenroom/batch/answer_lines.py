@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from greenroom.batch.prompts import Prompt, PromptId
+from greenroom.batch.prompts import MOST_LINE_BYTES, Prompt, PromptId
 from greenroom.messages.errors import AttemptError, summary
 from greenroom.messages.replies import Reply
 
@@ -32,7 +32,7 @@ def answer_line(prompt: Prompt, reply: Reply[Any]) -> bytes:
     """The line of an answer.
 
     Raises:
-        ValueError: the answer is nothing that JSON can hold.
+        ValueError: the answer is nothing that JSON can hold, or too long to be read again.
     """
     said = {
         **_head(prompt),
@@ -42,21 +42,33 @@ def answer_line(prompt: Prompt, reply: Reply[Any]) -> bytes:
         "answer": reply.value,
     }
     try:
-        return _line(said)
+        line = _line(said)
     except (TypeError, ValueError, RecursionError):
         kind = type(reply.value).__name__
         raise ValueError(f"an answer must be what JSON can hold, got a {kind}") from None
+    size = len(line) - len(b"\n")
+    if size > MOST_LINE_BYTES:
+        raise ValueError(
+            f"an answer must have a line of at most {MOST_LINE_BYTES} bytes, got {size}"
+        )
+    return line
 
 
-def error_line(prompt: Prompt, error: Exception, elapsed_s: float) -> bytes:
-    """The line of a prompt that has no answer: the error, and below it those of the members."""
+def error_line(
+    prompt: Prompt, error: Exception, elapsed_s: float, hide: Callable[[str], str]
+) -> bytes:
+    """The line of a prompt that has no answer: the error, and below it those of the members.
+
+    Args:
+        hide: takes what is secret out of a text.
+    """
     members = _errors_of(error)
-    told: dict[str, Any] = {"type": type(error).__name__, "message": summary(error)}
+    told: dict[str, Any] = {"type": type(error).__name__, "message": hide(summary(error))}
     retry_after_s = getattr(error, "retry_after_s", None)
     if retry_after_s is not None:
         told["retry_after_s"] = round(retry_after_s, 3)
     if members:
-        told["members"] = _tree(members)
+        told["members"] = _tree(members, hide)
     return _line(
         {
             **_head(prompt),
@@ -108,22 +120,22 @@ def _errors_of(error: BaseException) -> tuple[AttemptError, ...]:
     return tuple(each for each in errors if isinstance(each, AttemptError))
 
 
-def _tree(errors: Iterable[AttemptError]) -> list[dict[str, Any]]:
-    return [_branch(each) for each in errors]
+def _tree(errors: Iterable[AttemptError], hide: Callable[[str], str]) -> list[dict[str, Any]]:
+    return [_branch(each, hide) for each in errors]
 
 
-def _branch(error: AttemptError) -> dict[str, Any]:
+def _branch(error: AttemptError, hide: Callable[[str], str]) -> dict[str, Any]:
     told: dict[str, Any] = {"member": error.member, "kind": str(error.kind)}
     if error.skipped:
-        told |= {"skipped": True, "message": error.detail}
+        told |= {"skipped": True, "message": hide(error.detail)}
     else:
         told |= {
             "attempts": error.attempts,
             "seconds": round(error.elapsed_s, 6),
-            "message": summary(error.error),
+            "message": hide(summary(error.error)),
         }
     if error.errors:
-        told["members"] = _tree(error.errors)
+        told["members"] = _tree(error.errors, hide)
     return told
 
 

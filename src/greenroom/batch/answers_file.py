@@ -44,29 +44,42 @@ class AnswersFile:
         for number, _, answered in self._read(explicit):
             yield number, answered
 
-    def cut_torn(self) -> int:
-        """Cut off a last line that does not end; how many bytes that was.
+    def torn(self) -> int:
+        """How many bytes a last line has that does not end."""
+        size = os.fstat(self._fd).st_size
+        return size - self._end_of_last_line(size)
+
+    def cut_torn(self) -> None:
+        """Cut off a last line that does not end.
 
         Call it when all lines have been read: what is none of ours is not cut.
         """
-        size = os.fstat(self._fd).st_size
-        end = self._end_of_last_line(size)
-        if end < size:
-            os.ftruncate(self._fd, end)
-        return size - end
+        torn = self.torn()
+        if torn:
+            os.ftruncate(self._fd, os.fstat(self._fd).st_size - torn)
 
-    def drop_failed(self, explicit: bool) -> int:
-        """Leave out the lines that hold an error; how many those were.
+    def drop_failed(self, explicit: bool, source: int) -> None:
+        """Leave out the lines that hold an error.
 
         The rest is written to a file beside it (`.rewritten` is added to the name), which then
-        takes its place at once: killed meanwhile, the old one is whole.
+        takes its place at once: killed meanwhile, the old one is whole. What such a kill has left
+        there is written anew; anything else is somebody's.
+
+        Args:
+            source: the input, which is open.
+
+        Raises:
+            BatchError: the file beside it is somebody's, or cannot be written.
         """
         beside = f"{self._real}.rewritten"
-        fd = _opened(beside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
+        fd = _opened(beside, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK)
         try:
             _lock(fd, self.path)
+            if os.path.samestat(os.fstat(fd), os.fstat(source)) or not self._is_left(fd, explicit):
+                raise BatchError(f"{beside}: is in the way: move it to another name")
+            os.ftruncate(fd, 0)
             os.fchmod(fd, stat.S_IMODE(os.fstat(self._fd).st_mode))
-            dropped = self._copy_answers(fd, explicit)
+            self._copy_answers(fd, explicit)
             os.fsync(fd)
             os.replace(beside, self._real)
         except BaseException as error:
@@ -76,7 +89,6 @@ class AnswersFile:
             raise
         os.close(self._fd)
         self._fd = fd
-        return dropped
 
     def append(self, line: bytes) -> None:
         """Write a line, by one call.
@@ -122,11 +134,24 @@ class AnswersFile:
         if not is_torn(lines.rest()):
             raise BatchError(f"{self.path}:{lines.count + 1}: is no line of an answer")
 
-    def _copy_answers(self, fd: int, explicit: bool) -> int:
-        dropped, kept, size = 0, list[bytes](), 0
+    def _is_left(self, fd: int, explicit: bool) -> bool:
+        """Whether a file holds nothing but the beginning of what `drop_failed` writes."""
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return False
+        at, size = 0, os.fstat(fd).st_size
+        for _, line, answered in self._read(explicit):
+            if at >= size:
+                break
+            if not answered.failed:
+                if not (line + b"\n").startswith(os.pread(fd, len(line) + 1, at)):
+                    return False
+                at += len(line) + 1
+        return at >= size
+
+    def _copy_answers(self, fd: int, explicit: bool) -> None:
+        kept, size = list[bytes](), 0
         for _, line, answered in self._read(explicit):
             if answered.failed:
-                dropped += 1
                 continue
             kept += (line, b"\n")
             size += len(line)
@@ -135,7 +160,6 @@ class AnswersFile:
                 kept.clear()
                 size = 0
         _append(fd, b"".join(kept), self.path)
-        return dropped
 
     def _end_of_last_line(self, size: int) -> int:
         at = size

@@ -23,8 +23,8 @@ class Before:
         total: how many prompts there are; None where the input can be read only once.
         answered: lines of the output with an answer.
         failed: lines of the output with an error, which stay.
-        dropped: such lines that are asked again.
-        cut: bytes of a torn last line.
+        dropped: such lines that are asked again, and left out.
+        cut: bytes of a torn last line, which are cut off.
     """
 
     total: int | None
@@ -39,6 +39,7 @@ class Batch:
 
     An input that can be read twice is read whole at first: nothing is asked if one of its lines is
     wrong, or if the output has been written for another input. Of a pipe that turns out on the way.
+    The output is as it was until `begin`.
 
     Args:
         prompts: the path of the input; `-` is stdin.
@@ -67,12 +68,25 @@ class Batch:
             self.before = self._open(retry_failed)
             self._opened = opened.pop_all()
 
+    def begin(self) -> None:
+        """Have the output ready: without a torn last line, and without errors to be asked again.
+        To be called once, before anything is written.
+
+        Raises:
+            BatchError: that cannot be done.
+        """
+        if self.before.dropped:
+            self.answers.drop_failed(self._ledger.explicit, self._source.fd)
+        self.answers.cut_torn()
+
     def blocks(self) -> Iterator[list[Prompt]]:
         """The prompts that are still to be asked, by blocks of the input; once.
 
         Raises:
-            BatchError: a line that had not been read before is wrong; those before it have come.
+            BatchError: a line that had not been read before is wrong, or one that had been is
+                missing; the others have come.
         """
+        count = 0
         for block in self._blocks:
             asked: list[Prompt] = []
             wrong: BatchError | None = None
@@ -83,11 +97,13 @@ class Batch:
                 except BatchError as error:
                     wrong = error
                     break
+            count += len(asked)
             if asked:
                 yield asked
             if wrong is not None:
                 raise wrong
         self._all_seen()
+        self._none_missing(count)
 
     def close(self) -> None:
         """Close both files."""
@@ -113,9 +129,8 @@ class Batch:
         answered, failed = self._read_answers(explicit, retry_failed)
         self._blocks: Iterable[list[Prompt]] = chain([first], blocks)
         total = self._check_all() if self._source.rereadable else None
-        cut = self.answers.cut_torn()
-        dropped = self.answers.drop_failed(explicit) if retry_failed and failed else 0
-        return Before(total, answered, failed - dropped, dropped, cut)
+        dropped = failed if retry_failed else 0
+        return Before(total, answered, failed - dropped, dropped, self.answers.torn())
 
     def _read_answers(self, explicit: bool, retry_failed: bool) -> tuple[int, int]:
         answered = failed = 0
@@ -152,6 +167,17 @@ class Batch:
                 "run it again for what is new"
             )
         return self._ledger.take(prompt.id)
+
+    def _none_missing(self, asked: int) -> None:
+        """What was there at first, and was still to be asked, has come."""
+        if self.before.total is None:
+            return
+        missing = self.before.total - self._ledger.matched - asked
+        if missing:
+            raise BatchError(
+                f"{self._source.name}: {missing} of its prompts have gone while it was read; "
+                "run it again"
+            )
 
     def _see(self, prompt: Prompt) -> None:
         seen = self._ledger.see(prompt.id, prompt.digest)

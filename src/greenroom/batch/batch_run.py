@@ -18,6 +18,7 @@ from greenroom.batch.patience import Patience, turned_away
 from greenroom.batch.prompts import BatchError, Prompt
 from greenroom.batch.source import ReadingThread
 from greenroom.batch.tally import Tally
+from greenroom.kinds.secrets import without_secrets
 from greenroom.messages.replies import MapResult
 
 
@@ -192,4 +193,4 @@ class BatchRun:
                 return line
         assert error is not None
         self.tally.failed += 1
-        return error_line(sent.prompt, error, self._now() - sent.at)
+        return error_line(sent.prompt, error, self._now() - sent.at, without_secrets)

@@ -12,7 +12,7 @@ from pathlib import PurePath
 from typing import Any
 
 MOST_LINE_BYTES = 64 * 1024 * 1024
-"""How long a line may be: it is held in memory."""
+"""How long a line may be, of the output as well: it is held in memory."""
 LONGEST_ID = 1000
 _KEYS = ("id", "prompt", "messages")
 _BOM = b"\xef\xbb\xbf"

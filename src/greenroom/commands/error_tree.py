@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
+from greenroom.kinds.secrets import without_secrets
 from greenroom.messages.errors import (
     AllPoolMembersFailedError,
     AttemptError,
@@ -17,9 +16,6 @@ from greenroom.messages.errors import (
 )
 
 _WITH_ATTEMPTS = (AllPoolMembersFailedError, DeadlineExceededError, StreamInterruptedError)
-_OF_A_SECRET = re.compile(r"(?:^|_)(?:KEY|TOKEN|SECRET|PASSWORD)(?:$|_)", re.IGNORECASE)
-SHORTEST_SECRET = 6
-"""A shorter value of the environment is left alone: it would be found in ordinary words."""
 
 
 def as_text(error: Exception) -> str:
@@ -57,18 +53,6 @@ def attempt_as_json(error: AttemptError) -> dict[str, Any]:
     if error.errors:
         said["errors"] = [attempt_as_json(each) for each in error.errors]
     return said
-
-
-def without_secrets(text: str) -> str:
-    """The text without the keys of the environment: a server may repeat them in its refusal."""
-    for secret in _secrets():
-        text = text.replace(secret, "***")
-    return text
-
-
-def _secrets() -> list[str]:
-    found = (value.strip() for name, value in os.environ.items() if _OF_A_SECRET.search(name))
-    return sorted((each for each in found if len(each) >= SHORTEST_SECRET), key=len, reverse=True)
 
 
 def _lines(errors: tuple[AttemptError, ...], indent: str) -> Iterator[str]:

@@ -23,7 +23,8 @@ from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.map_screen import BarScreen, LinesScreen, Show, lines_of
 from greenroom.commands.opened_pool import opened_pool
 from greenroom.commands.options import POOL_PATH, PoolPath, Verbose
-from greenroom.commands.terminal import is_terminal, say
+from greenroom.commands.terminal import aside, is_terminal, say
+from greenroom.kinds.secrets import without_secrets
 from greenroom.messages.errors import PoolStoppedError, summary
 from greenroom.messages.replies import MemberStats
 
@@ -65,11 +66,14 @@ def map(
     and started again, it goes on where it was.
     """
     try:
-        with Batch(prompts, output, format, retry_failed=retry_failed) as batch:
+        with (
+            Batch(prompts, output, format, retry_failed=retry_failed) as batch,
+            opened_pool(config, verbose) as pool,
+        ):
+            batch.begin()
             _say_before(batch, output)
-            with opened_pool(config, verbose) as pool:
-                command = _Map(pool, batch, max_in_flight, wait, verbose)
-                code = asyncio.run(command.run())
+            command = _Map(pool, batch, max_in_flight, wait, verbose)
+            code = asyncio.run(command.run())
     except BatchError as error:
         raise UsageError(str(error)) from None
     raise typer.Exit(code)
@@ -86,7 +90,8 @@ def _say_before(batch: Batch, output: str) -> None:
 
 
 def _note(text: str) -> None:
-    say(f"greenroom map: {text}", stream=sys.stderr)
+    with aside():
+        say(f"greenroom map: {text}", stream=sys.stderr)
 
 
 @dataclass(slots=True)
@@ -124,7 +129,9 @@ class _Map:
     async def _look(self, run: BatchRun, show: Show, every_s: float) -> None:
         while True:
             await asyncio.sleep(every_s)
-            show(run.tally, await self._members(), time.monotonic())
+            members = await self._members()
+            with aside():
+                show(run.tally, members, time.monotonic())
 
     async def _members(self) -> tuple[MemberStats, ...]:
         with suppress(PoolStoppedError):
@@ -138,7 +145,7 @@ class _Map:
         for line in lines_of(tally, await self._members()):
             say(line)
         if end is End.NOBODY:
-            why = summary(run.last_error)
+            why = without_secrets(summary(run.last_error))
             _note(f"nobody has answered for {self.wait_s:g} s ({why}); run it again to go on")
             return Exit.FAILED
         if end is not End.DONE:
@@ -187,8 +194,8 @@ class _Signals:
             self._task.cancel()
             return
         self._pressed = True
+        self._run.drain()  # first: what a callback raises, asyncio swallows
         _note(_DRAINING)
-        self._run.drain()
 
     def _as_before(self, handler: Callable[[int, FrameType | None], Any], number: int) -> None:
         try:

@@ -12,8 +12,8 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from greenroom.actors.member.agent_methods import takes_argument
 from greenroom.commands.ending import run
-from greenroom.commands.error_tree import without_secrets
 from greenroom.kinds.pool_file import PoolFile, PoolFileError, read_pool_file
+from greenroom.kinds.secrets import without_secrets
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import (
     AllPoolMembersFailedError,

@@ -14,6 +14,7 @@ from types import FrameType
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.commands.ending import ENDS
 from greenroom.commands.exits import Terminated, UsageError
+from greenroom.commands.terminal import Discreet
 from greenroom.kinds import PoolFileError
 from greenroom.logs.log import log
 from greenroom.pool.agent_pool import AgentPool
@@ -96,7 +97,7 @@ def shown_log(verbose: int) -> Iterator[None]:
     if level is None:
         yield
         return
-    end = log(level)
+    end = log(level, sink=None if sys.stderr is None else Discreet(sys.stderr))
     try:
         yield
     finally:

@@ -20,6 +20,7 @@ from greenroom.commands.exits import UsageError
 from greenroom.commands.opened_pool import file_errors, local_modules, shown_log
 from greenroom.commands.options import POOL_PATH, PoolPath, Verbose
 from greenroom.commands.terminal import say
+from greenroom.kinds.secrets import note_secret
 from greenroom.pool.agent_pool import AgentPool
 from greenroom.pool.hangup import reload_on_hangup
 
@@ -117,6 +118,7 @@ def _key(name: str | None) -> str | None:
     if name is None:
         return None
     key = os.environ.get(name, "").strip()
+    note_secret(name)
     if not key:
         raise UsageError(f"--key-env must name a variable that is set, {name} is not")
     return key

@@ -19,6 +19,7 @@ from greenroom.kinds.openai_completion import (
     CompletionStream,
     completion_of,
 )
+from greenroom.kinds.secrets import note_secret
 from greenroom.messages import _validate as check
 from greenroom.messages.member import CallContext
 
@@ -230,6 +231,7 @@ def _key_of(name: str | None, base_url: str | None) -> str:
     if name is None and base_url is not None:
         return "none"  # the client does without none; such servers read none
     name = name or "OPENAI_API_KEY"
+    note_secret(name)
     key = os.environ.get(name, "").strip()
     if not key:
         raise ValueError(f"api_key_env must name a variable that is set, {name} is not")

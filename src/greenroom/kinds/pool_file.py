@@ -21,6 +21,7 @@ from typing import Any, NoReturn, TypeVar
 from greenroom.kinds.command_agent import CommandAgent
 from greenroom.kinds.environment import hint_within, value_of
 from greenroom.kinds.openai_agent import OpenAIAgent
+from greenroom.kinds.secrets import note_secret
 from greenroom.kinds.toml_lines import lines_of, meant
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import summary
@@ -220,6 +221,8 @@ class _Reader:
         values = {
             key: self._value(value, hints.get(key), (*place, key)) for key, value in rest.items()
         }
+        if isinstance(key_env := values.get("api_key_env"), str):
+            note_secret(key_env)
         of_member = {key: values.pop(key) for key in (*_OF_MEMBER, *method) if key in values}
         fixed = {key: of_member[key] for key in ("isolated", *method) if key in of_member}
         making = self._makings[name] = Making(kind, {**fixed, **values})
@@ -277,6 +280,8 @@ class _Reader:
             return [self._value(each, hint_within(hint), place) for each in value]
         if not isinstance(value, str) or (found := _FROM_ENVIRONMENT.fullmatch(value)) is None:
             return value
+        if _SECRET.search(place[-1].lower()):
+            note_secret(found[1])
         text = os.environ.get(found[1], found[2])
         if text is None:
             self._wrong(place, f"must be in the environment, and {found[1]} is not set")
