@@ -28,6 +28,7 @@ METHODS = ("arun", "ainvoke", "run", "invoke", "kickoff", "execute", "complete")
 STREAM_METHODS = ("astream", "stream")
 """What is looked for first where chunks are wanted, and last where one answer is."""
 
+_PLAIN_DATA = (str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset)
 _PARTS_THAT_COUNT = {"Optional": 1, "Annotated": 1, "Union": sys.maxsize}
 """Of what stands in the brackets of an annotation, how much says what the parameter takes."""
 _CONTEXT_NAMES = re.compile(r"(?:.*_)?(?:call|context|ctx)")
@@ -189,6 +190,17 @@ def _last_name(code: ast.expr) -> str:
 # -- what is refused
 
 
+def is_plain_data(agent: Any, method: str | None) -> bool:
+    """Whether it is a text, a number or a collection, and no kind of them that has a method of its
+    own to call.
+    """
+    kind = type(agent)
+    if kind in _PLAIN_DATA or not issubclass(kind, _PLAIN_DATA):
+        return kind in _PLAIN_DATA
+    names = (*METHODS, None, *STREAM_METHODS)
+    return method is None and callable_of(agent, None, names) is None
+
+
 def check_agent(whose: str, agent: Any, method: str | None) -> None:
     """Refuse what can be seen to be no agent.
 
@@ -274,7 +286,7 @@ def check_factory(member: str, factory: Any) -> None:
         made = f"a context manager: leave the call out, and write {_name_of(factory.func)}"
     if made is not None:
         raise AgentTypeError(f"{whose} must be what is called for each agent, got {made}")
-    check.function("factory", factory)
+    check.function("factory", factory, secret=True)
     for is_one, decorator in (
         (inspect.isgeneratorfunction, "contextmanager"),
         (inspect.isasyncgenfunction, "asynccontextmanager"),

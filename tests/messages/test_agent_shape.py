@@ -331,7 +331,7 @@ FACTORIES: dict[str, tuple[Callable[[], Any], str]] = {
             "model, key: write factory=functools.partial(NeedsTwo, ...)"
         ),
     ),
-    "a list": (list, "TypeError: factory must be callable, got [] (list)"),
+    "a list": (list, "TypeError: factory must be callable, got a list"),
 }
 
 
