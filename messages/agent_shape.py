@@ -91,6 +91,20 @@ def is_called_itself(agent: Any) -> bool:
     )
 
 
+def is_function(look: Callable[[Any], bool], thing: Any) -> bool:
+    """Whether it is a function of the kind that this look of `inspect` is for. A mock that passes
+    for a function is none: its code is a mock as well, in which every flag may seem to be set.
+    """
+    try:
+        if not look(thing):
+            return False
+        while isinstance(thing, functools.partial):
+            thing = thing.func
+        return isinstance(getattr(getattr(thing, "__code__", None), "co_flags", 0), int)
+    except Exception:
+        return False
+
+
 def parameters_of(call: Callable[..., Any]) -> list[inspect.Parameter] | None:
     """None where nobody can tell them, as for a builtin."""
     try:
@@ -287,11 +301,11 @@ def check_factory(member: str, factory: Any) -> None:
     if made is not None:
         raise AgentTypeError(f"{whose} must be what is called for each agent, got {made}")
     check.function("factory", factory, secret=True)
-    for is_one, decorator in (
+    for look, decorator in (
         (inspect.isgeneratorfunction, "contextmanager"),
         (inspect.isasyncgenfunction, "asynccontextmanager"),
     ):
-        if is_one(factory):
+        if is_function(look, factory):
             raise AgentTypeError(
                 f"{whose} must return an agent, got the generator function {_name_of(factory)}: "
                 f"decorate it with @contextlib.{decorator}"

@@ -20,6 +20,7 @@ from greenroom import (
     AgentTypeError,
     AllPoolMembersFailedError,
     CallContext,
+    CircuitBreaker,
     FailureKind,
     Member,
     PoolError,
@@ -439,6 +440,58 @@ FREE: dict[str, Any] = {
 def test_what_may_work_is_not_refused(agent: Any) -> None:
     """Nobody can tell what it takes, or `apply` can use it."""
     assert Member("a", agent).agent is agent
+
+
+class Broken:
+    """What passes for a function, and has nothing of one."""
+
+    __class__ = property(lambda self: type(of_two))
+
+    @property
+    def __code__(self) -> Any:
+        raise LookupError("no code")
+
+    def __init__(self, return_value: Any = None) -> None:
+        self.return_value = return_value
+
+    def __call__(self, *_: Any) -> Any:
+        return self.return_value
+
+
+PASS_FOR_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "a mock": lambda answer: mock.Mock(spec=echo, return_value=answer),
+    "a magic mock": lambda answer: mock.MagicMock(spec=echo, return_value=answer),
+    "a mock of a generator": lambda answer: mock.Mock(spec=generator, return_value=answer),
+    "a magic mock of a generator": lambda answer: mock.MagicMock(
+        spec=generator, return_value=answer
+    ),
+    "a spec of a function": lambda answer: mock.create_autospec(echo, return_value=answer),
+    "a broken one": Broken,
+}
+
+
+@pytest.mark.parametrize("make", PASS_FOR_FUNCTIONS.values(), ids=PASS_FOR_FUNCTIONS)
+def test_what_only_passes_for_a_function_is_called_like_any_other(
+    make: Callable[[Any], Any],
+) -> None:
+    """A mock's code is a mock, too: nobody can tell by it what it gives, and no flag is set."""
+    runs = Thing()
+    runs.run = make("answer")  # type: ignore[attr-defined]
+    for agent in (make("answer"), functools.partial(make("answer")), runs):
+        with pool_of(Member("a", agent)) as pool:
+            assert pool.execute("x", timeout=WAIT_S) == "answer"
+            assert pool.apply(make("applied"), timeout=WAIT_S) == "applied"
+    assert CircuitBreaker().call(make("called"), "x") == "called"
+
+
+@pytest.mark.parametrize("kind", [mock.Mock, mock.MagicMock])
+@pytest.mark.parametrize("spec", [lambda: echo, len, session])
+def test_what_only_passes_for_a_function_is_a_factory_like_any_other(
+    kind: Callable[..., Any], spec: Any
+) -> None:
+    """It is no generator function, whatever its code seems to say."""
+    with pool_of(Member("a", factory=kind(spec=spec, return_value=echo))) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == "x"
 
 
 def first_of_two(call: CallContext, payload: Any) -> Any:
