@@ -33,6 +33,9 @@ _PARTS_THAT_COUNT = {"Optional": 1, "Annotated": 1, "Union": sys.maxsize}
 """Of what stands in the brackets of an annotation, how much says what the parameter takes."""
 _CONTEXT_NAMES = re.compile(r"(?:.*_)?(?:call|context|ctx)")
 _MANAGERS = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)
+_DECORATORS: tuple[Any, ...] = (contextlib.contextmanager, contextlib.asynccontextmanager)
+# All that one of them decorates has the same code.
+_MANAGER_MAKERS = tuple(decorate(iter).__code__ for decorate in _DECORATORS)
 _MADE_BY_CALLING = {
     types.CoroutineType: "a coroutine",
     types.GeneratorType: "a generator",
@@ -79,9 +82,23 @@ def callable_of(
         return found
     for name in names:
         call = method_of(agent, name) if name is not None else agent
-        if callable(call):
+        if callable(call) and (name is None or not _gives_manager(call)):
             return call
     return None
+
+
+def _gives_manager(method: Any) -> bool:
+    """Whether it gives what is to be entered, as httpx's `stream` does: that is no answer, and its
+    signature does not say what it takes. What else wraps a generator function may well give one.
+    """
+    try:
+        return _is_manager_maker(inspect.unwrap(method, stop=_is_manager_maker))
+    except Exception:
+        return False
+
+
+def _is_manager_maker(function: Any) -> bool:
+    return getattr(function, "__code__", None) in _MANAGER_MAKERS
 
 
 def is_called_itself(agent: Any) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Optional
 from unittest import mock
 
+import httpx
 import pytest
 from helpers_messages import refused
 from helpers_pools import WAIT_S, echo, pool_of, ranked
@@ -357,6 +358,16 @@ def injected(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def injected_nothing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that hands on what it is given."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
 def with_signature(function: Any, signature: inspect.Signature) -> Any:
     function.__signature__ = signature
     return function
@@ -372,6 +383,30 @@ class ClientWithStream:
 
     def stream(self, method: str, url: str) -> Any:
         return method, url
+
+
+class ClientToBeEntered:
+    """As httpx has it, in truth: what gives the answer is to be entered."""
+
+    @contextlib.contextmanager
+    def stream(self, method: str, url: str) -> Iterator[Any]:
+        yield method, url
+
+
+class AsyncClientToBeEntered:
+    @contextlib.asynccontextmanager
+    async def stream(self, method: str, url: str) -> AsyncIterator[Any]:
+        yield method, url
+
+    async def get(self, url: str) -> Any:
+        return url
+
+
+class RunsToBeEntered:
+    @injected_nothing
+    @contextlib.contextmanager
+    def run(self, task: Any) -> Iterator[Any]:
+        yield task
 
 
 class TaskByName:
@@ -606,7 +641,19 @@ def test_what_an_async_factory_makes_for_a_block_is_checked_too() -> None:
         asyncio.run(main(pool))
 
 
-@pytest.mark.parametrize("agent", [ClientWithStream(), TaskByName(), Thing()])
+@pytest.mark.parametrize(
+    "agent",
+    [
+        ClientWithStream(),
+        ClientToBeEntered(),
+        AsyncClientToBeEntered(),
+        RunsToBeEntered(),
+        httpx.Client(),
+        httpx.AsyncClient(),
+        TaskByName(),
+        Thing(),
+    ],
+)
 def test_what_apply_alone_can_use_fails_a_request_once(agent: Any) -> None:
     """Its run method cannot take a payload, or there is none: no second attempt would help, and
     its breaker hears nothing of it.
@@ -618,7 +665,37 @@ def test_what_apply_alone_can_use_fails_a_request_once(agent: Any) -> None:
         assert isinstance(error.error, AgentTypeError)
         assert "pool.apply can use it all the same" in str(error.error)
         assert (error.attempts, error.kind) == (1, FailureKind.TOO_LARGE)
+        with pytest.raises(AllPoolMembersFailedError) as caught:
+            pool.stream(Request("x"), timeout=WAIT_S).collect()
+        assert [each.attempts for each in caught.value.errors] == [1]
         assert pool.apply(lambda agent: type(agent).__name__) == type(agent).__name__
+
+
+class StreamsDecorated:
+    @injected_nothing
+    def stream(self, payload: Any) -> Iterator[Any]:
+        yield payload
+
+
+class StreamsDecoratedAsync:
+    @injected_nothing
+    async def astream(self, payload: Any) -> AsyncIterator[Any]:
+        yield payload
+
+
+class WrapsItself:
+    """A method without an end to what it wraps."""
+
+    def __init__(self) -> None:
+        self.run = lambda payload: [payload]
+        self.run.__wrapped__ = self.run  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("agent", [StreamsDecorated(), StreamsDecoratedAsync(), WrapsItself()])
+def test_a_decorated_generator_is_no_context_manager(agent: Any) -> None:
+    """It wraps a generator function, and still gives chunks."""
+    with pool_of(Member("a", agent)) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == ["x"]
 
 
 def test_another_member_answers_for_one_that_cannot() -> None:
