@@ -31,6 +31,7 @@ STREAM_METHODS = ("astream", "stream")
 _PLAIN_DATA = (str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset)
 _PARTS_THAT_COUNT = {"Optional": 1, "Annotated": 1, "Union": sys.maxsize}
 """Of what stands in the brackets of an annotation, how much says what the parameter takes."""
+_ALIAS: type | tuple[()] = getattr(typing, "TypeAliasType", ())  # since Python 3.12
 _CONTEXT_NAMES = re.compile(r"(?:.*_)?(?:call|context|ctx)")
 _MANAGERS = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)
 _DECORATORS: tuple[Any, ...] = (contextlib.contextmanager, contextlib.asynccontextmanager)
@@ -186,9 +187,18 @@ def _is_context(annotation: Any) -> bool:
     kind = get_origin(annotation)
     if kind is Annotated:
         return _is_context(annotation.__origin__)
+    if isinstance(annotation, _ALIAS):
+        return _alias_is_context(annotation)
     if kind in (Union, types.UnionType):
         return any(_is_context(part) for part in get_args(annotation))
     return annotation is CallContext
+
+
+def _alias_is_context(alias: Any) -> bool:
+    try:
+        return _is_context(alias.__value__)
+    except Exception:  # it is evaluated here, and may hold itself
+        return False
 
 
 def _text_is_context(text: str) -> bool:

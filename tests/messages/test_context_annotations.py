@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import textwrap
 from collections.abc import Callable
 from typing import Any
@@ -132,6 +133,33 @@ def test_another_class_of_that_name_is_another_class() -> None:
         postponed=True,
     )
     assert told(agent) is None
+
+
+ALIASES = {
+    "type Told = CallContext": "a",
+    "type Told = Optional['CallContext']": "a",
+    "type Told = Hidden": None,
+    "type Told = Told | None": None,
+}
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no such statement yet")
+@pytest.mark.parametrize(("statement", "answer"), ALIASES.items(), ids=ALIASES)
+@pytest.mark.parametrize("annotation", ["Told", "Told | None", "'Told'"])
+def test_an_alias_is_what_it_stands_for(
+    statement: str, answer: str | None, annotation: str
+) -> None:
+    """As far as that can be found out."""
+    agent = written(
+        f"""
+        {statement}
+
+        def agent(payload, call: {annotation} = None):
+            return call and call.member
+        """,
+        postponed=False,
+    )
+    assert told(agent) == answer
 
 
 OTHER_AGENTS = {
