@@ -120,7 +120,7 @@ def flag(field: str, value: Any) -> None:
 
 
 def function(field: str, value: Any, *, optional: bool = False, secret: bool = False) -> None:
-    """Refuse whatever cannot be called; what is `secret` may be payload, and is not shown."""
+    """Refuse whatever cannot be called; what is `secret` may hold a key or payload: not shown."""
     if value is None and optional:
         return
     if not callable(value):

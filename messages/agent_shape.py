@@ -8,13 +8,16 @@ nobody can tell what they take, and a decorator may hand on more than it is give
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import inspect
 import re
+import sys
 import types
+import typing
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, NamedTuple, Union, get_args, get_origin
 
 from greenroom.messages import _validate as check
 from greenroom.messages.call_context import CallContext
@@ -25,9 +28,15 @@ METHODS = ("arun", "ainvoke", "run", "invoke", "kickoff", "execute", "complete")
 STREAM_METHODS = ("astream", "stream")
 """What is looked for first where chunks are wanted, and last where one answer is."""
 
-_OPTIONAL = re.compile(r"(?:\w+\.)?Optional\[(.+)\]")
+_PLAIN_DATA = (str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset)
+_PARTS_THAT_COUNT = {"Optional": 1, "Annotated": 1, "Union": sys.maxsize}
+"""Of what stands in the brackets of an annotation, how much says what the parameter takes."""
+_ALIAS: type | tuple[()] = getattr(typing, "TypeAliasType", ())  # since Python 3.12
 _CONTEXT_NAMES = re.compile(r"(?:.*_)?(?:call|context|ctx)")
 _MANAGERS = (contextlib._GeneratorContextManager, contextlib._AsyncGeneratorContextManager)
+_DECORATORS: tuple[Any, ...] = (contextlib.contextmanager, contextlib.asynccontextmanager)
+# All that one of them decorates has the same code.
+_MANAGER_MAKERS = tuple(decorate(iter).__code__ for decorate in _DECORATORS)
 _MADE_BY_CALLING = {
     types.CoroutineType: "a coroutine",
     types.GeneratorType: "a generator",
@@ -74,9 +83,23 @@ def callable_of(
         return found
     for name in names:
         call = method_of(agent, name) if name is not None else agent
-        if callable(call):
+        if callable(call) and (name is None or not _gives_manager(call)):
             return call
     return None
+
+
+def _gives_manager(method: Any) -> bool:
+    """Whether it gives what is to be entered, as httpx's `stream` does: that is no answer, and its
+    signature does not say what it takes. What else wraps a generator function may well give one.
+    """
+    try:
+        return _is_manager_maker(inspect.unwrap(method, stop=_is_manager_maker))
+    except Exception:
+        return False
+
+
+def _is_manager_maker(function: Any) -> bool:
+    return getattr(function, "__code__", None) in _MANAGER_MAKERS
 
 
 def is_called_itself(agent: Any) -> bool:
@@ -84,6 +107,20 @@ def is_called_itself(agent: Any) -> bool:
     return (
         inspect.isroutine(agent) or inspect.isclass(agent) or isinstance(agent, functools.partial)
     )
+
+
+def is_function(look: Callable[[Any], bool], thing: Any) -> bool:
+    """Whether it is a function of the kind that this look of `inspect` is for. A mock that passes
+    for a function is none: its code is a mock as well, in which every flag may seem to be set.
+    """
+    try:
+        if not look(thing):
+            return False
+        while isinstance(thing, functools.partial):
+            thing = thing.func
+        return isinstance(getattr(getattr(thing, "__code__", None), "co_flags", 0), int)
+    except Exception:
+        return False
 
 
 def parameters_of(call: Callable[..., Any]) -> list[inspect.Parameter] | None:
@@ -96,27 +133,113 @@ def parameters_of(call: Callable[..., Any]) -> list[inspect.Parameter] | None:
 
 def context_parameter(call: Callable[..., Any]) -> ContextParameter:
     """Its name, whether it is the first one, whether it can be given by name."""
-    for position, each in enumerate(parameters_of(call) or ()):
-        if _is_context(each.annotation):
+    parameters = parameters_of(call) or ()
+    names = _names_where_written(call) if parameters else {}
+    for position, each in enumerate(parameters):
+        if _is_context(_meant(each.annotation, names)):
             first = position == 0 and each.kind is not inspect.Parameter.KEYWORD_ONLY
             by_name = each.kind is not inspect.Parameter.POSITIONAL_ONLY
             return ContextParameter(each.name, first, by_name)
     return ContextParameter()
 
 
+def _names_where_written(call: Any) -> dict[str, Any]:
+    """What the annotations of its signature can name; nothing if nobody can tell."""
+    try:
+        names: dict[str, Any] = _written(call).__globals__
+        return names
+    except Exception:
+        return {}
+
+
+def _written(call: Any) -> Any:
+    """The function that shows its parameters, below partials, decorators and bound methods."""
+    if isinstance(call, functools.partial):
+        return _written(call.func)
+    if inspect.isclass(call):
+        own = _of_class(call, "__init__")
+        return _written(_of_class(call, "__new__") if own is None else own)
+    if not inspect.isroutine(call) and not hasattr(call, "__wrapped__"):
+        return _written(type(call).__call__)
+    below = inspect.unwrap(call)
+    return below if inspect.isfunction(below) else _written(getattr(below, "__func__", below))
+
+
+def _meant(annotation: Any, names: dict[str, Any]) -> Any:
+    """What an annotation stands for, with all that is quoted in it; as it is where that cannot be
+    found out, as of names that only a type checker imports.
+    """
+    if type(annotation) is type:
+        return annotation
+    try:
+        one = types.SimpleNamespace(__annotations__={"it": annotation})
+        return typing.get_type_hints(one, names)["it"]
+    except BaseException:  # code of anybody's; actors look here, and must live
+        return annotation
+
+
 def _is_context(annotation: Any) -> bool:
-    """Whether it says `CallContext`, or that or None; postponed annotations are strings."""
+    """Whether it says `CallContext`, or that or something else; what is quoted goes by its name."""
+    if isinstance(annotation, ForwardRef):
+        annotation = annotation.__forward_arg__
     if isinstance(annotation, str):
-        text = annotation.replace(" ", "")
-        optional = _OPTIONAL.fullmatch(text)
-        parts = (optional[1] if optional else text).split("|")
-        return any(part.rsplit(".", 1)[-1] == "CallContext" for part in parts)
-    if get_origin(annotation) in (Union, types.UnionType):
+        return _text_is_context(annotation)
+    kind = get_origin(annotation)
+    if kind is Annotated:
+        return _is_context(annotation.__origin__)
+    if isinstance(annotation, _ALIAS):
+        return _alias_is_context(annotation)
+    if kind in (Union, types.UnionType):
         return any(_is_context(part) for part in get_args(annotation))
     return annotation is CallContext
 
 
+def _alias_is_context(alias: Any) -> bool:
+    try:
+        return _is_context(alias.__value__)
+    except Exception:  # it is evaluated here, and may hold itself
+        return False
+
+
+def _text_is_context(text: str) -> bool:
+    try:
+        return _code_is_context(ast.parse(text.strip(), mode="eval").body)
+    except Exception:  # no code, or too much of it
+        return False
+
+
+def _code_is_context(code: ast.expr) -> bool:
+    match code:
+        case ast.Constant(value=str(quoted)):
+            return _text_is_context(quoted)
+        case ast.BinOp(left=left, op=ast.BitOr(), right=right):
+            return _code_is_context(left) or _code_is_context(right)
+        case ast.Subscript(value=kind, slice=inner):
+            parts = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            known = _PARTS_THAT_COUNT.get(_last_name(kind), 0)
+            return any(_code_is_context(part) for part in parts[:known])
+    return _last_name(code) == CallContext.__name__
+
+
+def _last_name(code: ast.expr) -> str:
+    match code:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+    return ""
+
+
 # -- what is refused
+
+
+def is_plain_data(agent: Any, method: str | None) -> bool:
+    """Whether it is a text, a number or a collection, and no kind of them that has a method of its
+    own to call.
+    """
+    kind = type(agent)
+    if kind in _PLAIN_DATA or not issubclass(kind, _PLAIN_DATA):
+        return kind in _PLAIN_DATA
+    names = (*METHODS, None, *STREAM_METHODS)
+    return method is None and callable_of(agent, None, names) is None
 
 
 def check_agent(whose: str, agent: Any, method: str | None) -> None:
@@ -204,12 +327,12 @@ def check_factory(member: str, factory: Any) -> None:
         made = f"a context manager: leave the call out, and write {_name_of(factory.func)}"
     if made is not None:
         raise AgentTypeError(f"{whose} must be what is called for each agent, got {made}")
-    check.function("factory", factory)
-    for is_one, decorator in (
+    check.function("factory", factory, secret=True)
+    for look, decorator in (
         (inspect.isgeneratorfunction, "contextmanager"),
         (inspect.isasyncgenfunction, "asynccontextmanager"),
     ):
-        if is_one(factory):
+        if is_function(look, factory):
             raise AgentTypeError(
                 f"{whose} must return an agent, got the generator function {_name_of(factory)}: "
                 f"decorate it with @contextlib.{decorator}"

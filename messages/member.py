@@ -7,10 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.messages import _validate as check
-from greenroom.messages.agent_shape import check_agent, check_factory
+from greenroom.messages.agent_shape import check_agent, check_factory, is_plain_data
 from greenroom.messages.call_context import CallContext as CallContext
-
-_PLAIN_DATA = (str, bytes, bytearray, int, float, complex, list, tuple, dict, set, frozenset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +79,11 @@ class Member:
             raise ValueError(
                 f"member {self.name!r}: exactly one of agent and factory must be given, got {given}"
             )
-        if isinstance(self.agent, _PLAIN_DATA):
-            rule = "agent must be a callable or an object with a run method"
-            raise check.misfit(rule, self.agent)
+        if is_plain_data(self.agent, self.method):
+            raise TypeError(
+                "agent must be a callable or an object with a run method, "
+                f"got a {type(self.agent).__name__}"
+            )
         if self.factory is not None:
             check_factory(self.name, self.factory)
         else:

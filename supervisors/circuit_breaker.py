@@ -13,6 +13,7 @@ from typing import Any, NoReturn, ParamSpec, SupportsIndex, TypeVar
 
 from greenroom.actors.runtime import forks
 from greenroom.messages import _validate as check
+from greenroom.messages.agent_shape import is_function
 from greenroom.messages.config import Classifier, PoolConfig
 from greenroom.messages.errors import PoolError
 from greenroom.messages.pickling import refuse
@@ -163,7 +164,7 @@ class CircuitBreaker:
             CircuitOpenError: calls are refused now.
             TypeError: `fn` is a coroutine function, whose outcome is not known when it returns.
         """
-        if inspect.iscoroutinefunction(fn):
+        if is_function(inspect.iscoroutinefunction, fn):
             raise TypeError(f"fn must be a plain function, got the coroutine function {fn!r}")
         permit, began = self._admitted()
         try:

@@ -48,6 +48,7 @@ from greenroom.actors.runtime.thread_duties import (
     wait_for,
 )
 from greenroom.messages import _validate as check
+from greenroom.messages.agent_shape import is_function
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import ReentrantAskError
 from greenroom.messages.execution import Ticket
@@ -725,7 +726,7 @@ class AskingRef(JoinableRef):
 
 
 def _need_of(message: Any) -> Need:
-    if isinstance(message, Apply) and inspect.iscoroutinefunction(message.function):
+    if isinstance(message, Apply) and is_function(inspect.iscoroutinefunction, message.function):
         return Need.LOOP
     agents = isinstance(message, (RequestOptions, Drain, RemoveMember))
     return Need.WORK if agents else Need.WORD

@@ -14,6 +14,8 @@ import sys
 import types
 from typing import Any
 
+from greenroom.messages.agent_shape import is_function
+
 # (`inspect.isroutine` takes a `cached_property` for one, which is a resource mostly.)
 _METHODS = (
     types.FunctionType,
@@ -22,6 +24,7 @@ _METHODS = (
     types.MethodDescriptorType,
     functools.partial,
 )
+_ASYNC = (inspect.iscoroutinefunction, inspect.isasyncgenfunction)
 DEPTH = 4
 """How far down resources are looked at: `client.beta.chat.completions` is one of the deepest."""
 
@@ -36,7 +39,7 @@ def is_for_coroutines(client: Any) -> bool:
 
 def gives_async(function: Any) -> bool:
     """Whether it is a function that gives a coroutine or an async generator."""
-    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+    return any(is_function(look, function) for look in _ASYNC)
 
 
 def _is_async(client: Any, depth: int) -> bool | None:

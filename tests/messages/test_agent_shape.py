@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Optional
 from unittest import mock
 
+import httpx
 import pytest
 from helpers_messages import refused
 from helpers_pools import WAIT_S, echo, pool_of, ranked
@@ -20,6 +21,7 @@ from greenroom import (
     AgentTypeError,
     AllPoolMembersFailedError,
     CallContext,
+    CircuitBreaker,
     FailureKind,
     Member,
     PoolError,
@@ -331,7 +333,7 @@ FACTORIES: dict[str, tuple[Callable[[], Any], str]] = {
             "model, key: write factory=functools.partial(NeedsTwo, ...)"
         ),
     ),
-    "a list": (list, "TypeError: factory must be callable, got [] (list)"),
+    "a list": (list, "TypeError: factory must be callable, got a list"),
 }
 
 
@@ -356,6 +358,16 @@ def injected(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def injected_nothing(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A decorator that hands on what it is given."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
 def with_signature(function: Any, signature: inspect.Signature) -> Any:
     function.__signature__ = signature
     return function
@@ -371,6 +383,30 @@ class ClientWithStream:
 
     def stream(self, method: str, url: str) -> Any:
         return method, url
+
+
+class ClientToBeEntered:
+    """As httpx has it, in truth: what gives the answer is to be entered."""
+
+    @contextlib.contextmanager
+    def stream(self, method: str, url: str) -> Iterator[Any]:
+        yield method, url
+
+
+class AsyncClientToBeEntered:
+    @contextlib.asynccontextmanager
+    async def stream(self, method: str, url: str) -> AsyncIterator[Any]:
+        yield method, url
+
+    async def get(self, url: str) -> Any:
+        return url
+
+
+class RunsToBeEntered:
+    @injected_nothing
+    @contextlib.contextmanager
+    def run(self, task: Any) -> Iterator[Any]:
+        yield task
 
 
 class TaskByName:
@@ -439,6 +475,58 @@ FREE: dict[str, Any] = {
 def test_what_may_work_is_not_refused(agent: Any) -> None:
     """Nobody can tell what it takes, or `apply` can use it."""
     assert Member("a", agent).agent is agent
+
+
+class Broken:
+    """What passes for a function, and has nothing of one."""
+
+    __class__ = property(lambda self: type(of_two))
+
+    @property
+    def __code__(self) -> Any:
+        raise LookupError("no code")
+
+    def __init__(self, return_value: Any = None) -> None:
+        self.return_value = return_value
+
+    def __call__(self, *_: Any) -> Any:
+        return self.return_value
+
+
+PASS_FOR_FUNCTIONS: dict[str, Callable[[Any], Any]] = {
+    "a mock": lambda answer: mock.Mock(spec=echo, return_value=answer),
+    "a magic mock": lambda answer: mock.MagicMock(spec=echo, return_value=answer),
+    "a mock of a generator": lambda answer: mock.Mock(spec=generator, return_value=answer),
+    "a magic mock of a generator": lambda answer: mock.MagicMock(
+        spec=generator, return_value=answer
+    ),
+    "a spec of a function": lambda answer: mock.create_autospec(echo, return_value=answer),
+    "a broken one": Broken,
+}
+
+
+@pytest.mark.parametrize("make", PASS_FOR_FUNCTIONS.values(), ids=PASS_FOR_FUNCTIONS)
+def test_what_only_passes_for_a_function_is_called_like_any_other(
+    make: Callable[[Any], Any],
+) -> None:
+    """A mock's code is a mock, too: nobody can tell by it what it gives, and no flag is set."""
+    runs = Thing()
+    runs.run = make("answer")  # type: ignore[attr-defined]
+    for agent in (make("answer"), functools.partial(make("answer")), runs):
+        with pool_of(Member("a", agent)) as pool:
+            assert pool.execute("x", timeout=WAIT_S) == "answer"
+            assert pool.apply(make("applied"), timeout=WAIT_S) == "applied"
+    assert CircuitBreaker().call(make("called"), "x") == "called"
+
+
+@pytest.mark.parametrize("kind", [mock.Mock, mock.MagicMock])
+@pytest.mark.parametrize("spec", [lambda: echo, len, session])
+def test_what_only_passes_for_a_function_is_a_factory_like_any_other(
+    kind: Callable[..., Any], spec: Any
+) -> None:
+    """It is no generator function, whatever its code seems to say."""
+    with pool_of(Member("a", factory=kind(spec=spec, return_value=echo))) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == "x"
 
 
 def first_of_two(call: CallContext, payload: Any) -> Any:
@@ -553,7 +641,19 @@ def test_what_an_async_factory_makes_for_a_block_is_checked_too() -> None:
         asyncio.run(main(pool))
 
 
-@pytest.mark.parametrize("agent", [ClientWithStream(), TaskByName(), Thing()])
+@pytest.mark.parametrize(
+    "agent",
+    [
+        ClientWithStream(),
+        ClientToBeEntered(),
+        AsyncClientToBeEntered(),
+        RunsToBeEntered(),
+        httpx.Client(),
+        httpx.AsyncClient(),
+        TaskByName(),
+        Thing(),
+    ],
+)
 def test_what_apply_alone_can_use_fails_a_request_once(agent: Any) -> None:
     """Its run method cannot take a payload, or there is none: no second attempt would help, and
     its breaker hears nothing of it.
@@ -565,7 +665,37 @@ def test_what_apply_alone_can_use_fails_a_request_once(agent: Any) -> None:
         assert isinstance(error.error, AgentTypeError)
         assert "pool.apply can use it all the same" in str(error.error)
         assert (error.attempts, error.kind) == (1, FailureKind.TOO_LARGE)
+        with pytest.raises(AllPoolMembersFailedError) as caught:
+            pool.stream(Request("x"), timeout=WAIT_S).collect()
+        assert [each.attempts for each in caught.value.errors] == [1]
         assert pool.apply(lambda agent: type(agent).__name__) == type(agent).__name__
+
+
+class StreamsDecorated:
+    @injected_nothing
+    def stream(self, payload: Any) -> Iterator[Any]:
+        yield payload
+
+
+class StreamsDecoratedAsync:
+    @injected_nothing
+    async def astream(self, payload: Any) -> AsyncIterator[Any]:
+        yield payload
+
+
+class WrapsItself:
+    """A method without an end to what it wraps."""
+
+    def __init__(self) -> None:
+        self.run = lambda payload: [payload]
+        self.run.__wrapped__ = self.run  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("agent", [StreamsDecorated(), StreamsDecoratedAsync(), WrapsItself()])
+def test_a_decorated_generator_is_no_context_manager(agent: Any) -> None:
+    """It wraps a generator function, and still gives chunks."""
+    with pool_of(Member("a", agent)) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == ["x"]
 
 
 def test_another_member_answers_for_one_that_cannot() -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import inspect
 import types
-from collections.abc import Callable
-from enum import Enum
-from typing import Any
+from collections.abc import Callable, Iterator
+from enum import Enum, StrEnum
+from typing import Any, NamedTuple
 
 import pytest
 from helpers_messages import INFINITY, MARKS, NAN, agent, refused
-from helpers_pools import async_chunks, chunks
+from helpers_pools import WAIT_S, async_chunks, chunks, pool_of
 
 import greenroom.messages
 from greenroom.messages import (
@@ -50,14 +51,102 @@ def test_a_member_has_an_agent_or_a_factory(given: dict[str, Any], which: str) -
     )
 
 
+class Settings(NamedTuple):
+    key: str = "sk-secret"
+
+
+class Tier(StrEnum):
+    FAST = "fast"
+
+
 @pytest.mark.parametrize(
-    "value", ["claude", b"x", 0, 3, True, 2.5, [], [agent], (), {}, {"run": agent}, set()], ids=repr
+    "value",
+    [
+        *("claude", b"x", 0, 3, True, 2.5, [], [agent], (), {}, {"run": agent}, set()),
+        *(Settings(), Tier.FAST, collections.Counter(a=1), collections.defaultdict(list)),
+    ],
+    ids=repr,
 )
 def test_plain_data_is_no_agent(value: object) -> None:
-    """The name of a model, or a list of agents, is a mistake that is said at once."""
+    """The name of a model, or a list of agents, is a mistake that is said at once; the value is
+    not: it may be a key.
+    """
     assert refused(lambda: Member("a", value)) == (
         "TypeError: agent must be a callable or an object with a run method, "
-        f"got {value!r} ({type(value).__name__})"
+        f"got a {type(value).__name__}"
+    )
+
+
+class RunsTuple(NamedTuple):
+    answer: str = "tuple"
+
+    def run(self, payload: Any) -> str:
+        return self.answer
+
+
+class RunsDict(dict[str, str]):
+    def run(self, payload: Any) -> str:
+        return "dict"
+
+
+class CalledList(list[str]):
+    def __call__(self, payload: Any) -> str:
+        return "list"
+
+
+class AsksSet(set[str]):
+    async def arun(self, payload: Any) -> str:
+        return "set"
+
+
+class CalledText(str):
+    def __call__(self, payload: Any) -> str:
+        return "text"
+
+
+class RunsNumber(int):
+    def invoke(self, payload: Any) -> str:
+        return "number"
+
+
+class Streams(tuple[str]):
+    def stream(self, payload: Any) -> Iterator[str]:
+        yield "chunks"
+
+
+class Asks(NamedTuple):
+    answer: str = "method"
+
+    def ask(self, payload: Any) -> str:
+        return self.answer
+
+
+@pytest.mark.parametrize(
+    ("agent", "method", "answer"),
+    [
+        (RunsTuple(), None, "tuple"),
+        (RunsDict(), None, "dict"),
+        (CalledList(), None, "list"),
+        (AsksSet(), None, "set"),
+        (CalledText(), None, "text"),
+        (RunsNumber(), None, "number"),
+        (Streams(), None, ["chunks"]),
+        (Asks(), "ask", "method"),
+    ],
+)
+def test_data_with_a_method_to_call_is_an_agent(
+    agent: Any, method: str | None, answer: object
+) -> None:
+    """A record, a collection or a text that an app has given one; empty ones, too."""
+    with pool_of(Member("a", agent, method=method)) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == answer
+
+
+def test_a_method_that_data_does_not_have_is_named() -> None:
+    """As of any other agent."""
+    assert refused(lambda: Member("a", Asks(), method="run")) == (
+        "AgentTypeError: method must name a method of the agent of member 'a', got 'run' "
+        "(Asks has none)"
     )
 
 
@@ -110,7 +199,7 @@ def test_a_generator_function_is_an_agent(streaming: Any) -> None:
         ({"close": 3}, "TypeError: close must be callable, got 3 (int)"),
         (
             {"agent": None, "factory": "make"},
-            "TypeError: factory must be callable, got 'make' (str)",
+            "TypeError: factory must be callable, got a str",
         ),
         ({"isolated": 1}, "TypeError: isolated must be True or False, got 1 (int)"),
         ({"isolated": None}, "TypeError: isolated must be True or False, got None (NoneType)"),

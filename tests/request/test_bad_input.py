@@ -157,7 +157,7 @@ MEMBERS: dict[str, tuple[dict[str, Any], type[Exception], str]] = {
     "both": ({"factory": echo}, ValueError, "exactly one of agent and factory.*both"),
     "name None": ({"name": None}, TypeError, "name must be a string"),
     "name empty": ({"name": ""}, ValueError, "name must not be empty"),
-    "agent a string": ({"agent": "gpt"}, TypeError, "agent must be .* got 'gpt'"),
+    "agent a string": ({"agent": "gpt"}, TypeError, "agent must be .* got a str"),
     "factory a string": ({"agent": None, "factory": "f"}, TypeError, "factory must be callable"),
     "weight negative": ({"weight": -1.0}, ValueError, "weight must be at least 0, got -1.0"),
     "weight NaN": ({"weight": math.nan}, ValueError, "weight must be finite, got nan"),
