@@ -67,7 +67,7 @@ def map(
     try:
         with Batch(prompts, output, format, retry_failed=retry_failed) as batch:
             _say_before(batch, output)
-            with opened_pool(config, verbose) as pool:
+            with opened_pool(config, verbose, reloads=True) as pool:
                 command = _Map(pool, batch, max_in_flight, wait, verbose)
                 code = asyncio.run(command.run())
     except BatchError as error:
@@ -166,7 +166,9 @@ class _Signals:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Within it, the first Ctrl-C drains and the second cancels; so does a signal to end."""
+        """Within it, the first Ctrl-C drains and the second cancels; so does a signal to end. A
+        SIGHUP does what it did before: the pool reads its file again.
+        """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
