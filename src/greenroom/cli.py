@@ -8,7 +8,14 @@ from importlib.util import find_spec
 
 from greenroom.commands import plain
 from greenroom.commands.exits import Exit, Terminated, UsageError
-from greenroom.commands.terminal import complain, write_nowhere
+from greenroom.commands.terminal import (
+    OutputError,
+    complain,
+    drop_what_is_held,
+    drop_what_stderr_holds,
+    open_outputs,
+    say,
+)
 from greenroom.demo.demo import Start
 from greenroom.messages.errors import PoolError
 from greenroom.pool.agent_pool import AgentPool
@@ -23,17 +30,33 @@ def main(argv: Sequence[str] | None = None, *, start: Start = AgentPool.start) -
         start: what starts the demo's pool (for tests).
 
     Returns:
-        0: done, and every answer that was asked for is there. 1: one is missing or wrong. 2: bad
-        arguments, or a file that cannot be used. 130: interrupted. 141: nobody reads the output.
-        143, 129: ended by SIGTERM, SIGHUP.
+        0: done, and every answer that was asked for is there. 1: one is missing or wrong, or the
+        output takes no more. 2: bad arguments, or a file that cannot be used. 130: interrupted.
+        141: nobody reads the output. 143, 129: ended by SIGTERM, SIGHUP.
     """
+    with open_outputs():
+        try:
+            return _written(sys.argv[1:] if argv is None else argv, start)
+        except BrokenPipeError:
+            drop_what_is_held(sys.stdout, sys.stderr)
+            return Exit.NOBODY_READS
+
+
+def _written(argv: Sequence[str], start: Start) -> int:
+    """Run it, and have all it says written: here, and not at the exit, where nobody could tell."""
     try:
-        code = _run(sys.argv[1:] if argv is None else argv, start)
-        print(end="", flush=True)  # here, and not at the exit, where it could not be caught
-        return code
+        code = _run(argv, start)
+        say(end="")
     except BrokenPipeError:
-        write_nowhere(sys.stdout, sys.stderr)
-        return Exit.NOBODY_READS
+        raise
+    except OSError as error:
+        if error.strerror is None:  # not of the system: a bug
+            raise
+        complain(error.strerror if isinstance(error, OutputError) else f"cannot go on: {error}")
+        drop_what_is_held(sys.stdout)
+        code = Exit.FAILED
+    drop_what_stderr_holds()
+    return code
 
 
 def _run(argv: Sequence[str], start: Start) -> int:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import pytest
 from helpers_pages import ROOT
@@ -257,6 +257,33 @@ def test_a_signal_to_end_ends_it(shell: Shell) -> None:
     shell.pool("good")
     assert shell.run("p.txt")[0] == 0
     assert shell.ids() == [1]
+
+
+def test_a_hangup_has_the_file_read_again(shell: Shell) -> None:
+    """What is under way is finished; what follows goes to who stands there now. A wrong file
+    changes nothing.
+    """
+    shell.pool("held", at_a_time=1)
+    shell.prompts("p1\np2\np3\n")
+    with shell.start("p.txt", "--max-in-flight", "1", "-v") as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.readline() == "begun\n"
+        (shell.folder / "pool.toml").write_text("[pool\n")
+        process.send_signal(signal.SIGHUP)
+        assert "pool.toml" in _line_with("the pool goes on as it is", process.stderr)
+        shell.pool("good")
+        process.send_signal(signal.SIGHUP)
+        assert "good added" in _line_with("pool.configured", process.stderr)
+        _, err = process.communicate("x", WAIT_S)
+    assert process.returncode == 0
+    assert "Traceback" not in err
+    assert [line["member"] for line in shell.lines()] == ["held", "good", "good"]
+
+
+def _line_with(text: str, stream: IO[str]) -> str:
+    return next(line for line in stream if text in line)
 
 
 def test_two_do_not_write_one_output(shell: Shell) -> None:

@@ -57,6 +57,8 @@ def test_the_commands_of_a_page_print_what_it_says(page: Path, tmp_path: Path) -
             )
             assert CHECK.check_output(expected, done.stdout, LENIENT), (command, done)
             assert done.stderr == ""
+            # As the README says of a check with a member that is not well.
+            assert done.returncode == (1 if "greenroom check" in command else 0)
 
 
 def test_both_pages_show_commands() -> None:

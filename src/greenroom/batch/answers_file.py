@@ -103,13 +103,20 @@ class AnswersFile:
         return os.path.samestat(os.fstat(fd), os.fstat(self._fd))
 
     def close(self) -> None:
-        """Have it on the disk, and let others write it."""
+        """Have it on the disk, and let others write it.
+
+        Raises:
+            BatchError: it cannot be had there.
+        """
         if self._fd >= 0:
             fd, self._fd = self._fd, -1
             try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+            except OSError as error:
+                raise BatchError(f"{self.path}: {error.strerror or error}") from error
 
     def __enter__(self) -> Self:
         return self

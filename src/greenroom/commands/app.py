@@ -16,6 +16,7 @@ from greenroom.commands.map_command import map
 from greenroom.commands.naming import DESCRIPTION, version
 from greenroom.commands.serve_command import serve
 from greenroom.commands.simulate_command import simulate
+from greenroom.commands.terminal import say
 from greenroom.demo.demo import Start
 
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -71,7 +72,7 @@ def _as_it_is(command: Callable[..., None]) -> Callable[..., None]:
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        print(version())
+        say(version())
         raise typer.Exit
 
 
@@ -83,7 +84,7 @@ def _greenroom(
     ] = False,
 ) -> None:
     if context.invoked_subcommand is None:
-        print(context.get_help())
+        say(context.get_help())
 
 
 # Plain help and errors: rich's have colours in a pipe where an environment variable says so.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ from greenroom.commands import error_tree
 from greenroom.commands.ending import run
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.opened_pool import opened_pool
-from greenroom.commands.terminal import complain, is_terminal, say
+from greenroom.commands.terminal import OutputError, complain, is_open, is_terminal, say
 from greenroom.messages.replies import Reply, Restarted
 from greenroom.messages.requests import Request
 
@@ -49,7 +50,7 @@ def carry_out(options: Options) -> Exit:
                 run(_stream(pool, request))
             else:
                 say(_text(run(_ask(pool, request)).value))
-        except BrokenPipeError:  # nobody reads: no failure of the pool's
+        except (BrokenPipeError, OutputError):  # of our own output: no failure of the pool's
             raise
         except Exception as error:  # what an agent raises for a request at fault is its own error
             if options.json:
@@ -64,17 +65,25 @@ def _prompt(given: str | None) -> str:
     """The prompt that was given, or what comes from stdin.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or it is no text.
     """
-    if given is None and sys.stdin.isatty():
+    if given is None and (not is_open(sys.stdin) or sys.stdin.isatty()):
         raise UsageError('a prompt must be given, in quotes, or piped in: greenroom ask "hello"')
     prompt = _stdin() if given in (None, STDIN) else given
     if not prompt or not prompt.strip():
         raise UsageError("the prompt must not be empty")
+    try:
+        prompt.encode()
+    except UnicodeEncodeError:  # bytes of the command line that are no UTF-8
+        raise UsageError("the prompt must be text (utf-8)") from None
     return prompt
 
 
 def _stdin() -> str:
+    if not is_open(sys.stdin):
+        raise UsageError("stdin is closed")
+    if isinstance(sys.stdin, io.TextIOWrapper):  # by itself it may let through what is no text
+        sys.stdin.reconfigure(encoding="utf-8", errors="strict")
     try:
         return sys.stdin.read().removesuffix("\n")
     except UnicodeDecodeError as error:

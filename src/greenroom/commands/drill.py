@@ -10,6 +10,7 @@ from pathlib import Path
 
 import greenroom
 from greenroom.commands.exits import Exit, UsageError
+from greenroom.commands.terminal import is_terminal
 from greenroom.demo.demo import REQUESTS, Demo, Plan, Start
 from greenroom.demo.demo_agents import passages
 from greenroom.demo.screen import PlainScreen, RichScreen, show_result
@@ -86,7 +87,7 @@ def _screen(progress: bool | None) -> PlainScreen:
         if progress:
             raise UsageError('--progress needs rich: pip install "greenroom[cli]"')
         return PlainScreen()
-    return RichScreen(bar=sys.stderr.isatty() if progress is None else progress)
+    return RichScreen(bar=is_terminal(sys.stderr) if progress is None else progress)
 
 
 def _text(file: Path | None) -> tuple[str, str]:

@@ -68,7 +68,7 @@ def map(
     try:
         with (
             Batch(prompts, output, format, retry_failed=retry_failed) as batch,
-            opened_pool(config, verbose) as pool,
+            opened_pool(config, verbose, reloads=True) as pool,
         ):
             batch.begin()
             _say_before(batch, output)
@@ -173,7 +173,9 @@ class _Signals:
 
     @contextmanager
     def handled(self) -> Iterator[None]:
-        """Within it, the first Ctrl-C drains and the second cancels; so does a signal to end."""
+        """Within it, the first Ctrl-C drains and the second cancels; so does a signal to end. A
+        SIGHUP does what it did before: the pool reads its file again.
+        """
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._interrupt)
         before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from greenroom.commands.terminal import is_terminal, say
 from greenroom.simulate.result_tables import as_json, as_text
 from greenroom.simulate.run import simulate
 from greenroom.simulate.scenario import Scenario
@@ -44,14 +45,14 @@ def carry_out(options: Options) -> None:
     """
     text = _text(options.scenario)
     if options.print:
-        print(text, end="")
+        say(text, end="")
         return
     outcomes = _outcomes(_chosen(text, options))
     if options.json:
-        print(as_json(list(outcomes)))
+        say(as_json(list(outcomes)))
         return
     for number, outcome in enumerate(outcomes):
-        print(*([""] if number else []), as_text(*outcome), sep="\n", flush=True)
+        say(("\n" if number else "") + as_text(*outcome))
 
 
 def _text(scenario: str) -> str:
@@ -94,13 +95,13 @@ def _outcomes(scenarios: Sequence[Scenario]) -> Iterator[tuple[Scenario, list[Re
     for scenario in scenarios:
         results = []
         for strategy in scenario.strategies:
-            _say(f"{scenario.name}: {strategy}")
+            _show(f"{scenario.name}: {strategy}")
             results.append(simulate(scenario, strategy))
-        _say("")
+        _show("")
         yield scenario, results
 
 
-def _say(what: str) -> None:
+def _show(what: str) -> None:
     """Show in a terminal what is being simulated; an empty text wipes it off."""
-    if sys.stderr.isatty():
+    if is_terminal(sys.stderr):
         print(f"\r\x1b[K{what}", end="", file=sys.stderr, flush=True)

@@ -5,25 +5,72 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import TextIO
 
 from greenroom.kinds.secrets import without_secrets
 
 
-def is_terminal(stream: TextIO) -> bool:
+class OutputError(OSError):
+    """Stdout takes nothing more, as on a disk that is full."""
+
+
+def is_open(stream: TextIO | None) -> bool:
+    """Whether there is such a stream: a process may be started without one (`>&-`)."""
+    return stream is not None and not stream.closed
+
+
+def is_terminal(stream: TextIO | None) -> bool:
     """Whether somebody looks at it: then it may have colours, tables and a bar."""
+    if stream is None or stream.closed:
+        return False
     return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+@contextmanager
+def open_outputs() -> Iterator[None]:
+    """Within it there are stdout and stderr: what is said to one that is closed is dropped."""
+    _hold_descriptors()
+    with ExitStack() as meanwhile:
+        for stream, redirect in ((sys.stdout, redirect_stdout), (sys.stderr, redirect_stderr)):
+            if not is_open(stream):
+                nowhere = meanwhile.enter_context(open(os.devnull, "w", encoding="utf-8"))
+                meanwhile.enter_context(redirect(nowhere))
+        yield
+
+
+def _hold_descriptors() -> None:
+    """Have no file that is opened later be 0, 1 or 2: what is written to these would be in it."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY)  # the lowest that is free; to read 0 stays an error
 
 
 def say(text: str = "", *, end: str = "\n", stream: TextIO | None = None) -> None:
     """Write a text at once, to stdout. What the stream has no character for is escaped; a terminal
-    gets nothing that it would carry out.
+    gets nothing that it would carry out. What stderr does not take is dropped.
+
+    Raises:
+        BrokenPipeError: nobody reads it.
+        OutputError: it takes nothing more.
     """
     stream = sys.stdout if stream is None else stream
     text = (harmless(text) if is_terminal(stream) else text) + end
     try:
-        stream.write(text)
+        _write(stream, text)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if stream is not sys.stderr:
+            raise OutputError(error.errno, f"cannot write to stdout: {error.strerror}") from error
+
+
+def _write(stream: TextIO, text: str) -> None:
+    try:
+        if text:
+            stream.write(text)
     except UnicodeEncodeError:  # a stream that knows only ASCII, or the like
         stream.write(text.encode("ascii", "backslashreplace").decode())
     stream.flush()
@@ -53,10 +100,15 @@ def aside() -> Iterator[None]:
     try:
         yield
     except OSError:
-        write_nowhere(sys.stderr)
+        drop_what_is_held(sys.stderr)
 
 
-def write_nowhere(*streams: TextIO) -> None:
+def complain(what: object) -> None:
+    """Say on stderr what is wrong."""
+    say(f"greenroom: {without_secrets(str(what))}", stream=sys.stderr)
+
+
+def drop_what_is_held(*streams: TextIO) -> None:
     """So that what is still buffered does no harm at the exit (Python docs, Note on SIGPIPE)."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
@@ -67,9 +119,14 @@ def write_nowhere(*streams: TextIO) -> None:
         os.close(nowhere)
 
 
-def complain(what: object) -> None:
-    """Say on stderr what is wrong."""
-    say(f"greenroom: {without_secrets(str(what))}", stream=sys.stderr)
+def drop_what_stderr_holds() -> None:
+    """Where it takes nothing more: at the exit that would be another exit code."""
+    try:
+        sys.stderr.flush()
+    except BrokenPipeError:
+        raise
+    except OSError:
+        drop_what_is_held(sys.stderr)
 
 
 def harmless(text: str) -> str:
