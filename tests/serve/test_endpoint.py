@@ -18,7 +18,7 @@ from helpers_serving import KEY, event_of, said, served
 
 import greenroom
 from greenroom import FailureKind, Member, UnsuccessfulResultError
-from greenroom.kinds import ChatPrompt
+from greenroom.kinds import ChatPrompt, CommandAgent
 from greenroom.serve import create_app
 from greenroom.testing import http_error
 
@@ -127,7 +127,13 @@ BAD: list[tuple[str, Any, str | None]] = [
     ("no object", b"[]", None),
     ("deep", b"[" * 100_000, None),
     ("a number that is none", b'{"messages": [], "temperature": NaN}', None),
-    ("half a character", b'{"messages": [{"role": "user", "content": "\\ud800"}]}', None),
+    ("an infinite number", b'{"messages": [], "temperature": 1e999}', "temperature"),
+    ("half a character", b'{"messages": [{"role": "user", "content": "\\ud800"}]}', "messages"),
+    ("half a character in a name", b'{"messages": [], "\\udfff": 1}', None),
+    ("half a character, raw", b'{"messages": [{"role": "user", "content": "\xed\xa0\x80"}]}', None),
+    ("UTF-16", json.dumps(said()).encode("utf-16"), None),
+    ("UTF-32", json.dumps(said("\ud800")).encode("utf-32"), None),
+    ("lists in lists", b'{"tools": ' + b"[" * 200 + b"]" * 200 + b"}", "tools"),
     ("no messages", {"model": "pool"}, "messages"),
     ("empty messages", {"messages": []}, "messages"),
     ("messages of texts", {"messages": ["hi"]}, "messages[0]"),
@@ -307,6 +313,18 @@ def test_a_member_that_may_yet_take_it_makes_too_large_a_matter_of_waiting() -> 
     members = ranked(small=failing(http_error(413)), large=failing(http_error(503)))
     with served(*members) as server:
         assert server.chat().status == 503
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_cannot_be_said_to_a_member_harms_nobody_else(stream: bool) -> None:
+    """It is refused to its client, however often, and the others are answered."""
+    command = CommandAgent([sys.executable, "-c", "print('said')"], prompt="argument")
+    with served(Member("tool", command)) as server:
+        for _ in range(10):
+            refused = server.chat("\0", stream=stream)
+            assert (refused.status, refused.error["type"]) == (400, "invalid_request_error")
+            assert "null" in refused.error["message"]
+        assert server.chat().content == "said"
 
 
 def test_a_stream_that_breaks_off_ends_with_an_error() -> None:
