@@ -191,6 +191,73 @@ def test_a_page_of_a_browser_is_kept_out(plain: Any) -> None:
     assert plain.get("/v1/models", host="localhost:80").status == 200
 
 
+HOSTS: list[tuple[list[str], int]] = [
+    (["localhost"], 200),
+    (["LOCALHOST:80"], 200),
+    (["127.0.0.1:8000"], 200),
+    (["[::1]"], 200),
+    (["[::1]:80"], 200),
+    (["localhost:"], 200),
+    ([], 403),
+    ([""], 403),
+    (["localhost", "localhost"], 403),
+    (["localhost", "page.example"], 403),
+    (["page.example"], 403),
+    (["{x}.page.example"], 403),
+    (["a`b.page.example:80"], 403),
+    (["page.example:99999"], 403),
+    (["page.example|x"], 403),
+    (["page.example\xa0"], 403),
+    (["localhost.page.example"], 403),
+    (["localhost@page.example"], 403),
+    (["page.example@localhost"], 403),
+    (["page.example?@localhost"], 403),
+    (["localhost/page.example"], 403),
+    (["localhost:page"], 403),
+    (["localhost:80:80"], 403),
+    (["localhost:123456"], 403),
+    (["[::1"], 403),
+    (["::1"], 403),
+    (["[localhost]page.example"], 403),
+    (["localhost\n"], 403),
+]
+
+
+@pytest.mark.parametrize(("hosts", "status"), HOSTS, ids=[repr(h[0]) for h in HOSTS])
+def test_a_host_is_one_of_those_or_refused(hosts: list[str], status: int) -> None:
+    """By the header itself: what is odd in it is not taken for where the server listens."""
+    heads = [(b"host", each.encode("latin-1")) for each in hosts]
+    assert asked_of_app("/v1/models", heads) == status
+
+
+def test_a_path_with_a_slash_too_many_is_not_there() -> None:
+    """No redirect goes out, to a client whose host and key nobody has looked at."""
+    assert asked_of_app("/v1/models/", [(b"host", b"page.example")]) == 403
+    assert asked_of_app("/v1/chat/completions/", [(b"host", b"page.example")]) == 404
+    assert asked_of_app("/nowhere", [(b"host", b"[::1")]) == 404
+
+
+def asked_of_app(path: str, heads: list[tuple[bytes, bytes]]) -> int:
+    """The status of an app that takes the names of this machine, which it listens at."""
+    statuses: list[int] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        statuses.append(message.get("status", 0))
+
+    async def main() -> None:
+        with pool_of(Member("m", echo), event_loop="own") as pool:
+            app = create_app(pool, hosts=("Localhost", "127.0.0.1", "::1"))
+            where = {"path": path, "query_string": b"", "headers": heads}
+            listens = {"scheme": "http", "server": ("127.0.0.1", 8000)}
+            await app({"type": "http", "method": "GET", **where, **listens}, receive, send)
+
+    asyncio.run(main())
+    return statuses[0]
+
+
 def test_a_body_that_is_too_long_is_not_read() -> None:
     """It is refused when so much of it has come."""
 
