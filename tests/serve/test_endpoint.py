@@ -17,7 +17,7 @@ from helpers_pools import WAIT_S, echo, echo_async, pool_of, ranked
 from helpers_serving import KEY, event_of, said, served
 
 import greenroom
-from greenroom import FailureKind, Member, UnsuccessfulResultError
+from greenroom import CallContext, FailureKind, Member, UnsuccessfulResultError
 from greenroom.kinds import ChatPrompt, CommandAgent
 from greenroom.serve import create_app
 from greenroom.testing import http_error
@@ -408,6 +408,47 @@ def test_a_stream_that_breaks_off_ends_with_an_error() -> None:
     assert last["error"]["code"] == "stream_interrupted"
     assert last["error"]["message"].endswith("broke off: unavailable")
     assert b"sk-backend-1" not in answer.body
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [float("nan"), object(), {("a", 1): 2}, 10**5000],
+    ids=["nan", "no JSON", "key", "long"],
+)
+def test_a_usage_that_cannot_be_written_costs_no_answer(tokens: Any) -> None:
+    """It is left out, of a stream and of a whole answer; what else was said of it stays."""
+
+    async def counting(prompt: str, context: CallContext) -> AsyncIterator[str]:
+        yield "all of it"
+        context.describe(model="m-1", usage={"total_tokens": tokens})
+
+    with served(Member("m", counting)) as server:
+        whole = server.chat()
+        stream = server.chat(stream=True, stream_options={"include_usage": True})
+    assert (whole.content, whole.said["model"], "usage" in whole.said) == (
+        "all of it",
+        "m-1",
+        False,
+    )
+    assert (stream.text, stream.events[-1]) == ("all of it", "[DONE]")
+    assert all(each.get("usage") is None for each in stream.events[:-1])
+
+
+def test_a_stream_whose_end_cannot_be_written_ends_with_an_error() -> None:
+    """As one does that breaks off: its client is told, and the connection is not just cut."""
+
+    class Odd(str):
+        def __bool__(self) -> bool:
+            raise RuntimeError("a secret")
+
+    async def odd(prompt: str, context: CallContext) -> AsyncIterator[str]:
+        yield "most of it"
+        context.describe(finish_reason=Odd())
+
+    with served(Member("m", odd)) as server:
+        answer = server.chat(stream=True)
+    assert answer.text == "most of it"
+    assert "error" in answer.events[-1]
 
 
 def test_what_a_restarted_stream_voids_cannot_be_said() -> None:

@@ -21,7 +21,7 @@ _HOLDERS = (dict, list, tuple, Mapping)  # the last one is slow to ask
 
 
 def check_encodable(payload: Any) -> None:
-    """Refuse what cannot be encoded: whoever tries to has it whole in an error, and would be blamed.
+    """Refuse what cannot be encoded: whoever tries to has it whole in an error, and the blame.
 
     Raises:
         PayloadError: there is such a thing in it, which is named by its kind.

@@ -107,6 +107,17 @@ class CompletionEvents:
         return delta
 
 
+def usage_of(said: Any) -> dict[str, Any] | None:
+    """A usage; None for one that cannot be written, by which no answer is the worse."""
+    if not isinstance(said, Mapping):
+        return None
+    try:
+        written(usage := dict(said))
+    except Exception:  # whatever a mapping of somebody's own raises
+        return None
+    return usage
+
+
 def event(said: Mapping[str, Any]) -> bytes:
     """A server-sent event."""
     return b"data: " + written(said) + b"\n\n"

@@ -25,7 +25,7 @@ from greenroom.actors.handle.pool_stream import PoolStream
 from greenroom.messages import _validate as check
 from greenroom.messages.replies import Reply
 from greenroom.messages.requests import Request
-from greenroom.serve.chat_answer import CompletionEvents, Served, completion, event
+from greenroom.serve.chat_answer import CompletionEvents, Served, completion, event, usage_of
 from greenroom.serve.chat_request import ANY_MODEL, ChatRequest, chat_request
 from greenroom.serve.hang_up import ClientLeftError, EventsResponse, unless_left
 from greenroom.serve.problems import Problem, ProblemError, Row, problem_of
@@ -171,11 +171,10 @@ class _Endpoint:
             async for chunk in stream:
                 if said := written.chunk(served, chunk):
                     yield said
+            for each in written.end(_served(asked, id, stream.metadata)):  # known at the end
+                yield each
         except Exception as error:
             yield event(problem_of(error).body())
-            return
-        for each in written.end(_served(asked, id, stream.metadata)):  # known at the end
-            yield each
 
     async def models(self, web: WebRequest) -> Response:
         """The names that the pool answers to."""
@@ -249,7 +248,7 @@ def _served(asked: ChatRequest, id: str, metadata: Mapping[str, Any]) -> Served:
         id,
         int(time.time()),
         model if isinstance(model, str) and model else asked.model,
-        usage if isinstance(usage, Mapping) else None,
+        usage_of(usage),
         finish if isinstance(finish, str) else None,
     )
 
