@@ -124,6 +124,8 @@ def _messages(messages: Any) -> list[dict[str, Any]]:
         content = message.get("content")
         if not isinstance(content, str | list | None):
             _refuse(f"{where}.content", "must be a string or a list of parts")
+        if not isinstance(message.get("tool_calls"), list | None):
+            _refuse(f"{where}.tool_calls", "must be a list")
         if content is None and message["role"] != "assistant":
             _refuse(f"{where}.content", "must be given")
     return messages
