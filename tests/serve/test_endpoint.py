@@ -142,6 +142,16 @@ BAD: list[tuple[str, Any, str | None]] = [
     ("a role that is none", {"messages": [{"role": [], "content": "hi"}]}, "messages[0].role"),
     ("no content", {"messages": [{"role": "user"}]}, "messages[0].content"),
     ("a number as content", {"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
+    (
+        "a number as tool_calls",
+        {"messages": [{"role": "assistant", "tool_calls": 5}]},
+        "messages[0].tool_calls",
+    ),
+    (
+        "an object as tool_calls",
+        {"messages": [{"role": "assistant", "tool_calls": {}}]},
+        "messages[0].tool_calls",
+    ),
     ("model of the wrong type", said(model=7), "model"),
     ("stream of the wrong type", said(stream="yes"), "stream"),
     ("options without a stream", said(stream_options={}), "stream_options"),
@@ -383,6 +393,19 @@ def test_a_member_that_may_yet_take_it_makes_too_large_a_matter_of_waiting() -> 
 
 
 @pytest.mark.parametrize("stream", [False, True])
+def test_a_keep_alive_is_no_part_of_an_answer(stream: bool) -> None:
+    """Of a whole one neither."""
+
+    async def slow(prompt: str) -> AsyncIterator[str | None]:
+        for chunk in (None, "kept ", None, "alive"):
+            yield chunk
+
+    with served(Member("m", slow)) as server:
+        answer = server.chat(stream=stream)
+    assert (answer.text if stream else answer.content) == "kept alive"
+
+
+@pytest.mark.parametrize("stream", [False, True])
 def test_what_cannot_be_said_to_a_member_harms_nobody_else(stream: bool) -> None:
     """It is refused to its client, however often, and the others are answered."""
     command = CommandAgent([sys.executable, "-c", "print('said')"], prompt="argument")
@@ -474,6 +497,8 @@ def test_what_a_restarted_stream_voids_cannot_be_said() -> None:
 ANSWERS: list[tuple[Any, str]] = [
     ("text", "text"),
     (["in ", "parts"], "in parts"),
+    ([None, "kept ", None, "alive"], "kept alive"),
+    (["a", 1, None], '["a", 1, null]'),
     ({"role": "assistant", "content": "message"}, "message"),
     ({"answer": [1, True]}, '{"answer": [1, true]}'),
     (42, "42"),

@@ -171,13 +171,15 @@ def _is_message(value: Any) -> bool:
 
 
 def _text_of(value: Any) -> str:
-    """A text; chunks that were collected are joined; what else is JSON is written as such."""
+    """A text; chunks that were collected are joined, without the keep-alives among them; what else
+    is JSON is written as such.
+    """
     if value is None:
         return ""
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
-        return "".join(value)
+    if isinstance(value, list | tuple) and all(isinstance(each, str | None) for each in value):
+        return "".join(each for each in value if each is not None)
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
