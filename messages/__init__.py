@@ -14,6 +14,7 @@ from greenroom.messages.errors import AttemptTimeoutError as AttemptTimeoutError
 from greenroom.messages.errors import DeadlineExceededError as DeadlineExceededError
 from greenroom.messages.errors import MemberCrashedError as MemberCrashedError
 from greenroom.messages.errors import MemberExistsError as MemberExistsError
+from greenroom.messages.errors import PayloadError as PayloadError
 from greenroom.messages.errors import PoolError as PoolError
 from greenroom.messages.errors import PoolSaturatedError as PoolSaturatedError
 from greenroom.messages.errors import PoolStoppedError as PoolStoppedError

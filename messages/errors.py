@@ -359,6 +359,14 @@ class AgentTypeError(PoolError, TypeError):
     _may_have_begun = False
 
 
+class PayloadError(PoolError, ValueError):
+    """What was asked cannot be said to an agent of that kind, whichever it is: half a character, a
+    number that is not finite, a null in an argument. It is raised as it is, and blames no member.
+    """
+
+    _may_have_begun = False
+
+
 class MemberExistsError(PoolError, ValueError):
     """A member of that name is in the pool already."""
 

@@ -35,6 +35,7 @@ from greenroom.messages.errors import (
     AttemptTimeoutError,
     DeadlineExceededError,
     MemberCrashedError,
+    PayloadError,
     PoolSaturatedError,
     PoolStoppedError,
     ReentrantAskError,
@@ -59,6 +60,7 @@ _POOL_ERRORS: dict[type[BaseException], FailureKind] = {
     PoolStoppedError: FailureKind.UNAVAILABLE,
     # The agent's own doing: the same agent would do it on any other member.
     ReentrantAskError: FailureKind.CALLER,
+    PayloadError: FailureKind.CALLER,
     # What its member cannot do, whatever the request, and another one may.
     AgentTypeError: FailureKind.TOO_LARGE,
     DeadlineExceededError: FailureKind.TIMEOUT,

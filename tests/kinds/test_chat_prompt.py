@@ -36,6 +36,7 @@ TEXTS: list[tuple[list[dict[str, Any]], str]] = [
         'user: 1+1?\n\nassistant: [calls add with {"a":1}]\n\ntool: 2',
     ),
     ([{"role": "assistant", "content": 7, "tool_calls": [7]}], "assistant: "),
+    ([{"role": "assistant", "content": "hi", "tool_calls": 7}], "assistant: hi"),
 ]
 
 

@@ -17,7 +17,7 @@ import psutil
 import pytest
 from helpers_pools import WAIT_S, pool_of
 
-from greenroom import AllPoolMembersFailedError, FailureKind, Member, Request
+from greenroom import AllPoolMembersFailedError, FailureKind, Member, PayloadError, Request
 from greenroom.kinds import CommandAgent, CommandFailedError
 
 
@@ -237,6 +237,17 @@ def test_a_prompt_that_cannot_be_said_is_refused_without_repeating_it() -> None:
     with pytest.raises(ValueError, match="must not hold a null"):
         run(program("", prompt="argument"), "s3cret \0")
     assert run(program("import sys; print(len(sys.stdin.read()))"), "a\0b") == "3"
+
+
+@pytest.mark.parametrize("payload", ["half \ud800", "null \0"])
+def test_a_prompt_that_cannot_be_said_is_the_askers_fault(payload: str) -> None:
+    """However often: it is raised as it is, by one attempt, and no breaker hears of it."""
+    with pool_of(Member("tool", program("print('said')", prompt="argument"))) as pool:
+        for _ in range(10):
+            with pytest.raises(PayloadError, match="payload must"):
+                pool.execute(payload, timeout=WAIT_S)
+        assert pool.execute("hi", timeout=WAIT_S) == "said"
+        assert pool.stats().retries == 0
 
 
 def test_a_command_that_is_not_there_or_may_not_be_run_is_an_oserror(tmp_path: Path) -> None:

@@ -22,18 +22,19 @@ from helpers_completions import (
     streamed,
     whole,
 )
-from helpers_pools import WAIT_S
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import (
     AgentPool,
     AllPoolMembersFailedError,
     FailureKind,
     Member,
+    PayloadError,
     Request,
     StreamInterruptedError,
     UnsuccessfulResultError,
 )
-from greenroom.kinds import OpenAIAgent
+from greenroom.kinds import ChatPrompt, OpenAIAgent
 from greenroom.testing import FakeClock
 
 ANSWERS: list[tuple[str, bytes, Any]] = [
@@ -376,7 +377,9 @@ def test_a_request_is_what_was_said(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"on_filter": "fail"}, "on_filter must be 'caller' or 'next', got 'fail'"),
         ({"params": {"stream": True}}, "params must not hold 'stream'"),
         ({"params": [1]}, "params must be a mapping"),
+        ({"params": {"temperature": float("inf")}}, "params must be what can be encoded"),
         ({"system": 5}, "system"),
+        ({"system": "half \ud800"}, "system must be what can be encoded, got a lone surrogate"),
     ],
 )
 def test_bad_settings_are_refused_by_name(
@@ -397,15 +400,48 @@ def test_a_payload_that_is_no_prompt_is_refused(payload: Any) -> None:
         asyncio.run(agent.arun(payload))
 
 
+def nested(depth: int) -> Any:
+    """So many lists in lists."""
+    return [nested(depth - 1)] if depth > 1 else []
+
+
+USER = {"role": "user", "content": "s3cret"}
+
+
 @pytest.mark.parametrize(
-    "payload", ["s3cret \ud800", [{"role": "user", "content": [{"text": "s3cret \udfff"}]}]]
+    "payload",
+    [
+        "s3cret \ud800",
+        [{"role": "user", "content": [{"text": "s3cret \udfff"}]}],
+        [{**USER, "weight": float("inf")}],
+        [{**USER, "s3cret \ud800": 1}],
+        [{**USER, "parts": nested(200)}],
+        ChatPrompt([USER], {"temperature": float("nan")}),
+        ChatPrompt([USER], {"stop": ["s3cret \ud800"]}),
+        ChatPrompt([USER], {"tools": nested(200)}),
+    ],
 )
 def test_a_payload_that_cannot_be_encoded_is_refused_without_repeating_it(payload: Any) -> None:
-    """The client's own error would hold it whole."""
+    """The client's own error would hold it whole, and count against the member."""
     agent = OpenAIAgent("m", base_url="http://127.0.0.1:1/v1")
-    with pytest.raises(ValueError, match="payload must be text that can be encoded") as caught:
+    with pytest.raises(PayloadError, match="payload must be what can be encoded") as caught:
         asyncio.run(agent.arun(payload))
-    assert not hasattr(caught.value, "object")
+    assert "s3cret" not in str(caught.value)
+    with pool_of(Member("gpt", agent), Member("twin", agent)) as pool:
+        for _ in range(10):
+            with pytest.raises(PayloadError):
+                pool.execute(payload, timeout=WAIT_S)
+        assert pool.stats().available == ("gpt", "twin")
+        assert pool.stats().retries == 0
+
+
+def test_a_list_that_holds_itself_is_refused() -> None:
+    """By its depth, however often it does."""
+    ring: list[Any] = []
+    ring += [ring, ring]
+    agent = OpenAIAgent("m", base_url="http://127.0.0.1:1/v1")
+    with pytest.raises(PayloadError, match="lists in lists"):
+        asyncio.run(agent.arun([{"role": "user", "content": ring}]))
 
 
 def test_without_the_client_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

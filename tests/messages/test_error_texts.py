@@ -18,6 +18,7 @@ from greenroom.messages import (
     FailureKind,
     MemberCrashedError,
     MemberExistsError,
+    PayloadError,
     PoolError,
     PoolSaturatedError,
     PoolStoppedError,
@@ -65,6 +66,7 @@ ERRORS = [
     StrategyError("x"),
     StreamInterruptedError("writers", "claude", [SLOW], ["a", "b"], 2),
     AgentTypeError("x"),
+    PayloadError("x"),
     MemberExistsError("x"),
     UnknownMemberError("x"),
 ]
@@ -83,6 +85,7 @@ def test_every_error_is_a_pool_error() -> None:
     assert issubclass(DeadlineExceededError, TimeoutError)
     assert issubclass(AttemptTimeoutError, TimeoutError)
     assert issubclass(AgentTypeError, TypeError)
+    assert issubclass(PayloadError, ValueError)
     assert issubclass(MemberExistsError, ValueError)
     assert issubclass(UnknownMemberError, KeyError)
     assert not issubclass(PoolSaturatedError, TimeoutError)

@@ -17,8 +17,8 @@ from helpers_pools import WAIT_S, echo, echo_async, pool_of, ranked
 from helpers_serving import KEY, event_of, said, served
 
 import greenroom
-from greenroom import FailureKind, Member, UnsuccessfulResultError
-from greenroom.kinds import ChatPrompt
+from greenroom import CallContext, FailureKind, Member, UnsuccessfulResultError
+from greenroom.kinds import ChatPrompt, CommandAgent
 from greenroom.serve import create_app
 from greenroom.testing import http_error
 
@@ -127,7 +127,13 @@ BAD: list[tuple[str, Any, str | None]] = [
     ("no object", b"[]", None),
     ("deep", b"[" * 100_000, None),
     ("a number that is none", b'{"messages": [], "temperature": NaN}', None),
-    ("half a character", b'{"messages": [{"role": "user", "content": "\\ud800"}]}', None),
+    ("an infinite number", b'{"messages": [], "temperature": 1e999}', "temperature"),
+    ("half a character", b'{"messages": [{"role": "user", "content": "\\ud800"}]}', "messages"),
+    ("half a character in a name", b'{"messages": [], "\\udfff": 1}', None),
+    ("half a character, raw", b'{"messages": [{"role": "user", "content": "\xed\xa0\x80"}]}', None),
+    ("UTF-16", json.dumps(said()).encode("utf-16"), None),
+    ("UTF-32", json.dumps(said("\ud800")).encode("utf-32"), None),
+    ("lists in lists", b'{"tools": ' + b"[" * 200 + b"]" * 200 + b"}", "tools"),
     ("no messages", {"model": "pool"}, "messages"),
     ("empty messages", {"messages": []}, "messages"),
     ("messages of texts", {"messages": ["hi"]}, "messages[0]"),
@@ -136,6 +142,16 @@ BAD: list[tuple[str, Any, str | None]] = [
     ("a role that is none", {"messages": [{"role": [], "content": "hi"}]}, "messages[0].role"),
     ("no content", {"messages": [{"role": "user"}]}, "messages[0].content"),
     ("a number as content", {"messages": [{"role": "user", "content": 7}]}, "messages[0].content"),
+    (
+        "a number as tool_calls",
+        {"messages": [{"role": "assistant", "tool_calls": 5}]},
+        "messages[0].tool_calls",
+    ),
+    (
+        "an object as tool_calls",
+        {"messages": [{"role": "assistant", "tool_calls": {}}]},
+        "messages[0].tool_calls",
+    ),
     ("model of the wrong type", said(model=7), "model"),
     ("stream of the wrong type", said(stream="yes"), "stream"),
     ("options without a stream", said(stream_options={}), "stream_options"),
@@ -183,6 +199,73 @@ def test_a_page_of_a_browser_is_kept_out(plain: Any) -> None:
     """One whose own name leads to this machine cannot ask by it."""
     assert plain.get("/v1/models", host="evil.example:80").status == 403
     assert plain.get("/v1/models", host="localhost:80").status == 200
+
+
+HOSTS: list[tuple[list[str], int]] = [
+    (["localhost"], 200),
+    (["LOCALHOST:80"], 200),
+    (["127.0.0.1:8000"], 200),
+    (["[::1]"], 200),
+    (["[::1]:80"], 200),
+    (["localhost:"], 200),
+    ([], 403),
+    ([""], 403),
+    (["localhost", "localhost"], 403),
+    (["localhost", "page.example"], 403),
+    (["page.example"], 403),
+    (["{x}.page.example"], 403),
+    (["a`b.page.example:80"], 403),
+    (["page.example:99999"], 403),
+    (["page.example|x"], 403),
+    (["page.example\xa0"], 403),
+    (["localhost.page.example"], 403),
+    (["localhost@page.example"], 403),
+    (["page.example@localhost"], 403),
+    (["page.example?@localhost"], 403),
+    (["localhost/page.example"], 403),
+    (["localhost:page"], 403),
+    (["localhost:80:80"], 403),
+    (["localhost:123456"], 403),
+    (["[::1"], 403),
+    (["::1"], 403),
+    (["[localhost]page.example"], 403),
+    (["localhost\n"], 403),
+]
+
+
+@pytest.mark.parametrize(("hosts", "status"), HOSTS, ids=[repr(h[0]) for h in HOSTS])
+def test_a_host_is_one_of_those_or_refused(hosts: list[str], status: int) -> None:
+    """By the header itself: what is odd in it is not taken for where the server listens."""
+    heads = [(b"host", each.encode("latin-1")) for each in hosts]
+    assert asked_of_app("/v1/models", heads) == status
+
+
+def test_a_path_with_a_slash_too_many_is_not_there() -> None:
+    """No redirect goes out, to a client whose host and key nobody has looked at."""
+    assert asked_of_app("/v1/models/", [(b"host", b"page.example")]) == 403
+    assert asked_of_app("/v1/chat/completions/", [(b"host", b"page.example")]) == 404
+    assert asked_of_app("/nowhere", [(b"host", b"[::1")]) == 404
+
+
+def asked_of_app(path: str, heads: list[tuple[bytes, bytes]]) -> int:
+    """The status of an app that takes the names of this machine, which it listens at."""
+    statuses: list[int] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        statuses.append(message.get("status", 0))
+
+    async def main() -> None:
+        with pool_of(Member("m", echo), event_loop="own") as pool:
+            app = create_app(pool, hosts=("Localhost", "127.0.0.1", "::1"))
+            where = {"path": path, "query_string": b"", "headers": heads}
+            listens = {"scheme": "http", "server": ("127.0.0.1", 8000)}
+            await app({"type": "http", "method": "GET", **where, **listens}, receive, send)
+
+    asyncio.run(main())
+    return statuses[0]
 
 
 def test_a_body_that_is_too_long_is_not_read() -> None:
@@ -309,6 +392,31 @@ def test_a_member_that_may_yet_take_it_makes_too_large_a_matter_of_waiting() -> 
         assert server.chat().status == 503
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_keep_alive_is_no_part_of_an_answer(stream: bool) -> None:
+    """Of a whole one neither."""
+
+    async def slow(prompt: str) -> AsyncIterator[str | None]:
+        for chunk in (None, "kept ", None, "alive"):
+            yield chunk
+
+    with served(Member("m", slow)) as server:
+        answer = server.chat(stream=stream)
+    assert (answer.text if stream else answer.content) == "kept alive"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_what_cannot_be_said_to_a_member_harms_nobody_else(stream: bool) -> None:
+    """It is refused to its client, however often, and the others are answered."""
+    command = CommandAgent([sys.executable, "-c", "print('said')"], prompt="argument")
+    with served(Member("tool", command)) as server:
+        for _ in range(10):
+            refused = server.chat("\0", stream=stream)
+            assert (refused.status, refused.error["type"]) == (400, "invalid_request_error")
+            assert "null" in refused.error["message"]
+        assert server.chat().content == "said"
+
+
 def test_a_stream_that_breaks_off_ends_with_an_error() -> None:
     """What has come is sent, then an event in the form on which clients raise, and no `[DONE]`."""
 
@@ -323,6 +431,47 @@ def test_a_stream_that_breaks_off_ends_with_an_error() -> None:
     assert last["error"]["code"] == "stream_interrupted"
     assert last["error"]["message"].endswith("broke off: unavailable")
     assert b"sk-backend-1" not in answer.body
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [float("nan"), object(), {("a", 1): 2}, 10**5000],
+    ids=["nan", "no JSON", "key", "long"],
+)
+def test_a_usage_that_cannot_be_written_costs_no_answer(tokens: Any) -> None:
+    """It is left out, of a stream and of a whole answer; what else was said of it stays."""
+
+    async def counting(prompt: str, context: CallContext) -> AsyncIterator[str]:
+        yield "all of it"
+        context.describe(model="m-1", usage={"total_tokens": tokens})
+
+    with served(Member("m", counting)) as server:
+        whole = server.chat()
+        stream = server.chat(stream=True, stream_options={"include_usage": True})
+    assert (whole.content, whole.said["model"], "usage" in whole.said) == (
+        "all of it",
+        "m-1",
+        False,
+    )
+    assert (stream.text, stream.events[-1]) == ("all of it", "[DONE]")
+    assert all(each.get("usage") is None for each in stream.events[:-1])
+
+
+def test_a_stream_whose_end_cannot_be_written_ends_with_an_error() -> None:
+    """As one does that breaks off: its client is told, and the connection is not just cut."""
+
+    class Odd(str):
+        def __bool__(self) -> bool:
+            raise RuntimeError("a secret")
+
+    async def odd(prompt: str, context: CallContext) -> AsyncIterator[str]:
+        yield "most of it"
+        context.describe(finish_reason=Odd())
+
+    with served(Member("m", odd)) as server:
+        answer = server.chat(stream=True)
+    assert answer.text == "most of it"
+    assert "error" in answer.events[-1]
 
 
 def test_what_a_restarted_stream_voids_cannot_be_said() -> None:
@@ -348,6 +497,8 @@ def test_what_a_restarted_stream_voids_cannot_be_said() -> None:
 ANSWERS: list[tuple[Any, str]] = [
     ("text", "text"),
     (["in ", "parts"], "in parts"),
+    ([None, "kept ", None, "alive"], "kept alive"),
+    (["a", 1, None], '["a", 1, null]'),
     ({"role": "assistant", "content": "message"}, "message"),
     ({"answer": [1, True]}, '{"answer": [1, true]}'),
     (42, "42"),

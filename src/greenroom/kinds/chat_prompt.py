@@ -77,7 +77,8 @@ def conversation(messages: Sequence[Mapping[str, Any]]) -> str:
 
 def _text_of(message: Mapping[str, Any]) -> str:
     parts = list(_parts(message.get("content")))
-    for call in message.get("tool_calls") or ():
+    calls = message.get("tool_calls")
+    for call in calls if isinstance(calls, list | tuple) else ():
         function = call.get("function") if isinstance(call, Mapping) else None
         if isinstance(function, Mapping):
             parts.append(f"[calls {function.get('name')} with {function.get('arguments')}]")

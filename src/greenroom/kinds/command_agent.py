@@ -19,6 +19,7 @@ from greenroom.kinds.json_path import JsonPath
 from greenroom.kinds.presets import PRESETS, Preset, PresetName
 from greenroom.kinds.process_group import Ended, ProcessGroup
 from greenroom.messages import _validate as check
+from greenroom.messages.errors import PayloadError
 
 MAX_OUTPUT_BYTES = 64 * 1024 * 1024
 
@@ -113,7 +114,7 @@ class CommandAgent:
             CommandFailedError: it has none: its exit code, its own words, or output that is none.
             OSError: it could not be run: there is none of that name, say.
             TypeError: the payload is neither a str nor bytes.
-            ValueError: it cannot be said to a command: a lone surrogate, a null in an argument.
+            PayloadError: it cannot be said to a command: a lone surrogate, a null in an argument.
         """
         run = _Run(self, payload)
         try:
@@ -152,7 +153,7 @@ class CommandAgent:
         else:
             text = payload if isinstance(payload, str) else os.fsdecode(payload)
             if "\0" in text:
-                raise ValueError("payload must not hold a null where it is an argument")
+                raise PayloadError("payload must not hold a null where it is an argument")
             places = argv if PROMPT in argv else [*argv, PROMPT]
             argv = [text if each == PROMPT else each for each in places]
         return ProcessGroup(argv, stdin=stdin, env=self._env, cwd=self._cwd, tell=tell)

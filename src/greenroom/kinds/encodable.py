@@ -1,31 +1,51 @@
-"""Whether a payload can be said to anybody: Python's texts may hold halves of characters."""
+"""Whether a payload can be said to anybody: Python's texts may hold halves of characters, its
+numbers be infinite, its lists hold themselves. Pure.
+"""
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from typing import Any
 
+from greenroom.messages.errors import PayloadError
+
+DEEPEST = 100
+"""Lists in lists: of more, whoever writes or reads them runs out of stack."""
+
 _LONE = re.compile(r"[\ud800-\udfff]")
-_DEEPEST = 20
-"""How deep it is looked: what is deeper, or holds itself, is for the client to refuse."""
+_PLAIN = (int, type(None))
+_HOLDERS = (dict, list, tuple, Mapping)  # the last one is slow to ask
 
 
 def check_encodable(payload: Any) -> None:
-    """Refuse texts that cannot be encoded: whoever tries to has them whole in an error.
+    """Refuse what cannot be encoded: whoever tries to has it whole in an error, and the blame.
 
     Raises:
-        ValueError: there is a lone surrogate in it.
+        PayloadError: there is such a thing in it, which is named by its kind.
     """
-    if _has_lone(payload, _DEEPEST):
-        raise ValueError("payload must be text that can be encoded, got a lone surrogate in it")
+    if fault := unencodable(payload):
+        raise PayloadError(f"payload must be what can be encoded, got {fault} in it")
 
 
-def _has_lone(value: Any, deep: int) -> bool:
-    if isinstance(value, str):
-        return not value.isascii() and _LONE.search(value) is not None
-    if deep and isinstance(value, Mapping):
-        return any(_has_lone(each, deep - 1) for pair in value.items() for each in pair)
-    if deep and isinstance(value, list | tuple):
-        return any(_has_lone(each, deep - 1) for each in value)
-    return False
+def unencodable(value: Any) -> str | None:
+    """What of a value JSON in UTF-8 cannot say, in words; None where there is no such thing."""
+    level: Iterable[Any] = [[value]]
+    for _ in range(DEEPEST + 1):
+        inner: dict[int, Any] = {}  # each once: a list may be in itself twice
+        for each in level:
+            for held in chain(each, each.values()) if isinstance(each, Mapping) else each:
+                if isinstance(held, str):
+                    if not held.isascii() and _LONE.search(held) is not None:
+                        return "a lone surrogate"
+                elif isinstance(held, float):
+                    if not math.isfinite(held):
+                        return "a number that is not finite"
+                elif not isinstance(held, _PLAIN) and isinstance(held, _HOLDERS):
+                    inner[id(held)] = held
+        if not inner:
+            return None
+        level = inner.values()
+    return f"more than {DEEPEST} lists in lists"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 from greenroom.kinds.chat_prompt import ChatPrompt
-from greenroom.kinds.encodable import check_encodable
+from greenroom.kinds.encodable import check_encodable, unencodable
 from greenroom.kinds.openai_completion import (
     BODY_LIMIT,
     CompletionRules,
@@ -75,11 +75,13 @@ class OpenAIAgent:
     ) -> None:
         check.text("model", model)
         for name, value in (
+            ("model", model),
             ("base_url", base_url),
             ("api_key_env", api_key_env),
             ("system", system),
         ):
             check.text(name, value, optional=True)
+            _check_sayable(name, value)
         if on_length not in ("fail", "accept"):
             raise ValueError(f"on_length must be 'fail' or 'accept', got {on_length!r}")
         if on_filter not in ("caller", "next"):
@@ -108,7 +110,8 @@ class OpenAIAgent:
             UnsuccessfulResultError: what the server has answered is none.
             openai.APIError: the client's own: a status from 400, a connection that broke off.
             TypeError: the payload is neither a prompt nor a list of messages.
-            ValueError: it holds a lone surrogate, which no server could be told.
+            PayloadError: it holds what no server could be told: a lone surrogate, an infinite
+                number, in its parameters too.
         """
         body = self._body(payload, stream=False)
         async with self._request(body, self._params_for(payload)) as response:
@@ -152,6 +155,7 @@ class OpenAIAgent:
         if self._system is not None:
             messages.append({"role": "system", "content": self._system})
         if isinstance(payload, ChatPrompt):
+            check_encodable(payload.params)
             messages += payload.messages
         elif isinstance(payload, str):
             messages.append({"role": "user", "content": payload})
@@ -163,7 +167,7 @@ class OpenAIAgent:
             raise TypeError(
                 f"payload must be a str or a list of messages, got a {type(payload).__name__}"
             )
-        # The client's own error would hold the whole of it.
+        # The client's own error would hold the whole of it, and be the member's.
         check_encodable(messages)
         return {"model": self.model, "messages": messages, "stream": stream}
 
@@ -245,7 +249,14 @@ def _params(params: Mapping[str, Any] | None) -> dict[str, Any]:
     for name in _OURS:
         if name in params:
             raise ValueError(f"params must not hold {name!r}: that is the agent's own")
+    _check_sayable("params", params)
     return dict(params)
+
+
+def _check_sayable(field: str, value: Any) -> None:
+    """Of what goes into each request; the value is not shown."""
+    if fault := unencodable(value):
+        raise ValueError(f"{field} must be what can be encoded, got {fault} in it")
 
 
 def _client_class() -> type[AsyncOpenAI]:

@@ -107,6 +107,17 @@ class CompletionEvents:
         return delta
 
 
+def usage_of(said: Any) -> dict[str, Any] | None:
+    """A usage; None for one that cannot be written, by which no answer is the worse."""
+    if not isinstance(said, Mapping):
+        return None
+    try:
+        written(usage := dict(said))
+    except Exception:  # whatever a mapping of somebody's own raises
+        return None
+    return usage
+
+
 def event(said: Mapping[str, Any]) -> bytes:
     """A server-sent event."""
     return b"data: " + written(said) + b"\n\n"
@@ -160,13 +171,15 @@ def _is_message(value: Any) -> bool:
 
 
 def _text_of(value: Any) -> str:
-    """A text; chunks that were collected are joined; what else is JSON is written as such."""
+    """A text; chunks that were collected are joined, without the keep-alives among them; what else
+    is JSON is written as such.
+    """
     if value is None:
         return ""
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, list | tuple) and all(isinstance(each, str) for each in value):
-        return "".join(value)
+    if isinstance(value, list | tuple) and all(isinstance(each, str | None) for each in value):
+        return "".join(each for each in value if each is not None)
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except (TypeError, ValueError, RecursionError):

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from greenroom.kinds.chat_prompt import ChatPrompt
+from greenroom.kinds.encodable import unencodable
 from greenroom.serve.problems import Problem, ProblemError, Row
 
 ANY_MODEL = "*"
@@ -88,14 +89,23 @@ def chat_request(body: bytes, models: Collection[str]) -> ChatRequest:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        said = json.loads(body, parse_constant=_no_constant)
-        if b"\\u" in body:  # halves of surrogate pairs, which no member could send on
-            json.dumps(said, ensure_ascii=False).encode()
+        # Decoded here: `json.loads` lets halves of characters pass in bytes, and other encodings.
+        said = json.loads(body.decode("utf-8-sig"), parse_constant=_no_constant)
     except (ValueError, RecursionError):  # without the error: it holds the body
         _refuse(None, "the body must be JSON, in UTF-8")
     if not isinstance(said, dict):
         _refuse(None, "the body must be a JSON object")
+    if fault := unencodable(said):  # which no member could send on, and each would fail by
+        param, rule = _field_of(said), f"must be what can be sent on, got {fault} in it"
+        _refuse(param, rule if param else f"the body {rule}")
     return said
+
+
+def _field_of(said: dict[str, Any]) -> str | None:
+    """The one that holds what is unfit; None where it is a name itself."""
+    if any(map(unencodable, said)):
+        return None
+    return next((name for name, value in said.items() if unencodable(value)), None)
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -114,6 +124,8 @@ def _messages(messages: Any) -> list[dict[str, Any]]:
         content = message.get("content")
         if not isinstance(content, str | list | None):
             _refuse(f"{where}.content", "must be a string or a list of parts")
+        if not isinstance(message.get("tool_calls"), list | None):
+            _refuse(f"{where}.tool_calls", "must be a list")
         if content is None and message["role"] != "assistant":
             _refuse(f"{where}.content", "must be given")
     return messages

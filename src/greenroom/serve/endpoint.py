@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import re
 import time
 import traceback
 import uuid
@@ -24,7 +25,7 @@ from greenroom.actors.handle.pool_stream import PoolStream
 from greenroom.messages import _validate as check
 from greenroom.messages.replies import Reply
 from greenroom.messages.requests import Request
-from greenroom.serve.chat_answer import CompletionEvents, Served, completion, event
+from greenroom.serve.chat_answer import CompletionEvents, Served, completion, event, usage_of
 from greenroom.serve.chat_request import ANY_MODEL, ChatRequest, chat_request
 from greenroom.serve.hang_up import ClientLeftError, EventsResponse, unless_left
 from greenroom.serve.problems import Problem, ProblemError, Row, problem_of
@@ -73,8 +74,8 @@ def create_app(
     check.whole("max_body_bytes", max_body_bytes, minimum=1)
     if isinstance(hosts, str):
         raise TypeError("hosts must be several names, got one string")
-    endpoint = _Endpoint(pool, key, names, frozenset(hosts), max_body_bytes)
-    return Starlette(
+    endpoint = _Endpoint(pool, key, names, frozenset(map(str.lower, hosts)), max_body_bytes)
+    app = Starlette(
         routes=[
             Route("/v1/chat/completions", endpoint.guarded(endpoint.chat), methods=["POST"]),
             Route("/v1/models", endpoint.guarded(endpoint.models), methods=["GET"]),
@@ -83,6 +84,8 @@ def create_app(
         ],
         exception_handlers={HTTPException: _no_such_page},
     )
+    app.router.redirect_slashes = False  # it would answer before anything is checked
+    return app
 
 
 class _Endpoint:
@@ -168,11 +171,10 @@ class _Endpoint:
             async for chunk in stream:
                 if said := written.chunk(served, chunk):
                     yield said
+            for each in written.end(_served(asked, id, stream.metadata)):  # known at the end
+                yield each
         except Exception as error:
             yield event(problem_of(error).body())
-            return
-        for each in written.end(_served(asked, id, stream.metadata)):  # known at the end
-            yield each
 
     async def models(self, web: WebRequest) -> Response:
         """The names that the pool answers to."""
@@ -205,7 +207,7 @@ class _Endpoint:
         return {"id": name, "object": "model", "created": self._created, "owned_by": OWN_NAME}
 
     def _check_host(self, web: WebRequest) -> None:
-        if self._hosts and web.url.hostname not in self._hosts:
+        if self._hosts and _host_of(web) not in self._hosts:
             said = f"the header host must be one of {', '.join(sorted(self._hosts))}"
             raise ProblemError(Problem.of(Row.WRONG_HOST, said))
 
@@ -246,9 +248,21 @@ def _served(asked: ChatRequest, id: str, metadata: Mapping[str, Any]) -> Served:
         id,
         int(time.time()),
         model if isinstance(model, str) and model else asked.model,
-        usage if isinstance(usage, Mapping) else None,
+        usage_of(usage),
         finish if isinstance(finish, str) else None,
     )
+
+
+_HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]+))(?::[0-9]{0,5})?")
+
+
+def _host_of(web: WebRequest) -> str | None:
+    """The name by which the server is called; None where it cannot be told. (`web.url` is no help:
+    where the header is odd it names the address that the server listens at.)
+    """
+    given = web.headers.getlist("host")
+    found = _HOST.fullmatch(given[0]) if len(given) == 1 else None
+    return None if found is None else (found[1] or found[2]).lower()
 
 
 def _digest(key: bytes) -> bytes:
@@ -274,7 +288,7 @@ def _refusal(problem: Problem, id: str | None = None) -> Response:
 async def _no_such_page(web: WebRequest, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     row = Row.METHOD if error.status_code == 405 else Row.NO_SUCH_PAGE
-    words = f"{web.method} {web.url.path} is not served here"
+    words = f"{web.method} {web.scope['path']} is not served here"
     response = _refusal(Problem.of(row, words))
     response.headers.update(error.headers or {})
     return response

@@ -18,6 +18,7 @@ from greenroom.messages.errors import (
     AllPoolMembersFailedError,
     AttemptError,
     DeadlineExceededError,
+    PayloadError,
     PoolError,
     PoolSaturatedError,
     PoolStoppedError,
@@ -138,6 +139,8 @@ def problem_of(error: BaseException) -> Problem:
         return _of_stream(error)
     if isinstance(error, UnsuccessfulResultError):  # raised as it is: the request is at fault
         return Problem.of(Row.FILTERED, _first_line(error))
+    if isinstance(error, PayloadError):
+        return Problem.of(Row.INVALID, _first_line(error))
     if isinstance(error, PoolSaturatedError):
         return Problem.of(Row.SATURATED, str(error), retry_after_s=error.retry_after_s)
     if isinstance(error, DeadlineExceededError):
