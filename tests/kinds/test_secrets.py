@@ -8,7 +8,9 @@ import pytest
 
 from greenroom.kinds import secrets
 from greenroom.kinds.pool_file import read_pool_file
-from greenroom.kinds.secrets import without_secrets
+from greenroom.kinds.secrets import SHORTEST_SECRET, without_secrets
+from greenroom.messages.errors import summary
+from greenroom.messages.pickling import LONGEST_LINE
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +38,18 @@ def test_a_key_that_holds_another_is_hidden_whole(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("A_KEY", "hunter2")
     monkeypatch.setenv("B_KEY", "hunter2-hunter2")
     assert without_secrets("hunter2-hunter2, hunter2") == "***, ***"
+
+
+@pytest.mark.parametrize("said", ["not {}", "not {}, but another key", "not {})"])
+def test_a_key_that_was_cut_off_is_hidden_too(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As an error is where it says much, wherever that is in the key."""
+    key = "hunter2-hunter2"
+    monkeypatch.setenv("A_KEY", key)
+    for room in range(SHORTEST_SECRET, len(key) + 1):
+        cut = summary(ValueError("x" * (LONGEST_LINE - room) + key))
+        told = without_secrets(said.format(cut))
+        assert "***" in told
+        assert "hunter" not in told
 
 
 def test_a_file_says_which_variables_hold_keys(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 
+from greenroom.messages.pickling import LONGEST_LINE
+
 SHORTEST_SECRET = 6
 """A shorter value of the environment is left alone: it would be found in ordinary words."""
 
@@ -21,6 +23,18 @@ def without_secrets(text: str) -> str:
     """The text without the keys of the environment: a server may repeat them in its refusal."""
     for secret in _secrets():
         text = text.replace(secret, "***")
+        if len(text) >= LONGEST_LINE:
+            text = _without_begin(text, secret)
+    return text
+
+
+def _without_begin(text: str, secret: str) -> str:
+    """What an error says is cut where it is long, which may be in the middle of a key."""
+    if secret[:SHORTEST_SECRET] not in text:
+        return text
+    for size in range(len(secret) - 1, SHORTEST_SECRET - 1, -1):
+        if secret[:size] in text:
+            text = re.sub(rf"{re.escape(secret[:size])}(?=[\s),;]|$)", "***", text)
     return text
 
 
