@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from helpers_log import logged
 from helpers_pools import WAIT_S, ask, echo, pool_of
 from loguru import logger
 
-from greenroom import AgentPool, CircuitState, Member, PoolError, PoolRef
+from greenroom import AgentPool, CircuitState, Configure, Member, PoolError, PoolRef
+from greenroom.actors.runtime.future import PoolFuture
 from greenroom.events import MemberStarted, PoolConfigured
 from greenroom.kinds import PoolFileError
 from greenroom.pool.hangup import reload_on_hangup
@@ -192,6 +193,93 @@ def test_one_reload_at_a_time(write: Write, monkeypatch: pytest.MonkeyPatch) -> 
         assert pool.reload() == ()
         assert told == ["pool 'pool' is being reloaded already: try again after that"]
         assert pool.reload() == ()
+
+
+class Late(PoolFuture[Any]):
+    """The answer to a `Configure`, which is held back; who waits for it is cancelled, or hit by a
+    signal.
+    """
+
+    def __init__(self, said: Any) -> None:
+        super().__init__()
+        self._said = said
+
+    def come(self) -> None:
+        self.resolve(self._said)
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        if not self.done():
+            raise KeyboardInterrupt
+        return super().get(timeout=timeout)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return super().__await__()
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> list[Late]:
+    """The answers that are held back: the first one only."""
+    held: list[Late] = []
+    ask: Any = PoolRef.ask
+
+    def hold(pool: PoolRef, message: Any, **options: Any) -> Any:
+        answer = ask(pool, message, **options)
+        if not isinstance(message, Configure) or held:
+            return answer
+        held.append(Late(answer.get(timeout=WAIT_S)))
+        return held[0]
+
+    monkeypatch.setattr(PoolRef, "ask", hold)
+    return held
+
+
+def test_who_stops_waiting_for_a_reload_has_the_file_taken_over(
+    write: Write, held: list[Late]
+) -> None:
+    """The turn is over when the pool has answered, and what it has taken over is its file."""
+    with AgentPool.from_toml(write(A)) as pool:
+        write(A + A.replace('"a"', '"c"'))
+        with pytest.raises(KeyboardInterrupt):
+            pool.reload()
+        with pytest.raises(PoolError, match="is being reloaded already"):
+            pool.reload()
+        held[0].come()
+        assert pool.reload() == ()
+        write(A)
+        assert pool.reload() == ("c removed",)
+
+
+def test_a_reload_that_is_cancelled_has_the_file_taken_over(write: Write, held: list[Late]) -> None:
+    async def main() -> None:
+        async with AgentPool.from_toml(write(A)) as pool:
+            write(A + A.replace('"a"', '"c"'))
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.ensure_future(pool.areload())
+            with pytest.raises(PoolError, match="is being reloaded already"):
+                await pool.areload()
+            held[0].come()
+            assert await pool.areload() == ()
+
+    asyncio.run(main())
+
+
+def test_a_reload_that_is_cancelled_before_it_changes_anything_changes_nothing(
+    write: Write,
+) -> None:
+    async def main() -> None:
+        async with AgentPool.from_toml(write(A)) as pool:
+            write(A + A.replace('"a"', '"c"'))
+            task = asyncio.ensure_future(pool.areload())
+            await asyncio.sleep(0)  # it has asked what there is
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await pool.areload() == ("c added",)
+
+    asyncio.run(main())
 
 
 def test_a_coroutine_can_reload_and_its_loop_goes_on(write: Write) -> None:

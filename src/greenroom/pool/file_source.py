@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.runtime import forks
+from greenroom.actors.runtime.future import PoolFuture
 from greenroom.kinds.pool_changes import changes
 from greenroom.kinds.pool_file import PoolFile, PoolFileError, read_pool_file
 from greenroom.messages.configure import Configure
@@ -36,34 +38,39 @@ class FileSource:
 
     def reload(self, pool: PoolRef, path: str | os.PathLike[str] | None) -> tuple[str, ...]:
         """Have the pool be what stands in a file now; what has changed, in words."""
-        with self._alone(pool):
+        with self._alone(pool) as turn:
             file, command = self._read(path, _names(pool.stats()))
             with _of_file(file):
-                said: tuple[str, ...] = pool.ask(command)
-            self._file = file
-            return said
+                said: tuple[str, ...] = turn.sent(pool, command, file).get()
+                return said
 
     async def areload(self, pool: PoolRef, path: str | os.PathLike[str] | None) -> tuple[str, ...]:
-        """The same, without blocking the event loop."""
-        with self._alone(pool):
+        """The same, without blocking the event loop. Cancelled once the pool has been told, the
+        file is taken over all the same.
+        """
+        with self._alone(pool) as turn:
             names = _names(await pool.astats())
             file, command = await asyncio.to_thread(self._read, path, names)
             with _of_file(file):
-                said: tuple[str, ...] = await pool.aask(command)
-            self._file = file
-            return said
+                said: tuple[str, ...] = await turn.sent(pool, command, file)
+                return said
 
     @contextmanager
-    def _alone(self, pool: PoolRef) -> Iterator[None]:
+    def _alone(self, pool: PoolRef) -> Iterator[_Turn]:
         """What is compared with must be what the pool is; nobody waits for the other one's turn, be
         it on a loop.
         """
-        if not self._turn.acquire(blocking=False):
+        lock = self._turn
+        if not lock.acquire(blocking=False):
             raise PoolError(f"pool {pool.name!r} is being reloaded already: try again after that")
+        turn = _Turn(lock, self._take_over)
         try:
-            yield
+            yield turn
         finally:
-            self._turn.release()
+            turn.leave()
+
+    def _take_over(self, file: PoolFile) -> None:
+        self._file = file
 
     def _read(
         self, path: str | os.PathLike[str] | None, present: Collection[str]
@@ -77,6 +84,51 @@ class FileSource:
         }
         file = read_pool_file(before.path if path is None else Path(path), made)
         return file, changes(before, file, present)
+
+
+class _Turn:
+    """A reload's turn. It lasts until the pool has answered, whoever has stopped waiting for that:
+    what the pool takes over meanwhile is its file.
+
+    Args:
+        lock: held, and released at the end.
+        take_over: told of the file that the pool has taken over.
+    """
+
+    def __init__(self, lock: threading.Lock, take_over: Callable[[PoolFile], object]) -> None:
+        self._lock = lock
+        self._take_over = take_over
+        self._sent: tuple[PoolFile, PoolFuture[tuple[str, ...]]] | None = None
+        # The answer ends it, and so does who waits for that, who may be quicker to have it. One
+        # that can be taken again: a signal handler may break in on either.
+        self._ending = threading.RLock()
+        self._over = False
+
+    def sent(self, pool: PoolRef, command: Configure, file: PoolFile) -> PoolFuture[Any]:
+        """Tell the pool to be what stands in the file; its answer."""
+        future: PoolFuture[tuple[str, ...]] = pool.ask(command, block=False)
+        self._sent = file, future
+        future.add_done_callback(lambda _: self.leave())
+        return future
+
+    def leave(self) -> None:
+        """End it, unless the pool has been told and has not answered."""
+        with self._ending:
+            if self._over or not (self._sent is None or self._sent[1].done()):
+                return
+            self._over = True
+            try:
+                self._note()
+            finally:
+                self._lock.release()
+
+    def _note(self) -> None:
+        if self._sent is None:
+            return
+        file, future = self._sent
+        with suppress(BaseException):  # a refusal, of which whoever waits is told
+            future.get()
+            self._take_over(file)
 
 
 def _names(stats: PoolStats) -> list[str]:
