@@ -44,6 +44,7 @@ from greenroom.messages.requests import (
     Command,
     DisableBreaker,
     ForceOpen,
+    GetMembers,
     GetStats,
     RemoveMember,
     ResetAll,
@@ -367,13 +368,15 @@ class PoolSupervisor(PoolActor):
 
     def _carry_out(
         self, command: Command, ticket: int
-    ) -> tuple[tuple[MemberStats, ...] | Configured | None, bool]:
+    ) -> tuple[tuple[MemberStats, ...] | dict[str, Member | None] | Configured | None, bool]:
         """Do what a command asks for; its value, and whether it is answered later instead."""
         now = self.clock.now()
         match command:
             case GetStats():
                 offset_s = self.clock.wall() - now
                 return tuple(each.stats(now, offset_s) for each in self._records.values()), False
+            case GetMembers():
+                return {name: each.next_member for name, each in self._records.items()}, False
             case AddMember(member):
                 if member.name in self._records:
                     raise MemberExistsError(

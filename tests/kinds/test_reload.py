@@ -16,7 +16,15 @@ from helpers_log import logged
 from helpers_pools import WAIT_S, ask, echo, pool_of
 from loguru import logger
 
-from greenroom import AgentPool, CircuitState, Configure, Member, PoolError, PoolRef
+from greenroom import (
+    AgentPool,
+    CircuitState,
+    Configure,
+    Member,
+    PoolError,
+    PoolRef,
+    RemoveMember,
+)
 from greenroom.actors.runtime.future import PoolFuture
 from greenroom.events import MemberStarted, PoolConfigured
 from greenroom.kinds import PoolFileError
@@ -168,6 +176,64 @@ def test_members_of_code_stay_beside_those_of_the_file(write: Write) -> None:
         assert [each.name for each in pool.stats().members] == ["by code", "a"]
 
 
+@pytest.mark.parametrize("by_code", [True, False])
+def test_a_member_that_is_about_to_leave_counts_as_gone(
+    write: Write, log: EventRecorder, by_code: bool
+) -> None:
+    """Whether code has had it go or a reload: the next of its name is in when that one has left."""
+    with AgentPool.from_toml(write(B)) as pool:
+        running = ask(pool, "x")
+        GATE.wait_for_calls()
+        if by_code:
+            removed = pool.ask(RemoveMember("b"), block=False)
+        else:
+            write(A)
+            assert pool.reload() == ("a added", "b removed")
+        write(B)
+        assert "b replaced" in pool.reload()
+        assert pool.reload() == ()
+        GATE.release()
+        assert running.get(timeout=WAIT_S).value == "x"
+        if by_code:
+            removed.get(timeout=WAIT_S)
+        log.wait_for(MemberStarted, "b", count=2)
+        assert [each.name for each in pool.stats().members] == ["b"]
+        assert pool.execute("y") == "y"
+
+
+def test_an_agent_that_code_has_put_under_a_files_name_is_replaced(write: Write) -> None:
+    with AgentPool.from_toml(write(A)) as pool:
+        pool.ask(Configure(replace=[Member("a", echo)]))
+        assert pool.execute("x") == "x"
+        assert pool.reload() == ("a replaced",)
+        assert pool.execute("x") == "X"
+        pool.configure(members={"a": {"weight": 3.0}})
+        assert pool.reload() == ("a: weight 3.0 -> 1.0",)
+        assert pool.reload() == ()
+
+
+def test_a_reload_finds_its_way_among_members_that_go_meanwhile(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks: Any = PoolRef.ask
+    with AgentPool.from_toml(write(A + A.replace('"a"', '"c"'))) as pool:
+
+        def meanwhile(pool: PoolRef, message: Any, **options: Any) -> Any:
+            if isinstance(message, Configure):
+                monkeypatch.undo()
+                pool.remove_member("c")
+            return asks(pool, message, **options)
+
+        monkeypatch.setattr(PoolRef, "ask", meanwhile)
+        assert pool.reload() == ("c added",)
+
+
+def test_an_agent_with_a_close_hook_is_the_files_after_any_number_of_reloads(write: Write) -> None:
+    text = '[[members]]\nname = "cat"\nkind = "command"\nargv = ["cat"]\n'
+    with AgentPool.from_toml(write(text)) as pool:
+        assert [pool.reload() for _ in range(3)] == [(), (), ()]
+
+
 def test_a_pool_that_was_started_by_code_has_nothing_to_compare_with(write: Write) -> None:
     with (
         pool_of(Member("a", echo)) as pool,
@@ -180,16 +246,16 @@ def test_one_reload_at_a_time(write: Write, monkeypatch: pytest.MonkeyPatch) -> 
     """The other one is told, and may try again."""
     told: list[str] = []
     with AgentPool.from_toml(write(A)) as pool:
-        stats = PoolRef.stats
+        asks: Any = PoolRef.ask
 
-        def meanwhile(pool: PoolRef) -> Any:
+        def meanwhile(pool: PoolRef, message: Any) -> Any:
             monkeypatch.undo()
             with pytest.raises(PoolError) as caught:
                 pool.reload()
             told.append(str(caught.value))
-            return stats(pool)
+            return asks(pool, message)
 
-        monkeypatch.setattr(PoolRef, "stats", meanwhile)
+        monkeypatch.setattr(PoolRef, "ask", meanwhile)
         assert pool.reload() == ()
         assert told == ["pool 'pool' is being reloaded already: try again after that"]
         assert pool.reload() == ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -13,11 +13,19 @@ from typing import Any
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.future import PoolFuture
-from greenroom.kinds.pool_changes import changes
+from greenroom.kinds.pool_changes import changes, is_of_file
 from greenroom.kinds.pool_file import PoolFile, PoolFileError, read_pool_file
 from greenroom.messages.configure import Configure
-from greenroom.messages.errors import PoolError
-from greenroom.messages.replies import PoolStats
+from greenroom.messages.errors import MemberExistsError, PoolError, UnknownMemberError
+from greenroom.messages.member import Member
+from greenroom.messages.requests import GetMembers
+
+TRIES = 5
+"""How often a file is compared with members that change meanwhile."""
+
+
+class _Overtaken(PoolFileError):
+    """Members have come or gone between the look at them and the command."""
 
 
 class FileSource:
@@ -38,8 +46,14 @@ class FileSource:
 
     def reload(self, pool: PoolRef, path: str | os.PathLike[str] | None) -> tuple[str, ...]:
         """Have the pool be what stands in a file now; what has changed, in words."""
+        for _ in range(TRIES - 1):
+            with suppress(_Overtaken):
+                return self._reload(pool, path)
+        return self._reload(pool, path)
+
+    def _reload(self, pool: PoolRef, path: str | os.PathLike[str] | None) -> tuple[str, ...]:
         with self._alone(pool) as turn:
-            file, command = self._read(path, _names(pool.stats()))
+            file, command = self._read(path, pool.ask(GetMembers()))
             with _of_file(file):
                 said: tuple[str, ...] = turn.sent(pool, command, file).get()
                 return said
@@ -48,9 +62,15 @@ class FileSource:
         """The same, without blocking the event loop. Cancelled once the pool has been told, the
         file is taken over all the same.
         """
+        for _ in range(TRIES - 1):
+            with suppress(_Overtaken):
+                return await self._areload(pool, path)
+        return await self._areload(pool, path)
+
+    async def _areload(self, pool: PoolRef, path: str | os.PathLike[str] | None) -> tuple[str, ...]:
         with self._alone(pool) as turn:
-            names = _names(await pool.astats())
-            file, command = await asyncio.to_thread(self._read, path, names)
+            present = await pool.aask(GetMembers())
+            file, command = await asyncio.to_thread(self._read, path, present)
             with _of_file(file):
                 said: tuple[str, ...] = await turn.sent(pool, command, file)
                 return said
@@ -73,14 +93,14 @@ class FileSource:
         self._file = file
 
     def _read(
-        self, path: str | os.PathLike[str] | None, present: Collection[str]
+        self, path: str | os.PathLike[str] | None, present: Mapping[str, Member | None]
     ) -> tuple[PoolFile, Configure]:
         before = self._file
         made = {
             member.name: (before.makings[member.name], member)
             for member in before.members
-            # One that has left has had its agent closed.
-            if member.name in present
+            # One that has left, or is about to, has its agent closed.
+            if is_of_file(present.get(member.name), member)
         }
         file = read_pool_file(before.path if path is None else Path(path), made)
         return file, changes(before, file, present)
@@ -131,10 +151,6 @@ class _Turn:
             self._take_over(file)
 
 
-def _names(stats: PoolStats) -> list[str]:
-    return [each.name for each in stats.members]
-
-
 @contextmanager
 def _of_file(file: PoolFile) -> Iterator[None]:
     """What the pool refuses of the whole is told with the file's name."""
@@ -142,4 +158,6 @@ def _of_file(file: PoolFile) -> Iterator[None]:
         yield
     except (TypeError, ValueError, KeyError) as error:
         words = error.args[0] if error.args else error  # a KeyError would quote it
-        raise PoolFileError(f"{file.path}: {words}") from error
+        moved = isinstance(error, UnknownMemberError | MemberExistsError)
+        kind = _Overtaken if moved else PoolFileError
+        raise kind(f"{file.path}: {words}") from error
