@@ -443,6 +443,7 @@ class PoolSupervisor(PoolActor):
                 self._roster.stand_in(record)
             except BaseException as error:  # the others have agents to close, too
                 complain(f"nobody closes what {record.name} may have held", error)
+            self._roster.drop_successor(record)
         refs = {name: each.ref for name, each in self._records.items() if each.ref is not None}
         for ref in refs.values():
             tell(ref, Leave())
@@ -457,7 +458,11 @@ class PoolSupervisor(PoolActor):
                     pool=self.pool, member=name, incarnation=self._records[name].incarnation
                 )
             )
-        for ref in refs.values():
+        closing = self._roster.closing()
+        for name, ref in closing:
+            if not ref.ended.wait(max(0.0, until - time.monotonic())):
+                self._roster.left_behind(name)
+        for ref in (*refs.values(), *(ref for _, ref in closing)):
             ref.join(MEMBER_STOP_TIMEOUT_S)
         self._loops.shared.close()
 
