@@ -396,6 +396,49 @@ def test_a_hangup_has_the_file_read_again(write: Write, log: EventRecorder) -> N
 
 
 @needs_hangup
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_hangup_is_heard_by_every_pool_until_the_last_one_listens_no_more(
+    write: Write, log: EventRecorder, first: int
+) -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    path = write(A)
+    with AgentPool.from_toml(path) as one, AgentPool.from_toml(path) as two:
+        ends = [reload_on_hangup(one), reload_on_hangup(two)]
+        try:
+            write("[pool]\nmax_retries = 1\n" + A)
+            os.kill(os.getpid(), signal.SIGHUP)
+            for pool in (one, two):
+                log.wait_for(PoolConfigured, pool=pool.name)
+            ends.pop(first)()
+            write("[pool]\nmax_retries = 2\n" + A)
+            os.kill(os.getpid(), signal.SIGHUP)
+            left = (two, one)[first]
+            changes = log.wait_for(PoolConfigured, pool=left.name, count=2).changes
+            assert changes == ("max_retries 1 -> 2",)
+        finally:
+            for end in ends:
+                end()
+        assert len(log.named(PoolConfigured)) == 3
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
+@needs_hangup
+def test_a_handler_that_is_set_later_is_left_alone(write: Write) -> None:
+    def other(*_: Any) -> None:
+        """The app's."""
+
+    before = signal.getsignal(signal.SIGHUP)
+    with AgentPool.from_toml(write(A)) as pool:
+        end = reload_on_hangup(pool)
+        try:
+            signal.signal(signal.SIGHUP, other)
+            end()
+            assert signal.getsignal(signal.SIGHUP) is other
+        finally:
+            signal.signal(signal.SIGHUP, before)
+
+
+@needs_hangup
 def test_a_hangup_after_the_pools_end_does_nothing(write: Write) -> None:
     with logged() as lines:
         with AgentPool.from_toml(write(A)) as pool:
