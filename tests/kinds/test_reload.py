@@ -134,6 +134,21 @@ def test_another_file_can_be_taken_over_and_is_the_pools_from_then_on(
         assert pool.reload() == ("y added", "z removed")
 
 
+def test_a_relative_path_means_what_it_meant_when_it_was_given(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    write(A)
+    (tmp_path / "other.toml").write_text(A.replace('"a"', '"z"'))
+    monkeypatch.chdir(tmp_path)
+    with AgentPool.from_toml("pool.toml") as pool:
+        monkeypatch.chdir("sub")
+        assert pool.reload() == ()
+        assert pool.reload("../other.toml") == ("z added", "a removed")
+        monkeypatch.chdir("/")
+        assert pool.reload() == ()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

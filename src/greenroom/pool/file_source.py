@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,8 @@ class FileSource:
     """
 
     def __init__(self, file: PoolFile) -> None:
-        self._file = file
+        # Absolute: the process may be somewhere else when it is read again.
+        self._file = replace(file, path=_absolute(file.path))
         self._turn = threading.Lock()
         forks.renew(self)
 
@@ -102,7 +104,7 @@ class FileSource:
             # One that has left, or is about to, has its agent closed.
             if is_of_file(present.get(member.name), member)
         }
-        file = read_pool_file(before.path if path is None else Path(path), made)
+        file = read_pool_file(before.path if path is None else _absolute(path), made)
         return file, changes(before, file, present)
 
 
@@ -149,6 +151,10 @@ class _Turn:
         with suppress(BaseException):  # a refusal, of which whoever waits is told
             future.get()
             self._take_over(file)
+
+
+def _absolute(path: str | os.PathLike[str]) -> Path:
+    return Path(os.path.abspath(path))  # a link stays one: it may be turned to another file
 
 
 @contextmanager

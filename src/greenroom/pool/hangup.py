@@ -68,11 +68,13 @@ def reload_on_hangup(
     number: Any = getattr(signal, "SIGHUP", None)
     if number is None:
         return lambda: None
+    # The process may be somewhere else by then.
+    file = None if path is None else os.path.abspath(path)
     hangups: SimpleQueue[bool] = SimpleQueue()
 
     def serve() -> None:
         while hangups.get():
-            _reload(pool, path)
+            _reload(pool, file)
 
     name = f"greenroom-{pool.name}-reload"
     # Not in the handler: that breaks in on anything, and a reload waits for the pool.
@@ -92,7 +94,7 @@ def reload_on_hangup(
     return end
 
 
-def _reload(pool: PoolRef, path: str | os.PathLike[str] | None) -> None:
+def _reload(pool: PoolRef, path: str | None) -> None:
     try:
         pool.reload(path)
     except PoolStoppedError:
