@@ -106,7 +106,8 @@ class Configure:
         remove: names of those that leave: they get nothing new, finish what they have, and are
             closed.
         replace: members that take the place of those of the same names, as soon as these have
-            finished what they have. Until then a request that nobody else can take waits.
+            finished what they have. Until then a request that nobody else can take waits. They are
+            the pool's from now on: one that never gets in is closed as well.
 
     Raises:
         TypeError, ValueError: a value of the wrong type or out of range, named with its field; a

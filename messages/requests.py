@@ -188,6 +188,13 @@ class GetStats:
 
 
 @dataclass(frozen=True, slots=True)
+class GetMembers:
+    """Ask for the members as they are to be: a dict of who bears each name once those have left
+    that are about to; None where nobody does.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class AddMember:
     """Take a member in at run time."""
 
@@ -235,6 +242,7 @@ class DisableBreaker(_ToMember):
 
 Command = (
     GetStats
+    | GetMembers
     | AddMember
     | RemoveMember
     | ResetMember

@@ -119,6 +119,13 @@ class MemberRecord:
         self.blocks_loop = False
 
     @property
+    def next_member(self) -> Member | None:
+        """Who bears the name once those have left that are about to; None: nobody."""
+        if self.successor is not None:
+            return self.successor
+        return None if self.life is Life.LEAVING else self.member
+
+    @property
     def stalled(self) -> bool:
         """Whether its loop does not answer."""
         return self.loop is not None and self.loop.stalled

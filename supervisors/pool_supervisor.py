@@ -44,6 +44,7 @@ from greenroom.messages.requests import (
     Command,
     DisableBreaker,
     ForceOpen,
+    GetMembers,
     GetStats,
     RemoveMember,
     ResetAll,
@@ -367,13 +368,15 @@ class PoolSupervisor(PoolActor):
 
     def _carry_out(
         self, command: Command, ticket: int
-    ) -> tuple[tuple[MemberStats, ...] | Configured | None, bool]:
+    ) -> tuple[tuple[MemberStats, ...] | dict[str, Member | None] | Configured | None, bool]:
         """Do what a command asks for; its value, and whether it is answered later instead."""
         now = self.clock.now()
         match command:
             case GetStats():
                 offset_s = self.clock.wall() - now
                 return tuple(each.stats(now, offset_s) for each in self._records.values()), False
+            case GetMembers():
+                return {name: each.next_member for name, each in self._records.items()}, False
             case AddMember(member):
                 if member.name in self._records:
                     raise MemberExistsError(
@@ -440,6 +443,7 @@ class PoolSupervisor(PoolActor):
                 self._roster.stand_in(record)
             except BaseException as error:  # the others have agents to close, too
                 complain(f"nobody closes what {record.name} may have held", error)
+            self._roster.drop_successor(record)
         refs = {name: each.ref for name, each in self._records.items() if each.ref is not None}
         for ref in refs.values():
             tell(ref, Leave())
@@ -454,7 +458,11 @@ class PoolSupervisor(PoolActor):
                     pool=self.pool, member=name, incarnation=self._records[name].incarnation
                 )
             )
-        for ref in refs.values():
+        closing = self._roster.closing()
+        for name, ref in closing:
+            if not ref.ended.wait(max(0.0, until - time.monotonic())):
+                self._roster.left_behind(name)
+        for ref in (*refs.values(), *(ref for _, ref in closing)):
             ref.join(MEMBER_STOP_TIMEOUT_S)
         self._loops.shared.close()
 

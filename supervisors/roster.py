@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+from greenroom.actors.member.agent_actor import MemberRef
 from greenroom.messages.errors import UnknownMemberError
 from greenroom.messages.events import (
     MemberCreateFailed,
@@ -55,6 +57,7 @@ class Roster:
     def __post_init__(self) -> None:
         self._next_index = 0
         self._retired: dict[str, tuple[int, int]] = {}
+        self._closing: list[tuple[str, MemberRef]] = []
 
     # -- they come, and come back
 
@@ -230,7 +233,8 @@ class Roster:
 
     def let_go(self, record: MemberRecord, successor: Member | None = None) -> None:
         """Let a member finish what it has, and end."""
-        record.successor = successor
+        dropped, record.successor = record.successor, successor
+        self._close_unused(dropped)
         self.stand_in(record)
         if record.ref is None:
             self._removed(record)
@@ -274,8 +278,11 @@ class Roster:
 
         In one table with its leaving: who waits for it must not find nobody in between.
         """
+        if record.successor is None or self.stopping:
+            return False
         # By name: one of that name may have been added since it could not be done.
-        if record.successor is None or self.stopping or record.name in self._records:
+        if record.name in self._records:
+            self.drop_successor(record)
             return False
         try:
             successor = self.add(record.successor, record.index)
@@ -296,6 +303,43 @@ class Roster:
         ready = record.member.agent is not None and record.member.close is not None
         if record.ref is None and ready:
             self._spawn(record)
+
+    # -- they were to come, and never do
+
+    def drop_successor(self, record: MemberRecord) -> None:
+        """Nobody is to take the place of a member any more."""
+        dropped, record.successor = record.successor, None
+        self._close_unused(dropped)
+
+    def closing(self) -> list[tuple[str, MemberRef]]:
+        """The actors that close what was handed over and never used, by its member's name."""
+        self._closing = [each for each in self._closing if not each[1].ended.is_set()]
+        return self._closing
+
+    def _close_unused(self, member: Member | None) -> None:
+        """Have an agent closed that was handed over for a member that never gets in."""
+        if member is None or member.agent is None or member.close is None:
+            return
+        if any(member.agent is each for each in self._agents()):
+            return
+        config, now = self._ports.config, self._ports.now()
+        record = MemberRecord(member, self._next_index, config, self._rng, now)
+        # No member's actor has the number that comes now: its end is taken for nobody else's.
+        record.incarnation = -1
+        try:
+            self._spawn(record)
+            if record.ref is not None:
+                self._closing = [*self.closing(), (member.name, record.ref)]
+            self._ports.tell(record, Leave())
+        except BaseException as error:  # the pool goes on without it
+            self._ports.complain_of(f"nobody closes what was to be {member.name!r}", error)
+
+    def _agents(self) -> Iterator[Any]:
+        """Those of all who are in, or are to be."""
+        for record in self._records.values():
+            yield record.member.agent
+            if record.successor is not None:
+                yield record.successor.agent
 
     def left_behind(self, member: str) -> None:
         """Log that nobody waits for a member's end any more."""

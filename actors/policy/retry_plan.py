@@ -24,7 +24,7 @@ class RetryPolicy:
     """How a request is retried.
 
     Attributes:
-        config: the pool's.
+        config: the pool's, as it was when the request came.
         max_retries: attempts that may follow the first one.
         exhaustive: try every member once, whatever `max_retries` and the budget say; none twice.
     """

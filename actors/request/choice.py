@@ -12,7 +12,6 @@ from greenroom.actors.request.job import Attempt, Bound, Failure, Job
 from greenroom.actors.request.waiting_room import WaitingRoom
 from greenroom.actors.routing.routing_table import NoPick, RoutingTable, Slot
 from greenroom.actors.strategies import PickContext
-from greenroom.messages.config import PoolConfig
 from greenroom.messages.status import CircuitState, SkipReason
 
 _ABOUT_NOW_S = 1e-6
@@ -42,15 +41,14 @@ class Beside(NamedTuple):
 class Choice:
     """Asks the table on behalf of a request, by what has become of it so far."""
 
-    _config: PoolConfig
     _table: RoutingTable
     _room: WaitingRoom
     _stay_s: float
     _context: PickContext = field(init=False, default_factory=lambda: PickContext(0.0))
 
-    def configure(self, config: PoolConfig, stay_s: float) -> None:
-        """Go by other settings."""
-        self._config, self._stay_s = config, stay_s
+    def configure(self, stay_s: float) -> None:
+        """Go by another setting; the others are those of each request's own policy."""
+        self._stay_s = stay_s
 
     # -- whom
 
@@ -173,7 +171,7 @@ class Choice:
         # Whatever `when_unavailable` says: it is a retry, which waits as retries do.
         if job.failures and self._sits_out(job, besides, now):
             return True
-        if self._config.when_unavailable != "wait":
+        if job.policy.config.when_unavailable != "wait":
             return False
         if self._table.trial_running(besides):
             return True

@@ -156,7 +156,7 @@ class RequestFlow:
         trials = self._trials = Trials(
             ports, room, attempts, attempt_results, attempt_events, overdue
         )
-        self._choice = Choice(config, table, room, stay_s)
+        self._choice = Choice(table, room, stay_s)
         exhaustive = bool(getattr(strategy, "exhaustive", False))
         self._follow_ups = FollowUps(config, table, self._choice, claims, rng, exhaustive)
         budget = self._follow_ups.budget
@@ -262,7 +262,7 @@ class RequestFlow:
         elif place is Step.WAIT:
             self._enqueue(job, now)
         elif place is Step.FAIL:
-            waits = self._config.when_unavailable == "wait"
+            waits = job.policy.config.when_unavailable == "wait"
             reason = why_unroutable(job, self.table, waits, now)
             self._fail(job, all_failed(self._name, job, self.table, reason, now))
 
@@ -922,7 +922,7 @@ class RequestFlow:
         self.room.configure(config, stays=bool(stay_s))
         self.outcome_reporter.configure(config)
         self.attempts.configure(config)
-        self._choice.configure(config, stay_s)
+        self._choice.configure(stay_s)
         self._follow_ups.configure(config)
         self._hedger.configure(config)
 

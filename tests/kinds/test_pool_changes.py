@@ -23,6 +23,9 @@ argv = ["cat"]
 B = A.replace('"a"', '"b"')
 
 
+BY_CODE = Member("by code", str.upper)
+
+
 @pytest.fixture
 def read(tmp_path: Path) -> Read:
     def read(text: str) -> PoolFile:
@@ -34,7 +37,30 @@ def read(tmp_path: Path) -> Read:
 
 
 def way(before: PoolFile, after: PoolFile, *present: str) -> Configure:
-    return changes(before, after, present or [each.name for each in before.members])
+    standing = {each.name: each for each in before.members}
+    names = present or standing
+    return changes(before, after, {name: standing.get(name, BY_CODE) for name in names})
+
+
+def test_who_is_about_to_leave_is_replaced_or_left_alone(read: Read) -> None:
+    """They have a name for a while yet, and nothing else."""
+    before = read(A + B)
+    present: dict[str, Member | None] = {"a": None, "b": before.members[1]}
+    assert [each.name for each in changes(before, read(A + B), present).replace] == ["a"]
+    assert changes(before, read(B), present).remove == ()
+    only_a = read(A)
+    here: dict[str, Member | None] = {"a": only_a.members[0], "b": None}
+    assert [each.name for each in changes(only_a, read(A + B), here).replace] == ["b"]
+
+
+def test_what_code_has_put_under_a_name_of_the_files_is_replaced(read: Read) -> None:
+    """One whose settings code has changed is the file's all the same."""
+    before, after = read(A), read(A)
+    (member,) = before.members
+    other = Member("a", member.agent, weight=7.0, close=member.close)
+    assert changes(before, after, {"a": other}).replace == ()
+    by_code = Member("a", str.upper)
+    assert changes(before, after, {"a": by_code}).replace == after.members
 
 
 def test_the_same_file_says_again_what_it_says(read: Read) -> None:

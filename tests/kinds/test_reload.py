@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,16 @@ from helpers_log import logged
 from helpers_pools import WAIT_S, ask, echo, pool_of
 from loguru import logger
 
-from greenroom import AgentPool, CircuitState, Member, PoolError, PoolRef
+from greenroom import (
+    AgentPool,
+    CircuitState,
+    Configure,
+    Member,
+    PoolError,
+    PoolRef,
+    RemoveMember,
+)
+from greenroom.actors.runtime.future import PoolFuture
 from greenroom.events import MemberStarted, PoolConfigured
 from greenroom.kinds import PoolFileError
 from greenroom.pool.hangup import reload_on_hangup
@@ -125,6 +134,21 @@ def test_another_file_can_be_taken_over_and_is_the_pools_from_then_on(
         assert pool.reload() == ("y added", "z removed")
 
 
+def test_a_relative_path_means_what_it_meant_when_it_was_given(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sub").mkdir()
+    write(A)
+    (tmp_path / "other.toml").write_text(A.replace('"a"', '"z"'))
+    monkeypatch.chdir(tmp_path)
+    with AgentPool.from_toml("pool.toml") as pool:
+        monkeypatch.chdir("sub")
+        assert pool.reload() == ()
+        assert pool.reload("../other.toml") == ("z added", "a removed")
+        monkeypatch.chdir("/")
+        assert pool.reload() == ()
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -167,6 +191,64 @@ def test_members_of_code_stay_beside_those_of_the_file(write: Write) -> None:
         assert [each.name for each in pool.stats().members] == ["by code", "a"]
 
 
+@pytest.mark.parametrize("by_code", [True, False])
+def test_a_member_that_is_about_to_leave_counts_as_gone(
+    write: Write, log: EventRecorder, by_code: bool
+) -> None:
+    """Whether code has had it go or a reload: the next of its name is in when that one has left."""
+    with AgentPool.from_toml(write(B)) as pool:
+        running = ask(pool, "x")
+        GATE.wait_for_calls()
+        if by_code:
+            removed = pool.ask(RemoveMember("b"), block=False)
+        else:
+            write(A)
+            assert pool.reload() == ("a added", "b removed")
+        write(B)
+        assert "b replaced" in pool.reload()
+        assert pool.reload() == ()
+        GATE.release()
+        assert running.get(timeout=WAIT_S).value == "x"
+        if by_code:
+            removed.get(timeout=WAIT_S)
+        log.wait_for(MemberStarted, "b", count=2)
+        assert [each.name for each in pool.stats().members] == ["b"]
+        assert pool.execute("y") == "y"
+
+
+def test_an_agent_that_code_has_put_under_a_files_name_is_replaced(write: Write) -> None:
+    with AgentPool.from_toml(write(A)) as pool:
+        pool.ask(Configure(replace=[Member("a", echo)]))
+        assert pool.execute("x") == "x"
+        assert pool.reload() == ("a replaced",)
+        assert pool.execute("x") == "X"
+        pool.configure(members={"a": {"weight": 3.0}})
+        assert pool.reload() == ("a: weight 3.0 -> 1.0",)
+        assert pool.reload() == ()
+
+
+def test_a_reload_finds_its_way_among_members_that_go_meanwhile(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asks: Any = PoolRef.ask
+    with AgentPool.from_toml(write(A + A.replace('"a"', '"c"'))) as pool:
+
+        def meanwhile(pool: PoolRef, message: Any, **options: Any) -> Any:
+            if isinstance(message, Configure):
+                monkeypatch.undo()
+                pool.remove_member("c")
+            return asks(pool, message, **options)
+
+        monkeypatch.setattr(PoolRef, "ask", meanwhile)
+        assert pool.reload() == ("c added",)
+
+
+def test_an_agent_with_a_close_hook_is_the_files_after_any_number_of_reloads(write: Write) -> None:
+    text = '[[members]]\nname = "cat"\nkind = "command"\nargv = ["cat"]\n'
+    with AgentPool.from_toml(write(text)) as pool:
+        assert [pool.reload() for _ in range(3)] == [(), (), ()]
+
+
 def test_a_pool_that_was_started_by_code_has_nothing_to_compare_with(write: Write) -> None:
     with (
         pool_of(Member("a", echo)) as pool,
@@ -179,19 +261,106 @@ def test_one_reload_at_a_time(write: Write, monkeypatch: pytest.MonkeyPatch) -> 
     """The other one is told, and may try again."""
     told: list[str] = []
     with AgentPool.from_toml(write(A)) as pool:
-        stats = PoolRef.stats
+        asks: Any = PoolRef.ask
 
-        def meanwhile(pool: PoolRef) -> Any:
+        def meanwhile(pool: PoolRef, message: Any) -> Any:
             monkeypatch.undo()
             with pytest.raises(PoolError) as caught:
                 pool.reload()
             told.append(str(caught.value))
-            return stats(pool)
+            return asks(pool, message)
 
-        monkeypatch.setattr(PoolRef, "stats", meanwhile)
+        monkeypatch.setattr(PoolRef, "ask", meanwhile)
         assert pool.reload() == ()
         assert told == ["pool 'pool' is being reloaded already: try again after that"]
         assert pool.reload() == ()
+
+
+class Late(PoolFuture[Any]):
+    """The answer to a `Configure`, which is held back; who waits for it is cancelled, or hit by a
+    signal.
+    """
+
+    def __init__(self, said: Any) -> None:
+        super().__init__()
+        self._said = said
+
+    def come(self) -> None:
+        self.resolve(self._said)
+
+    def get(self, *, timeout: float | None = None) -> Any:
+        if not self.done():
+            raise KeyboardInterrupt
+        return super().get(timeout=timeout)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        return super().__await__()
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> list[Late]:
+    """The answers that are held back: the first one only."""
+    held: list[Late] = []
+    ask: Any = PoolRef.ask
+
+    def hold(pool: PoolRef, message: Any, **options: Any) -> Any:
+        answer = ask(pool, message, **options)
+        if not isinstance(message, Configure) or held:
+            return answer
+        held.append(Late(answer.get(timeout=WAIT_S)))
+        return held[0]
+
+    monkeypatch.setattr(PoolRef, "ask", hold)
+    return held
+
+
+def test_who_stops_waiting_for_a_reload_has_the_file_taken_over(
+    write: Write, held: list[Late]
+) -> None:
+    """The turn is over when the pool has answered, and what it has taken over is its file."""
+    with AgentPool.from_toml(write(A)) as pool:
+        write(A + A.replace('"a"', '"c"'))
+        with pytest.raises(KeyboardInterrupt):
+            pool.reload()
+        with pytest.raises(PoolError, match="is being reloaded already"):
+            pool.reload()
+        held[0].come()
+        assert pool.reload() == ()
+        write(A)
+        assert pool.reload() == ("c removed",)
+
+
+def test_a_reload_that_is_cancelled_has_the_file_taken_over(write: Write, held: list[Late]) -> None:
+    async def main() -> None:
+        async with AgentPool.from_toml(write(A)) as pool:
+            write(A + A.replace('"a"', '"c"'))
+            with pytest.raises(asyncio.CancelledError):
+                await asyncio.ensure_future(pool.areload())
+            with pytest.raises(PoolError, match="is being reloaded already"):
+                await pool.areload()
+            held[0].come()
+            assert await pool.areload() == ()
+
+    asyncio.run(main())
+
+
+def test_a_reload_that_is_cancelled_before_it_changes_anything_changes_nothing(
+    write: Write,
+) -> None:
+    async def main() -> None:
+        async with AgentPool.from_toml(write(A)) as pool:
+            write(A + A.replace('"a"', '"c"'))
+            task = asyncio.ensure_future(pool.areload())
+            await asyncio.sleep(0)  # it has asked what there is
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await pool.areload() == ("c added",)
+
+    asyncio.run(main())
 
 
 def test_a_coroutine_can_reload_and_its_loop_goes_on(write: Write) -> None:
@@ -239,6 +408,49 @@ def test_a_hangup_has_the_file_read_again(write: Write, log: EventRecorder) -> N
     assert "the pool goes on as it is: " in warning
     assert "pool.toml:2: pool.max_retrys is not a setting of a pool" in warning
     assert not [each for each in threading.enumerate() if each.name.endswith("-reload")]
+
+
+@needs_hangup
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_hangup_is_heard_by_every_pool_until_the_last_one_listens_no_more(
+    write: Write, log: EventRecorder, first: int
+) -> None:
+    before = signal.getsignal(signal.SIGHUP)
+    path = write(A)
+    with AgentPool.from_toml(path) as one, AgentPool.from_toml(path) as two:
+        ends = [reload_on_hangup(one), reload_on_hangup(two)]
+        try:
+            write("[pool]\nmax_retries = 1\n" + A)
+            os.kill(os.getpid(), signal.SIGHUP)
+            for pool in (one, two):
+                log.wait_for(PoolConfigured, pool=pool.name)
+            ends.pop(first)()
+            write("[pool]\nmax_retries = 2\n" + A)
+            os.kill(os.getpid(), signal.SIGHUP)
+            left = (two, one)[first]
+            changes = log.wait_for(PoolConfigured, pool=left.name, count=2).changes
+            assert changes == ("max_retries 1 -> 2",)
+        finally:
+            for end in ends:
+                end()
+        assert len(log.named(PoolConfigured)) == 3
+    assert signal.getsignal(signal.SIGHUP) is before
+
+
+@needs_hangup
+def test_a_handler_that_is_set_later_is_left_alone(write: Write) -> None:
+    def other(*_: Any) -> None:
+        """The app's."""
+
+    before = signal.getsignal(signal.SIGHUP)
+    with AgentPool.from_toml(write(A)) as pool:
+        end = reload_on_hangup(pool)
+        try:
+            signal.signal(signal.SIGHUP, other)
+            end()
+            assert signal.getsignal(signal.SIGHUP) is other
+        finally:
+            signal.signal(signal.SIGHUP, before)
 
 
 @needs_hangup

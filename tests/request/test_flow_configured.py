@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 from helpers_flow import World
 
-from greenroom import AttemptTimeoutError, CircuitState, FailureKind, PoolSaturatedError
+from greenroom import (
+    AllPoolMembersFailedError,
+    AttemptTimeoutError,
+    CircuitState,
+    FailureKind,
+    PoolSaturatedError,
+    SkipReason,
+)
+
+OPEN = SkipReason.CIRCUIT_OPEN
 
 
 def configure(world: World, **changes: Any) -> None:
@@ -88,6 +97,20 @@ def test_a_deadline_is_that_of_requests_that_come_from_then_on() -> None:
     world.pass_(3.0)
     assert world.answer("before") is None
     assert isinstance(world.answer("after"), TimeoutError)
+
+
+@pytest.mark.parametrize("new", ["fail", "wait"])
+def test_whether_it_waits_for_members_that_are_out_is_as_when_the_request_came(new: Any) -> None:
+    old = "wait" if new == "fail" else "fail"
+    world = World("a", when_unavailable=old)
+    world.ask("runs")
+    world.ask("before")
+    configure(world, when_unavailable=new)
+    world.change("a", circuit=CircuitState.OPEN, blocked=OPEN, reopens_at=world.now + 5.0, epoch=2)
+    world.ask("after")
+    fails, waits = ("after", "before") if new == "fail" else ("before", "after")
+    assert isinstance(world.answer(fails), AllPoolMembersFailedError)
+    assert world.answer(waits) is None
 
 
 def test_who_waits_keeps_his_place_where_fewer_may_wait() -> None:

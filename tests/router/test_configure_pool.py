@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -261,6 +262,38 @@ def test_a_member_that_is_to_be_replaced_may_be_another_one_still_or_leave_for_g
         gate.release()
         removed.get(timeout=WAIT_S)
         assert [each.name for each in pool.stats().members] == ["b"]
+
+
+@pytest.mark.parametrize("how", ["replaced again", "removed", "stopped"])
+def test_a_successor_that_never_gets_in_is_closed(how: str, log: EventRecorder) -> None:
+    """Once, and nobody else is; what its actor says is not taken for another one's."""
+    closed: SimpleQueue[str] = SimpleQueue()
+    gate = ScriptedAgent.hanging(echo)
+
+    def member(tag: str, agent: Any) -> Member:
+        return Member("a", agent, close=lambda _: closed.put(tag))
+
+    shared = ScriptedAgent(["x"])
+    with pool_of(member("first", gate), Member("b", echo, priority=1)) as pool:
+        running = ask(pool)
+        gate.wait_for_calls()
+        configure(pool, replace=[member("not closed", shared)])
+        configure(pool, replace=[member("second", shared)])
+        if how == "replaced again":
+            configure(pool, replace=[member("third", echo)])
+        elif how == "removed":
+            configure(pool, remove=["a"])
+        if how != "stopped":
+            assert closed.get(timeout=WAIT_S) == "second"
+            gate.release()
+            assert running.get(timeout=WAIT_S).value == "x"
+            assert closed.get(timeout=WAIT_S) == "first"
+            log.wait_for(MemberStopped, "a")
+    gate.release()
+    left = [closed.get() for _ in range(closed.qsize())]
+    ends = {"replaced again": ["third"], "removed": [], "stopped": ["first", "second"]}
+    assert sorted(left) == ends[how]
+    assert not log.named(MemberFailed)
 
 
 def test_all_members_can_be_others_at_once_and_nothing_is_lost() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any, cast
 
@@ -13,14 +13,17 @@ from greenroom.messages.configure import Settings as PoolSettings
 from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy
 
+_OBJECTS = ("agent", "factory", "probe", "close")
+"""The app's, which are not compared by code of theirs."""
 
-def changes(before: PoolFile, after: PoolFile, present: Collection[str]) -> Configure:
+
+def changes(before: PoolFile, after: PoolFile, present: Mapping[str, Member | None]) -> Configure:
     """The way from one file to another. What both say is said again, so that the pool is what
     stands there whatever has been changed by code meanwhile; but members that code has added stay.
 
     Args:
         before: what the pool has taken over last.
-        present: the names of the members that there are.
+        present: who bears each name that is taken, or is to; None: who has it is about to leave.
 
     Raises:
         PoolFileError: a running pool cannot take it over.
@@ -30,6 +33,7 @@ def changes(before: PoolFile, after: PoolFile, present: Collection[str]) -> Conf
     other: list[Member] = []
     kept: dict[str, MemberSettings] = {}
     names = set()
+    mine = {member.name: member for member in before.members}
     for at, member in enumerate(after.members):
         if member.name in names:
             raise after.error(("members", str(at), "name"), "must be unique in the file")
@@ -37,10 +41,12 @@ def changes(before: PoolFile, after: PoolFile, present: Collection[str]) -> Conf
         known = before.makings.get(member.name)
         if member.name not in present:
             new.append(member)
+        elif (bearer := present[member.name]) is None:
+            other.append(member)
         elif known is None:
             why = "is that of a member that the pool has already, and not from its file"
             raise after.error(("members", str(at), "name"), why)
-        elif known != after.makings[member.name]:
+        elif known != after.makings[member.name] or not is_of_file(bearer, mine[member.name]):
             other.append(member)
         else:
             kept[member.name] = cast(
@@ -50,9 +56,18 @@ def changes(before: PoolFile, after: PoolFile, present: Collection[str]) -> Conf
         settings=cast(PoolSettings, {key: getattr(after.config, key) for key in CHANGEABLE}),
         members=kept,
         add=tuple(new),
-        remove=tuple(name for name in before.makings if name in present and name not in names),
+        remove=tuple(name for name in before.makings if present.get(name) and name not in names),
         replace=tuple(other),
     )
+
+
+def is_of_file(bearer: Member | None, member: Member) -> bool:
+    """Whether who bears a name is what a file has made, whatever has been changed of it since, and
+    not what code has put in its place.
+    """
+    if bearer is None or not all(getattr(bearer, x) is getattr(member, x) for x in _OBJECTS):
+        return False
+    return (bearer.isolated, bearer.method) == (member.isolated, member.method)
 
 
 def _refuse_fixed(before: PoolFile, after: PoolFile) -> None:

@@ -235,9 +235,9 @@ class _Reader:
             of_member["factory"] = agent
         else:
             of_member["agent"] = agent
-            for hook in ("aclose", "close"):
+            for hook, close in (("aclose", _aclose), ("close", _close)):
                 if make is not python_agent and callable(getattr(agent, hook, None)):
-                    of_member["close"] = _closing(hook)
+                    of_member["close"] = close
                     break
         if make is CommandAgent:
             of_member.setdefault("max_concurrency", COMMANDS_AT_A_TIME)
@@ -354,11 +354,9 @@ def _settings_of(make: Kind) -> dict[str, Any]:
     return {name: hints.get(name) for name in names}
 
 
-def _closing(hook: str) -> Callable[[Any], Any]:
-    if hook == "aclose":
+async def _aclose(agent: Any) -> None:
+    await agent.aclose()
 
-        async def aclose(agent: Any) -> None:
-            await agent.aclose()
 
-        return aclose
-    return lambda agent: agent.close()
+def _close(agent: Any) -> None:
+    agent.close()
