@@ -11,12 +11,22 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
-from helpers_commands import INTERRUPTIBLE, PROCESS_S, command_member, process, python_members
+from helpers_commands import (
+    INTERRUPTIBLE,
+    PROCESS_S,
+    SHOWN,
+    command_member,
+    process,
+    python_members,
+)
 
 from greenroom.cli import main
+from greenroom.commands import asking
+from greenroom.commands.terminal import say
 
 Write = Callable[[str], Path]
 Capture = pytest.CaptureFixture[str]
@@ -132,14 +142,22 @@ def test_a_stream_that_breaks_off_is_1(write_pool: Write, capsys: Capture) -> No
 
 
 def test_an_answer_that_starts_over_begins_on_a_line_of_its_own(
-    write_pool: Write, capsys: Capture
+    write_pool: Write, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With a word of why, on stderr."""
-    write_pool(FAILOVER + 'on_cut = "restart"\n' + python_members("torn", "tale"))
+
+    def shown_then(*args: Any, **options: Any) -> None:
+        say(*args, **options)
+        SHOWN.set()
+
+    SHOWN.clear()
+    monkeypatch.setattr(asking, "say", shown_then)
+    write_pool(FAILOVER + 'on_cut = "restart"\n' + python_members("torn_when_shown", "tale"))
     assert main(["ask", "--stream", "hello"]) == 0
     shown = capsys.readouterr()
     assert shown.out == "Once \nOnce upon a time\n"
-    assert shown.err == "greenroom: torn broke off (unavailable): the answer starts over\n"
+    said = "greenroom: torn_when_shown broke off (unavailable): the answer starts over\n"
+    assert shown.err == said
 
 
 def test_a_refused_prompt_is_1(write_pool: Write, capsys: Capture) -> None:

@@ -9,15 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 PROCESS_S = 60.0
 """How long a process may take on a busy machine, most of it until it has begun."""
 
+SHOWN = Event()
+"""Set by a test that runs a command in its own process: something of an answer has been shown."""
+
 MODULE = """
-import asyncio, pathlib, threading
+import asyncio, contextlib, pathlib, threading
 from greenroom import CallContext
+
+with contextlib.suppress(ImportError):  # a process of its own has not got them
+    import helpers_commands
 
 async def down(prompt):
     raise ConnectionError("connection refused")
@@ -31,6 +37,11 @@ async def tale(prompt):
 
 async def torn(prompt):
     yield "Once "
+    raise ConnectionError("connection lost")
+
+async def torn_when_shown(prompt):
+    yield "Once "
+    await asyncio.to_thread(helpers_commands.SHOWN.wait, 60.0)
     raise ConnectionError("connection lost")
 
 async def hostile(prompt):

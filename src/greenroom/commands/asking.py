@@ -101,7 +101,9 @@ async def _stream(pool: PoolRef, request: Request[Any]) -> None:
         async with pool.stream(request) as chunks:
             async for chunk in chunks:
                 if isinstance(chunk, Restarted):
-                    say()
+                    if begun:  # else what is void was never shown
+                        say()
+                    begun = False
                     complain(f"{chunk.member} broke off ({chunk.kind}): the answer starts over")
                 else:
                     say(_text(chunk), end="")
