@@ -84,6 +84,7 @@ from greenroom.messages.requests import Cancel as Cancel
 from greenroom.messages.requests import DisableBreaker as DisableBreaker
 from greenroom.messages.requests import Drain as Drain
 from greenroom.messages.requests import ForceOpen as ForceOpen
+from greenroom.messages.requests import GetMembers as GetMembers
 from greenroom.messages.requests import GetStats as GetStats
 from greenroom.messages.requests import RemoveMember as RemoveMember
 from greenroom.messages.requests import Request as Request
