@@ -368,6 +368,8 @@ class TestOneBadMember:
                 pool.stats()
                 for _ in range(20):
                     assert pool.execute("x") == "good"
+                # Nobody has waited for the trial, which runs beside.
+                log.wait_for(BreakerOpened, count=1 + trial)
                 pool.stats()
                 assert len(bad.calls) == 3 + trial
                 assert len(log.named(BreakerOpened)) == 1 + trial
