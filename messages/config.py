@@ -17,8 +17,8 @@ MOST_KEPT = 1_000_000
 Classifier = Callable[[BaseException], FailureKind | None]
 
 
-class PoolSettings(TypedDict, total=False):
-    """The fields of `PoolConfig`, each of which may be left out: what its `replace` takes."""
+class ChangeableSettings(TypedDict, total=False):
+    """The fields of `PoolConfig` that can change while a pool runs; `FIXED` names the others."""
 
     circuit_failure_threshold: int
     circuit_reset_timeout_s: float
@@ -43,20 +43,25 @@ class PoolSettings(TypedDict, total=False):
     retry_budget_ratio: float
     retry_budget_floor: float
     request_timeout_s: float | None
-    cancel_grace_s: float
     deadline_s: float | None
     first_chunk_timeout_s: float | None
     chunk_timeout_s: float | None
-    stream_buffer: int
-    on_cut: Literal["raise", "restart", "hold"]
-    stream_complete: Callable[[Any], bool] | Literal["auto"] | None
     hedge_after_s: float | Literal["p95"] | None
     max_pending: int
-    priority_ageing_s: float
     when_unavailable: Literal["fail", "wait"]
     restart_intensity: int
     restart_period_s: float
     restart_backoff_s: float
+
+
+class PoolSettings(ChangeableSettings, total=False):
+    """The fields of `PoolConfig`, each of which may be left out: what its `replace` takes."""
+
+    cancel_grace_s: float
+    stream_buffer: int
+    on_cut: Literal["raise", "restart", "hold"]
+    stream_complete: Callable[[Any], bool] | Literal["auto"] | None
+    priority_ageing_s: float
     loop_check_interval_s: float
     loop_stalled_after_s: float
     loop_replaced_after_s: float | None

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypedDict, get_type_hints
+from typing import Any, TypedDict, get_type_hints
 
 from greenroom.messages import _validate as check
-from greenroom.messages.config import PoolConfig, check_setting
+from greenroom.messages.config import ChangeableSettings, PoolConfig, check_setting
 from greenroom.messages.member import Member
 
 _LIVES_THERE = "the agents live there"
@@ -39,43 +39,6 @@ CHANGEABLE: tuple[str, ...] = tuple(
 """The settings that a running pool takes over."""
 
 _OF_AGENT = ("agent", "factory", "probe", "close", "isolated", "method")
-
-
-class Settings(TypedDict, total=False):
-    """The fields of `PoolConfig` that can change while a pool runs."""
-
-    circuit_failure_threshold: int
-    circuit_reset_timeout_s: float
-    circuit_reset_max_s: float | None
-    circuit_success_threshold: int
-    circuit_window: int
-    circuit_min_calls: int
-    circuit_failure_rate: float
-    circuit_slow_rate: float | None
-    circuit_slow_call_s: float | None
-    half_open_permits: int
-    health_check_interval_s: float
-    health_check_timeout_s: float
-    degraded_error_rate_threshold: float
-    unhealthy_error_rate_threshold: float
-    max_retries: int
-    retry_delay_s: float
-    retry_backoff_multiplier: float
-    retry_max_delay_s: float
-    same_member_retries: int | None
-    stay_for_retry_after_s: float
-    retry_budget_ratio: float
-    retry_budget_floor: float
-    request_timeout_s: float | None
-    deadline_s: float | None
-    first_chunk_timeout_s: float | None
-    chunk_timeout_s: float | None
-    hedge_after_s: float | Literal["p95"] | None
-    max_pending: int
-    when_unavailable: Literal["fail", "wait"]
-    restart_intensity: int
-    restart_period_s: float
-    restart_backoff_s: float
 
 
 class MemberSettings(TypedDict, total=False):
@@ -114,7 +77,7 @@ class Configure:
             setting that cannot change while a pool runs, named with why.
     """
 
-    settings: Settings = field(default_factory=Settings)
+    settings: ChangeableSettings = field(default_factory=ChangeableSettings)
     members: Mapping[str, MemberSettings] = field(default_factory=dict)
     add: Sequence[Member] = ()
     remove: Sequence[str] = ()

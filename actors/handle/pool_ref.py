@@ -16,7 +16,8 @@ from greenroom.actors.handle.pool_stream import PoolStream
 from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.future import PoolFuture
 from greenroom.messages import _validate as check
-from greenroom.messages.configure import Configure, MemberSettings, Settings
+from greenroom.messages.config import ChangeableSettings
+from greenroom.messages.configure import Configure, MemberSettings
 from greenroom.messages.errors import PoolError
 from greenroom.messages.events import Event
 from greenroom.messages.member import CallContext, Member
@@ -263,7 +264,7 @@ class PoolRef(AskingRef):
         self,
         *,
         members: Mapping[str, MemberSettings] | None = None,
-        **settings: Unpack[Settings],
+        **settings: Unpack[ChangeableSettings],
     ) -> tuple[str, ...]:
         """Change settings of the pool and of its members, all at once, while it works. It holds
         when this returns, and nothing in flight is lost: see `Configure`, which also has members
@@ -377,7 +378,7 @@ class PoolRef(AskingRef):
         self,
         *,
         members: Mapping[str, MemberSettings] | None = None,
-        **settings: Unpack[Settings],
+        **settings: Unpack[ChangeableSettings],
     ) -> tuple[str, ...]:
         """`configure`, awaited."""
         command = Configure(settings=settings, members={} if members is None else members)

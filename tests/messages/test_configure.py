@@ -9,7 +9,8 @@ import pytest
 from helpers_messages import NAN, agent, refused
 
 from greenroom import Configure, Member, PoolConfig
-from greenroom.messages.configure import CHANGEABLE, FIXED, OF_MEMBER, MemberSettings, Settings
+from greenroom.messages.config import ChangeableSettings
+from greenroom.messages.configure import CHANGEABLE, FIXED, OF_MEMBER, MemberSettings
 
 
 def configure(**what: Any) -> Configure:
@@ -21,7 +22,7 @@ def test_what_can_change_and_what_cannot_are_all_settings_there_are() -> None:
     """Each once, with the type that `PoolConfig` has it with."""
     names = [each.name for each in dataclasses.fields(PoolConfig)]
     assert sorted((*CHANGEABLE, *FIXED)) == sorted(names)
-    hints, of_config = get_type_hints(Settings), get_type_hints(PoolConfig)
+    hints, of_config = get_type_hints(ChangeableSettings), get_type_hints(PoolConfig)
     assert tuple(hints) == CHANGEABLE
     assert hints == {name: of_config[name] for name in CHANGEABLE}
     of_member = get_type_hints(Member)
@@ -107,7 +108,7 @@ def test_a_setting_that_there_is_not_is_refused_with_those_that_there_are() -> N
 
 
 def test_what_it_was_made_of_may_change_afterwards() -> None:
-    settings: Settings = {"max_retries": 1}
+    settings: ChangeableSettings = {"max_retries": 1}
     change: MemberSettings = {"weight": 2.0}
     members = {"a": change}
     command = Configure(settings=settings, members=members, remove=["b"])

@@ -7,9 +7,8 @@ from dataclasses import fields
 from typing import Any, cast
 
 from greenroom.kinds.pool_file import PoolFile
-from greenroom.messages.config import PoolConfig
+from greenroom.messages.config import ChangeableSettings, PoolConfig
 from greenroom.messages.configure import CHANGEABLE, FIXED, OF_MEMBER, Configure, MemberSettings
-from greenroom.messages.configure import Settings as PoolSettings
 from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy
 
@@ -53,7 +52,7 @@ def changes(before: PoolFile, after: PoolFile, present: Mapping[str, Member | No
                 MemberSettings, {key: getattr(member, key) for key in OF_MEMBER}
             )
     return Configure(
-        settings=cast(PoolSettings, {key: getattr(after.config, key) for key in CHANGEABLE}),
+        settings=cast(ChangeableSettings, {key: getattr(after.config, key) for key in CHANGEABLE}),
         members=kept,
         add=tuple(new),
         remove=tuple(name for name in before.makings if present.get(name) and name not in names),
