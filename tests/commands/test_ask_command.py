@@ -304,7 +304,7 @@ def test_a_ctrl_c_does_not_wait_for_what_cannot_be_cancelled(write_pool: Write) 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_signal_leaves_no_process_behind(name: str, write_pool: Write) -> None:
     """A member's command ends with the command that asked it."""
-    script = "import os, time; print(os.getpid(), flush=True); time.sleep(1000)"
+    script = "import os, signal; print(os.getpid(), flush=True); signal.pause()"
     folder = write_pool(command_member("sleeper", sys.executable, "-u", "-c", script)).parent
     with process(folder, "ask", "--stream", "hello") as running:
         assert running.stdout is not None
