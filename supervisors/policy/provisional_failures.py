@@ -44,9 +44,9 @@ class ProvisionalFailures:
     `PASSING`, once `limit` requests in a row were at fault and nobody has answered any in between,
     it is an outage: such failures are the members' until somebody answers again. An unknown
     failure, and a 403, follow the request however many there are. Where a request was not given to
-    everybody who could have taken it, or would have been given to more if they were not out in
-    doubt, there is less to go by: then a member is spared `limit` times at most without an answer
-    of its own in between, whatever the kind.
+    everybody who could have taken it, or failed on one alone while others were out in doubt (a
+    stream that broke off, too), there is less to go by: then a member is spared `limit` times at
+    most without an answer of its own in between, whatever the kind.
 
     Args:
         failure_threshold: that of the breakers; the limit is twice that, and at least ten.

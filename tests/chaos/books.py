@@ -131,11 +131,12 @@ def _counts(call: Call) -> bool:
 
 
 def _may_be_taken_back(entry: Entry) -> bool:
-    """Whether its failures may turn out to be its own fault: it had no answer, and they are of one
-    kind. Whether they are is known by what else its members could not answer.
+    """Whether its failures may turn out to be its own fault: it had no answer, however it ended (an
+    interrupted stream has had none, nor has one that a 400 ended after a failure that counts), and
+    they are of one kind. Whether they are is known by what else its members could not answer.
     """
     kinds = {KINDS.get(each.move, FailureKind.UNKNOWN) for each in entry.calls if _counts(each)}
-    return entry.end in (End.FAILED, End.DEADLINE, End.SATURATED) and len(kinds) == 1
+    return entry.end is not End.VALUE and len(kinds) == 1
 
 
 def _has_won(entry: Entry, call: Call) -> bool:

@@ -717,5 +717,9 @@ def test_failures_that_may_be_taken_back_are_no_lower_bound() -> None:
     terms, before = Terms(clear=True), at_rest(members=(member_stats(0, 0),))
     poison = failed(answered(Move.BROKEN, Move.BROKEN), *[FailureKind.UNAVAILABLE] * 2)
     assert list(books.judge_members(before, before, [poison], terms)) == []
+    cut = ended(answered(Move.ERROR), End.INTERRUPTED)  # others were out for what may be as odd
+    assert list(books.judge_members(before, before, [cut], terms)) == []
+    refused = ended(answered(Move.UNAVAILABLE, Move.CALLER), End.CALLER)
+    assert list(books.judge_members(before, before, [refused], terms)) == []
     mended = answered(Move.BROKEN, Move.OK)
     assert len(list(books.judge_members(before, before, [mended], terms))) == 1
