@@ -9,7 +9,7 @@ from itertools import pairwise
 from chaos.chunks import failed_quietly, those_that_count
 from chaos.entry import Call, CallEnd, End, Entry
 from chaos.moves import COUNTED, KINDS, REPLACED, Move
-from chaos.steps import MADE_ON_LOOPS, ON_LOOPS, Way
+from chaos.steps import MADE_ON_LOOPS, ON_LOOPS, ONCE, Way
 from chaos.streamed import judge_stream
 from greenroom import (
     AllPoolMembersFailedError,
@@ -125,11 +125,14 @@ def _gave_up(entry: Entry) -> bool:
 def _knows(entry: Entry, terms: Terms) -> bool:
     """Whether the code of a block has said itself how its attempt ended, or when: one in a thread
     goes on when its time is over, and the request ends without it. Cancelled, it may have ended by
-    that before.
+    that before. The one block of an `acquire` is over when it is left: it may not have heard yet
+    that its time was.
     """
     cut_off = entry.cancel_asked or entry.elapsed_s >= terms.limit_s(entry) - ROUNDING_S
     if entry.heard == [End.OVERDUE]:
         return entry.send.is_block and cut_off and entry.end is End.CANCELLED
+    if entry.heard == [End.VALUE]:
+        return entry.send.way in ONCE and cut_off
     if entry.heard != [End.OWN] or entry.end is End.VALUE:
         return False
     return entry.end is not End.CANCELLED or cut_off or not terms.clear

@@ -37,7 +37,10 @@ class Rest:
         """Every request over, every call ended, every slot given back, every command answered."""
         self._stage.behave()
         self.everything_ends()
-        self.until(self._at_rest, "the pool comes to rest")
+        try:
+            self.until(self._at_rest, "the pool comes to rest")
+        except Stuck as stuck:
+            raise Stuck(f"{stuck}; {self._left()}") from None
 
     def everything_ends(self) -> None:
         """Every request over, every call ended, every command answered."""
@@ -83,6 +86,18 @@ class Rest:
 
     def _all_is_closed(self) -> bool:
         return self._stage.wait_until_all_is_closed(0.02)
+
+    def _left(self) -> str:
+        """What is not at rest."""
+        stats = self._pool.stats()
+        members = (
+            f"{each.name}: {each.in_flight} in flight, {each.abandoned} abandoned"
+            for each in stats.members
+            if each.in_flight or each.abandoned
+        )
+        inner = "at rest" if self._faults.inner.at_rest() else "not at rest"
+        open_there = f"{stats.pending} pending, {stats.in_flight} in flight"
+        return "; ".join((open_there, *members, f"inner pools {inner}"))
 
     def _at_rest(self) -> bool:
         stats = self._pool.stats()

@@ -710,6 +710,17 @@ def test_a_chunk_that_came_as_its_call_was_cut_off_was_not_shown() -> None:
     assert list(model.judge(entry, Terms(stream_buffer=1))) == []
 
 
+def test_the_one_block_of_an_acquire_may_be_left_before_it_hears_that_its_time_was_over() -> None:
+    """Its caller has what it did; the pool has held the attempt against the member."""
+    entry = failed(answered(Move.SLOW, way=Way.ACQUIRE), FailureKind.TIMEOUT)
+    entry.heard, entry.answered_at = [End.VALUE], 10.0
+    assert list(model.judge(entry, Terms())) == []
+    entry.answered_at = 9.0
+    assert any("its asker was told" in each for each in model.judge(entry, Terms()))
+    entry.answered_at, entry.send = 10.0, replace(entry.send, way=Way.ATTEMPTS)
+    assert any("its asker was told" in each for each in model.judge(entry, Terms()))
+
+
 def test_failures_that_may_be_taken_back_are_no_lower_bound() -> None:
     """Of a request that nobody could answer, all of one kind; one that was answered in the end
     leaves its failures with their members.
