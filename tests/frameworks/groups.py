@@ -6,5 +6,7 @@ LIGHT = "light"
 """What the dev extra has, too: its cases run in `make test`."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    LIGHT: ("pydantic_ai",),
+    LIGHT: ("openai_agents", "pydantic_ai"),
+    "chat": ("agno", "langchain_core", "llama_index", "smolagents"),
+    "dspy": ("dspy",),
 }
