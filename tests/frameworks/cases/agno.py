@@ -4,28 +4,57 @@ from __future__ import annotations
 
 # recipe
 from collections.abc import AsyncIterator
+from contextvars import ContextVar
 from typing import Any
 
 from agno.agent import Agent
 from agno.models.openai import OpenAIChat
+from agno.models.response import ModelResponse
 from agno.run import RunStatus
 from agno.run.agent import RunContentEvent, RunErrorEvent, RunOutput
 
 from greenroom import Member
 
+ERRORS: ContextVar[list[Exception]] = ContextVar("errors")  # of one run
+
+
+class Model(OpenAIChat):
+    """Keeps its errors, of which an agent keeps no more than the text."""
+
+    async def ainvoke(self, *args: Any, **settings: Any) -> ModelResponse:
+        try:
+            return await super().ainvoke(*args, **settings)
+        except Exception as error:
+            ERRORS.get().append(error)
+            raise
+
+    async def ainvoke_stream(self, *args: Any, **settings: Any) -> AsyncIterator[ModelResponse]:
+        try:
+            async for response in super().ainvoke_stream(*args, **settings):
+                yield response
+        except Exception as error:
+            ERRORS.get().append(error)
+            raise
+
 
 def agent(url: str, *tools: Any) -> Agent:
-    model = OpenAIChat(id="gpt-5", base_url=url, api_key="...", max_retries=0)  # the switch
+    model = Model(id="gpt-5", base_url=url, api_key="...", max_retries=0)  # the switch
     return Agent(model=model, tools=list(tools), telemetry=False)
 
 
-def member(name: str, url: str) -> Member:
-    made = agent(url)
+def failure(text: Any) -> Exception:
+    errors = ERRORS.get()
+    return errors[-1] if errors else RuntimeError(str(text))
+
+
+def member(name: str, url: str, *tools: Any) -> Member:
+    made = agent(url, *tools)
 
     async def run(prompt: str) -> RunOutput:
+        ERRORS.set([])
         output = await made.arun(prompt)
         if output.status is RunStatus.error:
-            raise RuntimeError(output.content)
+            raise failure(output.content)
         return output
 
     return Member(name, run)  # its answer: reply.value.content
@@ -35,9 +64,10 @@ def streaming(name: str, url: str) -> Member:
     made = agent(url)
 
     async def texts(prompt: str) -> AsyncIterator[str]:
+        ERRORS.set([])
         async for event in made.arun(prompt, stream=True):
             if isinstance(event, RunErrorEvent):
-                raise RuntimeError(event.content)
+                raise failure(event.content)
             if isinstance(event, RunContentEvent):
                 yield event.content
 
@@ -53,10 +83,6 @@ def plain(name: str, url: str) -> Member:
     return Member(name, Agent(model=model, telemetry=False))
 
 
-def tooled(name: str, url: str, tool: case.Tool) -> Member:
-    return Member(name, agent(url, tool))
-
-
 CASE = case.Case(
     package="agno",
     member=member,
@@ -64,5 +90,5 @@ CASE = case.Case(
     why="a failed run is an answer",
     said=lambda value: str(value.content),
     streaming=streaming,
-    tooled=tooled,
+    tooled=member,
 )
