@@ -37,6 +37,7 @@ class Case:
         tooled: the recipe with a tool, which tells what of the caller's context is there. None:
             the framework calls no code of its user's.
         script: what the model says, where an agent wants more than a text.
+        unswitchable: the status after which the framework tries again, whatever it is told.
     """
 
     package: str
@@ -49,3 +50,4 @@ class Case:
     piece: Callable[[Any], str] = str
     tooled: Callable[[str, str, Tool], Member] | None = None
     script: Script = talk
+    unswitchable: str = ""

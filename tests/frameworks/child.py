@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import logging
 import os
 import sys
 import traceback
 import warnings
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import Any
 
@@ -20,6 +22,8 @@ from frameworks.provider import Provider
 
 QUIET = {
     "AGNO_TELEMETRY": "false",
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "CREWAI_TRACING_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "LANGCHAIN_TRACING_V2": "false",
     "OPENAI_AGENTS_DISABLE_TRACING": "1",
@@ -48,7 +52,8 @@ def _measured(name: str, provider: Provider) -> dict[str, Any]:
     except ImportError as error:
         return {"case": name, "skipped": f"{type(error).__name__}: {error}"}
     try:
-        return {"case": name, "row": asdict(measure(name, module.CASE, provider))}
+        with redirect_stdout(io.StringIO()):  # some of them draw there what they do
+            return {"case": name, "row": asdict(measure(name, module.CASE, provider))}
     except Exception:
         return {"case": name, "broken": traceback.format_exc()}
 

@@ -187,7 +187,7 @@ class _Measuring:
     def history(self) -> str:
         """Whether a request has in it what others have said before, or say at the same time."""
         _promise(not self._mixes(self._case.member), "callers see one another's history")
-        mixes = self._case.why and self._mixes(self._case.plain)
+        mixes = self._case.why and self._mixes(self._case.unswitched or self._case.plain)
         return "mixes as it is, kept apart by the recipe" if mixes else "apart"
 
     def _mixes(self, make: Make) -> bool:
@@ -235,11 +235,12 @@ def _failure(default: Outage, recipe: Outage) -> str:
     return f"`{recipe.kind}`"
 
 
-def _requests(default: dict[str, Outage], recipe: dict[str, Outage]) -> str:
+def _requests(default: dict[str, Outage], recipe: dict[str, Outage], unswitchable: str) -> str:
     """By default, and with the switch that the recipe has."""
     for status, outage in recipe.items():
-        _promise(outage.requests == "1", f"{outage.requests} requests of a {status}")
-    counts = {status: outage.requests for status, outage in default.items()}
+        once = outage.requests == "1"
+        _promise(once is not (status == unswitchable), f"{outage.requests} requests of a {status}")
+    counts = {each: f"{default[each].requests} → {recipe[each].requests}" for each in recipe}
     if len(set(counts.values())) == 1:
-        return f"{counts['503']} → 1"
-    return ", ".join(f"{status}: {count} → 1" for status, count in counts.items())
+        return counts["503"]
+    return ", ".join(f"{status}: {count}" for status, count in counts.items())

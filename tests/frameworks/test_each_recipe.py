@@ -1,0 +1,116 @@
+"""What the table has no column for: an end before the end, and what an error of each framework means.
+Behaviours 255 and 256.
+
+`make test-frameworks` has them all; elsewhere those are skipped whose framework is not installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Iterator
+
+import pytest
+from helpers_pools import WAIT_S, ask, pool_of
+
+from frameworks.case import Case
+from frameworks.page import case_names
+from frameworks.provider import Backend, Provider
+from greenroom import AgentPool, FailureKind, Member, PoolConfig, Request
+from greenroom.messages.events import AttemptFailed
+from greenroom.testing import EventRecorder
+
+WITHOUT_A_MODEL = ("a2a", "mcp")
+"""Their servers' words for a failure are their own."""
+GO_ON = ("crewai",)
+"""What has begun there runs to its end in a thread, whoever has gone away."""
+KINDS = {
+    "400": FailureKind.CALLER,
+    "401": FailureKind.AUTH,
+    "404": FailureKind.NOT_FOUND,
+    "413": FailureKind.TOO_LARGE,
+    "429": FailureKind.RATE_LIMITED,
+    "500": FailureKind.UNAVAILABLE,
+}
+NAMES = case_names()
+
+
+def case_of(name: str) -> Case:
+    try:
+        module = importlib.import_module(f"frameworks.cases.{name}")
+    except ImportError as error:
+        pytest.skip(f"{error}: make test-frameworks has it")
+    found: Case = module.CASE
+    return found
+
+
+@pytest.fixture(scope="module")
+def provider() -> Iterator[Provider]:
+    with Provider().running() as running:
+        yield running
+
+
+@pytest.fixture
+def silent(provider: Provider) -> Iterator[Backend]:
+    """A backend that never comes to an end."""
+    backend = provider.backend("hang")
+    yield backend
+    backend.over.set()
+
+
+@pytest.mark.parametrize("name", [each for each in NAMES if each not in (*GO_ON, "a2a")])
+def test_a_cancelled_request_ends_its_call_of_the_model(name: str, silent: Backend) -> None:
+    """Its framework lets go of the connection. (A2A's client must know a task to cancel it.)"""
+    case = case_of(name)
+    silent.script = case.script
+    with pool_of(case.member("a", silent.url)) as pool:
+        asked = ask(pool, "hello")
+        assert silent.reached.wait(WAIT_S)
+        asked.cancel()
+        assert silent.left.wait(WAIT_S)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_stream_that_is_left_ends_its_call_of_the_model(name: str, silent: Backend) -> None:
+    """As soon as its reader has gone, though the pool lives on."""
+    case = case_of(name)
+    if case.streaming is None:
+        pytest.skip(f"{name} has no stream")
+    silent.script = case.script
+    with pool_of(case.streaming("a", silent.url)) as pool:
+        with pool.stream(Request("hello"), timeout=WAIT_S) as stream:
+            assert case.piece(next(iter(stream))) is not None
+        assert silent.left.wait(WAIT_S)
+
+
+@pytest.mark.parametrize("status", KINDS)
+@pytest.mark.parametrize("name", [each for each in NAMES if each not in WITHOUT_A_MODEL])
+def test_an_error_of_the_model_is_of_the_kind_of_its_status(
+    name: str, status: str, provider: Provider
+) -> None:
+    """Whatever the framework has wrapped it in."""
+    case = case_of(name)
+    backend = provider.backend(status, case.script)
+    with (
+        EventRecorder() as events,
+        pool_of(case.member("a", backend.url), max_retries=0) as pool,
+    ):
+        with pytest.raises(Exception, match="."):
+            ask(pool, "hello").get(timeout=WAIT_S)
+        failed = [each.kind for each in events.all if isinstance(each, AttemptFailed)]
+    assert failed == [KINDS[status]]
+
+
+@pytest.mark.parametrize("name", [each for each in NAMES if each not in GO_ON])
+def test_nothing_goes_on_when_the_pool_has_ended(name: str, provider: Provider) -> None:
+    """No task of the framework's or of its client's is left on the app's loop."""
+    case = case_of(name)
+    backend = provider.backend("answer", case.script)
+
+    async def main(member: Member) -> set[asyncio.Task[object]]:
+        async with AgentPool.start([member], config=PoolConfig()) as pool:
+            reply = await pool.aask(Request("hello"), timeout=WAIT_S)
+            assert case.said(reply.value)
+        return asyncio.all_tasks() - {asyncio.current_task()}
+
+    assert not asyncio.run(main(case.member("a", backend.url)))
