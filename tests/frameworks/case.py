@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from frameworks.provider import Script, talk
+from frameworks.provider import Provider, Script, talk
 from greenroom import Member
 
 KEY = "key-of-nobody"
@@ -36,6 +36,8 @@ class Case:
         piece: the text of a chunk.
         tooled: the recipe with a tool, which tells what of the caller's context is there. None:
             the framework calls no code of its user's.
+        overlap: whether calls of the framework's own object that run at a time mix, where it takes
+            more than a text to see that.
         script: what the model says, where an agent wants more than a text.
         unswitchable: the status after which the framework tries again, whatever it is told.
     """
@@ -49,5 +51,6 @@ class Case:
     streaming: Make | None = None
     piece: Callable[[Any], str] = str
     tooled: Callable[[str, str, Tool], Member] | None = None
+    overlap: Callable[[Provider], bool] | None = None
     script: Script = talk
     unswitchable: str = ""

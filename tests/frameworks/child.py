@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sys
+import tempfile
 import traceback
 import warnings
 from contextlib import redirect_stdout
@@ -25,18 +26,19 @@ QUIET = {
     "CREWAI_DISABLE_TELEMETRY": "true",
     "CREWAI_TRACING_ENABLED": "false",
     "DO_NOT_TRACK": "1",
+    "LITELLM_LOCAL_MODEL_COST_MAP": "true",
     "LANGCHAIN_TRACING_V2": "false",
     "OPENAI_AGENTS_DISABLE_TRACING": "1",
 }
-"""No framework is to tell its makers that it runs here."""
+"""No framework is to tell its makers that it runs here, or to ask them for anything."""
 
 
 def main(arguments: list[str]) -> None:
-    os.environ.update(QUIET)
     logging.disable(logging.CRITICAL)
     warnings.simplefilter("ignore")
     out, *names = arguments
-    with Provider().running() as provider:
+    with tempfile.TemporaryDirectory() as empty, Provider().running() as provider:
+        os.environ.update(QUIET, DSPY_CACHEDIR=empty)
         for name in names:
             line = json.dumps(_measured(name, provider))
             if out == "-":

@@ -187,7 +187,8 @@ class _Measuring:
     def history(self) -> str:
         """Whether a request has in it what others have said before, or say at the same time."""
         _promise(not self._mixes(self._case.member), "callers see one another's history")
-        mixes = self._case.why and self._mixes(self._case.unswitched or self._case.plain)
+        own, overlap = self._case.unswitched or self._case.plain, self._case.overlap
+        mixes = self._case.why and (self._mixes(own) or (overlap and overlap(self._provider)))
         return "mixes as it is, kept apart by the recipe" if mixes else "apart"
 
     def _mixes(self, make: Make) -> bool:

@@ -18,6 +18,12 @@ from typing import Any, ClassVar
 PIECES = ("It ", "is ", "42.")
 ANSWER = "".join(PIECES)
 
+SAYS = {
+    "429": "Rate limit reached for requests.",
+    "503": "The engine is currently overloaded, please try again later.",
+}
+"""What OpenAI says then: some frameworks keep no more than this of an error."""
+
 _LOOK_S = 0.05
 
 Asked = dict[str, Any]
@@ -95,7 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         backend.asked.append(asked)
         if backend.does.isdigit():
-            error = {"message": "The server is busy.", "type": "server_error", "code": None}
+            error = {
+                "message": SAYS.get(backend.does, "It has failed."),
+                "type": "server_error",
+                "code": None,
+            }
             self._send(int(backend.does), "application/json", json.dumps({"error": error}))
             return
         message = {"role": "assistant"} | backend.script(asked)

@@ -104,9 +104,7 @@ def server_of(backend: str) -> str:
     def app_of(url: str) -> Starlette:
         card = AgentCard(name="front", version="1", description="asks a model")
         card.capabilities.CopyFrom(AgentCapabilities(streaming=True))
-        card.supported_interfaces.add(
-            url=url, protocol_binding="JSONRPC", protocol_version="1.0"
-        )
+        card.supported_interfaces.add(url=url, protocol_binding="JSONRPC", protocol_version="1.0")
         handler = DefaultRequestHandler(Front(backend), InMemoryTaskStore(), card)
         return Starlette(
             routes=[*create_agent_card_routes(card), *create_jsonrpc_routes(handler, "/")]

@@ -55,9 +55,7 @@ from frameworks.case import KEY, Case, Tool  # noqa: E402
 
 
 def own(url: str) -> AssistantAgent:
-    return AssistantAgent(
-        "a", OpenAIChatCompletionClient(model="gpt-5", base_url=url, api_key=KEY)
-    )
+    return AssistantAgent("a", OpenAIChatCompletionClient(model="gpt-5", base_url=url, api_key=KEY))
 
 
 def plain(name: str, url: str) -> Member:
