@@ -1,4 +1,4 @@
-"""What the table has no column for: an end before the end, and what an error of each framework means.
+"""What the table has no column for: an end before the end, and what each framework's errors mean.
 Behaviours 255 and 256.
 
 `make test-frameworks` has them all; elsewhere those are skipped whose framework is not installed.
@@ -7,6 +7,7 @@ Behaviours 255 and 256.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 from collections.abc import Iterator
 
@@ -20,9 +21,9 @@ from greenroom import AgentPool, FailureKind, Member, PoolConfig, Request
 from greenroom.messages.events import AttemptFailed
 from greenroom.testing import EventRecorder
 
-WITHOUT_A_MODEL = ("a2a", "mcp")
-"""Their servers' words for a failure are their own."""
-GO_ON = ("crewai",)
+STATUS_IS_LOST = ("a2a", "agno", "mcp")
+"""There a failure is a value, without its status."""
+GO_ON = ("crewai", "smolagents")
 """What has begun there runs to its end in a thread, whoever has gone away."""
 KINDS = {
     "400": FailureKind.CALLER,
@@ -84,7 +85,7 @@ def test_a_stream_that_is_left_ends_its_call_of_the_model(name: str, silent: Bac
 
 
 @pytest.mark.parametrize("status", KINDS)
-@pytest.mark.parametrize("name", [each for each in NAMES if each not in WITHOUT_A_MODEL])
+@pytest.mark.parametrize("name", [each for each in NAMES if each not in STATUS_IS_LOST])
 def test_an_error_of_the_model_is_of_the_kind_of_its_status(
     name: str, status: str, provider: Provider
 ) -> None:
@@ -95,8 +96,9 @@ def test_an_error_of_the_model_is_of_the_kind_of_its_status(
         EventRecorder() as events,
         pool_of(case.member("a", backend.url), max_retries=0) as pool,
     ):
-        with pytest.raises(Exception, match="."):
-            ask(pool, "hello").get(timeout=WAIT_S)
+        asked = ask(pool, "hello")
+        with contextlib.suppress(Exception):
+            asked.get(timeout=WAIT_S)
         failed = [each.kind for each in events.all if isinstance(each, AttemptFailed)]
     assert failed == [KINDS[status]]
 
