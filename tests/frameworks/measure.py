@@ -86,7 +86,7 @@ def measure(name: str, case: Case, provider: Provider) -> Row:
         stream=measuring.streamed(),
         context=measuring.context(),
         a_503=_failure(default["503"], recipe["503"]),
-        requests=_requests(default, recipe),
+        requests=_requests(default, recipe, case.unswitchable),
         history=measuring.history(),
     )
 
@@ -99,10 +99,11 @@ class _Measuring:
 
     def as_it_is(self) -> str:
         """Whether the recipe is the framework's own object, and what that does if it is not."""
-        own = self._case.member("a", self._backend().url).agent
+        made = self._case.member("a", self._backend().url)
+        own = made.agent
         if not self._case.why:
             _promise(not _is_ours(own), "the recipe is no object of the framework's")
-            return "yes"
+            return f"yes, by `{made.method}`" if made.method else "yes"
         _promise(_is_ours(own), "the recipe is the framework's own object, why then the reason?")
         try:
             with pool_of(self._case.plain("a", self._backend().url)) as pool:
