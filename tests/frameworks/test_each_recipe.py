@@ -1,5 +1,5 @@
 """What the table has no column for: an end before the end, and what each framework's errors mean.
-Behaviours 255 and 256.
+Behaviours 255 to 258.
 
 `make test-frameworks` has them all; elsewhere those are skipped whose framework is not installed.
 """
@@ -10,14 +10,24 @@ import asyncio
 import contextlib
 import importlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from helpers_pools import WAIT_S, ask, pool_of
 
-from frameworks.case import Case
+from frameworks.case import Case, Make
 from frameworks.page import case_names
-from frameworks.provider import Backend, Provider
-from greenroom import AgentPool, FailureKind, Member, PoolConfig, Request
+from frameworks.provider import ANSWER, Backend, Provider
+from greenroom import (
+    AgentPool,
+    AllPoolMembersFailedError,
+    FailureKind,
+    Member,
+    PoolConfig,
+    Request,
+    UnsuccessfulResultError,
+    answers,
+)
 from greenroom.messages.events import AttemptFailed
 from greenroom.testing import EventRecorder
 
@@ -25,6 +35,9 @@ STATUS_IS_LOST = ("a2a", "agno", "mcp")
 """There a failure is a value, without its status."""
 GO_ON = ("crewai", "smolagents")
 """What has begun there runs to its end in a thread, whoever has gone away."""
+STATEFUL = ("autogen", "strands")
+TEXTS = ("autogen", "strands")
+"""Their recipes answer a text."""
 KINDS = {
     "400": FailureKind.CALLER,
     "401": FailureKind.AUTH,
@@ -101,6 +114,54 @@ def test_an_error_of_the_model_is_of_the_kind_of_its_status(
             asked.get(timeout=WAIT_S)
         failed = [each.kind for each in events.all if isinstance(each, AttemptFailed)]
     assert failed == [KINDS[status]]
+
+
+@pytest.mark.parametrize("name", ["a2a", "mcp"])
+def test_a_task_or_a_tool_that_says_it_has_failed_is_a_failure(
+    name: str, provider: Provider
+) -> None:
+    """Nothing was raised: the state of a task of A2A's says so, the `is_error` of a tool's result."""
+    case = case_of(name)
+    with (
+        pool_of(case.member("a", provider.backend("503").url), max_retries=0) as pool,
+        pytest.raises(AllPoolMembersFailedError) as caught,
+    ):
+        ask(pool, "hello").get(timeout=WAIT_S)
+    assert isinstance(caught.value.errors[0].error, UnsuccessfulResultError)
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_an_empty_text_is_a_failure_where_that_is_asked_for(name: str, provider: Provider) -> None:
+    """By `answers.no_content`, or by the recipe itself; the next member answers."""
+    case = case_of(name)
+    empty, good = provider.backend(script=lambda _: {"content": ""}), provider.backend()
+    first = case.member("a", empty.url)
+    second = replace(case.member("b", good.url), priority=1)
+    with pool_of(
+        first, second, is_failure=answers.any_of(answers.auto, answers.no_content)
+    ) as pool:
+        reply = ask(pool, "hello").get(timeout=WAIT_S)
+    assert (reply.member, case.said(reply.value)) == ("b", ANSWER)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_no_caller_finds_another_in_its_conversation(name: str, provider: Provider) -> None:
+    """Not by the recipe. By the framework's own object, where it keeps what was said."""
+    case = case_of(name)
+    assert "I am Ann." not in str(_second_of_two(case, case.member, provider))
+    if name in STATEFUL:
+        own = case.unswitched or case.plain
+        assert "I am Ann." in str(_second_of_two(case, own, provider))
+
+
+def _second_of_two(case: Case, make: Make, provider: Provider) -> object:
+    """What the model is told of the second of two callers of one member."""
+    backend = provider.backend(script=case.script)
+    with pool_of(make("a", backend.url)) as pool:
+        for said in ("I am Ann.", "I am Bob."):
+            ask(pool, said).get(timeout=WAIT_S)
+    assert "I am Bob." in str(backend.asked[-1])
+    return backend.asked[-1]
 
 
 @pytest.mark.parametrize("name", [each for each in NAMES if each not in GO_ON])
