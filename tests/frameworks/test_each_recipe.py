@@ -120,7 +120,7 @@ def test_an_error_of_the_model_is_of_the_kind_of_its_status(
 def test_a_task_or_a_tool_that_says_it_has_failed_is_a_failure(
     name: str, provider: Provider
 ) -> None:
-    """Nothing was raised: the state of a task of A2A's says so, the `is_error` of a tool's result."""
+    """Nothing was raised: the state of A2A's task says so, or `is_error` of a tool's result."""
     case = case_of(name)
     with (
         pool_of(case.member("a", provider.backend("503").url), max_retries=0) as pool,

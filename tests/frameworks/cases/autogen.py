@@ -32,7 +32,8 @@ def member(name: str, url: str, *tools: Any) -> Member:
 
             async def ask(prompt: str) -> str:
                 fresh = AssistantAgent("a", model, tools=[*tools], reflect_on_tool_use=True)
-                return (await fresh.run(task=prompt)).messages[-1].to_text()
+                result = await fresh.run(task=prompt)
+                return str(result.messages[-1].to_text())
 
             yield ask
 
@@ -66,7 +67,7 @@ def unswitched(name: str, url: str) -> Member:
     agent = own(url)
 
     async def ask(prompt: str) -> str:
-        return (await agent.run(task=prompt)).messages[-1].to_text()
+        return str((await agent.run(task=prompt)).messages[-1].to_text())
 
     return Member(name, ask)
 
