@@ -84,10 +84,11 @@ test-clients: stamp $(CLIENTS:%=.venv-clients-%/pyvenv.cfg)
 	@PYTHONPATH=tests $(PY) -m real_clients $(ARGS)
 
 # A group is what gets along; the cases of one that does not install here are named and left out.
-FRAMEWORKS := light chat dspy
+FRAMEWORKS := light chat dspy protocols ag2 autogen crewai semantic strands
+WANTED     := $(or $(filter $(FRAMEWORKS),$(ARGS)),$(FRAMEWORKS))
 
-test-frameworks: stamp $(FRAMEWORKS:%=.venv-frameworks-%/pyvenv.cfg)
-	@for group in $(FRAMEWORKS); do \
+test-frameworks: stamp $(WANTED:%=.venv-frameworks-%/pyvenv.cfg)
+	@for group in $(WANTED); do \
 	  needs=tests/frameworks/requirements-$$group.txt; have=.venv-frameworks-$$group/installed.txt; \
 	  cmp -s $$needs $$have && continue; \
 	  echo "installing $$group into .venv-frameworks-$$group"; \

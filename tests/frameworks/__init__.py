@@ -10,6 +10,9 @@ A case is a module `cases/<name>.py`, and the section `## <name>` of the page (`
 3. The module's name in a group of `groups.py`, whose packages are pinned in
    `requirements-<group>.txt`; the group's name in `FRAMEWORKS` of the Makefile.
 
+What the table has no column for is in `test_each_recipe.py`, which finds new cases by itself. A
+case of a protocol, whose URL is no model's, starts a server of its own before one (`served.py`).
+
 Everything in the page's table is measured: `measure.py` asks the members at a provider on loopback
 (`provider.py`) that answers, fails or cuts its stream. A recipe that does not fail over, makes more
 than one request an outage or mixes two callers' conversations is an error, whatever the page says.

@@ -39,6 +39,7 @@ class Case:
         overlap: whether calls of the framework's own object that run at a time mix, where it takes
             more than a text to see that.
         script: what the model says, where an agent wants more than a text.
+        unswitchable: the status after which the framework tries again, whatever it is told.
     """
 
     package: str
@@ -52,3 +53,4 @@ class Case:
     tooled: Callable[[str, str, Tool], Member] | None = None
     overlap: Callable[[Provider], bool] | None = None
     script: Script = talk
+    unswitchable: str = ""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import logging
 import os
@@ -13,6 +14,7 @@ import sys
 import tempfile
 import traceback
 import warnings
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from typing import Any
 
@@ -21,6 +23,8 @@ from frameworks.provider import Provider
 
 QUIET = {
     "AGNO_TELEMETRY": "false",
+    "CREWAI_DISABLE_TELEMETRY": "true",
+    "CREWAI_TRACING_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "LITELLM_LOCAL_MODEL_COST_MAP": "true",
     "LANGCHAIN_TRACING_V2": "false",
@@ -50,7 +54,8 @@ def _measured(name: str, provider: Provider) -> dict[str, Any]:
     except ImportError as error:
         return {"case": name, "skipped": f"{type(error).__name__}: {error}"}
     try:
-        return {"case": name, "row": asdict(measure(name, module.CASE, provider))}
+        with redirect_stdout(io.StringIO()):  # some of them draw there what they do
+            return {"case": name, "row": asdict(measure(name, module.CASE, provider))}
     except Exception:
         return {"case": name, "broken": traceback.format_exc()}
 

@@ -9,4 +9,10 @@ GROUPS: dict[str, tuple[str, ...]] = {
     LIGHT: ("openai_agents", "pydantic_ai"),
     "chat": ("agno", "langchain_core", "llama_index", "smolagents"),
     "dspy": ("dspy",),
+    "protocols": ("a2a", "httpx", "mcp"),
+    "ag2": ("ag2",),
+    "autogen": ("autogen",),
+    "crewai": ("crewai",),
+    "semantic": ("semantic_kernel",),
+    "strands": ("strands",),
 }

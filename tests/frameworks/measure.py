@@ -86,7 +86,7 @@ def measure(name: str, case: Case, provider: Provider) -> Row:
         stream=measuring.streamed(),
         context=measuring.context(),
         a_503=_failure(default["503"], recipe["503"]),
-        requests=_requests(default, recipe),
+        requests=_requests(default, recipe, case.unswitchable),
         history=measuring.history(),
     )
 
@@ -99,10 +99,11 @@ class _Measuring:
 
     def as_it_is(self) -> str:
         """Whether the recipe is the framework's own object, and what that does if it is not."""
-        own = self._case.member("a", self._backend().url).agent
+        made = self._case.member("a", self._backend().url)
+        own = made.agent
         if not self._case.why:
             _promise(not _is_ours(own), "the recipe is no object of the framework's")
-            return "yes"
+            return f"yes, by `{made.method}`" if made.method else "yes"
         _promise(_is_ours(own), "the recipe is the framework's own object, why then the reason?")
         try:
             with pool_of(self._case.plain("a", self._backend().url)) as pool:
@@ -187,8 +188,8 @@ class _Measuring:
     def history(self) -> str:
         """Whether a request has in it what others have said before, or say at the same time."""
         _promise(not self._mixes(self._case.member), "callers see one another's history")
-        overlap = self._case.overlap or (lambda _: False)
-        mixes = self._case.why and (self._mixes(self._case.plain) or overlap(self._provider))
+        own, overlap = self._case.unswitched or self._case.plain, self._case.overlap
+        mixes = self._case.why and (self._mixes(own) or (overlap and overlap(self._provider)))
         return "mixes as it is, kept apart by the recipe" if mixes else "apart"
 
     def _mixes(self, make: Make) -> bool:
@@ -236,11 +237,12 @@ def _failure(default: Outage, recipe: Outage) -> str:
     return f"`{recipe.kind}`"
 
 
-def _requests(default: dict[str, Outage], recipe: dict[str, Outage]) -> str:
+def _requests(default: dict[str, Outage], recipe: dict[str, Outage], unswitchable: str) -> str:
     """By default, and with the switch that the recipe has."""
     for status, outage in recipe.items():
-        _promise(outage.requests == "1", f"{outage.requests} requests of a {status}")
-    counts = {status: outage.requests for status, outage in default.items()}
+        once = outage.requests == "1"
+        _promise(once is not (status == unswitchable), f"{outage.requests} requests of a {status}")
+    counts = {each: f"{default[each].requests} → {recipe[each].requests}" for each in recipe}
     if len(set(counts.values())) == 1:
-        return f"{counts['503']} → 1"
-    return ", ".join(f"{status}: {count} → 1" for status, count in counts.items())
+        return counts["503"]
+    return ", ".join(f"{status}: {count}" for status, count in counts.items())

@@ -1,6 +1,6 @@
 """A provider of chat completions on loopback: does as the URL says, keeps what it was asked.
 
-It answers, fails, or cuts its stream; one that is offered a tool calls it first.
+It answers, fails, cuts its stream, or falls silent; one that is offered a tool calls it first.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ SAYS = {
     "503": "The engine is currently overloaded, please try again later.",
 }
 """What OpenAI says then: some frameworks keep no more than this of an error."""
+
+_LOOK_S = 0.05
 
 Asked = dict[str, Any]
 Script = Callable[[Asked], dict[str, Any]]
@@ -48,14 +50,20 @@ class Backend:
     """One place at the provider.
 
     Attributes:
-        does: "answer", "cut" (a stream, before its end), or the status of an error.
+        does: "answer", "cut" (a stream, before its end), "hang" (a stream, before its end), or the
+            status of an error.
         asked: the bodies of its requests.
+        reached, left: that one that hangs has a request, and that its client has gone away.
+        over: that it need not hang any more.
     """
 
     url: str
     does: str
     script: Script
     asked: list[Asked] = field(default_factory=list)
+    reached: threading.Event = field(default_factory=threading.Event)
+    left: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)
 
 
 class Provider:
@@ -93,15 +101,35 @@ class _Handler(BaseHTTPRequestHandler):
         asked = json.loads(self.rfile.read(int(self.headers["content-length"])))
         backend.asked.append(asked)
         if backend.does.isdigit():
-            error = {"message": SAYS[backend.does], "type": "server_error", "code": None}
+            error = {
+                "message": SAYS.get(backend.does, "It has failed."),
+                "type": "server_error",
+                "code": None,
+            }
             self._send(int(backend.does), "application/json", json.dumps({"error": error}))
             return
         message = {"role": "assistant"} | backend.script(asked)
         if asked.get("stream"):
-            events = _events(message, asked, cut=backend.does == "cut")
+            events = _events(message, asked, cut=backend.does in ("cut", "hang"))
             self._send(200, "text/event-stream", "".join(events))
-        else:
+        elif backend.does != "hang":
             self._send(200, "application/json", json.dumps(_completion(message, asked)))
+        if backend.does == "hang":
+            self._hang(backend)
+
+    def _hang(self, backend: Backend) -> None:
+        backend.reached.set()
+        self.connection.settimeout(_LOOK_S)
+        while not backend.over.is_set():
+            try:
+                gone = not self.connection.recv(1)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                gone = True
+            if gone:
+                backend.left.set()
+                return
 
     def _send(self, status: int, content: str, body: str) -> None:
         self.send_response(status)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # recipe
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -28,7 +29,11 @@ def member(name: str, url: str) -> Member:
     made = agent(url)
 
     async def run(prompt: str) -> AgentOutput:
-        return await made.run(prompt)
+        handler = made.run(prompt)
+        try:
+            return await asyncio.shield(handler)
+        finally:
+            await handler.cancel_run()  # without this a cancelled request runs on
 
     return Member(name, run)  # its answer: reply.value.response.content
 
@@ -38,10 +43,13 @@ def streaming(name: str, url: str) -> Member:
 
     async def texts(prompt: str) -> AsyncIterator[str]:
         handler = made.run(prompt)
-        async for event in handler.stream_events():
-            if isinstance(event, AgentStream) and event.delta:
-                yield event.delta
-        await handler  # raises what has gone wrong
+        try:
+            async for event in handler.stream_events():
+                if isinstance(event, AgentStream) and event.delta:
+                    yield event.delta
+            await handler  # raises what has gone wrong
+        finally:
+            await handler.cancel_run()
 
     return Member(name, texts)
 
