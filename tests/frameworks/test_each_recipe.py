@@ -32,7 +32,7 @@ from greenroom import (
 from greenroom.messages.events import AttemptFailed
 from greenroom.testing import EventRecorder
 
-STATUS_IS_LOST = ("a2a", "agno", "mcp")
+STATUS_IS_LOST = ("a2a", "mcp")
 """There a failure is a value, without its status."""
 GO_ON = ("crewai", "smolagents")
 """What has begun there runs to its end in a thread, whoever has gone away."""
