@@ -32,6 +32,8 @@ OUTAGE_S = 20.0
 STATUSES = ("503", "429")
 CALLERS = ("I am Ann.", "I am Bob.", "I am Cleo.")
 
+_REFUSED = "refused"
+
 TENANT: ContextVar[str] = ContextVar("tenant", default="nobody")
 
 
@@ -178,7 +180,7 @@ class _Measuring:
             with self._pool(make, backend) as pool:
                 pool.ask(Request(CALLERS[0], max_retries=0), timeout=OUTAGE_S)
         except AgentTypeError:
-            return Outage("none", "refused")
+            return Outage("none", _REFUSED)
         except AllPoolMembersFailedError as error:
             return Outage(f"{len(backend.asked)}", error.errors[-1].kind.value)
         except DeadlineExceededError:
@@ -234,6 +236,8 @@ def _failure(default: Outage, recipe: Outage) -> str:
     _promise(recipe.kind is not None, "the recipe answers an outage by a value")
     if default.kind is None:
         return f"a value as it is; `{recipe.kind}` by the recipe"
+    if default.kind not in (recipe.kind, _REFUSED):
+        return f"`{default.kind}` as it is; `{recipe.kind}` by the recipe"
     return f"`{recipe.kind}`"
 
 

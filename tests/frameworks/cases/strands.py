@@ -50,9 +50,17 @@ from strands import tool as tool_of  # noqa: E402
 from frameworks.case import KEY, Case, Tool  # noqa: E402
 
 
-def plain(name: str, url: str) -> Member:
+def own(url: str) -> Agent:
     model = OpenAIModel(client_args={"base_url": url, "api_key": KEY}, model_id="gpt-5")
-    return Member(name, Agent(model, callback_handler=None))
+    return Agent(model, callback_handler=None)
+
+
+def plain(name: str, url: str) -> Member:
+    return Member(name, own(url))
+
+
+def unswitched(name: str, url: str) -> Member:
+    return Member(name, own(url), method="invoke_async")  # said by name it is taken as it is
 
 
 def tooled(name: str, url: str, tool: Tool) -> Member:
@@ -63,6 +71,7 @@ CASE = Case(
     package="strands-agents",
     member=member,
     plain=plain,
+    unswitched=unswitched,
     said=lambda value: str(value).strip(),
     why="callers share one conversation",
     streaming=streaming,
