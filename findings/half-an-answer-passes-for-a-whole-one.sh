@@ -5,7 +5,9 @@
 # Guess before running: each has a mark of its end, so its absence is an error, at least in the helpers
 #   that give the finished message (`get_final_completion`, `get_final_message`).
 # Seen: nothing is raised. openai gives a completion with `finish_reason` None, though its type has no None
-#   there; anthropic a message with `stop_reason` None; pydantic-ai half an answer as the run's output.
+#   there; anthropic a message with `stop_reason` None; pydantic-ai half an answer as the run's output, and
+#   makes up a `finish_reason` of "stop". It raises only with `openai_chat_streaming_requires_finish_reason`
+#   in its model's profile, which no provider of its sets.
 # So where a proxy ends a response properly after its upstream has gone, a half answer is a success: no retry,
 # no fallback. Whoever streams looks at the reason of the end, and takes None for a failure.
 set -euo pipefail
@@ -25,7 +27,9 @@ from typing import Any
 import anthropic
 import openai
 from pydantic_ai import Agent
+from pydantic_ai.exceptions import ModelAPIError
 from pydantic_ai.models.openai import OpenAIChatModel
+from pydantic_ai.profiles.openai import OpenAIModelProfile
 from pydantic_ai.providers.openai import OpenAIProvider
 
 ASKED: Any = [{"role": "user", "content": "hello"}]
@@ -94,11 +98,23 @@ async def main() -> None:
     assert message.content[0].text == "Pay not"
     assert message.stop_reason is None
 
-    agent = Agent(OpenAIChatModel("m", provider=OpenAIProvider(openai_client=gpt)))
+    provider = OpenAIProvider(openai_client=gpt)
+    agent = Agent(OpenAIChatModel("m", provider=provider))
     async with agent.run_stream("hello") as run:
         output = await run.get_output()
-    print(f"pydantic-ai: {output!r}")
+    print(f"pydantic-ai: {output!r}, finish_reason {run.response.finish_reason}")
     assert output == "Pay not"
+    assert run.response.finish_reason == "stop"
+
+    profile = OpenAIModelProfile(openai_chat_streaming_requires_finish_reason=True)
+    agent = Agent(OpenAIChatModel("m", provider=provider, profile=profile))
+    try:
+        async with agent.run_stream("hello") as run:
+            await run.get_output()
+    except ModelAPIError as error:
+        print(f"pydantic-ai with the profile: {error}")
+    else:
+        raise SystemExit("nothing was raised with the profile")
 
 
 asyncio.run(asyncio.wait_for(main(), 60))

@@ -105,7 +105,8 @@ TOKENS = _table("""
 DECISIVE = {
     413: _words("""
         ContextWindowExceededError ContextLengthExceededError ContextOverflowError
-        ContextWindowOverflowException MaxPayloadError
+        ContextWindowOverflowException MaxPayloadError MaxTokensReachedException
+        LengthFinishReasonError
     """),
     402: _words("QuotaExceededError QuotaExceededException InsufficientQuotaError"),
     401: _words("""

@@ -205,6 +205,14 @@ def test_a_class_of_such_errors_is_known_by_its_ending(name: str) -> None:
     assert kind_of(shape(name, "BadRequestError", status_code=400)) == "too_large"
 
 
+@pytest.mark.parametrize(
+    "name", ["strands.types.exceptions.MaxTokensReachedException", "openai.LengthFinishReasonError"]
+)
+def test_an_answer_that_was_cut_off_at_its_length_may_fit_another_member(name: str) -> None:
+    """Some raise it. The member has done what it could: its breaker hears nothing of it."""
+    assert classify(shape(name)) == Verdict(FailureKind.TOO_LARGE)
+
+
 @pytest.mark.parametrize("status", [401, 404, 408, 500, 503])
 def test_the_words_count_for_refusals_of_a_request_alone(status: int) -> None:
     """A 500 that mentions a context window is no prompt that is too long."""

@@ -196,10 +196,11 @@ def test_the_web_handler_answers() -> None:
 
 def test_code_is_of_languages_that_are_tested() -> None:
     """No block escapes the tests under a language that they do not know; for `toml` and `console`
-    they are those of `test_command_line_pages`.
+    they are those of `test_command_line_pages`, for the `py` of one page `test_frameworks_page`.
     """
     known = {"console", "python", "sh", "text", "toml"}
-    assert {block.language for block in _blocks()} <= known
+    assert {block.language for block in _blocks()} <= {*known, "py"}
+    assert {block.page.name for block in blocks("py")} == {"frameworks.md"}
 
 
 def test_commands_exist() -> None:

@@ -1,0 +1,18 @@
+"""Which cases share an environment; a group's name is also that of its file of requirements."""
+
+from __future__ import annotations
+
+LIGHT = "light"
+"""What the dev extra has, too: its cases run in `make test`."""
+
+GROUPS: dict[str, tuple[str, ...]] = {
+    LIGHT: ("openai_agents", "pydantic_ai"),
+    "chat": ("agno", "langchain_core", "llama_index", "smolagents"),
+    "dspy": ("dspy",),
+    "protocols": ("a2a", "httpx", "mcp"),
+    "ag2": ("ag2",),
+    "autogen": ("autogen",),
+    "crewai": ("crewai",),
+    "semantic": ("semantic_kernel",),
+    "strands": ("strands",),
+}
