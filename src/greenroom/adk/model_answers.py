@@ -15,7 +15,7 @@ from greenroom.actors.reading.classify import classify_value
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.status import FailureKind
 
-_BLOCKED = FILTERED | {
+_BLOCKED_BY = FILTERED | {
     "image_prohibited_content",
     "image_recitation",
     "jailbreak",
@@ -26,7 +26,8 @@ _ABOUT_PARTS = frozenset(
 )
 _CODE = re.compile(r"[A-Za-z0-9_.:/-]{1,80}")
 
-NO_ANSWER = Fault("no answer at all")
+BLOCKED = Fault("an answer that a content filter has stopped", FailureKind.CALLER)
+_NO_ANSWER = Fault("no answer at all")
 _EMPTY = Fault("an answer without content")
 _NO_END = Fault("a stream without its last, whole response", FailureKind.UNAVAILABLE)
 
@@ -38,7 +39,10 @@ def word_of(code: object) -> str:
 
 def is_blocked(response: LlmResponse) -> bool:
     """Whether a content filter has stopped it, or the prompt."""
-    return word_of(response.error_code) in _BLOCKED or word_of(response.finish_reason) in _BLOCKED
+    return (
+        word_of(response.error_code) in _BLOCKED_BY
+        or word_of(response.finish_reason) in _BLOCKED_BY
+    )
 
 
 def is_cut_short(response: LlmResponse) -> bool:
@@ -49,16 +53,19 @@ def is_cut_short(response: LlmResponse) -> bool:
 
 def error_in(response: LlmResponse) -> Fault | None:
     """The failure of which its error code tells; None where that is about the request, or there is
-    none. The code is told where it is a word: nothing else of an error is fit for a log.
+    none.
     """
     if not response.error_code or is_blocked(response) or is_cut_short(response):
         return None
-    kind = classify_value(response).kind
-    if kind is FailureKind.CALLER:
-        return None
+    fault = coded(response)
+    return None if fault.kind is FailureKind.CALLER else fault
+
+
+def coded(response: LlmResponse) -> Fault:
+    """An error by its code. That is told where it is a word: nothing else of it is fit for a log."""
     code = str(getattr(response.error_code, "value", response.error_code))
     named = f" {code}" if _CODE.fullmatch(code) else ""
-    return Fault(f"an answer with the error code{named}", kind)
+    return Fault(f"an answer with the error code{named}", classify_value(response).kind)
 
 
 def shows(response: LlmResponse) -> bool:
@@ -183,7 +190,7 @@ class Turn:
     def _fault_of_all(self) -> Fault | None:
         last = self._last
         if last is None:
-            return NO_ANSWER if self._rules.auto else None
+            return _NO_ANSWER if self._rules.auto else None
         if self._streams and not self._ended:
             return _NO_END
         if self._answered or not self._rules.auto:
