@@ -62,7 +62,7 @@ def error_in(response: LlmResponse) -> Fault | None:
 
 
 def coded(response: LlmResponse) -> Fault:
-    """An error by its code. That is told where it is a word: nothing else of it is fit for a log."""
+    """An error by its code. That is told where it is a word: no more of it is fit for a log."""
     code = str(getattr(response.error_code, "value", response.error_code))
     named = f" {code}" if _CODE.fullmatch(code) else ""
     return Fault(f"an answer with the error code{named}", classify_value(response).kind)
