@@ -32,7 +32,7 @@ from helpers_adk_models import (
     thought,
     whole,
 )
-from helpers_attempts import counts, idle, run
+from helpers_attempts import counts, idle, overtime, run
 from helpers_pools import pool_of, ranked
 
 from greenroom import (
@@ -48,9 +48,9 @@ from greenroom import (
     StreamInterruptedError,
     UnsuccessfulResultError,
 )
-from greenroom.adk import AdkAgent
+from greenroom.adk import AdkAgent, PoolModel
 from greenroom.kinds import ChatPrompt
-from greenroom.testing import http_error
+from greenroom.testing import FakeClock, http_error
 
 GONE = ConnectionError("gone")
 
@@ -288,18 +288,30 @@ def test_a_stream_fails_over_before_its_first_text_and_is_interrupted_after_it()
 
 @pytest.mark.parametrize("way", ["ask", "stream"])
 def test_a_run_that_hangs_is_cut_short_and_closed(
-    way: str, caplog: pytest.LogCaptureFixture
+    way: str, clock: FakeClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """At the pool's limit; no span of ADK's is left behind."""
-    hanging, good = ScriptedModel("m", [HANG]), scripted("hi")
-    members = ranked(a=AdkAgent(agent_on(hanging)), b=good)
-    with pool_of(*members, request_timeout_s=0.2) as pool:
+    hanging = ScriptedModel("m", [lambda _: overtime(clock, 60)])
+    members = ranked(a=AdkAgent(agent_on(hanging)), b=scripted("hi"))
+    with pool_of(*members, clock=clock, request_timeout_s=60) as pool:
         if way == "ask":
             assert pool.execute("hello") == "hi"
         else:
             assert pool.stream(Request("hello")).collect() == ["h", "i"]
     assert hanging.closed == 1
     assert not [each for each in caplog.records if "detach" in each.getMessage()]
+
+
+def test_tools_and_thoughts_are_signs_of_life(clock: FakeClock) -> None:
+    """A first chunk is owed from the last of them on."""
+    turns = [
+        [lambda _: clock.advance(40), whole(call("look_up", word="hi"))],
+        [lambda _: clock.advance(40), whole(thought("hm"), partial=True)],
+    ]
+    turns[1] += [lambda _: clock.advance(40), whole("hello")]
+    agent = agent_on(ScriptedModel("m", *turns), tools=[look_up])
+    with pool_of(Member("a", AdkAgent(agent)), clock=clock, request_timeout_s=60) as pool:
+        assert pool.stream(Request("hello")).collect() == ["hello"]
 
 
 def test_a_caller_who_gives_up_ends_the_run() -> None:
@@ -319,6 +331,17 @@ def test_a_caller_who_gives_up_ends_the_run() -> None:
             assert counts((await pool.astats())["a"]) == (0, 0, 0)
 
     run(main)
+
+
+def test_it_may_ask_a_pool_of_models_itself() -> None:
+    """Both at a time: the one fails over between models, the other between agents."""
+    models = [ScriptedModel("bad", GONE), ScriptedModel("good")]
+    with PoolModel(models) as inner:
+        assert ask(agent_on(inner)).value == ANSWER
+        assert stream(agent_on(inner)) == ["the a", "nswer"]
+    assert models[0].calls == 1
+    with PoolModel(models[:1], config=PoolConfig(max_retries=0)) as inner:
+        assert failure(agent_on(inner))[0] is FailureKind.UNAVAILABLE
 
 
 # -- whose conversation it is

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import functools
 import gc
 import pickle
 import threading
@@ -36,13 +37,15 @@ from helpers_adk_models import (
     turns,
     whole,
 )
-from helpers_attempts import counts, idle, run
+from helpers_attempts import counts, idle, overtime, run
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 
 from greenroom import (
+    AgentPool,
     AgentTypeError,
     AllPoolMembersFailedError,
+    AttemptTimeoutError,
     FailureKind,
     Member,
     MemberExistsError,
@@ -53,7 +56,7 @@ from greenroom import (
     answers,
 )
 from greenroom.adk import PoolModel
-from greenroom.testing import EventRecorder, http_error
+from greenroom.testing import EventRecorder, FakeClock, http_error
 
 GONE = ConnectionError("gone")
 LONG = 60.0
@@ -118,6 +121,14 @@ def test_what_has_the_next_model_asked(failure: Exception, of_adk: bool) -> None
         assert texts(asked(model)) == [ANSWER]
     with pytest.raises(type(failure)) if not of_adk else contextlib.nullcontext():
         assert texts(asked(fallback(*pair(failure)))) == [ANSWER]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_came_out_broken_has_the_next_model_asked(stream: bool) -> None:
+    """Whatever stands beside it."""
+    reason = types.FinishReason.MALFORMED_FUNCTION_CALL
+    with PoolModel(pair([whole("let me", error_code=reason, finish_reason=reason)])) as model:
+        assert texts(asked(model, stream)) == (STREAMED if stream else [ANSWER])
 
 
 @pytest.mark.parametrize("code", ["429", "RESOURCE_EXHAUSTED", "503", "OTHER", "UNKNOWN_ERROR"])
@@ -201,13 +212,14 @@ def test_no_room_leaves_the_model_none_the_worse() -> None:
         error("JAILBREAK"),
         whole("half of", finish_reason=types.FinishReason.MAX_TOKENS, error_code="MAX_TOKENS"),
         whole("half of", finish_reason=types.FinishReason.MAX_TOKENS),
+        whole("all of it", finish_reason=types.FinishReason.OTHER, error_code="OTHER"),
         error("400"),
         error("INVALID_ARGUMENT"),
         whole(call("look_up", word="hello")),
         whole(types.Part(inline_data=types.Blob(data=b"1", mime_type="image/png"))),
     ],
-    ids=["safety", "prompt", "jailbreak", "length", "length, no code", "400", "argument", "call",
-         "image"],
+    ids=["safety", "prompt", "jailbreak", "length", "length, no code", "other", "400", "argument",
+         "call", "image"],
 )  # fmt: skip
 def test_what_is_no_fault_of_the_backends_is_passed_on_as_it_is(
     said: LlmResponse, stream: bool
@@ -319,12 +331,37 @@ def test_an_agent_streams_by_it() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_a_model_that_hangs_is_cut_short(stream: bool) -> None:
+@pytest.mark.parametrize("begun", [[], [piece("")]], ids=["nothing", "a sign of life"])
+def test_a_model_that_hangs_is_cut_short(
+    begun: list[Any], stream: bool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At the limit of an answer, or of a first chunk; its generator is closed."""
-    bad, good = pair([HANG])
-    with PoolModel([bad, good], config=PoolConfig(request_timeout_s=0.05)) as model:
+    monkeypatch.setattr(AgentPool, "start", functools.partial(AgentPool.start, clock=clock))
+    bad, good = pair([*begun, lambda _: overtime(clock, LONG)])
+    with PoolModel([bad, good], config=PoolConfig(request_timeout_s=LONG)) as model:
         assert texts(asked(model, stream)) == (STREAMED if stream else [ANSWER])
     assert bad.closed == 1
+
+
+def test_a_stream_that_hangs_after_its_first_content_is_told(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the limit of a chunk; what its consumer does meanwhile takes none of it."""
+    monkeypatch.setattr(AgentPool, "start", functools.partial(AgentPool.start, clock=clock))
+    bad, good = pair([piece("the"), piece("an"), lambda _: overtime(clock, LONG)])
+    had: list[LlmResponse] = []
+
+    async def main() -> None:
+        async for each in model.generate_content_async(request(), True):
+            had.append(each)
+            clock.advance(2 * LONG)
+
+    with PoolModel([bad, good], config=PoolConfig(chunk_timeout_s=LONG)) as model:
+        with pytest.raises(StreamInterruptedError) as caught:
+            run(main)
+        assert isinstance(caught.value.__cause__, AttemptTimeoutError)
+    assert texts(had) == ["the", "an"]
+    assert (bad.closed, good.calls) == (1, 0)
 
 
 def test_a_stream_that_is_left_early_closes_the_models() -> None:

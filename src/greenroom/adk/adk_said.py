@@ -10,7 +10,7 @@ from google.genai.types import GenerateContentResponseUsageMetadata
 
 from greenroom.actors.reading.answer_judgement import refusal_of
 from greenroom.actors.reading.answer_shapes import NO_ROOM, Fault
-from greenroom.adk.model_answers import BLOCKED, coded, is_blocked, is_cut_short, text_of
+from greenroom.adk.model_answers import BLOCKED, fault_of_code, is_blocked, is_cut_short, text_of
 
 _NO_TEXT = Fault("no final text")
 _WAITS = Fault("no final text: it waits for a tool")
@@ -100,4 +100,4 @@ def _fault_in(event: Event, text: str) -> Fault | None:
         return BLOCKED
     if is_cut_short(event):
         return None if text.strip() else NO_ROOM
-    return coded(event) if event.error_code else None
+    return fault_of_code(event)

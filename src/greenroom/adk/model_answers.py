@@ -21,6 +21,7 @@ _BLOCKED_BY = FILTERED | {
     "jailbreak",
     "model_armor",
 }
+_BROKEN = frozenset({"malformed_function_call", "too_many_tool_calls", "unexpected_tool_call"})
 _ABOUT_PARTS = frozenset(
     {"text", "thought", "thought_signature", "video_metadata", "media_resolution", "part_metadata"}
 )
@@ -55,14 +56,22 @@ def error_in(response: LlmResponse) -> Fault | None:
     """The failure of which its error code tells; None where that is about the request, or there is
     none.
     """
-    if not response.error_code or is_blocked(response) or is_cut_short(response):
+    if is_blocked(response) or is_cut_short(response):
         return None
-    fault = coded(response)
-    return None if fault.kind is FailureKind.CALLER else fault
+    fault = fault_of_code(response)
+    return None if fault is None or fault.kind is FailureKind.CALLER else fault
 
 
-def coded(response: LlmResponse) -> Fault:
-    """An error by its code. That is told where it is a word: no more of it is fit for a log."""
+def fault_of_code(response: LlmResponse) -> Fault | None:
+    """An error by its code. That is told where it is a word: no more of it is fit for a log.
+
+    A code that says why an answer ends is none beside the answer: a stream has it where a whole
+    response has not. It is one where the answer has broken.
+    """
+    word = word_of(response.error_code)
+    repeats = word == word_of(response.finish_reason) and word not in _BROKEN
+    if not word or (repeats and answers(response)):
+        return None
     code = str(getattr(response.error_code, "value", response.error_code))
     named = f" {code}" if _CODE.fullmatch(code) else ""
     return Fault(f"an answer with the error code{named}", classify_value(response).kind)
