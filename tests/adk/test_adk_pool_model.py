@@ -460,6 +460,43 @@ def test_a_model_runs_in_the_task_and_the_context_of_its_agent(stream: bool) -> 
     assert seen == [("ann", span_id)] * 3
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_agent_in_a_runner_fails_over_from_a_model_that_hangs(
+    stream: bool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ADK runs it in a task of its own, in the caller's context: there the cut is heard."""
+    monkeypatch.setattr(AgentPool, "start", functools.partial(AgentPool.start, clock=clock))
+    seen: list[str] = []
+    bad = ScriptedModel("bad", [lambda _: seen.append(TENANT.get()), lambda _: overtime(clock, 60)])
+    good = ScriptedModel("good", [lambda _: seen.append(TENANT.get()), whole("hi")])
+
+    async def main() -> list[str]:
+        TENANT.set("ann")
+        (said,) = await turns(agent_on(model), "hello", stream=stream)
+        return texts(said)
+
+    with PoolModel([bad, good], config=PoolConfig(request_timeout_s=60)) as model:
+        assert run(main) == ["hi"]
+    assert seen == ["ann", "ann"]
+    assert bad.tasks == good.tasks
+    assert bad.closed == 1
+
+
+def test_whoever_runs_an_agent_is_told_of_a_stream_that_broke_off() -> None:
+    """Behind what it has had; the callback of the agent may answer instead."""
+    had: list[str] = []
+    runs: list[dict[str, Any]] = [{}, {"on_model_error_callback": lambda **_: whole("sorry")}]
+    for options in runs:
+        bad, good = pair([piece("the"), GONE])
+        with PoolModel([bad, good]) as model:
+            broke_off = pytest.raises(StreamInterruptedError)
+            with contextlib.nullcontext() if options else broke_off:
+                agent = agent_on(model, **options)
+                (said,) = run(lambda: turns(agent, "hello", stream=True))  # noqa: B023
+                had = texts(said)
+    assert had == ["the", "sorry"]
+
+
 def test_the_tools_of_an_agent_may_ask_the_same_model() -> None:
     """While they run, the model that has called them is free: with room for one call, too."""
     inner = ScriptedModel("m")

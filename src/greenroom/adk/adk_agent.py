@@ -19,6 +19,7 @@ from greenroom.messages.member import CallContext
 from greenroom.pool.agent_pool import of_type
 
 _SSE = RunConfig.model_validate({"streaming_mode": "sse"}).streaming_mode
+_WHOLE = RunConfig().streaming_mode
 
 
 class AdkAgent:
@@ -32,7 +33,9 @@ class AdkAgent:
     parameters are not for ADK). Messages that hold more than texts, or come from others than user
     and assistant, are given as one text, each under its role.
 
-    The answer is the text of the last final response, without thoughts. A stream has what the agent
+    The answer is the text of the last final response, without thoughts; where the last word is the
+    output of a workflow's node, or of a tool in the agent's place, that, as JSON if it is no text. A
+    stream has what the agent
     says as it says it (ADK's server-sent events), and so also what it says between two tools.
     A run that raises, whose last word is an error, or that ends without a text has failed.
 
@@ -61,7 +64,9 @@ class AdkAgent:
             raise TypeError(f"agent must be an agent or an App of ADK's, got a {_kind(agent)}")
         check.text("app_name", app_name, optional=True)
         check.text("user_id", user_id)
-        self._config: RunConfig = of_type("run_config", run_config or RunConfig(), RunConfig)
+        config: RunConfig = of_type("run_config", run_config or RunConfig(), RunConfig)
+        self._whole = config.model_copy(update={"streaming_mode": _WHOLE})
+        self._streamed = config.model_copy(update={"streaming_mode": _SSE})
         self._user_id = user_id
         if isinstance(agent, App):
             self._app, self._app_name = agent, app_name or agent.name
@@ -87,7 +92,7 @@ class AdkAgent:
             Exception: whatever the run raises.
         """
         said = Said(self.name)
-        async with contextlib.aclosing(self._events(payload, self._config)) as events:
+        async with contextlib.aclosing(self._events(payload, self._whole)) as events:
             async for event in events:
                 _alive(context)
                 said.take(event)
@@ -96,13 +101,14 @@ class AdkAgent:
     async def astream(self, payload: Any, context: CallContext | None = None) -> AsyncIterator[str]:
         """The same piece by piece."""
         said = Said(self.name)
-        config = self._config.model_copy(update={"streaming_mode": _SSE})
-        async with contextlib.aclosing(self._events(payload, config)) as events:
+        async with contextlib.aclosing(self._events(payload, self._streamed)) as events:
             async for event in events:
                 if piece := said.take(event):
                     yield piece
                 else:
                     _alive(context)
+        if piece := said.unsaid():
+            yield piece
         _told(said, context)
 
     async def aclose(self) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any
+from typing import Any, NamedTuple
 
 from google.adk.events import Event
 from google.genai.types import GenerateContentResponseUsageMetadata
+from pydantic_core import to_json
 
 from greenroom.actors.reading.answer_judgement import refusal_of
 from greenroom.actors.reading.answer_shapes import NO_ROOM, Fault
@@ -14,6 +15,18 @@ from greenroom.adk.model_answers import BLOCKED, fault_of_code, is_blocked, is_c
 
 _NO_TEXT = Fault("no final text")
 _WAITS = Fault("no final text: it waits for a tool")
+
+
+class _Final(NamedTuple):
+    """The last word of a run.
+
+    Attributes:
+        said: whether it was said as a text; else it is the output of a node, or of a tool.
+    """
+
+    text: str
+    event: Event
+    said: bool = True
 
 
 class Said:
@@ -25,7 +38,7 @@ class Said:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._final: Event | None = None
+        self._final: _Final | None = None
         self._fault: tuple[Fault, Event | None] = (_NO_TEXT, None)
         self._shown: dict[tuple[str, str | None], str] = {}
         self._usage: Counter[str] = Counter()
@@ -40,9 +53,13 @@ class Said:
             return text
         self._count(event.usage_metadata)
         self._model = event.model_version or self._model
-        if event.is_final_response():
-            return self._rest(speaker, text) if self._conclude(event, text) else ""
-        return self._rest(speaker, text) if speaker in self._shown else ""
+        if self._concludes(event, text) or speaker in self._shown:
+            return self._rest(speaker, text)
+        return ""
+
+    def unsaid(self) -> str:
+        """What a stream wants at its end: a last word that was not said as a text."""
+        return "" if self._final is None or self._final.said else self._final.text
 
     def end(self) -> str:
         """The final text.
@@ -53,15 +70,15 @@ class Said:
         if self._final is None:
             fault, event = self._fault
             raise refusal_of(fault, event, self._name, 0.0)
-        return text_of(self._final)
+        return self._final.text
 
     @property
     def metadata(self) -> dict[str, Any]:
         """Of the answer, for `Reply.metadata`."""
         found: dict[str, Any] = {}
         if self._final is not None:
-            found["agent"] = self._final.author
-            if is_cut_short(self._final):
+            found["agent"] = self._final.event.author
+            if is_cut_short(self._final.event):
                 found["finish_reason"] = "length"
         if self._model is not None:
             found["model"] = self._model
@@ -69,16 +86,21 @@ class Said:
             found["usage"] = dict(self._usage)
         return found
 
-    def _conclude(self, event: Event, text: str) -> bool:
-        """Whether it is an answer. The last word counts: another agent may go on after an error."""
-        fault = _fault_in(event, text)
+    def _concludes(self, event: Event, text: str) -> bool:
+        """Whether its text is an answer. The last word counts: another agent may go on after an
+        error, and a node after an agent.
+        """
+        fault = _fault_in(event, text) if event.is_final_response() else None
         if fault is not None:
             self._final, self._fault = None, (fault, event)
-        elif text.strip():
-            self._final = event
+        elif event.is_final_response() and text.strip():
+            self._final = _Final(text, event)
+            return True
+        elif (result := _result_of(event)) is not None:
+            self._final = _Final(_words_of(result), event, said=False)
         elif event.long_running_tool_ids:
             self._final, self._fault = None, (_WAITS, None)
-        return fault is None
+        return False
 
     def _rest(self, speaker: tuple[str, str | None], text: str) -> str:
         """What of a whole text has not been shown piece by piece."""
@@ -101,3 +123,17 @@ def _fault_in(event: Event, text: str) -> Fault | None:
     if is_cut_short(event):
         return None if text.strip() else NO_ROOM
     return fault_of_code(event)
+
+
+def _result_of(event: Event) -> object:
+    """What a node has put out, or a tool that answers in the agent's place; None where none has."""
+    responses = event.get_function_responses()
+    if event.output is not None or not (event.actions.skip_summarization and responses):
+        return event.output
+    response = responses[-1].response or {}
+    return response.get("result", response)
+
+
+def _words_of(result: object) -> str:
+    """A text as it is, anything else as JSON."""
+    return result if isinstance(result, str) else to_json(result, fallback=str).decode()

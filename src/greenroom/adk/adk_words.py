@@ -68,7 +68,13 @@ def _of_contents(contents: Sequence[Content]) -> Conversation:
     for each in contents:
         if not each.parts:
             raise PayloadError("payload must hold Contents with parts, got one without")
-    return Conversation(last, contents[:-1])
+    *before, message = map(_own, contents)
+    return Conversation(message, before)
+
+
+def _own(content: Content) -> Content:
+    """One whose list of parts a run may change: another attempt has the caller's again."""
+    return content.model_copy(update={"parts": list(content.parts or ())})
 
 
 def _contents_of(messages: Sequence[Mapping[str, Any]]) -> Iterator[Content]:
