@@ -34,9 +34,9 @@ class AdkAgent:
     and assistant, are given as one text, each under its role.
 
     The answer is the text of the last final response, without thoughts; where the last word is the
-    output of a workflow's node, or of a tool in the agent's place, that, as JSON if it is no text. A
-    stream has what the agent
-    says as it says it (ADK's server-sent events), and so also what it says between two tools.
+    output of a workflow's node, or of a tool in the agent's place, that, as JSON if it is no text.
+    A stream has what the agent says as it says it (ADK's server-sent events), and so also what it
+    says between two tools.
     A run that raises, whose last word is an error, or that ends without a text has failed.
 
     Each request has sessions, state, artifacts and a memory of its own, which end with it: nothing
