@@ -188,12 +188,11 @@ class PoolAgent(BaseAgent):
             if not judge.told:
                 raise
 
-    async def _run_live_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
+    def _run_live_impl(self, ctx: InvocationContext) -> AsyncGenerator[Event, None]:
         raise NotImplementedError(
             f"pool agent {self.name!r} does not run live: a live connection cannot be handed to "
             "another member; use run_async"
         )
-        yield  # what makes it a generator
 
     # -- copies
 

@@ -1,5 +1,5 @@
-"""Ordered failover over members whose agents are made on demand: who is in charge, and whose failure
-was that of a creation.
+"""Ordered failover over members whose agents are made on demand: who is in charge, and which
+failure was that of a creation.
 """
 
 from __future__ import annotations
