@@ -17,6 +17,7 @@ from google.adk.models.llm_response import LlmResponse
 from google.adk.tools.agent_tool import AgentTool
 from google.adk.tools.base_tool import BaseTool
 from google.adk.tools.base_toolset import BaseToolset
+from google.adk.workflow import Workflow
 from google.genai import types
 from helpers_adk import (
     APP,
@@ -152,7 +153,9 @@ def test_b228_one_trace_has_the_pools_agent_and_its_members(spans: InMemorySpanE
     assert len({each.context.trace_id for each in found if each.context}) == 1
     outer = found[-1]
     assert outer.context is not None
-    assert [each.parent and each.parent.span_id for each in found[:-1]] == [outer.context.span_id] * 2
+    assert [each.parent and each.parent.span_id for each in found[:-1]] == [
+        outer.context.span_id
+    ] * 2
 
 
 def test_b229_below_a_coordinator_that_transfers() -> None:
@@ -173,6 +176,7 @@ def test_b229_below_a_coordinator_that_transfers() -> None:
     run(main)
 
 
+@pytest.mark.filterwarnings("ignore:The `plugins` argument:DeprecationWarning")
 def test_b229_as_a_tool() -> None:
     """Its text is the tool's answer; its agents outlive the call."""
     model = ScriptedModel(answers=[call_of("writers", request="write!"), "thanks"])
@@ -190,6 +194,7 @@ def test_b229_as_a_tool() -> None:
     run(main)
 
 
+@pytest.mark.filterwarnings("ignore:LoopAgent is deprecated:DeprecationWarning")
 def test_b229_in_a_loop_of_agents() -> None:
     """What a member says of the control of flow goes on to who is above."""
 
@@ -201,6 +206,18 @@ def test_b229_in_a_loop_of_agents() -> None:
         async with pool_agent(Lab(a=once)) as agent:
             loop = LoopAgent(name="root", sub_agents=[agent], max_iterations=5)
             assert texts(await Chat(loop).say()) == ["once"]
+
+    run(main)
+
+
+def test_b229_in_a_workflow() -> None:
+    """As a node, one after the other."""
+    lab = Lab(a=raising(ConnectionError("down")))
+
+    async def main() -> None:
+        async with pool_agent(lab) as agent, pool_agent(Lab(), "c", name="readers") as other:
+            graph = Workflow(name="root", edges=[("START", agent, other)])
+            assert texts(await Chat(graph).say()) == ["b", "c"]
 
     run(main)
 
@@ -229,9 +246,7 @@ class LoopBoundLab(Lab):
 
     def create_agent(self, name: str, request: AgentRequest) -> BaseAgent:
         self.made.append(name)
-        return LlmAgent(
-            name=request.name, model=LoopBoundModel(), tools=[Toolset(self)]
-        )
+        return LlmAgent(name=request.name, model=LoopBoundModel(), tools=[Toolset(self)])
 
 
 class Toolset(BaseToolset):
@@ -360,9 +375,7 @@ def test_b229_callbacks_of_the_pools_agent_run_around_all_attempts() -> None:
         yield failed(ctx, "503")
 
     async def main() -> None:
-        agent = pool_agent(
-            Lab(a=failing), before_agent_callback=before, after_agent_callback=after
-        )
+        agent = pool_agent(Lab(a=failing), before_agent_callback=before, after_agent_callback=after)
         async with agent:
             assert texts(await Chat(agent).say()) == ["b"]
 

@@ -207,4 +207,3 @@ def texts(events: Sequence[Event]) -> list[str]:
         for part in (event.content.parts or [] if event.content else [])
         if part.text
     ]
-

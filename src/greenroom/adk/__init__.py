@@ -31,7 +31,8 @@ def __getattr__(name: str) -> object:
     try:
         value: object = getattr(import_module(home), name)
     except ModuleNotFoundError as error:
-        if error.name not in ("google", "google.adk", "google.genai"):
+        missing = (error.name or "").split(".")[:2]
+        if missing not in (["google"], ["google", "adk"], ["google", "genai"]):
             raise
         raise ModuleNotFoundError(
             "greenroom.adk needs google-adk: pip install 'greenroom[adk]'", name="google.adk"

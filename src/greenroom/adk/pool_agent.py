@@ -88,8 +88,8 @@ class PoolAgent(BaseAgent):
         max_concurrency: runs of one member at a time; further ones wait.
 
     Raises:
-        TypeError, ValueError: a value of the wrong type or out of range, named with its field.
-        MemberExistsError: two members of the same name.
+        TypeError, ValueError: a value of the wrong type or out of range, named with its field; a
+            ValueError is pydantic's `ValidationError`.
     """
 
     # A member's configuration may have keys in it.
@@ -230,6 +230,7 @@ def new_pool_agent(
 
     Raises:
         TypeError, ValueError: as of `PoolAgent`.
+        MemberExistsError: two members of the same name.
     """
     check.name("pool_name", pool_name)
     request = checked_request(request)
