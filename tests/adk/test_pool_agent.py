@@ -30,6 +30,7 @@ from helpers_adk import (
 from helpers_attempts import run
 
 from greenroom import (
+    AgentPool,
     AgentRequest,
     AllPoolMembersFailedError,
     FailureKind,
@@ -38,15 +39,13 @@ from greenroom import (
     StreamInterruptedError,
 )
 from greenroom.adk import PoolAgent, new_pool_agent
-from greenroom.pool import pool_owner
 from greenroom.testing import FakeClock, http_error
 
 
 @pytest.fixture
 def fake_time(monkeypatch: pytest.MonkeyPatch, clock: FakeClock) -> FakeClock:
     """The time of every pool that starts."""
-    start = functools.partial(pool_owner.AgentPool.start, clock=clock)
-    monkeypatch.setattr(pool_owner.AgentPool, "start", start)
+    monkeypatch.setattr(AgentPool, "start", functools.partial(AgentPool.start, clock=clock))
     return clock
 
 
@@ -193,8 +192,8 @@ def test_b221_a_run_of_state_changes_alone_is_a_success() -> None:
         yield noted(ctx, done=True)
 
     async def silent(ctx: InvocationContext) -> AsyncGenerator[Event, None]:
-        return
-        yield  # type: ignore[unreachable]
+        for event in list[Event]():
+            yield event
 
     async def main() -> None:
         async with pool_agent(Lab(a=silent, b=noting)) as agent:
@@ -424,13 +423,23 @@ def test_b225_a_hang_before_the_first_event_ends_at_the_limit(fake_time: FakeClo
             closed.append(True)
         yield said(ctx, "too late")
 
-    lab = Lab(a=hanging)
+    async def once(ctx: InvocationContext) -> AsyncGenerator[Event, None]:
+        if len(answered) > 0:
+            raise ConnectionError("down")
+        answered.append("b")
+        yield said(ctx, "b")
+
+    answered = list[str]()
+    lab = Lab(a=hanging, b=once)
 
     async def main() -> None:
         async with pool_agent(lab, config={"request_timeout_s": 30.0}) as agent:
             assert texts(await Chat(agent).say()) == ["b"]
             assert closed == [True]
             assert counted(await agent.pool.astats()) == {"a": (0, 1), "b": (1, 0)}
+            lab.scripts["a"] = answering("a")
+            assert texts(await Chat(agent).say()) == ["a"]
+        assert lab.made == ["a", "b", "a"]  # who has hung is made anew
 
     run(main)
 

@@ -77,7 +77,7 @@ def test_b228_the_tools_answer_is_in_the_second_call_of_the_model() -> None:
         return f"{city}: sunny"
 
     async def main() -> None:
-        async with pool_agent(ModelLab([weather], a=model), "a") as agent:
+        async with pool_agent(ModelLab({"a": model}, weather), "a") as agent:
             assert texts(await Chat(agent).say("how is Rome?")) == ["it is sunny"]
 
     run(main)
@@ -98,7 +98,7 @@ def test_b228_after_a_failover_the_next_one_has_the_conversation_for_its_own(
     }
 
     async def main() -> None:
-        async with pool_agent(ModelLab(**models)) as agent:
+        async with pool_agent(ModelLab(models)) as agent:
             chat = Chat(agent)
             assert texts(await chat.say("who are you?")) == ["I am a"]
             assert texts(await chat.say("and now?")) == ["I am b"]

@@ -70,7 +70,7 @@ def test_b220_copies_share_the_pool() -> None:
             super().__init__()
             self.lock = threading.Lock()  # cannot be copied
 
-    with pool_agent(Locked()) as agent:
+    with pool_agent(Locked().create_agent) as agent:
         root = LlmAgent(name="root", model="none", sub_agents=[agent])
         copies = [
             agent.clone(),
@@ -110,7 +110,7 @@ def test_b220_the_fields_of_the_pool_are_fixed() -> None:
     agent = pool_agent(Lab())
     for field in ("name", "members", "agent_creator", "config"):
         with pytest.raises(ValidationError, match="frozen"):
-            setattr(agent, field, None)
+            setattr(agent, field, "another")
 
 
 def test_b220_no_configuration_of_a_member_is_shown() -> None:

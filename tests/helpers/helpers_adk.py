@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -14,6 +14,7 @@ from google.adk.models.base_llm import BaseLlm
 from google.adk.models.llm_request import LlmRequest
 from google.adk.models.llm_response import LlmResponse
 from google.adk.runners import InMemoryRunner
+from google.adk.workflow import BaseNode
 from google.genai import types
 from pydantic import Field
 
@@ -143,7 +144,7 @@ class ModelLab:
         tools: of every agent.
     """
 
-    def __init__(self, tools: Sequence[Any] = (), **models: ScriptedModel) -> None:
+    def __init__(self, models: Mapping[str, ScriptedModel], *tools: Any) -> None:
         self.models = models
         self.tools = tools
 
@@ -164,8 +165,8 @@ def pool_agent(lab: Any, *names: str, **fields: Any) -> PoolAgent:
 class Chat:
     """A conversation with an agent."""
 
-    def __init__(self, agent: BaseAgent) -> None:
-        self.runner = InMemoryRunner(agent=agent, app_name=APP)
+    def __init__(self, root: BaseNode) -> None:
+        self.runner = InMemoryRunner(node=root, app_name=APP)
         self._session_id: str | None = None
 
     async def session_id(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from contextvars import copy_context
 from dataclasses import replace
@@ -44,7 +44,7 @@ _OF_THE_POOL = (
     "config",
     "max_concurrency",
 )
-"""The fields of which the pool is made: a copy in which one of them differs has a pool of its own."""
+"""The fields that make the pool: a copy in which one of them differs has a pool of its own."""
 
 
 def _checked_config(config: object) -> PoolConfig | None:
@@ -97,7 +97,7 @@ class PoolAgent(BaseAgent):
 
     name: str = Field(frozen=True)
     description: str = Field(default="", frozen=True)
-    members: Annotated[tuple[MemberConfig, ...], PlainValidator(checked_members)] = Field(
+    members: Annotated[Sequence[MemberConfig], PlainValidator(checked_members)] = Field(
         frozen=True, exclude=True, repr=False
     )
     agent_creator: Annotated[
@@ -203,6 +203,11 @@ class PoolAgent(BaseAgent):
             copied._owner = _Owner(copied)
         return copied
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # `clone` sets what is a method once more, and a creator may be one.
+        if name not in _OF_THE_POOL or value != getattr(self, name):
+            super().__setattr__(name, value)
+
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         # What the pool is made of may hold clients and locks, and is the same for all copies.
         memo = {} if memo is None else memo
@@ -287,9 +292,9 @@ class _Owner(PoolOwner):
             )
             for each in agents
         ]
-        return self._launch(
-            members, ring, classify=creations_told_apart(agents, self._config.classify)
-        )
+        classify = creations_told_apart(agents, self._config.classify)
+        # No agent runs on a loop of the pool's.
+        return self._launch(members, ring, classify=classify, event_loop="own")
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
