@@ -62,20 +62,16 @@ class LoopAgents:
         Raises:
             BaseException: what the factory raises; the next one who asks has it made again.
         """
-        # Shielded: others wait for it, too.
-        return await asyncio.shield(self._of_this_loop().made)
+        return await self._of_this_loop().agent()
 
     @contextlib.asynccontextmanager
     async def lent(self) -> AsyncIterator[Kept]:
-        """The same for a block: what it forgets is closed when the last such block is left.
-
-        Raises:
-            BaseException: as `get` does.
+        """The agent of the running loop, or what is to be it, for a block: what is forgotten there
+        is closed when the last such block is left.
         """
         kept = self._of_this_loop()
         kept.users += 1  # before it is there: nobody may close it while this one waits for it
         try:
-            await asyncio.shield(kept.made)
             yield kept
         finally:
             kept.users -= 1
@@ -86,7 +82,7 @@ class LoopAgents:
         if self._kept.get(kept.loop) is kept:
             del self._kept[kept.loop]
         if not kept.users:
-            kept.over.set()
+            kept.end(lambda _: None)
 
     def _of_this_loop(self) -> Kept:
         loop = asyncio.get_running_loop()
@@ -176,10 +172,13 @@ class Kept:
         self.over = asyncio.Event()
         self.task: asyncio.Task[None]
 
-    @property
-    def agent(self) -> Any:
-        """The agent, once it has been made."""
-        return self.made.result()
+    async def agent(self) -> Any:
+        """It, once it has been made.
+
+        Raises:
+            BaseException: what the factory raises.
+        """
+        return await asyncio.shield(self.made)  # others wait for it, too
 
     def forget(self) -> None:
         """On its loop, in a block that it is lent to: whoever comes next has another one made."""

@@ -14,9 +14,11 @@ from google.adk.agents.invocation_context import InvocationContext
 from google.adk.agents.live_request_queue import LiveRequestQueue
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
+from google.genai import types
 from helpers_adk import (
     Chat,
     Lab,
+    Script,
     Scripted,
     answering,
     content,
@@ -294,14 +296,23 @@ def test_b222_an_error_event_that_is_the_callers_own_is_the_answer(code: str) ->
     run(main)
 
 
-def test_b222_content_that_has_an_error_code_is_an_answer() -> None:
-    """One that was cut off at its length has both."""
+def test_b222_an_answer_that_has_an_error_code_is_an_answer() -> None:
+    """One that was cut off at its length has both. A thought, or a blank, is none."""
+    thought = types.Content(role="model", parts=[types.Part(text="hm", thought=True)])
 
-    async def short(ctx: InvocationContext) -> AsyncGenerator[Event, None]:
-        yield Event(author="writers", content=content("once upon"), error_code="MAX_TOKENS")
+    def coded(code: str, said: types.Content) -> Script:
+        async def script(ctx: InvocationContext) -> AsyncGenerator[Event, None]:
+            yield Event(author="writers", content=said, error_code=code)
+
+        return script
 
     async def main() -> None:
-        async with pool_agent(Lab(a=short)) as agent:
+        lab = Lab(
+            a=coded("NO_CONTENT", thought),
+            b=coded("NO_CONTENT", content("\n ")),
+            c=coded("MAX_TOKENS", content("once upon")),
+        )
+        async with pool_agent(lab, "a", "b", "c") as agent:
             assert texts(await Chat(agent).say()) == ["once upon"]
 
     run(main)
@@ -329,12 +340,31 @@ def test_b223_a_failure_after_the_first_content_is_raised() -> None:
     run(main)
 
 
-def test_b223_an_error_event_after_the_first_content_is_passed_on_and_raised() -> None:
-    """The conversation keeps what ADK keeps of such a run."""
+def test_b223_an_error_event_after_the_first_content_is_passed_on_and_counted() -> None:
+    """Nothing is raised, as ADK does not; the next run goes to another member."""
 
     async def breaking(ctx: InvocationContext) -> AsyncGenerator[Event, None]:
         yield said(ctx, "once")
         yield failed(ctx, "503")
+
+    async def main() -> None:
+        async with pool_agent(Lab(a=breaking)) as agent:
+            chat = Chat(agent)
+            events = await chat.say()
+            assert [event.error_code for event in events] == [None, "503"]
+            assert counted(await agent.pool.astats()) == {"a": (0, 1), "b": (0, 0)}
+            assert texts(await chat.say()) == ["b"]
+
+    run(main)
+
+
+def test_b223_an_exception_after_a_passed_on_error_event_is_raised() -> None:
+    """It is what ADK would raise, under the pool's name for it."""
+
+    async def breaking(ctx: InvocationContext) -> AsyncGenerator[Event, None]:
+        yield said(ctx, "once")
+        yield failed(ctx, "503")
+        raise ConnectionError("down")
 
     async def main() -> None:
         async with pool_agent(Lab(a=breaking)) as agent:
@@ -440,6 +470,33 @@ def test_b225_a_hang_before_the_first_event_ends_at_the_limit(fake_time: FakeClo
             lab.scripts["a"] = answering("a")
             assert texts(await Chat(agent).say()) == ["a"]
         assert lab.made == ["a", "b", "a"]  # who has hung is made anew
+
+    run(main)
+
+
+def test_b225_a_creator_that_hangs_is_given_up_and_asked_again(fake_time: FakeClock) -> None:
+    """Its time is that of the attempt."""
+    cancelled = list[str]()
+
+    async def create(name: str, request: AgentRequest) -> BaseAgent:
+        if name == "a" and not cancelled:
+            try:
+                fake_time.advance(30.0)
+                await asyncio.Event().wait()
+            finally:
+                cancelled.append(name)
+        script = answering(name) if name == "a" else once()
+        return Scripted(name=request.name, script=script)
+
+    def once() -> Script:
+        answers = [answering("b"), raising(ConnectionError("down"))]
+        return lambda ctx: answers.pop(0)(ctx)
+
+    async def main() -> None:
+        async with pool_agent(create, config={"request_timeout_s": 30.0}) as agent:
+            assert texts(await Chat(agent).say()) == ["b"]
+            assert cancelled == ["a"]
+            assert texts(await Chat(agent).say()) == ["a"]
 
     run(main)
 

@@ -15,6 +15,7 @@ from greenroom.messages.pickling import masked
 from greenroom.messages.status import FailureKind
 
 _LONGEST_REASON = 300
+_OF_A_TEXT = ("text", "thought", "thought_signature")
 
 
 class EventJudge:
@@ -71,10 +72,11 @@ class EventJudge:
 
 
 def is_error(event: Event) -> bool:
-    """Whether it has an error in place of content, as ADK itself tells such events apart: an answer
-    that was cut off at its length has both.
+    """Whether it has an error in place of an answer: one that was cut off at its length has both. A
+    thought or a blank text is none, as ADK has it.
     """
-    return bool(event.error_code or event.error_message) and not _parts(event)
+    fault = event.error_code or event.error_message
+    return bool(fault) and not any(_answers(part) for part in _parts(event))
 
 
 def has_content(event: Event) -> bool:
@@ -111,8 +113,16 @@ def _parts(event: Event) -> Sequence[Part]:
 
 def _says_something(part: Part) -> bool:
     """Not so the empty text that begins or ends many a stream."""
-    said = {name for name, value in part if value is not None} - {"text", "thought"}
-    return bool(part.text or said - {"thought_signature"})
+    return bool(part.text) or _has_more_than_text(part)
+
+
+def _answers(part: Part) -> bool:
+    text = "" if part.thought else part.text or ""
+    return bool(text.strip()) or _has_more_than_text(part)
+
+
+def _has_more_than_text(part: Part) -> bool:
+    return any(value is not None for name, value in part if name not in _OF_A_TEXT)
 
 
 def _reason(event: Event) -> str:

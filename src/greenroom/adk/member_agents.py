@@ -77,24 +77,23 @@ class MemberAgents:
         Raises:
             Exception: what the creator has raised.
         """
-        async with contextlib.AsyncExitStack() as stack:
-            kept = await self._enter(stack)
+        async with self._loops.lent() as kept:
             try:
-                yield kept.agent
+                yield await self._agent_of(kept)
             except BaseException as error:
                 if self._speaks_against_it(error, attempt):
                     kept.forget()
                 raise
 
-    async def _enter(self, stack: contextlib.AsyncExitStack) -> Kept:
+    async def _agent_of(self, kept: Kept) -> Any:
         try:
-            kept = await stack.enter_async_context(self._loops.lent())
+            agent = await kept.agent()
         except Exception as error:
             self.create_error = error
             self._on_create_failed(self.place.member)
             raise
         self.create_error = None
-        return kept
+        return agent
 
     def _speaks_against_it(self, error: BaseException, attempt: Attempt) -> bool:
         if isinstance(error, Exception):

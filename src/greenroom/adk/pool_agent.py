@@ -314,8 +314,8 @@ async def _passed_on(
     failure = judge.failure(agents.place.member)
     if failure is None:
         return
-    if agents.kind_of(failure) is FailureKind.CALLER:  # nobody could do better: it is the answer
-        for each in judge.held():
+    if judge.begun or agents.kind_of(failure) is FailureKind.CALLER:
+        for each in judge.held():  # nobody could do better: it is the answer
             yield each
         judge.told = True
     raise failure
