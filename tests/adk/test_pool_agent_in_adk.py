@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from google.adk.agents import BaseAgent, LlmAgent, LoopAgent
 from google.adk.agents.invocation_context import InvocationContext
+from google.adk.agents.run_config import RunConfig, StreamingMode
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
 from google.adk.models.llm_request import LlmRequest
@@ -40,7 +41,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from greenroom import AgentRequest, AllPoolMembersFailedError
+from greenroom import AgentRequest, AllPoolMembersFailedError, StreamInterruptedError
 
 
 def test_b228_a_member_reads_back_what_each_of_its_events_has_committed() -> None:
@@ -113,6 +114,44 @@ def test_b228_after_a_failover_the_next_one_has_the_conversation_for_its_own(
         ("user", "and now?"),
     ]
     assert "unknown agent" not in caplog.text
+
+
+class StreamingModel(ScriptedModel):
+    """One that sends its words one by one, and breaks off where an answer is an error."""
+
+    async def generate_content_async(
+        self, llm_request: LlmRequest, stream: bool = False
+    ) -> AsyncGenerator[LlmResponse, None]:
+        assert stream
+        for answer in self.answers:
+            if isinstance(answer, Exception):
+                raise answer
+            yield LlmResponse(content=content(answer), partial=True)
+        yield LlmResponse(content=content(" ".join(self.answers)))
+
+
+def test_b228_the_first_word_of_a_stream_is_content() -> None:
+    """A member whose model breaks off before it is replaced, one that does so after it is not."""
+    down = ConnectionError("down")
+    models: dict[str, ScriptedModel] = {
+        "a": StreamingModel(answers=[down]),
+        "b": StreamingModel(answers=["one", "two"]),
+        "c": StreamingModel(answers=["one", down]),
+    }
+    run_config = RunConfig(streaming_mode=StreamingMode.SSE)
+
+    async def main() -> None:
+        async with pool_agent(ModelLab(models)) as agent:
+            events = [event async for event in Chat(agent).run(run_config=run_config)]
+            assert texts(events) == ["one", "two", "one two"]
+        async with pool_agent(ModelLab(models), "c", "b") as agent:
+            heard = list[Event]()
+            with pytest.raises(StreamInterruptedError):
+                async for event in Chat(agent).run(run_config=run_config):
+                    heard.append(event)
+            assert texts(heard) == ["one"]
+
+    run(main)
 
 
 def test_b228_an_agent_of_another_name_is_copied_under_the_pools() -> None:
