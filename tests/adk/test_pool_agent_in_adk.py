@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from google.adk.agents import BaseAgent, LlmAgent, LoopAgent
 from google.adk.agents.invocation_context import InvocationContext
-from google.adk.agents.run_config import RunConfig, StreamingMode
+from google.adk.agents.run_config import RunConfig
 from google.adk.events.event import Event
 from google.adk.events.event_actions import EventActions
 from google.adk.models.llm_request import LlmRequest
@@ -138,7 +138,7 @@ def test_b228_the_first_word_of_a_stream_is_content() -> None:
         "b": StreamingModel(answers=["one", "two"]),
         "c": StreamingModel(answers=["one", down]),
     }
-    run_config = RunConfig(streaming_mode=StreamingMode.SSE)
+    run_config = RunConfig.model_validate({"streaming_mode": "sse"})
 
     async def main() -> None:
         async with pool_agent(ModelLab(models)) as agent:
