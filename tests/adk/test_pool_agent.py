@@ -161,9 +161,9 @@ def test_b220_creators_are_those_of_an_executor() -> None:
         assert (agent.name, agent.description) == ("writers", "writes")
 
     run(main)
-    (asked,) = given
-    assert asked[0] == "a"
-    assert asked[1] == AgentRequest("writers", "writes", system_instructions="be brief")
+    ((name, request, cfg),) = given
+    assert (name, cfg) == ("a", "large")
+    assert request == AgentRequest("writers", "writes", system_instructions="be brief")
 
 
 def test_b221_a_state_change_alone_does_not_commit_the_run() -> None:

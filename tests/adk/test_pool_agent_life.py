@@ -105,6 +105,15 @@ def test_b220_a_copy_of_other_fields_has_a_pool_of_its_own(update: dict[str, Any
         assert len(texts(run(Chat(other).say))) == 1
 
 
+def test_b220_a_copy_is_checked_as_what_is_new() -> None:
+    """ADK itself takes the changes of a copy as they come."""
+    agent = pool_agent(Lab())
+    with pytest.raises(TypeError, match="members must be an iterable of MemberConfig"):
+        agent.clone(update={"members": "ab"})
+    with pytest.raises(TypeError, match="config must be a PoolConfig"):
+        agent.model_copy(update={"config": {}})
+
+
 def test_b220_the_fields_of_the_pool_are_fixed() -> None:
     """They are those of a pool that may run already."""
     agent = pool_agent(Lab())

@@ -80,7 +80,8 @@ class PoolAgent(BaseAgent):
         agent_creator: an `AgentCreator`, or a callable `(name, request) -> agent`, sync or async;
             one that has a parameter named `cfg` is given the member's `cfg` by it. It is called on
             the loop of the run, so a sync one must not block.
-        request: what the creator is given, with the name and the description of this agent.
+        request: what the creator is given, with this agent's name, and its description if it has
+            one.
         config: the settings of the pool; its circuit breakers are on then. None: no breakers, and
             no run is cut short. Members run on the loop of whoever runs this agent, whatever its
             `event_loop` says.
@@ -264,9 +265,13 @@ class _Owner(PoolOwner):
         pool_name = agent.name if agent.pool_name is None else agent.pool_name
         super().__init__(pool_name, agent.config, agent.max_concurrency, field="pool_name")
         self._agent_name = agent.name
-        request = replace(agent.request, name=agent.name, description=agent.description)
+        request = checked_request(agent.request)
+        description = agent.description or request.description
+        request = replace(request, name=agent.name, description=description)
+        # Checked once more: a copy takes its changes as they come.
         self._creations = {
-            each.name: creation(agent.agent_creator, each, request) for each in agent.members
+            each.name: creation(agent.agent_creator, each, request)
+            for each in checked_members(agent.members)
         }
 
     def _start_pool(self) -> PoolRef:
