@@ -54,6 +54,7 @@ class LoopAgents:
         # Each loop touches its own; single operations of a dict. A loop that has been closed is
         # forgotten when another one comes.
         self._kept: dict[asyncio.AbstractEventLoop, Kept] = {}
+        self._leaving: set[Kept] = set()
         self._ended = False
 
     async def get(self) -> Any:
@@ -81,6 +82,9 @@ class LoopAgents:
     def _forget(self, kept: Kept) -> None:
         if self._kept.get(kept.loop) is kept:
             del self._kept[kept.loop]
+        if kept not in self._leaving and not kept.task.done():
+            self._leaving.add(kept)
+            kept.task.add_done_callback(lambda _: self._leaving.discard(kept))
         if not kept.users:
             kept.end(lambda _: None)
 
@@ -123,7 +127,7 @@ class LoopAgents:
         time is over: a loop that does not run is not waited for. Any thread may do so.
         """
         self._ended = True
-        kept, self._kept = list(self._kept.values()), {}
+        kept, self._kept = [*list(self._kept.values()), *list(self._leaving)], {}
         once, left = threading.Lock(), threading.Semaphore(len(kept) - 1) if kept else None
         if left is None:
             then()

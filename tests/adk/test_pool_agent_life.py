@@ -27,15 +27,16 @@ from greenroom import (
     PoolStoppedError,
 )
 from greenroom.adk import PoolAgent, new_pool_agent
+from greenroom.testing import EventRecorder
 
 
-def test_b220_nothing_is_started_before_the_first_run() -> None:
-    """Neither a thread nor a member; it may be made where no loop runs."""
-    before = threading.active_count()
+def test_b220_nothing_is_started_before_the_first_run(log: EventRecorder) -> None:
+    """Neither the pool nor a member; it may be made where no loop runs."""
     lab = Lab()
     with pool_agent(lab) as agent:
-        assert threading.active_count() == before
+        assert "pool.started" not in log.names()
         assert texts(run(Chat(agent).say)) == ["a"]
+        assert "pool.started" in log.names()
     assert lab.made == ["a"]
 
 

@@ -322,7 +322,8 @@ class Lending:
         self.made = 0
         self.closed: list[int] = []
         self.gate: asyncio.Event | None = None
-        self.agents = LoopAgents("lent", self._made, None, 1.0)
+        self.slow: asyncio.Event | None = None
+        self.agents = LoopAgents("lent", self._made, None, 1000.0)
 
     @asynccontextmanager
     async def _made(self) -> AsyncIterator[int]:
@@ -333,6 +334,8 @@ class Lending:
                 await self.gate.wait()
             yield number
         finally:
+            if self.slow is not None:
+                await self.slow.wait()
             self.closed.append(number)
 
     async def ended(self, number: int) -> None:
@@ -361,6 +364,27 @@ def test_an_agent_that_is_forgotten_is_closed_when_the_last_block_is_left() -> N
         assert await lending.agents.get() == 2
         lending.agents.close(lambda: None)
         await lending.ended(2)
+
+    run(main)
+
+
+def test_the_end_waits_for_what_has_been_forgotten() -> None:
+    """It is on its way out, which may take a while."""
+
+    async def main() -> None:
+        lending = Lending()
+        lending.slow = asyncio.Event()
+        async with lending.agents.lent() as kept:
+            await kept.agent()
+            kept.forget()
+        over = asyncio.Event()
+        lending.agents.close(over.set)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not over.is_set()
+        lending.slow.set()
+        await over.wait()
+        assert lending.closed == [1]
 
     run(main)
 
