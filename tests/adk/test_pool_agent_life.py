@@ -147,7 +147,7 @@ def test_b220_it_is_not_pickled() -> None:
         ({"members": []}, ValueError, "members must hold at least one"),
         ({"members": "ab"}, TypeError, "members must be an iterable of MemberConfig"),
         ({"members": [MemberConfig("a")] * 2}, ValueError, "more than once"),
-        ({"agent_creator": None}, TypeError, "creator must have a method create_agent"),
+        ({"agent_creator": None}, TypeError, "agent_creator must have a method create_agent"),
         ({"request": "x"}, TypeError, "request must be an AgentRequest"),
         ({"config": 3}, TypeError, "config must be a PoolConfig"),
         ({"max_concurrency": 0}, ValueError, "max_concurrency must be at least 1"),

@@ -52,7 +52,11 @@ def _checked_config(config: object) -> PoolConfig | None:
 
 
 def _checked_creator(creator: Any) -> Any:
-    creation(creator, MemberConfig("any"), AgentRequest())  # for its refusal
+    if not callable(getattr(creator, "create_agent", creator)):
+        raise TypeError(
+            "agent_creator must have a method create_agent or be callable, "
+            f"got a {type(creator).__name__}"
+        )
     return creator
 
 
