@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
 from typing import Any
@@ -52,7 +53,8 @@ class LoopAgents:
         self._grace_s = grace_s
         # Each loop touches its own; single operations of a dict. A loop that has been closed is
         # forgotten when another one comes.
-        self._kept: dict[asyncio.AbstractEventLoop, _Kept] = {}
+        self._kept: dict[asyncio.AbstractEventLoop, Kept] = {}
+        self._leaving: set[Kept] = set()
         self._ended = False
 
     async def get(self) -> Any:
@@ -61,21 +63,46 @@ class LoopAgents:
         Raises:
             BaseException: what the factory raises; the next one who asks has it made again.
         """
+        return await self._of_this_loop().agent()
+
+    @contextlib.asynccontextmanager
+    async def lent(self) -> AsyncIterator[Kept]:
+        """The agent of the running loop, or what is to be it, for a block: what is forgotten there
+        is closed when the last such block is left.
+        """
+        kept = self._of_this_loop()
+        kept.users += 1  # before it is there: nobody may close it while this one waits for it
+        try:
+            yield kept
+        finally:
+            kept.users -= 1
+            if kept.forgotten:
+                self._forget(kept)
+
+    def _forget(self, kept: Kept) -> None:
+        if self._kept.get(kept.loop) is kept:
+            del self._kept[kept.loop]
+        if kept not in self._leaving and not kept.task.done():
+            self._leaving.add(kept)
+            kept.task.add_done_callback(lambda _: self._leaving.discard(kept))
+        if not kept.users:
+            kept.end(lambda _: None)
+
+    def _of_this_loop(self) -> Kept:
         loop = asyncio.get_running_loop()
         kept = self._kept.get(loop)
-        if kept is None or kept.task.done():
+        if kept is None or kept.forgotten or kept.task.done():
             for other in [each for each in list(self._kept) if each.is_closed()]:
                 self._kept.pop(other, None)
-            kept = self._kept[loop] = _Kept(loop)
+            kept = self._kept[loop] = Kept(loop)
             # Not the context of who happens to come first.
             context = Context() if self._context is None else self._context.copy()
             kept.task = loop.create_task(
                 self._keep(kept), name=f"{self._name}:agent", context=context
             )
-        # Shielded: others wait for it, too.
-        return await asyncio.shield(kept.made)
+        return kept
 
-    async def _keep(self, kept: _Kept) -> None:
+    async def _keep(self, kept: Kept) -> None:
         begun = False
         try:
             async with self._made() as agent:
@@ -100,7 +127,7 @@ class LoopAgents:
         time is over: a loop that does not run is not waited for. Any thread may do so.
         """
         self._ended = True
-        kept, self._kept = list(self._kept.values()), {}
+        kept, self._kept = [*list(self._kept.values()), *list(self._leaving)], {}
         once, left = threading.Lock(), threading.Semaphore(len(kept) - 1) if kept else None
         if left is None:
             then()
@@ -133,14 +160,33 @@ def running_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
-class _Kept:
-    """The agent of one loop."""
+class Kept:
+    """The agent of one loop.
+
+    Attributes:
+        users: blocks that use it, or wait for it.
+        forgotten: whether it is given to no further block.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
+        self.users = 0
+        self.forgotten = False
         self.made: asyncio.Future[Any] = loop.create_future()
         self.over = asyncio.Event()
         self.task: asyncio.Task[None]
+
+    async def agent(self) -> Any:
+        """It, once it has been made.
+
+        Raises:
+            BaseException: what the factory raises.
+        """
+        return await asyncio.shield(self.made)  # others wait for it, too
+
+    def forget(self) -> None:
+        """On its loop, in a block that it is lent to: whoever comes next has another one made."""
+        self.forgotten = True
 
     def end(self, then: Callable[[object], object]) -> None:
         """On its loop."""

@@ -21,7 +21,7 @@ from greenroom.messages.execution import Ancestor
 from greenroom.messages.member import CallContext
 from greenroom.messages.pickling import refuse
 from greenroom.messages.requests import Acquire
-from greenroom.messages.status import FailureKind
+from greenroom.messages.status import CancelReason, FailureKind
 
 Send = Callable[[Acquire], LeaseFuture]
 _trace_of: Callable[[BaseException], TracebackType | None]
@@ -116,6 +116,13 @@ class Block:
     def number(self) -> int:
         """1 for the first attempt of the request."""
         return self.context.attempt
+
+    @property
+    def given_up(self) -> CancelReason | None:
+        """Why the pool wants it no more, which its block may still have to hear; None as long as it
+        does.
+        """
+        return self._open_lease().cancelled
 
     # -- what its block may say
 

@@ -24,6 +24,7 @@ from greenroom import (
     StreamInterruptedError,
 )
 from greenroom.actors.runtime.task_cut import TaskCut
+from greenroom.messages.status import CancelReason
 from greenroom.testing import FakeClock
 
 LIMITS: Any = {"request_timeout_s": 30.0}
@@ -85,6 +86,27 @@ def test_the_deadline_of_the_request_cuts_its_block(clock: FakeClock) -> None:
 
         run(main)
         assert pool.stats().failed == 1
+
+
+def test_a_block_may_ask_why_it_is_cut(clock: FakeClock) -> None:
+    """Until then the pool wants it; somebody else's cancellation is none of the pool's."""
+    seen = list[CancelReason | None]()
+    with pool_of(*ranked(a=Agent("a"), b=Agent("b")), clock=clock, **LIMITS) as pool:
+
+        async def main() -> None:
+            async for attempt in pool.attempts():
+                async with attempt as agent:
+                    seen.append(attempt.given_up)
+                    if agent.name == "a":
+                        try:
+                            await overtime(clock, 31)
+                        finally:
+                            seen.append(attempt.given_up)
+            with pytest.raises(RuntimeError, match="inside of its block"):
+                _ = attempt.given_up
+
+        run(main)
+    assert seen == [None, CancelReason.ATTEMPT_TIMEOUT, None]
 
 
 def test_one_attempt_alone_is_cut_as_well(clock: FakeClock) -> None:

@@ -13,6 +13,7 @@ from helpers_pools import echo_async, pool_of
 from helpers_streams import Doing
 
 from greenroom import AllPoolMembersFailedError, Member, PoolRef, Request
+from greenroom.actors.executors.loop_agents import LoopAgents
 
 Loop = asyncio.AbstractEventLoop
 
@@ -312,3 +313,96 @@ def test_a_context_manager_is_entered_and_left_on_each_loop_in_one_task() -> Non
         run(stops)
     assert [what for what, _ in log].count("entered") == 3
     assert [what for what, _ in log].count("left") == 3
+
+
+class Lending:
+    """Agents that are lent: a text each, numbered; those that have been closed."""
+
+    def __init__(self) -> None:
+        self.made = 0
+        self.closed: list[int] = []
+        self.gate: asyncio.Event | None = None
+        self.slow: asyncio.Event | None = None
+        self.agents = LoopAgents("lent", self._made, None, 1000.0)
+
+    @asynccontextmanager
+    async def _made(self) -> AsyncIterator[int]:
+        self.made += 1
+        number = self.made
+        try:
+            if self.gate is not None:
+                await self.gate.wait()
+            yield number
+        finally:
+            if self.slow is not None:
+                await self.slow.wait()
+            self.closed.append(number)
+
+    async def ended(self, number: int) -> None:
+        """Until it has been closed."""
+        while number not in self.closed:  # noqa: ASYNC110 - nobody can tell
+            await asyncio.sleep(0)
+
+
+def test_an_agent_that_is_forgotten_is_closed_when_the_last_block_is_left() -> None:
+    """Whoever comes meanwhile has another one; what nobody forgets is kept."""
+
+    async def main() -> None:
+        lending = Lending()
+        async with lending.agents.lent() as kept:
+            assert await kept.agent() == 1
+        async with lending.agents.lent() as first, lending.agents.lent() as again:
+            assert again is first
+            async with lending.agents.lent() as bad:
+                bad.forget()
+            async with lending.agents.lent() as second:
+                assert await second.agent() == 2
+            await asyncio.sleep(0)
+            assert await again.agent() == 1
+            assert lending.closed == []
+        await lending.ended(1)
+        assert await lending.agents.get() == 2
+        lending.agents.close(lambda: None)
+        await lending.ended(2)
+
+    run(main)
+
+
+def test_the_end_waits_for_what_has_been_forgotten() -> None:
+    """It is on its way out, which may take a while."""
+
+    async def main() -> None:
+        lending = Lending()
+        lending.slow = asyncio.Event()
+        async with lending.agents.lent() as kept:
+            await kept.agent()
+            kept.forget()
+        over = asyncio.Event()
+        lending.agents.close(over.set)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not over.is_set()
+        lending.slow.set()
+        await over.wait()
+        assert lending.closed == [1]
+
+    run(main)
+
+
+def test_what_is_forgotten_before_it_is_made_is_given_up() -> None:
+    """Its factory is cancelled, and asked again by the next block."""
+
+    async def main() -> None:
+        lending = Lending()
+        lending.gate = asyncio.Event()
+        async with lending.agents.lent() as kept:
+            await asyncio.sleep(0)
+            kept.forget()
+        await lending.ended(1)
+        lending.gate.set()
+        async with lending.agents.lent() as kept:
+            assert await kept.agent() == 2
+        lending.agents.close(lambda: None)
+        await lending.ended(2)
+
+    run(main)

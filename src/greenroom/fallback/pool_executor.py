@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import random
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, ClassVar, Literal, TypeVar, Unpack, overload
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Literal, TypeVar, Unpack, overload
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK
-from greenroom.actors.strategies import Candidate, Failover, PickContext
 from greenroom.fallback.agent_spec import (
     AgentCreator,
     AgentRequest,
@@ -19,11 +16,11 @@ from greenroom.fallback.agent_spec import (
     creation,
 )
 from greenroom.fallback.lazy_agent import AGENT, LazyAgent
+from greenroom.fallback.ring import Ring, creations_told_apart
 from greenroom.messages import _validate as check
-from greenroom.messages.config import Classifier, PoolConfig
+from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
 from greenroom.messages.requests import Apply, Request, RequestSettings, check_one_timeout
-from greenroom.messages.status import FailureKind
 from greenroom.pool.pool_owner import MAX_CONCURRENCY, PoolOwner
 
 R = TypeVar("R")
@@ -215,7 +212,7 @@ class PoolExecutor(PoolOwner):
 
     def _start_pool(self) -> PoolRef:
         # Nothing that is made here refers to the executor: see `PoolOwner`.
-        ring = _Ring()
+        ring = Ring()
         lazy_agents = [
             LazyAgent(member.name, self.name, create, self._config, ring.lost.append)
             for member, create in zip(self.members, self._creations, strict=True)
@@ -224,47 +221,11 @@ class PoolExecutor(PoolOwner):
             Member(each.name, each, close=LazyAgent.close, max_concurrency=self._max_concurrency)
             for each in lazy_agents
         ]
-        kind_of = _classifier(lazy_agents, self._config.classify)
+        kind_of = creations_told_apart(lazy_agents, self._config.classify)
         # A value is judged where its agent is at hand, so the pool need not do it again; what it
         # collects from a stream is seen by the pool alone.
         auto: Literal["auto"] | None = "auto" if self._config.is_failure == "auto" else None
         return self._launch(members, ring, is_failure=auto, classify=kind_of)
-
-
-class _Ring(Failover):
-    """The built-in strategy, which moves on when an agent cannot be created, too.
-
-    That is no failed run, so the router does not record it.
-
-    There is no way back: whoever is in charge stays so, and nobody is made without need.
-
-    Attributes:
-        lost: whose creation has failed; from any thread.
-    """
-
-    one_at_a_time: ClassVar[bool] = True
-
-    def __init__(self) -> None:
-        super().__init__(return_after_s=None)
-        self.lost: deque[str] = deque()
-
-    def pick(
-        self, candidates: Sequence[Candidate], context: PickContext, rng: random.Random
-    ) -> Candidate | None:
-        # Taken over here, in the router's turn: the agents are made on the pool's loop.
-        while self.lost:
-            self.record(self.lost.popleft(), False)
-        return super().pick(candidates, context, rng)
-
-
-def _classifier(lazy_agents: Sequence[LazyAgent], custom: Classifier | None) -> Classifier:
-    def kind_of(error: BaseException) -> FailureKind | None:
-        # By identity: a creator may raise what an agent raises as well, a ConnectionError, say.
-        if any(error is agent.create_error for agent in lazy_agents):
-            return FailureKind.CREATE_FAILED
-        return custom(error) if custom is not None else None
-
-    return kind_of
 
 
 def _until(timeout: float | None) -> float | None:
