@@ -21,7 +21,7 @@ from greenroom import (
     StreamInterruptedError,
     UnsuccessfulResultError,
 )
-from greenroom.serve.problems import Row, problem_of
+from greenroom.web.problems import Row, problem_of
 
 SECRET = "sk-backend-1"
 Kinds = list[FailureKind | SkipReason]
