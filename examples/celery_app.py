@@ -13,6 +13,7 @@ import os
 from typing import Any
 
 from celery import Celery, Task, signals
+from celery.exceptions import SoftTimeLimitExceeded
 
 from greenroom import AgentPool, Member, PoolPerProcess
 from greenroom.web import problem_of
@@ -63,6 +64,8 @@ def answer(task: Task, text: str) -> str:
     """The time limit of the request is the one that ends calls of agents in order."""
     try:
         return str(POOL().execute(text, timeout=240))
+    except SoftTimeLimitExceeded:
+        raise
     except Exception as error:  # the pool's, or an agent's own: the request is at fault
         problem = problem_of(error)
         refused = RefusedError(problem.message)

@@ -89,7 +89,7 @@ async def aask(web: HttpRequest) -> HttpResponse:
 
 @require_POST
 async def stream(web: HttpRequest) -> HttpResponse | StreamingHttpResponse:
-    """Each chunk is a server-sent event. Under ASGI: a sync one would hold a thread all the time."""
+    """Each chunk is a server-sent event. For ASGI: a sync one would hold a thread all the time."""
     chunks = POOL().stream(Request(prompt_of(web), timeout=120))
     try:
         await chunks.first()  # until then another member can take over, and a status be sent

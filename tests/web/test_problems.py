@@ -12,6 +12,7 @@ from greenroom import (
     AttemptError,
     DeadlineExceededError,
     FailureKind,
+    ForkedPoolError,
     PoolSaturatedError,
     PoolStoppedError,
     RequestCancelledError,
@@ -103,6 +104,9 @@ ERRORS: list[tuple[Exception, Row]] = [
     (RequestCancelledError("by id"), Row.CANCELLED),
     (ResourceError("no thread"), Row.UNAVAILABLE),
     (StrategyError(SECRET), Row.INTERNAL),
+    # It ends no server: whoever comes again finds the same mistake of the app.
+    (ForkedPoolError(SECRET, 1, 2), Row.INTERNAL),
+    (TimeoutError(SECRET), Row.TIMEOUT),  # a limit of the app's own around the await
     (UnsuccessfulResultError("flagged", kind=K.CALLER), Row.FILTERED),
     (interrupted(ConnectionError(SECRET)), Row.BROKE_OFF),
     (interrupted(TimeoutError(SECRET)), Row.TIMEOUT),

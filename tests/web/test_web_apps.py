@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers_apps import EXAMPLES, URL, Client, Program, asked, client, events, running
+from helpers_apps import URL, Client, asked, client, events
 from helpers_gate import LIMIT_S, Gate, gate
+from helpers_programs import EXAMPLES, Program, running
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and forks")
 

@@ -12,8 +12,9 @@ from types import ModuleType
 
 import httpx
 import pytest
-from helpers_apps import EXAMPLES, module_of
+from helpers_apps import module_of
 from helpers_pages import DOCS, README, ROOT, text_of
+from helpers_programs import EXAMPLES
 
 from greenroom import Member
 from greenroom.testing import http_error

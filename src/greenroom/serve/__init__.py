@@ -1,7 +1,7 @@
 """A pool as an OpenAI-compatible endpoint: `create_app` makes an ASGI app, `serve` runs it.
 
-For handlers of your own under Starlette or FastAPI: `unless_left` and `EventsResponse` end a request
-whose client has hung up.
+For handlers of your own under Starlette or FastAPI: `unless_left` and `EventsResponse` end a
+request whose client has hung up.
 
 It needs `pip install 'greenroom[serve]'`.
 """
