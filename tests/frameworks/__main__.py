@@ -1,0 +1,84 @@
+"""`make test-frameworks`: measures each framework's members, and holds the page's table against it.
+
+ARGS: nothing runs all; names of groups or cases choose; `--table` prints the table as it was
+measured; `--write` writes it and the recipes into `docs/frameworks.md`. What does not install here
+is named and left out.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+
+from helpers_pages import ROOT, text_of
+
+from frameworks.groups import GROUPS
+from frameworks.measure import Row
+from frameworks.page import (
+    PAGE,
+    case_names,
+    line_of,
+    rows_of_page,
+    table,
+    title_of,
+    with_recipe,
+    with_table,
+)
+from frameworks.runner import Record, measured
+
+_FLAGS = {"--table", "--write"}
+
+
+def main(arguments: list[str]) -> int:
+    """0 if every recipe keeps its promises, and the page's table says what was measured."""
+    flags, chosen = set(arguments) & _FLAGS, set(arguments) - _FLAGS
+    cases = {case for group in GROUPS.values() for case in group}
+    if unknown := chosen - {*GROUPS, *cases}:
+        known = " ".join([*GROUPS, *sorted(cases)])
+        print(f"not known: {' '.join(sorted(unknown))}; groups and cases are {known}")
+        return 2
+    records = [each for group in GROUPS for each in _group(group, chosen)]
+    for record in records:
+        if "row" not in record:
+            print(f"{record['case']}: {record.get('skipped') or record['broken']}")
+    rows = {each["case"]: line_of(Row(**each["row"]).cells()) for each in records if "row" in each}
+    if "--table" in flags:
+        print(table(list(rows.values())), end="")
+    if "--write" in flags:
+        _write(list(rows.values()))
+    differ = sum(map(_differs, rows, rows.values()))
+    broken = sum("broken" in each for each in records)
+    print(f"{len(rows)} measured, {differ} differ from {PAGE.name}, {broken} broken")
+    return 1 if broken or differ else 0
+
+
+def _group(group: str, chosen: set[str]) -> list[Record]:
+    """What one group's environment brought; bounded in time."""
+    cases = [each for each in GROUPS[group] if not chosen or {group, each} & chosen]
+    python = ROOT / f".venv-frameworks-{group}" / "bin" / "python"
+    if not cases:
+        return []
+    if not python.exists():
+        return [{"case": each, "skipped": "skipped: it has no environment"} for each in cases]
+    with tempfile.TemporaryDirectory() as folder:
+        return measured(python, cases, Path(folder) / "records.jsonl")
+
+
+def _write(rows: list[str]) -> None:
+    text = with_table(rows, text_of(PAGE))
+    for name in case_names():
+        text = with_recipe(name, text)
+    PAGE.write_text(text, encoding="utf-8")
+
+
+def _differs(case: str, line: str) -> bool:
+    on_page = rows_of_page().get(title_of(case))
+    if on_page == line:
+        return False
+    print(f"{case} differs:\n  page:     {on_page}\n  measured: {line}")
+    return True
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

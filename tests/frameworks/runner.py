@@ -1,0 +1,41 @@
+"""Measures cases in another environment."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from helpers_pages import ROOT
+
+import greenroom
+
+_TESTS = ROOT / "tests"
+_GREENROOM = Path(greenroom.__file__).parents[1]
+"""Where this environment has it from: those of the frameworks need only what it stands on."""
+_LIMIT_S = 900.0
+
+Record = dict[str, Any]
+"""A line of `frameworks.child`: `case`, and one of `row`, `skipped`, `broken`."""
+
+
+def measured(python: Path, cases: list[str], out: Path) -> list[Record]:
+    """The records of these cases, from another environment."""
+    command = [str(python), "-m", "frameworks.child", str(out), *cases]
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, env=_environment(), cwd=ROOT, timeout=_LIMIT_S, check=False)
+    lines = out.read_text(encoding="utf-8").splitlines() if out.exists() else []
+    records: list[Record] = [json.loads(line) for line in lines]
+    told = {each["case"] for each in records}
+    missing = [each for each in cases if each not in told]
+    return records + [{"case": each, "broken": "its process has ended"} for each in missing]
+
+
+def _environment() -> dict[str, str]:
+    environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    paths = (_TESTS, _TESTS / "helpers", _GREENROOM)
+    environment["PYTHONPATH"] = os.pathsep.join(map(str, paths))
+    return environment
