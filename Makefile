@@ -84,7 +84,7 @@ test-clients: stamp $(CLIENTS:%=.venv-clients-%/pyvenv.cfg)
 	@PYTHONPATH=tests $(PY) -m real_clients $(ARGS)
 
 # A group is what gets along; the cases of one that does not install here are named and left out.
-FRAMEWORKS := light
+FRAMEWORKS := light apps
 
 test-frameworks: stamp $(FRAMEWORKS:%=.venv-frameworks-%/pyvenv.cfg)
 	@for group in $(FRAMEWORKS); do \

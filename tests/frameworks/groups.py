@@ -8,3 +8,8 @@ LIGHT = "light"
 GROUPS: dict[str, tuple[str, ...]] = {
     LIGHT: ("pydantic_ai",),
 }
+
+TESTED: dict[str, tuple[str, ...]] = {
+    "apps": ("test_apps_celery.py", "test_apps_notebook.py"),
+}
+"""Groups of what is no agent, but has one beside it: instead of cases files of tests."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,13 @@ def measured(python: Path, cases: list[str], out: Path) -> list[Record]:
     told = {each["case"] for each in records}
     missing = [each for each in cases if each not in told]
     return records + [{"case": each, "broken": "its process has ended"} for each in missing]
+
+
+def passes(python: Path, files: Sequence[str]) -> bool:
+    """Whether these files of tests do in another environment."""
+    command = [str(python), "-m", "pytest", "-q", "--noconftest", "-W", "default"]
+    command += [str(_TESTS / "frameworks" / file) for file in files]
+    return not subprocess.run(command, env=_environment(), cwd=ROOT, check=False).returncode
 
 
 def _environment() -> dict[str, str]:
