@@ -11,12 +11,13 @@ from collections.abc import AsyncIterator
 from types import ModuleType
 
 import httpx
+import psutil
 import pytest
 from helpers_apps import module_of
 from helpers_pages import DOCS, README, ROOT, text_of
 from helpers_programs import EXAMPLES
 
-from greenroom import Member
+from greenroom import AgentPool, AllPoolMembersFailedError, Member, PoolConfig
 from greenroom.testing import http_error
 
 SHOWN = {
@@ -40,6 +41,11 @@ SHOWN = {
         /aask\ Sun\ 200\ \{"answer":\ "cloud:\ SUN",\ "by":\ "cloud"\}\n
         /aask\ rain\ 200\ \{"answer":\ "local:\ rain",\ "by":\ "local"\}\n
         /health\ 200\ .*\n
+    """,
+    "mcp_tools": r"""
+        europe:\ sunny\ in\ Paris\n
+        world:\ sunny\ in\ Quito\n
+        \['weather'\]\n
     """,
     "worker": r"(\d+)\ taken,\ \d+\ done,\ \d+\ given\ back,\ 0\ lost\n",
     "streaming_chat": r"""
@@ -187,3 +193,26 @@ def test_the_worker_gives_back_what_it_cannot_finish(
     asyncio.run(worker.work(queue))
     assert (queue.done, queue.given_back) == (0, worker.CONSUMERS)
     assert set(cancelled) <= {f"job {n}" for n in range(17, 21)}
+
+
+# -- the tools
+
+
+def test_a_tools_failure_is_one_and_its_server_ends_with_the_pool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A result that says it is an error is no answer; no process is left behind."""
+    example = module_of("mcp_tools", monkeypatch)
+    seen: list[psutil.Process] = []
+
+    async def main() -> None:
+        config = PoolConfig(max_retries=0)
+        async with AgentPool.start(example.MEMBERS[:1], config=config) as tools:
+            assert await example.weather(tools, "Paris") == "europe: sunny in Paris"
+            seen.extend(psutil.Process().children())
+            with pytest.raises(AllPoolMembersFailedError, match="says it is an error"):
+                await example.weather(tools, "Quito")
+
+    asyncio.run(main())
+    assert seen
+    assert not [each for each in seen if each.is_running()]
