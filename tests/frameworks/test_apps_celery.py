@@ -32,7 +32,9 @@ APP = """
                 raise http_error(400)
             if prompt == "down" and not pathlib.Path("up").exists():
                 raise ConnectionError("sk-secret refused")
-            return await ahold(prompt) if prompt.startswith("held") else f"{prompt} by {os.getpid()}"
+            if prompt.startswith("held"):
+                return await ahold(prompt)
+            return f"{prompt} by {os.getpid()}"
 
         def close(self):
             tell(f"closed in {os.getpid()}")

@@ -122,7 +122,8 @@ def test_each_child_has_its_own() -> None:
 
     def child():
         go.set()
-        for name, pool in (("used", used), ("unused", unused), ("stopped", stopped), ("starting", starting)):
+        pools = {"used": used, "unused": unused, "stopped": stopped, "starting": starting}
+        for name, pool in pools.items():
             note(name, lambda: pool().execute(0) == os.getpid())
             note(name + " again", lambda: pool() is pool())
             note(name + " ends", pool.stop)
