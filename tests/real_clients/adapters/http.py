@@ -14,7 +14,7 @@ import urllib3
 
 from real_clients.case import KEY, PROMPT, Adapter, Case
 
-_BODY = {"model": "none", "messages": [{"role": "user", "content": PROMPT}]}
+_BODY: dict[str, Any] = {"model": "none", "messages": [{"role": "user", "content": PROMPT}]}
 _HEADERS = {"authorization": f"Bearer {KEY}"}
 _PATH = "/v1/chat/completions"
 
