@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -96,6 +98,14 @@ def test_what_is_given_is_checked() -> None:
         PoolPerProcess(lambda: 5)()  # type: ignore[arg-type, return-value]
     with pytest.raises(ValueError, match="drain_s must be at least 0"):
         PoolPerProcess(started).stop(-1)
+
+
+def test_it_is_not_sent_to_another_process() -> None:
+    """Nor copied: there would be a second pool."""
+    pool = PoolPerProcess(started)
+    for send in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="where each process imports it"):
+            send(pool)
 
 
 @needs_fork

@@ -6,6 +6,7 @@ Behaviours 265 to 267.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import signal
 import sys
 import textwrap
@@ -60,17 +61,40 @@ def until_refused(url: str) -> None:
     assert status == 503
 
 
+UVICORN = ["-m", "uvicorn", "served:app", "--port", "0", "--loop"]
+SERVERS = {
+    "asyncio": ([*UVICORN, "asyncio"], -signal.SIGTERM),  # as uvicorn ends by it
+    "uvloop": ([*UVICORN, "uvloop"], -signal.SIGTERM),
+    "gunicorn": (
+        [
+            "-m",
+            "gunicorn",
+            "-b",
+            "127.0.0.1:0",
+            "-k",
+            "uvicorn.workers.UvicornWorker",
+            "served:app",
+        ],
+        0,
+    ),
+}
+
+
 @posix
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("name", SERVERS)
 def test_on_sigterm_what_is_at_hand_is_answered_and_what_comes_is_refused(
-    loop: str, tmp_path: Path, held: Gate
+    name: str, tmp_path: Path, held: Gate
 ) -> None:
     """An answer and a stream are finished; new ones are told when to come back, by a server that
     still listens; the load balancer is told as well. Then the process ends.
     """
-    if loop == "uvloop":
-        pytest.importorskip("uvloop")
-    with uvicorn(tmp_path, FASTAPI, held, "--loop", loop) as (server, url):
+    needs = {"asyncio": "uvicorn", "uvloop": "uvloop", "gunicorn": "uvicorn.workers"}[name]
+    if importlib.util.find_spec(needs) is None:
+        pytest.skip(f"there is no {needs} here")
+    (tmp_path / "served.py").write_text(textwrap.dedent(FASTAPI))
+    command, status = SERVERS[name]
+    with running(command, tmp_path, held.environment) as server:
+        url = server.said(URL)[1]
         assert asked(url, "/health").status == 200
         with client(url) as one, client(url) as two:
             one.send("/ask", "short")
@@ -91,7 +115,7 @@ def test_on_sigterm_what_is_at_hand_is_answered_and_what_comes_is_refused(
             assert one.answer().said == {"answer": "done", "by": "only"}
             rest.go("upon a time")
             assert b'data: "upon a time"\n' in stream.read()
-        assert server.ended() == -signal.SIGTERM  # as uvicorn ends by it
+        assert server.ended() == status
     assert "Traceback" not in server.text
 
 
@@ -109,10 +133,20 @@ def test_a_second_sigterm_ends_the_drain(tmp_path: Path, held: Gate) -> None:
         assert server.ended() == -signal.SIGTERM
 
 
+MIDDLEWARE = """
+    @app.middleware("http")
+    async def passing(web, call_next):
+        return await call_next(web)
+"""
+
+
+@pytest.mark.parametrize("source", [FASTAPI, FASTAPI + MIDDLEWARE], ids=["plain", "middleware"])
 @pytest.mark.parametrize("path", ["/ask", "/stream"])
-def test_a_client_that_leaves_has_its_call_cancelled(path: str, tmp_path: Path, held: Gate) -> None:
+def test_a_client_that_leaves_has_its_call_cancelled(
+    path: str, source: str, tmp_path: Path, held: Gate
+) -> None:
     """While nothing has been sent yet, and in the middle of a silence of its stream."""
-    with uvicorn(tmp_path, FASTAPI, held) as (server, url):
+    with uvicorn(tmp_path, source, held) as (server, url):
         with client(url) as one:
             one.send(path, "short")
             call = held.next()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from typing import NoReturn, SupportsIndex
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.runtime import forks
 from greenroom.messages import _validate as check
 from greenroom.messages.errors import PoolStoppedError
+from greenroom.messages.pickling import refuse
 
 
 class PoolPerProcess:
@@ -90,6 +92,9 @@ class PoolPerProcess:
         self._lock = threading.RLock()
         self._pool = None
         self._stopped = False
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        refuse("a PoolPerProcess", "it is made where each process imports it: refer to it by name")
 
     def __repr__(self) -> str:
         return f"<PoolPerProcess: {self._pool or 'not started here'}>"
