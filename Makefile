@@ -84,7 +84,7 @@ test-clients: stamp $(CLIENTS:%=.venv-clients-%/pyvenv.cfg)
 	@PYTHONPATH=tests $(PY) -m real_clients $(ARGS)
 
 # A group is what gets along; the cases of one that does not install here are named and left out.
-FRAMEWORKS := light chat dspy protocols ag2 autogen crewai semantic strands
+FRAMEWORKS := light chat dspy protocols ag2 autogen crewai semantic strands apps
 WANTED     := $(or $(filter $(FRAMEWORKS),$(ARGS)),$(FRAMEWORKS))
 
 test-frameworks: stamp $(WANTED:%=.venv-frameworks-%/pyvenv.cfg)

@@ -270,6 +270,16 @@ class PoolStats:
     hedges: int = field(default=0, kw_only=True)
     draining: bool = field(default=False, kw_only=True)
 
+    @property
+    def can_serve(self) -> bool:
+        """Whether a member could take a request, now or once it is less busy: what a health check
+        asks. (`available` leaves out who is busy: a pool at work would be taken for a dead one.)
+        """
+        return not self.draining and any(
+            each.available or (each.health.is_available and each.in_flight >= each.max_concurrency)
+            for each in self.members
+        )
+
     def __getitem__(self, member: str) -> MemberStats:
         for stats in self.members:
             if stats.name == member:

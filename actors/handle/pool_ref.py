@@ -464,16 +464,11 @@ class PoolRef(AskingRef):
         """Whether a member could take a request, now or once it is less busy.
 
         Made to be the probe of a member that is a pool: `Member(..., probe=PoolRef.can_serve)`.
-        (`stats().available` leaves out who is busy: a pool at work would be taken for a dead one.)
 
         Raises:
             PoolStoppedError: the pool has stopped.
         """
-        stats = self.stats()
-        return not stats.draining and any(
-            each.available or (each.health.is_available and each.in_flight >= each.max_concurrency)
-            for each in stats.members
-        )
+        return self.stats().can_serve
 
     def close(self) -> None:
         """`stop`, under the name by which a pool ends what a factory has made for it."""

@@ -65,6 +65,7 @@ from greenroom.messages import (
 )
 from greenroom.messages.pickling import RemoteCause
 from greenroom.pool.agent_pool import AgentPool
+from greenroom.pool.per_process import PoolPerProcess
 from greenroom.supervisors.circuit_breaker import CircuitBreaker, CircuitOpenError
 
 _logger.disable("greenroom")
@@ -131,6 +132,7 @@ __all__ = [
     "PoolError",
     "PoolExecutor",
     "PoolFuture",
+    "PoolPerProcess",
     "PoolRef",
     "PoolSaturatedError",
     "PoolStats",

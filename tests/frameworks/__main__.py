@@ -13,7 +13,7 @@ from pathlib import Path
 
 from helpers_pages import ROOT, text_of
 
-from frameworks.groups import GROUPS
+from frameworks.groups import GROUPS, TESTED
 from frameworks.measure import Row
 from frameworks.page import (
     PAGE,
@@ -25,7 +25,7 @@ from frameworks.page import (
     with_recipe,
     with_table,
 )
-from frameworks.runner import Record, measured, passes
+from frameworks.runner import Record, files_pass, measured, passes
 
 _FLAGS = {"--table", "--write"}
 
@@ -34,12 +34,14 @@ def main(arguments: list[str]) -> int:
     """0 if every recipe keeps its promises, and the page's table says what was measured."""
     flags, chosen = set(arguments) & _FLAGS, set(arguments) - _FLAGS
     cases = {case for group in GROUPS.values() for case in group}
-    if unknown := chosen - {*GROUPS, *cases}:
-        known = " ".join([*GROUPS, *sorted(cases)])
+    if unknown := chosen - {*GROUPS, *TESTED, *cases}:
+        known = " ".join([*GROUPS, *TESTED, *sorted(cases)])
         print(f"not known: {' '.join(sorted(unknown))}; groups and cases are {known}")
         return 2
     records = [each for group in GROUPS for each in _group(group, chosen)]
     failed = [] if flags else [group for group in GROUPS if not _passes(group, chosen)]
+    wanted = [] if flags else [each for each in TESTED if not chosen or each in chosen]
+    failed += [each for each in wanted if not _files_pass(each)]
     for record in records:
         if "row" not in record:
             print(f"{record['case']}: {record.get('skipped') or record['broken']}")
@@ -71,6 +73,14 @@ def _passes(group: str, chosen: set[str]) -> bool:
     """Whether its cases pass what the table has no column for; what is not there is not tested."""
     cases, python = _chosen(group, chosen), _python(group)
     return not cases or not python.exists() or passes(python, cases)
+
+
+def _files_pass(group: str) -> bool:
+    """The same of a group that has files of tests instead of cases."""
+    if (python := _python(group)).exists():
+        return files_pass(python, TESTED[group])
+    print(f"{group}: skipped: it has no environment")
+    return True
 
 
 def _chosen(group: str, chosen: set[str]) -> list[str]:

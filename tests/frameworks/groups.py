@@ -16,3 +16,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "semantic": ("semantic_kernel",),
     "strands": ("strands",),
 }
+
+TESTED: dict[str, tuple[str, ...]] = {
+    "apps": ("test_apps_celery.py", "test_apps_notebook.py"),
+}
+"""Groups of what is no agent, but has one beside it: instead of cases files of tests."""

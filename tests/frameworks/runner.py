@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,15 @@ def passes(python: Path, cases: list[str]) -> bool:
     command += ["-W", "ignore", "--tb", "short", "-k", " or ".join(cases), str(_TESTED)]
     return not subprocess.run(
         command, env=_environment() | QUIET, cwd=ROOT, timeout=_LIMIT_S, check=False
+    ).returncode
+
+
+def files_pass(python: Path, files: Sequence[str]) -> bool:
+    """Whether these files of tests do in another environment."""
+    command = [str(python), "-m", "pytest", "-q", "--noconftest", "-W", "default"]
+    command += [str(_TESTS / "frameworks" / file) for file in files]
+    return not subprocess.run(
+        command, env=_environment(), cwd=ROOT, timeout=_LIMIT_S, check=False
     ).returncode
 
 

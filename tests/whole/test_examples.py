@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.util
+import json
 import re
 import subprocess
 import sys
@@ -11,13 +11,15 @@ from collections.abc import AsyncIterator
 from types import ModuleType
 
 import httpx
+import psutil
 import pytest
-from helpers_pages import ROOT
+from helpers_apps import module_of
+from helpers_pages import DOCS, README, ROOT, text_of
+from helpers_programs import EXAMPLES
 
-from greenroom import Member
+from greenroom import AgentPool, AllPoolMembersFailedError, Member, PoolConfig
 from greenroom.testing import http_error
 
-EXAMPLES = ROOT / "examples"
 SHOWN = {
     "fastapi_app": r"""
         /ask\ Sun\ 200\ \{"answer":"cloud:\ SUN","by":"cloud"\}\n
@@ -25,6 +27,25 @@ SHOWN = {
         /stream\ Sun\ 200\ data:\ "cloud:\ "\ \|\ data:\ "SUN"\n
         /stream\ rain\ 200\ data:\ "local:\ "\ \|\ data:\ "rain"\n
         /health\ 200\ .*\n
+    """,
+    "flask_app": r"""
+        /ask\ Sun\ 200\ \{"answer":"cloud:\ SUN","by":"cloud"\}\n
+        /ask\ rain\ 200\ \{"answer":"local:\ rain","by":"local"\}\n
+        /stream\ Sun\ 200\ data:\ "cloud:\ "\ \|\ data:\ "SUN"\n
+        /stream\ rain\ 200\ data:\ "local:\ "\ \|\ data:\ "rain"\n
+        /health\ 200\ .*\n
+    """,
+    "django_app": r"""
+        /ask\ Sun\ 200\ \{"answer":\ "cloud:\ SUN",\ "by":\ "cloud"\}\n
+        /ask\ rain\ 200\ \{"answer":\ "local:\ rain",\ "by":\ "local"\}\n
+        /aask\ Sun\ 200\ \{"answer":\ "cloud:\ SUN",\ "by":\ "cloud"\}\n
+        /aask\ rain\ 200\ \{"answer":\ "local:\ rain",\ "by":\ "local"\}\n
+        /health\ 200\ .*\n
+    """,
+    "mcp_tools": r"""
+        europe:\ sunny\ in\ Paris\n
+        world:\ sunny\ in\ Quito\n
+        \['weather'\]\n
     """,
     "worker": r"(\d+)\ taken,\ \d+\ done,\ \d+\ given\ back,\ 0\ lost\n",
     "streaming_chat": r"""
@@ -69,12 +90,23 @@ def test_an_example_runs_and_shows_what_it_is_about(name: str) -> None:
     assert not done.stderr
 
 
-def test_every_example_is_run_and_in_the_readme() -> None:
+ELSEWHERE = {
+    "gunicorn.conf.py": "tests/web/test_web_apps.py",
+    "celery_app.py": "tests/frameworks/test_apps_celery.py",
+    "notebook.ipynb": "tests/frameworks/test_apps_notebook.py",
+}
+"""What needs a server of its own, and who runs it."""
+
+
+def test_every_example_is_run_and_in_the_pages() -> None:
     """None is left to rot, none is hidden."""
-    names = {file.stem for file in EXAMPLES.glob("*.py")}
-    assert names == set(SHOWN)
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert names == set(re.findall(r"\(examples/(\w+)\.py\)", readme))
+    files = {file.name for file in EXAMPLES.iterdir() if file.suffix in (".py", ".ipynb")}
+    assert files == {f"{name}.py" for name in SHOWN} | set(ELSEWHERE)
+    for name, test in ELSEWHERE.items():
+        assert name in text_of(ROOT / test)
+    readme, pages = text_of(README), text_of(DOCS / "web.md")
+    shown = re.findall(r"\(examples/([\w.]+)\)", readme) + re.findall(r"`examples/([\w.]+)`", pages)
+    assert files <= set(shown)
 
 
 # -- the web service, where it goes wrong
@@ -83,17 +115,6 @@ def test_every_example_is_run_and_in_the_readme() -> None:
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     return module_of("fastapi_app", monkeypatch)
-
-
-def module_of(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """An example, imported anew but not run."""
-    spec = importlib.util.spec_from_file_location(name, EXAMPLES / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 async def _post(service: ModuleType, path: str) -> tuple[httpx.Response, httpx.Response]:
@@ -108,19 +129,20 @@ async def _post(service: ModuleType, path: str) -> tuple[httpx.Response, httpx.R
 
 
 @pytest.mark.parametrize("path", ["/ask", "/stream"])
-def test_the_service_says_503_when_nobody_can_answer(
+def test_the_service_has_a_status_for_nobody_can_answer(
     service: ModuleType, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    """With when to come back, also where a stream was asked for: nothing has been sent yet."""
+    """Also where a stream was asked for: nothing has been sent yet. A wrong key is no bad hour."""
 
     async def refused(prompt: str) -> str:
         raise http_error(401)
 
     monkeypatch.setattr(service, "MEMBERS", [Member("only", refused)])
     answer, health = asyncio.run(_post(service, path))
-    assert answer.status_code == 503
-    assert int(answer.headers["Retry-After"]) >= 1
-    assert answer.json()["error"].startswith("pool 'web'")
+    assert answer.status_code == 502
+    assert "Retry-After" not in answer.headers
+    assert answer.json()["detail"]["code"] == "members_set_up_wrong"
+    assert answer.json()["detail"]["message"].startswith("pool 'web'")
     assert (health.status_code, health.json()) == (503, {"only": "circuit_open"})
 
 
@@ -138,7 +160,12 @@ def test_the_service_says_so_when_a_stream_breaks_off(
     events = answer.text.strip().split("\n\n")
     assert answer.status_code == 200
     assert events[0] == 'data: "Once "'
-    assert events[1].startswith("event: error\ndata: \"pool 'web': the stream of 'only' broke off")
+    name, data = events[1].split("\n")
+    assert name == "event: error"
+    assert (
+        "the stream of 'only' broke off"
+        in json.loads(data.removeprefix("data: "))["error"]["message"]
+    )
 
 
 # -- the worker, when its grace is over
@@ -166,3 +193,26 @@ def test_the_worker_gives_back_what_it_cannot_finish(
     asyncio.run(worker.work(queue))
     assert (queue.done, queue.given_back) == (0, worker.CONSUMERS)
     assert set(cancelled) <= {f"job {n}" for n in range(17, 21)}
+
+
+# -- the tools
+
+
+def test_a_tools_failure_is_one_and_its_server_ends_with_the_pool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A result that says it is an error is no answer; no process is left behind."""
+    example = module_of("mcp_tools", monkeypatch)
+    seen: list[psutil.Process] = []
+
+    async def main() -> None:
+        config = PoolConfig(max_retries=0)
+        async with AgentPool.start(example.MEMBERS[:1], config=config) as tools:
+            assert await example.weather(tools, "Paris") == "europe: sunny in Paris"
+            seen.extend(psutil.Process().children())
+            with pytest.raises(AllPoolMembersFailedError, match="says it is an error"):
+                await example.weather(tools, "Quito")
+
+    asyncio.run(main())
+    assert seen
+    assert not [each for each in seen if each.is_running()]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from greenroom.messages.replies import Restarted
-from greenroom.serve.problems import Problem, ProblemError, Row
+from greenroom.web.problems import Problem, ProblemError, Row
 
 DONE = b"data: [DONE]\n\n"
 

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from greenroom.kinds.chat_prompt import ChatPrompt
 from greenroom.kinds.encodable import unencodable
-from greenroom.serve.problems import Problem, ProblemError, Row
+from greenroom.web.problems import Problem, ProblemError, Row
 
 ANY_MODEL = "*"
 """Among the models: whatever a client asks for is taken."""

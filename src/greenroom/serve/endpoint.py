@@ -28,7 +28,7 @@ from greenroom.messages.requests import Request
 from greenroom.serve.chat_answer import CompletionEvents, Served, completion, event, usage_of
 from greenroom.serve.chat_request import ANY_MODEL, ChatRequest, chat_request
 from greenroom.serve.hang_up import ClientLeftError, EventsResponse, unless_left
-from greenroom.serve.problems import Problem, ProblemError, Row, problem_of
+from greenroom.web.problems import Problem, ProblemError, Row, problem_of
 
 OWN_NAME = "greenroom"
 """Every pool answers to it, whatever its name is."""
@@ -197,10 +197,7 @@ class _Endpoint:
             return JSONResponse({"status": "stopped"}, 503)
         if stats.draining:
             return JSONResponse({"status": "draining"}, 503)
-        able = any(
-            each.available or (each.health.is_available and each.in_flight >= each.max_concurrency)
-            for each in stats.members
-        )
+        able = stats.can_serve
         return JSONResponse({"status": "ok" if able else "unavailable"}, 200 if able else 503)
 
     def _model(self, name: str) -> dict[str, Any]:

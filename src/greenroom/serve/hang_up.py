@@ -61,7 +61,7 @@ class EventsResponse(Response):
         self,
         events: AsyncGenerator[bytes, None],
         close: Callable[[], object],
-        headers: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         # Without the second one nginx keeps events back until its buffer is full.
         own = {"cache-control": "no-cache", "x-accel-buffering": "no"}
@@ -69,7 +69,7 @@ class EventsResponse(Response):
         self._close = close
         self.status_code = 200
         self.background = None
-        self.init_headers({**own, **headers})
+        self.init_headers({**own, **(headers or {})})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

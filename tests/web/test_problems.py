@@ -5,15 +5,22 @@ from __future__ import annotations
 import re
 
 import pytest
-from helpers_pages import DOCS, rows
+from helpers_pages import DOCS, names, rows
 
+import greenroom
 from greenroom import (
+    AgentTypeError,
     AllPoolMembersFailedError,
+    AskTimeoutError,
     AttemptError,
     DeadlineExceededError,
     FailureKind,
+    ForkedPoolError,
+    PayloadError,
+    PoolError,
     PoolSaturatedError,
     PoolStoppedError,
+    ReentrantAskError,
     RequestCancelledError,
     ResourceError,
     SkipReason,
@@ -21,7 +28,7 @@ from greenroom import (
     StreamInterruptedError,
     UnsuccessfulResultError,
 )
-from greenroom.serve.problems import Row, problem_of
+from greenroom.web.problems import Row, problem_of
 
 SECRET = "sk-backend-1"
 Kinds = list[FailureKind | SkipReason]
@@ -103,6 +110,9 @@ ERRORS: list[tuple[Exception, Row]] = [
     (RequestCancelledError("by id"), Row.CANCELLED),
     (ResourceError("no thread"), Row.UNAVAILABLE),
     (StrategyError(SECRET), Row.INTERNAL),
+    # It ends no server: whoever comes again finds the same mistake of the app.
+    (ForkedPoolError(SECRET, 1, 2), Row.INTERNAL),
+    (TimeoutError(SECRET), Row.TIMEOUT),  # a limit of the app's own around the await
     (UnsuccessfulResultError("flagged", kind=K.CALLER), Row.FILTERED),
     (interrupted(ConnectionError(SECRET)), Row.BROKE_OFF),
     (interrupted(TimeoutError(SECRET)), Row.TIMEOUT),
@@ -143,3 +153,62 @@ def test_the_table_of_the_page_is_that_of_the_code() -> None:
         for row in rows(DOCS / "serving.md", "what happened")
     }
     assert said == {(row.status, row.code or "none", row.waits) for row in Row}
+
+
+PAGE: list[tuple[str, Exception]] = [
+    ("`AllPoolMembersFailedError`, in whatever ways", all_failed([K.UNAVAILABLE, K.TIMEOUT])),
+    ("the same, all of them throttled or resting", all_failed([K.RATE_LIMITED, S.COOLING_DOWN])),
+    ("the same, each with a wrong key, account or model", all_failed([K.AUTH, K.QUOTA])),
+    ("the same, all of them too slow", all_failed([K.TIMEOUT])),
+    ("the same, too long a request for each", all_failed([K.TOO_LARGE])),
+    ("`PoolSaturatedError`", PoolSaturatedError("p", 9, 2.5)),
+    ("`DeadlineExceededError`", DeadlineExceededError("p", 1.0)),
+    ("`DeadlineExceededError`, `AskTimeoutError`", AskTimeoutError("p", 1.0)),
+    ("`DeadlineExceededError`, `AskTimeoutError`, a `TimeoutError`", TimeoutError()),
+    ("`StreamInterruptedError`", interrupted(ConnectionError())),
+    ("`RequestCancelledError`", RequestCancelledError()),
+    ("`PoolStoppedError`", PoolStoppedError()),
+    ("`ResourceError`", ResourceError()),
+    ("`PayloadError`", PayloadError()),
+    ("`UnsuccessfulResultError`", UnsuccessfulResultError("flagged", kind=K.CALLER)),
+    ("an agent's own error", ValueError("your text is odd")),
+    ("`ForkedPoolError`", ForkedPoolError("p", 1, 2)),
+    ("`ForkedPoolError`, `ReentrantAskError`", ReentrantAskError()),
+    ("`ForkedPoolError`, `ReentrantAskError`, `StrategyError`", StrategyError()),
+    ("`ForkedPoolError`, `ReentrantAskError`, `StrategyError`, `AgentTypeError`", AgentTypeError()),
+]
+
+
+@pytest.mark.parametrize(("what", "error"), PAGE, ids=[each[0] for each in PAGE])
+def test_the_page_for_handlers_says_the_same(what: str, error: Exception) -> None:
+    """Of each error that a call of a pool raises."""
+    (row,) = [row for row in rows(DOCS / "web.md", "what is raised") if row[0].startswith(what)]
+    problem = problem_of(error)
+    code = row[2].strip("`").removeprefix("its own, or ")
+    assert (int(row[1]), code) == (problem.status, problem.code or "none")
+    assert (row[3] == "yes") == ("Retry-After" in problem.headers())
+
+
+def test_no_row_of_that_page_is_left_out() -> None:
+    """Neither a row without an error here, nor an error of a caller's without a row."""
+    page = [row[0] for row in rows(DOCS / "web.md", "what is raised")]
+    assert [row for row in page if not any(row.startswith(what) for what, _ in PAGE)] == []
+    named = {name for row in page for name in names(row)}
+    assert named >= CALLERS
+
+
+CALLERS = {
+    name
+    for name, kind in vars(greenroom).items()
+    if isinstance(kind, type) and issubclass(kind, PoolError)
+} - {
+    "AttemptError",  # what became of one member; these are in others, never raised themselves
+    "AttemptTimeoutError",
+    "MemberCrashedError",
+    "MemberExistsError",  # of commands, not of requests
+    "UnknownMemberError",
+    "AgentLostError",  # what an agent says of itself
+    "PoolError",
+    "CircuitOpenError",  # of a breaker and of a chain on their own
+    "EmptyChainError",
+}

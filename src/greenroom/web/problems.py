@@ -14,6 +14,7 @@ from typing import Any
 
 from greenroom.actors.reading.error_access import look
 from greenroom.actors.reading.error_status import refined
+from greenroom.actors.runtime.future import ForkedPoolError
 from greenroom.messages.errors import (
     AllPoolMembersFailedError,
     AttemptError,
@@ -132,7 +133,7 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, ProblemError):
         return error.problem
     if not isinstance(error, PoolError):
-        return _of_agent(error)
+        return _of_other(error)
     if isinstance(error, AllPoolMembersFailedError):
         return _of_all(error)
     if isinstance(error, StreamInterruptedError):
@@ -146,7 +147,8 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, DeadlineExceededError):
         message = f"pool {error.pool_name!r}: deadline exceeded{_became(error.errors)}"
         return Problem.of(Row.TIMEOUT, message)
-    if isinstance(error, PoolStoppedError):
+    # A pool from before a fork has stopped for this process, but nobody need come back to it.
+    if isinstance(error, PoolStoppedError) and not isinstance(error, ForkedPoolError):
         return Problem.of(Row.ENDING, "the server is shutting down")
     if isinstance(error, RequestCancelledError):
         return Problem.of(Row.CANCELLED, "the request was cancelled by the server")
@@ -220,8 +222,12 @@ def _of_stream(error: StreamInterruptedError) -> Problem:
     return Problem.of(Row.BROKE_OFF, head if kind is None else f"{head}: {kind}")
 
 
-def _of_agent(error: BaseException) -> Problem:
-    """An agent's own error, raised as it is: the request is at fault, and it says why."""
+def _of_other(error: BaseException) -> Problem:
+    """A limit of the caller's own around the `await`; else an agent's own error, raised as it is:
+    the request is at fault, and it says why.
+    """
+    if isinstance(error, TimeoutError):
+        return Problem.of(Row.TIMEOUT, "the request took too long")
     body = look(error, "body")
     if isinstance(body, Mapping) and isinstance(body.get("error"), Mapping):
         body = body["error"]
