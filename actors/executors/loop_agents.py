@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
-from typing import Any
+from typing import Generic, Protocol, TypeVar
 
 from greenroom.actors.runtime.event_bus import complain
 
@@ -25,7 +26,16 @@ def _told(error: BaseException, name: str) -> BaseException:
     return told
 
 
-class LoopAgents:
+class Kept(Protocol):
+    """What is kept for a loop: an agent, and whether it is gone for good."""
+
+    lost: bool
+
+
+K = TypeVar("K", bound=Kept)
+
+
+class LoopAgents(Generic[K]):
     """What an async factory makes for blocks that run on other loops than the member's.
 
     A task of each such loop makes its agent, keeps it, and closes it: at the end of its loop, which
@@ -37,14 +47,16 @@ class LoopAgents:
         made: makes an agent, and closes it behind its block.
         context: that of the pool's start, of which each task has a copy; None: an empty one.
         grace_s: how long the end of all is waited for.
+        close_s: how long the close of one that is lost may take.
     """
 
     def __init__(
         self,
         name: str,
-        made: Callable[[], AbstractAsyncContextManager[Any]],
+        made: Callable[[], AbstractAsyncContextManager[K]],
         context: Context | None,
         grace_s: float,
+        close_s: float,
     ) -> None:
         self._name = name
         self._made = made
@@ -52,10 +64,12 @@ class LoopAgents:
         self._grace_s = grace_s
         # Each loop touches its own; single operations of a dict. A loop that has been closed is
         # forgotten when another one comes.
-        self._kept: dict[asyncio.AbstractEventLoop, _Kept] = {}
+        self._kept: dict[asyncio.AbstractEventLoop, _Kept[K]] = {}
+        self._lost: set[_Kept[K]] = set()
+        self._close_s = close_s
         self._ended = False
 
-    async def get(self) -> Any:
+    async def get(self) -> K:
         """The agent of the running loop, which is made if there is none.
 
         Raises:
@@ -63,9 +77,13 @@ class LoopAgents:
         """
         loop = asyncio.get_running_loop()
         kept = self._kept.get(loop)
-        if kept is None or kept.task.done():
+        if kept is not None and kept.is_lost:
+            self._lost.add(kept)
+        if kept is None or kept.task.done() or kept.is_lost:
             for other in [each for each in list(self._kept) if each.is_closed()]:
                 self._kept.pop(other, None)
+            for over in [each for each in list(self._lost) if each.is_over]:
+                self._lost.discard(over)
             kept = self._kept[loop] = _Kept(loop)
             # Not the context of who happens to come first.
             context = Context() if self._context is None else self._context.copy()
@@ -75,11 +93,33 @@ class LoopAgents:
         # Shielded: others wait for it, too.
         return await asyncio.shield(kept.made)
 
-    async def _keep(self, kept: _Kept) -> None:
+    @property
+    def agents(self) -> list[K]:
+        """Those that there are."""
+        kept = list(self._kept.values())
+        return [each.agent for each in kept if each.agent is not None and not each.is_over]
+
+    def close_lost(self, is_used: Callable[[K], bool]) -> bool:
+        """Close those that are lost, and that nobody uses; whether others of them are left. Any
+        thread may do so.
+        """
+        left = False
+        for kept in (*list(self._kept.values()), *list(self._lost)):
+            if kept.agent is None or not kept.is_lost or kept.is_over:
+                continue
+            if is_used(kept.agent):
+                left = True
+                continue
+            with contextlib.suppress(RuntimeError):  # its loop has been closed
+                part = functools.partial(kept.part, self._close_s, self._name)
+                kept.loop.call_soon_threadsafe(part, context=Context())
+        return left
+
+    async def _keep(self, kept: _Kept[K]) -> None:
         begun = False
         try:
             async with self._made() as agent:
-                begun = True
+                begun, kept.agent = True, agent
                 if not kept.made.cancelled():
                     kept.made.set_result(agent)
                 if not self._ended:
@@ -100,7 +140,7 @@ class LoopAgents:
         time is over: a loop that does not run is not waited for. Any thread may do so.
         """
         self._ended = True
-        kept, self._kept = list(self._kept.values()), {}
+        kept, self._kept = [*self._kept.values(), *list(self._lost)], {}
         once, left = threading.Lock(), threading.Semaphore(len(kept) - 1) if kept else None
         if left is None:
             then()
@@ -133,14 +173,42 @@ def running_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
-class _Kept:
-    """The agent of one loop."""
+class _Kept(Generic[K]):
+    """The agent of one loop.
+
+    Attributes:
+        agent: None until it is made.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.made: asyncio.Future[Any] = loop.create_future()
+        self.made: asyncio.Future[K] = loop.create_future()
+        self.agent: K | None = None
         self.over = asyncio.Event()
         self.task: asyncio.Task[None]
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether it is gone for good."""
+        return self.agent is not None and self.agent.lost
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left of it."""
+        return self.loop.is_closed() or self.task.done()
+
+    def part(self, close_s: float, name: str) -> None:
+        """On its loop: it is lost, and closed, for which it has so many seconds."""
+
+        def give_up() -> None:
+            error = TimeoutError(f"it takes more than {close_s:g} s")
+            complain(f"closing a lost agent of {name} is given up", error)
+            self.task.cancel()
+
+        if not self.over.is_set():
+            self.over.set()
+            timer = self.loop.call_later(close_s, give_up)
+            self.task.add_done_callback(lambda _: timer.cancel())
 
     def end(self, then: Callable[[object], object]) -> None:
         """On its loop."""

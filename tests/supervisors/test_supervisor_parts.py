@@ -46,6 +46,7 @@ from greenroom.messages import (
     RequestSettled,
     SkipReason,
     Successes,
+    TrialDue,
     UnknownMemberError,
 )
 from greenroom.messages.supervision import (
@@ -562,7 +563,7 @@ def test_a_half_open_breaker_is_tried_by_a_probe_at_once() -> None:
     world.advance(CONFIG.circuit_reset_timeout_s - 1.0)
     assert world.members_told == []
     world.advance(1.0)
-    assert world.members_told == [("a", Probe(2, create=True))]
+    assert world.members_told == [("a", TrialDue()), ("a", Probe(2, create=True))]
     assert world.route("a").blocked is SkipReason.TRIAL_RUNNING
     world.prober.ended(result(2))
     assert world.route("a").circuit is CircuitState.CLOSED
