@@ -240,7 +240,7 @@ def test_b260_a_probe_may_find_it(log: EventRecorder) -> None:
     clock, makers = FakeClock(), Makers(Mortal)
     probed = ScriptedAgent([True, AgentLostError("found dead"), True])
     member = Member("lazy", factory=makers, probe=probed)
-    with pool_of(member, clock=clock, health_check_interval_s=30.0) as pool:
+    with pool_of(member, clock=clock, health_check_timeout_s=1e6) as pool:
         assert pool.execute("x", timeout=WAIT_S) == 1
         while not log.named(ProbeFailed):
             clock.advance(5.0)
@@ -300,6 +300,7 @@ def test_b261_calls_on_the_old_agent_go_on_and_it_is_closed_behind_the_last(
             old.wait_entered()
         ended = [ask(pool, "end") for _ in range(3)]
         assert {each.get(timeout=WAIT_S).member for each in ended} <= {"b", "lazy"}
+        pool.stats()
         fresh = [ask(pool, "x") for _ in range(3)]
         assert {each.get(timeout=WAIT_S).value for each in fresh} == {len(makers.made)}
         pool.stats()
@@ -474,7 +475,8 @@ def test_b261_an_agent_that_was_entered_in_a_thread_is_left_there() -> None:
         log.append(("entered", number, threading.get_ident()))
 
         def agent(payload: Any) -> int:
-            log.append(("called", number, threading.get_ident()))
+            if payload:
+                log.append(("called", number, threading.get_ident()))
             if payload == "end":
                 raise AgentLostError("gone")
             return number
@@ -482,8 +484,8 @@ def test_b261_an_agent_that_was_entered_in_a_thread_is_left_there() -> None:
         yield agent
         log.append(("left", number, threading.get_ident()))
 
-    def close(_: Any) -> None:
-        log.append(("closed", 0, threading.get_ident()))
+    def close(agent: Any) -> None:
+        log.append(("closed", agent(""), threading.get_ident()))
 
     def probe() -> None:
         probing.set()
@@ -503,8 +505,8 @@ def test_b261_an_agent_that_was_entered_in_a_thread_is_left_there() -> None:
         pool.stats()
     at = {entry[:2]: entry[2] for entry in log}
     assert at["left", 1] == at["entered", 1] != at["entered", 2] == at["called", 2] == at["left", 2]
-    closes = [thread for what, _, thread in log if what == "closed"]
-    assert closes == [at["entered", 1], at["entered", 2]]
+    assert [at["closed", each] for each in (1, 2)] == [at["left", each] for each in (1, 2)]
+    assert [entry[0] for entry in log].count("closed") == 2
 
 
 # -- at the trial of a breaker

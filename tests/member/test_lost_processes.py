@@ -1,4 +1,4 @@
-"""Processes and clients that are really gone: a command that dies, an `AsyncClient` that is closed."""
+"""What is really gone: a process that dies, an `AsyncClient` that has been closed."""
 
 from __future__ import annotations
 
