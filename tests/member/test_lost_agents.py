@@ -467,7 +467,7 @@ def test_b261_an_agent_that_was_entered_in_a_thread_is_left_there() -> None:
     """The fresh one has a thread of its own, though the old one's close has still to come."""
     log: list[tuple[str, int, int]] = []
     numbers = iter(range(1, 9))
-    probing, gate = threading.Event(), threading.Event()
+    probing, gate, left = threading.Event(), threading.Event(), threading.Event()
 
     @contextlib.contextmanager
     def factory() -> Iterator[Any]:
@@ -483,6 +483,7 @@ def test_b261_an_agent_that_was_entered_in_a_thread_is_left_there() -> None:
 
         yield agent
         log.append(("left", number, threading.get_ident()))
+        left.set()
 
     def close(agent: Any) -> None:
         log.append(("closed", agent(""), threading.get_ident()))
@@ -502,7 +503,7 @@ def test_b261_an_agent_that_was_entered_in_a_thread_is_left_there() -> None:
         assert pool.execute("x", timeout=WAIT_S) == 2
         assert ("left", 1) not in [entry[:2] for entry in log]
         gate.set()
-        pool.stats()
+        assert left.wait(WAIT_S)
     at = {entry[:2]: entry[2] for entry in log}
     assert at["left", 1] == at["entered", 1] != at["entered", 2] == at["called", 2] == at["left", 2]
     assert [at["closed", each] for each in (1, 2)] == [at["left", each] for each in (1, 2)]
