@@ -23,6 +23,7 @@ from greenroom.actors.executors.agent_output import (
 )
 from greenroom.actors.executors.call import Call, Executor, PlainCall
 from greenroom.actors.executors.caller_executor import CallerExecutor
+from greenroom.actors.executors.closing import CLOSE_LIMIT_S, Closing, together
 from greenroom.actors.executors.entered_agent import (
     Idle,
     Stay,
@@ -37,7 +38,6 @@ from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.member import agent_methods
 from greenroom.actors.member.attempt_call import AttemptCall
 from greenroom.actors.member.chunk_writer import ChunkWriter
-from greenroom.actors.member.closing import CLOSE_LIMIT_S, Closing, together
 from greenroom.actors.member.hosted_agent import NOBODY, HostedAgent
 from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.clock import Clock

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 from greenroom.actors.member import agent_methods
@@ -36,7 +35,7 @@ class HostedAgent:
         self.is_client = agent_methods.is_async_client(agent, method)
         self.lost = False
         self.disconnected = ""
-        self._once = threading.Lock()
+        self._once = [None]
 
     @property
     def is_async(self) -> bool:
@@ -46,7 +45,11 @@ class HostedAgent:
     def lose(self) -> bool:
         """It is gone. Whether this is the first to say so: several calls may, in many threads."""
         self.lost = True
-        return self._once.acquire(blocking=False)  # never given back
+        try:
+            self._once.pop()  # a single operation: one of them has it
+        except IndexError:
+            return False
+        return True
 
 
 NOBODY = HostedAgent(None)

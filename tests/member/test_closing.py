@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from helpers_pools import WAIT_S
 
-from greenroom.actors.member import closing
-from greenroom.actors.member.closing import Closing, together
+from greenroom.actors.executors import closing
+from greenroom.actors.executors.closing import Closing, together
 
 
 def test_b261_who_waits_for_a_close_is_told_once_whenever_it_asks() -> None:

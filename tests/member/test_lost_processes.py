@@ -78,7 +78,8 @@ class Session:
         if self._reader.done():
             raise self._gone()
         number = next(self._numbers)
-        answer = self._waiting[number] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = answer
         message = {"id": number, "method": "session/prompt", "params": prompt}
         self.process.stdin.write(json.dumps(message).encode() + b"\n")
         await self.process.stdin.drain()

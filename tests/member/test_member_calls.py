@@ -12,7 +12,7 @@ from greenroom.actors.claims.claims import Claims
 from greenroom.actors.executors.call import Call
 from greenroom.actors.member.agent_host import AgentHost
 from greenroom.actors.member.attempt_call import AttemptCall
-from greenroom.actors.member.executions import ABANDONED_LIMIT, AbandonedBy, Executions
+from greenroom.actors.member.executions import ABANDONED_LIMIT, AbandonedBy, Executions, LostAgent
 from greenroom.actors.member.hosted_agent import HostedAgent
 from greenroom.actors.member.surroundings import Surroundings
 from greenroom.actors.runtime.event_bus import EventBus
@@ -86,7 +86,7 @@ class Bench:
     def __init__(self) -> None:
         self.router, self.supervisor, self.host = Inbox(), Inbox(), Host()
         self.created = 0
-        self.told_back: list[AbandonedBy] = []
+        self.told_back: list[AbandonedBy | LostAgent] = []
         self.given_up: list[str] = []
         around = Surroundings(
             pool="p",
@@ -111,7 +111,7 @@ class Bench:
     def _create(self) -> None:
         self.created += 1
 
-    def _tell_back(self, message: AbandonedBy) -> bool:
+    def _tell_back(self, message: AbandonedBy | LostAgent) -> bool:
         self.told_back.append(message)
         return True
 
