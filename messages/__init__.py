@@ -7,6 +7,7 @@ from greenroom.messages.config import Classifier as Classifier
 from greenroom.messages.config import PoolConfig as PoolConfig
 from greenroom.messages.configure import Configure as Configure
 from greenroom.messages.configure import Configured as Configured
+from greenroom.messages.errors import AgentLostError as AgentLostError
 from greenroom.messages.errors import AgentTypeError as AgentTypeError
 from greenroom.messages.errors import AllPoolMembersFailedError as AllPoolMembersFailedError
 from greenroom.messages.errors import AttemptError as AttemptError
@@ -42,6 +43,8 @@ from greenroom.messages.events import LoopEnded as LoopEnded
 from greenroom.messages.events import LoopRecovered as LoopRecovered
 from greenroom.messages.events import LoopReplaced as LoopReplaced
 from greenroom.messages.events import LoopStalled as LoopStalled
+from greenroom.messages.events import MemberAgentLost as MemberAgentLost
+from greenroom.messages.events import MemberAgentRemade as MemberAgentRemade
 from greenroom.messages.events import MemberCreateFailed as MemberCreateFailed
 from greenroom.messages.events import MemberFailed as MemberFailed
 from greenroom.messages.events import MemberGaveUp as MemberGaveUp
@@ -103,6 +106,7 @@ from greenroom.messages.status import SkipReason as SkipReason
 from greenroom.messages.supervision import ActorEnded as ActorEnded
 from greenroom.messages.supervision import AgentCreated as AgentCreated
 from greenroom.messages.supervision import AgentCreateFailed as AgentCreateFailed
+from greenroom.messages.supervision import AgentLost as AgentLost
 from greenroom.messages.supervision import AttemptOutcome as AttemptOutcome
 from greenroom.messages.supervision import CancelProbe as CancelProbe
 from greenroom.messages.supervision import CommandDone as CommandDone
@@ -118,6 +122,7 @@ from greenroom.messages.supervision import Reconfigured as Reconfigured
 from greenroom.messages.supervision import RequestSettled as RequestSettled
 from greenroom.messages.supervision import RoutingSnapshot as RoutingSnapshot
 from greenroom.messages.supervision import Successes as Successes
+from greenroom.messages.supervision import TrialDue as TrialDue
 from greenroom.messages.supervision import TrialStarted as TrialStarted
 
 if not typing.TYPE_CHECKING:  # type checkers go by the names above, and would take no other list

@@ -38,7 +38,7 @@ CHANGEABLE: tuple[str, ...] = tuple(
 )
 """The settings that a running pool takes over."""
 
-_OF_AGENT = ("agent", "factory", "probe", "close", "isolated", "method")
+_OF_AGENT = ("agent", "factory", "probe", "close", "lost", "isolated", "method")
 
 
 class MemberSettings(TypedDict, total=False):

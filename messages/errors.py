@@ -332,6 +332,7 @@ class UnsuccessfulResultError(PoolError):
         retry_after_s: how long the value says the member wants to be left alone; None if it does
             not.
         opens_at_once: whether it is certain to be the member's, whatever the request.
+        lost: whether it says that the agent is gone for good, as an `AgentLostError` does.
     """
 
     def __init__(
@@ -340,11 +341,34 @@ class UnsuccessfulResultError(PoolError):
         kind: FailureKind = FailureKind.UNKNOWN,
         retry_after_s: float | None = None,
         opens_at_once: bool = False,
+        lost: bool = False,
     ) -> None:
         super().__init__(*args)
         self.kind = kind
         self.retry_after_s = retry_after_s
         self.opens_at_once = opens_at_once
+        self.lost = lost
+
+
+class AgentLostError(PoolError):
+    """Raised by an agent whose process, connection or client has ended for good.
+
+    The agent is closed, and its member's factory makes another one: it is never called again. The
+    request goes on, to another member or to the new agent. `Member.lost` says which other errors
+    mean the same.
+
+    Args:
+        started: False where nothing of the call has begun: then a request is safe to be repeated
+            that is not idempotent.
+    """
+
+    def __init__(self, *args: object, started: bool = True) -> None:
+        super().__init__(*args)
+        self._started = started
+
+    @property
+    def started(self) -> bool:
+        return self._started
 
 
 class StrategyError(PoolError):

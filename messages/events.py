@@ -138,6 +138,34 @@ class MemberCreateFailed(Event):
     retry_in_s: float = 0.0
 
 
+@_event("member.agent_lost", "WARNING")
+class MemberAgentLost(Event):
+    """A member's agent is gone for good: its process, its connection, or its client.
+
+    Attributes:
+        error: how that is known.
+        remade: whether another one is made; else the member is out until it is reset.
+    """
+
+    error: str = ""
+    remade: bool = True
+
+    def describe(self) -> str:
+        after = (
+            "another one is made when it is needed"
+            if self.remade
+            else "it was handed over ready, so the member is out until it is reset"
+        )
+        return f"its agent is lost: {self.error}; {after}"
+
+
+@_event("member.agent_remade")
+class MemberAgentRemade(Event):
+    """The factory has made another agent in the place of one that was lost."""
+
+    _says = "its agent has been made anew"
+
+
 @_event("member.terminated", "ERROR")
 class MemberFailed(Event):
     """A member actor ended though nobody had asked it to."""

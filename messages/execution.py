@@ -106,7 +106,8 @@ class Failed(OfAttempt):
 
     `started` is False only when the agent says that nothing has begun, as an inner pool can.
     `opens_at_once` says that the failure is certain to be the member's, whatever the request;
-    `same_member_may_mend` that the same member may do better if it is asked again at once.
+    `same_member_may_mend` that the same member may do better if it is asked again at once;
+    `disconnected` that its connection was refused, broken off or closed: nobody has answered.
     """
 
     kind: FailureKind
@@ -117,6 +118,7 @@ class Failed(OfAttempt):
     started: bool = True
     opens_at_once: bool = False
     same_member_may_mend: bool = False
+    disconnected: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.messages import _validate as check
-from greenroom.messages.agent_shape import check_agent, check_factory, is_plain_data
+from greenroom.messages.agent_shape import check_agent, check_factory, is_function, is_plain_data
 from greenroom.messages.call_context import CallContext as CallContext
+
+Lost = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
+"""Which errors of an agent mean that it is gone for good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,10 @@ class Member:
         close: called with the agent at its end, before it is left if it was entered; None means the
             `aclose` or `close` of what a factory made and nobody entered, and nothing for an agent
             that was handed over ready.
+        lost: which errors mean that the agent is gone for good, so that the factory makes another
+            one: an exception class or several, besides `AgentLostError`; or a function of an error,
+            which has the last word. Without such a function the factory makes one, too, when a
+            breaker is tried again that a refused, broken or closed connection has opened.
         isolated: give the agent an event loop of its own.
         method: the name of the method to call on an agent that is an object.
         metadata: anything; comes back in `MemberStats`.
@@ -57,6 +65,7 @@ class Member:
     max_concurrency: int | None = field(default=None, kw_only=True)
     probe: Callable[..., Any] | None = field(default=None, kw_only=True)
     close: Callable[[Any], Any] | None = field(default=None, kw_only=True)
+    lost: Lost | None = field(default=None, kw_only=True)
     isolated: bool = field(default=False, kw_only=True)
     method: str | None = field(default=None, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
@@ -69,6 +78,7 @@ class Member:
         check.whole("max_concurrency", self.max_concurrency, minimum=1, optional=True)
         check.function("probe", self.probe, optional=True)
         check.function("close", self.close, optional=True)
+        _check_lost(self.lost)
         check.flag("isolated", self.isolated)
         check.text("method", self.method, optional=True)
         check.mapping("metadata", self.metadata)
@@ -89,3 +99,13 @@ class Member:
         else:
             check.text("method", self.method, optional=True)
             check_agent(f"agent of member {self.name!r}", self.agent, self.method)
+
+
+def _check_lost(lost: Any) -> None:
+    kinds = lost if isinstance(lost, tuple) else (lost,)
+    if kinds and all(isinstance(each, type) and issubclass(each, BaseException) for each in kinds):
+        return
+    if lost is not None and (not callable(lost) or isinstance(lost, type)):
+        raise check.misfit("lost must be an exception class, several, or a function", lost)
+    if is_function(inspect.iscoroutinefunction, lost):
+        raise check.misfit("lost must be a plain function, since nobody awaits its answer", lost)

@@ -155,6 +155,8 @@ class MemberStats:
         in_flight: attempts that hold one of its slots.
         abandoned: threads given up on after a timeout that have not ended yet.
         incarnation: 1 for the first actor behind the name, one more with every restart.
+        agents_lost: agents of it that were gone for good, since the pool started or the member was
+            reset.
     """
 
     name: str
@@ -167,6 +169,7 @@ class MemberStats:
     weight: float = field(default=1.0, kw_only=True)
     priority: int = field(default=0, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    agents_lost: int = field(default=0, kw_only=True)
 
     @property
     def status(self) -> AgentStatus:

@@ -237,6 +237,24 @@ class AgentCreateFailed(OfMember):
     error: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentLost(OfMember):
+    """A member's agent is gone for good.
+
+    `remade`: a factory makes another one when it is needed. `of_loop`: it was the one of a caller's
+    event loop, where the others go on.
+    """
+
+    error: str
+    remade: bool
+    of_loop: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TrialDue:
+    """The supervisor's word to a member actor that its half-open breaker is to be tried."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reconfigured:
     """The supervisor's word to a member actor that its pool, or itself, goes by other settings."""

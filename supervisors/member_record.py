@@ -36,6 +36,9 @@ class MemberRecord:
     Attributes:
         on_loop: whether its agent lives on `loop`, or is just being made there.
         blocks_loop: whether it is this member's doing if `loop` does not answer.
+        agents_lost: how many of its agents were gone for good.
+        agent_wanted: whether the last one that was is still to be replaced.
+        without_agent: whether it was, and nobody can make another one.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class MemberRecord:
         # Apart from crashes: a factory that fails leaves its actor alive, and takes no restart.
         self.creations_failed = 0
         self.creation_at: float | None = None
+        self.agents_lost = 0
+        self.agent_wanted = self.without_agent = False
         self.abandoned = 0
         self.loop: AgentLoop | None = None
         self.on_loop = False
@@ -151,6 +156,8 @@ class MemberRecord:
         self.restarts.clear()
         self.crashes_in_a_row = self.creations_failed = 0
         self.creation_at = None
+        self.agents_lost = 0
+        self.without_agent = False
 
     def route(self, now: float) -> MemberRoute:
         """The member as the router may see it now."""
@@ -182,7 +189,7 @@ class MemberRecord:
     def _blocked(self, now: float) -> tuple[SkipReason | None, float | None]:
         if self.life is Life.LEAVING:
             return SkipReason.DRAINING, None
-        if self.life is Life.GIVEN_UP:
+        if self.life is Life.GIVEN_UP or self.without_agent:
             return SkipReason.GAVE_UP, None
         if self.life is Life.DOWN:
             return SkipReason.STARTING, self.restart_at
@@ -216,7 +223,13 @@ class MemberRecord:
             weight=self.member.weight,
             priority=self.member.priority,
             metadata=self.member.metadata,
+            agents_lost=self.agents_lost,
         )
+
+    @property
+    def can_be_probed(self) -> bool:
+        """Whether there is anybody to be looked at."""
+        return self.life is Life.RUNNING and not self.without_agent
 
     def next_event_at(self, now: float) -> float | None:
         """When time alone next has something to say about the member."""
@@ -227,7 +240,7 @@ class MemberRecord:
             self.health.next_change_at(now),
             # While it is down a probe that is due would have the
             # review come again and again at once.
-            self.probes.next_event_at if self.probes and self.life is Life.RUNNING else None,
+            self.probes.next_event_at if self.probes and self.can_be_probed else None,
         ]
         return min((at for at in times if at is not None), default=None)
 

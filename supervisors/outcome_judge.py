@@ -13,6 +13,7 @@ from greenroom.messages.supervision import (
     Outcomes,
     RequestSettled,
     Successes,
+    TrialDue,
     TrialStarted,
 )
 from greenroom.supervisors.member_record import MemberRecord
@@ -237,6 +238,8 @@ class OutcomeJudge:
                     pool=pool, member=member, reason=reason + why, reopens_in_s=rest_s
                 )
             case CircuitState.HALF_OPEN:
+                # Before anything is sent to it: the trial may have to find another agent.
+                self._ports.tell(record, TrialDue())
                 trial = "its probe" if record.probes is not None else "one request"
                 event = BreakerHalfOpened(pool=pool, member=member, trial=trial)
             case CircuitState.CLOSED | CircuitState.DISABLED:

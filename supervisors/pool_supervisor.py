@@ -54,6 +54,7 @@ from greenroom.messages.supervision import (
     ActorEnded,
     AgentCreated,
     AgentCreateFailed,
+    AgentLost,
     CommandDone,
     FailuresSeen,
     Forwarded,
@@ -84,6 +85,8 @@ MEMBER_STOP_TIMEOUT_S = 5.0
 
 _GRACE_WITHIN_S = 1.0
 """The part of a `cancel_grace_s` that is within that; what is beyond comes on top."""
+
+_SAID_ONCE = (ActorEnded, MemberDrained, AgentCreated, AgentCreateFailed, AgentLost)
 
 
 class _HasNews:
@@ -175,6 +178,7 @@ class PoolSupervisor(PoolActor):
                 ActorEnded: self._roster.actor_ended,
                 AgentCreated: self._roster.agent_created,
                 AgentCreateFailed: self._roster.agent_create_failed,
+                AgentLost: self._roster.agent_lost,
                 Abandoned: self._roster.abandoned,
                 MemberDrained: self._roster.drained,
                 TableWanted: lambda _: self._routes.publish(),
@@ -342,7 +346,7 @@ class PoolSupervisor(PoolActor):
         complain(f"the supervisor of pool {self.pool!r} failed at a message", error)
         if type(message) is not Tick:  # else the review has seen to it, if it was that
             self._routes.review_soon()
-        if isinstance(message, ActorEnded | MemberDrained | AgentCreated | AgentCreateFailed):
+        if isinstance(message, _SAID_ONCE):
             handler = self.handlers[type(message)]  # nobody says so again
             self.alarms.at(self.clock.now(), functools.partial(handler, message))
         elif isinstance(message, Outcomes):

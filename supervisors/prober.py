@@ -9,7 +9,7 @@ from greenroom.actors.runtime.pauses import excuses
 from greenroom.messages.events import ProbeFailed, ProbeSucceeded
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.messages.supervision import CancelProbe, Probe, ProbeResult
-from greenroom.supervisors.member_record import Life, MemberRecord, current
+from greenroom.supervisors.member_record import MemberRecord, current
 from greenroom.supervisors.outcome_judge import OutcomeJudge
 from greenroom.supervisors.route_publisher import AGAIN_S, RoutePublisher
 from greenroom.supervisors.supervisor_ports import SupervisorPorts
@@ -27,7 +27,7 @@ class Prober:
 
     def review(self, record: MemberRecord, now: float) -> None:
         """Do for a member what time alone asks for."""
-        if record.probes is None or record.life is not Life.RUNNING:
+        if record.probes is None or not record.can_be_probed:
             return
         # Before the next one is looked at: there is one at a time.
         expired = record.probes.expired(now)

@@ -11,6 +11,8 @@ from typing import Any
 from greenroom.actors.member.agent_actor import MemberRef
 from greenroom.messages.errors import UnknownMemberError
 from greenroom.messages.events import (
+    MemberAgentLost,
+    MemberAgentRemade,
     MemberCreateFailed,
     MemberFailed,
     MemberGaveUp,
@@ -24,6 +26,7 @@ from greenroom.messages.supervision import (
     ActorEnded,
     AgentCreated,
     AgentCreateFailed,
+    AgentLost,
     CommandDone,
     Leave,
     MemberDrained,
@@ -175,7 +178,32 @@ class Roster:
             record.creation_at = None
             record.max_concurrency = message.max_concurrency
             record.on_loop = message.is_async
+            if record.agent_wanted:
+                record.agent_wanted = False
+                self._ports.emit(MemberAgentRemade(pool=self._ports.pool, member=record.name))
             self._routes.publish(record)
+
+    def agent_lost(self, message: AgentLost) -> None:
+        """Its agent is gone for good. Where nobody can make another one nothing is sent to it until
+        it is reset; what was sent before may say the same once more.
+        """
+        record = current(self._records, message.member, message.incarnation)
+        if record is None or record.without_agent:
+            return
+        record.agents_lost += 1
+        record.without_agent = not message.remade
+        if message.remade and not message.of_loop:
+            record.agent_wanted = True
+        which = "that of a caller's event loop: " if message.of_loop else ""
+        self._ports.emit(
+            MemberAgentLost(
+                pool=self._ports.pool,
+                member=record.name,
+                error=which + message.error,
+                remade=message.remade,
+            )
+        )
+        self._routes.publish(record)
 
     def agent_create_failed(self, message: AgentCreateFailed) -> None:
         """Leave the factory alone for a while."""

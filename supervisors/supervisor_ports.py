@@ -16,10 +16,11 @@ from greenroom.messages.supervision import (
     Probe,
     Reconfigured,
     RoutingSnapshot,
+    TrialDue,
 )
 from greenroom.supervisors.member_record import MemberRecord
 
-ToMember = Probe | CancelProbe | LoopSilent | LoopLost | LoopGone | Leave | Reconfigured
+ToMember = Probe | CancelProbe | TrialDue | LoopSilent | LoopLost | LoopGone | Leave | Reconfigured
 ToRouter = RoutingSnapshot | CommandDone
 
 

@@ -85,6 +85,9 @@ class Thread(Protocol):
     def stay(self) -> None:
         """Called in it: returns when it is to leave; at once after that."""
 
+    def step_back(self) -> None:
+        """What is not for its own agent is no more for it."""
+
     def close(self) -> None:
         """It is to leave, once what it has been given is done; called from anywhere."""
 
@@ -102,6 +105,9 @@ class Idle:
         """Wait."""
         self._over.wait()
 
+    def step_back(self) -> None:
+        """It takes nothing as it is."""
+
     def close(self) -> None:
         """End the wait."""
         self._over.set()
@@ -117,6 +123,8 @@ class Stay:
         agent: what entering has given; None before that.
         asked: whether it is to end.
         manager: what the factory has made.
+        thread: that which has entered it; None where a task has.
+        cut: has its task or its thread given up on, however far it is.
     """
 
     def __init__(self, manager: Any, takes_loop: bool) -> None:
@@ -124,6 +132,8 @@ class Stay:
         self.agent: Any = None
         self.asked = False
         self.manager = manager
+        self.thread: Thread | None = None
+        self.cut: Callable[[], object] = lambda: None
         self._ended = False
         self._signal: Callable[[], bool]
         # Whoever takes it out calls it: `leave`, or the end that it waits for.
@@ -163,6 +173,7 @@ class Stay:
             return True
 
         self._signal = signal
+        self.thread = thread
         with self.manager as given:
             thread.begin()
             try:

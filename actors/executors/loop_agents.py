@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context
-from typing import Any
+from typing import Generic, TypeVar
 
 from greenroom.actors.runtime.event_bus import complain
 
@@ -26,7 +26,11 @@ def _told(error: BaseException, name: str) -> BaseException:
     return told
 
 
-class LoopAgents:
+K = TypeVar("K")
+"""What is kept for a loop: an agent."""
+
+
+class LoopAgents(Generic[K]):
     """What an async factory makes for blocks that run on other loops than the member's.
 
     A task of each such loop makes its agent, keeps it, and closes it: at the end of its loop, which
@@ -38,14 +42,18 @@ class LoopAgents:
         made: makes an agent, and closes it behind its block.
         context: that of the pool's start, of which each task has a copy; None: an empty one.
         grace_s: how long the end of all is waited for.
+        close_s: how long the close of one that is lost may take.
+        is_lost: whether one is gone for good.
     """
 
     def __init__(
         self,
         name: str,
-        made: Callable[[], AbstractAsyncContextManager[Any]],
+        made: Callable[[], AbstractAsyncContextManager[K]],
         context: Context | None,
         grace_s: float,
+        close_s: float = 5.0,
+        is_lost: Callable[[K], bool] = lambda _: False,
     ) -> None:
         self._name = name
         self._made = made
@@ -53,11 +61,14 @@ class LoopAgents:
         self._grace_s = grace_s
         # Each loop touches its own; single operations of a dict. A loop that has been closed is
         # forgotten when another one comes.
-        self._kept: dict[asyncio.AbstractEventLoop, Kept] = {}
-        self._leaving: set[Kept] = set()
+        self._kept: dict[asyncio.AbstractEventLoop, Kept[K]] = {}
+        self._leaving: set[Kept[K]] = set()
+        self._lost: set[Kept[K]] = set()
+        self._close_s = close_s
+        self._is_lost = is_lost
         self._ended = False
 
-    async def get(self) -> Any:
+    async def get(self) -> K:
         """The agent of the running loop, which is made if there is none.
 
         Raises:
@@ -66,7 +77,7 @@ class LoopAgents:
         return await self._of_this_loop().agent()
 
     @contextlib.asynccontextmanager
-    async def lent(self) -> AsyncIterator[Kept]:
+    async def lent(self) -> AsyncIterator[Kept[K]]:
         """The agent of the running loop, or what is to be it, for a block: what is forgotten there
         is closed when the last such block is left.
         """
@@ -79,7 +90,7 @@ class LoopAgents:
             if kept.forgotten:
                 self._forget(kept)
 
-    def _forget(self, kept: Kept) -> None:
+    def _forget(self, kept: Kept[K]) -> None:
         if self._kept.get(kept.loop) is kept:
             del self._kept[kept.loop]
         if kept not in self._leaving and not kept.task.done():
@@ -88,12 +99,17 @@ class LoopAgents:
         if not kept.users:
             kept.end(lambda _: None)
 
-    def _of_this_loop(self) -> Kept:
+    def _of_this_loop(self) -> Kept[K]:
         loop = asyncio.get_running_loop()
         kept = self._kept.get(loop)
-        if kept is None or kept.forgotten or kept.task.done():
+        lost = kept is not None and self._has_lost(kept)
+        if kept is not None and lost:
+            self._lost.add(kept)
+        if kept is None or lost or kept.forgotten or kept.task.done():
             for other in [each for each in list(self._kept) if each.is_closed()]:
                 self._kept.pop(other, None)
+            for over in [each for each in list(self._lost) if each.is_over]:
+                self._lost.discard(over)
             kept = self._kept[loop] = Kept(loop)
             # Not the context of who happens to come first.
             context = Context() if self._context is None else self._context.copy()
@@ -102,11 +118,36 @@ class LoopAgents:
             )
         return kept
 
-    async def _keep(self, kept: Kept) -> None:
+    def _has_lost(self, kept: Kept[K]) -> bool:
+        return kept.there is not None and self._is_lost(kept.there)
+
+    @property
+    def agents(self) -> list[K]:
+        """Those that there are."""
+        kept = list(self._kept.values())
+        return [each.there for each in kept if each.there is not None and not each.is_over]
+
+    def close_lost(self, is_used: Callable[[K], bool]) -> bool:
+        """Close those that are lost, and that nobody uses; whether others of them are left. Any
+        thread may do so.
+        """
+        left = False
+        for kept in (*list(self._kept.values()), *list(self._lost)):
+            if kept.there is None or not self._is_lost(kept.there) or kept.is_over:
+                continue
+            if is_used(kept.there):
+                left = True
+                continue
+            with contextlib.suppress(RuntimeError):  # its loop has been closed
+                part = functools.partial(kept.part, self._close_s, self._name)
+                kept.loop.call_soon_threadsafe(part, context=Context())
+        return left
+
+    async def _keep(self, kept: Kept[K]) -> None:
         begun = False
         try:
             async with self._made() as agent:
-                begun = True
+                begun, kept.there = True, agent
                 if not kept.made.cancelled():
                     kept.made.set_result(agent)
                 if not self._ended:
@@ -127,7 +168,7 @@ class LoopAgents:
         time is over: a loop that does not run is not waited for. Any thread may do so.
         """
         self._ended = True
-        kept, self._kept = [*list(self._kept.values()), *list(self._leaving)], {}
+        kept, self._kept = [*list(self._kept.values()), *list(self._lost), *list(self._leaving)], {}
         once, left = threading.Lock(), threading.Semaphore(len(kept) - 1) if kept else None
         if left is None:
             then()
@@ -160,11 +201,12 @@ def running_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
 
 
-class Kept:
+class Kept(Generic[K]):
     """The agent of one loop.
 
     Attributes:
-        users: blocks that use it, or wait for it.
+        there: the agent; None until it is made.
+        users: blocks that it is lent to, or that wait for it.
         forgotten: whether it is given to no further block.
     """
 
@@ -172,11 +214,12 @@ class Kept:
         self.loop = loop
         self.users = 0
         self.forgotten = False
-        self.made: asyncio.Future[Any] = loop.create_future()
+        self.made: asyncio.Future[K] = loop.create_future()
+        self.there: K | None = None
         self.over = asyncio.Event()
         self.task: asyncio.Task[None]
 
-    async def agent(self) -> Any:
+    async def agent(self) -> K:
         """It, once it has been made.
 
         Raises:
@@ -187,6 +230,24 @@ class Kept:
     def forget(self) -> None:
         """On its loop, in a block that it is lent to: whoever comes next has another one made."""
         self.forgotten = True
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing is left of it."""
+        return self.loop.is_closed() or self.task.done()
+
+    def part(self, close_s: float, name: str) -> None:
+        """On its loop: it is lost, and closed, for which it has so many seconds."""
+
+        def give_up() -> None:
+            error = TimeoutError(f"it takes more than {close_s:g} s")
+            complain(f"closing a lost agent of {name} is given up", error)
+            self.task.cancel()
+
+        if not self.over.is_set():
+            self.over.set()
+            timer = self.loop.call_later(close_s, give_up)
+            self.task.add_done_callback(lambda _: timer.cancel())
 
     def end(self, then: Callable[[object], object]) -> None:
         """On its loop."""

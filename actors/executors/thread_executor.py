@@ -238,10 +238,14 @@ class Resident(ThreadExecutor):
                 self._calls.put(call)
         return free
 
-    def close(self) -> None:
-        """Have it leave, once the call has ended that it may have."""
+    def step_back(self) -> None:
+        """Have it run nothing more than it has, but what is given to it itself."""
         if self._workers._resident is self:
             self._workers._resident = None
+
+    def close(self) -> None:
+        """Have it leave, once the call has ended that it may have."""
+        self.step_back()
         super().close()
 
     def _spawn(self, call: Call) -> None:

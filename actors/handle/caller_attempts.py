@@ -12,6 +12,7 @@ from greenroom.actors.runtime.beside import give_way
 from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.lease import Lease, LeaseFuture
 from greenroom.actors.runtime.task_cut import TaskCut, is_cancellation
+from greenroom.messages import _validate as check
 from greenroom.messages.errors import (
     AttemptTimeoutError,
     RequestCancelledError,
@@ -180,6 +181,7 @@ class Block:
         *,
         kind: FailureKind | str = FailureKind.UNKNOWN,
         retry_after_s: float | None = None,
+        lost: bool = False,
     ) -> None:
         """The agent has failed without raising, by an error in its answer say. It counts when the
         block is left without an error; what follows is what would follow had that been raised.
@@ -188,10 +190,14 @@ class Block:
             reason: for the log and the errors.
             kind: what it means: see the kinds of failure.
             retry_after_s: how long the member wants to be left alone.
+            lost: whether it is gone for good, as by an `AgentLostError`.
         """
-        member = self.member
+        check.flag("lost", lost)
         self._fault = UnsuccessfulResultError(
-            f"{member} failed: {reason}", kind=FailureKind(kind), retry_after_s=retry_after_s
+            f"{self.member} failed: {reason}",
+            kind=FailureKind(kind),
+            retry_after_s=retry_after_s,
+            lost=lost,
         )
 
     def _open_lease(self) -> Lease:

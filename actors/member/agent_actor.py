@@ -11,9 +11,10 @@ from typing import Any
 
 from greenroom.actors.executors.call import Call, CallPhase
 from greenroom.actors.executors.entered_agent import Stay
-from greenroom.actors.member.agent_host import AgentHost
+from greenroom.actors.member.agent_host import AgentHost, ProbeCall
 from greenroom.actors.member.attempt_call import AttemptCall
-from greenroom.actors.member.executions import AbandonedBy, Executions
+from greenroom.actors.member.executions import AbandonedBy, Executions, LostAgent
+from greenroom.actors.member.hosted_agent import HostedAgent
 from greenroom.actors.member.surroundings import (
     LoopGone,
     LoopLost,
@@ -21,6 +22,7 @@ from greenroom.actors.member.surroundings import (
     Surroundings,
     default_concurrency,
 )
+from greenroom.actors.reading.classify import classify, is_lost
 from greenroom.actors.runtime.home_loop import HomeLoop
 from greenroom.actors.runtime.lease import Lease
 from greenroom.actors.runtime.pool_actor import JoinableRef, PoolActor, tell
@@ -34,11 +36,13 @@ from greenroom.messages.supervision import (
     ActorEnded,
     AgentCreated,
     AgentCreateFailed,
+    AgentLost,
     CancelProbe,
     Leave,
     Probe,
     ProbeResult,
     Reconfigured,
+    TrialDue,
 )
 
 LONGEST_JOIN_S = 10.0
@@ -69,6 +73,12 @@ class _Left:
     number: int
     error: BaseException | None
     lost: bool  # with its loop: another one is made when it is asked for
+
+
+class _CallEnded:
+    """A call has ended while a lost agent waits for the last one that it has."""
+
+    __slots__ = ()
 
 
 class MemberRef(JoinableRef):
@@ -137,7 +147,7 @@ class AgentActor(PoolActor):
         self._hosted: int | None = None
         self._waiting_probes: list[Probe] = []
         # Put in by the actor's turn, taken out where the probe ends: single dict operations.
-        self._probes: dict[int, Call] = {}
+        self._probes: dict[int, ProbeCall] = {}
         self._reason: str | None = None
         self._leaving = False
         self._blameless = False
@@ -146,6 +156,9 @@ class AgentActor(PoolActor):
                 Execute: self.calls.take,
                 CancelExecution: self._on_cancel,
                 AbandonedBy: self.calls.abandoned_by,
+                LostAgent: self._on_lost,
+                _CallEnded: self._close_lost,
+                TrialDue: self._on_trial_due,
                 Probe: self._on_probe,
                 CancelProbe: self._on_cancel_probe,
                 Reconfigured: self._on_reconfigured,
@@ -310,6 +323,56 @@ class AgentActor(PoolActor):
         else:
             self.calls.widen(default_concurrency(member))
 
+    # -- it is gone for good
+
+    def _on_lost(self, message: LostAgent) -> None:
+        """The next call has another one made. One that was handed over ready there is only once:
+        whoever resets the member has mended it.
+        """
+        hosted, remade = message.hosted, self.member.factory is not None
+        if hosted is self.host.hosted:
+            self._hosted = None
+            if remade:
+                self.host.lose()
+            else:
+                self.host.adopt(hosted.agent)
+        elif not hosted.of_loop:  # it has been let go of since, with its loop
+            return
+        self._tell_supervisor(
+            AgentLost(
+                member=self.member.name,
+                incarnation=self.incarnation,
+                error=message.why,
+                remade=remade,
+                of_loop=hosted.of_loop,
+            )
+        )
+        self._close_lost()
+
+    def _on_trial_due(self, _: TrialDue) -> None:
+        """Whom nobody answered the last time is not asked again: its connection may have ended."""
+        lost = self.member.lost
+        if self.member.factory is None or (callable(lost) and not isinstance(lost, type)):
+            return
+        for hosted in self.host.agents:
+            if hosted.disconnected and hosted.lose():
+                why = f"its connection has failed ({hosted.disconnected}), and it is to be tried"
+                self._on_lost(LostAgent(hosted, why))
+
+    def _close_lost(self, _: object = None) -> None:
+        # First: a call that ends from here on looks if it was the last.
+        self.calls.at_rest = self._call_ended
+        if not self.host.close_lost(self._is_used):
+            self.calls.at_rest = None
+
+    def _call_ended(self) -> None:
+        """Runs wherever a call ends."""
+        tell(self.actor_ref, _CallEnded())
+
+    def _is_used(self, hosted: HostedAgent) -> bool:
+        probes = list(self._probes.values())
+        return self.calls.uses(hosted) or any(each.hosted is hosted for each in probes)
+
     # -- probes
 
     def _on_probe(self, message: Probe) -> None:
@@ -327,7 +390,7 @@ class AgentActor(PoolActor):
             self._probe_ended(message, 0.0, None, skipped=True)
 
     def _probe_finished(
-        self, message: Probe, call: Call, value: Any, error: BaseException | None
+        self, message: Probe, call: ProbeCall, value: Any, error: BaseException | None
     ) -> None:
         """Runs wherever the probe ended."""
         if call.phase is CallPhase.ABANDONED:
@@ -345,9 +408,20 @@ class AgentActor(PoolActor):
             self._probe_ended(message, 0.0, None, skipped=True)
             return
         why = summary(error) if error is not None else None
+        if error is not None:
+            self._heed(call.hosted, error, why or "")
         if error is None and value is False:
             why = "the probe returned False"
         self._probe_ended(message, self.clock.now() - call.started_at, why)
+
+    def _heed(self, hosted: HostedAgent, error: BaseException, why: str) -> None:
+        """What a failed probe says of its agent, before the supervisor hears of it."""
+        if is_lost(error, self.member.lost):
+            if hosted.lose():
+                tell(self.actor_ref, LostAgent(hosted, why))
+        else:
+            verdict = classify(fit_to_look_at(error), self.around.config.classify)
+            hosted.disconnected = type(error).__name__ if verdict.disconnected else ""
 
     def _probe_ended_late(self, _: Call) -> None:
         tell(self.actor_ref, AbandonedBy(-1))
@@ -367,6 +441,8 @@ class AgentActor(PoolActor):
             )
         )
         self._probes.pop(message.probe_id, None)
+        if self.calls.at_rest is not None:
+            self.calls.at_rest()
 
     def _on_cancel_probe(self, message: CancelProbe) -> None:
         self._waiting_probes = [p for p in self._waiting_probes if p.probe_id != message.probe_id]
@@ -451,7 +527,7 @@ class AgentActor(PoolActor):
     # -- the end
 
     def _tell_supervisor(
-        self, message: ActorEnded | AgentCreated | AgentCreateFailed | ProbeResult
+        self, message: ActorEnded | AgentCreated | AgentCreateFailed | AgentLost | ProbeResult
     ) -> None:
         tell(self.around.supervisor, message)
 

@@ -6,7 +6,7 @@ import contextlib
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextvars import Context
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import pykka
 
@@ -23,6 +23,7 @@ from greenroom.actors.executors.agent_output import (
 )
 from greenroom.actors.executors.call import Call, Executor, PlainCall
 from greenroom.actors.executors.caller_executor import CallerExecutor
+from greenroom.actors.executors.closing import CLOSE_LIMIT_S, Closing, together
 from greenroom.actors.executors.entered_agent import (
     Idle,
     Stay,
@@ -37,6 +38,7 @@ from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.member import agent_methods
 from greenroom.actors.member.attempt_call import AttemptCall
 from greenroom.actors.member.chunk_writer import ChunkWriter
+from greenroom.actors.member.hosted_agent import NOBODY, HostedAgent
 from greenroom.actors.runtime.call_ancestry import INSIDE
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import complain
@@ -53,8 +55,21 @@ from greenroom.messages.requests import Acquire, Apply
 from greenroom.messages.status import CancelReason
 
 Finish = Callable[[Call, Any, BaseException | None], None]
+Late = Callable[[Call], None]
+P = TypeVar("P", bound=PlainCall)
 
 _UNMADE: Any = object()
+
+
+class ProbeCall(PlainCall):
+    """A call of the probe.
+
+    Attributes:
+        hosted: the agent that it looks at.
+    """
+
+    __slots__ = ("hosted",)
+    hosted: HostedAgent
 
 
 class AgentHost:
@@ -68,7 +83,7 @@ class AgentHost:
         put_back: given a call whose agent must be made anew for that.
 
     Attributes:
-        made: whether there is an agent to call.
+        hosted: the agent that is called; None where it is still to be made.
         usual: where an attempt runs that neither streams nor is of a special kind: see
             `executor_for`.
     """
@@ -96,26 +111,32 @@ class AgentHost:
         self._loop_thread = loop
         self.loop: Executor = self._on(loop)
         self.threads = ThreadExecutor(name, clock)
-        self.made = False
+        self.hosted: HostedAgent | None = None
         self.usual: Executor = self.threads
         self.callers: Executor = CallerExecutor(loop.grace_s)
-        self.loop_agents: LoopAgents | None = None
+        self.loop_agents: LoopAgents[HostedAgent] | None = None
         if member.factory is not None:  # a sync one, too, may make what is entered on a loop
-            self.loop_agents = LoopAgents(name, self._made_here, context, loop.grace_s)
-        self._agent: Any = _UNMADE
+            self.loop_agents = LoopAgents(
+                name, self._made_here, context, loop.grace_s, CLOSE_LIMIT_S, _is_lost
+            )
+        # Of those that are lost the ones that calls still use, and those that are being closed.
+        self._lost: list[HostedAgent] = []
+        self._closings: list[Closing] = []
         # From the entering until they are told to leave. Many threads add and take, in single
         # operations; who looks through it takes a copy.
         self._stays: list[Stay] = []
-        self._runner: agent_methods.Runner | None = None
-        self._streamer: agent_methods.Runner | None = None
-        self._async_client = False
         if member.agent is not None:
             self.adopt(member.agent)
 
     @property
+    def made(self) -> bool:
+        """Whether there is an agent to call."""
+        return self.hosted is not None
+
+    @property
     def is_async(self) -> bool:
         """Whether the agent's calls run on the loop."""
-        return self._async_client or (self._runner is not None and self._runner.is_async)
+        return self.hosted is not None and self.hosted.is_async
 
     @property
     def bound_to_loop(self) -> bool:
@@ -130,12 +151,8 @@ class AgentHost:
         """
         if self.member.factory is not None:
             self._check(agent)
-        self._runner = agent_methods.runner_of(agent, self.member.method)
-        self._streamer = agent_methods.stream_runner_of(agent, self.member.method)
-        self._async_client = agent_methods.is_async_client(agent, self.member.method)
-        self._agent = agent
+        self.hosted = HostedAgent(agent, self.member.method)  # a look at an agent may raise
         self._find_usual()
-        self.made = True  # last: a look at an agent may raise above
 
     def _check(self, agent: Any) -> None:
         made = f"agent that the factory of member {self.member.name!r} makes"
@@ -163,7 +180,9 @@ class AgentHost:
             else:
                 enter(Stay(agent, takes_loop))
 
-        return self._start("create", factory, made, inside=inside)
+        call: PlainCall = self._call("create", factory, made, inside=inside)
+        call.launch()
+        return call
 
     def _checked(self, finish: Finish, call: Call, agent: Any, error: BaseException | None) -> None:
         if error is None and agent is None:
@@ -212,6 +231,7 @@ class AgentHost:
             stay.ended()
 
         call = PlainCall(f"{self.name}:agent", executor, work, ended, context=self._context)
+        stay.cut = functools.partial(call.cancel, CancelReason.ATTEMPT_TIMEOUT)
         call.launch()
         return call
 
@@ -236,48 +256,109 @@ class AgentHost:
             if duty is not None:
                 duty.closes = None
 
-    def probe(self, finish: Finish, late: Callable[[Call], None]) -> Call:
+    def probe(
+        self, finish: Callable[[ProbeCall, Any, BaseException | None], None], late: Late
+    ) -> ProbeCall:
         """Have the probe check the agent; `late` is told when an abandoned one ends after all."""
-        probe = self.member.probe
+        probe, hosted = self.member.probe, self.hosted
         assert probe is not None
-        arguments = (self._agent,) if agent_methods.takes_argument(probe) else ()
-        return self._start("probe", functools.partial(probe, *arguments), finish, late)
+        assert hosted is not None
+        arguments = (hosted.agent,) if agent_methods.takes_argument(probe) else ()
+        call: ProbeCall
 
-    def close_agent(self, agent: Any = _UNMADE, then: Callable[[], None] = lambda: None) -> None:
+        def finished(_: Call, value: Any, error: BaseException | None) -> None:
+            finish(call, value, error)
+
+        work = functools.partial(probe, *arguments)
+        call = self._call("probe", work, finished, late, kind=ProbeCall)
+        call.hosted = hosted
+        call.launch()
+        return call
+
+    def close_agent(
+        self, agent: Any = _UNMADE, then: Callable[[], None] = lambda: None
+    ) -> Callable[[], object]:
         """Call the close hook, if there is one, and leave what was entered; `then` is called when
-        that has ended.
+        that has ended. Returns what cuts it short.
 
         What belongs on a lost loop waits there for that to answer; nobody waits for it.
         """
-        agent = self._agent if agent is _UNMADE else agent
-        stay = next((each for each in list(self._stays) if each.agent is agent), None)
+        if agent is _UNMADE and self.hosted is not None:
+            agent = self.hosted.agent
+        stay = self._stay_of(agent)
+        cuts: list[Callable[[], object]] = []
         if stay is not None:
             self._forget(stay)
             then = functools.partial(stay.leave, then)
+            cuts.append(stay.cut)
         hook = None if agent is _UNMADE else self._close_hook(agent, stay is not None)
+
+        def cut() -> None:
+            for each in cuts:
+                each()
+
         if hook is None:
             then()
-            return
+            return cut
 
         waits = not (self._loop_thread.lost and agent_methods.is_async(hook))
 
-        def finish(_: Call, __: Any, error: BaseException | None) -> None:
-            if error is not None:
+        def finish(call: Call, __: Any, error: BaseException | None) -> None:
+            if error is not None and call.cancelled is not CancelReason.ATTEMPT_TIMEOUT:
                 complain(f"closing the agent of {self.name} failed", error)
             if waits:
                 then()
 
-        self._start("close", hook, finish)
+        call: PlainCall = self._call("close", hook, finish, threads=_threads_of(stay))
+        cuts.insert(0, functools.partial(call.cancel, CancelReason.ATTEMPT_TIMEOUT))
+        call.launch()
         if not waits:
             then()
+        return cut
+
+    def _stay_of(self, agent: Any) -> Stay | None:
+        return next((each for each in list(self._stays) if each.agent is agent), None)
 
     def close_agents(self, then: Callable[[], None]) -> None:
-        """Close the agent, and those of its callers' loops."""
-        close = functools.partial(self.close_agent, then=then)
+        """Close the agent, those of its callers' loops, and what is left of lost ones."""
+        self.close_lost(lambda _: False)
+        closings = list(self._closings)
+        one = together(1 + len(closings), then)
+        for each in closings:
+            each.then(one)
+        close = functools.partial(self.close_agent, then=one)
         if self.loop_agents is None:
             close()
         else:
             self.loop_agents.close(close)
+
+    def lose(self) -> None:
+        """The agent is gone for good: the next call has another one made. What is given to this one
+        already has it to its end; see `close_lost`.
+        """
+        hosted, self.hosted = self.hosted, None
+        if hosted is not None:
+            self._lost.append(hosted)
+            stay = self._stay_of(hosted.agent)
+            if stay is not None and stay.thread is not None:
+                stay.thread.step_back()
+
+    def close_lost(self, is_used: Callable[[HostedAgent], bool]) -> bool:
+        """Close those that are lost, and that no call uses any more; whether others are left."""
+        for hosted in [each for each in self._lost if not is_used(each)]:
+            self._lost.remove(hosted)
+            closing = Closing(self.name, self._closes_on_loop(hosted.agent))
+            self._closings.append(closing)
+            closing.then(functools.partial(self._closings.remove, closing))
+            closing.begin(functools.partial(self.close_agent, hosted.agent))
+        of_loops = self.loop_agents is not None and self.loop_agents.close_lost(is_used)
+        return of_loops or bool(self._lost)
+
+    @property
+    def agents(self) -> list[HostedAgent]:
+        """Its own, and those of its callers' loops."""
+        own = [] if self.hosted is None else [self.hosted]
+        return own if self.loop_agents is None else [*own, *self.loop_agents.agents]
 
     def leave_loop(self, calls: Iterable[Call], reason: CancelReason) -> None:
         """The loop is lost: end those of the calls that are on it, without waiting for it."""
@@ -293,7 +374,8 @@ class AgentHost:
         self._loop_thread = loop
 
     def _find_usual(self) -> None:
-        on_loop = self._runner is not None and self._runner.is_async
+        runner = None if self.hosted is None else self.hosted.runner
+        on_loop = runner is not None and runner.is_async
         self.usual = self.loop if on_loop else self.threads
 
     def _on(self, loop: AgentLoop) -> Executor:
@@ -313,17 +395,16 @@ class AgentHost:
 
     def let_go(self) -> None:
         """Close the agent, as far as it can be; the next call has another one made."""
-        self.made = False
-        agent, self._agent = self._agent, _UNMADE
-        self._runner = self._streamer = None
-        self.close_agent(agent)
+        hosted, self.hosted = self.hosted, None
+        if hosted is not None:
+            self.close_agent(hosted.agent)
 
     @property
     def bound(self) -> bool:
         """Whether there is an agent that may hold on to the loop on which it was made or used."""
-        if self.member.factory is None or not self.made:
+        if self.member.factory is None or self.hosted is None:
             return False
-        runner = self._runner
+        runner = self.hosted.runner
         in_threads = runner is not None and not runner.is_async and not self.bound_to_loop
         return not in_threads or agent_methods.is_async(self.member.factory)
 
@@ -335,9 +416,16 @@ class AgentHost:
     @property
     def closes_on_loop(self) -> bool:
         """Whether its agent is closed there."""
-        if self.bound_to_loop:
+        if self.bound_to_loop or any(each.on_loop for each in list(self._closings)):
             return True
-        hook = self._close_hook(self._agent, bool(self._stays)) if self.made else None
+        agents = [*self._lost, *([] if self.hosted is None else [self.hosted])]
+        return any(self._closes_on_loop(each.agent) for each in agents)
+
+    def _closes_on_loop(self, agent: Any) -> bool:
+        stay = self._stay_of(agent)
+        if stay is not None and stay.takes_loop:
+            return True
+        hook = self._close_hook(agent, stay is not None)
         return hook is not None and agent_methods.is_async(hook)
 
     def _run_elsewhere(self, call: Call) -> None:
@@ -372,17 +460,18 @@ class AgentHost:
 
     def executor_for(self, message: Execute) -> Executor:
         """Where an attempt is to run."""
-        work = message.work
+        work, hosted = message.work, self.hosted
         if isinstance(work, Acquire):
             return self.callers
-        runner = self._streamer if message.stream else self._runner
+        assert hosted is not None
+        runner = hosted.streamer if message.stream else hosted.runner
         executor = self.loop if runner is not None and runner.is_async else self.threads
         if isinstance(work, Apply):
             if agent_methods.is_async(work.function):
                 executor = self.loop
-            elif isinstance(self._agent, PoolRef):
+            elif isinstance(hosted.agent, PoolRef):
                 return self.threads  # at home in any thread; its `ask` would block the loop
-            elif self._async_client:
+            elif hosted.is_client:
                 executor = self.loop  # what a lambda returns is awaited there, without a thread
         if message.inside and executor is self.loop and self._is_held_up(message.inside):
             return self.threads  # not to wait for a loop that waits for it; it is told there
@@ -403,7 +492,7 @@ class AgentHost:
         on_thread = call.executor is self.threads
         if call.writer is not None:
             return self._pour(call, call.writer) if on_thread else self._flow(call, call.writer)
-        runner, work = self._runner, message.work
+        runner, work = call.hosted.runner, message.work
         if isinstance(work, Apply) or runner is None or runner.context_name is not None:
             value = self._begin(call)
         else:  # as there, without the call
@@ -413,12 +502,12 @@ class AgentHost:
     def _begin(self, call: AttemptCall) -> Any:
         """The user's code begins here."""
         message = call.message
-        work = message.work
+        work, hosted = message.work, call.hosted
         if isinstance(work, Apply):
-            return work.function(self._agent)
-        runner = self._streamer if message.stream else self._runner
+            return work.function(hosted.agent)
+        runner = hosted.streamer if message.stream else hosted.runner
         if runner is None:
-            _cannot_run(self._agent, self.member.method)
+            _cannot_run(hosted.agent, self.member.method)
         if runner.context_name is None:
             return runner.call(work.payload)
         return runner.run(work.payload, self._context_of(call))
@@ -449,22 +538,22 @@ class AgentHost:
         call.writer.start(call)
         lease.marks, lease.context = call.writer, self._context_of(call)
         lease.inside = (self.pool, call.ticket)
-        lease.agent = self._agent
+        lease.agent = call.hosted.agent
         loops = self.loop_agents
         if loops is not None and (
             self.bound_to_loop or agent_methods.is_async(self.member.factory)
         ):
-            lease.make = functools.partial(self._agent_here, loops, self._agent)
+            lease.make = functools.partial(self._agent_here, loops, call)
         return call.asker
 
-    async def _agent_here(self, loops: LoopAgents, agent: Any) -> Any:
+    async def _agent_here(self, loops: LoopAgents[HostedAgent], call: AttemptCall) -> Any:
         """The agent for a block in a task: of the loop that runs here, where a factory makes agents
         on a loop, or they are entered there, since that may bind them to it.
-
-        Args:
-            agent: the member's own.
         """
-        return agent if self._loop_thread.loop is running_loop() else await loops.get()
+        if self._loop_thread.loop is not running_loop():
+            call.hosted = NOBODY  # what the factory raises says nothing of the member's own
+            call.hosted = await loops.get()
+        return call.hosted.agent
 
     def lent_on(self, call: Call, loop: Any) -> bool:
         """Whether it is a block that runs on that loop."""
@@ -472,7 +561,7 @@ class AgentHost:
         return lease is not None and lease.loop is not None and lease.loop is loop
 
     @contextlib.asynccontextmanager
-    async def _made_here(self) -> AsyncIterator[Any]:
+    async def _made_here(self) -> AsyncIterator[HostedAgent]:
         """What the factory makes, entered and left by the task that runs this, where it is so."""
         assert self.member.factory is not None
         made = await _settled(self.member.factory())
@@ -484,26 +573,35 @@ class AgentHost:
                 raise TypeError(f"factory of {self.member.name!r} must return an agent, got None")
             try:
                 self._check(agent)
-                yield agent
+                yield HostedAgent(agent, self.member.method, of_loop=True)
             finally:
                 hook = self._close_hook(agent, entered)
                 if hook is not None:
                     await _settled(hook())
 
-    def _start(
+    def _call(
         self,
         what: str,
         function: Callable[[], Any],
         finish: Finish,
-        late: Callable[[Call], None] = lambda _: None,
+        late: Late = lambda _: None,
         inside: tuple[Ancestor, ...] = (),
-    ) -> Call:
-        executor = self.loop if agent_methods.is_async(function) else self.threads
+        *,
+        threads: Executor | None = None,
+        kind: type[P] = PlainCall,  # type: ignore[assignment]
+    ) -> P:
+        """A call, which is still to be launched.
+
+        Args:
+            threads: where a sync function runs; None: where any does.
+        """
+        on_loop = agent_methods.is_async(function)
+        executor = self.loop if on_loop else threads or self.threads
 
         def work(call: Call) -> Any:
             ORIGIN.set((self.member.name, None))
             INSIDE.set(inside)
-            if executor is not self.threads:  # the loop that it has now may be another one
+            if on_loop:
                 return function()
             duty = HERE.duty
             if duty is not None and what == "close":
@@ -515,9 +613,7 @@ class AgentHost:
                     # A worker thread is kept for the next call, which closes nothing.
                     duty.closes = None
 
-        call = PlainCall(f"{self.name}:{what}", executor, work, finish, late, self._context)
-        call.launch()
-        return call
+        return kind(f"{self.name}:{what}", executor, work, finish, late, self._context)
 
     def _settle(self, value: Any, call: Call) -> Any:
         """In a worker thread: a sync callable may have returned an awaitable all the same."""
@@ -584,6 +680,16 @@ class AgentHost:
                 if hook is not None:
                     return hook
         return None
+
+
+def _is_lost(hosted: HostedAgent) -> bool:
+    return hosted.lost
+
+
+def _threads_of(stay: Stay | None) -> Executor | None:
+    """The thread that has entered an agent, where it runs calls as well."""
+    thread = None if stay is None else stay.thread
+    return thread if isinstance(thread, Resident) else None
 
 
 async def _settled(value: Any) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from greenroom.actors.claims.claims import Claims
 from greenroom.actors.executors.call import Call, CallPhase, Executor
 from greenroom.actors.member.chunk_writer import ChunkWriter
+from greenroom.actors.member.hosted_agent import NOBODY, HostedAgent
 from greenroom.actors.policy.life_signs import LifeSigns
 from greenroom.actors.runtime.future import PoolFuture
 from greenroom.messages.errors import RequestCancelledError
@@ -60,13 +61,14 @@ class AttemptCall(Call):
 
     Attributes:
         message: what is asked for.
+        hosted: the agent that it was given to.
         ticket: the attempt's name.
         writer: where the chunks go; None where one answer is wanted.
         life_signs: its signs of life; None as long as nobody watches for any.
         metadata: what its agent has said of its answer; None as long as that is nothing.
     """
 
-    __slots__ = ("_owner", "life_signs", "message", "metadata", "ticket", "writer")
+    __slots__ = ("_owner", "hosted", "life_signs", "message", "metadata", "ticket", "writer")
 
     def __init__(
         self,
@@ -75,6 +77,7 @@ class AttemptCall(Call):
         executor: Executor,
         message: Execute,
         writer: ChunkWriter | None = None,
+        hosted: HostedAgent = NOBODY,
     ) -> None:
         # What the base does, without a call of it.
         self.name = f"{owner.label}:{message.request_id}"
@@ -90,6 +93,7 @@ class AttemptCall(Call):
         # Taken out: the traceback of an agent's error, which the app may keep, leads back to it.
         object.__setattr__(message, "context", None)
         self._owner = owner
+        self.hosted = hosted
         self.message = message
         self.ticket: Ticket = (message.request_id, message.attempt)
         self.writer = writer

@@ -9,9 +9,11 @@ from greenroom.actors.member.attempt_call import AttemptCall
 from greenroom.actors.member.nested_pool import InnerFailure
 from greenroom.actors.reading.answer_judgement import auto, found_by, refusal_of
 from greenroom.actors.reading.classify import Verdict, classify
+from greenroom.actors.reading.error_access import is_a, look
 from greenroom.actors.reading.stream_judge import StreamJudge
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import (
+    AgentLostError,
     AttemptTimeoutError,
     MemberCrashedError,
     RequestCancelledError,
@@ -71,10 +73,16 @@ def outcome_of(
         elapsed_s=elapsed_s,
         retry_after_s=verdict[1].retry_after_s,
         side_effects=call.side_effects,
-        started=inner is None or inner.started,
+        started=_has_begun(error) if inner is None else inner.started,
         opens_at_once=verdict[1].opens_at_once,
         same_member_may_mend=inner is None and verdict[1].same_member_may_mend,
+        disconnected=verdict[1].disconnected,
     )
+
+
+def _has_begun(error: BaseException | None) -> bool:
+    """Whether the agent may have begun: it may know that it has not, where it was gone before."""
+    return not (is_a(error, AgentLostError) and look(error, "started") is False)
 
 
 def succeeded(call: AttemptCall, member: str, value: Any, now: float) -> Succeeded:

@@ -6,7 +6,7 @@ import functools
 import itertools
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from greenroom.actors.claims.claims import Claim, reply
@@ -16,14 +16,17 @@ from greenroom.actors.member.agent_host import AgentHost
 from greenroom.actors.member.attempt_call import AttemptCall
 from greenroom.actors.member.call_outcome import outcome_of, refused, succeeded
 from greenroom.actors.member.chunk_writer import ChunkWriter
+from greenroom.actors.member.hosted_agent import NOBODY, HostedAgent
 from greenroom.actors.member.surroundings import Surroundings, default_concurrency
 from greenroom.actors.policy.life_signs import LifeSigns
 from greenroom.actors.reading.answer_judgement import SURELY_GOOD
+from greenroom.actors.reading.classify import is_lost
 from greenroom.actors.reading.stream_judge import emptiness
 from greenroom.actors.runtime.call_ancestry import WAIT
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.pool_actor import hand, tell
 from greenroom.messages.errors import (
+    MemberCrashedError,
     PoolError,
     ReentrantAskError,
     RequestCancelledError,
@@ -55,6 +58,18 @@ ABANDONED_LIMIT = 10
 """Abandoned calls (or twice the concurrency, if that is more) with which a member is replaced."""
 
 
+_OURS = (RequestCancelledError, MemberCrashedError)
+"""What a call fails by that was told to end: that says nothing of its agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostAgent:
+    """An agent is gone for good, and how that is known: said once of each."""
+
+    hosted: HostedAgent
+    why: str
+
+
 @dataclass(frozen=True, slots=True)
 class AbandonedBy:
     """A call has been abandoned (+1), or an abandoned one has ended (-1)."""
@@ -69,13 +84,13 @@ class Executions:
 
     Args:
         create: has the agent made that the waiting calls are for.
-        tell_back: brings a message to `abandoned_by`, from whichever thread; False after the end.
+        tell_back: brings a message to the actor, from whichever thread; False after the end.
         give_up: ends the incarnation, which is replaced.
 
     Attributes:
         limit: how many calls may run at a time.
         waiting: attempts whose agent is still to be made.
-        at_rest: called wherever a call has ended, once the incarnation ends.
+        at_rest: called wherever a call has ended, once the incarnation ends, or has a lost agent.
     """
 
     def __init__(
@@ -86,13 +101,14 @@ class Executions:
         host: AgentHost,
         *,
         create: Callable[[], None],
-        tell_back: Callable[[AbandonedBy], bool],
+        tell_back: Callable[[AbandonedBy | LostAgent], bool],
         give_up: Callable[[str], None],
     ) -> None:
         self.incarnation = incarnation
         self.clock = around.clock
         self.claims = around.claims
         self.member_name = member.name
+        self._lost, self._remakes = member.lost, member.factory is not None
         self.label = host.name
         self.host = host
         self._create = create
@@ -133,7 +149,7 @@ class Executions:
             message.incarnation != self.incarnation
             # Only this turn adds to them: there are never more, whichever calls end meanwhile.
             or len(calls) + len(self.waiting) >= self.limit
-            or not host.made
+            or (hosted := host.hosted) is None
         ):
             self._not_now(message)
             return
@@ -146,7 +162,7 @@ class Executions:
                 executor = host.executor_for(message)
                 if executor is host.callers:
                     work = host.lend
-            call = AttemptCall(self, work, executor, message, writer)
+            call = AttemptCall(self, work, executor, message, writer, hosted)
         except BaseException as error:
             self.refuse(message, RefusalReason.NO_RESOURCES, not_begun(self.label, error))
             return
@@ -243,7 +259,9 @@ class Executions:
                 self._answer(call, value)
             elif isinstance(report, Failed) and call.executor is not self.host.callers:
                 # Its request may go on from here to the next member: not in a thread of the app's.
-                hand(self.around.router, report)
+                hand(self.around.router, self._heed(call, report))
+            elif isinstance(report, Failed):
+                tell(self.around.router, self._heed(call, report))
             else:
                 tell(self.around.router, report)
             if writer is not None:
@@ -310,6 +328,26 @@ class Executions:
         # After the answer: its asker does not wait until this thread has done the router's part.
         if wanted:  # others wait for the slot that is free now
             router.actor_inbox.serve()
+
+    def _heed(self, call: AttemptCall, report: Failed) -> Failed:
+        """What a failure says of the agent itself, before the router hears of it: what that sends
+        on reading the report shall find another one. And what it says of the member, where its
+        agent is known to be gone.
+        """
+        hosted, told_off = call.hosted, call.cancelled not in (None, CancelReason.ATTEMPT_TIMEOUT)
+        if hosted is NOBODY or (told_off and isinstance(report.error, _OURS)):
+            return report
+        lost, known = is_lost(report.error, self._lost), hosted.lost
+        if lost and not known and hosted.lose():
+            self._tell_back(LostAgent(hosted, summary(report.error)))
+            return replace(report, same_member_may_mend=self._remakes)
+        if known or lost:  # others that were with it have failed by the same
+            counts = report.kind.counts_for_breaker and not report.opens_at_once
+            kind = FailureKind.INTERRUPTED if counts else report.kind
+            return replace(report, kind=kind, same_member_may_mend=self._remakes and counts)
+        if report.kind.counts_for_breaker:
+            hosted.disconnected = type(report.error).__name__ if report.disconnected else ""
+        return report
 
     def unreported(self, call: AttemptCall, raised: BaseException) -> None:
         """The report of a call's end has failed, which no slot, no asker and no breaker may pay
@@ -440,6 +478,10 @@ class Executions:
     def runs(self, message: Execute) -> bool:
         """Whether an attempt holds a slot."""
         return (message.request_id, message.attempt) in self._calls
+
+    def uses(self, hosted: HostedAgent) -> bool:
+        """Whether a call runs on that agent, or is to."""
+        return any(call.hosted is hosted for call in self.running())
 
     def running(self) -> list[AttemptCall]:
         """The calls that hold a slot, with an agent to run."""

@@ -16,7 +16,7 @@ from itertools import islice
 from typing import Any, TypeVar, cast
 
 from greenroom.actors.reading import error_words as words
-from greenroom.actors.reading.error_access import is_a, look, names_of
+from greenroom.actors.reading.error_access import is_a, look, names_of, text_of
 from greenroom.actors.reading.error_status import (
     TALKS,
     by_codes,
@@ -30,6 +30,7 @@ from greenroom.actors.reading.inner_pool_kinds import kind_of_pool, wait_of_pool
 from greenroom.actors.reading.retry_after import RETRY_AFTER_MAX_S, retry_after
 from greenroom.messages.config import Classifier
 from greenroom.messages.errors import (
+    AgentLostError,
     AgentTypeError,
     AllPoolMembersFailedError,
     AttemptTimeoutError,
@@ -44,9 +45,10 @@ from greenroom.messages.errors import (
     StrategyError,
     UnsuccessfulResultError,
 )
+from greenroom.messages.member import Lost
 from greenroom.messages.status import FailureKind
 
-__all__ = ["RETRY_AFTER_MAX_S", "Verdict", "answer_of", "classify", "classify_value"]
+__all__ = ["RETRY_AFTER_MAX_S", "Verdict", "answer_of", "classify", "classify_value", "is_lost"]
 
 T = TypeVar("T")
 
@@ -66,6 +68,7 @@ _POOL_ERRORS: dict[type[BaseException], FailureKind] = {
     DeadlineExceededError: FailureKind.TIMEOUT,
     AttemptTimeoutError: FailureKind.TIMEOUT,
     MemberCrashedError: FailureKind.CRASHED,
+    AgentLostError: FailureKind.CRASHED,
     ResourceError: FailureKind.INTERRUPTED,  # the machine's fault, when the agent had begun
     # Known not to be known: what caused them says nothing of the member.
     RequestCancelledError: FailureKind.UNKNOWN,
@@ -106,12 +109,14 @@ class Verdict:
             account): one is enough to open its breaker. Not so a 403.
         same_member_may_mend: the same member may do better at once (a connection that broke off;
             500, 502 or 503 without a Retry-After).
+        disconnected: nobody has answered: the connection was refused, broken off or closed.
     """
 
     kind: FailureKind
     retry_after_s: float | None = None
     opens_at_once: bool = False
     same_member_may_mend: bool = False
+    disconnected: bool = False
 
 
 def _at_a_glance() -> dict[type, Verdict]:
@@ -162,7 +167,9 @@ def classify(
         links = _links(error)
         if kind is None:
             return _verdict(error, links, wall_now)
-        return Verdict(kind, _wait(kind, links, wall_now), kind.opens_at_once)
+        # What somebody calls it does not change whether anybody has answered.
+        cut = kind.counts_for_breaker and _verdict(error, links, wall_now).disconnected
+        return Verdict(kind, _wait(kind, links, wall_now), kind.opens_at_once, disconnected=cut)
     except BaseException:  # the last resort: one odd error must not end the actor that looks at it
         kind = kind or FailureKind.UNKNOWN
         return Verdict(kind, None, kind.opens_at_once)
@@ -210,12 +217,24 @@ def _verdict(error: BaseException, links: tuple[BaseException, ...], wall_now: f
     if not is_a(error, Exception):
         # A CancelledError that nobody asked for is of a client that was closed under a call.
         cancelled = type(error).__name__ == "CancelledError"
-        return Verdict(FailureKind.UNAVAILABLE if cancelled else FailureKind.CRASHED)
+        kind = FailureKind.UNAVAILABLE if cancelled else FailureKind.CRASHED
+        return Verdict(kind, disconnected=cancelled)
     if look(error, "exceptions") is not None:
         return _of_group(error, links, wall_now)
     return _of_links(links, wall_now) or Verdict(
-        FailureKind.UNKNOWN, _wait(FailureKind.UNKNOWN, links, wall_now)
+        FailureKind.UNKNOWN,
+        _wait(FailureKind.UNKNOWN, links, wall_now),
+        disconnected=any(map(_says_gone, links)),
     )
+
+
+def _says_gone(link: BaseException) -> bool:
+    """Whether what has no status tells of an end: of a pipe, a process, or a client's own loop."""
+    if not words.GONE.isdisjoint(names_of(link)):
+        return True
+    arguments = look(link, "args")
+    said = text_of(arguments[0]) if type(arguments) is tuple and arguments else ""
+    return is_a(link, RuntimeError) and words.LOOP_CLOSED in said.lower()
 
 
 def _of_links(links: tuple[BaseException, ...], wall_now: float) -> Verdict | None:
@@ -275,6 +294,7 @@ def _of_status(status: int, links: tuple[Any, ...], wall_now: float) -> Verdict:
         wait,
         opens_at_once=status in words.CERTAIN,
         same_member_may_mend=wait is None and status in words.MENDS_AT_ONCE,
+        disconnected=status in words.DISCONNECTED,
     )
 
 
@@ -305,6 +325,31 @@ def _members(group: BaseException) -> Iterator[BaseException]:
             waiting.extend(islice(grouped, _GROUP_LIMIT))
         elif is_a(each, Exception):
             yield each
+
+
+def is_lost(error: BaseException, lost: Lost | None) -> bool:
+    """Whether an error says that its agent is gone for good. Never raises.
+
+    Args:
+        lost: the member's. A function has the last word; of classes and `AgentLostError` one is
+            enough that is anywhere in what has caused the error.
+    """
+    try:
+        if lost is None and type(error) in _AT_A_GLANCE and not error.__dict__:
+            # Most failures of a connection: see `_plain`.
+            if error.__cause__ is None:
+                return False
+        elif lost is not None and type(lost) is not tuple and not isinstance(lost, type):
+            return bool(lost(error))  # type: ignore[operator]
+        kinds = (AgentLostError, *(lost if isinstance(lost, tuple) else (lost,) if lost else ()))
+        return any(is_a(link, kinds) or _is_said_lost(link) for link in _links(error))
+    except BaseException:  # even of a function of the app's: as in `answer_of`
+        return False
+
+
+def _is_said_lost(link: BaseException) -> bool:
+    """Whether it is what a block says by `Attempt.fail(lost=True)`."""
+    return is_a(link, UnsuccessfulResultError) and look(link, "lost") is True
 
 
 def _links(error: BaseException) -> tuple[BaseException, ...]:
@@ -357,7 +402,8 @@ def _of_pool_error(error: BaseException, wall_now: float) -> Verdict:
     kind = own if type(own) is FailureKind else kind
     certain = look(error, "opens_at_once")
     certain = certain if type(certain) is bool else kind.opens_at_once
-    return Verdict(kind, _wait(kind, (error,), wall_now), certain)
+    gone = is_a(error, PoolStoppedError)
+    return Verdict(kind, _wait(kind, (error,), wall_now), certain, disconnected=gone)
 
 
 def _certain(error: AllPoolMembersFailedError, kind: FailureKind) -> bool:

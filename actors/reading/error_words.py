@@ -41,6 +41,9 @@ _KINDS = {
 MENDS_AT_ONCE = frozenset({CUT, 500, 502, 503})
 """After these the same member may do better at once, unless it names a time."""
 
+DISCONNECTED = frozenset({CUT, REFUSED})
+"""After these nobody has answered."""
+
 CERTAIN = frozenset({401, 402, 407})
 """These say of the member alone that it can answer nobody; a 403 may be about the request."""
 
@@ -253,6 +256,13 @@ CLOSED = _phrases("""
     session is closed
 """)
 """What clients say that were closed under a call."""
+
+GONE = frozenset({"EOFError", "ProcessLookupError", "BrokenExecutor"})
+"""Classes, be it further up, of errors that tell of a pipe, a process or workers that have ended.
+"""
+
+LOOP_CLOSED = "event loop is closed"
+"""What asyncio says to a client that was made on a loop that has ended."""
 
 BROKEN_ANSWER = _phrases("""
     error converting to valid response | unable to get json response | unexpected response from

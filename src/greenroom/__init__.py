@@ -18,6 +18,7 @@ from greenroom.logs.log import log
 from greenroom.messages import (
     AddMember,
     AgentHealth,
+    AgentLostError,
     AgentStatus,
     AgentTypeError,
     AllPoolMembersFailedError,
@@ -91,6 +92,7 @@ __all__ = [
     "AddMember",
     "AgentCreator",
     "AgentHealth",
+    "AgentLostError",
     "AgentPool",
     "AgentRequest",
     "AgentStatus",

@@ -19,6 +19,8 @@ from greenroom.messages.events import LoopEnded as LoopEnded
 from greenroom.messages.events import LoopRecovered as LoopRecovered
 from greenroom.messages.events import LoopReplaced as LoopReplaced
 from greenroom.messages.events import LoopStalled as LoopStalled
+from greenroom.messages.events import MemberAgentLost as MemberAgentLost
+from greenroom.messages.events import MemberAgentRemade as MemberAgentRemade
 from greenroom.messages.events import MemberCreateFailed as MemberCreateFailed
 from greenroom.messages.events import MemberFailed as MemberFailed
 from greenroom.messages.events import MemberGaveUp as MemberGaveUp

@@ -62,7 +62,8 @@ class Company:
             case "guest-b":
                 return Member(name, factory=lambda: self._async_stay(name), max_concurrency=2)
             case "guest-c":
-                return Member(name, factory=lambda: self._stay(name), close=self._close)
+                stay = functools.partial(self._stay, name)
+                return Member(name, factory=stay, close=self._close, lost=self._is_lost)
             case _:
                 return self._made(name, SyncStreamer, 2, close=self._close)
 
@@ -103,6 +104,15 @@ class Company:
                 finally:
                     reader.cancel()
             self._leave_badly(name)
+
+    def _is_lost(self, error: BaseException) -> bool:
+        """Of a member that takes one call at a time: what fails beside a loss, on the same agent,
+        is of another kind than it was told to fail with.
+        """
+        if type(error) is ValueError:
+            self._stage.count("agent that is lost")
+            return True
+        return False
 
     def _leave_badly(self, name: str) -> None:
         """Every third one raises when it is left."""

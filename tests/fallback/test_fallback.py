@@ -433,7 +433,7 @@ def test_a_chain_keeps_what_the_rules_know_of_an_error() -> None:
 
     kind_of = _classifier((Exception,), None)
     assert classify(Refused(), kind_of) == Verdict(FailureKind.AUTH)
-    reset = Verdict(FailureKind.UNAVAILABLE, same_member_may_mend=True)
+    reset = Verdict(FailureKind.UNAVAILABLE, same_member_may_mend=True, disconnected=True)
     assert classify(ConnectionResetError(), kind_of) == reset
     assert classify(BadRequest(), kind_of) == Verdict(FailureKind.UNKNOWN)
     certain = _classifier((Exception,), lambda error: FailureKind.AUTH)

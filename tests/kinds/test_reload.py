@@ -9,7 +9,7 @@ import sys
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from helpers_log import logged
@@ -17,6 +17,7 @@ from helpers_pools import WAIT_S, ask, echo, pool_of
 from loguru import logger
 
 from greenroom import (
+    AgentLostError,
     AgentPool,
     CircuitState,
     Configure,
@@ -43,6 +44,27 @@ def slow(payload: Any) -> Any:
 def upper(payload: str) -> str:
     return payload.upper()
 
+
+class Ending:
+    """One that a file's factory makes; `made` has all of them."""
+
+    made: ClassVar[list[Ending]] = []
+
+    def __init__(self) -> None:
+        self.made.append(self)
+
+    def run(self, payload: Any) -> int:
+        if payload == "end" and self is self.made[0]:
+            raise AgentLostError("gone")
+        return self.made.index(self) + 1
+
+
+LAZY = f"""
+[[members]]
+name = "lazy"
+kind = "python"
+factory = "{__name__}:Ending"
+"""
 
 A = f"""
 [[members]]
@@ -478,3 +500,29 @@ def test_a_hangup_can_be_heard_from_the_main_thread_only(write: Write) -> None:
         thread.start()
         thread.join(WAIT_S)
     assert "main thread" in str(caught[0])
+
+
+def test_b260_a_files_factory_makes_a_lost_agent_anew_before_and_after_a_reload(
+    write: Write,
+) -> None:
+    """The file says the same of the member: it keeps the agent that it has by then."""
+    Ending.made.clear()
+    path = write(LAZY)
+    with AgentPool.from_toml(path) as pool:
+        assert pool.execute("x", timeout=WAIT_S) == 1
+        assert pool.execute("end", timeout=WAIT_S) == 2
+        write("[pool]\nmax_retries = 1\n" + LAZY)
+        assert pool.reload()
+        assert pool.execute("x", timeout=WAIT_S) == 2
+        assert len(Ending.made) == 2
+
+
+def test_b260_a_member_that_code_has_put_in_with_another_rule_is_not_the_files(
+    write: Write,
+) -> None:
+    """What its agent ends by is the app's, as its probe is."""
+    path = write(LAZY)
+    with AgentPool.from_toml(path) as pool:
+        other = Member("lazy", factory=Ending, lost=OSError)
+        pool.ask(Configure(replace=[other]))
+        assert "lazy" in " ".join(pool.reload())

@@ -103,7 +103,9 @@ def test_a_sync_agents_async_stream_is_closed_by_whoever_gives_its_call_up(
     host = AgentHost(Member("m", lambda _: response), "m", SYSTEM_CLOCK, loop_thread)
     message = Execute("r", 1, 1, Request("payload"), stream=wanted == "a stream")
     to = writer() if message.stream else None
-    call = AttemptCall(Mock(), host.run, host.executor_for(message), message, to)
+    hosted = host.hosted
+    assert hosted is not None
+    call = AttemptCall(Mock(), host.run, host.executor_for(message), message, to, hosted)
     call.cancelled = CancelReason.STOPPING
     with pytest.raises(asyncio.CancelledError):
         copy_context().run(host.run, call)  # it notes there which call runs

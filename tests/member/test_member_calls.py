@@ -12,7 +12,8 @@ from greenroom.actors.claims.claims import Claims
 from greenroom.actors.executors.call import Call
 from greenroom.actors.member.agent_host import AgentHost
 from greenroom.actors.member.attempt_call import AttemptCall
-from greenroom.actors.member.executions import ABANDONED_LIMIT, AbandonedBy, Executions
+from greenroom.actors.member.executions import ABANDONED_LIMIT, AbandonedBy, Executions, LostAgent
+from greenroom.actors.member.hosted_agent import HostedAgent
 from greenroom.actors.member.surroundings import Surroundings
 from greenroom.actors.runtime.event_bus import EventBus
 from greenroom.actors.runtime.loop_thread import LoopThread
@@ -68,7 +69,7 @@ class Host:
     name = "greenroom-p-a"
 
     def __init__(self) -> None:
-        self.made = True
+        self.hosted: HostedAgent | None = HostedAgent(str)
         self.executor = self.usual = Nowhere()
         self.callers = Nowhere()
 
@@ -85,7 +86,7 @@ class Bench:
     def __init__(self) -> None:
         self.router, self.supervisor, self.host = Inbox(), Inbox(), Host()
         self.created = 0
-        self.told_back: list[AbandonedBy] = []
+        self.told_back: list[AbandonedBy | LostAgent] = []
         self.given_up: list[str] = []
         around = Surroundings(
             pool="p",
@@ -110,7 +111,7 @@ class Bench:
     def _create(self) -> None:
         self.created += 1
 
-    def _tell_back(self, message: AbandonedBy) -> bool:
+    def _tell_back(self, message: AbandonedBy | LostAgent) -> bool:
         self.told_back.append(message)
         return True
 
@@ -179,7 +180,7 @@ def test_the_end_of_a_call_frees_its_slot_and_is_reported(bench: Bench) -> None:
 
 def test_attempts_wait_for_an_agent_that_is_still_to_be_made(bench: Bench) -> None:
     """They count for the concurrency, and go back if they are cancelled meanwhile."""
-    bench.host.made = False
+    bench.host.hosted = None
     bench.take("r1", "r2", "r3")
     assert (bench.created, len(bench.calls.waiting), bench.calls.running()) == (2, 2, [])
     assert not bench.cancel("r1", CancelReason.ATTEMPT_TIMEOUT)

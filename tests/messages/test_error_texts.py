@@ -10,6 +10,7 @@ import pytest
 
 import greenroom.messages
 from greenroom.messages import (
+    AgentLostError,
     AgentTypeError,
     AllPoolMembersFailedError,
     AttemptError,
@@ -65,6 +66,8 @@ ERRORS = [
     UnsuccessfulResultError("x"),
     StrategyError("x"),
     StreamInterruptedError("writers", "claude", [SLOW], ["a", "b"], 2),
+    AgentLostError("x"),
+    AgentLostError("x", started=False),
     AgentTypeError("x"),
     PayloadError("x"),
     MemberExistsError("x"),

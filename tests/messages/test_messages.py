@@ -51,6 +51,31 @@ def test_a_member_has_an_agent_or_a_factory(given: dict[str, Any], which: str) -
     )
 
 
+@pytest.mark.parametrize("lost", [None, OSError, (KeyError, OSError), lambda error: True, print])
+def test_b260_a_member_says_what_means_that_its_agent_is_gone(lost: Any) -> None:
+    """An exception class, several, or a function."""
+    assert Member("a", agent, lost=lost).lost is lost
+
+
+@pytest.mark.parametrize(
+    "lost", [(), (OSError, "KeyError"), "OSError", OSError("x"), [OSError], 1, bool], ids=repr
+)
+def test_b260_what_is_no_error_is_refused(lost: Any) -> None:
+    words = "TypeError: lost must be an exception class, several, or a function, got"
+    assert refused(lambda: Member("a", agent, lost=lost)).startswith(words)
+
+
+def test_b260_a_coroutine_function_is_refused() -> None:
+    """Its answer would be true, whatever it is."""
+
+    async def lost(error: BaseException) -> bool:
+        return False
+
+    words = "TypeError: lost must be a plain function, since nobody awaits its answer, got"
+    given: Any = lost
+    assert refused(lambda: Member("a", agent, lost=given)).startswith(words)
+
+
 class Settings(NamedTuple):
     key: str = "sk-secret"
 

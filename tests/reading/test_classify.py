@@ -223,7 +223,7 @@ def attempt(error: Exception) -> AttemptError:
             Verdict(FailureKind.UNAVAILABLE),
         ),
         (PoolSaturatedError("p", 9, 2.5), Verdict(FailureKind.RATE_LIMITED, 2.5)),
-        (PoolStoppedError("stopped"), Verdict(FailureKind.UNAVAILABLE)),
+        (PoolStoppedError("stopped"), Verdict(FailureKind.UNAVAILABLE, disconnected=True)),
         (DeadlineExceededError("p", 3.0), Verdict(FailureKind.TIMEOUT)),
         (AttemptTimeoutError("slow"), Verdict(FailureKind.TIMEOUT)),
         (MemberCrashedError("gone"), Verdict(FailureKind.CRASHED)),

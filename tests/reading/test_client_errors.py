@@ -61,7 +61,8 @@ CUT = [
 @pytest.mark.parametrize("error", CUT, ids=repr)
 def test_a_cut_connection_is_nobodys_fault_but_the_members(error: BaseException) -> None:
     """Whatever number a parser's error further in may have; the same member may mend it."""
-    assert classify(error) == Verdict(FailureKind.UNAVAILABLE, same_member_may_mend=True)
+    mends = Verdict(FailureKind.UNAVAILABLE, same_member_may_mend=True, disconnected=True)
+    assert classify(error) == mends
 
 
 REFUSED = [
@@ -81,7 +82,7 @@ REFUSED = [
 @pytest.mark.parametrize("error", REFUSED, ids=repr)
 def test_a_connection_that_was_never_made_is_not_tried_again_at_once(error: BaseException) -> None:
     """Unavailable, but the same member would say the same."""
-    assert classify(error) == Verdict(FailureKind.UNAVAILABLE)
+    assert classify(error) == Verdict(FailureKind.UNAVAILABLE, disconnected=True)
 
 
 def test_a_url_error_without_a_cause_is_not_known() -> None:

@@ -123,7 +123,7 @@ def test_a_message_that_is_too_large_for_grpc() -> None:
 
 def test_a_channel_that_was_closed_under_a_call_is_no_crash() -> None:
     """grpc.aio raises a CancelledError that nobody has asked for."""
-    assert classify(asyncio.CancelledError()) == Verdict(FailureKind.UNAVAILABLE)
+    assert classify(asyncio.CancelledError()) == Verdict(FailureKind.UNAVAILABLE, disconnected=True)
 
 
 BUSY_BODY = {"message": "x", "type": "server_error", "param": None}

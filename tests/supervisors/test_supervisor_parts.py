@@ -33,6 +33,8 @@ from greenroom.messages import (
     LoopReplaced,
     LoopStalled,
     Member,
+    MemberAgentLost,
+    MemberAgentRemade,
     MemberCreateFailed,
     MemberFailed,
     MemberGaveUp,
@@ -46,12 +48,14 @@ from greenroom.messages import (
     RequestSettled,
     SkipReason,
     Successes,
+    TrialDue,
     UnknownMemberError,
 )
 from greenroom.messages.supervision import (
     ActorEnded,
     AgentCreated,
     AgentCreateFailed,
+    AgentLost,
     CancelProbe,
     CommandDone,
     FailuresSeen,
@@ -375,6 +379,48 @@ def test_a_factory_that_fails_is_left_alone_for_longer_each_time() -> None:
     assert (world.records["a"].creations_failed, world.route("a").max_concurrency) == (0, 9)
 
 
+def lost(remade: bool, of_loop: bool = False) -> AgentLost:
+    return AgentLost(member="a", incarnation=1, error="E", remade=remade, of_loop=of_loop)
+
+
+def test_b260_a_lost_agent_is_told_of_and_so_is_the_next() -> None:
+    """That of a caller's loop is not waited for: nobody tells of those."""
+    world = World(Member("a", factory=lambda: echo))
+    created = AgentCreated(member="a", incarnation=1, max_concurrency=9)
+    world.roster.agent_created(created)
+    world.roster.agent_lost(lost(remade=True, of_loop=True))
+    world.roster.agent_created(created)
+    assert world.names() == [MemberAgentLost]
+    world.roster.agent_lost(lost(remade=True))
+    assert world.route("a").blocked is None
+    for _ in range(2):
+        world.roster.agent_created(created)
+    assert world.names() == [MemberAgentLost, MemberAgentLost, MemberAgentRemade]
+    assert world.records["a"].stats(world.now, 0.0).agents_lost == 2
+
+
+def test_b263_who_has_lost_a_ready_agent_is_out_until_a_reset() -> None:
+    """Said once, whatever else still runs on it; no probe looks at it meanwhile."""
+    world = World(Member("a", echo, probe=lambda: True))
+    for _ in range(2):
+        world.roster.agent_lost(lost(remade=False))
+    assert world.names() == [MemberAgentLost]
+    assert world.route("a").blocked is SkipReason.GAVE_UP
+    assert not world.records["a"].stats(world.now, 0.0).available
+    world.members_told.clear()
+    world.advance(100.0)
+    assert world.members_told == []
+    assert world.records["a"].next_event_at(world.now) is None
+    world.records["a"].reset(world.now)
+    assert world.route("a").blocked is None
+
+
+def test_b263_a_word_of_an_earlier_incarnation_says_nothing() -> None:
+    world = World(Member("a", echo))
+    world.roster.agent_lost(AgentLost(member="a", incarnation=0, error="E", remade=False))
+    assert world.events == []
+
+
 # -- the judge
 
 
@@ -562,7 +608,7 @@ def test_a_half_open_breaker_is_tried_by_a_probe_at_once() -> None:
     world.advance(CONFIG.circuit_reset_timeout_s - 1.0)
     assert world.members_told == []
     world.advance(1.0)
-    assert world.members_told == [("a", Probe(2, create=True))]
+    assert world.members_told == [("a", TrialDue()), ("a", Probe(2, create=True))]
     assert world.route("a").blocked is SkipReason.TRIAL_RUNNING
     world.prober.ended(result(2))
     assert world.route("a").circuit is CircuitState.CLOSED

@@ -32,7 +32,7 @@ from greenroom.messages.errors import PoolError
 from greenroom.messages.member import Member
 from greenroom.messages.status import FailureKind
 from greenroom.pool.agent_pool import of_type
-from greenroom.pool.pool_owner import MAX_CONCURRENCY, PoolOwner
+from greenroom.pool.pool_owner import MAX_CONCURRENCY, PoolOwner, never_lost
 
 _OF_THE_POOL = (
     "name",
@@ -297,6 +297,7 @@ class _Owner(PoolOwner):
                 each.place.member,
                 each,
                 close=MemberAgents.close,
+                lost=never_lost,
                 max_concurrency=self._max_concurrency,
             )
             for each in agents

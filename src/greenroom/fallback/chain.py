@@ -24,7 +24,7 @@ from greenroom.messages.errors import MemberExistsError, UnknownMemberError, Uns
 from greenroom.messages.member import Member
 from greenroom.messages.requests import RemoveMember
 from greenroom.messages.status import FailureKind
-from greenroom.pool.pool_owner import MAX_CONCURRENCY, PoolOwner
+from greenroom.pool.pool_owner import MAX_CONCURRENCY, PoolOwner, never_lost
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -283,7 +283,7 @@ class FallbackChain(PoolOwner, Generic[A]):
         return self._launch(members, self._strategy, classify=kind_of)
 
     def _member(self, link: Link) -> Member:
-        return Member(link.name, link, max_concurrency=self._max_concurrency)
+        return Member(link.name, link, max_concurrency=self._max_concurrency, lost=never_lost)
 
 
 def _classifier(handled: tuple[type[BaseException], ...], custom: Classifier | None) -> Classifier:

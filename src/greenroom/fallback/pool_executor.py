@@ -21,7 +21,7 @@ from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
 from greenroom.messages.requests import Apply, Request, RequestSettings, check_one_timeout
-from greenroom.pool.pool_owner import MAX_CONCURRENCY, PoolOwner
+from greenroom.pool.pool_owner import MAX_CONCURRENCY, PoolOwner, never_lost
 
 R = TypeVar("R")
 
@@ -218,7 +218,13 @@ class PoolExecutor(PoolOwner):
             for member, create in zip(self.members, self._creations, strict=True)
         ]
         members = [
-            Member(each.name, each, close=LazyAgent.close, max_concurrency=self._max_concurrency)
+            Member(
+                each.name,
+                each,
+                close=LazyAgent.close,
+                lost=never_lost,
+                max_concurrency=self._max_concurrency,
+            )
             for each in lazy_agents
         ]
         kind_of = creations_told_apart(lazy_agents, self._config.classify)

@@ -12,7 +12,7 @@ from greenroom.messages.configure import CHANGEABLE, FIXED, OF_MEMBER, Configure
 from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy
 
-_OBJECTS = ("agent", "factory", "probe", "close")
+_OBJECTS = ("agent", "factory", "probe", "close", "lost")
 """The app's, which are not compared by code of theirs."""
 
 

@@ -29,6 +29,13 @@ PLAIN = PoolConfig(request_timeout_s=None, restart_backoff_s=0.0, loop_replaced_
 """What `config=None` means: no attempt is cut short; the breakers are disabled as well."""
 
 
+def never_lost(_: BaseException) -> bool:
+    """The `Member.lost` of agents that are called again whatever they raise: each run of a chain
+    tries them all, and those of a `PoolExecutor` are made anew by rules of its own.
+    """
+    return False
+
+
 class PoolOwner(ABC):
     """What has a pool of its own: started on first use, stopped by `close`.
 
