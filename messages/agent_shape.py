@@ -290,9 +290,8 @@ def check_agent(whose: str, agent: Any, method: Method) -> None:
 
 
 def _trap_in_words(agent: Any, trap: Trap) -> str:
-    kind = type(agent)
     return (
-        f"cannot be asked as it is: {kind.__name__}, of {trap.package}, {trap.why}. "
+        f"cannot be asked as it is: {type(agent).__name__} ({trap.package}) {trap.why}. "
         f"Write {trap.write}; or {trap.unless}"
     )
 
