@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import importlib.util
 import re
 import sys
@@ -343,8 +344,7 @@ def written(case: Case, refusal: str) -> Member:
         return Member("x", names["ask"])
     if method is not None:
         return Member("x", case.agent, method=method.split("'")[1])
-    import greenroom.adk  # that it names
-
+    importlib.import_module("greenroom.adk")
     return Member("x", eval(expression, names))
 
 
