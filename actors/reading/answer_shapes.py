@@ -555,7 +555,7 @@ def _failed_run(name: object, said: object = None) -> Fault:
     """That of a run which says so: with the name of the exception, or its words for the answer."""
     status = words.by_name([name]) if type(name) is str else None
     if status is None and type(said) is str:
-        status = words.status_in_words(said) or words.by_phrase(said)
+        status = words.status_in_words(said.lower()) or words.by_phrase(said.lower())
     kind = FailureKind.UNAVAILABLE if status is None else words.kind_of_status(status)
     return Fault("a run that says it has failed", otherwise=kind)
 
