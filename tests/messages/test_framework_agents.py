@@ -85,8 +85,8 @@ AGENTS: dict[str, tuple[type, str]] = {
     "autogen-agentchat 0.7.5": (
         kind("autogen_agentchat.agents._assistant_agent.AssistantAgent", RUNNER, run=by_name),
         (
-            f"AssistantAgent (autogen_agentchat) takes its task by name, and {MIXES}. Write `async def "
-            "ask(task): return await make().run(task=task)`, where make() returns a new one"
+            f"AssistantAgent (autogen_agentchat) takes its task by name, and {MIXES}. Write `async "
+            "def ask(task): return await make().run(task=task)`, where make() returns a new one"
             f"{FOR_APPLY}"
         ),
     ),
@@ -96,8 +96,8 @@ AGENTS: dict[str, tuple[type, str]] = {
             kind("autogen_agentchat.agents._base_chat_agent.BaseChatAgent", RUNNER, run=by_name),
         ),
         (
-            f"Reviewer (autogen_agentchat) takes its task by name, and {MIXES}. Write `async def "
-            "ask(task): return await make().run(task=task)`, where make() returns a new one"
+            f"Reviewer (autogen_agentchat) takes its task by name, and {MIXES}. Write `async "
+            "def ask(task): return await make().run(task=task)`, where make() returns a new one"
             f"{FOR_APPLY}"
         ),
     ),
@@ -105,8 +105,8 @@ AGENTS: dict[str, tuple[type, str]] = {
         kind("strands.agent.agent.Agent", __call__=by_position, invoke_async=by_position),
         (
             f"Agent (strands) {MIXES}. Write `async def ask(prompt): return await "
-            "make().invoke_async(prompt)`, where make() returns a new one; or method='invoke_async', "
-            "if all of the requests are one conversation"
+            "make().invoke_async(prompt)`, where make() returns a new one; or "
+            "method='invoke_async', if all of the requests are one conversation"
         ),
     ),
     "google-adk 2.13.0": (
@@ -143,8 +143,8 @@ AGENTS: dict[str, tuple[type, str]] = {
             kind("semantic_kernel.agents.agent.Agent", invoke=listed, get_response=by_position),
         ),
         (
-            "ChatCompletionAgent (semantic_kernel.agents) has an invoke that gives a list of answers. "
-            f"Write method='get_response'{FOR_APPLY}"
+            "ChatCompletionAgent (semantic_kernel.agents) has an invoke that gives a list of "
+            f"answers. Write method='get_response'{FOR_APPLY}"
         ),
     ),
     "a kernel of semantic-kernel's": (
@@ -164,8 +164,8 @@ AGENTS: dict[str, tuple[type, str]] = {
             ),
         ),
         (
-            "FunctionAgent (llama_index.core.agent) has a run that must be called on an event loop. "
-            f"Write `async def ask(text): return await agent.run(user_msg=text)`{FOR_APPLY}"
+            "FunctionAgent (llama_index.core.agent) has a run that must be called on an event "
+            f"loop. Write `async def ask(text): return await agent.run(user_msg=text)`{FOR_APPLY}"
         ),
     ),
     "a workflow of llama-index's": (
@@ -189,9 +189,9 @@ AGENTS: dict[str, tuple[type, str]] = {
             kind("llama_index.core.chat_engine.types.BaseChatEngine", achat=by_position),
         ),
         (
-            f"SimpleChatEngine (llama_index.core) has no run, and {MIXES}. Write `async def ask(text): "
-            "return await make().achat(text)`, where make() returns a new one; or method='achat', if "
-            "all of the requests are one conversation"
+            f"SimpleChatEngine (llama_index.core) has no run, and {MIXES}. Write `async def "
+            "ask(text): return await make().achat(text)`, where make() returns a new one; or "
+            "method='achat', if all of the requests are one conversation"
         ),
     ),
     "dspy 3.4.1": (
