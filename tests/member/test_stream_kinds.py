@@ -756,12 +756,14 @@ class TestPool:
     def test_one_that_raises_when_it_is_entered_has_failed(self, is_async: bool) -> None:
         """As a request that is made there."""
 
-        @contextlib.contextmanager
-        def refused() -> Iterator[Any]:
-            raise ConnectionError("refused")
-            yield
+        class Refused:
+            def __enter__(self) -> Any:
+                raise ConnectionError("refused")
 
-        a = returning(refused, [], is_async)
+            def __exit__(self, *_: object) -> None:
+                raise AssertionError
+
+        a = returning(Refused, [], is_async)
         with pool_of(*ranked(a=a, b=Chunks("b"))) as pool:
             reply = pool.ask(Request("x"), timeout=WAIT_S)
             assert (reply.value, reply.errors[0].kind) == (["b"], FailureKind.UNAVAILABLE)

@@ -18,7 +18,7 @@ from greenroom.actors.reading.answer_judgement import refusal_of
 from greenroom.actors.reading.stream_judge import StreamJudge
 
 
-class RunStatus(str, enum.Enum):
+class RunStatus(enum.StrEnum):
     """agno 3.1.10."""
 
     completed = "COMPLETED"
@@ -78,7 +78,7 @@ class AgentResult:
 
 
 def botocore_class(name: str) -> Any:
-    """botocore 1.43: an `EventStream` can only be iterated over."""
+    """botocore 1.44.8: an `EventStream` can only be iterated over."""
 
     def chunks(self: Any) -> Iterator[bytes]:
         yield b"x"
@@ -88,7 +88,7 @@ def botocore_class(name: str) -> Any:
 
 BODY = botocore_class("EventStream")()
 ABOUT = {"HTTPStatusCode": 200, "HTTPHeaders": {"content-type": "application/json"}}
-DOWN = {"status": RunStatus.error, "content": "down"}
+DOWN: dict[str, Any] = {"status": RunStatus.error, "content": "down"}
 
 FAILED: dict[str, tuple[Any, FailureKind]] = {
     "agno, a run": (RunOutput(**DOWN), FailureKind.UNAVAILABLE),

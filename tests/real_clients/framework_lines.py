@@ -104,7 +104,8 @@ def strands_agent() -> Case:
 
 def adk_agent() -> Case:
     from google.adk.agents import LlmAgent
-    from google.adk.models import BaseLlm, LlmResponse
+    from google.adk.models.base_llm import BaseLlm
+    from google.adk.models.llm_response import LlmResponse
     from google.genai import types
 
     seen: list[str] = []
@@ -230,7 +231,7 @@ def llama_index_workflow() -> Case:
     from workflows.events import StartEvent, StopEvent
 
     class Fine(Workflow):
-        @step
+        @step  # type: ignore[untyped-decorator]
         async def answer(self, event: StartEvent) -> StopEvent:
             return StopEvent(result=f"fine: {event.topic}")
 
