@@ -17,13 +17,19 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, ForwardRef, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, ForwardRef, Literal, NamedTuple, Union, get_args, get_origin
 
 from greenroom.messages import _validate as check
 from greenroom.messages.call_context import CallContext
 from greenroom.messages.errors import AgentTypeError
+from greenroom.messages.framework_agents import Trap, trap_of
 
-METHODS = ("arun", "ainvoke", "run", "invoke", "kickoff", "execute", "complete")
+Method = str | Literal[False] | None
+"""The name of the method to call; None: the first of `METHODS`; False: none, whatever it has."""
+
+_OF_AGENTS = ("arun", "ainvoke", "run", "invoke", "kickoff")
+"""Whatever has one of these means to be run."""
+METHODS = (*_OF_AGENTS, "execute", "complete")
 """The run methods looked for on an object, in this order; `__call__` is the last resort."""
 STREAM_METHODS = ("astream", "stream")
 """What is looked for first where chunks are wanted, and last where one answer is."""
@@ -43,6 +49,7 @@ _MADE_BY_CALLING = {
     types.AsyncGeneratorType: "an async generator",
 }
 _MUST = "must take one argument, the payload"
+_FOR_APPLY = "method=False, if apply and attempts alone are to use it"
 _BY_POSITION = (
     inspect.Parameter.POSITIONAL_ONLY,
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
@@ -73,9 +80,11 @@ def method_of(agent: Any, name: str) -> Callable[..., Any] | None:
 
 
 def callable_of(
-    agent: Any, method: str | None, names: Iterable[str | None]
+    agent: Any, method: Method, names: Iterable[str | None]
 ) -> Callable[..., Any] | None:
     """Its first method of these names; None among them is the agent itself, if it can be called."""
+    if method is False:
+        return None
     if method is not None:
         return method_of(agent, method)
     if is_called_itself(agent):
@@ -231,7 +240,7 @@ def _last_name(code: ast.expr) -> str:
 # -- what is refused
 
 
-def is_plain_data(agent: Any, method: str | None) -> bool:
+def is_plain_data(agent: Any, method: Method) -> bool:
     """Whether it is a text, a number or a collection, and no kind of them that has a method of its
     own to call.
     """
@@ -242,17 +251,22 @@ def is_plain_data(agent: Any, method: str | None) -> bool:
     return method is None and callable_of(agent, None, names) is None
 
 
-def check_agent(whose: str, agent: Any, method: str | None) -> None:
+def check_agent(whose: str, agent: Any, method: Method) -> None:
     """Refuse what can be seen to be no agent.
 
     Args:
         whose: the agent in words, with which the error begins: "agent of member 'a'".
-        method: the name of the method that is to be called.
+        method: the name of the method that is to be called; False: none is, so it is not looked at.
 
     Raises:
         AgentTypeError: it is none, or cannot be called with a payload.
     """
     _check_kind(whose, agent)
+    if method is False:
+        return
+    trap = trap_of(agent)
+    if trap is not None and (method is None or trap.even_named):
+        raise AgentTypeError(f"{whose} {_trap_in_words(agent, trap)}")
     if method is not None and method_of(agent, method) is None:
         raise AgentTypeError(
             f"method must name a method of the {whose}, got {method!r} "
@@ -266,10 +280,20 @@ def check_agent(whose: str, agent: Any, method: str | None) -> None:
             f"{whose} must be an instance, got the class {name}: write {name}(...), "
             f"or factory={name} to have the pool make it"
         )
-    # One that was found may not be the way in which the app uses it: `apply` calls others.
-    found = method is None and call is not agent
-    if misfit is not None and (not found or misfit.lacks_annotation):
+    if misfit is None:
+        return
+    if method is not None or call is agent or misfit.lacks_annotation:
         raise AgentTypeError(f"{whose} {misfit.words}")
+    # Clients call other things so: MCP's `complete(ref, argument)` is no run, and `apply` uses it.
+    if callable_of(agent, None, _OF_AGENTS) is not None:
+        raise AgentTypeError(f"{whose} {misfit.words}; or {_FOR_APPLY}")
+
+
+def _trap_in_words(agent: Any, trap: Trap) -> str:
+    return (
+        f"cannot be asked as it is: {type(agent).__name__} ({trap.package}) {trap.why}. "
+        f"Write {trap.write}; or {trap.unless}"
+    )
 
 
 def _check_kind(whose: str, agent: Any) -> None:
@@ -303,7 +327,7 @@ def _is_class(agent: Any) -> bool:
     return issubclass(kind, type) and not issubclass(agent, type)
 
 
-def _instance_was_meant(kind: type, method: str | None, call: Any, misfit: Misfit | None) -> bool:
+def _instance_was_meant(kind: type, method: Method, call: Any, misfit: Misfit | None) -> bool:
     if method is None:
         return misfit is not None or _has_run_method(kind)
     # A method that nobody is bound to would take the payload for its instance.
@@ -368,7 +392,9 @@ def misfit_of(call: Callable[..., Any]) -> Misfit | None:
         return None
     words = f"{_MUST}, got {_shown(call, signature)}, which"
     if not any(each.kind in _BY_POSITION for each in signature.parameters.values()):
-        return Misfit(f"{words} takes none{' by position' if signature.parameters else ''}")
+        if not signature.parameters:
+            return Misfit(f"{words} takes none")
+        return Misfit(f"{words} takes none by position{_by_keyword(call, signature)}")
     given = _arguments(context)
     wanted = [name for name in _wanted(signature, len(given)) if name != context.name]
     if not wanted:
@@ -382,6 +408,18 @@ def misfit_of(call: Callable[..., Any]) -> Misfit | None:
         "give it a default",
         _CONTEXT_NAMES.fullmatch(first.name) is not None and len(wanted) == 1,
     )
+
+
+def _by_keyword(call: Any, signature: inspect.Signature) -> str:
+    """How it may be called instead, if that can be told."""
+    kind = inspect.Parameter.KEYWORD_ONLY
+    named = [each.name for each in signature.parameters.values() if each.kind is kind]
+    if not named or type(call) is functools.partial:
+        return ""
+    wanted = _wanted(signature, 0) or named[:1]
+    given = "payload" if len(wanted) == 1 else "..."
+    name = call.__name__ if type(call) is types.FunctionType else f"agent.{call.__name__}"
+    return f": write lambda payload: {name}({', '.join(f'{each}={given}' for each in wanted)})"
 
 
 def _arguments(context: ContextParameter) -> tuple[object, ...]:

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.messages import _validate as check
-from greenroom.messages.agent_shape import check_agent, check_factory, is_function, is_plain_data
+from greenroom.messages.agent_shape import (
+    Method,
+    check_agent,
+    check_factory,
+    is_function,
+    is_plain_data,
+)
 from greenroom.messages.call_context import CallContext as CallContext
 
 Lost = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
@@ -49,7 +55,10 @@ class Member:
             which has the last word. Without such a function the factory makes one, too, when a
             breaker is tried again that a refused, broken or closed connection has opened.
         isolated: give the agent an event loop of its own.
-        method: the name of the method to call on an agent that is an object.
+        method: the name of the method to call on an agent that is an object; None: the first that
+            it has of `arun`, `ainvoke`, `run`, `invoke`, `kickoff`, `execute`, `complete`,
+            `__call__`; False: none, for `apply`, `acquire` and `attempts` alone. Such a one need
+            not be able to take a payload, and is not looked at for that.
         metadata: anything; comes back in `MemberStats`.
 
     Raises:
@@ -67,7 +76,7 @@ class Member:
     close: Callable[[Any], Any] | None = field(default=None, kw_only=True)
     lost: Lost | None = field(default=None, kw_only=True)
     isolated: bool = field(default=False, kw_only=True)
-    method: str | None = field(default=None, kw_only=True)
+    method: Method = field(default=None, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
 
     def __post_init__(self) -> None:
@@ -80,7 +89,7 @@ class Member:
         check.function("close", self.close, optional=True)
         _check_lost(self.lost)
         check.flag("isolated", self.isolated)
-        check.text("method", self.method, optional=True)
+        self._check_method()
         check.mapping("metadata", self.metadata)
 
     def _check_agent(self) -> None:
@@ -97,9 +106,12 @@ class Member:
         if self.factory is not None:
             check_factory(self.name, self.factory)
         else:
-            check.text("method", self.method, optional=True)
+            self._check_method()
             check_agent(f"agent of member {self.name!r}", self.agent, self.method)
 
+    def _check_method(self) -> None:
+        if self.method is not False:
+            check.text("method", self.method, optional=True)
 
 def _check_lost(lost: Any) -> None:
     kinds = lost if isinstance(lost, tuple) else (lost,)

@@ -47,7 +47,7 @@ from greenroom.actors.runtime.lease import Lease
 from greenroom.actors.runtime.loop_blocker import ORIGIN
 from greenroom.actors.runtime.loop_thread import AgentLoop, LoopThread, spare_the_log
 from greenroom.actors.runtime.thread_duties import HERE, Need, is_held_up, needs_loop
-from greenroom.messages.agent_shape import check_agent
+from greenroom.messages.agent_shape import Method, check_agent
 from greenroom.messages.errors import AgentTypeError, ReentrantAskError
 from greenroom.messages.execution import Ancestor, Execute
 from greenroom.messages.member import CallContext, Member
@@ -696,7 +696,12 @@ async def _settled(value: Any) -> Any:
     return await value if is_awaitable(value) else value
 
 
-def _cannot_run(agent: Any, method: str | None) -> NoReturn:
+def _cannot_run(agent: Any, method: Method) -> NoReturn:
+    if method is False:
+        raise AgentTypeError(
+            f"agent must have a method to call, got a {type(agent).__name__} with method=False "
+            "(pool.apply can use it all the same)"
+        )
     wanted = (
         f"the method {method!r}"
         if method

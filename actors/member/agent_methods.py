@@ -13,6 +13,7 @@ from greenroom.actors.reading.client_look import gives_async, is_for_coroutines
 from greenroom.messages.agent_shape import (
     METHODS,
     STREAM_METHODS,
+    Method,
     callable_of,
     context_parameter,
     method_of,
@@ -55,30 +56,33 @@ class Runner(NamedTuple):
         return self.call(payload, **{self.context_name: context})
 
 
-def runner_of(agent: Any, method: str | None = None) -> Runner | None:
+def runner_of(agent: Any, method: Method = None) -> Runner | None:
     """The way to run `agent` for an answer; None for an object without any method to call."""
     return _runner(_callable_of(agent, method, (*METHODS, None, *STREAM_METHODS)))
 
 
-def stream_runner_of(agent: Any, method: str | None = None) -> Runner | None:
+def stream_runner_of(agent: Any, method: Method = None) -> Runner | None:
     """The same for an answer in chunks: `astream` and `stream` come first."""
     if isinstance(agent, PoolRef) and method is None:
         return _runner(functools.partial(nested_pool.chunks, agent))
     return _runner(_callable_of(agent, method, (*STREAM_METHODS, *METHODS, None)))
 
 
-def is_async_agent(agent: Any, method: str | None = None) -> bool:
+def is_async_agent(agent: Any, method: Method = None) -> bool:
     """Whether its calls run on an event loop, many at a time."""
     runner = runner_of(agent, method)
     return (runner is not None and runner.is_async) or is_async_client(agent, method)
 
 
-def is_async_client(agent: Any, method: str | None = None) -> bool:
-    """Whether it is an object without a run method, for `apply` alone, that is made for coroutines.
+def is_async_client(agent: Any, method: Method = None) -> bool:
+    """Whether it is for `apply` alone, by `method=False` or since it has no run method, and is made
+    for coroutines.
 
     A `stream` is none here: of a client it wants more than a payload.
     """
-    if method is not None or _callable_of(agent, None, (*METHODS, None)) is not None:
+    if method:
+        return False
+    if method is None and _callable_of(agent, None, (*METHODS, None)) is not None:
         return False
     return is_for_coroutines(agent)
 
@@ -117,7 +121,7 @@ def takes_argument(call: Callable[..., Any]) -> bool:
 
 
 def _callable_of(
-    agent: Any, method: str | None, names: Iterable[str | None]
+    agent: Any, method: Method, names: Iterable[str | None]
 ) -> Callable[..., Any] | None:
     """Its first method of these names; None among them is the agent itself, if it can be called."""
     if isinstance(agent, PoolRef) and method is None:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from greenroom.actors.reading import error_words as words
+from greenroom.actors.reading.streamable import is_stream
 from greenroom.actors.reading.value_access import (
     Record,
     filled,
@@ -83,6 +85,8 @@ _ERROR = Fault("an answer with an error in it", otherwise=FailureKind.UNAVAILABL
 NO_ROOM = Fault("an answer that was cut off before any content", FailureKind.TOO_LARGE)
 """Its length went into thoughts, or into the prompt; another member may have room for it."""
 _NOTHING = Fault("an answer with nothing in it", FailureKind.UNAVAILABLE)
+_TOOL = Fault("a tool's result that says it is an error")
+_UNREAD = Fault("a response whose body nobody has read", FailureKind.TOO_LARGE)
 _BROKE = Fault("an answer that ends with an error", FailureKind.UNAVAILABLE)
 
 _BESIDE_CONTENT = (
@@ -284,8 +288,11 @@ _LANGCHAIN_STATES = frozenset({"completed", "failed", "incomplete"})
 
 
 def _langchain(held: Record) -> Reading | None:
-    """A message of LangChain's, whole or a chunk."""
-    if word(get(held, "type")) not in ("ai", "aimessage", "aimessagechunk"):
+    """A message of LangChain's, whole or a chunk; or what a tool of its has to say."""
+    kind = word(get(held, "type"))
+    if kind == "tool" and has(held, "tool_call_id"):
+        return Reading(content=True, fault=_TOOL if word(get(held, "status")) == "error" else None)
+    if kind not in ("ai", "aimessage", "aimessagechunk"):
         return None
     about = record(get(held, "response_metadata"))
     reading = Reading(content=_message_says(held) or filled(get(held, "invalid_tool_calls")))
@@ -362,12 +369,20 @@ def _bedrock(held: Record) -> Reading | None:
     headers = record(get(about, "HTTPHeaders"))
     if word(get(headers, "content-type")).startswith("text/html"):
         return Reading(fault=Fault("an HTML page", FailureKind.UNAVAILABLE))
+    if about and any(_is_unread(value) for value in list(held.values())):
+        return Reading(fault=_UNREAD)
     if not _any_of(held, "stopReason", "output"):
         return None
     message = get(record(get(held, "output")), "message")
     finish = word(get(held, "stopReason"))
     reading = Reading(content=_message_says(message), may_be_empty=finish == "stop_sequence")
     return _finished(reading, finish)
+
+
+def _is_unread(value: object) -> bool:
+    """Whether it is a body of botocore's: `EventStream`, `StreamingBody`."""
+    package = type(value).__module__.partition(".")[0]
+    return package in ("botocore", "aiobotocore") and is_stream(value)
 
 
 def _ollama(held: Record) -> Reading | None:
@@ -412,8 +427,7 @@ def _tool(held: Record) -> Reading | None:
     named = has(held, "isError") or _any_of(held, "structuredContent", "structured_content")
     if not named:
         return None
-    fault = Fault("a tool's result that says it is an error") if says_so else None
-    return Reading(content=True, fault=fault)
+    return Reading(content=True, fault=_TOOL if says_so else None)
 
 
 def _of_session(held: Record) -> Reading | None:
@@ -515,6 +529,64 @@ def _response(held: Record) -> Reading | None:
     if status is None or not 400 <= status <= 599:
         return None
     return Reading(content=True, fault=Fault(f"a response with HTTP status {status}"))
+
+
+# -- runs of agents
+
+
+def _agno(held: Record) -> Reading | None:
+    """A run of agno's, or the event of one: it raises nothing, whatever has happened."""
+    if not _any_of(held, "agent_id", "team_id", "workflow_id") or not has(held, "created_at"):
+        return None
+    event, status = word(get(held, "event")), word(get(held, "status"))
+    if event in _AGNO_ERRORS or (status == "error" and _any_of(held, *_OF_AGNO_RUNS)):
+        return Reading(
+            content=True, fault=_failed_run(get(held, "error_type"), get(held, "content"))
+        )
+    silent = event.endswith("started") and not filled(_first(held, "content", "tool"))
+    return Reading(content=not silent)
+
+
+_OF_AGNO_RUNS = ("session_state", "step_results")
+_AGNO_ERRORS = frozenset({"runerror", "teamrunerror", "workflowerror"})
+
+
+def _failed_run(name: object, said: object = None) -> Fault:
+    """That of a run which says so: with the name of the exception, or its words for the answer."""
+    status = words.by_name([name]) if type(name) is str else None
+    if status is None and type(said) is str:
+        status = words.status_in_words(said.lower()) or words.by_phrase(said.lower())
+    kind = FailureKind.UNAVAILABLE if status is None else words.kind_of_status(status)
+    return Fault("a run that says it has failed", otherwise=kind)
+
+
+def _strands(held: Record) -> Reading | None:
+    """The result of an agent of strands'."""
+    if not has(held, "metrics") or not has(held, "message"):
+        return None
+    reading = Reading(content=_message_says(get(held, "message")))
+    reading.content = reading.content or filled(get(held, "structured_output"))
+    reading.may_be_empty = True
+    return _finished(reading, word(get(held, "stop_reason")))
+
+
+def _adk(held: Record) -> Reading | None:
+    """An event of ADK's: its code is a status, the name of an exception, or why the model ended."""
+    if not _any_of(held, "invocation_id", "turn_complete") or not has(held, "error_message"):
+        return None
+    says = _says(get(record(get(held, "content")), "parts"))
+    actions = record(get(held, "actions"))
+    says = says or filled(get(held, "output"))
+    says = says or any(filled(get(actions, name)) for name in ("transfer_to_agent", "escalate"))
+    code = get(held, "error_code")
+    if says or not (filled(code) or filled(get(held, "error_message"))):
+        return Reading(content=says)
+    name = word(code)
+    if name in FILTERED:
+        return Reading(fault=_FILTER)
+    if name in CUT_SHORT:
+        return Reading(fault=NO_ROOM)
+    return Reading(fault=_failed_run(code))
 
 
 # -- events of streams
@@ -667,7 +739,10 @@ _READERS = _rows(
     ("candidates promptFeedback prompt_feedback sdk_http_response", _gemini),
     ("parent_tool_use_id", _of_session),
     ("stop_reason", _whole_message),
+    ("stop_reason", _strands),
     ("response_metadata", _langchain),
+    ("error_code", _adk),
+    ("run_id", _agno),
     ("output", _output),
     ("done", _ollama),
     ("finish_reason", _cohere),

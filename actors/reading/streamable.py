@@ -8,16 +8,29 @@ dataclass, an attrs class, a pydantic model, whose fields it yields. A re-iterab
 that has none of this is read; give it a `__len__` to have it taken as it is.
 
 An HTTP response that has not been read is no answer either: it is read as bytes, and each client
-says in its own way whether it has been. What would only become a stream in a `with` block is
-refused: nothing that nobody has read counts as a success.
+says in its own way whether it has been. What can only be entered is entered, and what that gives is
+read within. So are the handles of runs that hand out their stream by a method. What is none of
+these, and still holds an answer that nobody has fetched, is refused: nothing that nobody has read
+counts as a success.
 """
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import io
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
-from typing import Any
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+)
+from typing import Any, NamedTuple
+
+from greenroom.messages.errors import AgentTypeError
 
 PLAIN = frozenset({str, bytes, int, float, bool, dict, list, tuple, type(None)})
 """Types of answers that need no second look: nearly all there are."""
@@ -31,6 +44,68 @@ _RECORD = (
 """The marks of a class whose `__iter__` yields its fields, or whose `__aiter__` further pages."""
 _UNOPENED = ("StreamManager", "ResponseContextManager")
 """How clients call what makes its request in a `with` block and streams there."""
+_MADE_BY_DECORATOR = (
+    contextlib._GeneratorContextManager,
+    contextlib._AsyncGeneratorContextManager,
+)
+_SAYS_MORE = frozenset({
+    "__call__", "__len__", "__getitem__", "__contains__", "__iter__", "__next__", "__aiter__",
+    "__anext__", "__await__", "__getattr__", "__getattribute__", "__str__", "__repr__", "__eq__",
+})  # fmt: skip
+"""By these an object without any public name may be more than a way into a `with` block."""
+_CLOSES = frozenset({"close", "aclose"})
+
+
+class _Handle(NamedTuple):
+    """A run that is under way, or has not begun, and hands out its stream by a method.
+
+    Args:
+        method: hands it out; its classes have it.
+        is_unread: says of a value that nobody has read it.
+        is_async: whether its chunks are for an `async for`.
+        chunks: gives its chunks.
+    """
+
+    method: str
+    is_unread: Callable[[Any], bool]
+    is_async: Callable[[Any], bool]
+    chunks: Callable[[Any], Any]
+
+
+def _is_incomplete(run: Any) -> bool:
+    return getattr(run, "is_complete", None) is False
+
+
+def _generators_in(answer: Any) -> list[Any]:
+    """Those that one of llama-index's holds in place of its text."""
+    held = (answer.__dict__.get(name) for name in ("response_gen", "achat_stream", "chat_stream"))
+    return [each for each in held if isinstance(each, Generator | AsyncGenerator)]
+
+
+def _texts_of(answer: Any) -> Any:
+    """What it gives them out by: the `achat_stream` of a chat is read by others as well."""
+    if "response_gen" in answer.__dict__ or answer.__dict__.get("achat_stream") is None:
+        return answer.response_gen
+    return answer.async_response_gen()
+
+
+_HANDLES = (
+    _Handle(  # openai-agents
+        "stream_events", _is_incomplete, lambda _: True, lambda run: run.stream_events()
+    ),
+    _Handle(  # pydantic-ai
+        "stream_text",
+        _is_incomplete,
+        lambda run: inspect.isasyncgenfunction(type(run).stream_text),
+        lambda run: run.stream_text(delta=True, debounce_by=None),
+    ),
+    _Handle(  # llama-index
+        "print_response_stream",
+        lambda answer: bool(_generators_in(answer)),
+        lambda answer: isinstance(_generators_in(answer)[0], AsyncGenerator),
+        _texts_of,
+    ),
+)
 
 
 def is_awaitable(value: Any) -> bool:
@@ -53,6 +128,11 @@ def is_async_stream(value: Any) -> bool:
         return False
     if hasattr(kind, "__aiter__"):
         return True
+    if _is_manager(value, kind):
+        return hasattr(kind, "__aenter__")
+    handle = _handle_of(value, kind)
+    if handle is not None:
+        return handle.is_async(value)
     return (_is_httpx(value) and _async_body(value)) or _is_aiohttp(value)
 
 
@@ -63,7 +143,7 @@ def is_stream(value: Any) -> bool:
     which has every method there is, and what raises when it is looked at.
 
     Raises:
-        TypeError: it is a stream that has not been opened.
+        AgentTypeError: it is a run that nobody has entered.
     """
     kind = type(value)
     if kind in PLAIN:
@@ -73,15 +153,15 @@ def is_stream(value: Any) -> bool:
     except BaseException:  # a metaclass or a `__getattribute__` of somebody's
         return False
     if streams is None:
-        raise TypeError(
-            f"the agent returned a {kind.__name__} that was not opened: "
-            f"enter it by `with` in the agent, and yield its chunks"
+        raise AgentTypeError(
+            f"the agent returned a {kind.__name__} that was not opened: enter it by `async with` "
+            "in the agent, and return its result"
         )
     return streams
 
 
 def _streams(value: Any, kind: type) -> bool | None:
-    """Whether it comes in chunks; None of a stream that has not been opened."""
+    """Whether it comes in chunks; None of a run that has not been entered."""
     # A class has the methods of its instances, and is none of them.
     if isinstance(value, type) or kind.__module__ == "unittest.mock":
         return False
@@ -96,20 +176,36 @@ def _streams(value: Any, kind: type) -> bool | None:
         return value._body is None and not value.content.at_eof()
     if _is_requests(value):
         return value._content_consumed is False
-    return None if _is_unopened(kind) else _only_iterates(kind)
+    if _is_manager(value, kind) or _handle_of(value, kind) is not None:
+        return True
+    return None if _is_unopened_run(kind) else _only_iterates(kind)
 
 
 def chunks_of(value: Any) -> Iterator[Any]:
     """The chunks of what `is_stream`, sync."""
-    chunks: Iterable[Any] = value.iter_bytes() if _is_httpx(value) else value
+    kind = type(value)
+    chunks: Iterable[Any] = value
+    if hasattr(kind, "__next__"):
+        pass
+    elif _is_httpx(value):
+        chunks = value.iter_bytes()
+    elif _is_manager(value, kind):
+        chunks = _entered(value)
+    elif (handle := _handle_of(value, kind)) is not None:
+        chunks = handle.chunks(value)
     return iter(chunks)
 
 
 def achunks_of(value: Any) -> AsyncIterator[Any]:
     """The chunks of what `is_async_stream`."""
+    kind = type(value)
     chunks: AsyncIterable[Any] = value
-    if hasattr(type(value), "__anext__"):
+    if hasattr(kind, "__anext__"):
         pass
+    elif _is_manager(value, kind):
+        chunks = _aentered(value)
+    elif (handle := _handle_of(value, kind)) is not None:
+        chunks = handle.chunks(value)
     elif _is_httpx(value):
         chunks = value.aiter_bytes()
     elif _is_aiohttp(value):
@@ -169,7 +265,58 @@ def _is_unread_body(value: Any) -> bool:
     return False
 
 
-def _is_unopened(kind: type) -> bool:
-    return kind.__name__.endswith(_UNOPENED) and (
-        hasattr(kind, "__enter__") or hasattr(kind, "__aenter__")
+def _is_manager(value: Any, kind: type) -> bool:
+    """Whether it is good for nothing but to be entered: an answer says something by itself."""
+    if not hasattr(kind, "__enter__") and not hasattr(kind, "__aenter__"):
+        return False
+    if isinstance(value, _MADE_BY_DECORATOR) or kind.__name__.endswith(_UNOPENED):
+        return True
+    names = {*getattr(value, "__dict__", ()), *(n for cls in kind.__mro__[:-1] for n in vars(cls))}
+    public = {name for name in names if not name.startswith("_")}
+    return public <= _CLOSES and names.isdisjoint(_SAYS_MORE)
+
+
+def _entered(manager: Any) -> Iterator[Any]:
+    """The chunks of what entering gives; it is left where they are read."""
+    with manager as inside:
+        if not is_stream(inside) or is_async_stream(inside):
+            raise _no_stream(manager, inside)
+        yield from chunks_of(inside)
+
+
+async def _aentered(manager: Any) -> AsyncIterator[Any]:
+    async with manager as inside:
+        if not is_stream(inside):
+            raise _no_stream(manager, inside)
+        if not is_async_stream(inside):
+            for chunk in chunks_of(inside):
+                yield chunk
+            return
+        chunks = achunks_of(inside)
+        try:
+            async for chunk in chunks:
+                yield chunk
+        finally:
+            if isinstance(chunks, AsyncGenerator):  # before what it reads from is left
+                await chunks.aclose()
+
+
+def _no_stream(manager: Any, inside: Any) -> AgentTypeError:
+    return AgentTypeError(
+        f"the agent returned a {type(manager).__name__} that was not opened, and what it gives is "
+        f"no stream, but a {type(inside).__name__}: enter it in the agent, and return its answer"
+    )
+
+
+def _handle_of(value: Any, kind: type) -> _Handle | None:
+    for handle in _HANDLES:
+        if hasattr(kind, handle.method) and handle.is_unread(value):
+            return handle
+    return None
+
+
+def _is_unopened_run(kind: type) -> bool:
+    """Whether it brings its result only where it has been entered."""
+    return hasattr(kind, "__aenter__") and inspect.iscoroutinefunction(
+        getattr(kind, "result", None)
     )

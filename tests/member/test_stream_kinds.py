@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import dataclasses
 import email.message
 import enum
@@ -13,6 +14,7 @@ import http.client
 import io
 import ipaddress
 import queue
+import threading
 import types
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -23,7 +25,7 @@ import pytest
 from helpers_pools import WAIT_S, pool_of, ranked
 from helpers_streams import READERS, Chunks, Read, rest, within
 
-from greenroom import FailureKind, Member, Reply, Request
+from greenroom import AgentTypeError, FailureKind, Member, Reply, Request
 from greenroom.actors.reading.streamable import achunks_of, chunks_of, is_async_stream, is_stream
 
 CHUNKS = [b"one ", b"two ", b"three"]
@@ -242,7 +244,191 @@ async def agenerator() -> AsyncIterator[bytes]:
         yield chunk
 
 
+LEFT: list[Any] = []
+"""Who was left, in order."""
+
+
+@contextlib.contextmanager
+def session() -> Iterator[Any]:
+    """httpx: the `stream` of a client, whose response is read within."""
+    try:
+        yield HttpxResponse(SyncBody())
+    finally:
+        LEFT.append(session)
+
+
+@contextlib.asynccontextmanager
+async def asession() -> AsyncIterator[Any]:
+    """pydantic-ai 2.68.0: `run_stream`, whose result is read within."""
+    try:
+        yield StreamedRunResult()
+    finally:
+        LEFT.append(asession)
+
+
+class MessageStreamManager:
+    """anthropic: the `stream` of its messages."""
+
+    def __enter__(self) -> Any:
+        return OpenAIStream()
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+
+class AsyncChatCompletionStreamManager:
+    """openai 3.57.0."""
+
+    async def __aenter__(self) -> Any:
+        return AsyncOpenAIStream()
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
+class _RunStreamEventsContext:
+    """pydantic-ai 2.68.0: what `run_stream_events` gives; all that it has is private."""
+
+    def __init__(self) -> None:
+        self._iterator: Any = None
+
+    async def __aenter__(self) -> Any:
+        self._iterator = agenerator()
+        return self._iterator
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._iterator.aclose()
+
+
+class Both:
+    """It can be entered either way, and is by `async with`."""
+
+    def __enter__(self) -> Any:
+        raise AssertionError
+
+    def __exit__(self, *_: object) -> None:
+        raise AssertionError
+
+    async def __aenter__(self) -> Any:
+        return iter(CHUNKS)
+
+    async def __aexit__(self, *_: object) -> None:
+        LEFT.append(Both)
+
+
+class StreamedRunResult:
+    """pydantic-ai 2.68.0: complete when it has been read."""
+
+    def __init__(self, is_complete: bool = False) -> None:
+        self.is_complete = is_complete
+
+    async def stream_text(
+        self, *, delta: bool = False, debounce_by: float | None = 0.1
+    ) -> AsyncIterator[bytes]:
+        assert (delta, debounce_by) == (True, None)
+        for chunk in CHUNKS:
+            yield chunk
+
+
+class StreamedRunResultSync:
+    """The same of its `run_stream_sync`."""
+
+    is_complete = False
+
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def stream_text(
+        self, *, delta: bool = False, debounce_by: float | None = 0.1
+    ) -> Iterator[bytes]:
+        return iter(CHUNKS)
+
+
+class RunResultStreaming:
+    """openai-agents 0.24.0: what `Runner.run_streamed` gives."""
+
+    def __init__(self, is_complete: bool = False) -> None:
+        self.is_complete = is_complete
+
+    async def stream_events(self) -> AsyncIterator[bytes]:
+        for chunk in CHUNKS:
+            yield chunk
+
+
+class StreamingResponse:
+    """llama-index-core 0.14.25: what a query engine gives that streams, sync and async."""
+
+    def __init__(self, response_gen: Any) -> None:
+        self.response_gen = response_gen
+
+    def print_response_stream(self) -> None:
+        raise AssertionError
+
+
+class StreamingAgentChatResponse:
+    """llama-index-core 0.14.25: the same of a chat engine, which reads its model by itself."""
+
+    def __init__(self, chat: Any = None, achat: Any = None) -> None:
+        self.chat_stream = chat
+        self.achat_stream = achat
+
+    @property
+    def response_gen(self) -> Iterator[bytes]:
+        return generator()
+
+    def async_response_gen(self) -> AsyncIterator[bytes]:
+        return agenerator()
+
+    def print_response_stream(self) -> None:
+        raise AssertionError
+
+
+class AgentRun:
+    """ag2 1.2.1: what `run` gives, before it is entered."""
+
+    async def __aenter__(self) -> Any:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def result(self) -> str:
+        raise AssertionError
+
+    def start(self) -> None:
+        raise AssertionError
+
+
+@contextlib.contextmanager
+def number() -> Iterator[Any]:
+    """What it gives is an answer, which nobody has asked it for."""
+    yield 7
+
+
+@contextlib.asynccontextmanager
+async def anumber() -> AsyncIterator[Any]:
+    yield 7
+
+
+class RawResponseContextManager:
+    """openai 3.57.0: `with_streaming_response`, whose response is still to be parsed."""
+
+    async def __aenter__(self) -> Any:
+        return object()
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+
 SYNC: list[Callable[[], Any]] = [
+    session,
+    MessageStreamManager,
+    StreamedRunResultSync,
+    lambda: StreamingResponse(generator()),
+    lambda: StreamingAgentChatResponse(chat=generator()),
     EventStream,
     Pages,
     OpenAIStream,
@@ -254,6 +440,14 @@ SYNC: list[Callable[[], Any]] = [
     lambda: HttpxResponse(BothBodies()),
 ]
 ASYNC: list[Callable[[], Any]] = [
+    asession,
+    AsyncChatCompletionStreamManager,
+    _RunStreamEventsContext,
+    Both,
+    StreamedRunResult,
+    RunResultStreaming,
+    lambda: StreamingResponse(agenerator()),
+    lambda: StreamingAgentChatResponse(achat=agenerator()),
     AEventStream,
     Output,
     AsyncOpenAIStream,
@@ -338,6 +532,31 @@ class Awaitable:
     __iter__ = __await__
 
 
+class Entered:
+    """A connection or a picture: it can be entered, and says something without that."""
+
+    name = "picture"
+
+    def __enter__(self) -> Any:
+        raise AssertionError
+
+    def __exit__(self, *_: object) -> None:
+        raise AssertionError
+
+
+class EnteredCalled:
+    """What can be called, too."""
+
+    def __enter__(self) -> Any:
+        raise AssertionError
+
+    def __exit__(self, *_: object) -> None:
+        raise AssertionError
+
+    def __call__(self) -> Any:
+        raise AssertionError
+
+
 class Colour(enum.Enum):
     RED = 1
 
@@ -394,6 +613,14 @@ ANSWERS: list[Any] = [
     Network(),
     Lookup(),
     Awaitable(),
+    Entered(),
+    EnteredCalled(),
+    contextlib.nullcontext(7),
+    threading.Lock(),
+    StreamedRunResult(is_complete=True),
+    RunResultStreaming(is_complete=True),
+    StreamingResponse(None),
+    StreamingAgentChatResponse(),
     Colour,
     Colour.RED,
     list[int],
@@ -457,13 +684,10 @@ class TestRule:
 
         assert is_stream(Events(CHUNKS))
 
-    @pytest.mark.parametrize("hook", ["__enter__", "__aenter__"])
-    @pytest.mark.parametrize("name", ["MessageStreamManager", "AsyncResponseContextManager"])
-    def test_a_stream_that_was_not_opened_is_refused(self, name: str, hook: str) -> None:
+    def test_a_run_that_was_not_entered_is_refused(self) -> None:
         """Its request has not been made: it is no answer, and says what to do."""
-        manager = type(name, (), {hook: lambda self: self})()
-        with pytest.raises(TypeError, match=f"returned a {name} that was not opened"):
-            is_stream(manager)
+        with pytest.raises(AgentTypeError, match="a AgentRun that was not opened: enter it by"):
+            is_stream(AgentRun())
 
 
 @pytest.mark.parametrize("is_async", [False, True])
@@ -503,14 +727,46 @@ class TestPool:
             assert (reply.value, reply.errors[0].kind) == (["b"], FailureKind.UNKNOWN)
             assert rest(pool.stream(Request("x"))) == ["b"]
 
-    def test_one_that_was_not_opened_is_a_failure(self, is_async: bool) -> None:
-        """It says so, and another member answers."""
-        manager = type("MessageStreamManager", (), {"__enter__": lambda self: self})
-        a = returning(manager, [], is_async)
+    @pytest.mark.parametrize("make", [session, asession, Both])
+    def test_what_is_left_is_left_once(self, make: Callable[[], Any], is_async: bool) -> None:
+        """Also by whoever wants no more of it."""
+        LEFT.clear()
+        with pool_of(Member("a", returning(make, [], is_async)), stream_buffer=1) as pool:
+            for chunk in pool.stream(Request("x")):
+                assert chunk == CHUNKS[0]
+                break
+            assert pool.drain(timeout=WAIT_S)
+        assert [make] == LEFT
+
+    @pytest.mark.parametrize("make", [AgentRun, number, anumber, RawResponseContextManager])
+    def test_what_nobody_has_read_is_a_failure(
+        self, make: Callable[[], Any], is_async: bool
+    ) -> None:
+        """It says so, and another member answers; the same again would be no better."""
+        a = returning(make, [], is_async)
         with pool_of(*ranked(a=a, b=Chunks("b"))) as pool:
             reply = pool.ask(Request("x"), timeout=WAIT_S)
-            assert (reply.value, type(reply.errors[0].error)) == (["b"], TypeError)
+            assert reply.value == ["b"]
+            (error,) = reply.errors
+            assert isinstance(error.error, AgentTypeError)
+            assert "that was not opened" in str(error.error)
+            assert (error.kind, error.attempts) == (FailureKind.TOO_LARGE, 1)
             assert rest(pool.stream(Request("x"))) == ["b"]
+
+    def test_one_that_raises_when_it_is_entered_has_failed(self, is_async: bool) -> None:
+        """As a request that is made there."""
+
+        class Refused:
+            def __enter__(self) -> Any:
+                raise ConnectionError("refused")
+
+            def __exit__(self, *_: object) -> None:
+                raise AssertionError
+
+        a = returning(Refused, [], is_async)
+        with pool_of(*ranked(a=a, b=Chunks("b"))) as pool:
+            reply = pool.ask(Request("x"), timeout=WAIT_S)
+            assert (reply.value, reply.errors[0].kind) == (["b"], FailureKind.UNAVAILABLE)
 
 
 def returning(make: Callable[[], Any], made: list[Any], is_async: bool) -> Callable[[Any], Any]:

@@ -32,6 +32,7 @@ from greenroom.testing import EventRecorder, ScriptedAgent
 
 AGENT = "AgentTypeError: agent of member 'a'"
 FACTORY = "AgentTypeError: factory of member 'a'"
+FOR_APPLY = "or method=False, if apply and attempts alone are to use it"
 MUST = f"{AGENT} must take one argument, the payload, got"
 WANTS_TENANT = "which wants tenant as well: give it a default, or bind it by functools.partial"
 
@@ -110,6 +111,30 @@ class Thing:
 class RunsUnannotated:
     def run(self, payload, context):  # type: ignore[no-untyped-def]
         return payload, context
+
+
+class TaskByName:
+    """As autogen has it: a `run` that takes what it takes by name alone."""
+
+    def run(self, *, task: Any = None) -> Any:
+        return task
+
+
+class RunByNames:
+    """As ADK's runners have it."""
+
+    async def run(self, *, user: str, session: str, message: Any, depth: int = 1) -> Any:
+        return user, session, message
+
+
+class RunsWithSession:
+    def run(self, payload: Any, session: str) -> Any:
+        return payload, session
+
+
+class RunsOfNone:
+    def invoke(self) -> Any:
+        return None
 
 
 class CalledWithTwo:
@@ -192,7 +217,13 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "no parameters": (lambda: of_none, f"{MUST} of_none(), which takes none"),
     "a lambda without": (lambda: lambda: 1, f"{MUST} <lambda>(), which takes none"),
-    "keywords alone": (lambda: by_name, f"{MUST} by_name(payload), which takes none by position"),
+    "keywords alone": (
+        lambda: by_name,
+        (
+            f"{MUST} by_name(payload), which takes none by position: write lambda payload: "
+            "by_name(payload=payload)"
+        ),
+    ),
     "one too many": (
         lambda: of_two,
         (f"{MUST} of_two(payload, tenant), {WANTS_TENANT}"),
@@ -223,6 +254,31 @@ REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
             "annotate it if it is to be told of the call, context: CallContext; else give "
             "it a default"
         ),
+    ),
+    "a run method of names": (
+        TaskByName,
+        (
+            f"{MUST} TaskByName.run(task), which takes none by position: write lambda payload: "
+            f"agent.run(task=payload); {FOR_APPLY}"
+        ),
+    ),
+    "a run method of several names": (
+        RunByNames,
+        (
+            f"{MUST} RunByNames.run(user, session, message, depth), which takes none by position: "
+            f"write lambda payload: agent.run(user=..., session=..., message=...); {FOR_APPLY}"
+        ),
+    ),
+    "a run method of two": (
+        RunsWithSession,
+        (
+            f"{MUST} RunsWithSession.run(payload, session), which wants session as well: give it a "
+            f"default, or bind it by functools.partial; {FOR_APPLY}"
+        ),
+    ),
+    "a run method of none": (
+        RunsOfNone,
+        f"{MUST} RunsOfNone.invoke(), which takes none; {FOR_APPLY}",
     ),
     "a default that may be secret": (
         lambda: with_a_secret,
@@ -270,6 +326,39 @@ def test_a_method_that_cannot_be_called_is_refused(method: str, message: str) ->
     """What is named is what is called for each request."""
     assert refused(lambda: Member("a", Thing(), method=method)) == f"AgentTypeError: {message}"
     assert Member("a", Thing(), method="one").method == "one"
+
+
+@pytest.mark.parametrize("make", [TaskByName, RunByNames, RunsWithSession, RunsOfNone, Thing])
+def test_an_agent_without_a_method_to_call_is_for_apply_alone(make: Callable[[], Any]) -> None:
+    """It need not be able to take a payload, whether it was given or made."""
+    for member in (Member("a", make(), method=False), Member("a", factory=make, method=False)):
+        with pool_of(member) as pool:
+            assert pool.apply(lambda agent: type(agent), timeout=WAIT_S) is make
+            with pytest.raises(AllPoolMembersFailedError) as caught:
+                pool.execute("x", timeout=WAIT_S)
+        (error,) = caught.value.errors
+        assert isinstance(error.error, AgentTypeError)
+        assert f"got a {make.__name__} with method=False" in str(error.error)
+
+
+def test_without_a_method_it_is_async_if_it_is_made_for_coroutines() -> None:
+    """As a client is that has no run at all, though this one has."""
+
+    class Client:
+        async def __aenter__(self) -> Any:
+            return self
+
+        def run(self, *, task: Any) -> Any:
+            return task
+
+    with pool_of(Member("a", Client(), method=False)) as pool:
+        assert pool.stats()["a"].max_concurrency == 100
+
+
+@pytest.mark.parametrize("method", [True, 0, 1, b"run"])
+def test_a_method_is_a_name_or_false(method: Any) -> None:
+    """Nothing else is taken for it."""
+    assert refused(lambda: Member("a", Thing(), method=method)).startswith("TypeError: method ")
 
 
 def test_a_method_of_a_class_is_that_of_an_instance() -> None:
@@ -409,11 +498,14 @@ class RunsToBeEntered:
         yield task
 
 
-class TaskByName:
-    """As some frameworks have it: a `run` that takes what it takes by name alone."""
+class Completes:
+    """As MCP's client has it: what completes a reference is no run."""
 
-    def run(self, *, task: Any = None) -> Any:
-        return task
+    async def complete(self, ref: Any, argument: dict[str, str]) -> Any:
+        return ref, argument
+
+    async def call_tool(self, name: str) -> str:
+        return f"{name}: done"
 
 
 class Proxy:
@@ -462,7 +554,7 @@ FREE: dict[str, Any] = {
     "stars": lambda *args: args,
     "a default": lambda payload, call=None: (payload, call),
     "a client": ClientWithStream(),
-    "a task by name": TaskByName(),
+    "a client that completes": Completes(),
     "for apply alone": Thing(),
     "a proxy": Proxy(),
     "a class that is called": MadeByMeta,
@@ -650,7 +742,7 @@ def test_what_an_async_factory_makes_for_a_block_is_checked_too() -> None:
         RunsToBeEntered(),
         httpx.Client(),
         httpx.AsyncClient(),
-        TaskByName(),
+        Completes(),
         Thing(),
     ],
 )
@@ -700,7 +792,7 @@ def test_a_decorated_generator_is_no_context_manager(agent: Any) -> None:
 
 def test_another_member_answers_for_one_that_cannot() -> None:
     """As for a request that is too large for one of them."""
-    with pool_of(*ranked(a=TaskByName(), b=ScriptedAgent(["good"]))) as pool:
+    with pool_of(*ranked(a=Completes(), b=ScriptedAgent(["good"]))) as pool:
         reply = pool.ask(Request("x"), timeout=WAIT_S)
         assert (reply.member, reply.errors[0].attempts) == ("b", 1)
 
