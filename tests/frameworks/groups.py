@@ -6,7 +6,7 @@ LIGHT = "light"
 """What the dev extra has, too: its cases run in `make test`."""
 
 GROUPS: dict[str, tuple[str, ...]] = {
-    LIGHT: ("openai_agents", "pydantic_ai"),
+    LIGHT: ("adk", "openai_agents", "pydantic_ai"),
     "chat": ("agno", "langchain_core", "llama_index", "smolagents"),
     "dspy": ("dspy",),
     "protocols": ("a2a", "httpx", "mcp"),
