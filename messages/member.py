@@ -113,6 +113,7 @@ class Member:
         if self.method is not False:
             check.text("method", self.method, optional=True)
 
+
 def _check_lost(lost: Any) -> None:
     kinds = lost if isinstance(lost, tuple) else (lost,)
     if kinds and all(isinstance(each, type) and issubclass(each, BaseException) for each in kinds):

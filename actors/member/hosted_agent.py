@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from greenroom.actors.member import agent_methods
+from greenroom.messages.agent_shape import Method
 
 
 class HostedAgent:
@@ -27,7 +28,7 @@ class HostedAgent:
         "_once", "agent", "disconnected", "is_client", "lost", "of_loop", "runner", "streamer",
     )  # fmt: skip
 
-    def __init__(self, agent: Any, method: str | None = None, *, of_loop: bool = False) -> None:
+    def __init__(self, agent: Any, method: Method = None, *, of_loop: bool = False) -> None:
         self.agent = agent
         self.of_loop = of_loop
         self.runner = agent_methods.runner_of(agent, method)

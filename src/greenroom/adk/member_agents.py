@@ -67,7 +67,9 @@ class MemberAgents:
         self._create = create
         self._config = config
         self._on_create_failed = on_create_failed
-        self._loops = LoopAgents(place.label, self._made, context, config.cancel_grace_s)
+        self._loops: LoopAgents[BaseAgent] = LoopAgents(
+            place.label, self._made, context, config.cancel_grace_s
+        )
 
     @contextlib.asynccontextmanager
     async def lent(self, attempt: Attempt) -> AsyncIterator[BaseAgent]:
@@ -85,7 +87,7 @@ class MemberAgents:
                     kept.forget()
                 raise
 
-    async def _agent_of(self, kept: Kept) -> Any:
+    async def _agent_of(self, kept: Kept[BaseAgent]) -> Any:
         try:
             agent = await kept.agent()
         except Exception as error:
