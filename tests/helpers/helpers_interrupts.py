@@ -23,7 +23,7 @@ from greenroom.actors.runtime.deferral import DEFERRAL
 SIGNALS, LINES = "signals", "lines"
 OPCODES = sys.version_info[:2] != (3, 12)
 """Whether loops are watched: 3.12.1 crashes where another thread goes on with a generator then."""
-MOST = 2_000
+MOST = 2_500
 """Places that no hand-over has."""
 
 
