@@ -271,7 +271,7 @@ def test_blocks_run_in_the_callers_own_context() -> None:
             assert seen.get() == "by the caller"
             seen.set("by the agent")
 
-    with pool_of(Member("a", Setting())) as pool:
+    with pool_of(Member("a", Setting(), method=False)) as pool:
 
         async def main() -> tuple[str, bool]:
             seen.set("by the caller")
@@ -295,7 +295,7 @@ def test_an_agent_that_resumes_after_its_caller_has_acted_is_in_step_with_it() -
                 yield event
                 log.append(f"goes on after {event}")
 
-    with pool_of(Member("a", InStep())) as pool:
+    with pool_of(Member("a", InStep(), method=False)) as pool:
 
         async def main() -> None:
             async with pool.acquire(stream=True) as agent:
