@@ -1,4 +1,4 @@
-"""examples/celery_app.py by real workers, over a broker of files. Behaviour 268."""
+"""examples/celery_app.py by real workers, over a broker of files. Behaviour 263."""
 
 from __future__ import annotations
 

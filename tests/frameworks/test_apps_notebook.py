@@ -1,4 +1,4 @@
-"""examples/notebook.ipynb in a real kernel. Behaviour 268."""
+"""examples/notebook.ipynb in a real kernel. Behaviour 263."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What the table has no column for: an end before the end, and what each framework's errors mean.
-Behaviours 255 to 258.
+Behaviours 251 to 254.
 
 `make test-frameworks` has them all; elsewhere those are skipped whose framework is not installed.
 """

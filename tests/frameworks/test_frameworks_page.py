@@ -1,4 +1,4 @@
-"""`docs/frameworks.md` shows the recipes as they are measured. Behaviour 250."""
+"""`docs/frameworks.md` shows the recipes as they are measured. Behaviour 246."""
 
 from __future__ import annotations
 

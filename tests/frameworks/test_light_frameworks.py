@@ -1,4 +1,4 @@
-"""The recipes of the frameworks that the dev extra has. Behaviours 250 to 253.
+"""The recipes of the frameworks that the dev extra has. Behaviours 246 to 249.
 
 The others are measured by `make test-frameworks`.
 """

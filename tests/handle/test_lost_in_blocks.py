@@ -1,4 +1,4 @@
-"""Blocks whose agent is gone for good: behaviour 264."""
+"""Blocks whose agent is gone for good: behaviour 259."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def until_closed(agent: AsyncMortal) -> None:
         await asyncio.sleep(0)
 
 
-def test_b264_a_block_that_says_so_is_followed_by_one_with_a_fresh_agent() -> None:
+def test_b259_a_block_that_says_so_is_followed_by_one_with_a_fresh_agent() -> None:
     """On a caller's loop: there alone. The member's own, and that of another loop, go on."""
     makers = Makers(AsyncMortal)
     with pool_of(bound_member(makers), event_loop="own") as pool:
@@ -62,7 +62,7 @@ def test_b264_a_block_that_says_so_is_followed_by_one_with_a_fresh_agent() -> No
     assert sorted(makers.closed) == [1, 2, 3, 4]
 
 
-def test_b264_other_blocks_go_on_with_the_old_agent() -> None:
+def test_b259_other_blocks_go_on_with_the_old_agent() -> None:
     """It is closed behind the last of them, on its loop."""
     makers = Makers(AsyncMortal)
     with pool_of(bound_member(makers), event_loop="own") as pool:
@@ -81,7 +81,7 @@ def test_b264_other_blocks_go_on_with_the_old_agent() -> None:
         run(main)
 
 
-def test_b264_an_agent_that_does_not_close_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_b259_an_agent_that_does_not_close_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its task is cancelled on the caller's loop, which has not to wait for it."""
     told: list[str] = []
     monkeypatch.setattr(loop_agents, "complain", lambda what, error: told.append(what))
@@ -112,7 +112,7 @@ def test_b264_an_agent_that_does_not_close_is_given_up(monkeypatch: pytest.Monke
     assert told == ["closing a lost agent of greenroom-pool-lazy is given up"]
 
 
-def test_b264_the_pools_end_closes_who_was_lost_while_it_was_used() -> None:
+def test_b259_the_pools_end_closes_who_was_lost_while_it_was_used() -> None:
     """The block is cut, and the old agent closed on its loop as the new one is."""
     makers = Makers(AsyncMortal)
     with pool_of(bound_member(makers), event_loop="own") as pool:
@@ -135,7 +135,7 @@ def test_b264_the_pools_end_closes_who_was_lost_while_it_was_used() -> None:
 
 
 @pytest.mark.parametrize("way", ["raise", "fail"])
-def test_b264_a_block_of_a_thread_says_so(way: str, log: EventRecorder) -> None:
+def test_b259_a_block_of_a_thread_says_so(way: str, log: EventRecorder) -> None:
     """By an error, or by `fail`: the next attempt has the next agent."""
     makers = Makers(Mortal)
     with pool_of(Member("lazy", factory=makers)) as pool:
@@ -153,7 +153,7 @@ def test_b264_a_block_of_a_thread_says_so(way: str, log: EventRecorder) -> None:
     assert "its process has ended" in log.wait_for(MemberAgentLost).error
 
 
-def test_b264_a_block_on_the_home_loop_has_the_members_own() -> None:
+def test_b259_a_block_on_the_home_loop_has_the_members_own() -> None:
     """There is one agent there, for blocks and calls."""
     makers = Makers(AsyncMortal)
 
@@ -168,7 +168,7 @@ def test_b264_a_block_on_the_home_loop_has_the_members_own() -> None:
     assert makers.closed == [1, 2]
 
 
-def test_b264_an_acquired_agent_that_is_lost_raises_and_is_made_anew() -> None:
+def test_b259_an_acquired_agent_that_is_lost_raises_and_is_made_anew() -> None:
     """One attempt: its caller has the error as it is."""
     makers = Makers(Mortal)
     with pool_of(Member("lazy", factory=makers)) as pool:
@@ -178,7 +178,7 @@ def test_b264_an_acquired_agent_that_is_lost_raises_and_is_made_anew() -> None:
             assert agent.number == 2
 
 
-def test_b264_a_factory_that_says_so_on_a_callers_loop_leaves_the_members_own_alone() -> None:
+def test_b259_a_factory_that_says_so_on_a_callers_loop_leaves_the_members_own_alone() -> None:
     """There was none there to be lost."""
     makers = Makers(AsyncMortal)
     here: list[asyncio.AbstractEventLoop] = []
@@ -203,7 +203,7 @@ def test_b264_a_factory_that_says_so_on_a_callers_loop_leaves_the_members_own_al
 
 
 @pytest.mark.parametrize("wrong", [1, "yes", None])
-def test_b264_fail_takes_a_truth(wrong: Any) -> None:
+def test_b259_fail_takes_a_truth(wrong: Any) -> None:
     with pool_of(Member("a", len)) as pool:
         for attempt in pool.attempts():
             with attempt, pytest.raises(TypeError, match="lost must be True or False"):

@@ -502,7 +502,7 @@ def test_a_hangup_can_be_heard_from_the_main_thread_only(write: Write) -> None:
     assert "main thread" in str(caught[0])
 
 
-def test_b260_a_files_factory_makes_a_lost_agent_anew_before_and_after_a_reload(
+def test_b255_a_files_factory_makes_a_lost_agent_anew_before_and_after_a_reload(
     write: Write,
 ) -> None:
     """The file says the same of the member: it keeps the agent that it has by then."""
@@ -517,7 +517,7 @@ def test_b260_a_files_factory_makes_a_lost_agent_anew_before_and_after_a_reload(
         assert len(Ending.made) == 2
 
 
-def test_b260_a_member_that_code_has_put_in_with_another_rule_is_not_the_files(
+def test_b255_a_member_that_code_has_put_in_with_another_rule_is_not_the_files(
     write: Write,
 ) -> None:
     """What its agent ends by is the app's, as its probe is."""

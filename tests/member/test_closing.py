@@ -12,7 +12,7 @@ from greenroom.actors.executors import closing
 from greenroom.actors.executors.closing import Closing, together
 
 
-def test_b261_who_waits_for_a_close_is_told_once_whenever_it_asks() -> None:
+def test_b256_who_waits_for_a_close_is_told_once_whenever_it_asks() -> None:
     """Before its end, and after it."""
     log: list[str] = []
     ends: list[Callable[[], None]] = []
@@ -31,7 +31,7 @@ def test_b261_who_waits_for_a_close_is_told_once_whenever_it_asks() -> None:
     assert log == ["first", "second"]
 
 
-def test_b261_a_close_that_takes_too_long_is_cut_and_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_b256_a_close_that_takes_too_long_is_cut_and_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether or not it hears of that."""
     monkeypatch.setattr(closing, "CLOSE_LIMIT_S", 0.0)
     told: list[str] = []
@@ -45,7 +45,7 @@ def test_b261_a_close_that_takes_too_long_is_cut_and_over(monkeypatch: pytest.Mo
     assert told == ["closing the lost agent of a is given up"]
 
 
-def test_b261_without_a_thread_to_wait_in_a_close_has_all_the_time(
+def test_b256_without_a_thread_to_wait_in_a_close_has_all_the_time(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It begins all the same."""

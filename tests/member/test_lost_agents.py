@@ -1,4 +1,4 @@
-"""An agent that is gone for good is made anew: behaviours 260 to 264."""
+"""An agent that is gone for good is made anew: behaviours 255 to 259."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ Lazy = tuple[Makers, Callable[[], Member]]
 # -- it says so itself
 
 
-def test_b260_a_request_goes_on_to_the_fresh_agent(lazy: Lazy, log: EventRecorder) -> None:
+def test_b255_a_request_goes_on_to_the_fresh_agent(lazy: Lazy, log: EventRecorder) -> None:
     """In a pool of one at once, without a pause; the next one finds it."""
     makers, member = lazy
 
@@ -106,7 +106,7 @@ def test_b260_a_request_goes_on_to_the_fresh_agent(lazy: Lazy, log: EventRecorde
     assert not log.named(MemberFailed)
 
 
-def test_b260_a_request_goes_on_to_another_member(lazy: Lazy) -> None:
+def test_b255_a_request_goes_on_to_another_member(lazy: Lazy) -> None:
     """As after any failure, if there is one; the next request finds a fresh agent."""
     makers, member = lazy
     with pool_of(member(), Member("b", echo, priority=1)) as pool:
@@ -115,7 +115,7 @@ def test_b260_a_request_goes_on_to_another_member(lazy: Lazy) -> None:
     assert makers.closed == [1, 2]
 
 
-def test_b260_nothing_is_made_that_nobody_asks_for(lazy: Lazy) -> None:
+def test_b255_nothing_is_made_that_nobody_asks_for(lazy: Lazy) -> None:
     """Another agent is made by the next request, not before."""
     makers, member = lazy
     with pool_of(member(), Member("b", echo, priority=1)) as pool:
@@ -126,7 +126,7 @@ def test_b260_nothing_is_made_that_nobody_asks_for(lazy: Lazy) -> None:
 
 
 @pytest.mark.parametrize("lost", [EOFError, (KeyError, OSError, EOFError)])
-def test_b260_other_errors_mean_the_same_if_a_member_says_so(lost: Any) -> None:
+def test_b255_other_errors_mean_the_same_if_a_member_says_so(lost: Any) -> None:
     """Be it that a client has wrapped them."""
 
     def agent_of(number: int) -> Callable[[Any], int]:
@@ -143,7 +143,7 @@ def test_b260_other_errors_mean_the_same_if_a_member_says_so(lost: Any) -> None:
         assert pool.execute("end", timeout=WAIT_S) == 2
 
 
-def test_b260_a_function_has_the_last_word() -> None:
+def test_b255_a_function_has_the_last_word() -> None:
     """What it does not call lost is not: neither by its class, nor by a broken connection."""
     makers = Makers(Mortal)
     seen: list[BaseException] = []
@@ -164,7 +164,7 @@ def test_b260_a_function_has_the_last_word() -> None:
     assert [type(each) for each in seen] == [AgentLostError, AgentLostError, ConnectionError]
 
 
-def test_b260_a_function_that_raises_says_nothing() -> None:
+def test_b255_a_function_that_raises_says_nothing() -> None:
     """The failure is what it was."""
     makers = Makers(Mortal)
     member = Member("lazy", factory=makers, lost=raising(SystemExit(3)))
@@ -173,7 +173,7 @@ def test_b260_a_function_that_raises_says_nothing() -> None:
         assert len(makers.made) == 1
 
 
-def test_b260_a_call_that_never_answers_may_mean_it() -> None:
+def test_b255_a_call_that_never_answers_may_mean_it() -> None:
     """`lost=TimeoutError`: who hangs is replaced when a call's time is over."""
     clock, makers = FakeClock(), Makers(AsyncMortal)
 
@@ -194,7 +194,7 @@ def test_b260_a_call_that_never_answers_may_mean_it() -> None:
         assert pool.execute("x", timeout=WAIT_S) == 2
 
 
-def test_b260_what_has_not_begun_is_repeated_though_it_is_not_idempotent() -> None:
+def test_b255_what_has_not_begun_is_repeated_though_it_is_not_idempotent() -> None:
     """The agent knows that it was gone before: nothing has happened twice."""
     numbers = iter(range(1, 9))
 
@@ -217,7 +217,7 @@ def test_b260_what_has_not_begun_is_repeated_though_it_is_not_idempotent() -> No
             begun.get(timeout=WAIT_S)
 
 
-def test_b260_a_stream_goes_on_to_the_fresh_agent() -> None:
+def test_b255_a_stream_goes_on_to_the_fresh_agent() -> None:
     """As long as it has not begun."""
     numbers = iter(range(1, 9))
 
@@ -235,7 +235,7 @@ def test_b260_a_stream_goes_on_to_the_fresh_agent() -> None:
         assert pool.stream(Request("x")).collect() == [2]
 
 
-def test_b260_a_probe_may_find_it(log: EventRecorder) -> None:
+def test_b255_a_probe_may_find_it(log: EventRecorder) -> None:
     """The failed probe counts as any; the next request has a fresh agent."""
     clock, makers = FakeClock(), Makers(Mortal)
     probed = ScriptedAgent([True, AgentLostError("found dead"), True])
@@ -251,7 +251,7 @@ def test_b260_a_probe_may_find_it(log: EventRecorder) -> None:
     assert makers.closed == [1, 2]
 
 
-def test_b260_an_inner_pools_lost_agent_is_not_the_pool() -> None:
+def test_b255_an_inner_pools_lost_agent_is_not_the_pool() -> None:
     """It makes its own anew; the outer member goes on with the same pool."""
     makers = Makers(Mortal)
     started: list[Any] = []
@@ -267,7 +267,7 @@ def test_b260_an_inner_pools_lost_agent_is_not_the_pool() -> None:
         assert len(started) == 1
 
 
-def test_b260_an_executor_goes_by_its_own_rules() -> None:
+def test_b255_an_executor_goes_by_its_own_rules() -> None:
     """Its member makes each agent anew that has failed: it is not taken for lost itself."""
     makers = Makers(Mortal)
 
@@ -285,7 +285,7 @@ def test_b260_an_executor_goes_by_its_own_rules() -> None:
 # -- many calls
 
 
-def test_b261_calls_on_the_old_agent_go_on_and_it_is_closed_behind_the_last(
+def test_b256_calls_on_the_old_agent_go_on_and_it_is_closed_behind_the_last(
     lazy: Lazy, log: EventRecorder
 ) -> None:
     """One new agent, whoever says that the old one is lost; the old one is closed once."""
@@ -311,7 +311,7 @@ def test_b261_calls_on_the_old_agent_go_on_and_it_is_closed_behind_the_last(
     assert makers.closed == list(range(1, len(makers.made) + 1))
 
 
-def test_b261_one_loss_is_one_failure(log: EventRecorder) -> None:
+def test_b256_one_loss_is_one_failure(log: EventRecorder) -> None:
     """What fails beside it on the same agent says nothing of the next: no breaker opens by it."""
     gate, numbers = threading.Barrier(8, timeout=WAIT_S), iter(range(1, 9))
 
@@ -337,7 +337,7 @@ def test_b261_one_loss_is_one_failure(log: EventRecorder) -> None:
     assert len(log.named(MemberAgentLost)) == 1
 
 
-def test_b261_an_agent_that_ends_each_time_opens_the_breaker(log: EventRecorder) -> None:
+def test_b256_an_agent_that_ends_each_time_opens_the_breaker(log: EventRecorder) -> None:
     """Each loss counts: it is not made anew for every request for ever."""
     clock, makers = FakeClock(), Makers(Mortal)
     members = [Member("lazy", factory=makers), Member("b", echo, priority=1)]
@@ -351,7 +351,7 @@ def test_b261_an_agent_that_ends_each_time_opens_the_breaker(log: EventRecorder)
 # -- its close
 
 
-def test_b261_a_close_that_raises_is_told_and_holds_nothing_up() -> None:
+def test_b256_a_close_that_raises_is_told_and_holds_nothing_up() -> None:
 
     class Bad(Mortal):
         def close(self) -> None:
@@ -367,7 +367,7 @@ def test_b261_a_close_that_raises_is_told_and_holds_nothing_up() -> None:
 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "entered", "entered in a thread"])
-def test_b261_a_close_that_hangs_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_b256_a_close_that_hangs_is_given_up(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The member goes on, and so does the pool's end."""
     monkeypatch.setattr(closing, "CLOSE_LIMIT_S", 0.0)
     told, over = [], threading.Event()
@@ -438,7 +438,7 @@ def test_b261_a_close_that_hangs_is_given_up(kind: str, monkeypatch: pytest.Monk
     assert told == ["closing the lost agent of greenroom-pool-lazy is given up"]
 
 
-def test_b261_the_pools_end_waits_for_the_close_of_a_lost_agent() -> None:
+def test_b256_the_pools_end_waits_for_the_close_of_a_lost_agent() -> None:
     """It is not cut short by that: who was lost just before is closed as well."""
     begun, gate = threading.Event(), threading.Event()
 
@@ -463,7 +463,7 @@ def test_b261_the_pools_end_waits_for_the_close_of_a_lost_agent() -> None:
     assert makers.closed == [1, 2]
 
 
-def test_b261_an_agent_that_was_entered_in_a_thread_is_left_there() -> None:
+def test_b256_an_agent_that_was_entered_in_a_thread_is_left_there() -> None:
     """The fresh one has a thread of its own, though the old one's close has still to come."""
     log: list[tuple[str, int, int]] = []
     numbers = iter(range(1, 9))
@@ -527,7 +527,7 @@ def until_closed(pool: PoolRef) -> None:
         pool.execute("x", timeout=WAIT_S)
 
 
-def test_b262_a_trial_after_broken_connections_begins_with_a_fresh_agent(
+def test_b257_a_trial_after_broken_connections_begins_with_a_fresh_agent(
     lazy: Lazy, log: EventRecorder
 ) -> None:
     """What has ended does not come back, however often it is tried."""
@@ -560,7 +560,7 @@ def test_b262_a_trial_after_broken_connections_begins_with_a_fresh_agent(
     ],
     ids=["500", "503", "timeout", "unknown", "401"],
 )
-def test_b262_an_agent_that_was_answered_is_kept(error: Any, log: EventRecorder) -> None:
+def test_b257_an_agent_that_was_answered_is_kept(error: Any, log: EventRecorder) -> None:
     """It is connected: a fresh one would do no better, and may cost a lot."""
     clock, makers = FakeClock(), Makers(Mortal)
     members = [Member("lazy", factory=makers), Member("b", echo, priority=1)]
@@ -577,7 +577,7 @@ def test_b262_an_agent_that_was_answered_is_kept(error: Any, log: EventRecorder)
         assert len(makers.made) == 1
 
 
-def test_b262_a_function_forbids_it() -> None:
+def test_b257_a_function_forbids_it() -> None:
     clock, makers = FakeClock(), Makers(Mortal)
     member = Member("lazy", factory=makers, lost=lambda error: False)
     members = [member, Member("b", echo, priority=1)]
@@ -591,7 +591,7 @@ def test_b262_a_function_forbids_it() -> None:
         assert len(makers.made) == 1
 
 
-def test_b262_a_probe_that_is_the_trial_looks_at_the_fresh_agent(log: EventRecorder) -> None:
+def test_b257_a_probe_that_is_the_trial_looks_at_the_fresh_agent(log: EventRecorder) -> None:
     """The old one is not asked again."""
     clock, makers = FakeClock(), Makers(Mortal)
     probed: list[int] = []
@@ -617,7 +617,7 @@ def test_b262_a_probe_that_is_the_trial_looks_at_the_fresh_agent(log: EventRecor
 # -- one that was handed over ready
 
 
-def test_b263_a_ready_agent_that_is_lost_is_out_until_it_is_reset(log: EventRecorder) -> None:
+def test_b258_a_ready_agent_that_is_lost_is_out_until_it_is_reset(log: EventRecorder) -> None:
     """Nobody can make another one; it is said once, and it is not closed."""
     agent = Mortal(Makers(Mortal), 1)
     clock = FakeClock()
@@ -648,7 +648,7 @@ def test_b263_a_ready_agent_that_is_lost_is_out_until_it_is_reset(log: EventReco
     assert agent.closes == 0
 
 
-def test_b263_a_pool_of_one_says_that_it_is_out() -> None:
+def test_b258_a_pool_of_one_says_that_it_is_out() -> None:
     """A request fails at once, and says why."""
     with pool_of(Member("ready", Mortal(Makers(Mortal), 1))) as pool:
         with pytest.raises(AllPoolMembersFailedError):

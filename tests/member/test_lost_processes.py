@@ -125,7 +125,7 @@ FACTORIES: dict[str, Callable[[Launcher], Callable[[], Any]]] = {
 
 @pytest.mark.parametrize("isolated", [False, True], ids=["", "isolated"])
 @pytest.mark.parametrize("way", FACTORIES)
-def test_b260_a_process_that_dies_is_started_anew(way: str, isolated: bool) -> None:
+def test_b255_a_process_that_dies_is_started_anew(way: str, isolated: bool) -> None:
     """By a request that ends it, and between two requests, from outside; each is waited for."""
     launcher = Launcher()
     member = Member("acp", factory=FACTORIES[way](launcher), isolated=isolated)
@@ -142,7 +142,7 @@ def test_b260_a_process_that_dies_is_started_anew(way: str, isolated: bool) -> N
     assert all(each.process.returncode is not None for each in launcher.made)
 
 
-def test_b261_what_is_under_way_when_a_process_dies_brings_one_new_process(
+def test_b256_what_is_under_way_when_a_process_dies_brings_one_new_process(
     log: EventRecorder,
 ) -> None:
     """All of it has failed by the one loss."""
@@ -170,7 +170,7 @@ def through_the_breaker(pool: PoolRef, clock: FakeClock, fail: Callable[[], obje
         clock.advance(1.0)
 
 
-def test_b262_a_process_whose_client_says_nothing_is_started_anew_at_the_trial() -> None:
+def test_b257_a_process_whose_client_says_nothing_is_started_anew_at_the_trial() -> None:
     """The client's own `EOFError` is all that there is."""
     clock, launcher = FakeClock(), Launcher(silent=True)
     with pool_of(Member("lazy", factory=launcher), clock=clock, max_retries=0) as pool:
@@ -202,7 +202,7 @@ class Model:
 CLOSED = "Cannot send a request, as the client has been closed"
 
 
-def test_b260_a_client_that_was_closed_is_made_anew_at_once_where_a_member_says_so() -> None:
+def test_b255_a_client_that_was_closed_is_made_anew_at_once_where_a_member_says_so() -> None:
     """httpx raises a plain RuntimeError: a function tells it apart."""
     made: list[Model] = []
 
@@ -219,7 +219,7 @@ def test_b260_a_client_that_was_closed_is_made_anew_at_once_where_a_member_says_
         assert len(made) == 2
 
 
-def test_b262_a_client_that_was_closed_is_made_anew_at_the_trial() -> None:
+def test_b257_a_client_that_was_closed_is_made_anew_at_the_trial() -> None:
     """Without a word of the app's: it is its own agent, entered by the pool."""
     clock = FakeClock()
     made: list[httpx.AsyncClient] = []

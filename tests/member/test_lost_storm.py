@@ -1,4 +1,4 @@
-"""Many calls at once on agents that end every few calls: what behaviours 260 and 261 come to."""
+"""Many calls at once on agents that end every few calls: what behaviours 255 and 256 come to."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def made_by(kind: Callable[[Books], Short], books: Books) -> Callable[[], Any]:
 @pytest.mark.usefixtures("agents_loop")
 @pytest.mark.parametrize("isolated", [False, True], ids=["", "isolated"])
 @pytest.mark.parametrize("kind", [Sync, Async])
-def test_b261_agents_that_end_under_many_calls(
+def test_b256_agents_that_end_under_many_calls(
     kind: Any, isolated: bool, log: EventRecorder
 ) -> None:
     """Each is closed once, when nothing runs on it; one is made for one that is lost; every request
@@ -122,7 +122,7 @@ def test_b261_agents_that_end_under_many_calls(
     assert len(log.named(MemberAgentRemade)) == len(books.made) - 1
 
 
-def test_b264_agents_of_a_callers_loop_that_end_under_many_blocks() -> None:
+def test_b259_agents_of_a_callers_loop_that_end_under_many_blocks() -> None:
     """The same of blocks in tasks."""
     books = Books()
 

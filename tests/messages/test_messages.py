@@ -52,7 +52,7 @@ def test_a_member_has_an_agent_or_a_factory(given: dict[str, Any], which: str) -
 
 
 @pytest.mark.parametrize("lost", [None, OSError, (KeyError, OSError), lambda error: True, print])
-def test_b260_a_member_says_what_means_that_its_agent_is_gone(lost: Any) -> None:
+def test_b255_a_member_says_what_means_that_its_agent_is_gone(lost: Any) -> None:
     """An exception class, several, or a function."""
     assert Member("a", agent, lost=lost).lost is lost
 
@@ -60,12 +60,12 @@ def test_b260_a_member_says_what_means_that_its_agent_is_gone(lost: Any) -> None
 @pytest.mark.parametrize(
     "lost", [(), (OSError, "KeyError"), "OSError", OSError("x"), [OSError], 1, bool], ids=repr
 )
-def test_b260_what_is_no_error_is_refused(lost: Any) -> None:
+def test_b255_what_is_no_error_is_refused(lost: Any) -> None:
     words = "TypeError: lost must be an exception class, several, or a function, got"
     assert refused(lambda: Member("a", agent, lost=lost)).startswith(words)
 
 
-def test_b260_a_coroutine_function_is_refused() -> None:
+def test_b255_a_coroutine_function_is_refused() -> None:
     """Its answer would be true, whatever it is."""
 
     async def lost(error: BaseException) -> bool:

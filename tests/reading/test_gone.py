@@ -40,7 +40,7 @@ LOST = AgentLostError("its process has ended")
     ],
     ids=repr,
 )
-def test_b260_an_agent_says_so_wherever_that_is(error: BaseException) -> None:
+def test_b255_an_agent_says_so_wherever_that_is(error: BaseException) -> None:
     """However deep a framework has wrapped it."""
     assert is_lost(error, None)
     assert is_lost(error, OSError)
@@ -57,12 +57,12 @@ def test_b260_an_agent_says_so_wherever_that_is(error: BaseException) -> None:
     ],
     ids=repr,
 )
-def test_b260_nothing_else_does(error: BaseException) -> None:
+def test_b255_nothing_else_does(error: BaseException) -> None:
     """An inner pool makes its own agents anew: it has not ended with one of them."""
     assert not is_lost(error, None)
 
 
-def test_b260_a_members_own_errors() -> None:
+def test_b255_a_members_own_errors() -> None:
     """Classes besides, in the causes too; a function in place of all."""
     wrapped = caused(RuntimeError("x"), BrokenPipeError("pipe"))
     assert is_lost(wrapped, BrokenPipeError)
@@ -78,7 +78,7 @@ class Unlooked(Exception):
         raise SystemExit(name)
 
 
-def test_b260_what_cannot_be_looked_at_is_not_lost() -> None:
+def test_b255_what_cannot_be_looked_at_is_not_lost() -> None:
     assert not is_lost(Unlooked(), OSError)
 
 
@@ -101,7 +101,7 @@ def test_b260_what_cannot_be_looked_at_is_not_lost() -> None:
     ],
     ids=repr,
 )
-def test_b262_nobody_has_answered(error: BaseException) -> None:
+def test_b257_nobody_has_answered(error: BaseException) -> None:
     """A kind that an app gives it takes nothing from that, as long as it counts."""
     assert classify(error).disconnected
     assert classify(error, lambda e: FailureKind.TIMEOUT).disconnected
@@ -121,6 +121,6 @@ def test_b262_nobody_has_answered(error: BaseException) -> None:
     ],
     ids=repr,
 )
-def test_b262_somebody_may_have(error: BaseException) -> None:
+def test_b257_somebody_may_have(error: BaseException) -> None:
     """A status is an answer, and so may be what is not known."""
     assert not classify(error).disconnected

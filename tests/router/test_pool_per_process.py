@@ -1,4 +1,4 @@
-"""A pool that each process starts for itself, on first use. Behaviour 265."""
+"""A pool that each process starts for itself, on first use. Behaviour 260."""
 
 from __future__ import annotations
 

@@ -383,7 +383,7 @@ def lost(remade: bool, of_loop: bool = False) -> AgentLost:
     return AgentLost(member="a", incarnation=1, error="E", remade=remade, of_loop=of_loop)
 
 
-def test_b260_a_lost_agent_is_told_of_and_so_is_the_next() -> None:
+def test_b255_a_lost_agent_is_told_of_and_so_is_the_next() -> None:
     """That of a caller's loop is not waited for: nobody tells of those."""
     world = World(Member("a", factory=lambda: echo))
     created = AgentCreated(member="a", incarnation=1, max_concurrency=9)
@@ -399,7 +399,7 @@ def test_b260_a_lost_agent_is_told_of_and_so_is_the_next() -> None:
     assert world.records["a"].stats(world.now, 0.0).agents_lost == 2
 
 
-def test_b263_who_has_lost_a_ready_agent_is_out_until_a_reset() -> None:
+def test_b258_who_has_lost_a_ready_agent_is_out_until_a_reset() -> None:
     """Said once, whatever else still runs on it; no probe looks at it meanwhile."""
     world = World(Member("a", echo, probe=lambda: True))
     for _ in range(2):
@@ -415,7 +415,7 @@ def test_b263_who_has_lost_a_ready_agent_is_out_until_a_reset() -> None:
     assert world.route("a").blocked is None
 
 
-def test_b263_a_word_of_an_earlier_incarnation_says_nothing() -> None:
+def test_b258_a_word_of_an_earlier_incarnation_says_nothing() -> None:
     world = World(Member("a", echo))
     world.roster.agent_lost(AgentLost(member="a", incarnation=0, error="E", remade=False))
     assert world.events == []

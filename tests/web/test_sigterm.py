@@ -1,4 +1,4 @@
-"""SIGTERM in an app of one's own: first the pool is drained. Behaviour 266."""
+"""SIGTERM in an app of one's own: first the pool is drained. Behaviour 261."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The web apps of examples/ under real servers: outages, clients that leave, SIGTERM.
 
-Behaviours 265 to 267.
+Behaviours 260 to 262.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from helpers_pages import DOCS, FENCE, PAGES, README, ROOT, names, rows, text_of
 
 import greenroom
+import greenroom.adk
 from greenroom import (
     AgentCreator,
     AgentPool,
@@ -55,6 +56,7 @@ OWNERS: tuple[Any, ...] = (
     PoolExecutor,
     PoolRef,
     PoolStats,
+    greenroom.adk,
 )
 
 
