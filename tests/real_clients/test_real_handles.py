@@ -4,6 +4,7 @@ Behaviours 243 and 244; the stand-ins of the others are in `test_stream_kinds.py
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -16,6 +17,14 @@ from greenroom import FailureKind, Member, Request, answers
 httpx2 = pytest.importorskip("httpx2")
 openai = pytest.importorskip("openai")
 pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What is left open (a loop made in a member's thread) is collected where it is expected."""
+    yield
+    gc.collect()
+
 
 QUESTION: Any = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
