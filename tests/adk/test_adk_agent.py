@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextvars import ContextVar
 from typing import Any
@@ -33,11 +34,12 @@ from helpers_adk_models import (
     whole,
 )
 from helpers_attempts import counts, idle, overtime, run
-from helpers_pools import pool_of, ranked
+from helpers_pools import WAIT_S, pool_of, ranked
 
 from greenroom import (
     AgentPool,
     AllPoolMembersFailedError,
+    CallContext,
     FailureKind,
     Member,
     PayloadError,
@@ -333,13 +335,31 @@ def test_a_run_that_hangs_is_cut_short_and_closed(
     assert not [each for each in caplog.records if "detach" in each.getMessage()]
 
 
-def test_tools_and_thoughts_are_signs_of_life(clock: FakeClock) -> None:
+def test_tools_and_thoughts_are_signs_of_life(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A first chunk is owed from the last of them on."""
+    signs: asyncio.Queue[None] = asyncio.Queue()
+    alive = CallContext.alive
+
+    def heard(context: CallContext) -> None:
+        alive(context)
+        signs.put_nowait(None)
+
+    monkeypatch.setattr(CallContext, "alive", heard)
+
+    # ADK lets a model go on before all that it has said was taken: time must not run ahead of it.
+    async def later(_: object, after: int = 0) -> None:
+        for _ in range(after):
+            await asyncio.wait_for(signs.get(), WAIT_S)
+        clock.advance(40)
+
+    # Two of the tool: that it is called, and what it has answered.
     turns = [
-        [lambda _: clock.advance(40), whole(call("look_up", word="hi"))],
-        [lambda _: clock.advance(40), whole(thought("hm"), partial=True)],
+        [later, whole(call("look_up", word="hi"))],
+        [functools.partial(later, after=2), whole(thought("hm"), partial=True)],
     ]
-    turns[1] += [lambda _: clock.advance(40), whole("hello")]
+    turns[1] += [functools.partial(later, after=1), whole("hello")]
     agent = agent_on(ScriptedModel("m", *turns), tools=[look_up])
     with pool_of(Member("a", AdkAgent(agent)), clock=clock, request_timeout_s=60) as pool:
         assert pool.stream(Request("hello")).collect() == ["hello"]
