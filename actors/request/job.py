@@ -69,6 +69,7 @@ class Failure(NamedTuple):
         opens_at_once: whether it is certain to be the member's fault.
         may_mend: whether it is of a kind that the same member may be over by now.
         runs: whether its call may go on all the same, since it is the router that has ended it.
+        disconnected: whether nobody has answered: its connection was refused, broken off or closed.
     """
 
     kind: FailureKind
@@ -79,6 +80,7 @@ class Failure(NamedTuple):
     opens_at_once: bool = False
     may_mend: bool = False
     runs: bool = False
+    disconnected: bool = False
 
     @classmethod
     def of(cls, message: Failed) -> Failure:
@@ -91,6 +93,7 @@ class Failure(NamedTuple):
             message.started,
             message.opens_at_once,
             message.same_member_may_mend,
+            disconnected=message.disconnected,
         )
 
 

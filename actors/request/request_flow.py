@@ -554,9 +554,10 @@ class RequestFlow:
 
     def _is_excused(self, attempt: Attempt, failure: Failure, now: float) -> bool:
         """Whether it failed by a pause of the process: an agent's own time limits do not know of
-        one, nor does who has waited at the other end of its connection.
+        one, nor does who has waited at the other end of its connection. Who says in an answer that
+        it is unavailable has not waited for us.
         """
-        if failure.kind not in (FailureKind.TIMEOUT, FailureKind.UNAVAILABLE):
+        if failure.kind is not FailureKind.TIMEOUT and not failure.disconnected:
             return False
         paused_at, began = self._ports.paused_at(), attempt.started_at
         return began < paused_at and excuses(paused_at, began, now)

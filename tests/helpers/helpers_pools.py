@@ -86,6 +86,8 @@ def pool_of(
     """A pool with a seeded generator, stopped at the end, and waited for; where this is left in a
     coroutine while a call still ends on that very loop, which a wait would hold up, it is told.
     """
+    # A slow machine is no blocked loop: a framework's first call imports for seconds.
+    defaults = {"event_loop": AGENTS_LOOP.kind, "loop_replaced_after_s": None}
     start = functools.partial(
         AgentPool.start,
         members,
@@ -93,7 +95,7 @@ def pool_of(
         rng=random.Random(seed),
         strategy=strategy,
         name=name,
-        config=PoolConfig(**({"event_loop": AGENTS_LOOP.kind} | config)),
+        config=PoolConfig(**(defaults | config)),
     )
     pool = AGENTS_LOOP.started(start)
     try:

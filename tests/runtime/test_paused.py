@@ -47,7 +47,7 @@ from greenroom.messages import (
 from greenroom.supervisors import loop_monitor
 from greenroom.supervisors.loop_monitor import LoopMonitor
 from greenroom.supervisors.policy.loop_heartbeat import Heartbeat
-from greenroom.testing import EventRecorder, FakeClock
+from greenroom.testing import EventRecorder, FakeClock, http_error
 
 CALLS = 40
 WORK_S = 2.0
@@ -314,6 +314,27 @@ def test_an_agents_own_time_limit_that_a_pause_has_used_up_is_no_failure_of_its_
         clock.advance(1.01)
         assert late.get(timeout=WAIT_S).value == "other"
         assert pool.stats()["a"].failures == 1
+
+
+def test_what_a_server_says_has_no_excuse_by_a_pause(
+    clock: FakeClock, greenroom_events: EventRecorder
+) -> None:
+    """A 503 that has come is the server's word, whether or not we stood still on the way."""
+
+    async def client(payload: Any) -> Any:
+        await clock.sleep(payload)
+        raise http_error(503)
+
+    members = [Member("a", client), Member("b", lambda _: "other", priority=1)]
+    with pool_of(*members, clock=clock, max_retries=1) as pool:
+        future = pool.ask(Request(1.0), block=False)
+        clock.wait_until_sleeping(1)
+        clock.advance(0.5)
+        clock.pause(PAUSE_S)
+        assert future.get(timeout=WAIT_S).value == "other"
+        assert pool.stats()["a"].health.failures == 1
+        kinds = [each.kind for each in greenroom_events.named(AttemptFailed)]
+        assert kinds == [FailureKind.UNAVAILABLE]
 
 
 # The clock
