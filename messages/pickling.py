@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from enum import Enum
 from typing import Any, NoReturn, cast
 
@@ -38,13 +39,39 @@ _HINTS = (
 """Each match has one of these in it, in lower case: most lines have none, and need no search."""
 
 
+Redact = Callable[[str], str]
+
+_redact: Redact | None = None
+"""What the app wants to have left out besides. One for the process: an error's text is made where
+nobody knows whose pool it is for. Set by any thread, read by all."""
+
+
+def redact_by(redact: Redact | None) -> None:
+    """Have every text that is masked from now on pass that function, too; None: no longer."""
+    global _redact
+    _redact = redact
+
+
 def masked(text: str) -> str:
-    """The text, with `***` where it shows what looks like a key, a token or a password."""
+    """The text, with `***` where it shows what looks like a key, a token or a password, and what
+    the app's own `redact` has made of it.
+    """
     lower = text.lower()
     for hint in _HINTS:
         if hint in lower:
-            return _SECRETS.sub(_mask, text)
-    return text
+            text = _SECRETS.sub(_mask, text)
+            break
+    redact = _redact
+    return text if redact is None else _redacted(redact, text)
+
+
+def _redacted(redact: Redact, text: str) -> str:
+    """Nothing of the text where the function fails: what it was to leave out may be in it."""
+    try:
+        left: object = redact(text)
+    except BaseException:  # even a SystemExit from it must not end the actor that asks
+        return "***"
+    return left if isinstance(left, str) else "***"
 
 
 def _mask(found: re.Match[str]) -> str:

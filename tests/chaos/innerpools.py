@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import random
 
@@ -9,7 +10,7 @@ from chaos.plan import INNER_SETTINGS
 from chaos.players import SyncPlayer
 from chaos.stage import Stage
 from chaos.streamers import AsyncStreamer
-from greenroom import AgentPool, Member, PoolConfig, PoolRef
+from greenroom import AgentPool, Member, PoolConfig, PoolRef, PoolStoppedError
 
 INNER = ("bound", "alone")
 """The members that are pools, where pools are members."""
@@ -41,14 +42,13 @@ class InnerPools:
 
     def at_rest(self) -> bool:
         """Whether none of them has anything to do."""
-        return all(
-            (stats := pool.stats()).pending == stats.in_flight == 0 for pool in self.running()
-        )
+        return all(map(_is_at_rest, self.running()))
 
     def reset(self) -> None:
         """Every member of every one of them is brought back."""
         for pool in self.running():
-            pool.reset_all()
+            with contextlib.suppress(PoolStoppedError):  # it has ended with its member just now
+                pool.reset_all()
 
     def close(self) -> None:
         """End the one that was handed over ready; the others end with their members, unless there
@@ -76,3 +76,11 @@ class InnerPools:
         )
         self._made.append(pool)
         return pool
+
+
+def _is_at_rest(pool: PoolRef) -> bool:
+    try:
+        stats = pool.stats()
+    except PoolStoppedError:  # it has ended with its member since it was looked up
+        return True
+    return stats.pending == stats.in_flight == 0

@@ -18,11 +18,12 @@ from helpers_log import SECRET, emit, logged
 from loguru import logger
 
 import greenroom
-from greenroom import AgentPool, AllPoolMembersFailedError, Member, Request
+from greenroom import AgentPool, AllPoolMembersFailedError, Member, PoolConfig, Request
 from greenroom.actors.runtime.event_bus import EventBus, complain
 from greenroom.actors.runtime.pool_actor import PoolActor
-from greenroom.events import BreakerOpened, HealthChanged, PoolStopped
+from greenroom.events import AttemptFailed, BreakerOpened, HealthChanged, PoolStopped
 from greenroom.logs import writer
+from greenroom.messages.errors import summary
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, Hang, ScriptedAgent
 
 pytestmark = pytest.mark.usefixtures("log_off_after")
@@ -548,3 +549,107 @@ def test_errors_of_a_request_reach_its_asker_as_ever() -> None:
         pytest.raises(AllPoolMembersFailedError),
     ):
         pool.ask(Request("x", max_retries=0), timeout=10)
+
+
+# -- files that are rotated, and what the app wants left out
+
+
+def test_b267_a_file_is_rotated_and_old_ones_are_dropped(tmp_path: Path) -> None:
+    """As loguru does it: by size, and so many of them are kept."""
+    path = tmp_path / "app.jsonl"
+    off = greenroom.log("INFO", format="json", sink=path, rotation=400, retention=2)
+    members = [Member("a", len)]
+    for _ in range(4):
+        with AgentPool.start(members):
+            pass
+    off()
+    files = sorted(tmp_path.iterdir(), key=lambda each: each.stat().st_mtime)
+    assert path in files
+    assert len(files) == 3
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    assert all(len(file.read_bytes()) <= 400 for file in files)
+    assert lines[-1]["event"] == "pool.stopped"
+
+
+def test_b267_rotated_files_may_be_compressed(tmp_path: Path) -> None:
+    path = tmp_path / "app.log"
+    off = greenroom.log("INFO", sink=path, rotation=1, compression="gz")
+    with AgentPool.start([Member("a", len)]):
+        pass
+    off()
+    assert {each.suffix for each in tmp_path.iterdir()} == {".gz", ".log"}
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"rotation": "often"}, "rotation='often' is not what loguru takes: "),
+        ({"retention": "some"}, "retention='some' is not what loguru takes: "),
+        ({"compression": "rarest"}, "compression='rarest' is not what loguru takes: "),
+        ({"rotation": "1 MB", "sink": sys.stderr}, "rotation is of a file: sink must be a path"),
+        ({"redact": "sk-"}, "redact must be callable, got 'sk-' (str)"),
+    ],
+)
+def test_b267_what_loguru_does_not_take_is_refused_at_once(
+    options: dict[str, Any], wrong: str, tmp_path: Path
+) -> None:
+    """And what was there goes on."""
+    said = io.StringIO()
+    greenroom.log(sink=said)
+    with pytest.raises((TypeError, ValueError), match=re.escape(wrong)):
+        greenroom.log(**{"sink": tmp_path / "app.log", **options})
+    with AgentPool.start([Member("a", len)]):
+        pass
+    greenroom.log(None)
+    assert "pool.stopped" in said.getvalue()
+
+
+def fails(text: str) -> Any:
+    def agent(payload: Any) -> Any:
+        raise ConnectionError(text)
+
+    return agent
+
+
+def test_b268_redact_sees_every_text_of_an_error(greenroom_events: EventRecorder) -> None:
+    """In the log, in events, in statistics; keys are masked before."""
+    said = io.StringIO()
+    given = list[str]()
+
+    def redact(text: str) -> str:
+        given.append(text)
+        return text.replace("Ann", "<a name>")
+
+    off = greenroom.log("DEBUG", format="json", sink=said, redact=redact)
+    error = "no account of Ann: sk-123456789"
+    with AgentPool.start([Member("a", fails(error))], config=PoolConfig(max_retries=0)) as pool:
+        with pytest.raises(AllPoolMembersFailedError):
+            pool.execute("hello")
+        last = pool.stats()["a"].last_error
+    off()
+    assert last == "ConnectionError: no account of <a name>: ***"
+    (failed,) = greenroom_events.named(AttemptFailed)
+    assert "Ann" not in str(failed)
+    assert "Ann" not in said.getvalue()
+    assert given
+    assert not any("sk-1" in text for text in given)
+    greenroom.log(None)
+    assert summary(ConnectionError("Ann")) == "ConnectionError: Ann"
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), SystemExit(3), KeyboardInterrupt()])
+def test_b268_where_redact_fails_nothing_is_shown(error: BaseException) -> None:
+    """Nor does it end an actor."""
+
+    def redact(text: str) -> str:
+        raise error
+
+    off = greenroom.log("INFO", sink=io.StringIO(), redact=redact)
+    members = [Member("a", fails("Ann")), Member("b", len, priority=1)]
+    with AgentPool.start(members, strategy="priority") as pool:
+        assert pool.execute("hello") == 5
+        assert pool.stats()["a"].last_error == "ConnectionError: ***"
+    off()
+    off = greenroom.log("INFO", sink=io.StringIO(), redact=lambda text: None)  # type: ignore[arg-type, return-value]
+    assert summary(ConnectionError("Ann")) == "ConnectionError: ***"
+    greenroom.log(None)

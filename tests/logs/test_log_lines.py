@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import sys
 from pathlib import Path
@@ -238,6 +239,7 @@ def test_every_event_is_one_flat_json_object(event: type[Event]) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", data.pop("ts"))
     assert data.pop("level") == happened.severity()
     assert data.pop("message") == happened.describe()
+    assert data.pop("pid") == os.getpid()
     assert data == {k: v for k, v in happened.as_dict().items() if v is not None}
 
 

@@ -12,6 +12,7 @@ from greenroom.commands.ask_command import ask
 from greenroom.commands.check_command import check
 from greenroom.commands.demo_command import demo
 from greenroom.commands.exits import Exit, UsageError
+from greenroom.commands.logs_command import logs
 from greenroom.commands.map_command import map
 from greenroom.commands.naming import DESCRIPTION, version
 from greenroom.commands.serve_command import serve
@@ -23,6 +24,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     ask,
     check,
     demo,
+    logs,
     map,
     serve,
     simulate,

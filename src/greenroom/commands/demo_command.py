@@ -2,24 +2,14 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from greenroom.commands import drill
+from greenroom.commands.options import Level
 from greenroom.demo.demo import QUICK_REQUESTS, REQUESTS
-
-
-class Level(StrEnum):
-    """Those of the log."""
-
-    DEBUG = "DEBUG"
-    INFO = "INFO"
-    WARNING = "WARNING"
-    ERROR = "ERROR"
-    CRITICAL = "CRITICAL"
 
 
 def _requests(text: str) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,16 @@ PoolPath = Annotated[
 """Where the pool stands; `POOL_PATH` unless it is said."""
 
 POOL_PATH = Path("pool.toml")
+
+
+class Level(StrEnum):
+    """Those of the log."""
+
+    DEBUG = "DEBUG"
+    INFO = "INFO"
+    WARNING = "WARNING"
+    ERROR = "ERROR"
+    CRITICAL = "CRITICAL"
 
 
 def _seconds(value: float | None) -> float | None:

@@ -48,16 +48,21 @@ def _hold_descriptors() -> None:
             os.open(os.devnull, os.O_WRONLY)  # the lowest that is free; to read 0 stays an error
 
 
-def say(text: str = "", *, end: str = "\n", stream: TextIO | None = None) -> None:
+def say(
+    text: str = "", *, end: str = "\n", stream: TextIO | None = None, is_harmless: bool = False
+) -> None:
     """Write a text at once, to stdout. What the stream has no character for is escaped; a terminal
-    gets nothing that it would carry out. What stderr does not take is dropped.
+    gets nothing that it would carry out (unless the text `is_harmless` as it is, with its colours).
+    What stderr does not take is dropped.
 
     Raises:
         BrokenPipeError: nobody reads it.
         OutputError: it takes nothing more.
     """
     stream = sys.stdout if stream is None else stream
-    text = (harmless(text) if is_terminal(stream) else text) + end
+    if not is_harmless and is_terminal(stream):
+        text = harmless(text)
+    text += end
     try:
         _write(stream, text)
     except BrokenPipeError:

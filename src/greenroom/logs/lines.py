@@ -61,6 +61,8 @@ def json_line(record: Any) -> str:
         "member": _plain_value(extra.get("member")),
         "request_id": _plain_value(extra.get("request_id")),
         "message": extra.get("described", record["message"]),
+        # Several processes may write to one file.
+        "pid": record["process"].id,
     }
     if event == "log":
         line["logger"] = record["name"]

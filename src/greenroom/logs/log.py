@@ -20,6 +20,8 @@ from greenroom.actors.runtime import forks
 from greenroom.logs.lines import TextLine, json_line, wants_colours
 from greenroom.logs.pykka_bridge import Bridge
 from greenroom.logs.writer import Target, Writer
+from greenroom.messages import _validate as check
+from greenroom.messages.pickling import redact_by
 
 _LEVELS = "TRACE, DEBUG, INFO, SUCCESS, WARNING, ERROR, CRITICAL"
 
@@ -42,6 +44,10 @@ def log(
     format: Literal["text", "json"] = "text",
     sink: Sink = None,
     colorize: bool | None = None,
+    rotation: Any = None,
+    retention: Any = None,
+    compression: Any = None,
+    redact: Callable[[str], str] | None = None,
 ) -> Callable[[], None]:
     """Show what happens in the pools.
 
@@ -57,13 +63,20 @@ def log(
     Args:
         level: the least level to show, the name of a loguru level; None switches the log off.
         format: `text` for people, in columns; `json` for machines: a flat object a line, with
-            `ts` (UTC), `level`, `event`, `pool`, `member`, `request_id`, `message` and the event's
-            own fields; what is None is left out. No payload is ever shown in either.
+            `ts` (UTC), `level`, `event`, `pool`, `member`, `request_id`, `message`, `pid` and the
+            event's own fields; what is None is left out. No payload is ever shown in either.
         sink: where to: a stream (not closed), the path of a file to append to, or a callable that
             is given each line; None is stderr. It is only used by one thread of its own. A sink
             that cannot keep up loses lines rather than hold up the pools.
         colorize: colours in the text; None: on a terminal, unless NO_COLOR is set or FORCE_COLOR
             demands them anywhere.
+        rotation, retention, compression: of a file that `sink` is the path of, as
+            `loguru.logger.add` has them: `rotation="100 MB"` or `"00:00"`, `retention="10 days"` or
+            a number of files, `compression="gz"`. One process for each such file.
+        redact: is given every error's text, what looks like a key being `***` already, before it
+            gets into a log, an event, a span or the statistics; what it returns is shown. It is
+            called in the actors' turns: quick, and from any thread. Where it raises, the text
+            is `***`. It is the whole process's, until the next call of `log`.
 
     Returns:
         What writes the rest and switches the log off, for the app's own sinks as well, with
@@ -74,6 +87,7 @@ def log(
         OSError: the file cannot be opened.
     """
     global _current
+    check.function("redact", redact, optional=True)
     if level is None:
         chosen = None
     else:
@@ -82,13 +96,14 @@ def log(
             raise ValueError(f"format must be 'text' or 'json', got {format!r}")
         # Before the last log is switched off: a bad level or a file
         # that cannot be opened changes nothing.
-        target = Target(sys.stderr if sink is None else sink)
+        target = Target(sys.stderr if sink is None else sink, rotation, retention, compression)
         text = TextLine(wants_colours(target.stream, colorize))
         chosen = _Log(number, Writer(target, json_line if format == "json" else text))
     with _switch:
         if _current is not None:
             _current.off()
         _current = chosen
+        redact_by(redact)
         if chosen is not None:
             chosen.on()
     return lambda: _end(chosen)

@@ -9,9 +9,14 @@ import sys
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime
+from types import SimpleNamespace
 from typing import Any
 
 from loguru import logger
+
+# Not public, but what `logger.add` makes of a path. The same by `add` would write in the turn of
+# the actor that logs, and its `enqueue` waits where a disk is slow.
+from loguru._file_sink import FileSink
 
 from greenroom.messages.errors import summary
 
@@ -20,17 +25,44 @@ BACKLOG = 10_000
 CLOSE_TIMEOUT_S = 2.0
 """How long switching off (and the end of the process) waits for a slow sink."""
 
+_File: Any = FileSink  # it has no types
+
 Render = Callable[[Any], str]
 
 
-class Target:
-    """Where the lines go, behind one `write`."""
+class _Text(str):
+    """What loguru's file looks at: its length, and when it was logged."""
 
-    def __init__(self, sink: Any) -> None:
+    record: Any
+
+
+class Target:
+    """Where the lines go, behind one `write`.
+
+    Args:
+        sink: a stream, a path, a callable, or None for nowhere.
+        rotation, retention, compression: of a path, as loguru has them; None is none.
+
+    Raises:
+        TypeError, ValueError: it is no sink, or they are not what loguru takes.
+        OSError: the file cannot be opened.
+    """
+
+    def __init__(
+        self, sink: Any, rotation: Any = None, retention: Any = None, compression: Any = None
+    ) -> None:
         self.stream: Any = None
         self._call: Callable[[str], Any] | None = None
         self._owned = isinstance(sink, str | os.PathLike)
-        if self._owned:
+        self._keep = {"rotation": rotation, "retention": retention, "compression": compression}
+        self._rotated: Any = None
+        given = [name for name, value in self._keep.items() if value is not None]
+        if given and not self._owned:
+            raise ValueError(f"{given[0]} is of a file: sink must be a path, got {sink!r}")
+        self._path = sink
+        if given:
+            self._rotated = self._made()
+        elif self._owned:
             # Unbuffered: a buffer has a lock, and lines that a child of a fork would write again.
             self.stream = open(sink, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
         elif callable(getattr(sink, "write", None)):
@@ -43,9 +75,28 @@ class Target:
                 f"got {sink!r} ({type(sink).__name__})"
             )
 
-    def write(self, line: str) -> None:
+    def _made(self) -> Any:
+        try:
+            return _File(self._path, errors="backslashreplace", **self._keep)
+        except OSError:
+            raise
+        except Exception as error:
+            said = ", ".join(f"{k}={v!r}" for k, v in self._keep.items() if v is not None)
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(f"{said} is not what loguru takes: {error}") from None
+
+    def renew(self) -> None:
+        """In a child of a fork: the parent may have been writing, with a lock that stays taken."""
+        if self._rotated is not None:
+            self._rotated = self._made()
+
+    def write(self, line: str, record: Any) -> None:
         if self._call is not None:
             self._call(line)
+        elif self._rotated is not None:
+            text = _Text(line)
+            text.record = record
+            self._rotated.write(text)
         elif self._owned:
             left = memoryview(line.encode("utf-8", "backslashreplace"))
             # An unbuffered write may take a part only, as on a disk that is nearly full.
@@ -63,7 +114,9 @@ class Target:
             flush()
 
     def close(self) -> None:
-        if self._owned:
+        if self._rotated is not None:
+            self._rotated.stop()
+        elif self._owned:
             self.stream.close()
 
 
@@ -101,6 +154,8 @@ class Writer:
             self._target.close()
 
     def _start(self) -> None:
+        if self._pid:
+            self._target.renew()
         # With a queue of its own: a child of a fork must not write what its parent had waiting.
         records: queue.SimpleQueue[Any] = queue.SimpleQueue()
         thread = threading.Thread(
@@ -125,7 +180,7 @@ class Writer:
     def _write(self, record: Any, lost: int) -> None:
         if lost:
             self._write_loss(lost)
-        self._target.write(self._render(record) + "\n")
+        self._target.write(self._render(record) + "\n", record)
 
     def _write_loss(self, lost: int) -> None:
         record = {
@@ -134,8 +189,9 @@ class Writer:
             "name": __name__,
             "message": f"{lost} lines of the log were lost here: its sink is too slow",
             "extra": {},
+            "process": SimpleNamespace(id=os.getpid()),
         }
-        self._target.write(self._render(record) + "\n")
+        self._target.write(self._render(record) + "\n", record)
 
     def _try(self, action: Callable[..., Any], *arguments: Any) -> None:
         try:
