@@ -147,9 +147,14 @@ class LoopExecutor:
         """Report a call as over, since the loop does not answer; end it when that ever does."""
         # First: should the loop answer after all, the task is ended, whoever reports the call.
         self._thread.post(lambda: self._stop(call))
-        if self._thread.gone and call.handle is not None:
+        gone, loop = self._thread.gone, self._thread.loop
+        if gone and call.handle is not None:
             spare_the_log(call.handle)
-        if call.drop() or call.abandon():
+        # On a loop that has been closed it has ended, as if it had been cancelled: else it would
+        # count as abandoned for as long as anything keeps its task.
+        if gone and loop is not None and loop.is_closed() and call.end():
+            call.finish(None, asyncio.CancelledError())
+        elif call.drop() or call.abandon():
             call.finish(None, None)
 
     def ping(self, answer: Callable[[], object]) -> bool:
@@ -263,7 +268,7 @@ class LoopExecutor:
                 call.finish(value, error)
             elif call.phase is CallPhase.DROPPED:  # by `begin`, where a handler has raised then
                 call.finish(None, None)
-            else:
+            elif call.phase is CallPhase.ABANDONED:
                 call.late()
         except BaseException as raised:
             call.broke(raised)
@@ -292,7 +297,10 @@ class LoopExecutor:
             self._graces[call] = Grace(self._thread.grace_s, give_up)
 
     def _stop(self, call: Call) -> None:
-        self._running.discard(call)
+        # One that runs is abandoned, or about to be, and tells that it has ended after all. Of one
+        # that has not begun nothing is told here.
+        if call.phase not in (CallPhase.RUNNING, CallPhase.ABANDONED):
+            self._running.discard(call)
         if call.handle is not None:
             cancel_once(call.handle)
 
