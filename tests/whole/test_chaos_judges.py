@@ -239,6 +239,27 @@ def test_who_may_begin_when_side_effects_have_started() -> None:
     assert "side effects" in one_complaint(entry, terms)
 
 
+def test_an_attempt_that_is_given_up_may_call_an_agent_late() -> None:
+    """A pool inside has not heard yet that its attempt was given up, and calls its next agent when
+    the attempt after it has started side effects. What comes of a later permission is a repetition.
+    """
+    entry = answered(Move.ERROR, Move.SIDE_EFFECTS, Move.OK)
+    inside, effects, late = entry.calls
+    inside.permitted = late.permitted = 1
+    inside.member = late.member = "bound"
+    late.ended(CallEnd.CUT)
+    effects.result = error = http_error(503)
+    failed(entry, FailureKind.TIMEOUT, FailureKind.UNAVAILABLE, error=error)
+    entry.answered_at = 10.0
+    effects.permitted, effects.side_effects = 2, 3
+    terms = Terms(max_retries=3, attempts_inside=2)
+    assert list(model.judge(entry, terms)) == []
+    late.permitted = 4
+    assert "side effects" in one_complaint(entry, terms)
+    late.permitted = effects.permitted  # the pool inside has begun both
+    assert "side effects" in one_complaint(entry, terms)
+
+
 def test_when_the_pool_lets_somebody_begin_is_seen() -> None:
     """Before its agent is called, and after what was seen before."""
     watch, ledger = Watch(), Ledger(JumpingClock())
