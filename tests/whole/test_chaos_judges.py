@@ -21,8 +21,9 @@ from chaos.moves import KINDS, Move
 from chaos.players import AsyncPlayer
 from chaos.stage import JumpingClock, Stage
 from chaos.steps import Send, Way
+from chaos.streamers import AsyncClient, SyncClient
 from chaos.watch import Watch
-from helpers_pools import pool_of
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -294,6 +295,42 @@ def test_a_call_that_its_loop_has_left_behind_is_over() -> None:
     loop.close()
     assert stage.wait_until_nothing_runs(0)
     assert [call.end for call in entry.calls] == [CallEnd.CUT]
+
+
+def test_a_stream_that_its_loop_has_left_behind_cannot_be_closed() -> None:
+    """Nothing can be awaited on a closed loop: what a task has there that has not ended is left
+    behind. What a task has not closed that has ended is seen, be its loop closed or not.
+    """
+
+    async def reads(ends: bool) -> None:
+        async def read() -> None:
+            await anext(await AsyncClient(stage, "lazy").astream(entry))
+
+        task = asyncio.create_task(read())
+        await asyncio.wait([task], timeout=WAIT_S if ends else 0)
+
+    for ends, move in ((False, Move.HANG), (True, Move.OK)):
+        stage = Stage(JumpingClock())
+        entry = Entry("1-3", Send(Way.ASYNC_STREAM, (move,), before=0))  # without keep-alives
+        loop = stage.app_loop = asyncio.new_event_loop()
+        loop.run_until_complete(reads(ends))
+        assert not stage.wait_until_all_is_closed(0)
+        loop.close()
+        assert stage.wait_until_nothing_runs(0)
+        assert stage.wait_until_all_is_closed(0) is not ends
+
+
+def test_a_stream_that_is_closed_is_closed_in_whatever_thread() -> None:
+    """Once is enough, and what is read after that is not open again."""
+    stage = Stage(JumpingClock())
+    stream = SyncClient(stage, "maker").stream(Entry("1-1", Send(Way.STREAM)))
+    assert not stage.wait_until_all_is_closed(0)
+    next(stream)
+    assert not stage.wait_until_all_is_closed(0)
+    stream.close()
+    stream.close()
+    assert next(stream, None) is None
+    assert stage.wait_until_all_is_closed(0)
 
 
 def test_a_call_that_does_not_end_is_seen() -> None:
