@@ -437,7 +437,11 @@ def run_on(
         call.cancelled = call.cancelled or CancelReason.LOOP_ENDED
         if not begun.acquire(blocking=False):
             thread.post(cut)
-            return thread.loop is not None and thread.loop.is_running()
+            if thread.loop is not None and thread.loop.is_running():
+                return True
+            for task in list(tasks):
+                spare_the_log(task)
+            return False
         if thread.successor is not None:
             thread.successor.post(run_instead)
         return False
@@ -487,6 +491,9 @@ async def _close_unwanted(outcome: deque[tuple[Any, BaseException | None]]) -> N
 
 
 def _close_unawaited(awaitable: Awaitable[Any]) -> None:
-    """One that never began would complain; one that has ended, not."""
+    """One that never began would complain; one that has ended, not. What its clean-up raises on a
+    loop that has ended says nothing: whoever waited has left.
+    """
     if type(awaitable) is CoroutineType:
-        awaitable.close()
+        with contextlib.suppress(BaseException):
+            awaitable.close()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
+import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
@@ -126,6 +128,44 @@ def test_an_awaitable_of_a_closed_loop_is_closed_too(loop_thread: LoopThread) ->
 def test_an_awaitable_that_is_not_given_up_has_its_value(loop_thread: LoopThread) -> None:
     """The value of the awaitable is the value of the call."""
     assert run_on(loop_thread, answer(), a_call()) == "an answer"
+
+
+def test_b267_a_thread_is_let_go_that_waits_for_what_its_loop_does_not_end() -> None:
+    """Of what swallows its cancellation, or was posted just when the loop ended, nobody tells: the
+    end of the loop does.
+    """
+    thread, begun = LoopThread("late-awaitable", grace_s=0.01), threading.Event()
+    left: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
+
+    async def stubborn() -> None:
+        begun.set()
+        while True:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+
+    def wait(within: LoopThread) -> None:
+        awaitable = stubborn()
+        try:
+            run_on(within, awaitable, a_call())
+            left.put(None)
+        except BaseException as error:
+            left.put(error)
+
+    class Deaf(LoopThread):
+        """It has passed the look at whether it ends, and then has."""
+
+        def post(self, action: Callable[[], object]) -> bool:
+            return True
+
+    threading.Thread(target=wait, args=(thread,), daemon=True).start()
+    assert begun.wait(WAIT_S)
+    thread.close()
+    assert type(left.get(timeout=WAIT_S)) is asyncio.CancelledError
+    deaf = Deaf("late-awaitable")
+    LoopThread.post(deaf, lambda: None)
+    threading.Thread(target=wait, args=(deaf,), daemon=True).start()
+    deaf.close()
+    assert type(left.get(timeout=WAIT_S)) is asyncio.CancelledError
 
 
 class EndingLoop:
