@@ -371,6 +371,7 @@ def run_on(
     done, left = threading.Event(), threading.Event()
     # Taken by who comes first: the loop, which begins then, or this thread, which leaves.
     begun = threading.Lock()
+    instead_of = threading.Lock()  # taken by the first loop that runs `otherwise`
     # In it once; taken out by this thread, or by the loop where this thread has left.
     outcome: deque[tuple[Any, BaseException | None]] = deque()
     tasks: list[asyncio.Task[None]] = []
@@ -392,6 +393,7 @@ def run_on(
 
     def begin() -> None:
         if not begun.acquire(blocking=False):
+            run_instead()  # who waited has left, but the loop runs
             return
         coroutine = main()
         try:
@@ -419,7 +421,7 @@ def run_on(
             done.set()
 
     def run_instead() -> None:
-        if otherwise is not None:
+        if otherwise is not None and instead_of.acquire(blocking=False):
             loop = asyncio.get_running_loop()
             instead = loop.create_task(otherwise(), context=context.copy())
             _KEPT.add(instead)
@@ -442,7 +444,7 @@ def run_on(
             for task in list(tasks):
                 spare_the_log(task)
             return False
-        if thread.successor is not None:
+        if thread.gone and thread.successor is not None:  # else the loop comes to `begin`, if ever
             thread.successor.post(run_instead)
         return False
 

@@ -172,6 +172,7 @@ class EndingLoop:
     """A loop of the app's that ends before it begins what is posted there."""
 
     loop: asyncio.AbstractEventLoop | None = None
+    gone = True
 
     def __init__(self, successor: LoopThread | None) -> None:
         self.successor = successor
@@ -203,6 +204,22 @@ def test_b265_a_stream_whose_loop_ends_before_it_is_read_is_closed_on_the_one_th
         loop_thread.post(action)
     assert run_on(loop_thread, answer(), a_call()) == "an answer"  # all of that has been done
     assert not response.read
+
+
+def test_b265_a_stream_is_closed_on_a_loop_that_goes_on_when_its_pool_has_ended(
+    loop_thread: LoopThread,
+) -> None:
+    """The loop of the app comes to it when nobody waits any more."""
+    response, closing = Response(), EndingLoop(None)
+    closing.gone = False
+    reading = acollect(response)
+    with pytest.raises(asyncio.CancelledError):
+        run_on(closing, reading, a_call(), functools.partial(aclose, response))  # type: ignore[arg-type]
+    for action in closing.posted:
+        loop_thread.post(action)
+    assert response.closed.wait(WAIT_S)
+    assert not response.read
+    assert inspect.getcoroutinestate(reading) == inspect.CORO_CLOSED
 
 
 class LateLoop(EndingLoop):
