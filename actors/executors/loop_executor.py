@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import Context, copy_context
 from threading import get_ident
 from types import CoroutineType
 from typing import Any
 
-from greenroom.actors.executors.agent_output import PLAIN, acollect, is_awaitable, is_stream
+from greenroom.actors.executors.agent_output import PLAIN, aclose, acollect, is_awaitable, is_stream
 from greenroom.actors.executors.call import Call, CallPhase, go_on_in
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.runtime.deferral import DEFERRAL, is_on_here, undisturbed
@@ -145,9 +147,14 @@ class LoopExecutor:
         """Report a call as over, since the loop does not answer; end it when that ever does."""
         # First: should the loop answer after all, the task is ended, whoever reports the call.
         self._thread.post(lambda: self._stop(call))
-        if self._thread.gone and call.handle is not None:
+        gone, loop = self._thread.gone, self._thread.loop
+        if gone and call.handle is not None:
             spare_the_log(call.handle)
-        if call.drop() or call.abandon():
+        # On a loop that has been closed it has ended, as if it had been cancelled: else it would
+        # count as abandoned for as long as anything keeps its task.
+        if gone and loop is not None and loop.is_closed() and call.end():
+            call.finish(None, asyncio.CancelledError())
+        elif call.drop() or call.abandon():
             call.finish(None, None)
 
     def ping(self, answer: Callable[[], object]) -> bool:
@@ -261,7 +268,7 @@ class LoopExecutor:
                 call.finish(value, error)
             elif call.phase is CallPhase.DROPPED:  # by `begin`, where a handler has raised then
                 call.finish(None, None)
-            else:
+            elif call.phase is CallPhase.ABANDONED:
                 call.late()
         except BaseException as raised:
             call.broke(raised)
@@ -290,7 +297,10 @@ class LoopExecutor:
             self._graces[call] = Grace(self._thread.grace_s, give_up)
 
     def _stop(self, call: Call) -> None:
-        self._running.discard(call)
+        # One that runs is abandoned, or about to be, and tells that it has ended after all. Of one
+        # that has not begun nothing is told here.
+        if call.phase not in (CallPhase.RUNNING, CallPhase.ABANDONED):
+            self._running.discard(call)
         if call.handle is not None:
             cancel_once(call.handle)
 
@@ -353,13 +363,18 @@ def run_on(
     """Wait, in a worker thread, for an awaitable that a sync callable returned.
 
     Other than the callable, the awaitable can be cancelled, and is when the call is. `otherwise`:
-    what is run, and not waited for, instead of one that is cancelled before it begins.
+    what is run, and not waited for, instead of one that is cancelled before it begins, or whose
+    loop has ended before.
 
     It goes on in what the callable has set, and what it sets itself is there when this returns.
     """
-    done = threading.Event()
-    closed = RuntimeError("the event loop has been closed")
-    outcome: list[Any] = [None, closed]
+    done, left = threading.Event(), threading.Event()
+    # Taken by who comes first: the loop, which begins then, or this thread, which leaves.
+    begun = threading.Lock()
+    instead_of = threading.Lock()  # taken by the first loop that runs `otherwise`
+    # In it once; taken out by this thread, or by the loop where this thread has left.
+    outcome: deque[tuple[Any, BaseException | None]] = deque()
+    tasks: list[asyncio.Task[None]] = []
     # A copy: this thread is inside of its own until this returns, and a context has one at a time.
     context = copy_context()
 
@@ -367,22 +382,28 @@ def run_on(
         if is_on_here():  # as in `LoopExecutor._run`; cancelled here, it has not begun
             await _PAUSE
         try:
-            outcome[:] = [await awaitable, None]
+            outcome.append((await awaitable, None))
         except BaseException as error:
             if call.cancelled is None:
                 error = _told_apart(thread, call, error)
-            # As a whole: where the loop has ended, who waited has gone, and has emptied it.
-            outcome[:] = [None, error]
+            outcome.append((None, error))
+        # After the append, and this thread sets it before its last look: one sees the other.
+        if left.is_set():
+            await _close_unwanted(outcome)
 
     def begin() -> None:
+        if not begun.acquire(blocking=False):
+            run_instead()  # who waited has left, but the loop runs
+            return
         coroutine = main()
         try:
             task = _new_task(coroutine, call.name, context)
         except BaseException as error:  # whoever waits in its thread must not wait for ever
             coroutine.close()
-            outcome[1] = error
+            outcome.append((None, error))
             done.set()
             return
+        tasks.append(task)
         call.handle = task
         # Set on the loop, before the look at `cancelled` below: see `ThreadExecutor.cancel`.
         call.canceller = functools.partial(_cancel_there, thread, task, call)
@@ -393,16 +414,41 @@ def run_on(
     def ended(task: asyncio.Task[None]) -> None:
         try:
             if task.cancelled():  # before it began
-                outcome[1] = asyncio.CancelledError()
-                if otherwise is not None:
-                    instead = asyncio.get_running_loop().create_task(
-                        otherwise(), context=context.copy()
-                    )
-                    _KEPT.add(instead)
-                    instead.add_done_callback(_KEPT.discard)
+                outcome.append((None, asyncio.CancelledError()))
+                _close_unawaited(awaitable)
+                run_instead()
         finally:
             done.set()
 
+    def run_instead() -> None:
+        if otherwise is not None and instead_of.acquire(blocking=False):
+            loop = asyncio.get_running_loop()
+            instead = loop.create_task(otherwise(), context=context.copy())
+            _KEPT.add(instead)
+            instead.add_done_callback(_KEPT.discard)
+
+    def cut() -> None:
+        # An app that winds its loop up cancels all that it finds there, but not what came later.
+        while tasks:
+            task = tasks.pop()
+            if not task.cancelling():
+                cancel_once(task)
+
+    def leave() -> bool:
+        """The loop has ended under it; whether it may still run what it has begun."""
+        call.cancelled = call.cancelled or CancelReason.LOOP_ENDED
+        if not begun.acquire(blocking=False):
+            thread.post(cut)
+            if thread.loop is not None and thread.loop.is_running():
+                return True
+            for task in list(tasks):
+                spare_the_log(task)
+            return False
+        if thread.gone and thread.successor is not None:  # else the loop comes to `begin`, if ever
+            thread.successor.post(run_instead)
+        return False
+
+    runs_on = posted = False
     try:
         posted = thread.post(begin)
         if not posted and thread.successor is not None:
@@ -412,21 +458,44 @@ def run_on(
             thread.keep(done.set)
             done.wait()
             thread.drop(done.set)
-            if outcome[1] is closed:  # it has ended under it
-                call.cancelled = call.cancelled or CancelReason.LOOP_ENDED
-                outcome[1] = asyncio.CancelledError()
+            if not outcome:
+                left.set()
+                runs_on = not outcome and leave()
     finally:
-        if type(awaitable) is CoroutineType:
-            awaitable.close()  # one that never began would complain; one that has ended, not
+        # Not while the loop may run it: closed here, it could not await what cleans up.
+        if not runs_on:
+            _close_unawaited(awaitable)
     go_on_in(context)
-    value, error = outcome
-    outcome.clear()  # the error's traceback leads back here: it must not wait for the collector
+    try:
+        value, error = outcome.popleft()
+    except IndexError:
+        closed = RuntimeError("the event loop has been closed")
+        value, error = None, asyncio.CancelledError() if posted else closed
     context = Context()
-    # Nothing is left to cancel there; the partial would keep the task, and with it the answer.
+    # Nothing is left to cancel there but by `cut`; these keep the task, and with it the answer.
     call.handle = call.canceller = None
+    if not runs_on:
+        tasks.clear()
     if error is None:
         return value
     try:
         raise error
     finally:
         del error
+
+
+async def _close_unwanted(outcome: deque[tuple[Any, BaseException | None]]) -> None:
+    """On the loop: whoever waited has left, perhaps without what has come at that very moment."""
+    with contextlib.suppress(IndexError):
+        value, _ = outcome.popleft()
+        if type(value) not in PLAIN and is_stream(value):
+            await aclose(value)
+
+
+def _close_unawaited(awaitable: Awaitable[Any]) -> None:
+    """One that never began would complain; one that has ended, not. What its clean-up raises on a
+    loop that has ended says nothing: whoever waited has left.
+    """
+    if type(awaitable) is CoroutineType:
+        with contextlib.suppress(BaseException):
+            awaitable.close()

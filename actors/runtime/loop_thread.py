@@ -285,7 +285,8 @@ class LoopThread:
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
         self._actions: Actions | None = None  # there is one as soon as there is a loop
-        self._closing = False
+        self._closing = self._over = False
+        self._waits: set[Callable[[], object]] = set()
 
     @property
     def floor(self) -> CodeType | None:
@@ -337,10 +338,15 @@ class LoopThread:
         return False
 
     def keep(self, leave: Callable[[], object]) -> None:
-        """It ends all its tasks before it ends: whoever waits for one is told."""
+        """It ends all its tasks before it ends, and whoever waits for one is told: but not of what
+        outlasts its time, or is posted just when it ends, and never begins.
+        """
+        self._waits.add(leave)
+        if self._over:
+            leave()
 
     def drop(self, leave: Callable[[], object]) -> None:
-        pass
+        self._waits.discard(leave)
 
     def begins_here(self) -> bool:
         """As `AgentLoop` says: it is code of the pool's agents that runs there."""
@@ -436,6 +442,10 @@ class LoopThread:
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+            # First the word, then the look; `keep` does it the other way round.
+            self._over = True
+            for leave in list(self._waits):
+                leave()
 
     async def _wind_up(self) -> None:
         # It was left for dead and answers: what was posted meanwhile, the cancellations among it,

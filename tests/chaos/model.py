@@ -269,12 +269,12 @@ def _repeated_only_so(entry: Entry, terms: Terms) -> Iterator[str]:
         yield "one of its calls never ended"
     if len(calls) > 1 and not send.idempotent:
         yield f"it is not idempotent, and ran {len(calls)} times"
-    # Two that race may both run already when one of them starts side effects, and so may what began
-    # in pools inside; but none may be let begin after that.
+    # Two that race may both run already when one of them starts side effects; but none may be let
+    # begin after that.
     started = [call.side_effects for call in calls if call.side_effects]
     late = started and any(call.permitted > min(started) for call in calls)
     raced = (terms.hedging and not send.is_block) or entry.trials
-    if late or (not raced and any(call.side_effects for call in calls[:-1])):
+    if late or (not raced and any(_is_repeated(call, entry) for call in calls)):
         yield "it ran again after it had started side effects"
     most = 1 + (terms.max_retries if send.max_retries is None else send.max_retries)
     if terms.exhaustive:
@@ -287,6 +287,15 @@ def _repeated_only_so(entry: Entry, terms: Terms) -> Iterator[str]:
     most *= max(1, terms.attempts_inside)
     if len(calls) > most:
         yield f"it ran {len(calls)} times, {most} are allowed"
+
+
+def _is_repeated(call: Call, entry: Entry) -> bool:
+    """Whether it has started side effects, and another one came after it. Not one that the pool had
+    let begin before: an attempt that is given up may call an agent late, in a thread that was held
+    up, or in a pool inside that has not heard of it. (There, side effects could not start.)
+    """
+    later = entry.calls[entry.calls.index(call) + 1 :]
+    return bool(call.side_effects) and any(each.permitted >= call.permitted for each in later)
 
 
 def _every_call_counts(entry: Entry, terms: Terms) -> Iterator[str]:

@@ -126,7 +126,7 @@ class Stage:
         self._gates: set[Gate] = set()
         self._running = 0
         self._holding = 0
-        self._unclosed = 0
+        self._unclosed: dict[object, tuple[object, bool]] = {}
         self._stays: Counter[str] = Counter()
         self.misplaced: Counter[str] = Counter()
         self._stubborn: dict[Call, tuple[Entry, asyncio.Task[Any]]] = {}
@@ -231,16 +231,34 @@ class Stage:
             self.count("call left behind by its loop")
             self.leave(entry, call)
 
-    def opened(self, change: int = 1) -> None:
-        """Something has been handed out that must be closed, or (-1) it has been closed."""
+    def opened(self) -> object:
+        """Something has been handed out here that must be closed; what names it from now on."""
+        stream, place = object(), _place()
         with self._changed:
-            self._unclosed += change
+            self._unclosed[stream] = place, False
+        return stream
+
+    def read(self, stream: object) -> None:
+        """It is read, here, as long as it has not been closed."""
+        place = _place()
+        with self._changed:
+            if stream in self._unclosed:
+                self._unclosed[stream] = place, True
+
+    def closed(self, stream: object) -> None:
+        """It has been closed; once is enough."""
+        with self._changed:
+            self._unclosed.pop(stream, None)
             self._changed.notify_all()
 
     def wait_until_all_is_closed(self, seconds: float) -> bool:
-        """Whether every stream has been closed, within that many real seconds."""
+        """Whether every stream has been closed, within that many real seconds, or left behind."""
         with self._changed:
-            return self._changed.wait_for(lambda: self._unclosed == 0, seconds)
+            for stream, (place, read) in list(self._unclosed.items()):
+                if _is_left_behind(place, read):
+                    del self._unclosed[stream]
+                    self.performed["stream left behind by its loop"] += 1
+            return self._changed.wait_for(lambda: not self._unclosed, seconds)
 
     @contextlib.contextmanager
     def stay(self, member: str) -> Iterator[None]:
@@ -325,3 +343,12 @@ def _place() -> object:
         return asyncio.current_task()
     except RuntimeError:
         return threading.current_thread()
+
+
+def _is_left_behind(place: object, read: bool) -> bool:
+    """Whether nothing can close any more what was made, or `read`, in that task: its loop has been
+    closed by the app under it, as where it has begun while that wound up.
+    """
+    if not isinstance(place, asyncio.Task) or not place.get_loop().is_closed():
+        return False
+    return not (read and place.done())

@@ -107,13 +107,7 @@ class Closeable:
     def __init__(self, chunks: Any, stage: Stage) -> None:
         self._chunks = chunks
         self._stage = stage
-        self._open = True
-        stage.opened()
-
-    def _note_closed(self) -> None:
-        if self._open:
-            self._open = False
-            self._stage.opened(-1)
+        self._open = stage.opened()
 
 
 class Response(Closeable):
@@ -123,10 +117,11 @@ class Response(Closeable):
         return self
 
     def __next__(self) -> object:
+        self._stage.read(self._open)
         return next(self._chunks)
 
     def close(self) -> None:
-        self._note_closed()
+        self._stage.closed(self._open)
         self._chunks.close()
 
 
@@ -137,8 +132,9 @@ class AsyncResponse(Closeable):
         return self
 
     async def __anext__(self) -> object:
+        self._stage.read(self._open)
         return await anext(self._chunks)
 
     async def aclose(self) -> None:
-        self._note_closed()
+        self._stage.closed(self._open)
         await self._chunks.aclose()

@@ -326,7 +326,9 @@ def test_a_cancellation_while_the_loop_goes_on_is_the_agents_own_affair() -> Non
 def test_what_was_left_on_a_loop_is_interrupted_when_the_pool_looks_at_it(
     closed: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Closed under its tasks, or left in the middle of them: a look finds out."""
+    """Closed under its tasks, or left in the middle of them: a look finds out. What was on a closed
+    one is over, and counts as abandoned no more.
+    """
     clock, agent = FakeClock(), AsyncScriptedAgent.hanging()
     futures: list[Any] = []
 
@@ -348,6 +350,7 @@ def test_what_was_left_on_a_loop_is_interrupted_when_the_pool_looks_at_it(
                 futures.pop().get(timeout=WAIT_S)
             (error,) = failed.value.errors
             assert error.kind is FailureKind.INTERRUPTED
+            assert pool.stats()["a"].abandoned == (0 if closed else 1)  # its task is there still
             agent.release()
             assert pool.execute("y", timeout=WAIT_S) == "value"
             assert log.wait_for(LoopEnded).moved == ("a",)

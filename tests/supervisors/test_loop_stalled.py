@@ -142,6 +142,29 @@ def test_b37_a_skipped_member_says_that_it_has_stalled(blocker: Blocker, clock: 
         blocker.release()
 
 
+def test_b270_what_was_given_up_on_a_stalled_loop_counts_until_the_loop_answers(
+    blocker: Blocker, clock: FakeClock
+) -> None:
+    """It is ended then, and is not abandoned any more: else a member would be replaced one day for
+    calls that are long over.
+    """
+    resident, settings = Resident(), QUIET | {"request_timeout_s": 3.0}
+    members = [Member("a", blocker), Member("b", resident)]
+    with pool_of(*members, strategy=ByKey(), clock=clock, **settings) as pool:
+        held = pool.ask(Request("hold", key="b", max_retries=0), block=False)
+        resident.wait_entered()
+        blocking = block(pool, blocker, key="a", max_retries=0)
+        pass_time(pool, clock, REPORTED_S + 2.0)
+        for future in (held, blocking):
+            with pytest.raises(AllPoolMembersFailedError):
+                future.get(timeout=WAIT_S)
+        assert [each.abandoned for each in pool.stats().members] == [1, 1]
+        blocker.release()
+        assert resident.cancelled.acquire(timeout=WAIT_S)
+        pass_time(pool, clock, 1.0)
+        assert [each.abandoned for each in pool.stats().members] == [0, 0]
+
+
 async def in_a_task(blocker: Blocker) -> None:
     async def inner() -> None:
         blocker.block()

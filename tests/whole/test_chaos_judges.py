@@ -21,8 +21,9 @@ from chaos.moves import KINDS, Move
 from chaos.players import AsyncPlayer
 from chaos.stage import JumpingClock, Stage
 from chaos.steps import Send, Way
+from chaos.streamers import AsyncClient, SyncClient
 from chaos.watch import Watch
-from helpers_pools import pool_of
+from helpers_pools import WAIT_S, pool_of
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -239,6 +240,27 @@ def test_who_may_begin_when_side_effects_have_started() -> None:
     assert "side effects" in one_complaint(entry, terms)
 
 
+def test_an_attempt_that_is_given_up_may_call_an_agent_late() -> None:
+    """A pool inside has not heard yet that its attempt was given up, and calls its next agent when
+    the attempt after it has started side effects. What comes of a later permission is a repetition.
+    """
+    entry = answered(Move.ERROR, Move.SIDE_EFFECTS, Move.OK)
+    inside, effects, late = entry.calls
+    inside.permitted = late.permitted = 1
+    inside.member = late.member = "bound"
+    late.ended(CallEnd.CUT)
+    effects.result = error = http_error(503)
+    failed(entry, FailureKind.TIMEOUT, FailureKind.UNAVAILABLE, error=error)
+    entry.answered_at = 10.0
+    effects.permitted, effects.side_effects = 2, 3
+    terms = Terms(max_retries=3, attempts_inside=2)
+    assert list(model.judge(entry, terms)) == []
+    late.permitted = 4
+    assert "side effects" in one_complaint(entry, terms)
+    late.permitted = effects.permitted  # the pool inside has begun both
+    assert "side effects" in one_complaint(entry, terms)
+
+
 def test_when_the_pool_lets_somebody_begin_is_seen() -> None:
     """Before its agent is called, and after what was seen before."""
     watch, ledger = Watch(), Ledger(JumpingClock())
@@ -273,6 +295,42 @@ def test_a_call_that_its_loop_has_left_behind_is_over() -> None:
     loop.close()
     assert stage.wait_until_nothing_runs(0)
     assert [call.end for call in entry.calls] == [CallEnd.CUT]
+
+
+def test_a_stream_that_its_loop_has_left_behind_cannot_be_closed() -> None:
+    """Nothing can be awaited on a closed loop: what a task has there that has not ended is left
+    behind. What a task has not closed that has ended is seen, be its loop closed or not.
+    """
+
+    async def reads(ends: bool) -> None:
+        async def read() -> None:
+            await anext(await AsyncClient(stage, "lazy").astream(entry))
+
+        task = asyncio.create_task(read())
+        await asyncio.wait([task], timeout=WAIT_S if ends else 0)
+
+    for ends, move in ((False, Move.HANG), (True, Move.OK)):
+        stage = Stage(JumpingClock())
+        entry = Entry("1-3", Send(Way.ASYNC_STREAM, (move,), before=0))  # without keep-alives
+        loop = stage.app_loop = asyncio.new_event_loop()
+        loop.run_until_complete(reads(ends))
+        assert not stage.wait_until_all_is_closed(0)
+        loop.close()
+        assert stage.wait_until_nothing_runs(0)
+        assert stage.wait_until_all_is_closed(0) is not ends
+
+
+def test_a_stream_that_is_closed_is_closed_in_whatever_thread() -> None:
+    """Once is enough, and what is read after that is not open again."""
+    stage = Stage(JumpingClock())
+    stream = SyncClient(stage, "maker").stream(Entry("1-1", Send(Way.STREAM)))
+    assert not stage.wait_until_all_is_closed(0)
+    next(stream)
+    assert not stage.wait_until_all_is_closed(0)
+    stream.close()
+    stream.close()
+    assert next(stream, None) is None
+    assert stage.wait_until_all_is_closed(0)
 
 
 def test_a_call_that_does_not_end_is_seen() -> None:
