@@ -2,8 +2,7 @@
 
     python tests/real_clients/framework_lines.py strands
 
-It needs no network: each model is a scripted one, which notes the texts that it is shown. Exit
-code 3: the package is not installed.
+It needs no network: each model is a scripted one, which notes the texts that it is shown.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from typing import Any
 import greenroom
 from greenroom import AgentPool, AgentTypeError, Member, PoolConfig, PoolError, Request
 
-ABSENT = 3
 WAIT_S = 30.0
 
 
@@ -389,18 +387,18 @@ async def asked(case: Case) -> None:
         assert mixed(case), case.seen
 
 
-def main(name: str) -> int:
-    package, make = CASES[name]
+def is_installed(name: str) -> bool:
+    """Whether the package of that case is here."""
     try:
-        found = importlib.util.find_spec(package)
+        return importlib.util.find_spec(CASES[name][0]) is not None
     except ModuleNotFoundError:
-        found = None
-    if found is None:
-        return ABSENT
+        return False
+
+
+def main(name: str) -> None:
     warnings.simplefilter("ignore")
-    asyncio.run(asked(make()))
-    return 0
+    asyncio.run(asked(CASES[name][1]()))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    main(sys.argv[1])
