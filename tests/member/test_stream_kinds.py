@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import email.message
@@ -640,6 +641,24 @@ ANSWERS: list[Any] = [
 ]
 
 
+class AsyncResult:
+    """multiprocessing, and Celery."""
+
+    def get(self, timeout: float | None = None) -> str:
+        return "done"
+
+    def ready(self) -> bool:
+        return True
+
+    def successful(self) -> bool:
+        return True
+
+    def wait(self, timeout: float | None = None) -> None: ...
+
+
+SUBMITTED, APPLIED = concurrent.futures.Future[str], AsyncResult
+
+
 class TestRule:
     @pytest.mark.parametrize("make", SYNC)
     def test_sync_streams(self, make: Callable[[], Any]) -> None:
@@ -684,6 +703,12 @@ class TestRule:
 
         assert is_stream(Events(CHUNKS))
 
+    def test_what_can_be_awaited_is_no_future_of_a_thread(self) -> None:
+        """It has been awaited where it came from, or is somebody's answer that can be."""
+        loop = asyncio.new_event_loop()
+        assert not is_stream(loop.create_future())
+        loop.close()
+
     def test_a_run_that_was_not_entered_is_refused(self) -> None:
         """Its request has not been made: it is no answer, and says what to do."""
         with pytest.raises(AgentTypeError, match="a AgentRun that was not opened: enter it by"):
@@ -692,6 +717,21 @@ class TestRule:
 
 @pytest.mark.parametrize("is_async", [False, True])
 class TestPool:
+    @pytest.mark.parametrize("make", [SUBMITTED, APPLIED], ids=["submitted", "applied"])
+    def test_what_nobody_has_waited_for_is_a_failure(
+        self, make: Callable[[], Any], is_async: bool
+    ) -> None:
+        """The result of another thread or process, whether it is there by now or not."""
+        a = returning(make, [], is_async)
+        with pool_of(*ranked(a=a, b=Chunks("b"))) as pool:
+            reply = pool.ask(Request("x"), timeout=WAIT_S)
+            assert reply.value == ["b"]
+            (error,) = reply.errors
+            assert isinstance(error.error, AgentTypeError)
+            assert "that nobody has waited for: wait for it in the agent" in str(error.error)
+            assert (error.kind, error.attempts) == (FailureKind.TOO_LARGE, 1)
+            assert rest(pool.stream(Request("x"))) == ["b"]
+
     @pytest.mark.parametrize("read", READERS)
     @pytest.mark.parametrize("make", [*SYNC, *ASYNC])
     def test_they_stream(self, make: Callable[[], Any], is_async: bool, read: Read) -> None:

@@ -303,6 +303,64 @@ def agno_agent() -> Case:
     return Case(agent, names, lambda output: output.content, seen)
 
 
+def llama_index_llm() -> Case:
+    from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
+
+    seen: list[str] = []
+
+    class Scripted(CustomLLM):
+        @property
+        def metadata(self) -> Any:
+            return LLMMetadata()
+
+        def complete(self, prompt: str, formatted: bool = False, **options: Any) -> Any:
+            seen.append(prompt)
+            return CompletionResponse(text="fine")
+
+        def stream_complete(self, prompt: str, formatted: bool = False, **options: Any) -> Any:
+            raise NotImplementedError
+
+    return Case(Scripted(), seen=seen)
+
+
+def crewai_agent(seen: list[str]) -> Any:
+    from crewai import Agent, BaseLLM
+
+    class Scripted(BaseLLM):
+        def call(self, messages: Any, *args: Any, **options: Any) -> str:
+            seen.append(str(messages))
+            return "Thought: I now can give a great answer\nFinal Answer: fine"
+
+    return Agent(role="helper", goal="help", backstory="helps", llm=Scripted(model="m"))
+
+
+def crewai_crew() -> Case:
+    from crewai import Crew, Task
+
+    seen: list[str] = []
+
+    def make() -> Any:
+        helper = crewai_agent(seen)
+        task = Task(description="say {topic}", expected_output="a word", agent=helper)
+        return Crew(agents=[helper], tasks=[task])
+
+    return Case(make(), {"make": make}, lambda output: output.raw, seen)
+
+
+def crewai_flow() -> Case:
+    from crewai.flow.flow import Flow, start
+
+    seen: list[str] = []
+
+    class Steps(Flow):  # type: ignore[misc, unused-ignore]
+        @start()  # type: ignore[untyped-decorator, unused-ignore]
+        def first(self) -> str:
+            seen.append(str(self.state))
+            return "fine"
+
+    return Case(Steps(), {"make": lambda: Steps(suppress_flow_events=True)}, seen=seen)
+
+
 CASES: dict[str, tuple[str, Callable[[], Case]]] = {
     "autogen": ("autogen_agentchat", autogen_agent),
     "autogen-team": ("autogen_agentchat", autogen_team),
@@ -317,6 +375,9 @@ CASES: dict[str, tuple[str, Callable[[], Case]]] = {
     "llama-index-workflow": ("workflows", llama_index_workflow),
     "llama-index-query": ("llama_index.core", llama_index_query_engine),
     "llama-index-chat": ("llama_index.core", llama_index_chat_engine),
+    "llama-index-model": ("llama_index.core", llama_index_llm),
+    "crewai-crew": ("crewai", crewai_crew),
+    "crewai-flow": ("crewai", crewai_flow),
     "dspy": ("dspy", dspy_program),
     "agno": ("agno", agno_agent),
 }

@@ -1,7 +1,7 @@
 """The line that the refusal of a framework's agent says to write, run with the real package: each
 in a process of its own, since they set what is global. Behaviour 242.
 
-`make test` runs those of the dev extra, `make test-frameworks` the others, each group in its environment.
+`make test` runs those of the dev extra, `make test-frameworks` the others, where they are.
 """
 
 from __future__ import annotations
