@@ -28,6 +28,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from types import CoroutineType
 from typing import Any, NamedTuple
 
 from greenroom.messages.errors import AgentTypeError
@@ -153,6 +154,8 @@ def is_stream(value: Any) -> bool:
     except BaseException:  # a metaclass or a `__getattribute__` of somebody's
         return False
     if isinstance(streams, str):
+        if kind is CoroutineType:
+            value.close()  # else Python complains that it was never awaited
         raise AgentTypeError(f"the agent returned a {kind.__name__} {streams}")
     return streams
 
@@ -179,9 +182,13 @@ def _streams(value: Any, kind: type) -> bool | str:
         return True
     if _is_unopened_run(kind):
         return "that was not opened: enter it by `async with` in the agent, and return its result"
+    if _only_iterates(kind):
+        return True
+    if hasattr(kind, "__await__"):  # what an agent returns has been awaited once by now
+        return "that nobody has awaited: await it in the agent, and return its result"
     if _is_future(kind):
         return "that nobody has waited for: wait for it in the agent, and return its result"
-    return _only_iterates(kind)
+    return False
 
 
 def chunks_of(value: Any) -> Iterator[Any]:
@@ -325,9 +332,7 @@ _OF_FUTURES = (
 
 
 def _is_future(kind: type) -> bool:
-    """Whether its result comes later, to who asks for that; what can be awaited has been."""
-    if hasattr(kind, "__await__"):
-        return False
+    """Whether its result comes later, to who asks for that."""
     return any(all(hasattr(kind, name) for name in names) for names in _OF_FUTURES)
 
 

@@ -613,7 +613,6 @@ ANSWERS: list[Any] = [
     Batch(),
     Network(),
     Lookup(),
-    Awaitable(),
     Entered(),
     EnteredCalled(),
     contextlib.nullcontext(7),
@@ -703,11 +702,16 @@ class TestRule:
 
         assert is_stream(Events(CHUNKS))
 
-    def test_what_can_be_awaited_is_no_future_of_a_thread(self) -> None:
-        """It has been awaited where it came from, or is somebody's answer that can be."""
+    def test_what_is_still_to_be_awaited_is_refused(self) -> None:
+        """It is what awaiting an agent's answer has brought: one `await` was forgotten."""
         loop = asyncio.new_event_loop()
-        assert not is_stream(loop.create_future())
+        with pytest.raises(AgentTypeError, match="a Future that nobody has awaited: await it in"):
+            is_stream(loop.create_future())
         loop.close()
+        with pytest.raises(AgentTypeError, match="a coroutine that nobody has awaited"):
+            is_stream(asyncio.sleep(0))
+        with pytest.raises(AgentTypeError, match="a Awaitable that nobody has awaited"):
+            is_stream(Awaitable())
 
     def test_a_run_that_was_not_entered_is_refused(self) -> None:
         """Its request has not been made: it is no answer, and says what to do."""
@@ -730,6 +734,23 @@ class TestPool:
             assert isinstance(error.error, AgentTypeError)
             assert "that nobody has waited for: wait for it in the agent" in str(error.error)
             assert (error.kind, error.attempts) == (FailureKind.TOO_LARGE, 1)
+            assert rest(pool.stream(Request("x"))) == ["b"]
+
+    def test_an_await_that_was_forgotten_is_a_failure(self, is_async: bool) -> None:
+        """Nothing has been done yet: it says so, and nothing is left un-awaited."""
+
+        async def run(prompt: Any) -> str:
+            raise AssertionError
+
+        async def arun(prompt: Any) -> Any:
+            return run(prompt)
+
+        forgets: Any = arun if is_async else lambda prompt: arun(prompt)
+        with pool_of(*ranked(a=forgets, b=Chunks("b"))) as pool:
+            reply = pool.ask(Request("x"), timeout=WAIT_S)
+            assert reply.value == ["b"]
+            (error,) = reply.errors
+            assert "a coroutine that nobody has awaited: await it in" in str(error.error)
             assert rest(pool.stream(Request("x"))) == ["b"]
 
     @pytest.mark.parametrize("read", READERS)
