@@ -107,6 +107,7 @@ from greenroom.messages.supervision import ActorEnded as ActorEnded
 from greenroom.messages.supervision import AgentCreated as AgentCreated
 from greenroom.messages.supervision import AgentCreateFailed as AgentCreateFailed
 from greenroom.messages.supervision import AgentLost as AgentLost
+from greenroom.messages.supervision import AgentRemade as AgentRemade
 from greenroom.messages.supervision import AttemptOutcome as AttemptOutcome
 from greenroom.messages.supervision import CancelProbe as CancelProbe
 from greenroom.messages.supervision import CommandDone as CommandDone

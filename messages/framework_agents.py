@@ -143,6 +143,29 @@ TRAPS = (
         "`async def ask(text): return await make().achat(text)`, where make() returns a new one",
         f"method='achat', {_IS_ONE_CONVERSATION}",
     ),
+    Trap(
+        "llama_index.core",
+        ("BaseLLM",),
+        "has a stream that wants a template of a prompt",
+        "method='acomplete'",
+    ),
+    Trap(  # crewai 1.15.30
+        "crewai",
+        ("Crew",),
+        "takes its inputs by a dict, and cannot be asked twice at once",
+        "`def ask(topic): return make().kickoff({'topic': topic})`, as its tasks have it, where "
+        "make() returns a new one",
+        "method='kickoff', if each payload is such a dict, and max_concurrency is 1",
+    ),
+    Trap(
+        "crewai",
+        ("Flow",),
+        "takes its inputs by a dict, and keeps its state, so that callers would be told of each "
+        "other's",
+        "`def ask(topic): return make().kickoff({'topic': topic})`, as its state has it, where "
+        "make() returns a new one",
+        "method='kickoff', if each payload is such a dict, and all of them are one conversation",
+    ),
     Trap(  # dspy 3.4.1
         "dspy",
         ("Module",),

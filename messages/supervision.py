@@ -250,6 +250,11 @@ class AgentLost(OfMember):
     of_loop: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentRemade(OfMember):
+    """Another agent has been made in the place of a lost one of a caller's event loop."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrialDue:
     """The supervisor's word to a member actor that its half-open breaker is to be tried."""

@@ -55,6 +55,7 @@ from greenroom.messages.supervision import (
     AgentCreated,
     AgentCreateFailed,
     AgentLost,
+    AgentRemade,
     CommandDone,
     FailuresSeen,
     Forwarded,
@@ -86,7 +87,7 @@ MEMBER_STOP_TIMEOUT_S = 5.0
 _GRACE_WITHIN_S = 1.0
 """The part of a `cancel_grace_s` that is within that; what is beyond comes on top."""
 
-_SAID_ONCE = (ActorEnded, MemberDrained, AgentCreated, AgentCreateFailed, AgentLost)
+_SAID_ONCE = (ActorEnded, MemberDrained, AgentCreated, AgentCreateFailed, AgentLost, AgentRemade)
 
 
 class _HasNews:
@@ -179,6 +180,7 @@ class PoolSupervisor(PoolActor):
                 AgentCreated: self._roster.agent_created,
                 AgentCreateFailed: self._roster.agent_create_failed,
                 AgentLost: self._roster.agent_lost,
+                AgentRemade: self._roster.agent_remade,
                 Abandoned: self._roster.abandoned,
                 MemberDrained: self._roster.drained,
                 TableWanted: lambda _: self._routes.publish(),

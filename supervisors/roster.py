@@ -27,6 +27,7 @@ from greenroom.messages.supervision import (
     AgentCreated,
     AgentCreateFailed,
     AgentLost,
+    AgentRemade,
     CommandDone,
     Leave,
     MemberDrained,
@@ -204,6 +205,12 @@ class Roster:
             )
         )
         self._routes.publish(record)
+
+    def agent_remade(self, message: AgentRemade) -> None:
+        """On a caller's event loop, for whose blocks nothing else changes."""
+        record = current(self._records, message.member, message.incarnation)
+        if record is not None:
+            self._ports.emit(MemberAgentRemade(pool=self._ports.pool, member=record.name))
 
     def agent_create_failed(self, message: AgentCreateFailed) -> None:
         """Leave the factory alone for a while."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import itertools
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +25,14 @@ from greenroom.testing import EventRecorder, FakeClock
 # hypothesis has switched on for CI.
 hypothesis.settings.register_profile("greenroom", hypothesis.settings(deadline=None))
 hypothesis.settings.load_profile("greenroom")
+
+EXIT_S = 120.0
+"""How long the interpreter may take to its end once all is tested."""
+
+
+def pytest_unconfigure() -> None:
+    """What keeps a process from ending, a thread that is joined, say, is shown and left."""
+    faulthandler.dump_traceback_later(EXIT_S, exit=True, file=sys.__stderr__ or 2)
 
 
 @pytest.fixture

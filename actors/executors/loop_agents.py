@@ -44,6 +44,7 @@ class LoopAgents(Generic[K]):
         grace_s: how long the end of all is waited for.
         close_s: how long the close of one that is lost may take.
         is_lost: whether one is gone for good.
+        remade: is called on its loop when one has been made in the place of a lost one.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class LoopAgents(Generic[K]):
         grace_s: float,
         close_s: float = 5.0,
         is_lost: Callable[[K], bool] = lambda _: False,
+        remade: Callable[[], object] = lambda: None,
     ) -> None:
         self._name = name
         self._made = made
@@ -66,6 +68,7 @@ class LoopAgents(Generic[K]):
         self._lost: set[Kept[K]] = set()
         self._close_s = close_s
         self._is_lost = is_lost
+        self._remade = remade
         self._ended = False
 
     async def get(self) -> K:
@@ -110,7 +113,9 @@ class LoopAgents(Generic[K]):
                 self._kept.pop(other, None)
             for over in [each for each in list(self._lost) if each.is_over]:
                 self._lost.discard(over)
-            kept = self._kept[loop] = Kept(loop)
+            # A factory that has failed meanwhile has put nobody in the lost one's place.
+            again = lost or (kept is not None and kept.again and kept.there is None)
+            kept = self._kept[loop] = Kept(loop, again)
             # Not the context of who happens to come first.
             context = Context() if self._context is None else self._context.copy()
             kept.task = loop.create_task(
@@ -150,6 +155,8 @@ class LoopAgents(Generic[K]):
                 begun, kept.there = True, agent
                 if not kept.made.cancelled():
                     kept.made.set_result(agent)
+                if kept.again:
+                    self._remade()
                 if not self._ended:
                     await kept.over.wait()
         except asyncio.CancelledError:  # the loop ends
@@ -208,10 +215,12 @@ class Kept(Generic[K]):
         there: the agent; None until it is made.
         users: blocks that it is lent to, or that wait for it.
         forgotten: whether it is given to no further block.
+        again: whether it stands in the place of a lost one.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, again: bool = False) -> None:
         self.loop = loop
+        self.again = again
         self.users = 0
         self.forgotten = False
         self.made: asyncio.Future[K] = loop.create_future()

@@ -37,6 +37,7 @@ from greenroom.messages.supervision import (
     AgentCreated,
     AgentCreateFailed,
     AgentLost,
+    AgentRemade,
     CancelProbe,
     Leave,
     Probe,
@@ -77,6 +78,12 @@ class _Left:
 
 class _CallEnded:
     """A call has ended while a lost agent waits for the last one that it has."""
+
+    __slots__ = ()
+
+
+class _Remade:
+    """A lost agent of a caller's loop has been followed by another one there."""
 
     __slots__ = ()
 
@@ -127,6 +134,7 @@ class AgentActor(PoolActor):
             context=around.context,
             moved=self._moved,
             put_back=lambda call: self.calls.put_back(call),
+            remade=self._remade,
         )
         self._home = around.loop if isinstance(around.loop, HomeLoop) else None
         self._lodge()
@@ -158,6 +166,7 @@ class AgentActor(PoolActor):
                 AbandonedBy: self.calls.abandoned_by,
                 LostAgent: self._on_lost,
                 _CallEnded: self._close_lost,
+                _Remade: self._on_remade,
                 TrialDue: self._on_trial_due,
                 Probe: self._on_probe,
                 CancelProbe: self._on_cancel_probe,
@@ -369,6 +378,13 @@ class AgentActor(PoolActor):
         """Runs wherever a call ends."""
         tell(self.actor_ref, _CallEnded())
 
+    def _remade(self) -> None:
+        """Runs on a caller's loop, whose lost agent has been made anew."""
+        tell(self.actor_ref, _Remade())
+
+    def _on_remade(self, _: _Remade) -> None:
+        self._tell_supervisor(AgentRemade(member=self.member.name, incarnation=self.incarnation))
+
     def _is_used(self, hosted: HostedAgent) -> bool:
         probes = list(self._probes.values())
         return self.calls.uses(hosted) or any(each.hosted is hosted for each in probes)
@@ -527,7 +543,13 @@ class AgentActor(PoolActor):
     # -- the end
 
     def _tell_supervisor(
-        self, message: ActorEnded | AgentCreated | AgentCreateFailed | AgentLost | ProbeResult
+        self,
+        message: ActorEnded
+        | AgentCreated
+        | AgentCreateFailed
+        | AgentLost
+        | AgentRemade
+        | ProbeResult,
     ) -> None:
         tell(self.around.supervisor, message)
 

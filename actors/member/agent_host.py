@@ -99,6 +99,7 @@ class AgentHost:
         context: Context | None = None,
         moved: Callable[[], object] = lambda: None,
         put_back: Callable[[AttemptCall], object] = lambda _: None,
+        remade: Callable[[], object] = lambda: None,
     ) -> None:
         self.member = member
         self.name = name
@@ -117,7 +118,7 @@ class AgentHost:
         self.loop_agents: LoopAgents[HostedAgent] | None = None
         if member.factory is not None:  # a sync one, too, may make what is entered on a loop
             self.loop_agents = LoopAgents(
-                name, self._made_here, context, loop.grace_s, CLOSE_LIMIT_S, _is_lost
+                name, self._made_here, context, loop.grace_s, CLOSE_LIMIT_S, _is_lost, remade
             )
         # Of those that are lost the ones that calls still use, and those that are being closed.
         self._lost: list[HostedAgent] = []

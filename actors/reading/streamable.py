@@ -28,6 +28,7 @@ from collections.abc import (
     Iterable,
     Iterator,
 )
+from types import CoroutineType
 from typing import Any, NamedTuple
 
 from greenroom.messages.errors import AgentTypeError
@@ -143,7 +144,7 @@ def is_stream(value: Any) -> bool:
     which has every method there is, and what raises when it is looked at.
 
     Raises:
-        AgentTypeError: it is a run that nobody has entered.
+        AgentTypeError: it is a run that nobody has entered, or a future that nobody has waited for.
     """
     kind = type(value)
     if kind in PLAIN:
@@ -152,16 +153,17 @@ def is_stream(value: Any) -> bool:
         streams = _streams(value, kind)
     except BaseException:  # a metaclass or a `__getattribute__` of somebody's
         return False
-    if streams is None:
-        raise AgentTypeError(
-            f"the agent returned a {kind.__name__} that was not opened: enter it by `async with` "
-            "in the agent, and return its result"
-        )
+    if isinstance(streams, str):
+        if kind is CoroutineType:
+            value.close()  # else Python complains that it was never awaited
+        raise AgentTypeError(f"the agent returned a {kind.__name__} {streams}")
     return streams
 
 
-def _streams(value: Any, kind: type) -> bool | None:
-    """Whether it comes in chunks; None of a run that has not been entered."""
+def _streams(value: Any, kind: type) -> bool | str:
+    """Whether it comes in chunks; why it is no answer, and what to do, if it holds one that nobody
+    has fetched.
+    """
     # A class has the methods of its instances, and is none of them.
     if isinstance(value, type) or kind.__module__ == "unittest.mock":
         return False
@@ -178,7 +180,15 @@ def _streams(value: Any, kind: type) -> bool | None:
         return value._content_consumed is False
     if _is_manager(value, kind) or _handle_of(value, kind) is not None:
         return True
-    return None if _is_unopened_run(kind) else _only_iterates(kind)
+    if _is_unopened_run(kind):
+        return "that was not opened: enter it by `async with` in the agent, and return its result"
+    if _only_iterates(kind):
+        return True
+    if hasattr(kind, "__await__"):  # what an agent returns has been awaited once by now
+        return "that nobody has awaited: await it in the agent, and return its result"
+    if _is_future(kind):
+        return "that nobody has waited for: wait for it in the agent, and return its result"
+    return False
 
 
 def chunks_of(value: Any) -> Iterator[Any]:
@@ -313,6 +323,17 @@ def _handle_of(value: Any, kind: type) -> _Handle | None:
         if hasattr(kind, handle.method) and handle.is_unread(value):
             return handle
     return None
+
+
+_OF_FUTURES = (
+    {"result", "done", "add_done_callback"},  # concurrent.futures, and what follows it
+    {"get", "ready", "successful", "wait"},  # multiprocessing, Celery
+)
+
+
+def _is_future(kind: type) -> bool:
+    """Whether its result comes later, to who asks for that."""
+    return any(all(hasattr(kind, name) for name in names) for names in _OF_FUTURES)
 
 
 def _is_unopened_run(kind: type) -> bool:

@@ -16,6 +16,7 @@ from google.adk.agents import LlmAgent
 from helpers_adk import Chat, Lab, pool_agent, texts
 from helpers_attempts import run
 from helpers_pools import WAIT_S
+from helpers_processes import PROCESS_S
 from pydantic import ValidationError
 
 import greenroom.adk
@@ -187,7 +188,7 @@ def test_b220_the_request_may_name_the_agent() -> None:
 def test_b220_adk_is_imported_by_those_who_use_it_alone() -> None:
     """It takes seconds."""
     code = "import sys, greenroom, greenroom.adk; assert 'google.adk' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PROCESS_S)
 
 
 def test_b220_what_is_missing_is_told() -> None:
@@ -202,7 +203,8 @@ for name in ("PoolAgent", "new_pool_agent"):
     except ModuleNotFoundError as error:
         print(error, error.name)
 """
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=PROCESS_S)
     told = "greenroom.adk needs google-adk: pip install 'greenroom[adk]' google.adk"
     assert done.stdout.splitlines() == [told, told]
     with pytest.raises(AttributeError, match="Nothing"):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from helpers_processes import PROCESS_S, bounded
 
 from greenroom import Reply
 from greenroom.batch import answer_lines, prompts
@@ -90,9 +91,10 @@ def test_only_one_process_writes_it(path: Path) -> None:
         "print('locked', flush=True)\n"
         "sys.stdin.read()\n"
     )
-    with subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as other:
+    )
+    with bounded(process) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == b"locked\n"
         with pytest.raises(BatchError, match="another batch is writing it"):
@@ -202,9 +204,8 @@ with AnswersFile(sys.argv[1]) as file:
 
 def test_a_line_that_does_not_fit_leaves_nothing(path: Path) -> None:
     """It is told how much of it went through, and the file is as before."""
-    done = subprocess.run(
-        [sys.executable, "-c", FULL, str(path)], capture_output=True, text=True, check=True
-    )
+    command = [sys.executable, "-c", FULL, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=PROCESS_S)
     assert done.stdout.splitlines() == [
         f"{path}: only 5 of 11 bytes could be written",
         f"{path}: File too large",

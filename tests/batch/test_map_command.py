@@ -11,12 +11,14 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pytest
 from helpers_pages import ROOT
 from helpers_pools import WAIT_S
+from helpers_processes import PROCESS_S, bounded
 
 from greenroom.batch.batch_run import BatchRun
 
@@ -47,7 +49,9 @@ class Shell:
     def prompts(self, text: str, name: str = "p.txt") -> None:
         (self.folder / name).write_text(text)
 
-    def start(self, *arguments: str, kill_at: int = 0) -> subprocess.Popen[str]:
+    def start(
+        self, *arguments: str, kill_at: int = 0
+    ) -> AbstractContextManager[subprocess.Popen[str]]:
         paths = (str(ROOT / "tests" / "helpers"), os.environ.get("PYTHONPATH", ""))
         environment = {
             **os.environ,
@@ -55,7 +59,7 @@ class Shell:
             "OUTPUT": str(self.output),
             "KILL_AT": str(kill_at),
         }
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "greenroom", "map", *arguments, "-o", "a.jsonl"],
             cwd=self.folder,
             env=environment,
@@ -64,6 +68,7 @@ class Shell:
             stderr=subprocess.PIPE,
             text=True,
         )
+        return bounded(process)
 
     def run(self, *arguments: str, stdin: str = "", kill_at: int = 0) -> tuple[int, str, str]:
         with self.start(*arguments, kill_at=kill_at) as process:
@@ -222,7 +227,8 @@ print("said")
 
 def test_what_is_said_aside_ends_nothing() -> None:
     """Nor does what is left of it in a buffer: the exit code is that of what was done."""
-    done = subprocess.run([sys.executable, "-c", ASIDE], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", ASIDE]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PROCESS_S)
     assert (done.returncode, done.stdout) == (0, "said\n")
 
 

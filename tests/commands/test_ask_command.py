@@ -17,12 +17,12 @@ import psutil
 import pytest
 from helpers_commands import (
     INTERRUPTIBLE,
-    PROCESS_S,
     SHOWN,
     command_member,
     process,
     python_members,
 )
+from helpers_processes import PROCESS_S, bounded
 
 from greenroom.cli import main
 from greenroom.commands import asking
@@ -332,9 +332,8 @@ def test_in_a_terminal_it_streams_what_does_no_harm(write_pool: Write) -> None:
     folder = write_pool(python_members("hostile")).parent
     ours, theirs = os.openpty()
     command = [sys.executable, "-c", INTERRUPTIBLE, "ask", "hello"]
-    with subprocess.Popen(
-        command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs
-    ) as running:
+    started = subprocess.Popen(command, cwd=folder, stdin=theirs, stdout=theirs, stderr=theirs)
+    with bounded(started) as running:
         os.close(theirs)
         shown = b""
         with contextlib.suppress(OSError):  # how Linux says that the other end is closed

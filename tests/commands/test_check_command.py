@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from helpers_commands import (
     INTERRUPTIBLE,
-    PROCESS_S,
     command_member,
     models,
     openai_member,
     process,
     python_members,
 )
+from helpers_processes import PROCESS_S, bounded
 
 from greenroom import Member, PoolConfig
 from greenroom.cli import main
@@ -284,9 +284,10 @@ def test_in_a_terminal_it_is_a_table(plain: bool, write_pool: Write) -> None:
     environment = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100"}
     if not plain:
         environment.pop("NO_COLOR", None)
-    with subprocess.Popen(
+    started = subprocess.Popen(
         command, cwd=folder, env=environment, stdout=theirs, stderr=subprocess.DEVNULL
-    ) as running:
+    )
+    with bounded(started) as running:
         running.wait(timeout=PROCESS_S)
     os.close(theirs)
     shown = os.read(ours, 10_000).decode()

@@ -10,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
-from helpers_commands import PROCESS_S, python_members
+from helpers_commands import python_members
+from helpers_processes import PROCESS_S
 
 from greenroom.cli import main
 

@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers_commands import PROCESS_S
 from helpers_pages import DOCS, FENCE, PAGES, names, rows, text_of
+from helpers_processes import PROCESS_S
 
 from greenroom.commands.app import COMMANDS
 from greenroom.commands.exits import Exit

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers_commands import PROCESS_S, python_members
+from helpers_commands import python_members
+from helpers_processes import PROCESS_S
 
 from greenroom.batch.answers_file import AnswersFile
 from greenroom.batch.prompts import BatchError

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers_processes import bounded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -280,9 +281,10 @@ def test_an_interrupt_is_130(text_file: str, capsys: pytest.CaptureFixture[str])
 def test_nobody_reads_the_output_is_141(tmp_path: Path) -> None:
     """`greenroom demo | head -1` ends without a traceback."""
     command = [sys.executable, "-m", "greenroom", *SHORT, "--log-level", "critical"]
-    with subprocess.Popen(
+    started = subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
+    )
+    with bounded(started) as process:
         assert process.stdout is not None
         process.stdout.close()
         _, shown = process.communicate(timeout=60)

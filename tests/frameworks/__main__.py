@@ -2,7 +2,8 @@
 
 ARGS: nothing runs all; names of groups or cases choose; `--table` prints the table as it was
 measured; `--write` writes it and the recipes into `docs/frameworks.md`; without these two the tests
-of `test_each_recipe.py` run as well. What does not install here is named and left out.
+of `test_each_recipe.py` run as well, and `real_clients/test_framework_lines.py` on what a refusal
+says to write. What does not install here is named and left out.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from frameworks.page import (
     with_recipe,
     with_table,
 )
-from frameworks.runner import Record, files_pass, measured, passes
+from frameworks.runner import Record, files_pass, lines_pass, measured, passes
 
 _FLAGS = {"--table", "--write"}
 
@@ -70,9 +71,13 @@ def _group(group: str, chosen: set[str]) -> list[Record]:
 
 
 def _passes(group: str, chosen: set[str]) -> bool:
-    """Whether its cases pass what the table has no column for; what is not there is not tested."""
+    """Whether its cases pass what the table has no column for, and the lines of refusals answer;
+    what is not there is not tested.
+    """
     cases, python = _chosen(group, chosen), _python(group)
-    return not cases or not python.exists() or passes(python, cases)
+    if not cases or not python.exists():
+        return True
+    return passes(python, cases) and lines_pass(python)
 
 
 def _files_pass(group: str) -> bool:

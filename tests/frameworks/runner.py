@@ -19,6 +19,7 @@ _TESTS = ROOT / "tests"
 _GREENROOM = Path(greenroom.__file__).parents[1]
 """Where this environment has it from: those of the frameworks need only what it stands on."""
 _TESTED = Path(__file__).with_name("test_each_recipe.py")
+_LINES = _TESTS / "real_clients" / "test_framework_lines.py"
 _LIMIT_S = 900.0
 
 Record = dict[str, Any]
@@ -46,12 +47,21 @@ def passes(python: Path, cases: list[str]) -> bool:
     ).returncode
 
 
+def lines_pass(python: Path) -> bool:
+    """Whether what a refusal says to write does, of all frameworks that are in an environment."""
+    return _files_pass(python, [_LINES], _environment() | QUIET)
+
+
 def files_pass(python: Path, files: Sequence[str]) -> bool:
     """Whether these files of tests do in another environment."""
-    command = [str(python), "-m", "pytest", "-q", "--noconftest", "-W", "default"]
-    command += [str(_TESTS / "frameworks" / file) for file in files]
+    return _files_pass(python, [_TESTS / "frameworks" / each for each in files], _environment())
+
+
+def _files_pass(python: Path, files: Sequence[Path], environment: dict[str, str]) -> bool:
+    command = [str(python), "-m", "pytest", "-q", "--noconftest", "-p", "no:cacheprovider"]
+    command += ["-W", "default", *map(str, files)]
     return not subprocess.run(
-        command, env=_environment(), cwd=ROOT, timeout=_LIMIT_S, check=False
+        command, env=environment, cwd=ROOT, timeout=_LIMIT_S, check=False
     ).returncode
 
 

@@ -67,6 +67,7 @@ class Worker:
         self._client.conf.broker_transport_options = {
             "data_folder_in": queue,
             "data_folder_out": queue,
+            "control_folder": str(folder / "control"),  # else where the tests are run from
         }
 
     def send(self, text: str, **options: Any) -> Any:

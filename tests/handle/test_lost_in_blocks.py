@@ -11,9 +11,9 @@ from helpers_lost import AsyncMortal, Makers, Mortal
 from helpers_pools import WAIT_S, pool_of
 from helpers_streams import Doing
 
-from greenroom import AgentLostError, Member, PoolRef
+from greenroom import AgentLostError, AllPoolMembersFailedError, Member, PoolRef
 from greenroom.actors.executors import loop_agents
-from greenroom.messages import MemberAgentLost
+from greenroom.messages import MemberAgentLost, MemberAgentRemade
 from greenroom.testing import EventRecorder
 
 
@@ -60,6 +60,36 @@ def test_b259_a_block_that_says_so_is_followed_by_one_with_a_fresh_agent() -> No
 
         run(main)
     assert sorted(makers.closed) == [1, 2, 3, 4]
+
+
+def test_b259_the_fresh_agent_of_a_loop_is_told_of_too(log: EventRecorder) -> None:
+    """Once there is one: not while its factory fails, nor where one is made without a loss."""
+    fails = iter([False, False, True, False])
+    makers = Makers(AsyncMortal)
+
+    async def factory() -> Any:
+        if next(fails):
+            raise ConnectionError("refused")
+        return makers()
+
+    member = Member("lazy", factory=factory, max_concurrency=8)
+    with pool_of(member, event_loop="own", max_retries=0) as pool:
+        pool.execute("x", timeout=WAIT_S)
+
+        async def main() -> None:
+            assert await used(pool) == 2
+            with pytest.raises(AllPoolMembersFailedError):
+                await used(pool, "end")
+            with pytest.raises(AllPoolMembersFailedError):
+                await used(pool)
+            assert not log.named(MemberAgentRemade)
+            pool.reset_member("lazy")
+            assert await used(pool) == 3
+            await pool.stop(block=False)
+
+        run(main)
+    assert [each.member for each in log.named(MemberAgentLost)] == ["lazy"]
+    assert [each.member for each in log.named(MemberAgentRemade)] == ["lazy"]
 
 
 def test_b259_other_blocks_go_on_with_the_old_agent() -> None:

@@ -6,14 +6,13 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-PROCESS_S = 60.0
-"""How long a process may take on a busy machine, most of it until it has begun."""
+from helpers_processes import PROCESS_S, bounded
 
 SHOWN = Event()
 """Set by a test that runs a command in its own process: something of an answer has been shown."""
@@ -105,9 +104,11 @@ def command_member(name: str, *argv: str) -> str:
     return f'[[members]]\nname = "{name}"\nkind = "command"\nargv = {json.dumps(argv)}\n'
 
 
-def process(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+def process(
+    folder: Path, *arguments: str, **options: Any
+) -> AbstractContextManager[subprocess.Popen[str]]:
     """The command line in a process of its own."""
-    return subprocess.Popen(
+    running = subprocess.Popen(
         [sys.executable, "-c", INTERRUPTIBLE, *arguments],
         cwd=folder,
         stdout=subprocess.PIPE,
@@ -115,6 +116,7 @@ def process(folder: Path, *arguments: str, **options: Any) -> subprocess.Popen[s
         text=True,
         **options,
     )
+    return bounded(running)
 
 
 class Models(BaseHTTPRequestHandler):
@@ -146,6 +148,8 @@ def models() -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Models) as server:
         thread = Thread(target=server.serve_forever, args=(0.01,), daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join(PROCESS_S)

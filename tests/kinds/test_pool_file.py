@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from helpers_pools import WAIT_S
 
-from greenroom import AgentPool, PoolConfig
+from greenroom import AgentPool, AllPoolMembersFailedError, FailureKind, PoolConfig
 from greenroom.kinds import CommandAgent, OpenAIAgent, PoolFileError, pool_file
 from greenroom.kinds.pool_file import PoolFile, read_pool_file
 
@@ -105,6 +105,41 @@ def test_a_file_says_what_code_would(write: Write) -> None:
     assert echo.max_concurrency == 4
     assert isinstance(gpt.agent, OpenAIAgent)
     assert gpt.close is not None
+
+
+BESIDE = """
+[[members]]
+name = "tool"
+kind = "python"
+agent = "agents_of_a_test:upper"
+method = {method}
+
+[[members]]
+name = "tools"
+kind = "python"
+factory = "agents_of_a_test:Agent"
+method = {method}
+priority = 1
+"""
+
+
+def test_a_member_without_a_method_is_for_apply(write: Write) -> None:
+    """`method = false` is that of Python: what is applied has the agent, a request says why not."""
+    with AgentPool.from_toml(write(BESIDE.format(method="false"))) as pool:
+        assert pool.apply(lambda agent: agent("a"), timeout=WAIT_S) == "A"
+        with pytest.raises(AllPoolMembersFailedError) as caught:
+            pool.execute("a", timeout=WAIT_S)
+        assert [each.kind for each in caught.value.errors] == [FailureKind.TOO_LARGE] * 2
+        assert "with method=False (pool.apply can use it" in str(caught.value.errors[0].error)
+        pool.force_open("tool")
+        assert pool.apply(lambda agent: type(agent).__name__, timeout=WAIT_S) == "Agent"
+
+
+@pytest.mark.parametrize("method", ["true", "1", '""', '["run"]'])
+def test_a_method_is_a_name_or_false(method: str, write: Write) -> None:
+    """What it is not is refused where the file is read, with its line."""
+    with pytest.raises(PoolFileError, match=r"pool\.toml:6: .*method must "):
+        read_pool_file(write(BESIDE.format(method=method)))
 
 
 def test_a_pool_is_started_from_a_file(write: Write) -> None:

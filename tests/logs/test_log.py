@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from helpers_log import SECRET, emit, logged
+from helpers_pools import WAIT_S
 from loguru import logger
 
 import greenroom
@@ -99,7 +100,7 @@ from greenroom.actors.runtime.event_bus import EventBus
 from greenroom.events import PoolStopped
 emitted = threading.Event()
 def slow(line):
-    emitted.wait()
+    emitted.wait(30)
     print(line, end="", flush=True)
 greenroom.log(sink=slow)
 for n in range(100):
@@ -114,13 +115,15 @@ emitted.set()
 def test_a_forked_process_has_its_log() -> None:
     """As under a web server that loads the app and then forks its workers."""
     script = """
-import greenroom, os
+import greenroom, os, signal
 from greenroom.actors.runtime.event_bus import EventBus
 from greenroom.events import PoolStopped
 off = greenroom.log(sink=os.fdopen(os.dup(1), "w"))
 bus = EventBus("p")
 bus.emit(PoolStopped(pool="before"))
 child = os.fork()
+if not child:
+    signal.alarm(30)  # one that hangs is ended by it
 bus.emit(PoolStopped(pool="after"))
 off()
 if child:
@@ -490,7 +493,7 @@ def test_a_stuck_sink_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def sink(line: str) -> None:
         stuck.set()
-        go_on.wait()
+        go_on.wait(WAIT_S)
         lines.append(line)
 
     off = greenroom.log("DEBUG", sink=sink)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import concurrent.futures
 import contextlib
 import dataclasses
 import email.message
@@ -612,7 +613,6 @@ ANSWERS: list[Any] = [
     Batch(),
     Network(),
     Lookup(),
-    Awaitable(),
     Entered(),
     EnteredCalled(),
     contextlib.nullcontext(7),
@@ -638,6 +638,24 @@ ANSWERS: list[Any] = [
     read_response(),
     http_response(0),
 ]
+
+
+class AsyncResult:
+    """multiprocessing, and Celery."""
+
+    def get(self, timeout: float | None = None) -> str:
+        return "done"
+
+    def ready(self) -> bool:
+        return True
+
+    def successful(self) -> bool:
+        return True
+
+    def wait(self, timeout: float | None = None) -> None: ...
+
+
+SUBMITTED, APPLIED = concurrent.futures.Future[str], AsyncResult
 
 
 class TestRule:
@@ -684,6 +702,17 @@ class TestRule:
 
         assert is_stream(Events(CHUNKS))
 
+    def test_what_is_still_to_be_awaited_is_refused(self) -> None:
+        """It is what awaiting an agent's answer has brought: one `await` was forgotten."""
+        loop = asyncio.new_event_loop()
+        with pytest.raises(AgentTypeError, match="a Future that nobody has awaited: await it in"):
+            is_stream(loop.create_future())
+        loop.close()
+        with pytest.raises(AgentTypeError, match="a coroutine that nobody has awaited"):
+            is_stream(asyncio.sleep(0))
+        with pytest.raises(AgentTypeError, match="a Awaitable that nobody has awaited"):
+            is_stream(Awaitable())
+
     def test_a_run_that_was_not_entered_is_refused(self) -> None:
         """Its request has not been made: it is no answer, and says what to do."""
         with pytest.raises(AgentTypeError, match="a AgentRun that was not opened: enter it by"):
@@ -692,6 +721,38 @@ class TestRule:
 
 @pytest.mark.parametrize("is_async", [False, True])
 class TestPool:
+    @pytest.mark.parametrize("make", [SUBMITTED, APPLIED], ids=["submitted", "applied"])
+    def test_what_nobody_has_waited_for_is_a_failure(
+        self, make: Callable[[], Any], is_async: bool
+    ) -> None:
+        """The result of another thread or process, whether it is there by now or not."""
+        a = returning(make, [], is_async)
+        with pool_of(*ranked(a=a, b=Chunks("b"))) as pool:
+            reply = pool.ask(Request("x"), timeout=WAIT_S)
+            assert reply.value == ["b"]
+            (error,) = reply.errors
+            assert isinstance(error.error, AgentTypeError)
+            assert "that nobody has waited for: wait for it in the agent" in str(error.error)
+            assert (error.kind, error.attempts) == (FailureKind.TOO_LARGE, 1)
+            assert rest(pool.stream(Request("x"))) == ["b"]
+
+    def test_an_await_that_was_forgotten_is_a_failure(self, is_async: bool) -> None:
+        """Nothing has been done yet: it says so, and nothing is left un-awaited."""
+
+        async def run(prompt: Any) -> str:
+            raise AssertionError
+
+        async def arun(prompt: Any) -> Any:
+            return run(prompt)
+
+        forgets: Any = arun if is_async else lambda prompt: arun(prompt)
+        with pool_of(*ranked(a=forgets, b=Chunks("b"))) as pool:
+            reply = pool.ask(Request("x"), timeout=WAIT_S)
+            assert reply.value == ["b"]
+            (error,) = reply.errors
+            assert "a coroutine that nobody has awaited: await it in" in str(error.error)
+            assert rest(pool.stream(Request("x"))) == ["b"]
+
     @pytest.mark.parametrize("read", READERS)
     @pytest.mark.parametrize("make", [*SYNC, *ASYNC])
     def test_they_stream(self, make: Callable[[], Any], is_async: bool, read: Read) -> None:

@@ -194,6 +194,34 @@ AGENTS: dict[str, tuple[type, str]] = {
             "method='achat', if all of the requests are one conversation"
         ),
     ),
+    "a model of llama-index's": (
+        kind(
+            "llama_index.llms.openai_like.base.OpenAILike",
+            kind("llama_index.core.base.llms.base.BaseLLM", acomplete=by_position, stream=listed),
+        ),
+        (
+            "OpenAILike (llama_index.core) has a stream that wants a template of a prompt. Write "
+            f"method='acomplete'{FOR_APPLY}"
+        ),
+    ),
+    "crewai 1.15.30: a crew": (
+        kind("crewai.crew.Crew", kickoff=by_position),
+        (
+            "Crew (crewai) takes its inputs by a dict, and cannot be asked twice at once. Write "
+            "`def ask(topic): return make().kickoff({'topic': topic})`, as its tasks have it, "
+            "where make() returns a new one; or method='kickoff', if each payload is such a dict, "
+            "and max_concurrency is 1"
+        ),
+    ),
+    "a flow of crewai's": (
+        kind("app.Steps", kind("crewai.flow.flow.Flow", kickoff=by_position)),
+        (
+            "Steps (crewai) takes its inputs by a dict, and keeps its state, so that callers would "
+            "be told of each other's. Write `def ask(topic): return make().kickoff({'topic': "
+            "topic})`, as its state has it, where make() returns a new one; or method='kickoff', "
+            "if each payload is such a dict, and all of them are one conversation"
+        ),
+    ),
     "dspy 3.4.1": (
         kind("dspy.predict.predict.Predict", MODULE, forward=names_alone, acall=names_alone),
         (
@@ -256,6 +284,9 @@ NAMED: dict[str, str] = {
     "a kernel of semantic-kernel's": "invoke_prompt",
     "a query engine of llama-index's": "aquery",
     "a chat engine of llama-index's": "achat",
+    "a model of llama-index's": "acomplete",
+    "crewai 1.15.30: a crew": "kickoff",
+    "a flow of crewai's": "kickoff",
 }
 
 
@@ -318,6 +349,7 @@ OWN: dict[str, Callable[[], Any]] = {
     "a program that takes its question": kind(
         "app.Program", MODULE, forward=lambda self, question: f"answer to {question}"
     ),
+    "an agent of crewai's": kind("crewai.agent.core.Agent", kickoff=by_position),
     "a kernel of strands": kind("strands_tools.Agent", run=by_position),
 }
 

@@ -6,6 +6,7 @@ import threading
 from typing import Any, cast
 
 import pytest
+from helpers_pools import WAIT_S
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -172,7 +173,7 @@ class TestRace:
     def test_of_many_threads_one_wins(self) -> None:
         """Whoever asks at the same instant: there is one winner."""
         for _ in range(200):
-            race, start = Race(), threading.Barrier(4)
+            race, start = Race(), threading.Barrier(4, timeout=WAIT_S)
             won: list[int] = []
 
             def run(number: int, race: Any = race, start: Any = start, won: Any = won) -> None:
@@ -184,7 +185,7 @@ class TestRace:
             for thread in threads:
                 thread.start()
             for thread in threads:
-                thread.join()
+                thread.join(WAIT_S)
             assert len(won) == 1
 
 
@@ -245,7 +246,7 @@ class TestClaims:
         """Two threads, a thousand times: who withdraws an attempt first is not beaten by it."""
         claims, rounds = Claims(), 1000
         races = [racing(Claims()) for _ in range(rounds)]
-        start = threading.Barrier(2)
+        start = threading.Barrier(2, timeout=WAIT_S)
         started: list[bool] = []
 
         def effects() -> None:
@@ -263,7 +264,7 @@ class TestClaims:
             claims.withdraw(first.ticket)
             noted.append(job.must_not_repeat(first))  # what the router sees right after
             start.wait()
-        thread.join()
+        thread.join(WAIT_S)
         assert noted == started
         for ok, (job, first, _) in zip(started, races, strict=True):
             assert job.claim.race is not None

@@ -2,8 +2,7 @@
 
     python tests/real_clients/framework_lines.py strands
 
-It needs no network: each model is a scripted one, which notes the texts that it is shown. Exit
-code 3: the package is not installed.
+It needs no network: each model is a scripted one, which notes the texts that it is shown.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from typing import Any
 import greenroom
 from greenroom import AgentPool, AgentTypeError, Member, PoolConfig, PoolError, Request
 
-ABSENT = 3
 WAIT_S = 30.0
 
 
@@ -305,6 +303,64 @@ def agno_agent() -> Case:
     return Case(agent, names, lambda output: output.content, seen)
 
 
+def llama_index_llm() -> Case:
+    from llama_index.core.llms import CompletionResponse, CustomLLM, LLMMetadata
+
+    seen: list[str] = []
+
+    class Scripted(CustomLLM):
+        @property
+        def metadata(self) -> Any:
+            return LLMMetadata()
+
+        def complete(self, prompt: str, formatted: bool = False, **options: Any) -> Any:
+            seen.append(prompt)
+            return CompletionResponse(text="fine")
+
+        def stream_complete(self, prompt: str, formatted: bool = False, **options: Any) -> Any:
+            raise NotImplementedError
+
+    return Case(Scripted(), seen=seen)
+
+
+def crewai_agent(seen: list[str]) -> Any:
+    from crewai import Agent, BaseLLM
+
+    class Scripted(BaseLLM):
+        def call(self, messages: Any, *args: Any, **options: Any) -> str:
+            seen.append(str(messages))
+            return "Thought: I now can give a great answer\nFinal Answer: fine"
+
+    return Agent(role="helper", goal="help", backstory="helps", llm=Scripted(model="m"))
+
+
+def crewai_crew() -> Case:
+    from crewai import Crew, Task
+
+    seen: list[str] = []
+
+    def make() -> Any:
+        helper = crewai_agent(seen)
+        task = Task(description="say {topic}", expected_output="a word", agent=helper)
+        return Crew(agents=[helper], tasks=[task])
+
+    return Case(make(), {"make": make}, lambda output: output.raw, seen)
+
+
+def crewai_flow() -> Case:
+    from crewai.flow.flow import Flow, start
+
+    seen: list[str] = []
+
+    class Steps(Flow):  # type: ignore[misc, unused-ignore]
+        @start()  # type: ignore[untyped-decorator, unused-ignore]
+        def first(self) -> str:
+            seen.append(str(self.state))
+            return "fine"
+
+    return Case(Steps(), {"make": lambda: Steps(suppress_flow_events=True)}, seen=seen)
+
+
 CASES: dict[str, tuple[str, Callable[[], Case]]] = {
     "autogen": ("autogen_agentchat", autogen_agent),
     "autogen-team": ("autogen_agentchat", autogen_team),
@@ -319,6 +375,9 @@ CASES: dict[str, tuple[str, Callable[[], Case]]] = {
     "llama-index-workflow": ("workflows", llama_index_workflow),
     "llama-index-query": ("llama_index.core", llama_index_query_engine),
     "llama-index-chat": ("llama_index.core", llama_index_chat_engine),
+    "llama-index-model": ("llama_index.core", llama_index_llm),
+    "crewai-crew": ("crewai", crewai_crew),
+    "crewai-flow": ("crewai", crewai_flow),
     "dspy": ("dspy", dspy_program),
     "agno": ("agno", agno_agent),
 }
@@ -389,18 +448,18 @@ async def asked(case: Case) -> None:
         assert mixed(case), case.seen
 
 
-def main(name: str) -> int:
-    package, make = CASES[name]
+def is_installed(name: str) -> bool:
+    """Whether the package of that case is here."""
     try:
-        found = importlib.util.find_spec(package)
+        return importlib.util.find_spec(CASES[name][0]) is not None
     except ModuleNotFoundError:
-        found = None
-    if found is None:
-        return ABSENT
+        return False
+
+
+def main(name: str) -> None:
     warnings.simplefilter("ignore")
-    asyncio.run(asked(make()))
-    return 0
+    asyncio.run(asked(CASES[name][1]()))
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    main(sys.argv[1])

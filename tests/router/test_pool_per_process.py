@@ -90,6 +90,37 @@ def test_a_start_that_fails_is_tried_again() -> None:
     pool.stop()
 
 
+def test_one_that_is_stopped_while_it_is_started_is_stopped() -> None:
+    """As by the handler of a signal that breaks in: it is in the same thread, and cannot wait."""
+    starts: list[PoolRef] = []
+
+    def start() -> PoolRef:
+        pool.stop()
+        starts.append(started())
+        return starts[-1]
+
+    pool = PoolPerProcess(start)
+    for _ in range(2):
+        with pytest.raises(PoolStoppedError, match="the pool of this process has been stopped"):
+            pool()
+    (only,) = starts
+    assert not only.is_alive()
+
+
+def test_a_start_that_asks_for_its_own_pool_is_told_so() -> None:
+    """There would be another one below it, and so on; who is asked next starts the one."""
+    asks = [True, False]
+
+    def start() -> PoolRef:
+        return pool() if asks.pop(0) else started()
+
+    pool = PoolPerProcess(start)
+    with pytest.raises(RuntimeError, match="start must not ask for the pool that it is to start"):
+        pool()
+    assert pool().execute("hi") == "HI"
+    pool.stop()
+
+
 def test_what_is_given_is_checked() -> None:
     """By its name, with what is meant."""
     with pytest.raises(TypeError, match="start must be callable"):

@@ -14,6 +14,7 @@ import httpx
 import pytest
 from helpers_agents import raising_async
 from helpers_pools import WAIT_S, echo, echo_async, pool_of, ranked
+from helpers_processes import PROCESS_S
 from helpers_serving import KEY, event_of, said, served
 
 import greenroom
@@ -603,7 +604,8 @@ sys.exit(main(["serve"]))
 def test_without_the_extra_it_says_what_to_install(package: str) -> None:
     """The command in one line, with exit code 2."""
     code = HIDDEN.format(package=package)
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PROCESS_S)
     words = f"greenroom: greenroom.serve needs {package}: pip install 'greenroom[serve]'\n"
     assert (done.returncode, done.stderr) == (2, words)
 

@@ -21,6 +21,7 @@ import httpx
 import pytest
 from helpers_agents import AsyncHeld
 from helpers_pools import WAIT_S, echo
+from helpers_processes import PROCESS_S, bounded
 from helpers_serving import KEY, event_of, said, served
 
 from greenroom import AgentPool, Member
@@ -264,19 +265,14 @@ class Command:
 
     def end(self) -> tuple[int, str]:
         """Its exit code, and all that it has written."""
-        _, rest = self.process.communicate(timeout=2 * WAIT_S)
+        _, rest = self.process.communicate(timeout=PROCESS_S)
         return self.process.returncode, "".join(self.lines) + rest
-
-    def close(self) -> None:
-        self.gate.close()
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
 
 
 @contextlib.contextmanager
 def command(folder: Path, member: str, *arguments: str, **environment: str) -> Iterator[Command]:
-    with contextlib.closing(Command(folder, member, *arguments, **environment)) as running:
+    running = Command(folder, member, *arguments, **environment)
+    with contextlib.closing(running.gate), bounded(running.process):
         yield running
 
 

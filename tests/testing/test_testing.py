@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from helpers_processes import PROCESS_S
 
 from greenroom import AgentPool, AllPoolMembersFailedError, FailureKind, Member, PoolConfig, Request
 from greenroom.actors.reading.classify import classify
@@ -444,15 +445,15 @@ def test_events(greenroom_events):
 def test_pytest_finds_the_fixture_by_itself(pytester: pytest.Pytester) -> None:
     """Nothing has to be imported or configured."""
     pytester.makepyfile(USES_FIXTURE)
-    pytester.runpytest_subprocess("-W", "error").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("-W", "error", timeout=PROCESS_S).assert_outcomes(passed=1)
 
 
 def test_the_plugin_can_be_left_out(pytester: pytest.Pytester) -> None:
     """With pytest's own `-p no:greenroom`; then nothing of greenroom is imported."""
     pytester.makepyfile("import sys\ndef test(): assert 'greenroom' not in sys.modules")
-    pytester.runpytest_subprocess("-p", "no:greenroom").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("-p", "no:greenroom", timeout=PROCESS_S).assert_outcomes(passed=1)
     pytester.makepyfile(USES_FIXTURE)
-    result = pytester.runpytest_subprocess("-p", "no:greenroom")
+    result = pytester.runpytest_subprocess("-p", "no:greenroom", timeout=PROCESS_S)
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*fixture 'greenroom_events' not found*"])
 

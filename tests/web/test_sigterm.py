@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any
 
@@ -113,6 +114,60 @@ def test_a_second_one_goes_on_at_once() -> None:
             asking.cancel()
 
     asyncio.run(asyncio.wait_for(main(), WAIT_S))
+
+
+def test_a_second_one_goes_on_past_a_loop_that_is_blocked() -> None:
+    """Whoever sends it may do so for that: nothing would come of it otherwise."""
+
+    async def main() -> None:
+        async with AgentPool.start([Member("only", Held())]) as pool:
+            with serving() as server, drain_on_sigterm(pool):
+                signal.raise_signal(signal.SIGTERM)
+                assert not server.signals
+                signal.raise_signal(signal.SIGTERM)
+                assert server.signals == [signal.SIGTERM]
+
+    asyncio.run(asyncio.wait_for(main(), WAIT_S))
+
+
+def test_a_second_one_goes_on_past_all_pools() -> None:
+    """The first is held up by one after the other."""
+
+    async def main() -> None:
+        inner, outer = Held(), Held()
+        async with (
+            AgentPool.start([Member("only", outer)]) as first,
+            AgentPool.start([Member("only", inner)]) as second,
+        ):
+            with serving() as server, drain_on_sigterm(first), drain_on_sigterm(second):
+                asking = asyncio.create_task(second.aask(Request("hi")))
+                await inner.begun.wait()
+                signal.raise_signal(signal.SIGTERM)
+                while not (await second.astats()).draining:
+                    pass
+                assert not (await first.astats()).draining
+                signal.raise_signal(signal.SIGTERM)
+                assert server.signals == [signal.SIGTERM]
+            asking.cancel()
+
+    asyncio.run(asyncio.wait_for(main(), WAIT_S))
+
+
+def test_where_the_loop_has_ended_within_it_goes_on_at_once() -> None:
+    """The block was never left: a server that is forced to end leaves its app's lifespan so."""
+
+    async def main() -> AbstractContextManager[None]:
+        block = drain_on_sigterm(pool)
+        block.__enter__()
+        return block
+
+    loop = asyncio.new_event_loop()
+    with AgentPool.start([Member("only", str.upper)]) as pool, serving() as server:
+        block = loop.run_until_complete(main())
+        loop.close()
+        signal.raise_signal(signal.SIGTERM)
+        assert server.signals == [signal.SIGTERM]
+        block.__exit__(None, None, None)
 
 
 def test_a_pool_that_has_been_stopped_holds_nothing_up() -> None:

@@ -40,6 +40,7 @@ class PoolPerProcess:
         self._start = start
         self._lock = threading.RLock()
         self._pool: PoolRef | None = None
+        self._starting = False
         self._stopped = False
         forks.renew(self)
 
@@ -48,6 +49,7 @@ class PoolPerProcess:
 
         Raises:
             PoolStoppedError: `stop` was called before there was one.
+            RuntimeError: `start` asks for the pool that it is to start.
             TypeError: what `start` returned is no pool.
             Exception: what `start` raised.
         """
@@ -59,12 +61,27 @@ class PoolPerProcess:
         return self._pool
 
     def _begin(self) -> None:
-        if self._stopped:
-            raise PoolStoppedError("the pool of this process has been stopped", refused=True)
-        pool = self._start()
+        self._refuse_if_stopped()
+        # Only the thread that starts it comes by here: the lock is its own.
+        if self._starting:
+            raise RuntimeError("start must not ask for the pool that it is to start")
+        self._starting = True
+        try:
+            pool = self._start()
+        finally:
+            self._starting = False
         if not isinstance(pool, PoolRef):
             raise check.misfit("start must return a PoolRef", pool)
+        try:
+            self._refuse_if_stopped()  # by `start`, or by a signal's handler that broke in
+        except PoolStoppedError:
+            pool.stop()
+            raise
         self._pool = pool
+
+    def _refuse_if_stopped(self) -> None:
+        if self._stopped:
+            raise PoolStoppedError("the pool of this process has been stopped", refused=True)
 
     def stop(self, drain_s: float = 0.0) -> None:
         """Stop the pool of this process, if it has one; from then on there is none here.
@@ -91,6 +108,7 @@ class PoolPerProcess:
         """Run in a child: the pool is its parent's, and so is its end."""
         self._lock = threading.RLock()
         self._pool = None
+        self._starting = False
         self._stopped = False
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:

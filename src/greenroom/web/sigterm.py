@@ -23,9 +23,9 @@ def drain_on_sigterm(pool: PoolRef, drain_s: float = 30.0) -> Iterator[None]:
     So a server that handles it by `signal.signal` and runs its app's lifespan after that (uvicorn,
     alone or as a worker of gunicorn's) goes on listening meanwhile: what is at hand is answered,
     and what comes is refused with a `PoolStoppedError`, which `problem_of` makes a 503 with a
-    Retry-After, where a closed door would be an error of the network's. A second SIGTERM goes on
-    at once. Where nobody handles it in Python, or in a thread that is not the main one, the block
-    changes nothing.
+    Retry-After, where a closed door would be an error of the network's. A second SIGTERM goes on at
+    once, past all such blocks, though the event loop be blocked. Where nobody handles it in Python,
+    or in a thread that is not the main one, the block changes nothing.
 
     Args:
         pool: to be drained; it stays its caller's to stop.
@@ -44,34 +44,51 @@ def drain_on_sigterm(pool: PoolRef, drain_s: float = 30.0) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not callable(ends):
         yield
         return
-    delay = _Delay(pool, drain_s, ends)
-
-    def heard(number: int, _: FrameType | None) -> None:
-        loop.call_soon_threadsafe(delay.hear, number)
-
-    signal.signal(signal.SIGTERM, heard)
+    delay = _Delay(pool, drain_s, ends, loop)
+    signal.signal(signal.SIGTERM, delay)
     try:
         yield
     finally:
-        if signal.getsignal(signal.SIGTERM) is heard:  # whoever has set another one keeps it
+        if signal.getsignal(signal.SIGTERM) is delay:  # whoever has set another one keeps it
             signal.signal(signal.SIGTERM, ends)
         delay.leave()
 
 
 class _Delay:
-    """What a signal is held up by."""
+    """What a signal is held up by: its handler meanwhile."""
 
-    def __init__(self, pool: PoolRef, drain_s: float, ends: Handler) -> None:
+    def __init__(
+        self, pool: PoolRef, drain_s: float, ends: Handler, loop: asyncio.AbstractEventLoop
+    ) -> None:
         self._pool = pool
         self._drain_s = drain_s
         self._ends = ends
+        self._loop = loop
+        self._heard = False
         self._draining: asyncio.Task[None] | None = None
 
-    def hear(self, number: int) -> None:
-        if self._draining is None:
-            self._draining = asyncio.ensure_future(self._drain(number))
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Runs between any two steps of the main thread, which may be at work on the loop."""
+        if self._heard:
+            self._go_on(number, frame)
+            return
+        self._heard = True
+        try:
+            self._loop.call_soon_threadsafe(self._begin, number)
+        except RuntimeError:  # the loop has been closed, and the block was never left
+            self._ends(number, frame)
+
+    def _go_on(self, number: int, frame: FrameType | None) -> None:
+        """Past the blocks around this one, too."""
+        self._heard = True
+        ends = self._ends
+        if isinstance(ends, _Delay):
+            ends._go_on(number, frame)
         else:
-            self._ends(number, None)
+            ends(number, frame)
+
+    def _begin(self, number: int) -> None:
+        self._draining = self._loop.create_task(self._drain(number))
 
     def leave(self) -> None:
         if self._draining is not None:
