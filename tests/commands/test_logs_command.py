@@ -129,16 +129,12 @@ def test_b266_a_log_that_is_followed_goes_on(app_log: Path, capsys: Capture) -> 
 
 def test_b266_ctrl_c_ends_a_log_that_is_followed(app_log: Path) -> None:
     """As any other command."""
-    following = process(app_log.parent, "logs", app_log.name, "-f", "-n", "1")
-    try:
+    with process(app_log.parent, "logs", app_log.name, "-f", "-n", "1") as following:
         assert following.stdout is not None
         assert "pool.stopped" in following.stdout.readline()
         following.send_signal(2)
         assert following.communicate(timeout=PROCESS_S) == ("", "greenroom: interrupted\n")
         assert following.returncode == 130
-    finally:
-        following.kill()
-        following.wait()
 
 
 def test_no_stdin_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
