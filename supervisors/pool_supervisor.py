@@ -469,7 +469,8 @@ class PoolSupervisor(PoolActor):
             if not ref.ended.wait(max(0.0, until - time.monotonic())):
                 self._roster.left_behind(name)
         for ref in (*refs.values(), *(ref for _, ref in closing)):
-            ref.join(MEMBER_STOP_TIMEOUT_S)
+            if ref.ended.is_set():  # who is left behind has had its time
+                ref.join(MEMBER_STOP_TIMEOUT_S)
         self._loops.shared.close()
 
 

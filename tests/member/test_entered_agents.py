@@ -28,7 +28,9 @@ from greenroom import (
     PoolRef,
     ReentrantAskError,
     RemoveMember,
+    Request,
 )
+from greenroom.actors.member.agent_actor import MemberRef
 from greenroom.messages import LoopReplaced, MemberCreateFailed, MemberFailed, MemberRestarted
 from greenroom.testing import AsyncScriptedAgent, EventRecorder, FakeClock, ScriptedAgent
 
@@ -441,6 +443,39 @@ def test_b160_a_leaving_that_hangs_is_cancelled_with_its_loop(
     with pool_of(Member("lazy", factory=factory)) as pool:
         pool.execute("x", timeout=WAIT_S)
     assert seen == ["cancelled"]
+
+
+def test_b160_who_is_left_behind_is_not_waited_for_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One limit for all whose close hangs, not one each on top; it cancels them."""
+    monkeypatch.setattr("greenroom.supervisors.pool_supervisor.MEMBER_STOP_TIMEOUT_S", 0.05)
+    seen: list[str] = []
+    join = MemberRef.join
+
+    def joined(ref: MemberRef, timeout_s: float | None = None) -> None:
+        seen.append(f"joined, ended: {ref.ended.is_set()}")
+        join(ref, timeout_s)
+
+    monkeypatch.setattr(MemberRef, "join", joined)
+
+    class Hanging:
+        async def run(self, payload: str) -> str:
+            return payload
+
+        async def aclose(self) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                seen.append("cancelled")
+
+    members = [Member(name, factory=Hanging, priority=at) for at, name in enumerate("abc")]
+    with pool_of(*members, Member("d", echo, priority=3)) as pool:
+        for name in "abc":
+            assert pool.ask(Request("x"), timeout=WAIT_S).member == name
+            pool.force_open(name)
+    assert seen.count("cancelled") == 3
+    assert "joined, ended: False" not in seen
 
 
 def test_b160_leaving_in_a_thread_may_not_wait_for_its_own_pool() -> None:
