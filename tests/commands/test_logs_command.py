@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers_commands import PROCESS_S, process
+from helpers_commands import process
+from helpers_processes import PROCESS_S
 
 import greenroom
 from greenroom import AgentPool, Member
