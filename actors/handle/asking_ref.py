@@ -22,6 +22,7 @@ import pykka
 
 from greenroom.actors.handle.caller_attempts import Acquired, Attempts, acquired
 from greenroom.actors.handle.pool_stream import PoolStream
+from greenroom.actors.handle.screening import heard_of
 from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.call_ancestry import INSIDE, tickets_of
 from greenroom.actors.runtime.channel import Channel
@@ -67,6 +68,7 @@ from greenroom.messages.requests import (
     RequestSettings,
     check_one_timeout,
 )
+from greenroom.messages.screening import Accepts, Heard
 
 R = TypeVar("R")
 C = TypeVar("C")
@@ -103,12 +105,26 @@ class AskingRef(JoinableRef):
         self._holds = config.on_cut == "hold"
         self._carries_context = config.propagate_context
         self._numbers = itertools.count(1)
+        self._screens: tuple[Accepts, ...] = ()
         self._born = forks.generation
         self._canceller = self._cancel  # bound once: each future holds it
 
     def _go_by(self, config: PoolConfig) -> None:
         """The pool goes by other settings: told by its router."""
         self._max_pending = config.max_pending
+
+    def _ask_first(self, screens: tuple[Accepts, ...]) -> None:
+        """Ask these about every payload from now on: told by its router, whenever members change.
+
+        Args:
+            screens: each function once.
+        """
+        self._screens = screens
+
+    def _heard(self, message: RequestOptions) -> Heard | None:
+        """What members say of a payload; None of what has none, or if nobody wants to be asked."""
+        screens = self._screens
+        return heard_of(screens, message.payload) if isinstance(message, Request) else None
 
     # -- Pykka's own
 
@@ -130,8 +146,10 @@ class AskingRef(JoinableRef):
         if not self.is_alive():
             raise self._dead()
         if isinstance(message, RequestOptions):
-            if self._carries_context and isinstance(message, Request | Apply):
-                message = Told(message, copy_context())
+            heard = self._heard(message) if self._screens else None
+            context = copy_context() if self._carries_context else None
+            if isinstance(message, Request | Apply) and (context or heard):
+                message = Told(message, context, heard)
             self._bring(Envelope(message))
         else:
             self.actor_inbox.put(Envelope(message))
@@ -507,8 +525,8 @@ class AskingRef(JoinableRef):
                 `first_chunk_timeout_s` until `attempt.first()`, `chunk_timeout_s` from there on;
                 otherwise it has `request_timeout_s`, as an answer has.
             timeout: seconds for all of it, from the first attempt on.
-            options: `key`, `priority`, `idempotent`, `max_retries`, `metadata` and `request_id`, as
-                of a `Request`.
+            options: `key`, `priority`, `idempotent`, `max_retries`, `metadata`, `only`, `exclude`,
+                `prefer` and `request_id`, as of a `Request`.
 
         Raises:
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
@@ -561,7 +579,10 @@ class AskingRef(JoinableRef):
             # As `_address`, without the call: every ask comes this way.
             request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
             deadline = None if timeout is None else self._clock.now() + timeout
+            heard = self._heard(message) if self._screens else None
             future = PoolFuture(request_id, deadline, self._canceller)
+            if heard is not None:
+                future.heard = heard
             if outer is not None:
                 _tell_of(outer, future)
             if type(message) is Apply:
@@ -605,7 +626,11 @@ class AskingRef(JoinableRef):
     ) -> PoolStream[Any]:
         self.check_process()
         channel = Channel(self._stream_buffer, self._holds)
-        future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
+        address = self._address(message, timeout)
+        heard = self._heard(message) if self._screens else None
+        future = StreamFuture(channel, *address, self._canceller)
+        if heard is not None:
+            future.heard = heard
         future.inside, future.need = INSIDE.get(), _need_of(message)
         if self._carries_context:
             future.context = copy_context()

@@ -12,6 +12,7 @@ from greenroom.actors.claims.claims import Claim
 from greenroom.actors.policy.blame import Blame
 from greenroom.actors.policy.life_signs import LifeSigns
 from greenroom.actors.policy.retry_plan import RetryPolicy
+from greenroom.actors.routing.selection import Terms
 from greenroom.actors.runtime.alarms import Alarm
 from greenroom.actors.runtime.channel import Channel
 from greenroom.actors.runtime.future import PoolFuture, StreamFuture
@@ -117,6 +118,7 @@ class Job:
         extra: attempts made as such trials: they are not charged to the request.
         promised: whether one of these has been counted that is still to begin.
         skipped: numbers of attempts that were kept for such as have never begun.
+        terms: what it asks of those who may have it; None: nothing, as nearly always.
         bound: whom it shall have again; None as long as anybody will do.
         cell: its place in the waiting queue, which sets it; None while it is not in it.
         alarm: goes off at the time of the next attempt; None while none is set.
@@ -150,6 +152,7 @@ class Job:
         "policy",
         "promised",
         "skipped",
+        "terms",
         "trial",
         "work",
     )
@@ -163,8 +166,10 @@ class Job:
         deadline: float | None,
         policy: RetryPolicy,
         context: Context | None = None,
+        terms: Terms | None = None,
     ) -> None:
         self.id = id
+        self.terms = terms
         self.work = work
         self.future = future
         self.accepted_at = accepted_at

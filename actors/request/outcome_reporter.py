@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.request.job import Attempt, Failure
@@ -44,15 +45,27 @@ class _Run:
         )
 
 
+Timed = Callable[[str, int, list[float], list[float]], object]
+"""Of which member and incarnation, when each success was over, how long each took."""
+
+
+def _nobody(member: str, incarnation: int, at: list[float], elapsed_s: list[float]) -> None:
+    """Nobody is told."""
+
+
 class OutcomeReporter:
     """Collects outcomes, those of each member in order. A failure, a trial's end or a slow call is
     sent without delay, with all that came before it; so the supervisor decides as if it had seen
     each one at once. Where it decides nothing, since the member's breaker is disabled, a failure
     waits for company as a success does.
+
+    Args:
+        timed: told of successes, a run of them at a time, how long they have taken.
     """
 
-    def __init__(self, ports: FlowPorts, config: PoolConfig) -> None:
+    def __init__(self, ports: FlowPorts, config: PoolConfig, timed: Timed = _nobody) -> None:
         self._ports = ports
+        self._timed = timed
         self.configure(config)
         self._batch: list[AttemptOutcome | Successes | RequestSettled] = []
         self._runs: dict[str, _Run] = {}
@@ -69,6 +82,7 @@ class OutcomeReporter:
     def succeeded(self, attempt: Attempt, elapsed_s: float, now: float) -> None:
         """An attempt brought a value."""
         if attempt.trial or elapsed_s > self._slow_s:
+            self._timed(attempt.member, attempt.incarnation, [now], [elapsed_s])
             self._send(_outcome(attempt, now, elapsed_s))
             return
         run = self._runs.get(attempt.member)
@@ -155,14 +169,18 @@ class OutcomeReporter:
 
     def _gather(self) -> list[AttemptOutcome | Successes | RequestSettled]:
         self._count = 0
-        self._batch.extend([run.message() for run in self._runs.values()])
+        self._batch.extend([self._told(run) for run in self._runs.values()])
         self._runs.clear()
         return self._batch
+
+    def _told(self, run: _Run) -> Successes:
+        self._timed(run.member, run.incarnation, run.at, run.elapsed_s)
+        return run.message()
 
     def _new_run(self, attempt: Attempt) -> _Run:
         before = self._runs.pop(attempt.member, None)
         if before is not None:
-            self._batch.append(before.message())
+            self._batch.append(self._told(before))
         run = self._runs[attempt.member] = _Run(attempt)
         return run
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from greenroom.actors.request.job import PLACING, QUEUED, Job
+from greenroom.actors.routing.selection import TermsKey
 
 Cell = list[Job | None]
 Key = tuple[float, float, int]
@@ -44,6 +45,8 @@ class WaitingQueue:
         self._limited = _Heap()  # those with a deadline, the earliest first
         # Those that no member has had yet, the last one first; None until somebody asks for it.
         self._untried: _Heap | None = None
+        # The untried ones by their terms, from the first on that has any until nobody waits.
+        self._lanes: dict[TermsKey | None, _Heap] | None = None
 
     def __len__(self) -> int:
         return self.size
@@ -72,6 +75,15 @@ class WaitingQueue:
         # and need not keep a heap for it.
         if self._untried is not None and job.attempts == 0:
             self._untried.push(_reversed(key), cell)
+        if (self._lanes is not None or job.terms is not None) and job.attempts == 0:
+            self._to_lane(job, key, cell)
+
+    def _to_lane(self, job: Job, key: Key, cell: Cell) -> None:
+        if self._lanes is None:  # it is among the others there already
+            self._lanes = self._ranked.by_terms()
+        else:
+            lane = None if job.terms is None else job.terms.key
+            self._lanes.setdefault(lane, _Heap()).push(key, cell)
 
     def discard(self, job: Job) -> None:
         """Let a request go, if it is in."""
@@ -91,6 +103,13 @@ class WaitingQueue:
             self._untried.sweep(self.size)
             # A queue that has been empty begins anew, without it.
             self._untried = self._untried if self.size else None
+        if self._lanes is not None:
+            if self.size == 0:
+                self._lanes = None
+            elif job.attempts == 0:
+                lane = self._lanes.get(None if job.terms is None else job.terms.key)
+                if lane is not None:
+                    lane.sweep(self.size)
 
     def tried(self) -> Iterator[Job]:
         """Those of them that a member has had, in order; it is safe to add and remove meanwhile."""
@@ -99,6 +118,26 @@ class WaitingQueue:
     def first(self) -> Job | None:
         """The request to be served next; it stays in."""
         return self._ranked.first()
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether some of them can be given to other members than others."""
+        return self._lanes is not None
+
+    def first_untried(self, besides: Collection[TermsKey | None]) -> Job | None:
+        """The first of those that no member has had yet, and of other terms than these; it stays
+        in. To be asked where the queue `has_terms`.
+        """
+        lanes, best, best_key = self._lanes or {}, None, None
+        for terms in list(lanes):
+            if terms in besides:
+                continue
+            job = lanes[terms].first()
+            if job is None:
+                del lanes[terms]
+            elif best_key is None or lanes[terms].first_key() < best_key:
+                best, best_key = job, lanes[terms].first_key()
+        return best
 
     def last_untried(self) -> Job | None:
         """The request to be served last, of those that no member has had yet; it stays in."""
@@ -169,6 +208,16 @@ class _Heap:
             job = entry[3][0]
             if job is not None:
                 yield job
+
+    def by_terms(self) -> dict[TermsKey | None, _Heap]:
+        """Those that no member has had yet, each terms' in a heap of its own."""
+        lanes: dict[TermsKey | None, _Heap] = {}
+        for entry in sorted(self._entries):  # what is sorted is a heap
+            job = entry[3][0]
+            if job is not None and job.attempts == 0:
+                terms = None if job.terms is None else job.terms.key
+                lanes.setdefault(terms, _Heap())._entries.append(entry)
+        return lanes
 
     def last_first(self) -> _Heap:
         """The same the other way round, without those that a member has had."""

@@ -8,7 +8,9 @@ from typing import NamedTuple
 from greenroom.actors.request.job import QUEUED, Job
 from greenroom.actors.request.waiting_queue import WaitingQueue
 from greenroom.actors.routing.routing_table import RoutingTable
+from greenroom.actors.routing.selection import UNHEARD, TermsKey
 from greenroom.messages.config import PoolConfig
+from greenroom.messages.requests import Request
 
 
 class Shed(NamedTuple):
@@ -124,7 +126,13 @@ class WaitingRoom:
         last. Where one untried request finds nobody, none does: then only the tried ones are asked.
         """
         asked = {first.id}
-        if not self._is_stuck(first):
+        if self._alike and self.queue.has_terms:
+            for job in self._by_terms(first):
+                asked.add(job.id)
+                yield job
+                if not self._table.has_room():
+                    return
+        elif not self._is_stuck(first):
             for job in self.queue:
                 if job.id in asked:
                     continue
@@ -141,6 +149,26 @@ class WaitingRoom:
                 yield job
                 if not self._table.has_room():
                     return
+
+    def _by_terms(self, first: Job) -> Iterator[Job]:
+        """The first one of each terms, and the next ones as long as these find somebody."""
+        stuck: set[TermsKey | None] = set()
+        if self._is_stuck(first):
+            stuck.add(None if first.terms is None else first.terms.key)
+        while (job := self.queue.first_untried(stuck)) is not None:
+            yield job
+            if job.phase is QUEUED:
+                stuck.add(None if job.terms is None else job.terms.key)
+
+    def screen(self) -> None:
+        """Members have come that want to be asked about payloads, of which they have never heard:
+        who waits already is not theirs.
+        """
+        for job in list(self.queue):
+            if job.terms is None and isinstance(job.work, Request):
+                self.queue.discard(job)
+                job.terms = UNHEARD
+                self.queue.add(job)
 
     def _is_stuck(self, job: Job) -> bool:
         """Whether it has found nobody, and so no other untried request would."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from greenroom.messages.requests import Request
@@ -83,11 +84,14 @@ class _Run:
 
     def _requests(self) -> Callable[[], Request[Any]]:
         """A key for every request, where the strategy reads one; else they are all alike."""
+        load = self._scenario.load
+        # One object for all of them: a run makes millions.
+        alike: Request[Any] = Request(
+            None, only=load.only, exclude=load.exclude, prefer=load.prefer
+        )
         if self._strategy != "consistent_hash":
-            # One object for all of them: a run makes millions.
-            alike = Request(None)
             return lambda: alike
-        rng, keys = self._chance("keys"), self._scenario.load.keys
+        rng, keys = self._chance("keys"), load.keys
         if keys is None:
-            return lambda: Request(None, key=f"{rng.getrandbits(64):x}")
-        return lambda: Request(None, key=str(rng.randrange(keys)))
+            return lambda: replace(alike, key=f"{rng.getrandbits(64):x}")
+        return lambda: replace(alike, key=str(rng.randrange(keys)))

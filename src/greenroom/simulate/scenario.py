@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
+from greenroom.messages.member import Names
+from greenroom.messages.requests import Request
 from greenroom.messages.status import LoadBalanceStrategy
 from greenroom.simulate.faults import Fault
 from greenroom.simulate.latency import Latency
@@ -26,7 +28,7 @@ class MemberSpec:
         concurrency: calls that the pool gives it at a time (`Member.max_concurrency`).
         servers: calls that it works on at a time; the others wait in it, first come, first served.
             None: as many as its concurrency, so that nobody waits there.
-        weight, priority: `Member`'s.
+        weight, priority, cost, tags: `Member`'s.
     """
 
     name: str
@@ -36,6 +38,8 @@ class MemberSpec:
     servers: int | None = None
     weight: float = 1.0
     priority: int = 0
+    cost: float = 0.0
+    tags: Names = ()
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
@@ -45,6 +49,8 @@ class MemberSpec:
         check.whole("servers", self.servers, minimum=1, optional=True)
         check.number("weight", self.weight)
         check.whole("priority", self.priority, minimum=None)
+        check.number("cost", self.cost)
+        object.__setattr__(self, "tags", check.names("tags", self.tags))
 
     @property
     def at_work(self) -> int:
@@ -68,6 +74,7 @@ class Load:
         think_s: that pause, in seconds.
         backlog: so many more come all at once at the start.
         keys: how many different `Request.key`s there are; None: every request has its own.
+        only, exclude, prefer: `Request`'s, of all of them.
     """
 
     rate_per_s: float | None = None
@@ -76,6 +83,9 @@ class Load:
     think_s: float = 0.1
     backlog: int = 0
     keys: int | None = None
+    only: Names | None = None
+    exclude: Names | None = None
+    prefer: Names | None = None
 
     def __post_init__(self) -> None:
         check.number("rate_per_s", self.rate_per_s, above=True, optional=True)
@@ -86,6 +96,8 @@ class Load:
         check.number("think_s", self.think_s, minimum=0.001)
         check.whole("backlog", self.backlog)
         check.whole("keys", self.keys, minimum=1, optional=True)
+        # For its checks only: what is wrong with one of them is told as of a request.
+        Request(None, only=self.only, exclude=self.exclude, prefer=self.prefer)
         given = [each for each in _SOURCES if getattr(self, each) is not None]
         if len(given) != 1:
             raise ValueError(

@@ -289,6 +289,8 @@ def _member(spec: MemberSpec) -> Member:
         weight=spec.weight,
         priority=spec.priority,
         max_concurrency=spec.concurrency,
+        cost=spec.cost,
+        tags=spec.tags,
     )
 
 
