@@ -76,7 +76,7 @@ class Choice:
             context = PickContext(now, job.work.key, job.id)
         if self._stay_s and self._stays(job, context):
             return Step.WAIT
-        if job.terms is not None or self._may_be_late(job, now):
+        if job.terms is not None or (job.deadline is not None and self._may_be_late(job, now)):
             chosen = self._among_those_wanted(job, context)
         elif job.failures or job.trial is not None:
             chosen = self._another(job, context)
@@ -93,8 +93,12 @@ class Choice:
         return Step.FAIL
 
     def _may_be_late(self, job: Job, now: float) -> bool:
-        """Whether any member may take longer than the request has left."""
-        return job.deadline is not None and job.deadline - now <= self._table.longest_s
+        """Whether any member may take as long as the request has left."""
+        if job.deadline is None:
+            return False
+        if self._table.untimed:
+            self._table.read_times()
+        return job.deadline - now <= self._table.longest_s
 
     def _among_those_wanted(self, job: Job, context: PickContext) -> Slot | NoPick:
         """For a request that not everybody may have, or not everybody in time."""
@@ -119,13 +123,13 @@ class Choice:
 
     def _taken(self, job: Job) -> Collection[str]:
         """Members that have had it, or have it in a trial, or must not have it."""
-        if job.terms is None:
-            return job.taken
         return {*job.taken, *self._table.eligible(job.terms).barred}
 
     def _another(self, job: Job, context: PickContext) -> Slot | NoPick:
         """For a request that members have had, or have, or must not have."""
-        table, taken = self._table, self._taken(job)
+        table = self._table
+        # Calls that are saved: a request that fails over makes a dozen of such looks.
+        taken = job.taken if job.terms is None else self._taken(job)
         # What else there is to be known is asked only where no untried one can take it now. (A
         # strategy of the app's own would be asked twice by that.)
         if table.treats_alike and not job.policy.exhaustive:
@@ -336,7 +340,8 @@ class Choice:
             deadline=job.deadline,
             may_mend=mends,
             tries=job.failures[attempt.member].attempts,
-            members=len(table) - len(table.eligible(job.terms).barred),
+            members=len(table)
+            - (0 if job.terms is None else len(table.eligible(job.terms).barred)),
             in_service=mends,
             preferred=preferred,
         )
@@ -345,7 +350,7 @@ class Choice:
         """Whether an untried member can take the request: now, once a slot is free, or, if only
         such a one can help it, and it may wait for that, once one is back.
         """
-        if self._table.could_take(self._taken(job)):
+        if self._table.could_take(job.taken if job.terms is None else self._taken(job)):
             return True
         # One that is kept out is waited for only where no tried member will
         # do: else a retry on that one comes first.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections import deque
 
 from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.request.job import Attempt, Failure
@@ -45,14 +45,6 @@ class _Run:
         )
 
 
-Timed = Callable[[str, int, list[float], list[float]], object]
-"""Of which member and incarnation, when each success was over, how long each took."""
-
-
-def _nobody(member: str, incarnation: int, at: list[float], elapsed_s: list[float]) -> None:
-    """Nobody is told."""
-
-
 class OutcomeReporter:
     """Collects outcomes, those of each member in order. A failure, a trial's end or a slow call is
     sent without delay, with all that came before it; so the supervisor decides as if it had seen
@@ -60,12 +52,14 @@ class OutcomeReporter:
     waits for company as a success does.
 
     Args:
-        timed: told of successes, a run of them at a time, how long they have taken.
+        read: where successes are left, for whoever wants to know how long they have taken.
     """
 
-    def __init__(self, ports: FlowPorts, config: PoolConfig, timed: Timed = _nobody) -> None:
+    def __init__(
+        self, ports: FlowPorts, config: PoolConfig, read: deque[Successes] | None = None
+    ) -> None:
         self._ports = ports
-        self._timed = timed
+        self._read = deque[Successes](maxlen=1) if read is None else read
         self.configure(config)
         self._batch: list[AttemptOutcome | Successes | RequestSettled] = []
         self._runs: dict[str, _Run] = {}
@@ -82,7 +76,9 @@ class OutcomeReporter:
     def succeeded(self, attempt: Attempt, elapsed_s: float, now: float) -> None:
         """An attempt brought a value."""
         if attempt.trial or elapsed_s > self._slow_s:
-            self._timed(attempt.member, attempt.incarnation, [now], [elapsed_s])
+            alone = _Run(attempt)
+            alone.at, alone.elapsed_s = [now], [elapsed_s]
+            self._read.append(alone.message())
             self._send(_outcome(attempt, now, elapsed_s))
             return
         run = self._runs.get(attempt.member)
@@ -169,18 +165,18 @@ class OutcomeReporter:
 
     def _gather(self) -> list[AttemptOutcome | Successes | RequestSettled]:
         self._count = 0
-        self._batch.extend([self._told(run) for run in self._runs.values()])
+        runs = [run.message() for run in self._runs.values()]
+        self._read.extend(runs)
+        self._batch.extend(runs)
         self._runs.clear()
         return self._batch
-
-    def _told(self, run: _Run) -> Successes:
-        self._timed(run.member, run.incarnation, run.at, run.elapsed_s)
-        return run.message()
 
     def _new_run(self, attempt: Attempt) -> _Run:
         before = self._runs.pop(attempt.member, None)
         if before is not None:
-            self._batch.append(self._told(before))
+            message = before.message()
+            self._read.append(message)
+            self._batch.append(message)
         run = self._runs[attempt.member] = _Run(attempt)
         return run
 

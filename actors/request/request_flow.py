@@ -139,7 +139,7 @@ class RequestFlow:
         table = self.table = RoutingTable(strategy, rng)
         stay_s = config.stay_for_retry_after_s if table.sticks else 0.0
         room = self.room = WaitingRoom(config, table, stays=bool(stay_s))
-        self.outcome_reporter = OutcomeReporter(ports, config, table.timed)
+        self.outcome_reporter = OutcomeReporter(ports, config, table.untimed)
         self.rests = RestingMembers(ports, table, attempt_events, rng, self._pump)
         attempt_results = self._attempt_results = AttemptResults(
             ports, table, attempt_events, self.outcome_reporter, self.rests

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from enum import Enum
@@ -17,7 +18,7 @@ from greenroom.actors.strategies.protocol import BuiltIn
 from greenroom.messages.errors import StrategyError, summary
 from greenroom.messages.screening import Accepts
 from greenroom.messages.status import CircuitState, SkipReason
-from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
+from greenroom.messages.supervision import MemberRoute, RoutingSnapshot, Successes
 
 __all__ = ["NoPick", "RoutingTable", "Slot"]
 
@@ -33,6 +34,8 @@ _UNMARKED = (False, False)
 
 _FEW = 20
 """More than so many are left out of a list by a look at each that stays."""
+_UNTIMED = 32
+"""Of so many runs of successes it is kept how long they have taken until somebody asks."""
 _MOST_TERMS = 1_000
 """Of so many different terms it is remembered who may have a request."""
 
@@ -109,7 +112,12 @@ class RoutingTable:
         """
         self._eligible: dict[TermsKey, Eligible] = {}
         self.longest_s = 0.0
-        """No member's calls have taken longer of late, as far as has been told by `timed`."""
+        """No member's calls have taken longer of late, as far as has been read."""
+        self.untimed: deque[Successes] = deque(maxlen=_UNTIMED)
+        """Successes of which it has not been read how long they have taken: few requests want to
+        know, and those that come by the thousand shall not pay for it. Changed by its reader and
+        by who leaves them there.
+        """
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._order)
@@ -220,12 +228,14 @@ class RoutingTable:
         strategy: Any = self.strategy
         return type(strategy)() if self.treats_alike and strategy.takes_turns else None
 
-    def timed(self, member: str, incarnation: int, at: list[float], elapsed_s: list[float]) -> None:
-        """Take in how long successes of a member have taken."""
-        slot = self._slots.get(member)
-        if slot is not None and slot.route.incarnation == incarnation:
-            slot.times.extend(at, elapsed_s)
-            self.longest_s = max(self.longest_s, *elapsed_s)
+    def read_times(self) -> None:
+        """Take in how long the last successes of the members have taken."""
+        while self.untimed:
+            each = self.untimed.popleft()
+            slot = self._slots.get(each.member)
+            if slot is not None and slot.route.incarnation == each.incarnation:
+                slot.times.extend(each.at, each.elapsed_s)
+                self.longest_s = max(self.longest_s, *each.elapsed_s)
 
     def still_running(self, member: str, elapsed_s: float, now: float) -> None:
         """A call of a member was cut short that had run for so long."""
