@@ -30,6 +30,7 @@ FIXED: Mapping[str, str] = {
     "is_failure": _JUDGED,
     "is_empty": _JUDGED,
     "priority_ageing_s": "those that wait stand in an order that comes of it",
+    "fair_by": "those that wait stand in an order that comes of it",
 }
 """The settings that stay as they are while a pool runs, each with why."""
 

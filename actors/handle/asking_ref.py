@@ -22,7 +22,7 @@ import pykka
 
 from greenroom.actors.handle.caller_attempts import Acquired, Attempts, acquired
 from greenroom.actors.handle.pool_stream import PoolStream
-from greenroom.actors.handle.screening import heard_of
+from greenroom.actors.handle.screening import Questions
 from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.call_ancestry import INSIDE, tickets_of
 from greenroom.actors.runtime.channel import Channel
@@ -68,7 +68,7 @@ from greenroom.messages.requests import (
     RequestSettings,
     check_one_timeout,
 )
-from greenroom.messages.screening import Accepts, Heard
+from greenroom.messages.screening import Accepts
 
 R = TypeVar("R")
 C = TypeVar("C")
@@ -101,17 +101,22 @@ class AskingRef(JoinableRef):
         self._clock = actor.clock
         self._ended = ended
         self._stream_buffer = config.stream_buffer
+        # None: nothing, as nearly always; no call is made to find that out.
+        self._questions: Questions | None = None
+        self._screens: tuple[Accepts, ...] = ()
+        self._fair_by = config.fair_by
         self._go_by(config)
         self._holds = config.on_cut == "hold"
         self._carries_context = config.propagate_context
         self._numbers = itertools.count(1)
-        self._screens: tuple[Accepts, ...] = ()
         self._born = forks.generation
         self._canceller = self._cancel  # bound once: each future holds it
 
     def _go_by(self, config: PoolConfig) -> None:
         """The pool goes by other settings: told by its router."""
         self._max_pending = config.max_pending
+        self._fair_weights = config.fair_weights
+        self._ask_first(self._screens)
 
     def _ask_first(self, screens: tuple[Accepts, ...]) -> None:
         """Ask these about every payload from now on: told by its router, whenever members change.
@@ -120,11 +125,7 @@ class AskingRef(JoinableRef):
             screens: each function once.
         """
         self._screens = screens
-
-    def _heard(self, message: RequestOptions) -> Heard | None:
-        """What members say of a payload; None of what has none, or if nobody wants to be asked."""
-        screens = self._screens
-        return heard_of(screens, message.payload) if isinstance(message, Request) else None
+        self._questions = Questions(screens, self._fair_by, self._fair_weights) or None
 
     # -- Pykka's own
 
@@ -146,9 +147,10 @@ class AskingRef(JoinableRef):
         if not self.is_alive():
             raise self._dead()
         if isinstance(message, RequestOptions):
-            heard = self._heard(message) if self._screens else None
+            questions = self._questions
+            heard = None if questions is None else questions.heard_of(message)
             context = copy_context() if self._carries_context else None
-            if isinstance(message, Request | Apply) and (context or heard):
+            if isinstance(message, Request | Apply) and (context is not None or heard is not None):
                 message = Told(message, context, heard)
             self._bring(Envelope(message))
         else:
@@ -556,7 +558,11 @@ class AskingRef(JoinableRef):
         # Before a block begins whose end could not be waited for.
         if not message.can_be_cut and running_loop() is not None and self.is_alive():
             before_waiting(self, Need.WORK)
+        questions = self._questions
+        heard = None if questions is None else questions.heard_of(message)
         future = LeaseFuture(self._address(message, None)[0], self._canceller)
+        if heard is not None:
+            future.heard = heard
         future.inside = INSIDE.get()
         try:
             self._post(message, future)
@@ -579,7 +585,8 @@ class AskingRef(JoinableRef):
             # As `_address`, without the call: every ask comes this way.
             request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
             deadline = None if timeout is None else self._clock.now() + timeout
-            heard = self._heard(message) if self._screens else None
+            questions = self._questions
+            heard = None if questions is None else questions.heard_of(message)
             future = PoolFuture(request_id, deadline, self._canceller)
             if heard is not None:
                 future.heard = heard
@@ -627,7 +634,8 @@ class AskingRef(JoinableRef):
         self.check_process()
         channel = Channel(self._stream_buffer, self._holds)
         address = self._address(message, timeout)
-        heard = self._heard(message) if self._screens else None
+        questions = self._questions
+        heard = None if questions is None else questions.heard_of(message)
         future = StreamFuture(channel, *address, self._canceller)
         if heard is not None:
             future.heard = heard

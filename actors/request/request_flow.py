@@ -212,14 +212,16 @@ class RequestFlow:
         if future is not None:
             heard = future.heard
         if (
-            heard is not None
+            (heard is not None and heard.asked)
             or self.table.screens
             or work.only is not None
             or work.exclude is not None
             or work.prefer is not None
         ):
             terms = terms_of(work, heard)
-        job = self.jobs[job_id] = Job(job_id, work, future, now, deadline, policy, context, terms)
+        job = self.jobs[job_id] = Job(
+            job_id, work, future, now, deadline, policy, context, terms, heard
+        )
         self.endings.counts["accepted"] += 1
         try:
             # Before it is given to anybody: its own retries and hedges may be paid from this.
@@ -316,11 +318,11 @@ class RequestFlow:
         """Tell those that have no place in the waiting room any more."""
         for job in leavers.expired:
             self._see_to(job, "end a request in time", partial(self._expire, job, now))
-        for job, waiting in leavers.shed:
+        for job, waiting, of_key in leavers.shed:
             # While anything runs, the next slot comes from that, and
             # its pace says when to come back.
             reopening = None if self.attempts.live else self.table.earliest_reopening()
-            shed = partial(self.endings.shed, job, waiting, reopening)
+            shed = partial(self.endings.shed, job, waiting, reopening, of_key)
             self._see_to(job, "turn a request away", shed)
 
     def _pump(self) -> None:
@@ -332,6 +334,14 @@ class RequestFlow:
                 for other in self.room.behind(job):
                     self._route(other)
                 return
+
+    def _route_waiting(self) -> None:
+        """Look at each that waits: some may be served now, some wait in vain."""
+        # Where it is not order that says who is served, who has turns has them first.
+        if self.room.fair is not None:
+            self._pump()
+        for job in self.room.queue:
+            self._route(job)
 
     def _dispatch(
         self,
@@ -356,7 +366,7 @@ class RequestFlow:
         # look for this one in the wrong heap.
         if not beside:
             if job.phase is QUEUED:
-                self.room.leave(job)
+                self.room.serve(job)
             job.attempts += 1
         attempts, channel, route = self.attempts, job.channel, slot.route
         trial = route.trial_permits is not None
@@ -659,8 +669,7 @@ class RequestFlow:
         job.failed(attempt, failure)
         self._follow_up(job, attempt, failure, now, mends, preferred)
         if new_rest:
-            for waiting in self.room.queue:  # some may wait in vain now
-                self._route(waiting)
+            self._route_waiting()  # some may wait in vain now
 
     def _never_started(
         self, attempt: Attempt, error: BaseException, kind: FailureKind = FailureKind.UNAVAILABLE
@@ -969,8 +978,7 @@ class RequestFlow:
             self.attempts.check_drained(slot)
         if table.screens and not screens:
             self.room.screen()
-        for job in self.room.queue:
-            self._route(job)
+        self._route_waiting()
         self._review_over_limit()
 
     def awaits_reports(self) -> bool:

@@ -9,6 +9,11 @@ from collections.abc import Collection, Iterator
 from greenroom.actors.request.job import PLACING, QUEUED, Job
 from greenroom.actors.routing.selection import TermsKey
 
+Lane = TermsKey | str | None
+"""Those that can be given to the same members, as far as can be told: the untried ones of the same
+terms (None: without any), and each of the others, by its id.
+"""
+
 Cell = list[Job | None]
 Key = tuple[float, float, int]
 
@@ -115,16 +120,38 @@ class WaitingQueue:
         """Those of them that a member has had, in order; it is safe to add and remove meanwhile."""
         return self._tried.in_order()
 
-    def first(self) -> Job | None:
-        """The request to be served next; it stays in."""
-        return self._ranked.first()
+    def first(self, besides: Collection[Lane] = ()) -> Job | None:
+        """The request to be served next; it stays in.
+
+        Args:
+            besides: lanes whose requests nobody can take just now.
+        """
+        return self._first_but(besides) if besides else self._ranked.first()
+
+    def _first_but(self, besides: Collection[Lane]) -> Job | None:
+        untried: Job | None = None
+        if self._lanes is not None:
+            untried = self.first_untried(besides)
+        elif None not in besides:
+            untried = next((each for each in self._ranked.in_order() if not each.attempts), None)
+        tried = next((each for each in self._tried.in_order() if each.id not in besides), None)
+        if untried is None or tried is None:
+            return tried or untried
+        ageing_s = self._ageing_s
+        sooner = rank_of(tried, ageing_s) <= rank_of(untried, ageing_s)
+        return tried if sooner else untried
+
+    @property
+    def untried(self) -> int:
+        """How many of them no member has had yet."""
+        return self.size - self._tried_live
 
     @property
     def has_terms(self) -> bool:
         """Whether some of them can be given to other members than others."""
         return self._lanes is not None
 
-    def first_untried(self, besides: Collection[TermsKey | None]) -> Job | None:
+    def first_untried(self, besides: Collection[Lane]) -> Job | None:
         """The first of those that no member has had yet, and of other terms than these; it stays
         in. To be asked where the queue `has_terms`.
         """
@@ -160,14 +187,23 @@ class WaitingQueue:
 
     def _key(self, job: Job) -> Key:
         # The number makes the key unique, so that a heap never compares two cells.
-        return self._rank(job), job.accepted_at, self._arrivals
+        return rank_of(job, self._ageing_s), job.accepted_at, self._arrivals
 
-    def _rank(self, job: Job) -> float:
-        priority = job.work.priority
-        try:
-            return job.accepted_at - priority * self._ageing_s
-        except OverflowError:  # a whole number that no float can hold
-            return -math.inf if priority > 0 else math.inf
+
+def lane_of(job: Job) -> Lane:
+    """The one that it waits in."""
+    if job.attempts > 0:
+        return job.id
+    return None if job.terms is None else job.terms.key
+
+
+def rank_of(job: Job, ageing_s: float) -> float:
+    """The lower, the sooner it is served."""
+    priority = job.work.priority
+    try:
+        return job.accepted_at - priority * ageing_s
+    except OverflowError:  # a whole number that no float can hold
+        return -math.inf if priority > 0 else math.inf
 
 
 class _Heap:

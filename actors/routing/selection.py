@@ -69,7 +69,9 @@ def terms_of(work: RequestOptions, heard: Heard | None) -> Terms:
     Args:
         heard: None if nobody was asked about its payload.
     """
-    if heard is None and isinstance(work, Request):
+    if not isinstance(work, Request):
+        heard = None
+    elif heard is None:
         heard = NOBODY_ASKED
     only, exclude, prefer = work.only or (), work.exclude or (), work.prefer or ()
     return Terms(tuple(only), tuple(exclude), tuple(prefer), heard)

@@ -105,11 +105,11 @@ def test_unfairness_is_bounded(weights: list[float], costs: list[float], seed: i
         turns.enter(key, weight)
     heads = [rng.choice(costs) for _ in weights]
     for _ in range(300):
-        key = turns.turn(heads.__getitem__)
-        assert key is not None
-        turns.served(key, heads[key])
-        total[key] += heads[key]
-        heads[key] = rng.choice(costs)
+        first = turns.turn(heads.__getitem__)
+        assert first is not None
+        turns.served(first, heads[first])
+        total[first] += heads[first]
+        heads[first] = rng.choice(costs)
         shares = [each / weight for each, weight in zip(total, weights, strict=True)]
         for i, one in enumerate(shares):
             for j, other in enumerate(shares):

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from greenroom import Apply, Request
-from greenroom.actors.handle.screening import heard_of
+from greenroom.actors.handle.screening import Questions
 from greenroom.actors.routing.recent_times import FEWEST, KEPT, RECENT_S, RecentTimes
 from greenroom.actors.routing.selection import eligible, terms_of
 from greenroom.actors.routing.slot import Slot
@@ -50,9 +50,13 @@ def test_a_name_or_a_tag_says_who_may_have_it(options: dict[str, Any], left: str
 
 def test_each_filter_has_a_reason_of_its_own() -> None:
     """As the errors of a request tell it."""
-    deaf = slot("deaf", accepts=lambda payload: False)
+
+    def says_no(payload: Any) -> bool:
+        return False
+
+    deaf = slot("deaf", accepts=says_no)
     request: Request[str] = Request("x", only=["a", "b", "deaf"], exclude="b")
-    heard = heard_of((deaf.route.accepts,), "x")  # type: ignore[arg-type]
+    heard = Questions((says_no,)).heard_of(request)
     out = barred(request, [*SLOTS, deaf], heard)
     assert out == {"b": "ruled_out", "c": "not_named", "d": "not_named", "deaf": "not_accepted"}
 
@@ -96,7 +100,7 @@ def test_what_accepts_says_is_kept_by_the_function() -> None:
 
     slots = [slot("a", accepts=short), slot("b", accepts=short), slot("c", accepts=broken)]
     slots += [slot("d", accepts=late), slot("e")]
-    heard = heard_of((short, broken, late), "xx")
+    heard = Questions((short, broken, late)).heard_of(Request("xx"))
     found = eligible(terms_of(Request("xx"), heard), slots, None)
     details = {name: bar.detail for name, bar in found.barred.items()}
     assert asked == ["xx"]
@@ -123,7 +127,7 @@ def test_what_is_no_exception_is_for_whoever_makes_the_request() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        heard_of((interrupted,), "x")
+        Questions((interrupted,)).heard_of(Request("x"))
 
 
 # -- how long a member takes

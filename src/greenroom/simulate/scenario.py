@@ -10,6 +10,7 @@ from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Names
 from greenroom.messages.requests import Request
+from greenroom.messages.screening import check_weight
 from greenroom.messages.status import LoadBalanceStrategy
 from greenroom.simulate.faults import Fault
 from greenroom.simulate.latency import Latency
@@ -110,6 +111,39 @@ class Load:
             )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """Whose a part of the requests is: with `fair_by` in the pool's settings they share it.
+
+    Attributes:
+        share: of the load, in proportion to the others'.
+        weight: what it gets in proportion, where there is not enough for all.
+        priority, only, exclude, prefer: `Request`'s, of all of its requests; those of the `Load`
+            are for all others.
+    """
+
+    name: str
+    share: float = 1.0
+    weight: float = 1.0
+    priority: int = 0
+    only: Names | None = None
+    exclude: Names | None = None
+    prefer: Names | None = None
+
+    def __post_init__(self) -> None:
+        check.name("name", self.name)
+        check.number("share", self.share, above=True)
+        check_weight("weight", self.weight)
+        # As of a load.
+        Request(
+            None,
+            priority=self.priority,
+            only=self.only,
+            exclude=self.exclude,
+            prefer=self.prefer,
+        )
+
+
 _SOURCES = ("rate_per_s", "utilisation", "callers")
 
 
@@ -123,6 +157,7 @@ class Scenario:
         within_s: an answer that takes longer is no good any more.
         seed: of all chance.
         strategies: those to compare.
+        tenants: whose the requests are; none: nobody's in particular.
         config: the pool's settings.
     """
 
@@ -135,6 +170,7 @@ class Scenario:
     seed: int = 1
     strategies: tuple[str, ...] = tuple(each.value for each in LoadBalanceStrategy)
     config: PoolConfig = field(default_factory=PoolConfig)
+    tenants: tuple[Tenant, ...] = ()
 
     def __post_init__(self) -> None:
         check.number("duration_s", self.duration_s, above=True)
@@ -166,6 +202,9 @@ class Scenario:
         for name, times in Counter(each.name for each in self.members).items():
             if times > 1:
                 raise ValueError(f"members must have different names, got {name!r} twice")
+        for name, times in Counter(each.name for each in self.tenants).items():
+            if times > 1:
+                raise ValueError(f"tenants must have different names, got {name!r} twice")
 
     def _check_size(self) -> None:
         if self.load.utilisation is not None:
