@@ -54,8 +54,8 @@ class ChangeableSettings(TypedDict, total=False):
     chunk_timeout_s: float | None
     hedge_after_s: float | Literal["p95"] | None
     max_pending: int
-    max_pending_per_key: int | None
     fair_weights: Mapping[Any, float] | None
+    max_pending_per_key: int | None
     when_unavailable: Literal["fail", "wait"]
     restart_intensity: int
     restart_period_s: float
