@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 LONGEST_NAME = 200
@@ -111,6 +112,23 @@ def name(field: str, value: Any, *, longest: int = LONGEST_NAME) -> None:
             f"{field} must not contain marks of text direction or halves of surrogate pairs, "
             f"got {value!a}"
         )
+
+
+def names(field: str, value: Any) -> tuple[str, ...]:
+    """Names as a tuple, each of them once; one alone may be given as it is.
+
+    Raises:
+        TypeError: not a string, nor several of them.
+        ValueError: one that cannot be a name.
+    """
+    if isinstance(value, str):
+        value = (value,)
+    if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable):
+        raise misfit(f"{field} must be a name, or several", value)
+    chosen = tuple(value)
+    for each in chosen:
+        name(field, each)
+    return tuple(dict.fromkeys(chosen))
 
 
 def flag(field: str, value: Any) -> None:

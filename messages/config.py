@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypedDict, Unpack
 
 from greenroom.messages import _validate as check
+from greenroom.messages.agent_shape import is_function
+from greenroom.messages.screening import check_weights
 from greenroom.messages.status import FailureKind
 
 MOST_KEPT = 1_000_000
 """The most that a window or a buffer may be told to keep."""
 
 Classifier = Callable[[BaseException], FailureKind | None]
+
+FairBy = Literal["key"] | Callable[[Any], Any]
+"""Says whose a request is."""
 
 
 class ChangeableSettings(TypedDict, total=False):
@@ -48,6 +54,8 @@ class ChangeableSettings(TypedDict, total=False):
     chunk_timeout_s: float | None
     hedge_after_s: float | Literal["p95"] | None
     max_pending: int
+    fair_weights: Mapping[Any, float] | None
+    max_pending_per_key: int | None
     when_unavailable: Literal["fail", "wait"]
     restart_intensity: int
     restart_period_s: float
@@ -62,6 +70,7 @@ class PoolSettings(ChangeableSettings, total=False):
     on_cut: Literal["raise", "restart", "hold"]
     stream_complete: Callable[[Any], bool] | Literal["auto"] | None
     priority_ageing_s: float
+    fair_by: FairBy | None
     loop_check_interval_s: float
     loop_stalled_after_s: float
     loop_replaced_after_s: float | None
@@ -154,6 +163,16 @@ class PoolConfig:
     """Requests that may wait for a free member before the pool refuses more; 0: none may."""
     priority_ageing_s: float = 10.0
     """Waiting this long counts as much as one level of `Request.priority`."""
+    fair_by: FairBy | None = None
+    """Whom the waiting room is shared out to: "key", those of one `Request.key` together; or a
+    function of a request that gives whose it is, called where the request is made; None: nobody,
+    requests of equal priority are served in order."""
+    fair_weights: Mapping[Any, float] | None = None
+    """What each of them gets in proportion, by what `fair_by` gives; who is not in it has what
+    `Request.metadata["fair_weight"]` says, else 1."""
+    max_pending_per_key: int | None = None
+    """Requests of one of them that may wait before the pool refuses more of his; None: as many as
+    there is room for."""
     when_unavailable: Literal["fail", "wait"] = "fail"
     """With every member unroutable: fail at once, or wait for the earliest reopening."""
     restart_intensity: int = 3
@@ -203,6 +222,9 @@ class PoolConfig:
                 f"circuit_slow_rate={self.circuit_slow_rate!r}, "
                 f"circuit_slow_call_s={self.circuit_slow_call_s!r}"
             )
+        for name in ("fair_weights", "max_pending_per_key"):
+            if self.fair_by is None and getattr(self, name) is not None:
+                raise ValueError(f"{name} must be given together with fair_by, got no fair_by")
         if self.on_cut not in ("raise", "restart", "hold"):
             raise ValueError(f"on_cut must be 'raise', 'restart' or 'hold', got {self.on_cut!r}")
         if self.event_loop not in ("auto", "running", "own", "asyncio", "uvloop"):
@@ -223,6 +245,17 @@ def _function_or_auto(field: str, value: Any) -> None:
             raise ValueError(f"{field} must be 'auto', a function or None, got {value!r}")
     else:
         check.function(field, value, optional=True)
+
+
+def _key_or_function(field: str, value: Any) -> None:
+    """Refuse whatever is neither "key", nor None, nor a plain function."""
+    if isinstance(value, str):
+        if value != "key":
+            raise ValueError(f"{field} must be 'key', a function or None, got {value!r}")
+        return
+    check.function(field, value, optional=True)
+    if is_function(inspect.iscoroutinefunction, value):
+        raise check.misfit(f"{field} must be a plain function, since nobody awaits it", value)
 
 
 def _seconds_or_p95(field: str, value: Any) -> None:
@@ -246,7 +279,9 @@ _RULES: dict[str, Callable[[str, Any], None]] = {
     ),
     "circuit_window stream_buffer": partial(check.whole, minimum=1, maximum=MOST_KEPT),
     "max_retries max_pending restart_intensity": check.whole,
-    "same_member_retries": partial(check.whole, optional=True),
+    "same_member_retries max_pending_per_key": partial(check.whole, optional=True),
+    "fair_by": _key_or_function,
+    "fair_weights": check_weights,
     "circuit_reset_timeout_s health_check_interval_s health_check_timeout_s priority_ageing_s"
     " restart_period_s loop_check_interval_s loop_stalled_after_s": (
         partial(check.number, above=True)

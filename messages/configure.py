@@ -9,7 +9,7 @@ from typing import Any, TypedDict, get_type_hints
 
 from greenroom.messages import _validate as check
 from greenroom.messages.config import ChangeableSettings, PoolConfig, check_setting
-from greenroom.messages.member import Member
+from greenroom.messages.member import Member, Names
 
 _LIVES_THERE = "the agents live there"
 _WATCHED = "the loops that run are watched by it"
@@ -30,6 +30,7 @@ FIXED: Mapping[str, str] = {
     "is_failure": _JUDGED,
     "is_empty": _JUDGED,
     "priority_ageing_s": "those that wait stand in an order that comes of it",
+    "fair_by": "those that wait stand in an order that comes of it",
 }
 """The settings that stay as they are while a pool runs, each with why."""
 
@@ -38,7 +39,7 @@ CHANGEABLE: tuple[str, ...] = tuple(
 )
 """The settings that a running pool takes over."""
 
-_OF_AGENT = ("agent", "factory", "probe", "close", "lost", "isolated", "method")
+_OF_AGENT = ("agent", "factory", "probe", "close", "lost", "isolated", "method", "accepts")
 
 
 class MemberSettings(TypedDict, total=False):
@@ -48,6 +49,8 @@ class MemberSettings(TypedDict, total=False):
     priority: int
     max_concurrency: int | None
     metadata: Mapping[str, Any]
+    tags: Names
+    cost: float
 
 
 OF_MEMBER: tuple[str, ...] = tuple(get_type_hints(MemberSettings))
@@ -64,7 +67,7 @@ class Configure:
         settings: fields of `PoolConfig`, by name. Limits of time hold for attempts that begin from
             then on, those of requests for requests; thresholds for the next outcome.
         members: what changes of members, by their names: `weight`, `priority`, `max_concurrency`,
-            `metadata`.
+            `metadata`, `tags`, `cost`.
         add: members to take in, behind the others.
         remove: names of those that leave: they get nothing new, finish what they have, and are
             closed.
@@ -155,6 +158,10 @@ def _check_member(where: str, changes: Any) -> None:
                 check.whole(field_, value, minimum=1, optional=True)
             case "metadata":
                 check.mapping(field_, value)
+            case "tags":
+                check.names(field_, value)
+            case "cost":
+                check.number(field_, value)
             case _ if key in _OF_AGENT:
                 raise ValueError(f"{field_} cannot change in place: have the member replaced")
             case _:

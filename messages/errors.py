@@ -9,7 +9,7 @@ know of the request; and a deadline must stay a `TimeoutError`, which no group c
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 from greenroom.messages.pickling import fit_to_leave
 from greenroom.messages.pickling import summary as summary
@@ -183,17 +183,32 @@ class PoolSaturatedError(PoolError):
         retry_after_s: when to come back, in seconds: by then those that wait will have been given
             to members, at the pace of this moment. An estimate from how long recent requests have
             held their members, and from how long the running ones have.
+        reason: the setting whose bound was reached: "max_pending", or "max_pending_per_key" if so
+            many of those that the pool is shared out to as to this one are waiting; then `pending`
+            counts these alone.
     """
 
     _may_have_begun = False
 
-    def __init__(self, pool_name: str, pending: int, retry_after_s: float) -> None:
-        super().__init__(pool_name, pending, retry_after_s)
+    def __init__(
+        self,
+        pool_name: str,
+        pending: int,
+        retry_after_s: float,
+        reason: Literal["max_pending", "max_pending_per_key"] = "max_pending",
+    ) -> None:
+        super().__init__(pool_name, pending, retry_after_s, reason)
         self.pool_name = pool_name
         self.pending = pending
         self.retry_after_s = retry_after_s
+        self.reason = reason
 
     def __str__(self) -> str:
+        if self.reason == "max_pending_per_key":
+            return (
+                f"pool {self.pool_name!r} has {self.pending} requests of the same fair_by key "
+                f"waiting (max_pending_per_key); retry after {self.retry_after_s:.2f} s"
+            )
         return (
             f"pool {self.pool_name!r} is saturated: {self.pending} requests are waiting; "
             f"retry after {self.retry_after_s:.2f} s"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,9 @@ from greenroom.messages.call_context import CallContext as CallContext
 
 Lost = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 """Which errors of an agent mean that it is gone for good."""
+
+Names = str | Iterable[str]
+"""A name, or several."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,14 @@ class Member:
             `__call__`; False: none, for `apply`, `acquire` and `attempts` alone. Such a one need
             not be able to take a payload, and is not looked at for that.
         metadata: anything; comes back in `MemberStats`.
+        tags: names that it shares with others, by which `Request.only`, `exclude` and `prefer` mean
+            it as by its own.
+        accepts: says of a payload whether this member may have it, by what its agent can do (a
+            context window, a region). Called where the request is made, in the thread or the task
+            of whoever makes it, which must not be held up: a plain function of the payload that is
+            quick. If it raises, the member does not get the request. What is no `Request`, as
+            `apply` and `attempts`, has no payload to ask about.
+        cost: what a call costs, in whatever unit, for the strategy `cheapest`.
 
     Raises:
         AgentTypeError: what can be seen to be no agent, or no factory of one (a `TypeError`, too).
@@ -78,6 +89,9 @@ class Member:
     isolated: bool = field(default=False, kw_only=True)
     method: Method = field(default=None, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
+    tags: Names = field(default=(), kw_only=True)
+    accepts: Callable[[Any], object] | None = field(default=None, kw_only=True)
+    cost: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
         check.name("name", self.name)
@@ -91,6 +105,9 @@ class Member:
         check.flag("isolated", self.isolated)
         self._check_method()
         check.mapping("metadata", self.metadata)
+        object.__setattr__(self, "tags", check.names("tags", self.tags))
+        _check_accepts(self.accepts)
+        check.number("cost", self.cost)
 
     def _check_agent(self) -> None:
         if (self.agent is None) == (self.factory is None):
@@ -122,3 +139,11 @@ def _check_lost(lost: Any) -> None:
         raise check.misfit("lost must be an exception class, several, or a function", lost)
     if is_function(inspect.iscoroutinefunction, lost):
         raise check.misfit("lost must be a plain function, since nobody awaits its answer", lost)
+
+
+def _check_accepts(accepts: Any) -> None:
+    check.function("accepts", accepts, optional=True)
+    if is_function(inspect.iscoroutinefunction, accepts):
+        raise check.misfit(
+            "accepts must be a plain function, since nobody awaits its answer", accepts
+        )

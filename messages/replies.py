@@ -133,6 +133,7 @@ class AgentHealth:
     failures: int = 0
     error_rate: float = 0.0
     latency_p50_s: float | None = None
+    latency_p90_s: float | None = None
     latency_p95_s: float | None = None
     consecutive_failures: int = 0
     last_error: str | None = None
@@ -170,6 +171,8 @@ class MemberStats:
     priority: int = field(default=0, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     agents_lost: int = field(default=0, kw_only=True)
+    tags: tuple[str, ...] = field(default=(), kw_only=True)
+    cost: float = field(default=0.0, kw_only=True)
 
     @property
     def status(self) -> AgentStatus:
@@ -200,6 +203,13 @@ class MemberStats:
     def latency_p50_s(self) -> float | None:
         """Median latency of recent successes, in seconds."""
         return self.health.latency_p50_s
+
+    @property
+    def latency_p90_s(self) -> float | None:
+        """90th percentile of the same: a member whose own is longer than the time that a request
+        has left is passed by while another one is free.
+        """
+        return self.health.latency_p90_s
 
     @property
     def latency_p95_s(self) -> float | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, TypeVar
 
 from greenroom.messages import _validate as check
 from greenroom.messages.configure import Configure
-from greenroom.messages.member import Member
+from greenroom.messages.member import Member, Names
 
 if TYPE_CHECKING:
     from greenroom.messages.events import Event
@@ -26,6 +26,9 @@ class EachSettings(TypedDict, total=False):
     idempotent: bool
     max_retries: int | None
     metadata: Mapping[str, Any]
+    only: Names | None
+    exclude: Names | None
+    prefer: Names | None
     timeout_s: float | None
 
 
@@ -42,6 +45,9 @@ class AcquireSettings(TypedDict, total=False):
     priority: int
     max_retries: int | None
     metadata: Mapping[str, Any]
+    only: Names | None
+    exclude: Names | None
+    prefer: Names | None
     request_id: str | None
     timeout_s: float | None
 
@@ -50,6 +56,15 @@ def _take_older_name(options: Any, timeout_s: Any, above: bool = False) -> None:
     check.number("timeout_s", timeout_s, above=above)
     check_one_timeout(options.timeout, timeout_s)
     object.__setattr__(options, "timeout", timeout_s)
+
+
+def _check_selection(options: RequestOptions) -> None:
+    for field_ in ("only", "exclude", "prefer"):
+        value = getattr(options, field_)
+        if value is not None:
+            object.__setattr__(options, field_, check.names(field_, value))
+    if options.only == ():
+        raise ValueError("only must name somebody, got nobody")
 
 
 def check_one_timeout(timeout: float | None, timeout_s: float | None) -> None:
@@ -80,6 +95,12 @@ class RequestOptions:
         max_retries: overrides the pool's for this request.
         metadata: anything; reaches the agent, is never logged.
         request_id: an id of the app's own, for tracing; made by the pool when None.
+        only: names or tags of members, one or several: nobody else may have it, for a retry or a
+            hedge neither. If nobody in the pool has such a name, it is refused at once, with an
+            `UnknownMemberError`.
+        exclude: names or tags of those that must not have it.
+        prefer: names or tags of those that are to have it as long as one of them is available, and
+            the others after that.
         timeout_s: the older name of `timeout`; one of them may be given.
 
     Raises:
@@ -93,6 +114,9 @@ class RequestOptions:
     max_retries: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     request_id: str | None = None
+    only: Names | None = None
+    exclude: Names | None = None
+    prefer: Names | None = None
     timeout_s: InitVar[float | None] = None
 
     def __post_init__(self, timeout_s: float | None) -> None:
@@ -113,6 +137,8 @@ class RequestOptions:
             check.mapping("metadata", self.metadata, secret=True)
         if self.request_id is not None:
             check.name("request_id", self.request_id, longest=check.LONGEST_ID)
+        if self.only is not None or self.exclude is not None or self.prefer is not None:
+            _check_selection(self)
 
     def __repr__(self) -> str:
         """What differs from the defaults, and nothing of what the app alone may know."""

@@ -20,6 +20,7 @@ class LoadBalanceStrategy(StrEnum):
     POWER_OF_TWO = "power_of_two"
     CONSISTENT_HASH = "consistent_hash"
     FAILOVER = "failover"
+    CHEAPEST = "cheapest"
 
 
 StrategyName = Literal[
@@ -34,6 +35,7 @@ StrategyName = Literal[
     "power_of_two",
     "consistent_hash",
     "failover",
+    "cheapest",
 ]
 """The values of `LoadBalanceStrategy`, as a type checker knows them."""
 
@@ -109,6 +111,10 @@ class SkipReason(StrEnum):
     DRAINING = "draining"
     GAVE_UP = "gave_up"
     EXCLUDED = "excluded"
+    NOT_NAMED = "not_named"
+    RULED_OUT = "ruled_out"
+    NOT_ACCEPTED = "not_accepted"
+    TOO_SLOW = "too_slow"
 
 
 class CancelReason(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -131,6 +132,8 @@ class MemberRoute:
         by_default: whether nobody has said how many calls it takes at a time.
         replaced: whether another one of its name comes when it has left: who can have nobody else
             waits for that.
+        tags, accepts, cost: `Member`'s. What `accepts` says of a payload is found out where the
+            request is made: nobody else calls it.
     """
 
     name: str
@@ -147,6 +150,9 @@ class MemberRoute:
     reopens_at: float | None = field(default=None, kw_only=True)
     by_default: bool = field(default=False, kw_only=True)
     replaced: bool = field(default=False, kw_only=True)
+    tags: tuple[str, ...] = field(default=(), kw_only=True)
+    accepts: Callable[[Any], object] | None = field(default=None, kw_only=True)
+    cost: float = field(default=0.0, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,6 +179,9 @@ class MemberRecord:
             reopens_at=reopens_at,
             by_default=self.member.max_concurrency is None,
             replaced=self.successor is not None,
+            tags=tuple(self.member.tags),
+            accepts=self.member.accepts,
+            cost=self.member.cost,
         )
 
     def serves(self, now: float) -> bool:
@@ -223,6 +226,8 @@ class MemberRecord:
             weight=self.member.weight,
             priority=self.member.priority,
             metadata=self.member.metadata,
+            tags=tuple(self.member.tags),
+            cost=self.member.cost,
             agents_lost=self.agents_lost,
         )
 

@@ -22,6 +22,7 @@ import pykka
 
 from greenroom.actors.handle.caller_attempts import Acquired, Attempts, acquired
 from greenroom.actors.handle.pool_stream import PoolStream
+from greenroom.actors.handle.screening import Questions
 from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.call_ancestry import INSIDE, tickets_of
 from greenroom.actors.runtime.channel import Channel
@@ -67,6 +68,7 @@ from greenroom.messages.requests import (
     RequestSettings,
     check_one_timeout,
 )
+from greenroom.messages.screening import Accepts
 
 R = TypeVar("R")
 C = TypeVar("C")
@@ -99,6 +101,10 @@ class AskingRef(JoinableRef):
         self._clock = actor.clock
         self._ended = ended
         self._stream_buffer = config.stream_buffer
+        # None: nothing, as nearly always; no call is made to find that out.
+        self._questions: Questions | None = None
+        self._screens: tuple[Accepts, ...] = ()
+        self._fair_by = config.fair_by
         self._go_by(config)
         self._holds = config.on_cut == "hold"
         self._carries_context = config.propagate_context
@@ -109,6 +115,17 @@ class AskingRef(JoinableRef):
     def _go_by(self, config: PoolConfig) -> None:
         """The pool goes by other settings: told by its router."""
         self._max_pending = config.max_pending
+        self._fair_weights = config.fair_weights
+        self._ask_first(self._screens)
+
+    def _ask_first(self, screens: tuple[Accepts, ...]) -> None:
+        """Ask these about every payload from now on: told by its router, whenever members change.
+
+        Args:
+            screens: each function once.
+        """
+        self._screens = screens
+        self._questions = Questions(screens, self._fair_by, self._fair_weights) or None
 
     # -- Pykka's own
 
@@ -130,8 +147,11 @@ class AskingRef(JoinableRef):
         if not self.is_alive():
             raise self._dead()
         if isinstance(message, RequestOptions):
-            if self._carries_context and isinstance(message, Request | Apply):
-                message = Told(message, copy_context())
+            questions = self._questions
+            heard = None if questions is None else questions.heard_of(message)
+            context = copy_context() if self._carries_context else None
+            if isinstance(message, Request | Apply) and (context is not None or heard is not None):
+                message = Told(message, context, heard)
             self._bring(Envelope(message))
         else:
             self.actor_inbox.put(Envelope(message))
@@ -507,8 +527,8 @@ class AskingRef(JoinableRef):
                 `first_chunk_timeout_s` until `attempt.first()`, `chunk_timeout_s` from there on;
                 otherwise it has `request_timeout_s`, as an answer has.
             timeout: seconds for all of it, from the first attempt on.
-            options: `key`, `priority`, `idempotent`, `max_retries`, `metadata` and `request_id`, as
-                of a `Request`.
+            options: `key`, `priority`, `idempotent`, `max_retries`, `metadata`, `only`, `exclude`,
+                `prefer` and `request_id`, as of a `Request`.
 
         Raises:
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
@@ -538,7 +558,11 @@ class AskingRef(JoinableRef):
         # Before a block begins whose end could not be waited for.
         if not message.can_be_cut and running_loop() is not None and self.is_alive():
             before_waiting(self, Need.WORK)
+        questions = self._questions
+        heard = None if questions is None else questions.heard_of(message)
         future = LeaseFuture(self._address(message, None)[0], self._canceller)
+        if heard is not None:
+            future.heard = heard
         future.inside = INSIDE.get()
         try:
             self._post(message, future)
@@ -561,7 +585,11 @@ class AskingRef(JoinableRef):
             # As `_address`, without the call: every ask comes this way.
             request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
             deadline = None if timeout is None else self._clock.now() + timeout
+            questions = self._questions
+            heard = None if questions is None else questions.heard_of(message)
             future = PoolFuture(request_id, deadline, self._canceller)
+            if heard is not None:
+                future.heard = heard
             if outer is not None:
                 _tell_of(outer, future)
             if type(message) is Apply:
@@ -605,7 +633,12 @@ class AskingRef(JoinableRef):
     ) -> PoolStream[Any]:
         self.check_process()
         channel = Channel(self._stream_buffer, self._holds)
-        future = StreamFuture(channel, *self._address(message, timeout), self._canceller)
+        address = self._address(message, timeout)
+        questions = self._questions
+        heard = None if questions is None else questions.heard_of(message)
+        future = StreamFuture(channel, *address, self._canceller)
+        if heard is not None:
+            future.heard = heard
         future.inside, future.need = INSIDE.get(), _need_of(message)
         if self._carries_context:
             future.context = copy_context()

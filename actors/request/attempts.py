@@ -348,6 +348,8 @@ class Attempts:
             slot = None if excused else self._table.get(attempt.member)
             # By what this member usually takes, since the deadline is the caller's: one of 50 ms is
             # over before a member that takes a second could have answered.
+            if slot is not None:
+                self._table.still_running(attempt.member, elapsed_s, now)
             if slot is not None and slot.load.overdue(elapsed_s, now):
                 self._attempt_results.failed(attempt, job, failure, now)
             else:

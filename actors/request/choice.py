@@ -66,7 +66,8 @@ class Choice:
             step = self._again(job, job.bound, now)
             if step is not None:
                 return step
-        if not job.failures and not table.free and table.is_busy():
+        barred = () if job.terms is None else table.eligible(job.terms).barred
+        if not job.failures and not table.free and table.is_busy(barred):
             return Step.WAIT  # no strategy need be asked
         if table.treats_alike:  # no strategy of this package keeps it: so one will do for all
             context = self._context
@@ -75,7 +76,9 @@ class Choice:
             context = PickContext(now, job.work.key, job.id)
         if self._stay_s and self._stays(job, context):
             return Step.WAIT
-        if job.failures or job.trial is not None:
+        if job.terms is not None or (job.deadline is not None and self._may_be_late(job, now)):
+            chosen = self._among_those_wanted(job, context)
+        elif job.failures or job.trial is not None:
             chosen = self._another(job, context)
         else:
             chosen = table.pick((), context, job.policy.exhaustive)
@@ -89,20 +92,56 @@ class Choice:
             return Step.WAIT
         return Step.FAIL
 
+    def _may_be_late(self, job: Job, now: float) -> bool:
+        """Whether any member may take as long as the request has left."""
+        if job.deadline is None:
+            return False
+        if self._table.untimed:
+            self._table.read_times()
+        return job.deadline - now <= self._table.longest_s
+
+    def _among_those_wanted(self, job: Job, context: PickContext) -> Slot | NoPick:
+        """For a request that not everybody may have, or not everybody in time."""
+        may, taken = self._table.eligible(job.terms), self._taken(job)
+        for aside in self.asides(job, context.now):
+            chosen = self._table.pick_untried({*taken, *aside}, context, may.strategy)
+            if chosen is not None:
+                return chosen
+        return self._another(job, context)
+
+    def asides(self, job: Job, now: float) -> list[Collection[str]]:
+        """Whom it is not given to as long as one of the others is free, the most wanted first: who
+        would be too late, and who is not preferred; then the former, then the latter.
+        """
+        late: Collection[str] = ()
+        if job.deadline is not None and self._may_be_late(job, now):
+            late = self._table.too_slow(job.deadline - now, now)
+        others = self._table.eligible(job.terms).others
+        if not late or not others:
+            return [each for each in (late, others) if each]
+        return [{*late, *others}, late, others]
+
+    def _taken(self, job: Job) -> Collection[str]:
+        """Members that have had it, or have it in a trial, or must not have it."""
+        return {*job.taken, *self._table.eligible(job.terms).barred}
+
     def _another(self, job: Job, context: PickContext) -> Slot | NoPick:
-        """For a request that members have had, or have."""
+        """For a request that members have had, or have, or must not have."""
         table = self._table
+        # Calls that are saved: a request that fails over makes a dozen of such looks.
+        taken = job.taken if job.terms is None else self._taken(job)
         # What else there is to be known is asked only where no untried one can take it now. (A
         # strategy of the app's own would be asked twice by that.)
         if table.treats_alike and not job.policy.exhaustive:
-            untried = table.pick_untried(job.taken, context)
+            by = None if job.terms is None else table.eligible(job.terms).strategy
+            untried = table.pick_untried(taken, context, by)
             if untried is not None:
                 return untried
         only_untried = self._only_untried(job)
         # Who has let it wait for a whole time limit is asked again only where nobody else can come.
         last = () if only_untried else job.silent
-        never = self._hopeless(job) if job.failures else ()
-        return table.pick(job.taken, context, only_untried, never, last)
+        never = self._hopeless(job) if job.failures or job.terms is not None else ()
+        return table.pick(taken, context, only_untried, never, last)
 
     def _spare(self, job: Job, trial: Slot, context: PickContext) -> Slot | Beside | Step:
         """Whom to give it to in place of a half-open member, and whether to try that one beside."""
@@ -115,7 +154,7 @@ class Choice:
         # trial is an attempt like any other.
         if job.is_lease and job.work.idempotent:
             return trial
-        other = table.pick({*job.taken, *table.half_open}, context, exhaustive=True)
+        other = self._other_than(table.half_open, job, context)
         # Nobody else can take it, or it would be turned away while
         # it waits: better a trial than that.
         if other is NoPick.UNROUTABLE or (other is NoPick.BUSY and self._room.shuts_out(job)):
@@ -126,11 +165,40 @@ class Choice:
             return member or Step.WAIT
         return Beside(member, trial)
 
+    def _other_than(self, names: Collection[str], job: Job, context: PickContext) -> Slot | NoPick:
+        """Whom to give it to that is none of these, and has not had it."""
+        out = {*self._taken(job), *names}
+        for aside in self.asides(job, context.now) if job.terms is not None else ():
+            by = self._table.eligible(job.terms).strategy
+            chosen = self._table.pick_untried({*out, *aside}, context, by)
+            if chosen is not None:
+                return chosen
+        return self._table.pick(out, context, exhaustive=True)
+
+    def second(self, job: Job, taken: Collection[str], context: PickContext) -> Slot | None:
+        """Whom to give it to as well, other than those taken.
+
+        Raises:
+            StrategyError: as by `RoutingTable.pick_second`.
+        """
+        table = self._table
+        if job.terms is None and not self._may_be_late(job, context.now):
+            return table.pick_second(taken, context)
+        may = table.eligible(job.terms)
+        taken = {*taken, *may.barred}
+        for aside in self.asides(job, context.now):
+            chosen = table.pick_second({*taken, *aside}, context, may.strategy)
+            if chosen is not None:
+                return chosen
+        return table.pick_second(taken, context, may.strategy)
+
     def _again(self, job: Job, bound: Bound, now: float) -> Slot | Step | None:
         """The member that it is bound to, or whether to wait for that one; None if neither, and
         anybody will do.
         """
         slot = self._table.get(bound.member)
+        if job.terms is not None and bound.member in self._table.eligible(job.terms).barred:
+            slot = None  # it is known by other names since
         # Who stays for a member has asked for it by name; a hiccup is not worth a trial's permit.
         if slot is not None and slot.is_free and (bound.rests or not slot.is_trial):
             job.bound = None
@@ -152,19 +220,28 @@ class Choice:
 
     # -- may it wait
 
+    def names_nobody(self, job: Job) -> bool:
+        """Whether nobody in the pool has a name or a tag of those that alone may have it."""
+        if job.terms is None or job.failures or self._table.epoch == 0:
+            return False
+        return not self._table.eligible(job.terms).named
+
     def _stays(self, job: Job, context: PickContext) -> bool:
         """Whether it waits for a preferred member that rests, though others could take it."""
         if self._room.shuts_out(job):
             return False
         until = context.now + self._stay_s
-        return self._table.rests(job.failures, context, until, job.deadline)
+        barred = self._table.eligible(job.terms).barred
+        return self._table.rests(job.failures, context, until, job.deadline, barred)
 
     def _may_wait(self, job: Job, now: float) -> bool:
         """Whether a request may wait for a member to come back, rather than fail at once."""
         # Each member has one turn: to wait would be for a second one.
         if job.policy.exhaustive and job.failures:
             return False
-        besides = job.failures if self._only_untried(job) else self._hopeless(job)
+        besides: Collection[str] = self._hopeless(job)
+        if self._only_untried(job):
+            besides = {*job.failures, *self._table.eligible(job.terms).barred}
         reopening = self._table.earliest_reopening(besides)
         if reopening is not None and reopening <= now + _ABOUT_NOW_S:
             return True  # its time has come: the word of it is on its way
@@ -195,6 +272,8 @@ class Choice:
     def _hopeless(self, job: Job) -> Collection[str]:
         """The members that it need not be given to once more, however long it waits."""
         lasting = _failed_for_good(job)
+        if job.terms is not None:
+            lasting |= self._table.eligible(job.terms).barred.keys()
         return lasting | job.cut if lasting else job.cut
 
     def _could_recover(self, job: Job) -> bool:
@@ -213,7 +292,8 @@ class Choice:
         if not self._stay_s or after_s is None or after_s > self._stay_s:
             return False
         context = PickContext(now, job.work.key, job.id)
-        return self._table.prefers(attempt.member, job.taken, context)
+        barred = self._table.eligible(job.terms).barred
+        return self._table.prefers(attempt.member, self._taken(job), context, barred)
 
     def may_mend(self, attempt: Attempt, failure: Failure) -> bool:
         """Whether the same member may be over it: it takes requests as usual, as far as the
@@ -244,7 +324,7 @@ class Choice:
         after_s, table = failure.retry_after_s, self._table
         # Who stays for a member waits for that one, whoever else may be back.
         if not preferred and (after_s is not None or table.somebody_rests()):
-            hopeless = _failed_for_good(job)
+            hopeless = _failed_for_good(job) | self._table.eligible(job.terms).barred.keys()
             after_s = table.asked_to_wait_s(hopeless, attempt.member, after_s, now)
         return Situation(
             kind=failure.kind,
@@ -260,7 +340,8 @@ class Choice:
             deadline=job.deadline,
             may_mend=mends,
             tries=job.failures[attempt.member].attempts,
-            members=len(table),
+            members=len(table)
+            - (0 if job.terms is None else len(table.eligible(job.terms).barred)),
             in_service=mends,
             preferred=preferred,
         )
@@ -269,7 +350,7 @@ class Choice:
         """Whether an untried member can take the request: now, once a slot is free, or, if only
         such a one can help it, and it may wait for that, once one is back.
         """
-        if self._table.could_take(job.taken):
+        if self._table.could_take(job.taken if job.terms is None else self._taken(job)):
             return True
         # One that is kept out is waited for only where no tried member will
         # do: else a retry on that one comes first.

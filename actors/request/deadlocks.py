@@ -61,7 +61,11 @@ class Deadlocks:
         Calls of other pools in between are seen through. Not seen: two requests that wait for each
         other by way of two pools; their time limits end that.
         """
-        return bool(self._waiting_for(job)) and self._is_dead_locked(job)
+        if not self._waiting_for(job):
+            return False
+        if self._some_have_terms(job):
+            return job not in self._those_that_go_on([*self._all_live(), job], job)
+        return self._is_dead_locked(job)
 
     def heard(self, message: Waits) -> Job | None:
         """Code inside a call of this pool begins to wait for a request, or ends that: which one in
@@ -78,6 +82,12 @@ class Deadlocks:
         self.waits(job, message.inside)
         # The last one that came first.
         queued = [each for each in self._all_live() if each.phase is QUEUED][::-1]
+        if self._some_have_terms():
+            going_on = self._those_that_go_on(self._all_live())
+            queued = [each for each in queued if each not in going_on]
+            if not queued:
+                return None
+            return job if job in queued else queued[0]
         if not queued or not self._is_dead_locked():
             return None
         # Who has just begun to wait is told, if its request is in the
@@ -93,6 +103,51 @@ class Deadlocks:
         if table.earliest_reopening() is not None:
             return False
         return not any(self._brings_slot(slot) for slot in table)
+
+    def _some_have_terms(self, job: Job | None = None) -> bool:
+        """Whether a member that becomes free need not be of use to all that wait."""
+        if job is not None and job.terms is not None:
+            return True
+        return any(each.terms is not None for each in self._all_live())
+
+    def _those_that_go_on(self, jobs: list[Job], queueing: Job | None = None) -> list[Job]:
+        """Those of the requests that calls wait for which will come to an end, where not every
+        member may have each of them.
+
+        A call goes on that waits for none but such; a request whose call goes on, or for which a
+        member brings a slot, or a call that goes on holds one.
+
+        Args:
+            queueing: the one of them that is about to queue.
+        """
+        table, live = self._table, self._live_attempts
+        if table.epoch == 0:
+            return jobs
+        waits = {each: set(self._waiting_for(each)) for each in jobs}
+        going_on: list[Job] = []
+        while True:
+            held = set[Ticket]().union(*(waits[each] for each in jobs if each not in going_on))
+            free = {each.member for ticket, each in live.items() if ticket not in held}
+            more = [
+                each
+                for each in jobs
+                if each not in going_on
+                and self._goes_on(each, each is queueing or each.phase is QUEUED, held, free)
+            ]
+            if not more:
+                return going_on
+            going_on += more
+
+    def _goes_on(self, job: Job, queued: bool, held: set[Ticket], free: set[str]) -> bool:
+        running = [attempt.ticket for attempt in job.running()]
+        if running or not queued:
+            return not running or not held.issuperset(running)
+        barred = self._table.eligible(job.terms).barred
+        # A member will be back by time alone, and bring a slot.
+        if self._table.earliest_reopening(barred) is not None:
+            return True
+        may = [slot for slot in self._table if slot.name not in barred]
+        return any(slot.name in free or self._brings_slot(slot) for slot in may)
 
     @staticmethod
     def _brings_slot(slot: Slot) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from greenroom.actors.policy.throughput import Throughput
 from greenroom.actors.request.attempt_results import AttemptResults
@@ -96,19 +96,23 @@ class Endings:
                 )
             )
 
-    def shed(self, job: Job, waiting: int, reopening: float | None) -> None:
+    def shed(self, job: Job, waiting: int, reopening: float | None, of_key: bool = False) -> None:
         """The request was taken in, but there is no room for it to wait.
 
         Args:
             waiting: how many were in its way.
             reopening: when the first member is back; None if there is one, or nobody says.
+            of_key: whether those of its key alone are meant.
         """
         now = self._ports.now()
         # At least one has to go before: with max_pending=0 nobody waits, and yet there is no room.
         wait_s = self._throughput.retry_after_s(max(waiting, 1), now)
         if reopening is not None:
             wait_s = max(wait_s, reopening - now)
-        error = PoolSaturatedError(self._pool, waiting, wait_s)
+        reason: Literal["max_pending", "max_pending_per_key"] = "max_pending"
+        if of_key:
+            reason = "max_pending_per_key"
+        error = PoolSaturatedError(self._pool, waiting, wait_s, reason)
         with self._telling(job, error):
             # Not `_end`: it has had no slot, so it says nothing of the
             # pace, and no failure of it is to settle.

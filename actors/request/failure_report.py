@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
 
 from greenroom.actors.request.job import Job
 from greenroom.actors.routing.routing_table import RoutingTable, Slot
+from greenroom.actors.routing.selection import Barred
 from greenroom.actors.runtime.call_ancestry import tickets_of
 from greenroom.actors.runtime.future import AskTimeoutError
 from greenroom.messages.errors import (
@@ -14,6 +16,7 @@ from greenroom.messages.errors import (
     DeadlineExceededError,
     ReentrantAskError,
     StreamInterruptedError,
+    UnknownMemberError,
 )
 from greenroom.messages.status import SkipReason
 
@@ -22,11 +25,11 @@ def all_failed(
     pool: str, job: Job, table: RoutingTable, reason: str, now: float
 ) -> AllPoolMembersFailedError:
     """The error that lists every member, tried or skipped."""
-    reopening = table.earliest_reopening()
+    reopening = table.earliest_reopening(table.eligible(job.terms).barred)
     return AllPoolMembersFailedError(
         pool,
         table.names,
-        account(job.failures.values(), table, now),
+        account(job.failures.values(), table, now, Asked.of(job, table)),
         reason,
         None if reopening is None else max(0.0, reopening - now),
         job.failed_alike,
@@ -38,7 +41,7 @@ def expired(pool: str, job: Job, table: RoutingTable, now: float) -> DeadlineExc
     # The asker's own time limit is over: it gets a subclass that is an ask's timeout as well.
     own = job.future is not None and job.future.deadline == job.deadline
     kind = AskTimeoutError if own else DeadlineExceededError
-    errors = account(job.failures.values(), table, now)
+    errors = account(job.failures.values(), table, now, Asked.of(job, table))
     return kind(pool, now - job.accepted_at, errors, job.failed_alike)
 
 
@@ -73,14 +76,28 @@ def why_unroutable(job: Job, table: RoutingTable, waits: bool, now: float) -> st
     if len(table) == 0:
         return "the pool has no members"
     # Where somebody has failed it, the failures say why; no reason is put in front of them.
+    barred = table.eligible(job.terms).barred
+    if len(barred) == len(table):
+        return "" if job.failures else "no member may have it"
     if not waits:
         return "" if job.failures else "no member is available"
-    reopening = table.earliest_reopening()
+    reopening = table.earliest_reopening(barred)
     if reopening is None or job.deadline is None:
         return "no member is available, and none says when it will be"
     return (
         f"no member is available before the deadline: the first in {reopening - now:.1f} s, "
         f"{job.deadline - now:.1f} s left"
+    )
+
+
+def nobody_named(pool: str, job: Job, table: RoutingTable) -> UnknownMemberError:
+    """The error of a request that only those may have who are not in the pool."""
+    tags = sorted({tag for slot in table for tag in slot.route.tags})
+    only = ", ".join(map(repr, job.work.only or ()))
+    tagged = f"; its tags are {', '.join(tags)}" if tags else ""
+    return UnknownMemberError(
+        f"only must name a member of pool {pool!r} or a tag of one, got {only}: "
+        f"its members are {', '.join(table.names)}{tagged}"
     )
 
 
@@ -105,7 +122,27 @@ def own(error: BaseException) -> BaseException:
     return error
 
 
-def account(tried: Iterable[AttemptError], slots: Iterable[Slot], now: float) -> list[AttemptError]:
+class Asked(NamedTuple):
+    """What a request has asked of its members, and why some must not have it.
+
+    Attributes:
+        deadline: until when it is to be answered; None without a limit.
+    """
+
+    barred: Mapping[str, Barred]
+    deadline: float | None
+
+    @classmethod
+    def of(cls, job: Job, table: RoutingTable) -> Asked:
+        return cls(table.eligible(job.terms).barred, job.deadline)
+
+
+NOTHING = Asked({}, None)
+
+
+def account(
+    tried: Iterable[AttemptError], slots: Iterable[Slot], now: float, asked: Asked = NOTHING
+) -> list[AttemptError]:
     """One entry for every member tried and every one skipped, in evaluation order.
 
     The tried ones stand in the order of their first try; a skipped one stands before the first
@@ -115,13 +152,22 @@ def account(tried: Iterable[AttemptError], slots: Iterable[Slot], now: float) ->
     names = {entry.member for entry in entries}
     for slot in slots:
         if slot.name not in names:
-            entries.insert(_place_of(slot.index, entries), _skipped(slot, now))
+            entries.insert(_place_of(slot.index, entries), _skipped(slot, now, asked))
     return entries
 
 
-def _skipped(slot: Slot, now: float) -> AttemptError:
+def _skipped(slot: Slot, now: float, asked: Asked) -> AttemptError:
+    barred = asked.barred.get(slot.name)
+    if barred is not None:
+        return AttemptError(slot.name, slot.index, barred.reason, None, 0.0, 0, barred.detail)
+    reason = slot.skip_reason()
+    if reason is None and asked.deadline is not None:
+        left_s = max(0.0, asked.deadline - now)
+        if slot.is_too_slow(left_s, now):
+            words = f"p90 {slot.times.p90_s(now):.1f} s, {left_s:.1f} s left"
+            return AttemptError(slot.name, slot.index, SkipReason.TOO_SLOW, None, 0.0, 0, words)
     # Free, and yet not asked: the strategy did not choose it, or the retries were used up before.
-    reason = slot.skip_reason() or SkipReason.EXCLUDED
+    reason = reason or SkipReason.EXCLUDED
     reopens_at = slot.back_at()
     detail = "" if reopens_at is None else f"back in {max(0.0, reopens_at - now):.1f} s"
     return AttemptError(slot.name, slot.index, reason, None, 0.0, 0, detail)

@@ -10,10 +10,11 @@ from greenroom.actors.claims.race import Race
 from greenroom.actors.policy.hedging import HedgeBudget, Percentile95
 from greenroom.actors.policy.retry_plan import RetryBudget
 from greenroom.actors.request.attempts import Attempts
+from greenroom.actors.request.choice import Choice
 from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.request.job import Attempt, Job
 from greenroom.actors.request.trials import Trials
-from greenroom.actors.routing.routing_table import RoutingTable, Slot
+from greenroom.actors.routing.routing_table import Slot
 from greenroom.actors.strategies import PickContext
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import StrategyError
@@ -34,7 +35,7 @@ class Hedger:
 
     _ports: FlowPorts
     _config: PoolConfig
-    _table: RoutingTable
+    _choice: Choice
     _claims: Claims
     _attempts: Attempts
     _trials: Trials
@@ -85,7 +86,7 @@ class Hedger:
         context = PickContext(now, job.work.key, job.id)
         try:
             # An error of the strategy costs the hedge only: the first attempt goes on.
-            slot = self._table.pick_second({*job.failures, first.member}, context)
+            slot = self._choice.second(job, {*job.failures, first.member}, context)
         except StrategyError as error:
             self._ports.events.complain_of("no member was found for a hedge", error)
             return None

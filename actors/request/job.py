@@ -12,12 +12,14 @@ from greenroom.actors.claims.claims import Claim
 from greenroom.actors.policy.blame import Blame
 from greenroom.actors.policy.life_signs import LifeSigns
 from greenroom.actors.policy.retry_plan import RetryPolicy
+from greenroom.actors.routing.selection import Terms
 from greenroom.actors.runtime.alarms import Alarm
 from greenroom.actors.runtime.channel import Channel
 from greenroom.actors.runtime.future import PoolFuture, StreamFuture
 from greenroom.messages.errors import AttemptError
 from greenroom.messages.execution import Failed, Ticket
 from greenroom.messages.requests import Acquire, Apply, Request
+from greenroom.messages.screening import FairKey, Heard
 from greenroom.messages.status import FailureKind
 
 Work = Request[Any] | Apply[Any] | Acquire
@@ -120,6 +122,8 @@ class Job:
         extra: attempts made as such trials: they are not charged to the request.
         promised: whether one of these has been counted that is still to begin.
         skipped: numbers of attempts that were kept for such as have never begun.
+        heard: what has been found out about it where it was made; None: nothing.
+        terms: what it asks of those who may have it; None: nothing, as nearly always.
         bound: whom it shall have again; None as long as anybody will do.
         cell: its place in the waiting queue, which sets it; None while it is not in it.
         alarm: goes off at the time of the next attempt; None while none is set.
@@ -146,6 +150,7 @@ class Job:
         "failed_last",
         "failures",
         "future",
+        "heard",
         "hedge",
         "hedge_alarm",
         "id",
@@ -153,6 +158,7 @@ class Job:
         "policy",
         "promised",
         "skipped",
+        "terms",
         "trial",
         "work",
     )
@@ -166,8 +172,12 @@ class Job:
         deadline: float | None,
         policy: RetryPolicy,
         context: Context | None = None,
+        terms: Terms | None = None,
+        heard: Heard | None = None,
     ) -> None:
         self.id = id
+        self.terms = terms
+        self.heard = heard
         self.work = work
         self.future = future
         self.accepted_at = accepted_at
@@ -197,6 +207,16 @@ class Job:
     def failed_alike(self) -> bool:
         """Whether it has failed in the same way on every member that it was given to."""
         return self.blame is not None and self.blame.alike
+
+    @property
+    def fair_key(self) -> FairKey:
+        """Whose it is, among whom the pool is shared out."""
+        return None if self.heard is None else self.heard.fair_key
+
+    @property
+    def fair_weight(self) -> float:
+        """What that one gets in proportion."""
+        return 1.0 if self.heard is None else self.heard.weight
 
     @property
     def is_lease(self) -> bool:

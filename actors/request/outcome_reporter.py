@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.request.job import Attempt, Failure
@@ -49,10 +50,16 @@ class OutcomeReporter:
     sent without delay, with all that came before it; so the supervisor decides as if it had seen
     each one at once. Where it decides nothing, since the member's breaker is disabled, a failure
     waits for company as a success does.
+
+    Args:
+        read: where successes are left, for whoever wants to know how long they have taken.
     """
 
-    def __init__(self, ports: FlowPorts, config: PoolConfig) -> None:
+    def __init__(
+        self, ports: FlowPorts, config: PoolConfig, read: deque[Successes] | None = None
+    ) -> None:
         self._ports = ports
+        self._read = deque[Successes](maxlen=1) if read is None else read
         self.configure(config)
         self._batch: list[AttemptOutcome | Successes | RequestSettled] = []
         self._runs: dict[str, _Run] = {}
@@ -69,6 +76,9 @@ class OutcomeReporter:
     def succeeded(self, attempt: Attempt, elapsed_s: float, now: float) -> None:
         """An attempt brought a value."""
         if attempt.trial or elapsed_s > self._slow_s:
+            alone = _Run(attempt)
+            alone.at, alone.elapsed_s = [now], [elapsed_s]
+            self._read.append(alone.message())
             self._send(_outcome(attempt, now, elapsed_s))
             return
         run = self._runs.get(attempt.member)
@@ -155,14 +165,18 @@ class OutcomeReporter:
 
     def _gather(self) -> list[AttemptOutcome | Successes | RequestSettled]:
         self._count = 0
-        self._batch.extend([run.message() for run in self._runs.values()])
+        runs = [run.message() for run in self._runs.values()]
+        self._read.extend(runs)
+        self._batch.extend(runs)
         self._runs.clear()
         return self._batch
 
     def _new_run(self, attempt: Attempt) -> _Run:
         before = self._runs.pop(attempt.member, None)
         if before is not None:
-            self._batch.append(before.message())
+            message = before.message()
+            self._read.append(message)
+            self._batch.append(message)
         run = self._runs[attempt.member] = _Run(attempt)
         return run
 

@@ -41,6 +41,7 @@ from greenroom.actors.request.failure_report import (
     all_failed,
     expired,
     interrupted,
+    nobody_named,
     own,
     reentrant,
     why_unroutable,
@@ -65,6 +66,7 @@ from greenroom.actors.request.resting_members import RestingMembers
 from greenroom.actors.request.trials import Trials
 from greenroom.actors.request.waiting_room import NOBODY, Leavers, WaitingRoom
 from greenroom.actors.routing.routing_table import RoutingTable, Slot
+from greenroom.actors.routing.selection import terms_of
 from greenroom.actors.runtime.future import GivenUp, PoolFuture, Waits
 from greenroom.actors.runtime.pauses import excuses
 from greenroom.actors.strategies import RoutingStrategy
@@ -88,6 +90,7 @@ from greenroom.messages.execution import (
 )
 from greenroom.messages.pickling import fit_to_look_at
 from greenroom.messages.requests import RequestOptions
+from greenroom.messages.screening import Heard
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 from greenroom.messages.supervision import FailuresSeen, RoutingSnapshot, TableWanted
 
@@ -136,7 +139,7 @@ class RequestFlow:
         table = self.table = RoutingTable(strategy, rng)
         stay_s = config.stay_for_retry_after_s if table.sticks else 0.0
         room = self.room = WaitingRoom(config, table, stays=bool(stay_s))
-        self.outcome_reporter = OutcomeReporter(ports, config)
+        self.outcome_reporter = OutcomeReporter(ports, config, table.untimed)
         self.rests = RestingMembers(ports, table, attempt_events, rng, self._pump)
         attempt_results = self._attempt_results = AttemptResults(
             ports, table, attempt_events, self.outcome_reporter, self.rests
@@ -160,7 +163,8 @@ class RequestFlow:
         exhaustive = bool(getattr(strategy, "exhaustive", False))
         self._follow_ups = FollowUps(config, table, self._choice, claims, rng, exhaustive)
         budget = self._follow_ups.budget
-        self._hedger = Hedger(ports, config, table, claims, attempts, trials, budget, self._hedge)
+        choice, due = self._choice, self._hedge
+        self._hedger = Hedger(ports, config, choice, claims, attempts, trials, budget, due)
         self.endings = Endings(ports, name, room, attempt_results, throughput, idle)
         self.jobs = self.endings.jobs
         self._queue_hints = QueueHints(name, ports.events, table)
@@ -174,15 +178,17 @@ class RequestFlow:
         future: PoolFuture[Any] | None = None,
         now: float | None = None,
         context: Context | None = None,
+        heard: Heard | None = None,
     ) -> None:
         """Take a request in, or refuse it. None for a future: nobody waits for the answer, and the
-        caller's context is `context`; else it is the future's.
+        caller's context is `context`, what members have said of the payload `heard`; else these are
+        the future's.
 
         Args:
             now: the time, where the asker's own thread takes it in: that does so only while nobody
                 reads any event.
         """
-        ports, heard = self._ports, now is None
+        ports, listened = self._ports, now is None
         if now is None:
             now = ports.now()
         # An ask was numbered in the caller's thread, which must know the id to cancel by it. Only a
@@ -202,7 +208,20 @@ class RequestFlow:
             limits = [now + limit for limit in (work.timeout, self._config.deadline_s) if limit]
             deadline = min(limits if deadline is None else (*limits, deadline), default=None)
         # Booked first: what raises from here on finds it in the books, and can answer who asks.
-        job = self.jobs[job_id] = Job(job_id, work, future, now, deadline, policy, context)
+        terms = None
+        if future is not None:
+            heard = future.heard
+        if (
+            (heard is not None and heard.asked)
+            or self.table.screens
+            or work.only is not None
+            or work.exclude is not None
+            or work.prefer is not None
+        ):
+            terms = terms_of(work, heard)
+        job = self.jobs[job_id] = Job(
+            job_id, work, future, now, deadline, policy, context, terms, heard
+        )
         self.endings.counts["accepted"] += 1
         try:
             # Before it is given to anybody: its own retries and hedges may be paid from this.
@@ -222,7 +241,7 @@ class RequestFlow:
                 self._fail(job, error)
                 return
             if isinstance(place, Slot):
-                self._dispatch(job, place, now, heard=heard)
+                self._dispatch(job, place, now, heard=listened)
             else:
                 self._give_later(job, place, now)
         except BaseException as error:
@@ -262,6 +281,9 @@ class RequestFlow:
         elif place is Step.WAIT:
             self._enqueue(job, now)
         elif place is Step.FAIL:
+            if self._choice.names_nobody(job):
+                self._fail(job, nobody_named(self._name, job, self.table))
+                return
             waits = job.policy.config.when_unavailable == "wait"
             reason = why_unroutable(job, self.table, waits, now)
             self._fail(job, all_failed(self._name, job, self.table, reason, now))
@@ -296,11 +318,11 @@ class RequestFlow:
         """Tell those that have no place in the waiting room any more."""
         for job in leavers.expired:
             self._see_to(job, "end a request in time", partial(self._expire, job, now))
-        for job, waiting in leavers.shed:
+        for job, waiting, of_key in leavers.shed:
             # While anything runs, the next slot comes from that, and
             # its pace says when to come back.
             reopening = None if self.attempts.live else self.table.earliest_reopening()
-            shed = partial(self.endings.shed, job, waiting, reopening)
+            shed = partial(self.endings.shed, job, waiting, reopening, of_key)
             self._see_to(job, "turn a request away", shed)
 
     def _pump(self) -> None:
@@ -312,6 +334,14 @@ class RequestFlow:
                 for other in self.room.behind(job):
                     self._route(other)
                 return
+
+    def _route_waiting(self) -> None:
+        """Look at each that waits: some may be served now, some wait in vain."""
+        # Where it is not order that says who is served, who has turns has them first.
+        if self.room.fair is not None:
+            self._pump()
+        for job in self.room.queue:
+            self._route(job)
 
     def _dispatch(
         self,
@@ -336,7 +366,7 @@ class RequestFlow:
         # look for this one in the wrong heap.
         if not beside:
             if job.phase is QUEUED:
-                self.room.leave(job)
+                self.room.serve(job)
             job.attempts += 1
         attempts, channel, route = self.attempts, job.channel, slot.route
         trial = route.trial_permits is not None
@@ -588,6 +618,9 @@ class RequestFlow:
         # Cancelled, not released: a thread cannot be stopped, so the slot is held until the call
         # ends or the member abandons it.
         self.attempts.cancel(attempt, CancelReason.ATTEMPT_TIMEOUT)
+        now = self._ports.now()
+        if attempt.first_chunk_s is None:
+            self.table.still_running(attempt.member, now - attempt.started_at, now)
         self._ended_badly(attempt, job, FailureKind.TIMEOUT, error)
         if job is not None:
             self._pump()
@@ -637,8 +670,7 @@ class RequestFlow:
         job.failed(attempt, failure)
         self._follow_up(job, attempt, failure, now, mends, preferred)
         if new_rest:
-            for waiting in self.room.queue:  # some may wait in vain now
-                self._route(waiting)
+            self._route_waiting()  # some may wait in vain now
 
     def _never_started(
         self, attempt: Attempt, error: BaseException, kind: FailureKind = FailureKind.UNAVAILABLE
@@ -934,6 +966,7 @@ class RequestFlow:
         table = self.table
         # An older one is of no interest; a change that has a gap before it cannot be applied, and
         # the supervisor sends a whole table then.
+        screens = table.screens
         if not table.apply(snapshot):
             if table.misses(snapshot):
                 self._ports.note(TableWanted())
@@ -944,8 +977,9 @@ class RequestFlow:
         names = table.names if snapshot.since is None else [each.name for each in snapshot.members]
         for slot in filter(None, map(table.get, names)):
             self.attempts.check_drained(slot)
-        for job in self.room.queue:
-            self._route(job)
+        if table.screens and not screens:
+            self.room.screen()
+        self._route_waiting()
         self._review_over_limit()
 
     def awaits_reports(self) -> bool:

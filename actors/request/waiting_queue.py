@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from greenroom.actors.request.job import PLACING, QUEUED, Job
+from greenroom.actors.routing.selection import TermsKey
+
+Lane = TermsKey | str | None
+"""Those that can be given to the same members, as far as can be told: the untried ones of the same
+terms (None: without any), and each of the others, by its id.
+"""
 
 Cell = list[Job | None]
 Key = tuple[float, float, int]
@@ -44,6 +50,8 @@ class WaitingQueue:
         self._limited = _Heap()  # those with a deadline, the earliest first
         # Those that no member has had yet, the last one first; None until somebody asks for it.
         self._untried: _Heap | None = None
+        # The untried ones by their terms, from the first on that has any until nobody waits.
+        self._lanes: dict[TermsKey | None, _Heap] | None = None
 
     def __len__(self) -> int:
         return self.size
@@ -72,6 +80,15 @@ class WaitingQueue:
         # and need not keep a heap for it.
         if self._untried is not None and job.attempts == 0:
             self._untried.push(_reversed(key), cell)
+        if (self._lanes is not None or job.terms is not None) and job.attempts == 0:
+            self._to_lane(job, key, cell)
+
+    def _to_lane(self, job: Job, key: Key, cell: Cell) -> None:
+        if self._lanes is None:  # it is among the others there already
+            self._lanes = self._ranked.by_terms()
+        else:
+            lane = None if job.terms is None else job.terms.key
+            self._lanes.setdefault(lane, _Heap()).push(key, cell)
 
     def discard(self, job: Job) -> None:
         """Let a request go, if it is in."""
@@ -91,14 +108,63 @@ class WaitingQueue:
             self._untried.sweep(self.size)
             # A queue that has been empty begins anew, without it.
             self._untried = self._untried if self.size else None
+        if self._lanes is not None:
+            if self.size == 0:
+                self._lanes = None
+            elif job.attempts == 0:
+                lane = self._lanes.get(None if job.terms is None else job.terms.key)
+                if lane is not None:
+                    lane.sweep(self.size)
 
     def tried(self) -> Iterator[Job]:
         """Those of them that a member has had, in order; it is safe to add and remove meanwhile."""
         return self._tried.in_order()
 
-    def first(self) -> Job | None:
-        """The request to be served next; it stays in."""
-        return self._ranked.first()
+    def first(self, besides: Collection[Lane] = ()) -> Job | None:
+        """The request to be served next; it stays in.
+
+        Args:
+            besides: lanes whose requests nobody can take just now.
+        """
+        return self._first_but(besides) if besides else self._ranked.first()
+
+    def _first_but(self, besides: Collection[Lane]) -> Job | None:
+        untried: Job | None = None
+        if self._lanes is not None:
+            untried = self.first_untried(besides)
+        elif None not in besides:
+            untried = next((each for each in self._ranked.in_order() if not each.attempts), None)
+        tried = next((each for each in self._tried.in_order() if each.id not in besides), None)
+        if untried is None or tried is None:
+            return tried or untried
+        ageing_s = self._ageing_s
+        sooner = rank_of(tried, ageing_s) <= rank_of(untried, ageing_s)
+        return tried if sooner else untried
+
+    @property
+    def untried(self) -> int:
+        """How many of them no member has had yet."""
+        return self.size - self._tried_live
+
+    @property
+    def has_terms(self) -> bool:
+        """Whether some of them can be given to other members than others."""
+        return self._lanes is not None
+
+    def first_untried(self, besides: Collection[Lane]) -> Job | None:
+        """The first of those that no member has had yet, and of other terms than these; it stays
+        in. To be asked where the queue `has_terms`.
+        """
+        lanes, best, best_key = self._lanes or {}, None, None
+        for terms in list(lanes):
+            if terms in besides:
+                continue
+            job = lanes[terms].first()
+            if job is None:
+                del lanes[terms]
+            elif best_key is None or lanes[terms].first_key() < best_key:
+                best, best_key = job, lanes[terms].first_key()
+        return best
 
     def last_untried(self) -> Job | None:
         """The request to be served last, of those that no member has had yet; it stays in."""
@@ -121,14 +187,23 @@ class WaitingQueue:
 
     def _key(self, job: Job) -> Key:
         # The number makes the key unique, so that a heap never compares two cells.
-        return self._rank(job), job.accepted_at, self._arrivals
+        return rank_of(job, self._ageing_s), job.accepted_at, self._arrivals
 
-    def _rank(self, job: Job) -> float:
-        priority = job.work.priority
-        try:
-            return job.accepted_at - priority * self._ageing_s
-        except OverflowError:  # a whole number that no float can hold
-            return -math.inf if priority > 0 else math.inf
+
+def lane_of(job: Job) -> Lane:
+    """The one that it waits in."""
+    if job.attempts > 0:
+        return job.id
+    return None if job.terms is None else job.terms.key
+
+
+def rank_of(job: Job, ageing_s: float) -> float:
+    """The lower, the sooner it is served."""
+    priority = job.work.priority
+    try:
+        return job.accepted_at - priority * ageing_s
+    except OverflowError:  # a whole number that no float can hold
+        return -math.inf if priority > 0 else math.inf
 
 
 class _Heap:
@@ -169,6 +244,16 @@ class _Heap:
             job = entry[3][0]
             if job is not None:
                 yield job
+
+    def by_terms(self) -> dict[TermsKey | None, _Heap]:
+        """Those that no member has had yet, each terms' in a heap of its own."""
+        lanes: dict[TermsKey | None, _Heap] = {}
+        for entry in sorted(self._entries):  # what is sorted is a heap
+            job = entry[3][0]
+            if job is not None and job.attempts == 0:
+                terms = None if job.terms is None else job.terms.key
+                lanes.setdefault(terms, _Heap())._entries.append(entry)
+        return lanes
 
     def last_first(self) -> _Heap:
         """The same the other way round, without those that a member has had."""

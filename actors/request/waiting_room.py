@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from greenroom.actors.request.fair_queue import FairQueue
 from greenroom.actors.request.job import QUEUED, Job
-from greenroom.actors.request.waiting_queue import WaitingQueue
+from greenroom.actors.request.waiting_queue import Lane, WaitingQueue, lane_of
 from greenroom.actors.routing.routing_table import RoutingTable
+from greenroom.actors.routing.selection import UNHEARD
 from greenroom.messages.config import PoolConfig
+from greenroom.messages.requests import Request
 
 
 class Shed(NamedTuple):
-    """A request for which there is no room, and how many were waiting when it was put out."""
+    """A request for which there is no room, and how many were waiting when it was put out.
+
+    Attributes:
+        of_key: whether those of its key are meant alone, of which no more may wait.
+    """
 
     job: Job
     waiting: int
+    of_key: bool = False
 
 
 class Leavers(NamedTuple):
@@ -41,13 +49,21 @@ class WaitingRoom:
 
     Attributes:
         queue: those that wait, in the order in which they are served. Read only.
+        fair: the same, if it is shared out among keys; else None.
         leave: called with a request that does not wait any more.
+        serve: called with one that a member is given.
         over_limit: those that were let in above the bound.
     """
 
     def __init__(self, config: PoolConfig, table: RoutingTable, stays: bool) -> None:
-        self.queue = WaitingQueue(config.priority_ageing_s)
-        self.leave = self.queue.discard  # each request that waits comes this way: no call more
+        ageing_s = config.priority_ageing_s
+        self.fair = FairQueue(ageing_s) if config.fair_by is not None else None
+        # Not by its truth: an empty one has none.
+        fair = self.fair
+        self.queue: WaitingQueue | FairQueue = WaitingQueue(ageing_s) if fair is None else fair
+        self.leave = self.queue.discard
+        # Each request that waits comes this way: no call more.
+        self.serve = self.leave if self.fair is None else self.fair.serve
         self._table = table
         self._alike = table.treats_alike
         self.over_limit: list[Job] = []
@@ -56,12 +72,22 @@ class WaitingRoom:
     def configure(self, config: PoolConfig, stays: bool) -> None:
         """Go by other settings. Who waits already keeps his place, however few may come in."""
         self._bound = config.max_pending
+        self._bound_of_key = config.max_pending_per_key
         # For good: some may wait for one member still when no more do.
         self._alike = self._alike and not stays
 
     def shuts_out(self, job: Job) -> bool:
         """Whether somebody would have to go, or wait in vain, if this one came in."""
-        return job.phase is not QUEUED and self.queue.size >= self._bound
+        if job.phase is QUEUED:
+            return False
+        return self.queue.size >= self._bound or self._waiting_of_key(job) is not None
+
+    def _waiting_of_key(self, job: Job) -> int | None:
+        """How many of its key wait, if that is as many as may; None if another one may come in."""
+        if self.fair is None or self._bound_of_key is None or not self._table.epoch:
+            return None
+        waiting = self.fair.waiting_of(job.fair_key)
+        return waiting if waiting >= self._bound_of_key else None
 
     def enter(self, job: Job, now: float) -> Leavers:
         """Let a request wait; one that is in keeps its place. It may be among those put out."""
@@ -69,15 +95,37 @@ class WaitingRoom:
             self.queue.add(job)
             return NOBODY
         leavers = NOBODY
+        if self._bound_of_key is not None and self._waiting_of_key(job) is not None:
+            leavers = self._make_room_of_key(job, now)
+            if leavers.shed:
+                if leavers.shed[0].job is not job:
+                    self.queue.add(job)
+                return leavers
         # Before the first table (epoch 0) all wait, and nobody can be too many: see `review`.
         if self.queue.size >= self._bound and self._table.epoch:
             leavers = self._make_room(job, now)
         if not (leavers.shed and leavers.shed[0].job is job):
             self.queue.add(job)
             # Above the bound by `room_to_come`, or before the first table.
-            if self.queue.size > self._bound:
+            if self.queue.size > self._bound or self._is_over_its_key(job):
                 self.over_limit.append(job)
         return leavers
+
+    def _is_over_its_key(self, job: Job) -> bool:
+        bound = self._bound_of_key
+        if bound is None or self.fair is None:
+            return False
+        return self.fair.waiting_of(job.fair_key) > bound
+
+    def _make_room_of_key(self, job: Job, now: float) -> Leavers:
+        """The same among those of its key alone."""
+        expired = self.expired(now)
+        waiting = self._waiting_of_key(job)
+        if self.fair is None or waiting is None:
+            return Leavers(expired)
+        last = self.fair.last_of(job) or job
+        self.queue.discard(last)
+        return Leavers(expired, (Shed(last, waiting, True),))
 
     def _make_room(self, job: Job, now: float) -> Leavers:
         """Those that wait for nothing but the supervisor's word, on its way, do not count."""
@@ -107,6 +155,10 @@ class WaitingRoom:
         over_limit = [job for job in self.over_limit if job.phase is QUEUED]
         to_come = self._table.room_to_come()
         shed = []
+        for job in over_limit if self.fair is not None and not to_come else ():
+            if self.fair is not None and self._is_over_its_key(job):
+                shed.append(Shed(job, self.fair.waiting_of(job.fair_key), True))
+                self.queue.discard(job)
         # No more than were let in above the bound: others may wait there by right, like those that
         # come back from a failure.
         for _ in range(min(self.queue.size - to_come - self._bound, len(over_limit))):
@@ -124,7 +176,16 @@ class WaitingRoom:
         last. Where one untried request finds nobody, none does: then only the tried ones are asked.
         """
         asked = {first.id}
-        if not self._is_stuck(first):
+        if self._alike and self.fair is not None:
+            yield from self._in_turn(self.fair, first)
+            return
+        if self._alike and isinstance(self.queue, WaitingQueue) and self.queue.has_terms:
+            for job in self._by_terms(first):
+                asked.add(job.id)
+                yield job
+                if not self._table.has_room():
+                    return
+        elif self.fair is not None or not self._is_stuck(first):
             for job in self.queue:
                 if job.id in asked:
                     continue
@@ -141,6 +202,35 @@ class WaitingRoom:
                 yield job
                 if not self._table.has_room():
                     return
+
+    def _in_turn(self, queue: FairQueue, first: Job) -> Iterator[Job]:
+        """The next one in turn, as long as it finds somebody, or somebody may be found by others
+        than those that have found nobody.
+        """
+        stuck = {lane_of(first)}
+        while self._table.has_room() and (job := queue.first(stuck)) is not None:
+            yield job
+            if job.phase is QUEUED:
+                stuck.add(lane_of(job))
+
+    def _by_terms(self, first: Job) -> Iterator[Job]:
+        """The first one of each terms, and the next ones as long as these find somebody."""
+        assert isinstance(self.queue, WaitingQueue)
+        stuck: set[Lane] = {lane_of(first)} if self._is_stuck(first) else set()
+        while (job := self.queue.first_untried(stuck)) is not None:
+            yield job
+            if job.phase is QUEUED:
+                stuck.add(lane_of(job))
+
+    def screen(self) -> None:
+        """Members have come that want to be asked about payloads, of which they have never heard:
+        who waits already is not theirs.
+        """
+        for job in list(self.queue):
+            if job.terms is None and isinstance(job.work, Request):
+                self.queue.discard(job)
+                job.terms = UNHEARD
+                self.queue.add(job)
 
     def _is_stuck(self, job: Job) -> bool:
         """Whether it has found nobody, and so no other untried request would."""

@@ -126,7 +126,7 @@ class PoolRouter(PoolActor):
                 Attach: self._on_attach,
                 Request: self._on_work,
                 Apply: self._on_work,
-                Told: lambda message: flow.accept(message.work, context=message.context),
+                Told: self._on_told,
                 Acquire: self._on_work,
                 BlockLeft: lambda message: message.lease.give_back(),
                 Cancel: lambda message: flow.cancel(message.request_id),
@@ -141,7 +141,7 @@ class PoolRouter(PoolActor):
                 StreamBegun: flow.stream_begun,
                 StreamResumed: flow.attempts.resumed,
                 Collecting: flow.attempts.collecting,
-                RoutingSnapshot: flow.snapshot,
+                RoutingSnapshot: self._on_snapshot,
                 FailuresSeen: flow.failures_judged,
                 CommandDone: self._on_command_done,
                 Drain: self._on_drain,
@@ -172,6 +172,15 @@ class PoolRouter(PoolActor):
     def _on_work(self, work: Request[Any] | Apply[Any] | Acquire) -> Any:
         self.flow.accept(work, self.mailbox.reply_to)
         return PENDING
+
+    def _on_told(self, message: Told) -> None:
+        self.flow.accept(message.work, context=message.context, heard=message.heard)
+
+    def _on_snapshot(self, message: RoutingSnapshot) -> None:
+        flow = self.flow
+        flow.snapshot(message)
+        if flow.table.epoch:  # until then the ref knows the members from the start
+            self.ref._ask_first(flow.table.screens)
 
     def on_fault(self, message: Any, error: BaseException) -> bool:
         if isinstance(message, CommandDone):

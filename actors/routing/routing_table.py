@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from enum import Enum
 from typing import Any
 
+from greenroom.actors.routing.selection import EVERYBODY, Eligible, Terms, TermsKey, eligible
 from greenroom.actors.routing.slot import FreeSlots, Slot
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.strategies import FreeMembers, PickContext, RoutingStrategy, is_built_in
 from greenroom.actors.strategies.order import INDEX, at
 from greenroom.actors.strategies.protocol import BuiltIn
 from greenroom.messages.errors import StrategyError, summary
+from greenroom.messages.screening import Accepts
 from greenroom.messages.status import CircuitState, SkipReason
-from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
+from greenroom.messages.supervision import MemberRoute, RoutingSnapshot, Successes
 
 __all__ = ["NoPick", "RoutingTable", "Slot"]
 
@@ -29,10 +32,24 @@ class NoPick(Enum):
 
 _UNMARKED = (False, False)
 
+_FEW = 20
+"""More than so many are left out of a list by a look at each that stays."""
+_UNTIMED = 32
+"""Of so many runs of successes it is kept how long they have taken until somebody asks."""
+_MOST_TERMS = 1_000
+"""Of so many different terms it is remembered who may have a request."""
+
 
 def _marks_of(route: MemberRoute) -> tuple[bool, bool]:
     """What the table keeps a note of: whether requests can be its trials, whether it drains."""
     return route.trial_permits is not None, route.blocked is SkipReason.DRAINING
+
+
+def _is_another(before: MemberRoute, after: MemberRoute) -> bool:
+    """Whether a strategy, or a request that names members, may see it in another light."""
+    if before.weight != after.weight or before.tags != after.tags:
+        return True
+    return before.accepts is not after.accepts
 
 
 class BusyMembers(Collection[str]):
@@ -89,6 +106,18 @@ class RoutingTable:
         self.learns = self._record is not None
         """Whether the strategy wants to know how attempts end."""
         self._members_changed: Any = getattr(strategy, "members_changed", None)
+        self.screens: tuple[Accepts, ...] = ()
+        """What is to be asked about a payload, each function once. Replaced, never changed: those
+        who make requests read it in threads of their own.
+        """
+        self._eligible: dict[TermsKey, Eligible] = {}
+        self.longest_s = 0.0
+        """No member's calls have taken longer of late, as far as has been read."""
+        self.untimed: deque[Successes] = deque(maxlen=_UNTIMED)
+        """Successes of which it has not been read how long they have taken: few requests want to
+        know, and those that come by the thousand shall not pay for it. Changed by its reader and
+        by who leaves them there.
+        """
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._order)
@@ -136,7 +165,8 @@ class RoutingTable:
         free[:] = [slot for slot in self._order if slot.reviewed()]
 
     def _put_in_order(self) -> None:
-        """A name, an index or a weight has changed."""
+        """A name, a tag, an index or a weight has changed."""
+        self._eligible.clear()
         before = () if self._members_changed is None else self.names
         self._order = tuple(sorted(self._slots.values(), key=INDEX))
         self._room.free.everybody = self._order
@@ -165,7 +195,7 @@ class RoutingTable:
             marks.add(_marks_of(route))
             if known is not None and known.index == route.index:
                 marks.add(_marks_of(known.route))
-                reordered = reordered or known.weight != route.weight
+                reordered = reordered or _is_another(known.route, route)
                 known.update(route)
                 continue
             if known is not None:
@@ -175,7 +205,51 @@ class RoutingTable:
             reordered = True
         if reordered:
             self._put_in_order()
+            asked = (slot.route.accepts for slot in self._order)
+            self.screens = tuple({id(each): each for each in asked if each is not None}.values())
         return marks
+
+    def eligible(self, terms: Terms | None) -> Eligible:
+        """Who may have a request that asks for that; None: for nothing."""
+        if terms is None:
+            return EVERYBODY
+        known = self._eligible.get(terms.key)
+        if known is None:
+            if len(self._eligible) >= _MOST_TERMS:
+                del self._eligible[next(iter(self._eligible))]
+            known = eligible(terms, self._order, self._turns())
+            self._eligible[terms.key] = known
+        return known
+
+    def _turns(self) -> RoutingStrategy | None:
+        """One that takes turns among some members only: by the turns of all, requests that may go
+        to different ones, and come by turns themselves, would leave members out for good.
+        """
+        strategy: Any = self.strategy
+        return type(strategy)() if self.treats_alike and strategy.takes_turns else None
+
+    def read_times(self) -> None:
+        """Take in how long the last successes of the members have taken."""
+        while self.untimed:
+            each = self.untimed.popleft()
+            slot = self._slots.get(each.member)
+            if slot is not None and slot.route.incarnation == each.incarnation:
+                slot.times.extend(each.at, each.elapsed_s)
+                self.longest_s = max(self.longest_s, *each.elapsed_s)
+
+    def still_running(self, member: str, elapsed_s: float, now: float) -> None:
+        """A call of a member was cut short that had run for so long."""
+        slot = self._slots.get(member)
+        if slot is not None:
+            slot.times.at_least(elapsed_s, now)
+            self.longest_s = max(self.longest_s, elapsed_s)
+
+    def too_slow(self, left_s: float, now: float) -> Collection[str]:
+        """Those of whose calls one in ten takes as long as that, or longer. To be asked where
+        `longest_s` is as long, too.
+        """
+        self.longest_s = max((slot.times.longest_s for slot in self._order), default=0.0)
+        return [slot.name for slot in self._order if slot.is_too_slow(left_s, now)]
 
     def pick(
         self,
@@ -218,26 +292,33 @@ class RoutingTable:
                 return NoPick.BUSY
         return self._choose_again(again, context) or self._nobody(never)
 
-    def pick_untried(self, tried: Collection[str], context: PickContext) -> Slot | None:
+    def pick_untried(
+        self, tried: Collection[str], context: PickContext, by: RoutingStrategy | None = None
+    ) -> Slot | None:
         """The strategy's choice among the free ones that are not tried; None if it makes none.
+
+        Args:
+            by: a strategy in place of the pool's.
 
         Raises:
             StrategyError: as by `pick`.
         """
-        return self._choose(self._free_but(tried), context)
+        return self._choose(self._free_but(tried), context, by)
 
     def _choose_again(self, tried: Collection[str], context: PickContext) -> Slot | None:
         # Strategies count on the configured order; `tried` is in that of the tries.
         return self._choose(sorted(self._free_of(tried), key=INDEX), context)
 
-    def pick_second(self, taken: Collection[str], context: PickContext) -> Slot | None:
+    def pick_second(
+        self, taken: Collection[str], context: PickContext, by: RoutingStrategy | None = None
+    ) -> Slot | None:
         """The strategy's choice among the free members beside those taken. Trials are for requests
         that have nobody else.
 
         Raises:
             StrategyError: the strategy raised, or chose what was not a candidate.
         """
-        return self._choose(self._free_but({*taken, *self.half_open}), context)
+        return self._choose(self._free_but({*taken, *self.half_open}), context, by)
 
     def _pick_next(self, tried: Collection[str], context: PickContext) -> Slot | NoPick:
         """For strategies that try every member once, in an order of their own; no tried one."""
@@ -248,6 +329,9 @@ class RoutingTable:
 
     def _free_but(self, names: Collection[str]) -> FreeMembers[Slot]:
         others = self._free_of(names)
+        if len(others) > _FEW:
+            free = self._room.free
+            return FreeMembers([s for s in free if s.name not in names], free.everybody)
         return self._room.free.without(others) if others else self._room.free
 
     def _free_of(self, names: Collection[str]) -> list[Slot]:
@@ -270,9 +354,19 @@ class RoutingTable:
         """Whether the strategy prefers members for what they keep of earlier requests."""
         return self._preferred is not None
 
-    def prefers(self, name: str, tried: Collection[str], context: PickContext) -> bool:
-        """Whether a request has no better member than that one, nor one as good that is free."""
-        for equals in self._by_preference(context):
+    def prefers(
+        self,
+        name: str,
+        tried: Collection[str],
+        context: PickContext,
+        barred: Collection[str] = (),
+    ) -> bool:
+        """Whether a request has no better member than that one, nor one as good that is free.
+
+        Args:
+            barred: who must not have it, whatever the strategy prefers.
+        """
+        for equals in self._by_preference(context, barred):
             others = [slot for slot in equals if slot.name != name]
             # Its own group: whoever stands in a group behind it is no better.
             if len(others) < len(equals):
@@ -282,17 +376,23 @@ class RoutingTable:
         return False
 
     def rests(
-        self, tried: Collection[str], context: PickContext, until: float, deadline: float | None
+        self,
+        tried: Collection[str],
+        context: PickContext,
+        until: float,
+        deadline: float | None,
+        barred: Collection[str] = (),
     ) -> bool:
         """Whether the member that a request prefers to all that are in service only rests.
 
         Args:
             until: no longer than this.
+            barred: who must not have it, whatever the strategy prefers.
         """
         # Nobody rests, as nearly always: so no order of preference need be made.
         if not self._room.resting and not self._room.unjudged:
             return False
-        for equals in self._by_preference(context):
+        for equals in self._by_preference(context, barred):
             untried = [slot for slot in equals if slot.name not in tried]
             if any(slot.is_free for slot in untried):
                 return False
@@ -302,11 +402,15 @@ class RoutingTable:
                 return False
         return False
 
-    def _by_preference(self, context: PickContext) -> Iterable[Sequence[Slot]]:
+    def _by_preference(
+        self, context: PickContext, barred: Collection[str]
+    ) -> Iterable[Sequence[Slot]]:
         if self._preferred is None or not self._order:
             return ()
         groups: Iterable[Sequence[Slot]] = self._preferred(self._order, context)
-        return groups
+        if not barred:
+            return groups
+        return ([slot for slot in group if slot.name not in barred] for group in groups)
 
     def has_room(self) -> bool:
         """Whether any member could take a request right now."""
@@ -388,12 +492,17 @@ class RoutingTable:
     def _nobody(self, tried: Collection[str]) -> NoPick:
         return NoPick.BUSY if self.is_busy(tried) else NoPick.UNROUTABLE
 
-    def _choose(self, candidates: Sequence[Slot], context: PickContext) -> Slot | None:
+    def _choose(
+        self,
+        candidates: Sequence[Slot],
+        context: PickContext,
+        by: RoutingStrategy | None = None,
+    ) -> Slot | None:
         if not candidates:
             return None
         given = candidates if self.treats_alike else list(candidates)
         try:
-            chosen = self.strategy.pick(given, context, self._rng)
+            chosen = (by or self.strategy).pick(given, context, self._rng)
             # None is a choice: a strategy may rather wait. What a
             # built-in one chooses is a candidate.
             if chosen is None or self.treats_alike:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from random import Random
 
 from greenroom.actors.routing.load_estimate import LoadEstimate
+from greenroom.actors.routing.recent_times import RecentTimes
 from greenroom.actors.routing.rest_period import RestPeriod
 from greenroom.actors.strategies import FreeMembers
 from greenroom.messages.status import CircuitState, FailureKind, SkipReason
@@ -42,9 +43,13 @@ class Slot:
     index: int = field(init=False)
     weight: float = field(init=False)
     priority: int = field(init=False)
+    cost: float = field(init=False)
+    known_as: frozenset[str] = field(init=False)
+    """Its name and its tags."""
     max_concurrency: int = field(init=False)
     limit: int = field(init=False)
     load: LoadEstimate = field(init=False, default_factory=LoadEstimate)
+    times: RecentTimes = field(init=False, default_factory=RecentTimes)
     error_rate: Callable[[float], float] = field(init=False)
     in_flight: int = field(init=False, default=0)
     trials_started: int = field(init=False, default=0)
@@ -80,6 +85,8 @@ class Slot:
         self.route = route
         self.weight = route.weight
         self.priority = route.priority
+        self.cost = route.cost
+        self.known_as = frozenset((route.name, *route.tags))
         # A member on its slow start keeps its limit; one that is not
         # follows its new max_concurrency.
         whole = self.limit >= self.max_concurrency
@@ -93,6 +100,7 @@ class Slot:
         """
         if circuit is CircuitState.HALF_OPEN:
             self.load.forget()
+            self.times.forget()
         elif circuit is CircuitState.DISABLED:  # lets everything through
             self.forget_rest()
 
@@ -252,6 +260,11 @@ class Slot:
             return until or None
         # It may be let in by its breaker, and still rest.
         return None if reopens_at is None else max(reopens_at, until)
+
+    def is_too_slow(self, left_s: float, now: float) -> bool:
+        """Whether one call in ten takes as long as that. Of a half-open one nothing is known."""
+        p90_s = self.times.p90_s(now)
+        return p90_s is not None and p90_s >= left_s
 
     def is_awaited(self) -> bool:
         """Whether it can take a request before long: when a call ends, or its actor is back, its

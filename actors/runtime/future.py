@@ -45,6 +45,7 @@ from greenroom.messages.errors import (
 from greenroom.messages.execution import Ancestor
 from greenroom.messages.pickling import refuse
 from greenroom.messages.requests import Apply, Request
+from greenroom.messages.screening import Heard
 
 T = TypeVar("T")
 M = TypeVar("M")
@@ -80,7 +81,8 @@ class Told:
     """A request that nobody waits for, with the context of whoever sends it."""
 
     work: Request[Any] | Apply[Any]
-    context: Context
+    context: Context | None
+    heard: Heard | None = None
 
 
 def _nobody() -> None:
@@ -164,6 +166,7 @@ class PoolFuture(_Awaited[T]):
         need: what it takes until it is answered.
         check_call: raises where the running call of an agent is what it waits for; None if no call
             can be.
+        heard: what members have said of its payload; None if nobody has been asked.
         stands_for: the future of the request whose course this one tells of, if it is another's.
         on_side_effects: called, in the agent's thread, before an agent starts its side effects;
             when it raises they must not start. For an asker that would repeat the request.
@@ -181,6 +184,7 @@ class PoolFuture(_Awaited[T]):
     need: Need = Need.WORK
     stands_for: PoolFuture[Any] | None = None
     check_call: Callable[[], object] | None = None
+    heard: Heard | None = None
 
     def __init__(
         self,

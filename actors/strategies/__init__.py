@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from greenroom.actors.strategies.balance import Cheapest as Cheapest
 from greenroom.actors.strategies.balance import LeastErrors as LeastErrors
 from greenroom.actors.strategies.balance import LeastOutstanding as LeastOutstanding
 from greenroom.actors.strategies.balance import Priority as Priority
@@ -34,6 +35,7 @@ _BUILT_IN: dict[LoadBalanceStrategy, type[RoutingStrategy]] = {
         PowerOfTwo,
         ConsistentHash,
         Failover,
+        Cheapest,
     )
 }
 

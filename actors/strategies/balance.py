@@ -1,4 +1,4 @@
-"""Balance by load: least outstanding, by priority, by errors."""
+"""Balance by load: least outstanding, by priority, by cost, by errors."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from greenroom.actors.strategies.sample import Sampling
 
 _SAME_ERROR_RATE = 0.01
 _PRIORITY = attrgetter("priority")
+_COST = attrgetter("cost")
 
 
 class LeastOutstanding(Sampling):
@@ -48,6 +49,25 @@ class Priority(BuiltIn):
         """The members of each priority number, the lowest first."""
         ranked = sorted(members, key=_PRIORITY)
         return (list(equals) for _, equals in groupby(ranked, key=_PRIORITY))
+
+
+class Cheapest(BuiltIn):
+    """The lowest `Member.cost` that has room; equals share by load.
+
+    Of more than twenty equals it looks at twenty (`Sample`); the cost is always the lowest.
+    """
+
+    name = "cheapest"
+
+    def __init__(self) -> None:
+        self._equals = LeastOutstanding()
+
+    def pick(self, candidates: Candidates, context: PickContext, rng: Random) -> Candidate:
+        costs = list(map(_COST, candidates))
+        lowest = min(costs)
+        # Not by its `__eq__`, as of priorities: a whole number knows nothing of floats.
+        equals = [each for each, cost in zip(candidates, costs, strict=True) if cost == lowest]
+        return self._equals.pick(equals, context, rng)
 
 
 class LeastErrors(Sampling):

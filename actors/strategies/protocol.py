@@ -28,6 +28,10 @@ class Candidate(Protocol):
         """`Member.priority`, lower is preferred."""
 
     @property
+    def cost(self) -> float:
+        """`Member.cost`, at least 0."""
+
+    @property
     def in_flight(self) -> int:
         """Calls running on it now, below `max_concurrency`."""
 
@@ -100,6 +104,9 @@ class BuiltIn:
     """The value of its `LoadBalanceStrategy`."""
     exhaustive: ClassVar[bool] = False
     """Whether every member is tried once, whatever `max_retries` says."""
+
+    takes_turns: ClassVar[bool] = False
+    """Whether it goes round: by what it has chosen before. It is made without arguments then."""
 
     # Those that stick to members, for what these keep of earlier requests, have this method too:
     #

@@ -17,6 +17,7 @@ class RoundRobin(BuiltIn):
     """Exact turns: the next in the configured order, so that a change of members skips nobody."""
 
     name = "round_robin"
+    takes_turns = True
 
     def __init__(self) -> None:
         self._last = -1
@@ -44,6 +45,7 @@ class Weighted(BuiltIn):
     """
 
     name = "weighted"
+    takes_turns = True
 
     def __init__(self) -> None:
         self._credit: dict[str, float] = {}

@@ -7,6 +7,7 @@ import typing
 
 from greenroom.actors.strategies import Adaptive as Adaptive
 from greenroom.actors.strategies import Candidate as Candidate
+from greenroom.actors.strategies import Cheapest as Cheapest
 from greenroom.actors.strategies import ConsistentHash as ConsistentHash
 from greenroom.actors.strategies import Failover as Failover
 from greenroom.actors.strategies import LeastErrors as LeastErrors

@@ -179,6 +179,7 @@ class HealthRecord:
             failures=self.failures,
             error_rate=self.error_rate(now),
             latency_p50_s=_nearest_rank(latencies, 0.50),
+            latency_p90_s=_nearest_rank(latencies, 0.90),
             latency_p95_s=_nearest_rank(latencies, 0.95),
             consecutive_failures=self.consecutive_failures,
             last_error=self.last_error,

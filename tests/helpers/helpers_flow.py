@@ -19,6 +19,7 @@ from greenroom.actors.runtime.channel import Channel
 from greenroom.actors.runtime.future import StreamFuture
 from greenroom.actors.strategies import strategy_for
 from greenroom.messages.execution import CancelExecution, Execute, Failed, StreamBegun, Succeeded
+from greenroom.messages.screening import Heard
 from greenroom.messages.supervision import (
     AttemptOutcome,
     FailuresSeen,
@@ -191,8 +192,8 @@ class World:
 
     # -- what happens
 
-    def ask(self, request_id: str, **options: Any) -> None:
-        self.flow.accept(Request(request_id, request_id=request_id, **options))
+    def ask(self, request_id: str, heard: Heard | None = None, **options: Any) -> None:
+        self.flow.accept(Request(request_id, request_id=request_id, **options), heard=heard)
         self.settle()
 
     def stream(self, request_id: str) -> Channel:

@@ -65,12 +65,14 @@ def test_what_code_has_put_under_a_name_of_the_files_is_replaced(read: Read) -> 
 
 def test_the_same_file_says_again_what_it_says(read: Read) -> None:
     """So that the pool is that again, whatever code has changed meanwhile."""
-    text = A.replace("argv", 'weight = 2.0\nmetadata = { team = "x" }\nargv') + B
+    said = 'weight = 2.0\ncost = 0.5\ntags = ["eu"]\nmetadata = { team = "x" }\nargv'
+    text = A.replace("argv", said) + B
     command = way(read(text), read(text))
+    alike = {"priority": 0, "max_concurrency": 4}
     assert (command.add, command.remove, command.replace) == ((), (), ())
     assert command.members == {
-        "a": {"weight": 2.0, "priority": 0, "max_concurrency": 4, "metadata": {"team": "x"}},
-        "b": {"weight": 1.0, "priority": 0, "max_concurrency": 4, "metadata": {}},
+        "a": {"weight": 2.0, "metadata": {"team": "x"}, "tags": ("eu",), "cost": 0.5, **alike},
+        "b": {"weight": 1.0, "metadata": {}, "tags": (), "cost": 0.0, **alike},
     }
     assert PoolConfig().replace(**command.settings) == PoolConfig()
 

@@ -74,6 +74,9 @@ OTHERS = (
     "on_cut",
     "same_member_retries",
     "hedge_after_s",
+    "fair_by",
+    "fair_weights",
+    "max_pending_per_key",
 )
 
 OPTIONAL = POSITIVE_OR_NONE + RATES_OR_NONE
@@ -92,6 +95,9 @@ def test_the_default_settings_are_the_documented_ones() -> None:
     """The numbers that a user reads in the documentation."""
     config = dataclasses.asdict(PoolConfig())
     assert config == {
+        "fair_by": None,
+        "fair_weights": None,
+        "max_pending_per_key": None,
         "circuit_failure_threshold": 5,
         "circuit_reset_timeout_s": 5.0,
         "circuit_reset_max_s": None,

@@ -19,11 +19,14 @@ from greenroom.simulate.result_tables import as_text
 from greenroom.simulate.scenario_file import NAMES, shipped_text
 
 GUIDE = DOCS / "choosing-a-strategy.md"
+FAIRNESS = DOCS / "fairness.md"
 SHOWN = re.compile(
     r"```sh\npython -m greenroom simulate (\w+) --seed (\d+).*?```\n+```text\n(.*?)```", re.S
 )
 STRATEGIES = [each.value for each in LoadBalanceStrategy]
 SLOW, FAILING = "llm, ten times slower", "llm, failing fast"
+UNFAIR, FAIR, ALONE = "tenants, unfair", "tenants, fair", "tenants, the nine alone"
+TENANTS = (UNFAIR, FAIR, "tenants, fair, at most 20 of each wait", ALONE)
 
 
 @functools.cache
@@ -112,12 +115,42 @@ def test_llm_adaptive_and_least_latency_are_the_fastest(variant: str) -> None:
     assert goodput(variant, "adaptive") == pytest.approx(most, abs=0.0002)
 
 
+NINE = [f"t-{number}" for number in range(1, 10)]
+
+
+def p99_of_the_nine(name: str) -> float:
+    """The highest of theirs."""
+    each = [outcome(name, "adaptive").tenants[tenant].p99_s for tenant in NINE]
+    return max(p99 for p99 in each if p99 is not None)
+
+
+def test_nine_tenants_do_not_notice_one_that_asks_a_hundred_times_as_often() -> None:
+    """Their p99 is at most half as long again as without it; without fairness each of them waits
+    as long as the others for what the busy one has asked for.
+    """
+    alone, fair = p99_of_the_nine(ALONE), p99_of_the_nine(FAIR)
+    assert fair <= 1.5 * alone
+    assert p99_of_the_nine(UNFAIR) > 3 * alone
+
+
+def test_all_tenants_have_their_share_and_nothing_is_lost_by_it() -> None:
+    """Jain's index of what they had over what was due to them, and the answers altogether."""
+    fair, unfair = outcome(FAIR, "adaptive"), outcome(UNFAIR, "adaptive")
+    assert fair.fairness is not None
+    assert unfair.fairness is not None
+    assert fair.fairness >= 0.99 > 0.95 > unfair.fairness
+    assert fair.answered >= 0.98 * unfair.answered
+    for tenant in NINE:
+        each = fair.tenants[tenant]
+        assert each.answered == each.arrived
+
+
 # -- the guide
 
 
 def shown() -> dict[str, str]:
     """The guide's tables, by the scenario that made them."""
-    found = SHOWN.findall(GUIDE.read_text(encoding="utf-8"))
+    found = [each for page in (GUIDE, FAIRNESS) for each in SHOWN.findall(page.read_text("utf-8"))]
     assert {seed for _, seed, _ in found} == {"1"}
     return {name: table for name, _, table in found}
 
@@ -142,6 +175,12 @@ def test_the_guide_shows_what_the_command_prints_for_linkerd() -> None:
     text = as_text(scenario("linkerd"), [outcome("linkerd", each) for each in three])
     for line in text.splitlines():
         assert line.split() in table
+
+
+def test_the_page_of_fairness_shows_what_the_command_prints() -> None:
+    """To the letter."""
+    texts = [as_text(scenario(each), [outcome(each, "adaptive")]) for each in TENANTS]
+    assert shown()["tenants"] == "\n\n".join(texts) + "\n"
 
 
 def test_the_guide_shows_the_theory_of_the_supermarket() -> None:

@@ -19,6 +19,7 @@ from greenroom.actors.routing.load_estimate import LoadEstimate
 from greenroom.actors.strategies import (
     Adaptive,
     Candidate,
+    Cheapest,
     ConsistentHash,
     Failover,
     LeastErrors,
@@ -48,6 +49,7 @@ class FakeMember:
     index: int = 0
     weight: float = 1.0
     priority: int = 0
+    cost: float = 0.0
     in_flight: int = 0
     max_concurrency: int = 100
     service_s: float = 0.05
@@ -705,6 +707,26 @@ class TestEveryStrategy:
         assert strategy_for(spec) is not strategy
         assert repr(strategy).startswith(f"<strategy {spec.value}")
         assert isinstance(strategy, RoutingStrategy)
+
+
+class TestCheapest:
+    def test_takes_the_lowest_cost_that_has_room(self) -> None:
+        """Equals share by load, the dearer ones get what these cannot take."""
+        a, b, c = (
+            FakeMember("A", 0, cost=2.5),
+            FakeMember("B", 1, cost=1),
+            FakeMember("C", 2, cost=1),
+        )
+        assert set(picks(Cheapest(), [a, b, c], 40)) == {"B", "C"}
+        b.in_flight = 10
+        assert set(picks(Cheapest(), [a, b, c], 40)) == {"C"}
+        assert set(picks(Cheapest(), [a], 4)) == {"A"}
+
+    def test_one_that_costs_nothing_is_not_starved_by_many_that_do(self) -> None:
+        """With more than a sample looks at, the lowest cost is the lowest of all."""
+        many = [FakeMember(f"m{i}", i, cost=1.0 + i) for i in range(200)]
+        many[150].cost = 0.5
+        assert picks(Cheapest(), many, 1) == "m150"
 
 
 class Last:

@@ -90,6 +90,9 @@ class AgentPool(PoolRouter):
         router: PoolRef | None = None
         try:
             router = started(make).ref  # one line: no signal handler finds a gap in it
+            # What comes before the supervisor's first word is asked about all the same.
+            asked = (member.accepts for member in chosen)
+            router._ask_first(tuple({id(x): x for x in asked if x is not None}.values()))
             PoolSupervisor.start(
                 pool=name,
                 router=router,

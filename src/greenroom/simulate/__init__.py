@@ -6,9 +6,9 @@ only the members and the passing of time are made up. `python -m greenroom simul
 """
 
 from greenroom.simulate.run import simulate
-from greenroom.simulate.scenario import Load, MemberSpec, Scenario
+from greenroom.simulate.scenario import Load, MemberSpec, Scenario, Tenant
 from greenroom.simulate.scenario_file import ScenarioError, scenarios_of
-from greenroom.simulate.tally import Result
+from greenroom.simulate.tally import Result, TenantResult
 
 __all__ = [
     "Load",
@@ -16,6 +16,8 @@ __all__ = [
     "Result",
     "Scenario",
     "ScenarioError",
+    "Tenant",
+    "TenantResult",
     "scenarios_of",
     "simulate",
 ]

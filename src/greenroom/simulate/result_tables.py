@@ -48,7 +48,8 @@ def as_text(scenario: Scenario, results: Sequence[Result]) -> str:
         "not answered",
     )
     summary = aligned(heads, [_row(each) for each in results], heads[1:-1])
-    return "\n".join([_headline(scenario, results), "", *summary, "", *_calls(results)])
+    tenants = ["", *_tenants(results)] if results[0].tenants else []
+    return "\n".join([_headline(scenario, results), "", *summary, "", *_calls(results), *tenants])
 
 
 def _headline(scenario: Scenario, results: Sequence[Result]) -> str:
@@ -84,6 +85,22 @@ def _calls(results: Sequence[Result]) -> list[str]:
         return aligned(heads, [(each.strategy, *_spread(each)) for each in results], heads[1:])
     rows = [(each.strategy, *(f"{each.calls[name]:,}" for name in names)) for each in results]
     return aligned(("calls of", *names), rows, names)
+
+
+def _tenants(results: Sequence[Result]) -> list[str]:
+    """The 99th percentile of each tenant, and how fairly all were shared out."""
+    names = list(results[0].tenants)
+    few = len(names) <= MOST_COLUMNS
+    heads = (*(names if few else ("best", "worst")), "answered", "fairness")
+    rows = []
+    for each in results:
+        p99 = [each.tenants[name].p99_s for name in names]
+        known = sorted(x for x in p99 if x is not None)
+        ends: list[float | None] = [known[0], known[-1]] if known else [None, None]
+        shown = p99 if few else ends
+        fairness = "-" if each.fairness is None else f"{each.fairness:.3f}"
+        rows.append((each.strategy, *map(_time, shown), f"{each.answered:,}", fairness))
+    return aligned(("p99 of", *heads), rows, heads)
 
 
 def _spread(result: Result) -> Row:

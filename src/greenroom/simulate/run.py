@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from greenroom.messages.requests import Request
+from greenroom.messages.screening import Heard
 from greenroom.simulate.agenda import Agenda
 from greenroom.simulate.scenario import Scenario
 from greenroom.simulate.simulated_pool import SimPool
@@ -29,6 +32,10 @@ def simulate(scenario: Scenario, strategy: str, seed: int | None = None) -> Resu
     return _Run(scenario, strategy, scenario.seed if seed is None else seed).result()
 
 
+Arrival = tuple[Request[Any], Heard | None]
+"""A request, and whose it is."""
+
+
 class _Run:
     def __init__(self, scenario: Scenario, strategy: str, seed: int) -> None:
         self._scenario = scenario
@@ -39,6 +46,7 @@ class _Run:
         self._tally = Tally(scenario, self._agenda, over)
         self._pool = SimPool(scenario, strategy, self._agenda, self._chance, self._tally)
         self._new_request = self._requests()
+        self._tenant = self._tenants()
         self._uniform = self._chance("arrivals").random
         self._mean_s = 1.0 / scenario.rate_per_s
 
@@ -78,16 +86,54 @@ class _Run:
         self._agenda.at(self._agenda.now + self._scenario.load.think_s, self._caller_asks)
 
     def _arrive(self, _: None) -> None:
-        self._tally.arrived()
-        self._pool.take(self._new_request())
+        tenant = self._tenant()
+        request, heard = self._new_request[tenant]()
+        self._tally.arrived(tenant)
+        self._pool.take(request, heard)
 
-    def _requests(self) -> Callable[[], Request[Any]]:
-        """A key for every request, where the strategy reads one; else they are all alike."""
-        if self._strategy != "consistent_hash":
+    def _tenants(self) -> Callable[[], str | None]:
+        """Whose the next request is, by the shares."""
+        tenants, rng = self._scenario.tenants, self._chance("tenants")
+        if not tenants:
+            return lambda: None
+        names = [each.name for each in tenants]
+        ends = list(itertools.accumulate(each.share for each in tenants))
+        return lambda: rng.choices(names, cum_weights=ends)[0]
+
+    def _requests(self) -> Mapping[str | None, Callable[[], Arrival]]:
+        """What makes the requests of each tenant; of None, where there is none."""
+        load = self._scenario.load
+        alike: Request[Any] = Request(
+            None, only=load.only, exclude=load.exclude, prefer=load.prefer
+        )
+        if not self._scenario.tenants:
+            return {None: self._made(alike, None)}
+        makers: dict[str | None, Callable[[], Arrival]] = {}
+        for each in self._scenario.tenants:
+            request: Request[Any] = Request(
+                None,
+                priority=each.priority,
+                only=each.only or load.only,
+                exclude=each.exclude or load.exclude,
+                prefer=each.prefer or load.prefer,
+            )
+            heard = Heard(fair_key=each.name, weight=each.weight)
+            makers[each.name] = self._made(request, heard)
+        return makers
+
+    def _made(self, alike: Request[Any], heard: Heard | None) -> Callable[[], Arrival]:
+        """A key for every request, where the strategy reads one, or the pool is shared out by it;
+        else they are all alike.
+        """
+        by_key = heard is None and self._scenario.config.fair_by is not None
+        if self._strategy != "consistent_hash" and not by_key:
             # One object for all of them: a run makes millions.
-            alike = Request(None)
-            return lambda: alike
+            arrival = alike, heard
+            return lambda: arrival
         rng, keys = self._chance("keys"), self._scenario.load.keys
-        if keys is None:
-            return lambda: Request(None, key=f"{rng.getrandbits(64):x}")
-        return lambda: Request(None, key=str(rng.randrange(keys)))
+
+        def make() -> Arrival:
+            key = f"{rng.getrandbits(64):x}" if keys is None else str(rng.randrange(keys))
+            return replace(alike, key=key), Heard(fair_key=key) if by_key else heard
+
+        return make

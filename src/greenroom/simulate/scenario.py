@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
+from greenroom.messages.member import Names
+from greenroom.messages.requests import Request
+from greenroom.messages.screening import check_weight
 from greenroom.messages.status import LoadBalanceStrategy
 from greenroom.simulate.faults import Fault
 from greenroom.simulate.latency import Latency
@@ -26,7 +29,7 @@ class MemberSpec:
         concurrency: calls that the pool gives it at a time (`Member.max_concurrency`).
         servers: calls that it works on at a time; the others wait in it, first come, first served.
             None: as many as its concurrency, so that nobody waits there.
-        weight, priority: `Member`'s.
+        weight, priority, cost, tags: `Member`'s.
     """
 
     name: str
@@ -36,6 +39,8 @@ class MemberSpec:
     servers: int | None = None
     weight: float = 1.0
     priority: int = 0
+    cost: float = 0.0
+    tags: Names = ()
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
@@ -45,6 +50,8 @@ class MemberSpec:
         check.whole("servers", self.servers, minimum=1, optional=True)
         check.number("weight", self.weight)
         check.whole("priority", self.priority, minimum=None)
+        check.number("cost", self.cost)
+        object.__setattr__(self, "tags", check.names("tags", self.tags))
 
     @property
     def at_work(self) -> int:
@@ -68,6 +75,7 @@ class Load:
         think_s: that pause, in seconds.
         backlog: so many more come all at once at the start.
         keys: how many different `Request.key`s there are; None: every request has its own.
+        only, exclude, prefer: `Request`'s, of all of them.
     """
 
     rate_per_s: float | None = None
@@ -76,6 +84,9 @@ class Load:
     think_s: float = 0.1
     backlog: int = 0
     keys: int | None = None
+    only: Names | None = None
+    exclude: Names | None = None
+    prefer: Names | None = None
 
     def __post_init__(self) -> None:
         check.number("rate_per_s", self.rate_per_s, above=True, optional=True)
@@ -86,6 +97,8 @@ class Load:
         check.number("think_s", self.think_s, minimum=0.001)
         check.whole("backlog", self.backlog)
         check.whole("keys", self.keys, minimum=1, optional=True)
+        # For its checks only: what is wrong with one of them is told as of a request.
+        Request(None, only=self.only, exclude=self.exclude, prefer=self.prefer)
         given = [each for each in _SOURCES if getattr(self, each) is not None]
         if len(given) != 1:
             raise ValueError(
@@ -96,6 +109,39 @@ class Load:
             raise ValueError(
                 f"backlog must be 0 with callers, who ask one by one, got {self.backlog!r}"
             )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """Whose a part of the requests is: with `fair_by` in the pool's settings they share it.
+
+    Attributes:
+        share: of the load, in proportion to the others'.
+        weight: what it gets in proportion, where there is not enough for all.
+        priority, only, exclude, prefer: `Request`'s, of all of its requests; those of the `Load`
+            are for all others.
+    """
+
+    name: str
+    share: float = 1.0
+    weight: float = 1.0
+    priority: int = 0
+    only: Names | None = None
+    exclude: Names | None = None
+    prefer: Names | None = None
+
+    def __post_init__(self) -> None:
+        check.name("name", self.name)
+        check.number("share", self.share, above=True)
+        check_weight("weight", self.weight)
+        # As of a load.
+        Request(
+            None,
+            priority=self.priority,
+            only=self.only,
+            exclude=self.exclude,
+            prefer=self.prefer,
+        )
 
 
 _SOURCES = ("rate_per_s", "utilisation", "callers")
@@ -111,6 +157,7 @@ class Scenario:
         within_s: an answer that takes longer is no good any more.
         seed: of all chance.
         strategies: those to compare.
+        tenants: whose the requests are; none: nobody's in particular.
         config: the pool's settings.
     """
 
@@ -123,6 +170,7 @@ class Scenario:
     seed: int = 1
     strategies: tuple[str, ...] = tuple(each.value for each in LoadBalanceStrategy)
     config: PoolConfig = field(default_factory=PoolConfig)
+    tenants: tuple[Tenant, ...] = ()
 
     def __post_init__(self) -> None:
         check.number("duration_s", self.duration_s, above=True)
@@ -154,6 +202,9 @@ class Scenario:
         for name, times in Counter(each.name for each in self.members).items():
             if times > 1:
                 raise ValueError(f"members must have different names, got {name!r} twice")
+        for name, times in Counter(each.name for each in self.tenants).items():
+            if times > 1:
+                raise ValueError(f"tenants must have different names, got {name!r} twice")
 
     def _check_size(self) -> None:
         if self.load.utilisation is not None:

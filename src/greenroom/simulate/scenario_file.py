@@ -16,18 +16,19 @@ from greenroom.messages.config import PoolConfig
 from greenroom.messages.status import FailureKind
 from greenroom.simulate.faults import Failing, Fault, Hanging, RateLimit, Slow, Trouble
 from greenroom.simulate.latency import Latency, latency_of
-from greenroom.simulate.scenario import Load, MemberSpec, Scenario
+from greenroom.simulate.scenario import Load, MemberSpec, Scenario, Tenant
 
 Made = TypeVar("Made")
 
-NAMES = ("linkerd", "supermarket", "llm")
+NAMES = ("linkerd", "supermarket", "llm", "tenants")
 """The scenarios that come with greenroom: each one readable, each a start for a user's own."""
 
 RUN = ("duration_s", "warmup_s", "within_s", "seed", "strategies")
-ONE = (*RUN, "load", "members", "faults", "pool")
+ONE = (*RUN, "load", "members", "tenants", "faults", "pool")
 LOAD = tuple(each.name for each in fields(Load))
-PLAIN = ("speed", "concurrency", "servers", "weight", "priority")
+PLAIN = ("speed", "concurrency", "servers", "weight", "priority", "cost", "tags")
 MEMBER = ("name", "count", "latency", *PLAIN)
+TENANT = ("name", "count", *(each.name for each in fields(Tenant) if each.name != "name"))
 LATENCY = ("kind", "mean_s", "median_s", "sigma_s", "sigma")
 TROUBLES: Mapping[str, tuple[type[Trouble], tuple[str, ...]]] = {
     "slow": (Slow, ("factor", "latency")),
@@ -60,6 +61,9 @@ POOL = (
     "request_timeout_s",
     "deadline_s",
     "max_pending",
+    "max_pending_per_key",
+    "fair_by",
+    "priority_ageing_s",
     "when_unavailable",
 )
 """The settings of `PoolConfig` that mean something in a simulation."""
@@ -143,6 +147,7 @@ def _scenario(table: Table, name: str) -> Scenario:
         members=_members(table),
         load=load.make(Load, **load.some(*LOAD)),
         config=_config(table),
+        tenants=tuple(_tenants(table)),
         **run,
     )
 
@@ -168,14 +173,24 @@ def _members(table: Table) -> tuple[MemberSpec, ...]:
 def _counted(table: Table) -> Iterator[MemberSpec]:
     """One, or `count` of them, whose names end in numbers."""
     latency = _latency(table)
+    for each in _names(table):
+        yield table.make(MemberSpec, name=each, latency=latency, **table.some(*PLAIN))
+
+
+def _names(table: Table) -> list[str]:
     name = table.needed("name")
     count = table.some("count").get("count")
     with table.blamed():
         check.name("name", name)
         check.whole("count", count, minimum=1, maximum=MOST_MEMBERS, optional=True)
-    names = [name] if count is None else [f"{name}-{n}" for n in range(1, count + 1)]
-    for each in names:
-        yield table.make(MemberSpec, name=each, latency=latency, **table.some(*PLAIN))
+    return [name] if count is None else [f"{name}-{n}" for n in range(1, count + 1)]
+
+
+def _tenants(table: Table) -> Iterator[Tenant]:
+    """Whose the requests are, each of them or `count` alike."""
+    for each in table.tables("tenants", TENANT):
+        for name in _names(each):
+            yield each.make(Tenant, name=name, **each.some(*TENANT[2:]))
 
 
 def _latency(table: Table) -> Latency:

@@ -25,6 +25,7 @@ from greenroom.messages.events import Event
 from greenroom.messages.execution import CancelExecution, Execute, Failed, Refused, Succeeded
 from greenroom.messages.member import Member
 from greenroom.messages.requests import Request
+from greenroom.messages.screening import Heard
 from greenroom.messages.status import FailureKind, RefusalReason
 from greenroom.messages.supervision import (
     AgentCreated,
@@ -120,9 +121,9 @@ class SimPool:
         )
         self._supervisor.routes.publish()
 
-    def take(self, request: Request[Any]) -> None:
+    def take(self, request: Request[Any], heard: Heard | None = None) -> None:
         """A request arrives."""
-        self._flow.accept(request)
+        self._flow.accept(request, heard=heard)
 
     # -- what the flow asks for
 
@@ -289,6 +290,8 @@ def _member(spec: MemberSpec) -> Member:
         weight=spec.weight,
         priority=spec.priority,
         max_concurrency=spec.concurrency,
+        cost=spec.cost,
+        tags=spec.tags,
     )
 
 

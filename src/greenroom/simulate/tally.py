@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from greenroom.actors.request.job import Job
 from greenroom.messages.errors import DeadlineExceededError, PoolSaturatedError
@@ -24,6 +24,17 @@ UNFINISHED = "unfinished"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TenantResult:
+    """What became of the requests of one tenant; as of all of them in `Result`."""
+
+    arrived: int
+    answered: int
+    refused: int
+    p50_s: float | None
+    p99_s: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """One strategy in one scenario. Latencies are in seconds, of the answered requests, and None
     when none was answered. arrived = answered + refused + all that failed.
@@ -33,6 +44,10 @@ class Result:
         refused: how many found the queue full.
         failed: how many failed, by the kind of their last failure, or by what ended them.
         calls: attempts on each member, in the configured order.
+        tenants: what became of the requests of each.
+        fairness: Jain's index of what each tenant was answered, over what it would have had of all
+            answers if they had been shared out by weight, nobody getting more than it asked for: 1
+            if just that, 1 / n if one of n has had everything. None without tenants.
     """
 
     strategy: str
@@ -47,6 +62,8 @@ class Result:
     p99_s: float | None
     max_s: float | None
     calls: Mapping[str, int]
+    tenants: Mapping[str, TenantResult] = field(default_factory=dict)
+    fairness: float | None = None
 
     @property
     def answered_share(self) -> float | None:
@@ -83,11 +100,17 @@ class Tally:
         self._fates: Counter[str] = Counter()
         self._latencies: list[float] = []
         self._calls = dict.fromkeys([each.name for each in scenario.members], 0)
+        self._weights = {each.name: each.weight for each in scenario.tenants}
+        self._came: Counter[str] = Counter()
+        self._refused: Counter[str] = Counter()
+        self._times: dict[str, list[float]] = {each.name: [] for each in scenario.tenants}
 
-    def arrived(self) -> None:
+    def arrived(self, tenant: str | None = None) -> None:
         """A request arrives."""
         if self._agenda.now >= self._from_s:
             self._arrived += 1
+            if tenant is not None:
+                self._came[tenant] += 1
 
     def called(self, job: Job, message: Execute, member: str) -> None:
         """An attempt begins."""
@@ -98,12 +121,17 @@ class Tally:
         """A member has answered a request."""
         if job.accepted_at >= self._from_s:
             self._latencies.append(self._agenda.now - job.accepted_at)
+            if self._times:
+                self._times[str(job.fair_key)].append(self._latencies[-1])
         self._over()
 
     def failed(self, job: Job, error: BaseException) -> None:
         """A request has ended otherwise."""
         if job.accepted_at >= self._from_s:
-            self._fates[fate_of(job, error)] += 1
+            fate = fate_of(job, error)
+            self._fates[fate] += 1
+            if self._times and fate == REFUSED:
+                self._refused[str(job.fair_key)] += 1
         self._over()
 
     def result(self, strategy: str, within_s: float) -> Result:
@@ -125,7 +153,51 @@ class Tally:
             p99_s=quantile(latencies, 0.99),
             max_s=latencies[-1] if latencies else None,
             calls=self._calls,
+            tenants={name: self._of(name) for name in self._times},
+            fairness=self._fairness(),
         )
+
+    def _of(self, tenant: str) -> TenantResult:
+        times = sorted(self._times[tenant])
+        return TenantResult(
+            arrived=self._came[tenant],
+            answered=len(times),
+            refused=self._refused[tenant],
+            p50_s=quantile(times, 0.50),
+            p99_s=quantile(times, 0.99),
+        )
+
+    def _fairness(self) -> float | None:
+        had = {name: len(times) for name, times in self._times.items() if self._came[name]}
+        due = shares(sum(had.values()), {name: self._came[name] for name in had}, self._weights)
+        return jains_index([had[name] / due[name] for name in had if due[name] > 0])
+
+
+def shares(
+    total: float, wanted: Mapping[str, float], weights: Mapping[str, float]
+) -> dict[str, float]:
+    """What each gets of a total that is shared out by weight, nobody getting more than it wants:
+    who wants less leaves the rest to the others (max-min fairness).
+    """
+    given: dict[str, float] = {}
+    left, open_ = total, dict(wanted)
+    while open_:
+        each = left / math.fsum(weights[name] for name in open_)
+        content = [name for name, want in open_.items() if want <= each * weights[name]]
+        for name in content or list(open_):
+            given[name] = open_[name] if content else each * weights[name]
+            del open_[name]
+            left -= given[name]
+    return given
+
+
+def jains_index(shares_had: Sequence[float]) -> float | None:
+    """(sum x)^2 / (n sum x^2); None of nobody, or if nobody has had anything.
+
+    Source: Jain, Chiu and Hawe, A Quantitative Measure of Fairness (1984).
+    """
+    squares = math.fsum(each * each for each in shares_had)
+    return math.fsum(shares_had) ** 2 / (len(shares_had) * squares) if squares else None
 
 
 def quantile(ordered: Sequence[float], q: float) -> float | None:
