@@ -131,6 +131,7 @@ class MemberRoute:
         by_default: whether nobody has said how many calls it takes at a time.
         replaced: whether another one of its name comes when it has left: who can have nobody else
             waits for that.
+        eased_in: whether its breaker has closed by what was tried: it is given more step by step.
     """
 
     name: str
@@ -147,6 +148,7 @@ class MemberRoute:
     reopens_at: float | None = field(default=None, kw_only=True)
     by_default: bool = field(default=False, kw_only=True)
     replaced: bool = field(default=False, kw_only=True)
+    eased_in: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,11 +16,14 @@ from greenroom.messages.supervision import (
     TrialDue,
     TrialStarted,
 )
+from greenroom.supervisors.last_one import LastOne
 from greenroom.supervisors.member_record import MemberRecord
 from greenroom.supervisors.policy.breaker import Transition
 from greenroom.supervisors.policy.provisional_failures import Case, ProvisionalFailures
 from greenroom.supervisors.route_publisher import RoutePublisher
 from greenroom.supervisors.supervisor_ports import SupervisorPorts
+
+_BY_HAND = frozenset((CircuitState.FORCED_OPEN, CircuitState.DISABLED))
 
 
 @dataclass(eq=False, repr=False)
@@ -38,6 +41,8 @@ class OutcomeJudge:
     def __post_init__(self) -> None:
         self._records = self._routes.records
         self._ledger = ProvisionalFailures(self._ports.config.circuit_failure_threshold)
+        self._last_one = LastOne(self._ports, self._records, self.announce)
+        self._routes.keep_in = self._last_one.review
 
     def configure(self) -> None:
         """The settings have changed."""
@@ -102,7 +107,14 @@ class OutcomeJudge:
         for at, elapsed_s in zip(run.at, run.elapsed_s, strict=True):
             record.health.record(at, None, elapsed_s)
             before = record.breaker.trial_credit
-            transition = record.breaker.record(run.epoch, at, kind=None, elapsed_s=elapsed_s)
+            # An answer can make the calls enough for a rate: no reason to have nobody any more.
+            transition = record.breaker.record(
+                run.epoch,
+                at,
+                kind=None,
+                elapsed_s=elapsed_s,
+                may_open=self._others_serve(record, at),
+            )
             changed = self._follow(record, before, transition) or changed
         return changed
 
@@ -228,25 +240,38 @@ class OutcomeJudge:
         """Log a breaker's change of state, and have the probes follow it."""
         if transition is None:
             return
-        now, reopens_at, reason = self._ports.now(), transition.reopens_at, transition.reason
-        pool, member = self._ports.pool, record.name
-        event: BreakerOpened | BreakerHalfOpened | BreakerClosed
+        now = self._ports.now()
+        observed = self._ports.config.circuit == "observe" and _BY_HAND.isdisjoint(
+            (transition.before, transition.after)
+        )
+        if not transition.goes_on:  # else there is nothing new
+            self._ports.emit(self._event(record, transition, why, observed, now))
+        if not observed:
+            # Before anything is sent to it: the trial may have to find another agent.
+            if transition.after is CircuitState.HALF_OPEN:
+                self._ports.tell(record, TrialDue())
+            self._steer_probes(record, transition, now)
+        self.review_health(record, now)
+        if not observed:
+            self._last_one.turned(record, transition)
+
+    def _event(
+        self, record: MemberRecord, transition: Transition, why: str, observed: bool, now: float
+    ) -> BreakerOpened | BreakerHalfOpened | BreakerClosed:
+        pool, member, reopens_at = self._ports.pool, record.name, transition.reopens_at
         match transition.after:
             case CircuitState.OPEN | CircuitState.FORCED_OPEN:
                 rest_s = None if reopens_at is None else max(0.0, reopens_at - now)
-                event = BreakerOpened(
-                    pool=pool, member=member, reason=reason + why, reopens_in_s=rest_s
+                reason = transition.reason + why
+                return BreakerOpened(
+                    pool=pool, member=member, reason=reason, reopens_in_s=rest_s, observed=observed
                 )
             case CircuitState.HALF_OPEN:
-                # Before anything is sent to it: the trial may have to find another agent.
-                self._ports.tell(record, TrialDue())
-                trial = "its probe" if record.probes is not None else "one request"
-                event = BreakerHalfOpened(pool=pool, member=member, trial=trial)
+                trial = "its probe" if record.waits_for_probe else "one request"
+                return BreakerHalfOpened(pool=pool, member=member, trial=trial, observed=observed)
             case CircuitState.CLOSED | CircuitState.DISABLED:
-                event = BreakerClosed(pool=pool, member=member, reason=reason)
-        self._ports.emit(event)
-        self._steer_probes(record, transition, now)
-        self.review_health(record, now)
+                reason = transition.reason
+                return BreakerClosed(pool=pool, member=member, reason=reason, observed=observed)
 
     def _steer_probes(self, record: MemberRecord, transition: Transition, now: float) -> None:
         if record.probes is None:
@@ -264,7 +289,7 @@ class OutcomeJudge:
 
     def review_health(self, record: MemberRecord, now: float) -> None:
         """Announce how a member is, if that has changed."""
-        after = record.health.status(now, record.breaker.state)
+        after = record.health.status(now, record.circuit)
         before, record.status = record.status, after
         if before is not after:
             self._ports.emit(

@@ -74,6 +74,8 @@ OTHERS = (
     "on_cut",
     "same_member_retries",
     "hedge_after_s",
+    "circuit",
+    "circuit_max_open_share",
 )
 
 OPTIONAL = POSITIVE_OR_NONE + RATES_OR_NONE
@@ -92,6 +94,8 @@ def test_the_default_settings_are_the_documented_ones() -> None:
     """The numbers that a user reads in the documentation."""
     config = dataclasses.asdict(PoolConfig())
     assert config == {
+        "circuit": "on",
+        "circuit_max_open_share": None,
         "circuit_failure_threshold": 5,
         "circuit_reset_timeout_s": 5.0,
         "circuit_reset_max_s": None,
@@ -313,4 +317,4 @@ def test_a_changed_copy_is_checked_too() -> None:
 def test_settings_are_given_by_name() -> None:
     """Nobody has to know their order."""
     with pytest.raises(TypeError):
-        PoolConfig(5)  # type: ignore[call-arg]
+        PoolConfig(5)  # type: ignore[call-arg, arg-type]

@@ -38,6 +38,8 @@ TROUBLES: Mapping[str, tuple[type[Trouble], tuple[str, ...]]] = {
 FAULT = ("member", "kind", "from_s", "until_s")
 MOST_MEMBERS = 10_000
 POOL = (
+    "circuit",
+    "circuit_max_open_share",
     "circuit_failure_threshold",
     "circuit_reset_timeout_s",
     "circuit_reset_max_s",
