@@ -157,6 +157,7 @@ class MemberStats:
         incarnation: 1 for the first actor behind the name, one more with every restart.
         agents_lost: agents of it that were gone for good, since the pool started or the member was
             reset.
+        group: `Member.group`.
     """
 
     name: str
@@ -170,6 +171,7 @@ class MemberStats:
     priority: int = field(default=0, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     agents_lost: int = field(default=0, kw_only=True)
+    group: str | None = field(default=None, kw_only=True)
 
     @property
     def status(self) -> AgentStatus:

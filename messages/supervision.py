@@ -148,6 +148,7 @@ class MemberRoute:
     reopens_at: float | None = field(default=None, kw_only=True)
     by_default: bool = field(default=False, kw_only=True)
     replaced: bool = field(default=False, kw_only=True)
+    group: str | None = field(default=None, kw_only=True)
     eased_in: bool = field(default=False, kw_only=True)
 
 

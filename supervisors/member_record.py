@@ -12,7 +12,7 @@ from greenroom.actors.runtime.loop_thread import AgentLoop
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
 from greenroom.messages.replies import MemberStats
-from greenroom.messages.status import AgentStatus, CircuitState, SkipReason
+from greenroom.messages.status import AgentStatus, CircuitState, FailureKind, SkipReason
 from greenroom.messages.supervision import MemberRoute
 from greenroom.supervisors.policy.breaker import Breaker, BreakerPolicy
 from greenroom.supervisors.policy.delays import restart_delay
@@ -42,6 +42,7 @@ class MemberRecord:
         agents_lost: how many of its agents were gone for good.
         agent_wanted: whether the last one that was is still to be replaced.
         without_agent: whether it was, and nobody can make another one.
+        opened_by: the kind of failure that has opened its breaker; None once it has closed.
         kept: whether it has been tried before its time, as nobody else was left, and not come back.
     """
 
@@ -73,6 +74,7 @@ class MemberRecord:
         self.max_concurrency = default_concurrency(member)
         self.breaker = Breaker(BreakerPolicy.from_config(config), rng)
         self.kept = False
+        self.opened_by: FailureKind | None = None
         self.health = HealthRecord(
             config.degraded_error_rate_threshold, config.unhealthy_error_rate_threshold
         )
@@ -91,7 +93,7 @@ class MemberRecord:
 
     def configure(self, config: PoolConfig, now: float) -> None:
         """Go by other settings; what has been counted stays."""
-        self.config = config
+        before, self.config = self.config, config
         self.breaker.configure(BreakerPolicy.from_config(config))
         self.health.configure(
             config.degraded_error_rate_threshold, config.unhealthy_error_rate_threshold
@@ -100,6 +102,9 @@ class MemberRecord:
         if self.probes is None:
             return
         self.probes.configure(config.health_check_interval_s, config.health_check_timeout_s)
+        # It is obeyed from now on: what `OutcomeJudge` does at an opening is due.
+        if before.circuit != config.circuit and self.circuit is CircuitState.OPEN:
+            self.probes.hold_until(self.breaker.reopens_at or now)
         # In any other state the time of its next probe is no matter of the interval.
         if self.circuit is CircuitState.CLOSED:
             self.probes.hasten(now)
@@ -215,6 +220,7 @@ class MemberRecord:
             reopens_at=reopens_at,
             by_default=self.member.max_concurrency is None,
             replaced=self.successor is not None,
+            group=self.member.group,
             eased_in=self.breaker.tried,
         )
 
@@ -260,6 +266,7 @@ class MemberRecord:
             priority=self.member.priority,
             metadata=self.member.metadata,
             agents_lost=self.agents_lost,
+            group=self.member.group,
         )
 
     @property

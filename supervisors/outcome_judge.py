@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from greenroom.messages.events import BreakerClosed, BreakerHalfOpened, BreakerOpened, HealthChanged
@@ -21,6 +21,7 @@ from greenroom.supervisors.member_record import MemberRecord
 from greenroom.supervisors.policy.breaker import Transition
 from greenroom.supervisors.policy.provisional_failures import Case, ProvisionalFailures
 from greenroom.supervisors.route_publisher import RoutePublisher
+from greenroom.supervisors.shared_fate import SharedFate
 from greenroom.supervisors.supervisor_ports import SupervisorPorts
 
 _BY_HAND = frozenset((CircuitState.FORCED_OPEN, CircuitState.DISABLED))
@@ -42,7 +43,8 @@ class OutcomeJudge:
         self._records = self._routes.records
         self._ledger = ProvisionalFailures(self._ports.config.circuit_failure_threshold)
         self._last_one = LastOne(self._ports, self._records, self.announce)
-        self._routes.keep_in = self._last_one.review
+        self._shared_fate = SharedFate(self._ports, self._records, self.announce)
+        self._routes.keep_in = self._keep_in
 
     def configure(self) -> None:
         """The settings have changed."""
@@ -178,6 +180,8 @@ class OutcomeJudge:
                 record.breaker.settle(case.number)
                 # While the request went on its failures may not have been allowed to open this one.
                 transition = self._held_back(record, case, now)
+                # What its breaker has opened by may be beyond doubt by now: its group rests, too.
+                changed = self._shared_fate.review(record) or changed
             if transition is not None:
                 self.announce(record, transition)
             settled[record.name] = record
@@ -254,6 +258,12 @@ class OutcomeJudge:
         self.review_health(record, now)
         if not observed:
             self._last_one.turned(record, transition)
+        self._shared_fate.turned(record, transition)
+
+    def _keep_in(self, changed: Sequence[MemberRecord]) -> list[MemberRecord]:
+        """Before the router is told: others that change by what has changed."""
+        also = self._shared_fate.moved()
+        return also + self._last_one.review((*changed, *also) if changed else ())
 
     def _event(
         self, record: MemberRecord, transition: Transition, why: str, observed: bool, now: float

@@ -115,7 +115,8 @@ class Choice:
         # trial is an attempt like any other.
         if job.is_lease and job.work.idempotent:
             return trial
-        other = table.pick({*job.taken, *table.half_open}, context, exhaustive=True)
+        besides = {*job.taken, *table.half_open}
+        other = table.pick(besides, context, exhaustive=True, failed=job.failures)
         # Nobody else can take it, or it would be turned away while
         # it waits: better a trial than that.
         if other is NoPick.UNROUTABLE or (other is NoPick.BUSY and self._room.shuts_out(job)):

@@ -89,6 +89,7 @@ class RoutingTable:
         self.learns = self._record is not None
         """Whether the strategy wants to know how attempts end."""
         self._members_changed: Any = getattr(strategy, "members_changed", None)
+        self._groups: dict[str, list[str]] = {}  # names by group, of members that have one
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._order)
@@ -109,11 +110,14 @@ class RoutingTable:
         # A change: only what it was made from may be changed by it.
         if not whole and snapshot.since != self.epoch:
             return False
+        regrouped = any(self._is_regrouped(route) for route in snapshot.members)
         gone: Iterable[str] = snapshot.gone
         if whole:
             names = {route.name for route in snapshot.members}
             gone = [name for name in self._slots if name not in names]
         marks = self._take_over(snapshot.members, gone)
+        if regrouped:
+            self._look_for_groups()
         # A look at all members, so only where somebody is, or was, half-open or draining.
         if whole or marks != {_UNMARKED}:
             self._look_for_marks()
@@ -143,6 +147,29 @@ class RoutingTable:
         # A weight alone does not concern it: the same names stand at the same places.
         if self._members_changed is not None and before != self.names:
             self._guarded("members_changed", self._members_changed, self.names)
+
+    def _is_regrouped(self, route: MemberRoute) -> bool:
+        known = self._slots.get(route.name)
+        return route.group != (None if known is None else known.route.group)
+
+    def _look_for_groups(self) -> None:
+        self._groups = {}
+        for slot in self._order:
+            if slot.route.group is not None:
+                self._groups.setdefault(slot.route.group, []).append(slot.name)
+
+    def _with_mates(self, names: Collection[str]) -> Collection[str]:
+        """Those, and all that are of one group with any of them. A name that has left, and is still
+        among its group's, does no harm.
+        """
+        if not self._groups:
+            return names
+        found = set(names)
+        for name in names:
+            slot = self._slots.get(name)
+            if slot is not None and slot.route.group is not None:
+                found.update(self._groups.get(slot.route.group, ()))
+        return names if len(found) == len(names) else found
 
     def _look_for_marks(self) -> None:
         self.half_open = [s.name for s in self._order if s.route.trial_permits is not None]
@@ -184,10 +211,13 @@ class RoutingTable:
         exhaustive: bool = False,
         never: Collection[str] = (),
         last: Collection[str] = (),
+        failed: Collection[str] | None = None,
     ) -> Slot | NoPick:
         """The strategy's choice: among the untried, and among the tried when no untried may come.
+        Of the untried first among those of groups in which none has failed.
 
         Args:
+            failed: those of the tried whose groups are left first; None: of all of them.
             exhaustive: whether none of the tried will do.
             never: those of the tried that must not be chosen.
             last: those of the tried that are asked only when none of the others may come either.
@@ -196,6 +226,12 @@ class RoutingTable:
             StrategyError: the strategy raised, or chose what was not a candidate.
         """
         if exhaustive:
+            left = tried if failed is None else failed
+            apart = self._with_mates(left)
+            if apart is not left:
+                other = self._pick_next({*tried, *apart}, context)
+                if isinstance(other, Slot):
+                    return other
             return self._pick_next(tried, context)
         if not tried:
             free = self._room.free
@@ -224,6 +260,11 @@ class RoutingTable:
         Raises:
             StrategyError: as by `pick`.
         """
+        apart = self._with_mates(tried)
+        if apart is not tried:
+            chosen = self._choose(self._free_but(apart), context)
+            if chosen is not None:
+                return chosen
         return self._choose(self._free_but(tried), context)
 
     def _choose_again(self, tried: Collection[str], context: PickContext) -> Slot | None:
@@ -237,6 +278,11 @@ class RoutingTable:
         Raises:
             StrategyError: the strategy raised, or chose what was not a candidate.
         """
+        apart = self._with_mates(taken)
+        if apart is not taken:
+            chosen = self._choose(self._free_but({*apart, *self.half_open}), context)
+            if chosen is not None:
+                return chosen
         return self._choose(self._free_but({*taken, *self.half_open}), context)
 
     def _pick_next(self, tried: Collection[str], context: PickContext) -> Slot | NoPick:

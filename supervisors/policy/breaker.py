@@ -63,6 +63,7 @@ class Transition:
     Attributes:
         goes_on: whether that opening is the one there was, which a trial before its end has failed
             to end.
+        kind: that of the failure which has opened it.
     """
 
     before: CircuitState
@@ -72,6 +73,7 @@ class Transition:
     reason: str
     reopens_at: float | None = None
     goes_on: bool = False
+    kind: FailureKind | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -171,6 +173,24 @@ class Breaker:
         assert isinstance(self._state, HalfOpen)
         self._state.early_until = until
         return transition
+
+    def open_with(
+        self, reopens_at: float, kind: FailureKind, reason: str, now: float
+    ) -> Transition | None:
+        """Be open until the next trial of another breaker, which has opened by what both share: a
+        key, an account. One that is open already, or by hand, stays as it is.
+        """
+        if not isinstance(self._state, Closed | HalfOpen):
+            return None
+        self._evidence = None
+        shared = Open(reopens_at, lasting=True)
+        return self._enter(Next(CircuitState.OPEN, reason, kind=kind), now, shared)
+
+    def close_with(self, reason: str, now: float) -> Transition | None:
+        """The other one has closed by its trials: so does this one, if it still waits for its."""
+        if not isinstance(self._state, Open | HalfOpen):
+            return None
+        return self._enter(Next(CircuitState.CLOSED, reason, tried=True), now)
 
     def tick(self, now: float) -> Transition | None:
         """Let time pass: openings end, permits that never reported come back."""
@@ -301,7 +321,7 @@ class Breaker:
             return None
         assert isinstance(self._state, Closed)
         self._evidence = _Evidence(self._state)
-        return self._enter(Next(CircuitState.OPEN, reason), now)
+        return self._enter(Next(CircuitState.OPEN, reason, kind=self._state.last_kind), now)
 
     def configure(self, policy: BreakerPolicy) -> None:
         """Go by another policy from the next outcome on: the state and all counts stay, and an
@@ -372,18 +392,26 @@ class Breaker:
                 evidence.closed.count(True, outcome.slow, request)
 
     def _enter(
-        self, wanted: Next | None, now: float, back_to: Closed | None = None
+        self, wanted: Next | None, now: float, back_to: Closed | Open | None = None
     ) -> Transition | None:
         if wanted is None:
             return None
         before = self.state
         made = self._made(wanted, now)
-        # `_made` is called all the same: it sets the openings back.
+        # `_made` is called all the same: it counts the openings, or sets them back.
         self._state = made if back_to is None else back_to
         self.epoch += 1
         self.tried = wanted.tried
-        until, goes_on = self.reopens_at, bool(wanted.until)
-        return Transition(before, self.state, self.epoch, now, wanted.reason, until, goes_on)
+        return Transition(
+            before,
+            self.state,
+            self.epoch,
+            now,
+            wanted.reason,
+            self.reopens_at,
+            bool(wanted.until),
+            wanted.kind,
+        )
 
     def _made(self, wanted: Next, now: float) -> State:
         policy = self._policy

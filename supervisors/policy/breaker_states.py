@@ -92,7 +92,8 @@ class Outcome(NamedTuple):
 class Next(NamedTuple):
     """The state that is wanted next, and why; an opening does not end before `not_before`, and if
     it is `lasting` what it is for does not pass by itself. One that goes on ends at `until`, as it
-    would have without a trial that came early. A closing may come of what has been `tried`.
+    would have without a trial that came early. A closing may come of what has been `tried`; `kind`
+    is that of the failure that opens.
     """
 
     state: CircuitState
@@ -101,6 +102,7 @@ class Next(NamedTuple):
     lasting: bool = False
     until: float = 0.0
     tried: bool = False
+    kind: FailureKind | None = None
 
 
 class State:
@@ -150,7 +152,7 @@ class State:
 class Closed(State):
     """Lets calls through and counts their outcomes."""
 
-    __slots__ = ("_policy", "_provisional", "_settled", "_window")
+    __slots__ = ("_policy", "_provisional", "_settled", "_window", "last_kind")
     circuit = CircuitState.CLOSED
 
     def __init__(self, policy: BreakerPolicy) -> None:
@@ -159,6 +161,7 @@ class Closed(State):
         # Requests that have failed since the last success: those that go on, and how many others.
         self._provisional: set[int] = set()
         self._settled = 0
+        self.last_kind: FailureKind | None = None
 
     @property
     def failures(self) -> int:
@@ -182,15 +185,18 @@ class Closed(State):
         # the one that makes the calls enough.
         enough = len(self._window) >= self._policy.min_calls
         self.count(kind is not None, outcome.slow, outcome.request)
+        if kind is not None:
+            self.last_kind = kind
         # Counted all the same: see `Breaker.record`.
         if not outcome.may_open:
             return None
         if outcome.opens_at_once:
-            return Next(CircuitState.OPEN, f"{kind} failure", outcome.not_before, lasting=True)
+            reason = f"{kind} failure"
+            return Next(CircuitState.OPEN, reason, outcome.not_before, lasting=True, kind=kind)
         if kind is None and not outcome.slow and (enough or self._window.spotless):
             return None  # it makes the rates go down
-        reason = self.reason_to_open()
-        return Next(CircuitState.OPEN, reason, outcome.not_before) if reason else None
+        why = self.reason_to_open()
+        return Next(CircuitState.OPEN, why, outcome.not_before, kind=kind) if why else None
 
     def count(self, failed: bool, slow: bool, request: int | None) -> None:
         """Take an outcome into the accounts; a request's failures count once."""
@@ -351,7 +357,7 @@ class HalfOpen(State):
         if kind is not None:
             reason, lasting = f"trial failed: {kind}", outcome.opens_at_once
             until = 0.0 if lasting else self._goes_on_until(outcome.now)
-            return Next(CircuitState.OPEN, reason, outcome.not_before, lasting, until)
+            return Next(CircuitState.OPEN, reason, outcome.not_before, lasting, until, kind=kind)
         # Also without a `slow_rate`: a trial that is slow shows that the member is not back yet.
         if outcome.slow:
             until = self._goes_on_until(outcome.now)

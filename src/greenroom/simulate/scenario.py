@@ -26,7 +26,7 @@ class MemberSpec:
         concurrency: calls that the pool gives it at a time (`Member.max_concurrency`).
         servers: calls that it works on at a time; the others wait in it, first come, first served.
             None: as many as its concurrency, so that nobody waits there.
-        weight, priority: `Member`'s.
+        weight, priority, group: `Member`'s.
     """
 
     name: str
@@ -36,6 +36,7 @@ class MemberSpec:
     servers: int | None = None
     weight: float = 1.0
     priority: int = 0
+    group: str | None = None
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
@@ -45,6 +46,8 @@ class MemberSpec:
         check.whole("servers", self.servers, minimum=1, optional=True)
         check.number("weight", self.weight)
         check.whole("priority", self.priority, minimum=None)
+        if self.group is not None:
+            check.name("group", self.group)
 
     @property
     def at_work(self) -> int:
