@@ -19,11 +19,19 @@ from greenroom.messages.supervision import (
 from greenroom.supervisors.last_one import LastOne
 from greenroom.supervisors.member_record import MemberRecord
 from greenroom.supervisors.policy.breaker import Transition
+from greenroom.supervisors.policy.peers import (
+    LATELY_S,
+    LEAST_CALLS,
+    WINDOW_S,
+    Sample,
+    fails_as_its_peers,
+)
 from greenroom.supervisors.policy.provisional_failures import Case, ProvisionalFailures
 from greenroom.supervisors.route_publisher import RoutePublisher
 from greenroom.supervisors.shared_fate import SharedFate
 from greenroom.supervisors.supervisor_ports import SupervisorPorts
 
+_ABOUT_NOW_S = 1e-9
 _BY_HAND = frozenset((CircuitState.FORCED_OPEN, CircuitState.DISABLED))
 
 
@@ -109,13 +117,12 @@ class OutcomeJudge:
         for at, elapsed_s in zip(run.at, run.elapsed_s, strict=True):
             record.health.record(at, None, elapsed_s)
             before = record.breaker.trial_credit
-            # An answer can make the calls enough for a rate: no reason to have nobody any more.
             transition = record.breaker.record(
                 run.epoch,
                 at,
                 kind=None,
                 elapsed_s=elapsed_s,
-                may_open=self._others_serve(record, at),
+                may_open=self._answer_may_open(record, at),
             )
             changed = self._follow(record, before, transition) or changed
         return changed
@@ -143,7 +150,11 @@ class OutcomeJudge:
             began=outcome.began,
             opens_at_once=outcome.opens_at_once,
             request=number,
-            may_open=case is None or self._may_open(record, case, outcome.opens_at_once, now),
+            may_open=(
+                self._answer_may_open(record, now)
+                if case is None
+                else self._may_open(record, case, outcome.opens_at_once, now)
+            ),
         )
         opened = transition is not None and transition.before is CircuitState.CLOSED
         # A request opens one breaker at most, however many members it fails on: see `_may_open`.
@@ -192,22 +203,60 @@ class OutcomeJudge:
         """The opening that a request at its end makes possible."""
         if case.opened is not None or not record.breaker.is_near_opening():
             return None
+        if self._is_no_outlier(record, now):
+            return None
         transition = record.breaker.review(now, beyond_doubt=not self._others_serve(record, now))
         if transition is not None:
             case.opened = record.name
         return transition
 
+    def _answer_may_open(self, record: MemberRecord, now: float) -> bool:
+        """The same of an answer, which can make the calls enough for a rate: no reason to have
+        nobody any more.
+        """
+        if not record.breaker.is_near_opening():
+            return True
+        return self._others_serve(record, now) and not self._is_no_outlier(record, now)
+
     def _may_open(self, record: MemberRecord, case: Case, opens_at_once: bool, now: float) -> bool:
         """Whether a failure may open its member's breaker: not if its request has opened another,
-        nor if that would leave nobody and it may all turn out to be the fault of requests.
+        nor if that would leave nobody and it may all turn out to be the fault of requests, nor if
+        its peers fail alike.
         """
         if case.opened not in (None, record.name):
             return False
         if not opens_at_once and not record.breaker.is_near_opening():
             return True  # it does not, whoever else serves
-        if opens_at_once or record.breaker.must_open():
+        if opens_at_once:
             return True
-        return self._others_serve(record, now)
+        if self._is_no_outlier(record, now):
+            return False
+        return record.breaker.must_open() or self._others_serve(record, now)
+
+    def _is_no_outlier(self, record: MemberRecord, now: float) -> bool:
+        """Whether a member answers with errors of servers as all of them do that have had calls in
+        the same time: see `fails_as_its_peers`. Any other failure is a member's own.
+        """
+        kinds = record.health.recent_kinds(now)
+        failures = [kind for kind in kinds if kind is not None]
+        if not failures or any(kind is not FailureKind.UNAVAILABLE for kind in failures):
+            return False
+        # By now nobody answers any more: that is an outage, however good it was before.
+        lately = min(record.health.since_calls(LEAST_CALLS), now - LATELY_S)
+        if not any(each.health.has_answered_since(lately) for each in self._records.values()):
+            return False
+        since = min(record.health.oldest_at - _ABOUT_NOW_S, now - WINDOW_S)
+        peers = (
+            _sample(each.health.recent_kinds(now, since))
+            for each in self._records.values()
+            if each is not record
+        )
+        return fails_as_its_peers(
+            _sample(kinds),
+            record.health.consecutive_failures,
+            peers,
+            self._ports.config.degraded_error_rate_threshold,
+        )
 
     def _others_in_doubt(self, case: Case) -> bool:
         """Whether a request had only the members that it failed on because others are kept out by
@@ -312,6 +361,10 @@ class OutcomeJudge:
                 )
             )
             self._routes.plan_review(record)
+
+
+def _sample(kinds: Sequence[FailureKind | None]) -> Sample:
+    return Sample(len(kinds), sum(kind is FailureKind.UNAVAILABLE for kind in kinds))
 
 
 def _pardoned(record: MemberRecord, kind: FailureKind | None) -> FailureKind | None:
