@@ -26,6 +26,8 @@ FairBy = Literal["key"] | Callable[[Any], Any]
 class ChangeableSettings(TypedDict, total=False):
     """The fields of `PoolConfig` that can change while a pool runs; `FIXED` names the others."""
 
+    circuit: Literal["on", "observe"]
+    circuit_max_open_share: float | None
     circuit_failure_threshold: int
     circuit_reset_timeout_s: float
     circuit_reset_max_s: float | None
@@ -89,6 +91,12 @@ class PoolConfig:
         TypeError, ValueError: a value of the wrong type or out of range, named with its field.
     """
 
+    circuit: Literal["on", "observe"] = "on"
+    """Whether breakers keep members out; "observe": their events say what they would do, and they
+    do nothing, but for what is done by hand."""
+    circuit_max_open_share: float | None = None
+    """Share of the members that may be out at a time. Where it would be more, the least bad of them
+    is tried all the same, one request at a time; None: all but one, and the only one of a pool."""
     circuit_failure_threshold: int = 5
     """Failures in a row that open a member's breaker."""
     circuit_reset_timeout_s: float = 5.0
@@ -267,6 +275,12 @@ def _seconds_or_p95(field: str, value: Any) -> None:
         check.number(field, value, above=True, optional=True)
 
 
+def _on_or_observe(field: str, value: Any) -> None:
+    """Refuse whatever is neither "on" nor "observe"."""
+    if value not in ("on", "observe"):
+        raise ValueError(f"{field} must be 'on' or 'observe', got {value!r}")
+
+
 def _fail_or_wait(field: str, value: Any) -> None:
     """Refuse whatever is neither "fail" nor "wait"."""
     if value not in ("fail", "wait"):
@@ -292,6 +306,7 @@ _RULES: dict[str, Callable[[str, Any], None]] = {
         partial(check.number, maximum=1.0, above=True)
     ),
     "circuit_slow_rate": partial(check.number, maximum=1.0, above=True, optional=True),
+    "circuit_max_open_share": partial(check.number, maximum=1.0, optional=True),
     "retry_delay_s retry_max_delay_s stay_for_retry_after_s retry_budget_ratio retry_budget_floor"
     " cancel_grace_s restart_backoff_s": check.number,
     "retry_backoff_multiplier": partial(check.number, minimum=1.0),
@@ -300,6 +315,7 @@ _RULES: dict[str, Callable[[str, Any], None]] = {
     "classify": partial(check.function, optional=True),
     "is_failure is_empty stream_complete": _function_or_auto,
     "when_unavailable": _fail_or_wait,
+    "circuit": _on_or_observe,
 }
 """What is checked of each setting by itself."""
 

@@ -47,6 +47,7 @@ class MemberSettings(TypedDict, total=False):
 
     weight: float
     priority: int
+    group: str | None
     max_concurrency: int | None
     metadata: Mapping[str, Any]
     tags: Names
@@ -66,8 +67,8 @@ class Configure:
     Args:
         settings: fields of `PoolConfig`, by name. Limits of time hold for attempts that begin from
             then on, those of requests for requests; thresholds for the next outcome.
-        members: what changes of members, by their names: `weight`, `priority`, `max_concurrency`,
-            `metadata`, `tags`, `cost`.
+        members: what changes of members, by their names: `weight`, `priority`, `group`,
+            `max_concurrency`, `metadata`, `tags`, `cost`.
         add: members to take in, behind the others.
         remove: names of those that leave: they get nothing new, finish what they have, and are
             closed.
@@ -154,6 +155,9 @@ def _check_member(where: str, changes: Any) -> None:
                 check.number(field_, value)
             case "priority":
                 check.whole(field_, value, minimum=None)
+            case "group":
+                if value is not None:
+                    check.name(field_, value)
             case "max_concurrency":
                 check.whole(field_, value, minimum=1, optional=True)
             case "metadata":

@@ -270,12 +270,22 @@ class Failover(Event):
 
 @_event("breaker.opened", "ERROR")
 class BreakerOpened(Event):
-    """A member gets no more requests for a while."""
+    """A member gets no more requests for a while.
+
+    Attributes:
+        observed: whether it would get none: the breaker is only observed (`circuit="observe"`).
+    """
 
     reason: str = ""
     reopens_in_s: float | None = None
+    observed: bool = False
+
+    def severity(self) -> str:
+        return "WARNING" if self.observed else self.level
 
     def describe(self) -> str:
+        if self.observed:
+            return f"breaker would open: {self.reason}; it is only observed"
         after = (
             "stays open until it is reset"
             if self.reopens_in_s is None
@@ -286,18 +296,44 @@ class BreakerOpened(Event):
 
 @_event("breaker.half_open")
 class BreakerHalfOpened(Event):
-    """A member is being tried again."""
+    """A member is being tried again; `observed`: it would be."""
 
-    _says = "breaker half open: trying it with {0.trial}"
     trial: str = ""
+    observed: bool = False
+
+    def describe(self) -> str:
+        if self.observed:
+            return "breaker would be half open: the next calls would be trials; it is only observed"
+        return f"breaker half open: trying it with {self.trial}"
+
+
+@_event("breaker.kept", "WARNING")
+class BreakerKept(Event):
+    """A member whose breaker is open is tried all the same, one request at a time: more would be
+    out than may be. Told once until it is back.
+
+    Attributes:
+        may_be_out: how many may be.
+        members: of how many.
+    """
+
+    _says = (
+        "breaker open, and tried all the same, one request at a time: "
+        "at most {0.may_be_out} of {0.members} members may be out"
+    )
+    may_be_out: int = 0
+    members: int = 0
 
 
 @_event("breaker.closed")
 class BreakerClosed(Event):
-    """A member is back."""
+    """A member is back; `observed`: it would be."""
 
-    _says = "breaker closed: {0.reason}"
     reason: str = ""
+    observed: bool = False
+
+    def describe(self) -> str:
+        return f"breaker {'would be ' if self.observed else ''}closed: {self.reason}"
 
 
 @_event("member.resting")

@@ -43,6 +43,9 @@ class Member:
         weight: share of the traffic under the weighted strategies; 0 gets nothing.
         priority: lower is preferred by the priority strategy. (With `Request.priority` it is the
             other way round: the higher number is served first.)
+        group: what it shares with other members of the pool: a key, an account, a region. A request
+            that has failed on one of them goes to members of other groups first, and where a key or
+            an account is refused all of the group rest.
         max_concurrency: calls at a time; None means 1 for a sync agent (and for one that has not
             been made yet), 100 for an async one. An object without a run method, for `apply`, is
             async if it is opened by `async with` alone, or all of its methods are coroutine
@@ -82,6 +85,7 @@ class Member:
     factory: Callable[[], Any] | None = field(default=None, kw_only=True)
     weight: float = field(default=1.0, kw_only=True)
     priority: int = field(default=0, kw_only=True)
+    group: str | None = field(default=None, kw_only=True)
     max_concurrency: int | None = field(default=None, kw_only=True)
     probe: Callable[..., Any] | None = field(default=None, kw_only=True)
     close: Callable[[Any], Any] | None = field(default=None, kw_only=True)
@@ -98,6 +102,8 @@ class Member:
         self._check_agent()
         check.number("weight", self.weight)
         check.whole("priority", self.priority, minimum=None)
+        if self.group is not None:
+            check.name("group", self.group)
         check.whole("max_concurrency", self.max_concurrency, minimum=1, optional=True)
         check.function("probe", self.probe, optional=True)
         check.function("close", self.close, optional=True)

@@ -158,6 +158,7 @@ class MemberStats:
         incarnation: 1 for the first actor behind the name, one more with every restart.
         agents_lost: agents of it that were gone for good, since the pool started or the member was
             reset.
+        group: `Member.group`.
     """
 
     name: str
@@ -173,6 +174,7 @@ class MemberStats:
     agents_lost: int = field(default=0, kw_only=True)
     tags: tuple[str, ...] = field(default=(), kw_only=True)
     cost: float = field(default=0.0, kw_only=True)
+    group: str | None = field(default=None, kw_only=True)
 
     @property
     def status(self) -> AgentStatus:

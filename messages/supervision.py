@@ -134,6 +134,7 @@ class MemberRoute:
             waits for that.
         tags, accepts, cost: `Member`'s. What `accepts` says of a payload is found out where the
             request is made: nobody else calls it.
+        eased_in: whether its breaker has closed by what was tried: it is given more step by step.
     """
 
     name: str
@@ -153,6 +154,8 @@ class MemberRoute:
     tags: tuple[str, ...] = field(default=(), kw_only=True)
     accepts: Callable[[Any], object] | None = field(default=None, kw_only=True)
     cost: float = field(default=0.0, kw_only=True)
+    group: str | None = field(default=None, kw_only=True)
+    eased_in: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

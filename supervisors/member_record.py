@@ -12,13 +12,16 @@ from greenroom.actors.runtime.loop_thread import AgentLoop
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
 from greenroom.messages.replies import MemberStats
-from greenroom.messages.status import AgentStatus, CircuitState, SkipReason
+from greenroom.messages.status import AgentStatus, CircuitState, FailureKind, SkipReason
 from greenroom.messages.supervision import MemberRoute
 from greenroom.supervisors.policy.breaker import Breaker, BreakerPolicy
 from greenroom.supervisors.policy.delays import restart_delay
 from greenroom.supervisors.policy.health import HealthRecord
 from greenroom.supervisors.policy.probe_schedule import ProbeSchedule
 from greenroom.supervisors.policy.restart_window import RestartWindow
+
+_OUT = (CircuitState.OPEN, CircuitState.FORCED_OPEN)
+_BY_ITSELF = (CircuitState.OPEN, CircuitState.HALF_OPEN)
 
 
 class Life(Enum):
@@ -39,6 +42,8 @@ class MemberRecord:
         agents_lost: how many of its agents were gone for good.
         agent_wanted: whether the last one that was is still to be replaced.
         without_agent: whether it was, and nobody can make another one.
+        opened_by: the kind of failure that has opened its breaker; None once it has closed.
+        kept: whether it has been tried before its time, as nobody else was left, and not come back.
     """
 
     def __init__(
@@ -68,6 +73,8 @@ class MemberRecord:
         self.blocks_loop = False
         self.max_concurrency = default_concurrency(member)
         self.breaker = Breaker(BreakerPolicy.from_config(config), rng)
+        self.kept = False
+        self.opened_by: FailureKind | None = None
         self.health = HealthRecord(
             config.degraded_error_rate_threshold, config.unhealthy_error_rate_threshold
         )
@@ -86,7 +93,7 @@ class MemberRecord:
 
     def configure(self, config: PoolConfig, now: float) -> None:
         """Go by other settings; what has been counted stays."""
-        self.config = config
+        before, self.config = self.config, config
         self.breaker.configure(BreakerPolicy.from_config(config))
         self.health.configure(
             config.degraded_error_rate_threshold, config.unhealthy_error_rate_threshold
@@ -95,8 +102,11 @@ class MemberRecord:
         if self.probes is None:
             return
         self.probes.configure(config.health_check_interval_s, config.health_check_timeout_s)
+        # It is obeyed from now on: what `OutcomeJudge` does at an opening is due.
+        if before.circuit != config.circuit and self.circuit is CircuitState.OPEN:
+            self.probes.hold_until(self.breaker.reopens_at or now)
         # In any other state the time of its next probe is no matter of the interval.
-        if self.breaker.state is CircuitState.CLOSED:
+        if self.circuit is CircuitState.CLOSED:
             self.probes.hasten(now)
 
     def change(self, member: Member) -> None:
@@ -135,6 +145,37 @@ class MemberRecord:
         """Whether its loop does not answer."""
         return self.loop is not None and self.loop.stalled
 
+    @property
+    def circuit(self) -> CircuitState:
+        """The breaker's state, as far as it is obeyed: one that is only observed keeps nobody out
+        by itself. By hand it does.
+        """
+        state = self.breaker.state
+        if self.config.circuit == "observe" and state in _BY_ITSELF:
+            return CircuitState.CLOSED
+        return state
+
+    @property
+    def is_out(self) -> bool:
+        """Whether it takes no requests, and nothing that passes in a moment is why."""
+        if self.life is Life.GIVEN_UP or self.without_agent:
+            return True
+        return self.waits_for_probe or self.circuit in _OUT
+
+    @property
+    def can_be_tried(self) -> bool:
+        """Whether there is anybody to be given a request, were it not for its breaker."""
+        stalled = self.on_loop and self.stalled
+        return self.life is Life.RUNNING and not self.without_agent and not stalled
+
+    @property
+    def waits_for_probe(self) -> bool:
+        """Whether it is tried, and by its probe alone: no request need be risked. But not of one
+        that is tried early, because requests have nobody else.
+        """
+        half_open = self.circuit is CircuitState.HALF_OPEN
+        return self.probes is not None and half_open and not self.breaker.is_early
+
     def gone(self) -> None:
         """The actor behind the name has ended."""
         self.ref = None
@@ -162,8 +203,8 @@ class MemberRecord:
     def route(self, now: float) -> MemberRoute:
         """The member as the router may see it now."""
         blocked, reopens_at = self._blocked(now)
-        # With a probe no request need be risked: the probe is the trial.
-        probe_only = self.probes is not None and self.breaker.state is CircuitState.HALF_OPEN
+        circuit = self.circuit
+        rationed = circuit is CircuitState.HALF_OPEN and not self.waits_for_probe
         return MemberRoute(
             self.name,
             index=self.index,
@@ -172,22 +213,24 @@ class MemberRecord:
             weight=self.member.weight,
             priority=self.member.priority,
             max_concurrency=self.max_concurrency,
-            circuit=self.breaker.state,
+            circuit=circuit,
             epoch=self.breaker.epoch,
             blocked=blocked,
-            trial_permits=None if probe_only else self.breaker.trial_credit,
+            trial_permits=self.breaker.trial_credit if rationed else None,
             reopens_at=reopens_at,
             by_default=self.member.max_concurrency is None,
             replaced=self.successor is not None,
             tags=tuple(self.member.tags),
             accepts=self.member.accepts,
             cost=self.member.cost,
+            group=self.member.group,
+            eased_in=self.breaker.tried,
         )
 
     def serves(self, now: float) -> bool:
         """Whether it takes requests, and more than a trial of it."""
         blocked, _ = self._blocked(now)
-        return blocked is None and self.breaker.state is not CircuitState.HALF_OPEN
+        return blocked is None and self.circuit is not CircuitState.HALF_OPEN
 
     def _blocked(self, now: float) -> tuple[SkipReason | None, float | None]:
         if self.life is Life.LEAVING:
@@ -200,10 +243,9 @@ class MemberRecord:
         # either. A sync agent does not care.
         if self.on_loop and self.stalled:
             return SkipReason.STALLED, None
-        state = self.breaker.state
-        if state in (CircuitState.OPEN, CircuitState.FORCED_OPEN):
+        if self.circuit in _OUT:
             return SkipReason.CIRCUIT_OPEN, self.breaker.reopens_at
-        if state is CircuitState.HALF_OPEN and self.probes is not None:
+        if self.waits_for_probe:
             return SkipReason.TRIAL_RUNNING, None
         # Last: only where all else would let a request through is the factory what keeps it out.
         if self.creation_at is not None and self.creation_at > now:
@@ -214,7 +256,7 @@ class MemberRecord:
         """What a user may know; the router adds what only it knows."""
         blocked, reopens_at = self._blocked(now)
         health = self.health.snapshot(
-            now, self.breaker.state, reopens_at=reopens_at, wall_offset_s=wall_offset_s
+            now, self.circuit, reopens_at=reopens_at, wall_offset_s=wall_offset_s
         )
         return MemberStats(
             self.name,
@@ -229,6 +271,7 @@ class MemberRecord:
             tags=tuple(self.member.tags),
             cost=self.member.cost,
             agents_lost=self.agents_lost,
+            group=self.member.group,
         )
 
     @property
@@ -242,6 +285,7 @@ class MemberRecord:
             self.restart_at,
             self.creation_at,
             self.breaker.next_event_at,
+            self.breaker.early_from(now),
             self.health.next_change_at(now),
             # While it is down a probe that is due would have the
             # review come again and again at once.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from greenroom.messages.events import BreakerClosed, BreakerHalfOpened, BreakerOpened, HealthChanged
@@ -16,11 +16,23 @@ from greenroom.messages.supervision import (
     TrialDue,
     TrialStarted,
 )
+from greenroom.supervisors.last_one import LastOne
 from greenroom.supervisors.member_record import MemberRecord
 from greenroom.supervisors.policy.breaker import Transition
+from greenroom.supervisors.policy.peers import (
+    LATELY_S,
+    LEAST_CALLS,
+    WINDOW_S,
+    Sample,
+    fails_as_its_peers,
+)
 from greenroom.supervisors.policy.provisional_failures import Case, ProvisionalFailures
 from greenroom.supervisors.route_publisher import RoutePublisher
+from greenroom.supervisors.shared_fate import SharedFate
 from greenroom.supervisors.supervisor_ports import SupervisorPorts
+
+_ABOUT_NOW_S = 1e-9
+_BY_HAND = frozenset((CircuitState.FORCED_OPEN, CircuitState.DISABLED))
 
 
 @dataclass(eq=False, repr=False)
@@ -38,6 +50,9 @@ class OutcomeJudge:
     def __post_init__(self) -> None:
         self._records = self._routes.records
         self._ledger = ProvisionalFailures(self._ports.config.circuit_failure_threshold)
+        self._last_one = LastOne(self._ports, self._records, self.announce)
+        self._shared_fate = SharedFate(self._ports, self._records, self.announce)
+        self._routes.keep_in = self._keep_in
 
     def configure(self) -> None:
         """The settings have changed."""
@@ -102,7 +117,13 @@ class OutcomeJudge:
         for at, elapsed_s in zip(run.at, run.elapsed_s, strict=True):
             record.health.record(at, None, elapsed_s)
             before = record.breaker.trial_credit
-            transition = record.breaker.record(run.epoch, at, kind=None, elapsed_s=elapsed_s)
+            transition = record.breaker.record(
+                run.epoch,
+                at,
+                kind=None,
+                elapsed_s=elapsed_s,
+                may_open=self._answer_may_open(record, at),
+            )
             changed = self._follow(record, before, transition) or changed
         return changed
 
@@ -129,7 +150,11 @@ class OutcomeJudge:
             began=outcome.began,
             opens_at_once=outcome.opens_at_once,
             request=number,
-            may_open=case is None or self._may_open(record, case, outcome.opens_at_once, now),
+            may_open=(
+                self._answer_may_open(record, now)
+                if case is None
+                else self._may_open(record, case, outcome.opens_at_once, now)
+            ),
         )
         opened = transition is not None and transition.before is CircuitState.CLOSED
         # A request opens one breaker at most, however many members it fails on: see `_may_open`.
@@ -166,6 +191,8 @@ class OutcomeJudge:
                 record.breaker.settle(case.number)
                 # While the request went on its failures may not have been allowed to open this one.
                 transition = self._held_back(record, case, now)
+                # What its breaker has opened by may be beyond doubt by now: its group rests, too.
+                changed = self._shared_fate.review(record) or changed
             if transition is not None:
                 self.announce(record, transition)
             settled[record.name] = record
@@ -176,22 +203,60 @@ class OutcomeJudge:
         """The opening that a request at its end makes possible."""
         if case.opened is not None or not record.breaker.is_near_opening():
             return None
+        if self._is_no_outlier(record, now):
+            return None
         transition = record.breaker.review(now, beyond_doubt=not self._others_serve(record, now))
         if transition is not None:
             case.opened = record.name
         return transition
 
+    def _answer_may_open(self, record: MemberRecord, now: float) -> bool:
+        """The same of an answer, which can make the calls enough for a rate: no reason to have
+        nobody any more.
+        """
+        if not record.breaker.is_near_opening():
+            return True
+        return self._others_serve(record, now) and not self._is_no_outlier(record, now)
+
     def _may_open(self, record: MemberRecord, case: Case, opens_at_once: bool, now: float) -> bool:
         """Whether a failure may open its member's breaker: not if its request has opened another,
-        nor if that would leave nobody and it may all turn out to be the fault of requests.
+        nor if that would leave nobody and it may all turn out to be the fault of requests, nor if
+        its peers fail alike.
         """
         if case.opened not in (None, record.name):
             return False
         if not opens_at_once and not record.breaker.is_near_opening():
             return True  # it does not, whoever else serves
-        if opens_at_once or record.breaker.must_open():
+        if opens_at_once:
             return True
-        return self._others_serve(record, now)
+        if self._is_no_outlier(record, now):
+            return False
+        return record.breaker.must_open() or self._others_serve(record, now)
+
+    def _is_no_outlier(self, record: MemberRecord, now: float) -> bool:
+        """Whether a member answers with errors of servers as all of them do that have had calls in
+        the same time: see `fails_as_its_peers`. Any other failure is a member's own.
+        """
+        kinds = record.health.recent_kinds(now)
+        failures = [kind for kind in kinds if kind is not None]
+        if not failures or any(kind is not FailureKind.UNAVAILABLE for kind in failures):
+            return False
+        # By now nobody answers any more: that is an outage, however good it was before.
+        lately = min(record.health.since_calls(LEAST_CALLS), now - LATELY_S)
+        if not any(each.health.has_answered_since(lately) for each in self._records.values()):
+            return False
+        since = min(record.health.oldest_at - _ABOUT_NOW_S, now - WINDOW_S)
+        peers = (
+            _sample(each.health.recent_kinds(now, since))
+            for each in self._records.values()
+            if each is not record
+        )
+        return fails_as_its_peers(
+            _sample(kinds),
+            record.health.consecutive_failures,
+            peers,
+            self._ports.config.degraded_error_rate_threshold,
+        )
 
     def _others_in_doubt(self, case: Case) -> bool:
         """Whether a request had only the members that it failed on because others are kept out by
@@ -228,25 +293,44 @@ class OutcomeJudge:
         """Log a breaker's change of state, and have the probes follow it."""
         if transition is None:
             return
-        now, reopens_at, reason = self._ports.now(), transition.reopens_at, transition.reason
-        pool, member = self._ports.pool, record.name
-        event: BreakerOpened | BreakerHalfOpened | BreakerClosed
+        now = self._ports.now()
+        observed = self._ports.config.circuit == "observe" and _BY_HAND.isdisjoint(
+            (transition.before, transition.after)
+        )
+        if not transition.goes_on:  # else there is nothing new
+            self._ports.emit(self._event(record, transition, why, observed, now))
+        if not observed:
+            # Before anything is sent to it: the trial may have to find another agent.
+            if transition.after is CircuitState.HALF_OPEN:
+                self._ports.tell(record, TrialDue())
+            self._steer_probes(record, transition, now)
+        self.review_health(record, now)
+        if not observed:
+            self._last_one.turned(record, transition)
+        self._shared_fate.turned(record, transition)
+
+    def _keep_in(self, changed: Sequence[MemberRecord]) -> list[MemberRecord]:
+        """Before the router is told: others that change by what has changed."""
+        also = self._shared_fate.moved()
+        return also + self._last_one.review((*changed, *also) if changed else ())
+
+    def _event(
+        self, record: MemberRecord, transition: Transition, why: str, observed: bool, now: float
+    ) -> BreakerOpened | BreakerHalfOpened | BreakerClosed:
+        pool, member, reopens_at = self._ports.pool, record.name, transition.reopens_at
         match transition.after:
             case CircuitState.OPEN | CircuitState.FORCED_OPEN:
                 rest_s = None if reopens_at is None else max(0.0, reopens_at - now)
-                event = BreakerOpened(
-                    pool=pool, member=member, reason=reason + why, reopens_in_s=rest_s
+                reason = transition.reason + why
+                return BreakerOpened(
+                    pool=pool, member=member, reason=reason, reopens_in_s=rest_s, observed=observed
                 )
             case CircuitState.HALF_OPEN:
-                # Before anything is sent to it: the trial may have to find another agent.
-                self._ports.tell(record, TrialDue())
-                trial = "its probe" if record.probes is not None else "one request"
-                event = BreakerHalfOpened(pool=pool, member=member, trial=trial)
+                trial = "its probe" if record.waits_for_probe else "one request"
+                return BreakerHalfOpened(pool=pool, member=member, trial=trial, observed=observed)
             case CircuitState.CLOSED | CircuitState.DISABLED:
-                event = BreakerClosed(pool=pool, member=member, reason=reason)
-        self._ports.emit(event)
-        self._steer_probes(record, transition, now)
-        self.review_health(record, now)
+                reason = transition.reason
+                return BreakerClosed(pool=pool, member=member, reason=reason, observed=observed)
 
     def _steer_probes(self, record: MemberRecord, transition: Transition, now: float) -> None:
         if record.probes is None:
@@ -264,7 +348,7 @@ class OutcomeJudge:
 
     def review_health(self, record: MemberRecord, now: float) -> None:
         """Announce how a member is, if that has changed."""
-        after = record.health.status(now, record.breaker.state)
+        after = record.health.status(now, record.circuit)
         before, record.status = record.status, after
         if before is not after:
             self._ports.emit(
@@ -277,6 +361,10 @@ class OutcomeJudge:
                 )
             )
             self._routes.plan_review(record)
+
+
+def _sample(kinds: Sequence[FailureKind | None]) -> Sample:
+    return Sample(len(kinds), sum(kind is FailureKind.UNAVAILABLE for kind in kinds))
 
 
 def _pardoned(record: MemberRecord, kind: FailureKind | None) -> FailureKind | None:

@@ -33,12 +33,12 @@ class Prober:
         expired = record.probes.expired(now)
         if expired is not None:
             self._probe_timed_out(record, expired, now)
-        if record.probes.is_due(now) and record.breaker.state is not CircuitState.OPEN:
+        if record.probes.is_due(now) and record.circuit is not CircuitState.OPEN:
             self._start_probe(record, now)
 
     def _start_probe(self, record: MemberRecord, now: float) -> None:
         assert record.probes is not None
-        half_open = record.breaker.state is CircuitState.HALF_OPEN
+        half_open = record.circuit is CircuitState.HALF_OPEN
         probe_id = record.probes.start(now, record.breaker.epoch)
         # Only a trial makes an agent where there is none: a look on schedule must not have one made
         # that nobody has asked for.
@@ -58,7 +58,7 @@ class Prober:
                 record.probes.hurry(now)  # it could not run in time: another one
         elif not message.skipped:
             self._probe_ended(record, message.ok, message.elapsed_s, message.error or "", now)
-        elif record.breaker.state is CircuitState.HALF_OPEN:  # for want of a thread, say
+        elif record.circuit is CircuitState.HALF_OPEN:  # for want of a thread, say
             record.probes.hold_until(now + min(AGAIN_S, record.probes.interval_s))
         self._routes.publish(record)
 
@@ -91,5 +91,5 @@ class Prober:
         self._judge.announce(record, transition, "" if ok else f" (probe: {error})")
         # The next trial at once, where it takes several to close it: an interval between them would
         # keep the member out for longer.
-        if record.breaker.state is CircuitState.HALF_OPEN:
+        if record.circuit is CircuitState.HALF_OPEN:
             record.probes.hurry(now)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from greenroom.actors.runtime.alarms import Alarm
@@ -21,11 +21,14 @@ class RoutePublisher:
     Args:
         records: all members, in order; read only.
         _on_review: called when time alone has something to say.
+        keep_in: called before the router is told, with those that have changed, or none for all: it
+            may change others, and says which. See `LastOne`.
     """
 
     _ports: SupervisorPorts
     records: Mapping[str, MemberRecord]
     _on_review: Callable[[], None]
+    keep_in: Callable[[Sequence[MemberRecord]], list[MemberRecord]] = lambda changed: []
 
     def __post_init__(self) -> None:
         self._epoch = 0
@@ -39,6 +42,9 @@ class RoutePublisher:
             gone: names that are those of other members from now on, nothing of the old ones counts.
         """
         now = self._ports.now()
+        kept = self.keep_in(changed)
+        if changed:
+            changed += tuple(each for each in kept if each not in changed)
         self._epoch += 1
         if changed:
             here = [each for each in changed if self.records.get(each.name) is each]

@@ -104,7 +104,7 @@ class Choice:
         """For a request that not everybody may have, or not everybody in time."""
         may, taken = self._table.eligible(job.terms), self._taken(job)
         for aside in self.asides(job, context.now):
-            chosen = self._table.pick_untried({*taken, *aside}, context, may.strategy)
+            chosen = self._table.pick_untried({*taken, *aside}, context, may.strategy, job.taken)
             if chosen is not None:
                 return chosen
         return self._another(job, context)
@@ -134,14 +134,14 @@ class Choice:
         # strategy of the app's own would be asked twice by that.)
         if table.treats_alike and not job.policy.exhaustive:
             by = None if job.terms is None else table.eligible(job.terms).strategy
-            untried = table.pick_untried(taken, context, by)
+            untried = table.pick_untried(taken, context, by, job.taken)
             if untried is not None:
                 return untried
         only_untried = self._only_untried(job)
         # Who has let it wait for a whole time limit is asked again only where nobody else can come.
         last = () if only_untried else job.silent
         never = self._hopeless(job) if job.failures or job.terms is not None else ()
-        return table.pick(taken, context, only_untried, never, last)
+        return table.pick(taken, context, only_untried, never, last, job.taken)
 
     def _spare(self, job: Job, trial: Slot, context: PickContext) -> Slot | Beside | Step:
         """Whom to give it to in place of a half-open member, and whether to try that one beside."""
@@ -170,10 +170,10 @@ class Choice:
         out = {*self._taken(job), *names}
         for aside in self.asides(job, context.now) if job.terms is not None else ():
             by = self._table.eligible(job.terms).strategy
-            chosen = self._table.pick_untried({*out, *aside}, context, by)
+            chosen = self._table.pick_untried({*out, *aside}, context, by, job.failures)
             if chosen is not None:
                 return chosen
-        return self._table.pick(out, context, exhaustive=True)
+        return self._table.pick(out, context, exhaustive=True, failed=job.failures)
 
     def second(self, job: Job, taken: Collection[str], context: PickContext) -> Slot | None:
         """Whom to give it to as well, other than those taken.
@@ -185,12 +185,12 @@ class Choice:
         if job.terms is None and not self._may_be_late(job, context.now):
             return table.pick_second(taken, context)
         may = table.eligible(job.terms)
-        taken = {*taken, *may.barred}
+        out = {*taken, *may.barred}
         for aside in self.asides(job, context.now):
-            chosen = table.pick_second({*taken, *aside}, context, may.strategy)
+            chosen = table.pick_second({*out, *aside}, context, may.strategy, taken)
             if chosen is not None:
                 return chosen
-        return table.pick_second(taken, context, may.strategy)
+        return table.pick_second(out, context, may.strategy, taken)
 
     def _again(self, job: Job, bound: Bound, now: float) -> Slot | Step | None:
         """The member that it is bound to, or whether to wait for that one; None if neither, and

@@ -118,6 +118,7 @@ class RoutingTable:
         know, and those that come by the thousand shall not pay for it. Changed by its reader and
         by who leaves them there.
         """
+        self._groups: dict[str, list[str]] = {}  # names by group, of members that have one
 
     def __iter__(self) -> Iterator[Slot]:
         return iter(self._order)
@@ -138,11 +139,14 @@ class RoutingTable:
         # A change: only what it was made from may be changed by it.
         if not whole and snapshot.since != self.epoch:
             return False
+        regrouped = any(self._is_regrouped(route) for route in snapshot.members)
         gone: Iterable[str] = snapshot.gone
         if whole:
             names = {route.name for route in snapshot.members}
             gone = [name for name in self._slots if name not in names]
         marks = self._take_over(snapshot.members, gone)
+        if regrouped:
+            self._look_for_groups()
         # A look at all members, so only where somebody is, or was, half-open or draining.
         if whole or marks != {_UNMARKED}:
             self._look_for_marks()
@@ -173,6 +177,29 @@ class RoutingTable:
         # A weight alone does not concern it: the same names stand at the same places.
         if self._members_changed is not None and before != self.names:
             self._guarded("members_changed", self._members_changed, self.names)
+
+    def _is_regrouped(self, route: MemberRoute) -> bool:
+        known = self._slots.get(route.name)
+        return route.group != (None if known is None else known.route.group)
+
+    def _look_for_groups(self) -> None:
+        self._groups = {}
+        for slot in self._order:
+            if slot.route.group is not None:
+                self._groups.setdefault(slot.route.group, []).append(slot.name)
+
+    def _with_mates(self, names: Collection[str]) -> Collection[str]:
+        """Those, and all that are of one group with any of them. A name that has left, and is still
+        among its group's, does no harm.
+        """
+        if not self._groups:
+            return names
+        found = set(names)
+        for name in names:
+            slot = self._slots.get(name)
+            if slot is not None and slot.route.group is not None:
+                found.update(self._groups.get(slot.route.group, ()))
+        return names if len(found) == len(names) else found
 
     def _look_for_marks(self) -> None:
         self.half_open = [s.name for s in self._order if s.route.trial_permits is not None]
@@ -258,10 +285,14 @@ class RoutingTable:
         exhaustive: bool = False,
         never: Collection[str] = (),
         last: Collection[str] = (),
+        failed: Collection[str] | None = None,
     ) -> Slot | NoPick:
         """The strategy's choice: among the untried, and among the tried when no untried may come.
+        Of the untried first among those of groups in which none has failed.
 
         Args:
+            failed: those of the tried whose groups are left first; None: of all of them. Others are
+                among the tried because they must not have it.
             exhaustive: whether none of the tried will do.
             never: those of the tried that must not be chosen.
             last: those of the tried that are asked only when none of the others may come either.
@@ -270,6 +301,12 @@ class RoutingTable:
             StrategyError: the strategy raised, or chose what was not a candidate.
         """
         if exhaustive:
+            left = tried if failed is None else failed
+            apart = self._with_mates(left)
+            if apart is not left:
+                other = self._pick_next({*tried, *apart}, context)
+                if isinstance(other, Slot):
+                    return other
             return self._pick_next(tried, context)
         if not tried:
             free = self._room.free
@@ -277,7 +314,7 @@ class RoutingTable:
                 usual: Any = self.strategy.pick(free, context, self._rng)
                 return usual or self._nobody(())
             return self._choose(free, context) or self._nobody(())
-        chosen = self.pick_untried(tried, context)
+        chosen = self.pick_untried(tried, context, failed=failed)
         if chosen is not None:
             return chosen
         # An untried one that is busy is better than a tried one that is free: it is waited for.
@@ -293,16 +330,27 @@ class RoutingTable:
         return self._choose_again(again, context) or self._nobody(never)
 
     def pick_untried(
-        self, tried: Collection[str], context: PickContext, by: RoutingStrategy | None = None
+        self,
+        tried: Collection[str],
+        context: PickContext,
+        by: RoutingStrategy | None = None,
+        failed: Collection[str] | None = None,
     ) -> Slot | None:
         """The strategy's choice among the free ones that are not tried; None if it makes none.
 
         Args:
             by: a strategy in place of the pool's.
+            failed: as of `pick`.
 
         Raises:
             StrategyError: as by `pick`.
         """
+        left = tried if failed is None else failed
+        apart = self._with_mates(left)
+        if apart is not left:
+            chosen = self._choose(self._free_but({*tried, *apart}), context, by)
+            if chosen is not None:
+                return chosen
         return self._choose(self._free_but(tried), context, by)
 
     def _choose_again(self, tried: Collection[str], context: PickContext) -> Slot | None:
@@ -310,14 +358,28 @@ class RoutingTable:
         return self._choose(sorted(self._free_of(tried), key=INDEX), context)
 
     def pick_second(
-        self, taken: Collection[str], context: PickContext, by: RoutingStrategy | None = None
+        self,
+        taken: Collection[str],
+        context: PickContext,
+        by: RoutingStrategy | None = None,
+        failed: Collection[str] | None = None,
     ) -> Slot | None:
         """The strategy's choice among the free members beside those taken. Trials are for requests
         that have nobody else.
 
+        Args:
+            by, failed: as of `pick_untried`.
+
         Raises:
             StrategyError: the strategy raised, or chose what was not a candidate.
         """
+        left = taken if failed is None else failed
+        apart = self._with_mates(left)
+        if apart is not left:
+            out = {*taken, *apart, *self.half_open}
+            chosen = self._choose(self._free_but(out), context, by)
+            if chosen is not None:
+                return chosen
         return self._choose(self._free_but({*taken, *self.half_open}), context, by)
 
     def _pick_next(self, tried: Collection[str], context: PickContext) -> Slot | NoPick:

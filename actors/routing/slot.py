@@ -30,9 +30,10 @@ class FreeSlots:
 class Slot:
     """A member as the router sees it: its route, its load, what of it is in use. A `Candidate`.
 
-    After a rest it is not taken by storm ("slow start", as in TCP): it has room for one call more
-    than run on it, and for another one with every success, up to its `max_concurrency`. So of those
-    that wait for it twice as many get through with every round of calls.
+    After a rest, and when its breaker has closed by what was tried, it is not taken by storm ("slow
+    start", as in TCP): it has room for one call more than run on it, and for another one with every
+    success, up to its `max_concurrency`. So of those that wait for it twice as many get through
+    with every round of calls.
 
     Read its attributes, and change them by its methods: `free_slots` has to hear of it.
     """
@@ -79,7 +80,7 @@ class Slot:
             self.in_flight = self.failures_sent = self.failures_seen = 0
             self._free_slots.unjudged.discard(self)
         if route.circuit is not self.route.circuit:
-            self._circuit_changed(route.circuit)
+            self._circuit_changed(route.circuit, route.eased_in)
         if route.priority != self.route.priority:  # it is in another group from now on
             self._free_slots.free.priorities_changed()
         self.route = route
@@ -94,7 +95,7 @@ class Slot:
         self.limit = self.max_concurrency if whole else min(self.limit, self.max_concurrency)
         self._review()
 
-    def _circuit_changed(self, circuit: CircuitState) -> None:
+    def _circuit_changed(self, circuit: CircuitState, eased_in: bool) -> None:
         """What it did before an opening says nothing of what it does after it: so it is measured
         anew, as if it had just come, and its trial is not put off until the estimate has faded.
         """
@@ -103,6 +104,9 @@ class Slot:
             self.times.forget()
         elif circuit is CircuitState.DISABLED:  # lets everything through
             self.forget_rest()
+        # All that wait for it would else be on it at once, and what has just come back be down.
+        elif circuit is CircuitState.CLOSED and eased_in:
+            self._ease_in()
 
     def take(self) -> None:
         """A call begins."""
@@ -151,12 +155,15 @@ class Slot:
             return False
         self.rest.end()
         self._free_slots.resting.discard(self)
-        self.recovers = True
         # What still runs has been let in before the rest; one more is
         # the trial of whether it is over.
-        self.limit = min(self.max_concurrency, self.in_flight + 1)
+        self._ease_in()
         self._review()
         return True
+
+    def _ease_in(self) -> None:
+        self.limit = min(self.max_concurrency, self.in_flight + 1)
+        self.recovers = True
 
     def answered(self, began: float) -> None:
         """A call that began then has succeeded; to be told while it `recovers`."""

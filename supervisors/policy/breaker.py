@@ -58,7 +58,13 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A change of state: `epoch` is the new one, `reopens_at` the end of a timed opening."""
+    """A change of state: `epoch` is the new one, `reopens_at` the end of a timed opening.
+
+    Attributes:
+        goes_on: whether that opening is the one there was, which a trial before its end has failed
+            to end.
+        kind: that of the failure which has opened it.
+    """
 
     before: CircuitState
     after: CircuitState
@@ -66,6 +72,8 @@ class Transition:
     at: float
     reason: str
     reopens_at: float | None = None
+    goes_on: bool = False
+    kind: FailureKind | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -91,9 +99,12 @@ class Breaker:
     Attributes:
         epoch: 1 at first; never goes back.
         openings: openings in a row, without a closing in between.
+        tried: whether it has closed by what was tried, and so is to be given more step by step.
     """
 
-    __slots__ = ("_evidence", "_last_permit", "_policy", "_rng", "_state", "epoch", "openings")
+    __slots__ = (
+        "_evidence", "_last_permit", "_policy", "_rng", "_state", "epoch", "openings", "tried",
+    )  # fmt: skip
 
     def __init__(self, policy: BreakerPolicy, rng: random.Random) -> None:
         self._policy = policy
@@ -103,6 +114,7 @@ class Breaker:
         self._last_permit = 0
         self.epoch = 1
         self.openings = 0
+        self.tried = False
 
     @property
     def state(self) -> CircuitState:
@@ -132,6 +144,53 @@ class Breaker:
         cancelled, or whose lease ended.
         """
         return self._state.credit
+
+    @property
+    def is_early(self) -> bool:
+        """Whether it is half-open before its time, by `try_early`."""
+        return isinstance(self._state, HalfOpen) and self._state.early_until is not None
+
+    def may_try_early(self, now: float) -> bool:
+        """Whether it is open for what may pass by itself, and no Retry-After forbids a trial."""
+        state = self._state
+        return isinstance(state, Open) and not state.lasting and now >= state.not_before
+
+    def early_from(self, now: float) -> float | None:
+        """When a Retry-After ends that forbids such a trial, if that is before the opening ends."""
+        state = self._state
+        if not isinstance(state, Open) or state.lasting or state.not_before <= now:
+            return None
+        return state.not_before
+
+    def try_early(self, now: float) -> Transition | None:
+        """Have an open one tried before its time, one call at a time. The first success closes it;
+        a failure leaves the opening as it was, no longer than it would have been.
+        """
+        if not self.may_try_early(now):
+            return None
+        until = self.reopens_at
+        transition = self._enter(Next(CircuitState.HALF_OPEN, "before its time"), now)
+        assert isinstance(self._state, HalfOpen)
+        self._state.early_until = until
+        return transition
+
+    def open_with(
+        self, reopens_at: float, kind: FailureKind, reason: str, now: float
+    ) -> Transition | None:
+        """Be open until the next trial of another breaker, which has opened by what both share: a
+        key, an account. One that is open already, or by hand, stays as it is.
+        """
+        if not isinstance(self._state, Closed | HalfOpen):
+            return None
+        self._evidence = None
+        shared = Open(reopens_at, lasting=True)
+        return self._enter(Next(CircuitState.OPEN, reason, kind=kind), now, shared)
+
+    def close_with(self, reason: str, now: float) -> Transition | None:
+        """The other one has closed by its trials: so does this one, if it still waits for its."""
+        if not isinstance(self._state, Open | HalfOpen):
+            return None
+        return self._enter(Next(CircuitState.CLOSED, reason, tried=True), now)
 
     def tick(self, now: float) -> Transition | None:
         """Let time pass: openings end, permits that never reported come back."""
@@ -262,7 +321,7 @@ class Breaker:
             return None
         assert isinstance(self._state, Closed)
         self._evidence = _Evidence(self._state)
-        return self._enter(Next(CircuitState.OPEN, reason), now)
+        return self._enter(Next(CircuitState.OPEN, reason, kind=self._state.last_kind), now)
 
     def configure(self, policy: BreakerPolicy) -> None:
         """Go by another policy from the next outcome on: the state and all counts stay, and an
@@ -327,33 +386,46 @@ class Breaker:
         else:
             # Opened beyond doubt at first: then only the trials can be taken back.
             evidence = self._evidence = self._evidence or _Evidence(None)
-            evidence.trials.append(request)
+            if not opening.until:  # else it has made no opening that could be undone
+                evidence.trials.append(request)
             if evidence.closed is not None:
                 evidence.closed.count(True, outcome.slow, request)
 
     def _enter(
-        self, wanted: Next | None, now: float, back_to: Closed | None = None
+        self, wanted: Next | None, now: float, back_to: Closed | Open | None = None
     ) -> Transition | None:
         if wanted is None:
             return None
         before = self.state
         made = self._made(wanted, now)
-        # `_made` is called all the same: it sets the openings back.
+        # `_made` is called all the same: it counts the openings, or sets them back.
         self._state = made if back_to is None else back_to
         self.epoch += 1
-        until = self.reopens_at
-        return Transition(before, self.state, self.epoch, now, wanted.reason, until)
+        self.tried = wanted.tried
+        return Transition(
+            before,
+            self.state,
+            self.epoch,
+            now,
+            wanted.reason,
+            self.reopens_at,
+            bool(wanted.until),
+            wanted.kind,
+        )
 
     def _made(self, wanted: Next, now: float) -> State:
         policy = self._policy
         match wanted.state:
             case CircuitState.OPEN:
+                not_before = wanted.not_before
+                if wanted.until:
+                    return Open(max(wanted.until, not_before), not_before)
                 self.openings += 1
                 base_s, max_s = policy.reset_timeout_s, policy.reset_max_s
                 if wanted.lasting:
                     base_s, max_s = max(base_s, LASTING_RESET_S), max(max_s, LASTING_MAX_S)
                 delay = reopen_delay(self.openings, base_s, max_s, self._rng)
-                return Open(max(now + delay, wanted.not_before))
+                return Open(max(now + delay, not_before), not_before, wanted.lasting)
             case CircuitState.HALF_OPEN:
                 return HalfOpen(policy)
             case CircuitState.FORCED_OPEN:

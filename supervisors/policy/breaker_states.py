@@ -91,13 +91,18 @@ class Outcome(NamedTuple):
 
 class Next(NamedTuple):
     """The state that is wanted next, and why; an opening does not end before `not_before`, and if
-    it is `lasting` what it is for does not pass by itself.
+    it is `lasting` what it is for does not pass by itself. One that goes on ends at `until`, as it
+    would have without a trial that came early. A closing may come of what has been `tried`; `kind`
+    is that of the failure that opens.
     """
 
     state: CircuitState
     reason: str
     not_before: float = 0.0
     lasting: bool = False
+    until: float = 0.0
+    tried: bool = False
+    kind: FailureKind | None = None
 
 
 class State:
@@ -147,7 +152,7 @@ class State:
 class Closed(State):
     """Lets calls through and counts their outcomes."""
 
-    __slots__ = ("_policy", "_provisional", "_settled", "_window")
+    __slots__ = ("_policy", "_provisional", "_settled", "_window", "last_kind")
     circuit = CircuitState.CLOSED
 
     def __init__(self, policy: BreakerPolicy) -> None:
@@ -156,6 +161,7 @@ class Closed(State):
         # Requests that have failed since the last success: those that go on, and how many others.
         self._provisional: set[int] = set()
         self._settled = 0
+        self.last_kind: FailureKind | None = None
 
     @property
     def failures(self) -> int:
@@ -179,15 +185,18 @@ class Closed(State):
         # the one that makes the calls enough.
         enough = len(self._window) >= self._policy.min_calls
         self.count(kind is not None, outcome.slow, outcome.request)
+        if kind is not None:
+            self.last_kind = kind
         # Counted all the same: see `Breaker.record`.
         if not outcome.may_open:
             return None
         if outcome.opens_at_once:
-            return Next(CircuitState.OPEN, f"{kind} failure", outcome.not_before, lasting=True)
+            reason = f"{kind} failure"
+            return Next(CircuitState.OPEN, reason, outcome.not_before, lasting=True, kind=kind)
         if kind is None and not outcome.slow and (enough or self._window.spotless):
             return None  # it makes the rates go down
-        reason = self.reason_to_open()
-        return Next(CircuitState.OPEN, reason, outcome.not_before) if reason else None
+        why = self.reason_to_open()
+        return Next(CircuitState.OPEN, why, outcome.not_before, kind=kind) if why else None
 
     def count(self, failed: bool, slow: bool, request: int | None) -> None:
         """Take an outcome into the accounts; a request's failures count once."""
@@ -263,14 +272,21 @@ class Closed(State):
 
 
 class Open(State):
-    """Lets nothing through until its time has come; only a Retry-After makes it later."""
+    """Lets nothing through until its time has come; only a Retry-After makes it later.
 
-    __slots__ = ("reopens_at",)
+    Attributes:
+        not_before: the end of that Retry-After; 0.0 without one.
+        lasting: whether what it is for does not pass by itself.
+    """
+
+    __slots__ = ("lasting", "not_before", "reopens_at")
     circuit = CircuitState.OPEN
     reopens_at: float
 
-    def __init__(self, reopens_at: float) -> None:
+    def __init__(self, reopens_at: float, not_before: float = 0.0, lasting: bool = False) -> None:
         self.reopens_at = reopens_at
+        self.not_before = not_before
+        self.lasting = lasting
 
     def tick(self, now: float) -> Next | None:
         if now < self.reopens_at:
@@ -278,17 +294,25 @@ class Open(State):
         return Next(CircuitState.HALF_OPEN, "reset timeout over")
 
     def record(self, outcome: Outcome) -> Next | None:
+        self.not_before = max(self.not_before, outcome.not_before)
         self.reopens_at = max(self.reopens_at, outcome.not_before)
         return None
 
 
 @dataclass(slots=True, eq=False)
 class HalfOpen(State):
-    """Lets a few trials through, each on a lease; probes need none and count as well."""
+    """Lets a few trials through, each on a lease; probes need none and count as well.
+
+    Attributes:
+        early_until: when the opening would have ended that it is tried before the end of; None of
+            a trial that has come in its time. An early one is one at a time, one success is enough,
+            and one that fails leaves the opening as it was.
+    """
 
     circuit = CircuitState.HALF_OPEN
 
     _policy: BreakerPolicy
+    early_until: float | None = None
     _leases: list[float] = field(default_factory=list)  # when each trial started, oldest first
     _started: int = 0
     _returned: int = 0
@@ -297,7 +321,11 @@ class HalfOpen(State):
 
     @property
     def credit(self) -> int | None:
-        return self._policy.half_open_permits + self._returned
+        return self._permits + self._returned
+
+    @property
+    def _permits(self) -> int:
+        return self._policy.half_open_permits if self.early_until is None else 1
 
     @property
     def next_event_at(self) -> float | None:
@@ -313,7 +341,7 @@ class HalfOpen(State):
         self._policy = policy
 
     def admits(self, now: float) -> bool:
-        return self._started < self._policy.half_open_permits + self._returned
+        return self._started < self._permits + self._returned
 
     def trial_started(self, now: float) -> None:
         self._started += 1
@@ -328,14 +356,23 @@ class HalfOpen(State):
             return None
         if kind is not None:
             reason, lasting = f"trial failed: {kind}", outcome.opens_at_once
-            return Next(CircuitState.OPEN, reason, outcome.not_before, lasting)
+            until = 0.0 if lasting else self._goes_on_until(outcome.now)
+            return Next(CircuitState.OPEN, reason, outcome.not_before, lasting, until, kind=kind)
         # Also without a `slow_rate`: a trial that is slow shows that the member is not back yet.
         if outcome.slow:
-            return Next(CircuitState.OPEN, f"trial took {outcome.elapsed_s:.1f} s")
+            until = self._goes_on_until(outcome.now)
+            return Next(CircuitState.OPEN, f"trial took {outcome.elapsed_s:.1f} s", until=until)
         self._successes += 1
-        if self._successes < self._policy.success_threshold:
+        enough = 1 if self.early_until is not None else self._policy.success_threshold
+        if self._successes < enough:
             return None
-        return Next(CircuitState.CLOSED, f"{_plural(self._successes, 'trial')} succeeded")
+        reason = f"{_plural(self._successes, 'trial')} succeeded"
+        return Next(CircuitState.CLOSED, reason, tried=True)
+
+    def _goes_on_until(self, now: float) -> float:
+        """When an opening ends that goes on; 0.0 where this is a new one."""
+        early = self.early_until
+        return early if early is not None and early > now else 0.0
 
     def take(self, successes: int) -> bool:
         return False

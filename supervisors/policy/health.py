@@ -64,7 +64,9 @@ class HealthRecord:
         self.last_success_at: float | None = None
         self.last_failure_at: float | None = None
         self._spotless_from = -math.inf  # when no failure so far is recent any more
-        self._outcomes: deque[tuple[float, bool, int | None]] = deque(maxlen=RATE_OUTCOMES)
+        self._outcomes: deque[tuple[float, FailureKind | None, int | None]] = deque(
+            maxlen=RATE_OUTCOMES
+        )
         self._latencies: deque[tuple[float, float]] = deque(maxlen=LATENCY_OUTCOMES)
 
     @property
@@ -96,7 +98,7 @@ class HealthRecord:
             self.last_failure_at = now
             self.last_error = error if error is not None else str(kind)
             if kind not in _NOT_ILL:
-                self._failed(now, request)
+                self._failed(now, kind, request)
 
     def retract(self, request: int) -> None:
         """Take the failures of a request back. What the last of them said stays to be read."""
@@ -122,16 +124,16 @@ class HealthRecord:
         self.successes += len(at)
         self._in_a_row.clear()
         self.last_success_at = at[-1]
-        self._outcomes.extend(zip(at, repeat(False), repeat(None)))
+        self._outcomes.extend(zip(at, repeat(None), repeat(None)))
         self._latencies.extend(zip(at, elapsed_s, strict=True))
 
-    def _failed(self, now: float, request: int | None) -> None:
+    def _failed(self, now: float, kind: FailureKind, request: int | None) -> None:
         self._in_a_row[request] = self._in_a_row.get(request, 0) + 1
         if request is not None:
             self._provisional[request] = self._provisional.get(request, 0) + 1
         # A failure that is taken back leaves it as it is: then `status` only looks in vain.
         self._spotless_from = max(self._spotless_from, now + HEALTH_WINDOW_S)
-        self._outcomes.append((now, True, request))
+        self._outcomes.append((now, kind, request))
 
     def status(self, now: float, circuit: CircuitState) -> AgentStatus:
         """What to call the member now. Old outcomes age out, so that time alone brings it back."""
@@ -158,7 +160,7 @@ class HealthRecord:
         # Where nothing has failed, or too little has happened, the member is healthy already, and
         # time alone can only leave it so.
         current = [each for each in self._outcomes if each[0] + HEALTH_WINDOW_S > now]
-        if len(current) < MIN_OUTCOMES or not any(failed for _, failed, _ in current):
+        if len(current) < MIN_OUTCOMES or all(kind is None for _, kind, _ in current):
             return None
         return min(at for at, _, _ in current) + HEALTH_WINDOW_S
 
@@ -189,7 +191,26 @@ class HealthRecord:
         )
 
     def _recent(self, now: float) -> list[bool]:
-        return [failed for at, failed, _ in self._outcomes if at + HEALTH_WINDOW_S > now]
+        return [k is not None for at, k, _ in self._outcomes if at + HEALTH_WINDOW_S > now]
+
+    def recent_kinds(self, now: float, since: float = -math.inf) -> list[FailureKind | None]:
+        """How the recent calls ended that are no older than `since`: None for a success."""
+        since = max(since, now - HEALTH_WINDOW_S)
+        return [kind for at, kind, _ in self._outcomes if at > since]
+
+    @property
+    def oldest_at(self) -> float:
+        """When the first of the calls ended that the error rate is taken of."""
+        return self._outcomes[0][0] if self._outcomes else -math.inf
+
+    def since_calls(self, count: int) -> float:
+        """When the first of the last so many calls ended, of as many as there are."""
+        calls = len(self._outcomes)
+        return self._outcomes[max(0, calls - count)][0] if calls else -math.inf
+
+    def has_answered_since(self, at: float) -> bool:
+        """Whether a call has succeeded then or later."""
+        return self.last_success_at is not None and self.last_success_at >= at
 
     def __repr__(self) -> str:
         return (

@@ -78,7 +78,8 @@ def test_what_cannot_change_is_refused_by_name_with_why(name: str) -> None:
             {"members": {"a": {"wieght": 1}}},
             (
                 "ValueError: members.a.wieght is not a setting of a member; did you mean weight? "
-                "those that can change are weight, priority, max_concurrency, metadata, tags, cost"
+                "those that can change are weight, priority, group, max_concurrency, metadata, "
+                "tags, cost"
             ),
         ),
         (
@@ -103,7 +104,7 @@ def test_a_setting_that_there_is_not_is_refused_with_those_that_there_are() -> N
     said = refused(lambda: configure(settings={"request_timout_s": 3}))
     assert said.startswith(
         "ValueError: request_timout_s is not a setting of a pool; did you mean request_timeout_s? "
-        "those that can change are circuit_failure_threshold, "
+        "those that can change are circuit, circuit_max_open_share, "
     )
 
 

@@ -77,6 +77,8 @@ OTHERS = (
     "fair_by",
     "fair_weights",
     "max_pending_per_key",
+    "circuit",
+    "circuit_max_open_share",
 )
 
 OPTIONAL = POSITIVE_OR_NONE + RATES_OR_NONE
@@ -98,6 +100,8 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "fair_by": None,
         "fair_weights": None,
         "max_pending_per_key": None,
+        "circuit": "on",
+        "circuit_max_open_share": None,
         "circuit_failure_threshold": 5,
         "circuit_reset_timeout_s": 5.0,
         "circuit_reset_max_s": None,
@@ -319,4 +323,4 @@ def test_a_changed_copy_is_checked_too() -> None:
 def test_settings_are_given_by_name() -> None:
     """Nobody has to know their order."""
     with pytest.raises(TypeError):
-        PoolConfig(5)  # type: ignore[call-arg]
+        PoolConfig(5)  # type: ignore[call-arg, arg-type]

@@ -67,6 +67,7 @@ class TestNobodyToRouteTo:
             max_retries=0,
             circuit_failure_threshold=1,
             circuit_reset_timeout_s=30.0,
+            circuit_max_open_share=1.0,  # else the second one is tried as soon as it may be
             strategy="round_robin",
         ) as pool:
             for _ in range(2):

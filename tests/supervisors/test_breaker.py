@@ -89,7 +89,10 @@ def test_b01_five_failures_in_a_row_open_it() -> None:
     fresh = Bench()
     fresh.fail(5)
     fresh.expect(OPEN)
-    assert fresh.made == [Transition(CLOSED, OPEN, 2, 100.0, "5 failures in a row", 130.0)]
+    opened = Transition(
+        CLOSED, OPEN, 2, 100.0, "5 failures in a row", 130.0, kind=FailureKind.UNKNOWN
+    )
+    assert fresh.made == [opened]
     assert fresh.breaker.consecutive_failures == 0
 
 

@@ -104,8 +104,14 @@ async def ping_async(agent: Any) -> bool:
 class World:
     """All parts, and lists in the place of everything that they reach."""
 
-    def __init__(self, *members: Member, home: HomeLoop | None = None) -> None:
+    def __init__(
+        self,
+        *members: Member,
+        home: HomeLoop | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
         self.now = 100.0
+        self.requests = 0
         self.paused_at = -math.inf
         self.alarms = Alarms(SimpleNamespace(alarm=None))
         self.events: list[Event] = []
@@ -119,7 +125,7 @@ class World:
         rng = random.Random(7)
         ports = SupervisorPorts(
             pool="p",
-            config=CONFIG,
+            config=CONFIG.replace(**(config or {})),
             now=lambda: self.now,
             paused_at=lambda: self.paused_at,
             at=self.alarms.at,

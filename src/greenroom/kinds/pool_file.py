@@ -37,7 +37,10 @@ COMMANDS_AT_A_TIME = 4
 """`max_concurrency` of a command whose file does not say it: each call is a process."""
 
 _OF_POOL = ("name", "strategy")
-_OF_MEMBER = ("weight", "priority", "max_concurrency", "isolated", "metadata", "tags", "cost")
+_OF_MEMBER = (
+    *("weight", "priority", "group", "max_concurrency", "isolated"),
+    *("metadata", "tags", "cost"),
+)
 _SECRET = re.compile(r"(?:^|_)(?:key|token|secret|password)$")
 _FROM_ENVIRONMENT = re.compile(r"\$\{([A-Za-z_]\w*)(?::-(.*))?\}", re.DOTALL)
 

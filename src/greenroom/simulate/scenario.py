@@ -29,7 +29,7 @@ class MemberSpec:
         concurrency: calls that the pool gives it at a time (`Member.max_concurrency`).
         servers: calls that it works on at a time; the others wait in it, first come, first served.
             None: as many as its concurrency, so that nobody waits there.
-        weight, priority, cost, tags: `Member`'s.
+        weight, priority, group, cost, tags: `Member`'s.
     """
 
     name: str
@@ -39,6 +39,7 @@ class MemberSpec:
     servers: int | None = None
     weight: float = 1.0
     priority: int = 0
+    group: str | None = None
     cost: float = 0.0
     tags: Names = ()
     faults: tuple[Fault, ...] = ()
@@ -52,6 +53,8 @@ class MemberSpec:
         check.whole("priority", self.priority, minimum=None)
         check.number("cost", self.cost)
         object.__setattr__(self, "tags", check.names("tags", self.tags))
+        if self.group is not None:
+            check.name("group", self.group)
 
     @property
     def at_work(self) -> int:

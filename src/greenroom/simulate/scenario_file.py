@@ -26,7 +26,7 @@ NAMES = ("linkerd", "supermarket", "llm", "tenants")
 RUN = ("duration_s", "warmup_s", "within_s", "seed", "strategies")
 ONE = (*RUN, "load", "members", "tenants", "faults", "pool")
 LOAD = tuple(each.name for each in fields(Load))
-PLAIN = ("speed", "concurrency", "servers", "weight", "priority", "cost", "tags")
+PLAIN = ("speed", "concurrency", "servers", "weight", "priority", "group", "cost", "tags")
 MEMBER = ("name", "count", "latency", *PLAIN)
 TENANT = ("name", "count", *(each.name for each in fields(Tenant) if each.name != "name"))
 LATENCY = ("kind", "mean_s", "median_s", "sigma_s", "sigma")
@@ -39,6 +39,8 @@ TROUBLES: Mapping[str, tuple[type[Trouble], tuple[str, ...]]] = {
 FAULT = ("member", "kind", "from_s", "until_s")
 MOST_MEMBERS = 10_000
 POOL = (
+    "circuit",
+    "circuit_max_open_share",
     "circuit_failure_threshold",
     "circuit_reset_timeout_s",
     "circuit_reset_max_s",

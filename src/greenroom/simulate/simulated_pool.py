@@ -289,6 +289,7 @@ def _member(spec: MemberSpec) -> Member:
         _stand_in,
         weight=spec.weight,
         priority=spec.priority,
+        group=spec.group,
         max_concurrency=spec.concurrency,
         cost=spec.cost,
         tags=spec.tags,
