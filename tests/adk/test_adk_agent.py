@@ -33,7 +33,8 @@ from helpers_adk_models import (
     whole,
 )
 from helpers_attempts import counts, idle, overtime, run
-from helpers_pools import pool_of, ranked
+from helpers_pools import WAIT_S, pool_of, ranked
+from helpers_streams import within
 
 from greenroom import (
     AgentPool,
@@ -48,7 +49,7 @@ from greenroom import (
     StreamInterruptedError,
     UnsuccessfulResultError,
 )
-from greenroom.adk import AdkAgent, PoolModel
+from greenroom.adk import AdkAgent, PoolModel, adk_agent
 from greenroom.kinds import ChatPrompt
 from greenroom.testing import FakeClock, http_error
 
@@ -333,16 +334,36 @@ def test_a_run_that_hangs_is_cut_short_and_closed(
     assert not [each for each in caplog.records if "detach" in each.getMessage()]
 
 
-def test_tools_and_thoughts_are_signs_of_life(clock: FakeClock) -> None:
+def test_tools_and_thoughts_are_signs_of_life(
+    clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A first chunk is owed from the last of them on."""
+    signs: list[float] = []
+    alive = adk_agent._alive
+
+    def noted(context: Any) -> None:
+        alive(context)
+        signs.append(clock.now())
+
+    monkeypatch.setattr(adk_agent, "_alive", noted)
+
+    async def passes(heard: int) -> None:
+        # A partial event is not waited for: the model of ADK's runs ahead of who reads it.
+        async with asyncio.timeout(WAIT_S):
+            while len(signs) < heard:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0)
+        clock.advance(40)
+
     turns = [
-        [lambda _: clock.advance(40), whole(call("look_up", word="hi"))],
-        [lambda _: clock.advance(40), whole(thought("hm"), partial=True)],
+        [lambda _: passes(0), whole(call("look_up", word="hi"))],
+        [lambda _: passes(2), whole(thought("hm"), partial=True)],
     ]
-    turns[1] += [lambda _: clock.advance(40), whole("hello")]
+    turns[1] += [lambda _: passes(3), whole("hello")]
     agent = agent_on(ScriptedModel("m", *turns), tools=[look_up])
-    with pool_of(Member("a", AdkAgent(agent)), clock=clock, request_timeout_s=60) as pool:
-        assert pool.stream(Request("hello")).collect() == ["hello"]
+    member = Member("a", AdkAgent(agent))
+    # Nothing is tried again: that would be at a time which this clock never comes to.
+    with pool_of(member, clock=clock, request_timeout_s=60, max_retries=0) as pool:
+        assert within(pool.stream(Request("hello")).collect) == ["hello"]
 
 
 def test_a_caller_who_gives_up_ends_the_run() -> None:
