@@ -83,6 +83,7 @@ def test_keys_take_turns_in_every_form_of_a_request() -> None:
         futures += [ask(pool, "bob", key="bob")]
         pool.tell(Request("cid", key="cid"))
         stream = pool.stream(Request("dan", key="dan"))
+        pool.stats()  # the router has read all that was sent before
         held.let_go(20)
         for each in futures:
             each.get(timeout=WAIT_S)
@@ -162,6 +163,7 @@ def test_weights_are_those_of_the_table_or_else_of_the_request() -> None:
         for n in range(4):
             futures.append(ask(pool, f"ann {n}", key="ann", metadata={"fair_weight": 9.0}))
             futures.append(ask(pool, f"bob {n}", key="bob", metadata={"fair_weight": 1.0}))
+        pool.stats()  # the router has read all that was sent before
         held.let_go(9)
         for each in futures:
             each.get(timeout=WAIT_S)
@@ -171,6 +173,7 @@ def test_weights_are_those_of_the_table_or_else_of_the_request() -> None:
         futures = [ask(pool, "first")]
         held.wait_for()
         futures += [ask(pool, f"{key} {n}", key=key) for key in ("ann", "bob") for n in range(3)]
+        pool.stats()  # the router has read all that was sent before
         held.let_go(7)
         for each in futures:
             each.get(timeout=WAIT_S)
@@ -190,6 +193,7 @@ def test_a_key_that_has_too_many_waiting_is_told_so() -> None:
         assert "secret" not in str(info.value)
         pool.configure(max_pending_per_key=2)
         futures.append(ask(pool, "third", key="secret"))
+        pool.stats()  # the router has read all that was sent before
         held.let_go(9)
         assert [each.get(timeout=WAIT_S).value for each in futures] == [
             "first", "second", "other", "third",
