@@ -9,6 +9,7 @@ from typing import Any, TypedDict, get_type_hints
 
 from greenroom.messages import _validate as check
 from greenroom.messages.config import ChangeableSettings, PoolConfig, check_setting
+from greenroom.messages.limits import Limit, checked_limits
 from greenroom.messages.member import Member
 
 _LIVES_THERE = "the agents live there"
@@ -29,6 +30,7 @@ FIXED: Mapping[str, str] = {
     "classify": _JUDGED,
     "is_failure": _JUDGED,
     "is_empty": _JUDGED,
+    "cost": "requests that wait have been reckoned by it",
     "priority_ageing_s": "those that wait stand in an order that comes of it",
 }
 """The settings that stay as they are while a pool runs, each with why."""
@@ -47,6 +49,7 @@ class MemberSettings(TypedDict, total=False):
     weight: float
     priority: int
     max_concurrency: int | None
+    limits: Sequence[Limit]
     metadata: Mapping[str, Any]
 
 
@@ -64,7 +67,7 @@ class Configure:
         settings: fields of `PoolConfig`, by name. Limits of time hold for attempts that begin from
             then on, those of requests for requests; thresholds for the next outcome.
         members: what changes of members, by their names: `weight`, `priority`, `max_concurrency`,
-            `metadata`.
+            `limits`, `metadata`.
         add: members to take in, behind the others.
         remove: names of those that leave: they get nothing new, finish what they have, and are
             closed.
@@ -97,7 +100,7 @@ class Configure:
         self._check_once()
         # Copies: who made it may go on with what it was made of.
         object.__setattr__(self, "settings", dict(self.settings))
-        members = {name: dict(changes) for name, changes in self.members.items()}
+        members = {name: _copied(name, changes) for name, changes in self.members.items()}
         object.__setattr__(self, "members", members)
 
     def _check_once(self) -> None:
@@ -153,6 +156,8 @@ def _check_member(where: str, changes: Any) -> None:
                 check.whole(field_, value, minimum=None)
             case "max_concurrency":
                 check.whole(field_, value, minimum=1, optional=True)
+            case "limits":
+                checked_limits(field_, value)
             case "metadata":
                 check.mapping(field_, value)
             case _ if key in _OF_AGENT:
@@ -162,6 +167,13 @@ def _check_member(where: str, changes: Any) -> None:
                     f"{field_} is not a setting of a member; {_meant(key, OF_MEMBER)}those that "
                     f"can change are {', '.join(OF_MEMBER)}"
                 )
+
+
+def _copied(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    copied = dict(changes)
+    if "limits" in copied:
+        copied["limits"] = checked_limits(f"members.{name}.limits", copied["limits"])
+    return copied
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

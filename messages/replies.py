@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from greenroom.messages.errors import AttemptError
+from greenroom.messages.limits import LimitStats
 from greenroom.messages.status import AgentStatus, CircuitState, FailureKind
 
 R = TypeVar("R")
@@ -157,6 +158,7 @@ class MemberStats:
         incarnation: 1 for the first actor behind the name, one more with every restart.
         agents_lost: agents of it that were gone for good, since the pool started or the member was
             reset.
+        limits: its rate limits, and what is left of them.
     """
 
     name: str
@@ -170,6 +172,12 @@ class MemberStats:
     priority: int = field(default=0, kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     agents_lost: int = field(default=0, kw_only=True)
+    limits: tuple[LimitStats, ...] = field(default=(), kw_only=True)
+
+    @property
+    def has_headroom(self) -> bool:
+        """Whether something is left of each of its rate limits."""
+        return all(each.headroom >= 1 for each in self.limits)
 
     @property
     def status(self) -> AgentStatus:
@@ -279,7 +287,11 @@ class PoolStats:
         asks. (`available` leaves out who is busy: a pool at work would be taken for a dead one.)
         """
         return not self.draining and any(
-            each.available or (each.health.is_available and each.in_flight >= each.max_concurrency)
+            each.available
+            or (
+                each.health.is_available
+                and (each.in_flight >= each.max_concurrency or not each.has_headroom)
+            )
             for each in self.members
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, TypeVar
 
 from greenroom.messages import _validate as check
 from greenroom.messages.configure import Configure
+from greenroom.messages.limits import Costs, checked_costs
 from greenroom.messages.member import Member
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class EachSettings(TypedDict, total=False):
     idempotent: bool
     max_retries: int | None
     metadata: Mapping[str, Any]
+    cost: Costs | None
     timeout_s: float | None
 
 
@@ -42,6 +44,7 @@ class AcquireSettings(TypedDict, total=False):
     priority: int
     max_retries: int | None
     metadata: Mapping[str, Any]
+    cost: Costs | None
     request_id: str | None
     timeout_s: float | None
 
@@ -80,6 +83,8 @@ class RequestOptions:
         max_retries: overrides the pool's for this request.
         metadata: anything; reaches the agent, is never logged.
         request_id: an id of the app's own, for tracing; made by the pool when None.
+        cost: an estimate of what it costs, for the rate limits of members: `{"tokens": 1200}`,
+            rounded up to whole numbers; None: what `PoolConfig.cost` says of its payload.
         timeout_s: the older name of `timeout`; one of them may be given.
 
     Raises:
@@ -93,6 +98,7 @@ class RequestOptions:
     max_retries: int | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     request_id: str | None = None
+    cost: Costs | None = None
     timeout_s: InitVar[float | None] = None
 
     def __post_init__(self, timeout_s: float | None) -> None:
@@ -113,6 +119,8 @@ class RequestOptions:
             check.mapping("metadata", self.metadata, secret=True)
         if self.request_id is not None:
             check.name("request_id", self.request_id, longest=check.LONGEST_ID)
+        if self.cost is not None:
+            object.__setattr__(self, "cost", checked_costs("cost", self.cost))
 
     def __repr__(self) -> str:
         """What differs from the defaults, and nothing of what the app alone may know."""

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.execution import OfMember
+from greenroom.messages.limits import Limit
 from greenroom.messages.member import Member
 from greenroom.messages.requests import Command
 from greenroom.messages.status import CircuitState, FailureKind, SkipReason
@@ -131,6 +132,7 @@ class MemberRoute:
         by_default: whether nobody has said how many calls it takes at a time.
         replaced: whether another one of its name comes when it has left: who can have nobody else
             waits for that.
+        limits: its rate limits.
     """
 
     name: str
@@ -147,6 +149,7 @@ class MemberRoute:
     reopens_at: float | None = field(default=None, kw_only=True)
     by_default: bool = field(default=False, kw_only=True)
     replaced: bool = field(default=False, kw_only=True)
+    limits: tuple[Limit, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

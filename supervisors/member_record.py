@@ -179,6 +179,7 @@ class MemberRecord:
             reopens_at=reopens_at,
             by_default=self.member.max_concurrency is None,
             replaced=self.successor is not None,
+            limits=tuple(self.member.limits),
         )
 
     def serves(self, now: float) -> bool:

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from greenroom.actors.policy.retry_plan import LASTING, Situation
 from greenroom.actors.request.job import Attempt, Bound, Failure, Job
+from greenroom.actors.request.refills import costs_of
 from greenroom.actors.request.waiting_room import WaitingRoom
+from greenroom.actors.routing.headroom import NOBODY
 from greenroom.actors.routing.routing_table import NoPick, RoutingTable, Slot
 from greenroom.actors.strategies import PickContext
 from greenroom.messages.status import CircuitState, SkipReason
@@ -59,6 +61,10 @@ class Choice:
             StrategyError: as by `RoutingTable.pick`.
         """
         table = self._table
+        # Whether what it costs is to be held against the rate limits of members.
+        headroom = table.headroom
+        weighed = bool(headroom.tight) or headroom.giants
+        weighed = weighed and job.work.cost is not None
         # The trial has answered, in its own thread: a second attempt would be made for nothing.
         if job.trial is not None and job.is_won():
             return Step.NOTHING
@@ -66,7 +72,7 @@ class Choice:
             step = self._again(job, job.bound, now)
             if step is not None:
                 return step
-        if not job.failures and not table.free and table.is_busy():
+        if not weighed and not job.failures and not table.free and table.is_busy():
             return Step.WAIT  # no strategy need be asked
         if table.treats_alike:  # no strategy of this package keeps it: so one will do for all
             context = self._context
@@ -75,12 +81,13 @@ class Choice:
             context = PickContext(now, job.work.key, job.id)
         if self._stay_s and self._stays(job, context):
             return Step.WAIT
-        if job.failures or job.trial is not None:
-            chosen = self._another(job, context)
+        unfit = self._unfit(job, now) if weighed else NOBODY
+        if job.failures or job.trial is not None or unfit:
+            chosen = self._another(job, context, unfit)
         else:
             chosen = table.pick((), context, job.policy.exhaustive)
         if table.half_open and isinstance(chosen, Slot) and chosen.is_trial:
-            return self._spare(job, chosen, context)
+            return self._spare(job, chosen, context, unfit)
         if isinstance(chosen, Slot):
             return chosen
         # Epoch 0: the supervisor has not spoken yet, and an empty
@@ -89,22 +96,33 @@ class Choice:
             return Step.WAIT
         return Step.FAIL
 
-    def _another(self, job: Job, context: PickContext) -> Slot | NoPick:
-        """For a request that members have had, or have."""
+    def _unfit(self, job: Job, now: float) -> Collection[str]:
+        """Who has no headroom for it, whatever there is for others."""
+        headroom = self._table.headroom
+        if not headroom.weighs or job.work.cost is None:
+            return NOBODY
+        return headroom.unfit(costs_of(job), now, job)
+
+    def _another(self, job: Job, context: PickContext, unfit: Collection[str]) -> Slot | NoPick:
+        """For a request that members have had, or have, or that not all have headroom for."""
         table = self._table
+        taken = {*job.taken, *unfit} if unfit else job.taken
         # What else there is to be known is asked only where no untried one can take it now. (A
         # strategy of the app's own would be asked twice by that.)
         if table.treats_alike and not job.policy.exhaustive:
-            untried = table.pick_untried(job.taken, context)
+            untried = table.pick_untried(taken, context)
             if untried is not None:
                 return untried
         only_untried = self._only_untried(job)
         # Who has let it wait for a whole time limit is asked again only where nobody else can come.
         last = () if only_untried else job.silent
         never = self._hopeless(job) if job.failures else ()
-        return table.pick(job.taken, context, only_untried, never, last)
+        never = {*never, *unfit} if unfit else never
+        return table.pick(taken, context, only_untried, never, last)
 
-    def _spare(self, job: Job, trial: Slot, context: PickContext) -> Slot | Beside | Step:
+    def _spare(
+        self, job: Job, trial: Slot, context: PickContext, unfit: Collection[str]
+    ) -> Slot | Beside | Step:
         """Whom to give it to in place of a half-open member, and whether to try that one beside."""
         table = self._table
         # A chain calls one agent at a time: the request goes to the
@@ -115,7 +133,7 @@ class Choice:
         # trial is an attempt like any other.
         if job.is_lease and job.work.idempotent:
             return trial
-        other = table.pick({*job.taken, *table.half_open}, context, exhaustive=True)
+        other = table.pick({*job.taken, *table.half_open, *unfit}, context, exhaustive=True)
         # Nobody else can take it, or it would be turned away while
         # it waits: better a trial than that.
         if other is NoPick.UNROUTABLE or (other is NoPick.BUSY and self._room.shuts_out(job)):
@@ -134,7 +152,8 @@ class Choice:
         # Who stays for a member has asked for it by name; a hiccup is not worth a trial's permit.
         if slot is not None and slot.is_free and (bound.rests or not slot.is_trial):
             job.bound = None
-            return slot
+            # Without headroom for it: anybody will do, as where it is full and not waited for.
+            return None if slot.name in self._unfit(job, now) else slot
         if slot is not None and self._is_worth_waiting(slot, bound, job, now):
             return Step.WAIT
         job.bound = None
@@ -161,6 +180,8 @@ class Choice:
 
     def _may_wait(self, job: Job, now: float) -> bool:
         """Whether a request may wait for a member to come back, rather than fail at once."""
+        if self._table.headroom.limited and self._refills(job, now):
+            return True
         # Each member has one turn: to wait would be for a second one.
         if job.policy.exhaustive and job.failures:
             return False
@@ -176,6 +197,14 @@ class Choice:
         if self._table.trial_running(besides):
             return True
         return reopening is not None and (job.deadline is None or reopening < job.deadline)
+
+    def _refills(self, job: Job, now: float) -> bool:
+        """Whether a member that lacks nothing but headroom for it has some in time."""
+        besides = job.failures if self._only_untried(job) else self._hopeless(job)
+        return any(
+            slot.name not in besides and (job.deadline is None or at < job.deadline)
+            for at, slot in self._table.headroom.refills(self._table, costs_of(job), now)
+        )
 
     def _sits_out(self, job: Job, besides: Collection[str], now: float) -> bool:
         """Whether a request that has retries left waits for the first member that has rested, as it
@@ -269,7 +298,8 @@ class Choice:
         """Whether an untried member can take the request: now, once a slot is free, or, if only
         such a one can help it, and it may wait for that, once one is back.
         """
-        if self._table.could_take(job.taken):
+        unfit = self._unfit(job, now)
+        if self._table.could_take({*job.taken, *unfit} if unfit else job.taken):
             return True
         # One that is kept out is waited for only where no tried member will
         # do: else a retry on that one comes first.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from greenroom.actors.request.job import Job
+from greenroom.actors.request.refills import costs_of
 from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.actors.runtime.call_ancestry import tickets_of
 from greenroom.actors.runtime.future import AskTimeoutError
@@ -17,16 +18,18 @@ from greenroom.messages.errors import (
 )
 from greenroom.messages.status import SkipReason
 
+_MAY_LACK_HEADROOM = (SkipReason.EXCLUDED, SkipReason.SATURATED, SkipReason.HEADROOM)
+
 
 def all_failed(
     pool: str, job: Job, table: RoutingTable, reason: str, now: float
 ) -> AllPoolMembersFailedError:
     """The error that lists every member, tried or skipped."""
-    reopening = table.earliest_reopening()
+    reopening = _first_back(job, table, now)
     return AllPoolMembersFailedError(
         pool,
         table.names,
-        account(job.failures.values(), table, now),
+        account(job.failures.values(), table, now, _headroom_for(job, table, now)),
         reason,
         None if reopening is None else max(0.0, reopening - now),
         job.failed_alike,
@@ -38,7 +41,7 @@ def expired(pool: str, job: Job, table: RoutingTable, now: float) -> DeadlineExc
     # The asker's own time limit is over: it gets a subclass that is an ask's timeout as well.
     own = job.future is not None and job.future.deadline == job.deadline
     kind = AskTimeoutError if own else DeadlineExceededError
-    errors = account(job.failures.values(), table, now)
+    errors = account(job.failures.values(), table, now, _headroom_for(job, table, now))
     return kind(pool, now - job.accepted_at, errors, job.failed_alike)
 
 
@@ -72,16 +75,34 @@ def why_unroutable(job: Job, table: RoutingTable, waits: bool, now: float) -> st
     """Why a request that found nobody fails at once; `waits`: whether it was allowed to wait."""
     if len(table) == 0:
         return "the pool has no members"
+    headroom, costs = table.headroom, costs_of(job)
+    if headroom.limited:
+        if all(headroom.free_at(slot, costs, now) is None for slot in table):
+            return "it costs more than the rate limits of any member can hold"
+        # Headroom is waited for whatever the settings say, if it comes in time.
+        waits = waits or any(True for _ in headroom.refills(table, costs, now))
     # Where somebody has failed it, the failures say why; no reason is put in front of them.
     if not waits:
         return "" if job.failures else "no member is available"
-    reopening = table.earliest_reopening()
+    reopening = _first_back(job, table, now)
     if reopening is None or job.deadline is None:
         return "no member is available, and none says when it will be"
     return (
         f"no member is available before the deadline: the first in {reopening - now:.1f} s, "
         f"{job.deadline - now:.1f} s left"
     )
+
+
+def _first_back(job: Job, table: RoutingTable, now: float) -> float | None:
+    """When the first member may take it that is kept out, rests or lacks headroom; None if nobody
+    says.
+    """
+    headroom, costs = table.headroom, costs_of(job)
+    if not headroom.weighs or job.work.cost is None:
+        return table.earliest_reopening()
+    never = [slot.name for slot in table if headroom.free_at(slot, costs, now) is None]
+    refills = (at for at, _ in headroom.refills(table, costs, now))
+    return min(filter(None, (table.earliest_reopening(never), *refills)), default=None)
 
 
 def broken_by(job: Job, error: BaseException) -> BaseException:
@@ -105,25 +126,41 @@ def own(error: BaseException) -> BaseException:
     return error
 
 
-def account(tried: Iterable[AttemptError], slots: Iterable[Slot], now: float) -> list[AttemptError]:
+def account(
+    tried: Iterable[AttemptError],
+    slots: Iterable[Slot],
+    now: float,
+    lacks: Callable[[Slot], str | None] = lambda _: None,
+) -> list[AttemptError]:
     """One entry for every member tried and every one skipped, in evaluation order.
 
     The tried ones stand in the order of their first try; a skipped one stands before the first
     tried one that follows it in the configured order, else at the end.
+
+    Args:
+        lacks: what a member lacks headroom for, in words; None if it does not.
     """
     entries = list(tried)
     names = {entry.member for entry in entries}
     for slot in slots:
         if slot.name not in names:
-            entries.insert(_place_of(slot.index, entries), _skipped(slot, now))
+            entries.insert(_place_of(slot.index, entries), _skipped(slot, now, lacks))
     return entries
 
 
-def _skipped(slot: Slot, now: float) -> AttemptError:
+def _headroom_for(job: Job, table: RoutingTable, now: float) -> Callable[[Slot], str | None]:
+    return lambda slot: table.headroom.why(slot, costs_of(job), now)
+
+
+def _skipped(slot: Slot, now: float, lacks: Callable[[Slot], str | None]) -> AttemptError:
     # Free, and yet not asked: the strategy did not choose it, or the retries were used up before.
     reason = slot.skip_reason() or SkipReason.EXCLUDED
     reopens_at = slot.back_at()
     detail = "" if reopens_at is None else f"back in {max(0.0, reopens_at - now):.1f} s"
+    if slot.buckets and reason in _MAY_LACK_HEADROOM:
+        lacking = lacks(slot)
+        if lacking is not None:
+            reason, detail = SkipReason.HEADROOM, lacking
     return AttemptError(slot.name, slot.index, reason, None, 0.0, 0, detail)
 
 

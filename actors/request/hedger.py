@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
 from greenroom.actors.claims.claims import Claims
@@ -12,6 +12,7 @@ from greenroom.actors.policy.retry_plan import RetryBudget
 from greenroom.actors.request.attempts import Attempts
 from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.request.job import Attempt, Job
+from greenroom.actors.request.refills import costs_of
 from greenroom.actors.request.trials import Trials
 from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.actors.strategies import PickContext
@@ -85,7 +86,11 @@ class Hedger:
         context = PickContext(now, job.work.key, job.id)
         try:
             # An error of the strategy costs the hedge only: the first attempt goes on.
-            slot = self._table.pick_second({*job.failures, first.member}, context)
+            headroom = self._table.headroom
+            unfit: Collection[str] = ()
+            if headroom.weighs and job.work.cost is not None:
+                unfit = headroom.unfit(costs_of(job), now, job)
+            slot = self._table.pick_second({*job.failures, first.member, *unfit}, context)
         except StrategyError as error:
             self._ports.events.complain_of("no member was found for a hedge", error)
             return None

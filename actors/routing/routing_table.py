@@ -8,6 +8,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
+from greenroom.actors.routing.headroom import Headroom
 from greenroom.actors.routing.slot import FreeSlots, Slot
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.strategies import FreeMembers, PickContext, RoutingStrategy, is_built_in
@@ -68,6 +69,7 @@ class RoutingTable:
         self.strategy = strategy
         self.treats_alike = is_built_in(strategy)
         """Whether no request finds nobody where another would find somebody."""
+        self.headroom = Headroom()
         self.epoch = 0
         self.draining = False
         self._rng = rng

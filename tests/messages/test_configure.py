@@ -78,7 +78,7 @@ def test_what_cannot_change_is_refused_by_name_with_why(name: str) -> None:
             {"members": {"a": {"wieght": 1}}},
             (
                 "ValueError: members.a.wieght is not a setting of a member; did you mean weight? "
-                "those that can change are weight, priority, max_concurrency, metadata"
+                "those that can change are weight, priority, max_concurrency, limits, metadata"
             ),
         ),
         (
