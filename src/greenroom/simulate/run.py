@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from greenroom.messages.requests import Request
@@ -82,7 +82,11 @@ class _Run:
         self._pool.take(self._new_request())
 
     def _requests(self) -> Callable[[], Request[Any]]:
-        """A key for every request, where the strategy reads one; else they are all alike."""
+        """A key for every request, where the strategy reads one, and a cost, where they have any;
+        else they are all alike.
+        """
+        if self._scenario.load.cost is not None:
+            return self._costly(self._scenario.load.cost)
         if self._strategy != "consistent_hash":
             # One object for all of them: a run makes millions.
             alike = Request(None)
@@ -91,3 +95,13 @@ class _Run:
         if keys is None:
             return lambda: Request(None, key=f"{rng.getrandbits(64):x}")
         return lambda: Request(None, key=str(rng.randrange(keys)))
+
+    def _costly(self, costs: Mapping[str, tuple[int, int]]) -> Callable[[], Request[Any]]:
+        rng, keys, keyed = self._chance("costs"), self._chance("keys"), self._scenario.load.keys
+
+        def request() -> Request[Any]:
+            cost = {name: rng.randint(*between) for name, between in costs.items()}
+            number = keys.getrandbits(64) if keyed is None else keys.randrange(keyed)
+            return Request(None, key=f"{number:x}", cost=cost)
+
+        return request

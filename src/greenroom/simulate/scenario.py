@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
+from greenroom.messages.limits import MOST, Limit, checked_limits
 from greenroom.messages.status import LoadBalanceStrategy
 from greenroom.simulate.faults import Fault
 from greenroom.simulate.latency import Latency
@@ -26,7 +29,7 @@ class MemberSpec:
         concurrency: calls that the pool gives it at a time (`Member.max_concurrency`).
         servers: calls that it works on at a time; the others wait in it, first come, first served.
             None: as many as its concurrency, so that nobody waits there.
-        weight, priority: `Member`'s.
+        weight, priority, limits: `Member`'s.
     """
 
     name: str
@@ -36,6 +39,7 @@ class MemberSpec:
     servers: int | None = None
     weight: float = 1.0
     priority: int = 0
+    limits: tuple[Limit, ...] = ()
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
@@ -45,6 +49,7 @@ class MemberSpec:
         check.whole("servers", self.servers, minimum=1, optional=True)
         check.number("weight", self.weight)
         check.whole("priority", self.priority, minimum=None)
+        object.__setattr__(self, "limits", checked_limits("limits", self.limits))
 
     @property
     def at_work(self) -> int:
@@ -68,6 +73,10 @@ class Load:
         think_s: that pause, in seconds.
         backlog: so many more come all at once at the start.
         keys: how many different `Request.key`s there are; None: every request has its own.
+        cost: what requests cost by estimate (`Request.cost`): of each name the least and the most,
+            all whole numbers from one to the other alike.
+        spent: what they really take, as a share of that: the least and the most; None: nobody says,
+            so the estimate stays.
     """
 
     rate_per_s: float | None = None
@@ -76,6 +85,8 @@ class Load:
     think_s: float = 0.1
     backlog: int = 0
     keys: int | None = None
+    cost: Mapping[str, tuple[int, int]] | None = None
+    spent: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         check.number("rate_per_s", self.rate_per_s, above=True, optional=True)
@@ -86,6 +97,7 @@ class Load:
         check.number("think_s", self.think_s, minimum=0.001)
         check.whole("backlog", self.backlog)
         check.whole("keys", self.keys, minimum=1, optional=True)
+        self._check_costs()
         given = [each for each in _SOURCES if getattr(self, each) is not None]
         if len(given) != 1:
             raise ValueError(
@@ -96,6 +108,28 @@ class Load:
             raise ValueError(
                 f"backlog must be 0 with callers, who ask one by one, got {self.backlog!r}"
             )
+
+    def _check_costs(self) -> None:
+        if self.cost is not None:
+            check.mapping("cost", self.cost)
+            cost = {}
+            for name, between in self.cost.items():
+                least, most = _pair(f"cost of {name}", between)
+                check.whole(f"cost of {name}", least, maximum=MOST)
+                check.whole(f"cost of {name}", most, minimum=least, maximum=MOST)
+                cost[name] = (int(least), int(most))
+            object.__setattr__(self, "cost", cost)
+        if self.spent is not None:
+            least, most = _pair("spent", self.spent)
+            check.number("spent", least)
+            check.number("spent", most, minimum=least)
+            object.__setattr__(self, "spent", (least, most))
+
+
+def _pair(field: str, value: Any) -> tuple[Any, Any]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise check.misfit(f"{field} must be the least and the most", value)
+    return value[0], value[1]
 
 
 _SOURCES = ("rate_per_s", "utilisation", "callers")

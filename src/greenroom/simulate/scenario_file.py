@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from greenroom.kinds.toml_lines import Place, line_of, lines_of, meant
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
+from greenroom.messages.limits import Limit
 from greenroom.messages.status import FailureKind
 from greenroom.simulate.faults import Failing, Fault, Hanging, RateLimit, Slow, Trouble
 from greenroom.simulate.latency import Latency, latency_of
@@ -27,7 +28,8 @@ RUN = ("duration_s", "warmup_s", "within_s", "seed", "strategies")
 ONE = (*RUN, "load", "members", "faults", "pool")
 LOAD = tuple(each.name for each in fields(Load))
 PLAIN = ("speed", "concurrency", "servers", "weight", "priority")
-MEMBER = ("name", "count", "latency", *PLAIN)
+MEMBER = ("name", "count", "latency", "limits", *PLAIN)
+LIMIT = tuple(each.name for each in fields(Limit))
 LATENCY = ("kind", "mean_s", "median_s", "sigma_s", "sigma")
 TROUBLES: Mapping[str, tuple[type[Trouble], tuple[str, ...]]] = {
     "slow": (Slow, ("factor", "latency")),
@@ -174,8 +176,13 @@ def _counted(table: Table) -> Iterator[MemberSpec]:
         check.name("name", name)
         check.whole("count", count, minimum=1, maximum=MOST_MEMBERS, optional=True)
     names = [name] if count is None else [f"{name}-{n}" for n in range(1, count + 1)]
+    limits = tuple(
+        each.make(Limit, each.needed("amount"), per_s=each.needed("per_s"), **each.some(*LIMIT[2:]))
+        for each in table.tables("limits", LIMIT)
+    )
     for each in names:
-        yield table.make(MemberSpec, name=each, latency=latency, **table.some(*PLAIN))
+        plain = table.some(*PLAIN)
+        yield table.make(MemberSpec, name=each, latency=latency, limits=limits, **plain)
 
 
 def _latency(table: Table) -> Latency:
