@@ -69,12 +69,15 @@ from greenroom.messages.execution import Abandoned as Abandoned
 from greenroom.messages.execution import CancelExecution as CancelExecution
 from greenroom.messages.execution import Execute as Execute
 from greenroom.messages.execution import Failed as Failed
+from greenroom.messages.execution import LimitsSeen as LimitsSeen
 from greenroom.messages.execution import Refused as Refused
 from greenroom.messages.execution import SideEffectsStarted as SideEffectsStarted
 from greenroom.messages.execution import StreamBegun as StreamBegun
 from greenroom.messages.execution import StreamResumed as StreamResumed
 from greenroom.messages.execution import Succeeded as Succeeded
 from greenroom.messages.execution import Ticket as Ticket
+from greenroom.messages.limits import Limit as Limit
+from greenroom.messages.limits import LimitStats as LimitStats
 from greenroom.messages.member import Member as Member
 from greenroom.messages.replies import AgentHealth as AgentHealth
 from greenroom.messages.replies import MapResult as MapResult

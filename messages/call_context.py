@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, SupportsIndex
 
+from greenroom.messages import _validate as check
+from greenroom.messages.limits import MOST, REQUESTS, checked_costs
 from greenroom.messages.pickling import refuse
+
+LimitsSeen = Callable[[str, int, float, int | None], None]
+"""Is told what a provider has said of a limit: cost, remaining, resets_in_s, whole."""
 
 
 class CallContext:
@@ -24,8 +29,8 @@ class CallContext:
     """
 
     __slots__ = (
-        "_now", "_on_alive", "_on_describe", "_on_side_effects", "attempt", "deadline",
-        "idempotent", "key", "member", "metadata", "priority", "request_id",
+        "_now", "_on_alive", "_on_describe", "_on_limits", "_on_side_effects", "_on_spent",
+        "attempt", "deadline", "idempotent", "key", "member", "metadata", "priority", "request_id",
     )  # fmt: skip
 
     def __init__(
@@ -43,6 +48,8 @@ class CallContext:
         on_side_effects: Callable[[], None],
         on_alive: Callable[[], None] = lambda: None,
         on_describe: Callable[[Mapping[str, Any]], None] = lambda _: None,
+        on_spent: Callable[[Mapping[str, int]], None] = lambda _: None,
+        on_limits: LimitsSeen = lambda *_: None,
     ) -> None:
         self.request_id = request_id
         self.member = member
@@ -56,6 +63,8 @@ class CallContext:
         self._on_side_effects = on_side_effects
         self._on_alive = on_alive
         self._on_describe = on_describe
+        self._on_spent = on_spent
+        self._on_limits = on_limits
 
     @property
     def remaining_s(self) -> float | None:
@@ -92,6 +101,46 @@ class CallContext:
         of that name before. Never logged; through a pool in a pool it reaches the outer one.
         """
         self._on_describe(said)
+
+    def spent(self, **took: float) -> None:
+        """Say what the call has really taken: `spent(tokens=812)`.
+
+        When the call ends, however it ends, that takes the place of what was reserved for it in the
+        rate limits of its member (`Member.limits`); of what is not named, what was reserved stays.
+        `requests=` says how many calls of the provider it was, 0 if it came to none. What is said
+        once more replaces what was said of that name before.
+
+        Raises:
+            TypeError, ValueError: something else than numbers of at least 0.
+        """
+        self._on_spent(checked_costs("spent", took))
+
+    def limits(
+        self,
+        *,
+        remaining: int,
+        resets_in_s: float,
+        cost: str = REQUESTS,
+        limit: int | None = None,
+    ) -> None:
+        """Say what the provider has said of a rate limit, in its headers say. The member is given
+        no more than that, less what has begun since; whether or not it has such a `Limit`.
+
+        Args:
+            remaining: how much is left.
+            resets_in_s: seconds until it is whole again.
+            cost: of what: "requests", "tokens".
+            limit: how much the whole is. Given, it comes back evenly until the reset, as OpenAI's
+                and Anthropic's limits do; None: all of it at the reset.
+
+        Raises:
+            TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+        """
+        check.whole("remaining", remaining, maximum=MOST)
+        check.number("resets_in_s", resets_in_s)
+        check.name("cost", cost)
+        check.whole("limit", limit, minimum=1, maximum=MOST, optional=True)
+        self._on_limits(cost, remaining, resets_in_s, limit)
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
         refuse("a CallContext", "it belongs to one call, in the process that runs it")

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict, Unpack
 
 from greenroom.messages import _validate as check
 from greenroom.messages.agent_shape import is_function
+from greenroom.messages.limits import CostFunction
 from greenroom.messages.screening import check_weights
 from greenroom.messages.status import FailureKind
 
@@ -81,6 +82,7 @@ class PoolSettings(ChangeableSettings, total=False):
     classify: Classifier | None
     is_failure: Callable[[Any], object] | Literal["auto"] | None
     is_empty: Callable[[Any], bool] | Literal["auto"] | None
+    cost: CostFunction | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,6 +212,9 @@ class PoolConfig:
     is_empty: Callable[[Any], bool] | Literal["auto"] | None = "auto"
     """Says whether a chunk is empty (a keep-alive); "auto": None, what has no content, and objects
     of clients that carry no text, as a role or a usage; None: the first two only."""
+    cost: CostFunction | None = None
+    """Estimates what a payload costs, for the rate limits of members: `{"tokens": 1200}`, or None
+    for nothing; called where the request is asked for. `Request.cost` goes before it."""
 
     def __post_init__(self) -> None:
         for names, rule in _RULES.items():
@@ -312,7 +317,7 @@ _RULES: dict[str, Callable[[str, Any], None]] = {
     "retry_backoff_multiplier": partial(check.number, minimum=1.0),
     "hedge_after_s": _seconds_or_p95,
     "propagate_context": check.flag,
-    "classify": partial(check.function, optional=True),
+    "classify cost": partial(check.function, optional=True),
     "is_failure is_empty stream_complete": _function_or_auto,
     "when_unavailable": _fail_or_wait,
     "circuit": _on_or_observe,

@@ -9,6 +9,7 @@ from typing import Any, TypedDict, get_type_hints
 
 from greenroom.messages import _validate as check
 from greenroom.messages.config import ChangeableSettings, PoolConfig, check_setting
+from greenroom.messages.limits import Limit, checked_limits
 from greenroom.messages.member import Member, Names
 
 _LIVES_THERE = "the agents live there"
@@ -29,6 +30,7 @@ FIXED: Mapping[str, str] = {
     "classify": _JUDGED,
     "is_failure": _JUDGED,
     "is_empty": _JUDGED,
+    "cost": "requests that wait have been reckoned by it",
     "priority_ageing_s": "those that wait stand in an order that comes of it",
     "fair_by": "those that wait stand in an order that comes of it",
 }
@@ -49,6 +51,7 @@ class MemberSettings(TypedDict, total=False):
     priority: int
     group: str | None
     max_concurrency: int | None
+    limits: Sequence[Limit]
     metadata: Mapping[str, Any]
     tags: Names
     cost: float
@@ -68,7 +71,7 @@ class Configure:
         settings: fields of `PoolConfig`, by name. Limits of time hold for attempts that begin from
             then on, those of requests for requests; thresholds for the next outcome.
         members: what changes of members, by their names: `weight`, `priority`, `group`,
-            `max_concurrency`, `metadata`, `tags`, `cost`.
+            `max_concurrency`, `limits`, `metadata`, `tags`, `cost`.
         add: members to take in, behind the others.
         remove: names of those that leave: they get nothing new, finish what they have, and are
             closed.
@@ -101,7 +104,7 @@ class Configure:
         self._check_once()
         # Copies: who made it may go on with what it was made of.
         object.__setattr__(self, "settings", dict(self.settings))
-        members = {name: dict(changes) for name, changes in self.members.items()}
+        members = {name: _copied(name, changes) for name, changes in self.members.items()}
         object.__setattr__(self, "members", members)
 
     def _check_once(self) -> None:
@@ -160,6 +163,8 @@ def _check_member(where: str, changes: Any) -> None:
                     check.name(field_, value)
             case "max_concurrency":
                 check.whole(field_, value, minimum=1, optional=True)
+            case "limits":
+                checked_limits(field_, value)
             case "metadata":
                 check.mapping(field_, value)
             case "tags":
@@ -173,6 +178,13 @@ def _check_member(where: str, changes: Any) -> None:
                     f"{field_} is not a setting of a member; {_meant(key, OF_MEMBER)}those that "
                     f"can change are {', '.join(OF_MEMBER)}"
                 )
+
+
+def _copied(name: str, changes: Mapping[str, Any]) -> dict[str, Any]:
+    copied = dict(changes)
+    if "limits" in copied:
+        copied["limits"] = checked_limits(f"members.{name}.limits", copied["limits"])
+    return copied
 
 
 def _meant(name: str, known: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextvars import Context
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -79,13 +80,14 @@ class Succeeded(OfAttempt):
     """An attempt returned a value, or brought its stream to the end; its slot is free.
 
     `first_chunk_s` is what a stream's first chunk took, and None for all else. `metadata` is what
-    the agent has said of its answer.
+    the agent has said of its answer, `spent` what it has said that the attempt took.
     """
 
     value: Any = field(repr=False)
     elapsed_s: float
     first_chunk_s: float | None = None
     metadata: Metadata | None = field(default=None, repr=False)
+    spent: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +121,7 @@ class Failed(OfAttempt):
     opens_at_once: bool = False
     same_member_may_mend: bool = False
     disconnected: bool = False
+    spent: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,6 +135,21 @@ class Refused(OfAttempt):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SideEffectsStarted(OfAttempt):
     """The agent said that the attempt must not be repeated from here on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsSeen(OfAttempt):
+    """The agent has been told by its provider how much is left of a limit.
+
+    `whole` is how much there is after a reset; None if the provider has not said so. `at` is when
+    the agent has said so, on the pool's clock: the answer may overtake this on its way.
+    """
+
+    cost: str
+    remaining: int
+    resets_in_s: float
+    at: float
+    whole: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

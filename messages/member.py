@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from greenroom.messages.agent_shape import (
     is_plain_data,
 )
 from greenroom.messages.call_context import CallContext as CallContext
+from greenroom.messages.limits import Limit, checked_limits
 
 Lost = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], bool]
 """Which errors of an agent mean that it is gone for good."""
@@ -65,6 +66,8 @@ class Member:
             it has of `arun`, `ainvoke`, `run`, `invoke`, `kickoff`, `execute`, `complete`,
             `__call__`; False: none, for `apply`, `acquire` and `attempts` alone. Such a one need
             not be able to take a payload, and is not looked at for that.
+        limits: its rate limits, any number of `Limit`: nothing is sent to it that would go over one
+            of them.
         metadata: anything; comes back in `MemberStats`.
         tags: names that it shares with others, by which `Request.only`, `exclude` and `prefer` mean
             it as by its own.
@@ -92,6 +95,7 @@ class Member:
     lost: Lost | None = field(default=None, kw_only=True)
     isolated: bool = field(default=False, kw_only=True)
     method: Method = field(default=None, kw_only=True)
+    limits: Sequence[Limit] = field(default=(), kw_only=True)
     metadata: Mapping[str, Any] = field(default_factory=dict, kw_only=True)
     tags: Names = field(default=(), kw_only=True)
     accepts: Callable[[Any], object] | None = field(default=None, kw_only=True)
@@ -110,6 +114,8 @@ class Member:
         _check_lost(self.lost)
         check.flag("isolated", self.isolated)
         self._check_method()
+        if self.limits != ():
+            object.__setattr__(self, "limits", checked_limits("limits", self.limits))
         check.mapping("metadata", self.metadata)
         object.__setattr__(self, "tags", check.names("tags", self.tags))
         _check_accepts(self.accepts)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
 from greenroom.messages.errors import AttemptError
+from greenroom.messages.limits import LimitStats
 from greenroom.messages.status import AgentStatus, CircuitState, FailureKind
 
 R = TypeVar("R")
@@ -159,6 +160,7 @@ class MemberStats:
         agents_lost: agents of it that were gone for good, since the pool started or the member was
             reset.
         group: `Member.group`.
+        limits: its rate limits, and what is left of them.
     """
 
     name: str
@@ -175,6 +177,12 @@ class MemberStats:
     tags: tuple[str, ...] = field(default=(), kw_only=True)
     cost: float = field(default=0.0, kw_only=True)
     group: str | None = field(default=None, kw_only=True)
+    limits: tuple[LimitStats, ...] = field(default=(), kw_only=True)
+
+    @property
+    def has_headroom(self) -> bool:
+        """Whether something is left of each of its rate limits."""
+        return all(each.headroom >= 1 for each in self.limits)
 
     @property
     def status(self) -> AgentStatus:
@@ -291,7 +299,11 @@ class PoolStats:
         asks. (`available` leaves out who is busy: a pool at work would be taken for a dead one.)
         """
         return not self.draining and any(
-            each.available or (each.health.is_available and each.in_flight >= each.max_concurrency)
+            each.available
+            or (
+                each.health.is_available
+                and (each.in_flight >= each.max_concurrency or not each.has_headroom)
+            )
             for each in self.members
         )
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, TypeVar
 
 from greenroom.messages import _validate as check
 from greenroom.messages.configure import Configure
+from greenroom.messages.limits import Costs, checked_costs
 from greenroom.messages.member import Member, Names
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ class EachSettings(TypedDict, total=False):
     only: Names | None
     exclude: Names | None
     prefer: Names | None
+    cost: Costs | None
     timeout_s: float | None
 
 
@@ -48,6 +50,7 @@ class AcquireSettings(TypedDict, total=False):
     only: Names | None
     exclude: Names | None
     prefer: Names | None
+    cost: Costs | None
     request_id: str | None
     timeout_s: float | None
 
@@ -101,6 +104,8 @@ class RequestOptions:
         exclude: names or tags of those that must not have it.
         prefer: names or tags of those that are to have it as long as one of them is available, and
             the others after that.
+        cost: an estimate of what it costs, for the rate limits of members: `{"tokens": 1200}`,
+            rounded up to whole numbers; None: what `PoolConfig.cost` says of its payload.
         timeout_s: the older name of `timeout`; one of them may be given.
 
     Raises:
@@ -117,6 +122,7 @@ class RequestOptions:
     only: Names | None = None
     exclude: Names | None = None
     prefer: Names | None = None
+    cost: Costs | None = None
     timeout_s: InitVar[float | None] = None
 
     def __post_init__(self, timeout_s: float | None) -> None:
@@ -139,6 +145,8 @@ class RequestOptions:
             check.name("request_id", self.request_id, longest=check.LONGEST_ID)
         if self.only is not None or self.exclude is not None or self.prefer is not None:
             _check_selection(self)
+        if self.cost is not None:
+            object.__setattr__(self, "cost", checked_costs("cost", self.cost))
 
     def __repr__(self) -> str:
         """What differs from the defaults, and nothing of what the app alone may know."""

@@ -105,6 +105,7 @@ class SkipReason(StrEnum):
     CIRCUIT_OPEN = "circuit_open"
     TRIAL_RUNNING = "trial_running"
     COOLING_DOWN = "cooling_down"
+    HEADROOM = "headroom"
     SATURATED = "saturated"
     STARTING = "starting"
     STALLED = "stalled"

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.execution import OfMember
+from greenroom.messages.limits import Limit
 from greenroom.messages.member import Member
 from greenroom.messages.requests import Command
 from greenroom.messages.status import CircuitState, FailureKind, SkipReason
@@ -135,6 +136,7 @@ class MemberRoute:
         tags, accepts, cost: `Member`'s. What `accepts` says of a payload is found out where the
             request is made: nobody else calls it.
         eased_in: whether its breaker has closed by what was tried: it is given more step by step.
+        limits: its rate limits.
     """
 
     name: str
@@ -156,6 +158,7 @@ class MemberRoute:
     cost: float = field(default=0.0, kw_only=True)
     group: str | None = field(default=None, kw_only=True)
     eased_in: bool = field(default=False, kw_only=True)
+    limits: tuple[Limit, ...] = field(default=(), kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -225,6 +225,7 @@ class MemberRecord:
             cost=self.member.cost,
             group=self.member.group,
             eased_in=self.breaker.tried,
+            limits=tuple(self.member.limits),
         )
 
     def serves(self, now: float) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 import itertools
@@ -53,6 +54,7 @@ from greenroom.messages.agent_shape import is_function
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import ReentrantAskError
 from greenroom.messages.execution import Ticket
+from greenroom.messages.limits import CostFunction, checked_costs
 from greenroom.messages.member import CallContext
 from greenroom.messages.pickling import refuse
 from greenroom.messages.replies import PoolStats, Reply
@@ -107,6 +109,7 @@ class AskingRef(JoinableRef):
         self._fair_by = config.fair_by
         self._go_by(config)
         self._holds = config.on_cut == "hold"
+        self._cost = config.cost
         self._carries_context = config.propagate_context
         self._numbers = itertools.count(1)
         self._born = forks.generation
@@ -147,6 +150,8 @@ class AskingRef(JoinableRef):
         if not self.is_alive():
             raise self._dead()
         if isinstance(message, RequestOptions):
+            if self._cost is not None:
+                message = self._weighed(message, self._cost)
             questions = self._questions
             heard = None if questions is None else questions.heard_of(message)
             context = copy_context() if self._carries_context else None
@@ -582,6 +587,8 @@ class AskingRef(JoinableRef):
         if self._born != forks.generation:  # before any lock, a clock's too: see `forks`
             raise forked(self.name, self._born)
         if isinstance(message, RequestOptions):
+            if self._cost is not None:
+                message = self._weighed(message, self._cost)
             # As `_address`, without the call: every ask comes this way.
             request_id = message.request_id or f"{self.name}-{next(self._numbers)}"
             deadline = None if timeout is None else self._clock.now() + timeout
@@ -632,6 +639,8 @@ class AskingRef(JoinableRef):
         outer: CallContext | None = None,
     ) -> PoolStream[Any]:
         self.check_process()
+        if self._cost is not None:
+            message = self._weighed(message, self._cost)
         channel = Channel(self._stream_buffer, self._holds)
         address = self._address(message, timeout)
         questions = self._questions
@@ -652,6 +661,20 @@ class AskingRef(JoinableRef):
         except BaseException:  # of a signal handler: nobody will have the stream
             stream.close()
             raise
+
+    def _weighed(self, message: RequestOptions, cost: CostFunction) -> RequestOptions:
+        """A request with the estimate of what it costs. It is made here, in the asker's thread: no
+        code of the app's runs in the router's, and what it raises is raised to the asker.
+
+        Raises:
+            TypeError, ValueError: the estimate is none.
+        """
+        if message.cost is not None or not isinstance(message, Request):
+            return message
+        found = cost(message.payload)
+        if found is None:
+            return message
+        return dataclasses.replace(message, cost=checked_costs("what cost returns", found))
 
     def _address(self, message: RequestOptions, timeout: float | None) -> tuple[str, float | None]:
         """The id and the deadline of a request."""

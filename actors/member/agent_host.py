@@ -529,6 +529,8 @@ class AgentHost:
             on_side_effects=call.start_side_effects,
             on_alive=call.alive,
             on_describe=call.describe,
+            on_spent=call.spend,
+            on_limits=call.limits,
         )
 
     def lend(self, call: AttemptCall) -> PoolFuture[Any] | None:

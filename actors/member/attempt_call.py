@@ -49,6 +49,11 @@ class Owner(Protocol):
     def alive(self, call: AttemptCall) -> None:
         """The agent says that it is at work; raises where nobody wants that."""
 
+    def limits_seen(
+        self, call: AttemptCall, cost: str, remaining: int, resets_in_s: float, whole: int | None
+    ) -> None:
+        """The agent's provider has said what is left of a limit."""
+
 
 class AttemptCall(Call):
     """One attempt on its way through an executor.
@@ -66,9 +71,21 @@ class AttemptCall(Call):
         writer: where the chunks go; None where one answer is wanted.
         life_signs: its signs of life; None as long as nobody watches for any.
         metadata: what its agent has said of its answer; None as long as that is nothing.
+        spent: what it has said that it took; None as long as that is nothing.
+        told: whether it has said anything that the router must know with its end, or before.
     """
 
-    __slots__ = ("_owner", "hosted", "life_signs", "message", "metadata", "ticket", "writer")
+    __slots__ = (
+        "_owner",
+        "hosted",
+        "life_signs",
+        "message",
+        "metadata",
+        "spent",
+        "ticket",
+        "told",
+        "writer",
+    )
 
     def __init__(
         self,
@@ -89,6 +106,8 @@ class AttemptCall(Call):
         self.phase = CallPhase.WAITING
         self.cancelled = self.handle = self.canceller = None
         self.metadata: Metadata | None = None
+        self.spent: Mapping[str, int] | None = None
+        self.told = False
         self.started_at = 0.0
         # Taken out: the traceback of an agent's error, which the app may keep, leads back to it.
         object.__setattr__(message, "context", None)
@@ -143,6 +162,15 @@ class AttemptCall(Call):
         """Its agent says something of its answer."""
         # Another one each time: it is read in other threads.
         self.metadata = Metadata({**(self.metadata or {}), **said})
+
+    def spend(self, took: Mapping[str, int]) -> None:
+        """Its agent says what it takes."""
+        self.spent, self.told = {**(self.spent or {}), **took}, True
+
+    def limits(self, cost: str, remaining: int, resets_in_s: float, whole: int | None) -> None:
+        """Its agent says what is left of a limit."""
+        self.told = True
+        self._owner.limits_seen(self, cost, remaining, resets_in_s, whole)
 
     def alive(self) -> None:
         """A sign of life.

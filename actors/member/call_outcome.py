@@ -77,6 +77,7 @@ def outcome_of(
         opens_at_once=verdict[1].opens_at_once,
         same_member_may_mend=inner is None and verdict[1].same_member_may_mend,
         disconnected=verdict[1].disconnected,
+        spent=call.spent,
     )
 
 
@@ -96,6 +97,7 @@ def succeeded(call: AttemptCall, member: str, value: Any, now: float) -> Succeed
         elapsed_s=now - call.started_at,
         first_chunk_s=None if call.writer is None else call.writer.first_chunk_s,
         metadata=call.metadata,
+        spent=call.spent,
     )
 
 

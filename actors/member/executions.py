@@ -40,6 +40,7 @@ from greenroom.messages.execution import (
     CancelExecution,
     Execute,
     Failed,
+    LimitsSeen,
     Refused,
     SideEffectsStarted,
     StreamBegun,
@@ -294,6 +295,7 @@ class Executions:
             or claim.trial
             or claim.race is not None
             or writer is not None
+            or call.told
             or self._watches_speed
             or self.around.bus.listening()
         ):
@@ -365,6 +367,7 @@ class Executions:
             kind=FailureKind.INTERRUPTED,
             elapsed_s=max(0.0, self.clock.now() - call.started_at),
             side_effects=call.side_effects,
+            spent=call.spent,
         )
         tell(self.around.router, report)
         if call.writer is not None:
@@ -445,6 +448,22 @@ class Executions:
             call.life_signs.alive_at = self.clock.now()
         if claim.future is not None:
             claim.future.on_alive()
+
+    def limits_seen(
+        self, call: AttemptCall, cost: str, remaining: int, resets_in_s: float, whole: int | None
+    ) -> None:
+        """Runs where the agent runs. At once, not with the end of the call: a stream may go on for
+        minutes after its provider's headers, and others are sent there meanwhile.
+        """
+        self._report(
+            LimitsSeen,
+            call.message,
+            cost=cost,
+            remaining=remaining,
+            resets_in_s=resets_in_s,
+            at=self.clock.now(),
+            whole=whole,
+        )
 
     def collecting(self, call: AttemptCall) -> Callable[[Any], object] | None:
         """Runs where the agent runs, as what it tells of does: the router watches from here on that

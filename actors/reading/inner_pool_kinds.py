@@ -11,14 +11,15 @@ _PASSED_ON = frozenset({
 })  # fmt: skip
 _OUT_FOR_LONGER = frozenset({
     SkipReason.CIRCUIT_OPEN, SkipReason.COOLING_DOWN, SkipReason.STARTING, SkipReason.DRAINING,
-    SkipReason.GAVE_UP,
+    SkipReason.GAVE_UP, SkipReason.HEADROOM,
 })  # fmt: skip
 
 
 def kind_of_pool(error: AllPoolMembersFailedError) -> FailureKind:
     """The kind that all of its members have in common, where it holds for a pool; else unavailable.
 
-    A member that cools down counts as rate limited. Any other that was skipped might have done
+    A member that cools down or lacks headroom counts as rate limited; where none of them can ever
+    have headroom for the request, that is too large. Any other that was skipped might have done
     better, so it forbids `auth` and `quota`, which open a breaker at once. It does not forbid
     `too_large`: that is the request's fault, and must not count against the pool. What failed alike
     on all that had it, in a way that nobody knows, is as unknown here: the pool around can find out
@@ -27,12 +28,16 @@ def kind_of_pool(error: AllPoolMembersFailedError) -> FailureKind:
     tried = [each for each in error.errors if not each.skipped]
     if {each.kind for each in tried} == {FailureKind.TOO_LARGE}:
         return FailureKind.TOO_LARGE
+    never = error.retry_after_s is None and bool(error.errors)
+    if never and all(each.kind is SkipReason.HEADROOM for each in error.errors):
+        return FailureKind.TOO_LARGE
     if tried and all(_lacks(each.error) for each in tried):
         return FailureKind.INTERRUPTED
     if error.same_everywhere and FailureKind.UNKNOWN in {e.kind for e in error.errors}:
         return FailureKind.UNKNOWN
-    cooling, throttled = SkipReason.COOLING_DOWN, FailureKind.RATE_LIMITED
-    kinds = {throttled if each.kind is cooling else each.kind for each in error.errors}
+    cooling = (SkipReason.COOLING_DOWN, SkipReason.HEADROOM)
+    throttled = FailureKind.RATE_LIMITED
+    kinds = {throttled if each.kind in cooling else each.kind for each in error.errors}
     return next((kind for kind in _PASSED_ON if kinds == {kind}), FailureKind.UNAVAILABLE)
 
 

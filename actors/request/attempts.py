@@ -20,6 +20,7 @@ from greenroom.messages.errors import AttemptTimeoutError
 from greenroom.messages.execution import (
     CancelExecution,
     Failed,
+    LimitsSeen,
     Refused,
     SideEffectsStarted,
     StreamBegun,
@@ -31,7 +32,14 @@ from greenroom.messages.status import CancelReason, FailureKind, SkipReason
 from greenroom.messages.supervision import MemberDrained, TrialStarted
 
 FromMember = (
-    Succeeded | Failed | Refused | SideEffectsStarted | StreamBegun | StreamResumed | Collecting
+    Succeeded
+    | Failed
+    | Refused
+    | SideEffectsStarted
+    | StreamBegun
+    | StreamResumed
+    | Collecting
+    | LimitsSeen
 )
 """What a member reports of an attempt: each says which one that is."""
 

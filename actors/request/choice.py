@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from greenroom.actors.policy.retry_plan import LASTING, Situation
 from greenroom.actors.request.job import Attempt, Bound, Failure, Job
+from greenroom.actors.request.refills import costs_of
 from greenroom.actors.request.waiting_room import WaitingRoom
+from greenroom.actors.routing.headroom import NOBODY
 from greenroom.actors.routing.routing_table import NoPick, RoutingTable, Slot
 from greenroom.actors.strategies import PickContext
 from greenroom.messages.status import CircuitState, SkipReason
@@ -59,6 +61,10 @@ class Choice:
             StrategyError: as by `RoutingTable.pick`.
         """
         table = self._table
+        # Whether what it costs is to be held against the rate limits of members.
+        headroom = table.headroom
+        weighed = bool(headroom.tight) or headroom.giants
+        weighed = weighed and job.work.cost is not None
         # The trial has answered, in its own thread: a second attempt would be made for nothing.
         if job.trial is not None and job.is_won():
             return Step.NOTHING
@@ -67,7 +73,8 @@ class Choice:
             if step is not None:
                 return step
         barred = () if job.terms is None else table.eligible(job.terms).barred
-        if not job.failures and not table.free and table.is_busy(barred):
+        busy = not weighed and not job.failures and not table.free and table.is_busy(barred)
+        if busy:
             return Step.WAIT  # no strategy need be asked
         if table.treats_alike:  # no strategy of this package keeps it: so one will do for all
             context = self._context
@@ -76,14 +83,15 @@ class Choice:
             context = PickContext(now, job.work.key, job.id)
         if self._stay_s and self._stays(job, context):
             return Step.WAIT
+        unfit = self._unfit(job, now) if weighed else NOBODY
         if job.terms is not None or (job.deadline is not None and self._may_be_late(job, now)):
-            chosen = self._among_those_wanted(job, context)
-        elif job.failures or job.trial is not None:
-            chosen = self._another(job, context)
+            chosen = self._among_those_wanted(job, context, unfit)
+        elif job.failures or job.trial is not None or unfit:
+            chosen = self._another(job, context, unfit)
         else:
             chosen = table.pick((), context, job.policy.exhaustive)
         if table.half_open and isinstance(chosen, Slot) and chosen.is_trial:
-            return self._spare(job, chosen, context)
+            return self._spare(job, chosen, context, unfit)
         if isinstance(chosen, Slot):
             return chosen
         # Epoch 0: the supervisor has not spoken yet, and an empty
@@ -100,14 +108,16 @@ class Choice:
             self._table.read_times()
         return job.deadline - now <= self._table.longest_s
 
-    def _among_those_wanted(self, job: Job, context: PickContext) -> Slot | NoPick:
+    def _among_those_wanted(
+        self, job: Job, context: PickContext, unfit: Collection[str]
+    ) -> Slot | NoPick:
         """For a request that not everybody may have, or not everybody in time."""
-        may, taken = self._table.eligible(job.terms), self._taken(job)
+        may, taken = self._table.eligible(job.terms), {*self._taken(job), *unfit}
         for aside in self.asides(job, context.now):
             chosen = self._table.pick_untried({*taken, *aside}, context, may.strategy, job.taken)
             if chosen is not None:
                 return chosen
-        return self._another(job, context)
+        return self._another(job, context, unfit)
 
     def asides(self, job: Job, now: float) -> list[Collection[str]]:
         """Whom it is not given to as long as one of the others is free, the most wanted first: who
@@ -125,11 +135,21 @@ class Choice:
         """Members that have had it, or have it in a trial, or must not have it."""
         return {*job.taken, *self._table.eligible(job.terms).barred}
 
-    def _another(self, job: Job, context: PickContext) -> Slot | NoPick:
-        """For a request that members have had, or have, or must not have."""
+    def _unfit(self, job: Job, now: float) -> Collection[str]:
+        """Who has no headroom for it, whatever there is for others."""
+        headroom = self._table.headroom
+        if not headroom.weighs or job.work.cost is None:
+            return NOBODY
+        return headroom.unfit(costs_of(job), now, job)
+
+    def _another(self, job: Job, context: PickContext, unfit: Collection[str]) -> Slot | NoPick:
+        """For a request that members have had, or have, or must not have, or that not all have
+        headroom for.
+        """
         table = self._table
         # Calls that are saved: a request that fails over makes a dozen of such looks.
         taken = job.taken if job.terms is None else self._taken(job)
+        taken = {*taken, *unfit} if unfit else taken
         # What else there is to be known is asked only where no untried one can take it now. (A
         # strategy of the app's own would be asked twice by that.)
         if table.treats_alike and not job.policy.exhaustive:
@@ -141,9 +161,12 @@ class Choice:
         # Who has let it wait for a whole time limit is asked again only where nobody else can come.
         last = () if only_untried else job.silent
         never = self._hopeless(job) if job.failures or job.terms is not None else ()
+        never = {*never, *unfit} if unfit else never
         return table.pick(taken, context, only_untried, never, last, job.taken)
 
-    def _spare(self, job: Job, trial: Slot, context: PickContext) -> Slot | Beside | Step:
+    def _spare(
+        self, job: Job, trial: Slot, context: PickContext, unfit: Collection[str]
+    ) -> Slot | Beside | Step:
         """Whom to give it to in place of a half-open member, and whether to try that one beside."""
         table = self._table
         # A chain calls one agent at a time: the request goes to the
@@ -154,7 +177,7 @@ class Choice:
         # trial is an attempt like any other.
         if job.is_lease and job.work.idempotent:
             return trial
-        other = self._other_than(table.half_open, job, context)
+        other = self._other_than({*table.half_open, *unfit}, job, context)
         # Nobody else can take it, or it would be turned away while
         # it waits: better a trial than that.
         if other is NoPick.UNROUTABLE or (other is NoPick.BUSY and self._room.shuts_out(job)):
@@ -182,10 +205,11 @@ class Choice:
             StrategyError: as by `RoutingTable.pick_second`.
         """
         table = self._table
-        if job.terms is None and not self._may_be_late(job, context.now):
+        unfit = self._unfit(job, context.now)
+        if job.terms is None and not unfit and not self._may_be_late(job, context.now):
             return table.pick_second(taken, context)
         may = table.eligible(job.terms)
-        out = {*taken, *may.barred}
+        out = {*taken, *may.barred, *unfit}
         for aside in self.asides(job, context.now):
             chosen = table.pick_second({*out, *aside}, context, may.strategy, taken)
             if chosen is not None:
@@ -202,7 +226,8 @@ class Choice:
         # Who stays for a member has asked for it by name; a hiccup is not worth a trial's permit.
         if slot is not None and slot.is_free and (bound.rests or not slot.is_trial):
             job.bound = None
-            return slot
+            # Without headroom for it: anybody will do, as where it is full and not waited for.
+            return None if slot.name in self._unfit(job, now) else slot
         if slot is not None and self._is_worth_waiting(slot, bound, job, now):
             return Step.WAIT
         job.bound = None
@@ -236,6 +261,8 @@ class Choice:
 
     def _may_wait(self, job: Job, now: float) -> bool:
         """Whether a request may wait for a member to come back, rather than fail at once."""
+        if self._table.headroom.limited and self._refills(job, now):
+            return True
         # Each member has one turn: to wait would be for a second one.
         if job.policy.exhaustive and job.failures:
             return False
@@ -253,6 +280,14 @@ class Choice:
         if self._table.trial_running(besides):
             return True
         return reopening is not None and (job.deadline is None or reopening < job.deadline)
+
+    def _refills(self, job: Job, now: float) -> bool:
+        """Whether a member that lacks nothing but headroom for it has some in time."""
+        besides = job.failures if self._only_untried(job) else self._hopeless(job)
+        return any(
+            slot.name not in besides and (job.deadline is None or at < job.deadline)
+            for at, slot in self._table.headroom.refills(self._table, costs_of(job), now)
+        )
 
     def _sits_out(self, job: Job, besides: Collection[str], now: float) -> bool:
         """Whether a request that has retries left waits for the first member that has rested, as it
@@ -350,7 +385,9 @@ class Choice:
         """Whether an untried member can take the request: now, once a slot is free, or, if only
         such a one can help it, and it may wait for that, once one is back.
         """
-        if self._table.could_take(job.taken if job.terms is None else self._taken(job)):
+        unfit = self._unfit(job, now)
+        taken = job.taken if job.terms is None else self._taken(job)
+        if self._table.could_take({*taken, *unfit} if unfit else taken):
             return True
         # One that is kept out is waited for only where no tried member will
         # do: else a retry on that one comes first.

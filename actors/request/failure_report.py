@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from greenroom.actors.request.job import Job
+from greenroom.actors.request.refills import costs_of
 from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.actors.routing.selection import Barred
 from greenroom.actors.runtime.call_ancestry import tickets_of
@@ -20,16 +21,18 @@ from greenroom.messages.errors import (
 )
 from greenroom.messages.status import SkipReason
 
+_MAY_LACK_HEADROOM = (SkipReason.EXCLUDED, SkipReason.SATURATED, SkipReason.HEADROOM)
+
 
 def all_failed(
     pool: str, job: Job, table: RoutingTable, reason: str, now: float
 ) -> AllPoolMembersFailedError:
     """The error that lists every member, tried or skipped."""
-    reopening = table.earliest_reopening(table.eligible(job.terms).barred)
+    reopening = _first_back(job, table, now)
     return AllPoolMembersFailedError(
         pool,
         table.names,
-        account(job.failures.values(), table, now, Asked.of(job, table)),
+        _account_of(job, table, now),
         reason,
         None if reopening is None else max(0.0, reopening - now),
         job.failed_alike,
@@ -41,7 +44,7 @@ def expired(pool: str, job: Job, table: RoutingTable, now: float) -> DeadlineExc
     # The asker's own time limit is over: it gets a subclass that is an ask's timeout as well.
     own = job.future is not None and job.future.deadline == job.deadline
     kind = AskTimeoutError if own else DeadlineExceededError
-    errors = account(job.failures.values(), table, now, Asked.of(job, table))
+    errors = _account_of(job, table, now)
     return kind(pool, now - job.accepted_at, errors, job.failed_alike)
 
 
@@ -75,13 +78,20 @@ def why_unroutable(job: Job, table: RoutingTable, waits: bool, now: float) -> st
     """Why a request that found nobody fails at once; `waits`: whether it was allowed to wait."""
     if len(table) == 0:
         return "the pool has no members"
-    # Where somebody has failed it, the failures say why; no reason is put in front of them.
     barred = table.eligible(job.terms).barred
+    headroom, costs = table.headroom, costs_of(job)
+    if headroom.limited:
+        slots = [slot for slot in table if slot.name not in barred]
+        if slots and all(headroom.free_at(slot, costs, now) is None for slot in slots):
+            return "it costs more than the rate limits of any member can hold"
+        # Headroom is waited for whatever the settings say, if it comes in time.
+        waits = waits or any(True for _ in headroom.refills(slots, costs, now))
+    # Where somebody has failed it, the failures say why; no reason is put in front of them.
     if len(barred) == len(table):
         return "" if job.failures else "no member may have it"
     if not waits:
         return "" if job.failures else "no member is available"
-    reopening = table.earliest_reopening(barred)
+    reopening = _first_back(job, table, now)
     if reopening is None or job.deadline is None:
         return "no member is available, and none says when it will be"
     return (
@@ -99,6 +109,21 @@ def nobody_named(pool: str, job: Job, table: RoutingTable) -> UnknownMemberError
         f"only must name a member of pool {pool!r} or a tag of one, got {only}: "
         f"its members are {', '.join(table.names)}{tagged}"
     )
+
+
+def _first_back(job: Job, table: RoutingTable, now: float) -> float | None:
+    """When the first member may take it that is kept out, rests or lacks headroom; None if nobody
+    says.
+    """
+    barred = table.eligible(job.terms).barred
+    headroom, costs = table.headroom, costs_of(job)
+    if not headroom.weighs or job.work.cost is None:
+        return table.earliest_reopening(barred)
+    slots = [slot for slot in table if slot.name not in barred]
+    never = [slot.name for slot in slots if headroom.free_at(slot, costs, now) is None]
+    refills = (at for at, _ in headroom.refills(slots, costs, now))
+    reopening = table.earliest_reopening({*barred, *never})
+    return min(filter(None, (reopening, *refills)), default=None)
 
 
 def broken_by(job: Job, error: BaseException) -> BaseException:
@@ -140,23 +165,42 @@ class Asked(NamedTuple):
 NOTHING = Asked({}, None)
 
 
+def _account_of(job: Job, table: RoutingTable, now: float) -> list[AttemptError]:
+    return account(
+        job.failures.values(),
+        table,
+        now,
+        Asked.of(job, table),
+        lambda slot: table.headroom.why(slot, costs_of(job), now),
+    )
+
+
 def account(
-    tried: Iterable[AttemptError], slots: Iterable[Slot], now: float, asked: Asked = NOTHING
+    tried: Iterable[AttemptError],
+    slots: Iterable[Slot],
+    now: float,
+    asked: Asked = NOTHING,
+    lacks: Callable[[Slot], str | None] = lambda _: None,
 ) -> list[AttemptError]:
     """One entry for every member tried and every one skipped, in evaluation order.
 
     The tried ones stand in the order of their first try; a skipped one stands before the first
     tried one that follows it in the configured order, else at the end.
+
+    Args:
+        lacks: what a member lacks headroom for, in words; None if it does not.
     """
     entries = list(tried)
     names = {entry.member for entry in entries}
     for slot in slots:
         if slot.name not in names:
-            entries.insert(_place_of(slot.index, entries), _skipped(slot, now, asked))
+            entries.insert(_place_of(slot.index, entries), _skipped(slot, now, asked, lacks))
     return entries
 
 
-def _skipped(slot: Slot, now: float, asked: Asked) -> AttemptError:
+def _skipped(
+    slot: Slot, now: float, asked: Asked, lacks: Callable[[Slot], str | None]
+) -> AttemptError:
     barred = asked.barred.get(slot.name)
     if barred is not None:
         return AttemptError(slot.name, slot.index, barred.reason, None, 0.0, 0, barred.detail)
@@ -170,6 +214,10 @@ def _skipped(slot: Slot, now: float, asked: Asked) -> AttemptError:
     reason = reason or SkipReason.EXCLUDED
     reopens_at = slot.back_at()
     detail = "" if reopens_at is None else f"back in {max(0.0, reopens_at - now):.1f} s"
+    if slot.buckets and reason in _MAY_LACK_HEADROOM:
+        lacking = lacks(slot)
+        if lacking is not None:
+            reason, detail = SkipReason.HEADROOM, lacking
     return AttemptError(slot.name, slot.index, reason, None, 0.0, 0, detail)
 
 

@@ -12,6 +12,7 @@ from greenroom.actors.claims.claims import Claim
 from greenroom.actors.policy.blame import Blame
 from greenroom.actors.policy.life_signs import LifeSigns
 from greenroom.actors.policy.retry_plan import RetryPolicy
+from greenroom.actors.routing.headroom import Charge
 from greenroom.actors.routing.selection import Terms
 from greenroom.actors.runtime.alarms import Alarm
 from greenroom.actors.runtime.channel import Channel
@@ -368,6 +369,8 @@ class Attempt:
         deadline: until when its member may work on it, on the pool's clock; None for ever.
         alone: whether it is a trial whose request has gone on without it: how it ends is still of
             interest, but what it brings is not.
+        charge: what it has taken from the rate limits of its member, as long as that is to be
+            settled; None without any.
     """
 
     job: Job | None
@@ -387,6 +390,7 @@ class Attempt:
     alarm: Alarm | None = None
     life_signs: LifeSigns | None = None
     deadline: float | None = None
+    charge: Charge | None = None
 
     @property
     def request_id(self) -> str:

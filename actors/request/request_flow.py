@@ -8,7 +8,7 @@ Each step asks its parts, and tells them what it does. They know nothing of each
 `RoutingTable` (who is free, whom the strategy picks), `Choice` (whom a request may have, and
 whether it waits), `WaitingRoom`, `Attempts` (tickets, slots, time limits), `Hedger`, `Trials`,
 `AttemptResults` (what is learned of the members) with `RestingMembers` and `OutcomeReporter`,
-`Deadlocks`, `Endings`.
+`Refills` (what requests take from the rate limits of members), `Deadlocks`, `Endings`.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ from greenroom.actors.request.job import (
 )
 from greenroom.actors.request.outcome_reporter import OutcomeReporter
 from greenroom.actors.request.queue_hints import QueueHints
+from greenroom.actors.request.refills import Refills, costs_of
 from greenroom.actors.request.resting_members import RestingMembers
 from greenroom.actors.request.trials import Trials
 from greenroom.actors.request.waiting_room import NOBODY, Leavers, WaitingRoom
@@ -83,6 +84,7 @@ from greenroom.messages.errors import (
 from greenroom.messages.execution import (
     Execute,
     Failed,
+    LimitsSeen,
     Refused,
     SideEffectsStarted,
     StreamBegun,
@@ -139,6 +141,7 @@ class RequestFlow:
         table = self.table = RoutingTable(strategy, rng)
         stay_s = config.stay_for_retry_after_s if table.sticks else 0.0
         room = self.room = WaitingRoom(config, table, stays=bool(stay_s))
+        self.refills = Refills(ports, table, room, self._pump)
         self.outcome_reporter = OutcomeReporter(ports, config, table.untimed)
         self.rests = RestingMembers(ports, table, attempt_events, rng, self._pump)
         attempt_results = self._attempt_results = AttemptResults(
@@ -223,6 +226,8 @@ class RequestFlow:
             job_id, work, future, now, deadline, policy, context, terms, heard
         )
         self.endings.counts["accepted"] += 1
+        if work.cost is not None and self.table.headroom.weighs:
+            self.table.headroom.note(costs_of(job))
         try:
             # Before it is given to anybody: its own retries and hedges may be paid from this.
             retries.budget.deposit(now)
@@ -300,7 +305,10 @@ class RequestFlow:
         # place of the trial, or bring one of its own: of two, one would be in no book of the job's.
         if job.phase is ENDED or not job.promised:
             return
-        if job.trial is None and place.trial.is_free:
+        # And what it has taken from a rate limit may be what the trial would have needed.
+        headroom, costs = self.table.headroom, costs_of(job)
+        fits = not place.trial.buckets or headroom.fits(place.trial, costs, now)
+        if job.trial is None and place.trial.is_free and fits:
             self._dispatch(job, place.trial, now, AttemptRole.BESIDE, number)
         else:
             self._trials.take_back(job, now)
@@ -310,6 +318,8 @@ class RequestFlow:
             self._fail(job, reentrant(self._name, self._urn, job))
             return
         leavers = self.room.enter(job, now)
+        if self.table.headroom.weighs and job.work.cost is not None and job.phase is QUEUED:
+            self.refills.awaits(job, now)
         self._queue_hints.queued(self.room.queue.size, now)
         if leavers is not NOBODY:
             self._put_out(leavers, now)
@@ -333,6 +343,9 @@ class RequestFlow:
             if job.phase is QUEUED:  # it cannot use the room there is: others may
                 for other in self.room.behind(job):
                     self._route(other)
+                if self.table.headroom.weighs:
+                    for other in self.refills.lighter(job):
+                        self._route(other)
                 return
 
     def _route_waiting(self) -> None:
@@ -360,7 +373,14 @@ class RequestFlow:
             number: of a trial beside, that has been counted already; 0 for the next one.
             heard: whether anybody may read of its beginning, unless others have begun before.
         """
-        beside = role is AttemptRole.BESIDE
+        beside, charge = role is AttemptRole.BESIDE, None
+        # Before all else: what its limits do not hold is not given to a member, whoever has chosen
+        # it.
+        if slot.buckets:
+            charge = self.refills.reserve(job, slot, now)
+            if charge is None:
+                self._lacks_headroom(job, role, now)
+                return
         # A trial beside was counted by `Trials.count`. Out of the queue before the
         # count goes up: the queue finds its tried ones by `attempts`, and would
         # look for this one in the wrong heap.
@@ -373,6 +393,7 @@ class RequestFlow:
         attempt = Attempt(
             job, slot.name, slot.index, route.incarnation, route.epoch, trial, now, number
         )
+        attempt.charge = charge
         held, sent = slot.in_flight, False
         try:
             attempts.begin(attempt, job, slot, now, role)
@@ -408,8 +429,11 @@ class RequestFlow:
             # Its actor has ended and the supervisor has not said so yet: it never started.
             slot.member_gone()
             attempts.undo(attempt)
+            self.refills.undone(attempt)
             self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))
         except BaseException as error:
+            if not sent:
+                self.refills.undone(attempt)
             if attempts.live.get(attempt.ticket) is not attempt:
                 raise  # it never began, or has ended: this came of what followed
             # `undo` gives one back whatever has happened, and `begin`
@@ -417,6 +441,13 @@ class RequestFlow:
             if slot.in_flight == held:
                 slot.in_flight += 1  # to be given back
             self._not_sent(attempt, sent, error)
+
+    def _lacks_headroom(self, job: Job, role: AttemptRole, now: float) -> None:
+        """A member was chosen whose rate limits do not hold the request, as they are by now."""
+        if role is AttemptRole.BESIDE:
+            self._trials.take_back(job, now)
+        elif role is AttemptRole.MAIN:
+            self._enqueue(job, now)
 
     def _not_sent(self, attempt: Attempt, perhaps: bool, error: BaseException) -> None:
         """Something has raised on the way to the member: another one may have the request.
@@ -430,6 +461,7 @@ class RequestFlow:
         # False: it has answered in spite of all. Then its report ends
         # the request, and nothing follows.
         if self.attempts.undo(attempt, perhaps):
+            self.refills.undone(attempt)
             if perhaps:
                 self.attempts.cancel(attempt, CancelReason.LOST_RACE)
             self._never_started(attempt, not_begun(f"a call of {member}", error))
@@ -504,6 +536,8 @@ class RequestFlow:
         # member's actor was replaced meanwhile.
         attempt = self.attempts.ended(message, message.elapsed_s)
         job = attempt.job if attempt is not None else None
+        if attempt is not None and attempt.charge is not None:
+            self.refills.ended(attempt, message.spent)
         if attempt is not None and attempt.alone:
             self._trials.succeeded(attempt, message.elapsed_s)
         elif attempt is None or job is None:
@@ -556,6 +590,11 @@ class RequestFlow:
             if attempt.job is not None:
                 self._hedger.drop_rivals(attempt.job, attempt)
 
+    def limits_seen(self, message: LimitsSeen) -> None:
+        """An agent has been told by its provider what is left of a rate limit."""
+        self.refills.seen(message, self.attempts.of(message))
+        self._pump()
+
     def stream_begun(self, message: StreamBegun) -> None:
         """The first chunk of a stream has come: for the strategies that is its answer."""
         attempt = self.attempts.begun(message)
@@ -569,6 +608,8 @@ class RequestFlow:
         """A member reports a failure."""
         attempt = self.attempts.ended(message)
         if attempt is not None:
+            if attempt.charge is not None:
+                self.refills.ended(attempt, message.spent, message.started)
             failure, now = Failure.of(message), self._ports.now()
             if self._is_excused(attempt, failure, now):
                 failure = failure._replace(kind=FailureKind.INTERRUPTED)
@@ -596,6 +637,8 @@ class RequestFlow:
         """A member has not taken an attempt."""
         attempt = self.attempts.ended(message)
         if attempt is not None:
+            if attempt.charge is not None:
+                self.refills.ended(attempt, None, began=False)
             self._claims.withdraw(attempt.ticket)
             # Not every refusal comes with an error: a member that is full has only a reason.
             error = message.error or PoolError(f"{message.member} refused it: {message.reason}")
@@ -977,6 +1020,7 @@ class RequestFlow:
         names = table.names if snapshot.since is None else [each.name for each in snapshot.members]
         for slot in filter(None, map(table.get, names)):
             self.attempts.check_drained(slot)
+        self.refills.members_changed(snapshot)
         if table.screens and not screens:
             self.room.screen()
         self._route_waiting()

@@ -32,6 +32,7 @@ from greenroom.messages.execution import (
     CancelExecution,
     Execute,
     Failed,
+    LimitsSeen,
     Refused,
     SideEffectsStarted,
     StreamBegun,
@@ -141,6 +142,7 @@ class PoolRouter(PoolActor):
                 StreamBegun: flow.stream_begun,
                 StreamResumed: flow.attempts.resumed,
                 Collecting: flow.attempts.collecting,
+                LimitsSeen: flow.limits_seen,
                 RoutingSnapshot: self._on_snapshot,
                 FailuresSeen: flow.failures_judged,
                 CommandDone: self._on_command_done,
@@ -209,7 +211,10 @@ class PoolRouter(PoolActor):
         self.flow.outcome_reporter.flush()
         # Rests are the router's own; the supervisor resets all else.
         if isinstance(command, ResetMember | ResetAll):
-            self.flow.rests.forget(command.name if isinstance(command, ResetMember) else None)
+            name = command.name if isinstance(command, ResetMember) else None
+            self.flow.rests.forget(name)
+            # What was declared holds, and what has been taken of it.
+            self.flow.table.headroom.forget_learned(name, self.clock.now())
         assert self._supervisor is not None
         self._commands.forward(self._supervisor, command, self.mailbox.reply_to)
         return PENDING
@@ -234,6 +239,8 @@ class PoolRouter(PoolActor):
                 stats = replace(stats, in_flight=slot.in_flight, available=free)
                 # The supervisor does not know of a rest: it would say
                 # None, or when the breaker is back.
+                if slot.buckets:
+                    stats = replace(stats, limits=flow.table.headroom.stats(slot, now))
                 if slot.rest.until:
                     back_at = slot.back_at()
                     back_in_s = None if back_at is None else max(0.0, back_at - now)

@@ -9,6 +9,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
+from greenroom.actors.routing.headroom import Headroom
 from greenroom.actors.routing.selection import EVERYBODY, Eligible, Terms, TermsKey, eligible
 from greenroom.actors.routing.slot import FreeSlots, Slot
 from greenroom.actors.runtime.event_bus import complain
@@ -85,6 +86,7 @@ class RoutingTable:
         self.strategy = strategy
         self.treats_alike = is_built_in(strategy)
         """Whether no request finds nobody where another would find somebody."""
+        self.headroom = Headroom()
         self.epoch = 0
         self.draining = False
         self._rng = rng
@@ -192,8 +194,6 @@ class RoutingTable:
         """Those, and all that are of one group with any of them. A name that has left, and is still
         among its group's, does no harm.
         """
-        if not self._groups:
-            return names
         found = set(names)
         for name in names:
             slot = self._slots.get(name)
@@ -301,12 +301,13 @@ class RoutingTable:
             StrategyError: the strategy raised, or chose what was not a candidate.
         """
         if exhaustive:
-            left = tried if failed is None else failed
-            apart = self._with_mates(left)
-            if apart is not left:
-                other = self._pick_next({*tried, *apart}, context)
-                if isinstance(other, Slot):
-                    return other
+            if self._groups:
+                left = tried if failed is None else failed
+                apart = self._with_mates(left)
+                if apart is not left:
+                    other = self._pick_next({*tried, *apart}, context)
+                    if isinstance(other, Slot):
+                        return other
             return self._pick_next(tried, context)
         if not tried:
             free = self._room.free
@@ -345,12 +346,13 @@ class RoutingTable:
         Raises:
             StrategyError: as by `pick`.
         """
-        left = tried if failed is None else failed
-        apart = self._with_mates(left)
-        if apart is not left:
-            chosen = self._choose(self._free_but({*tried, *apart}), context, by)
-            if chosen is not None:
-                return chosen
+        if self._groups:
+            left = tried if failed is None else failed
+            apart = self._with_mates(left)
+            if apart is not left:
+                chosen = self._choose(self._free_but({*tried, *apart}), context, by)
+                if chosen is not None:
+                    return chosen
         return self._choose(self._free_but(tried), context, by)
 
     def _choose_again(self, tried: Collection[str], context: PickContext) -> Slot | None:
@@ -373,13 +375,14 @@ class RoutingTable:
         Raises:
             StrategyError: the strategy raised, or chose what was not a candidate.
         """
-        left = taken if failed is None else failed
-        apart = self._with_mates(left)
-        if apart is not left:
-            out = {*taken, *apart, *self.half_open}
-            chosen = self._choose(self._free_but(out), context, by)
-            if chosen is not None:
-                return chosen
+        if self._groups:
+            left = taken if failed is None else failed
+            apart = self._with_mates(left)
+            if apart is not left:
+                out = {*taken, *apart, *self.half_open}
+                chosen = self._choose(self._free_but(out), context, by)
+                if chosen is not None:
+                    return chosen
         return self._choose(self._free_but({*taken, *self.half_open}), context, by)
 
     def _pick_next(self, tried: Collection[str], context: PickContext) -> Slot | NoPick:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from greenroom.actors.routing.headroom import Bucket
 from greenroom.actors.routing.load_estimate import LoadEstimate
 from greenroom.actors.routing.recent_times import RecentTimes
 from greenroom.actors.routing.rest_period import RestPeriod
@@ -60,6 +61,10 @@ class Slot:
     rest: RestPeriod = field(init=False, default_factory=RestPeriod)
     # Whether successes are of interest, see `answered`.
     recovers: bool = field(init=False, default=False)
+    # Its rate limits, of which `Headroom` keeps the books; and when one of which nothing is left
+    # has something again, 0.0 while all have.
+    buckets: tuple[Bucket, ...] = field(init=False, default=())
+    refills_at: float = field(init=False, default=0.0)
 
     def __post_init__(self) -> None:
         route = self.route
@@ -182,6 +187,11 @@ class Slot:
         self.limit = self.max_concurrency
         self._review()
 
+    def refilled(self) -> None:
+        """What is left of its rate limits has changed."""
+        self.refills_at = max([bucket.refills_at for bucket in self.buckets], default=0.0)
+        self._review()
+
     def member_gone(self) -> None:
         """Its actor has ended, and the supervisor has not said so yet."""
         self.update(replace(self.route, ref=None, blocked=SkipReason.STARTING))
@@ -250,6 +260,8 @@ class Slot:
             return SkipReason.STARTING
         if self.rest.until:
             return SkipReason.COOLING_DOWN
+        if self.refills_at:
+            return SkipReason.HEADROOM
         if route.trial_permits is not None and self.trials_started >= route.trial_permits:
             return SkipReason.TRIAL_RUNNING
         # Unjudged failures count as full: the next request must not go where the supervisor may
@@ -259,10 +271,10 @@ class Slot:
         return None
 
     def back_at(self) -> float | None:
-        """When it may take requests again that is kept out, or rests; None if nobody says, or if
-        there is nothing to wait for.
+        """When it may take requests again that is kept out, rests or lacks headroom; None if nobody
+        says, or if there is nothing to wait for.
         """
-        reopens_at, until = self.route.reopens_at, self.rest.until
+        reopens_at, until = self.route.reopens_at, max(self.rest.until, self.refills_at)
         if self.route.blocked is None:
             return until or None
         # It may be let in by its breaker, and still rest.

@@ -74,6 +74,7 @@ OTHERS = (
     "on_cut",
     "same_member_retries",
     "hedge_after_s",
+    "cost",
     "fair_by",
     "fair_weights",
     "max_pending_per_key",
@@ -147,6 +148,7 @@ def test_the_default_settings_are_the_documented_ones() -> None:
         "same_member_retries": None,
         "stay_for_retry_after_s": 0.0,
         "cancel_grace_s": 1.0,
+        "cost": None,
     }
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
@@ -15,10 +15,12 @@ from greenroom.kinds.chat_prompt import ChatPrompt
 from greenroom.kinds.encodable import check_encodable, unencodable
 from greenroom.kinds.openai_completion import (
     BODY_LIMIT,
+    Completion,
     CompletionRules,
     CompletionStream,
     completion_of,
 )
+from greenroom.kinds.rate_headers import limits_in, spent_in
 from greenroom.kinds.secrets import note_secret
 from greenroom.messages import _validate as check
 from greenroom.messages.member import CallContext
@@ -42,8 +44,9 @@ class OpenAIAgent:
     `UnsuccessfulResultError` that says what it is, whatever the status of the response.
 
     The client is made where the agent runs, one for each event loop, and tries nothing again by
-    itself: that is the pool's affair. `Member("gpt", factory=lambda: OpenAIAgent(...))` has it
-    closed at the end.
+    itself: that is the pool's affair. What the headers of its responses say of rate limits, and
+    their usage, goes to the pool: see `Member.limits`. `Member("gpt", factory=lambda:
+    OpenAIAgent(...))` has it closed at the end.
 
     Args:
         model: as the server calls it.
@@ -114,11 +117,13 @@ class OpenAIAgent:
                 number, in its parameters too.
         """
         body = self._body(payload, stream=False)
-        async with self._request(body, self._params_for(payload)) as response:
-            content, kind = await _body_of(response), _content_type(response)
+        with _limits_told(context):
+            async with self._request(body, self._params_for(payload)) as response:
+                _tell_limits(context, response)
+                content, kind = await _body_of(response), _content_type(response)
         whole = completion_of(content, kind, self._rules_for(payload), time.time())
         if context is not None:
-            context.describe(**whole.metadata)
+            _tell_of(context, whole)
         return whole.value
 
     async def astream(
@@ -126,20 +131,22 @@ class OpenAIAgent:
     ) -> AsyncIterator[Any]:
         """The same chunk by chunk, as the server sends it."""
         body = self._body(payload, stream=True)
-        async with self._request(body, self._params_for(payload)) as response:
-            alive = (lambda: None) if context is None else context.alive
-            reader = CompletionStream(self._rules_for(payload), _content_type(response), alive)
-            pieces: AsyncIterator[bytes] = response.iter_bytes()
-            while (piece := await _next_of(pieces, reader)) is not None:
-                for chunk in reader.feed(piece, time.time()):
+        with _limits_told(context):
+            async with self._request(body, self._params_for(payload)) as response:
+                _tell_limits(context, response)
+                alive = (lambda: None) if context is None else context.alive
+                reader = CompletionStream(self._rules_for(payload), _content_type(response), alive)
+                pieces: AsyncIterator[bytes] = response.iter_bytes()
+                while (piece := await _next_of(pieces, reader)) is not None:
+                    for chunk in reader.feed(piece, time.time()):
+                        yield chunk
+                    if reader.over:
+                        await _run_out(pieces)
+                        break
+                for chunk in reader.end(time.time()):
                     yield chunk
-                if reader.over:
-                    await _run_out(pieces)
-                    break
-            for chunk in reader.end(time.time()):
-                yield chunk
-            if context is not None:
-                context.describe(**reader.whole.metadata)
+                if context is not None:
+                    _tell_of(context, reader.whole)
 
     async def aclose(self) -> None:
         """Close the client of the loop that runs here."""
@@ -224,6 +231,32 @@ async def _run_out(pieces: AsyncIterator[bytes]) -> None:
         async with asyncio.timeout(REST_S):
             async for _ in pieces:
                 pass
+
+
+def _tell_of(context: CallContext, whole: Completion) -> None:
+    """Say what the server has said of its answer, and what that took."""
+    context.describe(**whole.metadata)
+    if spent := spent_in(whole.usage):
+        context.spent(**spent)
+
+
+def _tell_limits(context: CallContext | None, response: Any) -> None:
+    """Say what the headers of a response say of the limits of the key."""
+    headers = getattr(response, "headers", None)
+    if context is None or not isinstance(headers, Mapping):
+        return
+    for seen in limits_in(headers, time.time()):
+        context.limits(**seen._asdict())
+
+
+@contextlib.contextmanager
+def _limits_told(context: CallContext | None) -> Iterator[None]:
+    """The same of the response that an error of the client's comes with, a 429 say."""
+    try:
+        yield
+    except Exception as error:
+        _tell_limits(context, getattr(error, "response", None))
+        raise
 
 
 def _content_type(response: Any) -> str:

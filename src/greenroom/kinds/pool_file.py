@@ -6,6 +6,7 @@ kinds name each field, value and rule themselves; a schema beside them would say
 
 from __future__ import annotations
 
+import functools
 import importlib
 import inspect
 import os
@@ -25,6 +26,7 @@ from greenroom.kinds.secrets import note_secret
 from greenroom.kinds.toml_lines import lines_of, meant
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import summary
+from greenroom.messages.limits import Limit
 from greenroom.messages.member import Member
 
 GROUP = "greenroom.kinds"
@@ -38,7 +40,7 @@ COMMANDS_AT_A_TIME = 4
 
 _OF_POOL = ("name", "strategy")
 _OF_MEMBER = (
-    *("weight", "priority", "group", "max_concurrency", "isolated"),
+    *("weight", "priority", "group", "max_concurrency", "isolated", "limits"),
     *("metadata", "tags", "cost"),
 )
 _SECRET = re.compile(r"(?:^|_)(?:key|token|secret|password)$")
@@ -227,6 +229,8 @@ class _Reader:
         if isinstance(key_env := values.get("api_key_env"), str):
             note_secret(key_env)
         of_member = {key: values.pop(key) for key in (*_OF_MEMBER, *method) if key in values}
+        if "limits" in of_member:
+            of_member["limits"] = self._limits(of_member["limits"], (*place, "limits"))
         fixed = {key: of_member[key] for key in ("isolated", *method) if key in of_member}
         making = self._makings[name] = Making(kind, {**fixed, **values})
         before, known = self._made_before.get(name, (None, None))
@@ -245,6 +249,20 @@ class _Reader:
         if make is CommandAgent:
             of_member.setdefault("max_concurrency", COMMANDS_AT_A_TIME)
         return self._made(lambda: Member(name, **of_member), place, of_member)
+
+    def _limits(self, said: Any, place: Place) -> tuple[Limit, ...]:
+        """The rate limits of a member, each from a table."""
+        if not isinstance(said, list) or not all(isinstance(each, dict) for each in said):
+            self._wrong(place, "must be an array of tables: [{ amount = 60, per_s = 60 }]")
+        known = [each.name for each in fields(Limit)]
+        limits = []
+        for each in said:
+            self._only(each, known, place, "a setting of a limit")
+            for name in ("amount", "per_s"):
+                if name not in each:
+                    self._wrong((*place, name), "must be given")
+            limits.append(self._made(functools.partial(Limit, **each), place, each))
+        return tuple(limits)
 
     def _kind(self, kind: Any, place: tuple[str, ...]) -> Kind:
         """The kind itself, be it that another package has it."""

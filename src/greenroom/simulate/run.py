@@ -122,10 +122,12 @@ class _Run:
         return makers
 
     def _made(self, alike: Request[Any], heard: Heard | None) -> Callable[[], Arrival]:
-        """A key for every request, where the strategy reads one, or the pool is shared out by it;
-        else they are all alike.
+        """A key for every request, where the strategy reads one, or the pool is shared out by it,
+        and a cost, where they have any; else they are all alike.
         """
         by_key = heard is None and self._scenario.config.fair_by is not None
+        if self._scenario.load.cost is not None:
+            return self._costly(alike, heard, self._scenario.load.cost, by_key)
         if self._strategy != "consistent_hash" and not by_key:
             # One object for all of them: a run makes millions.
             arrival = alike, heard
@@ -135,5 +137,22 @@ class _Run:
         def make() -> Arrival:
             key = f"{rng.getrandbits(64):x}" if keys is None else str(rng.randrange(keys))
             return replace(alike, key=key), Heard(fair_key=key) if by_key else heard
+
+        return make
+
+    def _costly(
+        self,
+        alike: Request[Any],
+        heard: Heard | None,
+        costs: Mapping[str, tuple[int, int]],
+        by_key: bool,
+    ) -> Callable[[], Arrival]:
+        rng, keys, keyed = self._chance("costs"), self._chance("keys"), self._scenario.load.keys
+
+        def make() -> Arrival:
+            cost = {name: rng.randint(*between) for name, between in costs.items()}
+            number = keys.getrandbits(64) if keyed is None else keys.randrange(keyed)
+            key = f"{number:x}"
+            return replace(alike, key=key, cost=cost), Heard(fair_key=key) if by_key else heard
 
         return make

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
+from greenroom.messages.limits import MOST, Limit, checked_limits
 from greenroom.messages.member import Names
 from greenroom.messages.requests import Request
 from greenroom.messages.screening import check_weight
@@ -29,7 +32,7 @@ class MemberSpec:
         concurrency: calls that the pool gives it at a time (`Member.max_concurrency`).
         servers: calls that it works on at a time; the others wait in it, first come, first served.
             None: as many as its concurrency, so that nobody waits there.
-        weight, priority, group, cost, tags: `Member`'s.
+        weight, priority, group, limits, cost, tags: `Member`'s.
     """
 
     name: str
@@ -42,6 +45,7 @@ class MemberSpec:
     group: str | None = None
     cost: float = 0.0
     tags: Names = ()
+    limits: tuple[Limit, ...] = ()
     faults: tuple[Fault, ...] = ()
 
     def __post_init__(self) -> None:
@@ -55,6 +59,7 @@ class MemberSpec:
         object.__setattr__(self, "tags", check.names("tags", self.tags))
         if self.group is not None:
             check.name("group", self.group)
+        object.__setattr__(self, "limits", checked_limits("limits", self.limits))
 
     @property
     def at_work(self) -> int:
@@ -79,6 +84,10 @@ class Load:
         backlog: so many more come all at once at the start.
         keys: how many different `Request.key`s there are; None: every request has its own.
         only, exclude, prefer: `Request`'s, of all of them.
+        cost: what requests cost by estimate (`Request.cost`): of each name the least and the most,
+            all whole numbers from one to the other alike.
+        spent: what they really take, as a share of that: the least and the most; None: nobody says,
+            so the estimate stays.
     """
 
     rate_per_s: float | None = None
@@ -90,6 +99,8 @@ class Load:
     only: Names | None = None
     exclude: Names | None = None
     prefer: Names | None = None
+    cost: Mapping[str, tuple[int, int]] | None = None
+    spent: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         check.number("rate_per_s", self.rate_per_s, above=True, optional=True)
@@ -102,6 +113,7 @@ class Load:
         check.whole("keys", self.keys, minimum=1, optional=True)
         # For its checks only: what is wrong with one of them is told as of a request.
         Request(None, only=self.only, exclude=self.exclude, prefer=self.prefer)
+        self._check_costs()
         given = [each for each in _SOURCES if getattr(self, each) is not None]
         if len(given) != 1:
             raise ValueError(
@@ -112,6 +124,28 @@ class Load:
             raise ValueError(
                 f"backlog must be 0 with callers, who ask one by one, got {self.backlog!r}"
             )
+
+    def _check_costs(self) -> None:
+        if self.cost is not None:
+            check.mapping("cost", self.cost)
+            cost = {}
+            for name, between in self.cost.items():
+                least, most = _pair(f"cost of {name}", between)
+                check.whole(f"cost of {name}", least, maximum=MOST)
+                check.whole(f"cost of {name}", most, minimum=least, maximum=MOST)
+                cost[name] = (int(least), int(most))
+            object.__setattr__(self, "cost", cost)
+        if self.spent is not None:
+            least, most = _pair("spent", self.spent)
+            check.number("spent", least)
+            check.number("spent", most, minimum=least)
+            object.__setattr__(self, "spent", (least, most))
+
+
+def _pair(field: str, value: Any) -> tuple[Any, Any]:
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise check.misfit(f"{field} must be the least and the most", value)
+    return value[0], value[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

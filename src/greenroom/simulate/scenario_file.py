@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from greenroom.kinds.toml_lines import Place, line_of, lines_of, meant
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
+from greenroom.messages.limits import Limit
 from greenroom.messages.status import FailureKind
 from greenroom.simulate.faults import Failing, Fault, Hanging, RateLimit, Slow, Trouble
 from greenroom.simulate.latency import Latency, latency_of
@@ -27,8 +28,9 @@ RUN = ("duration_s", "warmup_s", "within_s", "seed", "strategies")
 ONE = (*RUN, "load", "members", "tenants", "faults", "pool")
 LOAD = tuple(each.name for each in fields(Load))
 PLAIN = ("speed", "concurrency", "servers", "weight", "priority", "group", "cost", "tags")
-MEMBER = ("name", "count", "latency", *PLAIN)
+MEMBER = ("name", "count", "latency", "limits", *PLAIN)
 TENANT = ("name", "count", *(each.name for each in fields(Tenant) if each.name != "name"))
+LIMIT = tuple(each.name for each in fields(Limit))
 LATENCY = ("kind", "mean_s", "median_s", "sigma_s", "sigma")
 TROUBLES: Mapping[str, tuple[type[Trouble], tuple[str, ...]]] = {
     "slow": (Slow, ("factor", "latency")),
@@ -175,8 +177,13 @@ def _members(table: Table) -> tuple[MemberSpec, ...]:
 def _counted(table: Table) -> Iterator[MemberSpec]:
     """One, or `count` of them, whose names end in numbers."""
     latency = _latency(table)
-    for each in _names(table):
-        yield table.make(MemberSpec, name=each, latency=latency, **table.some(*PLAIN))
+    limits = tuple(
+        each.make(Limit, each.needed("amount"), per_s=each.needed("per_s"), **each.some(*LIMIT[2:]))
+        for each in table.tables("limits", LIMIT)
+    )
+    for name in _names(table):
+        plain = table.some(*PLAIN)
+        yield table.make(MemberSpec, name=name, latency=latency, limits=limits, **plain)
 
 
 def _names(table: Table) -> list[str]:

@@ -82,6 +82,7 @@ class SimPool:
         self._audience = audience
         self._failure = failures(config.classify)
         self._unmade: set[str] = set()
+        self._spent, self._shares = scenario.load.spent, chance("spent")
         self._concurrency = {spec.name: spec.concurrency for spec in scenario.members}
         self._members = {
             spec.name: SimMember(spec, agenda, chance(f"member {spec.name}"), self._ended)
@@ -158,9 +159,19 @@ class SimPool:
         if kind is not None:
             self._failed(call, *self._failure(kind, call.ending.retry_after_s))
             return
-        elapsed_s = self._agenda.now - call.began_at
+        elapsed_s, spent = self._agenda.now - call.began_at, self._spent_by(call)
         # Nobody has claimed the answer: so the flow does, and gives it by `_answer`.
-        self._flow.succeeded(Succeeded(**_names(call), value=None, elapsed_s=elapsed_s))
+        succeeded = Succeeded(**_names(call), value=None, elapsed_s=elapsed_s, spent=spent)
+        self._flow.succeeded(succeeded)
+
+    def _spent_by(self, call: Call) -> dict[str, int] | None:
+        """What its agent says that it took."""
+        cost, between = call.message.work.cost, self._spent
+        if between is None or cost is None:
+            return None
+        return {
+            name: math.ceil(each * self._shares.uniform(*between)) for name, each in cost.items()
+        }
 
     def _failed(self, call: Call, error: BaseException, verdict: Verdict) -> None:
         """The member raises, or was cut off by that error."""
@@ -293,6 +304,7 @@ def _member(spec: MemberSpec) -> Member:
         max_concurrency=spec.concurrency,
         cost=spec.cost,
         tags=spec.tags,
+        limits=spec.limits,
     )
 
 

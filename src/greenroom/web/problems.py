@@ -177,7 +177,9 @@ def _row_of(errors: list[AttemptError]) -> Row:
 
 _BY_KINDS: Mapping[Row, frozenset[FailureKind | SkipReason]] = {
     Row.TOO_LONG: frozenset({FailureKind.TOO_LARGE}),
-    Row.RATE_LIMITED: frozenset({FailureKind.RATE_LIMITED, SkipReason.COOLING_DOWN}),
+    Row.RATE_LIMITED: frozenset(
+        {FailureKind.RATE_LIMITED, SkipReason.COOLING_DOWN, SkipReason.HEADROOM}
+    ),
     Row.TIMEOUT: frozenset({FailureKind.TIMEOUT}),
     Row.SET_UP: frozenset({FailureKind.AUTH, FailureKind.QUOTA, FailureKind.NOT_FOUND}),
 }

@@ -1,0 +1,180 @@
+"""Requests and the rate limits of members: what they take, and the alarms of what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from greenroom.actors.request.flow_ports import FlowPorts
+from greenroom.actors.request.job import QUEUED, Attempt, Job
+from greenroom.actors.request.waiting_room import WaitingRoom
+from greenroom.actors.routing.headroom import NOTHING, Bucket, Charge, Costs
+from greenroom.actors.routing.routing_table import RoutingTable, Slot
+from greenroom.actors.runtime.alarms import AGAIN_S, Alarm
+from greenroom.messages.execution import LimitsSeen
+from greenroom.messages.supervision import RoutingSnapshot
+
+LOOK_AHEAD = 256
+"""So many of those that wait are looked at for one that costs less than who waits before it."""
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Refills:
+    """Takes from the limits of members what begins there, settles it, and has those that wait for
+    headroom looked at when there is some.
+
+    Args:
+        over: called when members may have headroom again.
+    """
+
+    _ports: FlowPorts
+    _table: RoutingTable
+    _room: WaitingRoom
+    _over: Callable[[], None]
+    # For what is not only calls: when the first one of those that wait fits.
+    _alarm: Alarm | None = field(init=False, default=None)
+    _least: list[Costs] = field(init=False, default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._table.headroom.dry = self._dry
+
+    def members_changed(self, snapshot: RoutingSnapshot) -> None:
+        """The table has taken a snapshot over."""
+        headroom = self._table.headroom
+        if headroom.concerns(snapshot.members):
+            headroom.sync(self._table, self._ports.now())
+
+    # -- an attempt begins, and ends
+
+    def reserve(self, job: Job, slot: Slot, now: float) -> Charge | None:
+        """Take what a request costs; None where the member has no headroom for it after all."""
+        return self._table.headroom.reserve(slot, costs_of(job), now)
+
+    def ended(self, attempt: Attempt, spent: Costs | None, began: bool = True) -> None:
+        """An attempt is over: of what it has not used, its member has headroom again.
+
+        Args:
+            spent: what its agent has said that it took; None if it has said nothing.
+            began: whether its agent may have begun; if not, it has used nothing.
+        """
+        charge, attempt.charge = attempt.charge, None
+        if not charge:
+            return
+        if not began and spent is None:
+            self._table.headroom.give_back(charge, self._ports.now())
+        elif spent is not None:
+            self._table.headroom.settle(charge, spent, self._ports.now())
+
+    def undone(self, attempt: Attempt) -> None:
+        """An attempt has never been sent: who waits may have its headroom."""
+        if attempt.charge:
+            self.ended(attempt, None, began=False)
+            if self._room.queue.size:
+                self._ports.at(self._ports.now(), self._over)
+
+    def seen(self, message: LimitsSeen, attempt: Attempt | None) -> None:
+        """A provider has said what is left."""
+        slot, now = self._table.get(message.member), self._ports.now()
+        if slot is not None:
+            self._table.headroom.learn(
+                slot,
+                message.cost,
+                message.remaining,
+                max(0.0, message.resets_in_s - (now - message.at)),
+                message.whole,
+                None if attempt is None else attempt.charge,
+                now,
+            )
+
+    # -- requests wait for headroom
+
+    def awaits(self, job: Job, now: float) -> None:
+        """A request waits, and costs more than a call: see when the first member fits it. For the
+        first that waits, that member's headroom is held.
+        """
+        headroom, costs = self._table.headroom, costs_of(job)
+        # One that has failed somewhere may have to wait for other members than the others do.
+        first, alike = self._room.queue.first() is job, not job.failures
+        covered = alike and _any_below(self._least, costs)
+        if not first and covered:
+            return
+        if first and headroom.holds_for_another(job):
+            # It has come in before the one that was first, for which may be held what it needs.
+            headroom.hold(job, "", costs)
+            self._ports.at(now, self._over)
+        times = [
+            (at, slot)
+            for at, slot in headroom.refills(self._table, costs, now)
+            if slot.name not in job.failures
+        ]
+        if not times:  # a tried one will do, or nobody
+            times = list(headroom.refills(self._table, costs, now))
+        if not times:
+            return
+        at, slot = min(times, key=lambda each: each[0])
+        if first:
+            headroom.hold(job, slot.name, costs)
+        if alike and not covered:
+            self._least.append(costs)
+        if self._alarm is None or at < self._alarm.when:
+            if self._alarm is not None:
+                self._alarm.cancel()
+            self._alarm = self._ports.at(max(at, now), self._ring)
+
+    def lighter(self, first: Job) -> Iterator[Job]:
+        """Those behind the first that waits which cost less than all before them that have found
+        nobody: they may find somebody. To be offered to the members one by one, while these have
+        room.
+        """
+        stuck = [] if first.failures else [costs_of(first)]
+        for count, job in enumerate(self._room.queue):
+            if count > LOOK_AHEAD or not self._table.has_room():
+                return
+            if job is first or job.failures or _any_below(stuck, costs_of(job)):
+                continue
+            yield job
+            if job.phase is QUEUED:
+                stuck.append(costs_of(job))
+
+    def _ring(self) -> None:
+        self._alarm = None
+        self._least.clear()
+        self._over()
+
+    # -- a member that has nothing left
+
+    def _dry(self, bucket: Bucket) -> None:
+        """Nothing is left of a limit: an alarm for the time at which something is again."""
+        at = bucket.refills_at
+        if bucket.alarm_at is None or at < bucket.alarm_at:
+            bucket.alarm_at = at
+            self._ports.at(at, lambda: self._due(bucket))
+
+    def _due(self, bucket: Bucket) -> None:
+        """It may be; if seeing to that raises, it comes again: nobody else would let the members
+        in.
+        """
+        bucket.alarm_at = None
+        try:
+            # Where it is not yet, since more was taken than had been reserved, that sets the next.
+            self._table.headroom.review(bucket, self._ports.now())
+            self._over()
+        except BaseException:
+            self._ports.at(self._ports.now() + AGAIN_S, lambda: self._due(bucket))
+            raise
+
+
+def costs_of(job: Job) -> Costs:
+    """What a request costs beside the call; whole numbers, as it was checked when it was made."""
+    return job.work.cost or NOTHING  # type: ignore[return-value]
+
+
+def _any_below(those: list[Costs], costs: Costs) -> bool:
+    """Whether one of those costs no more of anything: where that finds nobody, nor does this."""
+    for each in those:  # not by any() and all(), which take three times as long
+        for name, amount in each.items():
+            if costs.get(name, 0) < amount:
+                break
+        else:
+            return True
+    return False

@@ -1,0 +1,491 @@
+"""The rate limits of members: what of them is used, who lacks headroom, when there is some. Pure.
+
+The router keeps them, as it does the rests of members, since the very next request must know.
+Whatever begins is taken from the limits before its member hears of it, in one step with the look
+whether it fits: so no limit is ever over, whatever else is under way.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, NamedTuple, Protocol
+
+from greenroom.actors.policy.learned_limit import LearnedLimit
+from greenroom.actors.policy.sliding_window import Entry, SlidingWindow
+from greenroom.messages.limits import REQUESTS, Limit, LimitStats
+from greenroom.messages.status import SkipReason
+from greenroom.messages.supervision import MemberRoute
+
+if TYPE_CHECKING:
+    from greenroom.actors.routing.slot import Slot
+
+Costs = Mapping[str, int]
+NOTHING: Costs = {}
+
+NOBODY: frozenset[str] = frozenset()
+
+_WAITABLE = (None, SkipReason.HEADROOM, SkipReason.SATURATED)
+"""What keeps a member from a request that it lacks headroom for, and passes."""
+
+
+class Taken(NamedTuple):
+    """What a call has taken from one bucket.
+
+    Attributes:
+        mark: the bucket's counter right after it.
+    """
+
+    bucket: Bucket
+    entry: Entry | None
+    cost: int
+    mark: int
+
+
+Charge = tuple[Taken, ...]
+"""What a call has taken from all limits of its member: to be settled, or given back, once."""
+
+
+class Bucket:
+    """One limit of a member, or of several together: what is declared, and what is learned of it.
+
+    Attributes:
+        cost: the name of what it limits.
+        group: of the members that have it together; None where it is one's own.
+        window: what is declared; None where all is learned.
+        learned: what the provider has said last; None before that.
+        slots: the members that have it.
+        mark: how much has ever been taken from it: a counter.
+        refills_at: when there is something left again; 0.0 while there is.
+        alarm_at: the time of the alarm that is set for that; None without one.
+    """
+
+    __slots__ = (
+        "alarm_at",
+        "cost",
+        "group",
+        "learned",
+        "mark",
+        "refills_at",
+        "slots",
+        "window",
+    )
+
+    def __init__(self, cost: str, group: str | None, window: SlidingWindow | None) -> None:
+        self.cost = cost
+        self.group = group
+        self.window = window
+        self.learned: LearnedLimit | None = None
+        self.slots: list[Slot] = []
+        self.mark = 0
+        self.refills_at = 0.0
+        self.alarm_at: float | None = None
+
+    def price(self, costs: Costs) -> int:
+        """What a request takes from it."""
+        return 1 if self.cost == REQUESTS else costs.get(self.cost, 0)
+
+    def allows(self, cost: int, now: float) -> bool:
+        """Whether so much may begin now. Not even what costs nothing does while nothing is left."""
+        window, learned = self.window, self.learned
+        cost = cost or 1
+        if window is not None and window.headroom(now) < cost:
+            return False
+        return learned is None or learned.allows(cost, now)
+
+    def take(self, cost: int, now: float) -> Taken:
+        """It begins."""
+        entry = None if self.window is None else self.window.take(cost, now)
+        if self.learned is not None:
+            self.learned.take(cost, now)
+        self.mark += cost
+        return Taken(self, entry, cost, self.mark)
+
+    def change(self, taken: Taken, by: int) -> None:
+        """What has begun took so much more, or less."""
+        if taken.entry is not None and self.window is not None:
+            self.window.change(taken.entry, by)
+        # Else the provider has counted it already when it said what is left.
+        if self.learned is not None and taken.mark > self.learned.mark:
+            self.learned.change(by)
+
+    def free_at(self, cost: int, now: float) -> float | None:
+        """When so much may begin, if nothing else does before; None: never."""
+        cost, at = cost or 1, now
+        if self.window is not None:
+            free_at = self.window.free_at(cost, now)
+            if free_at is None:
+                return None
+            at = free_at
+        if self.learned is not None:
+            at = max(at, self.learned.free_at(cost, now))
+        return at
+
+    def headroom(self, now: float) -> float:
+        """How much may begin now."""
+        left = math.inf if self.window is None else self.window.headroom(now)
+        return left if self.learned is None else min(left, self.learned.headroom(now))
+
+    def stats(self, now: float) -> LimitStats | None:
+        """What a user may know; None of one of which nothing is known any more."""
+        left, window = self.headroom(now), self.window
+        if left == math.inf:
+            return None
+        whole = None if self.learned is None else self.learned.whole
+        whole = whole if window is None else window.amount
+        return LimitStats(
+            cost=self.cost,
+            limit=whole,
+            per_s=None if window is None else window.per_s,
+            used=None if window is None else window.used,
+            headroom=math.floor(left),
+            refills_in_s=max(0.0, self.refills_at - now),
+            group=self.group,
+        )
+
+
+Key = tuple[str, str, str, float]
+"""What a bucket is known by: whether it is a group's, whose it is, its cost, its window."""
+
+
+class Asker(Protocol):
+    """A request; `cell` is None while it does not wait."""
+
+    @property
+    def cell(self) -> object: ...
+
+
+class _Hold(NamedTuple):
+    """What the first that waits shall have of a member's limits, as soon as they hold so much."""
+
+    asker: Asker
+    name: str
+    costs: Costs
+
+
+class Headroom:
+    """All limits of a pool's members.
+
+    Args:
+        dry: told of each bucket of which nothing is left; its `refills_at` says until when.
+
+    Attributes:
+        limited: whether there is any limit at all.
+        weighs: whether one limits anything but calls: then requests are not alike.
+        largest: the largest cost of a request so far that a member can hold, by the name of the
+            cost. Read only.
+        tight: the members that have less than that left. Read only.
+        giants: whether there was a request that costs more than any limit holds. Read only.
+    """
+
+    def __init__(self) -> None:
+        self.limited = self.weighs = False
+        self.dry: Callable[[Bucket], object] = lambda bucket: None
+        self._buckets: dict[Key, Bucket] = {}
+        self._learned: dict[tuple[str, str], Bucket] = {}
+        # So that a request is held against those members alone that may lack headroom for one like
+        # it: the largest cost seen, and who has less than that left.
+        self.largest: dict[str, int] = {}
+        self.giants = False
+        self._seen: dict[str, int] = {}
+        self._weighed: list[Slot] = []
+        self.tight: set[Slot] = set()
+        self._hold: _Hold | None = None
+
+    # -- who has which
+
+    def concerns(self, routes: Iterable[MemberRoute]) -> bool:
+        """Whether a change of the members is to be told by `sync`."""
+        return self.limited or any(route.limits for route in routes)
+
+    def sync(self, slots: Iterable[Slot], now: float) -> None:
+        """The members have changed, or their limits. What has been taken stays: under another
+        amount or another window, and for whoever comes back under the name of one that has left.
+        """
+        present = list(slots)
+        wanted = _wanted(present)
+        before = self._buckets
+        unused = [key for key in before if key not in wanted]
+        buckets: dict[Key, Bucket] = {}
+        for key, limit in wanted.items():
+            bucket = before.get(key) or self._successor(key, limit, unused)
+            assert bucket.window is not None
+            bucket.window.amount, bucket.window.per_s = limit.amount, limit.per_s
+            buckets[key] = bucket
+        names = {slot.name for slot in present}
+        self._learned = {key: each for key, each in self._learned.items() if key[0] in names}
+        for key in unused:  # kept as long as what has begun there counts
+            bucket = before[key]
+            bucket.slots = []
+            if bucket.window is not None and bucket.window.headroom(now) < bucket.window.amount:
+                buckets[key] = bucket
+        self._buckets = buckets
+        self._hand_out(present, now)
+
+    def _successor(self, key: Key, limit: Limit, unused: list[Key]) -> Bucket:
+        """The bucket of a limit that is new: that of one of the same owner and cost which is not
+        wanted any more, else a new one.
+        """
+        for old in unused:
+            if old[:3] == key[:3]:
+                unused.remove(old)
+                return self._buckets[old]
+        bucket = None if limit.group is not None else self._learned.pop((key[1], key[2]), None)
+        if bucket is None:
+            bucket = Bucket(limit.cost, limit.group, None)
+        bucket.window = SlidingWindow(limit.amount, limit.per_s)
+        return bucket
+
+    def _hand_out(self, slots: Iterable[Slot], now: float) -> None:
+        for bucket in (*self._buckets.values(), *self._learned.values()):
+            bucket.slots = []
+        for slot in slots:
+            own = [self._buckets[_key(slot.name, limit)] for limit in slot.route.limits]
+            costs = {bucket.cost for bucket in own}
+            for (name, cost), bucket in list(self._learned.items()):
+                if name == slot.name and cost not in costs:
+                    own.append(bucket)
+            # The shortest window first: what providers say is of that one.
+            own.sort(key=lambda bucket: bucket.window.per_s if bucket.window else math.inf)
+            slot.buckets = tuple(own)
+            for bucket in own:
+                bucket.slots.append(slot)
+        self._note_kinds(slots)
+        for bucket in (*self._buckets.values(), *self._learned.values()):
+            if bucket.slots:
+                self.review(bucket, now)
+        for slot in slots:
+            slot.refilled()  # of one that has lost its limits, too
+
+    def _note_kinds(self, slots: Iterable[Slot]) -> None:
+        self.limited = bool(self._buckets or self._learned)
+        self._weighed = [
+            slot for slot in slots if any(each.cost != REQUESTS for each in slot.buckets)
+        ]
+        self.weighs = bool(self._weighed)
+        self.tight = set(self._weighed)
+        self._size_up()
+
+    # -- something begins, and ends
+
+    def reserve(self, slot: Slot, costs: Costs, now: float) -> Charge | None:
+        """Take what a request costs from all limits of a member; None, and nothing is taken, where
+        one of them does not hold it.
+        """
+        buckets, largest = slot.buckets, self.largest
+        for bucket in buckets:
+            if not bucket.allows(bucket.price(costs), now):
+                self.review(bucket, now)
+                return None
+        charge = []
+        for bucket in buckets:
+            charge.append(bucket.take(bucket.price(costs), now))
+            window = bucket.window
+            # As `_less`, without the call: most leave enough for another one.
+            if (
+                window is None
+                or bucket.learned is not None
+                or window.amount - window.used < largest.get(bucket.cost, 1)
+            ):
+                self._less(bucket, now)
+        return tuple(charge)
+
+    def settle(self, charge: Charge, spent: Costs, now: float) -> None:
+        """What a call has really taken is known: of what is not named, what was reserved."""
+        for taken in charge:
+            bucket = taken.bucket
+            cost = spent.get(bucket.cost)
+            if cost is not None and cost != taken.cost:
+                bucket.change(taken, cost - taken.cost)
+                self._less(bucket, now)
+
+    def give_back(self, charge: Charge, now: float) -> None:
+        """A call has never begun."""
+        for taken in charge:
+            taken.bucket.change(taken, -taken.cost)
+            self._less(taken.bucket, now)
+
+    def _less(self, bucket: Bucket, now: float) -> None:
+        """There is less in a bucket, or more."""
+        if bucket.cost != REQUESTS and bucket.headroom(now) < self.largest.get(bucket.cost, 1):
+            self.tight.update(bucket.slots)
+        self.review(bucket, now)
+
+    def review(self, bucket: Bucket, now: float) -> None:
+        """Find out whether anything is left in it, and tell its members if that is new."""
+        refills_at = 0.0
+        if not bucket.allows(1, now):
+            refills_at = bucket.free_at(1, now) or 0.0
+        if refills_at != bucket.refills_at:
+            bucket.refills_at = refills_at
+            for slot in bucket.slots:
+                slot.refilled()
+        if refills_at:
+            self.dry(bucket)
+
+    # -- a provider says what is left
+
+    def learn(
+        self,
+        slot: Slot,
+        cost: str,
+        remaining: int,
+        resets_in_s: float,
+        whole: int | None,
+        charge: Charge | None,
+        now: float,
+    ) -> None:
+        """A call of a member has been told what is left. What has begun after it is not in that.
+
+        Args:
+            charge: what the call has taken; None of one that has been settled.
+        """
+        bucket = next((each for each in slot.buckets if each.cost == cost), None)
+        if bucket is None:
+            bucket = self._learned[slot.name, cost] = Bucket(cost, None, None)
+            slot.buckets = (*slot.buckets, bucket)
+            bucket.slots.append(slot)
+            self.limited = True
+            if cost != REQUESTS and slot not in self._weighed:
+                self._weighed.append(slot)
+                self.weighs = True
+        mine = next((each for each in charge or () if each.bucket is bucket), None)
+        if mine is not None:
+            since = bucket.mark - mine.mark
+        else:  # of those that run, nobody knows which the provider has seen
+            since = max(0, slot.in_flight - 1) if cost == REQUESTS else 0
+        mark = bucket.mark - since
+        learned = LearnedLimit(remaining, resets_in_s, whole, since=since, mark=mark, now=now)
+        bucket.learned = learned
+        self.tight.update(bucket.slots if cost != REQUESTS else ())
+        self.review(bucket, now)
+
+    def forget_learned(self, name: str | None, now: float) -> None:
+        """Go by what is declared alone; None means that of all members."""
+        for bucket in (*self._buckets.values(), *self._learned.values()):
+            if bucket.learned is not None and (
+                name is None or any(slot.name == name for slot in bucket.slots)
+            ):
+                bucket.learned = None
+                self.review(bucket, now)
+
+    # -- who lacks headroom for a request
+
+    def unfit(self, costs: Costs, now: float, asker: Asker) -> Collection[str]:
+        """The members that could not take a request of these costs now, whatever else they could:
+        by their limits, or since the first that waits shall have what is left.
+        """
+        weighed: Iterable[Slot] = list(self.tight)
+        if self.giants and any(costs.get(cost, 0) > most for cost, most in self.largest.items()):
+            weighed = self._weighed
+        if not weighed:
+            return NOBODY
+        unfit, hold = set[str](), self._hold
+        if hold is not None and (hold.asker is asker or hold.asker.cell is None):
+            hold = None
+        for slot in weighed:
+            held = hold.costs if hold is not None and hold.name == slot.name else NOTHING
+            tight = False
+            for bucket in slot.buckets:
+                left = bucket.headroom(now)
+                needed = bucket.price(costs) + (bucket.price(held) if held else 0)
+                if left < needed and (held or not bucket.allows(needed, now)):
+                    unfit.add(slot.name)
+                    tight = True
+                    break
+                tight = tight or left < self.largest.get(bucket.cost, 1)
+            if not tight and not held:
+                self.tight.discard(slot)
+        return unfit
+
+    def note(self, costs: Costs) -> None:
+        """A request comes in."""
+        for cost, amount in costs.items():
+            if amount > self._seen.get(cost, 0):
+                self._seen[cost] = amount
+                self._size_up()
+
+    def _size_up(self) -> None:
+        """A request costs more than any before, or limits have changed."""
+        self.giants = False
+        for cost, amount in self._seen.items():
+            windows = [
+                bucket.window.amount
+                for slot in self._weighed
+                for bucket in slot.buckets
+                if bucket.cost == cost and bucket.window is not None
+            ]
+            # What nobody can ever hold is held against all of them, but makes nobody tight for the
+            # others.
+            most = max(windows, default=amount)
+            self.giants = self.giants or amount > most
+            self.largest[cost] = min(amount, most)
+        self.tight.update(self._weighed)
+
+    def fits(self, slot: Slot, costs: Costs, now: float) -> bool:
+        """Whether a member's limits hold a request now."""
+        return all(bucket.allows(bucket.price(costs), now) for bucket in slot.buckets)
+
+    def free_at(self, slot: Slot, costs: Costs, now: float) -> float | None:
+        """When they do, if nothing else begins before; None: never."""
+        times = [bucket.free_at(bucket.price(costs), now) for bucket in slot.buckets]
+        known = [at for at in times if at is not None]
+        return max(known, default=now) if len(known) == len(times) else None
+
+    def refills(
+        self, slots: Iterable[Slot], costs: Costs, now: float
+    ) -> Iterator[tuple[float, Slot]]:
+        """When each of the members that lack nothing but headroom for a request has some."""
+        for slot in slots:
+            if not slot.buckets or slot.skip_reason() not in _WAITABLE:
+                continue
+            at = self.free_at(slot, costs, now)
+            if at is not None and (at > now or slot.refills_at):
+                yield at, slot
+
+    def hold(self, asker: Asker, name: str, costs: Costs) -> None:
+        """Let nobody else have what a member's limits will hold for the first that waits: else what
+        costs little would take it away, time and again, from one that costs much.
+        """
+        self._hold = _Hold(asker, name, costs)
+        self.tight.update(slot for slot in self._weighed if slot.name == name)
+
+    def holds_for_another(self, asker: Asker) -> bool:
+        """Whether somebody else that waits has something held."""
+        hold = self._hold
+        return hold is not None and hold.asker is not asker and hold.asker.cell is not None
+
+    def why(self, slot: Slot, costs: Costs, now: float) -> str | None:
+        """Why a member cannot take a request by its limits, in words; None if it can."""
+        for bucket in slot.buckets:
+            price, window = bucket.price(costs), bucket.window
+            if window is not None and price > window.amount:
+                return (
+                    f"{price:,} {bucket.cost} are more than its limit of {window.amount:,} "
+                    f"per {window.per_s:g} s"
+                )
+        at = None if self.fits(slot, costs, now) else self.free_at(slot, costs, now)
+        return None if at is None else f"back in {max(0.0, at - now):.1f} s"
+
+    def stats(self, slot: Slot, now: float) -> tuple[LimitStats, ...]:
+        """What is known of a member's limits."""
+        for bucket in slot.buckets:
+            self.review(bucket, now)
+        return tuple(filter(None, (bucket.stats(now) for bucket in slot.buckets)))
+
+
+def _key(name: str, limit: Limit) -> Key:
+    if limit.group is not None:
+        return "group", limit.group, limit.cost, limit.per_s
+    return "member", name, limit.cost, limit.per_s
+
+
+def _wanted(slots: Iterable[Slot]) -> dict[Key, Limit]:
+    """Which buckets there are to be; where members say different amounts, the smallest holds."""
+    wanted: dict[Key, Limit] = {}
+    for slot in slots:
+        for limit in slot.route.limits:
+            key = _key(slot.name, limit)
+            if key not in wanted or limit.amount < wanted[key].amount:
+                wanted[key] = limit
+    return wanted
