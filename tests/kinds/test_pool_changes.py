@@ -69,8 +69,14 @@ def test_the_same_file_says_again_what_it_says(read: Read) -> None:
     command = way(read(text), read(text))
     assert (command.add, command.remove, command.replace) == ((), (), ())
     assert command.members == {
-        "a": {"weight": 2.0, "priority": 0, "max_concurrency": 4, "metadata": {"team": "x"}},
-        "b": {"weight": 1.0, "priority": 0, "max_concurrency": 4, "metadata": {}},
+        "a": {
+            "weight": 2.0,
+            "priority": 0,
+            "max_concurrency": 4,
+            "limits": (),
+            "metadata": {"team": "x"},
+        },
+        "b": {"weight": 1.0, "priority": 0, "max_concurrency": 4, "limits": (), "metadata": {}},
     }
     assert PoolConfig().replace(**command.settings) == PoolConfig()
 
