@@ -148,13 +148,14 @@ class Choice:
         """
         table = self._table
         # Calls that are saved: a request that fails over makes a dozen of such looks.
-        taken = job.taken if job.terms is None else self._taken(job)
+        had = job.taken
+        taken = had if job.terms is None else self._taken(job)
         taken = {*taken, *unfit} if unfit else taken
         # What else there is to be known is asked only where no untried one can take it now. (A
         # strategy of the app's own would be asked twice by that.)
         if table.treats_alike and not job.policy.exhaustive:
             by = None if job.terms is None else table.eligible(job.terms).strategy
-            untried = table.pick_untried(taken, context, by, job.taken)
+            untried = table.pick_untried(taken, context, by, had)
             if untried is not None:
                 return untried
         only_untried = self._only_untried(job)
@@ -162,7 +163,7 @@ class Choice:
         last = () if only_untried else job.silent
         never = self._hopeless(job) if job.failures or job.terms is not None else ()
         never = {*never, *unfit} if unfit else never
-        return table.pick(taken, context, only_untried, never, last, job.taken)
+        return table.pick(taken, context, only_untried, never, last, had)
 
     def _spare(
         self, job: Job, trial: Slot, context: PickContext, unfit: Collection[str]
@@ -385,7 +386,7 @@ class Choice:
         """Whether an untried member can take the request: now, once a slot is free, or, if only
         such a one can help it, and it may wait for that, once one is back.
         """
-        unfit = self._unfit(job, now)
+        unfit = self._unfit(job, now) if self._table.headroom.weighs else NOBODY
         taken = job.taken if job.terms is None else self._taken(job)
         if self._table.could_take({*taken, *unfit} if unfit else taken):
             return True

@@ -102,6 +102,9 @@ class Deadlocks:
         # A member will be back by time alone, and bring a slot.
         if table.earliest_reopening() is not None:
             return False
+        # There is room, and what waits all the same waits for headroom, which time brings.
+        if table.headroom.weighs and table.has_room():
+            return False
         return not any(self._brings_slot(slot) for slot in table)
 
     def _some_have_terms(self, job: Job | None = None) -> bool:

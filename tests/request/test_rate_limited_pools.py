@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -362,9 +364,32 @@ def test_what_an_agent_learns_of_its_provider_keeps_others_away() -> None:
         assert stats.refills_in_s == 20.0
         pool.reset_member("a")
         assert pool.ask(Request("x"), timeout=WAIT_S).member == "a"
+        assert not pool.stats()["a"].has_headroom
         clock.advance(20.0)
         assert pool.stats()["a"].limits == ()
         assert pool.ask(Request("x"), timeout=WAIT_S).member == "a"
+
+
+def test_who_asks_from_inside_waits_for_headroom_not_for_itself() -> None:
+    """Behaviour 268: time brings headroom, whoever waits for whom: no circle is closed by that."""
+    clock, outer, asked = FakeClock(), threading.Event(), threading.Event()
+
+    def asks(payload: Any) -> Any:
+        outer.set()
+        assert asked.wait(WAIT_S)
+        return pool.ask(Request("in", cost={TOKENS: 50})).member
+
+    b = Member("b", len, limits=[per_minute(100, TOKENS)], priority=1)
+    with pool_of(Member("a", asks), b, clock=clock, request_timeout_s=None) as pool:
+        answer = pool.ask(Request("out"), block=False)
+        assert outer.wait(WAIT_S)
+        assert pool.ask(Request("fill", cost={TOKENS: 60}), timeout=WAIT_S).member == "b"
+        asked.set()
+        give_up_at = time.monotonic() + WAIT_S
+        while pool.stats().pending == 0 and time.monotonic() < give_up_at:
+            assert not answer.done()
+        clock.advance(60.0)
+        assert answer.get(timeout=WAIT_S).value == "b"
 
 
 def test_a_pool_in_a_pool_without_headroom_is_rate_limited() -> None:
