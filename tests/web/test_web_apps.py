@@ -34,6 +34,7 @@ FASTAPI = """
         if prompt == "long":
             yield await ahold("and then")
 
+    fastapi_app.GRACE_S = 300.0  # a server that hardly gets to run is no reason to end it
     fastapi_app.MEMBERS = [Member("only", held, max_concurrency=4)]
 """
 
