@@ -182,6 +182,7 @@ class Headroom:
         self.limited = self.weighs = False
         self.dry: Callable[[Bucket], object] = lambda bucket: None
         self._buckets: dict[Key, Bucket] = {}
+        self._known: list[tuple[Slot, tuple[Limit, ...]]] = []
         self._learned: dict[tuple[str, str], Bucket] = {}
         # So that a request is held against those members alone that may lack headroom for one like
         # it: the largest cost seen, and who has less than that left.
@@ -203,6 +204,9 @@ class Headroom:
         amount or another window, and for whoever comes back under the name of one that has left.
         """
         present = list(slots)
+        known = [(slot, slot.route.limits) for slot in present]
+        if known == self._known:  # a breaker's state, say: as nearly always
+            return
         wanted = _wanted(present)
         before = self._buckets
         unused = [key for key in before if key not in wanted]
@@ -221,6 +225,7 @@ class Headroom:
                 buckets[key] = bucket
         self._buckets = buckets
         self._hand_out(present, now)
+        self._known = known  # last: what raises half way is done anew
 
     def _successor(self, key: Key, limit: Limit, unused: list[Key]) -> Bucket:
         """The bucket of a limit that is new: that of one of the same owner and cost which is not

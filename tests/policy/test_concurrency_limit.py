@@ -32,14 +32,14 @@ def window(limit: ConcurrencyLimit, elapsed_s: float = 1.0, in_flight: int | Non
 # -- the rule
 
 
-def test_b272_it_starts_small_and_grows_by_half_until_something_says_no() -> None:
+def test_b309_it_starts_small_and_grows_by_half_until_something_says_no() -> None:
     """Answers that take no longer than before do not."""
     limit = ConcurrencyLimit(1000)
     assert limit.limit == START
     assert [window(limit) for _ in range(4)] == [6, 9, 13, 20]
 
 
-def test_b272_load_that_does_not_use_it_does_not_widen_it() -> None:
+def test_b309_load_that_does_not_use_it_does_not_widen_it() -> None:
     """However long it goes on: nothing is known of what has not been tried."""
     limit = ConcurrencyLimit(1000)
     for _ in range(200):
@@ -47,7 +47,7 @@ def test_b272_load_that_does_not_use_it_does_not_widen_it() -> None:
     assert limit.limit == START
 
 
-def test_b272_answers_that_take_longer_narrow_it_used_or_not() -> None:
+def test_b309_answers_that_take_longer_narrow_it_used_or_not() -> None:
     """By a half at most of what is between; never below one."""
     limit = ConcurrencyLimit(1000)
     for _ in range(8):
@@ -61,7 +61,7 @@ def test_b272_answers_that_take_longer_narrow_it_used_or_not() -> None:
     assert limit.limit < wide / 2
 
 
-def test_b272_the_ceiling_and_the_floor_hold() -> None:
+def test_b309_the_ceiling_and_the_floor_hold() -> None:
     """Also for a start above it, and when it is changed."""
     assert ConcurrencyLimit(2).limit == 2
     limit = ConcurrencyLimit(10)
@@ -75,7 +75,7 @@ def test_b272_the_ceiling_and_the_floor_hold() -> None:
     assert limit.limit == 1
 
 
-def test_b272_a_burst_of_refusals_cuts_it_once() -> None:
+def test_b309_a_burst_of_refusals_cuts_it_once() -> None:
     """What had begun before the cut is of the same burst."""
     limit = ConcurrencyLimit(1000)
     for _ in range(6):
@@ -89,7 +89,7 @@ def test_b272_a_burst_of_refusals_cuts_it_once() -> None:
     assert limit.limit < cut
 
 
-def test_b272_close_to_a_refusal_it_grows_by_one_a_window() -> None:
+def test_b309_close_to_a_refusal_it_grows_by_one_a_window() -> None:
     """And faster again once that place is behind."""
     limit = ConcurrencyLimit(1000)
     for _ in range(10):
@@ -102,7 +102,7 @@ def test_b272_close_to_a_refusal_it_grows_by_one_a_window() -> None:
     assert max(later - sooner for sooner, later in itertools.pairwise(near)) <= 1
 
 
-def test_b272_what_it_takes_without_a_queue_is_measured_anew() -> None:
+def test_b309_what_it_takes_without_a_queue_is_measured_anew() -> None:
     """With a low limit, when it has become old; then the limit is what it was."""
     limit = ConcurrencyLimit(60)
     window(limit)
@@ -119,7 +119,7 @@ def test_b272_what_it_takes_without_a_queue_is_measured_anew() -> None:
 
 
 @given(st.lists(st.one_of(st.none(), st.floats(0.0, 1e6)), max_size=400), st.integers(1, 50))
-def test_b272_it_is_always_a_number_from_one_to_the_ceiling(
+def test_b309_it_is_always_a_number_from_one_to_the_ceiling(
     ends: list[float | None], ceiling: int
 ) -> None:
     """Whatever comes, instant answers and days among it. None is a refusal."""
@@ -258,7 +258,7 @@ def made() -> ConcurrencyLimit:
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 @pytest.mark.parametrize("case", [STEADY, WIDE, VARIED, SLOWER, FEWER, MORE])
-def test_b272_nearly_all_that_the_servers_can_do_is_done(case: Case, seed: int) -> None:
+def test_b309_nearly_all_that_the_servers_can_do_is_done(case: Case, seed: int) -> None:
     """Without knowing how many there are, and when that changes; answers do not wait for long."""
     share, times = run(made(), case, seed)
     assert share > 0.9
@@ -273,7 +273,7 @@ def test_b272_nearly_all_that_the_servers_can_do_is_done(case: Case, seed: int) 
         (Vegas, SLOWER, 0.0, 0.6),
     ],
 )
-def test_b272_why_it_is_neither_of_the_two(
+def test_b309_why_it_is_neither_of_the_two(
     rule: Callable[[], Rule], case: Case, least: float, most: float
 ) -> None:
     """The one has the queue of its own making in its average, and does not see it; the other takes
@@ -326,7 +326,7 @@ def refusals(bears: Callable[[float], int], seed: int = 1) -> tuple[float, float
     ],
     ids=["20", "3", "halved", "doubled"],
 )
-def test_b272_a_member_that_refuses_is_seldom_made_to(
+def test_b309_a_member_that_refuses_is_seldom_made_to(
     bears: Callable[[float], int], seed: int
 ) -> None:
     """Two calls of a hundred at most, also when what it bears is halved or doubled."""

@@ -177,6 +177,18 @@ def test_a_failure_keeps_its_estimate_unless_the_agent_says_better() -> None:
         assert (left(pool), left(pool, "b")) == ([98, 897], [98, 980])
 
 
+def test_a_call_whose_agent_cannot_be_made_has_used_nothing() -> None:
+    """Behaviour 272, in a pool: it has never begun."""
+
+    def factory() -> Any:
+        raise OSError("no route to it")
+
+    lazy = Member("a", factory=factory, limits=BOTH)
+    with pool_of(lazy, Member("b", says, priority=1), clock=FakeClock()) as pool:
+        assert pool.ask(Request("x", cost={TOKENS: 100}), timeout=WAIT_S).member == "b"
+        assert left(pool) == [100, 1000]
+
+
 def test_an_estimate_that_raises_is_its_askers_error() -> None:
     """Behaviour 302: it runs where the request is asked for, so nobody else is harmed; what it
     returns is named where it is none.
