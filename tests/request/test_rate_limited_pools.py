@@ -178,7 +178,7 @@ def test_a_failure_keeps_its_estimate_unless_the_agent_says_better() -> None:
 
 
 def test_a_call_whose_agent_cannot_be_made_has_used_nothing() -> None:
-    """Behaviour 272, in a pool: it has never begun."""
+    """Behaviour 295, in a pool: it has never begun."""
 
     def factory() -> Any:
         raise OSError("no route to it")
@@ -383,7 +383,7 @@ def test_what_an_agent_learns_of_its_provider_keeps_others_away() -> None:
 
 
 def test_who_asks_from_inside_waits_for_headroom_not_for_itself() -> None:
-    """Behaviour 268: time brings headroom, whoever waits for whom: no circle is closed by that."""
+    """Behaviour 291: time brings headroom, whoever waits for whom: no circle is closed by that."""
     clock, outer, asked = FakeClock(), threading.Event(), threading.Event()
 
     def asks(payload: Any) -> Any:
