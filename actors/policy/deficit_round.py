@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -71,6 +72,19 @@ class DeficitRound(Generic[K]):
             if account.deficit <= 0.0:
                 self._end_turn(key, account)
 
+    def _in_order(self) -> Iterator[tuple[K, _Account]]:
+        """Each once, from the first on; whoever has been given out may be put behind the others. As
+        long as the first can be served, or has had its turn, nobody else is looked at.
+        """
+        accounts = self._accounts
+        count = len(accounts)
+        for given in range(count):
+            first = next(iter(accounts))
+            yield first, accounts[first]
+            if next(iter(accounts)) is first:  # passed over
+                yield from list(itertools.islice(accounts.items(), 1, count - given))
+                return
+
     def _end_turn(self, key: K, account: _Account) -> None:
         account.fresh = True
         self._accounts.move_to_end(key)
@@ -85,11 +99,10 @@ class DeficitRound(Generic[K]):
         Returns:
             None if nobody can serve any.
         """
-        accounts = self._accounts
         while True:
             # Each of those that may be served has had its turn by the end of one pass.
             short: list[tuple[_Account, float]] = []
-            for key, account in list(accounts.items()):
+            for key, account in self._in_order():
                 cost = cost_of(key)
                 if cost is None:
                     continue
