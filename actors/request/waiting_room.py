@@ -36,6 +36,14 @@ class Leavers(NamedTuple):
 NOBODY = Leavers()
 
 
+def _price(job: Job) -> float:
+    """What serving it costs its key: the largest of its costs, which is the estimate of the rate
+    limits; without one, one.
+    """
+    costs = job.work.cost
+    return float(max(1, *costs.values())) if costs else 1.0
+
+
 class WaitingRoom:
     """Lets requests wait, `max_pending` of them. Where there are more, the expired ones go first,
     then the one that would be served last. One that a member has had already never has to go.
@@ -57,7 +65,7 @@ class WaitingRoom:
 
     def __init__(self, config: PoolConfig, table: RoutingTable, stays: bool) -> None:
         ageing_s = config.priority_ageing_s
-        self.fair = FairQueue(ageing_s) if config.fair_by is not None else None
+        self.fair = FairQueue(ageing_s, _price) if config.fair_by is not None else None
         # Not by its truth: an empty one has none.
         fair = self.fair
         self.queue: WaitingQueue | FairQueue = WaitingQueue(ageing_s) if fair is None else fair

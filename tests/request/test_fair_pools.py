@@ -91,6 +91,28 @@ def test_keys_take_turns_in_every_form_of_a_request() -> None:
         assert held.started[:6] == ["first", "ann 0", "bob", "cid", "dan", "ann 1"]
 
 
+def test_b277_turns_are_by_what_requests_cost() -> None:
+    """By the estimate that the rate limits of members go by: three of bob's for one of ann's."""
+    held = Held()
+    with pool_of(Member("a", held), fair_by="key", cost=lambda text: {"tokens": len(text)}) as pool:
+        futures = [ask(pool, "-", key="cid")]
+        held.wait_for()
+        for _ in range(3):
+            futures += [ask(pool, "aaa", key="ann")]
+        for _ in range(9):
+            futures += [ask(pool, "b", key="bob")]
+        pool.stats()  # the router has read all that was sent before
+        held.let_go(20)
+        for each in futures:
+            each.get(timeout=WAIT_S)
+        assert "".join(held.started).count("aaa") == 3
+        order = "".join("a" if each == "aaa" else each for each in held.started[1:])
+        # Whenever both have something waiting, what they had differs by a turn and one of ann's.
+        for at in range(len(order)):
+            had = order[:at]
+            assert abs(3 * had.count("a") - had.count("b")) <= 4
+
+
 def test_a_function_says_whose_a_request_is() -> None:
     """In the caller's thread, once a request; plain data is a key, whatever type it is of."""
 
