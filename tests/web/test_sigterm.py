@@ -80,6 +80,30 @@ def test_the_server_hears_of_it_when_all_is_answered() -> None:
     asyncio.run(asyncio.wait_for(main(), WAIT_S))
 
 
+def test_b261_one_that_breaks_in_on_an_agent_is_no_part_of_its_call() -> None:
+    """A signal comes between any two steps of the main thread, those of agents on its loop too."""
+
+    async def main() -> None:
+        held = Held()
+
+        async def agent(prompt: str) -> str:
+            signal.raise_signal(signal.SIGTERM)
+            return await held.run(prompt)
+
+        async with AgentPool.start([Member("only", agent)]) as pool:
+            with serving() as server, drain_on_sigterm(pool):
+                asking = asyncio.create_task(pool.aask(Request("hi")))
+                await held.begun.wait()
+                while not (await pool.astats()).draining:
+                    await asyncio.sleep(0)
+                assert not server.signals
+                held.go.set()
+                assert (await asking).value == "HI"
+                await server.ends.wait()
+
+    asyncio.run(asyncio.wait_for(main(), WAIT_S))
+
+
 def test_what_is_not_done_in_time_is_told_so() -> None:
     """The limit is the server's patience; with none at all it is at once."""
 

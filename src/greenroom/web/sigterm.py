@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -65,6 +66,9 @@ class _Delay:
         self._ends = ends
         self._loop = loop
         self._heard = False
+        # A signal comes between any two steps of the main thread, within an agent's call on this
+        # loop, say: what begins in that call's context would be taken for a part of it.
+        self._context = contextvars.copy_context()
         self._draining: asyncio.Task[None] | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
@@ -74,7 +78,7 @@ class _Delay:
             return
         self._heard = True
         try:
-            self._loop.call_soon_threadsafe(self._begin, number)
+            self._loop.call_soon_threadsafe(self._begin, number, context=self._context)
         except RuntimeError:  # the loop has been closed, and the block was never left
             self._ends(number, frame)
 
