@@ -284,10 +284,12 @@ class Choice:
 
     def _refills(self, job: Job, now: float) -> bool:
         """Whether a member that lacks nothing but headroom for it has some in time."""
-        besides = job.failures if self._only_untried(job) else self._hopeless(job)
+        besides: Collection[str] = self._hopeless(job)
+        if self._only_untried(job):
+            besides = {*job.failures, *besides}
         return any(
             slot.name not in besides and (job.deadline is None or at < job.deadline)
-            for at, slot in self._table.headroom.refills(self._table, costs_of(job), now)
+            for at, slot in self._table.headroom.refills(self._table, costs_of(job), now, job)
         )
 
     def _sits_out(self, job: Job, besides: Collection[str], now: float) -> bool:

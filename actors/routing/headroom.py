@@ -438,14 +438,23 @@ class Headroom:
         return max(known, default=now) if len(known) == len(times) else None
 
     def refills(
-        self, slots: Iterable[Slot], costs: Costs, now: float
+        self, slots: Iterable[Slot], costs: Costs, now: float, asker: Asker
     ) -> Iterator[tuple[float, Slot]]:
-        """When each of the members that lack nothing but headroom for a request has some."""
+        """When each of the members that lack nothing but headroom for a request has some. Where all
+        that there is is held for another one: when that one can have it.
+        """
+        hold = self._hold
+        if hold is not None and (hold.asker is asker or hold.asker.cell is None):
+            hold = None
         for slot in slots:
             if not slot.buckets or slot.skip_reason() not in _WAITABLE:
                 continue
             at = self.free_at(slot, costs, now)
-            if at is not None and (at > now or slot.refills_at):
+            if at is None:
+                continue
+            if at <= now and hold is not None and hold.name == slot.name:
+                at = self.free_at(slot, hold.costs, now) or now
+            if at > now or slot.refills_at:
                 yield at, slot
 
     def hold(self, asker: Asker, name: str, costs: Costs) -> None:
