@@ -221,7 +221,11 @@ class Headroom:
         for key in unused:  # kept as long as what has begun there counts
             bucket = before[key]
             bucket.slots = []
-            if bucket.window is not None and bucket.window.headroom(now) < bucket.window.amount:
+            if bucket.window is None:
+                continue
+            bucket.window.headroom(now)  # what counts no more leaves it
+            # Not by what is used: what has begun for nothing may still say what it took.
+            if len(bucket.window):
                 buckets[key] = bucket
         self._buckets = buckets
         self._hand_out(present, now)
@@ -402,6 +406,17 @@ class Headroom:
             if not tight and not held:
                 self.tight.discard(slot)
         return unfit
+
+    def too_small(self, costs: Costs) -> Collection[str]:
+        """The members whose limits can never hold a request of these costs."""
+        return [
+            slot.name
+            for slot in self._weighed
+            if any(
+                bucket.window is not None and bucket.window.amount < bucket.price(costs)
+                for bucket in slot.buckets
+            )
+        ]
 
     def note(self, costs: Costs) -> None:
         """A request comes in."""

@@ -9,7 +9,13 @@ from typing import Any
 
 from helpers_flow import World
 
-from greenroom import AllPoolMembersFailedError, CircuitState, Limit, SkipReason
+from greenroom import (
+    AllPoolMembersFailedError,
+    CircuitState,
+    FailureKind,
+    Limit,
+    SkipReason,
+)
 from greenroom.actors.request.job import JobPhase
 from greenroom.messages.execution import Succeeded
 from greenroom.messages.screening import Heard
@@ -149,3 +155,49 @@ def test_a_name_that_comes_back_without_its_group_is_on_its_own() -> None:
     pool.ask("1")
     pool.fail(pool.call())
     assert given_to(pool) == [("1", "b")]
+
+
+def test_a_member_whose_limits_are_too_small_is_not_waited_for_when_it_is_out() -> None:
+    """Behaviour 316: what it can never hold it will not hold when its breaker closes, either."""
+    pool = world(
+        a=[tokens(100)],
+        b=[tokens(300)],
+        config={"when_unavailable": "wait"},
+    )
+    out = {"blocked": SkipReason.CIRCUIT_OPEN, "circuit": CircuitState.OPEN}
+    pool.change("a", reopens_at=pool.now + 5.0, **out)
+    pool.ask("1", only=("a",), cost=cost(200))
+    failed = pool.answer("1")
+    assert isinstance(failed, AllPoolMembersFailedError)
+    assert failed.reason == "it costs more than the rate limits of any member can hold"
+    pool.ask("2", only=("a",), cost=cost(50))
+    assert pool.phase("2") is JobPhase.QUEUED
+
+
+def test_what_a_call_took_counts_though_its_limit_was_away_meanwhile() -> None:
+    """Behaviour 317: it had been let in without an estimate, and has said later what it took."""
+    pool = world(a=[tokens(100)])
+    pool.ask("1")
+    pool.change("a", limits=())
+    spend(pool, "a", 90)
+    pool.change("a", limits=(tokens(100),))
+    pool.ask("2", cost=cost(20))
+    assert pool.phase("2") is JobPhase.QUEUED
+    pool.pass_(60.0)
+    assert given_to(pool) == [("2", "a")]
+
+
+def test_a_rest_that_nobodys_call_has_brought_is_heard_by_who_waits() -> None:
+    """Behaviour 318: one that must not wait for a member that rests does not, whosever call was
+    throttled.
+    """
+    pool = world(a=[])
+    pool.change("a", max_concurrency=1)
+    pool.ask("1")
+    pool.ask("2")
+    pool.flow.cancel("1")
+    pool.fail(pool.call(), FailureKind.RATE_LIMITED, retry_after_s=30.0)
+    failed = pool.answer("2")
+    assert isinstance(failed, AllPoolMembersFailedError)
+    assert [each.kind for each in failed.errors] == [SkipReason.COOLING_DOWN]
+    assert failed.retry_after_s == 30.0
