@@ -100,16 +100,17 @@ class AttemptResults:
             )
         return new_rest
 
-    def heed(self, attempt: Attempt, failure: Failure, now: float) -> None:
+    def heed(self, attempt: Attempt, failure: Failure, now: float) -> bool:
         """An attempt has failed that nobody needs any more, and counts for nothing. That its member
-        is throttled is true all the same: it rests.
+        is throttled is true all the same: it rests. Whether that is new.
         """
         slot = self._table.get(attempt.member)
         # A 429 of a hedge that lost, say. Nothing else is taken from it: it was told to end, and
         # what it raises then may have come of that.
         if slot is not None and failure.kind is FailureKind.RATE_LIMITED:
             began, after_s = attempt.started_at, failure.retry_after_s
-            self._resting.begin(slot, failure.kind, began, after_s, now)
+            return self._resting.begin(slot, failure.kind, began, after_s, now)
+        return False
 
     def settle(self, job: Job, blame: Blame, answered: bool) -> None:
         """A request has ended, and it is known whose fault its failures were. The supervisor hears

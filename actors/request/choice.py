@@ -269,7 +269,7 @@ class Choice:
             return False
         besides: Collection[str] = self._hopeless(job)
         if self._only_untried(job):
-            besides = {*job.failures, *self._table.eligible(job.terms).barred}
+            besides = {*job.failures, *besides}
         reopening = self._table.earliest_reopening(besides)
         if reopening is not None and reopening <= now + _ABOUT_NOW_S:
             return True  # its time has come: the word of it is on its way
@@ -284,10 +284,12 @@ class Choice:
 
     def _refills(self, job: Job, now: float) -> bool:
         """Whether a member that lacks nothing but headroom for it has some in time."""
-        besides = job.failures if self._only_untried(job) else self._hopeless(job)
+        besides: Collection[str] = self._hopeless(job)
+        if self._only_untried(job):
+            besides = {*job.failures, *besides}
         return any(
             slot.name not in besides and (job.deadline is None or at < job.deadline)
-            for at, slot in self._table.headroom.refills(self._table, costs_of(job), now)
+            for at, slot in self._table.headroom.refills(self._table, costs_of(job), now, job)
         )
 
     def _sits_out(self, job: Job, besides: Collection[str], now: float) -> bool:
@@ -310,6 +312,8 @@ class Choice:
         lasting = _failed_for_good(job)
         if job.terms is not None:
             lasting |= self._table.eligible(job.terms).barred.keys()
+        if job.work.cost is not None and self._table.headroom.weighs:
+            lasting.update(self._table.headroom.too_small(costs_of(job)))
         return lasting | job.cut if lasting else job.cut
 
     def _could_recover(self, job: Job) -> bool:

@@ -85,7 +85,7 @@ def why_unroutable(job: Job, table: RoutingTable, waits: bool, now: float) -> st
         if slots and all(headroom.free_at(slot, costs, now) is None for slot in slots):
             return "it costs more than the rate limits of any member can hold"
         # Headroom is waited for whatever the settings say, if it comes in time.
-        waits = waits or any(True for _ in headroom.refills(slots, costs, now))
+        waits = waits or any(True for _ in headroom.refills(slots, costs, now, job))
     # Where somebody has failed it, the failures say why; no reason is put in front of them.
     if len(barred) == len(table):
         return "" if job.failures else "no member may have it"
@@ -121,7 +121,7 @@ def _first_back(job: Job, table: RoutingTable, now: float) -> float | None:
         return table.earliest_reopening(barred)
     slots = [slot for slot in table if slot.name not in barred]
     never = [slot.name for slot in slots if headroom.free_at(slot, costs, now) is None]
-    refills = (at for at, _ in headroom.refills(slots, costs, now))
+    refills = (at for at, _ in headroom.refills(slots, costs, now, job))
     reopening = table.earliest_reopening({*barred, *never})
     return min(filter(None, (reopening, *refills)), default=None)
 

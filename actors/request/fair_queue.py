@@ -77,7 +77,14 @@ class FairQueue:
         Args:
             besides: lanes whose requests nobody can take just now: others have their turn.
         """
-        found = [level.next(besides, self._cost_of) for level in list(self._levels.values())]
+        return self._next(lambda queue: queue.first(besides))
+
+    def first_that(self, may: Callable[[Job], bool]) -> Job | None:
+        """The same of those of which that is so. It looks at each that comes before."""
+        return self._next(lambda queue: next(filter(may, queue), None))
+
+    def _next(self, first_of: Callable[[WaitingQueue], Job | None]) -> Job | None:
+        found = [level.next(first_of, self._cost_of) for level in list(self._levels.values())]
         jobs = [each for each in found if each is not None]
         if len(jobs) < 2:
             return jobs[0] if jobs else None
@@ -179,11 +186,13 @@ class _Level:
             del self.queues[job.fair_key], self._weights[job.fair_key]
             self.round.leave(job.fair_key)
 
-    def next(self, besides: Collection[Lane], cost_of: Callable[[Job], float]) -> Job | None:
+    def next(
+        self, first_of: Callable[[WaitingQueue], Job | None], cost_of: Callable[[Job], float]
+    ) -> Job | None:
         offered: dict[FairKey, Job] = {}
 
         def cost(key: FairKey) -> float | None:
-            job = self.queues[key].first(besides)
+            job = first_of(self.queues[key])
             if job is None:
                 return None
             offered[key] = job

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.request.job import QUEUED, Attempt, Job
 from greenroom.actors.request.waiting_room import WaitingRoom
 from greenroom.actors.routing.headroom import NOTHING, Bucket, Charge, Costs
 from greenroom.actors.routing.routing_table import RoutingTable, Slot
+from greenroom.actors.routing.selection import TermsKey
 from greenroom.actors.runtime.alarms import AGAIN_S, Alarm
 from greenroom.messages.execution import LimitsSeen
 from greenroom.messages.supervision import RoutingSnapshot
@@ -33,7 +35,8 @@ class Refills:
     _over: Callable[[], None]
     # For what is not only calls: when the first one of those that wait fits.
     _alarm: Alarm | None = field(init=False, default=None)
-    _least: list[Costs] = field(init=False, default_factory=list)
+    # Those that it is set for, by their terms.
+    _least: dict[TermsKey | None, list[Costs]] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self._table.headroom.dry = self._dry
@@ -42,6 +45,7 @@ class Refills:
         """The table has taken a snapshot over."""
         headroom = self._table.headroom
         if headroom.concerns(snapshot.members):
+            self._least.clear()  # some may fit earlier than the alarm is set for
             headroom.sync(self._table, self._ports.now())
 
     # -- an attempt begins, and ends
@@ -60,6 +64,7 @@ class Refills:
         charge, attempt.charge = attempt.charge, None
         if not charge:
             return
+        self._least.clear()
         if not began and spent is None:
             self._table.headroom.give_back(charge, self._ports.now())
         elif spent is not None:
@@ -75,6 +80,7 @@ class Refills:
     def seen(self, message: LimitsSeen, attempt: Attempt | None) -> None:
         """A provider has said what is left."""
         slot, now = self._table.get(message.member), self._ports.now()
+        self._least.clear()
         if slot is not None:
             self._table.headroom.learn(
                 slot,
@@ -93,29 +99,29 @@ class Refills:
         first that waits, that member's headroom is held.
         """
         headroom, costs = self._table.headroom, costs_of(job)
-        # One that has failed somewhere may have to wait for other members than the others do.
-        first, alike = self._room.queue.first() is job, not job.failures
-        covered = alike and _any_below(self._least, costs)
+        first, lane = self._room.queue.first() is job, _terms_of(job)
+        covered = _is_alike(job) and self._is_covered(self._least, job)
         if not first and covered:
             return
         if first and headroom.holds_for_another(job):
             # It has come in before the one that was first, for which may be held what it needs.
             headroom.hold(job, "", costs)
             self._ports.at(now, self._over)
-        times = [
+        barred = self._table.eligible(job.terms).barred
+        refills = [
             (at, slot)
-            for at, slot in headroom.refills(self._table, costs, now)
-            if slot.name not in job.failures
+            for at, slot in headroom.refills(self._table, costs, now, job)
+            if slot.name not in barred
         ]
-        if not times:  # a tried one will do, or nobody
-            times = list(headroom.refills(self._table, costs, now))
+        # A tried one will do where nobody else comes.
+        times = [each for each in refills if each[1].name not in job.failures] or refills
         if not times:
             return
         at, slot = min(times, key=lambda each: each[0])
         if first:
             headroom.hold(job, slot.name, costs)
-        if alike and not covered:
-            self._least.append(costs)
+        if _is_alike(job) and not covered:
+            self._least.setdefault(lane, []).append(costs)
         if self._alarm is None or at < self._alarm.when:
             if self._alarm is not None:
                 self._alarm.cancel()
@@ -123,18 +129,39 @@ class Refills:
 
     def lighter(self, first: Job) -> Iterator[Job]:
         """Those behind the first that waits which cost less than all before them that have found
-        nobody: they may find somebody. To be offered to the members one by one, while these have
-        room.
+        nobody, or may go to others than these: they may find somebody. To be offered to the members
+        one by one, while these have room; where it is turns that say who is served, by turns.
         """
-        stuck = [] if first.failures else [costs_of(first)]
-        for count, job in enumerate(self._room.queue):
-            if count > LOOK_AHEAD or not self._table.has_room():
-                return
-            if job is first or job.failures or _any_below(stuck, costs_of(job)):
-                continue
+        stuck: dict[TermsKey | None, list[Costs]] = {}
+        self._note_stuck(stuck, first)
+        looks = 0
+
+        def may(job: Job) -> bool:
+            nonlocal looks
+            looks += 1
+            if looks > LOOK_AHEAD or job is first or not _is_alike(job):
+                return False
+            return not self._is_covered(stuck, job)
+
+        fair = self._room.fair
+        # One by one of a fair queue, since whoever is served may have had the turn of its key.
+        in_turn = None if fair is None else iter(partial(fair.first_that, may), None)
+        for job in filter(may, self._room.queue) if in_turn is None else in_turn:
             yield job
-            if job.phase is QUEUED:
-                stuck.append(costs_of(job))
+            self._note_stuck(stuck, job)
+            if looks > LOOK_AHEAD or not self._table.has_room():
+                return
+
+    def _note_stuck(self, stuck: dict[TermsKey | None, list[Costs]], job: Job) -> None:
+        if job.phase is QUEUED and _is_alike(job):
+            stuck.setdefault(_terms_of(job), []).append(costs_of(job))
+
+    def _is_covered(self, those: dict[TermsKey | None, list[Costs]], job: Job) -> bool:
+        """Whether one of those costs no more, and may go to whomever this one may go to."""
+        costs, lane = costs_of(job), _terms_of(job)
+        if lane is not None and _any_below(those.get(None, ()), costs):
+            return True
+        return _any_below(those.get(lane, ()), costs)
 
     def _ring(self) -> None:
         self._alarm = None
@@ -169,7 +196,16 @@ def costs_of(job: Job) -> Costs:
     return job.work.cost or NOTHING  # type: ignore[return-value]
 
 
-def _any_below(those: list[Costs], costs: Costs) -> bool:
+def _terms_of(job: Job) -> TermsKey | None:
+    return None if job.terms is None else job.terms.key
+
+
+def _is_alike(job: Job) -> bool:
+    """Whether all that tells it from others is its terms and its costs."""
+    return not job.failures and job.trial is None
+
+
+def _any_below(those: Sequence[Costs], costs: Costs) -> bool:
     """Whether one of those costs no more of anything: where that finds nobody, nor does this."""
     for each in those:  # not by any() and all(), which take three times as long
         for name, amount in each.items():

@@ -619,8 +619,8 @@ class RequestFlow:
                 self._attempt_failed(attempt, attempt.job, failure, now)
             elif attempt.alone:
                 self._trials.reported_failed(attempt, failure)
-            else:
-                self._attempt_results.heed(attempt, failure, now)
+            elif self._attempt_results.heed(attempt, failure, now):
+                self._route_waiting()  # some may wait in vain now
         self._pump()
 
     def _is_excused(self, attempt: Attempt, failure: Failure, now: float) -> bool:
@@ -703,7 +703,8 @@ class RequestFlow:
                 self._trials.failed(attempt, failure._replace(opens_at_once=False))
             else:
                 self.attempts.ignore(job, attempt)
-                self._attempt_results.heed(attempt, failure, now)
+                if self._attempt_results.heed(attempt, failure, now):
+                    self._route_waiting()
             return
         # Both are asked before what is learned of the members changes what they look at.
         preferred = self._choice.is_preferred(job, attempt, failure, now)

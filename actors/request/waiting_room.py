@@ -111,7 +111,8 @@ class WaitingRoom:
                 return leavers
         # Before the first table (epoch 0) all wait, and nobody can be too many: see `review`.
         if self.queue.size >= self._bound and self._table.epoch:
-            leavers = self._make_room(job, now)
+            expired, leavers = leavers.expired, self._make_room(job, now)
+            leavers = Leavers((*expired, *leavers.expired), leavers.shed)
         if not (leavers.shed and leavers.shed[0].job is job):
             self.queue.add(job)
             # Above the bound by `room_to_come`, or before the first table.
@@ -206,7 +207,7 @@ class WaitingRoom:
             else:
                 return
         for job in self.queue.tried():
-            if job.failures and job.id not in asked:
+            if job.id not in asked:
                 yield job
                 if not self._table.has_room():
                     return

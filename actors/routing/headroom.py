@@ -221,7 +221,11 @@ class Headroom:
         for key in unused:  # kept as long as what has begun there counts
             bucket = before[key]
             bucket.slots = []
-            if bucket.window is not None and bucket.window.headroom(now) < bucket.window.amount:
+            if bucket.window is None:
+                continue
+            bucket.window.headroom(now)  # what counts no more leaves it
+            # Not by what is used: what has begun for nothing may still say what it took.
+            if len(bucket.window):
                 buckets[key] = bucket
         self._buckets = buckets
         self._hand_out(present, now)
@@ -403,6 +407,17 @@ class Headroom:
                 self.tight.discard(slot)
         return unfit
 
+    def too_small(self, costs: Costs) -> Collection[str]:
+        """The members whose limits can never hold a request of these costs."""
+        return [
+            slot.name
+            for slot in self._weighed
+            if any(
+                bucket.window is not None and bucket.window.amount < bucket.price(costs)
+                for bucket in slot.buckets
+            )
+        ]
+
     def note(self, costs: Costs) -> None:
         """A request comes in."""
         for cost, amount in costs.items():
@@ -438,14 +453,23 @@ class Headroom:
         return max(known, default=now) if len(known) == len(times) else None
 
     def refills(
-        self, slots: Iterable[Slot], costs: Costs, now: float
+        self, slots: Iterable[Slot], costs: Costs, now: float, asker: Asker
     ) -> Iterator[tuple[float, Slot]]:
-        """When each of the members that lack nothing but headroom for a request has some."""
+        """When each of the members that lack nothing but headroom for a request has some. Where all
+        that there is is held for another one: when that one can have it.
+        """
+        hold = self._hold
+        if hold is not None and (hold.asker is asker or hold.asker.cell is None):
+            hold = None
         for slot in slots:
             if not slot.buckets or slot.skip_reason() not in _WAITABLE:
                 continue
             at = self.free_at(slot, costs, now)
-            if at is not None and (at > now or slot.refills_at):
+            if at is None:
+                continue
+            if at <= now and hold is not None and hold.name == slot.name:
+                at = self.free_at(slot, hold.costs, now) or now
+            if at > now or slot.refills_at:
                 yield at, slot
 
     def hold(self, asker: Asker, name: str, costs: Costs) -> None:

@@ -146,6 +146,9 @@ class RoutingTable:
         if whole:
             names = {route.name for route in snapshot.members}
             gone = [name for name in self._slots if name not in names]
+        # Its name may come back without a group.
+        leavers = filter(None, map(self.get, gone))
+        regrouped = regrouped or any(slot.route.group is not None for slot in leavers)
         marks = self._take_over(snapshot.members, gone)
         if regrouped:
             self._look_for_groups()
