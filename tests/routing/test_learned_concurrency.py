@@ -15,8 +15,8 @@ LIMITED, TIMEOUT, DOWN = FailureKind.RATE_LIMITED, FailureKind.TIMEOUT, FailureK
 
 
 def route(ceiling: int = 100, **more: Any) -> MemberRoute:
-    given: dict[str, Any] = {"learns": True, "max_concurrency": ceiling, **more}
-    return MemberRoute("a", index=0, incarnation=1, ref=cast(Any, object()), **given)
+    given: dict[str, Any] = {"incarnation": 1, "learns": True, "max_concurrency": ceiling}
+    return MemberRoute("a", index=0, ref=cast(Any, object()), **{**given, **more})
 
 
 def slot(ceiling: int = 100) -> Slot:
@@ -108,7 +108,8 @@ def test_b322_what_is_learned_stays_until_somebody_names_a_number() -> None:
     member.update(route(circuit=CircuitState.CLOSED, epoch=3, eased_in=True))
     assert (member.max_concurrency, member.limit) == (learned, 1)
     member.forget_rest()
-    assert member.limit == learned
+    member.update(route(incarnation=2))
+    assert (member.max_concurrency, member.limit) == (learned, learned)
     member.update(route(20))
     assert (member.max_concurrency, member.limit) == (20, 20)
     member.update(route(7, learns=False))
