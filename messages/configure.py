@@ -10,7 +10,7 @@ from typing import Any, TypedDict, get_type_hints
 from greenroom.messages import _validate as check
 from greenroom.messages.config import ChangeableSettings, PoolConfig, check_setting
 from greenroom.messages.limits import Limit, checked_limits
-from greenroom.messages.member import Member, Names
+from greenroom.messages.member import Concurrency, Member, Names, check_concurrency
 
 _LIVES_THERE = "the agents live there"
 _WATCHED = "the loops that run are watched by it"
@@ -50,7 +50,8 @@ class MemberSettings(TypedDict, total=False):
     weight: float
     priority: int
     group: str | None
-    max_concurrency: int | None
+    max_concurrency: Concurrency
+    max_concurrency_ceiling: int | None
     limits: Sequence[Limit]
     metadata: Mapping[str, Any]
     tags: Names
@@ -71,7 +72,7 @@ class Configure:
         settings: fields of `PoolConfig`, by name. Limits of time hold for attempts that begin from
             then on, those of requests for requests; thresholds for the next outcome.
         members: what changes of members, by their names: `weight`, `priority`, `group`,
-            `max_concurrency`, `limits`, `metadata`, `tags`, `cost`.
+            `max_concurrency`, `max_concurrency_ceiling`, `limits`, `metadata`, `tags`, `cost`.
         add: members to take in, behind the others.
         remove: names of those that leave: they get nothing new, finish what they have, and are
             closed.
@@ -162,6 +163,8 @@ def _check_member(where: str, changes: Any) -> None:
                 if value is not None:
                     check.name(field_, value)
             case "max_concurrency":
+                check_concurrency(field_, value)
+            case "max_concurrency_ceiling":
                 check.whole(field_, value, minimum=1, optional=True)
             case "limits":
                 checked_limits(field_, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from greenroom.messages import _validate as check
 from greenroom.messages.agent_shape import (
@@ -23,6 +23,9 @@ Lost = type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseExc
 
 Names = str | Iterable[str]
 """A name, or several."""
+
+Concurrency = int | Literal["auto"] | None
+"""Calls at a time; what `Member` says of its `max_concurrency`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,10 @@ class Member:
         max_concurrency: calls at a time; None means 1 for a sync agent (and for one that has not
             been made yet), 100 for an async one. An object without a run method, for `apply`, is
             async if it is opened by `async with` alone, or all of its methods are coroutine
-            functions; one that has both kinds of them is not.
+            functions; one that has both kinds of them is not. `"auto"`: the pool finds out how many
+            it bears, by how long answers take, by refusals (429) and by timeouts.
+        max_concurrency_ceiling: the most that `"auto"` may come to; None means 1,000 for an async
+            agent, 64 for a sync one, of which each call takes a thread.
         probe: a cheap check, sync or async, called with the agent (or with nothing, if it takes
             nothing); it fails by raising or by returning False. An agent not made yet is not
             probed, unless its breaker is to be tried.
@@ -89,7 +95,8 @@ class Member:
     weight: float = field(default=1.0, kw_only=True)
     priority: int = field(default=0, kw_only=True)
     group: str | None = field(default=None, kw_only=True)
-    max_concurrency: int | None = field(default=None, kw_only=True)
+    max_concurrency: Concurrency = field(default=None, kw_only=True)
+    max_concurrency_ceiling: int | None = field(default=None, kw_only=True)
     probe: Callable[..., Any] | None = field(default=None, kw_only=True)
     close: Callable[[Any], Any] | None = field(default=None, kw_only=True)
     lost: Lost | None = field(default=None, kw_only=True)
@@ -108,7 +115,9 @@ class Member:
         check.whole("priority", self.priority, minimum=None)
         if self.group is not None:
             check.name("group", self.group)
-        check.whole("max_concurrency", self.max_concurrency, minimum=1, optional=True)
+        check_concurrency("max_concurrency", self.max_concurrency)
+        ceiling = self.max_concurrency_ceiling
+        check.whole("max_concurrency_ceiling", ceiling, minimum=1, optional=True)
         check.function("probe", self.probe, optional=True)
         check.function("close", self.close, optional=True)
         _check_lost(self.lost)
@@ -141,6 +150,14 @@ class Member:
     def _check_method(self) -> None:
         if self.method is not False:
             check.text("method", self.method, optional=True)
+
+
+def check_concurrency(field: str, value: Any) -> None:
+    """Refuse what is no number of calls at a time, nor `"auto"`, nor None."""
+    if not isinstance(value, str):
+        check.whole(field, value, minimum=1, optional=True)
+    elif value != "auto":
+        raise ValueError(f"{field} must be a whole number or 'auto', got {value!r}")
 
 
 def _check_lost(lost: Any) -> None:

@@ -157,6 +157,9 @@ class MemberStats:
         in_flight: attempts that hold one of its slots.
         abandoned: threads given up on after a timeout that have not ended yet.
         incarnation: 1 for the first actor behind the name, one more with every restart.
+        max_concurrency: how many attempts it takes at a time; of a member with
+            `max_concurrency="auto"` what has been learned by now.
+        concurrency_learned: whether it has been.
         agents_lost: agents of it that were gone for good, since the pool started or the member was
             reset.
         group: `Member.group`.
@@ -178,6 +181,7 @@ class MemberStats:
     cost: float = field(default=0.0, kw_only=True)
     group: str | None = field(default=None, kw_only=True)
     limits: tuple[LimitStats, ...] = field(default=(), kw_only=True)
+    concurrency_learned: bool = field(default=False, kw_only=True)
 
     @property
     def has_headroom(self) -> bool:

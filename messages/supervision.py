@@ -137,6 +137,8 @@ class MemberRoute:
             request is made: nobody else calls it.
         eased_in: whether its breaker has closed by what was tried: it is given more step by step.
         limits: its rate limits.
+        learns: whether the router finds out how many calls at a time it bears, up to
+            `max_concurrency`.
     """
 
     name: str
@@ -159,6 +161,7 @@ class MemberRoute:
     group: str | None = field(default=None, kw_only=True)
     eased_in: bool = field(default=False, kw_only=True)
     limits: tuple[Limit, ...] = field(default=(), kw_only=True)
+    learns: bool = field(default=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

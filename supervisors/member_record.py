@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from greenroom.actors.member.agent_actor import MemberRef
-from greenroom.actors.member.surroundings import default_concurrency, needs_loop
+from greenroom.actors.member.surroundings import default_concurrency, is_as_wide, needs_loop
 from greenroom.actors.runtime.loop_thread import AgentLoop
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
@@ -112,7 +112,7 @@ class MemberRecord:
     def change(self, member: Member) -> None:
         """Be that member from now on, whose agent is the same."""
         before, self.member = self.member, member
-        if member.max_concurrency != before.max_concurrency:
+        if not is_as_wide(before, member):
             # Of a factory that has made its agent already, the actor says if it is more.
             self.max_concurrency = default_concurrency(member)
 
@@ -226,6 +226,7 @@ class MemberRecord:
             group=self.member.group,
             eased_in=self.breaker.tried,
             limits=tuple(self.member.limits),
+            learns=self.member.max_concurrency == "auto",
         )
 
     def serves(self, now: float) -> bool:

@@ -21,6 +21,7 @@ from greenroom.actors.member.surroundings import (
     LoopSilent,
     Surroundings,
     default_concurrency,
+    is_as_wide,
 )
 from greenroom.actors.reading.classify import classify, is_lost
 from greenroom.actors.runtime.home_loop import HomeLoop
@@ -325,7 +326,7 @@ class AgentActor(PoolActor):
         self.member = self.host.member = member
         self.around = replace(self.around, config=message.config)
         self.calls.configure(self.around)
-        if member.max_concurrency == before.max_concurrency:
+        if is_as_wide(before, member):
             return
         if member.factory is not None and self.host.made:
             self._say_created()

@@ -16,6 +16,9 @@ from greenroom.messages.member import Member
 
 SYNC_CONCURRENCY = 1
 ASYNC_CONCURRENCY = 100
+SYNC_CEILING = 64
+"""The most that `"auto"` comes to of an agent whose calls take a thread each."""
+ASYNC_CEILING = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +70,29 @@ class LoopLost:
 
 
 def default_concurrency(member: Member, is_async: bool | None = None) -> int:
-    """`max_concurrency`, or what it is by default: 100 for an async agent, 1 for any other.
+    """`max_concurrency`, or what it is by default: 100 for an async agent, 1 for any other. Of a
+    member whose own the router finds out, it is the most that this may be.
 
     Args:
         is_async: whether the agent is, where there is one; None: as far as the member shows it.
     """
-    if member.max_concurrency is not None:
-        return member.max_concurrency
+    chosen = member.max_concurrency
+    if chosen == "auto" and member.max_concurrency_ceiling is not None:
+        return member.max_concurrency_ceiling
+    if isinstance(chosen, int):
+        return chosen
     if is_async is None:
         made = member.factory is None
         is_async = made and agent_methods.is_async_agent(member.agent, member.method)
+    if chosen == "auto":
+        return ASYNC_CEILING if is_async else SYNC_CEILING
     return ASYNC_CONCURRENCY if is_async else SYNC_CONCURRENCY
+
+
+def is_as_wide(before: Member, after: Member) -> bool:
+    """Whether both are given as many calls at a time."""
+    chosen, ceiling = after.max_concurrency, after.max_concurrency_ceiling
+    return (chosen, ceiling) == (before.max_concurrency, before.max_concurrency_ceiling)
 
 
 def needs_loop(member: Member) -> bool:

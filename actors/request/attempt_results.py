@@ -46,7 +46,7 @@ class AttemptResults:
         if slot is not None:  # what a first chunk has told of its speed is known already
             slot.load.succeeded(None if streamed else elapsed_s, ended_at)
             if slot.recovers and not late:
-                slot.answered(attempt.started_at)
+                slot.answered(attempt.started_at, elapsed_s)
         if self._table.learns:
             self._table.record(attempt.member, True)
         self._outcome_reporter.succeeded(attempt, elapsed_s, ended_at)

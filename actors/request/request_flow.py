@@ -508,7 +508,7 @@ class RequestFlow:
         if slot is not None:
             slot.load.succeeded(elapsed_s, ended_at)
             if slot.recovers:
-                slot.answered(attempt.started_at)
+                slot.answered(attempt.started_at, elapsed_s)
             if stands and table.draining:
                 attempts.check_drained(slot)
         if table.learns:

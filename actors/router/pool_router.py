@@ -237,6 +237,9 @@ class PoolRouter(PoolActor):
             if slot is not None:
                 free = slot.skip_reason() is None
                 stats = replace(stats, in_flight=slot.in_flight, available=free)
+                if slot.learned is not None:
+                    width = slot.max_concurrency
+                    stats = replace(stats, max_concurrency=width, concurrency_learned=True)
                 # The supervisor does not know of a rest: it would say
                 # None, or when the breaker is back.
                 if slot.buckets:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
 
+from greenroom.actors.policy.concurrency_limit import ConcurrencyLimit
 from greenroom.actors.routing.headroom import Bucket
 from greenroom.actors.routing.load_estimate import LoadEstimate
 from greenroom.actors.routing.recent_times import RecentTimes
@@ -13,6 +14,9 @@ from greenroom.actors.routing.rest_period import RestPeriod
 from greenroom.actors.strategies import FreeMembers
 from greenroom.messages.status import CircuitState, FailureKind, SkipReason
 from greenroom.messages.supervision import MemberRoute
+
+_TOO_MUCH = (FailureKind.RATE_LIMITED, FailureKind.TIMEOUT)
+"""Failures that say of a member that it has more calls at a time than it bears."""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -36,6 +40,8 @@ class Slot:
     success, up to its `max_concurrency`. So of those that wait for it twice as many get through
     with every round of calls.
 
+    Of a member that `learns`, `max_concurrency` is what has been learned by now.
+
     Read its attributes, and change them by its methods: `free_slots` has to hear of it.
     """
 
@@ -50,6 +56,7 @@ class Slot:
     """Its name and its tags."""
     max_concurrency: int = field(init=False)
     limit: int = field(init=False)
+    learned: ConcurrencyLimit | None = field(init=False, default=None)
     load: LoadEstimate = field(init=False, default_factory=LoadEstimate)
     times: RecentTimes = field(init=False, default_factory=RecentTimes)
     error_rate: Callable[[float], float] = field(init=False)
@@ -59,7 +66,7 @@ class Slot:
     failures_seen: int = field(init=False, default=0)
     is_free: bool = field(init=False, default=False)
     rest: RestPeriod = field(init=False, default_factory=RestPeriod)
-    # Whether successes are of interest, see `answered`.
+    # Whether successes are of interest, see `answered`: always those of a member that learns.
     recovers: bool = field(init=False, default=False)
     # Its rate limits, of which `Headroom` keeps the books; and when one of which nothing is left
     # has something again, 0.0 while all have.
@@ -93,12 +100,26 @@ class Slot:
         self.priority = route.priority
         self.cost = route.cost
         self.known_as = frozenset((route.name, *route.tags))
+        self._widen_to(self._width(route))
+        self._review()
+
+    def _width(self, route: MemberRoute) -> int:
+        """How many calls at a time it is given, by what is said of it or by what was learned."""
+        if not route.learns:
+            self.learned = None
+            return route.max_concurrency
+        if self.learned is None:
+            self.learned, self.recovers = ConcurrencyLimit(route.max_concurrency), True
+        elif self.learned.ceiling != route.max_concurrency:
+            self.learned.configure(route.max_concurrency)
+        return self.learned.limit
+
+    def _widen_to(self, width: int) -> None:
         # A member on its slow start keeps its limit; one that is not
         # follows its new max_concurrency.
         whole = self.limit >= self.max_concurrency
-        self.max_concurrency = route.max_concurrency
-        self.limit = self.max_concurrency if whole else min(self.limit, self.max_concurrency)
-        self._review()
+        self.max_concurrency = width
+        self.limit = width if whole else min(self.limit, width)
 
     def _circuit_changed(self, circuit: CircuitState, eased_in: bool) -> None:
         """What it did before an opening says nothing of what it does after it: so it is measured
@@ -145,6 +166,10 @@ class Slot:
         """A call that began at `began` has failed at `now`; whether it makes a rest, or a longer
         one. Whoever is told so has `rested` called once it is over.
         """
+        if self.learned is not None and kind in _TOO_MUCH:
+            self.learned.refused(began, now)
+            self._widen_to(self.learned.limit)
+            self._review()
         # Whoever has switched the breaker off wants every request to go there, throttled or not.
         if self.route.circuit is CircuitState.DISABLED:
             return False
@@ -170,20 +195,27 @@ class Slot:
         self.limit = min(self.max_concurrency, self.in_flight + 1)
         self.recovers = True
 
-    def answered(self, began: float) -> None:
-        """A call that began then has succeeded; to be told while it `recovers`."""
+    def answered(self, began: float, elapsed_s: float) -> None:
+        """A call that began then, and took so long, has succeeded; to be told while it `recovers`.
+        It has given back what it held.
+        """
+        if self.learned is not None:
+            self.learned.answered(elapsed_s, self.in_flight + 1)
+            self._widen_to(self.learned.limit)
         self.rest.answered(began)
         if self.rest.until:
             return
         self.limit = min(self.max_concurrency, self.limit + 1)
-        self.recovers = self.limit < self.max_concurrency or self.rest.pauses > 0
+        self.recovers = (
+            self.limit < self.max_concurrency or self.rest.pauses > 0 or self.learned is not None
+        )
         self._review()
 
     def forget_rest(self) -> None:
         """Be as if it had never rested: somebody has reset it by hand."""
         self.rest.forget()
         self._free_slots.resting.discard(self)
-        self.recovers = False
+        self.recovers = self.learned is not None
         self.limit = self.max_concurrency
         self._review()
 

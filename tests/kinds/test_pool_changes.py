@@ -68,7 +68,13 @@ def test_the_same_file_says_again_what_it_says(read: Read) -> None:
     said = 'weight = 2.0\ncost = 0.5\ntags = ["eu"]\nmetadata = { team = "x" }\nargv'
     text = A.replace("argv", said) + B
     command = way(read(text), read(text))
-    alike = {"priority": 0, "group": None, "max_concurrency": 4, "limits": ()}
+    alike = {
+        "priority": 0,
+        "group": None,
+        "max_concurrency": 4,
+        "max_concurrency_ceiling": None,
+        "limits": (),
+    }
     assert (command.add, command.remove, command.replace) == ((), (), ())
     assert command.members == {
         "a": {"weight": 2.0, "metadata": {"team": "x"}, "tags": ("eu",), "cost": 0.5, **alike},

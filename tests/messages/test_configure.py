@@ -78,8 +78,8 @@ def test_what_cannot_change_is_refused_by_name_with_why(name: str) -> None:
             {"members": {"a": {"wieght": 1}}},
             (
                 "ValueError: members.a.wieght is not a setting of a member; did you mean weight? "
-                "those that can change are weight, priority, group, max_concurrency, limits, "
-                "metadata, tags, cost"
+                "those that can change are weight, priority, group, max_concurrency, "
+                "max_concurrency_ceiling, limits, metadata, tags, cost"
             ),
         ),
         (

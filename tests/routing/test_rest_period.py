@@ -160,7 +160,7 @@ def test_it_comes_back_at_a_pace() -> None:
     for _ in range(5):
         rooms.append(member.limit)
         member.take()
-        member.answered(101.0)
+        member.answered(101.0, 0.1)
         member.give_back()
     assert rooms == [1, 2, 3, 4, 4]
     assert not member.recovers
@@ -185,7 +185,7 @@ def test_the_next_throttling_begins_the_next_rest() -> None:
     rest(member, 100.0, 1.0)
     member.rested(101.0)
     member.take()
-    member.answered(101.0)
+    member.answered(101.0, 0.1)
     member.give_back()
     assert member.limit == 2
     assert rest(member, 102.0, 1.0)
@@ -238,7 +238,7 @@ def test_room_is_never_more_than_it_has_and_never_none(
         elif member.is_free:
             member.take()
             if member.recovers:
-                member.answered(now)
+                member.answered(now, 0.1)
             member.give_back()
         until = member.rest.until
         assert member.is_free is not bool(until)

@@ -40,7 +40,8 @@ COMMANDS_AT_A_TIME = 4
 
 _OF_POOL = ("name", "strategy")
 _OF_MEMBER = (
-    *("weight", "priority", "group", "max_concurrency", "isolated", "limits"),
+    *("weight", "priority", "group", "max_concurrency", "max_concurrency_ceiling"),
+    *("isolated", "limits"),
     *("metadata", "tags", "cost"),
 )
 _SECRET = re.compile(r"(?:^|_)(?:key|token|secret|password)$")

@@ -6,12 +6,12 @@ import dataclasses
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.limits import MOST, Limit, checked_limits
-from greenroom.messages.member import Names
+from greenroom.messages.member import Names, check_concurrency
 from greenroom.messages.requests import Request
 from greenroom.messages.screening import check_weight
 from greenroom.messages.status import LoadBalanceStrategy
@@ -29,16 +29,18 @@ class MemberSpec:
     Attributes:
         latency: how long a call takes once the member works on it.
         speed: a member of speed 2 takes half as long.
-        concurrency: calls that the pool gives it at a time (`Member.max_concurrency`).
+        concurrency: calls that the pool gives it at a time (`Member.max_concurrency`); "auto": it
+            finds out how many.
         servers: calls that it works on at a time; the others wait in it, first come, first served.
-            None: as many as its concurrency, so that nobody waits there.
+            None: as many as its concurrency, so that nobody waits there; of one that is found out
+            they must be given.
         weight, priority, group, limits, cost, tags: `Member`'s.
     """
 
     name: str
     latency: Latency
     speed: float = 1.0
-    concurrency: int = 1
+    concurrency: int | Literal["auto"] = 1
     servers: int | None = None
     weight: float = 1.0
     priority: int = 0
@@ -51,8 +53,12 @@ class MemberSpec:
     def __post_init__(self) -> None:
         check.name("name", self.name)
         check.number("speed", self.speed, above=True)
-        check.whole("concurrency", self.concurrency, minimum=1)
+        if self.concurrency is None:
+            raise check.misfit("concurrency must be a whole number", self.concurrency)
+        check_concurrency("concurrency", self.concurrency)
         check.whole("servers", self.servers, minimum=1, optional=True)
+        if self.concurrency == "auto" and self.servers is None:
+            raise ValueError("servers must be given with concurrency 'auto', got None")
         check.number("weight", self.weight)
         check.whole("priority", self.priority, minimum=None)
         check.number("cost", self.cost)
@@ -64,6 +70,8 @@ class MemberSpec:
     @property
     def at_work(self) -> int:
         """Calls that it works on at a time."""
+        if self.concurrency == "auto":
+            return self.servers or 1  # never None: it has been checked
         return min(self.concurrency, self.servers or self.concurrency)
 
     @property

@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 from greenroom.actors.claims.claims import Claims
 from greenroom.actors.member.agent_actor import MemberRef
 from greenroom.actors.member.call_outcome import cut_off_by
+from greenroom.actors.member.surroundings import ASYNC_CEILING, default_concurrency
 from greenroom.actors.reading.classify import Verdict
 from greenroom.actors.request.flow_ports import Events, FlowPorts
 from greenroom.actors.request.job import Job
@@ -83,7 +84,9 @@ class SimPool:
         self._failure = failures(config.classify)
         self._unmade: set[str] = set()
         self._spent, self._shares = scenario.load.spent, chance("spent")
-        self._concurrency = {spec.name: spec.concurrency for spec in scenario.members}
+        self._concurrency = {
+            spec.name: default_concurrency(_member(spec)) for spec in scenario.members
+        }
         self._members = {
             spec.name: SimMember(spec, agenda, chance(f"member {spec.name}"), self._ended)
             for spec in scenario.members
@@ -302,6 +305,7 @@ def _member(spec: MemberSpec) -> Member:
         priority=spec.priority,
         group=spec.group,
         max_concurrency=spec.concurrency,
+        max_concurrency_ceiling=ASYNC_CEILING,  # nothing of a simulation takes a thread
         cost=spec.cost,
         tags=spec.tags,
         limits=spec.limits,
