@@ -273,8 +273,8 @@ class PoolRef(AskingRef):
             pool.configure(request_timeout_s=10.0, members={"local": {"max_concurrency": 8}})
 
         Args:
-            members: what changes, by the member's name: `weight`, `priority`, `max_concurrency`,
-                `metadata`.
+            members: what changes, by the member's name: `weight`, `priority`, `group`,
+                `max_concurrency`, `max_concurrency_ceiling`, `limits`, `metadata`, `tags`, `cost`.
             settings: fields of `PoolConfig`.
 
         Returns:

@@ -92,7 +92,7 @@ class Mark:
     kept: int = 0
 
 
-BLOCKS_GIVEN = 8000
+BLOCKS_GIVEN = 10_000
 """Blocks by which memory may grow whatever the traffic: caches and windows that fill."""
 BLOCKS_PER_REQUEST = 0.05
 """Blocks that a request may leave behind on top: a leaked one leaves ten and more."""
