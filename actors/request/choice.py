@@ -73,8 +73,7 @@ class Choice:
             if step is not None:
                 return step
         barred = () if job.terms is None else table.eligible(job.terms).barred
-        busy = not weighed and not job.failures and not table.free and table.is_busy(barred)
-        if busy:
+        if not (weighed or job.failures or table.free) and table.is_busy(barred):
             return Step.WAIT  # no strategy need be asked
         if table.treats_alike:  # no strategy of this package keeps it: so one will do for all
             context = self._context
@@ -262,14 +261,14 @@ class Choice:
 
     def _may_wait(self, job: Job, now: float) -> bool:
         """Whether a request may wait for a member to come back, rather than fail at once."""
-        if self._table.headroom.limited and self._refills(job, now):
+        besides: Collection[str] = self._hopeless(job)
+        if self._only_untried(job):
+            besides = {*job.failures, *besides}
+        if self._table.headroom.limited and self._refills(job, besides, now):
             return True
         # Each member has one turn: to wait would be for a second one.
         if job.policy.exhaustive and job.failures:
             return False
-        besides: Collection[str] = self._hopeless(job)
-        if self._only_untried(job):
-            besides = {*job.failures, *besides}
         reopening = self._table.earliest_reopening(besides)
         if reopening is not None and reopening <= now + _ABOUT_NOW_S:
             return True  # its time has come: the word of it is on its way
@@ -282,11 +281,8 @@ class Choice:
             return True
         return reopening is not None and (job.deadline is None or reopening < job.deadline)
 
-    def _refills(self, job: Job, now: float) -> bool:
+    def _refills(self, job: Job, besides: Collection[str], now: float) -> bool:
         """Whether a member that lacks nothing but headroom for it has some in time."""
-        besides: Collection[str] = self._hopeless(job)
-        if self._only_untried(job):
-            besides = {*job.failures, *besides}
         return any(
             slot.name not in besides and (job.deadline is None or at < job.deadline)
             for at, slot in self._table.headroom.refills(self._table, costs_of(job), now, job)

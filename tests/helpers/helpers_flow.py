@@ -285,3 +285,15 @@ class World:
 
 def _route(name: str, index: int) -> MemberRoute:
     return MemberRoute(name, index=index, incarnation=1, ref=cast(Any, object()), priority=index)
+
+
+TOKENS = "tokens"
+"""What requests cost, besides being one."""
+
+
+def limited_world(strategy: str = "priority", config: Any = None, **limits: Any) -> World:
+    """Members by their names with those rate limits, wide enough for whatever comes."""
+    made = World(*limits, strategy=strategy, **{"request_timeout_s": None, **(config or {})})
+    for name, each in limits.items():
+        made.change(name, limits=tuple(each), max_concurrency=100)
+    return made

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -28,3 +30,13 @@ def test_a_log_whose_thread_could_not_be_started_tries_again(
     log.write(SimpleNamespace(record="written"))
     log.stop()
     assert out.getvalue() == "written\n"
+
+
+def test_b267_a_loguru_without_its_file_costs_the_rotation_alone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is not public there: other logs go on, and who wants to rotate is told."""
+    monkeypatch.setitem(sys.modules, "loguru._file_sink", None)
+    with pytest.raises(ValueError, match="rotation is not to be had of this version of loguru"):
+        Target(tmp_path / "app.log", rotation="1 MB")
+    Target(tmp_path / "app.log").close()

@@ -719,6 +719,18 @@ class TestRule:
             is_stream(AgentRun())
 
 
+def assert_is_no_answer(agent: Any, words: str) -> None:
+    """What it returns is a failure that says so; the same again would be no better."""
+    with pool_of(*ranked(a=agent, b=Chunks("b"))) as pool:
+        reply = pool.ask(Request("x"), timeout=WAIT_S)
+        assert reply.value == ["b"]
+        (error,) = reply.errors
+        assert isinstance(error.error, AgentTypeError)
+        assert words in str(error.error)
+        assert (error.kind, error.attempts) == (FailureKind.TOO_LARGE, 1)
+        assert rest(pool.stream(Request("x"))) == ["b"]
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 class TestPool:
     @pytest.mark.parametrize("make", [SUBMITTED, APPLIED], ids=["submitted", "applied"])
@@ -726,15 +738,9 @@ class TestPool:
         self, make: Callable[[], Any], is_async: bool
     ) -> None:
         """The result of another thread or process, whether it is there by now or not."""
-        a = returning(make, [], is_async)
-        with pool_of(*ranked(a=a, b=Chunks("b"))) as pool:
-            reply = pool.ask(Request("x"), timeout=WAIT_S)
-            assert reply.value == ["b"]
-            (error,) = reply.errors
-            assert isinstance(error.error, AgentTypeError)
-            assert "that nobody has waited for: wait for it in the agent" in str(error.error)
-            assert (error.kind, error.attempts) == (FailureKind.TOO_LARGE, 1)
-            assert rest(pool.stream(Request("x"))) == ["b"]
+        assert_is_no_answer(
+            returning(make, [], is_async), "that nobody has waited for: wait for it in the agent"
+        )
 
     def test_an_await_that_was_forgotten_is_a_failure(self, is_async: bool) -> None:
         """Nothing has been done yet: it says so, and nothing is left un-awaited."""
@@ -804,15 +810,7 @@ class TestPool:
         self, make: Callable[[], Any], is_async: bool
     ) -> None:
         """It says so, and another member answers; the same again would be no better."""
-        a = returning(make, [], is_async)
-        with pool_of(*ranked(a=a, b=Chunks("b"))) as pool:
-            reply = pool.ask(Request("x"), timeout=WAIT_S)
-            assert reply.value == ["b"]
-            (error,) = reply.errors
-            assert isinstance(error.error, AgentTypeError)
-            assert "that was not opened" in str(error.error)
-            assert (error.kind, error.attempts) == (FailureKind.TOO_LARGE, 1)
-            assert rest(pool.stream(Request("x"))) == ["b"]
+        assert_is_no_answer(returning(make, [], is_async), "that was not opened")
 
     def test_one_that_raises_when_it_is_entered_has_failed(self, is_async: bool) -> None:
         """As a request that is made there."""

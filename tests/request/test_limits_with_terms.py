@@ -5,9 +5,8 @@ is none of his business.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from helpers_flow import World
+from helpers_flow import TOKENS, World, limited_world
 
 from greenroom import (
     AllPoolMembersFailedError,
@@ -19,15 +18,6 @@ from greenroom import (
 from greenroom.actors.request.job import JobPhase
 from greenroom.messages.execution import Succeeded
 from greenroom.messages.screening import Heard
-
-TOKENS = "tokens"
-
-
-def world(strategy: str = "priority", config: Any = None, **limits: Any) -> World:
-    made = World(*limits, strategy=strategy, **{"request_timeout_s": None, **(config or {})})
-    for name, each in limits.items():
-        made.change(name, limits=tuple(each), max_concurrency=100)
-    return made
 
 
 def tokens(amount: int, per_s: float = 60) -> Limit:
@@ -53,7 +43,7 @@ def test_who_may_go_elsewhere_is_looked_at_though_less_has_found_nobody() -> Non
     """Behaviour 310: that five tokens find no headroom where they may go says nothing of ten that
     may go to another member.
     """
-    pool = world(a=[tokens(1000)], b=[tokens(1000)])
+    pool = limited_world(a=[tokens(1000)], b=[tokens(1000)])
     pool.ask("1", only=("a",), cost=cost(1000))
     pool.ask("2", only=("b",), cost=cost(995))
     pool.ask("little", only=("a",), cost=cost(5))
@@ -65,7 +55,7 @@ def test_who_may_go_elsewhere_is_looked_at_though_less_has_found_nobody() -> Non
 
 def test_each_is_woken_for_the_members_that_may_have_it() -> None:
     """Behaviour 310: whatever else waits for others, and costs less."""
-    pool = world(a=[tokens(100)], b=[tokens(100, per_s=30)])
+    pool = limited_world(a=[tokens(100)], b=[tokens(100, per_s=30)])
     pool.ask("1", only=("a",), cost=cost(95))
     pool.ask("2", only=("b",), cost=cost(95))
     pool.ask("3", only=("a",), cost=cost(10))
@@ -78,7 +68,7 @@ def test_each_is_woken_for_the_members_that_may_have_it() -> None:
 
 def test_headroom_is_held_only_at_a_member_that_may_have_the_first() -> None:
     """Behaviour 311: another one's is for whoever it suffices for."""
-    pool = world(a=[tokens(100)], b=[tokens(100, per_s=30)])
+    pool = limited_world(a=[tokens(100)], b=[tokens(100, per_s=30)])
     pool.ask("1", only=("a",), cost=cost(95))
     pool.ask("2", only=("b",), cost=cost(60))
     pool.ask("first", only=("a",), cost=cost(50))  # b would have that much sooner
@@ -88,7 +78,7 @@ def test_headroom_is_held_only_at_a_member_that_may_have_the_first() -> None:
 
 def test_who_finds_all_headroom_held_for_the_first_waits() -> None:
     """Behaviour 311: it does not fail as if nobody could take it."""
-    pool = world(a=[tokens(1000)])
+    pool = limited_world(a=[tokens(1000)])
     pool.ask("1", cost=cost(600))
     pool.ask("first", cost=cost(900))
     pool.ask("2", cost=cost(200))
@@ -104,7 +94,7 @@ def test_who_may_not_have_it_is_not_waited_for() -> None:
     has its reason, whatever the strategy.
     """
     for strategy in ("priority", "failover"):
-        pool = world(strategy, a=[], b=[Limit(1, per_s=60)])
+        pool = limited_world(strategy, a=[], b=[Limit(1, per_s=60)])
         pool.ask("1", only=("b",))
         pool.change("a", blocked=SkipReason.CIRCUIT_OPEN, circuit=CircuitState.OPEN)
         pool.ask("2", only=("a",))
@@ -117,7 +107,7 @@ def test_who_may_not_have_it_is_not_waited_for() -> None:
 
 def test_a_request_with_a_trial_beside_is_not_forgotten_behind_one_of_other_terms() -> None:
     """Behaviour 313: it waits for its own members, and has them as soon as one is free."""
-    pool = world(a=[], b=[], half=[])
+    pool = limited_world(a=[], b=[], half=[])
     pool.change("a", max_concurrency=1)
     pool.change("b", max_concurrency=1)
     pool.ask("1", only=("a",))
@@ -132,7 +122,7 @@ def test_a_request_with_a_trial_beside_is_not_forgotten_behind_one_of_other_term
 
 def test_what_costs_little_takes_turns_too_where_what_costs_much_waits() -> None:
     """Behaviour 314: who passes by the first one does so by turns, not by age."""
-    pool = world(a=[tokens(1000)], b=[tokens(100)], config={"fair_by": "key"})
+    pool = limited_world(a=[tokens(1000)], b=[tokens(100)], config={"fair_by": "key"})
     pool.ask("1", only=("b",), cost=cost(95), heard=Heard(fair_key="zoe"))
     pool.ask("2", cost=cost(500), heard=Heard(fair_key="zoe"))
     pool.ask("first", cost=cost(900), heard=Heard(fair_key="zoe"))
@@ -145,7 +135,7 @@ def test_what_costs_little_takes_turns_too_where_what_costs_much_waits() -> None
 
 def test_a_name_that_comes_back_without_its_group_is_on_its_own() -> None:
     """Behaviour 315: what fails its former mates says nothing of it."""
-    pool = world(a=[], b=[], c=[])
+    pool = limited_world(a=[], b=[], c=[])
     pool.change("a", group="one")
     pool.change("b", group="one")
     route = pool.routes.pop("b")
@@ -159,7 +149,7 @@ def test_a_name_that_comes_back_without_its_group_is_on_its_own() -> None:
 
 def test_a_member_whose_limits_are_too_small_is_not_waited_for_when_it_is_out() -> None:
     """Behaviour 316: what it can never hold it will not hold when its breaker closes, either."""
-    pool = world(
+    pool = limited_world(
         a=[tokens(100)],
         b=[tokens(300)],
         config={"when_unavailable": "wait"},
@@ -176,7 +166,7 @@ def test_a_member_whose_limits_are_too_small_is_not_waited_for_when_it_is_out() 
 
 def test_what_a_call_took_counts_though_its_limit_was_away_meanwhile() -> None:
     """Behaviour 317: it had been let in without an estimate, and has said later what it took."""
-    pool = world(a=[tokens(100)])
+    pool = limited_world(a=[tokens(100)])
     pool.ask("1")
     pool.change("a", limits=())
     spend(pool, "a", 90)
@@ -191,7 +181,7 @@ def test_a_rest_that_nobodys_call_has_brought_is_heard_by_who_waits() -> None:
     """Behaviour 318: one that must not wait for a member that rests does not, whosever call was
     throttled.
     """
-    pool = world(a=[])
+    pool = limited_world(a=[])
     pool.change("a", max_concurrency=1)
     pool.ask("1")
     pool.ask("2")

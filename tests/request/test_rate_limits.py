@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from helpers_flow import Call, World
+from helpers_flow import TOKENS, Call, World, limited_world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -25,16 +25,6 @@ from greenroom.actors.request.job import JobPhase
 from greenroom.actors.routing.routing_table import Slot
 from greenroom.messages.execution import Failed, LimitsSeen, Refused, Succeeded
 from greenroom.messages.status import RefusalReason
-
-TOKENS = "tokens"
-
-
-def world(strategy: str = "priority", config: Any = None, **limits: Any) -> World:
-    """Members by their names with those limits, wide enough for whatever comes."""
-    made = World(*limits, strategy=strategy, **{"request_timeout_s": None, **(config or {})})
-    for name, each in limits.items():
-        made.change(name, limits=tuple(each), max_concurrency=100)
-    return made
 
 
 def per_minute(amount: int, cost: str = "requests", group: str | None = None) -> Limit:
@@ -79,7 +69,7 @@ def error_of(world: World, request_id: str, member: str) -> AttemptError:
 
 def test_who_has_no_headroom_is_skipped_and_waited_for() -> None:
     """Behaviour 291: the request goes to another member, or waits for the first that has some."""
-    pool = world(a=[per_minute(2)], b=[Limit(1, per_s=10)])
+    pool = limited_world(a=[per_minute(2)], b=[Limit(1, per_s=10)])
     for request in ("1", "2", "3", "4", "5"):
         pool.ask(request)
     assert given_to(pool) == [("1", "a"), ("2", "a"), ("3", "b")]
@@ -96,7 +86,7 @@ def test_who_has_no_headroom_is_skipped_and_waited_for() -> None:
 
 def test_headroom_that_comes_too_late_is_not_waited_for() -> None:
     """Behaviour 292: no refill within the deadline, so it fails at once, and says when."""
-    pool = world(a=[per_minute(1)])
+    pool = limited_world(a=[per_minute(1)])
     pool.ask("1")
     pool.ask("2", timeout=59.0)
     failed = pool.answer("2")
@@ -110,7 +100,7 @@ def test_headroom_that_comes_too_late_is_not_waited_for() -> None:
 
 def test_what_costs_more_than_a_limit_can_hold_is_told_at_once() -> None:
     """Behaviour 293: whether the member is busy, has nothing left or is free."""
-    pool = world(a=[per_minute(1000, TOKENS)], b=[per_minute(500, TOKENS)])
+    pool = limited_world(a=[per_minute(1000, TOKENS)], b=[per_minute(500, TOKENS)])
     pool.change("a", max_concurrency=1)
     pool.ask("1", cost={TOKENS: 1000})
     pool.ask("2", cost={TOKENS: 1001})
@@ -134,7 +124,7 @@ def test_what_costs_little_goes_on_while_what_costs_much_waits_and_keeps_its_tur
     """Behaviour 294: who waits first has the headroom of the member that has it first; all other
     headroom is for whoever it suffices for.
     """
-    pool = world(a=[per_minute(1000, TOKENS)], b=[per_minute(600, TOKENS)])
+    pool = limited_world(a=[per_minute(1000, TOKENS)], b=[per_minute(600, TOKENS)])
     pool.ask("1", cost={TOKENS: 500})
     pool.ask("2", cost={TOKENS: 500})  # both to a
     pool.ask("3", cost={TOKENS: 550})
@@ -154,7 +144,7 @@ def test_what_was_not_used_comes_back() -> None:
     """Behaviour 295: a call is settled by what its agent says, whether it succeeds, fails or was
     cancelled; one that has never begun has used nothing; of all others the estimate stays.
     """
-    pool = world(a=[per_minute(10), per_minute(1000, TOKENS)], config={"max_retries": 0})
+    pool = limited_world(a=[per_minute(10), per_minute(1000, TOKENS)], config={"max_retries": 0})
 
     def after(request: str, **options: Any) -> Call:
         pool.ask(request, cost={TOKENS: 100}, **options)
@@ -187,7 +177,7 @@ def test_what_was_not_used_comes_back() -> None:
 
 def test_a_call_that_could_not_be_sent_has_used_nothing() -> None:
     """Behaviour 295: be it that its member is gone, or that something has raised on the way."""
-    pool = world(a=[per_minute(1)], b=[per_minute(1)])
+    pool = limited_world(a=[per_minute(1)], b=[per_minute(1)])
     pool.gone.add("a")
     pool.ask("1")
     assert given_to(pool) == [("1", "b")]
@@ -200,7 +190,7 @@ def test_a_call_that_could_not_be_sent_has_used_nothing() -> None:
 
 def test_members_of_a_group_have_one_limit() -> None:
     """Behaviour 296: with two keys of one account neither gets what the other has used."""
-    pool = world(
+    pool = limited_world(
         a=[per_minute(3, group="org")], b=[per_minute(3, group="org")], c=[per_minute(1)],
         strategy="round_robin",
     )  # fmt: skip
@@ -216,7 +206,7 @@ def test_members_of_a_group_have_one_limit() -> None:
 
 def test_other_limits_keep_what_was_spent() -> None:
     """Behaviour 297: another amount, another window, a member that leaves and comes back."""
-    pool = world(a=[per_minute(3)], b=[])
+    pool = limited_world(a=[per_minute(3)], b=[])
     pool.ask("1")
     pool.ask("2")
     pool.change("a", limits=(per_minute(10),))
@@ -236,14 +226,14 @@ def test_other_limits_keep_what_was_spent() -> None:
 
 def test_a_hedge_and_a_trial_keep_to_the_limits() -> None:
     """Behaviour 298: whoever else works on a request has headroom for it, or does not begin."""
-    pool = world(
+    pool = limited_world(
         a=[per_minute(5)], b=[per_minute(100, TOKENS)], c=[per_minute(5)],
         config={"hedge_after_s": 1.0},
     )  # fmt: skip
     pool.ask("1", cost={TOKENS: 101})
     pool.pass_(1.0)
     assert given_to(pool) == [("1", "a"), ("1", "c")]
-    pool = world(a=[per_minute(1, group="g")], b=[per_minute(1, group="g")])
+    pool = limited_world(a=[per_minute(1, group="g")], b=[per_minute(1, group="g")])
     pool.change("a", circuit=CircuitState.HALF_OPEN, trial_permits=1, epoch=2)
     pool.ask("1")  # b has it, and with it the headroom of the trial
     assert given_to(pool) == [("1", "b")]
@@ -259,7 +249,7 @@ def test_what_a_provider_says_holds_with_and_without_a_limit() -> None:
     """Behaviour 299: no more than is left is given to the member, less what has begun since; and
     what is back evenly where the whole is known.
     """
-    pool = world(a=[], b=[])
+    pool = limited_world(a=[], b=[])
     pool.ask("1")
     pool.ask("2")
     see(pool, pool.calls[0], remaining=3, resets_in_s=30.0)
@@ -271,7 +261,7 @@ def test_what_a_provider_says_holds_with_and_without_a_limit() -> None:
     pool.ask("7")
     assert given_to(pool)[-1] == ("7", "a")
 
-    pool = world(a=[per_minute(60)])
+    pool = limited_world(a=[per_minute(60)])
     pool.ask("1")
     see(pool, pool.calls[0], remaining=0, resets_in_s=60.0, whole=60)
     pool.ask("2")
@@ -284,7 +274,7 @@ def test_what_a_provider_says_holds_with_and_without_a_limit() -> None:
 
 def test_tokens_that_a_provider_says_are_left() -> None:
     """Behaviour 299: what the call itself took is in them already, and is not given back twice."""
-    pool = world(a=[per_minute(10_000, TOKENS)])
+    pool = limited_world(a=[per_minute(10_000, TOKENS)])
     pool.ask("1", cost={TOKENS: 5000})
     call = pool.call()
     see(pool, call, TOKENS, remaining=900, resets_in_s=50.0)
@@ -298,7 +288,7 @@ def test_tokens_that_a_provider_says_are_left() -> None:
 @pytest.mark.parametrize("strategy", ["failover", "consistent_hash", "weighted", "adaptive"])
 def test_every_strategy_goes_on_to_who_has_headroom(strategy: str) -> None:
     """Behaviour 291: those that keep to a member, too."""
-    pool = world(strategy, a=[per_minute(1)], b=[per_minute(1)], c=[per_minute(1, TOKENS)])
+    pool = limited_world(strategy, a=[per_minute(1)], b=[per_minute(1)], c=[per_minute(1, TOKENS)])
     for request in "1234":
         pool.ask(request, key="k", cost={TOKENS: 1})
     assert sorted(member for _, member in given_to(pool)) == ["a", "b", "c"]
@@ -312,7 +302,7 @@ def test_a_pick_among_a_hundred_members_with_limits_makes_no_call_more() -> None
 
     def calls(limits: tuple[Limit, ...]) -> int:
         names = {f"m{n}": limits for n in range(100)}
-        pool = world("adaptive", **names)
+        pool = limited_world("adaptive", **names)
         pool.ask("1", cost={TOKENS: 500})
         job = pool.flow.jobs["1"]
         count = 0
@@ -407,7 +397,7 @@ def test_an_hour_of_64_callers_is_never_over_a_limit_and_loses_no_token(
     waits whom a member with room and headroom could take; and all are answered once.
     """
     rng = random.Random(seed)
-    pool = world(strategy, config={"max_retries": 1, "retry_budget_floor": 1000.0}, **HOUR)
+    pool = limited_world(strategy, config={"max_retries": 1, "retry_budget_floor": 1000.0}, **HOUR)
     for name in HOUR:
         pool.change(name, max_concurrency=rng.choice([2, 8, 64]))
     ledger = Ledger(HOUR)

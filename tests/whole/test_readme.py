@@ -167,9 +167,14 @@ def _parameters(function: Any) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("block", blocks("python"), ids=str)
 def test_code_runs_and_prints_what_it_says(
-    block: Block, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+    block: Block,
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Every python block runs on its own, keeps its comments' word, and leaves no pool behind."""
+    monkeypatch.chdir(tmp_path)  # some write files
     before = {ref.actor_urn for ref in pykka.ActorRegistry.get_all()}
     try:
         run(block, request)

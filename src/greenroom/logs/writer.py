@@ -14,18 +14,12 @@ from typing import Any
 
 from loguru import logger
 
-# Not public, but what `logger.add` makes of a path. The same by `add` would write in the turn of
-# the actor that logs, and its `enqueue` waits where a disk is slow.
-from loguru._file_sink import FileSink
-
 from greenroom.messages.errors import summary
 
 BACKLOG = 10_000
 """How many records may wait for a slow sink; what comes on top is lost, and counted in the log."""
 CLOSE_TIMEOUT_S = 2.0
 """How long switching off (and the end of the process) waits for a slow sink."""
-
-_File: Any = FileSink  # it has no types
 
 Render = Callable[[Any], str]
 
@@ -76,8 +70,16 @@ class Target:
             )
 
     def _made(self) -> Any:
+        # Not public, but what `logger.add` makes of a path. By `add` it would write in the turn of
+        # the actor that logs, and its `enqueue` waits where a disk is slow. Imported here, so that
+        # a loguru that keeps it elsewhere costs nobody more than the rotation.
         try:
-            return _File(self._path, errors="backslashreplace", **self._keep)
+            from loguru._file_sink import FileSink
+        except ImportError as error:
+            raise ValueError("rotation is not to be had of this version of loguru") from error
+        file: Any = FileSink  # it has no types
+        try:
+            return file(self._path, errors="backslashreplace", **self._keep)
         except OSError:
             raise
         except Exception as error:
