@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal, TypedDict, Unpack
@@ -63,6 +63,7 @@ class ChangeableSettings(TypedDict, total=False):
     restart_intensity: int
     restart_period_s: float
     restart_backoff_s: float
+    log_metadata: Sequence[str]
 
 
 class PoolSettings(ChangeableSettings, total=False):
@@ -212,6 +213,9 @@ class PoolConfig:
     is_empty: Callable[[Any], bool] | Literal["auto"] | None = "auto"
     """Says whether a chunk is empty (a keep-alive); "auto": None, what has no content, and objects
     of clients that carry no text, as a role or a usage; None: the first two only."""
+    log_metadata: Sequence[str] = ()
+    """Keys of `Request.metadata` whose values the events of a request have, and so its lines in the
+    log: as `tenant=acme`, masked, and cut at 100 characters. Nothing else of it is shown."""
     cost: CostFunction | None = None
     """Estimates what a payload costs, for the rate limits of members: `{"tokens": 1200}`, or None
     for nothing; called where the request is asked for. `Request.cost` goes before it."""
@@ -224,6 +228,9 @@ class PoolConfig:
             value, least = getattr(self, name), getattr(self, other)
             if value is not None and value < least:
                 raise ValueError(f"{name} must be at least {other} ({least!r}), got {value!r}")
+        if self.log_metadata != ():
+            keys = check.names("log_metadata", self.log_metadata)
+            object.__setattr__(self, "log_metadata", keys)
         if self.circuit_min_calls > self.circuit_window:
             raise ValueError(
                 f"circuit_min_calls must be at most circuit_window "
@@ -280,6 +287,11 @@ def _seconds_or_p95(field: str, value: Any) -> None:
         check.number(field, value, above=True, optional=True)
 
 
+def _keys(field: str, value: Any) -> None:
+    """Refuse whatever is neither a name nor several."""
+    check.names(field, value)
+
+
 def _on_or_observe(field: str, value: Any) -> None:
     """Refuse whatever is neither "on" nor "observe"."""
     if value not in ("on", "observe"):
@@ -321,6 +333,7 @@ _RULES: dict[str, Callable[[str, Any], None]] = {
     "is_failure is_empty stream_complete": _function_or_auto,
     "when_unavailable": _fail_or_wait,
     "circuit": _on_or_observe,
+    "log_metadata": _keys,
 }
 """What is checked of each setting by itself."""
 

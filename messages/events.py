@@ -6,18 +6,29 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
+from greenroom.messages.pickling import masked_known, on_one_line
 from greenroom.messages.status import AgentStatus, FailureKind
+
+_NAMES = frozenset(("pool", "member", "request_id"))
+"""The app's own words, by which it knows what it is about: they are shown as they are."""
+
+_LEFT_OUT = frozenset(("metadata", "skipped", "tried", "advice"))
+"""What `as_dict` has None for where there is nothing of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """Something that happened in a pool.
 
+    Whatever it is made of: no text in it has a line end or a control character, nor, but for names
+    and ids, what looks like a key.
+
     Attributes:
         name: the event's name in the catalogue (`breaker.opened`).
         level: its log level.
         pool: the pool's name.
         member, request_id: whom it concerns; None where it concerns nobody in particular.
+        metadata: of its request, what `PoolConfig.log_metadata` names: `key=value` each.
     """
 
     name: ClassVar[str] = "event"
@@ -25,9 +36,21 @@ class Event:
     _says: ClassVar[str] = "{0.name}"
     """`describe`, as a template for the event; where more is to be said it has a method."""
 
+    _texts: ClassVar[tuple[str, ...]] = ()
+    """The fields that may hold what comes from outside."""
+
     pool: str
     member: str | None = None
     request_id: str | None = None
+    metadata: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self._texts:
+            value = getattr(self, name)
+            if value:
+                safe = on_one_line(value) if name in _NAMES else _safe(value)
+                if safe != value:
+                    object.__setattr__(self, name, safe)
 
     def describe(self) -> str:
         """What happened, why, and what comes next, in one line without pool and member."""
@@ -46,12 +69,26 @@ class Event:
                 value = str(value)  # an enum becomes its value
             elif isinstance(value, tuple):
                 value = ", ".join(str(item) for item in value)
-            plain[each.name] = value
+            plain[each.name] = None if value == "" and each.name in _LEFT_OUT else value
         return plain
 
     def __str__(self) -> str:
         where = f"{self.pool}/{self.member}" if self.member else self.pool
         return f"{self.name} {where}: {self.describe()}"
+
+
+_TEXTS = ("str", "str | None", "tuple[str, ...]")
+"""The types of such fields, as they are written here."""
+
+
+def _safe(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    if isinstance(value, tuple):
+        return tuple(map(_safe_text, value))
+    return _safe_text(value)
+
+
+def _safe_text(text: str) -> str:
+    return on_one_line(masked_known(text))
 
 
 E = TypeVar("E", bound=Event)
@@ -65,6 +102,7 @@ def _event(name: str, level: str = "INFO") -> Callable[[type[E]], type[E]]:
     def made(kind: type[E]) -> type[E]:
         kind.name, kind.level = name, level
         event = dataclass(frozen=True, slots=True, kw_only=True)(kind)
+        event._texts = tuple(each.name for each in fields(event) if each.type in _TEXTS)
         _catalogue.append(event)
         return event
 
@@ -73,10 +111,17 @@ def _event(name: str, level: str = "INFO") -> Callable[[type[E]], type[E]]:
 
 @_event("pool.started")
 class PoolStarted(Event):
-    """The pool takes requests."""
+    """The pool takes requests.
+
+    Attributes:
+        request_timeout_s, deadline_s, max_retries: its settings of these names.
+    """
 
     members: tuple[str, ...] = ()
     strategy: str = ""
+    request_timeout_s: float | None = None
+    deadline_s: float | None = None
+    max_retries: int | None = None
 
     def describe(self) -> str:
         return f"pool started: {', '.join(self.members) or 'no members'} ({self.strategy})"
@@ -91,6 +136,54 @@ class PoolStopped(Event):
     def describe(self) -> str:
         rest = f"; {self.unfinished} unfinished requests were failed" if self.unfinished else ""
         return f"pool stopped{rest}"
+
+
+@_event("pool.draining")
+class PoolDraining(Event):
+    """The pool takes no more requests, and finishes those that it has. Told when that begins, and
+    every ten seconds from then on.
+
+    Attributes:
+        left: how many requests are under way.
+        elapsed_s: since it began, in seconds.
+        timeout_s: after how long what is left is failed; None: never.
+    """
+
+    left: int = 0
+    elapsed_s: float = 0.0
+    timeout_s: float | None = None
+
+    def describe(self) -> str:
+        if self.elapsed_s:
+            return f"pool draining: {self.left} still under way after {self.elapsed_s:.1f} s"
+        limit = self.timeout_s
+        rest = "" if limit is None else f"; what is left after {limit:g} s is failed"
+        return f"pool draining: it takes no more requests, {self.left} are under way{rest}"
+
+
+@_event("pool.drained")
+class PoolDrained(Event):
+    """A drain is over: every request that was under way has ended by itself."""
+
+    _says = "pool drained in {0.elapsed_s:.1f} s: nothing is under way any more"
+    elapsed_s: float = 0.0
+
+
+@_event("pool.drain_timed_out", "WARNING")
+class PoolDrainTimedOut(Event):
+    """A drain has had its time: what was left has been failed.
+
+    Attributes:
+        failed: how many requests those were.
+        timeout_s: how long it has waited for them, in seconds.
+    """
+
+    _says = (
+        "pool drain timed out after {0.timeout_s:g} s: {0.failed} requests are failed; "
+        "give it as long as the slowest of them may take: drain(timeout=...)"
+    )
+    failed: int = 0
+    timeout_s: float = 0.0
 
 
 @_event("pool.configured")
@@ -115,10 +208,32 @@ class PoolPaused(Event):
 
 @_event("member.started")
 class MemberStarted(Event):
-    """A member actor runs."""
+    """A member actor runs.
+
+    Attributes:
+        weight, priority, cost: what is declared of it.
+    """
 
     _says = "member started (incarnation {0.incarnation})"
     incarnation: int = 1
+    weight: float = 1.0
+    priority: int = 0
+    cost: float = 0.0
+
+
+@_event("member.draining")
+class MemberDraining(Event):
+    """A member leaves the pool: it gets nothing new, and finishes what it has.
+
+    Attributes:
+        replaced: whether another one takes its place after that.
+    """
+
+    replaced: bool = False
+
+    def describe(self) -> str:
+        after = "another one takes its place" if self.replaced else "it stops"
+        return f"member draining: it gets nothing new, and finishes what it has; then {after}"
 
 
 @_event("member.stopped")
@@ -197,7 +312,8 @@ class MemberGaveUp(Event):
 
     _says = (
         "member given up: more than {0.restarts} restarts in {0.period_s:g} s "
-        "({0.error}); it stays down until it is reset"
+        "({0.error}); it stays down until it is reset: "
+        "mend what ends it, then pool.reset_member({0.member!r})"
     )
     restarts: int = 0
     period_s: float = 0.0
@@ -274,11 +390,13 @@ class BreakerOpened(Event):
 
     Attributes:
         observed: whether it would get none: the breaker is only observed (`circuit="observe"`).
+        advice: what is to be done about it.
     """
 
     reason: str = ""
     reopens_in_s: float | None = None
     observed: bool = False
+    advice: str = ""
 
     def severity(self) -> str:
         return "WARNING" if self.observed else self.level
@@ -291,7 +409,8 @@ class BreakerOpened(Event):
             if self.reopens_in_s is None
             else f"next trial in {self.reopens_in_s:.1f} s"
         )
-        return f"breaker opened: {self.reason}; {after}"
+        advice = f"; {self.advice}" if self.advice else ""
+        return f"breaker opened: {self.reason}; {after}{advice}"
 
 
 @_event("breaker.half_open")
@@ -378,10 +497,17 @@ class MemberQueueing(Event):
 
 @_event("request.rejected", "WARNING")
 class RequestRejected(Event):
-    """A request was refused before anything ran."""
+    """A request was refused before anything ran.
 
-    _says = "request rejected: {0.reason}"
+    Attributes:
+        skipped: each member that could not take it, and why.
+    """
+
     reason: str = ""
+    skipped: tuple[str, ...] = ()
+
+    def describe(self) -> str:
+        return f"request rejected: {self.reason}{_listed(skipped=self.skipped)}"
 
 
 @_event("probe.ok", "DEBUG")
@@ -501,15 +627,31 @@ class RequestCompleted(Event):
 
 @_event("request.exhausted", "ERROR")
 class RequestExhausted(Event):
-    """A request failed: nobody could answer it, or its time was over."""
+    """A request failed: nobody could answer it, or its time was over.
+
+    Attributes:
+        skipped: each member that was not asked, and why.
+        tried: each member that was, and the kind of its failure.
+        advice: what comes next, and what is to be done about it.
+    """
 
     reason: str = ""
     attempts: int = 0
     elapsed_s: float = 0.0
+    skipped: tuple[str, ...] = ()
+    tried: tuple[str, ...] = ()
+    advice: str = ""
 
     def describe(self) -> str:
         spent = f"{self.elapsed_s:.3f} s, {self.attempts} attempt(s)"
-        return f"request failed after {spent}: {self.reason}"
+        members = _listed(tried=self.tried, skipped=self.skipped)
+        advice = f"; {self.advice}" if self.advice else ""
+        return f"request failed after {spent}: {self.reason}{members}{advice}"
+
+
+def _listed(**members: tuple[str, ...]) -> str:
+    """What became of which members, by the name of that."""
+    return "".join(f"; {what}: {', '.join(each)}" for what, each in members.items() if each)
 
 
 @_event("dead_letter", "WARNING")

@@ -56,13 +56,38 @@ def masked(text: str) -> str:
     """The text, with `***` where it shows what looks like a key, a token or a password, and what
     the app's own `redact` has made of it.
     """
+    text = masked_known(text)
+    redact = _redact
+    return text if redact is None else _redacted(redact, text)
+
+
+def masked_known(text: str) -> str:
+    """The same by its look alone, which changes nothing if it is done again."""
     lower = text.lower()
     for hint in _HINTS:
         if hint in lower:
-            text = _SECRETS.sub(_mask, text)
-            break
-    redact = _redact
-    return text if redact is None else _redacted(redact, text)
+            return _SECRETS.sub(_mask, text)
+    return text
+
+
+# What comes from outside must neither forge a second line, nor move a cursor, nor show the text
+# around it in another order (Unicode's Bidi_Control); half of a surrogate pair cannot be encoded.
+_UNFIT = (
+    *(*range(32), *range(127, 160), 0x2028, 0x2029, 0x61C, 0x200E, 0x200F),
+    *(*range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xD800, 0xE000)),
+)
+_ESCAPED = {code: chr(code).encode("unicode_escape").decode() for code in _UNFIT}
+_ESCAPED_IN_BLOCK = {code: text for code, text in _ESCAPED.items() if chr(code) not in "\n\t"}
+
+
+def on_one_line(text: str) -> str:
+    """The text with each line end and control character shown, in place of obeyed."""
+    return text if text.isprintable() else text.translate(_ESCAPED)
+
+
+def in_lines(text: str) -> str:
+    """The same of a text that has lines, as a traceback."""
+    return text.translate(_ESCAPED_IN_BLOCK)
 
 
 def _redacted(redact: Redact, text: str) -> str:
@@ -87,14 +112,24 @@ def summary(error: BaseException | None) -> str:
         return ""
     if issubclass(type(error), RemoteCause):  # by the real type: `__class__` may raise
         return str(error)
+    name: str = _name_of(type(error))
+    said = _said(error)
+    return f"{name}: {said}" if said else name
+
+
+def _said(error: BaseException) -> str:
     try:
         lines = str(error).strip().splitlines()
     except BaseException:  # a user's __str__ may raise anything, and this may run in an actor
-        lines = []
-    name: str = _name_of(type(error))
+        return ""
     if not lines:
-        return name
-    return f"{name}: {masked(lines[0][: 2 * LONGEST_LINE])[:LONGEST_LINE]}"
+        return ""
+    # Without the calls of `masked` and `on_one_line`: this is done for every failure.
+    text, redact = masked_known(lines[0][: 2 * LONGEST_LINE]), _redact
+    if redact is not None:
+        text = _redacted(redact, text)
+    # After the masking: a tab before a key is no part of a word, what is shown for it is.
+    return (text if text.isprintable() else text.translate(_ESCAPED))[:LONGEST_LINE]
 
 
 class RemoteCause(Exception):
@@ -125,7 +160,7 @@ class RemoteCause(Exception):
             module = str(type(error).__module__)
         except BaseException:  # a metaclass may raise anything
             module = ""
-        return cls(name, module, summary(error)[len(name) + 2 :])
+        return cls(name, module, _said(error))
 
     def __str__(self) -> str:
         return f"{self.type_name}: {self.text}" if self.text else self.type_name

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from greenroom.messages import advice
 from greenroom.messages.events import BreakerClosed, BreakerHalfOpened, BreakerOpened, HealthChanged
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.messages.supervision import (
@@ -322,8 +323,16 @@ class OutcomeJudge:
             case CircuitState.OPEN | CircuitState.FORCED_OPEN:
                 rest_s = None if reopens_at is None else max(0.0, reopens_at - now)
                 reason = transition.reason + why
+                what = advice.of_kind(transition.kind)
+                if transition.after is CircuitState.FORCED_OPEN:
+                    what = f"pool.reset_member({member!r}) ends that"
                 return BreakerOpened(
-                    pool=pool, member=member, reason=reason, reopens_in_s=rest_s, observed=observed
+                    pool=pool,
+                    member=member,
+                    reason=reason,
+                    reopens_in_s=rest_s,
+                    observed=observed,
+                    advice=what,
                 )
             case CircuitState.HALF_OPEN:
                 trial = "its probe" if record.waits_for_probe else "one request"

@@ -14,6 +14,7 @@ from greenroom.messages.events import (
     MemberAgentLost,
     MemberAgentRemade,
     MemberCreateFailed,
+    MemberDraining,
     MemberFailed,
     MemberGaveUp,
     MemberRestarted,
@@ -93,7 +94,14 @@ class Roster:
             del self._records[member.name]
             raise
         self._ports.emit(
-            MemberStarted(pool=self._ports.pool, member=member.name, incarnation=record.incarnation)
+            MemberStarted(
+                pool=self._ports.pool,
+                member=member.name,
+                incarnation=record.incarnation,
+                weight=member.weight,
+                priority=member.priority,
+                cost=member.cost,
+            )
         )
         return record
 
@@ -274,6 +282,12 @@ class Roster:
         if record.ref is None:
             self._removed(record)
             return
+        if record.life is not Life.LEAVING:
+            self._ports.emit(
+                MemberDraining(
+                    pool=self._ports.pool, member=record.name, replaced=successor is not None
+                )
+            )
         record.life = Life.LEAVING
         self._routes.publish(record)
 

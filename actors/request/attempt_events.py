@@ -8,6 +8,7 @@ from typing import Any
 from greenroom.actors.policy.client_retries import HINT, ClientRetries
 from greenroom.actors.request.flow_ports import Events
 from greenroom.actors.request.job import Attempt, Failure, Job
+from greenroom.actors.request.logged_metadata import logged_metadata
 from greenroom.messages.errors import summary
 from greenroom.messages.events import (
     AttemptFailed,
@@ -39,28 +40,27 @@ class AttemptEvents:
             return  # nor does anybody hear of a beginning, which is said in a lower voice
         if attempt is job.hedge and (first := job.current) is not None:
             after_s, beside = attempt.started_at - first.started_at, first.member
-            self._emit(HedgeStarted, member, job.id, job.attempts, beside=beside, after_s=after_s)
+            self._emit(HedgeStarted, member, job, job.attempts, beside=beside, after_s=after_s)
         # A trial runs beside: the request has not gone from one member to another by it.
         elif attempt is not job.trial and job.failed_last not in (None, member):
-            self._emit(Failover, job.failed_last, job.id, job.attempts, to=member)
+            self._emit(Failover, job.failed_last, job, job.attempts, to=member)
         if self._bus.listening():
-            self._emit(AttemptStarted, member, job.id, attempt.number)
+            self._emit(AttemptStarted, member, job, attempt.number)
 
     def lost(self, attempt: Attempt) -> None:
         """Another attempt was faster."""
-        self._emit(AttemptLost, attempt.member, *attempt.ticket)
+        self._of(AttemptLost, attempt)
 
     def succeeded(self, attempt: Attempt, elapsed_s: float) -> None:
         """A member answered; only to be told while somebody listens."""
-        self._emit(AttemptSucceeded, attempt.member, *attempt.ticket, elapsed_s=elapsed_s)
+        self._of(AttemptSucceeded, attempt, elapsed_s=elapsed_s)
 
     def failed(self, attempt: Attempt, failure: Failure) -> None:
         """A member failed."""
         if self._bus.listening(AttemptFailed.level):
-            self._emit(
+            self._of(
                 AttemptFailed,
-                attempt.member,
-                *attempt.ticket,
+                attempt,
                 elapsed_s=failure.elapsed_s,
                 kind=failure.kind,
                 error=summary(failure.error),
@@ -94,17 +94,33 @@ class AttemptEvents:
 
     def retry(self, job: Job, member: str, delay_s: float) -> None:
         """The request waits before it is tried again."""
-        self._emit(RetryScheduled, member, job.id, job.attempts + 1, delay_s=delay_s)
+        self._emit(RetryScheduled, member, job, job.attempts + 1, delay_s=delay_s)
 
     def _emit(
-        self,
-        event: Callable[..., Event],
-        member: str | None,
-        request: str,
-        number: int,
-        **more: Any,
+        self, event: Callable[..., Event], member: str | None, job: Job, number: int, **more: Any
     ) -> None:
         """An event of an attempt: its member, its request, its number, and what else it has."""
         self._bus.emit(
-            event(pool=self._pool, member=member, request_id=request, attempt=number, **more)
+            event(
+                pool=self._pool,
+                member=member,
+                request_id=job.id,
+                attempt=number,
+                metadata=logged_metadata(job),
+                **more,
+            )
+        )
+
+    def _of(self, event: Callable[..., Event], attempt: Attempt, **more: Any) -> None:
+        """The same of an attempt whose request may have ended."""
+        request, number = attempt.ticket
+        self._bus.emit(
+            event(
+                pool=self._pool,
+                member=attempt.member,
+                request_id=request,
+                attempt=number,
+                metadata=logged_metadata(attempt.job),
+                **more,
+            )
         )

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from greenroom.actors.policy.throughput import Throughput
+from greenroom.actors.request import failure_words
 from greenroom.actors.request.attempt_results import AttemptResults
 from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.request.job import QUEUED, Job
+from greenroom.actors.request.logged_metadata import logged_metadata
 from greenroom.actors.request.waiting_room import WaitingRoom
 from greenroom.actors.runtime.future import PoolFuture
 from greenroom.messages.errors import (
@@ -93,16 +95,28 @@ class Endings:
                     reason=summary(error),
                     attempts=job.attempts,
                     elapsed_s=elapsed_s,
+                    skipped=failure_words.skipped(error),
+                    tried=failure_words.tried(job),
+                    advice=failure_words.advised(job, error),
+                    metadata=logged_metadata(job),
                 )
             )
 
-    def shed(self, job: Job, waiting: int, reopening: float | None, of_key: bool = False) -> None:
+    def shed(
+        self,
+        job: Job,
+        waiting: int,
+        reopening: float | None,
+        of_key: bool = False,
+        skipped: tuple[str, ...] = (),
+    ) -> None:
         """The request was taken in, but there is no room for it to wait.
 
         Args:
             waiting: how many were in its way.
             reopening: when the first member is back; None if there is one, or nobody says.
             of_key: whether those of its key alone are meant.
+            skipped: each member that cannot take it, and why.
         """
         now = self._ports.now()
         # At least one has to go before: with max_pending=0 nobody waits, and yet there is no room.
@@ -117,7 +131,7 @@ class Endings:
             # Not `_end`: it has had no slot, so it says nothing of the
             # pace, and no failure of it is to settle.
             self.forget(job, "failed")
-            self._rejected(job.id, error)
+            self._rejected(job.id, error, skipped, logged_metadata(job))
 
     def close(self) -> None:
         """Take no more requests in."""
@@ -204,9 +218,21 @@ class Endings:
             self.dead_letter(job.id, None, f"nobody asked for this error: {summary(error)}")
         self.check_idle()
 
-    def _rejected(self, job_id: str, error: Exception) -> None:
+    def _rejected(
+        self,
+        job_id: str,
+        error: Exception,
+        skipped: tuple[str, ...] = (),
+        metadata: tuple[str, ...] = (),
+    ) -> None:
         self._ports.events.emit(
-            RequestRejected(pool=self._pool, request_id=job_id, reason=str(error))
+            RequestRejected(
+                pool=self._pool,
+                request_id=job_id,
+                reason=str(error),
+                skipped=skipped,
+                metadata=metadata,
+            )
         )
 
     def _completed(
@@ -220,5 +246,6 @@ class Endings:
                 outcome=outcome,
                 attempts=job.attempts,
                 elapsed_s=elapsed_s,
+                metadata=logged_metadata(job),
             )
         )

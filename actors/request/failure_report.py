@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
@@ -173,6 +174,16 @@ def _account_of(job: Job, table: RoutingTable, now: float) -> list[AttemptError]
         Asked.of(job, table),
         lambda slot: table.headroom.why(slot, costs_of(job), now),
     )
+
+
+def skipped_by(job: Job, table: RoutingTable, now: float, most: int) -> list[AttemptError]:
+    """One entry for every member that cannot take a request just now, or for so many of them."""
+    asked, costs = Asked.of(job, table), costs_of(job)
+    few = itertools.islice((slot for slot in table if slot.name not in job.failures), most)
+    return [
+        _skipped(slot, now, asked, lambda slot: table.headroom.why(slot, costs, now))
+        for slot in few
+    ]
 
 
 def account(

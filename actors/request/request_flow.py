@@ -44,8 +44,10 @@ from greenroom.actors.request.failure_report import (
     nobody_named,
     own,
     reentrant,
+    skipped_by,
     why_unroutable,
 )
+from greenroom.actors.request.failure_words import MOST_NAMED, named
 from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.request.follow_ups import BreakOff, FollowUps
 from greenroom.actors.request.hedger import Hedger
@@ -81,6 +83,7 @@ from greenroom.messages.errors import (
     not_begun,
     summary,
 )
+from greenroom.messages.events import RequestRejected
 from greenroom.messages.execution import (
     Execute,
     Failed,
@@ -332,7 +335,11 @@ class RequestFlow:
             # While anything runs, the next slot comes from that, and
             # its pace says when to come back.
             reopening = None if self.attempts.live else self.table.earliest_reopening()
-            shed = partial(self.endings.shed, job, waiting, reopening, of_key)
+            skipped: tuple[str, ...] = ()
+            if self._ports.events.listening(RequestRejected.level):
+                few = skipped_by(job, self.table, now, MOST_NAMED)
+                skipped = named(few, len(self.table))
+            shed = partial(self.endings.shed, job, waiting, reopening, of_key, skipped)
             self._see_to(job, "turn a request away", shed)
 
     def _pump(self) -> None:

@@ -91,7 +91,7 @@ class PoolRouter(PoolActor):
         self.claims = claims
         self.ended = EndSignal()
         self._supervisor: JoinableRef | None = None
-        self._drains = Drains()
+        self._drains = Drains(name, bus, clock, self.alarms, lambda: len(self.flow.jobs))
         self._commands = Commands(name, self._stats)
         # `report` may have the supervisor handle it in this very thread, before it returns. What
         # that says to it is a message of its own: it is never handled within the one at hand.
@@ -271,12 +271,14 @@ class PoolRouter(PoolActor):
             timeout_s = message.timeout
             when = self.clock.now() + timeout_s
             self.alarms.at(when, lambda: self._drain_timed_out(timeout_s))
+        # Before it is closed: what is told of its end comes after.
+        self._drains.begin(message.timeout)
         self.flow.endings.close()
         return PENDING
 
     def _drain_timed_out(self, timeout_s: float) -> None:
         if self.flow.jobs:
-            self._drains.failed = True
+            self._drains.timed_out(timeout_s)
             self.flow.fail_all(f"the drain of pool {self.name!r} timed out after {timeout_s:g} s")
 
     def on_stop(self) -> None:
@@ -290,6 +292,7 @@ class PoolRouter(PoolActor):
     def _wind_up(self, reason: str) -> None:
         """Admission has ended; then the members, by way of the supervisor; then the pool itself."""
         jobs = self.flow.jobs
+        self._drains.cut_off()
         self.flow.endings.closed = True
         self._drains.failed = self._drains.failed or bool(jobs)
         unfinished = len(jobs)

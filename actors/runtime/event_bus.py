@@ -1,4 +1,9 @@
-"""Where events go: to the log once, to every subscriber, and to whoever observes all pools."""
+"""Where events go: to the log once, to every subscriber, and to whoever observes all pools.
+
+The log is the journal of `greenroom.log`, and loguru, whose sinks are the app's: they hear of
+greenroom only where the app has switched that on by `logger.enable("greenroom")`. Nothing else here
+logs by loguru itself: it would be missing in the journal.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import threading
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import pykka
 from loguru import logger
@@ -18,7 +23,7 @@ from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.thread_duties import HERE, Duty, ThreadRole
 from greenroom.messages.errors import summary
 from greenroom.messages.events import Event
-from greenroom.messages.pickling import masked
+from greenroom.messages.pickling import in_lines, masked, on_one_line
 
 _NUMBERS = {"DEBUG": 10, "INFO": 20, "WARNING": 30, "ERROR": 40, "CRITICAL": 50}
 CLOSE_TIMEOUT_S = 2.0
@@ -61,52 +66,121 @@ def _bind_event(record: Any) -> None:
 _log = logger.patch(_bind_event)
 
 
+class Journal(Protocol):
+    """Where `greenroom.log` writes.
+
+    Attributes:
+        least: the least level that it takes, as a number.
+    """
+
+    @property
+    def least(self) -> float: ...
+
+    def put(self, level: str, source: str, said: Event | str, extra: dict[str, Any]) -> None:
+        """Write something, without waiting.
+
+        Args:
+            source: the module that says it.
+            extra: what else is known of it.
+        """
+
+
+_journal: Journal | None = None
+
+
+def keep_journal(journal: Journal | None) -> None:
+    """Have all that is logged written there; None: no longer."""
+    global _journal
+    _journal = journal
+
+
+def say(level: str, source: str, what: str, /, **extra: Any) -> None:
+    """Log something that is no event.
+
+    Args:
+        level: a name of the catalogue's levels.
+        source: the `__name__` of the module that says it.
+        extra: what else is known of it.
+    """
+    least = _levels_read()
+    number = _NUMBERS[level]
+    if number < least.all:
+        return
+    what = on_one_line(what)
+    journal = _journal
+    if journal is not None and number >= journal.least:
+        with contextlib.suppress(Exception):  # as in `emit`
+            journal.put(level, source, what, extra)
+    if number >= least.loguru:
+        with contextlib.suppress(Exception):
+            _log.bind(**extra).opt(depth=1).log(level, "{}", what)
+
+
 def complain(what: str, error: BaseException) -> None:
     """Log a fault of code that the pool was given, or of the pool itself.
 
     loguru is not given the error itself: by default its sinks show the values of the variables in
     the traceback, payloads among them.
     """
-    with contextlib.suppress(Exception):  # as in `emit`
-        _log.opt(lazy=True).error(
-            "{}: {error}",
-            lambda: what,
-            error=lambda: summary(error),
-            traceback=lambda: traced(error),
-        )
+    if _NUMBERS["ERROR"] >= _least_level_read():
+        said = summary(error)
+        say("ERROR", __name__, f"{what}: {said}", error=said, traceback=traced(error))
 
 
 def traced(error: BaseException) -> str:
     """Its traceback, without the values of any variables, and without secrets."""
     try:
-        return masked("".join(traceback.format_exception(error)).rstrip())
+        return in_lines(masked("".join(traceback.format_exception(error)).rstrip()))
     except BaseException:  # a user's error may raise anything when it is looked at
         return summary(error)
 
 
+class _Levels(NamedTuple):
+    """The least levels that are read; infinite where nothing is.
+
+    Attributes:
+        all: by anybody.
+        loguru: by sinks of loguru's, the app's own.
+        handlers, switches, journal: for which that holds.
+    """
+
+    all: float
+    loguru: float
+    handlers: Any = None
+    switches: Any = None
+    journal: Any = None
+
+
+_last = _Levels(0, 0)
+"""The last answer, replaced as a whole: any thread may ask, and must not mix two of them."""
+
+
 def _least_level_read() -> float:
-    """The least level of which a message of this module would reach a sink; infinite if none.
+    """The least level of which something that is logged would be read by anybody."""
+    return _levels_read().all
+
+
+def _levels_read() -> _Levels:
+    """What is read of what is logged.
 
     loguru has no public way to ask, and asking by logging costs more than the rest of a request;
     where its internals look different, the answer is 0. It replaces both of what is looked at
     whenever it changes, so the answer holds for as long as they are the same objects.
     """
-    global _last_answer
+    global _last
     try:
         core: Any = logger._core  # type: ignore[attr-defined]
-        handlers, switches = core.handlers, core.activation_list
-        known_handlers, known_switches, answer = _last_answer
-        if handlers is not known_handlers or switches is not known_switches:
+        handlers, switches, journal, last = core.handlers, core.activation_list, _journal, _last
+        if not (
+            handlers is last.handlers and switches is last.switches and journal is last.journal
+        ):
             levels = map(_level_of, handlers.values()) if _is_on(switches) else ()
-            answer = min(levels, default=math.inf)
-            _last_answer = (handlers, switches, answer)
-        return answer
+            by_loguru = min(levels, default=math.inf)
+            least = by_loguru if journal is None else min(by_loguru, journal.least)
+            last = _last = _Levels(least, by_loguru, handlers, switches, journal)
+        return last
     except AttributeError:
-        return 0
-
-
-# One tuple, replaced as a whole: any thread may ask, and must not mix the answers of two.
-_last_answer: tuple[Any, Any, float] = (None, None, 0)
+        return _Levels(0, 0)
 
 
 def _is_on(switches: list[tuple[str, bool]]) -> bool:
@@ -173,9 +247,14 @@ class EventBus:
             return True
         # `_least_level_read`, without the call as long as nothing has changed: asked three times
         # for every request.
-        handlers, switches, least = _last_answer
+        least, _, handlers, switches, journal = _last
         core: Any = getattr(logger, "_core", None)
-        if core is None or core.handlers is not handlers or core.activation_list is not switches:
+        if (
+            core is None
+            or core.handlers is not handlers
+            or core.activation_list is not switches
+            or journal is not _journal
+        ):
             least = _least_level_read()
         return _NUMBERS[level] >= least
 
@@ -184,18 +263,30 @@ class EventBus:
         if self._refs or self._others or _observers:
             return False
         # As `listening`, without the call: whoever brings a request asks first.
-        handlers, switches, least = _last_answer
+        least, _, handlers, switches, journal = _last
         core: Any = getattr(logger, "_core", None)
-        if core is None or core.handlers is not handlers or core.activation_list is not switches:
+        if (
+            core is None
+            or core.handlers is not handlers
+            or core.activation_list is not switches
+            or journal is not _journal
+        ):
             least = _least_level_read()
         return least > _NUMBERS["CRITICAL"]
 
     def emit(self, event: Event) -> None:
         """Log the event and hand it to every subscriber."""
         level = event.severity()
-        if _NUMBERS[level] >= _least_level_read():
-            with contextlib.suppress(Exception):  # a sink with catch=False: no request pays for it
-                _log.log(level, "{event}", event=event)
+        number, least = _NUMBERS[level], _levels_read()
+        if number >= least.all:
+            journal = _journal
+            if journal is not None and number >= journal.least:
+                with contextlib.suppress(Exception):  # a machine without a thread for it
+                    journal.put(level, __name__, event, {})
+            if number >= least.loguru:
+                # A sink with catch=False: no request pays for it.
+                with contextlib.suppress(Exception):
+                    _log.log(level, "{event}", event=event)
         for subscription in self._refs:
             self._tell(subscription, event)
         backlog = self._backlog  # `close` may take it away meanwhile
@@ -210,8 +301,7 @@ class EventBus:
 
     def hint(self, what: str) -> None:
         """Log advice for whoever runs the pool; for what is said once, not for each request."""
-        with contextlib.suppress(Exception):  # as in `emit`
-            _log.opt(lazy=True).warning("{}", lambda: what)
+        say("WARNING", __name__, what)
 
     def subscribe(self, subscriber: Any) -> Callable[[], None]:
         """Take a subscriber in: an actor's ref is told at once, which only puts something into a

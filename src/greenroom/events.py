@@ -23,6 +23,7 @@ from greenroom.messages.events import LoopStalled as LoopStalled
 from greenroom.messages.events import MemberAgentLost as MemberAgentLost
 from greenroom.messages.events import MemberAgentRemade as MemberAgentRemade
 from greenroom.messages.events import MemberCreateFailed as MemberCreateFailed
+from greenroom.messages.events import MemberDraining as MemberDraining
 from greenroom.messages.events import MemberFailed as MemberFailed
 from greenroom.messages.events import MemberGaveUp as MemberGaveUp
 from greenroom.messages.events import MemberQueueing as MemberQueueing
@@ -32,6 +33,9 @@ from greenroom.messages.events import MemberResting as MemberResting
 from greenroom.messages.events import MemberStarted as MemberStarted
 from greenroom.messages.events import MemberStopped as MemberStopped
 from greenroom.messages.events import PoolConfigured as PoolConfigured
+from greenroom.messages.events import PoolDrained as PoolDrained
+from greenroom.messages.events import PoolDraining as PoolDraining
+from greenroom.messages.events import PoolDrainTimedOut as PoolDrainTimedOut
 from greenroom.messages.events import PoolPaused as PoolPaused
 from greenroom.messages.events import PoolStarted as PoolStarted
 from greenroom.messages.events import PoolStopped as PoolStopped

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -134,18 +135,45 @@ if child:
     assert sum("after" in line for line in out) == 2
 
 
-def test_the_apps_own_sinks_get_the_events_too() -> None:
+@pytest.fixture
+def shown_by_loguru() -> Iterator[None]:
+    """The app has asked for what greenroom says, by loguru's own switch."""
+    logger.enable("greenroom")
+    yield
+    logger.disable("greenroom")
+
+
+@pytest.mark.parametrize("level", ["DEBUG", "ERROR"])
+def test_b400_the_apps_own_sinks_get_nothing_unasked(level: str) -> None:
+    """Not by the log, at whatever level that is; they go on with what the app says itself."""
+    records: list[Any] = []
+    own = logger.add(lambda message: records.append(message.record), level="DEBUG")
+    try:
+        with logged(level) as lines, AgentPool.start([Member("a", len)]) as pool:
+            pool.execute("x")
+            emit(BreakerOpened(pool="writers", member="claude", reason="forced"))
+            complain("closing failed", ValueError("no"))
+            logging.getLogger("pykka").warning("odd")
+            logger.debug("my own")
+    finally:
+        logger.remove(own)
+    assert [record["message"] for record in records] == ["my own"]
+    assert any("breaker.opened" in line for line in lines())
+
+
+@pytest.mark.usefixtures("shown_by_loguru")
+def test_b400_the_apps_own_sinks_get_the_events_when_the_app_says_so() -> None:
     """With the event's fields bound, and they are still there when the log is off."""
     records: list[Any] = []
     own = logger.add(lambda message: records.append(message.record), level="ERROR")
     try:
         with logged():
             emit(BreakerOpened(pool="writers", member="claude", reason="forced"))
-        emit(BreakerOpened(pool="writers", member="claude", reason="unheard"))
+        emit(BreakerOpened(pool="writers", member="claude", reason="heard as well"))
         logger.error("my own")
     finally:
         logger.remove(own)
-    assert len(records) == 2
+    assert len(records) == 3
     assert records[0]["message"] == (
         "breaker.opened writers/claude: breaker opened: forced; stays open until it is reset"
     )
@@ -239,8 +267,8 @@ def test_a_refused_call_leaves_the_log_as_it_is() -> None:
     assert len(lines()) == 1
 
 
-def test_an_app_may_remove_every_handler() -> None:
-    """With loguru's own `remove`; switching the log off afterwards does not mind."""
+def test_b400_an_app_may_remove_every_handler() -> None:
+    """With loguru's own `remove`: the log is none of them, and goes on until it is switched off."""
     script = """
 import greenroom, sys, threading
 from loguru import logger
@@ -249,10 +277,12 @@ from greenroom.actors.runtime.event_bus import EventBus
 from greenroom.events import PoolStopped
 EventBus("p").emit(PoolStopped(pool="p"))
 logger.remove()
-print([t.name for t in threading.enumerate()])
+EventBus("p").emit(PoolStopped(pool="q"))
 off()
+print([t.name for t in threading.enumerate()])
 """
     out, err = run(script)
+    assert [line.split()[2] for line in out[:2]] == ["p", "q"]
     assert out[-1] == "['MainThread']"
     assert err == []
 
@@ -270,7 +300,7 @@ off()
         (
             {"sink": 1},
             TypeError,
-            "sink must be a stream, a path, a callable or None, got 1 (int)",
+            "sink must be a stream, a path, a callable, a logger or None, got 1 (int)",
         ),
     ],
 )
@@ -327,7 +357,7 @@ reads("no sink:")
         "and an own sink": "True True",
         "without it": "False False",
         "the log at DEBUG": "True True",
-        "off": "False False",
+        "off": "True True",
         "everything on": "True True",
         "but the actors": "False False",
         "no sink": "False False",
@@ -395,6 +425,7 @@ def test_no_payload_is_ever_logged(format: str) -> None:
     assert SECRET not in "\n".join(lines())
 
 
+@pytest.mark.usefixtures("shown_by_loguru")
 def test_no_sink_of_the_apps_shows_the_values_of_variables() -> None:
     """Even one with loguru's `diagnose`, which is its default: it is never given the error."""
     seen: list[Any] = []
@@ -656,3 +687,20 @@ def test_b268_where_redact_fails_nothing_is_shown(error: BaseException) -> None:
     off = greenroom.log("INFO", sink=io.StringIO(), redact=lambda text: None)  # type: ignore[arg-type, return-value]
     assert summary(ConnectionError("Ann")) == "ConnectionError: ***"
     greenroom.log(None)
+
+
+def test_b410_nothing_logs_by_loguru_alone() -> None:
+    """It would be missing in the log: `say` and `complain` of the event bus bring it to both."""
+    root = Path(greenroom.__file__).parent
+    by_loguru = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        if re.search(r"^from loguru import|^import loguru", path.read_text("utf-8"), re.MULTILINE)
+    }
+    assert by_loguru == {
+        "__init__.py",
+        "actors/runtime/event_bus.py",
+        "logs/log.py",
+        "logs/pykka_bridge.py",
+        "logs/writer.py",
+    }

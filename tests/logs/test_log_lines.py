@@ -49,7 +49,10 @@ def columns(line: str) -> list[int]:
 def test_what_the_text_reads_like() -> None:
     """Who, what, why, and what comes next; a request's id comes last."""
     failed = "attempt 1 after 0.000 s: unknown, E: no"
-    gave_up = "more than 3 restarts in 60 s (E: no); it stays down until it is reset"
+    gave_up = (
+        "more than 3 restarts in 60 s (E: no); it stays down until it is reset: "
+        "mend what ends it, then pool.reset_member('gpt')"
+    )
     with logged() as lines:
         emit(
             PoolStarted(pool="writers", members=("claude", "gpt"), strategy="adaptive"),

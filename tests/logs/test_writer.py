@@ -6,7 +6,6 @@ import io
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -26,8 +25,8 @@ def test_a_log_whose_thread_could_not_be_started_tries_again(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refused)
         with pytest.raises(RuntimeError, match="can't start new thread"):
-            log.write(SimpleNamespace(record="lost"))
-    log.write(SimpleNamespace(record="written"))
+            log.write(lambda: "lost")
+    log.write(lambda: "written")
     log.stop()
     assert out.getvalue() == "written\n"
 

@@ -80,6 +80,7 @@ OTHERS = (
     "max_pending_per_key",
     "circuit",
     "circuit_max_open_share",
+    "log_metadata",
 )
 
 OPTIONAL = POSITIVE_OR_NONE + RATES_OR_NONE
@@ -98,6 +99,7 @@ def test_the_default_settings_are_the_documented_ones() -> None:
     """The numbers that a user reads in the documentation."""
     config = dataclasses.asdict(PoolConfig())
     assert config == {
+        "log_metadata": (),
         "fair_by": None,
         "fair_weights": None,
         "max_pending_per_key": None,

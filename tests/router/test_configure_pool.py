@@ -434,4 +434,5 @@ def test_who_is_replaced_is_told_of_as_any_member(log: EventRecorder) -> None:
         configure(pool, replace=[Member("a", echo)])
         log.wait_for(MemberStopped)
         pool.stats()
-        assert log.names()[:3] == ["pool.configured", "member.stopped", "member.started"]
+        names = ["member.draining", "pool.configured", "member.stopped", "member.started"]
+        assert log.names()[:4] == names

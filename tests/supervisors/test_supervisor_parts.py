@@ -36,6 +36,7 @@ from greenroom.messages import (
     MemberAgentLost,
     MemberAgentRemade,
     MemberCreateFailed,
+    MemberDraining,
     MemberFailed,
     MemberGaveUp,
     MemberRestarted,
@@ -307,7 +308,7 @@ def test_a_removal_is_answered_when_the_member_has_gone() -> None:
     assert isinstance(world.router_told[0], RoutingSnapshot)
     assert world.router_told[0].gone == ("a",)
     assert world.answers() == [CommandDone(1), CommandDone(2)]
-    assert world.names() == [MemberStopped]
+    assert world.names() == [MemberDraining, MemberStopped]
     world.advance(100.0)
     assert world.complaints == []
 
@@ -333,7 +334,7 @@ def test_a_name_that_comes_back_goes_on_counting() -> None:
     world.ended("a", expected=True)
     assert (world.names(), world.records) == ([MemberStopped], {})
     world.roster.add(Member("a", echo))
-    assert world.names() == [MemberStopped, MemberStarted]
+    assert world.names() == [MemberDraining, MemberStopped, MemberStarted]
     assert (world.route("a").incarnation, world.route("a").epoch) == (2, epoch + 1)
     assert world.route("a").index == 1
 

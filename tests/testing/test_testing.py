@@ -290,7 +290,7 @@ def test_waiting_in_vain_on_a_loop_says_what_may_have_kept_it() -> None:
     """An agent on that very loop cannot begin while its thread waits for it."""
 
     async def main() -> None:
-        with pytest.raises(TimeoutError, match=r"after 0 s \(in the thread .* asyncio.to_thread\)"):
+        with pytest.raises(TimeoutError, match=r"after 0 s \(in the thread .* by await_for\)"):
             ScriptedAgent(["hi"]).wait_for_calls(timeout=0)
         with pytest.raises(TimeoutError, match=r"asyncio\.to_thread"):
             FakeClock().wait_until_sleeping(timeout=0)
@@ -462,3 +462,82 @@ def test_the_helpers_do_not_need_pytest() -> None:
     """They serve any test runner, and an app's own checks."""
     script = "import sys, greenroom.testing, greenroom.events; sys.exit('pytest' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], timeout=60).returncode == 0
+
+
+# -- waiting for events in a coroutine
+
+
+def test_b408_an_event_is_awaited_while_the_loop_brings_it() -> None:
+    """Its agent lives on the very loop that waits: `wait_for` would hold it up."""
+    release = asyncio.Event()
+
+    async def agent(payload: str) -> str:
+        await release.wait()
+        raise ConnectionError("refused")
+
+    async def main() -> str:
+        config = PoolConfig(max_retries=0, circuit_failure_threshold=1)
+        with EventRecorder() as events:
+            pool = AgentPool.start([Member("a", agent), Member("b", len)], config=config)
+            async with pool:
+                asked = pool.ask(Request("x", only="a"), block=False)
+                await events.await_for("attempt.started", member="a")
+                release.set()
+                opened = await events.await_for(BreakerOpened, member="a")
+                with pytest.raises(AllPoolMembersFailedError):
+                    await asked
+                return opened.reason
+
+    assert "failure" in asyncio.run(main())
+
+
+def test_b408_what_was_recorded_is_there_at_once() -> None:
+    """Also by its count, without a turn of the loop."""
+
+    async def main() -> None:
+        events = EventRecorder()
+        events(PoolStarted(pool="one"))
+        events(PoolStarted(pool="two"))
+        assert (await events.await_for(PoolStarted, timeout=0)).pool == "one"
+        assert (await events.await_for("pool.started", count=2, timeout=0)).pool == "two"
+        assert (await events.await_for("pool.started", pool="two", timeout=0)).pool == "two"
+
+    asyncio.run(main())
+
+
+def test_b408_several_wait_and_each_has_its_own() -> None:
+    """Events come from a thread; who is cancelled is forgotten."""
+
+    async def main() -> None:
+        events = EventRecorder()
+        first = asyncio.create_task(events.await_for("pool.started"))
+        second = asyncio.create_task(events.await_for("pool.started", count=2))
+        given_up = asyncio.create_task(events.await_for("pool.stopped"))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.wait([given_up])
+        await asyncio.to_thread(events, PoolStarted(pool="one"))
+        assert (await first).pool == "one"
+        assert not second.done()
+        await asyncio.to_thread(events, PoolStarted(pool="two"))
+        assert (await second).pool == "two"
+        await asyncio.to_thread(events, PoolStopped(pool="one"))
+        assert given_up.cancelled()
+
+    asyncio.run(main())
+
+
+def test_b408_an_event_that_does_not_come_is_told() -> None:
+    """As by `wait_for`: with what has happened instead."""
+
+    async def main() -> None:
+        events = EventRecorder()
+        events(PoolStarted(pool="one"))
+        with pytest.raises(TimeoutError, match=r"0 of 1 pool.stopped after 0 s; seen:\n  pool.st"):
+            await events.await_for("pool.stopped", timeout=0)
+        with pytest.raises(ValueError, match="name must be one of"):
+            await events.await_for("no.such")
+        with pytest.raises(ValueError, match="count must be at least 1"):
+            await events.await_for("pool.stopped", count=0)
+
+    asyncio.run(main())

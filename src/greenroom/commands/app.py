@@ -11,6 +11,7 @@ import typer
 from greenroom.commands.ask_command import ask
 from greenroom.commands.check_command import check
 from greenroom.commands.demo_command import demo
+from greenroom.commands.doctor_command import doctor
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.logs_command import logs
 from greenroom.commands.map_command import map
@@ -24,6 +25,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     ask,
     check,
     demo,
+    doctor,
     logs,
     map,
     serve,

@@ -7,14 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from io import BufferedIOBase
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from greenroom.commands.exits import Exit, UsageError
-from greenroom.commands.terminal import complain, harmless, is_open, is_terminal, say
-from greenroom.logs.followed_file import followed, lines_of, whole_lines
+from greenroom.commands.log_file import NO_LOG, log_lines, unreadable
+from greenroom.commands.terminal import complain, harmless, is_terminal, say
+from greenroom.logs.followed_file import followed
 from greenroom.logs.lines import TextLine, wants_colours
 from greenroom.logs.log_filter import LEVELS, Line, LogFilter, Tally, time_of
 
@@ -66,10 +66,7 @@ def carry_out(options: Options, wait: Callable[[], object] = lambda: time.sleep(
             held = None
     _all_of(held or (), show)
     if tally.foreign and not tally.lines:
-        raise UsageError(
-            f"{options.file}: no line of it is one of a log in JSON, as "
-            'greenroom.log(format="json") writes it'
-        )
+        raise UsageError(NO_LOG.format(file=options.file))
     if tally.foreign:
         complain(f"{options.file}: left out {tally.foreign} lines that are none of the log")
     return Exit.DONE
@@ -84,17 +81,13 @@ def _all_of(held: Iterable[tuple[Line, str]], show: _Show) -> None:
 
 
 def _lines(options: Options, wait: Callable[[], object]) -> Iterator[str | None]:
-    if options.file == "-":
-        if not is_open(sys.stdin):
-            raise UsageError("there is no stdin to read")
-        yield from whole_lines(cast(BufferedIOBase, sys.stdin.buffer))
+    if options.file == "-" or not options.follow:
+        yield from log_lines(options.file)
         return
-    path = Path(options.file)
     try:
-        yield from followed(path, wait) if options.follow else lines_of(path)
-    except (OSError, EOFError) as error:  # an EOFError: a .gz that is cut
-        reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"{options.file}: {reason}") from error
+        yield from followed(Path(options.file), wait)
+    except OSError as error:
+        raise unreadable(options.file, error) from error
 
 
 def _show_json(_: Line, text: str) -> None:

@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from loguru import logger
-
 from greenroom.actors.handle.pool_ref import PoolRef
+from greenroom.actors.runtime.event_bus import say
 from greenroom.demo.demo_agents import Mode, Switch, Tally, crew, tally
 from greenroom.demo.story import Story
 from greenroom.messages import LoadBalanceStrategy, PoolConfig, PoolStats, Request
@@ -200,15 +199,15 @@ class Demo:
 
     async def _outage(self, member: str, what: str, mode: Mode, span: tuple[float, float]) -> None:
         await self._until(span[0])
-        log = logger.bind(pool=NAME, member=member)
+        told = {"pool": NAME, "member": member}
         outage = self._story.begin(member, what)
-        log.warning("drill: `{}` {} now", member, what)
+        say("WARNING", __name__, f"drill: `{member}` {what} now", **told)
         self._switches[member].mode = mode
         await asyncio.sleep(1.5 * (self.plan.config().request_timeout_s or 0.0))
         await self._until(span[1])
         self._switches[member].mode = Mode.WELL
         outage.ended_at = self._story.now()
-        log.info("drill: `{}` works again", member)
+        say("INFO", __name__, f"drill: `{member}` works again", **told)
 
     async def _until(self, share: float) -> None:
         """Wait for that share of the requests to have ended."""

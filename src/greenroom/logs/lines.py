@@ -138,6 +138,8 @@ class TextLine:
             cells.append(told.translate(_CONTROLS))
         if extra.get("request_id"):
             cells.append(self._paint(_DIM, f"#{_name(extra['request_id'])}"))
+        if event != "log" and extra.get("metadata"):
+            cells.append(self._paint(_DIM, _name(extra["metadata"])))
         line = "  ".join(cells).rstrip()
         if isinstance(extra.get("traceback"), str):
             line += "\n" + textwrap.indent(extra["traceback"].translate(_CONTROLS_OF_BLOCK), "  ")

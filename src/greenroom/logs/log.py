@@ -7,20 +7,27 @@ been stopped fills with some fifty records, and then every actor that logs is st
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import logging
 import os
 import sys
 import threading
 from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, Literal, Protocol
 
 from loguru import logger
 
 from greenroom.actors.runtime import forks
+from greenroom.actors.runtime.event_bus import keep_journal
 from greenroom.logs.lines import TextLine, json_line, wants_colours
 from greenroom.logs.pykka_bridge import Bridge
 from greenroom.logs.writer import Target, Writer
 from greenroom.messages import _validate as check
+from greenroom.messages.events import Event
 from greenroom.messages.pickling import redact_by
 
 _LEVELS = "TRACE, DEBUG, INFO, SUCCESS, WARNING, ERROR, CRITICAL"
@@ -32,7 +39,9 @@ class Stream(Protocol):
     def write(self, text: str, /) -> Any: ...
 
 
-Sink = Stream | str | os.PathLike[str] | Callable[[str], Any] | None
+Sink = (
+    Stream | str | os.PathLike[str] | Callable[[str], Any] | logging.Logger | logging.Handler | None
+)
 
 _switch = threading.RLock()
 _current: _Log | None = None
@@ -51,11 +60,11 @@ def log(
 ) -> Callable[[], None]:
     """Show what happens in the pools.
 
-    Calling it again replaces what the last call has set up. Sinks of the app's own are left alone:
-    they get greenroom's records as well while this is on (and with loguru's
-    `logger.enable("greenroom")` they get them without this). One thing is seen to: the handler on
-    stderr that loguru itself installs goes on with the app's messages, but leaves out greenroom's,
-    so that nothing is printed twice.
+    Calling it again replaces what the last call has set up. Sinks of the app's own get nothing of
+    it: what they are to have of greenroom's, the app says by loguru's
+    `logger.enable("greenroom")`, with this or without. Where it does, one thing is seen to: the
+    handler on stderr that loguru itself installs leaves out greenroom's while this is on, so that
+    nothing is printed twice.
 
     What Pykka logs to the stdlib's `logging` comes here too, its chatter below WARNING only at
     DEBUG; meanwhile the logger `pykka` does not propagate to the root logger.
@@ -65,9 +74,12 @@ def log(
         format: `text` for people, in columns; `json` for machines: a flat object a line, with
             `ts` (UTC), `level`, `event`, `pool`, `member`, `request_id`, `message`, `pid` and the
             event's own fields; what is None is left out. No payload is ever shown in either.
-        sink: where to: a stream (not closed), the path of a file to append to, or a callable that
-            is given each line; None is stderr. It is only used by one thread of its own. A sink
-            that cannot keep up loses lines rather than hold up the pools.
+        sink: where to: a stream (not closed), the path of a file to append to, a callable that is
+            given each line, or a logger or handler of the stdlib's `logging`; None is stderr. It is
+            only used by one thread of its own. A sink that cannot keep up loses lines rather than
+            hold up the pools. A logger gets records at their level, with what an event has as
+            attributes (`event`, `pool`, `member`, `request_id`, ...); by `format="json"` their
+            message is the line, else what happened to whom.
         colorize: colours in the text; None: on a terminal, unless NO_COLOR is set or FORCE_COLOR
             demands them anywhere.
         rotation, retention, compression: of a file that `sink` is the path of, as
@@ -79,8 +91,7 @@ def log(
             is `***`. It is the whole process's, until the next call of `log`.
 
     Returns:
-        What writes the rest and switches the log off, for the app's own sinks as well, with
-        loguru's `logger.disable("greenroom")`. Once replaced it does nothing.
+        What writes the rest and switches the log off. Once replaced it does nothing.
 
     Raises:
         TypeError, ValueError: a level, format or sink that is none, named with the rule.
@@ -96,9 +107,10 @@ def log(
             raise ValueError(f"format must be 'text' or 'json', got {format!r}")
         # Before the last log is switched off: a bad level or a file
         # that cannot be opened changes nothing.
-        target = Target(sys.stderr if sink is None else sink, rotation, retention, compression)
+        sink, json = sys.stderr if sink is None else sink, format == "json"
+        target = Target(sink, rotation, retention, compression, whole_lines=json)
         text = TextLine(wants_colours(target.stream, colorize))
-        chosen = _Log(number, Writer(target, json_line if format == "json" else text))
+        chosen = _Log(number, Writer(target, json_line if json else text))
     with _switch:
         if _current is not None:
             _current.off()
@@ -136,38 +148,70 @@ def _level_number(level: str) -> int:
 
 
 class _Log:
-    """Everything that `log` switches on, and how it is put back."""
+    """Everything that `log` switches on, and how it is put back. It is the event bus's journal."""
 
     def __init__(self, level: int, writer: Writer) -> None:
         self._level = level
         self._writer = writer
-        self._bridge = Bridge(level)
-        self._id = -1
+        self._bridge = Bridge(level, self.put)
+
+    @property
+    def least(self) -> float:
+        return self._level
+
+    def put(self, level: str, source: str, said: Event | str, extra: dict[str, Any]) -> None:
+        if logger.level(level).no >= self._level:
+            at = datetime.now().astimezone()
+            self._writer.write(partial(_record, at, level, source, said, _bound() | extra))
 
     def on(self) -> None:
-        self._id = logger.add(
-            self._writer,
-            level=self._level,
-            format=_no_text,  # the writer's thread makes the text
-            filter=_is_ours,
-            colorize=False,
-            backtrace=False,
-            diagnose=False,  # it would show the values of variables: payloads
-        )
         _hide_from_default(True)
         self._bridge.install()
-        logger.enable("greenroom")  # last: it has event buses look at the filters again
+        keep_journal(self)  # last: by it event buses look at the filters again
 
     def off(self) -> None:
-        logger.disable("greenroom")
         self._bridge.remove()
+        # Before the journal goes, by which event buses notice that they have to look again.
         _hide_from_default(False)
-        with contextlib.suppress(ValueError):  # the app may have removed every handler
-            logger.remove(self._id)
+        keep_journal(None)
+        self._writer.stop()
 
 
-def _no_text(_: Any) -> str:
-    return ""
+def _record(at: datetime, level: str, source: str, said: Event | str, extra: dict[str, Any]) -> Any:
+    """What loguru would make of it, as far as a line is made of that."""
+    if isinstance(said, Event):
+        extra = extra | said.as_dict() | {"described": said.describe()}
+    return {
+        "time": at,
+        "level": logger.level(level),
+        "name": source,
+        "message": str(said),
+        "extra": extra,
+        "process": SimpleNamespace(id=os.getpid()),
+    }
+
+
+def _bound() -> dict[str, Any]:
+    """What the app has bound to all that it logs, by loguru's `contextualize` and `configure`.
+
+    There is no public way to ask: where its internals look different, it is nothing.
+    """
+    try:
+        from loguru._logger import context
+
+        core: Any = logger._core  # type: ignore[attr-defined]
+        return {**core.extra, **context.get()}
+    except (AttributeError, ImportError, LookupError):
+        return {}
+
+
+def _at_exit() -> None:
+    """The last lines are written before the process ends."""
+    if _current is not None:
+        _current.off()
+
+
+atexit.register(_at_exit)
 
 
 def _is_ours(record: Any) -> bool:

@@ -1,30 +1,38 @@
-"""What Pykka logs to the stdlib's `logging` comes to loguru."""
+"""What Pykka logs to the stdlib's `logging` comes to the log, and to loguru."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from loguru import logger
 
 from greenroom.actors.runtime.event_bus import traced
+from greenroom.logs.stdlib_sink import PYKKA
 from greenroom.messages.errors import summary
+from greenroom.messages.pickling import on_one_line
 
 
 def _name_pykka(record: Any) -> None:
-    record["name"] = "pykka"
+    record["name"] = PYKKA
 
 
 _from_pykka = logger.patch(_name_pykka)
 
 
-class Bridge(logging.Handler):
-    """Brings what Pykka logs to loguru."""
+Put = Callable[[str, str, str, dict[str, Any]], None]
+"""Takes a level, a source, what is said, and what else is known of it."""
 
-    def __init__(self, level: int) -> None:
+
+class Bridge(logging.Handler):
+    """Brings what Pykka logs to the log, and to those of loguru's sinks that have greenroom's."""
+
+    def __init__(self, level: int, put: Put) -> None:
+        self._put = put
         self._chatty = level <= logging.DEBUG
         super().__init__(level if self._chatty else max(level, logging.WARNING))
-        self._source = logging.getLogger("pykka")
+        self._source = logging.getLogger(PYKKA)
         self._before = (self._source.level, self._source.propagate)
 
     def install(self) -> None:
@@ -46,7 +54,9 @@ class Bridge(logging.Handler):
             # A level between two (35, say) has no name that both know: it goes by the lower one.
             level = min(max(record.levelno // 10 * 10, logging.DEBUG), logging.CRITICAL)
             name = logging.getLevelName(level)
-            _from_pykka.log(name, "{}", record.getMessage(), **_fault(record))
+            said, fault = on_one_line(record.getMessage()), _fault(record)
+            self._put(name, PYKKA, said, fault)
+            _from_pykka.log(name, "{}", said, **fault)
         except Exception:
             self.handleError(record)
 

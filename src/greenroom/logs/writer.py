@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import queue
 import sys
@@ -14,6 +15,8 @@ from typing import Any
 
 from loguru import logger
 
+from greenroom.actors.runtime import forks
+from greenroom.logs.stdlib_sink import StdlibSink
 from greenroom.messages.errors import summary
 
 BACKLOG = 10_000
@@ -22,6 +25,9 @@ CLOSE_TIMEOUT_S = 2.0
 """How long switching off (and the end of the process) waits for a slow sink."""
 
 Render = Callable[[Any], str]
+
+Told = Callable[[], Any]
+"""Makes a record of what is to be written, in the thread that writes it."""
 
 
 class _Text(str):
@@ -34,7 +40,8 @@ class Target:
     """Where the lines go, behind one `write`.
 
     Args:
-        sink: a stream, a path, a callable, or None for nowhere.
+        sink: a stream, a path, a callable, a logger or a handler of `logging`, or None for nowhere.
+        whole_lines: whether a logger or a handler is given the rendered line.
         rotation, retention, compression: of a path, as loguru has them; None is none.
 
     Raises:
@@ -43,9 +50,15 @@ class Target:
     """
 
     def __init__(
-        self, sink: Any, rotation: Any = None, retention: Any = None, compression: Any = None
+        self,
+        sink: Any,
+        rotation: Any = None,
+        retention: Any = None,
+        compression: Any = None,
+        whole_lines: bool = False,
     ) -> None:
         self.stream: Any = None
+        self._stdlib: StdlibSink | None = None
         self._call: Callable[[str], Any] | None = None
         self._owned = isinstance(sink, str | os.PathLike)
         self._keep = {"rotation": rotation, "retention": retention, "compression": compression}
@@ -59,13 +72,15 @@ class Target:
         elif self._owned:
             # Unbuffered: a buffer has a lock, and lines that a child of a fork would write again.
             self.stream = open(sink, "ab", buffering=0)  # noqa: SIM115 - closed by `close`
+        elif isinstance(sink, logging.Logger | logging.Handler):
+            self._stdlib = StdlibSink(sink, whole_lines)
         elif callable(getattr(sink, "write", None)):
             self.stream = sink
         elif callable(sink):
             self._call = sink
         elif sink is not None:  # it is where a process has no stderr
             raise TypeError(
-                "sink must be a stream, a path, a callable or None, "
+                "sink must be a stream, a path, a callable, a logger or None, "
                 f"got {sink!r} ({type(sink).__name__})"
             )
 
@@ -95,6 +110,8 @@ class Target:
     def write(self, line: str, record: Any) -> None:
         if self._call is not None:
             self._call(line)
+        elif self._stdlib is not None:
+            self._stdlib.write(line, record)
         elif self._rotated is not None:
             text = _Text(line)
             text.record = record
@@ -123,32 +140,44 @@ class Target:
 
 
 class Writer:
-    """A loguru sink that never waits: a thread renders and writes what was put."""
+    """Never waits: a thread renders and writes what was put."""
 
     def __init__(self, target: Target, render: Render) -> None:
+        # Of one thread even if a signal's handler logs within a `write`.
+        self._lock = threading.RLock()
+        forks.renew(self)
         self._target = target
         self._render = render
         self._records: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._pid = 0
+        self._ended = False
         self._lost = 0
         self._complained = False
 
-    def write(self, message: Any) -> None:
-        """Called by loguru, one record at a time."""
-        if self._pid != os.getpid():  # the first record, or the first since a fork
-            self._start()
-        # A SimpleQueue has no bound of its own; loguru's lock makes
-        # this look and the `put` one step.
-        if self._records.qsize() >= BACKLOG:
-            self._lost += 1
-            return
-        # With the next record that gets in: so the line about the loss stands where the gap is.
-        lost, self._lost = self._lost, 0
-        self._records.put((message.record, lost))
+    def renew_locks(self) -> None:
+        """Run in a child of a fork."""
+        self._lock = threading.RLock()
+
+    def write(self, told: Told) -> None:
+        """Have something written. Any thread may call it."""
+        with self._lock:
+            if self._ended:
+                return
+            if self._pid != os.getpid():  # the first record, or the first since a fork
+                self._start()
+            # A SimpleQueue has no bound of its own: this look and the `put` are one step.
+            if self._records.qsize() >= BACKLOG:
+                self._lost += 1
+                return
+            # With the next record that gets in: so the line about the loss stands where the gap is.
+            lost, self._lost = self._lost, 0
+            self._records.put((told, lost))
 
     def stop(self) -> None:
-        """Called by loguru when the handler is removed, and at the end of the process."""
+        """Write what is left, and close what was opened. Nothing is written after that."""
+        with self._lock:
+            self._ended = True
         if self._thread is not None and self._pid == os.getpid():
             self._records.put(None)
             self._thread.join(CLOSE_TIMEOUT_S)
@@ -179,9 +208,10 @@ class Writer:
         self._try(self._target.flush)
         self._try(self._target.close)
 
-    def _write(self, record: Any, lost: int) -> None:
+    def _write(self, told: Told, lost: int) -> None:
         if lost:
             self._write_loss(lost)
+        record = told()
         self._target.write(self._render(record) + "\n", record)
 
     def _write_loss(self, lost: int) -> None:

@@ -76,7 +76,16 @@ class AgentPool(PoolRouter):
         name = bus.pool
         names = tuple(member.name for member in chosen)
         # Before the actors: the first event of a member comes after that of its pool.
-        bus.emit(PoolStarted(pool=name, members=names, strategy=strategy_name(picker)))
+        bus.emit(
+            PoolStarted(
+                pool=name,
+                members=names,
+                strategy=strategy_name(picker),
+                request_timeout_s=config.request_timeout_s,
+                deadline_s=config.deadline_s,
+                max_retries=config.max_retries,
+            )
+        )
         make = functools.partial(
             cls,
             name=name,

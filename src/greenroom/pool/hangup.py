@@ -10,9 +10,8 @@ from queue import SimpleQueue
 from types import FrameType
 from typing import Any
 
-from loguru import logger
-
 from greenroom.actors.handle.pool_ref import PoolRef
+from greenroom.actors.runtime.event_bus import say
 from greenroom.messages.errors import PoolStoppedError, summary
 
 
@@ -100,5 +99,5 @@ def _reload(pool: PoolRef, path: str | None) -> None:
     except PoolStoppedError:
         return  # there is nothing to be changed any more
     except Exception as error:
-        log = logger.bind(pool=pool.name)
-        log.warning("the pool goes on as it is: {}", summary(error))
+        what = f"the pool goes on as it is: {summary(error)}"
+        say("WARNING", __name__, what, pool=pool.name)

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from loguru import logger
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -22,6 +21,7 @@ from starlette.types import ASGIApp
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.handle.pool_stream import PoolStream
+from greenroom.actors.runtime.event_bus import say
 from greenroom.messages import _validate as check
 from greenroom.messages.replies import Reply
 from greenroom.messages.requests import Request
@@ -129,7 +129,7 @@ class _Endpoint:
         said = f"an error of the server's own: {type(error).__name__}"
         *_, (frame, line) = traceback.walk_tb(error.__traceback__)
         where = f"{frame.f_code.co_filename}:{line}"
-        logger.bind(pool=self._pool.name).error("{} at {}", said, where)
+        say("ERROR", __name__, f"{said} at {where}", pool=self._pool.name)
         return Problem.of(Row.INTERNAL, said)
 
     async def chat(self, web: WebRequest) -> Response:

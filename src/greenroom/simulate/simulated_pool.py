@@ -68,6 +68,7 @@ class SimPool:
 
     Args:
         chance: gives the random generator of that name.
+        events: who reads what happens; None: nobody.
     """
 
     def __init__(
@@ -77,8 +78,9 @@ class SimPool:
         agenda: Agenda,
         chance: Callable[[str], random.Random],
         audience: Audience,
+        events: Events | None = None,
     ) -> None:
-        config, events = scenario.config, _Nobody()
+        config, events = scenario.config, _Nobody() if events is None else events
         self._agenda = agenda
         self._audience = audience
         self._failure = failures(config.classify)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Self, TypeVar, overload
@@ -9,7 +10,7 @@ from typing import Any, Self, TypeVar, overload
 from greenroom.actors.runtime import forks
 from greenroom.messages import _validate as check
 from greenroom.messages.events import CATALOGUE, Event
-from greenroom.testing.waits import TIMEOUT_S, on_loop_hint
+from greenroom.testing.waits import TIMEOUT_S, on_loop_hint, resolver
 
 _EventT = TypeVar("_EventT", bound=Event)
 
@@ -24,6 +25,7 @@ class EventRecorder:
         self._arrived = threading.Condition()
         forks.renew(self)
         self._events: list[Event] = []
+        self._wakes: list[Callable[[], None]] = []
         self._end: Callable[[], None] | None = None
 
     def renew_locks(self) -> None:
@@ -46,6 +48,9 @@ class EventRecorder:
         with self._arrived:
             self._events.append(event)
             self._arrived.notify_all()
+            wakes, self._wakes = self._wakes, []
+        for wake in wakes:
+            wake()
 
     @property
     def all(self) -> tuple[Event, ...]:
@@ -106,7 +111,8 @@ class EventRecorder:
         count: int = 1,
         timeout: float = TIMEOUT_S,
     ) -> Any:
-        """The count-th such event: one that was recorded already, else wait until it happens.
+        """The count-th such event: one that was recorded already, else wait until it happens. In a
+        coroutine `await_for` waits, which lets the loop go on that is to bring it.
 
         Args:
             name, member, pool: as for `named`.
@@ -126,6 +132,66 @@ class EventRecorder:
                 missing = self._missing(wanted, member, pool, count, timeout)
                 raise TimeoutError(missing + on_loop_hint())
             return self._matching(wanted, member, pool)[count - 1]
+
+    @overload
+    async def await_for(
+        self,
+        name: type[_EventT],
+        member: str | None = None,
+        pool: str | None = None,
+        count: int = 1,
+        timeout: float = TIMEOUT_S,
+    ) -> _EventT: ...
+    @overload
+    async def await_for(
+        self,
+        name: str,
+        member: str | None = None,
+        pool: str | None = None,
+        count: int = 1,
+        timeout: float = TIMEOUT_S,
+    ) -> Event: ...
+    async def await_for(
+        self,
+        name: str | type[Event],
+        member: str | None = None,
+        pool: str | None = None,
+        count: int = 1,
+        timeout: float = TIMEOUT_S,
+    ) -> Any:
+        """`wait_for`, without holding up the event loop: `await events.await_for("failover")`.
+
+        Args:
+            name, member, pool, count, timeout: as for `wait_for`.
+
+        Raises:
+            TimeoutError, TypeError, ValueError: as by `wait_for`.
+        """
+        wanted = _checked_name(name)
+        check.whole("count", count, minimum=1)
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._coming(wanted, member, pool, count)
+        except TimeoutError:
+            with self._arrived:
+                missing = self._missing(wanted, member, pool, count, timeout)
+            raise TimeoutError(missing) from None
+
+    async def _coming(self, name: str, member: str | None, pool: str | None, count: int) -> Event:
+        while True:
+            # Each time a future of its own: who has been woken for another event waits again.
+            future = asyncio.get_running_loop().create_future()
+            wake = resolver(future)
+            with self._arrived:
+                found = self._matching(name, member, pool)
+                if len(found) >= count:
+                    return found[count - 1]
+                self._wakes.append(wake)
+            try:
+                await future
+            finally:
+                with self._arrived:
+                    self._wakes = [each for each in self._wakes if each is not wake]
 
     def clear(self) -> None:
         """Forget what has been recorded."""

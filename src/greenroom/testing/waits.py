@@ -18,7 +18,7 @@ def on_loop_hint() -> str:
         return ""
     return (
         " (in the thread of an event loop, where an agent on that loop could not begin meanwhile: "
-        "wait in a thread, by asyncio.to_thread)"
+        "wait in a thread, by asyncio.to_thread, or for an event by await_for)"
     )
 
 

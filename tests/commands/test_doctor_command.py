@@ -1,0 +1,93 @@
+"""`greenroom doctor`: how it reads logs, what it prints, how it ends."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import greenroom
+from greenroom import AgentPool, Member, PoolConfig, Request
+from greenroom.cli import main
+from greenroom.testing import FakeClock, ScriptedAgent, http_error
+
+Capture = pytest.CaptureFixture[str]
+
+
+REFUSED = [http_error(401)]
+WELL_AT_FIRST: list[Any] = ["hi", http_error(503)]
+
+
+def written(path: Path, level: str = "DEBUG", steps: list[Any] = REFUSED) -> Path:
+    """What a pool has written whose first member does that, and the last of it again and again."""
+    off = greenroom.log(level, format="json", sink=path)
+    agent = ScriptedAgent(steps)
+    config = PoolConfig(circuit_failure_threshold=99, request_timeout_s=5.0)
+    members = [
+        Member("keyless", agent),
+        Member("well", ScriptedAgent(["hi"]), priority=1),
+    ]
+    with AgentPool.start(
+        members, name="writers", strategy="priority", config=config, clock=FakeClock()
+    ) as pool:
+        for _ in range(6):
+            assert pool.ask(Request("x"), timeout=30).value == "hi"
+            pool.reset_member("keyless")
+    off()
+    return path
+
+
+def test_b411_what_is_found_has_its_evidence(tmp_path: Path, capsys: Capture) -> None:
+    """And it ends with 1."""
+    path = written(tmp_path / "app.jsonl")
+    assert main(["doctor", str(path)]) == 1
+    told = capsys.readouterr()
+    lines = told.out.splitlines()
+    assert lines[0] == "1. pool writers: every failure of keyless is of one kind: auth"
+    assert lines[1] == (
+        "   seen: 6 of 6 failures, beside 0 answers; "
+        "the first said: ScriptedHTTPError: 401 Unauthorized"
+    )
+    assert lines[2:4] == ["   do:   check its key", "   page: docs/failures.md"]
+    assert lines[4].startswith("1 found in ")
+    assert told.err == ""
+
+
+def test_b411_as_json(tmp_path: Path, capsys: Capture) -> None:
+    """For programs: the same, and what could not be looked at."""
+    path = written(tmp_path / "app.jsonl", "INFO")
+    assert main(["doctor", "--json", str(path)]) == 1
+    data = json.loads(capsys.readouterr().out)
+    (found,) = data["found"]
+    assert (found["rule"], found["pool"], found["members"]) == ("one-kind", "writers", ["keyless"])
+    assert "no DEBUG lines" in data["not_checked"]["writers"][0]
+
+
+def test_b411_nothing_found_is_0(tmp_path: Path, capsys: Capture) -> None:
+    """Several files are one log; a compressed one is read as it is. Other lines are left out."""
+    path = written(tmp_path / "app.jsonl", steps=WELL_AT_FIRST)
+    old = tmp_path / "old.jsonl.gz"
+    old.write_bytes(gzip.compress(b"another program\n"))
+    assert main(["doctor", str(old), str(path)]) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("nothing found in ")
+    assert told.err == ""
+
+
+def test_b411_what_it_could_not_look_at_is_said(tmp_path: Path, capsys: Capture) -> None:
+    """On stderr, beside what it found."""
+    path = written(tmp_path / "app.jsonl", "INFO", steps=WELL_AT_FIRST)
+    assert main(["doctor", str(path)]) == 0
+    assert "not looked at: timeouts and members that are never used" in capsys.readouterr().err
+
+
+def test_b411_without_a_log_it_ends_with_2(tmp_path: Path, capsys: Capture) -> None:
+    """No file, or one of something else."""
+    assert main(["doctor", str(tmp_path / "none")]) == 2
+    other = tmp_path / "other"
+    other.write_text("another program\n")
+    assert main(["doctor", str(other)]) == 2
+    assert 'as greenroom.log(format="json") writes it' in capsys.readouterr().err
