@@ -128,12 +128,12 @@ $(STAMP): pyproject.toml .venv/pyvenv.cfg
 	@$(PY) -m pip install -qq --editable '.[dev]'
 	@mkdir -p build && touch $@
 
-# What is measured next to greenroom is heavy, so it has an environment of its own. Ray and Thespian
-# come one by one: where one of them does not install, the report says so.
+# What is measured next to greenroom is heavy, so it has an environment of its own. Ray, Thespian and
+# tokentaxi come one by one: where one of them does not install, the report says so.
 $(BENCH): pyproject.toml $(wildcard benchmarks/requirements*.txt) .venv-bench/pyvenv.cfg
 	@echo 'installing greenroom and its peers into .venv-bench'
 	@.venv-bench/bin/python -m pip install -qq --editable . -r benchmarks/requirements.txt
-	@for peer in ray thespian; do \
+	@for peer in ray thespian tokentaxi; do \
 	  .venv-bench/bin/python -m pip install -qq -r benchmarks/requirements-$$peer.txt \
 	    || echo "$$peer does not install here: it will not be measured"; \
 	done

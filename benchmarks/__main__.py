@@ -68,12 +68,14 @@ def main(argv: list[str] | None = None) -> int:
     groups = [GROUPS[name] for name in GROUPS if name in arguments.only]
     samples: list[Samples] = []
     plan: Plan | None = None
-    for plan in plans(arguments):
+    all_plans = list(plans(arguments))
+    for plan in all_plans:
         for group in groups:
-            samples += run_group(group, arguments.peers, plan, tell)
+            if plan is all_plans[-1] or not group.together:
+                samples += run_group(group, arguments.peers, plan, tell)
     assert plan is not None
     lines = report.compare(groups, samples, judged=not arguments.quick)
-    text = report.as_markdown(described, asdict(plan), lines)
+    text = report.as_markdown(described, asdict(plan), lines, report.sheets(groups, samples))
     figures = report.as_json(described, asdict(plan), samples, lines)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")

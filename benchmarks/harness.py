@@ -16,9 +16,11 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from benchmarks.model import FULL, QUICK, Group, Samples, Scale
@@ -29,6 +31,7 @@ HEAVY = ("ray", "thespian")
 company."""
 LIMIT_S = 300.0
 """For one round, or one start of a process."""
+NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +63,12 @@ class Worker:
 
     Args:
         errors: a file for its standard error, whose end says why a process died.
+        needs: variables of its environment, beside this process's.
     """
 
-    def __init__(self, group: str, peer: str, plan: Plan, errors: IO[str]) -> None:
+    def __init__(
+        self, group: str, peer: str, plan: Plan, errors: IO[str], needs: Mapping[str, str]
+    ) -> None:
         command = [sys.executable, "-m", "benchmarks.worker", group, peer]
         command += ["--quick"] if plan.quick else []
         command += ["--core", str(plan.core)] if plan.core is not None else []
@@ -73,6 +79,7 @@ class Worker:
             stdout=subprocess.PIPE,
             stderr=errors,
             cwd=ROOT,
+            env=os.environ | needs,
             text=True,
         )
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
@@ -87,11 +94,14 @@ class Worker:
         """
         return bool(self._answer().get("slow", False))
 
-    def measure(self, case: str) -> dict[str, Any]:
-        """One round: its value, or why there is none."""
+    def begin(self, case: str) -> None:
+        """One round, whose answer is read later."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):  # it has died: there is no answer, either
             print(case, file=self._process.stdin, flush=True)
+
+    def end(self) -> dict[str, Any]:
+        """Its value, or why there is none."""
         return self._answer()
 
     def _answer(self) -> dict[str, Any]:
@@ -131,10 +141,12 @@ class Worker:
 
 
 @contextlib.contextmanager
-def worker(group: Group, peer: str, plan: Plan) -> Iterator[Worker]:
+def worker(
+    group: Group, peer: str, plan: Plan, needs: Mapping[str, str] = NOTHING
+) -> Iterator[Worker]:
     """A process that is ended at the end."""
     with tempfile.TemporaryFile("w+") as errors:
-        started = Worker(group.name, peer, plan, errors)
+        started = Worker(group.name, peer, plan, errors, needs)
         try:
             yield started
         finally:
@@ -173,31 +185,42 @@ def run_company(
         for peer in company
         if peer in case.peers
     }
-    for number in range(plan.processes):
+    for number in range(1 if group.together else plan.processes):
         tell(f"{plan.mode}: {group.name}: {', '.join(company)}: process {number + 1}")
         with contextlib.ExitStack() as stack:
-            workers = {peer: stack.enter_context(worker(group, peer, plan)) for peer in company}
+            needs = stack.enter_context(group.beside()) if group.beside else NOTHING
+            workers = {
+                peer: stack.enter_context(worker(group, peer, plan, needs)) for peer in company
+            }
             slow = [peer for peer, each in workers.items() if each.wait_until_ready()]
             for sample in samples.values():
                 scale = plan.scale.for_slow() if sample.peer in slow else plan.scale
                 sample.title = group.case(sample.case).title.format(scale=scale)
-            for turn in range(1 if group.once else plan.rounds):
-                one_round(samples, workers, turn)
+            for turn in range(1 if group.once or group.together else plan.rounds):
+                one_round(samples, workers, turn, together=group.together)
     return list(samples.values())
 
 
 def one_round(
-    samples: dict[tuple[str, str], Samples], workers: dict[str, Worker], turn: int
+    samples: dict[tuple[str, str], Samples],
+    workers: dict[str, Worker],
+    turn: int,
+    *,
+    together: bool = False,
 ) -> None:
-    """Every case of every peer once; who begins changes from round to round."""
+    """Every case of every peer once, one peer after the other or together; who begins changes from
+    round to round.
+    """
     turns = sorted(samples, reverse=bool(turn % 2))  # a case's peers stay side by side
-    for key in turns:
-        sample = samples[key]
-        if sample.missing is None:
-            answer = workers[key[1]].measure(key[0])
-            sample.missing = answer.get("missing")
+    for _, at_once in groupby(turns, key=lambda key: key[0] if together else key):
+        measured = [key for key in at_once if samples[key].missing is None]
+        for case, peer in measured:
+            workers[peer].begin(case)
+        for key in measured:
+            answer = workers[key[1]].end()
+            samples[key].missing = answer.get("missing")
             if "value" in answer:
-                sample.values.append(answer["value"])
+                samples[key].values.append(answer["value"])
 
 
 def a_core() -> int | None:

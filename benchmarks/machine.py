@@ -16,6 +16,9 @@ DISTRIBUTIONS = (
     "litellm",
     "pydantic-ai-slim",
     "langchain-core",
+    "openai",
+    "nopanic",
+    "tokentaxi",
     "ray",
     "thespian",
 )

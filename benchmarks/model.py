@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -27,6 +27,7 @@ class Scale:
     calls: int = 2_000
     members: tuple[int, ...] = (3, 30, 300, 1_000)
     starts: int = 20
+    load_s: float = 20.0
 
     def for_slow(self) -> Scale:
         """For a peer that takes milliseconds a call: fewer of them."""
@@ -50,6 +51,7 @@ QUICK = Scale(
     calls=100,
     members=(3, 10, 20, 30),
     starts=2,
+    load_s=2.0,
 )
 
 
@@ -61,14 +63,14 @@ class Case:
         name: unique among all cases; what comparisons refer to.
         title: what the report calls it; `{scale.asks:,}` and the like stand for how much a peer was
             really given.
-        unit: us, s, /s, KiB.
+        unit: us, s, /s, KiB, %.
         peers: by name, whoever can do it.
         prepare: given the peer and the scale, sets it up and yields what measures.
     """
 
     name: str
     title: str
-    unit: Literal["us", "s", "/s", "KiB"]
+    unit: Literal["us", "s", "/s", "KiB", "%"]
     peers: tuple[str, ...]
     prepare: Callable[[Any, Scale], AbstractContextManager[Measure]]
 
@@ -99,11 +101,28 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Sheet:
+    """A table of a group's own: a row for each peer of each of `rows`, with a figure of each of
+    `columns`, that of the case `group.row.column`.
+
+    Attributes:
+        rows, columns: by name, and what the table calls them.
+    """
+
+    rows: tuple[tuple[str, str], ...]
+    columns: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Group:
     """Cases that run in the same processes.
 
     Attributes:
         once: one round a process: what is measured shows only in a fresh one, such as memory.
+        together: all peers measure at the same time, once, since what they do is mostly waiting and
+            takes long.
+        beside: runs for as long as the peers' processes, and says what their environment needs.
+        sheet: how its figures are shown, beside its comparisons.
     """
 
     name: str
@@ -111,6 +130,9 @@ class Group:
     cases: tuple[Case, ...]
     comparisons: tuple[Comparison, ...]
     once: bool = False
+    together: bool = False
+    beside: Callable[[], AbstractContextManager[Mapping[str, str]]] | None = None
+    sheet: Sheet | None = None
 
     def case(self, name: str) -> Case:
         """The case of that name."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from benchmarks.model import Comparison, Group, Samples
+from benchmarks.model import Comparison, Group, Samples, Sheet
 
 VERDICTS = ("met", "missed")
 
@@ -49,6 +50,13 @@ def figure(values: Sequence[float]) -> Figure:
         return Figure(values[0], values[0], values[0])
     low, _, high = statistics.quantiles(values, n=4, method="inclusive")
     return Figure(statistics.median(values), low, high)
+
+
+def quotient(value: float, other: float) -> float:
+    """Of shares, which may be nothing: nothing next to nothing is as much."""
+    if other:
+        return value / other
+    return math.inf if value else 1.0
 
 
 def compare(
@@ -95,7 +103,7 @@ def _compared(mode: str, group: str, comparison: Comparison, mine: Samples, othe
     if value is not None and comparison.against is None:
         against, verdict = None, comparison.verdict(value.median)
     elif value is not None and against is not None:
-        ratio = figure([a / b for a, b in zip(mine.values, other.values, strict=True)])
+        ratio = figure([quotient(a, b) for a, b in zip(mine.values, other.values, strict=True)])
         verdict = comparison.verdict(ratio.median)
     return Line(
         mode,
@@ -124,8 +132,15 @@ def as_json(
     }
 
 
-def as_markdown(machine: dict[str, Any], plan: dict[str, Any], lines: Sequence[Line]) -> str:
-    """A table for each way of running, with the machine and the versions above it."""
+def as_markdown(
+    machine: dict[str, Any],
+    plan: dict[str, Any],
+    lines: Sequence[Line],
+    sheets: Sequence[str] = (),
+) -> str:
+    """A table for each way of running, with the machine and the versions above it, then the
+    groups' own.
+    """
     versions = ", ".join(f"{name} {is_}" for name, is_ in machine["versions"].items() if is_)
     where = f"{machine['system']}, {machine['processor']}, {machine['cores']} cores"
     often = f"{plan['processes']} processes of {plan['rounds']} rounds"
@@ -136,7 +151,47 @@ def as_markdown(machine: dict[str, Any], plan: dict[str, Any], lines: Sequence[L
         how = "Pinned to one core" if mode == "pinned" else f"Free on {machine['cores']} cores"
         text += ["", f"{how}:", ""]
         text += table([line for line in lines if line.mode == mode])
+    text += sheets
     return "\n".join(text) + "\n"
+
+
+def sheets(groups: Iterable[Group], samples: Sequence[Samples]) -> list[str]:
+    """The groups' own tables, with what was measured in the last way of running."""
+    text: list[str] = []
+    for group in groups:
+        found = {(each.case, each.peer): each for each in samples if each.group == group.name}
+        if group.sheet is not None and found:
+            text += ["", f"{group.title}:", "", *_sheet(group.name, group.sheet, found)]
+    return text
+
+
+def _sheet(group: str, sheet: Sheet, found: dict[tuple[str, str], Samples]) -> Iterable[str]:
+    titles = [title for _, title in sheet.columns]
+    yield f"| case | who | {' | '.join(titles)} |"
+    yield f"|---|---|{'---:|' * len(titles)}"
+    peers = dict.fromkeys(peer for _, peer in found)
+    for row, title in sheet.rows:
+        for number, peer in enumerate(peers):
+            cells = [found.get((f"{group}.{row}.{column}", peer)) for column, _ in sheet.columns]
+            if any(cells):
+                shown = _reason(cells) or [_cell(each) for each in cells]
+                yield f"| {'' if number else title} | {peer} | {' | '.join(shown)} |"
+
+
+def _reason(cells: Sequence[Samples | None]) -> list[str]:
+    """Where nothing at all was measured: why, in the first column."""
+    missing = [each.missing for each in cells if each is not None]
+    if all(missing):
+        return [str(missing[0]), *([""] * (len(cells) - 1))]
+    return []
+
+
+def _cell(sample: Samples | None) -> str:
+    if sample is None:
+        return ""
+    if not sample.values or sample.missing is not None:
+        return "–"
+    return _shown(figure(sample.values), sample.unit)
 
 
 def table(lines: Iterable[Line]) -> list[str]:

@@ -77,7 +77,7 @@ def one_round(
         raise peer
     if name not in ready:
         ready[name] = stack.enter_context(group.case(name).prepare(peer, scale))
-        if not group.once:
+        if not (group.once or group.together):
             ready[name]()  # warm-up
     return ready[name]()
 

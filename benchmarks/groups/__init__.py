@@ -9,6 +9,7 @@ from benchmarks.groups import (
     in_flight,
     latency,
     lifecycle,
+    limits,
     log,
     members,
     memory,
@@ -33,5 +34,6 @@ GROUPS = {
         memory.REQUEST,
         memory.MEMBER,
         log.GROUP,
+        limits.GROUP,
     )
 }

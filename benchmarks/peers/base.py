@@ -3,16 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from benchmarks.measure import Ask, AsyncAsk
 from benchmarks.model import NotMeasured, Scale
 from benchmarks.peers.agents import Sleeper
 
+LimitedCall = Callable[[str], Awaitable[Any]]
+"""A request of a tenant: raises when it has no answer."""
 Stream = Callable[[int], AsyncIterator[Any]]
 NewLoop = Callable[[], asyncio.AbstractEventLoop]
+
+
+@dataclass(frozen=True, slots=True)
+class Providers:
+    """Where a peer finds rate-limited providers, and what it is told of them.
+
+    Attributes:
+        url: of the server that is all of them.
+        owner: whose the keys are: each provider's key is `owner.name`.
+        told: the limit of each, in calls a second; None: nobody knows it.
+        fair: they are to be shared out to those who ask.
+        deadline_s: how long a request has.
+    """
+
+    url: str
+    owner: str
+    names: tuple[str, ...]
+    told: float | None
+    fair: bool
+    deadline_s: float
+
+    def key(self, name: str) -> str:
+        """The key of a provider."""
+        return f"{self.owner}.{name}"
+
+    @property
+    def base_url(self) -> str:
+        """As a client of OpenAI's protocol wants it."""
+        return f"{self.url}/v1"
 
 
 class Peer:
@@ -64,6 +96,10 @@ class Peer:
     def pick(self, strategy: str, members: int) -> Callable[[], Any]:
         """One choice among so many members."""
         self._lacks("picks")
+
+    def limited(self, providers: Providers) -> AbstractAsyncContextManager[LimitedCall]:
+        """One awaited request to rate-limited providers, set up as its own documentation has it."""
+        self._lacks("rate-limited providers")
 
     def idle(self, members: int) -> AbstractContextManager[Any]:
         """So many members that have nothing to do."""

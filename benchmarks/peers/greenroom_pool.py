@@ -14,14 +14,16 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
+from fractions import Fraction
+from functools import partial
 from importlib import import_module
 from typing import Any, Literal
 
 from benchmarks.measure import Ask, AsyncAsk
 from benchmarks.model import Scale
-from benchmarks.peers import agents
-from benchmarks.peers.base import NewLoop, Peer, Stream
-from greenroom import AgentPool, Member, PoolConfig, PoolRef, Request
+from benchmarks.peers import agents, calls
+from benchmarks.peers.base import LimitedCall, NewLoop, Peer, Providers, Stream
+from greenroom import AgentPool, Limit, Member, PoolConfig, PoolRef, Request
 
 ROOM = 1_000
 """Calls that an async member takes at a time."""
@@ -35,6 +37,7 @@ class Greenroom(Peer):
     """Everything that the suite asks for."""
 
     event_loop: Literal["auto", "own", "uvloop"] = "auto"
+    width: int | Literal["auto"] | None = None
 
     def pool(self, members: list[Member], strategy: Any = "adaptive", **config: Any) -> PoolRef:
         """A running pool."""
@@ -150,6 +153,26 @@ class Greenroom(Peer):
 
         return once
 
+    @asynccontextmanager
+    async def limited(self, providers: Providers) -> AsyncIterator[LimitedCall]:
+        members = [
+            Member(
+                name,
+                partial(_asked, providers, name),
+                limits=_limits(providers.told),
+                max_concurrency=self.width,
+            )
+            for name in providers.names
+        ]
+        pool = self.pool(members, fair_by="key" if providers.fair else None)
+
+        async def call(tenant: str) -> Any:
+            request = Request("hello", key=tenant, timeout=providers.deadline_s)
+            return await pool.ask(request, block=False)
+
+        async with pool:
+            yield call
+
     def pick(self, strategy: str, members: int) -> Callable[[], Any]:
         from benchmarks.peers.greenroom_pick import pick
 
@@ -205,6 +228,24 @@ class Greenroom(Peer):
         config = {"retry_budget_floor": NO_BOTTOM} if failing else {}
         strategy = "priority" if failing else "adaptive"
         return self.pool(chosen, strategy, **config)
+
+
+async def _asked(providers: Providers, name: str, _: str) -> str:
+    return await calls.call(providers, name)
+
+
+def _limits(told: float | None) -> list[Limit]:
+    """The smallest whole number of calls, in as many seconds as it takes."""
+    if told is None:
+        return []
+    part = Fraction(told)
+    return [Limit(part.numerator, per_s=part.denominator)]
+
+
+class GreenroomAuto(Greenroom):
+    """The same, which finds out how many calls at a time a member bears."""
+
+    width = "auto"
 
 
 class GreenroomOwn(Greenroom):

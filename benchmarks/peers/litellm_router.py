@@ -18,7 +18,7 @@ from importlib import import_module
 from typing import Any
 
 from benchmarks.measure import Ask, AsyncAsk
-from benchmarks.peers.base import Peer, Stream
+from benchmarks.peers.base import LimitedCall, Peer, Providers, Stream
 
 litellm: Any = import_module("litellm")
 litellm.telemetry = False
@@ -27,6 +27,7 @@ litellm.set_verbose = False
 for _name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
     logging.getLogger(_name).disabled = True
 
+RETRIES, COOLDOWN_S = 10, 1.0
 MODEL = "openai/gpt-4o-mini"
 MESSAGES = [{"role": "user", "content": "hello"}]
 
@@ -93,6 +94,25 @@ class Router(Peer):
     def idle(self, members: int) -> Iterator[Any]:
         yield self.router(members=members)
 
+    @asynccontextmanager
+    async def limited(self, providers: Providers) -> AsyncIterator[LimitedCall]:
+        if providers.fair:
+            self._lacks("fairness: not expressible")
+        router = litellm.Router(
+            model_list=[_provider(providers, name) for name in providers.names],
+            routing_strategy=self.strategy,
+            enable_pre_call_checks=True,
+            num_retries=RETRIES,
+            retry_after=0,
+            cooldown_time=COOLDOWN_S,
+            timeout=providers.deadline_s,
+        )
+
+        async def call(_: str) -> Any:
+            return await router.acompletion("agents", MESSAGES)
+
+        yield call
+
     def _deployment(self, group: str, answer: str) -> dict[str, Any]:
         settings = {"model": MODEL, "api_key": "none", "mock_response": answer}
         return {"model_name": group, "litellm_params": settings}
@@ -102,6 +122,23 @@ class SimpleShuffle(Router):
     """Its default: at random."""
 
     strategy = "simple-shuffle"
+
+
+class UsageBased(Router):
+    """By what has been used of `rpm` in this minute: the one that counts calls against a limit."""
+
+    strategy = "usage-based-routing-v2"
+
+
+def _provider(providers: Providers, name: str) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "model": MODEL,
+        "api_base": providers.base_url,
+        "api_key": providers.key(name),
+    }
+    if providers.told is not None:
+        settings["rpm"] = round(60 * providers.told)
+    return {"model_name": "agents", "litellm_params": settings}
 
 
 class LatencyBased(Router):
