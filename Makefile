@@ -11,10 +11,12 @@
 #   make test-clients  real clients against a misbehaving server, in .venv-clients-* (ARGS=retries)
 #   make test-frameworks  agents of real frameworks as members, in .venv-frameworks-* (ARGS=--table)
 #   make test-map  a batch over llmock's servers, killed ten times; a million lines (ARGS=kills)
+#   make test-status  promtool, Prometheus and Chromium at a pool's status endpoint (ARGS=page)
+#   make docs-shots  the picture of that page in docs/, by Chromium
 #   make test-model  a pool over two small real models that are killed, in .venv-clients-model (it installs 130 MB)
 #   make clean   removes what the others made
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all format check lint bench chaos live docs test-clients test-frameworks test-map test-model clean stamp
+.PHONY: demo test test-all format check lint bench chaos live docs docs-shots test-clients test-frameworks test-map test-model test-status clean stamp
 
 # An active environment is none of our business.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
@@ -25,7 +27,7 @@ PY      := .venv/bin/python
 
 # The editable install links file by file: a file that comes or goes wants a re-install, a changed one
 # does not. So the names are in the stamp's name. It lies in build/, where the links are.
-NAMES := $(sort $(shell find $(FOLDERS) -name '*.py' -o -name '*.toml' 2>/dev/null))
+NAMES := $(sort $(shell find $(FOLDERS) -name '*.py' -o -name '*.toml' -o -name '*.html' 2>/dev/null))
 SUM   := $(firstword $(shell echo '$(CURDIR) $(NAMES)' | cksum))
 STAMP := build/installed-$(SUM)
 BENCH := build/benchmarks-$(SUM)
@@ -104,6 +106,13 @@ test-map: stamp .venv-clients-llmock/pyvenv.cfg
 	  .venv-clients-llmock/bin/python -m pip install -qq -r $$needs && cp $$needs $$have; }
 	@PYTHONPATH=tests:$$($(PY) -c 'import greenroom; print(greenroom.__path__[0])')/.. \
 	  .venv-clients-llmock/bin/python -m real_clients.batches $(ARGS)
+
+# What is not installed (apt-get install prometheus chromium) is named, and left out.
+test-status: stamp
+	@PYTHONPATH=tests $(PY) -m status_live $(ARGS)
+
+docs-shots: stamp
+	@PYTHONPATH=tests $(PY) -m status_live shots
 
 MODEL := .venv-clients-model
 

@@ -63,9 +63,11 @@ class PoolRef(AskingRef):
 
     Attributes:
         source: what `reload` reads; None of a pool that was started by code.
+        status_url: where its status is to be seen; None: nowhere.
     """
 
     source: Source | None = None
+    status_url: str | None = None
 
     # -- many requests
 

@@ -19,6 +19,7 @@ from greenroom.commands.naming import DESCRIPTION, version
 from greenroom.commands.serve_command import serve
 from greenroom.commands.simulate_command import simulate
 from greenroom.commands.terminal import say
+from greenroom.commands.top_command import top
 from greenroom.demo.demo import Start
 
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -30,6 +31,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     map,
     serve,
     simulate,
+    top,
 )
 """Each is named as its function is; what its docstring says is its help."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from greenroom.commands import asking
-from greenroom.commands.options import POOL_PATH, Limit, PoolPath, Verbose
+from greenroom.commands.options import POOL_PATH, Limit, PoolPath, Status, Verbose
 
 
 def ask(
@@ -21,6 +21,7 @@ def ask(
         typer.Option(help="Chunk by chunk, where members can (default: in a terminal)."),
     ] = None,
     timeout: Limit = None,
+    status: Status = None,
     verbose: Verbose = 0,
 ) -> None:
     """Ask a pool, once.
@@ -29,6 +30,12 @@ def ask(
     member could answer, 2 if the file cannot be used.
     """
     options = asking.Options(
-        prompt=prompt, pool=pool, json=json, stream=stream, timeout_s=timeout, verbose=verbose
+        prompt=prompt,
+        pool=pool,
+        json=json,
+        stream=stream,
+        timeout_s=timeout,
+        verbose=verbose,
+        status=status,
     )
     raise typer.Exit(asking.carry_out(options))

@@ -32,6 +32,7 @@ class Options:
     stream: bool | None = None
     timeout_s: float | None = None
     verbose: int = 0
+    status: str | None = None
 
 
 def carry_out(options: Options) -> Exit:
@@ -40,7 +41,7 @@ def carry_out(options: Options) -> Exit:
     Raises:
         UsageError: the file cannot be used, or there is no prompt.
     """
-    with opened_pool(options.pool, options.verbose) as pool:
+    with opened_pool(options.pool, options.verbose, status=options.status) as pool:
         request = Request(_prompt(options.prompt), timeout=options.timeout_s)
         streams = is_terminal(sys.stdout) if options.stream is None else options.stream
         try:

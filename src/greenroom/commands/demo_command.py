@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from greenroom.commands import drill
-from greenroom.commands.options import Level
+from greenroom.commands.options import Level, Status
 from greenroom.demo.demo import QUICK_REQUESTS, REQUESTS
 
 
@@ -35,6 +35,7 @@ def demo(
     progress: Annotated[
         bool | None, typer.Option(help="A progress bar (default: in a terminal).")
     ] = None,
+    status: Status = None,
 ) -> None:
     if quick and requests is not None:
         raise typer.BadParameter("not allowed with --requests", param_hint="--quick")
@@ -45,6 +46,7 @@ def demo(
         json=json,
         log_level=log_level.value,
         progress=progress,
+        status=status,
     )
     raise typer.Exit(drill.carry_out(options, context.obj))
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import greenroom
+from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.terminal import is_terminal
 from greenroom.demo.demo import REQUESTS, Demo, Plan, Start
@@ -37,6 +40,7 @@ class Options:
     json: bool = False
     log_level: str = "INFO"
     progress: bool | None = None
+    status: str | None = None
 
 
 def at_least_one(text: str) -> int:
@@ -65,6 +69,8 @@ def carry_out(options: Options, start: Start) -> Exit:
         pieces = passages(text, options.requests)
     except ValueError as error:
         raise UsageError(f"{source}: {error}") from None
+    if options.status is not None:
+        start = functools.partial(_start_shown, start, options.status)
     screen = _screen(options.progress)
     plan = Plan(requests=len(pieces), seed=options.seed)
     with screen.progress(len(pieces)) as on_progress:
@@ -80,6 +86,13 @@ def carry_out(options: Options, start: Start) -> Exit:
             end_log()  # its last lines come while the bar is still there to print above
     show_result(screen, result, source)
     return Exit.DONE if result.ok else Exit.FAILED
+
+
+def _start_shown(start: Start, status: str, *members: Any, **settings: Any) -> PoolRef:
+    try:
+        return start(*members, status=status, **settings)
+    except OSError as error:  # nobody can listen there
+        raise UsageError(error.strerror or str(error)) from None
 
 
 def _screen(progress: bool | None) -> PlainScreen:

@@ -22,7 +22,7 @@ from greenroom.batch.tally import duration
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.map_screen import BarScreen, LinesScreen, Show, lines_of
 from greenroom.commands.opened_pool import opened_pool
-from greenroom.commands.options import POOL_PATH, PoolPath, Verbose
+from greenroom.commands.options import POOL_PATH, PoolPath, Status, Verbose
 from greenroom.commands.terminal import aside, is_terminal, say
 from greenroom.kinds.secrets import without_secrets
 from greenroom.messages.errors import PoolStoppedError, summary
@@ -58,6 +58,7 @@ def map(
             min=0.0, metavar="SECONDS", help="Give up when nobody takes a prompt for so long."
         ),
     ] = 60.0,
+    status: Status = None,
     verbose: Verbose = 0,
 ) -> None:
     """Ask a pool all prompts of a file.
@@ -68,7 +69,7 @@ def map(
     try:
         with (
             Batch(prompts, output, format, retry_failed=retry_failed) as batch,
-            opened_pool(config, verbose, reloads=True) as pool,
+            opened_pool(config, verbose, reloads=True, status=status) as pool,
         ):
             batch.begin()
             _say_before(batch, output)

@@ -14,7 +14,7 @@ from types import FrameType
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.commands.ending import ENDS
 from greenroom.commands.exits import Terminated, UsageError
-from greenroom.commands.terminal import Discreet
+from greenroom.commands.terminal import Discreet, aside, say
 from greenroom.kinds import PoolFileError
 from greenroom.logs.log import log
 from greenroom.pool.agent_pool import AgentPool
@@ -25,7 +25,9 @@ LEVELS = (None, "INFO", "DEBUG")
 
 
 @contextlib.contextmanager
-def opened_pool(path: Path, verbose: int = 0, *, reloads: bool = False) -> Iterator[PoolRef]:
+def opened_pool(
+    path: Path, verbose: int = 0, *, reloads: bool = False, status: str | None = None
+) -> Iterator[PoolRef]:
     """Within it the pool of the file runs; where it is left, however that is, the pool is stopped.
 
     Args:
@@ -33,24 +35,37 @@ def opened_pool(path: Path, verbose: int = 0, *, reloads: bool = False) -> Itera
         verbose: how many `-v` there were.
         reloads: whether SIGHUP has the pool read its file again, as of a command that runs for
             long; else it ends the command.
+        status: where the pool is to be seen over HTTP; None: nowhere.
 
     Raises:
-        UsageError: the file cannot be used, and why.
+        UsageError: the file cannot be used, or that address, and why.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(at_work(verbose))
         with file_errors(path):
-            pool = stack.enter_context(_started(path))
+            pool = stack.enter_context(started(path, status))
         if reloads:
             stack.callback(reload_on_hangup(pool))
         yield pool
 
 
-def _started(path: Path) -> PoolRef:
+def started(path: Path, status: str | None = None) -> PoolRef:
+    """Start the pool of a file, and say where its status is to be seen, if it is.
+
+    Raises:
+        UsageError: there is no loop for it, or the address cannot be used.
+        PoolFileError, ModuleNotFoundError: the file cannot be used.
+    """
     try:
-        return AgentPool.from_toml(path)
+        pool = AgentPool.from_toml(path, status=status)
     except RuntimeError as error:  # event_loop = "running"
         raise UsageError(f"{path}: {error}") from None
+    except OSError as error:
+        raise UsageError(error.strerror or str(error)) from None
+    if pool.status_url is not None:
+        with aside():
+            say(f"the status of {pool.name} is at {pool.status_url}", stream=sys.stderr)
+    return pool
 
 
 @contextlib.contextmanager

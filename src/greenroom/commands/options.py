@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from greenroom.messages import _validate as check
+from greenroom.status.status_address import StatusAddress
 
 PoolPath = Annotated[
     Path, typer.Option("--config", "-c", metavar="FILE", help="The pool: a TOML file.")
@@ -51,5 +52,23 @@ Verbose = Annotated[
         count=True,
         show_default=False,
         help="Show the pool's log; -vv: all of it.",
+    ),
+]
+
+
+def _address(value: str | None) -> str | None:
+    try:
+        return None if value is None else str(StatusAddress.parsed(value, "the address"))
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+Status = Annotated[
+    str | None,
+    typer.Option(
+        "--status",
+        metavar="ADDRESS",
+        callback=_address,
+        help="Show the pool there, over HTTP: 127.0.0.1:9100, or unix:PATH.",
     ),
 ]

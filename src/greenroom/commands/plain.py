@@ -14,6 +14,7 @@ from greenroom.commands.naming import DESCRIPTION, NEEDS_CLI, version
 from greenroom.demo.demo import QUICK_REQUESTS, REQUESTS, Start
 from greenroom.messages.status import LoadBalanceStrategy
 from greenroom.simulate.scenario_file import NAMES
+from greenroom.status.status_address import StatusAddress
 
 
 def run(argv: Sequence[str], start: Start) -> int:
@@ -70,6 +71,9 @@ def _add_demo(demo: argparse.ArgumentParser) -> None:
         action=argparse.BooleanOptionalAction,
         help="a progress bar (default: in a terminal, with greenroom[cli])",
     )
+    demo.add_argument(
+        "--status", type=_address, metavar="ADDRESS", help="show the pool there, over HTTP"
+    )
 
 
 def _add_simulate(parser: argparse.ArgumentParser) -> None:
@@ -95,5 +99,12 @@ def _add_simulate(parser: argparse.ArgumentParser) -> None:
 def _at_least_one(text: str) -> int:
     try:
         return drill.at_least_one(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _address(text: str) -> str:
+    try:
+        return str(StatusAddress.parsed(text, "the address"))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None

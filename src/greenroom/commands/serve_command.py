@@ -17,11 +17,10 @@ import typer
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.commands.exits import UsageError
-from greenroom.commands.opened_pool import file_errors, local_modules, shown_log
-from greenroom.commands.options import POOL_PATH, PoolPath, Verbose
+from greenroom.commands.opened_pool import file_errors, local_modules, shown_log, started
+from greenroom.commands.options import POOL_PATH, PoolPath, Status, Verbose
 from greenroom.commands.terminal import say
 from greenroom.kinds.secrets import note_secret
-from greenroom.pool.agent_pool import AgentPool
 from greenroom.pool.hangup import reload_on_hangup
 
 
@@ -43,6 +42,7 @@ def serve(
     drain: Annotated[
         float, typer.Option(metavar="S", help="Seconds for what is at hand at the end.")
     ] = 30.0,
+    status: Status = None,
     verbose: Verbose = 0,
 ) -> None:
     """Serve the pool as an OpenAI-compatible endpoint.
@@ -52,7 +52,7 @@ def serve(
     has it read the file again.
     """
     key = _key(key_env)
-    place = _Place(pool, host, port, key, without_key, tuple(model or ()), drain)
+    place = _Place(pool, host, port, key, without_key, tuple(model or ()), drain, status)
     with shown_log(verbose), local_modules():
         ended_by = asyncio.run(_serve(place))
     if ended_by is signal.SIGINT:
@@ -70,6 +70,7 @@ class _Place:
     without_key: bool
     models: Sequence[str]
     drain_s: float
+    status: str | None
 
 
 async def _serve(place: _Place) -> signal.Signals | None:
@@ -77,7 +78,7 @@ async def _serve(place: _Place) -> signal.Signals | None:
         from greenroom.serve import serve as served
     except ModuleNotFoundError as error:
         raise UsageError(str(error)) from None
-    async with _pool_of(place.path) as pool:
+    async with _pool_of(place) as pool:
         try:
             return await served(
                 pool,
@@ -97,10 +98,10 @@ async def _serve(place: _Place) -> signal.Signals | None:
 
 
 @contextlib.asynccontextmanager
-async def _pool_of(path: Path) -> AsyncIterator[PoolRef]:
+async def _pool_of(place: _Place) -> AsyncIterator[PoolRef]:
     """The pool of the file, on this loop; a SIGHUP has it read the file again."""
-    with file_errors(path):
-        pool = AgentPool.from_toml(path)
+    with file_errors(place.path):
+        pool = started(place.path, place.status)
     with contextlib.ExitStack() as last:
         if threading.current_thread() is threading.main_thread():
             # Ended behind the pool: a reload that is under way may wait for this loop.

@@ -6,7 +6,7 @@ import functools
 import os
 import random
 from collections.abc import Iterable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from greenroom.actors.claims.claims import Claims
 from greenroom.actors.handle.pool_ref import PoolRef
@@ -27,6 +27,9 @@ from greenroom.messages.status import LoadBalanceStrategy, StrategyName
 from greenroom.pool.file_source import FileSource
 from greenroom.supervisors.pool_supervisor import PoolSupervisor
 
+if TYPE_CHECKING:
+    from greenroom.status.endpoints import StatusPlace
+
 
 class AgentPool(PoolRouter):
     """A supervised pool of agents. Make one with `AgentPool.start`."""
@@ -43,6 +46,7 @@ class AgentPool(PoolRouter):
         name: str = "pool",
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        status: str | os.PathLike[str] | None = None,
     ) -> PoolRef:
         """Start a pool.
 
@@ -54,9 +58,12 @@ class AgentPool(PoolRouter):
                 next is numbered: `pool-2`, which its `PoolRef.name` says.
             clock: what to read the time from; None for the machine's.
             rng: the only source of chance; a seeded one makes choices and delays repeatable.
+            status: where the pool is to be seen over HTTP, as `"127.0.0.1:9100"` or
+                `"unix:/run/x.sock"`: see `docs/status.md`. Pools that name one address share it.
 
         Raises:
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+            OSError: `status` is an address where this process cannot listen.
             MemberExistsError: two members of the same name.
             ModuleNotFoundError: `event_loop="uvloop"` where there is no uvloop.
             RuntimeError: `event_loop="running"` where no event loop runs.
@@ -73,10 +80,11 @@ class AgentPool(PoolRouter):
         # what is refused leaves nothing behind.
         chosen = _checked_members(members)
         picker = strategy_for(strategy)
+        place = None if status is None else _place_at(status)
         bus, claims = pool_names.bus_of(name), Claims()
         name = bus.pool
         names = tuple(member.name for member in chosen)
-        observers: list[FlowObserver] = []
+        observers: list[FlowObserver] = [] if place is None else [place.tally]
         # Before the actors: the first event of a member comes after that of its pool.
         bus.emit(
             PoolStarted(
@@ -105,6 +113,9 @@ class AgentPool(PoolRouter):
             # What comes before the supervisor's first word is asked about all the same.
             asked = (member.accepts for member in chosen)
             router._ask_first(tuple({id(x): x for x in asked if x is not None}.values()))
+            if place is not None:
+                place.hear(router, bus)  # the first events of its members, too
+                router._ended.watch(place.leave)
             PoolSupervisor.start(
                 pool=name,
                 router=router,
@@ -116,8 +127,12 @@ class AgentPool(PoolRouter):
                 members=chosen,
                 loop=loop,
             )
+            if place is not None:
+                place.show()
             return router
         except BaseException as error:  # half a pool is none: nothing of it is left
+            if place is not None:
+                place.leave()
             if router is None:
                 bus.emit(PoolStopped(pool=name))
                 pool_names.give_back(bus)
@@ -136,20 +151,24 @@ class AgentPool(PoolRouter):
         *,
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        status: str | os.PathLike[str] | None = None,
     ) -> PoolRef:
         """Start the pool that stands in a file: see `docs/pool-files.md`. It can take that over
         anew while it runs, by `PoolRef.reload`.
 
         Args:
             path: of a TOML file, with a table `[pool]` and a table `[[members]]` for each member.
-            clock: as for `start`; so is `rng`.
+            clock: as for `start`; so are `rng` and `status`.
 
         Raises:
             PoolFileError: the file cannot be read, or says something that does not hold; with the
                 line, the key, the value and what is allowed.
             ModuleNotFoundError: a kind of member needs an extra that is not installed.
+            TypeError, ValueError, OSError: `status`, as for `start`.
             ResourceError: the machine has not the two threads that it takes.
         """
+        if status is not None:  # first: what is wrong with it is none of the file's faults
+            status = _checked_address(status)
         file = read_pool_file(path)
         said = LoadBalanceStrategy.ADAPTIVE if file.strategy is None else file.strategy
         strategy = cast(StrategyName, said)  # be it none: `start` refuses it
@@ -161,11 +180,26 @@ class AgentPool(PoolRouter):
                 name=file.name,
                 clock=clock,
                 rng=rng,
+                status=status,
             )
         except (TypeError, ValueError) as error:  # of the whole: two members of the same name, say
             raise PoolFileError(f"{os.fspath(path)}: {error}") from error
         pool.source = FileSource(file)
         return pool
+
+
+def _checked_address(status: str | os.PathLike[str]) -> str:
+    # Imported here, and below: who has no endpoint need not load what it is made of.
+    from greenroom.status.status_address import StatusAddress
+
+    return str(StatusAddress.parsed(status))
+
+
+def _place_at(status: str | os.PathLike[str]) -> StatusPlace:
+    from greenroom.status.endpoints import StatusPlace
+    from greenroom.status.status_address import StatusAddress
+
+    return StatusPlace(StatusAddress.parsed(status))
 
 
 def _checked_members(members: Iterable[Member]) -> tuple[Member, ...]:
