@@ -232,7 +232,9 @@ class ReentrantAskError(PoolError):
 class DeadlineExceededError(PoolError, TimeoutError):
     """The whole request ran out of time; `errors` says what was tried until then.
 
-    `same_everywhere` means what it does for an `AllPoolMembersFailedError`.
+    `same_everywhere` means what it does for an `AllPoolMembersFailedError`. `left_s` are the
+    seconds until the deadline where no member usually answers in those, and others waited that
+    could be in time; else 0.
     """
 
     def __init__(
@@ -241,19 +243,26 @@ class DeadlineExceededError(PoolError, TimeoutError):
         elapsed_s: float,
         errors: Iterable[AttemptError] = (),
         same_everywhere: bool = False,
+        left_s: float = 0.0,
     ) -> None:
         self.pool_name = pool_name
         self.elapsed_s = elapsed_s
         self.errors = tuple(errors)
         self.same_everywhere = same_everywhere
+        self.left_s = left_s
         # Not super(): an OSError takes such arguments for errno, strerror and filename.
-        Exception.__init__(self, pool_name, elapsed_s, self.errors, same_everywhere)
+        Exception.__init__(self, pool_name, elapsed_s, self.errors, same_everywhere, left_s)
         first = next((e.error for e in self.errors if e.error is not None), None)
         if first is not None:
             self.__cause__ = first
 
     def __str__(self) -> str:
         head = f"pool {self.pool_name!r}: deadline exceeded after {self.elapsed_s:.3f} s"
+        if self.left_s:
+            head = (
+                f"pool {self.pool_name!r}: no member answers in the {self.left_s:.3f} s that are "
+                f"left until the deadline, after {self.elapsed_s:.3f} s"
+            )
         return "\n".join([head, *_indented(self.errors)])
 
 

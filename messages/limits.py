@@ -106,6 +106,8 @@ class LimitStats:
         used: how much it holds; None where only what is left is known.
         headroom: how much may still begin now; below 0 where calls took more than was estimated.
         refills_in_s: seconds until anything may begin again; 0.0 where something may now.
+        pace_per_s: calls a second that 429s have taught; None before the first of them, and once
+            that is forgotten.
     """
 
     cost: str
@@ -115,3 +117,4 @@ class LimitStats:
     headroom: int
     refills_in_s: float = 0.0
     group: str | None = None
+    pace_per_s: float | None = None

@@ -94,6 +94,8 @@ class AttemptResults:
         new_rest = False
         if slot is not None and kind.is_the_members:
             began, after_s = attempt.started_at, failure.retry_after_s
+            if kind is FailureKind.RATE_LIMITED:  # what was let in until now is of interest
+                self._outcome_reporter.flush()
             new_rest = self._resting.begin(slot, kind, began, after_s, now)
         self._outcome_reporter.failed(attempt, slot, failure, elapsed_s, now)
         # A trial whose request has gone on: nobody will settle its case, so it is closed here, and
@@ -113,6 +115,7 @@ class AttemptResults:
         # what it raises then may have come of that.
         if slot is not None and failure.kind is FailureKind.RATE_LIMITED:
             began, after_s = attempt.started_at, failure.retry_after_s
+            self._outcome_reporter.flush()
             return self._resting.begin(slot, failure.kind, began, after_s, now)
         return False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from typing import NamedTuple
 
 from greenroom.actors.policy.retry_plan import LASTING, Situation
@@ -18,6 +19,8 @@ from greenroom.messages.status import CircuitState, SkipReason
 
 _ABOUT_NOW_S = 1e-6
 """More than two ways to reckon a moment differ by."""
+_NEXT_FEW = 8
+"""So many of those that wait are looked at for one that can be in time, beside the last one."""
 
 
 class Step(Enum):
@@ -106,6 +109,41 @@ class Choice:
         if self._table.untimed:
             self._table.read_times()
         return job.deadline - now <= self._table.longest_s
+
+    def gives_way(self, job: Job, now: float) -> bool:
+        """Whether it can be in time no more, and would take a place from one that waits, too, and
+        can. To be asked of one that waits, where there is room.
+        """
+        queue = self._room.queue
+        # Where nobody else waits it is tried: an idle slot is of no use to anybody.
+        if job.deadline is None or queue.size < 2 or not self._is_too_late(job, now):
+            return False
+        last = queue.last_untried()
+        if last is not None and self._makes_use(last, job, now):
+            return True
+        if self._room.fair is not None:  # which is read as a whole
+            return False
+        return any(self._makes_use(each, job, now) for each in islice(queue, _NEXT_FEW))
+
+    def _is_too_late(self, job: Job, now: float) -> bool:
+        if job.trial is not None or job.promised or not self._may_be_late(job, now):
+            return False
+        assert job.deadline is not None
+        return self._table.is_too_late(job.deadline, now, self._barred(job))
+
+    def _makes_use(self, other: Job, job: Job, now: float) -> bool:
+        """Whether another one may have whatever this one may have, and can be in time."""
+        if other is job or self._is_too_late(other, now):
+            return False
+        if other.terms is not None and (job.terms is None or other.terms.key != job.terms.key):
+            return False
+        if not self._table.headroom.weighs:
+            return True
+        costs = costs_of(job)
+        return all(amount <= costs.get(name, 0) for name, amount in costs_of(other).items())
+
+    def _barred(self, job: Job) -> Collection[str]:
+        return self._table.eligible(job.terms).barred if job.terms is not None else ()
 
     def _among_those_wanted(
         self, job: Job, context: PickContext, unfit: Collection[str]
@@ -283,8 +321,12 @@ class Choice:
 
     def _refills(self, job: Job, besides: Collection[str], now: float) -> bool:
         """Whether a member that lacks nothing but headroom for it has some in time."""
+        # Of one that rests it is its Retry-After that is sat out.
+        longest = now + job.policy.config.retry_max_delay_s
         return any(
-            slot.name not in besides and (job.deadline is None or at < job.deadline)
+            slot.name not in besides
+            and (job.deadline is None or at < job.deadline)
+            and (not slot.rest.until or at <= longest)
             for at, slot in self._table.headroom.refills(self._table, costs_of(job), now, job)
         )
 

@@ -46,7 +46,9 @@ def expired(pool: str, job: Job, table: RoutingTable, now: float) -> DeadlineExc
     own = job.future is not None and job.future.deadline == job.deadline
     kind = AskTimeoutError if own else DeadlineExceededError
     errors = _account_of(job, table, now)
-    return kind(pool, now - job.accepted_at, errors, job.failed_alike)
+    # Let go before it is over, since nobody can answer in time.
+    left_s = 0.0 if job.deadline is None else max(0.0, job.deadline - now)
+    return kind(pool, now - job.accepted_at, errors, job.failed_alike, left_s)
 
 
 def interrupted(pool: str, job: Job, error: BaseException) -> StreamInterruptedError:

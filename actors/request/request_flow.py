@@ -353,14 +353,29 @@ class RequestFlow:
             self.attempts.say_released()
         queue = self.room.queue
         while queue.size and (job := queue.first()) is not None and self.table.has_room():
-            self._route(job)
+            self._offer(job)
             if job.phase is QUEUED:  # it cannot use the room there is: others may
                 for other in self.room.behind(job):
-                    self._route(other)
+                    self._offer(other)
                 if self.table.headroom.weighs:
                     for other in self.refills.lighter(job):
-                        self._route(other)
+                        self._offer(other)
                 return
+
+    def _offer(self, job: Job) -> None:
+        """Give one that waits to whoever has become free."""
+        if job.deadline is None:
+            self._route(job)
+        else:
+            self._see_to(job, "give a request to a member", partial(self._offer_in_time, job))
+
+    def _offer_in_time(self, job: Job) -> None:
+        """The same unless it can be in time no more, and another one that waits can."""
+        now = self._ports.now()
+        if self._choice.gives_way(job, now):
+            self._expire(job, now)
+        else:
+            self._route(job, now)
 
     def _route_waiting(self) -> None:
         """Look at each that waits: some may be served now, some wait in vain."""

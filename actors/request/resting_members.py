@@ -10,7 +10,7 @@ from greenroom.actors.request.attempt_events import AttemptEvents
 from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.actors.runtime.alarms import AGAIN_S
-from greenroom.messages.status import FailureKind
+from greenroom.messages.status import CircuitState, FailureKind
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -37,6 +37,9 @@ class RestingMembers:
             retry_after_s: what the member has asked for, in seconds.
         """
         rests = bool(slot.rest.until)
+        if kind is FailureKind.RATE_LIMITED and slot.route.circuit is not CircuitState.DISABLED:
+            self._table.read_times()
+            self._table.headroom.refused(slot, began, now, retry_after_s)
         if not slot.rest_for(kind, now, began, retry_after_s, self._rng):
             return False
         until = slot.rest.until

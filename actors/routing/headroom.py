@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from greenroom.actors.policy.learned_limit import LearnedLimit
+from greenroom.actors.policy.learned_pace import LearnedPace, first_guess
 from greenroom.actors.policy.sliding_window import Entry, SlidingWindow
 from greenroom.messages.limits import REQUESTS, Limit, LimitStats
 from greenroom.messages.status import SkipReason
@@ -54,6 +55,7 @@ class Bucket:
         group: of the members that have it together; None where it is one's own.
         window: what is declared; None where all is learned.
         learned: what the provider has said last; None before that.
+        pace: what its refusals have taught; None before the first of them.
         slots: the members that have it.
         mark: how much has ever been taken from it: a counter.
         refills_at: when there is something left again; 0.0 while there is.
@@ -66,6 +68,7 @@ class Bucket:
         "group",
         "learned",
         "mark",
+        "pace",
         "refills_at",
         "slots",
         "window",
@@ -76,6 +79,7 @@ class Bucket:
         self.group = group
         self.window = window
         self.learned: LearnedLimit | None = None
+        self.pace: LearnedPace | None = None
         self.slots: list[Slot] = []
         self.mark = 0
         self.refills_at = 0.0
@@ -91,6 +95,8 @@ class Bucket:
         cost = cost or 1
         if window is not None and window.headroom(now) < cost:
             return False
+        if self.pace is not None and not self.pace.allows(now):
+            return False
         return learned is None or learned.allows(cost, now)
 
     def take(self, cost: int, now: float) -> Taken:
@@ -98,6 +104,8 @@ class Bucket:
         entry = None if self.window is None else self.window.take(cost, now)
         if self.learned is not None:
             self.learned.take(cost, now)
+        if self.pace is not None:
+            self.pace.take(now)
         self.mark += cost
         return Taken(self, entry, cost, self.mark)
 
@@ -119,11 +127,15 @@ class Bucket:
             at = free_at
         if self.learned is not None:
             at = max(at, self.learned.free_at(cost, now))
+        if self.pace is not None:
+            at = max(at, self.pace.free_at(now))
         return at
 
     def headroom(self, now: float) -> float:
         """How much may begin now."""
         left = math.inf if self.window is None else self.window.headroom(now)
+        if self.pace is not None:
+            left = min(left, self.pace.headroom(now))
         return left if self.learned is None else min(left, self.learned.headroom(now))
 
     def stats(self, now: float) -> LimitStats | None:
@@ -132,6 +144,7 @@ class Bucket:
         if left == math.inf:
             return None
         whole = None if self.learned is None else self.learned.whole
+        pace = self.pace if self.pace is not None and not self.pace.is_forgotten(now) else None
         whole = whole if window is None else window.amount
         return LimitStats(
             cost=self.cost,
@@ -141,6 +154,7 @@ class Bucket:
             headroom=math.floor(left),
             refills_in_s=max(0.0, self.refills_at - now),
             group=self.group,
+            pace_per_s=None if pace is None else pace.per_s,
         )
 
 
@@ -294,6 +308,7 @@ class Headroom:
             if (
                 window is None
                 or bucket.learned is not None
+                or bucket.pace is not None
                 or window.amount - window.used < largest.get(bucket.cost, 1)
             ):
                 self._less(bucket, now)
@@ -312,6 +327,8 @@ class Headroom:
         """A call has never begun."""
         for taken in charge:
             taken.bucket.change(taken, -taken.cost)
+            if taken.bucket.pace is not None:
+                taken.bucket.pace.undo()
             self._less(taken.bucket, now)
 
     def _less(self, bucket: Bucket, now: float) -> None:
@@ -349,15 +366,7 @@ class Headroom:
         Args:
             charge: what the call has taken; None of one that has been settled.
         """
-        bucket = next((each for each in slot.buckets if each.cost == cost), None)
-        if bucket is None:
-            bucket = self._learned[slot.name, cost] = Bucket(cost, None, None)
-            slot.buckets = (*slot.buckets, bucket)
-            bucket.slots.append(slot)
-            self.limited = True
-            if cost != REQUESTS and slot not in self._weighed:
-                self._weighed.append(slot)
-                self.weighs = True
+        bucket = self._bucket_of(slot, cost)
         mine = next((each for each in charge or () if each.bucket is bucket), None)
         if mine is not None:
             since = bucket.mark - mine.mark
@@ -369,13 +378,46 @@ class Headroom:
         self.tight.update(bucket.slots if cost != REQUESTS else ())
         self.review(bucket, now)
 
+    def _bucket_of(self, slot: Slot, cost: str) -> Bucket:
+        """What is learned of a member's limit goes there: its own of the shortest window, or one
+        of which nothing is declared.
+        """
+        bucket = next((each for each in slot.buckets if each.cost == cost), None)
+        if bucket is None:
+            bucket = self._learned[slot.name, cost] = Bucket(cost, None, None)
+            slot.buckets = (*slot.buckets, bucket)
+            bucket.slots.append(slot)
+            self.limited = True
+            if cost != REQUESTS and slot not in self._weighed:
+                self._weighed.append(slot)
+                self.weighs = True
+        return bucket
+
+    def refused(self, slot: Slot, began: float, now: float, retry_after_s: float | None) -> None:
+        """A call of a member that began then was refused with a 429: it bears no more than what it
+        has let in until now.
+        """
+        after_s = retry_after_s or 0.0
+        bucket = next((each for each in slot.buckets if each.cost == REQUESTS), None)
+        pace = None if bucket is None else bucket.pace
+        if bucket is not None and pace is not None and not pace.is_forgotten(now):
+            pace.refused(began, now, after_s)
+        else:
+            let_in = slot.let_in(now)
+            guess = first_guess(let_in, now, after_s)
+            if guess is None:
+                return
+            bucket = self._bucket_of(slot, REQUESTS)
+            bucket.pace = LearnedPace(guess, now, after_s, len(let_in))
+        self.review(bucket, now)
+
     def forget_learned(self, name: str | None, now: float) -> None:
         """Go by what is declared alone; None means that of all members."""
         for bucket in (*self._buckets.values(), *self._learned.values()):
-            if bucket.learned is not None and (
+            if (bucket.learned is not None or bucket.pace is not None) and (
                 name is None or any(slot.name == name for slot in bucket.slots)
             ):
-                bucket.learned = None
+                bucket.learned = bucket.pace = None
                 self.review(bucket, now)
 
     # -- who lacks headroom for a request
@@ -462,11 +504,16 @@ class Headroom:
         if hold is not None and (hold.asker is asker or hold.asker.cell is None):
             hold = None
         for slot in slots:
-            if not slot.buckets or slot.skip_reason() not in _WAITABLE:
+            if not slot.buckets:
+                continue
+            rests = slot.rests_for_its_pace()
+            if not rests and slot.skip_reason() not in _WAITABLE:
                 continue
             at = self.free_at(slot, costs, now)
             if at is None:
                 continue
+            if rests:
+                at = max(at, slot.rest.until)
             if at <= now and hold is not None and hold.name == slot.name:
                 at = self.free_at(slot, hold.costs, now) or now
             if at > now or slot.refills_at:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
+from greenroom.actors.policy.in_time import is_too_late
 from greenroom.actors.routing.headroom import Headroom
 from greenroom.actors.routing.selection import EVERYBODY, Eligible, Terms, TermsKey, eligible
 from greenroom.actors.routing.slot import FreeSlots, Slot
@@ -280,6 +281,20 @@ class RoutingTable:
         """
         self.longest_s = max((slot.times.longest_s for slot in self._order), default=0.0)
         return [slot.name for slot in self._order if slot.is_too_slow(left_s, now)]
+
+    def is_too_late(self, until: float, now: float, barred: Collection[str]) -> bool:
+        """Whether nobody but these can be expected to answer by that time. Who is out until then
+        does not count; nor does who is out and does not say for how long.
+        """
+        left_s = until - now
+        return is_too_late(
+            left_s,
+            (
+                slot.usual_s(now)
+                for slot in self._order
+                if slot.name not in barred and slot.is_back_by(until)
+            ),
+        )
 
     def pick(
         self,

@@ -72,6 +72,9 @@ class Slot:
     # has something again, 0.0 while all have.
     buckets: tuple[Bucket, ...] = field(init=False, default=())
     refills_at: float = field(init=False, default=0.0)
+    # The most that ran at a time and were answered, since its last refusal and before that.
+    _most: int = field(init=False, default=0)
+    _most_before: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
         route = self.route
@@ -166,7 +169,7 @@ class Slot:
         """A call that began at `began` has failed at `now`; whether it makes a rest, or a longer
         one. Whoever is told so has `rested` called once it is over.
         """
-        if self.learned is not None and kind in _TOO_MUCH:
+        if self.learned is not None and kind in _TOO_MUCH and not self._is_of_its_pace(kind):
             self.learned.refused(began, now)
             self._widen_to(self.learned.limit)
             self._review()
@@ -186,8 +189,9 @@ class Slot:
         self.rest.end()
         self._free_slots.resting.discard(self)
         # What still runs has been let in before the rest; one more is
-        # the trial of whether it is over.
-        self._ease_in()
+        # the trial of whether it is over. Where its pace is known, that lets them in.
+        if not self.is_paced:
+            self._ease_in()
         self._review()
         return True
 
@@ -200,6 +204,7 @@ class Slot:
         It has given back what it held.
         """
         if self.learned is not None:
+            self._most = max(self._most, self.in_flight + 1)
             self.learned.answered(elapsed_s, self.in_flight + 1)
             self._widen_to(self.learned.limit)
         self.rest.answered(began)
@@ -218,6 +223,28 @@ class Slot:
         self.recovers = self.learned is not None
         self.limit = self.max_concurrency
         self._review()
+
+    def let_in(self, now: float) -> list[float]:
+        """When its last calls began that were not refused, as far as is known; all that run."""
+        return [*self.times.began(now), *[now] * self.in_flight]
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether its refusals have taught how many calls a second it bears."""
+        return any(bucket.pace is not None for bucket in self.buckets)
+
+    def rests_for_its_pace(self) -> bool:
+        """Whether it only rests after a refusal, and it is known what it bears then."""
+        if not self.rest.until or self.rest.kind is not FailureKind.RATE_LIMITED:
+            return False
+        return self.is_paced and self.skip_reason() is SkipReason.COOLING_DOWN
+
+    def _is_of_its_pace(self, kind: FailureKind) -> bool:
+        """Whether it was refused by how many come a second: as many as now were fine at a time."""
+        if kind is not FailureKind.RATE_LIMITED:
+            return False
+        fine, self._most_before, self._most = max(self._most_before, self._most), self._most, 0
+        return self.is_paced and self.in_flight + 1 <= fine
 
     def refilled(self) -> None:
         """What is left of its rate limits has changed."""
@@ -316,6 +343,17 @@ class Slot:
         """Whether one call in ten takes as long as that. Of a half-open one nothing is known."""
         p90_s = self.times.p90_s(now)
         return p90_s is not None and p90_s >= left_s
+
+    def is_back_by(self, until: float) -> bool:
+        """Whether it takes requests before that time, as far as is known."""
+        if self.is_free or self.is_awaited():
+            return True
+        back_at = self.back_at()
+        return back_at is not None and back_at < until
+
+    def usual_s(self, now: float) -> float | None:
+        """What three of four of its calls do not exceed, in seconds; None: too little is known."""
+        return self.times.usual_s(now)
 
     def is_awaited(self) -> bool:
         """Whether it can take a request before long: when a call ends, or its actor is back, its

@@ -131,7 +131,7 @@ def test_a_deadline_is_no_error_of_the_system() -> None:
     """Its base TimeoutError is an OSError, but its arguments are no errno and no file name."""
     error = DeadlineExceededError("writers", 3.0, [SLOW])
     assert (error.errno, error.strerror, error.filename) == (None, None, None)
-    assert error.args == ("writers", 3.0, (SLOW,), False)
+    assert error.args == ("writers", 3.0, (SLOW,), False, 0.0)
 
 
 def test_the_first_cause_is_chained() -> None:
