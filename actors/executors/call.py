@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextvars import Context
+from contextvars import Context, ContextVar
 from enum import Enum
 from typing import Any, Protocol
 
@@ -20,6 +20,19 @@ def go_on_in(context: Context) -> None:
     for variable, value in context.items():
         if variable.get(_UNSET) is not value:
             variable.set(value)
+
+
+def set_since(before: Context | None, after: Context) -> tuple[tuple[ContextVar[Any], Any], ...]:
+    """The variables that have another value in a copy of a context than they had there.
+
+    Args:
+        before: None for an empty one.
+    """
+    return tuple(
+        (variable, value)
+        for variable, value in after.items()
+        if before is None or before.get(variable, _UNSET) is not value
+    )
 
 
 class CallPhase(Enum):

@@ -6,7 +6,7 @@ import functools
 import threading
 from collections.abc import Callable
 
-from greenroom.actors.executors.call import Call
+from greenroom.actors.executors.call import Call, set_since
 from greenroom.actors.executors.loop_executor import Grace
 from greenroom.actors.runtime.lease import Lease, LeaseFuture
 from greenroom.messages.errors import PoolError
@@ -23,10 +23,13 @@ class CallerExecutor:
         self._grace_s = grace_s
 
     def run(self, call: Call) -> None:
-        call.handle = Lease(call)
+        lease = call.handle = Lease(call)
         asker = call.work(call)
         if isinstance(asker, LeaseFuture):
-            asker.grant(call.handle)
+            # Of its caller's own, the block has the rest anyway, and as they are by then.
+            if call.context is not None and call.context is not asker.context:
+                lease.variables = set_since(asker.context, call.context)
+            asker.grant(lease)
         else:
             call.broke(PoolError("an agent is asked for by pool.attempts or pool.acquire"))
 

@@ -568,6 +568,8 @@ class AskingRef(JoinableRef):
         future = LeaseFuture(self._address(message, None)[0], self._canceller)
         if heard is not None:
             future.heard = heard
+        if self._carries_context:  # for who watches requests: the block has it anyway
+            future.context = copy_context()
         future.inside = INSIDE.get()
         try:
             self._post(message, future)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextvars import ContextVar, Token
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, NoReturn, Self, SupportsIndex
@@ -89,7 +90,16 @@ class _Course:
 class Block:
     """What an attempt is to the code in its block, and what its block is to the pool."""
 
-    __slots__ = ("__weakref__", "_course", "_cut", "_entered", "_fault", "_inside", "_lease")
+    __slots__ = (
+        "__weakref__",
+        "_course",
+        "_cut",
+        "_entered",
+        "_fault",
+        "_inside",
+        "_lease",
+        "_variables",
+    )
 
     def __init__(self, course: _Course) -> None:
         self._entered = False
@@ -97,6 +107,7 @@ class Block:
         self._cut: TaskCut | None = None
         self._fault: UnsuccessfulResultError | None = None
         self._inside: tuple[Ancestor, ...] = ()
+        self._variables: tuple[tuple[ContextVar[Any], Any, Token[Any]], ...] = ()
         self._course = course  # last: see `__del__`
 
     # -- what is known of it, in its block
@@ -150,6 +161,7 @@ class Block:
     def pause(self) -> None:
         """`paused` begins."""
         self._open_lease().marks.hold()
+        self._unset_variables()
         if self._cut is not None:
             self._cut.paused = True
 
@@ -159,6 +171,7 @@ class Block:
         if lease is None:  # the block has been left inside of it
             return
         lease.marks.go_on()
+        self._set_variables(lease)
         given_up = error is None and lease.cancelled is not None
         if self._cut is not None:
             self._cut.resume(told=given_up)
@@ -299,6 +312,7 @@ class Block:
             # What is asked for in the block is asked for from inside of the call.
             self._inside = (*INSIDE.get(), lease.inside)
             INSIDE.set(self._inside)
+            self._set_variables(lease)
             return True
         self._lease = self._cut = None
         return False
@@ -313,6 +327,26 @@ class Block:
         # Not by a token: a generator may be closed in another context than it was begun in.
         if self._inside and INSIDE.get() == self._inside:
             INSIDE.set(self._inside[:-1])
+        self._unset_variables()
+
+    def _set_variables(self, lease: Lease) -> None:
+        """What has been set for the attempt holds from here on."""
+        if lease.variables:
+            self._variables = tuple(
+                (variable, value, variable.set(value)) for variable, value in lease.variables
+            )
+
+    def _unset_variables(self) -> None:
+        """What was there before holds again, unless the block has left something else there."""
+        variables, self._variables = self._variables, ()
+        for variable, value, token in variables:
+            if variable.get(None) is not value:
+                continue
+            try:
+                variable.reset(token)
+            except ValueError:  # in another context, which has it by a copy
+                if token.old_value is not Token.MISSING:
+                    variable.set(token.old_value)
 
     def _end(self, lease: Lease, error: BaseException | None) -> bool:
         """Have the attempt judged; whether it had not been given up on before."""

@@ -6,6 +6,7 @@ import contextlib
 import types
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -58,9 +59,22 @@ class Lease:
         inside: what names the call, for whatever is asked in it.
         marks: where to say what comes of its chunks.
         asker: who it was granted to.
+        variables: context variables that are to have these values in the block: what who watches
+            requests has set for the attempt.
     """
 
-    __slots__ = ("_call", "_cut", "_grace", "agent", "asker", "context", "inside", "make", "marks")
+    __slots__ = (
+        "_call",
+        "_cut",
+        "_grace",
+        "agent",
+        "asker",
+        "context",
+        "inside",
+        "make",
+        "marks",
+        "variables",
+    )
 
     def __init__(self, call: LeasedCall) -> None:
         self._call = call
@@ -72,6 +86,7 @@ class Lease:
         self.inside: Ancestor
         self.marks: Marks
         self.asker: LeaseFuture
+        self.variables: tuple[tuple[ContextVar[Any], Any], ...] = ()
 
     @property
     def cancelled(self) -> CancelReason | None:

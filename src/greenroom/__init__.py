@@ -67,6 +67,7 @@ from greenroom.messages import (
     UnsuccessfulResultError,
 )
 from greenroom.messages.pickling import RemoteCause
+from greenroom.otel.telemetry import Telemetry, TelemetrySpan
 from greenroom.pool.agent_pool import AgentPool
 from greenroom.pool.per_process import PoolPerProcess
 from greenroom.supervisors.circuit_breaker import CircuitBreaker, CircuitOpenError
@@ -160,6 +161,8 @@ __all__ = [
     "StreamInterruptedError",
     "Subscribe",
     "SystemClock",
+    "Telemetry",
+    "TelemetrySpan",
     "UnknownMemberError",
     "UnsuccessfulResultError",
     "answers",

@@ -24,6 +24,7 @@ from greenroom.messages.errors import MemberExistsError, ResourceError
 from greenroom.messages.events import PoolStarted, PoolStopped
 from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy, StrategyName
+from greenroom.otel.activation import TelemetrySetting, told_by
 from greenroom.pool.file_source import FileSource
 from greenroom.supervisors.pool_supervisor import PoolSupervisor
 
@@ -47,6 +48,7 @@ class AgentPool(PoolRouter):
         clock: Clock | None = None,
         rng: random.Random | None = None,
         status: str | os.PathLike[str] | None = None,
+        telemetry: TelemetrySetting = "auto",
     ) -> PoolRef:
         """Start a pool.
 
@@ -60,12 +62,16 @@ class AgentPool(PoolRouter):
             rng: the only source of chance; a seeded one makes choices and delays repeatable.
             status: where the pool is to be seen over HTTP, as `"127.0.0.1:9100"` or
                 `"unix:/run/x.sock"`: see `docs/status.md`. Pools that name one address share it.
+            telemetry: whether spans and metrics of OpenTelemetry are made: "auto": if the process
+                has set a provider of them; False: none; True or a `Telemetry`: in any case. See
+                `docs/telemetry.md`.
 
         Raises:
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
             OSError: `status` is an address where this process cannot listen.
             MemberExistsError: two members of the same name.
-            ModuleNotFoundError: `event_loop="uvloop"` where there is no uvloop.
+            ModuleNotFoundError: `event_loop="uvloop"` where there is no uvloop, or telemetry
+                without the API of OpenTelemetry.
             RuntimeError: `event_loop="running"` where no event loop runs.
             ResourceError: the machine has not the two threads that it takes.
         """
@@ -81,10 +87,14 @@ class AgentPool(PoolRouter):
         chosen = _checked_members(members)
         picker = strategy_for(strategy)
         place = None if status is None else _place_at(status)
+        told = told_by(telemetry)
         bus, claims = pool_names.bus_of(name), Claims()
         name = bus.pool
         names = tuple(member.name for member in chosen)
         observers: list[FlowObserver] = [] if place is None else [place.tally]
+        tells = None if told is None else told.of_pool(bus, clock)
+        if tells is not None:
+            observers.append(tells.book)
         # Before the actors: the first event of a member comes after that of its pool.
         bus.emit(
             PoolStarted(
@@ -110,6 +120,8 @@ class AgentPool(PoolRouter):
         router: PoolRef | None = None
         try:
             router = started(make).ref  # one line: no signal handler finds a gap in it
+            if tells is not None:
+                tells.begin(router)
             # What comes before the supervisor's first word is asked about all the same.
             asked = (member.accepts for member in chosen)
             router._ask_first(tuple({id(x): x for x in asked if x is not None}.values()))
@@ -152,19 +164,21 @@ class AgentPool(PoolRouter):
         clock: Clock | None = None,
         rng: random.Random | None = None,
         status: str | os.PathLike[str] | None = None,
+        telemetry: TelemetrySetting = "auto",
     ) -> PoolRef:
         """Start the pool that stands in a file: see `docs/pool-files.md`. It can take that over
         anew while it runs, by `PoolRef.reload`.
 
         Args:
             path: of a TOML file, with a table `[pool]` and a table `[[members]]` for each member.
-            clock: as for `start`; so are `rng` and `status`.
+            clock: as for `start`; so are `rng`, `status` and `telemetry`.
 
         Raises:
             PoolFileError: the file cannot be read, or says something that does not hold; with the
                 line, the key, the value and what is allowed.
-            ModuleNotFoundError: a kind of member needs an extra that is not installed.
             TypeError, ValueError, OSError: `status`, as for `start`.
+            ModuleNotFoundError: a kind of member, or telemetry, needs an extra that is not
+                installed.
             ResourceError: the machine has not the two threads that it takes.
         """
         if status is not None:  # first: what is wrong with it is none of the file's faults
@@ -181,6 +195,7 @@ class AgentPool(PoolRouter):
                 clock=clock,
                 rng=rng,
                 status=status,
+                telemetry=telemetry,
             )
         except (TypeError, ValueError) as error:  # of the whole: two members of the same name, say
             raise PoolFileError(f"{os.fspath(path)}: {error}") from error
