@@ -17,6 +17,7 @@ from greenroom.actors.strategies import FreeMembers, PickContext, RoutingStrateg
 from greenroom.actors.strategies.order import INDEX, at
 from greenroom.actors.strategies.protocol import BuiltIn
 from greenroom.messages.errors import StrategyError, summary
+from greenroom.messages.limits import Costs
 from greenroom.messages.screening import Accepts
 from greenroom.messages.status import CircuitState, SkipReason
 from greenroom.messages.supervision import MemberRoute, RoutingSnapshot, Successes
@@ -250,6 +251,21 @@ class RoutingTable:
             known = eligible(terms, self._order, self._turns())
             self._eligible[terms.key] = known
         return known
+
+    def kept_from(
+        self, terms: Terms | None, costs: Costs, now: float
+    ) -> list[tuple[Slot, SkipReason, str]]:
+        """Who must not have a request, or has no headroom for it, and why, in words."""
+        barred, found = self.eligible(terms).barred, []
+        for slot in self._order:
+            not_allowed = barred.get(slot.name)
+            if not_allowed is not None:
+                found.append((slot, not_allowed.reason, not_allowed.detail))
+            elif slot.buckets:
+                lacking = self.headroom.why(slot, costs, now)
+                if lacking is not None:
+                    found.append((slot, SkipReason.HEADROOM, lacking))
+        return found
 
     def _turns(self) -> RoutingStrategy | None:
         """One that takes turns among some members only: by the turns of all, requests that may go
