@@ -12,6 +12,7 @@ from greenroom.commands.ask_command import ask
 from greenroom.commands.check_command import check
 from greenroom.commands.demo_command import demo
 from greenroom.commands.exits import Exit, UsageError
+from greenroom.commands.explain_command import explain
 from greenroom.commands.logs_command import logs
 from greenroom.commands.map_command import map
 from greenroom.commands.naming import DESCRIPTION, version
@@ -24,6 +25,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     ask,
     check,
     demo,
+    explain,
     logs,
     map,
     serve,

@@ -84,7 +84,10 @@ _RULES: Mapping[str, tuple[str, Words]] = {
     "weighted": ("members take turns by weight, and it was its turn", _fact("weight")),
     "priority": ("the lowest priority number that is free goes first", _fact("priority")),
     "least_latency": ("the lowest expected time, times the calls that run", _fast),
-    "least_errors": ("the one that fails least of late, then the least loaded", _loaded_and_failing),
+    "least_errors": (
+        "the one that fails least of late, then the least loaded",
+        _loaded_and_failing,
+    ),
     "least_outstanding": ("the least loaded goes first", _loaded),
     "adaptive": (
         "the fastest goes first, and those about as fast (within a quarter) share by load",
@@ -122,16 +125,14 @@ def passed_by(log: FlightLog, given: Given, members: Members, index: int) -> str
     strategy = log.header.strategy
     if strategy not in _RULES or given.member not in seen.members:
         return f"it could have taken it, and {strategy} chose otherwise"
-    rule, words = _RULES[strategy]
+    _, words = _RULES[strategy]
     mine, other = words(seen, index), words(seen, given.member)
     if mine == other:
         return f"it was as good ({mine}), and chance or the turn decided"
     return f"{mine}, against {other}"
 
 
-def would_have_taken(
-    log: FlightLog, given: Given, members: Members, index: int
-) -> str | None:
+def would_have_taken(log: FlightLog, given: Given, members: Members, index: int) -> str | None:
     """What would have made a member the choice that was not; None if that is not worth a word."""
     seen = Seen(given, members)
     member, chosen = seen.members.get(index), seen.members.get(given.member)
@@ -145,7 +146,9 @@ def would_have_taken(
     if out is not None:
         reason, until = out[1], out[2]
         if reason == "saturated":
-            return f"With more room on {name} (max_concurrency above {out[3]}) it could have had it."
+            return (
+                f"With more room on {name} (max_concurrency above {out[3]}) it could have had it."
+            )
         if until is not None and until > given.at:
             wait = seconds(until - given.at)
             return f"Had it come {wait} later, {name} might have been back."

@@ -177,8 +177,11 @@ class _Story:
     def _waited_for(self, step: Queued) -> str:
         names = {each[0] for each in step.out}
         reasons = [f"{self._name(each[0])}: {self._why_out(each, step.at)}" for each in step.out]
-        reasons += [f"{self._name(i)} {_barred(why, said)}" for i, why, said in step.barred
-                    if i not in names]
+        reasons += [
+            f"{self._name(i)} {_barred(why, said)}"
+            for i, why, said in step.barred
+            if i not in names
+        ]
         return " for a member (" + "; ".join(reasons) + ")" if reasons else " for a member"
 
     def _attempt(self, given: Given) -> tuple[float, str]:
@@ -187,14 +190,15 @@ class _Story:
             name += " (a hedge)"
         elif given.role == "beside":
             name += " (a trial beside)"
-        chunk = next(
-            (s.seconds for s in self._after(given) if isinstance(s, FirstChunk)), None
-        )
+        chunk = next((s.seconds for s in self._after(given) if isinstance(s, FirstChunk)), None)
         streamed = "" if chunk is None else f", its first chunk after {seconds(chunk)}"
         for step in self._after(given):
             match step:
                 case Succeeded():
-                    return step.seconds, f"{name} took {seconds(step.seconds)} and answered{streamed}."
+                    return (
+                        step.seconds,
+                        f"{name} took {seconds(step.seconds)} and answered{streamed}.",
+                    )
                 case Failed():
                     took = step.at - given.at
                     return took, f"{name} took {seconds(took)} and failed: {step.kind}{streamed}."
@@ -217,16 +221,16 @@ class _Story:
     # -- the choices
 
     def choices(self) -> Iterator[str]:
-        tried: dict[int, str] = {}
+        tried: dict[int, Given] = {}
         for given in self._given:
             name = self._name(given.member)
             yield f"Attempt {given.number} went to {name}: {self._why(given, tried)}."
             for member in self._members:
-                if member.index != given.member:
+                if member.index != given.member and given.role != "beside":
                     yield f"Not to {member.name}: {self._why_not(given, member.index, tried)}."
-            tried[given.member] = self._fate(given)
+            tried[given.member] = given
 
-    def _why(self, given: Given, tried: dict[int, str]) -> str:
+    def _why(self, given: Given, tried: dict[int, Given]) -> str:
         if given.role == "hedge":
             why = "the first attempt was slow, and it was the choice among the others"
         elif given.role == "beside":
@@ -237,14 +241,16 @@ class _Story:
             why += "; it was the trial of its half-open breaker"
         return why
 
-    def _why_not(self, given: Given, index: int, tried: dict[int, str]) -> str:
+    def _why_not(self, given: Given, index: int, tried: dict[int, Given]) -> str:
         barred = next((each for each in given.barred if each[0] == index), None)
         if barred is not None:
             return f"it {_barred(barred[1], barred[2])}"
         out = next((each for each in given.out if each[0] == index), None)
         if index in tried:
-            had = f"it had it before ({tried[index]})"
-            return had if out is None else f"{had}, and {self._why_out(out, given.at)}"
+            return self._fate(tried[index], given)
+        beside = [each for each in self._given if each.role == "beside" and each.at == given.at]
+        if given.role == "main" and index in {each.member for each in beside}:
+            return "its breaker was half-open, so it was tried beside"
         if out is not None:
             return self._why_out(out, given.at)
         if not given.loads:
@@ -254,15 +260,18 @@ class _Story:
     def _why_out(self, out: tuple[int, str, float | None, int], at: float) -> str:
         return why_out(self._log, out, at)
 
-    def _fate(self, given: Given) -> str:
+    def _fate(self, given: Given, later: Given) -> str:
+        """What there was to be said of an attempt when a later one began."""
+        before = self._line.steps[: self._line.steps.index(later)]
         for step in self._after(given):
+            if step not in before:
+                break
             if isinstance(step, Failed):
-                return f"attempt {given.number} failed: {step.kind}"
+                return f"it had it before (attempt {given.number} failed: {step.kind})"
             if isinstance(step, Left):
-                return f"attempt {given.number} was left: {LEFT_WORDS.get(step.reason, '')}"
-            if isinstance(step, Succeeded):
-                return f"attempt {given.number} answered"
-        return f"attempt {given.number}"
+                why = LEFT_WORDS.get(step.reason, step.reason)
+                return f"it had it before (attempt {given.number} was left: {why})"
+        return f"attempt {given.number} was running on it"
 
     # -- what went wrong
 
@@ -283,7 +292,8 @@ class _Story:
             if step.retry_after_s is not None:
                 asked = f"; it asked to be left alone for {seconds(step.retry_after_s)}"
             unborn = "" if step.flags & STARTED else "; its agent had not begun"
-            yield f"{name} failed attempt {given.number}: {step.kind}{error}, {words}{asked}{unborn}."
+            failed = f"{name} failed attempt {given.number}: {step.kind}{error}"
+            yield f"{failed}, {words}{asked}{unborn}."
             yield self._what_followed(given)
 
     def _what_followed(self, given: Given) -> str:
@@ -403,10 +413,8 @@ class _Story:
         if first.member == had:
             yield f"Its key stayed with {self._name(had)}, which had it at {self._clock(before)}."
             return
-        tried = {first.member: ""}
-        tried.clear()
         gone = all(each.index != had for each in self._members)
-        why = "it has left the pool" if gone else self._why_not(first, had, tried)
+        why = "it has left the pool" if gone else self._why_not(first, had, {})
         yield (
             f"Its key moved from {self._name(had)}, which had it at {self._clock(before)}, "
             f"to {self._name(first.member)}: {why}."

@@ -1,4 +1,4 @@
-"""Recordings as files: plain, `.gz` or `.zst`, written at their end and read from their beginning."""
+"""Recordings as files, plain or compressed: added to, and read from their beginning."""
 
 from __future__ import annotations
 

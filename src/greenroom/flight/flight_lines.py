@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from greenroom.actors.routing.load_estimate import latency_of
+
 VERSION = 1
 """Of the format; what is read must be of this one."""
 
@@ -25,8 +27,13 @@ ROLES = ("main", "hedge", "beside")
 STARTED, MAY_MEND, OPENS_AT_ONCE, RUNS, DISCONNECTED = 1, 2, 4, 8, 16
 """What is true of a failure, as bits."""
 
+UNJUDGED = "unjudged"
+"""Why a member was out that has room, and waits for the supervisor's word on a failure."""
+
 Out = tuple[int, str, float | None, int]
-"""Who was not free: its index, why, when it may be back, how many calls it takes now."""
+"""Who was not free: its index, a `SkipReason` or `UNJUDGED`, when it may be back, how many calls it
+takes now.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,8 +359,30 @@ Raw = list[Any]
 """A request as it is recorded; `RUNNING` counts its attempts that still hold a slot."""
 
 
+def reckoned(raw: Sequence[Any]) -> Raw:
+    """A raw request with what each member was expected to take, in place of what was known of it:
+    the router leaves that to who reads or writes it.
+    """
+    return [*raw[:STEPS], *[_reckoned(step) if step[0] == GIVEN else step for step in raw[STEPS:]]]
+
+
+_AT, _LOADS, _LATENCIES = 3, 6, 8
+
+
+def _reckoned(step: Sequence[Any]) -> Sequence[Any]:
+    known = step[_LATENCIES]
+    if not known or not isinstance(known[0], tuple):
+        return step
+    at, expected = step[_AT], []
+    for each, load in zip(known, step[_LOADS], strict=True):
+        latency = latency_of(each, at, load)
+        expected.append(None if latency is None else float(f"{latency:.4g}"))
+    return (*step[:_LATENCIES], expected, *step[_LATENCIES + 1 :])
+
+
 def request_of(raw: Sequence[Any]) -> RequestLine:
     """What a raw request says."""
+    raw = reckoned(raw)
     end = raw[END]
     return RequestLine(
         raw[ID],
@@ -425,6 +454,7 @@ _dumped: Callable[[Any], str] = json.JSONEncoder(
 
 def written_request(raw: Sequence[Any]) -> str:
     """The line of a raw request, without its end."""
+    raw = reckoned(raw)
     end = raw[END]
     line: dict[str, Any] = {
         _REQUEST: raw[ID],

@@ -13,13 +13,16 @@ from contextvars import Context
 from functools import lru_cache
 from typing import Any
 
+from greenroom.actors.request.flow_observer import Ended
 from greenroom.actors.request.job import Attempt, AttemptRole, Failure, Job
 from greenroom.actors.request.refills import costs_of
+from greenroom.actors.routing.load_estimate import Known
 from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.flight.draws import NO_DRAWS, RecordedDraws
 from greenroom.flight.flight_lines import (
     DISCONNECTED,
     END,
+    FACTS,
     FAILED,
     FIRST_CHUNK,
     GIVEN,
@@ -34,6 +37,8 @@ from greenroom.flight.flight_lines import (
     STARTED,
     STEPS,
     SUCCEEDED,
+    UNJUDGED,
+    EndLine,
     Line,
     MemberFacts,
     MembersLine,
@@ -41,10 +46,13 @@ from greenroom.flight.flight_lines import (
     Raw,
     RefusedLine,
     RestLine,
+    SettingsLine,
     StateLine,
 )
+from greenroom.flight.settings_said import settings_of
+from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import AllPoolMembersFailedError, PoolSaturatedError
-from greenroom.messages.requests import Acquire, RequestOptions
+from greenroom.messages.requests import RequestOptions
 from greenroom.messages.status import CancelReason, FailureKind, SkipReason
 from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
 
@@ -59,6 +67,7 @@ _BY_LATENCY = frozenset(("adaptive", "least_latency"))
 _MAIN, _HEDGE = AttemptRole.MAIN, AttemptRole.HEDGE
 _NOT_BARRED: tuple[tuple[int, str, str], ...] = ()
 _NOBODY: tuple[Out, ...] = ()
+_NO_RATES: tuple[float, ...] = ()
 
 
 class FlightObserver:
@@ -71,6 +80,8 @@ class FlightObserver:
         put: is given each request once nothing of it holds a slot any more; None: nobody is.
         put_line: is given all other lines.
     """
+
+    in_time = False
 
     def __init__(
         self,
@@ -96,6 +107,13 @@ class FlightObserver:
         self._indices: dict[str, int] = {}
         self._table: RoutingTable | None = None
         self._free: Any = ()
+        # Of each member by its place: kept up to date, so that a decision need only copy them.
+        self._slots: Sequence[Slot] = ()
+        self._places: dict[int, int] = {}
+        self._loads: list[int] = []
+        self._known: list[Known] = []
+        self._size = 0
+        self._failing = False
         self._hashed = lru_cache(4096)(_Hash(salt))
 
     def watches(self, table: RoutingTable) -> None:
@@ -117,6 +135,16 @@ class FlightObserver:
     # -- a request, in the order of its steps
 
     def accepted(self, job: Job, now: float) -> None:
+        """It is noted with its first step, which follows at once."""
+
+    def turned_away(self, request_id: str, error: BaseException, now: float) -> None:
+        self._say(RefusedLine(id=request_id, at=now, error=type(error).__name__))
+
+    def _raw(self, job: Job) -> Raw:
+        """What is noted of a request; begun, if that is its first step."""
+        raw = self._open.get(job.id)
+        if raw is not None:
+            return raw
         self._count += 1
         work = job.work
         facts = None
@@ -130,62 +158,65 @@ class FlightObserver:
             or not work.idempotent
             or work.max_retries is not None
             or work.cost is not None
-            or work.__class__ is Acquire
+            or job.is_lease
         ):
             facts = self._facts_of(job, work)
-        self._open[job.id] = [job.id, self._count, job.accepted_at, self._members, facts, 0, None]
-
-    def turned_away(self, request_id: str, error: BaseException, now: float) -> None:
-        self._say(RefusedLine(id=request_id, at=now, error=type(error).__name__))
+        raw = [job.id, self._count, job.accepted_at, self._members, facts, 0, None]
+        self._open[job.id] = raw
+        return raw
 
     def queued(self, job: Job, now: float) -> None:
-        raw = self._open.get(job.id)
-        if raw is not None:
-            raw.append((QUEUED, now, self._out(None), self._barred(job, now)))
+        self._raw(job).append((QUEUED, now, self._out(None), self._barred(job, now)))
 
     def given(self, job: Job, attempt: Attempt, role: AttemptRole, now: float) -> Context | None:
         raw = self._open.get(job.id)
         if raw is None:
-            return None
+            raw = self._raw(job)
         raw[RUNNING] += 1
-        raw[MEMBERS] = self._members
-        free = self._free
-        slots: Sequence[Slot] = free.everybody
-        index = attempt.index
-        loads: Sequence[int] = ()
-        latencies: Sequence[float | None] = ()
-        rates: Sequence[float] = ()
-        out = _NOBODY
-        if len(slots) <= MOST_LOOKED_AT:
-            loads = [slot.in_flight for slot in slots]
-            if len(free) < len(slots):
-                out = self._out(index)
-            if self._times:
-                latencies = [slot.latency_s(now) for slot in slots]
-            rates = [slot.error_rate(now) for slot in slots]
-            if not any(rates):
-                rates = ()
-        barred = _NOT_BARRED
-        if job.terms is not None or job.work.cost is not None:
-            barred = self._barred(job, now)
-        draws = self._draws
+        draws, place = self._draws, self._places[attempt.index]
+        slot = self._slots[place]
+        self._loads[place] = slot.in_flight
+        all_free = len(self._free) + (not slot.is_free) == self._size
         raw.append(
             (
                 GIVEN,
                 attempt.number,
-                index,
+                attempt.index,
                 now,
                 0 if role is _MAIN else 1 if role is _HEDGE else 2,
                 attempt.trial,
-                loads,
-                out,
-                latencies,
-                rates,
-                barred,
+                tuple(self._loads),
+                _NOBODY if all_free else self._out(attempt.index),
+                tuple(self._known),
+                self._error_rates(now) if self._failing else _NO_RATES,
+                _NOT_BARRED if raw[FACTS] is None else self._barred(job, now),
                 NO_DRAWS if draws is None or not draws.log else draws.taken(),
             )
         )
         return None
+
+    def answered(self, job: Job, attempt: Attempt, elapsed_s: float, now: float) -> None:
+        """The usual end of a request: `succeeded`, `released` and `ended` in one."""
+        raw = self._open.pop(job.id, None)
+        if raw is None or raw[RUNNING] != 1 or self._lingering:
+            if raw is not None:
+                self._open[job.id] = raw
+            self.succeeded(attempt, elapsed_s, now)
+            self.released(attempt, now)
+            self.ended(job, "answered", None, attempt.member, now)
+            return
+        raw[RUNNING] = 0
+        raw[END] = (now, "answered", attempt.index, "", "", ())
+        raw.append((SUCCEEDED, attempt.number, elapsed_s))
+        place = self._places.get(attempt.index)
+        if place is not None:
+            slot = self._slots[place]
+            self._loads[place] = slot.in_flight
+            if self._known:
+                self._known[place] = slot.load.known()
+        self._kept.append(raw)
+        if self._put is not None:
+            self._put(raw)
 
     def first_chunk(self, attempt: Attempt, first_chunk_s: float, now: float) -> None:
         self._add(attempt, (FIRST_CHUNK, attempt.number, first_chunk_s))
@@ -198,6 +229,8 @@ class FlightObserver:
             self._add(attempt, (SUCCEEDED, attempt.number, elapsed_s))
 
     def failed(self, attempt: Attempt, failure: Failure, now: float) -> None:
+        self._failing = True
+        self._look_at(attempt.index)
         flags = (
             STARTED * failure.started
             + MAY_MEND * failure.may_mend
@@ -211,6 +244,7 @@ class FlightObserver:
         self._add(attempt, (FAILED, number, now, kind, failure.elapsed_s, error, after_s, flags))
 
     def left(self, attempt: Attempt, reason: CancelReason, now: float) -> None:
+        self._look_at(attempt.index)
         self._add(attempt, (LEFT, attempt.number, now, str(reason)))
 
     def resumes(self, job: Job, member: str, at: float, now: float) -> None:
@@ -227,16 +261,16 @@ class FlightObserver:
             self._released_late(attempt, now)
             return
         raw[RUNNING] -= 1
+        self._look_at(attempt.index)
         last = raw[-1]
         if last[0] != SUCCEEDED or last[1] != attempt.number:
             raw.append((RELEASED, attempt.number, now))
 
     def ended(
-        self, job: Job, how: str, error: BaseException | None, member: str | None, now: float
+        self, job: Job, how: Ended, error: BaseException | None, member: str | None, now: float
     ) -> None:
-        raw = self._open.pop(job.id, None)
-        if raw is None:
-            return
+        raw = self._raw(job)  # of one that was never given to anybody it may be the first step
+        del self._open[job.id]
         if error is None:
             index = None if member is None else self._indices.get(member)
             raw[END] = (now, how, index, "", "", ())
@@ -272,10 +306,20 @@ class FlightObserver:
             self._say(MembersLine(number=self._members, at=now, members=members))
         for line in states:
             self._say(line)
+        self._slots = slots = tuple(table)
+        self._places = {slot.index: place for place, slot in enumerate(slots)}
+        few = len(slots) <= MOST_LOOKED_AT
+        self._loads = [slot.in_flight for slot in slots]
+        self._known = [slot.load.known() for slot in slots] if self._times and few else []
+        self._size = len(slots)
 
-    def rested(self, member: str, kind: FailureKind, rests_s: float, now: float) -> None:
+    def rests(self, member: str, kind: FailureKind, until: float, now: float) -> None:
         index = self._indices.get(member, -1)
-        self._say(RestLine(member=index, at=now, until=now + rests_s, kind=str(kind)))
+        self._say(RestLine(member=index, at=now, until=until, kind=str(kind)))
+
+    def configured(self, config: PoolConfig, now: float) -> None:
+        settings, left_out = settings_of(config)
+        self._say(SettingsLine(at=now, settings=settings, left_out=left_out))
 
     def _state(self, route: MemberRoute, now: float) -> StateLine | None:
         blocked = None if route.blocked is None else str(route.blocked)
@@ -316,11 +360,12 @@ class FlightObserver:
             if raw is None:
                 return
         raw[RUNNING] -= 1
+        self._look_at(attempt.index)
         raw.append((RELEASED, attempt.number, now))
         if not raw[RUNNING] and raw[END] is not None and self._put is not None:
             self._put(raw)
 
-    def give_up(self) -> None:
+    def give_up(self, now: float) -> None:
         """Nothing more comes: what is still under way is handed on as it is."""
         left = {id(raw): raw for raw in (*self._open.values(), *self._lingering.values())}
         self._open.clear()
@@ -328,6 +373,24 @@ class FlightObserver:
         if self._put is not None:
             for raw in left.values():
                 self._put(raw)
+        self._say(EndLine(at=now))
+
+    def _look_at(self, index: int) -> None:
+        place = self._places.get(index)
+        if place is not None:
+            slot = self._slots[place]
+            self._loads[place] = slot.in_flight
+            if self._known:
+                self._known[place] = slot.load.known()
+
+    def _error_rates(self, now: float) -> tuple[float, ...]:
+        if self._size > MOST_LOOKED_AT:
+            return _NO_RATES
+        rates = tuple([round(slot.error_rate(now), 4) for slot in self._slots])
+        if any(rates):
+            return rates
+        self._failing = False  # as long as nobody fails again
+        return _NO_RATES
 
     def _out(self, chosen: int | None) -> tuple[Out, ...]:
         slots = self._free.everybody
@@ -338,7 +401,8 @@ class FlightObserver:
             if not slot.is_free and slot.index != chosen:
                 reason = slot.skip_reason()
                 if reason is not None:
-                    out.append((slot.index, str(reason), slot.back_at(), slot.limit))
+                    said = UNJUDGED if slot.is_unjudged() else str(reason)
+                    out.append((slot.index, said, slot.back_at(), slot.limit))
         return tuple(out)
 
     def _barred(self, job: Job, now: float) -> Sequence[tuple[int, str, str]]:
@@ -348,7 +412,7 @@ class FlightObserver:
         found = table.kept_from(job.terms, costs_of(job), now)
         return tuple((slot.index, str(why), _words(why, words)) for slot, why, words in found)
 
-    def _facts_of(self, job: Job, work: RequestOptions) -> dict[str, Any] | None:
+    def _facts_of(self, job: Job, work: RequestOptions) -> dict[str, Any]:
         heard = job.heard
         said: dict[str, Any] = {
             "key": None if work.key is None else self._hashed(work.key),
@@ -365,7 +429,7 @@ class FlightObserver:
             "stream": True if job.channel is not None else None,
             "lease": True if job.is_lease else None,
         }
-        return {name: value for name, value in said.items() if value is not None} or None
+        return {name: value for name, value in said.items() if value is not None}
 
 
 class _Hash:

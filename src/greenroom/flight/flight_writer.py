@@ -120,7 +120,7 @@ class FlightWriter:
     def _batches(self) -> Iterator[str]:
         waiting = self._waiting
         while waiting:
-            lines = []
+            lines: list[str] = []
             while waiting and len(lines) < _AT_A_TIME:
                 line = waiting.popleft()
                 try:

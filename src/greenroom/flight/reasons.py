@@ -50,6 +50,7 @@ END_WORDS: Mapping[str, str] = {
 """By the class of what the asker got."""
 
 _OUT: Mapping[str, str] = {
+    "unjudged": "its last failure had not been judged yet",
     "trial_running": "its breaker was half-open and its trials were taken",
     "headroom": "nothing was left of its rate limits",
     "starting": "it was starting",
