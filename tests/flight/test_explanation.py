@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from helpers_flight import FlightWorld
 
@@ -170,9 +172,7 @@ def test_was_it_a_trial() -> None:
         ),
     ],
 )
-def test_why_was_there_no_hedge(
-    config: dict[str, object], options: dict[str, object], said: str
-) -> None:
+def test_why_was_there_no_hedge(config: dict[str, Any], options: dict[str, Any], said: str) -> None:
     """What kept the pool from it."""
     world = FlightWorld("a", "b", **config)
     world.ask("r", **options)

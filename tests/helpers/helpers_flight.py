@@ -59,7 +59,7 @@ class FlightWorld(World):
     def recorded(self) -> FlightLog:
         """All that was handed on, by way of the lines of a file."""
         texts = [written(request_of(e) if isinstance(e, list) else e) for e in self.put]
-        lines = filter(None, map(read, texts))
+        lines = [line for line in map(read, texts) if line is not None]
         return FlightLog.of(self.header, lines)
 
     def explained(self, request_id: str) -> str:

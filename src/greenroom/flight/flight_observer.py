@@ -53,7 +53,7 @@ from greenroom.flight.settings_said import settings_of
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import AllPoolMembersFailedError, PoolSaturatedError
 from greenroom.messages.requests import RequestOptions
-from greenroom.messages.status import CancelReason, FailureKind, SkipReason
+from greenroom.messages.status import CancelReason, FailureKind
 from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
 
 KEPT = 10_000
@@ -410,7 +410,7 @@ class FlightObserver:
         if table is None or (job.terms is None and job.work.cost is None):
             return _NOT_BARRED
         found = table.kept_from(job.terms, costs_of(job), now)
-        return tuple((slot.index, str(why), _words(why, words)) for slot, why, words in found)
+        return tuple((slot.index, str(why), words) for slot, why, words in found)
 
     def _facts_of(self, job: Job, work: RequestOptions) -> dict[str, Any]:
         heard = job.heard
@@ -471,11 +471,6 @@ def _alike(one: StateLine, other: StateLine) -> bool:
     )
 
 
-def _words(why: FailureKind | SkipReason, words: str) -> str:
-    # What an app's own function says of a payload may have a part of it.
-    return "" if why is SkipReason.NOT_ACCEPTED else words
-
-
 def _said(error: BaseException) -> tuple[str, str, tuple[tuple[str, str, str], ...]]:
     """What may be written down of an error: nothing that an agent or a payload has a part in."""
     name = type(error).__name__
@@ -486,8 +481,6 @@ def _said(error: BaseException) -> tuple[str, str, tuple[tuple[str, str, str], .
         return (
             name,
             error.reason,
-            tuple(
-                (each.member, str(each.kind), _words(each.kind, each.detail)) for each in skipped
-            ),
+            tuple((each.member, str(each.kind), each.detail) for each in skipped),
         )
     return name, "", ()
