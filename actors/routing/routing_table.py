@@ -9,7 +9,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
-from greenroom.actors.routing.headroom import Headroom
+from greenroom.actors.routing.headroom import Costs, Headroom
 from greenroom.actors.routing.selection import EVERYBODY, Eligible, Terms, TermsKey, eligible
 from greenroom.actors.routing.slot import FreeSlots, Slot
 from greenroom.actors.runtime.event_bus import complain
@@ -17,7 +17,6 @@ from greenroom.actors.strategies import FreeMembers, PickContext, RoutingStrateg
 from greenroom.actors.strategies.order import INDEX, at
 from greenroom.actors.strategies.protocol import BuiltIn
 from greenroom.messages.errors import StrategyError, summary
-from greenroom.messages.limits import Costs
 from greenroom.messages.screening import Accepts
 from greenroom.messages.status import CircuitState, SkipReason
 from greenroom.messages.supervision import MemberRoute, RoutingSnapshot, Successes

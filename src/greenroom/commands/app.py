@@ -16,6 +16,7 @@ from greenroom.commands.explain_command import explain
 from greenroom.commands.logs_command import logs
 from greenroom.commands.map_command import map
 from greenroom.commands.naming import DESCRIPTION, version
+from greenroom.commands.replay_command import replay
 from greenroom.commands.serve_command import serve
 from greenroom.commands.simulate_command import simulate
 from greenroom.commands.terminal import say
@@ -28,6 +29,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     explain,
     logs,
     map,
+    replay,
     serve,
     simulate,
 )

@@ -175,7 +175,7 @@ class Header:
     strategy: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     left_out: Sequence[str] = ()
-    supervision: int | None = None
+    supervision: int | str | None = None
     greenroom: str = ""
     version: int = VERSION
 
