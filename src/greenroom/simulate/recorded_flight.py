@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import itertools
 import json
 import math
 import random
@@ -37,7 +38,7 @@ from greenroom.flight.settings_said import config_of
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.status import FailureKind
 
-_NEAR = 5
+_NEAR = 6
 """A call that was never made ends as one of so many that its member has had just about then: of
 more, some would be of before or after a fault.
 """
@@ -280,10 +281,13 @@ def _failure(step: Sequence[Any], began: float) -> CallEnd:
 
 
 class Likely:
-    """How calls of a member end that it was never asked for: as one of those did that it had just
-    about then. Of what was left behind it is known how long it ran at least: it ends as one of
-    those that took longer (as by Kaplan and Meier, Nonparametric Estimation from Incomplete
-    Observations, 1958).
+    """How calls of a member end that it was never asked for.
+
+    Whether it fails, and how, is as of one of the calls that it had just about then. An answer
+    takes what its answers took just then (their geometric mean), times what one of all of them took
+    over its own time's: a few calls in a bad time are not repeated a hundred times that way. Of
+    what was left behind it is known how long it ran at least: it ends as one of those that took
+    longer (as by Kaplan and Meier, Nonparametric Estimation from Incomplete Observations, 1958).
 
     Args:
         calls: of all requests.
@@ -299,6 +303,7 @@ class Likely:
             member: sorted((c.end for c in each if c.end is not None), key=_seconds)
             for member, each in self._calls.items()
         }
+        self._times = {member: _Times(each) for member, each in self._calls.items()}
         self._rng = rng
 
     def end_of(self, member: int, at: float) -> CallEnd | None:
@@ -309,7 +314,11 @@ class Likely:
         middle = bisect.bisect(calls, at, key=_began)
         first = max(0, min(middle - _NEAR // 2, len(calls) - _NEAR))
         call = self._rng.choice(calls[first : first + _NEAR])
-        return call.end or self.longer_than(call)
+        if call.end is None:
+            return self.longer_than(call)
+        if call.end.kind is not None:
+            return call.end
+        return CallEnd(self._times[member].drawn(at, self._rng))
 
     def longer_than(self, left: RecordedCall) -> CallEnd:
         """How one that was left behind would have ended."""
@@ -325,6 +334,32 @@ class Likely:
             return self._rng.choice(near)
         longer = ends[bisect.bisect(ends, left.left_s, key=_seconds) :]
         return self._rng.choice(longer) if longer else CallEnd(_LONGER * left.left_s)
+
+
+class _Times:
+    """What the answers of a member took, in seconds: about a time, and around that.
+
+    Args:
+        calls: by the time of their beginning.
+    """
+
+    def __init__(self, calls: Sequence[RecordedCall]) -> None:
+        answered = [each for each in calls if each.end is not None and each.end.kind is None]
+        self._at = [each.at for each in answered]
+        logs = [math.log(max(each.end.seconds, 1e-9)) for each in answered if each.end is not None]
+        self._sums = [0.0, *itertools.accumulate(logs)]
+        # Not widened for the value's own part in that mean: at the edges of a fault, where a mean
+        # is of both sides, they are too far apart as it is.
+        self._apart = [log - self._mean(at) for at, log in zip(self._at, logs, strict=True)]
+
+    def _mean(self, at: float) -> float:
+        middle = bisect.bisect(self._at, at)
+        first = max(0, min(middle - _NEAR // 2, len(self._at) - _NEAR))
+        last = min(len(self._at), first + _NEAR)
+        return (self._sums[last] - self._sums[first]) / (last - first)
+
+    def drawn(self, at: float, rng: random.Random) -> float:
+        return math.exp(self._mean(at) + rng.choice(self._apart))
 
 
 def _seconds(end: CallEnd) -> float:
