@@ -14,6 +14,7 @@ from benchmarks.groups import (
     members,
     memory,
     pipelined,
+    recorder,
     streams,
     tells,
 )
@@ -35,5 +36,6 @@ GROUPS = {
         memory.MEMBER,
         log.GROUP,
         limits.GROUP,
+        recorder.GROUP,
     )
 }

@@ -17,6 +17,7 @@ from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.runtime.loop_factory import home_loop, loop_factory
 from greenroom.actors.runtime.pool_actor import started
 from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
+from greenroom.flight.flight_recorder import FlightRecorder, Record, check_record
 from greenroom.kinds.pool_file import PoolFileError, read_pool_file
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
@@ -35,6 +36,18 @@ if TYPE_CHECKING:
 class AgentPool(PoolRouter):
     """A supervised pool of agents. Make one with `AgentPool.start`."""
 
+    def __init__(self, *, recorder: FlightRecorder | None = None, **router: Any) -> None:
+        super().__init__(**router)
+        self._recorder = recorder
+        if recorder is not None:
+            recorder.observer.watches(self.flow.table)
+            self.ref.recorder = recorder
+
+    def on_thread_end(self) -> None:
+        if self._recorder is not None:
+            self._recorder.close()
+        super().on_thread_end()
+
     @classmethod
     def start(  # type: ignore[override]
         cls,
@@ -49,6 +62,7 @@ class AgentPool(PoolRouter):
         rng: random.Random | None = None,
         status: str | os.PathLike[str] | None = None,
         telemetry: TelemetrySetting = "auto",
+        record: Record | None = None,
     ) -> PoolRef:
         """Start a pool.
 
@@ -65,13 +79,18 @@ class AgentPool(PoolRouter):
             telemetry: whether spans and metrics of OpenTelemetry are made: "auto": if the process
                 has set a provider of them; False: none; True or a `Telemetry`: in any case. See
                 `docs/telemetry.md`.
+            record: where the flight of each request is recorded, for `PoolRef.explain` and the
+                commands `explain` and `replay`: a path (of what is added to there already; `.gz`
+                and `.zst` are compressed), or a function that gets each line; True: the last 10,000
+                requests in memory alone; None or False: nowhere.
 
         Raises:
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
-            OSError: `status` is an address where this process cannot listen.
+            OSError: `status` is an address where this process cannot listen, or the file of `record`
+                cannot be opened.
             MemberExistsError: two members of the same name.
-            ModuleNotFoundError: `event_loop="uvloop"` where there is no uvloop, or telemetry
-                without the API of OpenTelemetry.
+            ModuleNotFoundError: `event_loop="uvloop"` where there is no uvloop; telemetry without
+                the API of OpenTelemetry; a recording in a `.zst` without the extra `record`.
             RuntimeError: `event_loop="running"` where no event loop runs.
             ResourceError: the machine has not the two threads that it takes.
         """
@@ -88,6 +107,7 @@ class AgentPool(PoolRouter):
         picker = strategy_for(strategy)
         place = None if status is None else _place_at(status)
         told = told_by(telemetry)
+        check_record(record)
         bus, claims = pool_names.bus_of(name), Claims()
         name = bus.pool
         names = tuple(member.name for member in chosen)
@@ -95,6 +115,25 @@ class AgentPool(PoolRouter):
         tells = None if told is None else told.of_pool(bus, clock)
         if tells is not None:
             observers.append(tells.book)
+        supervision = rng.getrandbits(64)
+        recorder = None
+        if record is not None and record is not False:
+            try:
+                recorder = FlightRecorder(
+                    record,
+                    pool=name,
+                    strategy=strategy_name(picker),
+                    config=config,
+                    clock=clock,
+                    rng=rng,
+                    supervision=supervision,
+                )
+            except BaseException:
+                pool_names.give_back(bus)
+                bus.close()
+                raise
+            rng = recorder.rng
+            observers.append(recorder.observer)
         # Before the actors: the first event of a member comes after that of its pool.
         bus.emit(
             PoolStarted(
@@ -116,6 +155,7 @@ class AgentPool(PoolRouter):
             bus=bus,
             claims=claims,
             observers=observers,
+            recorder=recorder,
         )
         router: PoolRef | None = None
         try:
@@ -134,7 +174,7 @@ class AgentPool(PoolRouter):
                 claims=claims,
                 config=config,
                 clock=clock,
-                rng=random.Random(rng.getrandbits(64)),  # of its own: another thread draws from it
+                rng=random.Random(supervision),  # of its own: another thread draws from it
                 bus=bus,
                 members=chosen,
                 loop=loop,
@@ -165,13 +205,14 @@ class AgentPool(PoolRouter):
         rng: random.Random | None = None,
         status: str | os.PathLike[str] | None = None,
         telemetry: TelemetrySetting = "auto",
+        record: Record | None = None,
     ) -> PoolRef:
         """Start the pool that stands in a file: see `docs/pool-files.md`. It can take that over
         anew while it runs, by `PoolRef.reload`.
 
         Args:
             path: of a TOML file, with a table `[pool]` and a table `[[members]]` for each member.
-            clock: as for `start`; so are `rng`, `status` and `telemetry`.
+            clock: as for `start`; so are `rng`, `status`, `telemetry` and `record`.
 
         Raises:
             PoolFileError: the file cannot be read, or says something that does not hold; with the
@@ -196,6 +237,7 @@ class AgentPool(PoolRouter):
                 rng=rng,
                 status=status,
                 telemetry=telemetry,
+                record=record,
             )
         except (TypeError, ValueError) as error:  # of the whole: two members of the same name, say
             raise PoolFileError(f"{os.fspath(path)}: {error}") from error

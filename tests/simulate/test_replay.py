@@ -1,0 +1,188 @@
+"""A recording played again: as it was it comes out as it was, and otherwise as it would have."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from helpers_replay import flight_of, outages
+
+from greenroom.cli import main
+from greenroom.flight.draws import RecordedDraws
+from greenroom.flight.flight_lines import FlightError
+from greenroom.simulate import simulate
+from greenroom.simulate.recorded_flight import CallEnd, Likely, RecordedCall, recorded
+from greenroom.simulate.replay import Changes, Replay, replay
+from greenroom.simulate.replayed_draws import ReplayedDraws
+
+Capture = pytest.CaptureFixture[str]
+STRATEGIES = (
+    "adaptive",
+    "cheapest",
+    "failover",
+    "least_errors",
+    "least_latency",
+    "least_outstanding",
+    "power_of_two",
+    "priority",
+    "random",
+    "round_robin",
+    "weighted",
+)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("pool", ["", 'hedge_after_s = "p95"\ncircuit_failure_threshold = 3'])
+def test_b387_with_nothing_changed_it_comes_out_as_it_was(strategy: str, pool: str) -> None:
+    """Every pick, every transition of a breaker at its very time, every figure."""
+    flight, result = flight_of(outages(rate=20.0, pool=pool), strategy)
+    again = replay(flight, within_s=1.0)
+    assert again.same_picks == again.picks == sum(result.calls.values())
+    assert again.guessed == 0
+    assert again.would_have == again.happened
+    assert again.happened.goodput == result.goodput
+    assert again.happened.p99_s == result.p99_s
+
+
+def test_b387_breakers_that_opened_open_again() -> None:
+    """There were some: else the test above would say nothing of them."""
+    flight, _ = flight_of(outages(), "round_robin")
+    again = replay(flight)
+    opened = [each.member for each in again.would_have.transitions if each.circuit == "open"]
+    assert {"a", "c"} <= set(opened)
+
+
+@pytest.mark.parametrize(
+    ("recorded_with", "other"),
+    [
+        ("adaptive", "round_robin"),
+        ("adaptive", "power_of_two"),
+        ("round_robin", "adaptive"),
+    ],
+)
+def test_b388_another_strategy_is_foretold(recorded_with: str, other: str) -> None:
+    """Goodput to three points and the 99th percentile to a tenth of what a run with it gives, under
+    the same faults. (Not of a throttled member: what it lets through depends on who asks it.)
+    """
+    scenario = outages(seconds=300.0, throttled=False)
+    flight, _ = flight_of(scenario, recorded_with)
+    foretold = replay(flight, Changes(strategy=other), within_s=1.0)
+    live = simulate(scenario, other)
+    assert foretold.guessed > 0.3 * sum(live.calls.values())
+    assert foretold.would_have.goodput == pytest.approx(live.goodput, abs=0.03)
+    assert foretold.would_have.p99_s == pytest.approx(live.p99_s, rel=0.10)
+
+
+def test_b389_it_says_how_much_of_it_is_a_guess() -> None:
+    """A call that was not made ends as one of its member did just then."""
+    flight, _ = flight_of(outages(), "round_robin")
+    again = replay(flight, Changes(without=["b"]))
+    assert again.would_have.calls["a"] + again.would_have.calls["c"] > 0
+    assert "b" not in again.would_have.calls
+    assert 0.2 < again.guessed / sum(again.would_have.calls.values()) < 0.6
+    assert again.same_picks < again.picks
+
+
+def test_b389_other_settings_hold() -> None:
+    """A breaker that opens sooner opens oftener."""
+    flight, _ = flight_of(outages(), "round_robin")
+
+    def opened(outcome: Replay) -> int:
+        return sum(each.circuit == "open" for each in outcome.would_have.transitions)
+
+    sooner = replay(flight, Changes(settings={"circuit_failure_threshold": 1}))
+    assert opened(sooner) > opened(replay(flight))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (Changes(without=["z"]), "members must be among a, b, c, got 'z'"),
+        (Changes(without=["a", "b", "c"]), "somebody must be left"),
+        (Changes(strategy="best"), "strategy must be one of"),
+        (Changes(settings={"max_retries": -1}), "max_retries must be at least 0, got -1"),
+    ],
+)
+def test_b389_what_cannot_be_is_refused(changes: Changes, said: str) -> None:
+    """With its name."""
+    flight, _ = flight_of(outages(seconds=2.0), "adaptive")
+    with pytest.raises(ValueError, match=said):
+        replay(flight, changes)
+
+
+def test_b390_the_command_prints_both(tmp_path: Path, capsys: Capture) -> None:
+    """As tables with a plot, and as JSON."""
+    path = tmp_path / "flight.jsonl"
+    with path.open("w") as file:
+        simulate(outages(), "adaptive", record=lambda line: file.write(line + "\n"))
+    assert main(["replay", str(path), "--within", "1"]) == 0
+    said = capsys.readouterr().out
+    starts = ("happened", "replayed")
+    happened, replayed = (
+        line for line in said.splitlines() if line.startswith(starts) and "%" in line
+    )
+    assert happened.split()[1:] == replayed.split()[1:]
+    assert "calls went where they went. No call is a guess." in said
+    assert "▁" in said or "█" in said
+    argv = ["replay", str(path), "--set", "strategy=round_robin", "--set", "max_retries=1"]
+    assert main([*argv, "--members-without", "b", "--json"]) == 0
+    outcome = json.loads(capsys.readouterr().out)
+    assert outcome["strategy"] == ["adaptive", "round_robin"]
+    assert set(outcome["would_have"]["calls"]) == {"a", "c"}
+    assert outcome["happened"]["goodput"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--set", "strategy"], "--set must be NAME=VALUE, got 'strategy'"),
+        (["--set", "colour=red"], "--set: 'colour' is neither strategy nor a setting of a pool"),
+        (["--set", "max_retries=many"], "max_retries must be a whole number, got 'many'"),
+        (["--members-without", "z"], "members must be among a, b, c, got 'z'"),
+    ],
+)
+def test_b390_the_command_refuses_what_is_wrong(
+    tmp_path: Path, capsys: Capture, options: list[str], said: str
+) -> None:
+    """Exit code 2, and which field."""
+    path = tmp_path / "flight.jsonl"
+    with path.open("w") as file:
+        simulate(outages(seconds=2.0), "adaptive", record=lambda line: file.write(line + "\n"))
+    assert main(["replay", str(path), *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_what_is_no_recording_cannot_be_played(tmp_path: Path, capsys: Capture) -> None:
+    """With its line."""
+    with pytest.raises(FlightError, match="line 1: not a recording"):
+        recorded(['{"request":"r"}'])
+    with pytest.raises(FlightError, match="nobody in the pool"):
+        recorded(['{"flight":1,"pool":"p","at":0,"wall":0,"strategy":"adaptive"}'])
+    assert main(["replay", str(tmp_path / "none.jsonl")]) == 2
+    assert "cannot read" in capsys.readouterr().err
+
+
+def test_draws_are_those_of_another_generator_and_are_said_again() -> None:
+    """A pool that is recorded picks as it would without; a replay has the same draws."""
+    plain, noted = random.Random(3), RecordedDraws(random.Random(3))
+
+    def some(rng: random.Random) -> list[object]:
+        return [rng.random(), rng.choice("abc"), rng.uniform(1, 2), rng.sample(range(9), 3)]
+
+    assert some(plain) == some(noted)
+    again = ReplayedDraws(99)
+    again.about(list(reversed(noted.taken())))
+    assert some(again) == some(random.Random(3))
+    assert again.random() == random.Random(99).random()  # nothing is left: its own
+
+
+def test_a_call_that_was_left_behind_would_have_taken_longer() -> None:
+    """As one of those that did, about that time; of nobody else half as long again."""
+    calls = [RecordedCall(0, float(n), 0, CallEnd(float(n))) for n in range(10)]
+    left = RecordedCall(0, 5.0, 0, None, left_s=7.5)
+    likely = Likely(iter([*calls, left]), random.Random(1))
+    assert {likely.longer_than(left).seconds for _ in range(50)} == {8.0, 9.0}
+    assert likely.longer_than(left._replace(left_s=20.0)) == CallEnd(30.0)
+    assert likely.end_of(1, 0.0) is None
