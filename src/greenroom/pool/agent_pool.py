@@ -25,6 +25,9 @@ from greenroom.messages.events import PoolStarted, PoolStopped
 from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy, StrategyName
 from greenroom.pool.file_source import FileSource
+from greenroom.shared.named_state import shared_state
+from greenroom.shared.sharing_threads import SharingThreads
+from greenroom.shared.state_store import SharedState
 from greenroom.supervisors.pool_supervisor import PoolSupervisor
 
 
@@ -43,6 +46,7 @@ class AgentPool(PoolRouter):
         name: str = "pool",
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        shared: SharedState | str | None = None,
     ) -> PoolRef:
         """Start a pool.
 
@@ -54,6 +58,8 @@ class AgentPool(PoolRouter):
                 next is numbered: `pool-2`, which its `PoolRef.name` says.
             clock: what to read the time from; None for the machine's.
             rng: the only source of chance; a seeded one makes choices and delays repeatable.
+            shared: where this pool and those of the same name in other processes leave word for
+                each other, a `SqliteState`, say, or its text: see `docs/several-processes.md`.
 
         Raises:
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
@@ -69,12 +75,13 @@ class AgentPool(PoolRouter):
         loop = home_loop(config.event_loop)
         clock = of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
         rng = of_type("rng", random.Random() if rng is None else rng, random.Random)
+        state = None if shared is None else shared_state("shared", shared)
         # Every check is made before the first thread is started:
         # what is refused leaves nothing behind.
         chosen = _checked_members(members)
         picker = strategy_for(strategy)
         bus, claims = pool_names.bus_of(name), Claims()
-        name = bus.pool
+        scope, name = name, bus.pool
         names = tuple(member.name for member in chosen)
         observers: list[FlowObserver] = []
         # Before the actors: the first event of a member comes after that of its pool.
@@ -107,6 +114,11 @@ class AgentPool(PoolRouter):
                 members=chosen,
                 loop=loop,
             )
+            if state is not None:
+                chance = random.Random(rng.getrandbits(64))
+                SharingThreads(
+                    state, scope, name=name, pool=router, bus=bus, clock=clock, rng=chance
+                ).start()
             return router
         except BaseException as error:  # half a pool is none: nothing of it is left
             if router is None:
