@@ -50,12 +50,15 @@ from greenroom.messages.events import MemberCreateFailed as MemberCreateFailed
 from greenroom.messages.events import MemberDraining as MemberDraining
 from greenroom.messages.events import MemberFailed as MemberFailed
 from greenroom.messages.events import MemberGaveUp as MemberGaveUp
+from greenroom.messages.events import MemberHeard as MemberHeard
 from greenroom.messages.events import MemberQueueing as MemberQueueing
+from greenroom.messages.events import MemberReachable as MemberReachable
 from greenroom.messages.events import MemberRestarted as MemberRestarted
 from greenroom.messages.events import MemberRested as MemberRested
 from greenroom.messages.events import MemberResting as MemberResting
 from greenroom.messages.events import MemberStarted as MemberStarted
 from greenroom.messages.events import MemberStopped as MemberStopped
+from greenroom.messages.events import MemberUnreachable as MemberUnreachable
 from greenroom.messages.events import PoolConfigured as PoolConfigured
 from greenroom.messages.events import PoolDrained as PoolDrained
 from greenroom.messages.events import PoolDraining as PoolDraining
@@ -69,6 +72,8 @@ from greenroom.messages.events import RequestCompleted as RequestCompleted
 from greenroom.messages.events import RequestExhausted as RequestExhausted
 from greenroom.messages.events import RequestRejected as RequestRejected
 from greenroom.messages.events import RetryScheduled as RetryScheduled
+from greenroom.messages.events import SharedStateAway as SharedStateAway
+from greenroom.messages.events import SharedStateBack as SharedStateBack
 from greenroom.messages.execution import Abandoned as Abandoned
 from greenroom.messages.execution import CancelExecution as CancelExecution
 from greenroom.messages.execution import Execute as Execute
@@ -98,6 +103,7 @@ from greenroom.messages.requests import ForceOpen as ForceOpen
 from greenroom.messages.requests import GetMembers as GetMembers
 from greenroom.messages.requests import GetStats as GetStats
 from greenroom.messages.requests import RemoveMember as RemoveMember
+from greenroom.messages.requests import ReportMember as ReportMember
 from greenroom.messages.requests import Request as Request
 from greenroom.messages.requests import RequestOptions as RequestOptions
 from greenroom.messages.requests import ResetAll as ResetAll
@@ -110,6 +116,7 @@ from greenroom.messages.status import CircuitState as CircuitState
 from greenroom.messages.status import FailureKind as FailureKind
 from greenroom.messages.status import LoadBalanceStrategy as LoadBalanceStrategy
 from greenroom.messages.status import RefusalReason as RefusalReason
+from greenroom.messages.status import ReportedState as ReportedState
 from greenroom.messages.status import SkipReason as SkipReason
 from greenroom.messages.supervision import ActorEnded as ActorEnded
 from greenroom.messages.supervision import AgentCreated as AgentCreated

@@ -5,7 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from enum import StrEnum
+from typing import Any, TypeVar
+
+S = TypeVar("S", bound=StrEnum)
 
 LONGEST_NAME = 200
 """How long a name may be, in characters: it stands in every line of the log and in every error."""
@@ -112,6 +115,21 @@ def name(field: str, value: Any, *, longest: int = LONGEST_NAME) -> None:
             f"{field} must not contain marks of text direction or halves of surrogate pairs, "
             f"got {value!a}"
         )
+
+
+def one_of(field: str, value: Any, kind: type[S]) -> S:
+    """The value as one of a vocabulary; its text may be given.
+
+    Raises:
+        TypeError: not a string.
+        ValueError: none of them.
+    """
+    if not isinstance(value, str):
+        raise misfit(f"{field} must be one of {', '.join(kind)}", value)
+    try:
+        return kind(value)
+    except ValueError:
+        raise ValueError(f"{field} must be one of {', '.join(kind)}, got {value!r}") from None
 
 
 def names(field: str, value: Any) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 from greenroom.messages.pickling import masked_known, on_one_line
-from greenroom.messages.status import AgentStatus, FailureKind
+from greenroom.messages.status import AgentStatus, FailureKind, ReportedState
 
 _NAMES = frozenset(("pool", "member", "request_id"))
 """The app's own words, by which it knows what it is about: they are shown as they are."""
@@ -320,6 +320,69 @@ class MemberGaveUp(Event):
     error: str = ""
 
 
+@_event("member.unreachable", "WARNING")
+class MemberUnreachable(Event):
+    """The way to a member is away, somebody outside says: it is given nothing meanwhile, and its
+    breaker stays as it is. Told once until it is reachable again.
+
+    Attributes:
+        source: who says so.
+        for_s: for how long at first, in seconds.
+    """
+
+    source: str = ""
+    for_s: float = 0.0
+
+    def describe(self) -> str:
+        who = f", {self.source} says" if self.source else ""
+        return f"unreachable for {self.for_s:.1f} s{who}: it is given nothing, and not blamed"
+
+
+@_event("member.reachable")
+class MemberReachable(Event):
+    """A member that was unreachable is given requests again."""
+
+    _says = "reachable again after {0.after_s:.1f} s"
+    after_s: float = 0.0
+
+
+@_event("member.heard")
+class MemberHeard(Event):
+    """The pool goes by what somebody outside says of a member; what comes of that follows as events
+    of its own, which say that it was `heard`.
+
+    Attributes:
+        state: what is said.
+        source: who says so.
+        for_s: for how long, in seconds; None where it is not for a time.
+    """
+
+    state: ReportedState = ReportedState.CLOSED
+    source: str = ""
+    for_s: float | None = None
+
+    def describe(self) -> str:
+        time = "" if self.for_s is None else f" for {self.for_s:.1f} s"
+        return f"heard from {self.source or 'outside'}: {self.state}{time}"
+
+
+@_event("shared.away", "WARNING")
+class SharedStateAway(Event):
+    """What the pool shares with other processes is out of reach: it goes on alone, by what it finds
+    out itself. Told once until it is back.
+    """
+
+    _says = "alone: what is shared with other processes is out of reach ({0.error}); it goes on"
+    error: str = ""
+
+
+@_event("shared.back")
+class SharedStateBack(Event):
+    """What the pool shares with other processes is there again."""
+
+    _says = "back: what is shared with other processes is there again"
+
+
 @_event("attempt.started", "DEBUG")
 class AttemptStarted(Event):
     """A member was given a request."""
@@ -391,15 +454,19 @@ class BreakerOpened(Event):
     Attributes:
         observed: whether it would get none: the breaker is only observed (`circuit="observe"`).
         advice: what is to be done about it.
+        kind: the failure that has opened it; None where none did.
+        heard: whether somebody outside has said so, and nothing has failed here.
     """
 
     reason: str = ""
     reopens_in_s: float | None = None
     observed: bool = False
     advice: str = ""
+    kind: FailureKind | None = None
+    heard: bool = False
 
     def severity(self) -> str:
-        return "WARNING" if self.observed else self.level
+        return "WARNING" if self.observed or self.heard else self.level
 
     def describe(self) -> str:
         if self.observed:
@@ -446,10 +513,11 @@ class BreakerKept(Event):
 
 @_event("breaker.closed")
 class BreakerClosed(Event):
-    """A member is back; `observed`: it would be."""
+    """A member is back; `observed`: it would be; `heard`: somebody outside has said so."""
 
     reason: str = ""
     observed: bool = False
+    heard: bool = False
 
     def describe(self) -> str:
         return f"breaker {'would be ' if self.observed else ''}closed: {self.reason}"
@@ -464,12 +532,14 @@ class MemberResting(Event):
         kind: what it rests for.
         rests_s: for how long, in seconds.
         until: until when, in seconds since the epoch.
+        heard: whether somebody outside has said so.
     """
 
     _says = "member rests for {0.rests_s:.1f} s: {0.kind}"
     kind: FailureKind = FailureKind.RATE_LIMITED
     rests_s: float = 0.0
     until: float = 0.0
+    heard: bool = False
 
 
 @_event("member.rested")

@@ -11,9 +11,13 @@ from greenroom.messages import _validate as check
 from greenroom.messages.configure import Configure
 from greenroom.messages.limits import Costs, checked_costs
 from greenroom.messages.member import Member, Names
+from greenroom.messages.status import FailureKind, ReportedState
 
 if TYPE_CHECKING:
     from greenroom.messages.events import Event
+
+LONGEST_REPORT_S = 86_400.0
+"""The longest time for which somebody outside can have a member left alone."""
 
 P = TypeVar("P")
 R = TypeVar("R")
@@ -274,6 +278,47 @@ class DisableBreaker(_ToMember):
     """Let a member's traffic through whatever happens, until it is reset."""
 
 
+@dataclass(frozen=True, slots=True)
+class ReportMember(_ToMember):
+    """What somebody outside of the pool knows of a member: another process that uses it as well, or
+    the engine that carries its calls.
+
+    Args:
+        state: "open": it fails, and its breaker opens, or stays open, until then. "cooling": it is
+            throttled, and rests. "unreachable": the way to it is away, which is not its fault: it
+            is given nothing, and what fails meanwhile counts for nothing. "closed": it works: an
+            open breaker closes, and it is reachable.
+        for_s: for how many seconds from now; with "closed" none. 0 with "unreachable": it is
+            reachable again.
+        source: who says so, for the log.
+        kind: the failure by which it is known; by default what is usual for the state.
+
+    A breaker that is held by hand, or disabled, stays so.
+
+    Raises:
+        TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+    """
+
+    state: ReportedState
+    for_s: float | None = field(default=None, kw_only=True)
+    source: str = field(default="", kw_only=True)
+    kind: FailureKind | None = field(default=None, kw_only=True)
+
+    def __post_init__(self) -> None:
+        _ToMember.__post_init__(self)
+        object.__setattr__(self, "state", check.one_of("state", self.state, ReportedState))
+        if self.source:  # it stands in a line of the log
+            check.name("source", self.source)
+        if self.kind is not None:
+            object.__setattr__(self, "kind", check.one_of("kind", self.kind, FailureKind))
+        if self.state is ReportedState.CLOSED:
+            if self.for_s is not None:
+                raise ValueError(f"for_s must be left out of 'closed', got {self.for_s!r}")
+            return
+        above = self.state is not ReportedState.UNREACHABLE
+        check.number("for_s", self.for_s, above=above, maximum=LONGEST_REPORT_S)
+
+
 Command = (
     GetStats
     | GetMembers
@@ -283,6 +328,7 @@ Command = (
     | ResetAll
     | ForceOpen
     | DisableBreaker
+    | ReportMember
     | Configure
 )
 """What the supervisor is asked for: the router passes it on."""

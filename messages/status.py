@@ -109,6 +109,7 @@ class SkipReason(StrEnum):
     SATURATED = "saturated"
     STARTING = "starting"
     STALLED = "stalled"
+    UNREACHABLE = "unreachable"
     DRAINING = "draining"
     GAVE_UP = "gave_up"
     EXCLUDED = "excluded"
@@ -116,6 +117,19 @@ class SkipReason(StrEnum):
     RULED_OUT = "ruled_out"
     NOT_ACCEPTED = "not_accepted"
     TOO_SLOW = "too_slow"
+
+
+class ReportedState(StrEnum):
+    """What somebody outside of a pool says of a member, see `ReportMember`."""
+
+    OPEN = "open"
+    COOLING = "cooling"
+    UNREACHABLE = "unreachable"
+    CLOSED = "closed"
+
+
+ReportedStateName = Literal["open", "cooling", "unreachable", "closed"]
+"""The values of `ReportedState`, as a type checker knows them."""
 
 
 class CancelReason(StrEnum):

@@ -43,6 +43,8 @@ class MemberRecord:
         agent_wanted: whether the last one that was is still to be replaced.
         without_agent: whether it was, and nobody can make another one.
         opened_by: the kind of failure that has opened its breaker; None once it has closed.
+        unreachable_until: until when the way to it is away, as somebody outside says; None while it
+            is not. `unreachable_since`: since when.
         kept: whether it has been tried before its time, as nobody else was left, and not come back.
     """
 
@@ -75,6 +77,8 @@ class MemberRecord:
         self.breaker = Breaker(BreakerPolicy.from_config(config), rng)
         self.kept = False
         self.opened_by: FailureKind | None = None
+        self.unreachable_until: float | None = None
+        self.unreachable_since = 0.0
         self.health = HealthRecord(
             config.degraded_error_rate_threshold, config.unhealthy_error_rate_threshold
         )
@@ -158,15 +162,21 @@ class MemberRecord:
     @property
     def is_out(self) -> bool:
         """Whether it takes no requests, and nothing that passes in a moment is why."""
-        if self.life is Life.GIVEN_UP or self.without_agent:
+        if self.life is Life.GIVEN_UP or self.without_agent or self.is_away:
             return True
         return self.waits_for_probe or self.circuit in _OUT
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the way to it is, as somebody outside says."""
+        return self.unreachable_until is not None
 
     @property
     def can_be_tried(self) -> bool:
         """Whether there is anybody to be given a request, were it not for its breaker."""
         stalled = self.on_loop and self.stalled
-        return self.life is Life.RUNNING and not self.without_agent and not stalled
+        here = self.life is Life.RUNNING and not self.without_agent
+        return here and not stalled and not self.is_away
 
     @property
     def waits_for_probe(self) -> bool:
@@ -245,6 +255,8 @@ class MemberRecord:
         # either. A sync agent does not care.
         if self.on_loop and self.stalled:
             return SkipReason.STALLED, None
+        if self.is_away:
+            return SkipReason.UNREACHABLE, self.unreachable_until
         if self.circuit in _OUT:
             return SkipReason.CIRCUIT_OPEN, self.breaker.reopens_at
         if self.waits_for_probe:
@@ -279,13 +291,14 @@ class MemberRecord:
     @property
     def can_be_probed(self) -> bool:
         """Whether there is anybody to be looked at."""
-        return self.life is Life.RUNNING and not self.without_agent
+        return self.life is Life.RUNNING and not self.without_agent and not self.is_away
 
     def next_event_at(self, now: float) -> float | None:
         """When time alone next has something to say about the member."""
         times = [
             self.restart_at,
             self.creation_at,
+            self.unreachable_until,
             self.breaker.next_event_at,
             self.breaker.early_from(now),
             self.health.next_change_at(now),

@@ -333,13 +333,17 @@ class OutcomeJudge:
                     reopens_in_s=rest_s,
                     observed=observed,
                     advice=what,
+                    kind=transition.kind,
+                    heard=transition.heard,
                 )
             case CircuitState.HALF_OPEN:
                 trial = "its probe" if record.waits_for_probe else "one request"
                 return BreakerHalfOpened(pool=pool, member=member, trial=trial, observed=observed)
             case CircuitState.CLOSED | CircuitState.DISABLED:
-                reason = transition.reason
-                return BreakerClosed(pool=pool, member=member, reason=reason, observed=observed)
+                reason, heard = transition.reason, transition.heard
+                return BreakerClosed(
+                    pool=pool, member=member, reason=reason, observed=observed, heard=heard
+                )
 
     def _steer_probes(self, record: MemberRecord, transition: Transition, now: float) -> None:
         if record.probes is None:
@@ -377,7 +381,11 @@ def _sample(kinds: Sequence[FailureKind | None]) -> Sample:
 
 
 def _pardoned(record: MemberRecord, kind: FailureKind | None) -> FailureKind | None:
-    """Who had no time because another member blocked the loop has not timed out."""
+    """Who had no time because another member blocked the loop has not timed out; who could not be
+    reached has not failed, but for a key that was refused: that has come from him.
+    """
+    if record.is_away and kind is not None and not kind.opens_at_once:
+        return FailureKind.INTERRUPTED if kind.counts_for_breaker else kind
     if kind is not FailureKind.TIMEOUT or not record.on_loop or record.blocks_loop:
         return kind
     return FailureKind.INTERRUPTED if record.stalled else kind

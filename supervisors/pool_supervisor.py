@@ -47,6 +47,7 @@ from greenroom.messages.requests import (
     GetMembers,
     GetStats,
     RemoveMember,
+    ReportMember,
     ResetAll,
     ResetMember,
 )
@@ -75,6 +76,7 @@ from greenroom.supervisors.loop_monitor import (
 )
 from greenroom.supervisors.member_record import Life, MemberRecord
 from greenroom.supervisors.outcome_judge import OutcomeJudge
+from greenroom.supervisors.outside_word import OutsideWord
 from greenroom.supervisors.prober import Prober
 from greenroom.supervisors.reconfigurer import Reconfigurer
 from greenroom.supervisors.roster import Roster
@@ -151,6 +153,7 @@ class PoolSupervisor(PoolActor):
         self._roster = Roster(ports, self._records, routes, rng, self._start_actor, stop_s)
         self._judge = OutcomeJudge(ports, routes, self._answer)
         self._prober = Prober(ports, routes, self._judge)
+        self._outside_word = OutsideWord(ports, routes, self._judge)
         self._reconfigurer = Reconfigurer(
             ports, self._roster, routes, self._judge, self._configured, self._check_agent
         )
@@ -289,6 +292,7 @@ class PoolSupervisor(PoolActor):
         now = self.clock.now()
         for record in list(self._records.values()):
             self._roster.review(record, now)
+            self._outside_word.review(record, now)
             self._judge.review(record, now)
             self._prober.review(record, now)
             self._judge.review_health(record, now)
@@ -408,6 +412,8 @@ class PoolSupervisor(PoolActor):
                 record = self._roster.known(name)
                 self._judge.announce(record, record.breaker.disable(now))
                 self._routes.publish(record)
+            case ReportMember(name):
+                self._outside_word.take_in(self._roster.known(name), command)
             case Configure():
                 return self._reconfigurer.carry_out(command), False
         return None, False
@@ -415,6 +421,7 @@ class PoolSupervisor(PoolActor):
     def _reset(self, records: Iterable[MemberRecord], now: float) -> None:
         for record in records:
             record.reset(now)
+            self._outside_word.forget(record)
             self._judge.announce(record, record.breaker.reset(now))
             # At once, without the rest of its backoff: whoever resets
             # it has mended it, or thinks so.

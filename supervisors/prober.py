@@ -53,7 +53,9 @@ class Prober:
         if not record.probes.finish(message.probe_id, now):
             return
         failed = not (message.ok or message.skipped)
-        if failed and excuses(self._ports.paused_at(), now - message.elapsed_s, now):
+        if failed and record.is_away:
+            pass  # that is known, and not its fault
+        elif failed and excuses(self._ports.paused_at(), now - message.elapsed_s, now):
             if record.breaker.state not in _BY_HAND:  # there it is held back until a reset
                 record.probes.hurry(now)  # it could not run in time: another one
         elif not message.skipped:
@@ -68,6 +70,8 @@ class Prober:
         self._ports.tell(record, CancelProbe(probe_id))
         if record.stalled and not record.blocks_loop and is_async(record.member.probe):
             return  # the loop had no time for it: that says nothing of the member
+        if record.is_away:
+            return
         limit = self._ports.config.health_check_timeout_s
         error = f"no answer within health_check_timeout_s={limit:g}"
         self._probe_ended(record, False, limit, error, now)

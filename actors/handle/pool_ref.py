@@ -32,6 +32,7 @@ from greenroom.messages.requests import (
     ForceOpen,
     GetStats,
     RemoveMember,
+    ReportMember,
     Request,
     RequestOptions,
     ResetAll,
@@ -39,6 +40,7 @@ from greenroom.messages.requests import (
     Subscribe,
     check_one_timeout,
 )
+from greenroom.messages.status import ReportedState, ReportedStateName
 
 OUTER_ID_SHOWN = 600
 """How much of an outer request's id that of the inner one repeats: ids of pools in pools grow, and
@@ -274,6 +276,25 @@ class PoolRef(AskingRef):
         """
         self.ask(DisableBreaker(name))
 
+    def report_member(
+        self,
+        name: str,
+        state: ReportedState | ReportedStateName,
+        *,
+        for_s: float | None = None,
+        source: str = "",
+    ) -> None:
+        """Say what is known of a member outside of the pool: see `ReportMember`. It holds when this
+        returns. From within an agent's call `tell` a `ReportMember`, which waits for nothing.
+
+            pool.report_member("berlin", "unreachable", for_s=5.0, source="its broker")
+
+        Raises:
+            TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+            UnknownMemberError: there is none of that name.
+        """
+        self.ask(ReportMember(name, cast(ReportedState, state), for_s=for_s, source=source))
+
     # -- while it runs
 
     def configure(
@@ -446,6 +467,17 @@ class PoolRef(AskingRef):
     async def acancel(self, request_id: str) -> bool:
         """`cancel`, awaited."""
         return cast(bool, await self.aask(Cancel(request_id)))
+
+    async def areport_member(
+        self,
+        name: str,
+        state: ReportedState | ReportedStateName,
+        *,
+        for_s: float | None = None,
+        source: str = "",
+    ) -> None:
+        """`report_member`, awaited."""
+        await self.aask(ReportMember(name, cast(ReportedState, state), for_s=for_s, source=source))
 
     # -- as a context manager
 

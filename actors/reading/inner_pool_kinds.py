@@ -11,7 +11,7 @@ _PASSED_ON = frozenset({
 })  # fmt: skip
 _OUT_FOR_LONGER = frozenset({
     SkipReason.CIRCUIT_OPEN, SkipReason.COOLING_DOWN, SkipReason.STARTING, SkipReason.DRAINING,
-    SkipReason.GAVE_UP, SkipReason.HEADROOM,
+    SkipReason.GAVE_UP, SkipReason.HEADROOM, SkipReason.UNREACHABLE,
 })  # fmt: skip
 
 

@@ -82,10 +82,14 @@ class AttemptEvents:
                 )
             )
 
-    def resting(self, member: str, kind: FailureKind, rests_s: float, until: float) -> None:
+    def resting(
+        self, member: str, kind: FailureKind, rests_s: float, until: float, heard: bool
+    ) -> None:
         """A member is left alone for a while."""
         self._bus.emit(
-            MemberResting(pool=self._pool, member=member, kind=kind, rests_s=rests_s, until=until)
+            MemberResting(
+                pool=self._pool, member=member, kind=kind, rests_s=rests_s, until=until, heard=heard
+            )
         )
 
     def rested(self, member: str) -> None:

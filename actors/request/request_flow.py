@@ -1075,6 +1075,12 @@ class RequestFlow:
         self._route_waiting()
         self._review_over_limit()
 
+    def told_to_rest(self, member: str, kind: FailureKind, for_s: float) -> None:
+        """Somebody outside says that a member is throttled: it rests, as if it had said so here."""
+        slot = self.table.get(member)
+        if slot is not None and self.rests.begin_as_told(slot, kind, for_s, self._ports.now()):
+            self._route_waiting()  # some may wait in vain now
+
     def awaits_reports(self) -> bool:
         """Whether something hangs on the next slot that is given back."""
         if self.endings.closed or self.room.queue.size > 0 or self.table.draining:

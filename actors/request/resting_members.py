@@ -42,6 +42,20 @@ class RestingMembers:
             self._table.headroom.refused(slot, began, now, retry_after_s)
         if not slot.rest_for(kind, now, began, retry_after_s, self._rng):
             return False
+        self._begun(slot, kind, rests, now)
+        return not rests
+
+    def begin_as_told(self, slot: Slot, kind: FailureKind, for_s: float, now: float) -> bool:
+        """Leave a member alone for that time, as somebody outside says; whether that is new."""
+        rests = bool(slot.rest.until)
+        if not slot.rest_as_told(kind, now, for_s, self._rng):
+            return False
+        self._begun(slot, kind, rests, now, heard=True)
+        return not rests
+
+    def _begun(
+        self, slot: Slot, kind: FailureKind, rests: bool, now: float, heard: bool = False
+    ) -> None:
         until = slot.rest.until
         # One alarm a rest: where it is prolonged, the alarm finds that out and is set anew. Before
         # anybody is told: a subscriber that raises must not make the rest one for good.
@@ -49,10 +63,9 @@ class RestingMembers:
             self._ports.at(until, lambda: self._wake_up(slot))
         if slot.rest.is_news():
             wall = self._ports.wall() + until - now
-            self._attempt_events.resting(slot.name, kind, until - now, wall)
+            self._attempt_events.resting(slot.name, kind, until - now, wall, heard)
         if (observer := self._ports.observer) is not None:
             observer.rests(slot.name, kind, until, now)
-        return not rests
 
     def forget(self, name: str | None) -> None:
         """A member that is reset by hand takes requests as before; None means all of them."""

@@ -48,11 +48,13 @@ from greenroom.messages.requests import (
     Cancel,
     Command,
     Drain,
+    ReportMember,
     Request,
     ResetAll,
     ResetMember,
     Subscribe,
 )
+from greenroom.messages.status import FailureKind, ReportedState
 from greenroom.messages.supervision import (
     CommandDone,
     FailuresSeen,
@@ -219,6 +221,10 @@ class PoolRouter(PoolActor):
             self.flow.rests.forget(name)
             # What was declared holds, and what has been taken of it.
             self.flow.table.headroom.forget_learned(name, self.clock.now())
+        elif isinstance(command, ReportMember) and command.state is ReportedState.COOLING:
+            assert command.for_s is not None
+            kind = command.kind or FailureKind.RATE_LIMITED
+            self.flow.told_to_rest(command.name, kind, command.for_s)
         assert self._supervisor is not None
         self._commands.forward(self._supervisor, command, self.mailbox.reply_to)
         return PENDING

@@ -173,6 +173,22 @@ class Slot:
             self.learned.refused(began, now)
             self._widen_to(self.learned.limit)
             self._review()
+        return self._rest(kind, now, began, retry_after_s, rng)
+
+    def rest_as_told(self, kind: FailureKind, now: float, for_s: float, rng: Random) -> bool:
+        """Somebody outside says that it is to be left alone for that time. No call of this pool's
+        was refused, so how many it bears at a time is what it was.
+        """
+        return self._rest(kind, now, now, for_s, rng)
+
+    def _rest(
+        self,
+        kind: FailureKind,
+        now: float,
+        began: float,
+        retry_after_s: float | None,
+        rng: Random,
+    ) -> bool:
         # Whoever has switched the breaker off wants every request to go there, throttled or not.
         if self.route.circuit is CircuitState.DISABLED:
             return False

@@ -26,12 +26,15 @@ from greenroom.messages.events import MemberCreateFailed as MemberCreateFailed
 from greenroom.messages.events import MemberDraining as MemberDraining
 from greenroom.messages.events import MemberFailed as MemberFailed
 from greenroom.messages.events import MemberGaveUp as MemberGaveUp
+from greenroom.messages.events import MemberHeard as MemberHeard
 from greenroom.messages.events import MemberQueueing as MemberQueueing
+from greenroom.messages.events import MemberReachable as MemberReachable
 from greenroom.messages.events import MemberRestarted as MemberRestarted
 from greenroom.messages.events import MemberRested as MemberRested
 from greenroom.messages.events import MemberResting as MemberResting
 from greenroom.messages.events import MemberStarted as MemberStarted
 from greenroom.messages.events import MemberStopped as MemberStopped
+from greenroom.messages.events import MemberUnreachable as MemberUnreachable
 from greenroom.messages.events import PoolConfigured as PoolConfigured
 from greenroom.messages.events import PoolDrained as PoolDrained
 from greenroom.messages.events import PoolDraining as PoolDraining
@@ -45,6 +48,8 @@ from greenroom.messages.events import RequestCompleted as RequestCompleted
 from greenroom.messages.events import RequestExhausted as RequestExhausted
 from greenroom.messages.events import RequestRejected as RequestRejected
 from greenroom.messages.events import RetryScheduled as RetryScheduled
+from greenroom.messages.events import SharedStateAway as SharedStateAway
+from greenroom.messages.events import SharedStateBack as SharedStateBack
 
 if not typing.TYPE_CHECKING:  # type checkers go by the names above, and would take no other list
     __all__ = sorted(name for name in globals() if name[0].isupper())

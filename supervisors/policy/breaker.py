@@ -33,6 +33,7 @@ LASTING_MAX_S = 300.0
 valid, a quota that is used up): trials every few seconds would be of no use. The policy's own times
 are taken where they are longer.
 """
+DISABLED_BY_HAND = "disabled by hand"
 _FOLLOWED = "what had opened it was the request's fault: it failed alike everywhere"
 
 
@@ -64,6 +65,7 @@ class Transition:
         goes_on: whether that opening is the one there was, which a trial before its end has failed
             to end.
         kind: that of the failure which has opened it.
+        heard: whether somebody outside has said so.
     """
 
     before: CircuitState
@@ -74,6 +76,7 @@ class Transition:
     reopens_at: float | None = None
     goes_on: bool = False
     kind: FailureKind | None = None
+    heard: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -186,11 +189,26 @@ class Breaker:
         shared = Open(reopens_at, lasting=True)
         return self._enter(Next(CircuitState.OPEN, reason, kind=kind), now, shared)
 
-    def close_with(self, reason: str, now: float) -> Transition | None:
+    def close_with(self, reason: str, now: float, *, heard: bool = False) -> Transition | None:
         """The other one has closed by its trials: so does this one, if it still waits for its."""
         if not isinstance(self._state, Open | HalfOpen):
             return None
-        return self._enter(Next(CircuitState.CLOSED, reason, tried=True), now)
+        return self._enter(Next(CircuitState.CLOSED, reason, tried=True, heard=heard), now)
+
+    def open_as_heard(
+        self, until: float, kind: FailureKind, reason: str, now: float
+    ) -> Transition | None:
+        """Be open until then, as somebody outside says that its member fails. One that is open
+        already lasts as long as the longer of both; one that is held by hand stays as it is.
+        """
+        state = self._state
+        if isinstance(state, Open):
+            state.reopens_at = max(state.reopens_at, until)
+        if not isinstance(state, Closed | HalfOpen):
+            return None
+        self._evidence = None
+        wanted = Next(CircuitState.OPEN, reason, kind=kind, heard=True)
+        return self._enter(wanted, now, Open(until, lasting=kind.opens_at_once))
 
     def tick(self, now: float) -> Transition | None:
         """Let time pass: openings end, permits that never reported come back."""
@@ -359,7 +377,7 @@ class Breaker:
 
     def disable(self, now: float) -> Transition | None:
         """Let everything through and record nothing until `reset` or `force_open`."""
-        return self._by_hand(CircuitState.DISABLED, "disabled by hand", now)
+        return self._by_hand(CircuitState.DISABLED, DISABLED_BY_HAND, now)
 
     def reset(self, now: float) -> Transition | None:
         """Close it, counts at zero. If closed already: a new epoch all the same, no transition."""
@@ -411,6 +429,7 @@ class Breaker:
             self.reopens_at,
             bool(wanted.until),
             wanted.kind,
+            wanted.heard,
         )
 
     def _made(self, wanted: Next, now: float) -> State:

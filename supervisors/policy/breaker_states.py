@@ -93,7 +93,7 @@ class Next(NamedTuple):
     """The state that is wanted next, and why; an opening does not end before `not_before`, and if
     it is `lasting` what it is for does not pass by itself. One that goes on ends at `until`, as it
     would have without a trial that came early. A closing may come of what has been `tried`; `kind`
-    is that of the failure that opens.
+    is that of the failure that opens; `heard`: somebody outside has said so.
     """
 
     state: CircuitState
@@ -103,6 +103,7 @@ class Next(NamedTuple):
     until: float = 0.0
     tried: bool = False
     kind: FailureKind | None = None
+    heard: bool = False
 
 
 class State:

@@ -27,6 +27,9 @@ from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy, StrategyName
 from greenroom.otel.activation import TelemetrySetting, told_by
 from greenroom.pool.file_source import FileSource
+from greenroom.shared.named_state import shared_state
+from greenroom.shared.sharing_threads import SharingThreads
+from greenroom.shared.state_store import SharedState
 from greenroom.supervisors.pool_supervisor import PoolSupervisor
 
 if TYPE_CHECKING:
@@ -63,6 +66,7 @@ class AgentPool(PoolRouter):
         status: str | os.PathLike[str] | None = None,
         telemetry: TelemetrySetting = "auto",
         record: Record | None = None,
+        shared: SharedState | str | None = None,
     ) -> PoolRef:
         """Start a pool.
 
@@ -83,6 +87,8 @@ class AgentPool(PoolRouter):
                 commands `explain` and `replay`: a path (of what is added to there already; `.gz`
                 and `.zst` are compressed), or a function that gets each line; True: the last 10,000
                 requests in memory alone; None or False: nowhere.
+            shared: where this pool and those of the same name in other processes leave word for
+                each other, a `SqliteState`, say, or its text: see `docs/several-processes.md`.
 
         Raises:
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
@@ -101,6 +107,7 @@ class AgentPool(PoolRouter):
         loop = home_loop(config.event_loop)
         clock = of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
         rng = of_type("rng", random.Random() if rng is None else rng, random.Random)
+        state = None if shared is None else shared_state("shared", shared)
         # Every check is made before the first thread is started:
         # what is refused leaves nothing behind.
         chosen = _checked_members(members)
@@ -109,7 +116,7 @@ class AgentPool(PoolRouter):
         told = told_by(telemetry)
         check_record(record)
         bus, claims = pool_names.bus_of(name), Claims()
-        name = bus.pool
+        scope, name = name, bus.pool
         names = tuple(member.name for member in chosen)
         observers: list[FlowObserver] = [] if place is None else [place.tally]
         tells = None if told is None else told.of_pool(bus, clock)
@@ -181,6 +188,11 @@ class AgentPool(PoolRouter):
             )
             if place is not None:
                 place.show()
+            if state is not None:
+                chance = random.Random(supervision + 1)  # the router draws from the other by now
+                SharingThreads(
+                    state, scope, name=name, pool=router, bus=bus, clock=clock, rng=chance
+                ).start()
             return router
         except BaseException as error:  # half a pool is none: nothing of it is left
             if place is not None:

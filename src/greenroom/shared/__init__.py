@@ -1,0 +1,1 @@
+"""What several processes know of the same members together; `docs/several-processes.md`."""

@@ -1,0 +1,31 @@
+"""Shared state by a text, as files have it: `sqlite:state.db`, `redis://localhost`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from greenroom.messages import _validate as check
+from greenroom.shared.redis_state import RedisState
+from greenroom.shared.sqlite_state import SqliteState
+from greenroom.shared.state_store import SharedState
+
+_FORMS = "'sqlite:PATH' or 'redis://...'"
+
+
+def shared_state(field: str, value: Any) -> SharedState:
+    """What is given as shared state, or meant by a text.
+
+    Raises:
+        TypeError, ValueError: it is neither, or means nothing; named with the field.
+    """
+    if isinstance(value, str):
+        scheme, colon, rest = value.partition(":")
+        if scheme == "sqlite" and colon and rest.strip():
+            return SqliteState(rest)
+        if scheme in ("redis", "rediss", "unix") and rest.startswith("//"):
+            return RedisState(value)
+        # What stands behind the scheme may hold a password.
+        raise ValueError(f"{field} must be {_FORMS}, got {scheme!r}:...")
+    if isinstance(value, type) or not isinstance(value, SharedState):
+        raise check.misfit(f"{field} must be a SqliteState, a RedisState, or {_FORMS}", value)
+    return value

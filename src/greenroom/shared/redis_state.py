@@ -1,0 +1,125 @@
+"""Word for other processes, on whatever hosts, in a Redis; with the extra `redis`."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from greenroom.messages import _validate as check
+from greenroom.shared.state_store import Lying
+
+# The time is the server's: no clock of a process is compared with another one's.
+_NOW = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
+_PUT = (
+    _NOW + "redis.call('HSET', KEYS[1], ARGV[1], (now + ARGV[3]) .. ' ' .. ARGV[2]) "
+    "local left = redis.call('PTTL', KEYS[1]) "
+    "if left < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end "
+    "redis.call('PUBLISH', KEYS[1], ARGV[1])"
+)
+_GET = _NOW + "return {now, redis.call('HGETALL', KEYS[1])}"
+
+
+@dataclass(frozen=True, slots=True)
+class RedisState:
+    """A Redis, from 5.0 on, in which processes of one host or of several leave word for each other.
+
+    It holds the names of pools and members, what is said of them and by which process, for as long
+    as that holds, in one hash a pool; no payload, no key. What it loses is said again or forgotten,
+    so it needs no persistence.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`, with the password in it if it needs one.
+        prefix: of the names in it.
+        timeout_s: after which it counts as away.
+
+    Raises:
+        ModuleNotFoundError: the extra `redis` is not installed.
+        TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+    """
+
+    url: str = field(repr=False)  # it may hold a password
+    prefix: str = field(default="greenroom", kw_only=True)
+    timeout_s: float = field(default=1.0, kw_only=True)
+
+    def __post_init__(self) -> None:
+        check.text("url", self.url)
+        check.name("prefix", self.prefix)
+        check.number("timeout_s", self.timeout_s, above=True)
+        if not self.url.startswith(("redis://", "rediss://", "unix://")):
+            raise ValueError("url must begin with redis://, rediss:// or unix://")
+        _redis()
+
+    def open(self, pool: str) -> _RedisStore:
+        """Connect to what is said of a pool's members."""
+        return _RedisStore(self._client(), f"{self.prefix}:{pool}")
+
+    def listen(self, pool: str) -> _Channel:
+        """Listen for news of it."""
+        return _Channel(self._client(), f"{self.prefix}:{pool}")
+
+    def _client(self) -> Any:
+        redis, retry, backoff = _redis()
+        # Without this it tries ten times, for seconds, before it says that nobody is there.
+        once = retry.Retry(backoff.NoBackoff(), 0)
+        return redis.Redis.from_url(
+            self.url,
+            socket_timeout=self.timeout_s,
+            socket_connect_timeout=self.timeout_s,
+            retry=once,
+            decode_responses=True,
+        )
+
+
+def _redis() -> tuple[Any, Any, Any]:
+    try:
+        return (
+            importlib.import_module("redis"),
+            importlib.import_module("redis.retry"),
+            importlib.import_module("redis.backoff"),
+        )
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "RedisState needs redis: pip install 'greenroom[redis]'", name=error.name
+        ) from error
+
+
+class _RedisStore:
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
+        self._name = name
+
+    def put(self, key: str, value: str, ttl_s: float) -> None:
+        self._client.eval(_PUT, 1, self._name, key, value, max(1, round(ttl_s * 1000)))
+
+    def get(self) -> Mapping[str, Lying]:
+        now, flat = self._client.eval(_GET, 1, self._name)
+        found, gone = {}, []
+        for key, held in zip(flat[::2], flat[1::2], strict=True):
+            until, _, value = held.partition(" ")
+            left_s = (float(until) - float(now)) / 1000
+            if left_s > 0:
+                found[key] = Lying(value, left_s)
+            elif left_s < -60:  # nobody puts a word there that is a minute old
+                gone.append(key)
+        if gone:
+            self._client.hdel(self._name, *gone)
+        return found
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class _Channel:
+    def __init__(self, client: Any, name: str) -> None:
+        self._client = client
+        self._pubsub = client.pubsub(ignore_subscribe_messages=True)
+        self._pubsub.subscribe(name)
+
+    def wait(self, timeout_s: float) -> bool:
+        return self._pubsub.get_message(timeout=timeout_s) is not None
+
+    def close(self) -> None:
+        self._pubsub.close()
+        self._client.close()

@@ -1,0 +1,255 @@
+"""The threads around `Sharing`: what the pool tells, what lies in the store, what follows."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import random
+import socket
+import threading
+import uuid
+from collections.abc import Iterable
+from contextvars import Context
+
+import pykka
+
+from greenroom.actors.handle.pool_ref import PoolRef
+from greenroom.actors.runtime.clock import Clock
+from greenroom.actors.runtime.event_bus import EventBus
+from greenroom.messages.errors import PoolStoppedError, ResourceError, summary
+from greenroom.messages.events import (
+    BreakerClosed,
+    BreakerHalfOpened,
+    BreakerOpened,
+    Event,
+    MemberResting,
+    PoolStopped,
+    SharedStateAway,
+    SharedStateBack,
+)
+from greenroom.messages.requests import GetStats, ReportMember
+from greenroom.shared.sharing import Alone, Back, Effect, LookAtMembers, Looked, Put, Say, Sharing
+from greenroom.shared.state_store import Listener, SharedState, Store, key_text
+from greenroom.supervisors.policy.breaker import DISABLED_BY_HAND
+
+LONGEST_WAIT_S = 1.0
+"""How long a thread waits at most before it looks whether the pool has ended."""
+JOIN_S = 1.0
+"""How long the end of a pool waits for its connection to the store to be closed."""
+ASK_S = 1.0
+"""How long the pool may take to say how its members are."""
+
+_KINDS = (BreakerOpened, BreakerHalfOpened, BreakerClosed, MemberResting, PoolStopped)
+
+
+class _News:
+    """Something may have changed in the store."""
+
+
+_NEWS = _News()
+
+
+class SharingThreads:
+    """Two threads of a pool: one has the store and decides, the other waits for news. Both are
+    daemons, and end with the pool. Nothing of a request waits for either: what the pool has to say
+    is put into a queue, and it is told by messages.
+
+    Args:
+        scope: the name under which processes share: that of the pool, as it was given.
+        name: that of the pool.
+    """
+
+    def __init__(
+        self,
+        state: SharedState,
+        scope: str,
+        *,
+        name: str,
+        pool: PoolRef,
+        bus: EventBus,
+        clock: Clock,
+        rng: random.Random,
+    ) -> None:
+        self._state = state
+        self._scope = scope
+        self._name = name
+        self._pool = pool
+        self._bus = bus
+        self._clock = clock
+        source = f"{socket.gethostname()[:60]}:{os.getpid()}"
+        self._sharing = Sharing(uuid.uuid4().hex, source, rng)
+        self._inbox: queue.SimpleQueue[tuple[Event, float] | _News] = queue.SimpleQueue()
+        self._over = threading.Event()
+        self._thread = self._made(self._share, "shared")
+        self._listening = self._made(self._listen, "shared-news")
+
+    def start(self) -> None:
+        """Begin.
+
+        Raises:
+            ResourceError: the machine has no threads for it.
+        """
+        end = self._bus.subscribe_to(_KINDS, self._told)
+        try:
+            for thread in (self._thread, self._listening):
+                Context().run(thread.start)  # nobody's: what it carries would live as long
+        except BaseException as error:
+            end()
+            self._over.set()
+            if isinstance(error, RuntimeError):
+                raise ResourceError(f"no thread to share by: {error}") from error
+            raise
+
+    def _made(self, run: object, what: str) -> threading.Thread:
+        assert callable(run)
+        return threading.Thread(target=run, name=f"greenroom-{self._name}-{what}", daemon=True)
+
+    def _told(self, event: Event) -> None:
+        """Called by whoever emits: it only puts."""
+        self._inbox.put((event, self._clock.now()))
+        if isinstance(event, PoolStopped):
+            self._over.set()
+            self._inbox.put(_NEWS)
+            if self._thread is not threading.current_thread():
+                self._thread.join(JOIN_S)
+
+    # -- the thread that decides
+
+    def _share(self) -> None:
+        # The connection is a local of this thread alone: in a child of a fork, which has no such
+        # thread, nobody closes it, which would be no business of the child's.
+        store: Store | None = None
+        try:
+            while not self._over.is_set():
+                store = self._step(store)
+        except (pykka.ActorDeadError, PoolStoppedError):
+            pass  # the pool has ended meanwhile
+        except BaseException as error:
+            self._bus.complain_of("it shares nothing any more", error)
+        finally:
+            self._let_go(store)
+
+    def _step(self, store: Store | None) -> Store | None:
+        """Wait for what happens next, and see to it; the connection, if there is one then."""
+        sharing = self._sharing
+        wait_s = min(LONGEST_WAIT_S, max(0.0, sharing.next_at() - self._clock.now()))
+        news: list[tuple[Event, float] | _News] = []
+        with contextlib.suppress(queue.Empty):
+            news.append(self._inbox.get(timeout=wait_s))
+            while True:
+                news.append(self._inbox.get_nowait())
+        if self._over.is_set():
+            return store
+        effects = [effect for each in news for effect in self._happened(each)]
+        effects += sharing.tick(self._clock.now())
+        puts = self._carried_out(effects)
+        if puts or _NEWS in news or sharing.polls(self._clock.now()):
+            store, effects = self._exchange(store, puts)
+            self._carried_out(effects)
+        return store
+
+    def _happened(self, news: tuple[Event, float] | _News) -> list[Effect]:
+        if isinstance(news, _News):
+            return []
+        event, at = news
+        sharing, member = self._sharing, event.member or ""
+        match event:
+            case BreakerOpened(observed=False):
+                return sharing.opened(member, event.reopens_in_s, event.kind, event.heard, at)
+            case BreakerHalfOpened(observed=False):
+                return sharing.half_opened(member, at)
+            case BreakerClosed(reason=reason) if reason == DISABLED_BY_HAND:
+                sharing.let_go(member)
+            case BreakerClosed(observed=False):
+                return sharing.closed(member, event.heard, at)
+            case MemberResting(heard=False):
+                return sharing.rested(member, event.rests_s, event.kind, at)
+        return []
+
+    def _carried_out(self, effects: Iterable[Effect]) -> list[Put]:
+        """Do what is to be done in this process; what is left for the store."""
+        puts: list[Put] = []
+        for effect in effects:
+            match effect:
+                case Put():
+                    puts.append(effect)
+                case Say(member, state, for_s, source, kind):
+                    self._pool.tell(
+                        ReportMember(member, state, for_s=for_s, source=source, kind=kind)
+                    )
+                case LookAtMembers():
+                    puts += self._carried_out(self._look_at_members())
+                case Alone(why):
+                    self._bus.emit(SharedStateAway(pool=self._name, error=why))
+                case Back():
+                    self._bus.emit(SharedStateBack(pool=self._name))
+        return puts
+
+    def _look_at_members(self) -> list[Effect]:
+        try:
+            stats = self._pool.ask(GetStats(), timeout=ASK_S)
+        except pykka.Timeout:
+            return []
+        now = self._clock.now()
+        since_epoch_s = self._clock.wall() - now
+        looked = {
+            each.name: Looked(
+                _moved(each.health.last_success_at, since_epoch_s),
+                _moved(each.health.last_failure_at, since_epoch_s),
+                each.in_flight,
+            )
+            for each in stats.members
+        }
+        return self._sharing.members(looked, now)
+
+    def _exchange(
+        self, store: Store | None, puts: Iterable[Put]
+    ) -> tuple[Store | None, list[Effect]]:
+        """Have words lie in the store, and look at what else does."""
+        sharing = self._sharing
+        try:
+            if store is None:
+                if not sharing.polls(self._clock.now()):
+                    return None, []  # what was to be said is said once there is a store
+                store = self._state.open(self._scope)
+            _put(store, puts)
+            effects = sharing.looked(store.get(), self._clock.now())
+            _put(store, (each for each in effects if isinstance(each, Put)))
+            return store, [each for each in effects if not isinstance(each, Put)]
+        except Exception as error:  # whatever it raises: each process does as well without it
+            self._let_go(store)
+            return None, sharing.failed(summary(error), self._clock.now())
+
+    def _let_go(self, store: Store | None) -> None:
+        if store is not None:
+            with contextlib.suppress(Exception):
+                store.close()
+
+    # -- the thread that waits for news
+
+    def _listen(self) -> None:
+        while not self._over.is_set():
+            listener: Listener | None = None
+            try:
+                listener = self._state.listen(self._scope)
+                while not self._over.is_set():
+                    if listener.wait(LONGEST_WAIT_S / 4):
+                        self._inbox.put(_NEWS)
+            except Exception:
+                # Of no account: it only hastens what is found within a second, and whether the
+                # store is away is told by the other thread.
+                self._over.wait(LONGEST_WAIT_S)
+            finally:
+                if listener is not None:
+                    with contextlib.suppress(Exception):
+                        listener.close()
+
+
+def _moved(at: float | None, by_s: float) -> float | None:
+    return None if at is None else at - by_s
+
+
+def _put(store: Store, puts: Iterable[Put]) -> None:
+    for each in puts:
+        store.put(key_text(each.key), each.word.text(), each.ttl_s)
