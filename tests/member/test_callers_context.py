@@ -262,13 +262,14 @@ def test_b129_a_retry_begins_as_the_first_attempt_did(asynchronous: bool) -> Non
 def test_b129_a_hedge_has_a_copy_of_its_own() -> None:
     """Two attempts of one request run at once, and neither sees what the other sets."""
     clock, seen = FakeClock(), dict[str, Any]()
-    begun, let_on = threading.Event(), threading.Event()
+    begun, let_on, ended = threading.Event(), threading.Event(), threading.Event()
 
     def slow(payload: Any) -> Any:
         USER.set("the slow one's")
         begun.set()
         assert let_on.wait(WAIT_S)
         seen["slow"] = USER.get()
+        ended.set()
 
     def quick(payload: Any) -> Any:
         seen["quick"] = USER.get()
@@ -282,6 +283,7 @@ def test_b129_a_hedge_has_a_copy_of_its_own() -> None:
         clock.advance(1.5)
         assert future.get(timeout=WAIT_S).member == "b"
         let_on.set()
+        assert ended.wait(WAIT_S)  # nobody else waits for who has lost
     assert seen == {"quick": "ann", "slow": "the slow one's"}
 
 

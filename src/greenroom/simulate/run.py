@@ -92,7 +92,9 @@ class _Run:
         self._tally = Tally(scenario, self._agenda, over)
         self._recorder = recorder
         observer = None if recorder is None else recorder.observer
-        self._pool = SimPool(scenario, strategy, self._agenda, self._chance, self._tally, observer)
+        self._pool = SimPool(
+            scenario, strategy, self._agenda, self._chance, self._tally, observer=observer
+        )
         if observer is not None:
             observer.watches(self._pool.table)
         self._new_request = self._requests()
