@@ -25,8 +25,6 @@ from greenroom.messages.events import PoolStarted, PoolStopped
 from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy, StrategyName
 from greenroom.pool.file_source import FileSource
-from greenroom.shared.named_state import shared_state
-from greenroom.shared.sharing_threads import SharingThreads
 from greenroom.shared.state_store import SharedState
 from greenroom.supervisors.pool_supervisor import PoolSupervisor
 
@@ -75,7 +73,7 @@ class AgentPool(PoolRouter):
         loop = home_loop(config.event_loop)
         clock = of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
         rng = of_type("rng", random.Random() if rng is None else rng, random.Random)
-        state = None if shared is None else shared_state("shared", shared)
+        state = None if shared is None else _shared_state(shared)
         # Every check is made before the first thread is started:
         # what is refused leaves nothing behind.
         chosen = _checked_members(members)
@@ -115,6 +113,8 @@ class AgentPool(PoolRouter):
                 loop=loop,
             )
             if state is not None:
+                from greenroom.shared.sharing_threads import SharingThreads
+
                 chance = random.Random(rng.getrandbits(64))
                 SharingThreads(
                     state, scope, name=name, pool=router, bus=bus, clock=clock, rng=chance
@@ -164,11 +164,18 @@ class AgentPool(PoolRouter):
                 name=file.name,
                 clock=clock,
                 rng=rng,
+                shared=file.shared,
             )
         except (TypeError, ValueError) as error:  # of the whole: two members of the same name, say
             raise PoolFileError(f"{os.fspath(path)}: {error}") from error
         pool.source = FileSource(file)
         return pool
+
+
+def _shared_state(shared: SharedState | str) -> SharedState:
+    from greenroom.shared.named_state import shared_state  # here alone: not every Python has SQLite
+
+    return shared_state("shared", shared)
 
 
 def _checked_members(members: Iterable[Member]) -> tuple[Member, ...]:
