@@ -25,6 +25,7 @@ from greenroom.messages.replies import Reply
 from greenroom.messages.requests import Apply, Request
 from greenroom.messages.status import FailureKind, LoadBalanceStrategy, SkipReason, StrategyName
 from greenroom.pool.agent_pool import AgentPool
+from greenroom.shared.named_state import shared_state
 
 AT_A_TIME = 8
 """Members that are asked at once: each has two threads for its pool."""
@@ -121,6 +122,8 @@ def _check_whole(path: Path, file: PoolFile) -> None:
     said = LoadBalanceStrategy.ADAPTIVE if file.strategy is None else file.strategy
     strategy = cast(StrategyName, said)  # be it none: `start` refuses it
     try:
+        if file.shared is not None:  # not by the pool that is started here: nobody is to hear of it
+            shared_state("shared", file.shared)
         AgentPool.start(stand_ins, strategy=strategy, config=file.config, name=file.name).stop()
     except (TypeError, ValueError, RuntimeError) as error:
         raise PoolFileError(f"{path}: {error}") from error

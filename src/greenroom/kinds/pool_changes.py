@@ -77,6 +77,8 @@ def _refuse_fixed(before: PoolFile, after: PoolFile) -> None:
     if _strategy(before) != _strategy(after):
         was = f"got {_strategy(after)!r}, it is {_strategy(before)!r}"
         raise after.error(("pool", "strategy"), f"{whole}; {was}")
+    if before.shared != after.shared:  # not shown: it may hold a password
+        raise after.error(("pool", "shared"), whole)
     for each in fields(PoolConfig):
         old, new = _both(each.name, before, after)
         if each.name in FIXED and old != new:

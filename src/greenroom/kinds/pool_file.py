@@ -38,7 +38,7 @@ FILE_LIMIT = 1 << 20
 COMMANDS_AT_A_TIME = 4
 """`max_concurrency` of a command whose file does not say it: each call is a process."""
 
-_OF_POOL = ("name", "strategy")
+_OF_POOL = ("name", "strategy", "shared")
 _OF_MEMBER = (
     *("weight", "priority", "group", "max_concurrency", "max_concurrency_ceiling"),
     *("isolated", "limits"),
@@ -83,6 +83,7 @@ class PoolFile:
         path: of the file.
         makings: what each member's agent is made of, by the member's name.
         lines: where what stands in it.
+        shared: where processes leave word for each other; None where the file does not say.
     """
 
     name: str
@@ -92,6 +93,7 @@ class PoolFile:
     path: Path = field(default=Path(), compare=False)
     makings: Mapping[str, Making] = field(default_factory=dict, compare=False, repr=False)
     lines: Mapping[Place, int] = field(default_factory=dict, compare=False, repr=False)
+    shared: str | None = field(default=None, repr=False)  # it may hold a password
 
     def error(self, place: Place, what: str) -> PoolFileError:
         """The error that says what is wrong at a place."""
@@ -171,11 +173,13 @@ class _Reader:
             key: self._value(value, hints.get(key), ("pool", key)) for key, value in pool.items()
         }
         name, strategy = settings.pop("name", "pool"), settings.pop("strategy", None)
-        if not isinstance(name, str) or not isinstance(strategy, str | None):
-            self._wrong(("pool",), "name and strategy must be texts")
+        shared = settings.pop("shared", None)
+        if not all(isinstance(each, str | None) for each in (name, strategy, shared)):
+            self._wrong(("pool",), "name, strategy and shared must be texts")
         config = self._made(lambda: PoolConfig(**settings), ("pool",), settings)
         made = tuple(self._each(members))
-        return PoolFile(name, strategy, config, made, self.path, self._makings, self._lines)
+        path, makings, lines = self.path, self._makings, self._lines
+        return PoolFile(name, strategy, config, made, path, makings, lines, shared)
 
     def _parsed(self) -> dict[str, Any]:
         try:
@@ -302,7 +306,7 @@ class _Reader:
             return [self._value(each, hint_within(hint), place) for each in value]
         if not isinstance(value, str) or (found := _FROM_ENVIRONMENT.fullmatch(value)) is None:
             return value
-        if _SECRET.search(place[-1].lower()):
+        if _SECRET.search(place[-1].lower()) or place == ("pool", "shared"):
             note_secret(found[1])
         text = os.environ.get(found[1], found[2])
         if text is None:

@@ -6,18 +6,17 @@ import functools
 import os
 import random
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from greenroom.actors.claims.claims import Claims
 from greenroom.actors.handle.pool_ref import PoolRef
-from greenroom.actors.request.flow_observer import FlowObserver
 from greenroom.actors.router.pool_router import PoolRouter
 from greenroom.actors.runtime import pool_names
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.runtime.loop_factory import home_loop, loop_factory
 from greenroom.actors.runtime.pool_actor import started
 from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
-from greenroom.flight.flight_recorder import FlightRecorder, Record, check_record
+from greenroom.flight.flight_recorder import FlightRecorder, Record
 from greenroom.kinds.pool_file import PoolFileError, read_pool_file
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
@@ -25,15 +24,11 @@ from greenroom.messages.errors import MemberExistsError, ResourceError
 from greenroom.messages.events import PoolStarted, PoolStopped
 from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy, StrategyName
-from greenroom.otel.activation import TelemetrySetting, told_by
+from greenroom.otel.activation import TelemetrySetting
+from greenroom.pool.attachments import Attachments, checked_address
 from greenroom.pool.file_source import FileSource
-from greenroom.shared.named_state import shared_state
-from greenroom.shared.sharing_threads import SharingThreads
 from greenroom.shared.state_store import SharedState
 from greenroom.supervisors.pool_supervisor import PoolSupervisor
-
-if TYPE_CHECKING:
-    from greenroom.status.endpoints import StatusPlace
 
 
 class AgentPool(PoolRouter):
@@ -92,8 +87,8 @@ class AgentPool(PoolRouter):
 
         Raises:
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
-            OSError: `status` is an address where this process cannot listen, or the file of `record`
-                cannot be opened.
+            OSError: `status` is an address where this process cannot listen, or the file of
+                `record` cannot be opened.
             MemberExistsError: two members of the same name.
             ModuleNotFoundError: `event_loop="uvloop"` where there is no uvloop; telemetry without
                 the API of OpenTelemetry; a recording in a `.zst` without the extra `record`.
@@ -107,40 +102,29 @@ class AgentPool(PoolRouter):
         loop = home_loop(config.event_loop)
         clock = of_type("clock", SYSTEM_CLOCK if clock is None else clock, Clock)
         rng = of_type("rng", random.Random() if rng is None else rng, random.Random)
-        state = None if shared is None else shared_state("shared", shared)
         # Every check is made before the first thread is started:
         # what is refused leaves nothing behind.
         chosen = _checked_members(members)
         picker = strategy_for(strategy)
-        place = None if status is None else _place_at(status)
-        told = told_by(telemetry)
-        check_record(record)
+        attached = Attachments(status=status, telemetry=telemetry, record=record, shared=shared)
         bus, claims = pool_names.bus_of(name), Claims()
         scope, name = name, bus.pool
         names = tuple(member.name for member in chosen)
-        observers: list[FlowObserver] = [] if place is None else [place.tally]
-        tells = None if told is None else told.of_pool(bus, clock)
-        if tells is not None:
-            observers.append(tells.book)
-        supervision = rng.getrandbits(64)
-        recorder = None
-        if record is not None and record is not False:
-            try:
-                recorder = FlightRecorder(
-                    record,
-                    pool=name,
-                    strategy=strategy_name(picker),
-                    config=config,
-                    clock=clock,
-                    rng=rng,
-                    supervision=supervision,
-                )
-            except BaseException:
-                pool_names.give_back(bus)
-                bus.close()
-                raise
-            rng = recorder.rng
-            observers.append(recorder.observer)
+        # Each thread draws from one of its own.
+        supervision, sharing = rng.getrandbits(64), random.Random(rng.getrandbits(64))
+        try:
+            rng = attached.open(
+                bus,
+                strategy=strategy_name(picker),
+                config=config,
+                clock=clock,
+                rng=rng,
+                supervision=supervision,
+            )
+        except BaseException:
+            pool_names.give_back(bus)
+            bus.close()
+            raise
         # Before the actors: the first event of a member comes after that of its pool.
         bus.emit(
             PoolStarted(
@@ -161,42 +145,31 @@ class AgentPool(PoolRouter):
             rng=rng,
             bus=bus,
             claims=claims,
-            observers=observers,
-            recorder=recorder,
+            observers=attached.observers,
+            recorder=attached.recorder,
         )
         router: PoolRef | None = None
         try:
             router = started(make).ref  # one line: no signal handler finds a gap in it
-            if tells is not None:
-                tells.begin(router)
+            attached.meet(router, bus)
             # What comes before the supervisor's first word is asked about all the same.
             asked = (member.accepts for member in chosen)
             router._ask_first(tuple({id(x): x for x in asked if x is not None}.values()))
-            if place is not None:
-                place.hear(router, bus)  # the first events of its members, too
-                router._ended.watch(place.leave)
             PoolSupervisor.start(
                 pool=name,
                 router=router,
                 claims=claims,
                 config=config,
                 clock=clock,
-                rng=random.Random(supervision),  # of its own: another thread draws from it
+                rng=random.Random(supervision),
                 bus=bus,
                 members=chosen,
                 loop=loop,
             )
-            if place is not None:
-                place.show()
-            if state is not None:
-                chance = random.Random(supervision + 1)  # the router draws from the other by now
-                SharingThreads(
-                    state, scope, name=name, pool=router, bus=bus, clock=clock, rng=chance
-                ).start()
+            attached.begin(router, bus, scope=scope, clock=clock, rng=sharing)
             return router
         except BaseException as error:  # half a pool is none: nothing of it is left
-            if place is not None:
-                place.leave()
+            attached.close()
             if router is None:
                 bus.emit(PoolStopped(pool=name))
                 pool_names.give_back(bus)
@@ -235,7 +208,7 @@ class AgentPool(PoolRouter):
             ResourceError: the machine has not the two threads that it takes.
         """
         if status is not None:  # first: what is wrong with it is none of the file's faults
-            status = _checked_address(status)
+            checked_address(status)
         file = read_pool_file(path)
         said = LoadBalanceStrategy.ADAPTIVE if file.strategy is None else file.strategy
         strategy = cast(StrategyName, said)  # be it none: `start` refuses it
@@ -250,25 +223,12 @@ class AgentPool(PoolRouter):
                 status=status,
                 telemetry=telemetry,
                 record=record,
+                shared=file.shared,
             )
         except (TypeError, ValueError) as error:  # of the whole: two members of the same name, say
             raise PoolFileError(f"{os.fspath(path)}: {error}") from error
         pool.source = FileSource(file)
         return pool
-
-
-def _checked_address(status: str | os.PathLike[str]) -> str:
-    # Imported here, and below: who has no endpoint need not load what it is made of.
-    from greenroom.status.status_address import StatusAddress
-
-    return str(StatusAddress.parsed(status))
-
-
-def _place_at(status: str | os.PathLike[str]) -> StatusPlace:
-    from greenroom.status.endpoints import StatusPlace
-    from greenroom.status.status_address import StatusAddress
-
-    return StatusPlace(StatusAddress.parsed(status))
 
 
 def _checked_members(members: Iterable[Member]) -> tuple[Member, ...]:

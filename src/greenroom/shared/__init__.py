@@ -1,1 +1,8 @@
-"""What several processes know of the same members together; `docs/several-processes.md`."""
+"""What several processes know of the same members together: where they leave word for each other.
+
+`docs/several-processes.md` says what is shared, and when that is worth while.
+"""
+
+from greenroom.shared.redis_state import RedisState as RedisState
+from greenroom.shared.sqlite_state import SqliteState as SqliteState
+from greenroom.shared.state_store import SharedState as SharedState

@@ -38,7 +38,7 @@ FIRST_LOOK_S, LONGEST_LOOK_S = 0.01, 0.5
 trial has begun.
 """
 UNSURE_S = 2.0
-"""Who has failed that shortly before another one's fault is no witness that the network is there."""
+"""Who has failed so shortly before another one's fault is no witness that the network is there."""
 _SLACK_S = 1.0
 """By less than that two rests are the same."""
 

@@ -8,7 +8,6 @@ import queue
 import random
 import socket
 import threading
-import uuid
 from collections.abc import Iterable
 from contextvars import Context
 
@@ -78,7 +77,7 @@ class SharingThreads:
         self._bus = bus
         self._clock = clock
         source = f"{socket.gethostname()[:60]}:{os.getpid()}"
-        self._sharing = Sharing(uuid.uuid4().hex, source, rng)
+        self._sharing = Sharing(os.urandom(16).hex(), source, rng)
         self._inbox: queue.SimpleQueue[tuple[Event, float] | _News] = queue.SimpleQueue()
         self._over = threading.Event()
         self._thread = self._made(self._share, "shared")
@@ -117,8 +116,8 @@ class SharingThreads:
     # -- the thread that decides
 
     def _share(self) -> None:
-        # The connection is a local of this thread alone: in a child of a fork, which has no such
-        # thread, nobody closes it, which would be no business of the child's.
+        # A local of this thread alone: in a child of a fork, which has no such thread, nobody closes
+        # it, which would be no business of the child's.
         store: Store | None = None
         try:
             while not self._over.is_set():
@@ -139,9 +138,10 @@ class SharingThreads:
             news.append(self._inbox.get(timeout=wait_s))
             while True:
                 news.append(self._inbox.get_nowait())
-        if self._over.is_set():
-            return store
         effects = [effect for each in news for effect in self._happened(each)]
+        if self._over.is_set():  # what was found out last is still told, and nobody else is
+            puts = [each for each in effects if isinstance(each, Put)]
+            return self._exchange(store, puts)[0] if puts else store
         effects += sharing.tick(self._clock.now())
         puts = self._carried_out(effects)
         if puts or _NEWS in news or sharing.polls(self._clock.now()):

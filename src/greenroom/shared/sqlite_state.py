@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+import threading
 import time
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -65,41 +67,96 @@ class _SqliteStore:
     """Times are those of a clock that all processes of the host share, and that starts anew with
     it: what lies there from before is known by the name of that boot where there is one, else by
     having been said in the future.
+
+    No connection is there while the process forks: with one of its parent's in its memory, a child
+    could not open the file any more, since SQLite keeps the locks of all connections of a process
+    together. So a fork waits for what is at hand, and connections are made anew after it.
     """
 
     def __init__(self, path: str, pool: str) -> None:
+        self._path = path
         self._pool = pool
-        # Made first, so that it never has other permissions; SQLite gives its own to the others.
-        with contextlib.suppress(FileExistsError):
-            os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
-        self._db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
-        try:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            # No word waits for the disk: what a crash of the machine loses is of no use after it.
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(_TABLE)
-        except BaseException:
-            self._db.close()
-            raise
+        self._db: sqlite3.Connection | None = None
+        with _forks.lock:
+            _forks.stores.add(self)
+            self._connection()
 
     def put(self, key: str, value: str, ttl_s: float) -> None:
         now = host_now()
-        self._db.execute(
-            "INSERT OR REPLACE INTO words VALUES (?, ?, ?, ?, ?, ?)",
-            (self._pool, key, value, BOOT, now, now + ttl_s),
-        )
+        with _forks.lock:
+            self._connection().execute(
+                "INSERT OR REPLACE INTO words VALUES (?, ?, ?, ?, ?, ?)",
+                (self._pool, key, value, BOOT, now, now + ttl_s),
+            )
 
     def get(self) -> Mapping[str, Lying]:
         now = host_now()
-        rows = self._db.execute(
-            "SELECT key, value, until FROM words"
-            " WHERE pool = ? AND boot = ? AND said_at <= ? AND until > ? AND until < ?",
-            (self._pool, BOOT, now, now, now + LONGEST_TTL_S + 1.0),
-        )
-        return {key: Lying(value, until - now) for key, value, until in rows}
+        with _forks.lock:
+            rows = self._connection().execute(
+                "SELECT key, value, until FROM words"
+                " WHERE pool = ? AND boot = ? AND said_at <= ? AND until > ? AND until < ?",
+                (self._pool, BOOT, now, now, now + LONGEST_TTL_S + 1.0),
+            )
+            return {key: Lying(value, until - now) for key, value, until in rows}
 
     def close(self) -> None:
-        self._db.close()
+        with _forks.lock:
+            self.disconnect()
+
+    def disconnect(self) -> None:
+        """Have no connection until the next word."""
+        db, self._db = self._db, None
+        if db is not None:
+            db.close()
+
+    def _connection(self) -> sqlite3.Connection:
+        if self._db is not None:
+            return self._db
+        # Made first, so that it never has other permissions; SQLite gives its own to the others.
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        # Closed by whichever thread forks; the lock sees to it that there is one at a time.
+        db = sqlite3.connect(
+            self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+        )
+        try:
+            db.execute("PRAGMA journal_mode=WAL")
+            # No word waits for the disk: what a crash of the machine loses is of no use after it.
+            db.execute("PRAGMA synchronous=NORMAL")
+            db.execute(_TABLE)
+        except BaseException:
+            db.close()
+            raise
+        self._db = db
+        return db
+
+
+class _Forks:
+    """Sees to it that no connection is there while the process forks."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.stores: weakref.WeakSet[_SqliteStore] = weakref.WeakSet()
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(
+                before=self._before, after_in_parent=self._after, after_in_child=self._in_child
+            )
+
+    def _before(self) -> None:
+        self.lock.acquire()
+        for store in list(self.stores):
+            with contextlib.suppress(Exception):
+                store.disconnect()
+
+    def _after(self) -> None:
+        self.lock.release()
+
+    def _in_child(self) -> None:
+        self.lock = threading.RLock()
+        self.stores = weakref.WeakSet()  # the parent's
+
+
+_forks = _Forks()
 
 
 class _FileWatch:
