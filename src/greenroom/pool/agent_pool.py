@@ -111,7 +111,7 @@ class AgentPool(PoolRouter):
         scope, name = name, bus.pool
         names = tuple(member.name for member in chosen)
         # Each thread draws from one of its own.
-        supervision, sharing = rng.getrandbits(64), random.Random(rng.getrandbits(64))
+        supervision = rng.getrandbits(64)
         try:
             rng = attached.open(
                 bus,
@@ -166,7 +166,9 @@ class AgentPool(PoolRouter):
                 members=chosen,
                 loop=loop,
             )
-            attached.begin(router, bus, scope=scope, clock=clock, rng=sharing)
+            attached.begin(
+                router, bus, scope=scope, clock=clock, rng=random.Random(supervision + 1)
+            )
             return router
         except BaseException as error:  # half a pool is none: nothing of it is left
             attached.close()
