@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from greenroom import AgentPool, AllPoolMembersFailedError, Member, PoolConfig, 
 from greenroom.actors.policy.retry_plan import RetryPolicy
 from greenroom.actors.request.job import Job
 from greenroom.actors.request.logged_metadata import LONGEST, logged_metadata
+from greenroom.kinds.pool_file import read_pool_file
 from greenroom.testing import FakeClock, ScriptedAgent
 
 pytestmark = pytest.mark.usefixtures("log_off_after")
@@ -82,7 +84,10 @@ def test_b404_a_mapping_that_raises_costs_no_request() -> None:
 
 def test_b405_every_line_of_a_request_has_it() -> None:
     """In JSON as the field `metadata`; those of the pool and its members have none."""
-    members = [Member("a", ScriptedAgent.failing(1)), Member("b", ScriptedAgent(["hi"]))]
+    members = [
+        Member("a", ScriptedAgent.failing(1)),
+        Member("b", ScriptedAgent(["hi"]), priority=1),
+    ]
     config = PoolConfig(log_metadata=["tenant", "job"], max_retries=0)
     request = Request(SECRET, metadata={"tenant": "acme", "job": 7, "text": SECRET})
     with (
@@ -127,3 +132,12 @@ def test_b405_it_can_change_while_the_pool_runs() -> None:
 def test_b404_keys_that_are_none_are_refused(keys: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         PoolConfig(log_metadata=keys)
+
+
+def test_b404_a_pool_s_file_names_them(tmp_path: Path) -> None:
+    path = tmp_path / "pool.toml"
+    path.write_text(
+        '[pool]\nlog_metadata = ["tenant"]\n'
+        '[[members]]\nname = "a"\nkind = "command"\nargv = ["cat"]\n'
+    )
+    assert read_pool_file(path).config.log_metadata == ("tenant",)
