@@ -86,6 +86,8 @@ class RequestTally:
         self.attempt_s = Histograms()
         self.queue_s = Histograms()
         self.first_chunk_s = Histograms()
+        # Of which it has not been told how they ended: be that said twice, it counts once.
+        self._open: set[Attempt] = set()
 
     def accepted(self, job: Job, now: float) -> None:
         """Counted at its end."""
@@ -97,6 +99,7 @@ class RequestTally:
         """What it waits is told with its first attempt."""
 
     def given(self, job: Job, attempt: Attempt, role: AttemptRole, now: float) -> Context | None:
+        self._open.add(attempt)
         if attempt.number == 1:
             self.queue_s.note((), now - job.accepted_at)
         return None
@@ -105,21 +108,32 @@ class RequestTally:
         self.first_chunk_s.note((attempt.member,), first_chunk_s)
 
     def succeeded(self, attempt: Attempt, elapsed_s: float, now: float) -> None:
-        # Of a stream `elapsed_s` is its first chunk, which has a histogram of its own.
-        self.attempts[attempt.member, "succeeded", ""] += 1
-        self.attempt_s.note((attempt.member, "succeeded"), now - attempt.started_at)
+        if self._closes(attempt):
+            self.attempts[attempt.member, "succeeded", ""] += 1
+            # Of a stream `elapsed_s` is its first chunk, which has a histogram of its own.
+            self.attempt_s.note((attempt.member, "succeeded"), now - attempt.started_at)
 
     def failed(self, attempt: Attempt, failure: Failure, now: float) -> None:
+        if not self._closes(attempt):
+            return
         outcome = "failed" if failure.started else "refused"
         self.attempts[attempt.member, outcome, failure.kind.value] += 1
         if failure.started:
             self.attempt_s.note((attempt.member, outcome), failure.elapsed_s)
 
     def left(self, attempt: Attempt, reason: CancelReason, now: float) -> None:
-        self.attempts[attempt.member, "left", reason.value] += 1
+        if self._closes(attempt):
+            self.attempts[attempt.member, "left", reason.value] += 1
 
     def released(self, attempt: Attempt, now: float) -> None:
-        """Slots are counted by the pool."""
+        self._open.discard(attempt)
+
+    def _closes(self, attempt: Attempt) -> bool:
+        """Whether this is the first word on how it ended."""
+        if attempt not in self._open:
+            return False
+        self._open.discard(attempt)
+        return True
 
     def resumes(self, job: Job, member: str, at: float, now: float) -> None:
         """Retries are counted by the pool."""

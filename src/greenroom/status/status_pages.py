@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
 from types import MappingProxyType
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from greenroom.status.board import Board
@@ -155,7 +154,7 @@ def _hash_of(page: str, tag: str) -> str:
     return f"'sha256-{digest}'"
 
 
-_PAGES: Mapping[str, Callable[[Board, Query, str], Any]] = MappingProxyType(
+_PAGES: Mapping[str, Callable[[Board, Query, str], Answer | Events]] = MappingProxyType(
     {
         "/": _page,
         "/healthz": _healthz,

@@ -119,7 +119,7 @@ class StatusServer:
         with selectors.DefaultSelector() as selector:
             selector.register(self._woken, selectors.EVENT_READ)
             selector.register(self._listener, selectors.EVENT_READ)
-            while not self._stopping:
+            while True:
                 selector.select()
                 if self._stopping:
                     return
@@ -189,7 +189,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def setup(self) -> None:
         self.connection = self.request
-        self.rfile = io.BufferedReader(io.BytesIO(_head(self.request)))  # type: ignore[arg-type]
+        self.rfile = io.BufferedReader(io.BytesIO(_head(self.request)))
         self.request.settimeout(SEND_S)
         self.wfile = _Sink(self.request)  # type: ignore[assignment]
 
@@ -268,7 +268,8 @@ class _Exchange(BaseHTTPRequestHandler):
         """Whether the client has closed its end."""
         self.request.setblocking(False)
         try:
-            return self.request.recv(1024) == b""  # what else it says is of no interest
+            said: bytes = self.request.recv(1024)  # what it says is of no interest
+            return not said
         except BlockingIOError:
             return False
         finally:
