@@ -14,6 +14,7 @@ from benchmarks.groups import (
     memory,
     pipelined,
     streams,
+    telemetry,
     tells,
 )
 
@@ -33,5 +34,6 @@ GROUPS = {
         memory.REQUEST,
         memory.MEMBER,
         log.GROUP,
+        telemetry.GROUP,
     )
 }
