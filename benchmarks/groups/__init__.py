@@ -16,6 +16,7 @@ from benchmarks.groups import (
     pipelined,
     recorder,
     streams,
+    telemetry,
     tells,
 )
 
@@ -37,5 +38,6 @@ GROUPS = {
         log.GROUP,
         limits.GROUP,
         recorder.GROUP,
+        telemetry.GROUP,
     )
 }

@@ -92,6 +92,20 @@ class Greenroom(Peer):
         with self.pool(members, propagate_context=copied) as pool, _variables():
             yield lambda i: pool.ask(Request(i), block=False)
 
+    @contextmanager
+    def call_told(self, telemetry: Any) -> Iterator[Ask]:
+        """A call of a pool with that setting for telemetry."""
+        members = [Member(name, agents.echo) for name in "abc"]
+        with AgentPool.start(members, name="bench", telemetry=telemetry) as pool:
+            yield lambda i: pool.ask(Request(i))
+
+    @asynccontextmanager
+    async def async_call_told(self, telemetry: Any) -> AsyncIterator[AsyncAsk]:
+        """The same, awaited."""
+        members = [Member(name, agents.aecho, max_concurrency=ROOM) for name in "abc"]
+        async with AgentPool.start(members, name="bench", telemetry=telemetry) as pool:
+            yield lambda i: pool.ask(Request(i), block=False)
+
     @asynccontextmanager
     async def asleep(self, concurrency: int, seconds: float) -> AsyncIterator[AsyncAsk]:
         self.sleeper = agents.Sleeper(seconds)

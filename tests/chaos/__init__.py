@@ -16,6 +16,7 @@ The floors, from the pure ones up:
     blocks                attempts in the caller's own task or thread, which does what agents do
     ledger, watch         what the pool answers, logs and leaves behind
     calm, act, driver     pools, rounds of traffic and faults, rest, and the checks
+    traced                spans of OpenTelemetry, where the run is asked for them
     report                what was injected, what was seen, the verdict
 
 Within a seed the plan is always the same; how threads interleave is not. So no sequence is

@@ -26,7 +26,7 @@ GROUPS: dict[str, tuple[str, ...]] = {
 """A group's name is that of its environment and of its file of requirements; then its adapters."""
 
 TESTED = {
-    "context": ("test_context_packages.py",),
+    "context": ("test_context_packages.py", "test_traced_client.py"),
     "llmock": ("test_llmock.py", "test_newcomer.py"),
     "serve": ("test_served_clients.py",),
 }

@@ -115,11 +115,12 @@ class Backlog:
         while True:
             try:
                 self._sleep()
-                self._tell_all()
+                told = self._tell_all()
                 if self._ended:
                     self._tell_all()  # what came between the last look and the mark
                     return
-                if self._is_open():
+                # Where something ends, more does: what lies aside is read before that.
+                if not told and self._is_open():
                     self._look()
             except BaseException as error:  # the next ones are told all the same
                 complain(f"pool {self._pool!r}: telemetry goes on", error)
@@ -136,10 +137,12 @@ class Backlog:
             self._hurry.wait(PACE_S)
         self._hurry.clear()
 
-    def _tell_all(self) -> None:
-        waiting = self._waiting
+    def _tell_all(self) -> int:
+        """Tell all that there is; how much that was."""
+        waiting, told = self._waiting, 0
         while waiting:
             ended = waiting.popleft()
+            told += 1
             if isinstance(ended, threading.Event):
                 ended.set()
                 continue
@@ -148,6 +151,7 @@ class Backlog:
             except BaseException as error:  # the others are told all the same
                 complain(f"pool {self._pool!r}: something could not be told", error)
         self._full = False
+        return told
 
 
 _backlogs: weakref.WeakSet[Backlog] = weakref.WeakSet()
