@@ -87,10 +87,13 @@ class FirstChunk:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """An attempt has answered after so many seconds."""
+    """An attempt has answered after so many seconds; its report was read `late_s` later, behind
+    others that came meanwhile.
+    """
 
     number: int
     seconds: float
+    late_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,17 @@ class RestLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedLine:
+    """The supervisor has judged the first `count` failures of an incarnation of that member."""
+
+    KEY: ClassVar[str] = "judged"
+    member: int
+    at: float
+    incarnation: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsLine:
     """The settings from then on, as of the header."""
 
@@ -326,6 +340,7 @@ Line = (
     | MembersLine
     | StateLine
     | RestLine
+    | JudgedLine
     | SettingsLine
     | RefusedLine
     | LostLine
@@ -341,6 +356,7 @@ _KINDS: Mapping[str, type[Any]] = {
         MembersLine,
         StateLine,
         RestLine,
+        JudgedLine,
         SettingsLine,
         RefusedLine,
         LostLine,

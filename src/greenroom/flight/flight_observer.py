@@ -39,6 +39,7 @@ from greenroom.flight.flight_lines import (
     SUCCEEDED,
     UNJUDGED,
     EndLine,
+    JudgedLine,
     Line,
     MemberFacts,
     MembersLine,
@@ -62,6 +63,7 @@ KEPT_LINES = 10_000
 """So many other lines are."""
 MOST_LOOKED_AT = 32
 """Of a pool of more members it is not noted what each of them was doing."""
+_NEXT_S = 1e-9
 _BY_LATENCY = frozenset(("adaptive", "least_latency"))
 
 _MAIN, _HEDGE = AttemptRole.MAIN, AttemptRole.HEDGE
@@ -114,6 +116,8 @@ class FlightObserver:
         self._known: list[Known] = []
         self._size = 0
         self._failing = False
+        self._last = 0.0
+        """When something was heard last that is told of with the time at which it was heard."""
         self._hashed = lru_cache(4096)(_Hash(salt))
 
     def watches(self, table: RoutingTable) -> None:
@@ -166,6 +170,8 @@ class FlightObserver:
         return raw
 
     def queued(self, job: Job, now: float) -> None:
+        if now > self._last:
+            self._last = now
         self._raw(job).append((QUEUED, now, self._out(None), self._barred(job, now)))
 
     def given(self, job: Job, attempt: Attempt, role: AttemptRole, now: float) -> Context | None:
@@ -173,6 +179,8 @@ class FlightObserver:
         if raw is None:
             raw = self._raw(job)
         raw[RUNNING] += 1
+        if now > self._last:
+            self._last = now
         draws, place = self._draws, self._places[attempt.index]
         slot = self._slots[place]
         self._loads[place] = slot.in_flight
@@ -207,7 +215,7 @@ class FlightObserver:
             return
         raw[RUNNING] = 0
         raw[END] = (now, "answered", attempt.index, "", "", ())
-        raw.append((SUCCEEDED, attempt.number, elapsed_s))
+        raw.append((SUCCEEDED, attempt.number, elapsed_s, self._late(now)))
         place = self._places.get(attempt.index)
         if place is not None:
             slot = self._slots[place]
@@ -222,14 +230,12 @@ class FlightObserver:
         self._add(attempt, (FIRST_CHUNK, attempt.number, first_chunk_s))
 
     def succeeded(self, attempt: Attempt, elapsed_s: float, now: float) -> None:
-        raw = self._open.get(attempt.ticket[0])
-        if raw is not None and not self._lingering:
-            raw.append((SUCCEEDED, attempt.number, elapsed_s))
-        else:
-            self._add(attempt, (SUCCEEDED, attempt.number, elapsed_s))
+        self._add(attempt, (SUCCEEDED, attempt.number, elapsed_s, self._late(now)))
 
     def failed(self, attempt: Attempt, failure: Failure, now: float) -> None:
         self._failing = True
+        if now > self._last:
+            self._last = now
         self._look_at(attempt.index)
         flags = (
             STARTED * failure.started
@@ -290,6 +296,8 @@ class FlightObserver:
     # -- the pool
 
     def table(self, snapshot: RoutingSnapshot, now: float) -> None:
+        if now > self._last:
+            self._last = now
         routes, table = snapshot.members, self._table
         assert table is not None
         states = [line for each in routes if (line := self._state(each, now)) is not None]
@@ -316,6 +324,12 @@ class FlightObserver:
     def rests(self, member: str, kind: FailureKind, until: float, now: float) -> None:
         index = self._indices.get(member, -1)
         self._say(RestLine(member=index, at=now, until=until, kind=str(kind)))
+
+    def judged(self, member: str, incarnation: int, count: int, now: float) -> None:
+        if now > self._last:
+            self._last = now
+        index = self._indices.get(member, -1)
+        self._say(JudgedLine(member=index, at=now, incarnation=incarnation, count=count))
 
     def configured(self, config: PoolConfig, now: float) -> None:
         settings, left_out = settings_of(config)
@@ -374,6 +388,14 @@ class FlightObserver:
             for raw in left.values():
                 self._put(raw)
         self._say(EndLine(at=now))
+
+    def _late(self, ended_at: float) -> float:
+        """By how much later than that the report was read, as far as others were read before."""
+        if ended_at > self._last:
+            self._last = ended_at
+            return 0.0
+        self._last += _NEXT_S  # those that lay aside together are told one after the other
+        return self._last - ended_at
 
     def _look_at(self, index: int) -> None:
         place = self._places.get(index)
@@ -460,9 +482,10 @@ def facts_of(route: MemberRoute) -> MemberFacts:
 
 
 def _alike(one: StateLine, other: StateLine) -> bool:
-    """But for the time, and permits that are counted on."""
+    """But for the time."""
     return (
-        one.circuit == other.circuit
+        one.permits == other.permits
+        and one.circuit == other.circuit
         and one.blocked == other.blocked
         and one.until == other.until
         and one.epoch == other.epoch

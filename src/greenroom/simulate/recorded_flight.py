@@ -19,14 +19,17 @@ from greenroom.flight.flight_lines import (
     LEFT,
     MAY_MEND,
     OPENS_AT_ONCE,
+    QUEUED,
     RELEASED,
     RESUMES,
     RUNS,
     STARTED,
     STEPS,
     SUCCEEDED,
+    EndLine,
     FlightError,
     Header,
+    JudgedLine,
     MemberFacts,
     MembersLine,
     SettingsLine,
@@ -58,6 +61,8 @@ class CallEnd(NamedTuple):
         kind: None of an answer.
         lag_s: how much later its slot was free, where it was cut short.
         started: whether its agent had begun.
+        late_s: how much later an answer's report was read.
+        cut_s: after how long the pool has cut it off, where that is why it failed.
     """
 
     seconds: float
@@ -68,6 +73,8 @@ class CallEnd(NamedTuple):
     may_mend: bool = False
     opens_at_once: bool = False
     disconnected: bool = False
+    late_s: float = 0.0
+    cut_s: float = 0.0
 
 
 class RecordedCall(NamedTuple):
@@ -95,6 +102,7 @@ class Arrival(NamedTuple):
         took_s: how long it took to its end; None of one that had none.
         how: how it ended; "" of one that had no end.
         draws: what chance has said on its way.
+        resumed: for each pause when it was to be over, and when it went on.
     """
 
     at: float
@@ -104,6 +112,7 @@ class Arrival(NamedTuple):
     took_s: float | None
     how: str
     draws: tuple[float, ...] = ()
+    resumed: tuple[tuple[float, float], ...] = ()
 
 
 class Transition(NamedTuple):
@@ -120,6 +129,10 @@ class RecordedFlight:
 
     Attributes:
         members: who was in the pool at first.
+        states: of members, as the router heard of them.
+        ended_at: when the pool ended; None: that is not recorded.
+        judged: when the router heard that the supervisor had judged failures: by member,
+            incarnation, and how many.
         changed: whether members or settings have changed meanwhile, which is not played again.
     """
 
@@ -129,6 +142,9 @@ class RecordedFlight:
     transitions: list[Transition] = field(default_factory=list)
     lost: int = 0
     changed: bool = False
+    states: list[StateLine] = field(default_factory=list)
+    ended_at: float | None = None
+    judged: dict[tuple[str, int, int], float] = field(default_factory=dict)
     _names: dict[int, str] = field(default_factory=dict)
     _circuits: dict[int, str] = field(default_factory=dict)
 
@@ -155,8 +171,12 @@ class RecordedFlight:
                 self._members_are(line)
             case StateLine():
                 self._state(line)
+            case JudgedLine():
+                self.judged[self.name(line.member), line.incarnation, line.count] = line.at
             case SettingsLine():
                 self.changed = True
+            case EndLine():
+                self.ended_at = line.at
             case None:
                 pass
             case _:
@@ -170,6 +190,7 @@ class RecordedFlight:
             self.changed = True
 
     def _state(self, line: StateLine) -> None:
+        self.states.append(line)
         before = self._circuits.get(line.member, "closed")
         self._circuits[line.member] = line.circuit
         if line.circuit != before:
@@ -207,21 +228,29 @@ def recorded(lines: Iterable[str]) -> RecordedFlight:
     return flight.in_order()
 
 
-def _when(arrival: Arrival) -> tuple[float, int]:
-    return arrival.at, arrival.number
+def _when(arrival: Arrival) -> int:
+    return arrival.number
 
 
 def _arrival(raw: Sequence[Any]) -> Arrival:
     _, number, at, _, facts, _, end = raw[:STEPS]
     calls, draws = _calls(raw[STEPS:])
     took_s = None if end is None else end[0] - at
-    return Arrival(at, number, facts or None, calls, took_s, end[1] if end else "", draws)
+    resumed = tuple(_resumed(raw[STEPS:])) if len(calls) > 1 else ()
+    how = end[1] if end else ""
+    return Arrival(at, number, facts or None, calls, took_s, how, draws, resumed)
+
+
+def _resumed(steps: Sequence[Sequence[Any]]) -> Iterator[tuple[float, float]]:
+    for step, following in itertools.pairwise(steps):
+        if step[0] == RESUMES and following[0] in (GIVEN, QUEUED):
+            yield step[3], following[3] if following[0] == GIVEN else following[1]
 
 
 def _calls(steps: Sequence[Sequence[Any]]) -> tuple[tuple[RecordedCall, ...], tuple[float, ...]]:
     if len(steps) == 2 and steps[0][0] == GIVEN and steps[1][0] == SUCCEEDED:  # as most are
         given = steps[0]
-        call = RecordedCall(given[2], given[3], given[4], CallEnd(steps[1][2]))
+        call = RecordedCall(given[2], given[3], given[4], _answer(steps[1]))
         return (call,), tuple(given[11])
     begun: dict[int, Sequence[Any]] = {}
     ends: dict[int, CallEnd] = {}
@@ -242,7 +271,7 @@ def _calls(steps: Sequence[Sequence[Any]]) -> tuple[tuple[RecordedCall, ...], tu
                 continue
             at = begun[number][3]
             if letter == SUCCEEDED:
-                ends[number] = CallEnd(step[2])
+                ends[number] = _answer(step)
             elif letter == FAILED:
                 ends[number] = _failure(step, at)
                 if step[7] & RUNS:
@@ -266,6 +295,10 @@ def _calls(steps: Sequence[Sequence[Any]]) -> tuple[tuple[RecordedCall, ...], tu
     return calls, tuple(draws)
 
 
+def _answer(step: Sequence[Any]) -> CallEnd:
+    return CallEnd(step[2], late_s=step[3]) if step[3] else CallEnd(step[2])
+
+
 def _failure(step: Sequence[Any], began: float) -> CallEnd:
     _, _, at, kind, _, _, after_s, flags = step
     return CallEnd(
@@ -277,6 +310,7 @@ def _failure(step: Sequence[Any], began: float) -> CallEnd:
         may_mend=bool(flags & MAY_MEND),
         opens_at_once=bool(flags & OPENS_AT_ONCE),
         disconnected=bool(flags & DISCONNECTED),
+        cut_s=at - began if flags & RUNS else 0.0,
     )
 
 
