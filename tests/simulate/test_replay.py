@@ -260,4 +260,8 @@ def test_what_was_heard_later_is_heard_later_again() -> None:
     post.to_supervisor(hear("other"), FailuresSeen(member="b", incarnation=1, count=1))
     agenda.run()
     assert told == [("other", 0.0), ("seen", 0.1), ("open", 0.2), ("again", 0.2)]
+    closed = MemberRoute("a", index=0, incarnation=1, ref=None)
+    post.to_router(hear("closed"), RoutingSnapshot(3, (closed,)))
+    agenda.run()
+    assert told[-1] == ("closed", 1.25)  # behind all that is known to have happened
     assert [post.rings_at(when) for when in (5.0, 31.0, 6.0)] == [5.01, 31.05, 6.0]

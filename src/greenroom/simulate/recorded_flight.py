@@ -26,7 +26,6 @@ from greenroom.flight.flight_lines import (
     STARTED,
     STEPS,
     SUCCEEDED,
-    EndLine,
     FlightError,
     Header,
     JudgedLine,
@@ -130,7 +129,6 @@ class RecordedFlight:
     Attributes:
         members: who was in the pool at first.
         states: of members, as the router heard of them.
-        ended_at: when the pool ended; None: that is not recorded.
         judged: when the router heard that the supervisor had judged failures: by member,
             incarnation, and how many.
         changed: whether members or settings have changed meanwhile, which is not played again.
@@ -143,7 +141,6 @@ class RecordedFlight:
     lost: int = 0
     changed: bool = False
     states: list[StateLine] = field(default_factory=list)
-    ended_at: float | None = None
     judged: dict[tuple[str, int, int], float] = field(default_factory=dict)
     _names: dict[int, str] = field(default_factory=dict)
     _circuits: dict[int, str] = field(default_factory=dict)
@@ -175,8 +172,6 @@ class RecordedFlight:
                 self.judged[self.name(line.member), line.incarnation, line.count] = line.at
             case SettingsLine():
                 self.changed = True
-            case EndLine():
-                self.ended_at = line.at
             case None:
                 pass
             case _:
@@ -195,6 +190,12 @@ class RecordedFlight:
         self._circuits[line.member] = line.circuit
         if line.circuit != before:
             self.transitions.append(Transition(line.at, self.name(line.member), line.circuit))
+
+    @property
+    def last_at(self) -> float:
+        """When something is known to have happened last."""
+        ends = (each.at + (each.took_s or 0.0) for each in self.arrivals)
+        return max((*ends, *(each.at for each in self.states)), default=self.header.at)
 
     def in_order(self) -> RecordedFlight:
         """All is there: what was written at its end is put where it began."""

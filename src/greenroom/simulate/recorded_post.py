@@ -39,6 +39,7 @@ class RecordedPost:
             state = each.circuit, each.blocked, each.permits
             self._heard.setdefault(flight.name(each.member), deque()).append((each.at, state))
         self._states: dict[str, _State] = {}
+        self._last_at = flight.last_at
         self._rung = sorted(_rung(flight))
         self._router_until = self._supervisor_until = agenda.now
 
@@ -57,8 +58,7 @@ class RecordedPost:
         if isinstance(message, Outcomes):
             for each in message.batch:
                 if isinstance(each, AttemptOutcome) and each.number:
-                    heard = self._when_judged(each.member, each.incarnation, each.number, at)
-                    at = max(at, heard)
+                    at = max(at, self._when_taken_in(each))
         self._supervisor_until = self._put(action, message, max(at, self._supervisor_until))
 
     def rings_at(self, when: float) -> float:
@@ -77,6 +77,13 @@ class RecordedPost:
             self._agenda.at(at, action, message)
         return at
 
+    def _when_taken_in(self, outcome: AttemptOutcome) -> float:
+        """When a failure was, at the latest: what came of it was heard then."""
+        now, name = self._agenda.now, outcome.member
+        judged = self._when_judged(name, outcome.incarnation, outcome.number, now)
+        left = self._heard.get(name)
+        return min(judged, max(now, left[0][0])) if left else judged
+
     def _when_judged(self, member: str, incarnation: int, count: int, now: float) -> float:
         at = self._judged.get((member, incarnation, count), now)
         return at if now <= at <= now + _LATEST_S else now
@@ -94,7 +101,8 @@ class RecordedPost:
             left.popleft()
         if left and left[0][1] == state and left[0][0] <= now + _LATEST_S:
             return max(now, left.popleft()[0])
-        return now
+        # It was on its way when the recording ended.
+        return self._last_at + _LATEST_S if now > self._last_at - _LATEST_S else now
 
 
 def _rung(flight: RecordedFlight) -> Iterator[tuple[float, float]]:

@@ -259,6 +259,7 @@ class _Player:
         self._flow, self._supervisor = self._pool.flow, self._pool.supervisor
         self._pool.on_snapshot = self._snapshot
         self._circuits: dict[str, str] = {}
+        self._last_at = flight.last_at
         # Chance says the same only where it is asked the same.
         self._same_chance = strategy == flight.header.strategy
         if self._same_chance and any(each.draws for each in flight.arrivals):
@@ -364,9 +365,8 @@ class _Player:
             del self._under_way[request_id]
 
     def _snapshot(self, snapshot: RoutingSnapshot) -> None:
-        ended_at = self._flight.ended_at
-        if ended_at is not None and self._agenda.now > ended_at:
-            return  # the pool was no more
+        if self._agenda.now > self._last_at:
+            return  # the pool was stopped, or might have been
         for route in snapshot.members:
             circuit = str(route.circuit)
             if self._circuits.get(route.name, "closed") != circuit:
