@@ -38,7 +38,7 @@ from greenroom.flight.flight_lines import (
 )
 from greenroom.flight.settings_said import config_of
 from greenroom.messages.config import PoolConfig
-from greenroom.messages.status import FailureKind
+from greenroom.messages.status import CancelReason, FailureKind
 
 _NEAR = 6
 """A call that was never made ends as one of so many that its member has had just about then: of
@@ -48,6 +48,8 @@ _AROUND = 40
 """Where one was left behind it is looked among so many for some that took longer."""
 _LONGER = 1.5
 """If there is none, it would have taken so much longer."""
+_ROUNDING_S = 1e-10
+_LOST = str(CancelReason.LOST_RACE)
 _ITS_OWN = frozenset((FailureKind.CALLER, FailureKind.TOO_LARGE))
 """Failures that are the request's, whoever has it."""
 
@@ -235,7 +237,7 @@ def _when(arrival: Arrival) -> int:
 
 def _arrival(raw: Sequence[Any]) -> Arrival:
     _, number, at, _, facts, _, end = raw[:STEPS]
-    calls, draws = _calls(raw[STEPS:])
+    calls, draws = _calls(raw[STEPS:], at if end is None else end[0])
     took_s = None if end is None else end[0] - at
     resumed = tuple(_resumed(raw[STEPS:])) if len(calls) > 1 else ()
     how = end[1] if end else ""
@@ -248,10 +250,12 @@ def _resumed(steps: Sequence[Sequence[Any]]) -> Iterator[tuple[float, float]]:
             yield step[3], following[3] if following[0] == GIVEN else following[1]
 
 
-def _calls(steps: Sequence[Sequence[Any]]) -> tuple[tuple[RecordedCall, ...], tuple[float, ...]]:
+def _calls(
+    steps: Sequence[Sequence[Any]], ended_at: float
+) -> tuple[tuple[RecordedCall, ...], tuple[float, ...]]:
     if len(steps) == 2 and steps[0][0] == GIVEN and steps[1][0] == SUCCEEDED:  # as most are
         given = steps[0]
-        call = RecordedCall(given[2], given[3], given[4], _answer(steps[1]))
+        call = RecordedCall(given[2], given[3], given[4], _answer(steps[1], given[3], ended_at))
         return (call,), tuple(given[11])
     begun: dict[int, Sequence[Any]] = {}
     ends: dict[int, CallEnd] = {}
@@ -259,6 +263,8 @@ def _calls(steps: Sequence[Sequence[Any]]) -> tuple[tuple[RecordedCall, ...], tu
     cut_at: dict[int, float] = {}
     lags: dict[int, float] = {}
     draws: list[float] = []
+    # The answer to a race is told with the time at which it ended; who lost, when that was read.
+    heard_at = min((s[2] for s in steps if s[0] == LEFT and s[3] == _LOST), default=ended_at)
     for step in steps:
         letter = step[0]
         if letter == GIVEN:
@@ -272,7 +278,7 @@ def _calls(steps: Sequence[Sequence[Any]]) -> tuple[tuple[RecordedCall, ...], tu
                 continue
             at = begun[number][3]
             if letter == SUCCEEDED:
-                ends[number] = _answer(step)
+                ends[number] = _answer(step, at, heard_at)
             elif letter == FAILED:
                 ends[number] = _failure(step, at)
                 if step[7] & RUNS:
@@ -296,8 +302,9 @@ def _calls(steps: Sequence[Sequence[Any]]) -> tuple[tuple[RecordedCall, ...], tu
     return calls, tuple(draws)
 
 
-def _answer(step: Sequence[Any]) -> CallEnd:
-    return CallEnd(step[2], late_s=step[3]) if step[3] else CallEnd(step[2])
+def _answer(step: Sequence[Any], began: float, heard_at: float) -> CallEnd:
+    seconds, late_s = step[2], max(step[3], heard_at - began - step[2])
+    return CallEnd(seconds, late_s=late_s) if late_s > _ROUNDING_S else CallEnd(seconds)
 
 
 def _failure(step: Sequence[Any], began: float) -> CallEnd:

@@ -637,5 +637,5 @@ def _notes(flight: RecordedFlight, strategy: str) -> list[str]:
         said.append("keys are recorded as hashes: they prefer other members than they did")
     streams = sum(1 for each in flight.arrivals if each.facts and "stream" in each.facts)
     if streams:
-        said.append(f"{streams:,} streams were played as answers that come with their first chunk")
+        said.append(f"{streams:,} streams were played as answers that come at their end")
     return said
