@@ -375,6 +375,35 @@ Raw = list[Any]
 """A request as it is recorded; `RUNNING` counts its attempts that still hold a slot."""
 
 
+Brief = tuple[Any, ...]
+"""The same of one that was given to a member at once, while all were free and nobody failed, and
+has asked for nothing else: as most are. While it is under way its number, when it came, the number
+of its members, when it was given, the attempt, the member, and what was seen; then its id, all of
+that, how long its answer took, how late that was read, and when it ended.
+"""
+
+
+def begun(brief: Sequence[Any], request_id: str) -> Raw:
+    """As a raw request what is noted of one that is under way."""
+    if isinstance(brief, list):
+        return brief
+    number, at, members, given_at, attempt, member, loads, known, draws = brief
+    step = (GIVEN, attempt, member, given_at, 0, False, loads, (), known, (), (), draws)
+    return [request_id, number, at, members, None, 1, None, step]
+
+
+def whole(brief: Sequence[Any]) -> Raw:
+    """As a raw request what is noted of one that has ended."""
+    if isinstance(brief, list):
+        return brief
+    request_id, first, elapsed_s, late_s, now = brief
+    raw = begun(first, request_id)
+    number, member = raw[STEPS][1:3]
+    raw[RUNNING], raw[END] = 0, (now, "answered", member, "", "", ())
+    raw.append((SUCCEEDED, number, elapsed_s, late_s))
+    return raw
+
+
 def reckoned(raw: Sequence[Any]) -> Raw:
     """A raw request with what each member was expected to take, in place of what was known of it:
     the router leaves that to who reads or writes it.
@@ -470,7 +499,7 @@ _dumped: Callable[[Any], str] = json.JSONEncoder(
 
 def written_request(raw: Sequence[Any]) -> str:
     """The line of a raw request, without its end."""
-    raw = reckoned(raw)
+    raw = reckoned(whole(raw))
     end = raw[END]
     line: dict[str, Any] = {
         _REQUEST: raw[ID],
