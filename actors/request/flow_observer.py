@@ -87,12 +87,15 @@ class FlowObserver(Protocol):
 
 
 class FlowWatcher(FlowObserver, Protocol):
-    """What a flow tells: an observer that has the usual end of a request told in one."""
+    """What a flow tells. An observer that has a method `answered` is told all of it."""
 
     def answered(self, job: Job, attempt: Attempt, elapsed_s: float, now: float) -> None:
         """`succeeded`, `released` and `ended`, of a request that had this answer and no other
         attempt left; most end so, and three calls would cost more than one.
         """
+
+    def judged(self, member: str, incarnation: int, count: int, now: float) -> None:
+        """The supervisor has judged that many failures of that incarnation."""
 
 
 class Observers:
@@ -218,6 +221,13 @@ class Observers:
         for each in self._observers:
             try:
                 each.table(snapshot, now)
+            except Exception as error:
+                self._blame(each, error)
+
+    def judged(self, member: str, incarnation: int, count: int, now: float) -> None:
+        for each in self._in_one:
+            try:
+                each.judged(member, incarnation, count, now)
             except Exception as error:
                 self._blame(each, error)
 

@@ -1093,6 +1093,9 @@ class RequestFlow:
         slot = self.table.get(message.member)
         if slot is not None and slot.route.incarnation == message.incarnation:
             slot.failures_judged(message.count)
+            if (observer := self._ports.observer) is not None:
+                member, incarnation, count = message.member, message.incarnation, message.count
+                observer.judged(member, incarnation, count, self._ports.now())
             self._pump()
             self._review_over_limit()
 

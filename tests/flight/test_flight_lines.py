@@ -41,7 +41,7 @@ STEPS = st.one_of(
     GIVEN,
     st.builds(lines.Queued, at=TIMES, out=_many(OUT), barred=_many(BARRED)),
     st.builds(lines.FirstChunk, number=INDICES, seconds=TIMES),
-    st.builds(lines.Succeeded, number=INDICES, seconds=TIMES),
+    st.builds(lines.Succeeded, number=INDICES, seconds=TIMES, late_s=TIMES),
     st.builds(
         lines.Failed,
         number=INDICES,
@@ -114,6 +114,7 @@ OTHERS = st.one_of(
         here=st.booleans(),
     ),
     st.builds(lines.RestLine, member=INDICES, at=TIMES, until=TIMES, kind=NAMES),
+    st.builds(lines.JudgedLine, member=INDICES, at=TIMES, incarnation=INDICES, count=INDICES),
     st.builds(lines.SettingsLine, at=TIMES, settings=SETTINGS, left_out=_many(NAMES)),
     st.builds(lines.RefusedLine, id=NAMES, at=TIMES, error=NAMES),
     st.builds(lines.LostLine, count=INDICES),

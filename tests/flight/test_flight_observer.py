@@ -31,7 +31,7 @@ def test_a_request_that_goes_well_is_one_line_with_two_steps() -> None:
     assert (line.number, line.at, line.facts) == (1, 100.0, {})
     assert line.steps == (Given(1, 0, 100.0, loads=(1, 0)), Succeeded(1, 2.0), Released(1, 102.0))
     assert line.end == End(102.0, "answered", 0)
-    assert [each[0] for each in world.put if isinstance(each, list)] == ["r"]
+    assert [each[0] for each in world.put if isinstance(each, list | tuple)] == ["r"]
 
 
 def test_a_failover_says_how_it_failed_but_not_with_what_words() -> None:
@@ -70,14 +70,14 @@ def test_a_hedge_that_loses_is_left_and_released_late() -> None:
     world.pass_(1.0)
     slow = world.call("a")
     world.succeed(world.call("b"))
-    assert not [each for each in world.put if isinstance(each, list)]
+    assert not [each for each in world.put if isinstance(each, list | tuple)]
     world.pass_(3.0)
     world.succeed(slow, after_s=4.0)
     line = world.request("r")
     assert Left(1, 101.0, str(CancelReason.LOST_RACE)) in line.steps
     assert line.steps[-1] == Released(1, 104.0)
     assert line.end == End(101.0, "answered", 1)
-    assert [each[0] for each in world.put if isinstance(each, list)] == ["r"]
+    assert [each[0] for each in world.put if isinstance(each, list | tuple)] == ["r"]
 
 
 def test_a_first_chunk_is_noted() -> None:
@@ -96,7 +96,7 @@ def test_breakers_rests_and_members_are_lines_of_their_own() -> None:
     world.change("a", circuit=CircuitState.OPEN, blocked=SkipReason.CIRCUIT_OPEN, reopens_at=109.0)
     world.ask("r")
     world.fail(world.call("b"), FailureKind.RATE_LIMITED, retry_after_s=4.0)
-    others = [each for each in world.put if not isinstance(each, list)]
+    others = [each for each in world.put if not isinstance(each, list | tuple)]
     assert [type(each) for each in others] == [
         MembersLine, StateLine, StateLine, StateLine, RestLine
     ]  # fmt: skip

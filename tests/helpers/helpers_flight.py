@@ -7,7 +7,7 @@ from typing import Any
 from helpers_flow import World
 
 from greenroom.flight.explanation import explain, who_is_out
-from greenroom.flight.flight_lines import Header, RequestLine, read, request_of, written
+from greenroom.flight.flight_lines import Header, RequestLine, read, request_of, whole, written
 from greenroom.flight.flight_log import FlightLog
 from greenroom.flight.flight_observer import FlightObserver
 from greenroom.flight.settings_said import settings_of
@@ -58,7 +58,9 @@ class FlightWorld(World):
 
     def recorded(self) -> FlightLog:
         """All that was handed on, by way of the lines of a file."""
-        texts = [written(request_of(e) if isinstance(e, list) else e) for e in self.put]
+        texts = [
+            written(request_of(whole(e)) if isinstance(e, list | tuple) else e) for e in self.put
+        ]
         lines = [line for line in map(read, texts) if line is not None]
         return FlightLog.of(self.header, lines)
 

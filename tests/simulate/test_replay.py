@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from helpers_replay import flight_of, outages
 
+from greenroom import AgentPool, FailureKind, Member, PoolConfig
 from greenroom.cli import main
 from greenroom.flight.draws import RecordedDraws
-from greenroom.flight.flight_lines import FlightError
+from greenroom.flight.flight_file import lines_of
+from greenroom.flight.flight_lines import (
+    FlightError,
+    Header,
+    MemberFacts,
+    MembersLine,
+    StateLine,
+    written,
+)
+from greenroom.messages.status import CircuitState
+from greenroom.messages.supervision import FailuresSeen, MemberRoute, RoutingSnapshot
 from greenroom.simulate import simulate
-from greenroom.simulate.recorded_flight import CallEnd, Likely, RecordedCall, recorded
+from greenroom.simulate.agenda import Agenda
+from greenroom.simulate.recorded_flight import (
+    Arrival,
+    CallEnd,
+    Likely,
+    RecordedCall,
+    RecordedFlight,
+    recorded,
+)
+from greenroom.simulate.recorded_post import RecordedPost
 from greenroom.simulate.replay import Changes, Replay, replay
 from greenroom.simulate.replayed_draws import ReplayedDraws
 
@@ -186,3 +209,59 @@ def test_a_call_that_was_left_behind_would_have_taken_longer() -> None:
     assert {likely.longer_than(left).seconds for _ in range(50)} == {8.0, 9.0}
     assert likely.longer_than(left._replace(left_s=20.0)) == CallEnd(30.0)
     assert likely.end_of(1, 0.0) is None
+
+
+def test_b387_so_it_is_with_the_recording_of_a_pool(tmp_path: Path) -> None:
+    """With threads, a clock that goes, and a supervisor that hears of failures a little later."""
+    path = tmp_path / "flight.jsonl.gz"
+    calls = itertools.count()
+
+    def flaky(payload: object) -> object:
+        if 20 <= next(calls) < 40:
+            raise ConnectionError("no route")
+        return payload
+
+    members = [Member("flaky", flaky), Member("well", str, priority=1)]
+    config = PoolConfig(circuit_failure_threshold=3, circuit_reset_timeout_s=0.01)
+    with AgentPool.start(members, strategy="priority", config=config, record=path) as pool:
+        for number in range(300):
+            pool.execute(number)
+    again = replay(recorded(lines_of(path)))
+    assert again.happened.arrived == 300
+    assert again.same_picks >= 0.999 * again.picks
+    opened = [(each.member, each.circuit) for each in again.happened.transitions]
+    assert ("flaky", "open") in opened
+    assert [(each.member, each.circuit) for each in again.would_have.transitions] == opened
+
+
+def test_what_was_heard_later_is_heard_later_again() -> None:
+    """Tables, judgements and timers, as late as in the recording and in order; of what is not in
+    it, at once.
+    """
+    flight = RecordedFlight(Header(pool="p", at=0.0, wall=0.0, strategy="adaptive"))
+    members = (MemberFacts(index=0, name="a"),)
+    flight.add(written(MembersLine(number=1, at=0.0, members=members)))
+    flight.judged["a", 1, 1] = 0.1
+    flight.states.append(StateLine(member=0, at=0.2, circuit="open"))
+    call = RecordedCall(0, 1.0, 0, CallEnd(math.inf, FailureKind.TIMEOUT, cut_s=30.05))
+    flight.arrivals.append(Arrival(0.3, 1, None, (call,), None, "", (), ((5.0, 5.01),)))
+    agenda = Agenda()
+    post = RecordedPost(flight, agenda)
+    told: list[tuple[str, float]] = []
+
+    def hear(name: str) -> Callable[[object], None]:
+        return lambda _: told.append((name, agenda.now))
+
+    open_ = MemberRoute("a", index=0, incarnation=1, ref=None, circuit=CircuitState.OPEN)
+    seen = FailuresSeen(member="a", incarnation=1, count=1)
+    post.to_router(hear("seen"), seen)
+    post.to_router(hear("open"), RoutingSnapshot(1, (open_,)))
+    post.to_router(hear("again"), RoutingSnapshot(2, (open_,)))
+    post.to_supervisor(hear("other"), FailuresSeen(member="b", incarnation=1, count=1))
+    agenda.run()
+    assert told == [("other", 0.0), ("seen", 0.1), ("open", 0.2), ("again", 0.2)]
+    closed = MemberRoute("a", index=0, incarnation=1, ref=None)
+    post.to_router(hear("closed"), RoutingSnapshot(3, (closed,)))
+    agenda.run()
+    assert told[-1] == ("closed", 0.55)  # behind all that is known to have happened
+    assert [post.rings_at(when) for when in (5.0, 31.0, 6.0)] == [5.01, 31.05, 6.0]

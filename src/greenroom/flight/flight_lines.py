@@ -87,10 +87,13 @@ class FirstChunk:
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """An attempt has answered after so many seconds."""
+    """An attempt has answered after so many seconds; its report was read `late_s` later, behind
+    others that came meanwhile.
+    """
 
     number: int
     seconds: float
+    late_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +244,17 @@ class RestLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedLine:
+    """The supervisor has judged the first `count` failures of an incarnation of that member."""
+
+    KEY: ClassVar[str] = "judged"
+    member: int
+    at: float
+    incarnation: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SettingsLine:
     """The settings from then on, as of the header."""
 
@@ -326,6 +340,7 @@ Line = (
     | MembersLine
     | StateLine
     | RestLine
+    | JudgedLine
     | SettingsLine
     | RefusedLine
     | LostLine
@@ -341,6 +356,7 @@ _KINDS: Mapping[str, type[Any]] = {
         MembersLine,
         StateLine,
         RestLine,
+        JudgedLine,
         SettingsLine,
         RefusedLine,
         LostLine,
@@ -357,6 +373,35 @@ ID, NUMBER, AT, MEMBERS, FACTS, RUNNING, END, STEPS = range(8)
 
 Raw = list[Any]
 """A request as it is recorded; `RUNNING` counts its attempts that still hold a slot."""
+
+
+Brief = tuple[Any, ...]
+"""The same of one that was given to a member at once, while all were free and nobody failed, and
+has asked for nothing else: as most are. While it is under way its number, when it came, the number
+of its members, when it was given, the attempt, the member, and what was seen; then its id, all of
+that, how long its answer took, how late that was read, and when it ended.
+"""
+
+
+def begun(brief: Sequence[Any], request_id: str) -> Raw:
+    """As a raw request what is noted of one that is under way."""
+    if isinstance(brief, list):
+        return brief
+    number, at, members, given_at, attempt, member, loads, known, draws = brief
+    step = (GIVEN, attempt, member, given_at, 0, False, loads, (), known, (), (), draws)
+    return [request_id, number, at, members, None, 1, None, step]
+
+
+def whole(brief: Sequence[Any]) -> Raw:
+    """As a raw request what is noted of one that has ended."""
+    if isinstance(brief, list):
+        return brief
+    request_id, first, elapsed_s, late_s, now = brief
+    raw = begun(first, request_id)
+    number, member = raw[STEPS][1:3]
+    raw[RUNNING], raw[END] = 0, (now, "answered", member, "", "", ())
+    raw.append((SUCCEEDED, number, elapsed_s, late_s))
+    return raw
 
 
 def reckoned(raw: Sequence[Any]) -> Raw:
@@ -454,7 +499,7 @@ _dumped: Callable[[Any], str] = json.JSONEncoder(
 
 def written_request(raw: Sequence[Any]) -> str:
     """The line of a raw request, without its end."""
-    raw = reckoned(raw)
+    raw = reckoned(whole(raw))
     end = raw[END]
     line: dict[str, Any] = {
         _REQUEST: raw[ID],

@@ -38,7 +38,9 @@ from greenroom.flight.flight_lines import (
     STEPS,
     SUCCEEDED,
     UNJUDGED,
+    Brief,
     EndLine,
+    JudgedLine,
     Line,
     MemberFacts,
     MembersLine,
@@ -48,11 +50,13 @@ from greenroom.flight.flight_lines import (
     RestLine,
     SettingsLine,
     StateLine,
+    begun,
+    whole,
 )
 from greenroom.flight.settings_said import settings_of
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import AllPoolMembersFailedError, PoolSaturatedError
-from greenroom.messages.requests import RequestOptions
+from greenroom.messages.requests import Acquire, RequestOptions
 from greenroom.messages.status import CancelReason, FailureKind
 from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
 
@@ -62,6 +66,7 @@ KEPT_LINES = 10_000
 """So many other lines are."""
 MOST_LOOKED_AT = 32
 """Of a pool of more members it is not noted what each of them was doing."""
+_NEXT_S = 1e-9
 _BY_LATENCY = frozenset(("adaptive", "least_latency"))
 
 _MAIN, _HEDGE = AttemptRole.MAIN, AttemptRole.HEDGE
@@ -88,7 +93,7 @@ class FlightObserver:
         strategy: str,
         salt: bytes,
         draws: RecordedDraws | None = None,
-        put: Callable[[Raw], object] | None = None,
+        put: Callable[[Raw | Brief], object] | None = None,
         put_line: Callable[[Line], object] | None = None,
         kept: int = KEPT,
     ) -> None:
@@ -96,9 +101,9 @@ class FlightObserver:
         self._draws = draws
         self._put = put
         self._put_line = put_line
-        self._open: dict[str, Raw] = {}
+        self._open: dict[str, Raw | Brief] = {}
         self._lingering: dict[tuple[str, int], Raw] = {}
-        self._kept: deque[Raw] = deque(maxlen=kept)
+        self._kept: deque[Raw | Brief] = deque(maxlen=kept)
         self._lines: deque[Line] = deque(maxlen=KEPT_LINES)
         self._count = 0
         self._members = 0
@@ -113,7 +118,10 @@ class FlightObserver:
         self._loads: list[int] = []
         self._known: list[Known] = []
         self._size = 0
+        self._few = True
         self._failing = False
+        self._last = 0.0
+        """When something was heard last that is told of with the time at which it was heard."""
         self._hashed = lru_cache(4096)(_Hash(salt))
 
     def watches(self, table: RoutingTable) -> None:
@@ -124,7 +132,8 @@ class FlightObserver:
 
     def requests(self) -> list[Raw]:
         """All that are kept, those under way behind those that have ended."""
-        return [*self._kept.copy(), *self._open.copy().values()]
+        under_way = [begun(each, id) for id, each in self._open.copy().items()]
+        return [*map(whole, self._kept.copy()), *under_way]
 
     def lines(self) -> list[Line]:
         """What else has been said, and last of all who is in the pool and in what state, so that
@@ -142,78 +151,94 @@ class FlightObserver:
 
     def _raw(self, job: Job) -> Raw:
         """What is noted of a request; begun, if that is its first step."""
-        raw = self._open.get(job.id)
+        raw = self._listed(job.id)
         if raw is not None:
             return raw
         self._count += 1
-        work = job.work
-        facts = None
-        if (
-            job.terms is not None
-            or job.deadline is not None
-            or job.channel is not None
-            or work.key is not None
-            or job.heard is not None
-            or work.priority
-            or not work.idempotent
-            or work.max_retries is not None
-            or work.cost is not None
-            or job.is_lease
-        ):
-            facts = self._facts_of(job, work)
+        facts = self._facts_of(job, job.work) if _asks(job) else None
         raw = [job.id, self._count, job.accepted_at, self._members, facts, 0, None]
         self._open[job.id] = raw
         return raw
 
+    def _listed(self, request_id: str) -> Raw | None:
+        """What is noted of one under way, as a list that can go on; None of any other."""
+        raw = self._open.get(request_id)
+        if raw.__class__ is tuple:
+            raw = self._open[request_id] = begun(raw, request_id)
+        return raw  # type: ignore[return-value]
+
     def queued(self, job: Job, now: float) -> None:
+        if now > self._last:
+            self._last = now
         self._raw(job).append((QUEUED, now, self._out(None), self._barred(job, now)))
 
     def given(self, job: Job, attempt: Attempt, role: AttemptRole, now: float) -> Context | None:
-        raw = self._open.get(job.id)
-        if raw is None:
-            raw = self._raw(job)
-        raw[RUNNING] += 1
-        draws, place = self._draws, self._places[attempt.index]
+        if now > self._last:
+            self._last = now
+        draws, index = self._draws, attempt.index
+        place = self._places[index]
         slot = self._slots[place]
-        self._loads[place] = slot.in_flight
+        if self._few:
+            self._loads[place] = slot.in_flight
         all_free = len(self._free) + (not slot.is_free) == self._size
+        drawn = NO_DRAWS if draws is None or not draws.log else draws.taken()
+        # As most are: a list for each, and what it has to say of others, would cost twice as much.
+        if (
+            all_free
+            and role is _MAIN
+            and job.attempts == 1
+            and not (self._failing or attempt.trial or job.id in self._open or _asks(job))
+        ):
+            self._count += 1
+            self._open[job.id] = (
+                self._count,
+                job.accepted_at,
+                self._members,
+                now,
+                attempt.number,
+                index,
+                tuple(self._loads),
+                tuple(self._known),
+                drawn,
+            )
+            return None
+        raw = self._raw(job)
+        raw[RUNNING] += 1
         raw.append(
             (
                 GIVEN,
                 attempt.number,
-                attempt.index,
+                index,
                 now,
                 0 if role is _MAIN else 1 if role is _HEDGE else 2,
                 attempt.trial,
                 tuple(self._loads),
-                _NOBODY if all_free else self._out(attempt.index),
+                _NOBODY if all_free else self._out(index),
                 tuple(self._known),
                 self._error_rates(now) if self._failing else _NO_RATES,
                 _NOT_BARRED if raw[FACTS] is None else self._barred(job, now),
-                NO_DRAWS if draws is None or not draws.log else draws.taken(),
+                drawn,
             )
         )
         return None
 
     def answered(self, job: Job, attempt: Attempt, elapsed_s: float, now: float) -> None:
         """The usual end of a request: `succeeded`, `released` and `ended` in one."""
-        raw = self._open.pop(job.id, None)
-        if raw is None or raw[RUNNING] != 1 or self._lingering:
-            if raw is not None:
-                self._open[job.id] = raw
+        brief = self._open.get(job.id)
+        if brief.__class__ is not tuple or self._lingering:
             self.succeeded(attempt, elapsed_s, now)
             self.released(attempt, now)
             self.ended(job, "answered", None, attempt.member, now)
             return
-        raw[RUNNING] = 0
-        raw[END] = (now, "answered", attempt.index, "", "", ())
-        raw.append((SUCCEEDED, attempt.number, elapsed_s))
+        del self._open[job.id]
         place = self._places.get(attempt.index)
         if place is not None:
             slot = self._slots[place]
-            self._loads[place] = slot.in_flight
+            if self._few:
+                self._loads[place] = slot.in_flight
             if self._known:
                 self._known[place] = slot.load.known()
+        raw = (job.id, brief, elapsed_s, self._late(now), now)
         self._kept.append(raw)
         if self._put is not None:
             self._put(raw)
@@ -222,14 +247,12 @@ class FlightObserver:
         self._add(attempt, (FIRST_CHUNK, attempt.number, first_chunk_s))
 
     def succeeded(self, attempt: Attempt, elapsed_s: float, now: float) -> None:
-        raw = self._open.get(attempt.ticket[0])
-        if raw is not None and not self._lingering:
-            raw.append((SUCCEEDED, attempt.number, elapsed_s))
-        else:
-            self._add(attempt, (SUCCEEDED, attempt.number, elapsed_s))
+        self._add(attempt, (SUCCEEDED, attempt.number, elapsed_s, self._late(now)))
 
     def failed(self, attempt: Attempt, failure: Failure, now: float) -> None:
         self._failing = True
+        if now > self._last:
+            self._last = now
         self._look_at(attempt.index)
         flags = (
             STARTED * failure.started
@@ -248,7 +271,7 @@ class FlightObserver:
         self._add(attempt, (LEFT, attempt.number, now, str(reason)))
 
     def resumes(self, job: Job, member: str, at: float, now: float) -> None:
-        raw = self._open.get(job.id)
+        raw = self._listed(job.id)
         if raw is not None:
             index = self._indices.get(member, -1)
             draws = self._draws
@@ -256,7 +279,7 @@ class FlightObserver:
             raw.append((RESUMES, index, now, at, drawn))
 
     def released(self, attempt: Attempt, now: float) -> None:
-        raw = self._open.get(attempt.ticket[0])
+        raw = self._listed(attempt.ticket[0])
         if raw is None or self._lingering:
             self._released_late(attempt, now)
             return
@@ -290,6 +313,8 @@ class FlightObserver:
     # -- the pool
 
     def table(self, snapshot: RoutingSnapshot, now: float) -> None:
+        if now > self._last:
+            self._last = now
         routes, table = snapshot.members, self._table
         assert table is not None
         states = [line for each in routes if (line := self._state(each, now)) is not None]
@@ -308,14 +333,20 @@ class FlightObserver:
             self._say(line)
         self._slots = slots = tuple(table)
         self._places = {slot.index: place for place, slot in enumerate(slots)}
-        few = len(slots) <= MOST_LOOKED_AT
-        self._loads = [slot.in_flight for slot in slots]
+        few = self._few = len(slots) <= MOST_LOOKED_AT
+        self._loads = [slot.in_flight for slot in slots] if few else []
         self._known = [slot.load.known() for slot in slots] if self._times and few else []
         self._size = len(slots)
 
     def rests(self, member: str, kind: FailureKind, until: float, now: float) -> None:
         index = self._indices.get(member, -1)
         self._say(RestLine(member=index, at=now, until=until, kind=str(kind)))
+
+    def judged(self, member: str, incarnation: int, count: int, now: float) -> None:
+        if now > self._last:
+            self._last = now
+        index = self._indices.get(member, -1)
+        self._say(JudgedLine(member=index, at=now, incarnation=incarnation, count=count))
 
     def configured(self, config: PoolConfig, now: float) -> None:
         settings, left_out = settings_of(config)
@@ -349,14 +380,14 @@ class FlightObserver:
 
     def _add(self, attempt: Attempt, step: tuple[Any, ...]) -> None:
         # One that its request has left behind comes first: the id may be in use again.
-        raw = self._lingering.get(attempt.ticket) or self._open.get(attempt.ticket[0])
+        raw = self._lingering.get(attempt.ticket) or self._listed(attempt.ticket[0])
         if raw is not None:
             raw.append(step)
 
     def _released_late(self, attempt: Attempt, now: float) -> None:
         raw = self._lingering.pop(attempt.ticket, None)
         if raw is None:
-            raw = self._open.get(attempt.ticket[0])
+            raw = self._listed(attempt.ticket[0])
             if raw is None:
                 return
         raw[RUNNING] -= 1
@@ -367,7 +398,8 @@ class FlightObserver:
 
     def give_up(self, now: float) -> None:
         """Nothing more comes: what is still under way is handed on as it is."""
-        left = {id(raw): raw for raw in (*self._open.values(), *self._lingering.values())}
+        under_way = [begun(raw, request_id) for request_id, raw in self._open.items()]
+        left = {id(raw): raw for raw in (*under_way, *self._lingering.values())}
         self._open.clear()
         self._lingering.clear()
         if self._put is not None:
@@ -375,11 +407,20 @@ class FlightObserver:
                 self._put(raw)
         self._say(EndLine(at=now))
 
+    def _late(self, ended_at: float) -> float:
+        """By how much later than that the report was read, as far as others were read before."""
+        if ended_at > self._last:
+            self._last = ended_at
+            return 0.0
+        self._last += _NEXT_S  # those that lay aside together are told one after the other
+        return self._last - ended_at
+
     def _look_at(self, index: int) -> None:
         place = self._places.get(index)
         if place is not None:
             slot = self._slots[place]
-            self._loads[place] = slot.in_flight
+            if self._few:
+                self._loads[place] = slot.in_flight
             if self._known:
                 self._known[place] = slot.load.known()
 
@@ -432,6 +473,23 @@ class FlightObserver:
         return {name: value for name, value in said.items() if value is not None}
 
 
+def _asks(job: Job) -> bool:
+    """Whether it asks for anything beside an answer."""
+    work = job.work
+    return (
+        job.terms is not None
+        or job.deadline is not None
+        or job.channel is not None
+        or work.key is not None
+        or job.heard is not None
+        or work.priority != 0
+        or not work.idempotent
+        or work.max_retries is not None
+        or work.cost is not None
+        or work.__class__ is Acquire
+    )
+
+
 class _Hash:
     """The hash of a key that tells nobody the key: BLAKE2b with the salt as its key (RFC 7693)."""
 
@@ -460,9 +518,10 @@ def facts_of(route: MemberRoute) -> MemberFacts:
 
 
 def _alike(one: StateLine, other: StateLine) -> bool:
-    """But for the time, and permits that are counted on."""
+    """But for the time."""
     return (
-        one.circuit == other.circuit
+        one.permits == other.permits
+        and one.circuit == other.circuit
         and one.blocked == other.blocked
         and one.until == other.until
         and one.epoch == other.epoch

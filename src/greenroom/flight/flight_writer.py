@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from greenroom.flight.flight_file import FileTarget, Target
-from greenroom.flight.flight_lines import Header, Line, LostLine, Raw, written, written_request
+from greenroom.flight.flight_lines import (
+    Brief,
+    Header,
+    Line,
+    LostLine,
+    Raw,
+    written,
+    written_request,
+)
 from greenroom.messages.errors import summary
 
 BACKLOG = 20_000
@@ -52,7 +60,7 @@ class FlightWriter:
     def __init__(self, target: Target, header: Header, pause_s: float = PAUSE_S) -> None:
         self._target = target
         self._pause_s = pause_s
-        self._waiting: deque[Raw | Line] = deque([header])
+        self._waiting: deque[Raw | Brief | Line] = deque([header])
         self._put = self._waiting.append
         self._lost = 0
         self._dropped = 0
@@ -66,7 +74,7 @@ class FlightWriter:
         """How many lines have been dropped so far."""
         return self._dropped
 
-    def put(self, line: Raw | Line) -> None:
+    def put(self, line: Raw | Brief | Line) -> None:
         """Have a line written some time; in the router's turn, so quick."""
         waiting = self._waiting
         if len(waiting) >= BACKLOG:
@@ -124,7 +132,8 @@ class FlightWriter:
             while waiting and len(lines) < _AT_A_TIME:
                 line = waiting.popleft()
                 try:
-                    text = written_request(line) if isinstance(line, list) else written(line)
+                    is_request = isinstance(line, list | tuple)
+                    text = written_request(line) if is_request else written(line)
                 except Exception as error:  # a number that JSON has no word for, say
                     self._complain(error)
                     text = written(LostLine(count=1))

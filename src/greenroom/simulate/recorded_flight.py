@@ -19,6 +19,7 @@ from greenroom.flight.flight_lines import (
     LEFT,
     MAY_MEND,
     OPENS_AT_ONCE,
+    QUEUED,
     RELEASED,
     RESUMES,
     RUNS,
@@ -27,6 +28,7 @@ from greenroom.flight.flight_lines import (
     SUCCEEDED,
     FlightError,
     Header,
+    JudgedLine,
     MemberFacts,
     MembersLine,
     SettingsLine,
@@ -36,7 +38,7 @@ from greenroom.flight.flight_lines import (
 )
 from greenroom.flight.settings_said import config_of
 from greenroom.messages.config import PoolConfig
-from greenroom.messages.status import FailureKind
+from greenroom.messages.status import CancelReason, FailureKind
 
 _NEAR = 6
 """A call that was never made ends as one of so many that its member has had just about then: of
@@ -46,6 +48,8 @@ _AROUND = 40
 """Where one was left behind it is looked among so many for some that took longer."""
 _LONGER = 1.5
 """If there is none, it would have taken so much longer."""
+_ROUNDING_S = 1e-10
+_LOST = str(CancelReason.LOST_RACE)
 _ITS_OWN = frozenset((FailureKind.CALLER, FailureKind.TOO_LARGE))
 """Failures that are the request's, whoever has it."""
 
@@ -58,6 +62,8 @@ class CallEnd(NamedTuple):
         kind: None of an answer.
         lag_s: how much later its slot was free, where it was cut short.
         started: whether its agent had begun.
+        late_s: how much later an answer's report was read.
+        cut_s: after how long the pool has cut it off, where that is why it failed.
     """
 
     seconds: float
@@ -68,6 +74,8 @@ class CallEnd(NamedTuple):
     may_mend: bool = False
     opens_at_once: bool = False
     disconnected: bool = False
+    late_s: float = 0.0
+    cut_s: float = 0.0
 
 
 class RecordedCall(NamedTuple):
@@ -95,6 +103,7 @@ class Arrival(NamedTuple):
         took_s: how long it took to its end; None of one that had none.
         how: how it ended; "" of one that had no end.
         draws: what chance has said on its way.
+        resumed: for each pause when it was to be over, and when it went on.
     """
 
     at: float
@@ -104,6 +113,7 @@ class Arrival(NamedTuple):
     took_s: float | None
     how: str
     draws: tuple[float, ...] = ()
+    resumed: tuple[tuple[float, float], ...] = ()
 
 
 class Transition(NamedTuple):
@@ -120,6 +130,9 @@ class RecordedFlight:
 
     Attributes:
         members: who was in the pool at first.
+        states: of members, as the router heard of them.
+        judged: when the router heard that the supervisor had judged failures: by member,
+            incarnation, and how many.
         changed: whether members or settings have changed meanwhile, which is not played again.
     """
 
@@ -129,6 +142,8 @@ class RecordedFlight:
     transitions: list[Transition] = field(default_factory=list)
     lost: int = 0
     changed: bool = False
+    states: list[StateLine] = field(default_factory=list)
+    judged: dict[tuple[str, int, int], float] = field(default_factory=dict)
     _names: dict[int, str] = field(default_factory=dict)
     _circuits: dict[int, str] = field(default_factory=dict)
 
@@ -155,6 +170,8 @@ class RecordedFlight:
                 self._members_are(line)
             case StateLine():
                 self._state(line)
+            case JudgedLine():
+                self.judged[self.name(line.member), line.incarnation, line.count] = line.at
             case SettingsLine():
                 self.changed = True
             case None:
@@ -170,10 +187,17 @@ class RecordedFlight:
             self.changed = True
 
     def _state(self, line: StateLine) -> None:
+        self.states.append(line)
         before = self._circuits.get(line.member, "closed")
         self._circuits[line.member] = line.circuit
         if line.circuit != before:
             self.transitions.append(Transition(line.at, self.name(line.member), line.circuit))
+
+    @property
+    def last_at(self) -> float:
+        """When something is known to have happened last."""
+        ends = (each.at + (each.took_s or 0.0) for each in self.arrivals)
+        return max((*ends, *(each.at for each in self.states)), default=self.header.at)
 
     def in_order(self) -> RecordedFlight:
         """All is there: what was written at its end is put where it began."""
@@ -207,21 +231,31 @@ def recorded(lines: Iterable[str]) -> RecordedFlight:
     return flight.in_order()
 
 
-def _when(arrival: Arrival) -> tuple[float, int]:
-    return arrival.at, arrival.number
+def _when(arrival: Arrival) -> int:
+    return arrival.number
 
 
 def _arrival(raw: Sequence[Any]) -> Arrival:
     _, number, at, _, facts, _, end = raw[:STEPS]
-    calls, draws = _calls(raw[STEPS:])
+    calls, draws = _calls(raw[STEPS:], at if end is None else end[0])
     took_s = None if end is None else end[0] - at
-    return Arrival(at, number, facts or None, calls, took_s, end[1] if end else "", draws)
+    resumed = tuple(_resumed(raw[STEPS:])) if len(calls) > 1 else ()
+    how = end[1] if end else ""
+    return Arrival(at, number, facts or None, calls, took_s, how, draws, resumed)
 
 
-def _calls(steps: Sequence[Sequence[Any]]) -> tuple[tuple[RecordedCall, ...], tuple[float, ...]]:
+def _resumed(steps: Sequence[Sequence[Any]]) -> Iterator[tuple[float, float]]:
+    for step, following in itertools.pairwise(steps):
+        if step[0] == RESUMES and following[0] in (GIVEN, QUEUED):
+            yield step[3], following[3] if following[0] == GIVEN else following[1]
+
+
+def _calls(
+    steps: Sequence[Sequence[Any]], ended_at: float
+) -> tuple[tuple[RecordedCall, ...], tuple[float, ...]]:
     if len(steps) == 2 and steps[0][0] == GIVEN and steps[1][0] == SUCCEEDED:  # as most are
         given = steps[0]
-        call = RecordedCall(given[2], given[3], given[4], CallEnd(steps[1][2]))
+        call = RecordedCall(given[2], given[3], given[4], _answer(steps[1], given[3], ended_at))
         return (call,), tuple(given[11])
     begun: dict[int, Sequence[Any]] = {}
     ends: dict[int, CallEnd] = {}
@@ -229,6 +263,8 @@ def _calls(steps: Sequence[Sequence[Any]]) -> tuple[tuple[RecordedCall, ...], tu
     cut_at: dict[int, float] = {}
     lags: dict[int, float] = {}
     draws: list[float] = []
+    # The answer to a race is told with the time at which it ended; who lost, when that was read.
+    heard_at = min((s[2] for s in steps if s[0] == LEFT and s[3] == _LOST), default=ended_at)
     for step in steps:
         letter = step[0]
         if letter == GIVEN:
@@ -242,7 +278,7 @@ def _calls(steps: Sequence[Sequence[Any]]) -> tuple[tuple[RecordedCall, ...], tu
                 continue
             at = begun[number][3]
             if letter == SUCCEEDED:
-                ends[number] = CallEnd(step[2])
+                ends[number] = _answer(step, at, heard_at)
             elif letter == FAILED:
                 ends[number] = _failure(step, at)
                 if step[7] & RUNS:
@@ -266,6 +302,11 @@ def _calls(steps: Sequence[Sequence[Any]]) -> tuple[tuple[RecordedCall, ...], tu
     return calls, tuple(draws)
 
 
+def _answer(step: Sequence[Any], began: float, heard_at: float) -> CallEnd:
+    seconds, late_s = step[2], max(step[3], heard_at - began - step[2])
+    return CallEnd(seconds, late_s=late_s) if late_s > _ROUNDING_S else CallEnd(seconds)
+
+
 def _failure(step: Sequence[Any], began: float) -> CallEnd:
     _, _, at, kind, _, _, after_s, flags = step
     return CallEnd(
@@ -277,6 +318,7 @@ def _failure(step: Sequence[Any], began: float) -> CallEnd:
         may_mend=bool(flags & MAY_MEND),
         opens_at_once=bool(flags & OPENS_AT_ONCE),
         disconnected=bool(flags & DISCONNECTED),
+        cut_s=at - began if flags & RUNS else 0.0,
     )
 
 

@@ -34,6 +34,7 @@ from greenroom.simulate.recorded_flight import (
     Transition,
     own_failure,
 )
+from greenroom.simulate.recorded_post import RecordedPost
 from greenroom.simulate.replayed_draws import ReplayedDraws, tells_whose
 from greenroom.simulate.simulated_failures import error_of
 from greenroom.simulate.simulated_pool import AgendaPool
@@ -253,10 +254,12 @@ class _Player:
             routing=self._draws,
             supervision=random.Random(seed if seeds is None else seeds),
             audience=self,
+            post=None if changes else RecordedPost(flight, agenda),
         )
         self._flow, self._supervisor = self._pool.flow, self._pool.supervisor
         self._pool.on_snapshot = self._snapshot
         self._circuits: dict[str, str] = {}
+        self._last_at = flight.last_at
         # Chance says the same only where it is asked the same.
         self._same_chance = strategy == flight.header.strategy
         if self._same_chance and any(each.draws for each in flight.arrivals):
@@ -301,7 +304,8 @@ class _Player:
     def _plan_next(self) -> None:
         if self._next < len(self._flight.arrivals):
             arrival = self._flight.arrivals[self._next]
-            self._agenda.at(arrival.at, self._arrive, arrival)
+            # In the order in which they were taken in: the time of each was read before that.
+            self._agenda.at(max(arrival.at, self._agenda.now), self._arrive, arrival)
 
     def _arrive(self, arrival: Arrival) -> None:
         self._next += 1
@@ -361,6 +365,8 @@ class _Player:
             del self._under_way[request_id]
 
     def _snapshot(self, snapshot: RoutingSnapshot) -> None:
+        if self._agenda.now > self._last_at:
+            return  # the pool was stopped, or might have been
         for route in snapshot.members:
             circuit = str(route.circuit)
             if self._circuits.get(route.name, "closed") != circuit:
@@ -412,6 +418,8 @@ class _Player:
 
     def _report(self, call: _Call) -> None:
         end, elapsed_s = call.end, self._agenda.now - call.began_at
+        if end.late_s and call.cancelled is None:
+            elapsed_s = end.seconds
         if call.cancelled is not None:
             error, verdict = cut_off_by(call.member, call.cancelled)
             self._flow.failed(
@@ -516,7 +524,7 @@ class _StandIn:
         call = _Call(message, self._name, now, end)
         self._calls[message.request_id, message.attempt] = call
         if end.seconds != math.inf:
-            self._agenda.at(now + end.seconds, self._end, call)
+            self._agenda.at(now + end.seconds + end.late_s, self._end, call)
 
     def cancel(self, message: CancelExecution) -> None:
         """It ends now, or as much later as it did."""
@@ -629,5 +637,5 @@ def _notes(flight: RecordedFlight, strategy: str) -> list[str]:
         said.append("keys are recorded as hashes: they prefer other members than they did")
     streams = sum(1 for each in flight.arrivals if each.facts and "stream" in each.facts)
     if streams:
-        said.append(f"{streams:,} streams were played as answers that come with their first chunk")
+        said.append(f"{streams:,} streams were played as answers that come at their end")
     return said

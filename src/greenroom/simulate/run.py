@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from greenroom.flight.draws import RecordedDraws
-from greenroom.flight.flight_lines import Header, Line, Raw, written, written_request
+from greenroom.flight.flight_lines import Brief, Header, Line, Raw, written, written_request
 from greenroom.flight.flight_observer import FlightObserver
 from greenroom.flight.settings_said import settings_of
 from greenroom.messages.requests import Request
@@ -72,8 +72,8 @@ class _Recorder:
         )
         record(written(header))
 
-    def _put(self, line: Raw | Line) -> None:
-        self._record(written_request(line) if isinstance(line, list) else written(line))
+    def _put(self, line: Raw | Brief | Line) -> None:
+        self._record(written_request(line) if isinstance(line, list | tuple) else written(line))
 
 
 Arrival = tuple[Request[Any], Heard | None]

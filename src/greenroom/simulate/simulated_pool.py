@@ -41,7 +41,7 @@ from greenroom.messages.supervision import (
     TableWanted,
     TrialStarted,
 )
-from greenroom.simulate.agenda import Agenda
+from greenroom.simulate.agenda import Action, Agenda
 from greenroom.simulate.scenario import MemberSpec, Scenario
 from greenroom.simulate.simulated_failures import error_of, failures
 from greenroom.simulate.simulated_member import Call, SimMember
@@ -201,12 +201,36 @@ class SimPool:
             self._agenda.soon(self._supervisor.roster.agent_created, made)
 
 
+class Post(Protocol):
+    """Carries what router and supervisor say to each other."""
+
+    def to_router(self, action: Action, message: Any) -> None:
+        """Have the router hear a `RoutingSnapshot` or a `FailuresSeen`."""
+
+    def to_supervisor(self, action: Action, message: Any) -> None:
+        """Have the supervisor hear what the router says."""
+
+    def rings_at(self, when: float) -> float:
+        """When a timer of the router's goes off that is set for that time."""
+
+
+class Prompt:
+    """Takes no time: each message is heard before anything else happens."""
+
+    def __init__(self, agenda: Agenda) -> None:
+        self.to_router = self.to_supervisor = agenda.soon
+
+    def rings_at(self, when: float) -> float:
+        return when
+
+
 class AgendaPool:
     """The flow and the supervisor on one agenda; who stands behind the members' names is given.
 
     Args:
         stand_ins: by the names of the members.
         routing, supervision: the chance of the two.
+        post: carries what they say to each other; None: it takes no time.
 
     Attributes:
         flow: to which reports of members are brought.
@@ -228,8 +252,10 @@ class AgendaPool:
         audience: Audience,
         events: Events | None = None,
         observer: FlowObserver | None = None,
+        post: Post | None = None,
     ) -> None:
         events = _Nobody() if events is None else events
+        post = post or Prompt(agenda)
         self._audience = audience
         self._members = stand_ins
         # What one of the two tells the other is a message of its own: `Agenda.soon`.
@@ -239,8 +265,9 @@ class AgendaPool:
             agenda,
             supervision,
             events,
-            tell_router=lambda message: agenda.soon(self._snapshot, message),
-            answer=lambda seen: agenda.soon(self.flow.failures_judged, seen),
+            tell_router=lambda message: post.to_router(self._snapshot, message),
+            answer=lambda seen: post.to_router(self.flow.failures_judged, seen),
+            post=post,
         )
         self.on_snapshot: Callable[[RoutingSnapshot], object] = _ignore
         self.strategy = strategy_for(strategy)
@@ -249,7 +276,7 @@ class AgendaPool:
                 now=lambda: agenda.now,
                 wall=lambda: agenda.now,
                 paused_at=lambda: -math.inf,
-                at=agenda.alarms.at,
+                at=lambda when, act: agenda.alarms.at(post.rings_at(when), act),
                 send=self._send,
                 cancel=self._cancel,
                 report=self.supervisor.report,
@@ -335,8 +362,10 @@ class SimSupervisor:
         events: Events,
         tell_router: Callable[[ToRouter], object],
         answer: Callable[[FailuresSeen], None],
+        post: Post,
     ) -> None:
         self._agenda = agenda
+        self._post = post
         self._records: dict[str, MemberRecord] = {}
         ports = SupervisorPorts(
             pool="simulated",
@@ -358,17 +387,17 @@ class SimSupervisor:
 
     def report(self, outcomes: Outcomes) -> None:
         """The router says how attempts have ended."""
-        self._agenda.soon(self.judge.take_in, outcomes)
+        self._post.to_supervisor(self.judge.take_in, outcomes)
 
     def note(self, message: FromRouter) -> None:
         """The router says something of a member, or asks."""
         match message:
             case TrialStarted():
-                self._agenda.soon(self.judge.trial_started, message)
+                self._post.to_supervisor(self.judge.trial_started, message)
             case MemberDrained():
-                self._agenda.soon(self.roster.drained, message)
+                self._post.to_supervisor(self.roster.drained, message)
             case TableWanted():
-                self._agenda.soon(lambda _: self.routes.publish(), message)
+                self._post.to_supervisor(lambda _: self.routes.publish(), message)
 
     def _review(self) -> None:
         now = self._agenda.now
