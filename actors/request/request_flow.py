@@ -331,7 +331,8 @@ class RequestFlow:
         for job, waiting, of_key in leavers.shed:
             # While anything runs, the next slot comes from that, and
             # its pace says when to come back.
-            reopening = None if self.attempts.live else self.table.earliest_reopening()
+            barred = self.table.eligible(job.terms).barred
+            reopening = None if self.attempts.live else self.table.earliest_reopening(barred)
             shed = partial(self.endings.shed, job, waiting, reopening, of_key)
             self._see_to(job, "turn a request away", shed)
 
@@ -1017,6 +1018,14 @@ class RequestFlow:
         self._choice.configure(stay_s)
         self._follow_ups.configure(config)
         self._hedger.configure(config)
+
+    def reset(self, name: str | None) -> None:
+        """A member is reset by hand, or all are: no rest of it goes on, and nothing counts that its
+        provider has said. What is declared holds, and what has been taken of it.
+        """
+        self.rests.forget(name)
+        self.refills.forget(name)
+        self._pump()
 
     def snapshot(self, snapshot: RoutingSnapshot) -> None:
         """The members have changed: attempts may have fallen, those that wait may be served now, or

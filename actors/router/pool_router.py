@@ -212,9 +212,7 @@ class PoolRouter(PoolActor):
         # Rests are the router's own; the supervisor resets all else.
         if isinstance(command, ResetMember | ResetAll):
             name = command.name if isinstance(command, ResetMember) else None
-            self.flow.rests.forget(name)
-            # What was declared holds, and what has been taken of it.
-            self.flow.table.headroom.forget_learned(name, self.clock.now())
+            self.flow.reset(name)
         assert self._supervisor is not None
         self._commands.forward(self._supervisor, command, self.mailbox.reply_to)
         return PENDING

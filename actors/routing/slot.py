@@ -68,6 +68,7 @@ class Slot:
     rest: RestPeriod = field(init=False, default_factory=RestPeriod)
     # Whether successes are of interest, see `answered`: always those of a member that learns.
     recovers: bool = field(init=False, default=False)
+    _eases: bool = field(init=False, default=False)
     # Its rate limits, of which `Headroom` keeps the books; and when one of which nothing is left
     # has something again, 0.0 while all have.
     buckets: tuple[Bucket, ...] = field(init=False, default=())
@@ -120,7 +121,8 @@ class Slot:
     def _widen_to(self, width: int) -> None:
         # A member on its slow start keeps its limit; one that is not
         # follows its new max_concurrency.
-        whole = self.limit >= self.max_concurrency
+        # (One of 1 may be on it, too.)
+        whole = self.limit >= self.max_concurrency and not self._eases
         self.max_concurrency = width
         self.limit = width if whole else min(self.limit, width)
 
@@ -197,7 +199,7 @@ class Slot:
 
     def _ease_in(self) -> None:
         self.limit = min(self.max_concurrency, self.in_flight + 1)
-        self.recovers = True
+        self.recovers = self._eases = True
 
     def answered(self, began: float, elapsed_s: float) -> None:
         """A call that began then, and took so long, has succeeded; to be told while it `recovers`.
@@ -211,6 +213,7 @@ class Slot:
         if self.rest.until:
             return
         self.limit = min(self.max_concurrency, self.limit + 1)
+        self._eases = self.limit < self.max_concurrency
         self.recovers = (
             self.limit < self.max_concurrency or self.rest.pauses > 0 or self.learned is not None
         )
@@ -220,7 +223,7 @@ class Slot:
         """Be as if it had never rested: somebody has reset it by hand."""
         self.rest.forget()
         self._free_slots.resting.discard(self)
-        self.recovers = self.learned is not None
+        self.recovers, self._eases = self.learned is not None, False
         self.limit = self.max_concurrency
         self._review()
 
