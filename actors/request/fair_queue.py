@@ -122,6 +122,15 @@ class FairQueue:
                 return last if priority < job.work.priority else None
         return None
 
+    def last_of_key(self, key: FairKey) -> Job | None:
+        """The request of that key to be served last, of those that no member has had yet."""
+        for priority in sorted(self._levels):
+            queue = self._levels[priority].queues.get(key)
+            last = None if queue is None else queue.last_untried()
+            if last is not None:
+                return last
+        return None
+
     def expired(self, now: float) -> Job | None:
         """A request whose deadline is over; it stays in."""
         for queue in self._queues():

@@ -92,6 +92,11 @@ class Refills:
                 now,
             )
 
+    def forget(self, name: str | None) -> None:
+        """What providers have said of a member's limits counts no more; None means all of them."""
+        self._least.clear()
+        self._table.headroom.forget_learned(name, self._ports.now())
+
     # -- requests wait for headroom
 
     def awaits(self, job: Job, now: float) -> None:

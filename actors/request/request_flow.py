@@ -339,7 +339,8 @@ class RequestFlow:
         for job, waiting, of_key in leavers.shed:
             # While anything runs, the next slot comes from that, and
             # its pace says when to come back.
-            reopening = None if self.attempts.live else self.table.earliest_reopening()
+            barred = self.table.eligible(job.terms).barred
+            reopening = None if self.attempts.live else self.table.earliest_reopening(barred)
             skipped: tuple[str, ...] = ()
             if self._ports.events.listening(RequestRejected.level):
                 few = skipped_by(job, self.table, now, MOST_NAMED)
@@ -1047,6 +1048,14 @@ class RequestFlow:
         self._hedger.configure(config)
         if self._ports.observer is not None:
             self._ports.observer.configured(config, self._ports.now())
+
+    def reset(self, name: str | None) -> None:
+        """A member is reset by hand, or all are: no rest of it goes on, and nothing counts that its
+        provider has said. What is declared holds, and what has been taken of it.
+        """
+        self.rests.forget(name)
+        self.refills.forget(name)
+        self._pump()
 
     def snapshot(self, snapshot: RoutingSnapshot) -> None:
         """The members have changed: attempts may have fallen, those that wait may be served now, or

@@ -37,10 +37,15 @@ class RestingMembers:
             retry_after_s: what the member has asked for, in seconds.
         """
         rests = bool(slot.rest.until)
-        if kind is FailureKind.RATE_LIMITED and slot.route.circuit is not CircuitState.DISABLED:
-            self._table.read_times()
-            self._table.headroom.refused(slot, began, now, retry_after_s)
-        if not slot.rest_for(kind, now, began, retry_after_s, self._rng):
+        too_many = True
+        if kind is FailureKind.RATE_LIMITED:
+            too_many = slot.is_too_many(began, now)
+            # Whoever has switched the breaker off wants every request to go there.
+            off = slot.route.circuit is CircuitState.DISABLED
+            if not off and (slot.is_paced or not too_many):
+                self._table.read_times()
+                self._table.headroom.refused(slot, began, now, retry_after_s)
+        if not slot.rest_for(kind, now, began, retry_after_s, self._rng, too_many):
             return False
         self._begun(slot, kind, rests, now)
         return not rests

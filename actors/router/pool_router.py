@@ -218,9 +218,7 @@ class PoolRouter(PoolActor):
         # Rests are the router's own; the supervisor resets all else.
         if isinstance(command, ResetMember | ResetAll):
             name = command.name if isinstance(command, ResetMember) else None
-            self.flow.rests.forget(name)
-            # What was declared holds, and what has been taken of it.
-            self.flow.table.headroom.forget_learned(name, self.clock.now())
+            self.flow.reset(name)
         elif isinstance(command, ReportMember) and command.state is ReportedState.COOLING:
             assert command.for_s is not None
             kind = command.kind or FailureKind.RATE_LIMITED

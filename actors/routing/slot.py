@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -68,13 +69,17 @@ class Slot:
     rest: RestPeriod = field(init=False, default_factory=RestPeriod)
     # Whether successes are of interest, see `answered`: always those of a member that learns.
     recovers: bool = field(init=False, default=False)
+    _eases: bool = field(init=False, default=False)
     # Its rate limits, of which `Headroom` keeps the books; and when one of which nothing is left
     # has something again, 0.0 while all have.
     buckets: tuple[Bucket, ...] = field(init=False, default=())
     refills_at: float = field(init=False, default=0.0)
-    # The most that ran at a time and were answered, since its last refusal and before that.
+    # The most that ran at a time and were fine since its last refusal, and what may become that.
     _most: int = field(init=False, default=0)
-    _most_before: int = field(init=False, default=0)
+    _seen: int = field(init=False, default=0)
+    _seen_at: float = field(init=False, default=-math.inf)
+    _refused_at: float = field(init=False, default=-math.inf)
+    _too_many: bool = field(init=False, default=True)
 
     def __post_init__(self) -> None:
         route = self.route
@@ -120,7 +125,8 @@ class Slot:
     def _widen_to(self, width: int) -> None:
         # A member on its slow start keeps its limit; one that is not
         # follows its new max_concurrency.
-        whole = self.limit >= self.max_concurrency
+        # (One of 1 may be on it, too.)
+        whole = self.limit >= self.max_concurrency and not self._eases
         self.max_concurrency = width
         self.limit = width if whole else min(self.limit, width)
 
@@ -165,11 +171,15 @@ class Slot:
         began: float,
         retry_after_s: float | None,
         rng: Random,
+        too_many: bool = True,
     ) -> bool:
         """A call that began at `began` has failed at `now`; whether it makes a rest, or a longer
         one. Whoever is told so has `rested` called once it is over.
+
+        Args:
+            too_many: whether it may be how many ran at a time.
         """
-        if self.learned is not None and kind in _TOO_MUCH and not self._is_of_its_pace(kind):
+        if self.learned is not None and kind in _TOO_MUCH and too_many:
             self.learned.refused(began, now)
             self._widen_to(self.learned.limit)
             self._review()
@@ -213,20 +223,21 @@ class Slot:
 
     def _ease_in(self) -> None:
         self.limit = min(self.max_concurrency, self.in_flight + 1)
-        self.recovers = True
+        self.recovers = self._eases = True
 
     def answered(self, began: float, elapsed_s: float) -> None:
         """A call that began then, and took so long, has succeeded; to be told while it `recovers`.
         It has given back what it held.
         """
         if self.learned is not None:
-            self._most = max(self._most, self.in_flight + 1)
+            self._note_fine(began, began + elapsed_s)
             self.learned.answered(elapsed_s, self.in_flight + 1)
             self._widen_to(self.learned.limit)
         self.rest.answered(began)
         if self.rest.until:
             return
         self.limit = min(self.max_concurrency, self.limit + 1)
+        self._eases = self.limit < self.max_concurrency
         self.recovers = (
             self.limit < self.max_concurrency or self.rest.pauses > 0 or self.learned is not None
         )
@@ -236,7 +247,7 @@ class Slot:
         """Be as if it had never rested: somebody has reset it by hand."""
         self.rest.forget()
         self._free_slots.resting.discard(self)
-        self.recovers = self.learned is not None
+        self.recovers, self._eases = self.learned is not None, False
         self.limit = self.max_concurrency
         self._review()
 
@@ -255,12 +266,25 @@ class Slot:
             return False
         return self.is_paced and self.skip_reason() is SkipReason.COOLING_DOWN
 
-    def _is_of_its_pace(self, kind: FailureKind) -> bool:
-        """Whether it was refused by how many come a second: as many as now were fine at a time."""
-        if kind is not FailureKind.RATE_LIMITED:
+    def is_too_many(self, began: float, now: float) -> bool:
+        """Whether a call that began then, and was refused now, was refused for how many ran at a
+        time, as far as that is found out: not if as many were fine before.
+        """
+        if self.learned is None:
             return False
-        fine, self._most_before, self._most = max(self._most_before, self._most), self._most, 0
-        return self.is_paced and self.in_flight + 1 <= fine
+        if began > self._refused_at:  # else it is of the same burst
+            fine, self._most, self._refused_at = self._most, 0, now
+            self._too_many = self.in_flight + 1 > fine if fine else not self.is_paced
+            self._seen, self._seen_at = 0, now
+        return self._too_many
+
+    def _note_fine(self, began: float, now: float) -> None:
+        """A call was answered. As many as ran when one ended before it began, were fine: by now it
+        would be known if one of them had been refused.
+        """
+        if began >= self._seen_at:
+            self._most = max(self._most, self._seen)
+            self._seen, self._seen_at = self.in_flight + 1, now
 
     def refilled(self) -> None:
         """What is left of its rate limits has changed."""

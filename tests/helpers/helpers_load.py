@@ -21,6 +21,10 @@ class FixedWindow:
         self._window, self._used = 0, 0
         self.calls = self.taken = 0
 
+    def set(self, limit: int) -> None:
+        """Take so many from now on."""
+        self._limit = limit
+
     async def __call__(self, payload: Any) -> Any:
         self.calls += 1
         now = self._clock.now() - self._start
@@ -44,6 +48,10 @@ class TokenBucket:
         self._burst = self._tokens = float(per_s if burst is None else burst)
         self._at = clock.now()
         self.calls = self.taken = 0
+
+    def set(self, per_s: float) -> None:
+        """Take so many from now on, and as many at once."""
+        self._per_s = self._burst = float(per_s)
 
     async def __call__(self, payload: Any) -> Any:
         self.calls += 1

@@ -323,7 +323,7 @@ class Storm:
         if headroom.free_at(slot, costs_of(job), now) is None:
             return False
         reason = slot.skip_reason()
-        if reason is None:
+        if reason is None or slot.rests_for_its_pace():
             return True
         return reason in PASSING or self.waits or reason is SkipReason.TRIAL_RUNNING
 
@@ -357,7 +357,10 @@ class Storm:
         for slot in world.flow.table:
             assert slot.is_free, slot
             for stats in world.flow.table.headroom.stats(slot, world.now):
-                assert (stats.used, stats.headroom) == (0, stats.limit)
+                # What 429s have taught is known for a while.
+                paced = stats.pace_per_s is not None
+                assert stats.used == 0 or (paced and stats.used is None)
+                assert paced or stats.headroom == stats.limit
         assert "secret" not in repr((world.events, world.answers, world.noted, world.outcomes))
         texts = [str(each) for answers in world.answers.values() for each in answers]
         assert not any("secret" in text for text in texts)

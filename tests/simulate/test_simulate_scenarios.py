@@ -20,6 +20,7 @@ from greenroom.simulate.scenario_file import NAMES, shipped_text
 
 GUIDE = DOCS / "choosing-a-strategy.md"
 FAIRNESS = DOCS / "fairness.md"
+LIMITS = DOCS / "limits-and-fairness.md"
 SHOWN = re.compile(
     r"```sh\npython -m greenroom simulate (\w+) --seed (\d+).*?```\n+```text\n(.*?)```", re.S
 )
@@ -150,7 +151,8 @@ def test_all_tenants_have_their_share_and_nothing_is_lost_by_it() -> None:
 
 def shown() -> dict[str, str]:
     """The guide's tables, by the scenario that made them."""
-    found = [each for page in (GUIDE, FAIRNESS) for each in SHOWN.findall(page.read_text("utf-8"))]
+    pages = (GUIDE, FAIRNESS, LIMITS)
+    found = [each for page in pages for each in SHOWN.findall(page.read_text("utf-8"))]
     assert {seed for _, seed, _ in found} == {"1"}
     return {name: table for name, _, table in found}
 
@@ -181,6 +183,13 @@ def test_the_page_of_fairness_shows_what_the_command_prints() -> None:
     """To the letter."""
     texts = [as_text(scenario(each), [outcome(each, "adaptive")]) for each in TENANTS]
     assert shown()["tenants"] == "\n\n".join(texts) + "\n"
+
+
+def test_b337_the_page_of_limits_shows_what_the_command_prints() -> None:
+    """To the letter."""
+    each = scenarios_of(shipped_text("limits"), "limits", "limits")
+    texts = [as_text(one, [simulate(one, "adaptive")]) for one in each]
+    assert shown()["limits"] == "\n\n".join(texts) + "\n"
 
 
 def test_the_guide_shows_the_theory_of_the_supermarket() -> None:

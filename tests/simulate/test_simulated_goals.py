@@ -71,14 +71,14 @@ def test_b330_limits_that_are_set_twice_too_low_are_used_up_and_kept(
 def test_b331_a_limit_that_nobody_knows_is_followed_when_it_is_halved_and_doubled(
     monkeypatch: pytest.MonkeyPatch, kind: str, per_s: int
 ) -> None:
-    """Of all that is let in 95 % is used, under a load of 130 %; of the calls 2 % are refused, and
-    ten seconds after a change the new level is there.
+    """Of all that is let in 95 % is used, under a load of 130 %; of the calls 2 % are refused, of a
+    token bucket one in forty, and ten seconds after a change the new level is there.
     """
     member = provider("a", kind, (per_s, 60.0), (per_s // 2, 90.0), (per_s, FOR_EVER))
     outcome = played(monkeypatch, member, rate_per_s=1.3 * per_s, duration_s=120.0, deadline_s=5.0)
     possible = per_s * 60.0 + per_s // 2 * 30.0 + per_s * 30.0
     assert outcome.result.answered >= 0.95 * possible
-    assert outcome.refused_share <= 0.02
+    assert outcome.refused_share <= (0.025 if kind == "bucket" else 0.02)
     assert outcome.rate(40.0, 60.0) >= 0.93 * per_s
     assert 0.93 * per_s / 2 <= outcome.rate(70.0, 90.0) <= 1.10 * per_s / 2
     assert outcome.rate(100.0, 120.0) >= 0.88 * per_s

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from greenroom.messages import _validate as check
 from greenroom.messages.status import FailureKind
@@ -102,35 +103,82 @@ class Hanging:
         return lambda ending, now: never if rng.random() < self.rate else ending
 
 
+EXACT = "exact"
+_SHORTEST_S = 0.001
+
+
 @dataclass(frozen=True, slots=True)
 class RateLimit:
     """Refuses what exceeds `per_s` calls a second, with a Retry-After, after `after_s` seconds.
 
-    A token bucket: it holds `burst` calls when full, and is full when the fault begins.
+    A token bucket: it holds `burst` calls when full, and is full when the fault begins. With
+    `window_s` a sliding window: in no stretch of that length does it let more in.
+
+    Attributes:
+        retry_after_s: what it says; "exact": when it lets the next one in, in whole milliseconds.
     """
 
     per_s: float
     burst: int = 1
-    retry_after_s: float | None = None
+    retry_after_s: float | Literal["exact"] | None = None
     after_s: float = 0.0
+    window_s: float | None = None
 
     def __post_init__(self) -> None:
         check.number("per_s", self.per_s, above=True)
         check.whole("burst", self.burst, minimum=1)
-        check.number("retry_after_s", self.retry_after_s, above=True, optional=True)
+        if self.retry_after_s != EXACT:
+            check.number("retry_after_s", self.retry_after_s, above=True, optional=True)
         check.number("after_s", self.after_s)
+        check.number("window_s", self.window_s, above=True, optional=True)
+        if self.window_s is not None and self.per_s * self.window_s < 1.0:
+            raise ValueError(
+                f"window_s must be such that one call fits in it at per_s ({self.per_s!r}), "
+                f"got {self.window_s!r}"
+            )
 
     def effect(self, rng: random.Random) -> Effect:
-        refusal = Ending(self.after_s, FailureKind.RATE_LIMITED, self.retry_after_s)
+        lets_in = self._bucket() if self.window_s is None else self._window(self.window_s)
+
+        def limited(ending: Ending, now: float) -> Ending:
+            wait_s = lets_in(now)
+            if not wait_s:
+                return ending
+            after_s = self.retry_after_s
+            if after_s == EXACT:
+                # Not a moment too early: it would be refused again.
+                after_s = max(_SHORTEST_S, math.ceil(wait_s / _SHORTEST_S) * _SHORTEST_S)
+            return Ending(self.after_s, FailureKind.RATE_LIMITED, after_s)
+
+        return limited
+
+    def _bucket(self) -> Callable[[float], float]:
+        """Says in how many seconds it lets a call in; 0.0: now, and it is."""
         # Full from the start of the run, so full when the fault begins: it cannot hold more.
         tokens, stamp = float(self.burst), 0.0
 
-        def limited(ending: Ending, now: float) -> Ending:
+        def lets_in(now: float) -> float:
             nonlocal tokens, stamp
             tokens, stamp = min(self.burst, tokens + (now - stamp) * self.per_s), now
-            if tokens < 1.0:
-                return refusal
+            if tokens < 1.0 - _ABOUT:
+                return (1.0 - tokens) / self.per_s
             tokens -= 1.0
-            return ending
+            return 0.0
 
-        return limited
+        return lets_in
+
+    def _window(self, length_s: float) -> Callable[[float], float]:
+        log, amount = deque[float](), math.floor(self.per_s * length_s + _ABOUT)
+
+        def lets_in(now: float) -> float:
+            while log and log[0] + length_s <= now + _ABOUT:
+                log.popleft()
+            if len(log) >= amount:
+                return log[0] + length_s - now
+            log.append(now)
+            return 0.0
+
+        return lets_in
+
+
+_ABOUT = 1e-9

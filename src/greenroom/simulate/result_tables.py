@@ -84,7 +84,16 @@ def _calls(results: Sequence[Result]) -> list[str]:
         heads: Row = ("calls a member", "fewest", "mean", "most")
         return aligned(heads, [(each.strategy, *_spread(each)) for each in results], heads[1:])
     rows = [(each.strategy, *(f"{each.calls[name]:,}" for name in names)) for each in results]
+    if any(each.throttled for each in results):
+        rows = [(*row, _throttled(each)) for row, each in zip(rows, results, strict=True)]
+        names = [*names, "429s"]
     return aligned(("calls of", *names), rows, names)
+
+
+def _throttled(result: Result) -> str:
+    """How many calls ended with a 429, and what share of all that was."""
+    share = result.throttled / max(1, sum(result.calls.values()))
+    return f"{result.throttled:,} ({share:.1%})"
 
 
 def _tenants(results: Sequence[Result]) -> list[str]:

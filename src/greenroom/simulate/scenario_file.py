@@ -21,7 +21,7 @@ from greenroom.simulate.scenario import Load, MemberSpec, Scenario, Tenant
 
 Made = TypeVar("Made")
 
-NAMES = ("linkerd", "supermarket", "llm", "tenants")
+NAMES = ("linkerd", "supermarket", "llm", "tenants", "limits")
 """The scenarios that come with greenroom: each one readable, each a start for a user's own."""
 
 RUN = ("duration_s", "warmup_s", "within_s", "seed", "strategies")
@@ -36,7 +36,7 @@ TROUBLES: Mapping[str, tuple[type[Trouble], tuple[str, ...]]] = {
     "slow": (Slow, ("factor", "latency")),
     "fail": (Failing, ("rate", "after_s", "failure")),
     "hang": (Hanging, ("rate",)),
-    "rate_limit": (RateLimit, ("per_s", "burst", "retry_after_s", "after_s")),
+    "rate_limit": (RateLimit, ("per_s", "burst", "retry_after_s", "after_s", "window_s")),
 }
 FAULT = ("member", "kind", "from_s", "until_s")
 MOST_MEMBERS = 10_000

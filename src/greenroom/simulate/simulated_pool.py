@@ -59,6 +59,9 @@ class Audience(Protocol):
     def called(self, job: Job, message: Execute, member: str) -> None:
         """An attempt begins."""
 
+    def throttled(self, job: Job | None) -> None:
+        """An attempt has ended with a 429: of that request, if it still goes on."""
+
     def answered(self, job: Job, member: str) -> None:
         """A member has answered a request."""
 
@@ -144,6 +147,8 @@ class SimPool:
             return
         if self._unmade:
             self._made(call)
+        if kind is FailureKind.RATE_LIMITED:
+            self._audience.throttled(self._flow.jobs.get(call.message.request_id))
         if kind is not None:
             self._failed(call, *self._failure(kind, call.ending.retry_after_s))
             return

@@ -44,6 +44,7 @@ class Result:
         refused: how many found the queue full.
         failed: how many failed, by the kind of their last failure, or by what ended them.
         calls: attempts on each member, in the configured order.
+        throttled: how many of them ended with a 429.
         tenants: what became of the requests of each.
         fairness: Jain's index of what each tenant was answered, over what it would have had of all
             answers if they had been shared out by weight, nobody getting more than it asked for: 1
@@ -62,6 +63,7 @@ class Result:
     p99_s: float | None
     max_s: float | None
     calls: Mapping[str, int]
+    throttled: int = 0
     tenants: Mapping[str, TenantResult] = field(default_factory=dict)
     fairness: float | None = None
 
@@ -100,6 +102,7 @@ class Tally:
         self._fates: Counter[str] = Counter()
         self._latencies: list[float] = []
         self._calls = dict.fromkeys([each.name for each in scenario.members], 0)
+        self._throttled = 0
         self._weights = {each.name: each.weight for each in scenario.tenants}
         self._came: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
@@ -116,6 +119,11 @@ class Tally:
         """An attempt begins."""
         if job.accepted_at >= self._from_s:
             self._calls[member] += 1
+
+    def throttled(self, job: Job | None) -> None:
+        """An attempt has ended with a 429."""
+        if job is None or job.accepted_at >= self._from_s:
+            self._throttled += 1
 
     def answered(self, job: Job, member: str) -> None:
         """A member has answered a request."""
@@ -153,6 +161,7 @@ class Tally:
             p99_s=quantile(latencies, 0.99),
             max_s=latencies[-1] if latencies else None,
             calls=self._calls,
+            throttled=self._throttled,
             tenants={name: self._of(name) for name in self._times},
             fairness=self._fairness(),
         )
