@@ -116,8 +116,8 @@ class SharingThreads:
     # -- the thread that decides
 
     def _share(self) -> None:
-        # A local of this thread alone: in a child of a fork, which has no such thread, nobody closes
-        # it, which would be no business of the child's.
+        # A local of this thread alone: in a child of a fork, which has no such thread, nobody ends
+        # what is its parent's.
         store: Store | None = None
         try:
             while not self._over.is_set():
