@@ -18,6 +18,7 @@ _WORKER = """
 import json, os, sys, threading, time
 from pathlib import Path
 from greenroom import AgentPool, Member, PoolConfig, Request
+from greenroom.actors.runtime.event_bus import observe
 from greenroom.testing import http_error
 
 dead, throttled = Path(sys.argv[2], "dead"), Path(sys.argv[2], "throttled")
@@ -44,10 +45,11 @@ cut = False
 config = PoolConfig(circuit_failure_threshold=2, circuit_reset_timeout_s=float(sys.argv[3]),
                     circuit_success_threshold=1)
 members = [Member("a", shared_member), Member("b", other, priority=1)]
+# Before the pool: its first word may be that the store is away.
+observe(lambda event: say(event=event.name, member=event.member,
+                          heard=getattr(event, "heard", False), at=time.monotonic())
+        if event.name.partition(".")[0] in ("breaker", "member", "shared") else None)
 pool = AgentPool.start(members, strategy="priority", config=config, name="web", shared=sys.argv[1])
-pool.on_event(lambda event: say(event=event.name, member=event.member,
-                                heard=getattr(event, "heard", False), at=time.monotonic())
-              if event.name.partition(".")[0] in ("breaker", "member", "shared") else None)
 say(event="ready")
 for line in sys.stdin:
     match line.split():

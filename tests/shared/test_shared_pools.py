@@ -186,7 +186,7 @@ def test_b434_a_word_is_there_as_long_as_it_holds_and_not_after_a_reboot(tmp_pat
     assert news.wait(WAIT_S)
     now = host_now()
     for boot, at in (("another boot", now), (BOOT, now + 50.0)):
-        store._db.execute("UPDATE words SET boot = ?, said_at = ?", (boot, at))  # type: ignore[attr-defined]
+        store._connection().execute("UPDATE words SET boot = ?, said_at = ?", (boot, at))
         assert not store.get()
     news.close()
     assert not news.wait(WAIT_S)
@@ -227,6 +227,10 @@ def test_b434_where_the_store_is_away_the_pool_goes_on_alone(tmp_path: Path) -> 
         (lambda: SqliteState(3), "TypeError: path must be a path"),  # type: ignore[arg-type]
         (lambda: SqliteState(":memory:"), "path must be that of a file"),
         (lambda: RedisState("http://x"), "url must begin with redis://"),
+        (
+            lambda: RedisState("redis://:secret/x@h:1/0"),
+            "url must be one that redis-py understands",
+        ),
         (lambda: RedisState("redis://x", timeout_s=0), "timeout_s must be greater than 0"),
     ],
 )
@@ -234,6 +238,8 @@ def test_b435_what_is_no_shared_state_is_refused(make: Any, said: str) -> None:
     """With the field and the rule, before anything is started."""
     pytest.importorskip("redis")
     assert said in refused(make)
+    assert "secret" not in refused(make)
+    assert "secret" not in repr(RedisState("redis://:secret@host"))
     assert "secret" not in refused(lambda: shared_state("shared", "rodis://:secret@host"))
 
 
@@ -280,6 +286,7 @@ def test_b435_members_that_a_pool_has_not_are_nothing_to_it(tmp_path: Path) -> N
     store = state.open("web")
     with EventRecorder() as log, sharing(state) as pool:
         store.put("breaker/gone", Word(Said.OPEN, "x", 1, "host:1").text(), 600.0)
+        store.put("rest/ ", Word(Said.COOLING, "x", 2, "host:1").text(), 600.0)
         store.put("rest/gone", Word(Said.COOLING, "x", 2, "host:1").text(), 600.0)
         store.put("breaker/a", Word(Said.OPEN, "x", 3, "host:1").text(), 600.0)
         until(log, pool, MemberHeard)

@@ -60,6 +60,17 @@ def test_b424_what_is_no_word_is_none(text: str) -> None:
     assert mine.looked({text: Lying(text, 1.0), key_text(BREAKER): Lying(text, 1.0)}, 1.0) == []
 
 
+def test_b424_who_says_it_is_shown_in_one_line() -> None:
+    """Whatever lies there."""
+    for source in ("a\nb", "\u202e", "\ud800"):
+        found = Word.read(Word(Said.OPEN, "x", 1, source).text())
+        assert found is not None
+        assert found.source == ""
+    long = Word.read(Word(Said.OPEN, "x", 1, "h" * 1000).text())
+    assert long is not None
+    assert len(long.source) == 100
+
+
 def test_b424_members_may_be_called_anything() -> None:
     """A slash in a name is no end of it."""
     for name in ("a/b", "/", "breaker/x", "ü ö"):
