@@ -15,6 +15,7 @@ from benchmarks.groups import (
     memory,
     pipelined,
     recorder,
+    sharing,
     streams,
     telemetry,
     tells,
@@ -39,5 +40,6 @@ GROUPS = {
         limits.GROUP,
         recorder.GROUP,
         telemetry.GROUP,
+        sharing.GROUP,
     )
 }

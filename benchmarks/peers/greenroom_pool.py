@@ -10,27 +10,47 @@ uvloop's, as the caller's is.
 
 from __future__ import annotations
 
+import queue
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from contextvars import ContextVar
 from fractions import Fraction
 from functools import partial
 from importlib import import_module
+from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.measure import Ask, AsyncAsk
 from benchmarks.model import Scale
 from benchmarks.peers import agents, calls
 from benchmarks.peers.base import LimitedCall, NewLoop, Peer, Providers, Stream
-from greenroom import AgentPool, Limit, Member, PoolConfig, PoolRef, Request
+from greenroom import (
+    AgentPool,
+    AllPoolMembersFailedError,
+    Limit,
+    Member,
+    PoolConfig,
+    PoolRef,
+    Request,
+)
+from greenroom.events import Event, MemberResting
+from greenroom.shared import SqliteState
+from greenroom.testing import http_error
 
 ROOM = 1_000
 """Calls that an async member takes at a time."""
 LATE_S = 60.0
+MEMBERS = 500
+"""Of pools that tell each other, a member a word."""
 NO_BOTTOM = 1e9
 """Retries a second that the budget always allows."""
 VARIABLES = [ContextVar[str](f"variable {number}") for number in range(10)]
+
+
+def _throttled(payload: Any) -> Any:
+    raise http_error(429, retry_after_s=600.0)
 
 
 class Greenroom(Peer):
@@ -65,6 +85,40 @@ class Greenroom(Peer):
                 yield attempts
             else:
                 yield lambda i: pool.ask(Request(i), block=False)
+
+    @contextmanager
+    def shared_call(self, shares: bool) -> Iterator[Ask]:
+        """A call of a pool that shares what it knows with other processes, or does not."""
+        members = [Member(name, agents.echo) for name in "abc"]
+        with tempfile.TemporaryDirectory() as folder:
+            state = SqliteState(Path(folder, "state.db")) if shares else None
+            settings = PoolConfig(event_loop=self.event_loop)
+            with AgentPool.start(members, config=settings, name="bench", shared=state) as pool:
+                yield lambda i: pool.ask(Request(i))
+
+    @contextmanager
+    def neighbours(self) -> Iterator[Ask]:
+        """What has one pool find out that a member is throttled, and waits until another knows."""
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            state = SqliteState(Path(folder, "state.db"))
+            # Each word is about another member: a rest that goes on is no news.
+            names = [f"m{number}" for number in range(MEMBERS)]
+            heard: queue.SimpleQueue[Event] = queue.SimpleQueue()
+            pools = []
+            for _ in range(2):
+                pool = AgentPool.start([Member(name, _throttled) for name in names], shared=state)
+                pools.append(stack.enter_context(pool))
+            pools[1].on_event(
+                lambda event: heard.put(event) if isinstance(event, MemberResting) else None
+            )
+            left = iter(names)
+
+            def hear(_: int) -> Event:
+                with suppress(AllPoolMembersFailedError):
+                    pools[0].ask(Request(0, only=next(left)))
+                return heard.get(timeout=LATE_S)
+
+            yield hear
 
     @contextmanager
     def async_agent_call(self) -> Iterator[Ask]:

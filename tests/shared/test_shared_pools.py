@@ -91,7 +91,7 @@ def until(log: EventRecorder, pool: PoolRef, kind: type[E]) -> E:
 # -- two pools
 
 
-def test_b439_a_fault_that_one_pool_finds_is_known_to_the_other(tmp_path: Path) -> None:
+def test_b433_a_fault_that_one_pool_finds_is_known_to_the_other(tmp_path: Path) -> None:
     """It calls the member no more, though it never failed there; and is told when it is back."""
     state, provider = SqliteState(tmp_path / "state.db"), Provider()
     with (
@@ -116,7 +116,7 @@ def test_b439_a_fault_that_one_pool_finds_is_known_to_the_other(tmp_path: Path) 
         assert who(two) == "a"
 
 
-def test_b439_a_429_of_one_pool_rests_the_other(tmp_path: Path) -> None:
+def test_b433_a_429_of_one_pool_rests_the_other(tmp_path: Path) -> None:
     """As long as it has asked for; and a pool that comes later rests for what is left of that."""
     state, provider = SqliteState(tmp_path / "state.db"), Provider()
     provider.error = http_error(429, retry_after_s=600.0)
@@ -135,7 +135,7 @@ def test_b439_a_429_of_one_pool_rests_the_other(tmp_path: Path) -> None:
             assert who(three) == "b"
 
 
-def test_b439_pools_of_other_names_share_nothing(tmp_path: Path) -> None:
+def test_b433_pools_of_other_names_share_nothing(tmp_path: Path) -> None:
     """In the same file."""
     state = SqliteState(tmp_path / "state.db")
     store = state.open("another")
@@ -148,7 +148,7 @@ def test_b439_pools_of_other_names_share_nothing(tmp_path: Path) -> None:
     store.close()
 
 
-def test_b439_threads_and_connection_end_with_the_pool(tmp_path: Path) -> None:
+def test_b433_threads_and_connection_end_with_the_pool(tmp_path: Path) -> None:
     """Which waits a second for that at most."""
     with sharing(SqliteState(tmp_path / "state.db")) as pool:
         names = {each.name for each in threading.enumerate()}
@@ -163,7 +163,7 @@ def test_b439_threads_and_connection_end_with_the_pool(tmp_path: Path) -> None:
 # -- the store
 
 
-def test_b440_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+def test_b434_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     """And so are those that SQLite puts beside it."""
     state = SqliteState(tmp_path / "state.db")
     store = state.open("web")
@@ -173,7 +173,7 @@ def test_b440_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     store.close()
 
 
-def test_b440_a_word_is_there_as_long_as_it_holds_and_not_after_a_reboot(tmp_path: Path) -> None:
+def test_b434_a_word_is_there_as_long_as_it_holds_and_not_after_a_reboot(tmp_path: Path) -> None:
     """The clock starts anew with the host: what was said in the future was said before that."""
     state = SqliteState(tmp_path / "state.db")
     store, news = state.open("web"), state.listen("web")
@@ -186,14 +186,14 @@ def test_b440_a_word_is_there_as_long_as_it_holds_and_not_after_a_reboot(tmp_pat
     assert news.wait(WAIT_S)
     now = host_now()
     for boot, at in (("another boot", now), (BOOT, now + 50.0)):
-        store._db.execute("UPDATE words SET boot = ?, said_at = ?", (boot, at))  # type: ignore[attr-defined]
+        store._connection().execute("UPDATE words SET boot = ?, said_at = ?", (boot, at))
         assert not store.get()
     news.close()
     assert not news.wait(WAIT_S)
     store.close()
 
 
-def test_b440_where_the_store_is_away_the_pool_goes_on_alone(tmp_path: Path) -> None:
+def test_b434_where_the_store_is_away_the_pool_goes_on_alone(tmp_path: Path) -> None:
     """One warning, however long that is; and one word when it is back, with what was found out."""
     folder = tmp_path / "mounted"
     provider = Provider()
@@ -227,17 +227,23 @@ def test_b440_where_the_store_is_away_the_pool_goes_on_alone(tmp_path: Path) -> 
         (lambda: SqliteState(3), "TypeError: path must be a path"),  # type: ignore[arg-type]
         (lambda: SqliteState(":memory:"), "path must be that of a file"),
         (lambda: RedisState("http://x"), "url must begin with redis://"),
+        (
+            lambda: RedisState("redis://:secret/x@h:1/0"),
+            "url must be one that redis-py understands",
+        ),
         (lambda: RedisState("redis://x", timeout_s=0), "timeout_s must be greater than 0"),
     ],
 )
-def test_b441_what_is_no_shared_state_is_refused(make: Any, said: str) -> None:
+def test_b435_what_is_no_shared_state_is_refused(make: Any, said: str) -> None:
     """With the field and the rule, before anything is started."""
     pytest.importorskip("redis")
     assert said in refused(make)
+    assert "secret" not in refused(make)
+    assert "secret" not in repr(RedisState("redis://:secret@host"))
     assert "secret" not in refused(lambda: shared_state("shared", "rodis://:secret@host"))
 
 
-def test_b441_a_path_is_that_of_the_moment_it_was_given(
+def test_b435_a_path_is_that_of_the_moment_it_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process may be elsewhere later."""
@@ -246,7 +252,7 @@ def test_b441_a_path_is_that_of_the_moment_it_was_given(
     assert shared_state("shared", "sqlite:state.db") == SqliteState(tmp_path / "state.db")
 
 
-def test_b441_a_file_says_where_its_pools_share(tmp_path: Path) -> None:
+def test_b435_a_file_says_where_its_pools_share(tmp_path: Path) -> None:
     """And a running one stays by that."""
     text = """
 [pool]
@@ -274,12 +280,13 @@ agent = "builtins:str"
         AgentPool.from_toml(file)
 
 
-def test_b441_members_that_a_pool_has_not_are_nothing_to_it(tmp_path: Path) -> None:
+def test_b435_members_that_a_pool_has_not_are_nothing_to_it(tmp_path: Path) -> None:
     """Another version of the app may have them."""
     state = SqliteState(tmp_path / "state.db")
     store = state.open("web")
     with EventRecorder() as log, sharing(state) as pool:
         store.put("breaker/gone", Word(Said.OPEN, "x", 1, "host:1").text(), 600.0)
+        store.put("rest/ ", Word(Said.COOLING, "x", 2, "host:1").text(), 600.0)
         store.put("rest/gone", Word(Said.COOLING, "x", 2, "host:1").text(), 600.0)
         store.put("breaker/a", Word(Said.OPEN, "x", 3, "host:1").text(), 600.0)
         until(log, pool, MemberHeard)
@@ -291,7 +298,7 @@ def test_b441_members_that_a_pool_has_not_are_nothing_to_it(tmp_path: Path) -> N
 
 
 @needs_fork
-def test_b442_each_process_of_a_fork_has_threads_of_its_own(tmp_path: Path) -> None:
+def test_b436_each_process_of_a_fork_has_threads_of_its_own(tmp_path: Path) -> None:
     """A pool a process, one file; what the child says is heard in the parent, whose connection is
     its own whatever becomes of the child.
     """
@@ -326,7 +333,7 @@ def test_b442_each_process_of_a_fork_has_threads_of_its_own(tmp_path: Path) -> N
     assert said == ["a", {"member": ["returned", "'b'"]}, True, "b"]
 
 
-def test_b439_a_pool_of_one_member_shares_its_rests(tmp_path: Path) -> None:
+def test_b433_a_pool_of_one_member_shares_its_rests(tmp_path: Path) -> None:
     """Though its openings are nobody else's."""
     state = SqliteState(tmp_path / "state.db")
     with EventRecorder() as log:

@@ -49,7 +49,12 @@ class RedisState:
         check.number("timeout_s", self.timeout_s, above=True)
         if not self.url.startswith(("redis://", "rediss://", "unix://")):
             raise ValueError("url must begin with redis://, rediss:// or unix://")
-        _redis()
+        redis, _, _ = _redis()
+        try:
+            redis.connection.parse_url(self.url)
+        except Exception as error:  # which may show a part of the password
+            what = type(error).__name__
+            raise ValueError(f"url must be one that redis-py understands: {what}") from None
 
     def open(self, pool: str) -> _RedisStore:
         """Connect to what is said of a pool's members."""

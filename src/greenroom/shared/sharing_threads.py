@@ -23,6 +23,7 @@ from greenroom.messages.events import (
     BreakerOpened,
     Event,
     MemberResting,
+    MemberStopped,
     PoolStopped,
     SharedStateAway,
     SharedStateBack,
@@ -39,7 +40,14 @@ JOIN_S = 1.0
 ASK_S = 1.0
 """How long the pool may take to say how its members are."""
 
-_KINDS = (BreakerOpened, BreakerHalfOpened, BreakerClosed, MemberResting, PoolStopped)
+_KINDS = (
+    BreakerOpened,
+    BreakerHalfOpened,
+    BreakerClosed,
+    MemberResting,
+    MemberStopped,
+    PoolStopped,
+)
 
 
 class _News:
@@ -116,8 +124,8 @@ class SharingThreads:
     # -- the thread that decides
 
     def _share(self) -> None:
-        # A local of this thread alone: in a child of a fork, which has no such thread, nobody closes
-        # it, which would be no business of the child's.
+        # A local of this thread alone: in a child of a fork, which has no such thread, nobody ends
+        # what is its parent's.
         store: Store | None = None
         try:
             while not self._over.is_set():
@@ -155,13 +163,20 @@ class SharingThreads:
         event, at = news
         sharing, member = self._sharing, event.member or ""
         match event:
-            case BreakerOpened(observed=False):
+            case (
+                BreakerOpened(observed=True)
+                | BreakerHalfOpened(observed=True)
+                | BreakerClosed(observed=True)
+                | MemberStopped()
+            ):
+                sharing.let_go(member)
+            case BreakerOpened():
                 return sharing.opened(member, event.reopens_in_s, event.kind, event.heard, at)
-            case BreakerHalfOpened(observed=False):
+            case BreakerHalfOpened():
                 return sharing.half_opened(member, at)
             case BreakerClosed(reason=reason) if reason == DISABLED_BY_HAND:
                 sharing.let_go(member)
-            case BreakerClosed(observed=False):
+            case BreakerClosed():
                 return sharing.closed(member, event.heard, at)
             case MemberResting(heard=False):
                 return sharing.rested(member, event.rests_s, event.kind, at)
@@ -175,9 +190,10 @@ class SharingThreads:
                 case Put():
                     puts.append(effect)
                 case Say(member, state, for_s, source, kind):
-                    self._pool.tell(
-                        ReportMember(member, state, for_s=for_s, source=source, kind=kind)
-                    )
+                    with contextlib.suppress(TypeError, ValueError):  # no name that a member has
+                        self._pool.tell(
+                            ReportMember(member, state, for_s=for_s, source=source, kind=kind)
+                        )
                 case LookAtMembers():
                     puts += self._carried_out(self._look_at_members())
                 case Alone(why):

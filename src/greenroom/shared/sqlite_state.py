@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sqlite3
 import threading
 import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from greenroom.messages import _validate as check
 from greenroom.shared.state_store import LONGEST_TTL_S, Lying
+
+if TYPE_CHECKING:
+    import sqlite3
 
 LOOK_S = 0.02
 """How often it is looked whether the file has changed."""
@@ -110,6 +113,8 @@ class _SqliteStore:
             db.close()
 
     def _connection(self) -> sqlite3.Connection:
+        import sqlite3  # here alone: not every Python has it
+
         if self._db is not None:
             return self._db
         # Made first, so that it never has other permissions; SQLite gives its own to the others.

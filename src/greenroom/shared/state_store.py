@@ -60,7 +60,9 @@ class Word:
             if version != 1 or not isinstance(by, str) or not isinstance(number, int):
                 return None
             known = None if kind is None else FailureKind(kind)
-            return cls(Said(said), by, number, str(source)[:100], known)
+            # It is to stand in a line of the log.
+            shown = source[:100] if str(source).isprintable() else ""
+            return cls(Said(said), by, number, shown, known)
         except (ValueError, TypeError):
             return None
 

@@ -1,0 +1,165 @@
+"""Four real processes, by each kind of store: a dead member, a 429, a finder that is killed, a
+process that is cut off, a store that goes away.
+
+Times are bounded by what a busy machine keeps; the tight ones are measured by a benchmark.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from helpers_processes import PROCESS_S, bounded
+from helpers_sharing_processes import Worker, workers
+
+REDIS = shutil.which("redis-server")
+
+
+def _free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
+@contextmanager
+def redis_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A real one, on loopback, that keeps nothing; it takes connections when this begins."""
+    assert REDIS is not None
+    argv = [REDIS, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    quiet = subprocess.DEVNULL
+    process = subprocess.Popen([*argv, "--dir", str(folder)], stdout=quiet, stderr=quiet)
+    with bounded(process):
+        until = time.monotonic() + PROCESS_S
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), 1.0).close()
+                break
+            except OSError:
+                assert time.monotonic() < until
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _needs_redis() -> None:
+    pytest.importorskip("redis", reason="the extra redis is not installed")
+    if REDIS is None:
+        pytest.skip("there is no redis-server here: RedisState is not tested")
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """The text of a store that is there."""
+    if request.param == "sqlite":
+        yield f"sqlite:{tmp_path / 'state.db'}"
+        return
+    _needs_redis()
+    port = _free_port()
+    with redis_server(tmp_path, port):
+        yield f"redis://127.0.0.1:{port}/0"
+
+
+def find(worker: Worker, dead: Path) -> None:
+    """Have one process find out that the member is dead, and that it is not its own network."""
+    dead.touch()
+    while not worker.named("breaker.opened"):
+        assert set(worker.ask("ask 1")) == {"b"}
+    worker.ask("ask 2")
+
+
+def test_b437_a_dead_member_costs_one_process_what_it_costs_and_the_others_nothing(
+    store: str, tmp_path: Path
+) -> None:
+    """No call of it from their word on, and one trial, by the finder; then all have it back."""
+    dead = tmp_path / "dead"
+    with workers(store, tmp_path, reset_s=3.0) as (finder, *others):
+        find(finder, dead)
+        for each in others:
+            each.heard_of("breaker.opened", heard=True)
+            assert each.ask("ask 5") == ["b"] * 5
+        assert [each.ask("calls") for each in others] == [0, 0, 0]
+        dead.unlink()
+        before = finder.ask("calls")
+        while not finder.named("breaker.closed"):
+            finder.ask("ask 1")
+        for each in others:
+            each.heard_of("breaker.closed", heard=True)
+        assert finder.ask("calls") >= before + 1
+        assert [each.ask("calls") for each in others] == [0, 0, 0]
+        assert not [each for each in others if each.named("breaker.half_open")]
+        assert [each.ask("ask 1") for each in others] == [["a"]] * 3
+
+
+def test_b437_a_429_of_one_process_rests_them_all(store: str, tmp_path: Path) -> None:
+    """Three of them have never called it."""
+    throttled = tmp_path / "throttled"
+    throttled.touch()
+    with workers(store, tmp_path) as (first, *others):
+        assert first.ask("ask 1") == ["b"]
+        for each in others:
+            each.heard_of("member.resting", heard=True)
+            assert each.ask("ask 3") == ["b"] * 3
+        assert [each.ask("calls") for each in others] == [0, 0, 0]
+
+
+def test_b437_a_finder_that_is_killed_is_not_waited_for(store: str, tmp_path: Path) -> None:
+    """One of the others tries the member in its place, and all have it back."""
+    dead = tmp_path / "dead"
+    with workers(store, tmp_path, count=3) as (finder, *others):
+        find(finder, dead)
+        for each in others:
+            each.heard_of("breaker.opened", heard=True)
+        finder.kill()
+        dead.unlink()
+        until = time.monotonic() + PROCESS_S
+        while not all(each.named("breaker.closed") for each in others):
+            assert time.monotonic() < until
+            for each in others:
+                each.ask("ask 1")
+        assert [each.ask("ask 1") for each in others] == [["a"]] * 2
+
+
+def test_b437_a_process_that_is_cut_off_opens_nothing_elsewhere(store: str, tmp_path: Path) -> None:
+    """Its own breakers open, and close again."""
+    with workers(store, tmp_path, count=3, reset_s=1.0) as (cut, *others):
+        cut.ask("cut on")
+        while not cut.named("breaker.opened", member="a"):
+            cut.ask("ask 1")
+        cut.ask("ask 20")
+        cut.ask("cut off")
+        while not cut.named("breaker.closed", member="a"):
+            cut.ask("ask 1")
+        # Word of something else comes, so what was said before has come.
+        (tmp_path / "throttled").touch()
+        cut.ask("ask 1")
+        for each in others:
+            each.heard_of("member.resting", heard=True)
+            assert not each.named("breaker.opened")
+
+
+def test_b438_a_redis_that_is_killed_and_back_is_one_warning_and_one_word(tmp_path: Path) -> None:
+    """Every ask is answered meanwhile, and what was found out alone is told afterwards."""
+    _needs_redis()
+    port = _free_port()
+    with workers(f"redis://127.0.0.1:{port}/0", tmp_path, count=2) as (one, two):
+        for each in (one, two):
+            each.heard_of("shared.away")
+            assert each.ask("ask 3") == ["a"] * 3
+        (tmp_path / "throttled").touch()
+        assert one.ask("ask 1") == ["b"]
+        with redis_server(tmp_path, port) as server:
+            for each in (one, two):
+                each.heard_of("shared.back")
+            two.heard_of("member.resting", heard=True)
+            server.kill()
+            for each in (one, two):
+                each.heard_of("shared.away", count=2)
+            assert [len(each.named("shared.back")) for each in (one, two)] == [1, 1]
+            assert two.ask("ask 3") == ["b"] * 3
