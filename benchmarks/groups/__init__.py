@@ -9,6 +9,7 @@ from benchmarks.groups import (
     in_flight,
     latency,
     lifecycle,
+    limited,
     limits,
     log,
     members,
@@ -34,6 +35,8 @@ GROUPS = {
         memory.REQUEST,
         memory.MEMBER,
         log.GROUP,
+        limited.GROUP,
+        limited.MEMORY,
         limits.GROUP,
     )
 }
