@@ -15,6 +15,8 @@ from benchmarks.harness import Plan, a_core, run_group
 from benchmarks.model import Samples
 from benchmarks.peers import PEERS
 
+MOST_PACE = 10.0
+"""A round of more would take longer than anybody waits for one."""
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -32,6 +34,13 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         )
     parser.add_argument("--processes", type=int, help="fresh processes a peer (default: 3)")
     parser.add_argument("--rounds", type=int, help="rounds in each of them (default: 5)")
+    parser.add_argument(
+        "--pace",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="loads take X times as long: for a machine that has other things to do",
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--pin", action="store_const", const="pin", dest="where")
     where.add_argument("--free", action="store_const", const="free", dest="where")
@@ -45,6 +54,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     for name in ("processes", "rounds"):
         if getattr(arguments, name) < 1:
             parser.error(f"--{name} must be at least 1, got {getattr(arguments, name)}")
+    if not 1 <= arguments.pace <= MOST_PACE:
+        parser.error(f"--pace must be from 1 to {MOST_PACE:g}, got {arguments.pace:g}")
     if arguments.where == "pin" and a_core() is None:
         parser.error("--pin needs a system that can pin a process to a core")
     stem = RESULTS / ("quick" if arguments.quick else "latest")
@@ -57,9 +68,9 @@ def plans(arguments: argparse.Namespace) -> Iterator[Plan]:
     """Pinned, free, or both (the default, where a process can be pinned)."""
     core = a_core()
     if arguments.where != "free" and core is not None:
-        yield Plan(arguments.processes, arguments.rounds, arguments.quick, core)
+        yield Plan(arguments.processes, arguments.rounds, arguments.quick, core, arguments.pace)
     if arguments.where != "pin":
-        yield Plan(arguments.processes, arguments.rounds, arguments.quick, None)
+        yield Plan(arguments.processes, arguments.rounds, arguments.quick, None, arguments.pace)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -40,17 +40,19 @@ class Plan:
 
     Attributes:
         core: the core that all processes share; None: they run where the system puts them.
+        pace: how many times as long everything in a load takes.
     """
 
     processes: int
     rounds: int
     quick: bool
     core: int | None
+    pace: float = 1.0
 
     @property
     def scale(self) -> Scale:
         """How much of everything is measured."""
-        return QUICK if self.quick else FULL
+        return replace(QUICK if self.quick else FULL, pace=self.pace)
 
     @property
     def mode(self) -> str:
@@ -71,6 +73,7 @@ class Worker:
     ) -> None:
         command = [sys.executable, "-m", "benchmarks.worker", group, peer]
         command += ["--quick"] if plan.quick else []
+        command += ["--pace", str(plan.pace)]
         command += ["--core", str(plan.core)] if plan.core is not None else []
         self._errors = errors
         self._process = subprocess.Popen(
@@ -188,7 +191,9 @@ def run_company(
     for number in range(1 if group.together else plan.processes):
         tell(f"{plan.mode}: {group.name}: {', '.join(company)}: process {number + 1}")
         with contextlib.ExitStack() as stack:
-            needs = stack.enter_context(group.beside()) if group.beside else NOTHING
+            needs = (
+                NOTHING if group.beside is None else stack.enter_context(group.beside(plan.scale))
+            )
             workers = {
                 peer: stack.enter_context(worker(group, peer, plan, needs)) for peer in company
             }

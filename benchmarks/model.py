@@ -17,7 +17,12 @@ class NotMeasured(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How much of everything. The small one shows that all works, its figures mean nothing."""
+    """How much of everything. The small one shows that all works, its figures mean nothing.
+
+    Attributes:
+        load_s: how long a load lasts.
+        pace: how many times as long everything in a load takes; its figures are divided by that.
+    """
 
     asks: int = 1_000
     pipelined: int = 20_000
@@ -27,7 +32,8 @@ class Scale:
     calls: int = 2_000
     members: tuple[int, ...] = (3, 30, 300, 1_000)
     starts: int = 20
-    load_s: float = 20.0
+    load_s: float = 16.0
+    pace: float = 1.0
 
     def for_slow(self) -> Scale:
         """For a peer that takes milliseconds a call: fewer of them."""
@@ -131,7 +137,7 @@ class Group:
     comparisons: tuple[Comparison, ...]
     once: bool = False
     together: bool = False
-    beside: Callable[[], AbstractContextManager[Mapping[str, str]]] | None = None
+    beside: Callable[[Scale], AbstractContextManager[Mapping[str, str]]] | None = None
     sheet: Sheet | None = None
 
     def case(self, name: str) -> Case:

@@ -1,11 +1,12 @@
 """A server on loopback that speaks as much of OpenAI's protocol as a client of it wants.
 
-    python -m benchmarks.provider
+    python -m benchmarks.provider [PACE]
 
-It writes its port on a line, and ends with its standard input. Each key (`Bearer owner.provider`)
-is let through so many calls a second; what is over that gets a 429 with an exact `retry-after-ms`,
-and `retry-after` in whole seconds as the standard has it. `GET /account/owner` says what was called
-with an owner's keys, `POST /out/owner/seconds` cuts all their connections for so long.
+All its times are so many times as long. It writes its port on a line, and ends with its standard
+input. Each key (`Bearer owner.provider`) is let through so many calls a second; what is over that
+gets a 429 with an exact `retry-after-ms`, and `retry-after` in whole seconds, as the standard says.
+`GET /account/owner` says what was called with an owner's keys, `POST /out/owner/seconds` cuts all
+their connections for so long.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 from benchmarks.load import Account, Limiter
+from benchmarks.model import Scale
 
 AMOUNT, PER_S = 5, 1.0
 GRACE_S = 0.05
@@ -58,10 +60,12 @@ class Books:
 
     Args:
         clock: in seconds, never back.
+        pace: how many times as long everything takes.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic, pace: float = 1.0) -> None:
         self._clock = clock
+        self._pace = pace
         self._limiters: dict[str, Limiter] = {}
         self._seen: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
         self._out_until: dict[str, float] = {}
@@ -77,6 +81,13 @@ class Books:
             return 200, {}, {}
         return self._called(key)
 
+    async def take_time(self) -> None:
+        """As a call does."""
+        await asyncio.sleep(TAKES_S * self._pace)
+
+    def _new_limiter(self) -> Limiter:
+        return Limiter(AMOUNT, PER_S * self._pace, GRACE_S * self._pace)
+
     def check(self, key: str) -> None:
         """Raises Cut while the key's providers are out."""
         owner = key.rpartition(".")[0]
@@ -87,7 +98,7 @@ class Books:
     def _called(self, key: str) -> tuple[int, dict[str, str], object] | None:
         self._seen[key.rpartition(".")[0]]["calls"] += 1
         self.check(key)
-        limiter = self._limiters.setdefault(key, Limiter(AMOUNT, PER_S, GRACE_S))
+        limiter = self._limiters.setdefault(key, self._new_limiter())
         wait_s = limiter.wait_s(self._clock())
         if wait_s == 0.0:
             return None
@@ -113,7 +124,7 @@ async def handle(books: Books, reader: asyncio.StreamReader, writer: asyncio.Str
             key = headers.get("authorization", "").removeprefix("Bearer ")
             answer = books.answer(method, path, key)
             if answer is None:
-                await asyncio.sleep(TAKES_S)
+                await books.take_time()
                 books.check(key)
                 answer = (200, {}, ANSWER)
             writer.write(encoded(*answer))
@@ -135,9 +146,9 @@ def encoded(status: int, headers: dict[str, str], body: object) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode() + text
 
 
-async def serve() -> None:
+async def serve(pace: float) -> None:
     """Until standard input ends."""
-    books = Books()
+    books = Books(pace=pace)
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.CancelledError):  # by the end of the server
@@ -150,10 +161,10 @@ async def serve() -> None:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[dict[str, str]]:
+def running(scale: Scale) -> Iterator[dict[str, str]]:
     """The server in a process of its own; what a worker's environment needs to find it."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.provider"],
+        [sys.executable, "-m", "benchmarks.provider", str(scale.pace)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         cwd=Path(__file__).resolve().parent.parent,
@@ -187,4 +198,4 @@ def out(url: str, owner: str, seconds: float) -> None:
 
 if __name__ == "__main__":
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve())
+        asyncio.run(serve(float(*sys.argv[1:] or (1.0,))))

@@ -144,6 +144,8 @@ def as_markdown(
     versions = ", ".join(f"{name} {is_}" for name, is_ in machine["versions"].items() if is_)
     where = f"{machine['system']}, {machine['processor']}, {machine['cores']} cores"
     often = f"{plan['processes']} processes of {plan['rounds']} rounds"
+    if plan.get("pace", 1.0) != 1.0:
+        often += f"; loads took {plan['pace']:g} times as long, their times are divided by that"
     text = [f"{machine['python']}, {versions}; {where}; {often}."]
     if plan["quick"]:
         text.append("A quick run: less of everything, no verdicts. It shows that all works.")

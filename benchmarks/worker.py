@@ -1,6 +1,6 @@
 """A process that measures the cases of one group for one peer, when it is told to.
 
-    python -m benchmarks.worker GROUP PEER [--core N] [--quick]
+    python -m benchmarks.worker GROUP PEER [--core N] [--quick] [--pace X]
 
 It writes a JSON object a line: {"ready": true, "slow": ...} once it has imported its peer, then for
 every name of a case that it reads {"value": ...}, or {"missing": "why"} if it cannot. Setting up
@@ -14,6 +14,7 @@ import contextlib
 import json
 import os
 import sys
+from dataclasses import replace
 from typing import Any, TextIO
 
 from benchmarks.model import FULL, QUICK, Group, Measure, NotMeasured, Scale
@@ -25,6 +26,7 @@ def main() -> int:
     parser.add_argument("peer")
     parser.add_argument("--core", type=int)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--pace", type=float, default=1.0)
     arguments = parser.parse_args()
     if arguments.core is not None:
         os.sched_setaffinity(0, {arguments.core})
@@ -44,7 +46,7 @@ def serve(arguments: argparse.Namespace, answers: TextIO, stack: contextlib.Exit
     from benchmarks.groups import GROUPS  # after pinning: what is imported may start threads
     from benchmarks.peers import load
 
-    scale = QUICK if arguments.quick else FULL
+    scale = replace(QUICK if arguments.quick else FULL, pace=arguments.pace)
     group: Group = GROUPS[arguments.group]
     ready: dict[str, Measure] = {}
     try:

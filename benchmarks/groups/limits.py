@@ -65,45 +65,50 @@ SCENARIOS = (
         fair=True,
     ),
     Scenario(
-        "blip", "a network that is away for 2 s, 6 requests a second", {BUSY: 6.0}, out=(0.4, 0.5)
+        "blip",
+        "a network that is away for 2 s, 6 requests a second",
+        {BUSY: 6.0},
+        out=(0.375, 0.5),
     ),
 )
 
 
 async def played(
-    call: LimitedCall, scenario: Scenario, url: str, owner: str, seconds: float
+    call: LimitedCall, scenario: Scenario, url: str, owner: str, scale: Scale
 ) -> load.Result:
-    """The whole load through one peer."""
-    asked = load.arrivals(scenario.rates, seconds, SEED)
+    """The whole load through one peer, its times divided by the pace."""
+    asked = load.arrivals(scenario.rates, scale.load_s, SEED)
     await call(BUSY)  # pays for what is bought once
-    await asyncio.sleep(provider.PER_S + REST_S)
+    await asyncio.sleep((provider.PER_S + REST_S) * scale.pace)
     before = await asyncio.to_thread(provider.account, url, owner)
-    out_s = scenario.out_s(seconds)
+    out_s = scenario.out_s(scale.load_s)
     gc.collect()
     loop = asyncio.get_running_loop()
     began = loop.time()
 
     async def one(each: load.Asked) -> load.Told:
-        await asyncio.sleep(began + each.at_s - loop.time())
-        due = began + each.at_s  # a late start is the peer's own: its process has the loop
+        due = began + each.at_s * scale.pace
+        await asyncio.sleep(due - loop.time())
+        # A late start is the peer's own: its process has the loop.
         try:
-            async with asyncio.timeout_at(due + DEADLINE_S):
+            async with asyncio.timeout_at(due + DEADLINE_S * scale.pace):
                 await call(each.tenant)
         except Exception as error:
             return load.Told(each, None, type(error).__name__)
-        return load.Told(each, loop.time() - due)
+        return load.Told(each, (loop.time() - due) / scale.pace)
 
     async def away() -> float | None:
         if out_s is None:
             return None
-        await asyncio.sleep(began + out_s[0] - loop.time())
-        await asyncio.to_thread(provider.out, url, owner, out_s[1] - out_s[0])
-        return loop.time() - began + out_s[1] - out_s[0]
+        for_s = out_s[1] - out_s[0]
+        await asyncio.sleep(began + out_s[0] * scale.pace - loop.time())
+        await asyncio.to_thread(provider.out, url, owner, for_s * scale.pace)
+        return (loop.time() - began) / scale.pace + for_s
 
     outage = asyncio.create_task(away())
     told = await asyncio.gather(*(one(each) for each in asked))
     back_s = await outage
-    await asyncio.sleep(REST_S)
+    await asyncio.sleep(REST_S * scale.pace)
     seen = await asyncio.to_thread(provider.account, url, owner)
     whole = load.Providers(
         len(PROVIDERS) * provider.AMOUNT, provider.PER_S, provider.TAKES_S, out_s
@@ -111,16 +116,18 @@ async def played(
     return load.Result(told, seen - before, load.possible(asked, whole, DEADLINE_S), back_s)
 
 
-def _result(peer: Peer, scenario: Scenario, seconds: float) -> load.Result:
+def _result(peer: Peer, scenario: Scenario, scale: Scale) -> load.Result:
     """Plays a scenario once in a process: the figures of one load are several cases."""
     results: dict[str, load.Result] = vars(peer).setdefault("limits_results", {})
     if scenario.name not in results:
         url, owner = os.environ[provider.URL], f"{scenario.name}-{os.getpid()}"
-        providers = Providers(url, owner, PROVIDERS, scenario.told, scenario.fair, DEADLINE_S)
+        told = None if scenario.told is None else scenario.told / scale.pace
+        deadline_s = DEADLINE_S * scale.pace
+        providers = Providers(url, owner, PROVIDERS, told, scenario.fair, deadline_s, scale.pace)
 
         async def whole() -> load.Result:
             async with peer.limited(providers) as call:
-                return await played(call, scenario, url, owner, seconds)
+                return await played(call, scenario, url, owner, scale)
 
         results[scenario.name] = asyncio.run(whole())
     return results[scenario.name]
@@ -138,7 +145,7 @@ def _some(figure: float | None) -> float:
 def _case(scenario: Scenario, column: str, title: str, unit: Any, figure: Figure) -> Case:
     @contextmanager
     def prepare(peer: Peer, scale: Scale) -> Iterator[Measure]:
-        yield lambda: _some(figure(_result(peer, scenario, scale.load_s)))
+        yield lambda: _some(figure(_result(peer, scenario, scale)))
 
     return Case(
         f"limits.{scenario.name}.{column}", f"{scenario.title}: {title}", unit, PEERS, prepare

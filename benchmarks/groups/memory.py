@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any
 
 from benchmarks import measure
-from benchmarks.groups.shared import in_a_loop
+from benchmarks.groups.shared import Prepare, in_a_loop
 from benchmarks.model import Case, Comparison, Group, Measure, NotMeasured, Scale, versus
 from benchmarks.peers.base import Peer
 
@@ -22,13 +22,19 @@ SLEEP_S = 600.0
 PATIENCE_S = 120.0
 """How long until the agent must have begun all of them."""
 WARM = 100
+Asleep = AbstractAsyncContextManager[measure.AsyncAsk]
 
 
-@contextmanager
-def _request(peer: Peer, scale: Scale) -> Iterator[Measure]:
-    count = scale.in_flight
-    with in_a_loop(peer, peer.asleep(count + WARM, SLEEP_S)) as (run, ask):
-        yield lambda: run(_growth_kib(peer, ask, count))
+def growth(asleep: Callable[[Any, int, float], Asleep]) -> Prepare:
+    """What the process has grown by with each of many calls of what sleeps."""
+
+    @contextmanager
+    def prepare(peer: Peer, scale: Scale) -> Iterator[Measure]:
+        count = scale.in_flight
+        with in_a_loop(peer, asleep(peer, count + WARM, SLEEP_S)) as (run, ask):
+            yield lambda: run(_growth_kib(peer, ask, count))
+
+    return prepare
 
 
 async def _growth_kib(peer: Peer, ask: measure.AsyncAsk, count: int) -> float:
@@ -85,7 +91,7 @@ REQUEST = Group(
             "a request of {scale.in_flight:,} in flight",
             "KiB",
             ("greenroom", "greenroom-own", "greenroom-uvloop", "asyncio"),
-            _request,
+            growth(lambda peer, count, seconds: peer.asleep(count, seconds)),
         ),
     ),
     (

@@ -28,6 +28,7 @@ class Providers:
         told: the limit of each, in calls a second; None: nobody knows it.
         fair: they are to be shared out to those who ask.
         deadline_s: how long a request has.
+        pace: how many times as long everything takes, which pauses of the peer's own should, too.
     """
 
     url: str
@@ -36,6 +37,7 @@ class Providers:
     told: float | None
     fair: bool
     deadline_s: float
+    pace: float = 1.0
 
     def key(self, name: str) -> str:
         """The key of a provider."""

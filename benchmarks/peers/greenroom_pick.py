@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.actors.strategies import PickContext, strategy_for
+from greenroom.messages.limits import Limit
 from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
 
 NOW = 1_000.0
@@ -36,10 +37,18 @@ def pick_for_new_key(members: int) -> Callable[[], Any]:
     return _pick("consistent_hash", members, map(str, itertools.count()))
 
 
-def _pick(strategy: str, members: int, keys: Iterator[str]) -> Callable[[], Any]:
+def pick_limited(members: int, limits: tuple[Limit, ...]) -> Callable[[], Any]:
+    """The same by the default strategy, among members with these rate limits."""
+    return _pick("adaptive", members, itertools.repeat("key"), limits)
+
+
+def _pick(
+    strategy: str, members: int, keys: Iterator[str], limits: tuple[Limit, ...] = ()
+) -> Callable[[], Any]:
     rng = random.Random(1)
     table = RoutingTable(strategy_for(strategy), rng)
-    table.apply(RoutingSnapshot(epoch=1, members=tuple(map(_route, range(members)))))
+    routes = tuple(_route(number, limits) for number in range(members))
+    table.apply(RoutingSnapshot(epoch=1, members=routes))
     for slot in table:
         for _ in range(5):
             slot.load.succeeded(rng.uniform(0.01, 0.02), NOW)
@@ -53,7 +62,12 @@ def _pick(strategy: str, members: int, keys: Iterator[str]) -> Callable[[], Any]
     return choose
 
 
-def _route(number: int) -> MemberRoute:
+def _route(number: int, limits: tuple[Limit, ...]) -> MemberRoute:
     return MemberRoute(
-        f"m{number}", index=number, incarnation=1, ref=cast(Any, object()), max_concurrency=100
+        f"m{number}",
+        index=number,
+        incarnation=1,
+        ref=cast(Any, object()),
+        max_concurrency=100,
+        limits=limits,
     )

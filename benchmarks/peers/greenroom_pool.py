@@ -46,6 +46,10 @@ MEMBERS = 500
 """Of pools that tell each other, a member a word."""
 NO_BOTTOM = 1e9
 """Retries a second that the budget always allows."""
+ROOMY = (Limit(10_000_000, per_s=60), Limit(10_000_000, per_s=3600))
+"""Rate limits that never hold anybody up."""
+RETRY_DELAY_S, CIRCUIT_RESET_S = 0.1, 5.0
+"""As by default."""
 VARIABLES = [ContextVar[str](f"variable {number}") for number in range(10)]
 
 
@@ -162,8 +166,15 @@ class Greenroom(Peer):
 
     @asynccontextmanager
     async def asleep(self, concurrency: int, seconds: float) -> AsyncIterator[AsyncAsk]:
+        async with self._sleeping(concurrency, seconds, ()) as ask:
+            yield ask
+
+    @asynccontextmanager
+    async def _sleeping(
+        self, concurrency: int, seconds: float, limits: tuple[Limit, ...]
+    ) -> AsyncIterator[AsyncAsk]:
         self.sleeper = agents.Sleeper(seconds)
-        member = Member("a", self.sleeper, max_concurrency=concurrency)
+        member = Member("a", self.sleeper, max_concurrency=concurrency, limits=limits)
         limit_s = 2 * seconds + LATE_S  # there is a timer for each, but none goes off
         pool = self.pool([member], max_pending=concurrency, request_timeout_s=limit_s)
         async with pool:
@@ -227,12 +238,18 @@ class Greenroom(Peer):
             Member(
                 name,
                 partial(_asked, providers, name),
-                limits=_limits(providers.told),
+                limits=_limits(providers),
                 max_concurrency=self.width,
             )
             for name in providers.names
         ]
-        pool = self.pool(members, fair_by="key" if providers.fair else None)
+        pool = self.pool(
+            members,
+            fair_by="key" if providers.fair else None,
+            when_unavailable="wait",
+            retry_delay_s=RETRY_DELAY_S * providers.pace,
+            circuit_reset_timeout_s=CIRCUIT_RESET_S * providers.pace,
+        )
 
         async def call(tenant: str) -> Any:
             request = Request("hello", key=tenant, timeout=providers.deadline_s)
@@ -251,6 +268,27 @@ class Greenroom(Peer):
         from benchmarks.peers.greenroom_pick import pick_for_new_key
 
         return pick_for_new_key(members)
+
+    def pick_limited(self, members: int, *, limited: bool) -> Callable[[], Any]:
+        """One choice among members with rate limits that hold nobody up, or without."""
+        from benchmarks.peers.greenroom_pick import pick_limited
+
+        return pick_limited(members, ROOMY if limited else ())
+
+    @contextmanager
+    def call_limited(self, members: int, *, limited: bool) -> Iterator[Ask]:
+        """A whole call of one of them."""
+        limits = ROOMY if limited else ()
+        with self.pool(
+            [Member(f"m{i}", agents.echo, limits=limits) for i in range(members)]
+        ) as pool:
+            yield lambda i: pool.ask(Request(i))
+
+    @asynccontextmanager
+    async def asleep_limited(self, concurrency: int, seconds: float) -> AsyncIterator[AsyncAsk]:
+        """As `asleep`, by a member with rate limits."""
+        async with self._sleeping(concurrency, seconds, ROOMY) as ask:
+            yield ask
 
     @contextmanager
     def idle(self, members: int) -> Iterator[PoolRef]:
@@ -309,12 +347,12 @@ async def _asked(providers: Providers, name: str, _: str) -> str:
     return await calls.call(providers, name)
 
 
-def _limits(told: float | None) -> list[Limit]:
+def _limits(providers: Providers) -> list[Limit]:
     """The smallest whole number of calls, in as many seconds as it takes."""
-    if told is None:
+    if providers.told is None:
         return []
-    part = Fraction(told)
-    return [Limit(part.numerator, per_s=part.denominator)]
+    part = Fraction(providers.told * providers.pace).limit_denominator(100)
+    return [Limit(part.numerator, per_s=part.denominator * providers.pace)]
 
 
 class GreenroomAuto(Greenroom):

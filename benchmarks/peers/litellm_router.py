@@ -104,7 +104,7 @@ class Router(Peer):
             enable_pre_call_checks=True,
             num_retries=RETRIES,
             retry_after=0,
-            cooldown_time=COOLDOWN_S,
+            cooldown_time=COOLDOWN_S * providers.pace,
             timeout=providers.deadline_s,
         )
 

@@ -33,7 +33,7 @@ class Nopanic(Peer):
 
     @asynccontextmanager
     async def limited(self, providers: Providers) -> AsyncIterator[LimitedCall]:
-        limiters = {name: _limiter(providers.told, name) for name in providers.names}
+        limiters = {name: _limiter(providers, name) for name in providers.names}
 
         async def ask(name: str) -> str:
             return await calls.call(providers, name)
@@ -45,10 +45,11 @@ class Nopanic(Peer):
             step = nopanic.fallback(lambda _: limiters[second].acall(ask, second), on=FAILED)
             return await step.acall(limiters[first].acall, ask, first)
 
+        pace = providers.pace
         retry = nopanic.retry(
             attempts=ATTEMPTS,
             on=(*FAILED, nopanic.RateLimited),
-            backoff=nopanic.backoff.full_jitter(0.05, cap=0.5),
+            backoff=nopanic.backoff.full_jitter(0.05 * pace, cap=0.5 * pace),
         )
         whole = nopanic.compose(nopanic.deadline(providers.deadline_s), retry)
         shares = _shares(providers)
@@ -67,10 +68,11 @@ class Nopanic(Peer):
 FAILED = (calls.Refused, OSError)
 
 
-def _limiter(told: float | None, name: str) -> Any:
-    if told is None:
-        return nopanic.adaptive_rate_limit(START_PER_S, per=1.0, min_rate=FLOOR_PER_S, name=name)
-    return nopanic.rate_limit(told, per=1.0, name=name)
+def _limiter(providers: Providers, name: str) -> Any:
+    per_s = providers.pace
+    if providers.told is None:
+        return nopanic.adaptive_rate_limit(START_PER_S, per=per_s, min_rate=FLOOR_PER_S, name=name)
+    return nopanic.rate_limit(providers.told * per_s, per=per_s, name=name)
 
 
 def _shares(providers: Providers) -> Any:
@@ -79,7 +81,7 @@ def _shares(providers: Providers) -> Any:
     share = len(providers.names) * providers.told / TENANTS
 
     def new(tenant: str) -> Any:
-        return nopanic.rate_limit(share, per=1.0, name=tenant)
+        return nopanic.rate_limit(share * providers.pace, per=providers.pace, name=tenant)
 
     key: Callable[..., str] = lambda tenant: tenant  # noqa: E731
     return nopanic.keyed(new, key=key)

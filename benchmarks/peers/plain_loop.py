@@ -28,6 +28,7 @@ class PlainLoop(Peer):
         if providers.fair:
             self._lacks("fairness: not expressible")
         names = providers.names
+        pause_s = PAUSE_S * providers.pace
         turn = itertools.count()
 
         async def once() -> str:
@@ -48,7 +49,7 @@ class PlainLoop(Peer):
                     if not self.waits:
                         raise
                     waits = [getattr(each, "retry_after", None) for each in group.exceptions]
-                    await asyncio.sleep(min(PAUSE_S if each is None else each for each in waits))
+                    await asyncio.sleep(min(pause_s if each is None else each for each in waits))
 
         yield call
 

@@ -2,12 +2,14 @@
 
 Its limits are calls a minute (`rpm`); a window of its own for all providers (`window_seconds`) is
 left at the 60 s that the name means. Limits that nobody is told are given as many as never matter.
-It asks each provider once, in the order of its scores, and never waits. Not fetched: its price list
+Its breaker opens for a second, the least it can, instead of thirty. It asks each provider once, in
+the order of its scores, and never waits. Not fetched: its price list
 (from openrouter.ai, before the first request); tiktoken's word list is that of LiteLLM's wheel.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -38,7 +40,9 @@ class TokenTaxi(Peer):
     async def limited(self, providers: Providers) -> AsyncIterator[LimitedCall]:
         if providers.fair:
             self._lacks("fairness: not expressible")
-        router = tokentaxi.LLMRouter.from_dict({"providers": []})
+        router = tokentaxi.LLMRouter.from_dict(
+            {"providers": [], "circuit_breaker": {"cooldown_seconds": math.ceil(providers.pace)}}
+        )
         router.pricing.fetch_pricing = _nothing
         rpm = MANY if providers.told is None else round(60 * providers.told)
         for name in providers.names:
