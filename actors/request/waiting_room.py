@@ -172,10 +172,10 @@ class WaitingRoom:
         # No more than were let in above the bound: others may wait there by right, like those that
         # come back from a failure.
         for _ in range(min(self.queue.size - to_come - self._bound, len(over_limit))):
-            last = self.queue.last_untried()
-            if last is not None:
-                shed.append(Shed(last, self.queue.size))
-                self.queue.discard(last)
+            newest = self.queue.last_untried()
+            if newest is not None:
+                shed.append(Shed(newest, self.queue.size))
+                self.queue.discard(newest)
         # As long as the word is still out for some, the rest of them stays on trial.
         self.over_limit = [job for job in over_limit if job.phase is QUEUED] if to_come else []
         return Leavers(expired, shed)

@@ -115,7 +115,8 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 def test_it_renews_itself_in_a_terminal(pool: PoolRef, screen: io.StringIO) -> None:
     """Until Ctrl-C: what has happened meanwhile is in the next frame, with the rate of answers."""
     assert pool.status_url is not None
-    steps = iter([lambda: pool.execute("x"), lambda: pool.force_open("a")])
+    todo: list[Callable[[], object]] = [lambda: pool.execute("x"), lambda: pool.force_open("a")]
+    steps = iter(todo)
 
     def wait(_: float) -> None:
         step = next(steps, None)

@@ -68,7 +68,7 @@ class _Nobody:
     def called(self, *_: Any) -> None:
         pass
 
-    answered = failed = called
+    answered = failed = throttled = called
 
 
 def log_of(

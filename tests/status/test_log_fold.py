@@ -23,6 +23,7 @@ def folded(*lines: dict[str, Any], now: float | None = None) -> dict[str, Any]:
     fold = LogFold()
     for line in lines:
         fold.take({"ts": AT, "level": "INFO", "pool": "p"} | line)
+    pool: dict[str, Any]
     (pool,) = fold.plain(now)["pools"]
     return pool
 

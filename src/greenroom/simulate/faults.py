@@ -145,7 +145,7 @@ class RateLimit:
             if not wait_s:
                 return ending
             after_s = self.retry_after_s
-            if after_s == EXACT:
+            if isinstance(after_s, str):
                 # Not a moment too early: it would be refused again.
                 after_s = max(_SHORTEST_S, math.ceil(wait_s / _SHORTEST_S) * _SHORTEST_S)
             return Ending(self.after_s, FailureKind.RATE_LIMITED, after_s)

@@ -346,6 +346,9 @@ class _Player:
         ):
             self._same_picks += 1
 
+    def throttled(self, job: Job | None) -> None:
+        """It is counted with the other ends."""
+
     def answered(self, job: Job, member: str) -> None:
         """A member has answered a request."""
         self._over(job, "answered")
