@@ -89,6 +89,9 @@ class Endings:
         """The pool could not have the request answered."""
         with self._telling(job, error):
             elapsed_s = self._end(job, "failed", "failed", error)
+            # Where nobody reads them they need not be made: in an outage every request fails.
+            heard = self._ports.events.listening(RequestExhausted.level)
+            words = failure_words.told(job, error) if heard else failure_words.NOTHING
             self._ports.events.emit(
                 RequestExhausted(
                     pool=self._pool,
@@ -96,10 +99,7 @@ class Endings:
                     reason=summary(error),
                     attempts=job.attempts,
                     elapsed_s=elapsed_s,
-                    skipped=failure_words.skipped(error),
-                    tried=failure_words.tried(job),
-                    advice=failure_words.advised(job, error),
-                    metadata=logged_metadata(job),
+                    **words,
                 )
             )
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable
+from typing import TypedDict
 
 from greenroom.actors.request.job import Job
+from greenroom.actors.request.logged_metadata import logged_metadata
 from greenroom.messages import advice
 from greenroom.messages.errors import (
     AllPoolMembersFailedError,
@@ -25,6 +27,28 @@ MOST_NAMED = 8
 
 _TELLS = "whoever asked has the error"
 _NOBODY = "nobody asked for an answer"
+
+
+class Words(TypedDict, total=False):
+    """Fields of a `RequestExhausted`."""
+
+    skipped: tuple[str, ...]
+    tried: tuple[str, ...]
+    advice: str
+    metadata: tuple[str, ...]
+
+
+NOTHING = Words()
+
+
+def told(job: Job, error: BaseException) -> Words:
+    """All that is said of a request that failed by that error."""
+    return Words(
+        skipped=skipped(error),
+        tried=tried(job),
+        advice=advised(job, error),
+        metadata=logged_metadata(job),
+    )
 
 
 def skipped(error: BaseException) -> tuple[str, ...]:

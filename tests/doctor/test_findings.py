@@ -64,6 +64,7 @@ def test_b413_five_failures_of_a_kind_that_lasts(kind: str) -> None:
     assert rules(failures("a", 5, kind)) == ["one-kind"]
     assert rules(failures("a", 4, kind)) == []
     assert rules(failures("a", 9, kind), failures("a", 1)) == []
+    assert rules(failures("a", 9, kind), failures("a", 1, "interrupted")) == ["one-kind"]
 
 
 def test_b413_a_factory_that_fails_each_time() -> None:

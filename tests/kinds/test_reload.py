@@ -412,6 +412,7 @@ def test_a_hangup_has_the_file_read_again(write: Write, log: EventRecorder) -> N
     with logged() as lines, AgentPool.from_toml(write(A)) as pool:
         end = reload_on_hangup(pool)
         sink = logger.add(lambda _: warned.set(), level="WARNING", filter="greenroom")
+        logger.enable("greenroom")
         try:
             write("[pool]\nmax_retries = 1\n" + A)
             os.kill(os.getpid(), signal.SIGHUP)
@@ -424,6 +425,7 @@ def test_a_hangup_has_the_file_read_again(write: Write, log: EventRecorder) -> N
             assert log.wait_for(PoolConfigured, count=2).changes == ("max_retries 1 -> 2",)
         finally:
             end()
+            logger.disable("greenroom")
             logger.remove(sink)
     assert signal.getsignal(signal.SIGHUP) is before
     (warning,) = [line for line in lines() if "WARNING" in line]

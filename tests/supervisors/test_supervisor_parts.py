@@ -308,7 +308,8 @@ def test_a_removal_is_answered_when_the_member_has_gone() -> None:
     assert isinstance(world.router_told[0], RoutingSnapshot)
     assert world.router_told[0].gone == ("a",)
     assert world.answers() == [CommandDone(1), CommandDone(2)]
-    assert tuple(world.names()) == (MemberDraining, MemberStopped)
+    told: list[type[Event]] = [MemberDraining, MemberStopped]
+    assert world.names() == told
     world.advance(100.0)
     assert world.complaints == []
 
@@ -796,7 +797,8 @@ def test_who_is_replaced_and_the_next_one_are_in_one_table_at_the_same_place() -
     assert list(world.records) == ["a", "b"]
     world.failed("a", "late of the old one")
     assert world.records["a"].health.failures == 0
-    assert tuple(world.names()) == (MemberDraining, MemberStopped, MemberStarted)
+    told: list[type[Event]] = [MemberDraining, MemberStopped, MemberStarted]
+    assert world.names() == told
 
 
 def test_a_successor_that_cannot_be_started_is_tried_again() -> None:

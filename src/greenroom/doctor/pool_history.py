@@ -63,6 +63,8 @@ class MemberHistory:
 
     def failed(self, kind: str, elapsed_s: float, error: str) -> None:
         """It has failed after so long."""
+        if kind in ("cancelled", "interrupted"):
+            return  # that says nothing of it
         self.failures[kind] += 1
         self.said.setdefault(kind, error)
         # One that was cut counts where the call before it and the one after it went well: those of
