@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,10 +26,6 @@ def pool() -> Iterator[PoolRef]:
     with AgentPool.start([Member("a", str.upper)], status=ANY, name="writers") as pool:
         pool.execute("x")
         yield pool
-
-
-class Enough(Exception):
-    """The test has seen enough."""
 
 
 def top(*arguments: str) -> int:
@@ -115,14 +112,15 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 def test_it_renews_itself_in_a_terminal(pool: PoolRef, screen: io.StringIO) -> None:
     """Until Ctrl-C: what has happened meanwhile is in the next frame, with the rate of answers."""
     assert pool.status_url is not None
-    todo: list[Callable[[], object]] = [lambda: pool.execute("x"), lambda: pool.force_open("a")]
-    steps = iter(todo)
+    steps: list[Callable[[], object]] = [
+        lambda: pool.force_open("a"),
+        lambda: pool.execute("x"),
+    ]
 
     def wait(_: float) -> None:
-        step = next(steps, None)
-        if step is None:
+        if not steps:
             raise KeyboardInterrupt
-        step()
+        steps.pop()()
 
     with pytest.raises(KeyboardInterrupt):
         watching.carry_out(watching.Options(source=pool.status_url), wait)
@@ -156,14 +154,13 @@ def test_it_follows_a_log(tmp_path: Path, screen: io.StringIO) -> None:
     begun = line | {"event": "pool.started", "members": "a, b", "strategy": "adaptive"}
     path.write_text(json.dumps(begun) + "\n")
     opened = line | {"event": "breaker.opened", "member": "b", "message": "breaker opened: x"}
-    steps = iter([opened])
+    steps = [opened]
 
     def wait(_: float) -> None:
-        step = next(steps, None)
-        if step is None:
+        if not steps:
             raise KeyboardInterrupt
         with path.open("a") as file:
-            file.write(json.dumps(step) + "\n")
+            file.write(json.dumps(steps.pop()) + "\n")
 
     with pytest.raises(KeyboardInterrupt):
         watching.carry_out(watching.Options(source=str(path)), wait)
@@ -204,8 +201,6 @@ def test_a_wrong_address_is_told_before_anything_begins(
     write_pool(python_members("upper"))
     assert main([*command, "--status", "9100"]) == Exit.USAGE
     assert "must be a host and a port" in capsys.readouterr().err
-    import socket
-
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         assert main([*command, "--status", address]) == Exit.USAGE

@@ -23,8 +23,8 @@ def folded(*lines: dict[str, Any], now: float | None = None) -> dict[str, Any]:
     fold = LogFold()
     for line in lines:
         fold.take({"ts": AT, "level": "INFO", "pool": "p"} | line)
-    pool: dict[str, Any]
-    (pool,) = fold.plain(now)["pools"]
+    pools: list[dict[str, Any]] = fold.plain(now)["pools"]
+    (pool,) = pools
     return pool
 
 

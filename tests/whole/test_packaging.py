@@ -144,6 +144,11 @@ def test_the_wheel_holds_the_scenarios(wheel_names: list[str]) -> None:
     assert sorted(Path(name).name for name in shipped) == sorted(file.name for file in files)
 
 
+def test_the_wheel_holds_the_page(wheel_names: list[str]) -> None:
+    """That of the status endpoint is no module either."""
+    assert "greenroom/status/status_page.html" in wheel_names
+
+
 def test_the_simulation_is_pure(project: dict[str, Any]) -> None:
     """The whole room is under the contract `pure`: no clock, no threads, no actors."""
     contracts = project["tool"]["importlinter"]["contracts"]

@@ -77,6 +77,8 @@ class Board:
                 seen.append(Seen(pool, None))
             except (PoolStoppedError, pykka.ActorDeadError):
                 continue  # it has ended meanwhile
+            except Exception:  # a fault of its own, which its log tells of; the others are shown
+                seen.append(Seen(pool, None))
         return seen
 
     def plain(self, last_events: int) -> Plain:
