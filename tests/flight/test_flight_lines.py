@@ -171,3 +171,21 @@ def test_every_kind_of_line_is_tried() -> None:
     assert {each.name for each in fields(lines.RequestLine)} == {
         "id", "number", "at", "members", "end", "steps", "facts"
     }  # fmt: skip
+
+
+@given(
+    st.text(max_size=12),
+    TIMES,
+    st.lists(st.tuples(INDICES, st.none() | TIMES, INDICES, TIMES), min_size=1, max_size=4),
+    DRAWS,
+)
+def test_the_usual_request_is_written_in_the_same_words(
+    request_id: str, at: float, members: list[tuple[int, float | None, int, float]], draws: Any
+) -> None:
+    """In a form of its own, since nearly all are of it: what is read is the same."""
+    loads = tuple(load for load, _, _, _ in members)
+    known = tuple((latency, streak, stamp, 10.0) for _, latency, streak, stamp in members)
+    brief = (request_id, (7, at, 1, at, 1, 0, loads, known, draws), 0.25, 0.0, at + 0.25)
+    line = lines.read(lines.written_request(brief))
+    assert line == lines.request_of(lines.whole(brief))
+    assert line == lines.read(lines.written(lines.request_of(lines.whole(brief))))

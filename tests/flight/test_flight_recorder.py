@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from helpers_pools import WAIT_S, ask, echo, echo_async
+from helpers_processes import PROCESS_S
 
 from greenroom import AgentPool, Member, PoolConfig, PoolFuture, Reply, Request
 from greenroom.cli import main
@@ -191,3 +194,27 @@ def test_b379_the_command_says_what_it_cannot_find(
     )
     assert main(["explain", "--flight", str(tmp_path / "none.jsonl")]) == 2
     assert "cannot read" in capsys.readouterr().err
+
+
+def test_b385_a_program_that_never_stops_its_pool_loses_nothing(tmp_path: Path) -> None:
+    """What is left is written when it ends."""
+    script = (
+        "from greenroom import AgentPool, Member\n"
+        "pool = AgentPool.start([Member('a', str)], record='flight.jsonl')\n"
+        "for number in range(50):\n"
+        "    pool.execute(number)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], cwd=tmp_path, check=True, timeout=PROCESS_S)
+    (log,) = logs_of(tmp_path / "flight.jsonl")
+    assert len(log.requests) >= 49  # the report of the last answer may lie aside
+
+
+def test_b379_of_many_requests_those_of_one_key_are_known() -> None:
+    """Under way or ended; of an id that was used again, the later one."""
+    config = PoolConfig(fair_by=None)
+    with AgentPool.start([Member("a", echo)], config=config, record=True) as pool:
+        for number in range(100):
+            pool.execute(number, key=f"{number % 10}")
+        for _ in range(2):
+            pool.execute("x", key="3", request_id="mine")
+        assert "Its key stayed with a, which had it at" in pool.explain("mine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
 import math
@@ -67,6 +68,16 @@ def test_b387_with_nothing_changed_it_comes_out_as_it_was(strategy: str, pool: s
     assert again.would_have == again.happened
     assert again.happened.goodput == result.goodput
     assert again.happened.p99_s == result.p99_s
+
+
+def test_b387_keys_go_to_the_members_that_they_went_to() -> None:
+    """Others stand for them, since they are recorded as hashes."""
+    scenario = outages(rate=20.0)
+    load = dataclasses.replace(scenario.load, keys=200)
+    flight, _ = flight_of(scenario.replace(load=load), "consistent_hash")
+    assert len({each.facts["key"] for each in flight.arrivals if each.facts}) == 200
+    again = replay(flight)
+    assert again.same_picks >= 0.99 * again.picks
 
 
 def test_b387_breakers_that_opened_open_again() -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
+from json.encoder import encode_basestring_ascii as _text
 from typing import Any, ClassVar
 
-from greenroom.actors.routing.load_estimate import latency_of
+from greenroom.actors.routing.load_estimate import Known, latency_of
 
 VERSION = 1
 """Of the format; what is read must be of this one."""
@@ -497,9 +499,30 @@ _dumped: Callable[[Any], str] = json.JSONEncoder(
 ).encode
 
 
+def _written_brief(brief: Sequence[Any]) -> str:
+    """The same as by way of `whole`, in a third of the time: nearly all lines are of these."""
+    request_id, first, elapsed_s, late_s, now = brief
+    number, at, members, given_at, attempt, member, loads, known, draws = first
+    expected = ",".join(map(_expected, known, loads, repeat(given_at)))
+    return (
+        f'{{"request":{_text(request_id)},"n":{number},"at":{at!r},"members":{members},'
+        f'"end":[{now!r},"answered",{member},"","",[]],'
+        f'"steps":[["g",{attempt},{member},{given_at!r},0,false,[{",".join(map(str, loads))}],[],'
+        f"[{expected}],[],[],[{','.join(map(repr, draws))}]],"
+        f'["s",{attempt},{elapsed_s!r},{late_s!r}]]}}'
+    )
+
+
+def _expected(known: Known, load: int, at: float) -> str:
+    latency = latency_of(known, at, load)
+    return "null" if latency is None else f"{latency:.4g}"
+
+
 def written_request(raw: Sequence[Any]) -> str:
     """The line of a raw request, without its end."""
-    raw = reckoned(whole(raw))
+    if isinstance(raw, tuple):
+        return _written_brief(raw)
+    raw = reckoned(raw)
     end = raw[END]
     line: dict[str, Any] = {
         _REQUEST: raw[ID],

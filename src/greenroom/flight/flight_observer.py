@@ -26,6 +26,7 @@ from greenroom.flight.flight_lines import (
     FAILED,
     FIRST_CHUNK,
     GIVEN,
+    ID,
     LEFT,
     MAY_MEND,
     OPENS_AT_ONCE,
@@ -135,10 +136,22 @@ class FlightObserver:
         under_way = [begun(each, id) for id, each in self._open.copy().items()]
         return [*map(whole, self._kept.copy()), *under_way]
 
-    def lines(self) -> list[Line]:
-        """What else has been said, and last of all who is in the pool and in what state, so that
-        this is known however many lines have been dropped.
+    def about(self, request_id: str) -> list[Raw]:
+        """What is kept of the requests of that id, and of those with a key of theirs: of ten
+        thousand the others are not looked into.
         """
+        kept, under_way = self._kept.copy(), self._open.copy()
+        found = [whole(each) for each in kept if each[ID] == request_id]
+        if request_id in under_way:
+            found.append(begun(under_way[request_id], request_id))
+        keys = {key for each in found if (key := _key_of(each)) is not None}
+        if keys:
+            others = (each for each in (*kept, *under_way.values()) if isinstance(each, list))
+            found += [e for e in others if e[ID] != request_id and _key_of(e) in keys]
+        return found
+
+    def lines(self) -> list[Line]:
+        """What else has been said."""
         return list(self._lines.copy())
 
     # -- a request, in the order of its steps
@@ -471,6 +484,11 @@ class FlightObserver:
             "lease": True if job.is_lease else None,
         }
         return {name: value for name, value in said.items() if value is not None}
+
+
+def _key_of(raw: Raw) -> str | None:
+    facts = raw[FACTS]
+    return None if facts is None else facts.get("key")
 
 
 def _asks(job: Job) -> bool:

@@ -84,7 +84,7 @@ class FlightRecorder:
         log = FlightLog(self._header)
         for line in self.observer.lines():
             log.add(line)
-        for raw in self.observer.requests():
+        for raw in self.observer.about(request_id) if request_id is not None else ():
             log.add(request_of(raw[:]))
         log.last_at = max(log.last_at, self._clock.now())
         if request_id is None:

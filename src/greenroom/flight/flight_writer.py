@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import sys
 import threading
@@ -93,10 +94,12 @@ class FlightWriter:
     def _begin(self) -> None:
         thread = threading.Thread(target=self._run, name="greenroom-flight", daemon=True)
         thread.start()
+        atexit.register(self.close)  # a pool may never be stopped
         self._thread = thread  # only now: where the machine had no thread, the next line tries
 
     def close(self) -> None:
         """Write what is left. Whoever calls it waits for that, but not for long."""
+        atexit.unregister(self.close)
         self._closing.set()
         self._awake.set()
         if self._thread is None:
@@ -132,10 +135,10 @@ class FlightWriter:
             while waiting and len(lines) < _AT_A_TIME:
                 line = waiting.popleft()
                 try:
-                    # Not by a name: by this a type checker knows which of the two it is.
-                    text = (
-                        written_request(line) if isinstance(line, list | tuple) else written(line)
-                    )
+                    if isinstance(line, list | tuple):
+                        text = written_request(line)
+                    else:
+                        text = written(line)
                 except Exception as error:  # a number that JSON has no word for, say
                     self._complain(error)
                     text = written(LostLine(count=1))

@@ -38,9 +38,10 @@ from greenroom.simulate.recorded_post import RecordedPost
 from greenroom.simulate.replayed_draws import ReplayedDraws, tells_whose
 from greenroom.simulate.simulated_failures import error_of
 from greenroom.simulate.simulated_pool import AgendaPool
+from greenroom.simulate.standin_keys import StandInKeys
 from greenroom.simulate.tally import quantile
 
-_TRULY_KEYED = "consistent_hash"
+_KEYED = "consistent_hash"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -550,7 +551,10 @@ class _Requests:
         self._made: dict[tuple[Any, ...], tuple[Request[Any], Heard | None]] = {}
         self._default_s = flight.config.deadline_s
         self._fair = config.fair_by is not None or "fair_by" in flight.header.left_out
-        self._keyed = strategy == _TRULY_KEYED
+        self._keys: StandInKeys | None = None
+        # Of another strategy the picks say nothing of the keys.
+        if strategy == flight.header.strategy == _KEYED:
+            self._keys = StandInKeys(flight.members, flight.arrivals)
 
     def request(self, arrival: Arrival) -> tuple[Request[Any], Heard | None]:
         facts = arrival.facts
@@ -572,9 +576,12 @@ class _Requests:
     def _new(
         self, facts: Mapping[str, Any], timeout: float | None
     ) -> tuple[Request[Any], Heard | None]:
+        key = facts.get("key")
+        if key is not None and self._keys is not None:
+            key = self._keys.of(key)
         request: Request[Any] = Request(
             None,
-            key=facts.get("key"),
+            key=key,
             timeout=timeout,
             priority=facts.get("priority", 0),
             idempotent=not facts.get("once", False),
@@ -636,8 +643,8 @@ def _notes(flight: RecordedFlight, strategy: str) -> list[str]:
         said.append("members or settings changed meanwhile: it was played with those of the start")
     if flight.header.left_out:
         said.append(f"without {', '.join(flight.header.left_out)}, which cannot be written down")
-    if strategy == _TRULY_KEYED:
-        said.append("keys are recorded as hashes: they prefer other members than they did")
+    if strategy == _KEYED != flight.header.strategy:
+        said.append("keys are recorded as hashes: they prefer other members than yours would")
     streams = sum(1 for each in flight.arrivals if each.facts and "stream" in each.facts)
     if streams:
         said.append(f"{streams:,} streams were played as answers that come at their end")
