@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable, Mapping
 from types import TracebackType
@@ -18,7 +19,7 @@ from greenroom.actors.runtime.future import PoolFuture
 from greenroom.messages import _validate as check
 from greenroom.messages.config import ChangeableSettings
 from greenroom.messages.configure import Configure, MemberSettings
-from greenroom.messages.errors import PoolError
+from greenroom.messages.errors import PoolError, PoolStoppedError
 from greenroom.messages.events import Event
 from greenroom.messages.member import CallContext, Member
 from greenroom.messages.replies import MapResult, PoolStats, Reply
@@ -54,6 +55,17 @@ class Source(Protocol):
         """The same, without blocking the event loop."""
 
 
+class Recorder(Protocol):
+    """What remembers where requests went, and why: see `AgentPool.start(record=)`."""
+
+    def explain(self, request_id: str | None = None) -> str:
+        """Why a request went where it did, in sentences; None: who is out.
+
+        Raises:
+            LookupError: nothing is known of such a request, or not any more.
+        """
+
+
 class PoolRef(AskingRef):
     """A running pool. `ask`, `tell`, `stop` and `is_alive` mean what they mean in Pykka.
 
@@ -63,9 +75,11 @@ class PoolRef(AskingRef):
 
     Attributes:
         source: what `reload` reads; None of a pool that was started by code.
+        recorder: what `explain` asks; None of a pool that records nothing.
     """
 
     source: Source | None = None
+    recorder: Recorder | None = None
 
     # -- many requests
 
@@ -324,6 +338,30 @@ class PoolRef(AskingRef):
         """The pool and its members at this moment."""
         return self.ask(GetStats())
 
+    def explain(self, request_id: str | None = None) -> str:
+        """Why a request went where it did, in plain sentences: why that member and none of the
+        others, what took how long, what failed and what followed, what would have changed it. Of
+        the last 10,000 requests, also when the pool has ended.
+
+        Args:
+            request_id: of the request; None: who is out, why, and until when.
+
+        Raises:
+            LookupError: nothing is known of such a request, or not any more.
+            RuntimeError: the pool does not record: see `AgentPool.start(record=)`.
+        """
+        recorder = self._the_recorder()
+        with contextlib.suppress(PoolStoppedError):
+            self.stats()  # what has been reported, and lies aside, is read before that
+        return recorder.explain(request_id)
+
+    def _the_recorder(self) -> Recorder:
+        if self.recorder is None:
+            raise RuntimeError(
+                f"pool {self.name!r} does not record: start it with record=True, or a path"
+            )
+        return self.recorder
+
     def on_event(
         self, subscriber: Callable[[Event], Any] | pykka.ActorRef[Any]
     ) -> Callable[[], None]:
@@ -391,6 +429,13 @@ class PoolRef(AskingRef):
     async def astats(self) -> PoolStats:
         """`stats`, awaited."""
         return await self.aask(GetStats())
+
+    async def aexplain(self, request_id: str | None = None) -> str:
+        """`explain`, awaited."""
+        recorder = self._the_recorder()
+        with contextlib.suppress(PoolStoppedError):
+            await self.astats()
+        return recorder.explain(request_id)
 
     async def adrain(self, timeout: float | None = None) -> bool:
         """`drain`, awaited. Cancelled meanwhile, the pool goes on draining."""

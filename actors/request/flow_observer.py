@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextvars import Context
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeGuard
 
 from greenroom.actors.request.job import Attempt, AttemptRole, Failure, Job
 from greenroom.messages.config import PoolConfig
@@ -86,6 +86,18 @@ class FlowObserver(Protocol):
         """Other settings hold from here on."""
 
 
+class FlowWatcher(FlowObserver, Protocol):
+    """What a flow tells. An observer that has a method `answered` is told all of it."""
+
+    def answered(self, job: Job, attempt: Attempt, elapsed_s: float, now: float) -> None:
+        """`succeeded`, `released` and `ended`, of a request that had this answer and no other
+        attempt left; most end so, and three calls would cost more than one.
+        """
+
+    def judged(self, member: str, incarnation: int, count: int, now: float) -> None:
+        """The supervisor has judged that many failures of that incarnation."""
+
+
 class Observers:
     """Several observers as one. What one of them raises is complained of, once for each of them,
     and harms neither the others nor the request.
@@ -97,6 +109,8 @@ class Observers:
         complain_of: Callable[[str, BaseException], object],
     ) -> None:
         self._observers = tuple(observers)
+        self._in_one = [each for each in self._observers if _takes_it_in_one(each)]
+        self._step_by_step = [each for each in self._observers if not _takes_it_in_one(each)]
         self._complain_of = complain_of
         self._blamed: set[int] = set()
         self.in_time = any(each.in_time for each in self._observers)
@@ -142,6 +156,20 @@ class Observers:
         for each in self._observers:
             try:
                 each.succeeded(attempt, elapsed_s, now)
+            except Exception as error:
+                self._blame(each, error)
+
+    def answered(self, job: Job, attempt: Attempt, elapsed_s: float, now: float) -> None:
+        for told in self._in_one:
+            try:
+                told.answered(job, attempt, elapsed_s, now)
+            except Exception as error:
+                self._blame(told, error)
+        for each in self._step_by_step:
+            try:
+                each.succeeded(attempt, elapsed_s, now)
+                each.released(attempt, now)
+                each.ended(job, "answered", None, attempt.member, now)
             except Exception as error:
                 self._blame(each, error)
 
@@ -196,6 +224,13 @@ class Observers:
             except Exception as error:
                 self._blame(each, error)
 
+    def judged(self, member: str, incarnation: int, count: int, now: float) -> None:
+        for each in self._in_one:
+            try:
+                each.judged(member, incarnation, count, now)
+            except Exception as error:
+                self._blame(each, error)
+
     def configured(self, config: PoolConfig, now: float) -> None:
         for each in self._observers:
             try:
@@ -208,3 +243,7 @@ class Observers:
             self._blamed.add(id(observer))
             what = f"{type(observer).__name__}, which watches requests, raised (said once)"
             self._complain_of(what, error)
+
+
+def _takes_it_in_one(observer: FlowObserver) -> TypeGuard[FlowWatcher]:
+    return hasattr(type(observer), "answered")

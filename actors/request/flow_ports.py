@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from greenroom.actors.request.flow_observer import FlowObserver
+from greenroom.actors.request.flow_observer import FlowWatcher
 from greenroom.actors.request.job import Job
 from greenroom.actors.runtime.alarms import Alarm
 from greenroom.messages.events import Event
@@ -71,4 +71,4 @@ class FlowPorts:
     answer: Callable[[Job, Any, str, float], object]
     fail: Callable[[Job, BaseException], bool]
     events: Events
-    observer: FlowObserver | None = None
+    observer: FlowWatcher | None = None

@@ -529,8 +529,7 @@ class RequestFlow:
         if self._hedger.enabled:
             self._hedger.answered(job, attempt, elapsed_s)
         if (observer := self._ports.observer) is not None:
-            observer.succeeded(attempt, elapsed_s, ended_at)
-            observer.released(attempt, ended_at)
+            observer.answered(job, attempt, elapsed_s, ended_at)
         if job.blame is not None:
             self._attempt_results.settle(job, job.blame, True)
         del self.jobs[job.id]
@@ -539,8 +538,6 @@ class RequestFlow:
             job.phase, job.context = ENDED, None  # as `Job.end`, without the call
         else:
             job.end()
-        if observer is not None:
-            observer.ended(job, "answered", None, attempt.member, ended_at)
         attempt.job = None  # the two refer to each other: the collector need not find out
         if self.endings.closed:
             self.endings.check_idle()
@@ -1068,6 +1065,9 @@ class RequestFlow:
         slot = self.table.get(message.member)
         if slot is not None and slot.route.incarnation == message.incarnation:
             slot.failures_judged(message.count)
+            if (observer := self._ports.observer) is not None:
+                member, incarnation, count = message.member, message.incarnation, message.count
+                observer.judged(member, incarnation, count, self._ports.now())
             self._pump()
             self._review_over_limit()
 

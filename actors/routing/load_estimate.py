@@ -25,6 +25,10 @@ MAX_PENALTY = 2.0**_MAX_PENALTY_DOUBLINGS
 """The most by which failures in a row multiply a latency estimate."""
 
 
+Known = tuple[float | None, int, float, float]
+"""What is known of a member's speed: see `latency_of`."""
+
+
 class LoadEstimate:
     """The latency estimate and the recent error rate of one member.
 
@@ -103,6 +107,7 @@ class LoadEstimate:
         With calls in flight it does not decay: the member is being sampled already. So a stale
         member gets one request and not a herd, and one that hangs does not look ever faster.
         """
+        # As `latency_of`, without the call: every pick asks every candidate.
         estimate = self._latency
         if estimate is None:
             return None
@@ -113,6 +118,10 @@ class LoadEstimate:
         if in_flight > 0 or now <= self._stamp:
             return estimate
         return estimate * math.exp((self._stamp - now) / self._tau)
+
+    def known(self) -> Known:
+        """All that `latency_of` makes the estimate of, at whatever time."""
+        return self._latency, self._streak, self._stamp, self._tau
 
     def error_rate(self, now: float) -> float:
         """The recent error rate, in [0, 1); 0 without outcomes, and back to 0 as time passes."""
@@ -167,6 +176,18 @@ class LoadEstimate:
         self._outcomes = self._outcomes * keep + 1.0
         if now > self._stamp:
             self._stamp = now
+
+
+def latency_of(known: Known, now: float, in_flight: int = 0) -> float | None:
+    """`LoadEstimate.latency_s`, of what was known."""
+    estimate, streak, stamp, tau = known
+    if estimate is None:
+        return None
+    if streak:
+        estimate *= 1 << min(streak, _MAX_PENALTY_DOUBLINGS)
+    if in_flight > 0 or now <= stamp:
+        return estimate
+    return estimate * math.exp((stamp - now) / tau)
 
 
 def _tau(usual_s: float) -> float:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from enum import Enum
 from typing import Any
 
-from greenroom.actors.routing.headroom import Headroom
+from greenroom.actors.routing.headroom import Costs, Headroom
 from greenroom.actors.routing.selection import EVERYBODY, Eligible, Terms, TermsKey, eligible
 from greenroom.actors.routing.slot import FreeSlots, Slot
 from greenroom.actors.runtime.event_bus import complain
@@ -250,6 +250,21 @@ class RoutingTable:
             known = eligible(terms, self._order, self._turns())
             self._eligible[terms.key] = known
         return known
+
+    def kept_from(
+        self, terms: Terms | None, costs: Costs, now: float
+    ) -> list[tuple[Slot, SkipReason, str]]:
+        """Who must not have a request, or has no headroom for it, and why, in words."""
+        barred, found = self.eligible(terms).barred, []
+        for slot in self._order:
+            not_allowed = barred.get(slot.name)
+            if not_allowed is not None:
+                found.append((slot, not_allowed.reason, not_allowed.detail))
+            elif slot.buckets:
+                lacking = self.headroom.why(slot, costs, now)
+                if lacking is not None:
+                    found.append((slot, SkipReason.HEADROOM, lacking))
+        return found
 
     def _turns(self) -> RoutingStrategy | None:
         """One that takes turns among some members only: by the turns of all, requests that may go
