@@ -13,6 +13,7 @@ from benchmarks.groups import (
     members,
     memory,
     pipelined,
+    recorder,
     streams,
     tells,
 )
@@ -33,5 +34,6 @@ GROUPS = {
         memory.REQUEST,
         memory.MEMBER,
         log.GROUP,
+        recorder.GROUP,
     )
 }

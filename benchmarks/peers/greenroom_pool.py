@@ -180,6 +180,13 @@ class Greenroom(Peer):
             yield pool, lambda i: pool.ask(Request(i))
 
     @contextmanager
+    def recorded_call(self, record: Any) -> Iterator[Ask]:
+        """A call of a pool that is recorded."""
+        members = [Member(name, agents.echo) for name in "abc"]
+        with AgentPool.start(members, name="recorded", record=record) as pool:
+            yield lambda i: pool.ask(Request(i))
+
+    @contextmanager
     def _three(self, works: Any, fails: Any, failing: bool, members: int) -> Iterator[PoolRef]:
         with self._of_them(works, fails, failing, members) as pool:
             if failing:

@@ -12,9 +12,11 @@ from greenroom.commands.ask_command import ask
 from greenroom.commands.check_command import check
 from greenroom.commands.demo_command import demo
 from greenroom.commands.exits import Exit, UsageError
+from greenroom.commands.explain_command import explain
 from greenroom.commands.logs_command import logs
 from greenroom.commands.map_command import map
 from greenroom.commands.naming import DESCRIPTION, version
+from greenroom.commands.replay_command import replay
 from greenroom.commands.serve_command import serve
 from greenroom.commands.simulate_command import simulate
 from greenroom.commands.terminal import say
@@ -24,8 +26,10 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     ask,
     check,
     demo,
+    explain,
     logs,
     map,
+    replay,
     serve,
     simulate,
 )

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from greenroom.commands import simulation
+from greenroom.commands.exits import UsageError
 from greenroom.messages.status import LoadBalanceStrategy
 from greenroom.simulate.scenario_file import NAMES
 
 
 def simulate(
     scenario: Annotated[
-        str, typer.Argument(metavar="SCENARIO", help=f"A TOML file, or one of {', '.join(NAMES)}.")
-    ],
+        str | None,
+        typer.Argument(metavar="SCENARIO", help=f"A TOML file, or one of {', '.join(NAMES)}."),
+    ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option("--from", metavar="FILE", help="Like what was recorded there instead."),
+    ] = None,
     strategy: Annotated[
         list[LoadBalanceStrategy] | None,
         typer.Option(
@@ -33,9 +40,13 @@ def simulate(
         bool, typer.Option("--print", help="The scenario's own TOML, as a start for yours.")
     ] = False,
 ) -> None:
+    if (scenario is None) == (from_ is None):
+        given = "both" if scenario else "neither"
+        raise UsageError(f"exactly one of SCENARIO and --from must be given, got {given}")
     simulation.carry_out(
         simulation.Options(
-            scenario=scenario,
+            scenario=scenario or "",
+            recording=from_,
             strategies=strategy,
             variant=variant,
             seed=seed,

@@ -5,10 +5,14 @@ from __future__ import annotations
 import io
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from greenroom.commands.terminal import is_terminal, say
+from greenroom.flight.flight_file import lines_of
+from greenroom.flight.flight_lines import FlightError
+from greenroom.simulate.fitted_scenario import fitted
+from greenroom.simulate.recorded_flight import recorded
 from greenroom.simulate.result_tables import as_json, as_text
 from greenroom.simulate.run import simulate
 from greenroom.simulate.scenario import Scenario
@@ -27,9 +31,14 @@ that comes with greenroom."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """The arguments of the command; what is None is as the scenario has it."""
+    """The arguments of the command; what is None is as the scenario has it.
+
+    Attributes:
+        recording: what the scenario is to be made of instead.
+    """
 
     scenario: str
+    recording: Path | None = None
     strategies: Sequence[str] | None = None
     variant: str | None = None
     seed: int | None = None
@@ -43,7 +52,11 @@ def carry_out(options: Options) -> None:
     Raises:
         ScenarioError: the scenario cannot be read, or not be used.
     """
-    text = _text(options.scenario)
+    if options.recording is not None:
+        text = _fitted(options.recording)
+        options = replace(options, scenario=str(options.recording))
+    else:
+        text = _text(options.scenario)
     if options.print:
         say(text, end="")
         return
@@ -53,6 +66,13 @@ def carry_out(options: Options) -> None:
         return
     for number, outcome in enumerate(outcomes):
         say(("\n" if number else "") + as_text(*outcome))
+
+
+def _fitted(recording: Path) -> str:
+    try:
+        return fitted(recorded(lines_of(recording)))
+    except (FlightError, ModuleNotFoundError) as error:
+        raise ScenarioError(f"cannot use {recording}: {error}") from None
 
 
 def _text(scenario: str) -> str:

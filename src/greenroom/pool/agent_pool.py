@@ -17,6 +17,7 @@ from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.runtime.loop_factory import home_loop, loop_factory
 from greenroom.actors.runtime.pool_actor import started
 from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
+from greenroom.flight.flight_recorder import FlightRecorder, Record, check_record
 from greenroom.kinds.pool_file import PoolFileError, read_pool_file
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
@@ -31,6 +32,18 @@ from greenroom.supervisors.pool_supervisor import PoolSupervisor
 class AgentPool(PoolRouter):
     """A supervised pool of agents. Make one with `AgentPool.start`."""
 
+    def __init__(self, *, recorder: FlightRecorder | None = None, **router: Any) -> None:
+        super().__init__(**router)
+        self._recorder = recorder
+        if recorder is not None:
+            recorder.observer.watches(self.flow.table)
+            self.ref.recorder = recorder
+
+    def on_thread_end(self) -> None:
+        if self._recorder is not None:
+            self._recorder.close()
+        super().on_thread_end()
+
     @classmethod
     def start(  # type: ignore[override]
         cls,
@@ -43,6 +56,7 @@ class AgentPool(PoolRouter):
         name: str = "pool",
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        record: Record | None = None,
     ) -> PoolRef:
         """Start a pool.
 
@@ -54,11 +68,17 @@ class AgentPool(PoolRouter):
                 next is numbered: `pool-2`, which its `PoolRef.name` says.
             clock: what to read the time from; None for the machine's.
             rng: the only source of chance; a seeded one makes choices and delays repeatable.
+            record: where the flight of each request is recorded, for `PoolRef.explain` and the
+                commands `explain` and `replay`: a path (of what is added to there already; `.gz`
+                and `.zst` are compressed), or a function that gets each line; True: the last 10,000
+                requests in memory alone; None or False: nowhere.
 
         Raises:
+            OSError: the file of `record` cannot be opened.
             TypeError, ValueError: a value of the wrong type or out of range, named with its field.
             MemberExistsError: two members of the same name.
-            ModuleNotFoundError: `event_loop="uvloop"` where there is no uvloop.
+            ModuleNotFoundError: `event_loop="uvloop"` where there is no uvloop; a recording in a
+                `.zst` without the extra `record`.
             RuntimeError: `event_loop="running"` where no event loop runs.
             ResourceError: the machine has not the two threads that it takes.
         """
@@ -73,10 +93,30 @@ class AgentPool(PoolRouter):
         # what is refused leaves nothing behind.
         chosen = _checked_members(members)
         picker = strategy_for(strategy)
+        check_record(record)
         bus, claims = pool_names.bus_of(name), Claims()
         name = bus.pool
         names = tuple(member.name for member in chosen)
         observers: list[FlowObserver] = []
+        supervision = rng.getrandbits(64)
+        recorder = None
+        if record is not None and record is not False:
+            try:
+                recorder = FlightRecorder(
+                    record,
+                    pool=name,
+                    strategy=strategy_name(picker),
+                    config=config,
+                    clock=clock,
+                    rng=rng,
+                    supervision=supervision,
+                )
+            except BaseException:
+                pool_names.give_back(bus)
+                bus.close()
+                raise
+            rng = recorder.rng
+            observers.append(recorder.observer)
         # Before the actors: the first event of a member comes after that of its pool.
         bus.emit(PoolStarted(pool=name, members=names, strategy=strategy_name(picker)))
         make = functools.partial(
@@ -89,6 +129,7 @@ class AgentPool(PoolRouter):
             bus=bus,
             claims=claims,
             observers=observers,
+            recorder=recorder,
         )
         router: PoolRef | None = None
         try:
@@ -102,7 +143,7 @@ class AgentPool(PoolRouter):
                 claims=claims,
                 config=config,
                 clock=clock,
-                rng=random.Random(rng.getrandbits(64)),  # of its own: another thread draws from it
+                rng=random.Random(supervision),  # of its own: another thread draws from it
                 bus=bus,
                 members=chosen,
                 loop=loop,
@@ -110,6 +151,8 @@ class AgentPool(PoolRouter):
             return router
         except BaseException as error:  # half a pool is none: nothing of it is left
             if router is None:
+                if recorder is not None:
+                    recorder.close()
                 bus.emit(PoolStopped(pool=name))
                 pool_names.give_back(bus)
                 bus.close()
@@ -127,13 +170,14 @@ class AgentPool(PoolRouter):
         *,
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        record: Record | None = None,
     ) -> PoolRef:
         """Start the pool that stands in a file: see `docs/pool-files.md`. It can take that over
         anew while it runs, by `PoolRef.reload`.
 
         Args:
             path: of a TOML file, with a table `[pool]` and a table `[[members]]` for each member.
-            clock: as for `start`; so is `rng`.
+            clock: as for `start`; so are `rng` and `record`.
 
         Raises:
             PoolFileError: the file cannot be read, or says something that does not hold; with the
@@ -152,6 +196,7 @@ class AgentPool(PoolRouter):
                 name=file.name,
                 clock=clock,
                 rng=rng,
+                record=record,
             )
         except (TypeError, ValueError) as error:  # of the whole: two members of the same name, say
             raise PoolFileError(f"{os.fspath(path)}: {error}") from error

@@ -66,9 +66,9 @@ def _row(result: Result) -> Row:
     times = (result.mean_s, result.p50_s, result.p95_s, result.p99_s, result.max_s)
     return (
         result.strategy,
-        _share(result.answered_share),
-        _share(result.goodput),
-        *map(_time, times),
+        share_words(result.answered_share),
+        share_words(result.goodput),
+        *map(time_words, times),
         _losses(result),
     )
 
@@ -99,7 +99,7 @@ def _tenants(results: Sequence[Result]) -> list[str]:
         ends: list[float | None] = [known[0], known[-1]] if known else [None, None]
         shown = p99 if few else ends
         fairness = "-" if each.fairness is None else f"{each.fairness:.3f}"
-        rows.append((each.strategy, *map(_time, shown), f"{each.answered:,}", fairness))
+        rows.append((each.strategy, *map(time_words, shown), f"{each.answered:,}", fairness))
     return aligned(("p99 of", *heads), rows, heads)
 
 
@@ -119,12 +119,13 @@ def aligned(heads: Row, rows: Sequence[Row], right: Collection[str]) -> list[str
     return ["  ".join(line).rstrip() for line in zip(*columns, strict=True)]
 
 
-def _share(share: float | None) -> str:
+def share_words(share: float | None) -> str:
     """In percent, rounded down: what is not quite all never looks like all."""
     return "-" if share is None else f"{int(share * 10_000) / 100:.2f}%"
 
 
-def _time(seconds: float | None) -> str:
+def time_words(seconds: float | None) -> str:
+    """In milliseconds below a second."""
     if seconds is None:
         return "-"
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"

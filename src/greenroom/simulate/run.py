@@ -9,6 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from greenroom.flight.draws import RecordedDraws
+from greenroom.flight.flight_lines import Brief, Header, Line, Raw, written, written_request
+from greenroom.flight.flight_observer import FlightObserver
+from greenroom.flight.settings_said import settings_of
 from greenroom.messages.requests import Request
 from greenroom.messages.screening import Heard
 from greenroom.simulate.agenda import Agenda
@@ -17,7 +21,12 @@ from greenroom.simulate.simulated_pool import SimPool
 from greenroom.simulate.tally import Result, Tally
 
 
-def simulate(scenario: Scenario, strategy: str, seed: int | None = None) -> Result:
+def simulate(
+    scenario: Scenario,
+    strategy: str,
+    seed: int | None = None,
+    record: Callable[[str], object] | None = None,
+) -> Result:
     """Let the scenario happen to a pool with that strategy.
 
     Every source of chance has a generator of its own, made of the seed: the same requests arrive
@@ -25,11 +34,46 @@ def simulate(scenario: Scenario, strategy: str, seed: int | None = None) -> Resu
 
     Args:
         seed: instead of the scenario's.
+        record: is given each line of a recording of it, as `AgentPool.start(record=)`.
 
     Raises:
         ValueError: no strategy has that name.
     """
-    return _Run(scenario, strategy, scenario.seed if seed is None else seed).result()
+    chosen = scenario.seed if seed is None else seed
+    recorder = None if record is None else _Recorder(scenario, strategy, chosen, record)
+    run = _Run(scenario, strategy, chosen, recorder)
+    result = run.result()
+    if recorder is not None:
+        recorder.observer.give_up(scenario.duration_s)
+    return result
+
+
+class _Recorder:
+    """Notes what a pool of a recording would have noted; it begins at 0 s, in 1970."""
+
+    def __init__(
+        self, scenario: Scenario, strategy: str, seed: int, record: Callable[[str], object]
+    ) -> None:
+        self._record = record
+        settings, left_out = settings_of(scenario.config)
+        supervision = f"{seed}: supervision"
+        header = Header(
+            pool=scenario.name,
+            at=0.0,
+            wall=0.0,
+            strategy=strategy,
+            settings=settings,
+            left_out=left_out,
+            supervision=supervision,
+        )
+        self.draws = RecordedDraws(random.Random(f"{seed}: routing"))
+        self.observer = FlightObserver(
+            strategy, b"simulated", self.draws, self._put, self._put, kept=1
+        )
+        record(written(header))
+
+    def _put(self, line: Raw | Brief | Line) -> None:
+        self._record(written_request(line) if isinstance(line, list | tuple) else written(line))
 
 
 Arrival = tuple[Request[Any], Heard | None]
@@ -37,14 +81,20 @@ Arrival = tuple[Request[Any], Heard | None]
 
 
 class _Run:
-    def __init__(self, scenario: Scenario, strategy: str, seed: int) -> None:
+    def __init__(
+        self, scenario: Scenario, strategy: str, seed: int, recorder: _Recorder | None = None
+    ) -> None:
         self._scenario = scenario
         self._strategy = strategy
         self._seed = seed
         self._agenda = Agenda()
         over = self._pause if scenario.load.callers is not None else lambda: None
         self._tally = Tally(scenario, self._agenda, over)
-        self._pool = SimPool(scenario, strategy, self._agenda, self._chance, self._tally)
+        self._recorder = recorder
+        observer = None if recorder is None else recorder.observer
+        self._pool = SimPool(scenario, strategy, self._agenda, self._chance, self._tally, observer)
+        if observer is not None:
+            observer.watches(self._pool.table)
         self._new_request = self._requests()
         self._tenant = self._tenants()
         self._uniform = self._chance("arrivals").random
@@ -64,6 +114,8 @@ class _Run:
         return self._tally.result(self._strategy, self._scenario.within_s)
 
     def _chance(self, what: str) -> random.Random:
+        if what == "routing" and self._recorder is not None:
+            return self._recorder.draws
         # A generator for each purpose: what one of them draws does not shift what another one gets.
         return random.Random(f"{self._seed}: {what}")
 

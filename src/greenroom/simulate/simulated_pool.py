@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from greenroom.actors.claims.claims import Claims
@@ -16,9 +16,11 @@ from greenroom.actors.member.agent_actor import MemberRef
 from greenroom.actors.member.call_outcome import cut_off_by
 from greenroom.actors.member.surroundings import ASYNC_CEILING, default_concurrency
 from greenroom.actors.reading.classify import Verdict
+from greenroom.actors.request.flow_observer import FlowObserver, Observers
 from greenroom.actors.request.flow_ports import Events, FlowPorts
 from greenroom.actors.request.job import Job
 from greenroom.actors.request.request_flow import RequestFlow
+from greenroom.actors.routing.routing_table import RoutingTable
 from greenroom.actors.strategies import strategy_for
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import summary
@@ -35,10 +37,11 @@ from greenroom.messages.supervision import (
     MemberDrained,
     MemberRoute,
     Outcomes,
+    RoutingSnapshot,
     TableWanted,
     TrialStarted,
 )
-from greenroom.simulate.agenda import Agenda
+from greenroom.simulate.agenda import Action, Agenda
 from greenroom.simulate.scenario import MemberSpec, Scenario
 from greenroom.simulate.simulated_failures import error_of, failures
 from greenroom.simulate.simulated_member import Call, SimMember
@@ -63,11 +66,22 @@ class Audience(Protocol):
         """A request has ended otherwise: that is what its asker would have raised."""
 
 
+class StandIn(Protocol):
+    """What stands behind a member's name, in place of its actor and its agent."""
+
+    def take(self, message: Execute) -> None:
+        """Work on a call."""
+
+    def cancel(self, message: CancelExecution) -> None:
+        """Let go of a call, if it has not ended."""
+
+
 class SimPool:
     """Takes requests, and says of each what became of it.
 
     Args:
         chance: gives the random generator of that name.
+        observer: who is told each step.
     """
 
     def __init__(
@@ -77,74 +91,42 @@ class SimPool:
         agenda: Agenda,
         chance: Callable[[str], random.Random],
         audience: Audience,
+        observer: FlowObserver | None = None,
     ) -> None:
-        config, events = scenario.config, _Nobody()
         self._agenda = agenda
         self._audience = audience
-        self._failure = failures(config.classify)
+        self._failure = failures(scenario.config.classify)
         self._unmade: set[str] = set()
         self._spent, self._shares = scenario.load.spent, chance("spent")
         self._concurrency = {
-            spec.name: default_concurrency(_member(spec)) for spec in scenario.members
+            spec.name: default_concurrency(member_of(spec)) for spec in scenario.members
         }
-        self._members = {
+        members = {
             spec.name: SimMember(spec, agenda, chance(f"member {spec.name}"), self._ended)
             for spec in scenario.members
         }
-        # What one of the two tells the other is a message of its own: `Agenda.soon`.
-        self._supervisor = SimSupervisor(
-            scenario.members,
-            config,
+        self._pool = AgendaPool(
+            scenario.config,
+            strategy,
             agenda,
-            chance("supervision"),
-            events,
-            tell_router=lambda message: agenda.soon(self._flow.snapshot, message),
-            answer=lambda seen: agenda.soon(self._flow.failures_judged, seen),
+            [member_of(spec) for spec in scenario.members],
+            members,
+            routing=chance("routing"),
+            supervision=chance("supervision"),
+            audience=audience,
+            observer=observer,
         )
-        self._flow = RequestFlow(
-            FlowPorts(
-                now=lambda: agenda.now,
-                wall=lambda: agenda.now,
-                paused_at=lambda: -math.inf,
-                at=agenda.alarms.at,
-                send=self._send,
-                cancel=self._cancel,
-                report=self._supervisor.report,
-                note=self._supervisor.note,
-                answer=self._answer,
-                fail=self._fail,
-                events=events,
-            ),
-            name="simulated",
-            urn="simulated",
-            strategy=strategy_for(strategy),
-            config=config,
-            rng=chance("routing"),
-            claims=Claims(),
-            idle=lambda: None,
-        )
-        self._supervisor.routes.publish()
+        self._flow, self._supervisor = self._pool.flow, self._pool.supervisor
+        self._pool.begin()
+
+    @property
+    def table(self) -> RoutingTable:
+        """The members as its router sees them."""
+        return self._flow.table
 
     def take(self, request: Request[Any], heard: Heard | None = None) -> None:
         """A request arrives."""
         self._flow.accept(request, heard=heard)
-
-    # -- what the flow asks for
-
-    def _send(self, route: MemberRoute, message: Execute) -> bool:
-        self._audience.called(self._flow.jobs[message.request_id], message, route.name)
-        self._members[route.name].take(message)
-        return True
-
-    def _cancel(self, route: MemberRoute, message: CancelExecution) -> None:
-        self._members[route.name].cancel(message)
-
-    def _answer(self, job: Job, value: Any, member: str, elapsed_s: float) -> None:
-        self._audience.answered(job, member)
-
-    def _fail(self, job: Job, error: BaseException) -> bool:
-        self._audience.failed(job, error)
-        return True
 
     # -- what members report
 
@@ -216,6 +198,129 @@ class SimPool:
             self._agenda.soon(self._supervisor.roster.agent_created, made)
 
 
+class Post(Protocol):
+    """Carries what router and supervisor say to each other."""
+
+    def to_router(self, action: Action, message: Any) -> None:
+        """Have the router hear a `RoutingSnapshot` or a `FailuresSeen`."""
+
+    def to_supervisor(self, action: Action, message: Any) -> None:
+        """Have the supervisor hear what the router says."""
+
+    def rings_at(self, when: float) -> float:
+        """When a timer of the router's goes off that is set for that time."""
+
+
+class Prompt:
+    """Takes no time: each message is heard before anything else happens."""
+
+    def __init__(self, agenda: Agenda) -> None:
+        self.to_router = self.to_supervisor = agenda.soon
+
+    def rings_at(self, when: float) -> float:
+        return when
+
+
+class AgendaPool:
+    """The flow and the supervisor on one agenda; who stands behind the members' names is given.
+
+    Args:
+        stand_ins: by the names of the members.
+        routing, supervision: the chance of the two.
+        post: carries what they say to each other; None: it takes no time.
+
+    Attributes:
+        flow: to which reports of members are brought.
+        supervisor: the other one.
+        strategy: whom the flow asks.
+        on_snapshot: told of each table before the flow takes it over.
+    """
+
+    def __init__(
+        self,
+        config: PoolConfig,
+        strategy: str,
+        agenda: Agenda,
+        members: Sequence[Member],
+        stand_ins: Mapping[str, StandIn],
+        *,
+        routing: random.Random,
+        supervision: random.Random,
+        audience: Audience,
+        observer: FlowObserver | None = None,
+        post: Post | None = None,
+    ) -> None:
+        events = _Nobody()
+        post = post or Prompt(agenda)
+        self._audience = audience
+        self._members = stand_ins
+        # What one of the two tells the other is a message of its own: `Agenda.soon`.
+        self.supervisor = SimSupervisor(
+            members,
+            config,
+            agenda,
+            supervision,
+            events,
+            tell_router=lambda message: post.to_router(self._snapshot, message),
+            answer=lambda seen: post.to_router(self.flow.failures_judged, seen),
+            post=post,
+        )
+        self.on_snapshot: Callable[[RoutingSnapshot], object] = _ignore
+        self.strategy = strategy_for(strategy)
+        self.flow = RequestFlow(
+            FlowPorts(
+                now=lambda: agenda.now,
+                wall=lambda: agenda.now,
+                paused_at=lambda: -math.inf,
+                at=lambda when, act: agenda.alarms.at(post.rings_at(when), act),
+                send=self._send,
+                cancel=self._cancel,
+                report=self.supervisor.report,
+                note=self.supervisor.note,
+                answer=self._answer,
+                fail=self._fail,
+                events=events,
+                observer=None if observer is None else Observers((observer,), events.complain_of),
+            ),
+            name="simulated",
+            urn="simulated",
+            strategy=self.strategy,
+            config=config,
+            rng=routing,
+            claims=Claims(),
+            idle=lambda: None,
+        )
+
+    def begin(self) -> None:
+        """The first table is on its way."""
+        self.supervisor.routes.publish()
+
+    def _snapshot(self, snapshot: RoutingSnapshot) -> None:
+        self.on_snapshot(snapshot)
+        self.flow.snapshot(snapshot)
+
+    # -- what the flow asks for
+
+    def _send(self, route: MemberRoute, message: Execute) -> bool:
+        self._audience.called(self.flow.jobs[message.request_id], message, route.name)
+        self._members[route.name].take(message)
+        return True
+
+    def _cancel(self, route: MemberRoute, message: CancelExecution) -> None:
+        self._members[route.name].cancel(message)
+
+    def _answer(self, job: Job, value: Any, member: str, elapsed_s: float) -> None:
+        self._audience.answered(job, member)
+
+    def _fail(self, job: Job, error: BaseException) -> bool:
+        self._audience.failed(job, error)
+        return True
+
+
+def _ignore(_: object) -> None:
+    """Nobody wants to know."""
+
+
 def _names(call: Call) -> dict[str, Any]:
     """Of which call a message is."""
     message = call.message
@@ -246,15 +351,17 @@ class SimSupervisor:
 
     def __init__(
         self,
-        specs: Sequence[MemberSpec],
+        members: Sequence[Member],
         config: PoolConfig,
         agenda: Agenda,
         rng: random.Random,
         events: Events,
         tell_router: Callable[[ToRouter], object],
         answer: Callable[[FailuresSeen], None],
+        post: Post,
     ) -> None:
         self._agenda = agenda
+        self._post = post
         self._records: dict[str, MemberRecord] = {}
         ports = SupervisorPorts(
             pool="simulated",
@@ -271,22 +378,22 @@ class SimSupervisor:
         self.roster = Roster(ports, self._records, self.routes, rng, _spawn, STOP_TIMEOUT_S)
         self.judge = OutcomeJudge(ports, self.routes, answer)
         self._prober = Prober(ports, self.routes, self.judge)
-        for spec in specs:
-            self.roster.add(_member(spec))
+        for member in members:
+            self.roster.add(member)
 
     def report(self, outcomes: Outcomes) -> None:
         """The router says how attempts have ended."""
-        self._agenda.soon(self.judge.take_in, outcomes)
+        self._post.to_supervisor(self.judge.take_in, outcomes)
 
     def note(self, message: FromRouter) -> None:
         """The router says something of a member, or asks."""
         match message:
             case TrialStarted():
-                self._agenda.soon(self.judge.trial_started, message)
+                self._post.to_supervisor(self.judge.trial_started, message)
             case MemberDrained():
-                self._agenda.soon(self.roster.drained, message)
+                self._post.to_supervisor(self.roster.drained, message)
             case TableWanted():
-                self._agenda.soon(lambda _: self.routes.publish(), message)
+                self._post.to_supervisor(lambda _: self.routes.publish(), message)
 
     def _review(self) -> None:
         now = self._agenda.now
@@ -297,7 +404,8 @@ class SimSupervisor:
             self.judge.review_health(record, now)
 
 
-def _member(spec: MemberSpec) -> Member:
+def member_of(spec: MemberSpec) -> Member:
+    """The member that a simulated one stands for."""
     return Member(
         spec.name,
         _stand_in,

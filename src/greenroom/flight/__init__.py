@@ -1,0 +1,1 @@
+"""The flight recorder: what each request saw, where it went and why; what can be asked of that."""

@@ -1,0 +1,648 @@
+"""A recording played again, by the same deciders: as it was, or with other settings."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from greenroom.actors.member.call_outcome import cut_off_by
+from greenroom.actors.request.job import Job
+from greenroom.flight.flight_lines import FlightError, MemberFacts
+from greenroom.messages.config import PoolConfig
+from greenroom.messages.errors import MemberCrashedError, PoolSaturatedError, summary
+from greenroom.messages.execution import CancelExecution, Execute, Failed, Refused, Succeeded
+from greenroom.messages.limits import Limit
+from greenroom.messages.member import Member
+from greenroom.messages.requests import Request
+from greenroom.messages.screening import Heard
+from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
+from greenroom.messages.supervision import (
+    AgentCreated,
+    AgentCreateFailed,
+    RoutingSnapshot,
+)
+from greenroom.simulate.agenda import Agenda
+from greenroom.simulate.recorded_flight import (
+    Arrival,
+    CallEnd,
+    Likely,
+    RecordedFlight,
+    Transition,
+    own_failure,
+)
+from greenroom.simulate.recorded_post import RecordedPost
+from greenroom.simulate.replayed_draws import ReplayedDraws, tells_whose
+from greenroom.simulate.simulated_failures import error_of
+from greenroom.simulate.simulated_pool import AgendaPool
+from greenroom.simulate.standin_keys import StandInKeys
+from greenroom.simulate.tally import quantile
+
+_KEYED = "consistent_hash"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """What is to be different.
+
+    Attributes:
+        strategy: the name of another one; None: as it was.
+        settings: of `PoolConfig`.
+        without: members that are not there.
+    """
+
+    strategy: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    without: Sequence[str] = ()
+
+    def __bool__(self) -> bool:
+        return self.strategy is not None or bool(self.settings) or bool(self.without)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What became of the requests. Times are in seconds, of those that were answered.
+
+    Attributes:
+        good: how many were answered in time.
+        ended: how the others ended.
+        calls: of each member.
+        failovers: calls of a request beyond its first, hedges and trials beside left out.
+        transitions: of breakers, in their order.
+        slices: of each part of the time, all as long: arrived, good, and the 95th percentile.
+    """
+
+    arrived: int
+    good: int
+    ended: Mapping[str, int]
+    p50_s: float | None
+    p95_s: float | None
+    p99_s: float | None
+    calls: Mapping[str, int]
+    failovers: int
+    hedges: int
+    transitions: Sequence[Transition]
+    slices: Sequence[tuple[int, int, float | None]]
+
+    @property
+    def goodput(self) -> float | None:
+        """The share of all that was answered in time, from 0 to 1."""
+        return self.good / self.arrived if self.arrived else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """What happened, and what would have.
+
+    Attributes:
+        strategy: the names of both.
+        from_s: when the first request came, on the pool's clock.
+        guessed: calls of which it is not recorded how they would have ended.
+        same_picks: calls that went to the very member that they went to.
+        picks: calls that were recorded.
+        notes: what could not be played again as it was.
+    """
+
+    happened: Figures
+    would_have: Figures
+    strategy: tuple[str, str]
+    from_s: float
+    duration_s: float
+    within_s: float | None
+    guessed: int
+    same_picks: int
+    picks: int
+    notes: Sequence[str] = ()
+
+
+SLICES = 60
+"""Into so many parts the time is cut for a plot."""
+
+
+class _Slices:
+    """Requests by the time of their arrival."""
+
+    def __init__(self, from_s: float, until_s: float) -> None:
+        self._from_s, self._step_s = from_s, max(until_s - from_s, 1e-9) / SLICES
+        self._arrived, self._good = [0] * SLICES, [0] * SLICES
+        self._times: list[list[float]] = [[] for _ in range(SLICES)]
+
+    def add(self, at: float, took_s: float | None, good: bool) -> None:
+        place = min(SLICES - 1, max(0, int((at - self._from_s) / self._step_s)))
+        self._arrived[place] += 1
+        if took_s is not None:
+            self._times[place].append(took_s)
+            self._good[place] += good
+
+    def all(self) -> tuple[tuple[int, int, float | None], ...]:
+        return tuple(
+            (arrived, good, quantile(sorted(times), 0.95))
+            for arrived, good, times in zip(self._arrived, self._good, self._times, strict=True)
+        )
+
+
+class _Count:
+    """Counts requests by what became of them."""
+
+    def __init__(self, from_s: float, until_s: float, within_s: float | None) -> None:
+        self._within_s = math.inf if within_s is None else within_s
+        self._slices = _Slices(from_s, until_s)
+        self._times: list[float] = []
+        self._ended: Counter[str] = Counter()
+        self._good = self._arrived = 0
+        self.calls: Counter[str] = Counter()
+        self.failovers = self.hedges = 0
+        self.transitions: list[Transition] = []
+
+    def ended(self, at: float, took_s: float | None, how: str) -> None:
+        self._arrived += 1
+        answered = how == "answered" and took_s is not None
+        good = answered and took_s is not None and took_s <= self._within_s
+        self._good += good
+        if answered and took_s is not None:
+            self._times.append(took_s)
+        else:
+            self._ended[how or "unfinished"] += 1
+        self._slices.add(at, took_s if answered else None, good)
+
+    def figures(self, names: Sequence[str]) -> Figures:
+        times = sorted(self._times)
+        return Figures(
+            arrived=self._arrived,
+            good=self._good,
+            ended=dict(sorted(self._ended.items())),
+            p50_s=quantile(times, 0.50),
+            p95_s=quantile(times, 0.95),
+            p99_s=quantile(times, 0.99),
+            calls={name: self.calls[name] for name in names},
+            failovers=self.failovers,
+            hedges=self.hedges,
+            transitions=tuple(self.transitions),
+            slices=self._slices.all(),
+        )
+
+
+def figures_of(flight: RecordedFlight, within_s: float | None = None) -> Figures:
+    """What really happened."""
+    count = _Count(*_span(flight), within_s)
+    for arrival in flight.arrivals:
+        count.ended(arrival.at, arrival.took_s, arrival.how)
+        main = 0
+        for call in arrival.calls:
+            count.calls[flight.name(call.member)] += 1
+            main += call.role == 0
+            count.hedges += call.role == 1
+        count.failovers += max(0, main - 1)
+    count.transitions += flight.transitions
+    return count.figures([each.name for each in flight.members])
+
+
+def _span(flight: RecordedFlight) -> tuple[float, float]:
+    arrivals = flight.arrivals
+    if not arrivals:
+        raise FlightError("nothing was recorded: no request came")
+    return arrivals[0].at, arrivals[-1].at
+
+
+def replay(
+    flight: RecordedFlight,
+    changes: Changes | None = None,
+    *,
+    within_s: float | None = None,
+    seed: int = 1,
+) -> Replay:
+    """Let the same requests come at the same times, to members that answer and fail as they did.
+
+    Args:
+        within_s: an answer that takes longer is no good; None: each is.
+        seed: of what is drawn where nothing is recorded.
+
+    Raises:
+        FlightError: the recording cannot be played again.
+        TypeError, ValueError: a change that no pool can have, named.
+    """
+    return _Player(flight, changes or Changes(), within_s, seed).play()
+
+
+class _Player:
+    """One run: the audience of its pool, and what stands behind its members."""
+
+    def __init__(
+        self, flight: RecordedFlight, changes: Changes, within_s: float | None, seed: int
+    ) -> None:
+        self._flight = flight
+        self._within_s = within_s
+        self._count = _Count(*_span(flight), within_s)
+        strategy = flight.header.strategy if changes.strategy is None else changes.strategy
+        config = flight.config.replace(**changes.settings)
+        members = [each for each in flight.members if each.name not in changes.without]
+        _check(flight, changes, members, strategy)
+        self._indices = {each.name: each.index for each in flight.members}
+        self._agenda = agenda = Agenda()
+        agenda.now = flight.header.at
+        self._stand_ins = {each.name: _StandIn(each.name, self, agenda) for each in members}
+        seeds = flight.header.supervision
+        self._draws = ReplayedDraws(seed)
+        self._pool = AgendaPool(
+            config,
+            strategy,
+            agenda,
+            [_member(each) for each in members],
+            self._stand_ins,
+            routing=self._draws,
+            supervision=random.Random(seed if seeds is None else seeds),
+            audience=self,
+            post=None if changes else RecordedPost(flight, agenda),
+        )
+        self._flow, self._supervisor = self._pool.flow, self._pool.supervisor
+        self._pool.on_snapshot = self._snapshot
+        self._circuits: dict[str, str] = {}
+        self._last_at = flight.last_at
+        # Chance says the same only where it is asked the same.
+        self._same_chance = strategy == flight.header.strategy
+        if self._same_chance and any(each.draws for each in flight.arrivals):
+            tells_whose(self._pool.strategy, self._about)
+        self._likely = Likely(
+            (call for each in flight.arrivals for call in each.calls), random.Random(seed)
+        )
+        self._config = config
+        self._strategy = strategy
+        self._members = members
+        self._making = _Requests(flight, config, strategy)
+        self._under_way: dict[str, _UnderWay] = {}
+        self._next = 0
+        self.guessed = self._picks = self._same_picks = 0
+        self._unmade: set[str] = set()
+
+    def play(self) -> Replay:
+        flight, agenda = self._flight, self._agenda
+        self._pool.begin()
+        self._plan_next()
+        agenda.run()
+        # What hangs for ever has no end of its own.
+        for each in self._under_way.values():
+            self._count.ended(each.arrival.at, None, "unfinished")
+        names = [each.name for each in self._members]
+        first, last = _span(flight)
+        return Replay(
+            happened=figures_of(flight, self._within_s),
+            would_have=self._count.figures(names),
+            strategy=(flight.header.strategy, self._strategy),
+            from_s=first,
+            duration_s=last - first,
+            within_s=self._within_s,
+            guessed=self.guessed,
+            same_picks=self._same_picks,
+            picks=sum(len(each.calls) for each in flight.arrivals),
+            notes=tuple(_notes(flight, self._strategy)),
+        )
+
+    # -- who comes
+
+    def _plan_next(self) -> None:
+        if self._next < len(self._flight.arrivals):
+            arrival = self._flight.arrivals[self._next]
+            # In the order in which they were taken in: the time of each was read before that.
+            self._agenda.at(max(arrival.at, self._agenda.now), self._arrive, arrival)
+
+    def _arrive(self, arrival: Arrival) -> None:
+        self._next += 1
+        self._plan_next()
+        # The flow numbers those that have no id of their own, in the order in which they come.
+        request_id = f"simulated-t{self._next}"
+        under_way = self._under_way[request_id] = _UnderWay(arrival, self._same_chance)
+        self._draws.about(under_way.draws)
+        request, heard = self._making.request(arrival)
+        self._flow.accept(request, heard=heard)
+
+    def _about(self, request_id: str) -> None:
+        under_way = self._under_way.get(request_id)
+        if under_way is not None:
+            self._draws.about(under_way.draws)
+
+    # -- the audience
+
+    def called(self, job: Job, message: Execute, member: str) -> None:
+        """An attempt begins: is it the one that there was?"""
+        count, under_way = self._count, self._under_way[message.request_id]
+        count.calls[member] += 1
+        role = 0
+        if job.hedge is not None and job.hedge.number == message.attempt:
+            role = 1
+            count.hedges += 1
+        elif job.trial is not None and job.trial.number == message.attempt:
+            role = 2
+        else:
+            under_way.main += 1
+            count.failovers += under_way.main > 1
+        calls = under_way.arrival.calls
+        place = under_way.begun
+        under_way.begun += 1
+        if place < len(calls) and (calls[place].member, calls[place].role) == (
+            self._indices[member],
+            role,
+        ):
+            self._same_picks += 1
+
+    def answered(self, job: Job, member: str) -> None:
+        """A member has answered a request."""
+        self._over(job, "answered")
+
+    def failed(self, job: Job, error: BaseException) -> None:
+        """A request has ended otherwise."""
+        self._over(job, "rejected" if isinstance(error, PoolSaturatedError) else "failed")
+
+    def _over(self, job: Job, how: str) -> None:
+        self._count.ended(job.accepted_at, self._agenda.now - job.accepted_at, how)
+        self._under_way[job.id].over = True
+        self._forget(job.id)
+
+    def _forget(self, request_id: str) -> None:
+        under_way = self._under_way.get(request_id)
+        if under_way is not None and under_way.over and not under_way.running:
+            del self._under_way[request_id]
+
+    def _snapshot(self, snapshot: RoutingSnapshot) -> None:
+        if self._agenda.now > self._last_at:
+            return  # the pool was stopped, or might have been
+        for route in snapshot.members:
+            circuit = str(route.circuit)
+            if self._circuits.get(route.name, "closed") != circuit:
+                self._count.transitions.append(Transition(self._agenda.now, route.name, circuit))
+            self._circuits[route.name] = circuit
+
+    # -- what members do
+
+    def end_of(self, member: str, message: Execute) -> CallEnd:
+        """How a call is to end that begins now."""
+        under_way, index = self._under_way[message.request_id], self._indices[member]
+        under_way.running += 1
+        for place, call in enumerate(under_way.left):
+            if call.member == index:
+                del under_way.left[place]
+                if call.end is not None:
+                    return call.end
+                # It was left behind: as long as that it ran, and nobody knows how much longer.
+                return self._likely.longer_than(call)._replace(lag_s=call.lag_s)
+        self.guessed += 1
+        own = own_failure(under_way.arrival)
+        if own is not None:
+            return own
+        return self._likely.end_of(index, self._agenda.now) or CallEnd(self._usual_s())
+
+    def _usual_s(self) -> float:
+        """Of a member that was never called nothing is known: as long as a call of any other."""
+        if not hasattr(self, "_some_s"):
+            times = sorted(
+                call.end.seconds
+                for each in self._flight.arrivals
+                for call in each.calls
+                if call.end is not None and call.end.kind is None
+            )
+            self._some_s = quantile(times, 0.5) or 1.0
+        return self._some_s
+
+    def ended(self, call: _Call) -> None:
+        """What a member reports of a call that has come to its end."""
+        request_id = call.message.request_id
+        under_way = self._under_way.get(request_id)
+        if under_way is not None:
+            under_way.running -= 1
+            self._draws.about(under_way.draws)
+        try:
+            self._report(call)
+        finally:
+            self._forget(request_id)
+
+    def _report(self, call: _Call) -> None:
+        end, elapsed_s = call.end, self._agenda.now - call.began_at
+        if end.late_s and call.cancelled is None:
+            elapsed_s = end.seconds
+        if call.cancelled is not None:
+            error, verdict = cut_off_by(call.member, call.cancelled)
+            self._flow.failed(
+                Failed(**call.names, kind=verdict.kind, error=error, elapsed_s=elapsed_s)
+            )
+        elif end.kind is None:
+            self._made(call)
+            succeeded = Succeeded(**call.names, value=None, elapsed_s=elapsed_s)
+            self._flow.succeeded(succeeded)
+        elif not end.started:
+            self._refused(call, end.kind)
+        else:
+            self._made(call)
+            error = error_of(end.kind, end.retry_after_s)
+            self._flow.failed(
+                Failed(
+                    **call.names,
+                    kind=end.kind,
+                    error=error,
+                    elapsed_s=elapsed_s,
+                    retry_after_s=end.retry_after_s,
+                    opens_at_once=end.opens_at_once,
+                    same_member_may_mend=end.may_mend,
+                    disconnected=end.disconnected,
+                )
+            )
+
+    def _refused(self, call: _Call, kind: FailureKind) -> None:
+        if kind is not FailureKind.CREATE_FAILED:
+            error: Exception = MemberCrashedError(f"{call.member} has ended")
+            self._flow.refused(Refused(**call.names, reason=RefusalReason.STOPPING, error=error))
+            return
+        error = error_of(kind)
+        self._unmade.add(call.member)
+        failed = AgentCreateFailed(
+            member=call.member, incarnation=call.message.incarnation, error=summary(error)
+        )
+        self._agenda.soon(self._supervisor.roster.agent_create_failed, failed)
+        self._flow.refused(Refused(**call.names, reason=RefusalReason.CREATE_FAILED, error=error))
+
+    def _made(self, call: _Call) -> None:
+        if call.member in self._unmade:
+            self._unmade.remove(call.member)
+            facts = next(each for each in self._members if each.name == call.member)
+            made = AgentCreated(
+                member=call.member,
+                incarnation=call.message.incarnation,
+                max_concurrency=facts.max_concurrency,
+            )
+            self._agenda.soon(self._supervisor.roster.agent_created, made)
+
+
+class _UnderWay:
+    """A request on its way, and what is left of what it had."""
+
+    __slots__ = ("arrival", "begun", "draws", "left", "main", "over", "running")
+
+    def __init__(self, arrival: Arrival, same_chance: bool) -> None:
+        self.arrival = arrival
+        self.left = list(arrival.calls)
+        self.draws = list(reversed(arrival.draws)) if same_chance and arrival.draws else []
+        self.begun = self.main = self.running = 0
+        self.over = False
+
+
+class _Call:
+    """One call on one member."""
+
+    __slots__ = ("began_at", "cancelled", "end", "member", "message")
+
+    def __init__(self, message: Execute, member: str, began_at: float, end: CallEnd) -> None:
+        self.message = message
+        self.member = member
+        self.began_at = began_at
+        self.end = end
+        self.cancelled: CancelReason | None = None
+
+    @property
+    def names(self) -> dict[str, Any]:
+        """Of which call a message is."""
+        message = self.message
+        return {
+            "member": self.member,
+            "incarnation": message.incarnation,
+            "request_id": message.request_id,
+            "attempt": message.attempt,
+        }
+
+
+class _StandIn:
+    """Ends calls as they ended."""
+
+    def __init__(self, name: str, player: _Player, agenda: Agenda) -> None:
+        self._name = name
+        self._player = player
+        self._agenda = agenda
+        self._calls: dict[tuple[str, int], _Call] = {}
+
+    def take(self, message: Execute) -> None:
+        """It will end when it did."""
+        now, end = self._agenda.now, self._player.end_of(self._name, message)
+        call = _Call(message, self._name, now, end)
+        self._calls[message.request_id, message.attempt] = call
+        if end.seconds != math.inf:
+            self._agenda.at(now + end.seconds + end.late_s, self._end, call)
+
+    def cancel(self, message: CancelExecution) -> None:
+        """It ends now, or as much later as it did."""
+        call = self._calls.get((message.request_id, message.attempt))
+        if call is not None and call.cancelled is None:
+            call.cancelled = message.reason
+            self._agenda.at(self._agenda.now + call.end.lag_s, self._end, call)
+
+    def _end(self, call: _Call) -> None:
+        message = call.message
+        if self._calls.pop((message.request_id, message.attempt), None) is not None:
+            self._player.ended(call)
+
+
+class _Requests:
+    """Makes requests that ask for what the recorded ones did, and each kind of them once."""
+
+    def __init__(self, flight: RecordedFlight, config: PoolConfig, strategy: str) -> None:
+        self._plain: Request[Any] = Request(None)
+        self._made: dict[tuple[Any, ...], tuple[Request[Any], Heard | None]] = {}
+        self._default_s = flight.config.deadline_s
+        self._fair = config.fair_by is not None or "fair_by" in flight.header.left_out
+        self._keys: StandInKeys | None = None
+        # Of another strategy the picks say nothing of the keys.
+        if strategy == flight.header.strategy == _KEYED:
+            self._keys = StandInKeys(flight.members, flight.arrivals)
+
+    def request(self, arrival: Arrival) -> tuple[Request[Any], Heard | None]:
+        facts = arrival.facts
+        if facts is None:
+            return self._plain, None
+        said = tuple((name, _plain(value)) for name, value in facts.items() if name != "deadline")
+        timeout = facts.get("deadline")
+        if timeout is not None:
+            timeout = max(1e-9, timeout - arrival.at)
+            if self._default_s is not None and abs(timeout - self._default_s) < 1e-6:
+                timeout = None
+        known = self._made.get((timeout, *said))
+        if known is None:
+            known = self._new(facts, timeout)
+            if len(self._made) < 100_000:
+                self._made[(timeout, *said)] = known
+        return known
+
+    def _new(
+        self, facts: Mapping[str, Any], timeout: float | None
+    ) -> tuple[Request[Any], Heard | None]:
+        key = facts.get("key")
+        if key is not None and self._keys is not None:
+            key = self._keys.of(key)
+        request: Request[Any] = Request(
+            None,
+            key=key,
+            timeout=timeout,
+            priority=facts.get("priority", 0),
+            idempotent=not facts.get("once", False),
+            max_retries=facts.get("max_retries"),
+            only=facts.get("only"),
+            exclude=facts.get("exclude"),
+            prefer=facts.get("prefer"),
+            cost=facts.get("cost"),
+        )
+        fair = facts.get("fair")
+        heard = None if fair is None else Heard(fair_key=fair, weight=facts.get("weight", 1.0))
+        return request, heard
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    return tuple(sorted(value.items())) if isinstance(value, dict) else value
+
+
+def _check(
+    flight: RecordedFlight, changes: Changes, members: Sequence[MemberFacts], strategy: str
+) -> None:
+    names = [each.name for each in flight.members]
+    for name in changes.without:
+        if name not in names:
+            raise ValueError(f"members must be among {', '.join(names)}, got {name!r}")
+    if not members:
+        raise ValueError("somebody must be left of the members")
+
+
+def _member(facts: MemberFacts) -> Member:
+    return Member(
+        facts.name,
+        _nobody,
+        weight=facts.weight,
+        priority=facts.priority,
+        group=facts.group,
+        max_concurrency="auto" if facts.learns else facts.max_concurrency,
+        max_concurrency_ceiling=facts.max_concurrency,
+        cost=facts.cost,
+        tags=tuple(facts.tags),
+        limits=tuple(
+            Limit(amount, per_s=per_s, cost=cost, group=group)
+            for amount, per_s, cost, group in facts.limits
+        ),
+    )
+
+
+def _nobody(_: object) -> None:
+    """Where an agent would stand."""
+
+
+def _notes(flight: RecordedFlight, strategy: str) -> list[str]:
+    said = []
+    if flight.lost:
+        said.append(f"{flight.lost:,} lines are missing from the recording")
+    if flight.changed:
+        said.append("members or settings changed meanwhile: it was played with those of the start")
+    if flight.header.left_out:
+        said.append(f"without {', '.join(flight.header.left_out)}, which cannot be written down")
+    if strategy == _KEYED != flight.header.strategy:
+        said.append("keys are recorded as hashes: they prefer other members than yours would")
+    streams = sum(1 for each in flight.arrivals if each.facts and "stream" in each.facts)
+    if streams:
+        said.append(f"{streams:,} streams were played as answers that come at their end")
+    return said
