@@ -11,6 +11,7 @@ import pytest
 from helpers_flow import World
 
 from greenroom import AgentPool, FailureKind, Member, Request
+from greenroom.actors.claims.local_messages import Answered
 from greenroom.actors.request.flow_observer import Ended, Observers
 from greenroom.actors.request.job import Attempt, AttemptRole, Failure, Job
 from greenroom.messages.status import CancelReason
@@ -189,3 +190,56 @@ def test_a_pool_tells_of_an_answer_in_time_without_anybody_reading_events() -> N
         pool.stats()
         assert set(watch.of("r")[-2:]) == {("released", 1), ("ended", "answered", "a")}
         assert [each for each in watch.told if each[0] == "table"]
+
+
+class InOne(Watch):
+    """Is told the usual end in one."""
+
+    def answered(self, job: Job, attempt: Attempt, elapsed_s: float, now: float) -> None:
+        self.told.append(("answered", *attempt.ticket, elapsed_s))
+
+    def judged(self, member: str, incarnation: int, count: int, now: float) -> None:
+        self.told.append(("judged", member, incarnation, count))
+
+
+def test_an_observer_that_takes_it_in_one_is_told_the_usual_end_in_one() -> None:
+    in_one, step_by_step = InOne(), Watch()
+    world = World("a", observer=in_one)
+    both = Observers((in_one, step_by_step), world.complain_of)
+    world.ask("r")
+    (attempt,) = world.flow.attempts.live.values()
+    job = world.flow.jobs["r"]
+    world.flow.answered(Answered(attempt, 0.5))
+    assert in_one.of("r") == [("accepted",), ("given", 1, "a", "MAIN"), ("answered", 1, 0.5)]
+    both.answered(job, attempt, 0.5, 100.5)
+    assert step_by_step.of("r") == [
+        ("succeeded", 1),
+        ("released", 1),
+        ("ended", "answered", "a"),
+    ]
+
+
+def test_it_is_told_of_failures_that_were_judged() -> None:
+    in_one = InOne()
+    world = World("a", "b", observer=in_one)
+    world.ask("r")
+    world.fail(world.call("a"))
+    assert ("judged", "a", 1, 1) in in_one.told
+
+
+def test_what_it_raises_harms_nobody() -> None:
+    class Broken(InOne):
+        def answered(self, job: Job, attempt: Attempt, elapsed_s: float, now: float) -> None:
+            raise RuntimeError("broken")
+
+        def judged(self, member: str, incarnation: int, count: int, now: float) -> None:
+            raise RuntimeError("broken")
+
+    world = World("a", "b", observer=Broken())
+    world.ask("first")
+    world.fail(world.call("a"))
+    world.ask("second")
+    for attempt in list(world.flow.attempts.live.values()):
+        world.flow.answered(Answered(attempt, 0.5))
+    assert not world.flow.jobs
+    assert len(world.complaints) == 1
