@@ -235,6 +235,7 @@ class _Player:
     ) -> None:
         self._flight = flight
         self._within_s = within_s
+        self._as_it_was = not changes
         self._count = _Count(*_span(flight), within_s)
         strategy = flight.header.strategy if changes.strategy is None else changes.strategy
         config = flight.config.replace(**changes.settings)
@@ -384,7 +385,10 @@ class _Player:
             if call.member == index:
                 del under_way.left[place]
                 if call.end is not None:
-                    return call.end
+                    if not self._as_it_was:
+                        return call.end
+                    # It began a little later, after a wait: but it ends when it did.
+                    return call.end._replace(late_s=call.end.late_s + call.at - self._agenda.now)
                 # It was left behind: as long as that it ran, and nobody knows how much longer.
                 return self._likely.longer_than(call)._replace(lag_s=call.lag_s)
         self.guessed += 1
@@ -525,7 +529,7 @@ class _StandIn:
         call = _Call(message, self._name, now, end)
         self._calls[message.request_id, message.attempt] = call
         if end.seconds != math.inf:
-            self._agenda.at(now + end.seconds + end.late_s, self._end, call)
+            self._agenda.at(max(now, now + end.seconds + end.late_s), self._end, call)
 
     def cancel(self, message: CancelExecution) -> None:
         """It ends now, or as much later as it did."""
