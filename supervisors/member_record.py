@@ -44,6 +44,7 @@ class MemberRecord:
         without_agent: whether it was, and nobody can make another one.
         opened_by: the kind of failure that has opened its breaker; None once it has closed.
         kept: whether it has been tried before its time, as nobody else was left, and not come back.
+        spared: whether it has been told that its breaker stays closed as its peers fail alike.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class MemberRecord:
         self.max_concurrency = default_concurrency(member)
         self.breaker = Breaker(BreakerPolicy.from_config(config), rng)
         self.kept = False
+        self.spared = False
         self.opened_by: FailureKind | None = None
         self.health = HealthRecord(
             config.degraded_error_rate_threshold, config.unhealthy_error_rate_threshold

@@ -95,6 +95,9 @@ class _Player:
         request: Any = call.message.payload
         self.trace.ended(self.agenda.now, request, call.message.attempt, how)
 
+    def throttled(self, job: Job | None) -> None:
+        """Of no interest: it is told by the calls."""
+
     def answered(self, job: Job, member: str) -> None:
         self._was_answered(job, f"answered by {member}")
 
