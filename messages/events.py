@@ -511,6 +511,15 @@ class BreakerKept(Event):
     members: int = 0
 
 
+@_event("breaker.spared", "WARNING")
+class BreakerSpared(Event):
+    """A member fails often enough for its breaker to open, and that stays as it is: its peers fail
+    alike, and all answer some. Told once until it fails less.
+    """
+
+    _says = "breaker stays as it is: the others fail as often, and all answer some"
+
+
 @_event("breaker.closed")
 class BreakerClosed(Event):
     """A member is back; `observed`: it would be; `heard`: somebody outside has said so."""

@@ -281,6 +281,8 @@ class PoolStats:
         cancelled: requests given up by their caller.
         retries: attempts after one that had failed.
         hedges: attempts beside one that was slow.
+        waiting_keys: with `PoolConfig.fair_by`, of how many keys something waits; else 0.
+        waiting_most: with it, how many requests wait of the key that has most of them; else 0.
     """
 
     name: str
@@ -295,6 +297,8 @@ class PoolStats:
     cancelled: int = field(default=0, kw_only=True)
     retries: int = field(default=0, kw_only=True)
     hedges: int = field(default=0, kw_only=True)
+    waiting_keys: int = field(default=0, kw_only=True)
+    waiting_most: int = field(default=0, kw_only=True)
     draining: bool = field(default=False, kw_only=True)
 
     @property

@@ -46,6 +46,7 @@ class MemberRecord:
         unreachable_until: until when the way to it is away, as somebody outside says; None while it
             is not. `unreachable_since`: since when.
         kept: whether it has been tried before its time, as nobody else was left, and not come back.
+        spared: whether it has been told that its breaker stays closed as its peers fail alike.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class MemberRecord:
         self.max_concurrency = default_concurrency(member)
         self.breaker = Breaker(BreakerPolicy.from_config(config), rng)
         self.kept = False
+        self.spared = False
         self.opened_by: FailureKind | None = None
         self.unreachable_until: float | None = None
         self.unreachable_since = 0.0

@@ -6,7 +6,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from greenroom.messages import advice
-from greenroom.messages.events import BreakerClosed, BreakerHalfOpened, BreakerOpened, HealthChanged
+from greenroom.messages.events import (
+    BreakerClosed,
+    BreakerHalfOpened,
+    BreakerOpened,
+    BreakerSpared,
+    HealthChanged,
+)
 from greenroom.messages.status import CircuitState, FailureKind
 from greenroom.messages.supervision import (
     AttemptOutcome,
@@ -204,7 +210,7 @@ class OutcomeJudge:
         """The opening that a request at its end makes possible."""
         if case.opened is not None or not record.breaker.is_near_opening():
             return None
-        if self._is_no_outlier(record, now):
+        if self._is_spared(record, now):
             return None
         transition = record.breaker.review(now, beyond_doubt=not self._others_serve(record, now))
         if transition is not None:
@@ -216,8 +222,9 @@ class OutcomeJudge:
         nobody any more.
         """
         if not record.breaker.is_near_opening():
+            record.spared = False
             return True
-        return self._others_serve(record, now) and not self._is_no_outlier(record, now)
+        return self._others_serve(record, now) and not self._is_spared(record, now)
 
     def _may_open(self, record: MemberRecord, case: Case, opens_at_once: bool, now: float) -> bool:
         """Whether a failure may open its member's breaker: not if its request has opened another,
@@ -227,12 +234,24 @@ class OutcomeJudge:
         if case.opened not in (None, record.name):
             return False
         if not opens_at_once and not record.breaker.is_near_opening():
+            record.spared = False
             return True  # it does not, whoever else serves
         if opens_at_once:
             return True
-        if self._is_no_outlier(record, now):
+        if self._is_spared(record, now):
             return False
         return record.breaker.must_open() or self._others_serve(record, now)
+
+    def _is_spared(self, record: MemberRecord, now: float) -> bool:
+        """Whether its breaker stays as it is, since its peers fail alike; the first time it is told
+        to whoever listens.
+        """
+        if not self._is_no_outlier(record, now):
+            return False
+        if not record.spared:
+            record.spared = True
+            self._ports.emit(BreakerSpared(pool=self._ports.pool, member=record.name))
+        return True
 
     def _is_no_outlier(self, record: MemberRecord, now: float) -> bool:
         """Whether a member answers with errors of servers as all of them do that have had calls in

@@ -27,13 +27,16 @@ HOLD_CALLS = 60.0
 """So many calls are let in at a pace before a higher one is tried: so one in sixty is refused."""
 HOLD_S = 3.0
 """At least so long, where that is more calls."""
+HOLD_MOST_S = 120.0
+"""And no longer than that: what is known wrongly is found out in the end."""
 REST_SHARE = 20.0
 """And so many times as long as a refusal makes the member rest: so that costs a twentieth."""
 FORGOTTEN_S = 60.0
 """After so long without need of it a pace is forgotten."""
 _UNDER = 0.98
-_GENTLE, _FASTER = 0.03, 0.1
-"""The growth per second, and by how much that grows per second."""
+_GENTLE, _FASTER, _FASTEST = 0.03, 0.1, 0.5
+"""The growth per second at first, by how much that grows per second, and the most it is."""
+_MOST_AT_ONCE = 0.4
 _ANOTHER = 1.3
 """By so much more got through, it is not what it was."""
 _PRIOR, _PRIOR_CUT = 2.0, 0.9
@@ -106,7 +109,8 @@ class LearnedPace:
         # When the last ones began since.
         self._began: deque[float] = deque(maxlen=_KEPT)
         self._held = 0.0  # seconds for which it was used up
-        self._hold = max(HOLD_S, HOLD_CALLS / self.per_s, REST_SHARE * retry_after_s)
+        wanted_s = max(HOLD_S, HOLD_CALLS / self.per_s, REST_SHARE * retry_after_s)
+        self._hold = min(HOLD_MOST_S, wanted_s)
 
     # -- as of other limits
 
@@ -146,11 +150,16 @@ class LearnedPace:
         """When one may begin, if none does before."""
         if self.allows(now):
             return now
-        return self._at + max(0.0, 1.0 - self._level) / self.per_s
+        at = self._at + max(0.0, 1.0 - self._level) / self.per_s
+        return min(at, self._forgotten_at)
 
     def is_forgotten(self, now: float) -> bool:
         """Whether it has not been needed for so long that it says nothing any more."""
-        return now >= max(self._used_at, self._anchor) + FORGOTTEN_S
+        return now >= self._forgotten_at
+
+    @property
+    def _forgotten_at(self) -> float:
+        return max(self._used_at, self._anchor) + FORGOTTEN_S
 
     # -- what is learned
 
@@ -161,7 +170,8 @@ class LearnedPace:
             return
         if self._good is None:
             self._good, self._grown_from = self.per_s, self._at
-        self.per_s *= math.exp((_GENTLE + _FASTER * past_s) * since)
+        growth = min(_FASTEST, _GENTLE + _FASTER * past_s) * since
+        self.per_s *= math.exp(min(growth, _MOST_AT_ONCE))
 
     def refused(self, began: float, now: float, retry_after_s: float) -> None:
         """A call that began at `began` was refused at `now`, and the provider says when it takes
@@ -185,8 +195,9 @@ class LearnedPace:
         """Calls a second that it bears, by what it has let in since its last refusal."""
         number, before = len(self._began), self.per_s
         whole, best = self._let_in(now, retry_after_s)
-        if number == 0:  # the first one after a rest: that was too short
-            return before
+        if number == 0:  # the first one after a rest: that was too short, or there is nothing
+            self._soon += 1
+            return before if self._soon == 1 else whole
         if number <= _FEW:  # right after the last one: what was found then is too much
             self._soon += 1
             last = self._whole
@@ -204,7 +215,7 @@ class LearnedPace:
         if self._good is None or best < self._good * _ANOTHER:
             return whole
         # Far more than it was: since then, on average.
-        since_s = now + retry_after_s - self._grown_from
+        since_s = max(1.0 / before, now + retry_after_s - self._grown_from)
         return sum(at > self._grown_from for at in self._began) / since_s
 
     def _note_bursts(self, whole: float, best: float) -> None:

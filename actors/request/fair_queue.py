@@ -95,6 +95,14 @@ class FairQueue:
         levels = self._levels.values()
         return sum(each.queues[key].size for each in levels if key in each.queues)
 
+    def waiting(self) -> dict[FairKey, int]:
+        """How many wait of each key that has something waiting."""
+        found: dict[FairKey, int] = {}
+        for level in self._levels.values():
+            for key, queue in level.queues.items():
+                found[key] = found.get(key, 0) + queue.size
+        return found
+
     @property
     def keys(self) -> int:
         """How many have something waiting; of each priority."""

@@ -166,9 +166,9 @@ class WaitingRoom:
         shed = []
         for job in over_limit if self.fair is not None and not to_come else ():
             if self.fair is not None and self._is_over_its_key(job):
-                last = self.fair.last_of_key(job.fair_key) or job
-                shed.append(Shed(last, self.fair.waiting_of(job.fair_key), True))
-                self.queue.discard(last)
+                key_last = self.fair.last_of_key(job.fair_key) or job
+                shed.append(Shed(key_last, self.fair.waiting_of(job.fair_key), True))
+                self.queue.discard(key_last)
         # No more than were let in above the bound: others may wait there by right, like those that
         # come back from a failure.
         for _ in range(min(self.queue.size - to_come - self._bound, len(over_limit))):

@@ -257,6 +257,8 @@ class PoolRouter(PoolActor):
                     back_in_s = None if back_at is None else max(0.0, back_at - now)
                     stats = replace(stats, health=replace(stats.health, reopens_in_s=back_in_s))
             complete.append(stats)
+        fair = flow.room.fair
+        by_key = {} if fair is None else fair.waiting()
         return PoolStats(
             self.name,
             strategy=strategy_name(flow.table.strategy),
@@ -264,6 +266,8 @@ class PoolRouter(PoolActor):
             available=tuple(each.name for each in complete if each.available),
             pending=sum(job.phase not in PLACED for job in flow.jobs.values()),
             in_flight=len(flow.attempts.live),
+            waiting_keys=len(by_key),
+            waiting_most=max(by_key.values(), default=0),
             draining=flow.endings.closed,
             **flow.endings.counts,
         )

@@ -11,6 +11,7 @@ from greenroom.messages.events import BreakerClosed as BreakerClosed
 from greenroom.messages.events import BreakerHalfOpened as BreakerHalfOpened
 from greenroom.messages.events import BreakerKept as BreakerKept
 from greenroom.messages.events import BreakerOpened as BreakerOpened
+from greenroom.messages.events import BreakerSpared as BreakerSpared
 from greenroom.messages.events import DeadLetter as DeadLetter
 from greenroom.messages.events import Event as Event
 from greenroom.messages.events import Failover as Failover

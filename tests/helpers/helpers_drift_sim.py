@@ -96,7 +96,7 @@ class _Player:
         self.trace.ended(self.agenda.now, request, call.message.attempt, how)
 
     def throttled(self, job: Job | None) -> None:
-        """The trace has it by the attempt."""
+        """Of no interest: it is told by the calls."""
 
     def answered(self, job: Job, member: str) -> None:
         self._was_answered(job, f"answered by {member}")

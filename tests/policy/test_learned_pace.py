@@ -98,3 +98,40 @@ def test_b332_a_first_guess_is_what_was_let_in() -> None:
     assert first_guess(steady, 10.0, 0.0) == pytest.approx(0.98 * 6.0, rel=0.05)
     surge = [*range(40), *(40.0 + each / 10.0 for each in range(10))]
     assert first_guess(surge, 41.0, 0.0) == pytest.approx(0.98 * 10.0, rel=0.15)
+
+
+def test_b332_a_pace_that_is_far_too_low_is_found_out_in_two_minutes() -> None:
+    """Five calls, and a Retry-After of half a minute that has little to do with the limit."""
+    guess = first_guess([0.0] * 5, 0.0, 30.0)
+    assert guess == pytest.approx(0.98 * 5 / 30)
+    assert guess is not None
+    pace, now = LearnedPace(guess, 0.0, 30.0), 0.0
+    while pace.per_s < 2.0:
+        now = begin(pace, now)
+    assert now < 30.0 + 150.0
+    assert LearnedPace(1e-9, 0.0, 5.0).free_at(0.0) == 5.0 + FORGOTTEN_S
+
+
+def test_b332_whatever_comes_it_stays_a_pace() -> None:
+    """Refusals, calls and undone ones at random: it is a finite number above 0, never waits longer
+    than a minute after what the provider has said, and no call is let in before that.
+    """
+    for seed in range(50):
+        rng = random.Random(seed)
+        pace, now, until = LearnedPace(rng.uniform(0.01, 500.0), 0.0, 0.0), 0.0, 0.0
+        for _ in range(300):
+            now += rng.choice([0.0, 0.0, 0.01, 1.0, 30.0]) * rng.random()
+            at = pace.free_at(now)
+            assert until - 1e-6 <= max(at, until) <= max(now, until) + FORGOTTEN_S
+            if pace.allows(now):
+                assert now >= until - 1e-6
+                pace.take(now)
+                if rng.random() < 0.1:
+                    pace.undo()
+                elif rng.random() < 0.4:
+                    after_s = rng.choice([0.0, 0.001, 2.0])
+                    pace.refused(now - rng.choice([0.0, 0.0, 3.0]), now, after_s)
+                    until = max(until, now + after_s)
+            else:
+                now = at
+            assert 0.0 < pace.per_s < 1e6

@@ -277,3 +277,18 @@ def test_nine_tenants_hardly_notice_one_at_a_hundred_times_their_load() -> None:
     assert index(fair) >= 0.95
     assert sum(map(len, fair.values())) >= 0.98 * sum(map(len, unfair.values()))
     assert p99(unfair) > 3 * p99(alone)
+
+
+def test_b340_it_is_told_how_many_keys_wait_and_how_much_of_the_largest() -> None:
+    """Of all priorities together, and not whose they are; without `fair_by` nothing."""
+    for fair_by, told in (("key", (2, 3)), (None, (0, 0))):
+        agent = AsyncScriptedAgent.hanging()
+        config: dict[str, Any] = {"fair_by": fair_by}
+        with pool_of(Member("a", agent, max_concurrency=1), **config) as pool:
+            pool.ask(Request("first", key="x"), block=False)
+            agent.wait_for_calls()
+            for key, priority in (("x", 0), ("y", 0), ("y", 5), ("y", 0)):
+                pool.ask(Request("next", key=key, priority=priority), block=False)
+            stats = pool.stats()
+            assert (stats.waiting_keys, stats.waiting_most) == told
+            agent.release()

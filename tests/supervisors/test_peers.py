@@ -11,6 +11,7 @@ from test_last_one import fail, states
 from test_supervisor_parts import World
 
 from greenroom import CircuitState, FailureKind, Member, PoolConfig
+from greenroom.events import BreakerSpared
 from greenroom.simulate.faults import Failing, Fault
 from greenroom.simulate.latency import Constant
 from greenroom.simulate.run import simulate
@@ -99,6 +100,23 @@ def test_b287_half_of_all_calls_fail_everywhere_and_nobody_opens() -> None:
     play(here, *mixed("a", "b", "c"))
     play(here, *[("a", UNAVAILABLE)] * 2, ("b", None), *[("a", UNAVAILABLE)] * 3)
     assert states(here) == [CLOSED, CLOSED, CLOSED]
+
+
+def test_b339_that_a_member_is_spared_is_told_once_until_it_fails_less() -> None:
+    """With each row of failures that would have opened it; and not of members that just fail."""
+    here = world()
+    play(here, *mixed("a", "b", "c", rounds=4))
+    assert spared(here) == []
+    play(here, ("b", None), *[("a", UNAVAILABLE)] * 5)
+    assert spared(here)[-1:] == ["a"]
+    told = spared(here).count("a")
+    play(here, ("b", None), ("c", None), *[("a", UNAVAILABLE)] * 2)
+    assert spared(here).count("a") == told
+    assert states(here) == [CLOSED, CLOSED, CLOSED]
+
+
+def spared(world: World) -> list[str | None]:
+    return [each.member for each in world.events if isinstance(each, BreakerSpared)]
 
 
 def test_b287_with_one_that_is_well_it_opens_as_ever() -> None:

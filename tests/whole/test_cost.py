@@ -30,6 +30,8 @@ ASKS = BATCH
 MESSAGES = {"Request": ASKS, "Execute": ASKS, "Answered": ASKS, "Outcomes": 1}
 CALLS_SYNC = 80
 CALLS_ASYNC = 90
+CALLS_AUTO = 15
+"""So many more where the number of calls at a time is found out."""
 CALLS_HOME = 60
 """Of an agent on the loop of its asker: no thread of the pool's has a part in it."""
 CALLS_FAILOVER = 260
@@ -53,10 +55,10 @@ AGENTS = pytest.mark.parametrize("agent", [sync_agent, async_agent])
 
 
 @contextlib.contextmanager
-def warm_pool(agent: Callable[..., Any]) -> Iterator[PoolRef]:
+def warm_pool(agent: Callable[..., Any], **more: Any) -> Iterator[PoolRef]:
     """A pool of three whose threads run and whose last batch of outcomes has just been sent."""
     clock = FakeClock()
-    members = [Member(name, agent) for name in "abc"]
+    members = [Member(name, agent, **more) for name in "abc"]
     with pool_of(*members, clock=clock, strategy="round_robin") as pool:
         ask(pool, ASKS)
         pool.stats()  # the router has read every report, the supervisor every outcome
@@ -235,6 +237,24 @@ def test_an_ask_makes_only_so_many_calls(agent: Callable[..., Any], limit: int) 
             calls.on = False
         counts.append(calls.count)
     assert min(counts) / ASKS <= limit
+
+
+@AGENTS
+def test_b341_to_find_out_how_many_at_a_time_takes_a_few_calls_more(
+    agent: Callable[..., Any],
+) -> None:
+    """Of an answer it is noted how long it took and how many ran; nothing else is done by it."""
+    counts: dict[str, list[int]] = {"a number": [], "auto": []}
+    for _ in range(5):
+        for name, more in (("a number", {}), ("auto", {"max_concurrency": "auto"})):
+            with Calls() as calls, warm_pool(agent, **more) as pool:
+                calls.on = True
+                ask(pool, ASKS)
+                pool.stats()
+                calls.on = False
+            counts[name].append(calls.count)
+    more_calls = (min(counts["auto"]) - min(counts["a number"])) / ASKS
+    assert more_calls <= CALLS_AUTO
 
 
 def test_an_await_of_an_agent_on_the_same_loop_makes_only_so_many_calls() -> None:

@@ -7,7 +7,7 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from greenroom.messages import _validate as check
 from greenroom.messages.status import FailureKind
@@ -103,7 +103,7 @@ class Hanging:
         return lambda ending, now: never if rng.random() < self.rate else ending
 
 
-EXACT = "exact"
+EXACT: Final = "exact"
 _SHORTEST_S = 0.001
 
 
@@ -144,10 +144,10 @@ class RateLimit:
             wait_s = lets_in(now)
             if not wait_s:
                 return ending
-            after_s = self.retry_after_s
-            if isinstance(after_s, str):
-                # Not a moment too early: it would be refused again.
-                after_s = max(_SHORTEST_S, math.ceil(wait_s / _SHORTEST_S) * _SHORTEST_S)
+            said = self.retry_after_s
+            # Not a moment too early: it would be refused again.
+            exact_s = max(_SHORTEST_S, math.ceil(wait_s / _SHORTEST_S) * _SHORTEST_S)
+            after_s = exact_s if said == EXACT else said
             return Ending(self.after_s, FailureKind.RATE_LIMITED, after_s)
 
         return limited
