@@ -164,7 +164,7 @@ class MemberRecord:
     @property
     def is_out(self) -> bool:
         """Whether it takes no requests, and nothing that passes in a moment is why."""
-        if self.life is Life.GIVEN_UP or self.without_agent or self.is_away:
+        if self.life is Life.GIVEN_UP or self.without_agent or self.unreachable_until is not None:
             return True
         return self.waits_for_probe or self.circuit in _OUT
 
@@ -257,7 +257,7 @@ class MemberRecord:
         # either. A sync agent does not care.
         if self.on_loop and self.stalled:
             return SkipReason.STALLED, None
-        if self.is_away:
+        if self.unreachable_until is not None:
             return SkipReason.UNREACHABLE, self.unreachable_until
         if self.circuit in _OUT:
             return SkipReason.CIRCUIT_OPEN, self.breaker.reopens_at

@@ -403,7 +403,7 @@ def _pardoned(record: MemberRecord, kind: FailureKind | None) -> FailureKind | N
     """Who had no time because another member blocked the loop has not timed out; who could not be
     reached has not failed, but for a key that was refused: that has come from him.
     """
-    if record.is_away and kind is not None and not kind.opens_at_once:
+    if record.unreachable_until is not None and kind is not None and not kind.opens_at_once:
         return FailureKind.INTERRUPTED if kind.counts_for_breaker else kind
     if kind is not FailureKind.TIMEOUT or not record.on_loop or record.blocks_loop:
         return kind

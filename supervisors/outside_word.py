@@ -47,12 +47,12 @@ class OutsideWord:
         reason = f"{kind} failure, heard from {word.source or 'outside'}"
         was_until = breaker.reopens_at
         transition = breaker.open_as_heard(now + word.for_s, kind, reason, now)
-        if transition is None and breaker.reopens_at == was_until:
-            return  # it has been open for longer already
-        self._tell(record, word)
-        self._judge.announce(record, transition)
-        if transition is None and record.probes is not None and breaker.reopens_at is not None:
-            record.probes.hold_until(breaker.reopens_at)
+        until = breaker.reopens_at
+        if transition is not None:
+            self._tell(record, word)
+            self._judge.announce(record, transition)
+        elif record.probes is not None and until is not None and until != was_until:
+            record.probes.hold_until(until)
 
     def _close(self, record: MemberRecord, word: ReportMember) -> None:
         now = self._ports.now()

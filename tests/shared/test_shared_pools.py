@@ -135,6 +135,31 @@ def test_b433_a_429_of_one_pool_rests_the_other(tmp_path: Path) -> None:
             assert who(three) == "b"
 
 
+def test_b433_what_is_only_observed_or_held_by_hand_is_not_told(tmp_path: Path) -> None:
+    """A rest that comes after it is: so what was told before it has come."""
+    state, provider = SqliteState(tmp_path / "state.db"), Provider()
+    with (
+        EventRecorder() as log,
+        sharing(state, provider.agent("one"), circuit="observe") as one,
+        sharing(state) as two,
+    ):
+        one.force_open("a")
+        one.reset_member("a")
+        one.disable_breaker("a")
+        one.reset_member("a")
+        provider.error = http_error(503)
+        while not log.named(BreakerOpened, pool=one.name)[1:]:
+            assert who(one) == "b"
+        assert log.named(BreakerOpened, pool=one.name)[1].observed
+        for _ in range(3):
+            who(one)
+        provider.error = http_error(429, retry_after_s=600.0)
+        while not log.named(MemberResting, pool=one.name):
+            who(one)
+        assert until(log, two, MemberResting).heard
+        assert not log.named(BreakerOpened, pool=two.name)
+
+
 def test_b433_pools_of_other_names_share_nothing(tmp_path: Path) -> None:
     """In the same file."""
     state = SqliteState(tmp_path / "state.db")

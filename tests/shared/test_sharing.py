@@ -329,6 +329,23 @@ def test_b431_a_process_that_is_cut_off_tells_nothing(seed: int) -> None:
     assert set(town.states()) == {CLOSED}
 
 
+@pytest.mark.parametrize("seed", range(30))
+def test_b431_however_short_or_often_it_is_cut_off(seed: int) -> None:
+    """And whatever its calls take: three times, of four processes any."""
+    rng = random.Random(seed)
+    town = Town(seed=seed)
+    for each in town.processes:
+        each.trial_s = rng.choice((0.0, 0.1, 0.3))
+    town.run(rng.uniform(0.2, 1.0))
+    for _ in range(3):
+        cut = rng.choice(town.processes)
+        cut.cut = True
+        town.run(rng.choice((0.05, 0.1, 0.2, 0.5, 1.0, 3.0, 8.0)))
+        cut.cut = False
+        town.run(rng.choice((0.05, 0.2, 1.0, 4.0, 9.0)))
+    assert not town.store.puts
+
+
 @settings(max_examples=25, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
@@ -357,6 +374,7 @@ def test_b432_whatever_the_store_does_nobody_is_worse_off_than_alone_for_long(
     began = town.now
     town.down.clear()
     town.until_closed(limit_s=60.0)
+    town.run(1.5)  # in which each looks at the store
     for each in town.processes:
         alone = POLICY.failure_threshold + lasts_s / RESET_S + 2
         assert len(each.calls_of("a", 101.0, began)) <= alone

@@ -173,8 +173,6 @@ class AgentPool(PoolRouter):
         except BaseException as error:  # half a pool is none: nothing of it is left
             attached.close()
             if router is None:
-                if recorder is not None:
-                    recorder.close()
                 bus.emit(PoolStopped(pool=name))
                 pool_names.give_back(bus)
                 bus.close()

@@ -53,6 +53,7 @@ class Attachments:
         self.recorder: FlightRecorder | None = None
         self._place: StatusPlace | None = None
         self._tells: PoolTelemetry | None = None
+        self._met = False
 
     def open(
         self,
@@ -101,6 +102,7 @@ class Attachments:
 
     def meet(self, router: PoolRef, bus: EventBus) -> None:
         """The router runs, and has no members yet: their first events are heard, too."""
+        self._met = True
         if self._tells is not None:
             self._tells.begin(router)
         if self._place is not None:
@@ -132,6 +134,8 @@ class Attachments:
         """The pool has not come to be. One that ends does so by itself."""
         if self._place is not None:
             self._place.leave()
+        if self.recorder is not None and not self._met:  # else the router does so, at its end
+            self.recorder.close()
 
 
 def checked_address(status: str | os.PathLike[str]) -> StatusAddress:

@@ -71,9 +71,9 @@ class _SqliteStore:
     it: what lies there from before is known by the name of that boot where there is one, else by
     having been said in the future.
 
-    No connection is there while the process forks: with one of its parent's in its memory, a child
-    could not open the file any more, since SQLite keeps the locks of all connections of a process
-    together. So a fork waits for what is at hand, and connections are made anew after it.
+    No connection is there while the process forks: SQLite keeps the locks of all connections of a
+    process together, so what one of them held at that moment would be locked in the child for ever.
+    A fork waits for what is at hand, and connections are made anew after it.
     """
 
     def __init__(self, path: str, pool: str) -> None:
