@@ -26,7 +26,7 @@ def _pick(strategy: str, position: int) -> Prepare:
     def prepare(peer: Any, scale: Scale) -> Iterator[Measure]:
         members = scale.members[position]
         choose = peer.pick(strategy, members)
-        yield lambda: mean_us(choose, max(10, scale.asks // 5))
+        yield lambda: _mean_us(choose, max(10, scale.asks // 5))
 
     return prepare
 
@@ -35,12 +35,12 @@ def _pick_for_new_key(position: int) -> Prepare:
     @contextmanager
     def prepare(peer: Any, scale: Scale) -> Iterator[Measure]:
         choose = peer.pick_for_new_key(scale.members[position])
-        yield lambda: mean_us(choose, max(10, scale.asks // 5))
+        yield lambda: _mean_us(choose, max(10, scale.asks // 5))
 
     return prepare
 
 
-def mean_us(choose: Any, times: int) -> float:
+def _mean_us(choose: Any, times: int) -> float:
     """A mean: one pick is too short for the clock."""
     start = time.perf_counter()
     for _ in range(times):

@@ -107,6 +107,9 @@ class Peer:
         """So many members that have nothing to do."""
         self._lacks("members")
 
+    def _has_no_fairness(self) -> NoReturn:
+        raise NotMeasured("not expressible: it knows no fairness")
+
     def _lacks(self, what: str) -> NoReturn:
         raise NotMeasured(f"{type(self).__name__} has no {what} in this suite")
 

@@ -49,6 +49,7 @@ def _pick(
     table = RoutingTable(strategy_for(strategy), rng)
     routes = tuple(_route(number, limits) for number in range(members))
     table.apply(RoutingSnapshot(epoch=1, members=routes))
+    table.headroom.sync(table, NOW)
     for slot in table:
         for _ in range(5):
             slot.load.succeeded(rng.uniform(0.01, 0.02), NOW)

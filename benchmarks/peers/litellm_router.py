@@ -97,7 +97,7 @@ class Router(Peer):
     @asynccontextmanager
     async def limited(self, providers: Providers) -> AsyncIterator[LimitedCall]:
         if providers.fair:
-            self._lacks("fairness: not expressible")
+            self._has_no_fairness()
         router = litellm.Router(
             model_list=[_provider(providers, name) for name in providers.names],
             routing_strategy=self.strategy,

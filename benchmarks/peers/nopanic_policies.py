@@ -11,7 +11,7 @@ nobody's.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib import import_module
 from typing import Any
@@ -83,5 +83,4 @@ def _shares(providers: Providers) -> Any:
     def new(tenant: str) -> Any:
         return nopanic.rate_limit(share * providers.pace, per=providers.pace, name=tenant)
 
-    key: Callable[..., str] = lambda tenant: tenant  # noqa: E731
-    return nopanic.keyed(new, key=key)
+    return nopanic.keyed(new, key=str)

@@ -26,7 +26,7 @@ class PlainLoop(Peer):
     @asynccontextmanager
     async def limited(self, providers: Providers) -> AsyncIterator[LimitedCall]:
         if providers.fair:
-            self._lacks("fairness: not expressible")
+            self._has_no_fairness()
         names = providers.names
         pause_s = PAUSE_S * providers.pace
         turn = itertools.count()

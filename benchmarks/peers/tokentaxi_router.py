@@ -39,7 +39,7 @@ class TokenTaxi(Peer):
     @asynccontextmanager
     async def limited(self, providers: Providers) -> AsyncIterator[LimitedCall]:
         if providers.fair:
-            self._lacks("fairness: not expressible")
+            self._has_no_fairness()
         router = tokentaxi.LLMRouter.from_dict(
             {"providers": [], "circuit_breaker": {"cooldown_seconds": math.ceil(providers.pace)}}
         )
