@@ -10,6 +10,7 @@ from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.request.job import Attempt, Failure, Job
 from greenroom.actors.request.outcome_reporter import OutcomeReporter
 from greenroom.actors.request.resting_members import RestingMembers
+from greenroom.actors.routing.rest_period import OF_THEMSELVES
 from greenroom.actors.routing.routing_table import RoutingTable
 from greenroom.messages.status import FailureKind
 from greenroom.messages.supervision import RequestSettled
@@ -96,7 +97,9 @@ class AttemptResults:
             began, after_s = attempt.started_at, failure.retry_after_s
             if kind is FailureKind.RATE_LIMITED:  # what was let in until now is of interest
                 self._outcome_reporter.flush()
-            new_rest = self._resting.begin(slot, kind, began, after_s, now)
+            # Most failures say nothing of that, and a failover costs enough.
+            if after_s is not None or kind in OF_THEMSELVES or slot.learned is not None:
+                new_rest = self._resting.begin(slot, kind, began, after_s, now)
         self._outcome_reporter.failed(attempt, slot, failure, elapsed_s, now)
         # A trial whose request has gone on: nobody will settle its case, so it is closed here, and
         # the failure is the member's for good.

@@ -14,6 +14,8 @@ from greenroom.messages.status import FailureKind
 
 _FIRST_PAUSE_S = 1.0
 _LONGEST_S = {FailureKind.RATE_LIMITED: 30.0, FailureKind.NOT_FOUND: 300.0}
+OF_THEMSELVES = frozenset(_LONGEST_S)
+"""Failures that make a member rest though it has not said for how long."""
 _NOTICEABLE_S = 1.0
 # 2 ** 16 s is far beyond the longest pause; without a limit the power would overflow one day.
 _MOST_DOUBLINGS = 16

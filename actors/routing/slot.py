@@ -183,22 +183,6 @@ class Slot:
             self.learned.refused(began, now)
             self._widen_to(self.learned.limit)
             self._review()
-        return self._rest(kind, now, began, retry_after_s, rng)
-
-    def rest_as_told(self, kind: FailureKind, now: float, for_s: float, rng: Random) -> bool:
-        """Somebody outside says that it is to be left alone for that time. No call of this pool's
-        was refused, so how many it bears at a time is what it was.
-        """
-        return self._rest(kind, now, now, for_s, rng)
-
-    def _rest(
-        self,
-        kind: FailureKind,
-        now: float,
-        began: float,
-        retry_after_s: float | None,
-        rng: Random,
-    ) -> bool:
         # Whoever has switched the breaker off wants every request to go there, throttled or not.
         if self.route.circuit is CircuitState.DISABLED:
             return False
@@ -207,6 +191,12 @@ class Slot:
         self._free_slots.resting.add(self)
         self._review()
         return True
+
+    def rest_as_told(self, kind: FailureKind, now: float, for_s: float, rng: Random) -> bool:
+        """Somebody outside says that it is to be left alone for that time. No call of this pool's
+        was refused, so how many it bears at a time is what it was.
+        """
+        return self.rest_for(kind, now, now, for_s, rng, too_many=False)
 
     def rested(self, now: float) -> bool:
         """Whether the rest is over by now; then it takes calls again, few at first."""

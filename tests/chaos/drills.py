@@ -68,7 +68,10 @@ class Drills:
         if not isinstance(entry.error, AllPoolMembersFailedError) or not back_s:
             return
         said_s = entry.error.retry_after_s
-        if said_s is None or abs(said_s - back_s) > NEAR_S:
+        # Whose refusals have taught a pace is given the next one by that, a turn later at most.
+        paces = [each.pace_per_s for who in self._pool.stats().members for each in who.limits]
+        latest_s = back_s + max((1.0 / each for each in paces if each), default=0.0)
+        if said_s is None or not back_s - NEAR_S <= said_s <= latest_s + NEAR_S:
             yield f"{entry.id} was told to wait {said_s} s, somebody is back after {back_s:.3f} s"
 
     def _everybody_serves(self, what: str) -> Iterator[str]:

@@ -13,6 +13,7 @@ from greenroom.events import (
     BreakerHalfOpened,
     BreakerKept,
     BreakerOpened,
+    BreakerSpared,
     DeadLetter,
     Event,
     Failover,
@@ -49,6 +50,14 @@ from greenroom.events import (
     RetryScheduled,
 )
 from greenroom.messages import AgentStatus, FailureKind, advice
+from greenroom.messages.events import (
+    MemberHeard,
+    MemberReachable,
+    MemberUnreachable,
+    SharedStateAway,
+    SharedStateBack,
+)
+from greenroom.messages.status import ReportedState
 
 POOL, MEMBER, REQUEST = "writers", "claude", "writers-17"
 
@@ -72,6 +81,11 @@ _EXAMPLES: tuple[Event, ...] = (
     MemberFailed(pool=POOL, member=MEMBER, error="SystemExit: 1", restart_in_s=0.1),
     MemberRestarted(pool=POOL, member=MEMBER, incarnation=2, reason="SystemExit: 1"),
     MemberGaveUp(pool=POOL, member=MEMBER, restarts=3, period_s=60.0, error="SystemExit: 1"),
+    MemberUnreachable(pool=POOL, member=MEMBER, source="web-2", for_s=10.0),
+    MemberReachable(pool=POOL, member=MEMBER, after_s=12.5),
+    MemberHeard(pool=POOL, member=MEMBER, state=ReportedState.OPEN, source="web-2", for_s=30.0),
+    SharedStateAway(pool=POOL, error="OperationalError: disk I/O error"),
+    SharedStateBack(pool=POOL),
     AttemptStarted(pool=POOL, member=MEMBER, request_id=REQUEST),
     AttemptSucceeded(pool=POOL, member=MEMBER, request_id=REQUEST, elapsed_s=0.84),
     AttemptFailed(
@@ -95,6 +109,7 @@ _EXAMPLES: tuple[Event, ...] = (
     ),
     BreakerHalfOpened(pool=POOL, member=MEMBER, trial="one request"),
     BreakerKept(pool=POOL, member=MEMBER, may_be_out=1, members=2),
+    BreakerSpared(pool=POOL, member=MEMBER),
     BreakerClosed(pool=POOL, member=MEMBER, reason="2 trials succeeded"),
     MemberResting(pool=POOL, member=MEMBER, rests_s=2.0, until=1_790_000_000.0),
     MemberRested(pool=POOL, member=MEMBER),

@@ -27,5 +27,5 @@ def test_a_rest_ends_though_nobody_could_be_told_of_it() -> None:
     members = RestingMembers(ports, Mock(), events, random.Random(1), Mock())
     slot = cast(Any, SimpleNamespace(name="a", rest=rest, rest_for=rest_for))
     with pytest.raises(SystemExit):
-        members.begin(slot, FailureKind.RATE_LIMITED, 0.0, 4.0, 1.0)
+        members.begin(slot, FailureKind.NOT_FOUND, 0.0, 4.0, 1.0)
     assert alarms == [5.0]

@@ -286,7 +286,7 @@ def test_a_file_without_members() -> None:
         (["llm", "--variant", "calm"], "'ten times slower', 'failing fast', got 'calm'"),
         (["llm", "--strategy", "best"], "'best' is not one of 'round_robin', 'random', "),
         (["llm", "--seed", "x"], "Invalid value for '--seed'"),
-        ([], "Missing argument 'SCENARIO'"),
+        ([], "exactly one of SCENARIO and --from must be given, got neither"),
     ],
 )
 def test_bad_arguments_are_2(
