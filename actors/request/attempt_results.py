@@ -50,6 +50,8 @@ class AttemptResults:
         if self._table.learns:
             self._table.record(attempt.member, True)
         self._outcome_reporter.succeeded(attempt, elapsed_s, ended_at)
+        if (observer := self._ports.observer) is not None:
+            observer.succeeded(attempt, elapsed_s, ended_at)
         if self._ports.events.listening():
             self._attempt_events.succeeded(attempt, elapsed_s)
 
@@ -72,6 +74,8 @@ class AttemptResults:
             preferred: the strategy is not told, or not yet: the request may stay for the member.
         """
         kind = failure.kind
+        if (observer := self._ports.observer) is not None:
+            observer.failed(attempt, failure, now)
         slot = self._table.get(attempt.member)
         if slot is not None:
             self._attempt_events.slow_to_fail(attempt, failure, slot.load.usual_s)

@@ -58,6 +58,7 @@ class Attempts:
         live: by ticket. Only `RequestFlow.answered` may take one out beside the methods here.
         timeouts: one timer for all that are not streams; None without a limit.
         limits: the timers of chunks.
+        unsaid: those that the observer has not been told to be released, and when they were.
     """
 
     _ports: FlowPorts
@@ -72,6 +73,7 @@ class Attempts:
     live: dict[Ticket, Attempt] = field(default_factory=dict)
     timeouts: Timeouts | None = None
     limits: ChunkLimits = field(init=False)
+    unsaid: list[tuple[Attempt, float]] = field(default_factory=list)
     _former_timeouts: list[Timeouts] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -186,6 +188,8 @@ class Attempts:
                 # At once, not at its end: a stream may go on for
                 # minutes, and its member be the fastest.
                 slot.load.measured(message.first_chunk_s, self._ports.now())
+            if (observer := self._ports.observer) is not None:
+                observer.first_chunk(attempt, message.first_chunk_s, self._ports.now())
         return attempt
 
     def resumed(self, message: StreamResumed) -> None:
@@ -233,12 +237,20 @@ class Attempts:
         if elapsed_s is not None and elapsed_s < held_s:
             held_s = elapsed_s
         self._throughput.freed(attempt.started_at, held_s)
+        if self._ports.observer is not None:
+            self.unsaid.append((attempt, attempt.started_at + held_s))
         if self.timeouts is not None:
             self.timeouts.running.pop(attempt, None)
         if attempt.alarm is not None:
             attempt.alarm.cancel()
         if slot is not None and stands and self._table.draining:
             self.check_drained(slot)
+
+    def say_released(self) -> None:
+        """Tell the observer of those that were released: once it knows how they ended."""
+        observer = self._ports.observer
+        while self.unsaid and observer is not None:
+            observer.released(*self.unsaid.pop())
 
     def undo(self, attempt: Attempt, sent: bool = False) -> bool:
         """It was not sent, so nobody else would give its slot back, and nobody can answer by it.
@@ -310,6 +322,8 @@ class Attempts:
         if reason is CancelReason.LOST_RACE:
             attempt.lost = True
             self._attempt_events.lost(attempt)
+        if (observer := self._ports.observer) is not None:
+            observer.left(attempt, reason, self._ports.now())
         self.cancel(attempt, reason)  # first: what raises there is tried again by `_fail_by_fault`
         job.leave(attempt)
         self.limits.told_to_end(job, attempt)
@@ -319,6 +333,8 @@ class Attempts:
         self._claims.withdraw(attempt.ticket)
         self._attempt_results.ignored(attempt)
         self._attempt_events.lost(attempt)
+        if (observer := self._ports.observer) is not None:
+            observer.left(attempt, CancelReason.LOST_RACE, self._ports.now())
         job.leave(attempt)
 
     def drop(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:

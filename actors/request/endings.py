@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from greenroom.actors.policy.throughput import Throughput
 from greenroom.actors.request.attempt_results import AttemptResults
+from greenroom.actors.request.flow_observer import Ended
 from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.request.job import QUEUED, Job
 from greenroom.actors.request.waiting_room import WaitingRoom
@@ -64,7 +65,7 @@ class Endings:
         Args:
             member: None if it is not known which one.
         """
-        elapsed_s = self._end(job, "completed", answered=True)
+        elapsed_s = self._end(job, "completed", "answered", member=member)
         if self._ports.events.listening():
             self._completed(job, "answered", elapsed_s, member)
         self.check_idle()
@@ -72,20 +73,20 @@ class Endings:
     def callers_fault(self, job: Job, error: BaseException) -> None:
         """An agent said that the request itself is at fault: its error is passed on as it is."""
         with self._telling(job, error):
-            elapsed_s = self._end(job, "failed")
+            elapsed_s = self._end(job, "failed", "failed", error)
             self._completed(job, f"refused by the agent ({summary(error)})", elapsed_s)
 
     def cancelled(self, job: Job) -> None:
         """The caller has given the request up."""
         error = RequestCancelledError(f"request {job.id} was cancelled by its caller")
         with self._telling(job, error):
-            elapsed_s = self._end(job, "cancelled")
+            elapsed_s = self._end(job, "cancelled", "cancelled", error)
             self._completed(job, "cancelled", elapsed_s)
 
     def failed(self, job: Job, error: BaseException) -> None:
         """The pool could not have the request answered."""
         with self._telling(job, error):
-            elapsed_s = self._end(job, "failed")
+            elapsed_s = self._end(job, "failed", "failed", error)
             self._ports.events.emit(
                 RequestExhausted(
                     pool=self._pool,
@@ -116,7 +117,7 @@ class Endings:
         with self._telling(job, error):
             # Not `_end`: it has had no slot, so it says nothing of the
             # pace, and no failure of it is to settle.
-            self.forget(job, "failed")
+            self.forget(job, "failed", "rejected", error)
             self._rejected(job.id, error)
 
     def close(self) -> None:
@@ -144,7 +145,14 @@ class Endings:
                 self._ports.fail(job, error)
                 raise
 
-    def _end(self, job: Job, count: str, answered: bool = False) -> float:
+    def _end(
+        self,
+        job: Job,
+        count: str,
+        how: Ended,
+        error: BaseException | None = None,
+        member: str | None = None,
+    ) -> float:
         """Have done with it; how long it has taken, in seconds."""
         try:
             # Who was never given to a member (cancelled in the queue) says
@@ -152,17 +160,26 @@ class Endings:
             if job.attempts > job.promised:
                 self._throughput.ended()
             if job.blame is not None:
-                self._attempt_results.settle(job, job.blame, answered)
+                self._attempt_results.settle(job, job.blame, how == "answered")
         finally:
-            self.forget(job, count)
+            self.forget(job, count, how, error, member)
         return self._ports.now() - job.accepted_at
 
-    def forget(self, job: Job, count: str) -> None:
+    def forget(
+        self,
+        job: Job,
+        count: str,
+        how: Ended,
+        error: BaseException | None = None,
+        member: str | None = None,
+    ) -> None:
         """It is in the books no more, but for the count of those that ended like that."""
         # An id may have been given away again, and a second end of the same request counts once.
         if self.jobs.get(job.id) is job:
             del self.jobs[job.id]
             self.counts[count] += 1
+            if (observer := self._ports.observer) is not None:
+                observer.ended(job, how, error, member, self._ports.now())
         # Cancelled or out of time while it waits; who was given to a
         # member has left the queue before.
         if job.phase is QUEUED:
@@ -180,6 +197,8 @@ class Endings:
         else:
             rule = "request_id must be unique among the requests in flight"
             error = ValueError(f"{rule}, got {job_id!r}")
+        if self._ports.observer is not None:
+            self._ports.observer.turned_away(job_id, error, self._ports.now())
         try:
             self._rejected(job_id, error)
         finally:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from greenroom.actors.request.flow_observer import FlowObserver
 from greenroom.actors.request.job import Job
 from greenroom.actors.runtime.alarms import Alarm
 from greenroom.messages.events import Event
@@ -56,6 +57,7 @@ class FlowPorts:
         answer: gives the asker, if there is one, the value of that member, after so many seconds.
         fail: gives the asker an error; False if there is none.
         events: who is told what happens.
+        observer: who watches each step; None, as nearly always: nobody.
     """
 
     now: Callable[[], float]
@@ -69,3 +71,4 @@ class FlowPorts:
     answer: Callable[[Job, Any, str, float], object]
     fail: Callable[[Job, BaseException], bool]
     events: Events
+    observer: FlowObserver | None = None

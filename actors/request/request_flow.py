@@ -226,6 +226,8 @@ class RequestFlow:
             job_id, work, future, now, deadline, policy, context, terms, heard
         )
         self.endings.counts["accepted"] += 1
+        if ports.observer is not None:
+            ports.observer.accepted(job, now)
         if work.cost is not None and self.table.headroom.weighs:
             self.table.headroom.note(costs_of(job))
         try:
@@ -317,7 +319,10 @@ class RequestFlow:
         if job.future is not None and job.future.inside and self._deadlocks.closed_by(job):
             self._fail(job, reentrant(self._name, self._urn, job))
             return
+        waited = job.phase is QUEUED
         leavers = self.room.enter(job, now)
+        if (observer := self._ports.observer) is not None and job.phase is QUEUED and not waited:
+            observer.queued(job, now)
         if self.table.headroom.weighs and job.work.cost is not None and job.phase is QUEUED:
             self.refills.awaits(job, now)
         self._queue_hints.queued(self.room.queue.size, now)
@@ -338,6 +343,8 @@ class RequestFlow:
 
     def _pump(self) -> None:
         """Give waiting requests, the first ones first, to whoever has become free."""
+        if self.attempts.unsaid:
+            self.attempts.say_released()
         queue = self.room.queue
         while queue.size and (job := queue.first()) is not None and self.table.has_room():
             self._offer(job)
@@ -426,6 +433,9 @@ class RequestFlow:
                 self._attempt_events.started(job, attempt)
             if self._hedger.enabled and role is AttemptRole.MAIN:
                 self._hedger.plan(job, now)
+            context = job.context
+            if (observer := self._ports.observer) is not None:
+                context = observer.given(job, attempt, role, now) or context
             message = Execute(
                 job.id,
                 attempt.number,
@@ -434,7 +444,7 @@ class RequestFlow:
                 attempt.deadline,
                 channel is not None,
                 () if job.future is None else job.future.inside,
-                job.context,
+                context,
             )
             # Set before the call: if that raises, nobody knows
             # whether the envelope is in the mailbox.
@@ -447,6 +457,7 @@ class RequestFlow:
             attempts.undo(attempt)
             self.refills.undone(attempt)
             self._never_started(attempt, MemberCrashedError(f"{slot.name} has ended"))
+            self.attempts.say_released()
         except BaseException as error:
             if not sent:
                 self.refills.undone(attempt)
@@ -481,6 +492,7 @@ class RequestFlow:
             if perhaps:
                 self.attempts.cancel(attempt, CancelReason.LOST_RACE)
             self._never_started(attempt, not_begun(f"a call of {member}", error))
+            self.attempts.say_released()
 
     def _hedge(self, job: Job) -> None:
         """The first attempt has had its time; a second one joins it if it may."""
@@ -532,6 +544,9 @@ class RequestFlow:
         self.outcome_reporter.succeeded(attempt, elapsed_s, ended_at)
         if self._hedger.enabled:
             self._hedger.answered(job, attempt, elapsed_s)
+        if (observer := self._ports.observer) is not None:
+            observer.succeeded(attempt, elapsed_s, ended_at)
+            observer.released(attempt, ended_at)
         if job.blame is not None:
             self._attempt_results.settle(job, job.blame, True)
         del self.jobs[job.id]
@@ -540,6 +555,8 @@ class RequestFlow:
             job.phase, job.context = ENDED, None  # as `Job.end`, without the call
         else:
             job.end()
+        if observer is not None:
+            observer.ended(job, "answered", None, attempt.member, ended_at)
         attempt.job = None  # the two refer to each other: the collector need not find out
         if self.endings.closed:
             self.endings.check_idle()
@@ -751,6 +768,8 @@ class RequestFlow:
             self.table.record(attempt.member, False)
         now = self._ports.now()
         failure = Failure(kind, error, now - attempt.started_at, started=False)
+        if self._ports.observer is not None:
+            self._ports.observer.failed(attempt, failure, now)
         job.failed(attempt, failure)
         self._follow_up(job, attempt, failure, now)
 
@@ -804,6 +823,8 @@ class RequestFlow:
         # does not make the next pause longer.
         job.backoffs += 1
         self._attempt_events.retry(job, member, delay_s)
+        if self._ports.observer is not None:
+            self._ports.observer.resumes(job, member, now + delay_s, now)
         resume = partial(self._see_to, job, "try a request again", partial(self._resume, job))
         job.pause(self._ports.at(now + delay_s, resume))
 
@@ -1003,7 +1024,10 @@ class RequestFlow:
             self._ports.fail(job, failure)
         for attempt in list(job.running()):
             job.leave(attempt)
-        self.endings.forget(job, "completed" if answered else "failed")
+        if answered:
+            self.endings.forget(job, "completed", "answered")
+        else:
+            self.endings.forget(job, "failed", "failed", failure)
         self.endings.check_idle()
 
     # -- the supervisor's word
@@ -1018,6 +1042,8 @@ class RequestFlow:
         self._choice.configure(stay_s)
         self._follow_ups.configure(config)
         self._hedger.configure(config)
+        if self._ports.observer is not None:
+            self._ports.observer.configured(config, self._ports.now())
 
     def reset(self, name: str | None) -> None:
         """A member is reset by hand, or all are: no rest of it goes on, and nothing counts that its
@@ -1039,8 +1065,11 @@ class RequestFlow:
             if table.misses(snapshot):
                 self._ports.note(TableWanted())
             return
+        if self._ports.observer is not None:
+            self._ports.observer.table(snapshot, self._ports.now())
         for attempt in self.attempts.fallen():
             self._see_to(attempt.job, "end an attempt", partial(self._crashed, attempt))
+        self.attempts.say_released()
         # A member that drains and was idle all the while has no last call that would say so.
         names = table.names if snapshot.since is None else [each.name for each in snapshot.members]
         for slot in filter(None, map(table.get, names)):
@@ -1053,7 +1082,10 @@ class RequestFlow:
 
     def awaits_reports(self) -> bool:
         """Whether something hangs on the next slot that is given back."""
-        return self.endings.closed or self.room.queue.size > 0 or self.table.draining
+        if self.endings.closed or self.room.queue.size > 0 or self.table.draining:
+            return True
+        observer = self._ports.observer
+        return observer is not None and observer.in_time
 
     def failures_judged(self, message: FailuresSeen) -> None:
         """What was sent of a member's failures has been judged: it may take requests again."""

@@ -55,6 +55,8 @@ class RestingMembers:
         if slot.rest.is_news():
             wall = self._ports.wall() + until - now
             self._attempt_events.resting(slot.name, kind, until - now, wall)
+        if (observer := self._ports.observer) is not None:
+            observer.rests(slot.name, kind, until, now)
         return not rests
 
     def forget(self, name: str | None) -> None:

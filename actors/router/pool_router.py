@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from greenroom.actors.claims.claims import Claims, reply
 from greenroom.actors.claims.local_messages import Answered, Attach, Collecting
 from greenroom.actors.handle.pool_ref import PoolRef
+from greenroom.actors.request.flow_observer import FlowObserver, Observers
 from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.request.job import PLACED, Job
 from greenroom.actors.request.request_flow import RequestFlow
@@ -81,6 +83,7 @@ class PoolRouter(PoolActor):
         rng: random.Random,
         bus: EventBus,
         claims: Claims,
+        observers: Sequence[FlowObserver] = (),
     ) -> None:
         super().__init__(clock)
         self.duty = Duty(self.actor_urn, ThreadRole.ROUTER)
@@ -107,6 +110,7 @@ class PoolRouter(PoolActor):
             answer=_answer,
             fail=_fail,
             events=bus,
+            observer=Observers(observers, bus.complain_of) if observers else None,
         )
         flow = self.flow = RequestFlow(
             ports,

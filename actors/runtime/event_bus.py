@@ -7,7 +7,7 @@ import math
 import queue
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -158,6 +158,7 @@ class EventBus:
         # Both are replaced as a whole, under the lock: who emits goes through them without one.
         self._refs: tuple[_Subscription, ...] = ()
         self._others: tuple[_Subscription, ...] = ()
+        self._by_kind: dict[type[Event], tuple[Callable[[Event], object], ...]] = {}
         self._backlog: Backlog | None = None
         self._behind = False
         self._thread: threading.Thread | None = None
@@ -196,6 +197,8 @@ class EventBus:
         if _NUMBERS[level] >= _least_level_read():
             with contextlib.suppress(Exception):  # a sink with catch=False: no request pays for it
                 _log.log(level, "{event}", event=event)
+        for tell in self._by_kind.get(type(event), ()):
+            _deliver(tell, event)
         for subscription in self._refs:
             self._tell(subscription, event)
         backlog = self._backlog  # `close` may take it away meanwhile
@@ -230,6 +233,28 @@ class EventBus:
                 self._others = (*self._others, subscription)
         return lambda: self._end_subscription(subscription)
 
+    def subscribe_to(
+        self, kinds: Iterable[type[Event]], tell: Callable[[Event], object]
+    ) -> Callable[[], None]:
+        """Have events of these kinds, as far as they are made: what is only made while somebody
+        reads it (of each attempt, say) is not made for this. `tell` is called in the thread that
+        emits, so it must be quick; it has no thread of its own, and keeps nobody from doing the
+        router's part. Returns what ends it.
+        """
+        chosen = tuple(kinds)
+        with self._lock:  # replaced as a whole, as the others are
+            had = self._by_kind
+            self._by_kind = {**had, **{kind: (*had.get(kind, ()), tell) for kind in chosen}}
+
+        def end() -> None:
+            with self._lock:
+                left = dict(self._by_kind)
+                for kind in chosen:
+                    left[kind] = tuple(each for each in left.get(kind, ()) if each is not tell)
+                self._by_kind = left
+
+        return end
+
     def close(self) -> None:
         """Deliver what has been emitted and end the thread; a stuck subscriber is left behind."""
         with self._lock:
@@ -238,6 +263,7 @@ class EventBus:
             backlog, self._backlog = self._backlog, None
             thread, self._thread = self._thread, None
             self._refs = ()
+            self._by_kind = {}
         if backlog is not None and thread is not None:
             backlog.put(None)
             if thread is not threading.current_thread():

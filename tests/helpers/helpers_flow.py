@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from greenroom import Event, FailureKind, PoolConfig, Request
 from greenroom.actors.claims.claims import Claims
+from greenroom.actors.request.flow_observer import FlowObserver, Observers
 from greenroom.actors.request.flow_ports import FlowPorts
 from greenroom.actors.request.job import Job, JobPhase
 from greenroom.actors.request.request_flow import RequestFlow
@@ -101,7 +102,13 @@ class World:
         idle: how often the flow has said that it has nothing left to do.
     """
 
-    def __init__(self, *members: str, strategy: str = "priority", **config: Any) -> None:
+    def __init__(
+        self,
+        *members: str,
+        strategy: str = "priority",
+        observer: FlowObserver | None = None,
+        **config: Any,
+    ) -> None:
         self.now = 100.0
         self.paused_at = -math.inf
         self.calls: list[Call] = []
@@ -134,6 +141,7 @@ class World:
                 answer=self._answer,
                 fail=lambda job, error: self._answered(job, error),
                 events=self,
+                observer=None if observer is None else Observers((observer,), self.complain_of),
             ),
             name="pool",
             urn="urn:pool",

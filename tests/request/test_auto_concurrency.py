@@ -30,20 +30,24 @@ class Provider:
 
     def __init__(self, clock: FakeClock, bears: int, retry_after_s: float = 5.0) -> None:
         self.clock, self.bears, self.retry_after_s = clock, bears, retry_after_s
-        self.running = self.most = self.refused = 0
+        self.most = self.refused = 0
         self.began: list[float] = []
+        self._ends: list[float] = []
+
+    @property
+    def running(self) -> int:
+        """By the clock, not by which of those that have ended had their turn already."""
+        self._ends = [each for each in self._ends if each > self.clock.now()]
+        return len(self._ends)
 
     async def __call__(self, payload: Any) -> Any:
         self.began.append(self.clock.now())
         if self.running >= self.bears:
             self.refused += 1
             raise http_error(429, retry_after_s=self.retry_after_s)
-        self.running += 1
+        self._ends.append(self.clock.now() + 1.0)
         self.most = max(self.most, self.running)
-        try:
-            await self.clock.sleep(1.0)
-        finally:
-            self.running -= 1
+        await self.clock.sleep(1.0)
         return payload
 
 

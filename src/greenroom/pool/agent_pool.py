@@ -10,6 +10,7 @@ from typing import Any, cast
 
 from greenroom.actors.claims.claims import Claims
 from greenroom.actors.handle.pool_ref import PoolRef
+from greenroom.actors.request.flow_observer import FlowObserver
 from greenroom.actors.router.pool_router import PoolRouter
 from greenroom.actors.runtime import pool_names
 from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
@@ -75,6 +76,7 @@ class AgentPool(PoolRouter):
         bus, claims = pool_names.bus_of(name), Claims()
         name = bus.pool
         names = tuple(member.name for member in chosen)
+        observers: list[FlowObserver] = []
         # Before the actors: the first event of a member comes after that of its pool.
         bus.emit(PoolStarted(pool=name, members=names, strategy=strategy_name(picker)))
         make = functools.partial(
@@ -86,6 +88,7 @@ class AgentPool(PoolRouter):
             rng=rng,
             bus=bus,
             claims=claims,
+            observers=observers,
         )
         router: PoolRef | None = None
         try:
