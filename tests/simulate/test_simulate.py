@@ -320,12 +320,12 @@ def test_a_slow_call_is_hedged() -> None:
 
 
 def test_a_rate_limit_lets_through_what_it_says() -> None:
-    """The bucket's burst, and then so many a second; the rest fails as rate limited."""
-    config = {"max_retries": 0, "circuit_window": 9999, "circuit_min_calls": 9999}
+    """The bucket's burst, and then so many a second; the rest waits for that in vain."""
+    config = {"max_retries": 0, "circuit_window": 9999, "deadline_s": 0.1}
     limited = member("a", always(RateLimit(2.0, burst=5)), latency=Constant(0.0))
     result = play(limited, load=Load(rate_per_s=50), duration_s=20, config=config)
-    assert result.answered == pytest.approx(5 + 2.0 * 20, abs=2)
-    assert set(result.failed) == {"rate_limited", "no_member"}  # while it rests
+    assert result.answered == pytest.approx(5 + 2.0 * 20, abs=4)
+    assert {"rate_limited", "deadline"} <= set(result.failed)
 
 
 def test_a_retry_after_keeps_the_member_out() -> None:
