@@ -387,7 +387,11 @@ class _Player:
             if call.member == index:
                 del under_way.left[place]
                 if call.end is not None:
-                    return call.end
+                    end = call.end._replace(lag_s=call.lag_s) if call.lag_s else call.end
+                    if not self._as_it_was:
+                        return end
+                    # It began a little earlier, after a wait: but it ends when it did.
+                    return end._replace(late_s=end.late_s + call.at - self._agenda.now)
                 # It was left behind: as long as that it ran, and nobody knows how much longer.
                 return self._likely.longer_than(call)._replace(lag_s=call.lag_s)
         self.guessed += 1
