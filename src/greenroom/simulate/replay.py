@@ -235,6 +235,7 @@ class _Player:
     ) -> None:
         self._flight = flight
         self._within_s = within_s
+        self._as_it_was = not changes
         self._count = _Count(*_span(flight), within_s)
         strategy = flight.header.strategy if changes.strategy is None else changes.strategy
         config = flight.config.replace(**changes.settings)
@@ -532,7 +533,7 @@ class _StandIn:
         call = _Call(message, self._name, now, end)
         self._calls[message.request_id, message.attempt] = call
         if end.seconds != math.inf:
-            self._agenda.at(now + end.seconds + end.late_s, self._end, call)
+            self._agenda.at(max(now, now + end.seconds + end.late_s), self._end, call)
 
     def cancel(self, message: CancelExecution) -> None:
         """It ends now, or as much later as it did."""
