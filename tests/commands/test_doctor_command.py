@@ -40,7 +40,7 @@ def written(path: Path, level: str = "DEBUG", steps: list[Any] = REFUSED) -> Pat
     return path
 
 
-def test_b411_what_is_found_has_its_evidence(tmp_path: Path, capsys: Capture) -> None:
+def test_b392_what_is_found_has_its_evidence(tmp_path: Path, capsys: Capture) -> None:
     """And it ends with 1."""
     path = written(tmp_path / "app.jsonl")
     assert main(["doctor", str(path)]) == 1
@@ -56,7 +56,7 @@ def test_b411_what_is_found_has_its_evidence(tmp_path: Path, capsys: Capture) ->
     assert told.err == ""
 
 
-def test_b411_as_json(tmp_path: Path, capsys: Capture) -> None:
+def test_b392_as_json(tmp_path: Path, capsys: Capture) -> None:
     """For programs: the same, and what could not be looked at."""
     path = written(tmp_path / "app.jsonl", "INFO")
     assert main(["doctor", "--json", str(path)]) == 1
@@ -66,7 +66,7 @@ def test_b411_as_json(tmp_path: Path, capsys: Capture) -> None:
     assert "no DEBUG lines" in data["not_checked"]["writers"][0]
 
 
-def test_b411_nothing_found_is_0(tmp_path: Path, capsys: Capture) -> None:
+def test_b392_nothing_found_is_0(tmp_path: Path, capsys: Capture) -> None:
     """Several files are one log; a compressed one is read as it is. Other lines are left out."""
     path = written(tmp_path / "app.jsonl", steps=WELL_AT_FIRST)
     old = tmp_path / "old.jsonl.gz"
@@ -77,14 +77,14 @@ def test_b411_nothing_found_is_0(tmp_path: Path, capsys: Capture) -> None:
     assert told.err == ""
 
 
-def test_b411_what_it_could_not_look_at_is_said(tmp_path: Path, capsys: Capture) -> None:
+def test_b392_what_it_could_not_look_at_is_said(tmp_path: Path, capsys: Capture) -> None:
     """On stderr, beside what it found."""
     path = written(tmp_path / "app.jsonl", "INFO", steps=WELL_AT_FIRST)
     assert main(["doctor", str(path)]) == 0
     assert "not looked at: timeouts and members that are never used" in capsys.readouterr().err
 
 
-def test_b411_without_a_log_it_ends_with_2(tmp_path: Path, capsys: Capture) -> None:
+def test_b392_without_a_log_it_ends_with_2(tmp_path: Path, capsys: Capture) -> None:
     """No file, or one of something else."""
     assert main(["doctor", str(tmp_path / "none")]) == 2
     other = tmp_path / "other"

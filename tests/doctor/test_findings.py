@@ -59,7 +59,7 @@ def rules(*lines: Any) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["auth", "quota", "not_found", "too_large"])
-def test_b413_five_failures_of_a_kind_that_lasts(kind: str) -> None:
+def test_b394_five_failures_of_a_kind_that_lasts(kind: str) -> None:
     """Four are too few, and one of another kind makes it another matter."""
     assert rules(failures("a", 5, kind)) == ["one-kind"]
     assert rules(failures("a", 4, kind)) == []
@@ -67,21 +67,21 @@ def test_b413_five_failures_of_a_kind_that_lasts(kind: str) -> None:
     assert rules(failures("a", 9, kind), failures("a", 1, "interrupted")) == ["one-kind"]
 
 
-def test_b413_a_factory_that_fails_each_time() -> None:
+def test_b394_a_factory_that_fails_each_time() -> None:
     """Its failures are events of their own."""
     line = {"event": "member.create_failed", "member": "a", "error": "KeyError: 'KEY'"}
     (finding,) = found([line] * 5)
     assert finding.seen == "5 of 5 failures; the first said: KeyError: 'KEY'"
 
 
-def test_b413_throttling_is_one_where_it_is_much() -> None:
+def test_b394_throttling_is_one_where_it_is_much() -> None:
     """More than one call in twenty, and more than a few."""
     refused = failures("a", 20, "rate_limited")
     assert rules(answers("a", 300), refused) == ["one-kind"]
     assert rules(answers("a", 500), refused) == []
 
 
-def test_b413_an_outage_is_none() -> None:
+def test_b394_an_outage_is_none() -> None:
     """Where it has answered, or nobody has, or the log does not say."""
     down = failures("a", 50)
     assert rules(answers("a", 1), answers("b", 1), down) == []
@@ -92,7 +92,7 @@ def test_b413_an_outage_is_none() -> None:
 # -- a client that retries
 
 
-def test_b413_refusals_that_take_longer_than_three_answers() -> None:
+def test_b394_refusals_that_take_longer_than_three_answers() -> None:
     """And than a second; five of them, and most of all."""
     well = answers("a", 20)
     other = failures("a", 1, "timeout")
@@ -103,7 +103,7 @@ def test_b413_refusals_that_take_longer_than_three_answers() -> None:
     assert rules(answers("a", 9), failures("a", 5, elapsed_s=9.0), other) == []
 
 
-def test_b413_what_the_pool_has_suspected_itself_is_enough() -> None:
+def test_b394_what_the_pool_has_suspected_itself_is_enough() -> None:
     """It says so at any level, and here there is no more than that."""
     said = HINT.format(pool="p", member="a", kind="unavailable", elapsed_s=6.0, usual_s=0.5)
     (finding,) = found({"event": "log", "message": said})
@@ -121,7 +121,7 @@ def cut_among(count: int, between: int) -> list[dict[str, Any]]:
     return lines + answers("a", 1)
 
 
-def test_b413_more_than_one_call_in_twenty_is_cut_between_good_ones() -> None:
+def test_b394_more_than_one_call_in_twenty_is_cut_between_good_ones() -> None:
     """Those of an outage follow upon one another, and do not count."""
     (finding,) = found(cut_among(10, 10))
     assert finding.rule == "short-timeout"
@@ -131,7 +131,7 @@ def test_b413_more_than_one_call_in_twenty_is_cut_between_good_ones() -> None:
     assert rules(answers("a", 10), failures("a", 50, "timeout", 30.0), answers("a", 10)) == []
 
 
-def test_b413_a_limit_that_has_changed_is_the_one_that_is_named() -> None:
+def test_b394_a_limit_that_has_changed_is_the_one_that_is_named() -> None:
     """What was configured while the pool ran holds."""
     changed = {"event": "pool.configured", "changes": "request_timeout_s 30.0 -> 2.5"}
     (finding,) = found(changed, cut_among(10, 10))
@@ -141,7 +141,7 @@ def test_b413_a_limit_that_has_changed_is_the_one_that_is_named() -> None:
 # -- who is never used
 
 
-def test_b413_who_has_nothing_of_a_hundred_attempts() -> None:
+def test_b394_who_has_nothing_of_a_hundred_attempts() -> None:
     """Unless it is kept out, or the strategy keeps it for later."""
     a, b = member("a"), member("b")
     assert rules(a, b, answers("a", 100)) == ["never-used"]
@@ -154,7 +154,7 @@ def test_b413_who_has_nothing_of_a_hundred_attempts() -> None:
     assert rules(a, b, forced, answers("a", 100)) == []
 
 
-def test_b413_without_debug_nobody_knows_who_is_used() -> None:
+def test_b394_without_debug_nobody_knows_who_is_used() -> None:
     """That is said, in place of a guess."""
     pool = history([started(), member("a"), member("b"), *failures("a", 200)])
     assert [each.rule for each in findings(pool)] == []
@@ -165,7 +165,7 @@ def test_b413_without_debug_nobody_knows_who_is_used() -> None:
 
 
 @pytest.mark.parametrize("strategy", list(LoadBalanceStrategy))
-def test_b413_weights_that_the_strategy_does_not_go_by(strategy: LoadBalanceStrategy) -> None:
+def test_b394_weights_that_the_strategy_does_not_go_by(strategy: LoadBalanceStrategy) -> None:
     """Its documentation says which do."""
     lines = (started(strategy.value), member("a", weight=2.0), member("b"))
     reads = "weight" in (type(strategy_for(strategy)).__doc__ or "").lower()
@@ -174,7 +174,7 @@ def test_b413_weights_that_the_strategy_does_not_go_by(strategy: LoadBalanceStra
 
 
 @pytest.mark.parametrize(("what", "strategy"), [("priority", "priority"), ("cost", "cheapest")])
-def test_b413_priorities_and_costs_likewise(what: str, strategy: str) -> None:
+def test_b394_priorities_and_costs_likewise(what: str, strategy: str) -> None:
     lines = (member("a", **{what: 2}), member("b", **{what: 1}))
     (finding,) = found(*lines)
     assert finding.seen == "a 2, b 1"
@@ -182,12 +182,12 @@ def test_b413_priorities_and_costs_likewise(what: str, strategy: str) -> None:
     assert rules(started(strategy), *lines) == []
 
 
-def test_b413_weights_that_have_changed_count() -> None:
+def test_b394_weights_that_have_changed_count() -> None:
     changed = {"event": "pool.configured", "changes": "a: weight 1.0 -> 2.0, b: cost 0.0 -> 1.0"}
     assert [each.members for each in found(member("a"), member("b"), changed)] == [("a", "b")] * 2
 
 
-def test_b413_every_page_is_there() -> None:
+def test_b394_every_page_is_there() -> None:
     """That a finding names."""
     a, b = member("a", weight=2.0), member("b")
     seen = found(a, b, answers("a", 100), failures("a", 5, elapsed_s=5.0), cut_among(40, 10))

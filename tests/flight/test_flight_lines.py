@@ -123,7 +123,7 @@ OTHERS = st.one_of(
 
 
 @given(REQUESTS | OTHERS)
-def test_b386_what_is_written_is_read_as_it_was(line: lines.Line) -> None:
+def test_b375_what_is_written_is_read_as_it_was(line: lines.Line) -> None:
     """Whatever is said comes back, on one line."""
     text = lines.written(line)
     assert "\n" not in text
@@ -138,7 +138,7 @@ def test_a_request_in_memory_says_the_same_as_its_line(line: lines.RequestLine) 
     assert lines.written_request(raw) == lines.written(line)
 
 
-def test_b386_what_a_later_version_adds_is_left_out() -> None:
+def test_b375_what_a_later_version_adds_is_left_out() -> None:
     """A new kind of line is none to be read, and a new field is passed by."""
     assert lines.read('{"weather":"fine","at":1.0}') is None
     assert lines.read('{"rest":1,"at":2.0,"until":3.0,"kind":"quota","why":"new"}') == (

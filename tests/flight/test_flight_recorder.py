@@ -30,7 +30,7 @@ def flaky_and_well() -> list[Member]:
     return [Member("flaky", down), Member("well", echo, priority=1)]
 
 
-def test_b379_a_pool_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_b368_a_pool_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In the running pool, and by the command with its file: the same words."""
     path = tmp_path / "flight.jsonl.zst"
     with AgentPool.start(
@@ -48,7 +48,7 @@ def test_b379_a_pool_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert json.loads(capsys.readouterr().out)["headline"] == said.splitlines()[0]
 
 
-def test_b379_an_answer_that_has_just_come_is_known(tmp_path: Path) -> None:
+def test_b368_an_answer_that_has_just_come_is_known(tmp_path: Path) -> None:
     """Its report may lie aside in the router: it is read first; awaited as well."""
 
     async def main() -> str:
@@ -59,7 +59,7 @@ def test_b379_an_answer_that_has_just_come_is_known(tmp_path: Path) -> None:
     assert "and was answered by a" in asyncio.run(main())
 
 
-def test_b380_who_is_out_is_asked_without_an_id(
+def test_b369_who_is_out_is_asked_without_an_id(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Of the pool, and of the newest recording that lies here."""
@@ -79,7 +79,7 @@ def test_b380_who_is_out_is_asked_without_an_id(
     assert "flaky is out: its breaker is open" in capsys.readouterr().out
 
 
-def test_b381_neither_payloads_nor_keys_nor_error_texts_are_recorded(tmp_path: Path) -> None:
+def test_b370_neither_payloads_nor_keys_nor_error_texts_are_recorded(tmp_path: Path) -> None:
     """Nor what a member's `accepts` raises, nor metadata."""
     path = tmp_path / "flight.jsonl"
 
@@ -103,7 +103,7 @@ def test_b381_neither_payloads_nor_keys_nor_error_texts_are_recorded(tmp_path: P
     assert len({each.facts["key"] for each in log.requests.values()}) == 20
 
 
-def test_b382_a_request_takes_a_few_hundred_bytes(tmp_path: Path) -> None:
+def test_b371_a_request_takes_a_few_hundred_bytes(tmp_path: Path) -> None:
     """As text; compressed a fraction of that."""
     sizes = {}
     for suffix in ("", ".zst"):
@@ -116,7 +116,7 @@ def test_b382_a_request_takes_a_few_hundred_bytes(tmp_path: Path) -> None:
     assert sizes[".zst"] < sizes[""] / 2
 
 
-def test_b383_a_recorder_that_is_slow_holds_up_nobody() -> None:
+def test_b372_a_recorder_that_is_slow_holds_up_nobody() -> None:
     """Requests go on while it writes not at all."""
     held, go = threading.Event(), threading.Event()
 
@@ -131,7 +131,7 @@ def test_b383_a_recorder_that_is_slow_holds_up_nobody() -> None:
         go.set()
 
 
-def test_b384_memory_alone_has_no_thread() -> None:
+def test_b373_memory_alone_has_no_thread() -> None:
     """And a pool that records nothing says how it would."""
     with AgentPool.start([Member("a", echo)], record=True) as pool:
         pool.execute(1)
@@ -147,13 +147,13 @@ def test_b384_memory_alone_has_no_thread() -> None:
 
 
 @pytest.mark.parametrize("record", [7, object(), ["flight.jsonl"]])
-def test_b384_what_is_no_place_is_refused(record: Any) -> None:
+def test_b373_what_is_no_place_is_refused(record: Any) -> None:
     """Before anything is started."""
     with pytest.raises(TypeError, match="record must be a path, a function"):
         AgentPool.start([Member("a", echo)], record=record)
 
 
-def test_b384_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+def test_b373_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     """And nothing is left of the pool: its name is free."""
     with pytest.raises(OSError, match="No such file or directory"):
         AgentPool.start([Member("a", echo)], name="lost", record=tmp_path / "no" / "flight.jsonl")
@@ -161,7 +161,7 @@ def test_b384_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         assert pool.name == "lost"
 
 
-def test_b385_what_is_under_way_at_the_end_is_written_as_it_is(tmp_path: Path) -> None:
+def test_b374_what_is_under_way_at_the_end_is_written_as_it_is(tmp_path: Path) -> None:
     """A thread that is stuck in its agent never reports."""
     path = tmp_path / "flight.jsonl"
     go, begun = threading.Event(), threading.Event()
@@ -181,7 +181,7 @@ def test_b385_what_is_under_way_at_the_end_is_written_as_it_is(tmp_path: Path) -
     assert (line.end.how, line.end.error) == ("failed", "PoolStoppedError")
 
 
-def test_b379_the_command_says_what_it_cannot_find(
+def test_b368_the_command_says_what_it_cannot_find(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Exit code 2, and why."""
@@ -196,7 +196,7 @@ def test_b379_the_command_says_what_it_cannot_find(
     assert "cannot read" in capsys.readouterr().err
 
 
-def test_b385_a_program_that_never_stops_its_pool_loses_nothing(tmp_path: Path) -> None:
+def test_b374_a_program_that_never_stops_its_pool_loses_nothing(tmp_path: Path) -> None:
     """What is left is written when it ends."""
     script = (
         "from greenroom import AgentPool, Member\n"
@@ -209,7 +209,7 @@ def test_b385_a_program_that_never_stops_its_pool_loses_nothing(tmp_path: Path) 
     assert len(log.requests) >= 49  # the report of the last answer may lie aside
 
 
-def test_b379_of_many_requests_those_of_one_key_are_known() -> None:
+def test_b368_of_many_requests_those_of_one_key_are_known() -> None:
     """Under way or ended; of an id that was used again, the later one."""
     config = PoolConfig(fair_by=None)
     with AgentPool.start([Member("a", echo)], config=config, record=True) as pool:

@@ -144,7 +144,7 @@ def shown_by_loguru() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("level", ["DEBUG", "ERROR"])
-def test_b400_the_apps_own_sinks_get_nothing_unasked(level: str) -> None:
+def test_b381_the_apps_own_sinks_get_nothing_unasked(level: str) -> None:
     """Not by the log, at whatever level that is; they go on with what the app says itself."""
     records: list[Any] = []
     own = logger.add(lambda message: records.append(message.record), level="DEBUG")
@@ -162,7 +162,7 @@ def test_b400_the_apps_own_sinks_get_nothing_unasked(level: str) -> None:
 
 
 @pytest.mark.usefixtures("shown_by_loguru")
-def test_b400_the_apps_own_sinks_get_the_events_when_the_app_says_so() -> None:
+def test_b381_the_apps_own_sinks_get_the_events_when_the_app_says_so() -> None:
     """With the event's fields bound, and they are still there when the log is off."""
     records: list[Any] = []
     own = logger.add(lambda message: records.append(message.record), level="ERROR")
@@ -267,7 +267,7 @@ def test_a_refused_call_leaves_the_log_as_it_is() -> None:
     assert len(lines()) == 1
 
 
-def test_b400_an_app_may_remove_every_handler() -> None:
+def test_b381_an_app_may_remove_every_handler() -> None:
     """With loguru's own `remove`: the log is none of them, and goes on until it is switched off."""
     script = """
 import greenroom, sys, threading
@@ -689,7 +689,7 @@ def test_b268_where_redact_fails_nothing_is_shown(error: BaseException) -> None:
     greenroom.log(None)
 
 
-def test_b410_nothing_logs_by_loguru_alone() -> None:
+def test_b391_nothing_logs_by_loguru_alone() -> None:
     """It would be missing in the log: `say` and `complain` of the event bus bring it to both."""
     root = Path(greenroom.__file__).parent
     by_loguru = {

@@ -45,7 +45,7 @@ def app() -> Iterator[logging.Logger]:
     app.handlers.clear()
 
 
-def test_b403_records_have_their_level_and_what_they_are_about(app: logging.Logger) -> None:
+def test_b384_records_have_their_level_and_what_they_are_about(app: logging.Logger) -> None:
     """As attributes: a formatter, or a library for JSON, can show them."""
     kept = Kept()
     app.addHandler(kept)
@@ -67,7 +67,7 @@ def test_b403_records_have_their_level_and_what_they_are_about(app: logging.Logg
     )
 
 
-def test_b403_a_logger_s_own_level_holds(app: logging.Logger) -> None:
+def test_b384_a_logger_s_own_level_holds(app: logging.Logger) -> None:
     """And that of a handler that is the sink."""
     kept = Kept(logging.ERROR)
     app.addHandler(kept)
@@ -79,7 +79,7 @@ def test_b403_a_logger_s_own_level_holds(app: logging.Logger) -> None:
     assert [each.event for each in kept.records] == ["breaker.opened"] * 2
 
 
-def test_b403_json_is_the_message(app: logging.Logger) -> None:
+def test_b384_json_is_the_message(app: logging.Logger) -> None:
     """Whatever the handlers put around it."""
     out = io.StringIO()
     app.addHandler(logging.StreamHandler(out))
@@ -90,7 +90,7 @@ def test_b403_json_is_the_message(app: logging.Logger) -> None:
     assert json.loads(line)["event"] == "pool.stopped"
 
 
-def test_b403_a_fault_has_its_traceback(app: logging.Logger) -> None:
+def test_b384_a_fault_has_its_traceback(app: logging.Logger) -> None:
     """As `logging` shows one."""
     out = io.StringIO()
     app.addHandler(logging.StreamHandler(out))
@@ -114,7 +114,7 @@ class ToLoguru(logging.Handler):
 
 
 @pytest.mark.parametrize("asked", [False, True])
-def test_b403_bridges_make_no_loop(app: logging.Logger, asked: bool) -> None:
+def test_b384_bridges_make_no_loop(app: logging.Logger, asked: bool) -> None:
     """Where the app brings `logging` to loguru: what went there does not come back, though the app
     has asked loguru for greenroom's lines as well. Pykka's logger comes here once.
     """
@@ -141,13 +141,13 @@ def test_b403_bridges_make_no_loop(app: logging.Logger, asked: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["pykka", "pykka.sub"])
-def test_b403_pykkas_logger_is_refused(name: str) -> None:
+def test_b384_pykkas_logger_is_refused(name: str) -> None:
     """Its lines come here: that would be a loop."""
     with pytest.raises(ValueError, match="sink must not be Pykka's own logger"):
         greenroom.log(sink=logging.getLogger(name))
 
 
-def test_b403_rotation_is_of_a_file(app: logging.Logger) -> None:
+def test_b384_rotation_is_of_a_file(app: logging.Logger) -> None:
     """A logger has handlers of its own for that."""
     with pytest.raises(ValueError, match=re.escape("rotation is of a file: sink must be a path")):
         greenroom.log(sink=app, rotation="1 MB")

@@ -46,7 +46,7 @@ def made_of(event: type[Event], text: str) -> Event:
 
 
 @pytest.mark.parametrize("event", CATALOGUE, ids=lambda event: event.name)
-def test_b407_no_text_of_an_event_does_harm(event: type[Event]) -> None:
+def test_b388_no_text_of_an_event_does_harm(event: type[Event]) -> None:
     """Whatever it is made of, by whomever."""
     happened = made_of(event, EVIL)
     texts = [happened.describe(), str(happened), json.dumps(happened.as_dict())]
@@ -59,13 +59,13 @@ def test_b407_no_text_of_an_event_does_harm(event: type[Event]) -> None:
     assert "plain, and as it was" in str(made_of(event, "plain, and as it was").as_dict())
 
 
-def test_b407_to_do_it_again_changes_nothing() -> None:
+def test_b388_to_do_it_again_changes_nothing() -> None:
     """A text may pass several of those who see to it."""
     once = on_one_line(masked_known(EVIL))
     assert on_one_line(masked_known(once)) == once
 
 
-def test_b407_an_error_is_on_one_line_wherever_it_is_shown() -> None:
+def test_b388_an_error_is_on_one_line_wherever_it_is_shown() -> None:
     """In the words of errors too, which are statistics, pickles, and what a caller prints."""
 
     class Odd(Exception):
@@ -122,7 +122,7 @@ OTHERS = {
 """The events that hold no words of an error of the app's, and what they hold instead."""
 
 
-def test_b407_redact_has_seen_the_words_of_every_error(greenroom_events: EventRecorder) -> None:
+def test_b388_redact_has_seen_the_words_of_every_error(greenroom_events: EventRecorder) -> None:
     """Each event of the catalogue either shows what `redact` has made of an error's words, or has
     none of them.
     """
@@ -185,7 +185,7 @@ def test_b407_redact_has_seen_the_words_of_every_error(greenroom_events: EventRe
     assert "Ann" not in everything
 
 
-def test_b407_where_redact_leaves_nothing_there_is_still_a_reason(
+def test_b388_where_redact_leaves_nothing_there_is_still_a_reason(
     greenroom_events: EventRecorder,
 ) -> None:
     """The class of the error, and who was tried."""

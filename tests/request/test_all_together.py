@@ -67,7 +67,7 @@ class Storm:
         self.rng = rng = random.Random(seed)
         self.waits = rng.random() < 0.5
         self.fair = rng.random() < 0.6
-        fair: dict[str, Any] = {"fair_by": "key", "max_pending_per_key": 8} if self.fair else {}
+        fair: dict[str, Any] = {"fair_by": "key", "max_pending_per_key": 8}
         self.world = World(
             *NAMES,
             strategy=rng.choice(STRATEGIES),
@@ -76,7 +76,7 @@ class Storm:
             max_retries=rng.choice((0, 2, 5)),
             when_unavailable="wait" if self.waits else "fail",
             hedge_after_s=rng.choice((None, 3.0)),
-            **fair,
+            **(fair if self.fair else {}),
         )
         self.asked = 0
         self.begun: list[Begun] = []

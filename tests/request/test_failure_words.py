@@ -23,7 +23,7 @@ def exhausted(world: World) -> RequestExhausted:
     return event
 
 
-def test_b401_the_line_of_a_request_names_who_was_skipped_and_why() -> None:
+def test_b382_the_line_of_a_request_names_who_was_skipped_and_why() -> None:
     """With until when; and what to do about it."""
     world = World("a", "b")
     world.change("a", **OUT)
@@ -39,7 +39,7 @@ def test_b401_the_line_of_a_request_names_who_was_skipped_and_why() -> None:
     )
 
 
-def test_b401_it_names_who_was_tried_as_well() -> None:
+def test_b382_it_names_who_was_tried_as_well() -> None:
     """By the kind of the last failure, and what to do about that kind, if there is one alone."""
     world = World("a", "b", max_retries=0)
     world.change("b", **OUT)
@@ -51,7 +51,7 @@ def test_b401_it_names_who_was_tried_as_well() -> None:
     assert event.advice.endswith(advice.of_kind(FailureKind.UNAVAILABLE))
 
 
-def test_b401_a_request_that_was_turned_away_names_who_had_no_room() -> None:
+def test_b382_a_request_that_was_turned_away_names_who_had_no_room() -> None:
     """The one that has no place in the queue."""
     world = World("a", "b", max_pending=0)
     world.change("b", **OUT)
@@ -62,7 +62,7 @@ def test_b401_a_request_that_was_turned_away_names_who_had_no_room() -> None:
     assert event.skipped == ("a saturated", "b circuit_open (back in 4.0 s)")
 
 
-def test_b401_of_very_many_members_some_are_named() -> None:
+def test_b382_of_very_many_members_some_are_named() -> None:
     """And how many more there are."""
     errors = [AttemptError(f"m{n}", n, SkipReason.SATURATED) for n in range(MOST_NAMED + 3)]
     assert named(errors)[-2:] == ("m7 saturated", "and 3 more")
@@ -78,7 +78,7 @@ def test_b401_of_very_many_members_some_are_named() -> None:
         ((http_error(401), http_error(503)), {}, 10, "see its attempt.failed lines"),
     ],
 )
-def test_b402_it_says_what_to_do(
+def test_b383_it_says_what_to_do(
     members: tuple[Exception, ...],
     settings: dict[str, Any],
     timeout: float,
@@ -99,7 +99,7 @@ def test_b402_it_says_what_to_do(
     assert event.advice == f"whoever asked has the error; {what}"
 
 
-def test_b402_every_kind_of_failure_has_its_advice() -> None:
+def test_b383_every_kind_of_failure_has_its_advice() -> None:
     """And one that nobody knows as well."""
     assert set(advice.ADVICE) == set(FailureKind)
     assert advice.of_kind(None)

@@ -26,7 +26,7 @@ def shown(metadata: Mapping[str, Any], *keys: str) -> tuple[str, ...]:
     return logged_metadata(Job("r", Request("x", metadata=metadata), None, 0.0, None, policy))
 
 
-def test_b404_only_what_is_named_is_shown() -> None:
+def test_b385_only_what_is_named_is_shown() -> None:
     """In the order of the names; what is not there is left out."""
     metadata = {"job": 7, "tenant": "acme", "prompt": SECRET}
     assert shown(metadata, "tenant", "job", "none") == ("tenant=acme", "job=7")
@@ -49,13 +49,13 @@ def test_b404_only_what_is_named_is_shown() -> None:
     ],
     ids=lambda each: type(each).__name__,
 )
-def test_b404_values_are_plain_masked_and_short(value: Any, told: str) -> None:
+def test_b385_values_are_plain_masked_and_short(value: Any, told: str) -> None:
     """What is not plain is shown as its type."""
     (line,) = shown({"k": value}, "k")
     assert line == f"k={told}"
 
 
-def test_b404_a_mapping_that_raises_costs_no_request() -> None:
+def test_b385_a_mapping_that_raises_costs_no_request() -> None:
     """It is shown that there is something."""
 
     armed: list[bool] = []
@@ -82,7 +82,7 @@ def test_b404_a_mapping_that_raises_costs_no_request() -> None:
     assert logged_metadata(job) == ("k=?",)
 
 
-def test_b405_every_line_of_a_request_has_it() -> None:
+def test_b386_every_line_of_a_request_has_it() -> None:
     """In JSON as the field `metadata`; those of the pool and its members have none."""
     members = [
         Member("a", ScriptedAgent.failing(1)),
@@ -108,7 +108,7 @@ def test_b405_every_line_of_a_request_has_it() -> None:
     assert SECRET not in "\n".join(lines())
 
 
-def test_b405_it_can_change_while_the_pool_runs() -> None:
+def test_b386_it_can_change_while_the_pool_runs() -> None:
     """For the requests that come then."""
     with (
         logged("DEBUG", format="json") as lines,
@@ -129,12 +129,12 @@ def test_b405_it_can_change_while_the_pool_runs() -> None:
         (["a\n"], ValueError, "log_metadata must not contain line breaks"),
     ],
 )
-def test_b404_keys_that_are_none_are_refused(keys: Any, error: type[Exception], text: str) -> None:
+def test_b385_keys_that_are_none_are_refused(keys: Any, error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=text):
         PoolConfig(log_metadata=keys)
 
 
-def test_b404_a_pool_s_file_names_them(tmp_path: Path) -> None:
+def test_b385_a_pool_s_file_names_them(tmp_path: Path) -> None:
     path = tmp_path / "pool.toml"
     path.write_text(
         '[pool]\nlog_metadata = ["tenant"]\n'

@@ -15,7 +15,7 @@ def told(events: EventRecorder) -> list[str]:
     return [name for name in events.names() if name in NAMES]
 
 
-def test_b406_a_drain_says_when_it_begins_and_when_it_is_over(
+def test_b387_a_drain_says_when_it_begins_and_when_it_is_over(
     greenroom_events: EventRecorder,
 ) -> None:
     """How many are under way at first, and every ten seconds what is left; once, whoever drains."""
@@ -43,7 +43,7 @@ def test_b406_a_drain_says_when_it_begins_and_when_it_is_over(
     assert told(greenroom_events) == ["pool.draining", "pool.draining", "pool.drained"]
 
 
-def test_b406_a_drain_that_has_had_its_time_says_what_it_failed(
+def test_b387_a_drain_that_has_had_its_time_says_what_it_failed(
     greenroom_events: EventRecorder,
 ) -> None:
     """And it is not said to be over."""
@@ -58,7 +58,7 @@ def test_b406_a_drain_that_has_had_its_time_says_what_it_failed(
     assert told(greenroom_events) == ["pool.draining", "pool.drain_timed_out"]
 
 
-def test_b406_a_stop_is_no_drain(greenroom_events: EventRecorder) -> None:
+def test_b387_a_stop_is_no_drain(greenroom_events: EventRecorder) -> None:
     """What is cut off by it is told by its own event alone."""
     gate = ScriptedAgent.hanging(echo)
     with pool_of(Member("a", gate)) as pool:
@@ -71,7 +71,7 @@ def test_b406_a_stop_is_no_drain(greenroom_events: EventRecorder) -> None:
     greenroom_events.wait_for("pool.stopped")
 
 
-def test_b406_a_member_that_leaves_says_so(greenroom_events: EventRecorder) -> None:
+def test_b387_a_member_that_leaves_says_so(greenroom_events: EventRecorder) -> None:
     """It gets nothing new, and finishes what it has; then it has stopped."""
     with pool_of(Member("a", echo), Member("b", echo)) as pool:
         pool.remove_member("a")

@@ -91,7 +91,7 @@ def until(log: EventRecorder, pool: PoolRef, kind: type[E]) -> E:
 # -- two pools
 
 
-def test_b433_a_fault_that_one_pool_finds_is_known_to_the_other(tmp_path: Path) -> None:
+def test_b408_a_fault_that_one_pool_finds_is_known_to_the_other(tmp_path: Path) -> None:
     """It calls the member no more, though it never failed there; and is told when it is back."""
     state, provider = SqliteState(tmp_path / "state.db"), Provider()
     with (
@@ -116,7 +116,7 @@ def test_b433_a_fault_that_one_pool_finds_is_known_to_the_other(tmp_path: Path) 
         assert who(two) == "a"
 
 
-def test_b433_a_429_of_one_pool_rests_the_other(tmp_path: Path) -> None:
+def test_b408_a_429_of_one_pool_rests_the_other(tmp_path: Path) -> None:
     """As long as it has asked for; and a pool that comes later rests for what is left of that."""
     state, provider = SqliteState(tmp_path / "state.db"), Provider()
     provider.error = http_error(429, retry_after_s=600.0)
@@ -135,7 +135,7 @@ def test_b433_a_429_of_one_pool_rests_the_other(tmp_path: Path) -> None:
             assert who(three) == "b"
 
 
-def test_b433_what_is_only_observed_or_held_by_hand_is_not_told(tmp_path: Path) -> None:
+def test_b408_what_is_only_observed_or_held_by_hand_is_not_told(tmp_path: Path) -> None:
     """A rest that comes after it is: so what was told before it has come."""
     state, provider = SqliteState(tmp_path / "state.db"), Provider()
     with (
@@ -160,7 +160,7 @@ def test_b433_what_is_only_observed_or_held_by_hand_is_not_told(tmp_path: Path) 
         assert not log.named(BreakerOpened, pool=two.name)
 
 
-def test_b433_pools_of_other_names_share_nothing(tmp_path: Path) -> None:
+def test_b408_pools_of_other_names_share_nothing(tmp_path: Path) -> None:
     """In the same file."""
     state = SqliteState(tmp_path / "state.db")
     store = state.open("another")
@@ -173,7 +173,7 @@ def test_b433_pools_of_other_names_share_nothing(tmp_path: Path) -> None:
     store.close()
 
 
-def test_b433_threads_and_connection_end_with_the_pool(tmp_path: Path) -> None:
+def test_b408_threads_and_connection_end_with_the_pool(tmp_path: Path) -> None:
     """Which waits a second for that at most."""
     with sharing(SqliteState(tmp_path / "state.db")) as pool:
         names = {each.name for each in threading.enumerate()}
@@ -188,7 +188,7 @@ def test_b433_threads_and_connection_end_with_the_pool(tmp_path: Path) -> None:
 # -- the store
 
 
-def test_b434_the_file_is_its_owners_alone(tmp_path: Path) -> None:
+def test_b409_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     """And so are those that SQLite puts beside it."""
     state = SqliteState(tmp_path / "state.db")
     store = state.open("web")
@@ -198,7 +198,7 @@ def test_b434_the_file_is_its_owners_alone(tmp_path: Path) -> None:
     store.close()
 
 
-def test_b434_a_word_is_there_as_long_as_it_holds_and_not_after_a_reboot(tmp_path: Path) -> None:
+def test_b409_a_word_is_there_as_long_as_it_holds_and_not_after_a_reboot(tmp_path: Path) -> None:
     """The clock starts anew with the host: what was said in the future was said before that."""
     state = SqliteState(tmp_path / "state.db")
     store, news = state.open("web"), state.listen("web")
@@ -218,7 +218,7 @@ def test_b434_a_word_is_there_as_long_as_it_holds_and_not_after_a_reboot(tmp_pat
     store.close()
 
 
-def test_b434_where_the_store_is_away_the_pool_goes_on_alone(tmp_path: Path) -> None:
+def test_b409_where_the_store_is_away_the_pool_goes_on_alone(tmp_path: Path) -> None:
     """One warning, however long that is; and one word when it is back, with what was found out."""
     folder = tmp_path / "mounted"
     provider = Provider()
@@ -259,7 +259,7 @@ def test_b434_where_the_store_is_away_the_pool_goes_on_alone(tmp_path: Path) -> 
         (lambda: RedisState("redis://x", timeout_s=0), "timeout_s must be greater than 0"),
     ],
 )
-def test_b435_what_is_no_shared_state_is_refused(make: Any, said: str) -> None:
+def test_b410_what_is_no_shared_state_is_refused(make: Any, said: str) -> None:
     """With the field and the rule, before anything is started."""
     pytest.importorskip("redis")
     assert said in refused(make)
@@ -268,7 +268,7 @@ def test_b435_what_is_no_shared_state_is_refused(make: Any, said: str) -> None:
     assert "secret" not in refused(lambda: shared_state("shared", "rodis://:secret@host"))
 
 
-def test_b435_a_path_is_that_of_the_moment_it_was_given(
+def test_b410_a_path_is_that_of_the_moment_it_was_given(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The process may be elsewhere later."""
@@ -277,7 +277,7 @@ def test_b435_a_path_is_that_of_the_moment_it_was_given(
     assert shared_state("shared", "sqlite:state.db") == SqliteState(tmp_path / "state.db")
 
 
-def test_b435_a_file_says_where_its_pools_share(tmp_path: Path) -> None:
+def test_b410_a_file_says_where_its_pools_share(tmp_path: Path) -> None:
     """And a running one stays by that."""
     text = """
 [pool]
@@ -305,7 +305,7 @@ agent = "builtins:str"
         AgentPool.from_toml(file)
 
 
-def test_b435_members_that_a_pool_has_not_are_nothing_to_it(tmp_path: Path) -> None:
+def test_b410_members_that_a_pool_has_not_are_nothing_to_it(tmp_path: Path) -> None:
     """Another version of the app may have them."""
     state = SqliteState(tmp_path / "state.db")
     store = state.open("web")
@@ -323,7 +323,7 @@ def test_b435_members_that_a_pool_has_not_are_nothing_to_it(tmp_path: Path) -> N
 
 
 @needs_fork
-def test_b436_each_process_of_a_fork_has_threads_of_its_own(tmp_path: Path) -> None:
+def test_b411_each_process_of_a_fork_has_threads_of_its_own(tmp_path: Path) -> None:
     """A pool a process, one file; what the child says is heard in the parent, whose connection is
     its own whatever becomes of the child.
     """
@@ -358,7 +358,7 @@ def test_b436_each_process_of_a_fork_has_threads_of_its_own(tmp_path: Path) -> N
     assert said == ["a", {"member": ["returned", "'b'"]}, True, "b"]
 
 
-def test_b433_a_pool_of_one_member_shares_its_rests(tmp_path: Path) -> None:
+def test_b408_a_pool_of_one_member_shares_its_rests(tmp_path: Path) -> None:
     """Though its openings are nobody else's."""
     state = SqliteState(tmp_path / "state.db")
     with EventRecorder() as log:

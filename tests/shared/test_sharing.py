@@ -45,14 +45,14 @@ def word(said: Said, by: str = "other", number: int = 1, kind: FailureKind | Non
 
 
 @pytest.mark.parametrize("said", list(Said))
-def test_b424_a_word_comes_back_as_it_was_put(said: Said) -> None:
+def test_b399_a_word_comes_back_as_it_was_put(said: Said) -> None:
     """With who says it, and by which failure it is known."""
     for kind in (None, DOWN):
         assert Word.read(word(said, kind=kind).text()) == word(said, kind=kind)
 
 
 @given(st.text() | st.sampled_from(["[2]", "[1,2,3,4,5,6]", "{}", '[1,"open","x",1,"s","?"]']))
-def test_b424_what_is_no_word_is_none(text: str) -> None:
+def test_b399_what_is_no_word_is_none(text: str) -> None:
     """Of another version, or of somebody else: it is passed over."""
     assert Word.read(text) is None
     assert key_of(text) is None or text.partition("/")[0] in list(Topic)
@@ -60,7 +60,7 @@ def test_b424_what_is_no_word_is_none(text: str) -> None:
     assert mine.looked({text: Lying(text, 1.0), key_text(BREAKER): Lying(text, 1.0)}, 1.0) == []
 
 
-def test_b424_who_says_it_is_shown_in_one_line() -> None:
+def test_b399_who_says_it_is_shown_in_one_line() -> None:
     """Whatever lies there."""
     for source in ("a\nb", "\u202e", "\ud800"):
         found = Word.read(Word(Said.OPEN, "x", 1, source).text())
@@ -71,7 +71,7 @@ def test_b424_who_says_it_is_shown_in_one_line() -> None:
     assert len(long.source) == 100
 
 
-def test_b424_members_may_be_called_anything() -> None:
+def test_b399_members_may_be_called_anything() -> None:
     """A slash in a name is no end of it."""
     for name in ("a/b", "/", "breaker/x", "ü ö"):
         assert key_of(key_text((Topic.REST, name))) == (Topic.REST, name)
@@ -80,7 +80,7 @@ def test_b424_members_may_be_called_anything() -> None:
 # -- who says it, and when
 
 
-def test_b425_a_fault_is_told_once_another_member_has_answered_since() -> None:
+def test_b400_a_fault_is_told_once_another_member_has_answered_since() -> None:
     """Until then it may be one's own network: it is looked, more and more seldom."""
     mine = sharing()
     assert mine.opened("a", 5.0, DOWN, False, 10.0) == [LookAtMembers()]
@@ -93,7 +93,7 @@ def test_b425_a_fault_is_told_once_another_member_has_answered_since() -> None:
     assert mine.tick(11.0) == []
 
 
-def test_b425_a_refused_key_is_told_at_once() -> None:
+def test_b400_a_refused_key_is_told_at_once() -> None:
     """It has come from the member itself, so the network is there."""
     for kind in (FailureKind.AUTH, FailureKind.QUOTA):
         (put,) = sharing().opened("a", 30.0, kind, False, 10.0)
@@ -101,14 +101,14 @@ def test_b425_a_refused_key_is_told_at_once() -> None:
         assert put.word.kind is kind
 
 
-def test_b425_what_is_done_by_hand_is_nobody_elses() -> None:
+def test_b400_what_is_done_by_hand_is_nobody_elses() -> None:
     """A breaker that is forced open has no time at which it ends."""
     mine = sharing()
     assert mine.opened("a", None, None, False, 10.0) == []
     assert mine.closed("a", False, 11.0) == []
 
 
-def test_b425_an_opening_that_is_over_before_anybody_has_answered_is_never_told() -> None:
+def test_b400_an_opening_that_is_over_before_anybody_has_answered_is_never_told() -> None:
     """And neither is its end."""
     mine = sharing()
     mine.opened("a", 5.0, DOWN, False, 10.0)
@@ -117,7 +117,7 @@ def test_b425_an_opening_that_is_over_before_anybody_has_answered_is_never_told(
     assert mine.closed("a", False, 15.3) == []
 
 
-def test_b425_what_is_heard_is_not_told_again() -> None:
+def test_b400_what_is_heard_is_not_told_again() -> None:
     """Neither an opening, nor a closing, nor a rest of that word."""
     mine = sharing()
     (say,) = mine.looked(lying(word(Said.OPEN), 5.0), 10.0)
@@ -133,7 +133,7 @@ def test_b425_what_is_heard_is_not_told_again() -> None:
     assert mine.closed("a", True, 12.0) == []
 
 
-def test_b425_who_has_found_the_same_fault_later_waits_for_the_first() -> None:
+def test_b400_who_has_found_the_same_fault_later_waits_for_the_first() -> None:
     """Nothing is put over the other's word, and one's own opening lasts until after it."""
     mine = sharing()
     mine.looked({}, 10.0)
@@ -149,7 +149,7 @@ def test_b425_who_has_found_the_same_fault_later_waits_for_the_first() -> None:
     assert late.looked(lying(word(Said.OPEN), 4.6), 10.4) == []
 
 
-def test_b426_a_rest_is_told_and_heard_as_long_as_it_lasts() -> None:
+def test_b401_a_rest_is_told_and_heard_as_long_as_it_lasts() -> None:
     """A 429 of one is a rest of all; that a member lacks a model is no news."""
     mine, other = sharing(), sharing("other")
     (put,) = mine.rested("a", 30.0, FailureKind.RATE_LIMITED, 10.0)
@@ -161,7 +161,7 @@ def test_b426_a_rest_is_told_and_heard_as_long_as_it_lasts() -> None:
     assert other.looked(lying(put.word, 28.0, REST), 12.0) == []
 
 
-def test_b427_a_word_that_was_lost_is_put_again_while_it_holds() -> None:
+def test_b402_a_word_that_was_lost_is_put_again_while_it_holds() -> None:
     """One's own: by what lies there it is seen that it does not."""
     mine = sharing()
     (put,) = mine.rested("a", 30.0, FailureKind.RATE_LIMITED, 10.0)
@@ -171,7 +171,7 @@ def test_b427_a_word_that_was_lost_is_put_again_while_it_holds() -> None:
     assert mine.looked({}, 41.0) == []
 
 
-def test_b428_a_store_that_is_away_is_told_once_and_so_is_its_return() -> None:
+def test_b403_a_store_that_is_away_is_told_once_and_so_is_its_return() -> None:
     """However often it is tried in between."""
     mine = sharing()
     assert mine.failed("gone", 1.0) == [Alone("gone")]
@@ -191,7 +191,7 @@ def test_b428_a_store_that_is_away_is_told_once_and_so_is_its_return() -> None:
         Looked(10.3, failed_at=10.1),
     ],
 )
-def test_b431_who_has_failed_as_well_is_no_witness(witness: Looked) -> None:
+def test_b406_who_has_failed_as_well_is_no_witness(witness: Looked) -> None:
     """Nor who has not answered since, or is out, or has just come back."""
     mine = sharing()
     mine.opened("a", 5.0, DOWN, False, 10.0)
@@ -210,7 +210,7 @@ def test_b431_who_has_failed_as_well_is_no_witness(witness: Looked) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_b429_a_dead_member_costs_one_process_and_one_trial(seed: int) -> None:
+def test_b404_a_dead_member_costs_one_process_and_one_trial(seed: int) -> None:
     """The others call it no more from a tenth of a second on, and the finder alone tries it."""
     town = Town(seed=seed)
     town.run(1.0)
@@ -233,7 +233,7 @@ def test_b429_a_dead_member_costs_one_process_and_one_trial(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_b429_all_find_it_at_once_and_one_of_them_tries(seed: int) -> None:
+def test_b404_all_find_it_at_once_and_one_of_them_tries(seed: int) -> None:
     """Whose word lies there in the end."""
     town = Town(seed=seed)
     town.run(1.0)
@@ -247,7 +247,7 @@ def test_b429_all_find_it_at_once_and_one_of_them_tries(seed: int) -> None:
     assert town.trials("a", opened) == 1
 
 
-def test_b429_a_trial_that_fails_keeps_all_of_them_out() -> None:
+def test_b404_a_trial_that_fails_keeps_all_of_them_out() -> None:
     """Again and again, with one call each time."""
     town = Town()
     town.run(1.0)
@@ -260,7 +260,7 @@ def test_b429_a_trial_that_fails_keeps_all_of_them_out() -> None:
     assert 3 <= max(calls) <= 8
 
 
-def test_b429_nobody_else_begins_a_trial_while_one_goes_on() -> None:
+def test_b404_nobody_else_begins_a_trial_while_one_goes_on() -> None:
     """It takes six seconds, and is said again meanwhile."""
     town = Town()
     for each in town.processes:
@@ -278,7 +278,7 @@ def test_b429_nobody_else_begins_a_trial_while_one_goes_on() -> None:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_b430_where_the_finder_dies_the_others_are_back_soon_after(seed: int) -> None:
+def test_b405_where_the_finder_dies_the_others_are_back_soon_after(seed: int) -> None:
     """Within the reset timeout and five seconds of its opening."""
     town = Town(seed=seed)
     town.run(1.0)
@@ -299,7 +299,7 @@ def test_b430_where_the_finder_dies_the_others_are_back_soon_after(seed: int) ->
     assert town.trials("a", opened) <= 2
 
 
-def test_b430_where_the_finder_has_no_requests_the_others_try() -> None:
+def test_b405_where_the_finder_has_no_requests_the_others_try() -> None:
     """Its breaker is half-open, and nobody waits for it."""
     town = Town()
     town.run(1.0)
@@ -315,7 +315,7 @@ def test_b430_where_the_finder_has_no_requests_the_others_try() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_b431_a_process_that_is_cut_off_tells_nothing(seed: int) -> None:
+def test_b406_a_process_that_is_cut_off_tells_nothing(seed: int) -> None:
     """All of its members fail: the others go on as if nothing were, also when it is back."""
     town = Town(seed=seed)
     town.run(1.0)
@@ -330,7 +330,7 @@ def test_b431_a_process_that_is_cut_off_tells_nothing(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_b431_however_short_or_often_it_is_cut_off(seed: int) -> None:
+def test_b406_however_short_or_often_it_is_cut_off(seed: int) -> None:
     """And whatever its calls take: three times, of four processes any."""
     rng = random.Random(seed)
     town = Town(seed=seed)
@@ -355,7 +355,7 @@ def test_b431_however_short_or_often_it_is_cut_off(seed: int) -> None:
     kills=st.lists(st.integers(0, 3), max_size=2),
     away=st.booleans(),
 )
-def test_b432_whatever_the_store_does_nobody_is_worse_off_than_alone_for_long(
+def test_b407_whatever_the_store_does_nobody_is_worse_off_than_alone_for_long(
     seed: int, loss: float, lag_s: float, lasts_s: float, kills: list[int], away: bool
 ) -> None:
     """It loses words, shows them late, is away; processes are killed. In an outage each process

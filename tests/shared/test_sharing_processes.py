@@ -74,7 +74,7 @@ def find(worker: Worker, dead: Path) -> None:
     worker.ask("ask 2")
 
 
-def test_b437_a_dead_member_costs_one_process_what_it_costs_and_the_others_nothing(
+def test_b412_a_dead_member_costs_one_process_what_it_costs_and_the_others_nothing(
     store: str, tmp_path: Path
 ) -> None:
     """No call of it from their word on, and one trial, by the finder; then all have it back."""
@@ -97,7 +97,7 @@ def test_b437_a_dead_member_costs_one_process_what_it_costs_and_the_others_nothi
         assert [each.ask("ask 1") for each in others] == [["a"]] * 3
 
 
-def test_b437_a_429_of_one_process_rests_them_all(store: str, tmp_path: Path) -> None:
+def test_b412_a_429_of_one_process_rests_them_all(store: str, tmp_path: Path) -> None:
     """Three of them have never called it."""
     throttled = tmp_path / "throttled"
     throttled.touch()
@@ -109,7 +109,7 @@ def test_b437_a_429_of_one_process_rests_them_all(store: str, tmp_path: Path) ->
         assert [each.ask("calls") for each in others] == [0, 0, 0]
 
 
-def test_b437_a_finder_that_is_killed_is_not_waited_for(store: str, tmp_path: Path) -> None:
+def test_b412_a_finder_that_is_killed_is_not_waited_for(store: str, tmp_path: Path) -> None:
     """One of the others tries the member in its place, and all have it back."""
     dead = tmp_path / "dead"
     with workers(store, tmp_path, count=3) as (finder, *others):
@@ -126,7 +126,7 @@ def test_b437_a_finder_that_is_killed_is_not_waited_for(store: str, tmp_path: Pa
         assert [each.ask("ask 1") for each in others] == [["a"]] * 2
 
 
-def test_b437_a_process_that_is_cut_off_opens_nothing_elsewhere(store: str, tmp_path: Path) -> None:
+def test_b412_a_process_that_is_cut_off_opens_nothing_elsewhere(store: str, tmp_path: Path) -> None:
     """Its own breakers open, and close again."""
     with workers(store, tmp_path, count=3, reset_s=1.0) as (cut, *others):
         cut.ask("cut on")
@@ -144,7 +144,7 @@ def test_b437_a_process_that_is_cut_off_opens_nothing_elsewhere(store: str, tmp_
             assert not each.named("breaker.opened")
 
 
-def test_b438_a_redis_that_is_killed_and_back_is_one_warning_and_one_word(tmp_path: Path) -> None:
+def test_b413_a_redis_that_is_killed_and_back_is_one_warning_and_one_word(tmp_path: Path) -> None:
     """Every ask is answered meanwhile, and what was found out alone is told afterwards."""
     _needs_redis()
     port = _free_port()

@@ -23,7 +23,7 @@ def _fitted(scenario: Scenario, strategy: str = "round_robin") -> Scenario:
     return found
 
 
-def test_b391_arrivals_and_latencies_are_those_of_the_recording() -> None:
+def test_b380_arrivals_and_latencies_are_those_of_the_recording() -> None:
     """The rate, and the distribution of each member in good times."""
     found = _fitted(outages(rate=60.0))
     assert found.load.rate_per_s == pytest.approx(60.0, rel=0.05)
@@ -36,7 +36,7 @@ def test_b391_arrivals_and_latencies_are_those_of_the_recording() -> None:
     assert found.config.request_timeout_s == 3.0
 
 
-def test_b391_faults_are_found_with_their_time() -> None:
+def test_b380_faults_are_found_with_their_time() -> None:
     """What failed, was slow, hung and was throttled, from when until when."""
     faults = {
         (member.name, type(fault.trouble)): fault
@@ -59,7 +59,7 @@ def test_b391_faults_are_found_with_their_time() -> None:
     assert slow.factor == pytest.approx(3.0, rel=0.2)
 
 
-def test_b391_a_run_of_it_comes_out_like_the_recorded_one() -> None:
+def test_b380_a_run_of_it_comes_out_like_the_recorded_one() -> None:
     """As much is answered, and about as soon."""
     scenario = outages(rate=60.0)
     _, before = flight_of(scenario, "round_robin")
@@ -69,7 +69,7 @@ def test_b391_a_run_of_it_comes_out_like_the_recorded_one() -> None:
     assert after.p95_s == pytest.approx(before.p95_s, rel=0.2)
 
 
-def test_b391_the_command_prints_it_and_simulates_it(tmp_path: Path, capsys: Capture) -> None:
+def test_b380_the_command_prints_it_and_simulates_it(tmp_path: Path, capsys: Capture) -> None:
     """What is printed is a scenario file."""
     path = tmp_path / "flight.jsonl"
     with path.open("w") as file:

@@ -59,7 +59,7 @@ STRATEGIES = (
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("pool", ["", 'hedge_after_s = "p95"\ncircuit_failure_threshold = 3'])
-def test_b387_with_nothing_changed_it_comes_out_as_it_was(strategy: str, pool: str) -> None:
+def test_b376_with_nothing_changed_it_comes_out_as_it_was(strategy: str, pool: str) -> None:
     """Every pick, every transition of a breaker at its very time, every figure."""
     flight, result = flight_of(outages(rate=20.0, pool=pool), strategy)
     again = replay(flight, within_s=1.0)
@@ -70,7 +70,7 @@ def test_b387_with_nothing_changed_it_comes_out_as_it_was(strategy: str, pool: s
     assert again.happened.p99_s == result.p99_s
 
 
-def test_b387_keys_go_to_the_members_that_they_went_to() -> None:
+def test_b376_keys_go_to_the_members_that_they_went_to() -> None:
     """Others stand for them, since they are recorded as hashes."""
     scenario = outages(rate=20.0)
     load = dataclasses.replace(scenario.load, keys=200)
@@ -80,7 +80,7 @@ def test_b387_keys_go_to_the_members_that_they_went_to() -> None:
     assert again.same_picks >= 0.99 * again.picks
 
 
-def test_b387_breakers_that_opened_open_again() -> None:
+def test_b376_breakers_that_opened_open_again() -> None:
     """There were some: else the test above would say nothing of them."""
     flight, _ = flight_of(outages(), "round_robin")
     again = replay(flight)
@@ -96,7 +96,7 @@ def test_b387_breakers_that_opened_open_again() -> None:
         ("round_robin", "adaptive"),
     ],
 )
-def test_b388_another_strategy_is_foretold(recorded_with: str, other: str) -> None:
+def test_b377_another_strategy_is_foretold(recorded_with: str, other: str) -> None:
     """Goodput to three points and the 99th percentile to a tenth of what a run with it gives, under
     the same faults. (Not of a throttled member: what it lets through depends on who asks it.)
     """
@@ -109,7 +109,7 @@ def test_b388_another_strategy_is_foretold(recorded_with: str, other: str) -> No
     assert foretold.would_have.p99_s == pytest.approx(live.p99_s, rel=0.10)
 
 
-def test_b389_it_says_how_much_of_it_is_a_guess() -> None:
+def test_b378_it_says_how_much_of_it_is_a_guess() -> None:
     """A call that was not made ends as one of its member did just then."""
     flight, _ = flight_of(outages(), "round_robin")
     again = replay(flight, Changes(without=["b"]))
@@ -119,7 +119,7 @@ def test_b389_it_says_how_much_of_it_is_a_guess() -> None:
     assert again.same_picks < again.picks
 
 
-def test_b389_other_settings_hold() -> None:
+def test_b378_other_settings_hold() -> None:
     """A breaker that opens sooner opens oftener."""
     flight, _ = flight_of(outages(), "round_robin")
 
@@ -139,14 +139,14 @@ def test_b389_other_settings_hold() -> None:
         (Changes(settings={"max_retries": -1}), "max_retries must be at least 0, got -1"),
     ],
 )
-def test_b389_what_cannot_be_is_refused(changes: Changes, said: str) -> None:
+def test_b378_what_cannot_be_is_refused(changes: Changes, said: str) -> None:
     """With its name."""
     flight, _ = flight_of(outages(seconds=2.0), "adaptive")
     with pytest.raises(ValueError, match=said):
         replay(flight, changes)
 
 
-def test_b390_the_command_prints_both(tmp_path: Path, capsys: Capture) -> None:
+def test_b379_the_command_prints_both(tmp_path: Path, capsys: Capture) -> None:
     """As tables with a plot, and as JSON."""
     path = tmp_path / "flight.jsonl"
     with path.open("w") as file:
@@ -177,7 +177,7 @@ def test_b390_the_command_prints_both(tmp_path: Path, capsys: Capture) -> None:
         (["--members-without", "z"], "members must be among a, b, c, got 'z'"),
     ],
 )
-def test_b390_the_command_refuses_what_is_wrong(
+def test_b379_the_command_refuses_what_is_wrong(
     tmp_path: Path, capsys: Capture, options: list[str], said: str
 ) -> None:
     """Exit code 2, and which field."""
@@ -222,7 +222,7 @@ def test_a_call_that_was_left_behind_would_have_taken_longer() -> None:
     assert likely.end_of(1, 0.0) is None
 
 
-def test_b387_so_it_is_with_the_recording_of_a_pool(tmp_path: Path) -> None:
+def test_b376_so_it_is_with_the_recording_of_a_pool(tmp_path: Path) -> None:
     """With threads, a clock that goes, and a supervisor that hears of failures a little later."""
     path = tmp_path / "flight.jsonl.gz"
     calls = itertools.count()

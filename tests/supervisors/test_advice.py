@@ -22,7 +22,7 @@ from greenroom.testing import EventRecorder, FakeClock, ScriptedAgent, http_erro
     ],
     ids=["auth", "unavailable", "timeout"],
 )
-def test_b402_a_breaker_that_opens_says_what_to_do(
+def test_b383_a_breaker_that_opens_says_what_to_do(
     error: Exception, kind: FailureKind, greenroom_events: EventRecorder
 ) -> None:
     """By the kind of failure that has opened it; when it is tried again is said before."""
@@ -36,7 +36,7 @@ def test_b402_a_breaker_that_opens_says_what_to_do(
     assert f" s; {advice.of_kind(kind)}" in opened.describe()
 
 
-def test_b402_one_that_was_opened_by_hand_says_what_ends_that(
+def test_b383_one_that_was_opened_by_hand_says_what_ends_that(
     greenroom_events: EventRecorder,
 ) -> None:
     with pool_of(Member("a", len), Member("b", len)) as pool:
@@ -48,6 +48,6 @@ def test_b402_one_that_was_opened_by_hand_says_what_ends_that(
     )
 
 
-def test_b402_who_is_given_up_comes_back_by_hand() -> None:
+def test_b383_who_is_given_up_comes_back_by_hand() -> None:
     event = MemberGaveUp(pool="p", member="a", restarts=3, period_s=60, error="E: no")
     assert event.describe().endswith("mend what ends it, then pool.reset_member('a')")

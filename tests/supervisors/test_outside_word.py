@@ -66,19 +66,19 @@ def skipped(error: AllPoolMembersFailedError) -> dict[str, Any]:
         (lambda: ReportMember("a", OPEN, for_s=1, kind="dead"), "kind must be one of timeout"),  # type: ignore[arg-type]
     ],
 )
-def test_b420_what_cannot_be_said_is_refused(make: Any, said: str) -> None:
+def test_b395_what_cannot_be_said_is_refused(make: Any, said: str) -> None:
     """With the field, the value and the rule."""
     assert said in refused(make)
 
 
-def test_b420_its_words_may_be_given_as_texts() -> None:
+def test_b395_its_words_may_be_given_as_texts() -> None:
     """As `report_member` takes them."""
     word = ReportMember("a", "open", for_s=1, kind="timeout")  # type: ignore[arg-type]
     assert word.state is OPEN
     assert word.kind is FailureKind.TIMEOUT
 
 
-def test_b420_nobody_is_told_of_a_member_that_is_none() -> None:
+def test_b395_nobody_is_told_of_a_member_that_is_none() -> None:
     """Whoever says so hears of it."""
     with pool_of(Member("a", echo)) as pool, pytest.raises(UnknownMemberError, match="'b'"):
         pool.report_member("b", "closed")
@@ -87,7 +87,7 @@ def test_b420_nobody_is_told_of_a_member_that_is_none() -> None:
 # -- open
 
 
-def test_b421_a_member_said_to_fail_is_given_nothing_until_its_trial() -> None:
+def test_b396_a_member_said_to_fail_is_given_nothing_until_its_trial() -> None:
     """Its breaker opens without a call, half-opens in its time, and its own trial decides."""
     clock = FakeClock()
     a, b = ScriptedAgent(["a"]), ScriptedAgent(["b"])
@@ -113,7 +113,7 @@ def test_b421_a_member_said_to_fail_is_given_nothing_until_its_trial() -> None:
         assert who(pool) == "a"
 
 
-def test_b421_an_opening_lasts_as_long_as_the_longer_of_both_says() -> None:
+def test_b396_an_opening_lasts_as_long_as_the_longer_of_both_says() -> None:
     """Said again, it is put off, a shorter word changes nothing, and it is one event."""
     clock = FakeClock()
     with pool_of(*ranked(a=echo, b=echo), clock=clock) as pool, EventRecorder() as log:
@@ -124,7 +124,7 @@ def test_b421_an_opening_lasts_as_long_as_the_longer_of_both_says() -> None:
         assert [each.for_s for each in log.named(MemberHeard)] == [5.0]
 
 
-def test_b421_what_is_held_by_hand_stays_so() -> None:
+def test_b396_what_is_held_by_hand_stays_so() -> None:
     """Neither word moves it."""
     with pool_of(*ranked(a=echo, b=echo)) as pool:
         pool.force_open("a")
@@ -136,7 +136,7 @@ def test_b421_what_is_held_by_hand_stays_so() -> None:
         assert circuits == [CircuitState.FORCED_OPEN, CircuitState.DISABLED]
 
 
-def test_b421_a_member_said_to_work_is_back_at_once_and_eased_in() -> None:
+def test_b396_a_member_said_to_work_is_back_at_once_and_eased_in() -> None:
     """Also one whose breaker has opened by failures of its own."""
     clock = FakeClock()
     a = ScriptedAgent.failing(3, http_error(503))
@@ -155,7 +155,7 @@ def test_b421_a_member_said_to_work_is_back_at_once_and_eased_in() -> None:
         assert len(log.named(MemberHeard)) == 1
 
 
-def test_b421_a_refused_key_is_not_tried_before_its_time() -> None:
+def test_b396_a_refused_key_is_not_tried_before_its_time() -> None:
     """Though nobody else is left: what does not pass by itself is no cause for a trial."""
     clock = FakeClock()
     with pool_of(*ranked(a=echo, b=echo), clock=clock) as pool:
@@ -169,7 +169,7 @@ def test_b421_a_refused_key_is_not_tried_before_its_time() -> None:
 # -- cooling
 
 
-def test_b422_a_member_said_to_be_throttled_rests() -> None:
+def test_b397_a_member_said_to_be_throttled_rests() -> None:
     """As long as that, beside its breaker, and who hears of the rest knows that it was heard."""
     clock = FakeClock()
     with pool_of(*ranked(a=echo, b=echo), clock=clock) as pool, EventRecorder() as log:
@@ -186,7 +186,7 @@ def test_b422_a_member_said_to_be_throttled_rests() -> None:
         assert who(pool) == "a"
 
 
-def test_b422_a_rest_of_its_own_can_be_told_from_one_that_was_heard() -> None:
+def test_b397_a_rest_of_its_own_can_be_told_from_one_that_was_heard() -> None:
     """So that who shares them shares each once: how long, what for, and that it was not heard."""
     clock = FakeClock()
     a = ScriptedAgent.rate_limited(1, 7.0)
@@ -201,7 +201,7 @@ def test_b422_a_rest_of_its_own_can_be_told_from_one_that_was_heard() -> None:
 # -- unreachable
 
 
-def test_b423_an_engine_that_is_away_costs_no_attempts_and_opens_no_breaker() -> None:
+def test_b398_an_engine_that_is_away_costs_no_attempts_and_opens_no_breaker() -> None:
     """300 requests: each is answered by the other one, at its first attempt."""
     clock = FakeClock()
     a = ScriptedAgent(["a"])
@@ -221,7 +221,7 @@ def test_b423_an_engine_that_is_away_costs_no_attempts_and_opens_no_breaker() ->
         assert not log.named(BreakerOpened)
 
 
-def test_b423_the_last_word_on_it_holds_and_is_told_once() -> None:
+def test_b398_the_last_word_on_it_holds_and_is_told_once() -> None:
     """Said again and again, it is one event; with 0 seconds, or as closed, it is reachable."""
     clock = FakeClock()
     with pool_of(*ranked(a=echo, b=echo), clock=clock) as pool, EventRecorder() as log:
@@ -242,7 +242,7 @@ def test_b423_the_last_word_on_it_holds_and_is_told_once() -> None:
         assert len(log.named(MemberReachable)) == 3
 
 
-def test_b423_who_asks_is_told_that_it_was_unreachable_and_for_how_long() -> None:
+def test_b398_who_asks_is_told_that_it_was_unreachable_and_for_how_long() -> None:
     """Or waits for it, where requests wait for members to come back."""
     clock = FakeClock()
     with pool_of(Member("a", echo), clock=clock) as pool:
@@ -260,7 +260,7 @@ def test_b423_who_asks_is_told_that_it_was_unreachable_and_for_how_long() -> Non
         assert future.get(timeout=WAIT_S).member == "a"
 
 
-def test_b423_what_fails_while_it_is_away_counts_for_nothing() -> None:
+def test_b398_what_fails_while_it_is_away_counts_for_nothing() -> None:
     """Calls that were on it when its engine went away, and its probes."""
     clock = FakeClock()
     config: dict[str, Any] = {"circuit_failure_threshold": 1, "max_retries": 0}
@@ -287,7 +287,7 @@ def test_b423_what_fails_while_it_is_away_counts_for_nothing() -> None:
         assert pool.stats()["a"].circuit is CircuitState.CLOSED
 
 
-def test_b423_a_refused_key_counts_whatever_is_said_of_the_way() -> None:
+def test_b398_a_refused_key_counts_whatever_is_said_of_the_way() -> None:
     """It has come from the member itself."""
     clock = FakeClock()
 
@@ -302,7 +302,7 @@ def test_b423_a_refused_key_counts_whatever_is_said_of_the_way() -> None:
         assert pool.stats()["a"].circuit is CircuitState.OPEN
 
 
-def test_b423_the_last_one_stays_though_the_other_is_away() -> None:
+def test_b398_the_last_one_stays_though_the_other_is_away() -> None:
     """A member that cannot be reached is out, and cannot be tried: the one whose breaker is open
     is.
     """

@@ -467,7 +467,7 @@ def test_the_helpers_do_not_need_pytest() -> None:
 # -- waiting for events in a coroutine
 
 
-def test_b408_an_event_is_awaited_while_the_loop_brings_it() -> None:
+def test_b389_an_event_is_awaited_while_the_loop_brings_it() -> None:
     """Its agent lives on the very loop that waits: `wait_for` would hold it up."""
     release = asyncio.Event()
 
@@ -491,7 +491,7 @@ def test_b408_an_event_is_awaited_while_the_loop_brings_it() -> None:
     assert "failure" in asyncio.run(main())
 
 
-def test_b408_what_was_recorded_is_there_at_once() -> None:
+def test_b389_what_was_recorded_is_there_at_once() -> None:
     """Also by its count, without a turn of the loop."""
 
     async def main() -> None:
@@ -505,7 +505,7 @@ def test_b408_what_was_recorded_is_there_at_once() -> None:
     asyncio.run(main())
 
 
-def test_b408_several_wait_and_each_has_its_own() -> None:
+def test_b389_several_wait_and_each_has_its_own() -> None:
     """Events come from a thread; who is cancelled is forgotten."""
 
     async def main() -> None:
@@ -527,7 +527,7 @@ def test_b408_several_wait_and_each_has_its_own() -> None:
     asyncio.run(main())
 
 
-def test_b408_an_event_that_does_not_come_is_told() -> None:
+def test_b389_an_event_that_does_not_come_is_told() -> None:
     """As by `wait_for`: with what has happened instead."""
 
     async def main() -> None:
