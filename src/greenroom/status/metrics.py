@@ -84,8 +84,9 @@ _OUTCOMES = ("answered", "failed", "cancelled", "rejected", "turned_away")
 
 def _of_requests(tally: RequestTally) -> Iterator[_Value]:
     # Each from the start: a rate of what appears with its first failure would miss that one.
+    requests = tally.requests
     for outcome in _OUTCOMES:
-        yield names.REQUESTS, (outcome,), tally.requests[outcome]
+        yield names.REQUESTS, (outcome,), requests[outcome]
     yield from _histograms(names.REQUEST_S, tally.request_s)
     yield from _histograms(names.QUEUE_S, tally.queue_s)
 
@@ -94,7 +95,7 @@ def _of_attempts(pool: WatchedPool, stats: PoolStats) -> Iterator[_Value]:
     """Of the members that there are: series of those that have left come to their end."""
     there = {each.name for each in stats.members}
     tally = pool.tally
-    for labels, count in dict(tally.attempts).items():
+    for labels, count in tally.attempts.items():
         if labels[0] in there:
             yield names.ATTEMPTS, labels, count
     for name in sorted(there):

@@ -42,6 +42,11 @@ class Histogram:
             sums.append(total)
         return sums
 
+    @property
+    def count(self) -> int:
+        """How many there were."""
+        return sum(self._counts)
+
 
 class Histograms:
     """One for each set of labels."""
@@ -67,10 +72,6 @@ class RequestTally:
     """A `FlowObserver` that counts. What it counts is read by other threads while it goes on.
 
     Attributes:
-        requests: by outcome: answered, failed, cancelled, rejected, turned_away.
-        attempts: by member, outcome and kind. The outcome is succeeded, failed, refused (it has
-            not begun) or left (the request went on, or ended, without it); the kind is that of the
-            failure, or why it was left.
         request_s: from a request's arrival to its end, by outcome.
         attempt_s: what attempts took that have begun, by member and outcome.
         queue_s: from a request's arrival to its first attempt.
@@ -80,26 +81,45 @@ class RequestTally:
     in_time = False
 
     def __init__(self) -> None:
-        self.requests: Counter[str] = Counter()
-        self.attempts: Counter[tuple[str, str, str]] = Counter()
         self.request_s = Histograms()
         self.attempt_s = Histograms()
         self.queue_s = Histograms()
         self.first_chunk_s = Histograms()
-        # Of which it has not been told how they ended: be that said twice, it counts once.
-        self._open: set[Attempt] = set()
+        self._turned_away = 0
+        # What goes well is in `attempt_s` alone: as little as can be is done for every request.
+        self._went_ill: Counter[tuple[str, str, str]] = Counter()
+        # Whose end has been told, until they are released: be it said twice, it counts once.
+        self._ended: set[Attempt] = set()
+
+    @property
+    def requests(self) -> Counter[str]:
+        """By outcome: answered, failed, cancelled, rejected, turned_away."""
+        counted = Counter({how: each.count for (how,), each in self.request_s.items()})
+        counted["turned_away"] = self._turned_away
+        return counted
+
+    @property
+    def attempts(self) -> Counter[tuple[str, str, str]]:
+        """By member, outcome and kind. The outcome is succeeded, failed, refused (it has not begun)
+        or left (the request went on, or ended, without it); the kind is that of the failure, or why
+        it was left.
+        """
+        counted = Counter(dict(self._went_ill))
+        for (member, outcome), each in self.attempt_s.items():
+            if outcome == "succeeded":
+                counted[member, outcome, ""] = each.count
+        return counted
 
     def accepted(self, job: Job, now: float) -> None:
         """Counted at its end."""
 
     def turned_away(self, request_id: str, error: BaseException, now: float) -> None:
-        self.requests["turned_away"] += 1
+        self._turned_away += 1
 
     def queued(self, job: Job, now: float) -> None:
         """What it waits is told with its first attempt."""
 
     def given(self, job: Job, attempt: Attempt, role: AttemptRole, now: float) -> Context | None:
-        self._open.add(attempt)
         if attempt.number == 1:
             self.queue_s.note((), now - job.accepted_at)
         return None
@@ -108,32 +128,28 @@ class RequestTally:
         self.first_chunk_s.note((attempt.member,), first_chunk_s)
 
     def succeeded(self, attempt: Attempt, elapsed_s: float, now: float) -> None:
-        if self._closes(attempt):
-            self.attempts[attempt.member, "succeeded", ""] += 1
+        # Not marked as ended: nothing comes behind it but its release.
+        if not self._ended or attempt not in self._ended:
             # Of a stream `elapsed_s` is its first chunk, which has a histogram of its own.
             self.attempt_s.note((attempt.member, "succeeded"), now - attempt.started_at)
 
     def failed(self, attempt: Attempt, failure: Failure, now: float) -> None:
-        if not self._closes(attempt):
+        if attempt in self._ended:
             return
+        self._ended.add(attempt)
         outcome = "failed" if failure.started else "refused"
-        self.attempts[attempt.member, outcome, failure.kind.value] += 1
+        self._went_ill[attempt.member, outcome, failure.kind.value] += 1
         if failure.started:
             self.attempt_s.note((attempt.member, outcome), failure.elapsed_s)
 
     def left(self, attempt: Attempt, reason: CancelReason, now: float) -> None:
-        if self._closes(attempt):
-            self.attempts[attempt.member, "left", reason.value] += 1
+        if attempt not in self._ended:
+            self._ended.add(attempt)
+            self._went_ill[attempt.member, "left", reason.value] += 1
 
     def released(self, attempt: Attempt, now: float) -> None:
-        self._open.discard(attempt)
-
-    def _closes(self, attempt: Attempt) -> bool:
-        """Whether this is the first word on how it ended."""
-        if attempt not in self._open:
-            return False
-        self._open.discard(attempt)
-        return True
+        if self._ended:
+            self._ended.discard(attempt)
 
     def resumes(self, job: Job, member: str, at: float, now: float) -> None:
         """Retries are counted by the pool."""
@@ -141,7 +157,6 @@ class RequestTally:
     def ended(
         self, job: Job, how: Ended, error: BaseException | None, member: str | None, now: float
     ) -> None:
-        self.requests[how] += 1
         self.request_s.note((how,), now - job.accepted_at)
 
     def rests(self, member: str, kind: FailureKind, until: float, now: float) -> None:
