@@ -138,6 +138,14 @@ def _knows(entry: Entry, terms: Terms) -> bool:
     return entry.end is not End.CANCELLED or cut_off or not terms.clear
 
 
+def _ended_at(entry: Entry) -> float:
+    """How many seconds after its beginning the time was over that it had, as its error has it: who
+    can be in time no more gives way to others, and is told how much was left.
+    """
+    left_s = getattr(entry.error, "left_s", 0.0)
+    return entry.elapsed_s + (left_s if entry.unanswered > 1 else 0.0)
+
+
 def _over_once(entry: Entry, terms: Terms) -> Iterator[str]:
     if entry.ends not in (None, 1) and not terms.final:
         yield f"{entry.ends} events said that it was over"
@@ -158,7 +166,7 @@ def _may_end_so(entry: Entry, terms: Terms) -> Iterator[str]:
             yield from _failures_are_explained(entry, terms)
         case End.CANCELLED if not (entry.cancel_asked or _gave_up(entry) or _knows(entry, terms)):
             yield "nobody has cancelled it"
-        case End.DEADLINE if entry.elapsed_s < (entry.send.timeout_s or float("inf")) - ROUNDING_S:
+        case End.DEADLINE if _ended_at(entry) < (entry.send.timeout_s or float("inf")) - ROUNDING_S:
             yield f"its deadline was not over after {entry.elapsed_s:g} s"
         case End.SATURATED if entry.calls or entry.unanswered <= terms.max_pending:
             yield f"it was refused with {entry.unanswered} unanswered, {len(entry.calls)} calls"

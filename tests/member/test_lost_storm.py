@@ -101,7 +101,7 @@ def test_b256_agents_that_end_under_many_calls(
     has its answer.
     """
     books, numbers = Books(), itertools.count()
-    settings: dict[str, Any] = {"max_retries": 9, "retry_budget_floor": 1e6, "retry_delay_s": 0.0}
+    settings: dict[str, Any] = {"max_retries": 99, "retry_budget_floor": 1e6, "retry_delay_s": 0.0}
     lazy = Member("lazy", factory=made_by(kind, books), max_concurrency=6, isolated=isolated)
     with pool_of(lazy, Member("b", echo, priority=1), **settings) as pool:
         pool.disable_breaker("lazy")
@@ -128,7 +128,7 @@ def test_b259_agents_of_a_callers_loop_that_end_under_many_blocks() -> None:
 
     async def used(pool: PoolRef) -> None:
         for _ in range(EACH):
-            async for attempt in pool.attempts(max_retries=9):
+            async for attempt in pool.attempts(max_retries=99):
                 async with attempt as agent:
                     assert await agent.arun("x") == "x"
 

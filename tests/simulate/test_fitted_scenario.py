@@ -49,7 +49,7 @@ def test_b380_faults_are_found_with_their_time() -> None:
         (("c", Hanging), 65, 75),
         (("b", RateLimit), 80, 90),
     ):
-        assert faults[whose].from_s == pytest.approx(begin, abs=2.0)
+        assert faults[whose].from_s == pytest.approx(begin, abs=3.0)
         assert faults[whose].until_s == pytest.approx(end, abs=4.0)
     failing = faults["a", Failing].trouble
     assert isinstance(failing, Failing)
