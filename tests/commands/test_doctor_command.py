@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,9 @@ import pytest
 import greenroom
 from greenroom import AgentPool, Member, PoolConfig, Request
 from greenroom.cli import main
+from greenroom.commands.exits import Exit
+from greenroom.doctor.findings import findings
+from greenroom.doctor.pool_history import Histories
 from greenroom.testing import FakeClock, ScriptedAgent, http_error
 
 Capture = pytest.CaptureFixture[str]
@@ -91,3 +95,48 @@ def test_b392_without_a_log_it_ends_with_2(tmp_path: Path, capsys: Capture) -> N
     other.write_text("another program\n")
     assert main(["doctor", str(other)]) == 2
     assert 'as greenroom.log(format="json") writes it' in capsys.readouterr().err
+
+
+def test_b392_an_endpoint_is_asked_as_well(capsys: pytest.CaptureFixture[str]) -> None:
+    """What it knows: how many calls ended how, and how members are declared."""
+    members = [
+        Member("wrong", ScriptedAgent([http_error(401)] * 9), weight=2.0, priority=1),
+        Member("idle", str.upper),
+    ]
+    with AgentPool.start(
+        members, strategy="priority", name="seen", status="127.0.0.1:0", rng=random.Random(1)
+    ) as pool:
+        assert pool.status_url is not None
+        assert main(["doctor", pool.status_url]) == Exit.FAILED
+        shown = capsys.readouterr()
+        assert "the strategy priority does not go by the weights of members" in shown.out
+        assert "1 found in 1 pool(s) of an endpoint" in shown.out
+        assert "pool seen: not looked at: timeouts and clients that retry" in shown.err
+    assert main(["doctor", pool.status_url]) == Exit.USAGE
+    assert "cannot be reached" in capsys.readouterr().err
+
+
+def test_b392_an_endpoint_tells_of_failures_and_of_who_is_never_used() -> None:
+    """By its counts of attempts."""
+    histories = Histories()
+    attempts = [
+        {"member": "a", "outcome": "succeeded", "kind": "", "count": 120},
+        {"member": "b", "outcome": "failed", "kind": "auth", "count": 7},
+        {"member": "b", "outcome": "failed", "kind": "cancelled", "count": 3},
+        {"member": "a", "outcome": "left", "kind": "caller", "count": 2},
+    ]
+    names = [{"name": name, "available": True, "last_error": "401"} for name in "abc"]
+    pool = {"name": "p", "answers": True, "strategy": "round_robin", "members": names}
+    silent = {"name": "q", "answers": False, "members": []}
+    assert histories.take_status({"pools": [pool | {"attempts": attempts}, silent]}) == 1
+    (seen,) = histories
+    found = {each.rule: each for each in findings(seen)}
+    assert set(found) == {"one-kind", "never-used"}
+    assert found["one-kind"].seen == "7 of 7 failures, beside 0 answers; the last said: 401"
+    assert found["never-used"].members == ("c",)
+
+
+@pytest.mark.parametrize("status", [{}, {"pools": 3}, {"pools": [3, {}, {"name": "p"}]}])
+def test_b392_what_is_no_status_tells_of_no_pool(status: dict[str, Any]) -> None:
+    """Whatever it is."""
+    assert Histories().take_status(status) == 0

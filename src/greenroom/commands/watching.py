@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from greenroom.commands.exits import Exit, UsageError
+from greenroom.commands.status_source import endpoint_of
 from greenroom.commands.terminal import complain, is_open, is_terminal, say
 from greenroom.commands.top_screen import Show, TopScreen
 from greenroom.logs.followed_file import followed, lines_of, whole_lines
@@ -47,7 +47,7 @@ def carry_out(options: Options, wait: Wait = time.sleep) -> Exit:
     Raises:
         UsageError: there is neither an endpoint nor a log there.
     """
-    endpoint = _endpoint(options.source)
+    endpoint = endpoint_of(options.source)
     once = options.once or not is_terminal(sys.stdout)
     if endpoint is not None:
         return _show_endpoint(endpoint, options, once, wait)
@@ -55,24 +55,6 @@ def carry_out(options: Options, wait: Wait = time.sleep) -> Exit:
         return _show_log(options.source)
     _follow_log(options, wait)
     return Exit.DONE
-
-
-def _endpoint(source: str) -> StatusClient | None:
-    """None: it is a file."""
-    if source.startswith("https://"):
-        raise UsageError(f"an endpoint is asked by http://, got {source}")
-    named = source.startswith(("http://", "unix:"))
-    path = Path(source)
-    if not named and path.exists():
-        named = stat.S_ISSOCK(path.stat().st_mode)
-        if not named:
-            return None
-    try:
-        return StatusClient(source) if named or ":" in source else None
-    except ValueError as error:
-        if named:
-            raise UsageError(str(error)) from None
-        return None
 
 
 def _show_endpoint(client: StatusClient, options: Options, once: bool, wait: Wait) -> Exit:

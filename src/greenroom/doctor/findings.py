@@ -78,6 +78,11 @@ def not_checked(pool: PoolHistory) -> tuple[str, ...]:
     missing = []
     if not pool.seen_whole:
         missing.append("timeouts and members that are never used: the log has no DEBUG lines")
+    if not pool.timed:
+        missing.append(
+            "timeouts and clients that retry: an endpoint does not say how long each call took, "
+            "a log at DEBUG does"
+        )
     if not pool.strategy:
         missing.append("the strategy: the log does not have the pool's start")
     return tuple(missing)
@@ -143,14 +148,15 @@ def _one_kind(pool: PoolHistory) -> Iterator[Finding]:
         (kind, count), *_ = member.failures.items()
         if count < FEW or not _is_of_the_set_up(pool, member, kind, count):
             continue
-        answers = len(member.answers_s) if pool.seen_whole else None
+        answers = member.answers if pool.seen_whole else None
         beside = "" if answers is None else f", beside {answers} answers"
+        which = "first" if pool.timed else "last"
         yield Finding(
             rule="one-kind",
             pool=pool.name,
             members=(member.name,),
             what=f"every failure of {member.name} is of one kind: {kind}",
-            seen=f"{count} of {count} failures{beside}; the first said: {member.said[kind]}",
+            seen=f"{count} of {count} failures{beside}; the {which} said: {member.said[kind]}",
             change=advice.of_kind(FailureKind(kind)),
             page="docs/failures.md",
         )
@@ -164,9 +170,9 @@ def _is_of_the_set_up(pool: PoolHistory, member: MemberHistory, kind: str, count
     # It has never answered, and others have: an address, say.
     if kind not in (FailureKind.UNAVAILABLE, FailureKind.TIMEOUT, FailureKind.UNKNOWN):
         return False
-    if not pool.seen_whole or member.answers_s:
+    if not pool.seen_whole or member.answers:
         return False
-    return any(each.answers_s for each in pool.members.values())
+    return any(each.answers for each in pool.members.values())
 
 
 def _never_used(pool: PoolHistory) -> Iterator[Finding]:

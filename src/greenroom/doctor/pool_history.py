@@ -18,6 +18,9 @@ _SUSPECTED = re.compile(
 )
 """What a pool says itself, once for a member: `actors.policy.client_retries.HINT`."""
 
+_OF_NOBODY = ("cancelled", "interrupted")
+"""Failures that say nothing of who has failed."""
+
 _NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?)"
 
 
@@ -31,11 +34,13 @@ class MemberHistory:
         left: whether it has left the pool, or was kept out by hand.
         asked: how often it was given a request; attempts that have ended, if the log does not say.
         answers_s: how long each of its answers took, in seconds.
+        untimed: answers of which it is not known how long they took.
         failures: how many of each kind.
         said: the first error of each kind.
         refusals_s: how long each refusal took, by its kind.
         cut_s: how long the calls took that were cut between two that went well.
         suspected: what the pool has said of its client.
+        last_error: what an endpoint says that it has failed by.
     """
 
     name: str
@@ -45,12 +50,14 @@ class MemberHistory:
     declared: bool = False
     left: bool = False
     asked: int = 0
+    untimed: int = 0
     answers_s: array[float] = field(default_factory=lambda: array("d"))
     failures: Counter[str] = field(default_factory=Counter)
     said: dict[str, str] = field(default_factory=dict)
     refusals_s: dict[str, array[float]] = field(default_factory=dict)
     cut_s: array[float] = field(default_factory=lambda: array("d"))
     suspected: str = ""
+    last_error: str = ""
     _cut: float | None = None
     _well: bool = False
 
@@ -63,8 +70,8 @@ class MemberHistory:
 
     def failed(self, kind: str, elapsed_s: float, error: str) -> None:
         """It has failed after so long."""
-        if kind in ("cancelled", "interrupted"):
-            return  # that says nothing of it
+        if kind in _OF_NOBODY:
+            return
         self.failures[kind] += 1
         self.said.setdefault(kind, error)
         # One that was cut counts where the call before it and the one after it went well: those of
@@ -75,9 +82,14 @@ class MemberHistory:
             self.refusals_s.setdefault(kind, array("d")).append(elapsed_s)
 
     @property
+    def answers(self) -> int:
+        """How often it has answered."""
+        return len(self.answers_s) + self.untimed
+
+    @property
     def ended(self) -> int:
         """How many of its attempts have ended, well or badly."""
-        return len(self.answers_s) + self.failures.total()
+        return self.answers + self.failures.total()
 
 
 @dataclass(slots=True)
@@ -87,13 +99,15 @@ class PoolHistory:
     Attributes:
         strategy: its name; empty where the log does not have its beginning.
         request_timeout_s: the limit of an attempt; None: unknown, or there is none.
-        seen_whole: whether the log has each attempt, as it does at DEBUG.
+        seen_whole: whether each attempt is known, as of a log at DEBUG.
+        timed: whether it is known how long each took; an endpoint tells how many there were.
     """
 
     name: str
     strategy: str = ""
     request_timeout_s: float | None = None
     seen_whole: bool = False
+    timed: bool = True
     members: dict[str, MemberHistory] = field(default_factory=dict)
 
     def member(self, name: str) -> MemberHistory:
@@ -128,6 +142,24 @@ class Histories:
             elif isinstance(line.get("member"), str):
                 _of_member(history, history.member(line["member"]), str(event), line)
 
+    def take_status(self, status: Mapping[str, Any]) -> int:
+        """What an endpoint says of its pools at `/status.json`. Returns of how many."""
+        said = 0
+        for pool in _dicts(status.get("pools")):
+            name, members = pool.get("name"), _dicts(pool.get("members"))
+            if not isinstance(name, str) or pool.get("answers") is not True:
+                continue
+            said += 1
+            history = self._pool(name)
+            history.strategy = str(pool.get("strategy", ""))
+            history.seen_whole, history.timed = True, False
+            for each in members:
+                _declared(history.member(str(each.get("name"))), each)
+            for each in _dicts(pool.get("attempts")):
+                member = history.member(str(each.get("member")))
+                _counted(member, each, int(_number(each.get("count"), 0.0) or 0))
+        return said
+
     def _pool(self, name: str) -> PoolHistory:
         found = self._pools.get(name)
         if found is None:
@@ -139,6 +171,32 @@ class Histories:
         if found is not None:
             said = f"a refusal took {found['elapsed']} s, an answer {found['usual']} s"
             self._pool(found["pool"]).member(found["member"]).suspected = said
+
+
+def _dicts(value: object) -> list[Mapping[str, Any]]:
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
+
+
+def _declared(member: MemberHistory, said: Mapping[str, Any]) -> None:
+    """What an endpoint says of a member."""
+    member.declared = True
+    # By hand, or it has given up: nobody says when it is back.
+    member.left = said.get("available") is False and said.get("reopens_in_s") is None
+    member.weight = _number(said.get("weight"), 1.0) or 0.0
+    member.priority = int(_number(said.get("priority"), 0.0) or 0)
+    member.cost = _number(said.get("cost"), 0.0) or 0.0
+    member.last_error = str(said.get("last_error") or "")
+
+
+def _counted(member: MemberHistory, said: Mapping[str, Any], count: int) -> None:
+    """So many of its attempts have ended like that."""
+    outcome, kind = said.get("outcome"), str(said.get("kind"))
+    member.asked += count
+    if outcome == "succeeded":
+        member.untimed += count
+    elif outcome == "failed" and kind not in _OF_NOBODY:
+        member.failures[kind] += count
+        member.said.setdefault(kind, member.last_error)
 
 
 def _of_member(pool: PoolHistory, member: MemberHistory, event: str, line: Line) -> None:

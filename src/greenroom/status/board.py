@@ -98,7 +98,12 @@ class Board:
     def _plain_pool(self, seen: Seen) -> Plain:
         if seen.stats is None:
             return silent_pool(seen.pool.name, self._answer_s)
-        return plain_pool(seen.stats) | {"requests": dict(seen.pool.tally.requests)}
+        tally = seen.pool.tally
+        attempts = [
+            {"member": member, "outcome": outcome, "kind": kind, "count": count}
+            for (member, outcome, kind), count in sorted(tally.attempts.items())
+        ]
+        return plain_pool(seen.stats) | {"requests": dict(tally.requests), "attempts": attempts}
 
     def _last(self, count: int) -> list[dict[str, Any]]:
         if not count:
