@@ -495,6 +495,32 @@ def test_a_reader_has_the_events_of_pools_that_come_later(pool: PoolRef) -> None
     assert "pool.stopped" in left
 
 
+@pytest.mark.parametrize("path", ["/events", "/events?only=members"])
+def test_the_last_events_of_a_pool_reach_who_reads_late(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the endpoint has ended by then."""
+    take, stop = EventBuffer.take, status_server.StatusServer.stop
+    reads, ended = threading.Event(), threading.Event()
+
+    def late(buffer: EventBuffer, timeout_s: float) -> Any:
+        reads.set()
+        ended.wait(WAIT_S)
+        return take(buffer, timeout_s)
+
+    def told(server: status_server.StatusServer) -> None:
+        stop(server)
+        ended.set()
+
+    monkeypatch.setattr(EventBuffer, "take", late)
+    monkeypatch.setattr(status_server.StatusServer, "stop", told)
+    pool = AgentPool.start([Member("a", str.upper)], status=ANY)
+    with events_of(address_of(pool), path) as events:
+        assert reads.wait(WAIT_S)
+        pool.stop()
+        assert "pool.stopped" in [each["event"] for each in events]
+
+
 def test_an_idle_endpoint_has_one_thread_more(pool: PoolRef) -> None:
     """Which waits for connections; nothing else is kept for it."""
     eventually(lambda: _threads() == ["greenroom-status"])

@@ -257,7 +257,11 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _follow(self, reader: EventBuffer) -> None:
         silent = 0
-        while (taken := reader.take(LOOK_S)) is not None and not self._has_gone():
+        while (taken := reader.take(LOOK_S)) is not None:
+            # The end of the endpoint looks as if the client had gone: its last events are still
+            # sent. In this order, since the reader is closed before the connection is.
+            if self._has_gone() and not reader.closed:
+                return
             silent = 0 if taken else silent + 1
             if taken:
                 self.wfile.write("".join(map(_lines_of, taken)).encode("utf-8", "replace"))
