@@ -198,6 +198,16 @@ def test_a_page_of_elsewhere_cannot_read_it(pool: PoolRef, host: str | None) -> 
     assert get(address_of(pool), "/status.json", host=host).status == 403
 
 
+@pytest.mark.parametrize("host", ["LOCALHOST", "127.1"])
+def test_loopback_is_guarded_however_it_is_written(host: str) -> None:
+    """By what it is bound to; the name that it was given is its own as well."""
+    with AgentPool.start([Member("a", str.upper)], status=f"{host}:0") as pool:
+        address = StatusAddress("127.0.0.1", address_of(pool).port)
+        assert get(address, "/status.json", host="evil.example").status == 403
+        for name in (host, "localhost", "127.0.0.1"):
+            assert get(address, "/healthz", host=name).status == 200
+
+
 def test_beyond_this_machine_any_name_will_do() -> None:
     """How it is called there is not known."""
     with AgentPool.start([Member("a", str.upper)], status="0.0.0.0:0") as pool:
