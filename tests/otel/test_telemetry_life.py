@@ -19,6 +19,7 @@ from helpers_agents import Held
 from helpers_pools import WAIT_S, ask, echo, echo_async, ranked
 from helpers_telemetry import Telling
 from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 from greenroom import AgentPool, Member, PoolRef, Request, Telemetry, TelemetrySpan
@@ -138,7 +139,14 @@ def test_another_setting_is_refused(wrong: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "wrong"), [("attributes", 1), ("tracer_provider", "otlp"), ("meter_provider", 4)]
+    ("field", "wrong"),
+    [
+        ("attributes", 1),
+        ("tracer_provider", "otlp"),
+        ("tracer_provider", TracerProvider),
+        ("meter_provider", 4),
+        ("meter_provider", MeterProvider),
+    ],
 )
 def test_a_wrong_field_of_the_setting_is_named(field: str, wrong: Any) -> None:
     with pytest.raises(TypeError, match=f"{field} must be"):
