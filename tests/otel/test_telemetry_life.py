@@ -428,6 +428,28 @@ def test_the_end_of_a_pool_tells_all_that_is_left() -> None:
     assert telling.balance.begun >= 4
 
 
+@pytest.mark.parametrize(
+    ("telemetry", "later"),
+    [("Telemetry(tracer_provider=provider)", ""), ("True", "trace.set_tracer_provider(provider)")],
+)
+def test_the_end_of_the_process_tells_a_provider_that_came_late(telemetry: str, later: str) -> None:
+    """Made after another pool has told of itself, or set after this one has started."""
+    code = f"""
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+        from greenroom import AgentPool, Member, Telemetry
+        AgentPool.start([Member("a", str)], telemetry=True).stop()
+        provider = TracerProvider()
+        exporter = ConsoleSpanExporter(formatter=lambda span: span.name + "; ")
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        pool = AgentPool.start([Member("a", str)], telemetry={telemetry})
+        {later}
+        pool.execute("x")
+        """
+    assert run(code) == "attempt a; invoke_agent pool; "
+
+
 def test_spans_do_not_pile_up() -> None:
     """Nothing is kept of requests that have ended."""
     telling = Telling()

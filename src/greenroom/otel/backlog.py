@@ -68,6 +68,7 @@ class Backlog:
         Raises:
             RuntimeError: the system gives no thread.
         """
+        be_first_at_exit()
         self._duty = Duty(duty_of, ThreadRole.EVENTS)
         self._thread.start()
 
@@ -158,10 +159,15 @@ _backlogs: weakref.WeakSet[Backlog] = weakref.WeakSet()
 
 
 def _flush_all() -> None:
-    """The process ends: the exporters, which were made before, have their own end after this."""
+    """The process ends, and after this the exporters, if they were made before."""
     for each in list(_backlogs):
         with contextlib.suppress(BaseException):
             each.flush(CLOSE_TIMEOUT_S)
 
 
-atexit.register(_flush_all)
+def be_first_at_exit() -> None:
+    """Have all told before the providers that there are by now have their end: what is registered
+    last is run first.
+    """
+    atexit.unregister(_flush_all)
+    atexit.register(_flush_all)
