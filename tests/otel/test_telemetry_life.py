@@ -428,6 +428,17 @@ def test_the_end_of_a_pool_tells_all_that_is_left() -> None:
     assert telling.balance.begun >= 4
 
 
+def test_the_end_of_the_process_tells_what_lies_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that the router has not read of, since nothing else has happened in the pool."""
+    monkeypatch.setattr(backlog, "LOOK_S", 10 * WAIT_S)  # so it has not looked by itself either
+    telling = Telling()
+    with telling.pool(Member("a", echo)) as pool:
+        for number in range(1, 6):
+            pool.execute("x")
+            backlog._flush_all()
+            assert len(telling.exporter.get_finished_spans()) == 2 * number
+
+
 @pytest.mark.parametrize(
     ("telemetry", "later"),
     [("Telemetry(tracer_provider=provider)", ""), ("True", "trace.set_tracer_provider(provider)")],
