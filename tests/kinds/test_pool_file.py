@@ -154,6 +154,27 @@ def test_a_pool_is_started_from_a_file(write: Write) -> None:
     assert len(sys.modules["agents_of_a_test"].Agent.closed) == 1
 
 
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        ("status", "nowhere"),
+        ("telemetry", "yes"),
+        ("telemetry", 1),
+        ("record", 3),
+        ("clock", 3),
+        ("rng", 3),
+    ],
+)
+def test_what_is_wrong_with_an_argument_is_no_fault_of_the_file(
+    field: str, wrong: Any, write: Write
+) -> None:
+    path = write('[[members]]\nname = "cat"\nkind = "command"\nargv = ["cat"]\n')
+    arguments: dict[str, Any] = {field: wrong}
+    with pytest.raises((TypeError, ValueError), match=f"^{field} must be") as caught:
+        AgentPool.from_toml(path, **arguments)
+    assert not isinstance(caught.value, PoolFileError)
+
+
 def test_values_may_come_from_the_environment(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -207,6 +207,23 @@ def test_one_look_serves_all_instruments_of_a_collection() -> None:
     assert len(looks) == 3
 
 
+def test_a_pool_that_is_stuck_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not by each instrument: a collection of the SDK gives up all of it after ten seconds."""
+    looks: list[float] = []
+    now = 100.0
+
+    def read() -> None:
+        nonlocal now
+        looks.append(now)
+        now += 2.0
+
+    monkeypatch.setattr("greenroom.otel.instruments.time.monotonic", lambda: now)
+    pool = ObservedPool("pool", read)
+    for collection in (1, 2):
+        assert [pool.stats(each) for each in ("depth", "active", "state")] == [None] * 3
+        assert len(looks) == collection
+
+
 def test_a_pool_that_does_not_answer_has_nothing_to_be_looked_at() -> None:
     """What collects is not held up by a pool that has ended, nor by its own thread."""
     telling = Telling()

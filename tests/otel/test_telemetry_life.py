@@ -19,6 +19,7 @@ from helpers_agents import Held
 from helpers_pools import WAIT_S, ask, echo, echo_async, ranked
 from helpers_telemetry import Telling
 from opentelemetry import trace
+from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 
 from greenroom import AgentPool, Member, PoolRef, Request, Telemetry, TelemetrySpan
@@ -138,7 +139,14 @@ def test_another_setting_is_refused(wrong: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "wrong"), [("attributes", 1), ("tracer_provider", "otlp"), ("meter_provider", 4)]
+    ("field", "wrong"),
+    [
+        ("attributes", 1),
+        ("tracer_provider", "otlp"),
+        ("tracer_provider", TracerProvider),
+        ("meter_provider", 4),
+        ("meter_provider", MeterProvider),
+    ],
 )
 def test_a_wrong_field_of_the_setting_is_named(field: str, wrong: Any) -> None:
     with pytest.raises(TypeError, match=f"{field} must be"):
@@ -418,6 +426,39 @@ def test_the_end_of_a_pool_tells_all_that_is_left() -> None:
                 each.get(timeout=WAIT_S)
     assert telling.balance.is_even
     assert telling.balance.begun >= 4
+
+
+def test_the_end_of_the_process_tells_what_lies_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that the router has not read of, since nothing else has happened in the pool."""
+    monkeypatch.setattr(backlog, "LOOK_S", 10 * WAIT_S)  # so it has not looked by itself either
+    telling = Telling()
+    with telling.pool(Member("a", echo)) as pool:
+        for number in range(1, 6):
+            pool.execute("x")
+            backlog._flush_all()
+            assert len(telling.exporter.get_finished_spans()) == 2 * number
+
+
+@pytest.mark.parametrize(
+    ("telemetry", "later"),
+    [("Telemetry(tracer_provider=provider)", ""), ("True", "trace.set_tracer_provider(provider)")],
+)
+def test_the_end_of_the_process_tells_a_provider_that_came_late(telemetry: str, later: str) -> None:
+    """Made after another pool has told of itself, or set after this one has started."""
+    code = f"""
+        from opentelemetry import trace
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+        from greenroom import AgentPool, Member, Telemetry
+        AgentPool.start([Member("a", str)], telemetry=True).stop()
+        provider = TracerProvider()
+        exporter = ConsoleSpanExporter(formatter=lambda span: span.name + "; ")
+        provider.add_span_processor(BatchSpanProcessor(exporter))
+        pool = AgentPool.start([Member("a", str)], telemetry={telemetry})
+        {later}
+        pool.execute("x")
+        """
+    assert run(code) == "attempt a; invoke_agent pool; "
 
 
 def test_spans_do_not_pile_up() -> None:

@@ -198,6 +198,16 @@ def test_a_page_of_elsewhere_cannot_read_it(pool: PoolRef, host: str | None) -> 
     assert get(address_of(pool), "/status.json", host=host).status == 403
 
 
+@pytest.mark.parametrize("host", ["LOCALHOST", "127.1"])
+def test_loopback_is_guarded_however_it_is_written(host: str) -> None:
+    """By what it is bound to; the name that it was given is its own as well."""
+    with AgentPool.start([Member("a", str.upper)], status=f"{host}:0") as pool:
+        address = StatusAddress("127.0.0.1", address_of(pool).port)
+        assert get(address, "/status.json", host="evil.example").status == 403
+        for name in (host, "localhost", "127.0.0.1"):
+            assert get(address, "/healthz", host=name).status == 200
+
+
 def test_beyond_this_machine_any_name_will_do() -> None:
     """How it is called there is not known."""
     with AgentPool.start([Member("a", str.upper)], status="0.0.0.0:0") as pool:
@@ -494,6 +504,32 @@ def test_a_reader_has_the_events_of_pools_that_come_later(pool: PoolRef) -> None
         pool.stop()
         left = [each["event"] for each in events]
     assert "pool.stopped" in left
+
+
+@pytest.mark.parametrize("path", ["/events", "/events?only=members"])
+def test_the_last_events_of_a_pool_reach_who_reads_late(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though the endpoint has ended by then."""
+    take, stop = EventBuffer.take, status_server.StatusServer.stop
+    reads, ended = threading.Event(), threading.Event()
+
+    def late(buffer: EventBuffer, timeout_s: float) -> Any:
+        reads.set()
+        ended.wait(WAIT_S)
+        return take(buffer, timeout_s)
+
+    def told(server: status_server.StatusServer) -> None:
+        stop(server)
+        ended.set()
+
+    monkeypatch.setattr(EventBuffer, "take", late)
+    monkeypatch.setattr(status_server.StatusServer, "stop", told)
+    pool = AgentPool.start([Member("a", str.upper)], status=ANY)
+    with events_of(address_of(pool), path) as events:
+        assert reads.wait(WAIT_S)
+        pool.stop()
+        assert "pool.stopped" in [each["event"] for each in events]
 
 
 def test_an_idle_endpoint_has_one_thread_more(pool: PoolRef) -> None:

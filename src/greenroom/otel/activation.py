@@ -20,6 +20,19 @@ _NAMED = ("OTEL_PYTHON_TRACER_PROVIDER", "OTEL_PYTHON_METER_PROVIDER")
 _OF_THE_API = ("opentelemetry.trace", "opentelemetry.metrics")
 
 
+def check_telemetry(setting: Any) -> None:
+    """Refuse what is no setting.
+
+    Raises:
+        TypeError, ValueError: it is none of what it may be.
+    """
+    if isinstance(setting, str):
+        if setting != "auto":
+            raise ValueError(f"telemetry must be 'auto', a bool or a Telemetry, got {setting!r}")
+    elif not isinstance(setting, bool | Telemetry):
+        raise check.misfit("telemetry must be 'auto', a bool or a Telemetry", setting)
+
+
 def told_by(setting: TelemetrySetting) -> Told | None:
     """What is to be told of a pool that starts, and where; None: nothing.
 
@@ -28,14 +41,11 @@ def told_by(setting: TelemetrySetting) -> Told | None:
         ModuleNotFoundError: it is asked for, and not installed; it names the extra.
         Exception: what a provider that was given raises.
     """
+    check_telemetry(setting)
     if setting is False:
         return None
     if isinstance(setting, str):
-        if setting != "auto":
-            raise ValueError(f"telemetry must be 'auto', a bool or a Telemetry, got {setting!r}")
         return _of_the_process()
-    if setting is not True and not isinstance(setting, Telemetry):
-        raise check.misfit("telemetry must be 'auto', a bool or a Telemetry", setting)
     try:
         from greenroom.otel.pool_telemetry import told_to
     except ModuleNotFoundError as error:

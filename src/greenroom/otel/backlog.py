@@ -14,6 +14,7 @@ from typing import Any
 from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.thread_duties import HERE, Duty, ThreadRole
+from greenroom.otel.telemetry import Flushed
 
 BACKLOG = 10_000
 """How many ends may wait for slow exporters; what comes on top is not told, which is said once."""
@@ -57,7 +58,6 @@ class Backlog:
         self._thread = threading.Thread(
             target=self._run, name=f"greenroom-telemetry-{pool}", daemon=True
         )
-        _backlogs.add(self)
 
     def start(self, duty_of: str) -> None:
         """Begin to tell.
@@ -103,7 +103,6 @@ class Backlog:
         """Tell what there is and end; a thread that is stuck is left behind."""
         if self._born != forks.generation:
             return
-        _backlogs.discard(self)
         self._ended = True
         self._hurry.set()
         self._bell.put(None)
@@ -154,14 +153,32 @@ class Backlog:
         return told
 
 
-_backlogs: weakref.WeakSet[Backlog] = weakref.WeakSet()
+_told_at_exit: weakref.WeakSet[Flushed] = weakref.WeakSet()
 
 
 def _flush_all() -> None:
-    """The process ends: the exporters, which were made before, have their own end after this."""
-    for each in list(_backlogs):
+    """The process ends, and after this the exporters, if they were made before."""
+    for each in list(_told_at_exit):
         with contextlib.suppress(BaseException):
             each.flush(CLOSE_TIMEOUT_S)
 
 
-atexit.register(_flush_all)
+def tell_at_exit(pool: Flushed) -> None:
+    """Have all told of a pool that the end of the process finds running. What its router has not
+    read yet is a part of that: so it is the pool that is flushed, not its backlog.
+    """
+    _told_at_exit.add(pool)
+    be_first_at_exit()
+
+
+def told_all(pool: Flushed) -> None:
+    """It has ended: the end of the process need not wait for it."""
+    _told_at_exit.discard(pool)
+
+
+def be_first_at_exit() -> None:
+    """Have all told before the providers that there are by now have their end: what is registered
+    last is run first.
+    """
+    atexit.unregister(_flush_all)
+    atexit.register(_flush_all)

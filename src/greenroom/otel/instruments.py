@@ -78,7 +78,9 @@ class ObservedPool:
             now = time.monotonic()
             if instrument in self._served or now - self._read_at > READ_ONCE_S or not self._served:
                 self._served.clear()
-                self._stats, self._read_at = self._read(), now
+                self._stats = self._read()
+                # Behind the look: a pool that is stuck is waited for once, not by each instrument.
+                self._read_at = time.monotonic()
             self._served.add(instrument)
             return self._stats
 

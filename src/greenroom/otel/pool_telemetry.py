@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from greenroom.messages.events import Event, PoolStopped
 from greenroom.messages.replies import PoolStats
 from greenroom.messages.requests import Cancel, GetStats
 from greenroom.otel import conventions as names
-from greenroom.otel.backlog import Backlog
+from greenroom.otel.backlog import Backlog, tell_at_exit, told_all
 from greenroom.otel.instruments import TOLD, Instruments, ObservedPool, instruments_of
 from greenroom.otel.span_book import AttemptSpan, RequestSpan, SpanBook
 from greenroom.otel.telemetry import Telemetry
@@ -103,6 +104,7 @@ class PoolTelemetry:
             self._backlog.start(router.actor_urn)
         except RuntimeError as error:
             raise ResourceError(f"no thread for its telemetry: {error}") from error
+        tell_at_exit(self)
         if self._instruments is not None:
             self._watched = ObservedPool(self._pool, self._read)
             self._instruments.watch(self._watched)
@@ -131,6 +133,7 @@ class PoolTelemetry:
         self.book.close(self._clock.now())
         if self._instruments is not None and self._watched is not None:
             self._instruments.forget(self._watched)
+        told_all(self)
         self._backlog.close()
         self._router = None
 
@@ -167,12 +170,13 @@ class PoolTelemetry:
 
     def flush(self, timeout_s: float) -> bool:
         """Have all that has ended by now told; whether that was done in time."""
+        until = time.monotonic() + timeout_s
         router = self._router
         if router is not None:
             # Its answer comes behind what lies aside, and behind all that was sent before.
             with contextlib.suppress(Exception):  # it ends at this moment
                 router.ask(Cancel(_NOBODY), timeout=timeout_s or ANSWER_S)
-        return self._backlog.flush(timeout_s)
+        return self._backlog.flush(max(0.0, until - time.monotonic()))
 
     def _read(self) -> PoolStats | None:
         router = self._router

@@ -124,4 +124,6 @@ class Telemetry:
 
 
 def _gives(provider: Any, method: str) -> bool:
+    if isinstance(provider, type):  # a class has the method, and cannot be asked
+        return False
     return provider is None or callable(getattr(provider, method, None))

@@ -27,6 +27,7 @@ from greenroom.actors.request.job import AttemptRole
 from greenroom.actors.runtime.clock import Clock
 from greenroom.messages.errors import summary
 from greenroom.otel import conventions as names
+from greenroom.otel.backlog import be_first_at_exit
 from greenroom.otel.span_book import AttemptSpan, RequestSpan
 from greenroom.otel.telemetry import AttributesHook, TelemetrySpan
 
@@ -70,6 +71,7 @@ class Tracing:
         self._complain_once = complain_once
         self._request_name = f"{names.GEN_AI_INVOKE_AGENT} {pool}"
         self._ahead_s = clock.wall() - clock.now()
+        self._is_recorded = False
 
     # -- in the router's turn
 
@@ -91,6 +93,10 @@ class Tracing:
             start_time=at_ns,
         )
         request.handle = _Begun(span, set_span_in_context(span, around), at_ns)
+        if not self._is_recorded and span.is_recording():
+            # The provider may have been set long after the pool's start.
+            self._is_recorded = True
+            be_first_at_exit()
 
     def begin_attempt(self, attempt: AttemptSpan, context: Context | None) -> Context | None:
         request: _Begun | None = attempt.request.handle

@@ -16,7 +16,7 @@ from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.runtime.loop_factory import home_loop, loop_factory
 from greenroom.actors.runtime.pool_actor import started
 from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
-from greenroom.flight.flight_recorder import FlightRecorder, Record
+from greenroom.flight.flight_recorder import FlightRecorder, Record, check_record
 from greenroom.kinds.pool_file import PoolFileError, read_pool_file
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
@@ -24,7 +24,7 @@ from greenroom.messages.errors import MemberExistsError, ResourceError
 from greenroom.messages.events import PoolStarted, PoolStopped
 from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy, StrategyName
-from greenroom.otel.activation import TelemetrySetting
+from greenroom.otel.activation import TelemetrySetting, check_telemetry
 from greenroom.pool.attachments import Attachments, checked_address
 from greenroom.pool.file_source import FileSource
 from greenroom.shared.state_store import SharedState
@@ -204,13 +204,20 @@ class AgentPool(PoolRouter):
         Raises:
             PoolFileError: the file cannot be read, or says something that does not hold; with the
                 line, the key, the value and what is allowed.
-            TypeError, ValueError, OSError: `status`, as for `start`.
+            TypeError, ValueError, OSError: an argument, as for `start`.
             ModuleNotFoundError: a kind of member, or telemetry, needs an extra that is not
                 installed.
             ResourceError: the machine has not the two threads that it takes.
         """
-        if status is not None:  # first: what is wrong with it is none of the file's faults
+        # First: what is wrong with these is none of the file's faults.
+        if status is not None:
             checked_address(status)
+        check_telemetry(telemetry)
+        check_record(record)
+        if clock is not None:
+            of_type("clock", clock, Clock)
+        if rng is not None:
+            of_type("rng", rng, random.Random)
         file = read_pool_file(path)
         said = LoadBalanceStrategy.ADAPTIVE if file.strategy is None else file.strategy
         strategy = cast(StrategyName, said)  # be it none: `start` refuses it

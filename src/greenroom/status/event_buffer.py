@@ -50,6 +50,11 @@ class EventBuffer:
             self._waiting.clear()
             return taken if taken or not self._closed else None
 
+    @property
+    def closed(self) -> bool:
+        """Whether nothing more comes."""
+        return self._closed
+
     def close(self) -> None:
         """What is in it can still be read; nothing more comes."""
         with self._arrived:

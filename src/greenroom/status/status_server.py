@@ -26,7 +26,7 @@ from greenroom.status import status_pages
 from greenroom.status.board import Board
 from greenroom.status.event_buffer import EventBuffer
 from greenroom.status.plain_status import plain_event
-from greenroom.status.status_address import StatusAddress, is_ours
+from greenroom.status.status_address import StatusAddress, is_loopback, is_ours
 from greenroom.status.status_pages import SAFETY, Answer, Events
 
 CONNECTIONS = 32
@@ -71,6 +71,8 @@ class StatusServer:
         self.address = address
         if address.path is None:
             self.address = replace(address, port=self._listener.getsockname()[1])
+        # By what it is bound to: names and short forms stand for loopback as well.
+        self._is_guarded = address.path is None and is_loopback(self._listener.getsockname()[0])
         self._listener.setblocking(False)
         self._waker, self._woken = socket.socketpair()
         self._places = threading.BoundedSemaphore(CONNECTIONS)
@@ -162,7 +164,7 @@ class StatusServer:
         with self._lock:
             self._open.add(connection)
         try:
-            _Exchange(connection, self.address, self._board)
+            _Exchange(connection, self.address.host if self._is_guarded else None, self._board)
         except OSError:
             pass  # the client has gone, or took too long
         except BaseException as error:
@@ -177,12 +179,16 @@ class StatusServer:
 
 
 class _Exchange(BaseHTTPRequestHandler):
-    """One request and its answer, by the standard library's reading of HTTP."""
+    """One request and its answer, by the standard library's reading of HTTP.
+
+    Args:
+        guarded: how loopback was called, where names of elsewhere are refused; None: none are.
+    """
 
     protocol_version = "HTTP/1.1"
 
-    def __init__(self, connection: socket.socket, address: StatusAddress, board: Board) -> None:
-        self._address = address
+    def __init__(self, connection: socket.socket, guarded: str | None, board: Board) -> None:
+        self._guarded = guarded
         self._board = board
         # Its `__init__` is the whole exchange: `setup`, `handle`, `finish`.
         super().__init__(connection, ("", 0), None)  # type: ignore[arg-type]
@@ -214,7 +220,7 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _answer(self, is_head: bool) -> None:
         host = self.headers.get("Host")
-        if self._address.is_loopback and not is_ours(host, self._address.host):
+        if self._guarded is not None and not is_ours(host, self._guarded):
             self._send(status_pages.text(403, "this host is not the endpoint's"), is_head)
             return
         try:
@@ -257,7 +263,11 @@ class _Exchange(BaseHTTPRequestHandler):
 
     def _follow(self, reader: EventBuffer) -> None:
         silent = 0
-        while (taken := reader.take(LOOK_S)) is not None and not self._has_gone():
+        while (taken := reader.take(LOOK_S)) is not None:
+            # The end of the endpoint looks as if the client had gone: its last events are still
+            # sent. In this order, since the reader is closed before the connection is.
+            if self._has_gone() and not reader.closed:
+                return
             silent = 0 if taken else silent + 1
             if taken:
                 self.wfile.write("".join(map(_lines_of, taken)).encode("utf-8", "replace"))
