@@ -171,8 +171,15 @@ class _Story:
                     pause = step.until - step.at
                     since = f", of which {seconds(pause)} were a pause before the next attempt"
         end = self._line.end
-        if end is not None and end.at - free_at > _SHORT_S:
-            yield end.at - free_at, f"It waited {seconds(end.at - free_at)}{since}, to its end."
+        rest = (self._log.last_at if end is None else end.at) - free_at
+        if rest <= _SHORT_S:
+            return
+        if end is not None and end.how == "answered":
+            yield rest, f"{seconds(rest)} went by until the pool had heard of its answer."
+        elif end is not None:
+            yield rest, f"It waited {seconds(rest)}{since}, to its end."
+        elif since:
+            yield rest, f"It has waited {seconds(rest)}{since} so far."
 
     def _waited_for(self, step: Queued) -> str:
         names = {each[0] for each in step.out}
@@ -317,14 +324,22 @@ class _Story:
         if len(main) < 2:
             return
         limit = self._line.facts.get("max_retries", self._settings.get("max_retries"))
-        why = [f"{s.kind} on {self._name(g.member)}" for g, s in self._failed()]
-        yield (
-            f"It was tried {len(main)} times, since the ones before failed: {joined(why)}. "
-            f"max_retries allows {limit} after the first."
-        )
+        before = [each for each in map(self._why_again, main[:-1]) if each]
+        ones = "one before" if len(main) == 2 else "ones before"
+        why = f", since the {ones} failed: {joined(before)}" if before else ""
+        yield f"It was tried {len(main)} times{why}. max_retries allows {limit} after the first."
         pauses = [s.until - s.at for s in self._line.steps if isinstance(s, Resumes)]
         if pauses:
             yield f"Between them it paused {seconds(sum(pauses))} altogether."
+
+    def _why_again(self, given: Given) -> str:
+        for step in self._after(given):
+            if isinstance(step, Failed):
+                return f"{step.kind} on {self._name(given.member)}"
+            if isinstance(step, Left):
+                why = LEFT_WORDS.get(step.reason, step.reason)
+                return f"left on {self._name(given.member)}, {why}"
+        return ""
 
     # -- how it ended
 
