@@ -12,6 +12,7 @@ from greenroom.commands.terminal import complain, say
 from greenroom.doctor.findings import Finding, findings, not_checked
 from greenroom.doctor.pool_history import Histories
 from greenroom.logs.log_filter import parsed
+from greenroom.messages.pickling import on_one_line
 
 
 @dataclass(slots=True)
@@ -66,12 +67,12 @@ def carry_out(files: Sequence[str], as_json: bool) -> Exit:
 
 def _show(report: Report) -> None:
     for number, found in enumerate(report.found, 1):
-        say(f"{number}. pool {found.pool}: {found.what}")
-        say(f"   seen: {found.seen}")
-        say(f"   do:   {found.change}")
+        say(on_one_line(f"{number}. pool {found.pool}: {found.what}"))
+        say(on_one_line(f"   seen: {found.seen}"))
+        say(on_one_line(f"   do:   {found.change}"))
         say(f"   page: {found.page}")
     many = len(report.found)
     say(f"{many or 'nothing'} found in {report.lines} lines")
     for pool, missing in report.not_checked.items():
         for each in missing:
-            complain(f"pool {pool}: not looked at: {each}")
+            complain(f"pool {on_one_line(pool)}: not looked at: {each}")
