@@ -34,5 +34,5 @@ def log_lines(file: str) -> Iterator[str]:
 
 
 def unreadable(file: str, error: OSError | EOFError | zlib.error) -> UsageError:
-    """Why a file cannot be read: an EOFError is of a .gz that is cut, a zlib.error of a damaged one."""
+    """Why a file cannot be read; an EOFError or a zlib.error: a .gz that is cut or damaged."""
     return UsageError(f"{file}: {getattr(error, 'strerror', None) or error}")

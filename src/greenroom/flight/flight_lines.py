@@ -19,6 +19,12 @@ class FlightError(ValueError):
     """A recording that cannot be read, or does not hold what is asked for."""
 
 
+NOT_OF_A_RECORDING = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What is raised where a value is of another type, or no time: lines are not looked through before
+they are used, since a recording may have a million of them.
+"""
+
+
 class BrokenLineError(FlightError):
     """A line is not whole, as where a process was killed while it wrote. No reader stops there."""
 

@@ -52,7 +52,7 @@ def log_with(path: str | os.PathLike[str], request_id: str | None = None) -> Fli
     if key is not None:
         for text in lines_of(path):
             if text.startswith(_IS_REQUEST) and f'"key":"{key}"' in text:
-                with contextlib.suppress(BrokenLineError):
+                with contextlib.suppress(FlightError):
                     other = read(text)
                     if isinstance(other, RequestLine) and other.id != request_id:
                         log.add(other)
@@ -113,7 +113,7 @@ def logs_of(path: str | os.PathLike[str], start: str | None = None) -> Iterator[
 
 def _until(log: FlightLog, last: str) -> FlightLog:
     """With the time of the last request that was passed by."""
-    with contextlib.suppress(BrokenLineError):
+    with contextlib.suppress(FlightError):
         line = read(last) if last else None
         if isinstance(line, RequestLine):
             log.last_at = max(log.last_at, line.at if line.end is None else line.end.at)
