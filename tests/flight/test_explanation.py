@@ -236,6 +236,22 @@ def test_why_was_it_retried_twice() -> None:
     assert "Between them it paused" in said
 
 
+def test_of_many_members_one_sentence_says_what_was_not_recorded() -> None:
+    """Those of which something is known have their own."""
+    world = FlightWorld(*(f"m{number}" for number in range(1_100)), strategy="failover")
+    world.ask("r", exclude=("m7",))
+    world.fail(world.call("m0"))
+    world.succeed(world.call())
+    said = world.explained("r")
+    assert "Not to m0: it had it before (attempt 1 failed: unavailable)." in said
+    assert "Not to m7: " in said
+    assert (
+        "Not to 1,098 others: what they were doing was not recorded, since the pool has too many "
+        "members." in said
+    )
+    assert "Not to m9: " not in said
+
+
 def test_who_waits_is_told_for_whom() -> None:
     """Of one that nobody has been given yet the wait is all that there is to be told."""
     world = FlightWorld("a")

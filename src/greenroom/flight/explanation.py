@@ -232,9 +232,20 @@ class _Story:
         for given in self._given:
             name = self._name(given.member)
             yield f"Attempt {given.number} went to {name}: {self._why(given, tried)}."
+            unseen = 0
             for member in self._members:
-                if member.index != given.member and given.role != "beside":
-                    yield f"Not to {member.name}: {self._why_not(given, member.index, tried)}."
+                if member.index == given.member or given.role == "beside":
+                    continue
+                why_not = self._why_not(given, member.index, tried)
+                if why_not is None:
+                    unseen += 1
+                else:
+                    yield f"Not to {member.name}: {why_not}."
+            if unseen:
+                yield (
+                    f"Not to {unseen:,} others: what they were doing was not recorded, since the "
+                    "pool has too many members."
+                )
             tried[given.member] = given
 
     def _why(self, given: Given, tried: dict[int, Given]) -> str:
@@ -248,7 +259,8 @@ class _Story:
             why += "; it was the trial of its half-open breaker"
         return why
 
-    def _why_not(self, given: Given, index: int, tried: dict[int, Given]) -> str:
+    def _why_not(self, given: Given, index: int, tried: dict[int, Given]) -> str | None:
+        """None where nothing was noted of it."""
         barred = next((each for each in given.barred if each[0] == index), None)
         if barred is not None:
             return f"it {_barred(barred[1], barred[2])}"
@@ -261,7 +273,7 @@ class _Story:
         if out is not None:
             return self._why_out(out, given.at)
         if not given.loads:
-            return "what it was doing was not recorded, since the pool has too many members"
+            return None
         return passed_by(self._log, given, self._members, index)
 
     def _why_out(self, out: tuple[int, str, float | None, int], at: float) -> str:
@@ -430,6 +442,7 @@ class _Story:
             return
         gone = all(each.index != had for each in self._members)
         why = "it has left the pool" if gone else self._why_not(first, had, {})
+        why = why or "what it was doing was not recorded, since the pool has too many members"
         yield (
             f"Its key moved from {self._name(had)}, which had it at {self._clock(before)}, "
             f"to {self._name(first.member)}: {why}."
