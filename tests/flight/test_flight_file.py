@@ -192,6 +192,25 @@ def test_a_function_that_raises_is_complained_of_once(capsys: pytest.CaptureFixt
     assert capsys.readouterr().err == "greenroom: the recording failed: OSError: no\n"
 
 
+def test_a_function_that_raises_for_a_line_gets_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Those that are written together with it are not lost."""
+    lines: list[str] = []
+
+    def choosy(line: str) -> None:
+        if read(line) == _rest(1):
+            raise ValueError("no")
+        lines.append(line)
+
+    writer = FlightWriter(target_of(choosy), HEADER)
+    for number in range(4):
+        writer.put(_rest(number))
+    writer.close()
+    assert [read(each) for each in lines] == [HEADER, _rest(0), _rest(2), _rest(3)]
+    assert "ValueError: no" in capsys.readouterr().err
+
+
 def test_a_function_gets_line_by_line() -> None:
     """Without their ends."""
     lines: list[str] = []

@@ -18,7 +18,7 @@ from greenroom import AgentPool, Member, PoolConfig, PoolFuture, Reply, Request
 from greenroom.cli import main
 from greenroom.flight.flight_reading import log_with, logs_of
 from greenroom.flight.settings_said import config_of
-from greenroom.testing import FakeClock
+from greenroom.testing import FakeClock, ScriptedAgent, http_error
 
 SECRET = "sk-secret-payload"
 
@@ -261,3 +261,14 @@ def test_b377_settings_that_are_names_are_recorded(tmp_path: Path) -> None:
     (log,) = logs_of(path)
     assert log.header.left_out == ()
     assert config_of(log.header.settings) == config
+
+
+def test_b369_a_member_that_was_reset_does_not_rest_any_more() -> None:
+    """It takes requests at once, whatever it had asked for."""
+    members = [Member("busy", ScriptedAgent([http_error(429, retry_after_s=60)]))]
+    members.append(Member("well", echo, priority=1))
+    with AgentPool.start(members, strategy="priority", clock=FakeClock(), record=True) as pool:
+        pool.execute("x")
+        assert "busy is out: it rests (rate_limited)" in pool.explain()
+        pool.reset_member("busy")
+        assert pool.explain().splitlines()[-1].strip() == "Nobody."

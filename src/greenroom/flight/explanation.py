@@ -101,7 +101,7 @@ def who_is_out(log: FlightLog, at: float | None = None) -> Explanation:
         if state is not None and state.blocked is not None:
             out = (member.index, state.blocked, state.until, member.max_concurrency)
             sentences.append(f"{member.name} is out: {why_out(log, out, at, now=True)}.")
-        elif rest is not None:
+        elif rest is not None and (state is None or state.circuit != "disabled"):
             out = (member.index, "cooling_down", rest.until, member.max_concurrency)
             sentences.append(f"{member.name} is out: {why_out(log, out, at, now=True)}.")
         elif state is not None and state.circuit == "half_open":
