@@ -379,6 +379,7 @@ class PoolRef(AskingRef):
         return recorder.explain(request_id)
 
     def _the_recorder(self) -> Recorder:
+        self.check_process()
         if self.recorder is None:
             raise RuntimeError(
                 f"pool {self.name!r} does not record: start it with record=True, or a path"

@@ -317,12 +317,18 @@ class Attempts:
             attempt.given_up = self._claims.give_up(attempt.ticket, job.claim)
         return attempt.given_up or job.has_lost(attempt)
 
-    def leave(self, job: Job, attempt: Attempt, reason: CancelReason) -> None:
-        """The request leaves its attempt behind; the member frees the slot when it has ended."""
+    def leave(
+        self, job: Job, attempt: Attempt, reason: CancelReason, *, told: bool = False
+    ) -> None:
+        """The request leaves its attempt behind; the member frees the slot when it has ended.
+
+        Args:
+            told: whether who watches has been told already how it ended.
+        """
         if reason is CancelReason.LOST_RACE:
             attempt.lost = True
             self._attempt_events.lost(attempt)
-        if (observer := self._ports.observer) is not None:
+        if (observer := self._ports.observer) is not None and not told:
             observer.left(attempt, reason, self._ports.now())
         self.cancel(attempt, reason)  # first: what raises there is tried again by `_fail_by_fault`
         job.leave(attempt)
@@ -374,12 +380,13 @@ class Attempts:
             # over before a member that takes a second could have answered.
             if slot is not None:
                 self._table.still_running(attempt.member, elapsed_s, now)
-            if slot is not None and slot.load.overdue(elapsed_s, now):
+            overdue = slot is not None and slot.load.overdue(elapsed_s, now)
+            if overdue:
                 self._attempt_results.failed(attempt, job, failure, now)
             else:
                 self._attempt_results.ignored(attempt)
             job.failed(attempt, failure)
-            self.leave(job, attempt, CancelReason.DEADLINE)
+            self.leave(job, attempt, CancelReason.DEADLINE, told=overdue)
         return True
 
     def cancel(self, attempt: Attempt, reason: CancelReason) -> None:

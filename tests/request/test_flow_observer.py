@@ -169,6 +169,8 @@ def test_each_request_ends_once_and_each_attempt_is_released_once(seed: int) -> 
     assert {each[1:] for each in told if each[0] == "released"} == given
     ends = Counter(each[1] for each in watch.told if each[0] == "ended")
     assert ends == Counter(each[1] for each in watch.told if each[0] == "accepted")
+    words = Counter(each[1:3] for each in watch.told if each[0] in ("failed", "succeeded", "left"))
+    assert set(words.values()) <= {1}
     last: dict[Any, str] = {}
     for each in watch.told:
         if each[0] in ("failed", "succeeded", "left", "released"):

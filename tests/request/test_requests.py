@@ -73,6 +73,7 @@ class TestNobodyToRouteTo:
             for _ in range(2):
                 with pytest.raises(AllPoolMembersFailedError):
                     pool.ask(Request("x"))
+            pool.stats()  # by then both failures have been judged
             clock.advance(10)
             with pytest.raises(AllPoolMembersFailedError) as caught:
                 pool.ask(Request("x"))
