@@ -77,7 +77,9 @@ class FlowObserver(Protocol):
         """
 
     def rests(self, member: str, kind: FailureKind, until: float, now: float) -> None:
-        """A member is left alone: it is throttled, or has not what it was asked for."""
+        """A member is left alone: it is throttled, or has not what it was asked for. Until now: it
+        has been reset by hand, and is not any more.
+        """
 
     def table(self, snapshot: RoutingSnapshot, now: float) -> None:
         """The supervisor's word on the members holds from here on."""

@@ -78,7 +78,12 @@ class RestingMembers:
             if name is None or slot.name == name:
                 if slot.rest.announced:
                     self._attempt_events.rested(slot.name)
+                kind, rests = slot.rest.kind, bool(slot.rest.until)
                 slot.forget_rest()
+                observer = self._ports.observer
+                if rests and observer is not None:
+                    now = self._ports.now()
+                    observer.rests(slot.name, kind, now, now)
 
     def _wake_up(self, slot: Slot) -> None:
         """The time has come at which a rest was to be over; if seeing to that raises, it comes

@@ -140,3 +140,23 @@ def test_b392_an_endpoint_tells_of_failures_and_of_who_is_never_used() -> None:
 def test_b392_what_is_no_status_tells_of_no_pool(status: dict[str, Any]) -> None:
     """Whatever it is."""
     assert Histories().take_status(status) == 0
+@pytest.mark.parametrize("command", ["doctor", "logs"])
+def test_b392_a_log_that_is_damaged_is_no_traceback(
+    tmp_path: Path, capsys: Capture, command: str
+) -> None:
+    """The error names the file, and what is wrong with it."""
+    path = tmp_path / "app.jsonl.gz"
+    whole = gzip.compress(b"{}\n")
+    path.write_bytes(whole[:10] + b"\xff" * 20)
+    assert main([command, str(path)]) == 2
+    assert f"{path}: Error -3 while decompressing data" in capsys.readouterr().err
+
+
+def test_b392_what_a_log_says_forges_no_line(tmp_path: Path, capsys: Capture) -> None:
+    """Other programs may have written it."""
+    path = tmp_path / "app.jsonl"
+    line = {"ts": "2026-01-01T00:00:00.000Z", "level": "WARNING", "event": "attempt.failed"}
+    line |= {"pool": "p", "member": "a", "message": "", "kind": "auth", "error": "no\n2. pool x"}
+    path.write_text(f"{json.dumps(line)}\n" * 9)
+    assert main(["doctor", str(path)]) == 1
+    assert r"the first said: no\n2. pool x" in capsys.readouterr().out

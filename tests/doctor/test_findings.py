@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,23 @@ def found(*lines: Any) -> list[Finding]:
 
 def rules(*lines: Any) -> list[str]:
     return [each.rule for each in found(*lines)]
+
+
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan, 10**400, -(10**400)])
+def test_numbers_that_no_pool_has_are_left_out(number: float) -> None:
+    """Python reads them as JSON: they are as if nothing had been said."""
+    lines = [
+        started(timeout_s=number),
+        member("a", weight=number, priority=number, cost=number),
+        {"event": "pool.configured", "changes": "a: priority 0 -> 1e999"},
+        *failures("a", 9, "timeout", number),
+        *answers("a", 9, number),
+    ]
+    pool = history(lines)
+    (known,) = pool.members.values()
+    assert (known.weight, known.priority, known.cost) == (1.0, 0, 0.0)
+    assert pool.request_timeout_s is None
+    assert findings(pool) == []
 
 
 # -- failures of one kind

@@ -8,7 +8,7 @@ import pytest
 from helpers_flight import FlightWorld
 
 from greenroom.flight.explanation import explain
-from greenroom.flight.flight_lines import FlightError
+from greenroom.flight.flight_lines import FlightError, RequestLine, read
 from greenroom.messages.status import CircuitState, FailureKind, SkipReason
 
 
@@ -20,6 +20,12 @@ def _open(world: FlightWorld, name: str, until: float) -> None:
         reopens_at=until,
         epoch=world.routes[name].epoch + 1,
     )
+
+
+def read_request(text: str) -> RequestLine:
+    line = read(text)
+    assert isinstance(line, RequestLine)
+    return line
 
 
 def test_why_was_it_slow() -> None:
@@ -228,6 +234,63 @@ def test_why_was_it_retried_twice() -> None:
     )
     assert "Nobody untried was left that could take it, so it paused for" in said
     assert "Between them it paused" in said
+
+
+def test_of_many_members_one_sentence_says_what_was_not_recorded() -> None:
+    """Those of which something is known have their own."""
+    world = FlightWorld(*(f"m{number}" for number in range(1_100)), strategy="failover")
+    world.ask("r", exclude=("m7",))
+    world.fail(world.call("m0"))
+    world.succeed(world.call())
+    said = world.explained("r")
+    assert "Not to m0: it had it before (attempt 1 failed: unavailable)." in said
+    assert "Not to m7: " in said
+    assert (
+        "Not to 1,098 others: what they were doing was not recorded, since the pool has too many "
+        "members." in said
+    )
+    assert "Not to m9: " not in said
+
+
+def test_who_waits_is_told_for_whom() -> None:
+    """Of one that nobody has been given yet the wait is all that there is to be told."""
+    world = FlightWorld("a")
+    world.ask("first")
+    world.ask("r")
+    world.pass_(3.0)
+    assert (
+        "Where its time went\n"
+        "  It has waited 3 s for a member (a: it was full: 1 call at a time) so far."
+        in world.explained("r")
+    )
+
+
+def test_an_answer_that_is_heard_of_late_is_not_called_a_wait() -> None:
+    """The member had answered; a busy pool had not read it."""
+    line = '["g",1,0,100.0,0,false,[1],[],[],[],[],[]],["s",1,1.0,2.0]'
+    world = FlightWorld("a")
+    log = world.log()
+    log.add(
+        read_request(
+            f'{{"request":"r","n":1,"at":100.0,"members":1,"end":[103.0,"answered",0,"","",[]],'
+            f'"steps":[{line}]}}'
+        )
+    )
+    said = str(explain(log, "r"))
+    assert "2 s went by until the pool had heard of its answer." in said
+    assert "waited" not in said
+
+
+def test_the_last_failure_is_no_reason_for_the_attempts_before_it() -> None:
+    """Of a request that failed altogether the last attempt was followed by none."""
+    world = FlightWorld("a", "b", max_retries=1)
+    world.ask("r")
+    world.fail(world.call("a"), FailureKind.TIMEOUT)
+    world.fail(world.call("b"))
+    assert (
+        "It was tried 2 times, since the one before failed: timeout on a. max_retries allows 1 "
+        "after the first." in world.explained("r")
+    )
 
 
 def test_a_member_whose_failure_is_not_judged_yet_is_not_called_full() -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from greenroom import flight as room
-from greenroom.flight import flight_writer
+from greenroom.flight import flight_file, flight_writer
 from greenroom.flight.flight_file import FileTarget, lines_of
-from greenroom.flight.flight_lines import FlightError, Header, LostLine, RestLine, read
+from greenroom.flight.flight_lines import FlightError, Header, LostLine, RestLine, read, written
 from greenroom.flight.flight_reading import log_with, logs_of, newest_in
 from greenroom.flight.flight_writer import FlightWriter, target_of
 
@@ -70,6 +72,80 @@ def test_a_file_that_is_cut_off_is_read_up_to_there(tmp_path: Path, suffix: str)
     assert lines[:1_000] == [f"line {number}" for number in range(1_000)]
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_what_is_added_to_a_file_that_was_cut_off_is_read(tmp_path: Path, suffix: str) -> None:
+    """A process that was killed as it wrote begins again with the same file."""
+    path = tmp_path / f"flight.jsonl{suffix}"
+    writer = FlightWriter(target_of(path), HEADER)
+    for number in range(3_000):
+        writer.put(_rest(number))
+    writer.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) - 9])
+    writer = FlightWriter(target_of(path), HEADER)
+    writer.put(_rest(7))
+    writer.close()
+    before, after = logs_of(path)
+    assert before.rest(0, 1.5) == _rest(0)
+    assert after.rest(7, 1.5) == _rest(7)
+    assert after.rest(0, 1.5) is None
+    assert log_with(path).rest(7, 1.5) == _rest(7)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_file_that_is_damaged_is_read_as_far_as_it_can_be(tmp_path: Path, suffix: str) -> None:
+    """A broken line is one that is missing; of what is compressed that is all behind it."""
+    path = tmp_path / f"flight.jsonl{suffix}"
+    for number in range(2):
+        writer = FlightWriter(target_of(path), HEADER)
+        for _ in range(1_000):
+            writer.put(_rest(number))
+        writer.close()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 3 : len(data) // 3 + 8] = b"\xff" * 8
+    path.write_bytes(data)
+    *before, after = logs_of(path)
+    assert suffix or [each.lost for each in before] == [1]
+    assert after.rest(1, 1.5) == _rest(1)
+
+
+def test_what_comes_after_a_write_that_failed_begins_on_a_line_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that was full for a while costs what was written meanwhile, and no more."""
+    full = [False]
+
+    class Disk:
+        def __init__(self, file: BinaryIO) -> None:
+            self._file = file
+
+        def write(self, data: memoryview) -> int:
+            if not full[0]:
+                return self._file.write(data)
+            if len(data) < 9:
+                raise OSError(errno.ENOSPC, "no space left on device")
+            return self._file.write(data[: len(data) - 8])
+
+        def flush(self) -> None: ...
+
+        def close(self) -> None:
+            self._file.close()
+
+    opened = flight_file._opened
+    monkeypatch.setattr(flight_file, "_opened", lambda path: Disk(opened(path)))
+    path = tmp_path / "flight.jsonl"
+    target = FileTarget(path)
+    target.write(written(HEADER) + "\n")
+    full[0] = True
+    with pytest.raises(OSError, match="no space"):
+        target.write(written(_rest(1)) + "\n")
+    full[0] = False
+    target.write(written(_rest(2)) + "\n")
+    target.close()
+    (log,) = logs_of(path)
+    assert (log.rest(1, 1.5), log.rest(2, 1.5), log.lost) == (None, _rest(2), 1)
+
+
 def test_what_is_too_much_is_dropped_and_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +190,25 @@ def test_a_function_that_raises_is_complained_of_once(capsys: pytest.CaptureFixt
         writer.put(_rest(number))
     writer.close()
     assert capsys.readouterr().err == "greenroom: the recording failed: OSError: no\n"
+
+
+def test_a_function_that_raises_for_a_line_gets_the_others(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Those that are written together with it are not lost."""
+    lines: list[str] = []
+
+    def choosy(line: str) -> None:
+        if read(line) == _rest(1):
+            raise ValueError("no")
+        lines.append(line)
+
+    writer = FlightWriter(target_of(choosy), HEADER)
+    for number in range(4):
+        writer.put(_rest(number))
+    writer.close()
+    assert [read(each) for each in lines] == [HEADER, _rest(0), _rest(2), _rest(3)]
+    assert "ValueError: no" in capsys.readouterr().err
 
 
 def test_a_function_gets_line_by_line() -> None:

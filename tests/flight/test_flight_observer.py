@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from helpers_flight import FlightWorld
 
+from greenroom.flight import flight_observer
 from greenroom.flight.flight_lines import (
     End,
     Failed,
@@ -147,3 +149,19 @@ def test_no_more_than_the_last_ones_are_kept() -> None:
         world.ask(str(number))
         world.succeed(world.call())
     assert [each[0] for each in world.flight.requests()] == [str(n) for n in range(50, 150)]
+
+
+def test_what_still_holds_outlives_ten_thousand_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is in the pool and who is out is known, however much was said since."""
+    monkeypatch.setattr(flight_observer, "KEPT_LINES", 10)
+    world = FlightWorld("a", "b")
+    world.change("b", circuit=CircuitState.FORCED_OPEN, blocked=SkipReason.CIRCUIT_OPEN)
+    world.ask("r")
+    world.succeed(world.call("a"))
+    for number in range(30):
+        world.flight.judged("a", 1, number, 100.0)
+        world.flight.turned_away(str(number), ValueError(), 100.0)
+        world.change("a", reopens_at=200.0 + number)
+    assert "b is out: its breaker is forced open by hand." in world.out()
+    assert "r came at 00:01:40.000Z and was answered by a" in world.explained("r")
+    assert len(world.flight.lines()) < 20

@@ -17,7 +17,8 @@ from helpers_processes import PROCESS_S
 from greenroom import AgentPool, Member, PoolConfig, PoolFuture, Reply, Request
 from greenroom.cli import main
 from greenroom.flight.flight_reading import log_with, logs_of
-from greenroom.testing import FakeClock
+from greenroom.flight.settings_said import config_of
+from greenroom.testing import FakeClock, ScriptedAgent, http_error
 
 SECRET = "sk-secret-payload"
 
@@ -218,3 +219,56 @@ def test_b368_of_many_requests_those_of_one_key_are_known() -> None:
         for _ in range(2):
             pool.execute("x", key="3", request_id="mine")
         assert "Its key stayed with a, which had it at" in pool.explain("mine")
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"ended":', '"ended":null,"x":'),
+        ('"ended":', '"ended":1e30,"x":'),
+        ('"n":', '"n":[],"x":'),
+        ('"blocked":null', '"blocked":[]'),
+        ('"index":0', '"index":{}'),
+        ('"end":[', '"end":[true,'),
+    ],
+)
+def test_b374_a_value_that_no_recording_has_is_an_error_of_the_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str, new: str
+) -> None:
+    """No command ends with a traceback, or not at all."""
+    path = tmp_path / "flight.jsonl"
+    with AgentPool.start([Member("a", echo)], clock=FakeClock(), record=path) as pool:
+        pool.execute("x", request_id="r")
+        pool.execute("x", request_id="s")
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    commands = (["explain"], ["explain", "r"], ["replay"], ["simulate", "--print"])
+    flags = ("--flight", "--flight", None, "--from")
+    for command, flag in zip(commands, flags, strict=True):
+        code = main([*command, *([flag] if flag else []), str(path)])
+        assert code in (0, 2)
+        told = capsys.readouterr().err
+        assert (code == 0) == (told == "")
+        assert code == 0 or str(path) in told
+
+
+def test_b377_settings_that_are_names_are_recorded(tmp_path: Path) -> None:
+    """A replay does not say that it goes without them."""
+    path = tmp_path / "flight.jsonl"
+    config = PoolConfig(log_metadata=("tenant",))
+    AgentPool.start([Member("a", echo)], config=config, record=path).stop()
+    (log,) = logs_of(path)
+    assert log.header.left_out == ()
+    assert config_of(log.header.settings) == config
+
+
+def test_b369_a_member_that_was_reset_does_not_rest_any_more() -> None:
+    """It takes requests at once, whatever it had asked for."""
+    members = [Member("busy", ScriptedAgent([http_error(429, retry_after_s=60)]))]
+    members.append(Member("well", echo, priority=1))
+    with AgentPool.start(members, strategy="priority", clock=FakeClock(), record=True) as pool:
+        pool.execute("x")
+        assert "busy is out: it rests (rate_limited)" in pool.explain()
+        pool.reset_member("busy")
+        assert pool.explain().splitlines()[-1].strip() == "Nobody."

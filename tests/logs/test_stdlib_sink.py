@@ -67,6 +67,24 @@ def test_b384_records_have_their_level_and_what_they_are_about(app: logging.Logg
     )
 
 
+def test_b384_a_format_may_name_what_every_event_has(
+    app: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pykka's records, and faults that are no events, have it too: else `logging` prints an error
+    of its own for each of them.
+    """
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(event)s %(pool)s %(member)s %(request_id)s"))
+    app.addHandler(handler)
+    off = greenroom.log("DEBUG", sink=app)
+    logging.getLogger("pykka").debug("Registered")
+    emit(PoolStopped(pool="writers"))
+    off()
+    assert stream.getvalue() == "log None None None\npool.stopped writers None None\n"
+    assert capsys.readouterr().err == ""
+
+
 def test_b384_a_logger_s_own_level_holds(app: logging.Logger) -> None:
     """And that of a handler that is the sink."""
     kept = Kept(logging.ERROR)

@@ -13,6 +13,7 @@ from greenroom.commands.terminal import complain, say
 from greenroom.doctor.findings import Finding, findings, not_checked
 from greenroom.doctor.pool_history import Histories
 from greenroom.logs.log_filter import parsed
+from greenroom.messages.pickling import on_one_line
 from greenroom.status.plain_status import Plain
 from greenroom.status.status_client import StatusError
 
@@ -81,9 +82,9 @@ def carry_out(sources: Sequence[str], as_json: bool) -> Exit:
 
 def _show(report: Report) -> None:
     for number, found in enumerate(report.found, 1):
-        say(f"{number}. pool {found.pool}: {found.what}")
-        say(f"   seen: {found.seen}")
-        say(f"   do:   {found.change}")
+        say(on_one_line(f"{number}. pool {found.pool}: {found.what}"))
+        say(on_one_line(f"   seen: {found.seen}"))
+        say(on_one_line(f"   do:   {found.change}"))
         say(f"   page: {found.page}")
     many = len(report.found)
     read = [f"{report.lines} lines"] if report.lines else []
@@ -91,4 +92,4 @@ def _show(report: Report) -> None:
     say(f"{many or 'nothing'} found in {' and '.join(read)}")
     for pool, missing in report.not_checked.items():
         for each in missing:
-            complain(f"pool {pool}: not looked at: {each}")
+            complain(f"pool {on_one_line(pool)}: not looked at: {each}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.terminal import say
 from greenroom.flight.explanation import explain, who_is_out
-from greenroom.flight.flight_lines import FlightError
+from greenroom.flight.flight_lines import NOT_OF_A_RECORDING, FlightError
 from greenroom.flight.flight_reading import log_with, newest_in
 
 
@@ -35,5 +35,7 @@ def carry_out(options: Options) -> int:
         explanation = who_is_out(log) if request is None else explain(log, request)
     except (FlightError, ModuleNotFoundError) as error:
         raise UsageError(str(error)) from None
+    except NOT_OF_A_RECORDING as error:
+        raise UsageError(f"{flight}: a value is none of a recording: {error}") from None
     say(json.dumps(asdict(explanation)) if options.json else str(explanation))
     return Exit.DONE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 from collections.abc import Iterator
 from io import BufferedIOBase
 from pathlib import Path
@@ -28,10 +29,10 @@ def log_lines(file: str) -> Iterator[str]:
         return
     try:
         yield from lines_of(Path(file))
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise unreadable(file, error) from error
 
 
-def unreadable(file: str, error: OSError | EOFError) -> UsageError:
-    """Why a file cannot be read; an EOFError: a .gz that is cut."""
+def unreadable(file: str, error: OSError | EOFError | zlib.error) -> UsageError:
+    """Why a file cannot be read; an EOFError or a zlib.error: a .gz that is cut or damaged."""
     return UsageError(f"{file}: {getattr(error, 'strerror', None) or error}")

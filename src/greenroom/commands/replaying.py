@@ -11,7 +11,7 @@ from typing import Any
 from greenroom.commands.exits import Exit, UsageError
 from greenroom.commands.terminal import say
 from greenroom.flight.flight_file import lines_of
-from greenroom.flight.flight_lines import FlightError
+from greenroom.flight.flight_lines import NOT_OF_A_RECORDING, FlightError
 from greenroom.flight.flight_reading import newest_in
 from greenroom.messages.config import PoolConfig
 from greenroom.simulate.recorded_flight import recorded
@@ -44,13 +44,16 @@ def carry_out(options: Options) -> int:
         path = newest_in(Path()) if options.flight is None else options.flight
         flight = recorded(lines_of(path))
         outcome = replay(flight, changes, within_s=options.within_s, seed=options.seed)
+        told = replay_as_json(outcome) if options.json else replay_as_text(outcome)
     except FlightError as error:
         where = "" if options.flight is None else f"{options.flight}: "
-        told = str(error)
-        raise UsageError(told if told.startswith(("cannot", "there")) else where + told) from None
+        what = str(error)
+        raise UsageError(what if what.startswith(("cannot", "there")) else where + what) from None
     except (TypeError, ValueError, ModuleNotFoundError) as error:
         raise UsageError(str(error)) from None
-    say(replay_as_json(outcome) if options.json else replay_as_text(outcome))
+    except NOT_OF_A_RECORDING as error:
+        raise UsageError(f"{path}: a value is none of a recording: {error}") from None
+    say(told)
     return Exit.DONE
 
 

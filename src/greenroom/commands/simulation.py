@@ -10,7 +10,7 @@ from pathlib import Path
 
 from greenroom.commands.terminal import is_terminal, say
 from greenroom.flight.flight_file import lines_of
-from greenroom.flight.flight_lines import FlightError
+from greenroom.flight.flight_lines import NOT_OF_A_RECORDING, FlightError
 from greenroom.simulate.fitted_scenario import fitted
 from greenroom.simulate.recorded_flight import recorded
 from greenroom.simulate.result_tables import as_json, as_text
@@ -73,6 +73,10 @@ def _fitted(recording: Path) -> str:
         return fitted(recorded(lines_of(recording)))
     except (FlightError, ModuleNotFoundError) as error:
         raise ScenarioError(f"cannot use {recording}: {error}") from None
+    except NOT_OF_A_RECORDING as error:
+        raise ScenarioError(
+            f"cannot use {recording}: a value is none of a recording: {error}"
+        ) from None
 
 
 def _text(scenario: str) -> str:

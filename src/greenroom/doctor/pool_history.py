@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,6 +22,7 @@ _SUSPECTED = re.compile(
 _OF_NOBODY = ("cancelled", "interrupted")
 """Failures that say nothing of who has failed."""
 
+_LARGEST = sys.float_info.max
 _NUMBER = r"(\d+(?:\.\d+)?(?:e-?\d+)?)"
 
 
@@ -232,11 +234,12 @@ def _changed(pool: PoolHistory, changes: str) -> None:
         for which in ("weight", "priority", "cost"):
             found = re.search(rf"(?:^|, ){re.escape(name)}: {which} \S+ -> {_NUMBER}", changes)
             if found is not None:
-                value = float(found[1])
+                value = _number(float(found[1]), getattr(member, which)) or 0.0
                 setattr(member, which, int(value) if which == "priority" else value)
 
 
 def _number(value: object, otherwise: float | None) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return otherwise
-    return float(value)
+    # Python reads Infinity, NaN and numbers of any length, and other programs write them.
+    return float(value) if -_LARGEST <= value <= _LARGEST else otherwise

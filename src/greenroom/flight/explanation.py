@@ -101,7 +101,7 @@ def who_is_out(log: FlightLog, at: float | None = None) -> Explanation:
         if state is not None and state.blocked is not None:
             out = (member.index, state.blocked, state.until, member.max_concurrency)
             sentences.append(f"{member.name} is out: {why_out(log, out, at, now=True)}.")
-        elif rest is not None:
+        elif rest is not None and (state is None or state.circuit != "disabled"):
             out = (member.index, "cooling_down", rest.until, member.max_concurrency)
             sentences.append(f"{member.name} is out: {why_out(log, out, at, now=True)}.")
         elif state is not None and state.circuit == "half_open":
@@ -171,8 +171,15 @@ class _Story:
                     pause = step.until - step.at
                     since = f", of which {seconds(pause)} were a pause before the next attempt"
         end = self._line.end
-        if end is not None and end.at - free_at > _SHORT_S:
-            yield end.at - free_at, f"It waited {seconds(end.at - free_at)}{since}, to its end."
+        rest = (self._log.last_at if end is None else end.at) - free_at
+        if rest <= _SHORT_S:
+            return
+        if end is not None and end.how == "answered":
+            yield rest, f"{seconds(rest)} went by until the pool had heard of its answer."
+        elif end is not None:
+            yield rest, f"It waited {seconds(rest)}{since}, to its end."
+        elif since:
+            yield rest, f"It has waited {seconds(rest)}{since} so far."
 
     def _waited_for(self, step: Queued) -> str:
         names = {each[0] for each in step.out}
@@ -225,9 +232,20 @@ class _Story:
         for given in self._given:
             name = self._name(given.member)
             yield f"Attempt {given.number} went to {name}: {self._why(given, tried)}."
+            unseen = 0
             for member in self._members:
-                if member.index != given.member and given.role != "beside":
-                    yield f"Not to {member.name}: {self._why_not(given, member.index, tried)}."
+                if member.index == given.member or given.role == "beside":
+                    continue
+                why_not = self._why_not(given, member.index, tried)
+                if why_not is None:
+                    unseen += 1
+                else:
+                    yield f"Not to {member.name}: {why_not}."
+            if unseen:
+                yield (
+                    f"Not to {unseen:,} others: what they were doing was not recorded, since the "
+                    "pool has too many members."
+                )
             tried[given.member] = given
 
     def _why(self, given: Given, tried: dict[int, Given]) -> str:
@@ -241,7 +259,8 @@ class _Story:
             why += "; it was the trial of its half-open breaker"
         return why
 
-    def _why_not(self, given: Given, index: int, tried: dict[int, Given]) -> str:
+    def _why_not(self, given: Given, index: int, tried: dict[int, Given]) -> str | None:
+        """None where nothing was noted of it."""
         barred = next((each for each in given.barred if each[0] == index), None)
         if barred is not None:
             return f"it {_barred(barred[1], barred[2])}"
@@ -254,7 +273,7 @@ class _Story:
         if out is not None:
             return self._why_out(out, given.at)
         if not given.loads:
-            return "what it was doing was not recorded, since the pool has too many members"
+            return None
         return passed_by(self._log, given, self._members, index)
 
     def _why_out(self, out: tuple[int, str, float | None, int], at: float) -> str:
@@ -317,14 +336,22 @@ class _Story:
         if len(main) < 2:
             return
         limit = self._line.facts.get("max_retries", self._settings.get("max_retries"))
-        why = [f"{s.kind} on {self._name(g.member)}" for g, s in self._failed()]
-        yield (
-            f"It was tried {len(main)} times, since the ones before failed: {joined(why)}. "
-            f"max_retries allows {limit} after the first."
-        )
+        before = [each for each in map(self._why_again, main[:-1]) if each]
+        ones = "one before" if len(main) == 2 else "ones before"
+        why = f", since the {ones} failed: {joined(before)}" if before else ""
+        yield f"It was tried {len(main)} times{why}. max_retries allows {limit} after the first."
         pauses = [s.until - s.at for s in self._line.steps if isinstance(s, Resumes)]
         if pauses:
             yield f"Between them it paused {seconds(sum(pauses))} altogether."
+
+    def _why_again(self, given: Given) -> str:
+        for step in self._after(given):
+            if isinstance(step, Failed):
+                return f"{step.kind} on {self._name(given.member)}"
+            if isinstance(step, Left):
+                why = LEFT_WORDS.get(step.reason, step.reason)
+                return f"left on {self._name(given.member)}, {why}"
+        return ""
 
     # -- how it ended
 
@@ -415,6 +442,7 @@ class _Story:
             return
         gone = all(each.index != had for each in self._members)
         why = "it has left the pool" if gone else self._why_not(first, had, {})
+        why = why or "what it was doing was not recorded, since the pool has too many members"
         yield (
             f"Its key moved from {self._name(had)}, which had it at {self._clock(before)}, "
             f"to {self._name(first.member)}: {why}."

@@ -5,12 +5,20 @@ from __future__ import annotations
 import gzip
 import importlib
 import io
+import mmap
 import os
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
 from greenroom.flight.flight_lines import FlightError
+
+_MAGIC = {".gz": b"\x1f\x8b\x08", ".zst": b"\x28\xb5\x2f\xfd"}
+"""How what is compressed begins, by the suffix of its file."""
+_FIRST = b'{"flight":'
+"""How a recording begins: each time that a file is opened, one does."""
+_LOOKED_AT = 4096
 
 NEEDS_RECORD = "needs the extra record: pip install 'greenroom[record]'"
 
@@ -39,6 +47,7 @@ class FileTarget:
     def __init__(self, path: Path) -> None:
         self._file: Any
         raw = _opened(path)
+        self._on_a_line = path.suffix in _MAGIC or _ends_a_line(path)
         if path.suffix == ".gz":
             self._raw: BinaryIO | None = raw
             self._file = gzip.GzipFile(fileobj=raw, mode="ab", compresslevel=5)
@@ -53,9 +62,13 @@ class FileTarget:
             self._raw, self._file = None, raw
 
     def write(self, text: str) -> None:
-        left = memoryview(text.encode("utf-8", "backslashreplace"))
+        data = text.encode("utf-8", "backslashreplace")
+        left = memoryview(data if self._on_a_line else b"\n" + data)
+        # Where it raises, a part of a line may be there: the next one begins on its own.
+        self._on_a_line = False
         while left:  # an unbuffered write may take a part only
             left = left[self._file.write(left) or len(left) :]
+        self._on_a_line = True
 
     def flush(self) -> None:
         # A .gz or .zst is readable up to its last flush, also of a process that was killed.
@@ -65,6 +78,18 @@ class FileTarget:
         self._file.close()
         if self._raw is not None:
             self._raw.close()
+
+
+def _ends_a_line(path: Path) -> bool:
+    """Not so where a process was killed as it wrote, or the disk was full."""
+    try:
+        with path.open("rb") as file:
+            if not file.seek(0, os.SEEK_END):
+                return True
+            file.seek(-1, os.SEEK_END)
+            return file.read() == b"\n"
+    except OSError:  # a pipe, or what may be written only
+        return True
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -104,7 +129,8 @@ def _zstd() -> Any:
 
 
 def lines_of(path: str | os.PathLike[str]) -> Iterator[str]:
-    """The lines of a recording; of one that was cut off, those up to there.
+    """The lines of a recording; of one that was cut off, those up to there, and what another pool
+    has added behind.
 
     Raises:
         FlightError: it cannot be read.
@@ -112,45 +138,96 @@ def lines_of(path: str | os.PathLike[str]) -> Iterator[str]:
     """
     path = Path(path)
     try:
-        with _reader(path) as source:
-            yield from _whole(source)
+        with path.open("rb") as raw:
+            for part in _parts(raw, path.suffix):
+                with _reader(part, path.suffix) as source:
+                    yield from _whole(source)
     except OSError as error:
         raise FlightError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise FlightError(f"cannot read {path}: not UTF-8: {error.reason}") from None
 
 
-def _reader(path: Path) -> io.BufferedIOBase:
-    if path.suffix == ".gz":
-        return gzip.open(path)
-    raw = path.open("rb")
-    if path.suffix != ".zst":
-        return raw
+def _reader(raw: BinaryIO, suffix: str) -> io.BufferedIOBase:
+    if suffix == ".gz":
+        return gzip.GzipFile(fileobj=raw)
+    if suffix != ".zst":
+        return cast(io.BufferedIOBase, raw)
+    found = _zstd()
+    if hasattr(found, "ZstdFile"):
+        return cast(io.BufferedIOBase, found.ZstdFile(raw, "r"))
+    reader = found.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
+    return cast(io.BufferedIOBase, io.BufferedReader(reader, 1 << 20))
+
+
+def _parts(raw: BinaryIO, suffix: str) -> Iterator[BinaryIO]:
+    """Each recording of a compressed file for itself, since one that was cut off has no end that
+    tells where the next one begins.
+    """
+    if suffix not in _MAGIC or not raw.seek(0, os.SEEK_END):
+        raw.seek(0)
+        yield raw
+        return
+    with mmap.mmap(raw.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        begin = 0
+        while begin < len(data):
+            end = _next(data, begin + 1, suffix)
+            yield cast(BinaryIO, io.BufferedReader(_Part(data, begin, end), 1 << 16))
+            begin = end
+
+
+def _next(data: mmap.mmap, start: int, suffix: str) -> int:
+    """Where the next recording begins."""
+    while (found := data.find(_MAGIC[suffix], start)) >= 0:
+        if _begins(data[found : found + _LOOKED_AT], suffix):
+            return found
+        start = found + 1
+    return len(data)
+
+
+def _begins(data: bytes, suffix: str) -> bool:
     try:
-        found = _zstd()
-        if hasattr(found, "ZstdFile"):
-            return cast(io.BufferedIOBase, found.ZstdFile(raw, "r"))
-        reader = found.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-        return cast(io.BufferedIOBase, io.BufferedReader(reader, 1 << 20))
-    except BaseException:
-        raw.close()
-        raise
+        with _reader(io.BytesIO(data), suffix) as source:
+            return source.read1(len(_FIRST)).startswith(_FIRST)
+    except (EOFError, OSError, zlib.error, _zst_error()):
+        return False
+
+
+class _Part(io.RawIOBase):
+    """A piece of a file."""
+
+    def __init__(self, data: mmap.mmap, begin: int, end: int) -> None:
+        self._data, self._at, self._end = data, begin, end
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._data[self._at : min(self._end, self._at + len(buffer))]
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
 
 
 def _whole(source: io.BufferedIOBase) -> Iterator[str]:
     """Line by line; what is behind the last line end is not whole yet."""
-    rest = b""
+    rest, some = b"", False
     while True:
         try:
             chunk = source.read1(1 << 20)
-        except (EOFError, _zst_error()):  # it was cut off, as by a kill
+        except (EOFError, zlib.error, _zst_error()):  # it was cut off, as by a kill, or is damaged
+            return
+        except gzip.BadGzipFile:
+            if not some:
+                raise
             return
         if not chunk:
             return
         lines = (rest + chunk).split(b"\n")
         rest = lines.pop()
         for line in lines:
-            yield line.decode()
+            yield line.decode("utf-8", "replace" if some else "strict")
+            some = True
 
 
 def _zst_error() -> type[Exception]:

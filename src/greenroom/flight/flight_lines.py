@@ -19,6 +19,16 @@ class FlightError(ValueError):
     """A recording that cannot be read, or does not hold what is asked for."""
 
 
+NOT_OF_A_RECORDING = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What is raised where a value is of another type, or no time: lines are not looked through before
+they are used, since a recording may have a million of them.
+"""
+
+
+class BrokenLineError(FlightError):
+    """A line is not whole, as where a process was killed while it wrote. No reader stops there."""
+
+
 # -- the steps of a request
 
 GIVEN, QUEUED, FIRST_CHUNK, SUCCEEDED = "g", "q", "c", "s"
@@ -581,8 +591,8 @@ def read(text: str) -> Line | None:
 def _object(text: str) -> dict[str, Any]:
     try:
         said = json.loads(text)
-    except ValueError as error:
-        raise FlightError(f"not a line of JSON: {error}") from None
+    except (ValueError, RecursionError) as error:
+        raise BrokenLineError(f"not a line of JSON: {error}") from None
     if not isinstance(said, dict):
         raise FlightError("not a line of a recording: not an object")
     return said

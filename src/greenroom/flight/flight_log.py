@@ -121,8 +121,8 @@ class FlightLog:
 
     def rest(self, index: int, at: float) -> RestLine | None:
         """The rest that a member had at that time."""
-        resting = [each for each in self._rests.get(index, ()) if each.at <= at < each.until]
-        return resting[-1] if resting else None
+        told = [each for each in self._rests.get(index, ()) if each.at <= at]
+        return told[-1] if told and at < told[-1].until else None
 
     def settings(self, at: float) -> Mapping[str, Any]:
         """Those that held at that time."""

@@ -64,7 +64,9 @@ from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
 KEPT = 10_000
 """So many requests that have ended are kept in memory."""
 KEPT_LINES = 10_000
-"""So many other lines are."""
+"""So many other lines are, and of older ones those that still hold."""
+KEPT_MEMBERS = 100
+"""So many of the older lines that say who is in the pool: kept requests name members by them."""
 MOST_LOOKED_AT = 32
 """Of a pool of more members it is not noted what each of them was doing."""
 _NEXT_S = 1e-9
@@ -105,7 +107,8 @@ class FlightObserver:
         self._open: dict[str, Raw | Brief] = {}
         self._lingering: dict[tuple[str, int], Raw] = {}
         self._kept: deque[Raw | Brief] = deque(maxlen=kept)
-        self._lines: deque[Line] = deque(maxlen=KEPT_LINES)
+        self._lines: deque[Line] = deque()
+        self._still_hold: dict[tuple[type[Line], int], Line] = {}
         self._count = 0
         self._members = 0
         self._facts: dict[int, MemberFacts] = {}
@@ -152,7 +155,8 @@ class FlightObserver:
 
     def lines(self) -> list[Line]:
         """What else has been said."""
-        return list(self._lines.copy())
+        lines = self._lines.copy()  # first: one that grows old meanwhile is there twice
+        return [*self._still_hold.copy().values(), *lines]
 
     # -- a request, in the order of its steps
 
@@ -340,6 +344,7 @@ class FlightObserver:
             self._facts = {index: known[index] for index in sorted(known) if index in there}
             self._indices = {each.name: index for index, each in self._facts.items()}
             self._members += 1
+            self._forget_the_gone()
             members = tuple(self._facts.values())
             self._say(MembersLine(number=self._members, at=now, members=members))
         for line in states:
@@ -387,9 +392,29 @@ class FlightObserver:
     # -- what is seldom
 
     def _say(self, line: Line) -> None:
-        self._lines.append(line)
+        if not isinstance(line, JudgedLine):  # it is for who plays a recording again
+            self._lines.append(line)
+            if len(self._lines) > KEPT_LINES:
+                self._grown_old(self._lines.popleft())
         if self._put_line is not None:
             self._put_line(line)
+
+    def _grown_old(self, line: Line) -> None:
+        """Of the state of a member, of its rests and of the settings the last line still holds."""
+        kind = type(line)
+        if isinstance(line, MembersLine):
+            self._still_hold[kind, line.number] = line
+            self._still_hold.pop((kind, line.number - KEPT_MEMBERS), None)
+        elif isinstance(line, StateLine | RestLine):
+            if line.member in self._facts:
+                self._still_hold[kind, line.member] = line
+        elif isinstance(line, SettingsLine):
+            self._still_hold[kind, 0] = line
+
+    def _forget_the_gone(self) -> None:
+        for kind, number in list(self._still_hold):
+            if kind in (StateLine, RestLine) and number not in self._facts:
+                del self._still_hold[kind, number]
 
     def _add(self, attempt: Attempt, step: tuple[Any, ...]) -> None:
         # One that its request has left behind comes first: the id may be in use again.

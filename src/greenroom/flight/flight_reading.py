@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from greenroom.flight.flight_file import lines_of
-from greenroom.flight.flight_lines import FlightError, Header, RequestLine, read
+from greenroom.flight.flight_lines import (
+    BrokenLineError,
+    FlightError,
+    Header,
+    LostLine,
+    RequestLine,
+    read,
+)
 from greenroom.flight.flight_log import FlightLog
 
 NAMES = ("flight.jsonl", "flight.jsonl.gz", "flight.jsonl.zst")
@@ -44,9 +52,10 @@ def log_with(path: str | os.PathLike[str], request_id: str | None = None) -> Fli
     if key is not None:
         for text in lines_of(path):
             if text.startswith(_IS_REQUEST) and f'"key":"{key}"' in text:
-                other = read(text)
-                if isinstance(other, RequestLine) and other.id != request_id:
-                    log.add(other)
+                with contextlib.suppress(FlightError):
+                    other = read(text)
+                    if isinstance(other, RequestLine) and other.id != request_id:
+                        log.add(other)
     return log
 
 
@@ -84,6 +93,10 @@ def logs_of(path: str | os.PathLike[str], start: str | None = None) -> Iterator[
             continue
         try:
             line = read(text)
+        except BrokenLineError as error:
+            if log is None:
+                raise FlightError(f"{path}, line {number}: {error}") from None
+            line = LostLine(count=1)
         except FlightError as error:
             raise FlightError(f"{path}, line {number}: {error}") from None
         if isinstance(line, Header):
@@ -100,7 +113,8 @@ def logs_of(path: str | os.PathLike[str], start: str | None = None) -> Iterator[
 
 def _until(log: FlightLog, last: str) -> FlightLog:
     """With the time of the last request that was passed by."""
-    line = read(last) if last else None
-    if isinstance(line, RequestLine):
-        log.last_at = max(log.last_at, line.at if line.end is None else line.end.at)
+    with contextlib.suppress(FlightError):
+        line = read(last) if last else None
+        if isinstance(line, RequestLine):
+            log.last_at = max(log.last_at, line.at if line.end is None else line.end.at)
     return log

@@ -39,8 +39,14 @@ class CallableTarget:
         self._function = function
 
     def write(self, text: str) -> None:
+        failure: BaseException | None = None
         for line in text.splitlines():
-            self._function(line)
+            try:
+                self._function(line)
+            except BaseException as error:  # of this line: the others are not lost by it
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def flush(self) -> None:
         """There is nothing to be flushed."""

@@ -19,6 +19,8 @@ def settings_of(config: PoolConfig) -> tuple[dict[str, Any], tuple[str, ...]]:
         value = getattr(config, each.name)
         if value is None or isinstance(value, str | int | float):
             said[each.name] = value
+        elif isinstance(value, tuple) and all(isinstance(name, str) for name in value):
+            said[each.name] = list(value)
         else:
             left_out.append(each.name)
     return said, tuple(left_out)

@@ -15,6 +15,9 @@ PYKKA = "pykka"
 _TAKEN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 """What a record of `logging` has itself."""
 
+_OF_EVERY: dict[str, Any] = {"event": "log", "pool": None, "member": None, "request_id": None}
+"""What Pykka's records have as well, and one of lines that were lost: a format may name them."""
+
 
 class StdlibSink:
     """A logger or a handler, behind one `write`.
@@ -52,7 +55,7 @@ class StdlibSink:
         # When it happened, not when the log's thread has come to it.
         made.created = record["time"].timestamp()
         made.msecs = int((made.created - int(made.created)) * 1000) + 0.0
-        for key, value in record["extra"].items():
+        for key, value in (_OF_EVERY | record["extra"]).items():
             if key not in _TAKEN and key != "described":
                 setattr(made, key, value)
         if not self._whole_lines and isinstance(record["extra"].get("traceback"), str):

@@ -26,6 +26,7 @@ from greenroom.flight.flight_lines import (
     STARTED,
     STEPS,
     SUCCEEDED,
+    BrokenLineError,
     FlightError,
     Header,
     JudgedLine,
@@ -222,6 +223,10 @@ def recorded(lines: Iterable[str]) -> RecordedFlight:
                 flight.add(text)
             else:
                 raise FlightError("not a recording: it has no first line")
+        except (BrokenLineError, json.JSONDecodeError) as error:
+            if flight is None:
+                raise FlightError(f"line {number}: {error}") from None
+            flight.lost += 1
         except (FlightError, LookupError, TypeError, ValueError) as error:
             raise FlightError(f"line {number}: {error}") from None
     if flight is None:
