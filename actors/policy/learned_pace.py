@@ -33,6 +33,16 @@ REST_SHARE = 20.0
 """And so many times as long as a refusal makes the member rest: so that costs a twentieth."""
 FORGOTTEN_S = 60.0
 """After so long without need of it a pace is forgotten."""
+ODD_CALLS = 30
+"""A first refusal after so many answers or more may be an odd one: of an overload, of one kind of
+request. It says nothing by itself.
+"""
+EARLY = 5
+"""So many refusals while a pace was held, less two for each that came after it had grown, are none
+of the pace: whoever is refused at random is so at any pace, and each refusal would lower it.
+"""
+NO_CURE_S = 300.0
+"""For so long none is learned then."""
 _UNDER = 0.98
 _GENTLE, _FASTER, _FASTEST = 0.03, 0.1, 0.5
 """The growth per second at first, by how much that grows per second, and the most it is."""
@@ -83,9 +93,9 @@ class LearnedPace:
     """
 
     __slots__ = (
-        "_anchor", "_at", "_began", "_bursts", "_cut_at", "_doubts", "_good", "_grown",
-        "_grown_from", "_guessed", "_held", "_hold", "_level", "_soon", "_used_at", "_whole",
-        "per_s",
+        "_anchor", "_at", "_began", "_bursts", "_cut_at", "_doubts", "_early", "_good", "_grown",
+        "_grown_from", "_guessed", "_held", "_hold", "_level", "_no_cure_until",
+        "_soon", "_used_at", "_whole", "per_s",
     )  # fmt: skip
 
     def __init__(self, per_s: float, now: float, retry_after_s: float, number: int = 0) -> None:
@@ -97,6 +107,8 @@ class LearnedPace:
         self._whole: float | None = None
         self._bursts = False
         self._doubts, self._grown = 0, False
+        self._early = 0  # refusals while it was held, less twice those after it had grown
+        self._no_cure_until: float | None = None
         self._soon = 0  # refusals in a row that came right after one another
         self._grown_from = now
         self._begin(now, retry_after_s)
@@ -155,7 +167,16 @@ class LearnedPace:
 
     def is_forgotten(self, now: float) -> bool:
         """Whether it has not been needed for so long that it says nothing any more."""
-        return now >= self._forgotten_at
+        return self._no_cure_until is not None or now >= self._forgotten_at
+
+    @property
+    def is_no_cure(self) -> bool:
+        """Whether the refusals have turned out to be none of the pace."""
+        return self._no_cure_until is not None
+
+    def ignores(self, now: float) -> bool:
+        """Whether a refusal is of no account, since those before were none of the pace."""
+        return self._no_cure_until is not None and now < self._no_cure_until
 
     @property
     def _forgotten_at(self) -> float:
@@ -187,6 +208,13 @@ class LearnedPace:
         self._guessed = 0
         if self._began:
             self._began.pop()
+        if self._good is not None:
+            self._early = max(0, self._early - 2)
+        else:
+            self._early += 1
+            if self._early >= EARLY:
+                self._no_cure_until = now + NO_CURE_S
+                return
         self.per_s = max(_LOWEST_PER_S, _UNDER * min(self.per_s, self._found(now, retry_after_s)))
         self._good = None
         self._begin(now, retry_after_s)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from greenroom.actors.policy.learned_limit import LearnedLimit
-from greenroom.actors.policy.learned_pace import LearnedPace, first_guess
+from greenroom.actors.policy.learned_pace import FORGOTTEN_S, ODD_CALLS, LearnedPace, first_guess
 from greenroom.actors.policy.sliding_window import Entry, SlidingWindow
 from greenroom.messages.limits import REQUESTS, Limit, LimitStats
 from greenroom.messages.status import SkipReason
@@ -206,6 +206,8 @@ class Headroom:
         self._weighed: list[Slot] = []
         self.tight: set[Slot] = set()
         self._hold: _Hold | None = None
+        # When a member was last refused without teaching anything.
+        self._odd_at: dict[str, float] = {}
 
     # -- who has which
 
@@ -400,16 +402,36 @@ class Headroom:
         after_s = retry_after_s or 0.0
         bucket = next((each for each in slot.buckets if each.cost == REQUESTS), None)
         pace = None if bucket is None else bucket.pace
+        if pace is not None and pace.ignores(now):
+            return
         if bucket is not None and pace is not None and not pace.is_forgotten(now):
             pace.refused(began, now, after_s)
         else:
-            let_in = slot.let_in(now)
+            together = [slot] if bucket is None else bucket.slots
+            if self._is_odd(together, slot.name, began, now):
+                return
+            let_in = [at for each in together for at in each.let_in(now)]
             guess = first_guess(let_in, now, after_s)
             if guess is None:
                 return
             bucket = self._bucket_of(slot, REQUESTS)
             bucket.pace = LearnedPace(guess, now, after_s, len(let_in))
         self.review(bucket, now)
+
+    def _is_odd(self, together: Iterable[Slot], name: str, began: float, now: float) -> bool:
+        """Whether a refusal came after so many answers that it says nothing by itself; so do those
+        of the same burst.
+        """
+        last_at = self._odd_at.get(name, -math.inf)
+        if began <= last_at:
+            return True
+        if last_at + FORGOTTEN_S > now:  # the second one in a minute
+            return False
+        answered = (at > last_at for each in together for at in each.times.began(now))
+        if sum(answered) < ODD_CALLS:
+            return False
+        self._odd_at[name] = now
+        return True
 
     def forget_learned(self, name: str | None, now: float) -> None:
         """Go by what is declared alone; None means that of all members."""

@@ -208,6 +208,7 @@ class Slot:
         # the trial of whether it is over. Where its pace is known, that lets them in.
         if not self.is_paced:
             self._ease_in()
+        self.recovers = True  # by a success its next pause is a first one again
         self._review()
         return True
 
@@ -248,7 +249,7 @@ class Slot:
     @property
     def is_paced(self) -> bool:
         """Whether its refusals have taught how many calls a second it bears."""
-        return any(bucket.pace is not None for bucket in self.buckets)
+        return any(each.pace is not None and not each.pace.is_no_cure for each in self.buckets)
 
     def rests_for_its_pace(self) -> bool:
         """Whether it only rests after a refusal, and it is known what it bears then."""

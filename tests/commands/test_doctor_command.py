@@ -140,6 +140,8 @@ def test_b392_an_endpoint_tells_of_failures_and_of_who_is_never_used() -> None:
 def test_b392_what_is_no_status_tells_of_no_pool(status: dict[str, Any]) -> None:
     """Whatever it is."""
     assert Histories().take_status(status) == 0
+
+
 @pytest.mark.parametrize("command", ["doctor", "logs"])
 def test_b392_a_log_that_is_damaged_is_no_traceback(
     tmp_path: Path, capsys: Capture, command: str

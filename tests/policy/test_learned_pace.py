@@ -9,8 +9,10 @@ import pytest
 from helpers_providers import KINDS
 
 from greenroom.actors.policy.learned_pace import (
+    EARLY,
     FEWEST,
     FORGOTTEN_S,
+    NO_CURE_S,
     LearnedPace,
     first_guess,
 )
@@ -112,6 +114,30 @@ def test_b332_a_pace_that_is_far_too_low_is_found_out_in_two_minutes() -> None:
     assert LearnedPace(1e-9, 0.0, 5.0).free_at(0.0) == 5.0 + FORGOTTEN_S
 
 
+def test_b414_refusals_at_any_pace_are_none_of_it() -> None:
+    """Nothing waits for a pace any more that was refused while it was held, time and again, and
+    none is learned anew for a while. One that was refused after it had grown is a pace.
+    """
+    pace, now = LearnedPace(10.0, 0.0, 0.0), 0.0
+    for number in range(EARLY):
+        assert not pace.is_no_cure
+        for _ in range(10):
+            now = begin(pace, now)
+        pace.refused(now, now, 0.5)
+        assert pace.is_no_cure is (number + 1 == EARLY)
+    assert pace.headroom(now) == math.inf
+    assert pace.free_at(now) == now
+    assert pace.ignores(now + NO_CURE_S - 1.0)
+    assert not pace.ignores(now + NO_CURE_S)
+
+    pace, now = LearnedPace(10.0, 0.0, 0.0), 0.0
+    for _ in range(3 * EARLY):
+        for _ in range(100):
+            now = begin(pace, now)
+        pace.refused(now, now, 0.0)
+        assert not pace.is_no_cure
+
+
 def test_b332_whatever_comes_it_stays_a_pace() -> None:
     """Refusals, calls and undone ones at random: it is a finite number above 0, never waits longer
     than a minute after what the provider has said, and no call is let in before that.
@@ -132,6 +158,8 @@ def test_b332_whatever_comes_it_stays_a_pace() -> None:
                     after_s = rng.choice([0.0, 0.001, 2.0])
                     pace.refused(now - rng.choice([0.0, 0.0, 3.0]), now, after_s)
                     until = max(until, now + after_s)
+                    if pace.is_no_cure:
+                        break
             else:
                 now = at
             assert 0.0 < pace.per_s < 1e6

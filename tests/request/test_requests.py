@@ -73,7 +73,8 @@ class TestNobodyToRouteTo:
             for _ in range(2):
                 with pytest.raises(AllPoolMembersFailedError):
                     pool.ask(Request("x"))
-            pool.stats()  # by then both failures have been judged
+            # The supervisor hears of a failure after its caller: by its clock before it moves.
+            assert all(pool.stats()[name].circuit is CircuitState.OPEN for name in "ab")
             clock.advance(10)
             with pytest.raises(AllPoolMembersFailedError) as caught:
                 pool.ask(Request("x"))
