@@ -41,6 +41,8 @@ EARLY = 5
 """So many refusals while a pace was held, less two for each that came after it had grown, are none
 of the pace: whoever is refused at random is so at any pace, and each refusal would lower it.
 """
+TOO_LOW = 0.3
+"""And only where it was lowered to that share meanwhile: one that is too high is found soon."""
 NO_CURE_S = 300.0
 """For so long none is learned then."""
 _UNDER = 0.98
@@ -94,7 +96,7 @@ class LearnedPace:
 
     __slots__ = (
         "_anchor", "_at", "_began", "_bursts", "_cut_at", "_doubts", "_early", "_good", "_grown",
-        "_grown_from", "_guessed", "_held", "_hold", "_level", "_no_cure_until",
+        "_grown_from", "_guessed", "_held", "_held_from", "_hold", "_level", "_no_cure_until",
         "_soon", "_used_at", "_whole", "per_s",
     )  # fmt: skip
 
@@ -107,6 +109,7 @@ class LearnedPace:
         self._whole: float | None = None
         self._bursts = False
         self._doubts, self._grown = 0, False
+        self._held_from = per_s  # what it was when that began
         self._early = 0  # refusals while it was held, less twice those after it had grown
         self._no_cure_until: float | None = None
         self._soon = 0  # refusals in a row that came right after one another
@@ -210,9 +213,10 @@ class LearnedPace:
             self._began.pop()
         if self._good is not None:
             self._early = max(0, self._early - 2)
+            self._held_from = self.per_s
         else:
             self._early += 1
-            if self._early >= EARLY:
+            if self._early >= EARLY and self.per_s < self._held_from * TOO_LOW:
                 self._no_cure_until = now + NO_CURE_S
                 return
         self.per_s = max(_LOWEST_PER_S, _UNDER * min(self.per_s, self._found(now, retry_after_s)))

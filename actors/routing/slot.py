@@ -265,7 +265,11 @@ class Slot:
             return False
         if began > self._refused_at:  # else it is of the same burst
             fine, self._most, self._refused_at = self._most, 0, now
-            self._too_many = self.in_flight + 1 > fine if fine else not self.is_paced
+            if fine:
+                self._too_many = self.in_flight + 1 > fine
+            elif self.is_paced:
+                self._too_many = False
+            # Else nothing has ended well since the last one: it is of the same kind.
             self._seen, self._seen_at = 0, now
         return self._too_many
 

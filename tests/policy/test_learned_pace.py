@@ -13,6 +13,7 @@ from greenroom.actors.policy.learned_pace import (
     FEWEST,
     FORGOTTEN_S,
     NO_CURE_S,
+    TOO_LOW,
     LearnedPace,
     first_guess,
 )
@@ -119,12 +120,15 @@ def test_b414_refusals_at_any_pace_are_none_of_it() -> None:
     none is learned anew for a while. One that was refused after it had grown is a pace.
     """
     pace, now = LearnedPace(10.0, 0.0, 0.0), 0.0
-    for number in range(EARLY):
-        assert not pace.is_no_cure
+    refusals = 0
+    while not pace.is_no_cure:
         for _ in range(10):
             now = begin(pace, now)
+        lowered = pace.per_s < 10.0 * TOO_LOW
         pace.refused(now, now, 0.5)
-        assert pace.is_no_cure is (number + 1 == EARLY)
+        refusals += 1
+        assert pace.is_no_cure is (refusals >= EARLY and lowered)
+        assert refusals < 100
     assert pace.headroom(now) == math.inf
     assert pace.free_at(now) == now
     assert pace.ignores(now + NO_CURE_S - 1.0)
