@@ -223,6 +223,8 @@ class Headroom:
         known = [(slot, slot.route.limits) for slot in present]
         if known == self._known:  # a breaker's state, say: as nearly always
             return
+        names = {slot.name for slot in present}
+        self._odd_at = {name: at for name, at in self._odd_at.items() if name in names}
         wanted = _wanted(present)
         before = self._buckets
         unused = [key for key in before if key not in wanted]
@@ -435,6 +437,10 @@ class Headroom:
 
     def forget_learned(self, name: str | None, now: float) -> None:
         """Go by what is declared alone; None means that of all members."""
+        if name is None:
+            self._odd_at.clear()
+        else:
+            self._odd_at.pop(name, None)
         for bucket in (*self._buckets.values(), *self._learned.values()):
             if (bucket.learned is not None or bucket.pace is not None) and (
                 name is None or any(slot.name == name for slot in bucket.slots)

@@ -7,7 +7,7 @@ from typing import Any
 
 from helpers_flow import World, limited_world
 
-from greenroom import PoolSaturatedError
+from greenroom import Limit, PoolSaturatedError
 from greenroom.messages.execution import LimitsSeen
 from greenroom.messages.screening import Heard
 from greenroom.messages.status import CircuitState, FailureKind, SkipReason
@@ -74,3 +74,18 @@ def test_b336_a_member_that_is_eased_in_with_one_call_is_not_widened_at_once() -
     world.succeed(world.call())
     assert len(world.calls) == 2
     world.fail(world.calls[0], FailureKind.RATE_LIMITED, retry_after_s=1.0)
+
+
+def test_b334_a_reset_forgets_a_refusal_that_taught_nothing() -> None:
+    """That of a member, or of all; and none is kept of a member that has left."""
+    world = World("a", "b")
+    headroom = world.flow.table.headroom
+    headroom._odd_at = {"a": 1.0, "b": 1.0}
+    world.change("a", limits=(Limit(1, per_s=1.0),))
+    assert set(headroom._odd_at) == {"a", "b"}
+    headroom.sync([slot for slot in world.flow.table if slot.name == "a"], 2.0)
+    assert set(headroom._odd_at) == {"a"}
+    for name in (None, "a"):
+        headroom._odd_at = {"a": 1.0}
+        headroom.forget_learned(name, 2.0)
+        assert headroom._odd_at == {}
