@@ -32,6 +32,10 @@ _GROWTH = 1.5
 _CUT = 0.85
 _NEAR = 0.8
 _SLOWLY = 20.0
+_QUICK_S = 0.001
+"""Answers that are quicker are as good as each other: what lies between them is the scheduler's, or
+that of a clock which ticks more slowly than they come (0 s, every 16 ms on Windows).
+"""
 _BELOW = 1.25
 """By so much the limit is lower than what runs without a queue, while that is measured: or what was
 measured with a queue once would be so for good.
@@ -94,7 +98,8 @@ class ConcurrencyLimit:
         self._most = max(self._most, in_flight)
         if self._count < max(LEAST_SAMPLES, self.limit):
             return
-        mean_s, reached = self._sum_s / self._count, self._most >= self.limit
+        mean_s = max(_QUICK_S, self._sum_s / self._count)
+        reached = self._most >= self.limit
         self._new_window()
         self._limit = min(float(self.ceiling), max(FLOOR, self._next(mean_s, reached)))
 

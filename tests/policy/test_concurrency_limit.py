@@ -118,13 +118,31 @@ def test_b309_what_it_takes_without_a_queue_is_measured_anew() -> None:
     assert limit.base_s == pytest.approx(1.2)
 
 
-@given(st.lists(st.one_of(st.none(), st.floats(0.0, 1e6)), max_size=400), st.integers(1, 50))
+@pytest.mark.parametrize("quick_s", [0.0, 1e-6, 1e-4])
+def test_b309_answers_too_quick_to_be_measured_are_as_good_as_each_other(quick_s: float) -> None:
+    """A clock that ticks every 16 ms says 0 s of most, and 16 ms of a few."""
+    limit = ConcurrencyLimit(1000)
+    for _ in range(2 * OLD_AFTER):
+        window(limit, quick_s)
+    wide = limit.limit
+    assert wide > START
+    for _ in range(2 * OLD_AFTER):
+        limit.answered(0.016, limit.limit)
+        for _ in range(limit.limit):
+            limit.answered(0.0, limit.limit)
+    assert limit.limit >= wide
+
+
+elapsed = st.one_of(st.none(), st.just(0.0), st.floats(0.0, 1e6))
+
+
+@given(st.lists(st.tuples(elapsed, st.integers(1, 40)), max_size=40), st.integers(1, 50))
 def test_b309_it_is_always_a_number_from_one_to_the_ceiling(
-    ends: list[float | None], ceiling: int
+    runs: list[tuple[float | None, int]], ceiling: int
 ) -> None:
-    """Whatever comes, instant answers and days among it. None is a refusal."""
+    """Whatever comes, instant answers and days among it, alone or many alike. None is a refusal."""
     limit = ConcurrencyLimit(ceiling)
-    for at, elapsed_s in enumerate(ends):
+    for at, elapsed_s in enumerate(each for each, times in runs for _ in range(times)):
         if elapsed_s is None:
             limit.refused(at, at + 0.5)
         else:
