@@ -385,8 +385,11 @@ def test_after_a_stop_no_process_no_thread_and_no_pipe_is_left() -> None:
                 each.get(timeout=WAIT_S)
     for stream in streams:
         stream.close()
-    names = [each.name for each in threading.enumerate()]
-    assert "greenroom-command" not in names
+    # The stop waits until all has ended, not until the threads have left their last line.
+    threads = [each for each in threading.enumerate() if each.name == "greenroom-command"]
+    for thread in threads:
+        thread.join(WAIT_S)
+    assert not any(thread.is_alive() for thread in threads)
     assert (me.num_fds(), me.children(recursive=True)) == before
 
 
