@@ -134,10 +134,12 @@ def test_b372_a_recorder_that_is_slow_holds_up_nobody() -> None:
 
 def test_b373_memory_alone_has_no_thread() -> None:
     """And a pool that records nothing says how it would."""
+    before = set(threading.enumerate())
     with AgentPool.start([Member("a", echo)], record=True) as pool:
         pool.execute(1)
         assert "was answered by a" in pool.explain(f"{pool.name}-1")
-        assert not [t for t in threading.enumerate() if t.name == "greenroom-flight"]
+        started = set(threading.enumerate()) - before
+        assert not [thread for thread in started if thread.name == "greenroom-flight"]
         with pytest.raises(LookupError, match="nothing is recorded of a request 'other'"):
             pool.explain("other")
     with (

@@ -358,7 +358,7 @@ def test_a_start_that_fails_half_way_leaves_nothing(
     left: int, machine: Machine, greenroom_events: EventRecorder
 ) -> None:
     """No thread, no registered actor; the agents are the caller's still, and may be used again."""
-    before = set(threading.enumerate()), len(pykka.ActorRegistry.get_all())
+    before = set(threading.enumerate()), set(pykka.ActorRegistry.get_all())
     closed: list[Any] = []
     members = [
         Member("a", echo, close=lambda _: closed.append("a")),
@@ -371,8 +371,9 @@ def test_a_start_that_fails_half_way_leaves_nothing(
     assert "half" in str(caught.value)
     for thread in set(threading.enumerate()) - before[0]:
         thread.join(WAIT_S)
-    assert set(threading.enumerate()) == before[0]
-    assert len(pykka.ActorRegistry.get_all()) == before[1]
+    # Those of an earlier test may have ended meanwhile.
+    assert set(threading.enumerate()) <= before[0]
+    assert set(pykka.ActorRegistry.get_all()) <= before[1]
     assert closed == []
     assert len(greenroom_events.named(PoolStarted)) == len(greenroom_events.named(PoolStopped)) == 1
     with AgentPool.start(members, name="half") as pool:
@@ -389,7 +390,7 @@ class Untouchable:
 
 def test_a_start_that_an_agent_makes_fail_leaves_nothing() -> None:
     """The same where it is the look at a member that raises."""
-    before = set(threading.enumerate()), len(pykka.ActorRegistry.get_all())
+    before = set(threading.enumerate()), set(pykka.ActorRegistry.get_all())
     members = [Member("a", echo), Member("b", echo)]
     odd = Member("c", echo)
     object.__setattr__(odd, "agent", Untouchable())
@@ -397,8 +398,9 @@ def test_a_start_that_an_agent_makes_fail_leaves_nothing() -> None:
         AgentPool.start([*members, odd])
     for thread in set(threading.enumerate()) - before[0]:
         thread.join(WAIT_S)
-    assert set(threading.enumerate()) == before[0]
-    assert len(pykka.ActorRegistry.get_all()) == before[1]
+    # Those of an earlier test may have ended meanwhile.
+    assert set(threading.enumerate()) <= before[0]
+    assert set(pykka.ActorRegistry.get_all()) <= before[1]
 
 
 @AGENTS

@@ -287,10 +287,11 @@ def test_b37_one_long_pause_of_everything_is_no_stall(
 
 def test_b37_no_loop_is_started_to_be_watched(clock: FakeClock) -> None:
     """A pool of sync members has no loop, however often it would be looked at."""
+    before = set(threading.enumerate())
     with pool_of(Member("a", lambda payload: payload), clock=clock, **QUIET) as pool:
         pool.execute("x", timeout=WAIT_S)
         pass_time(pool, clock, 5.0)
-        names = [thread.name for thread in threading.enumerate()]
+        names = [thread.name for thread in set(threading.enumerate()) - before]
         assert not [name for name in names if name.endswith("-loop")]
 
 

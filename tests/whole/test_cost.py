@@ -191,8 +191,9 @@ def test_an_ask_starts_no_thread(
 
 def test_an_ask_of_a_sync_agent_starts_no_loop() -> None:
     """A pool without async agents has no event loop, hence no task."""
+    before = set(threading.enumerate())
     with warm_pool(sync_agent) as pool:
-        names = [thread.name for thread in threading.enumerate()]
+        names = [thread.name for thread in set(threading.enumerate()) - before]
         assert [name for name in names if name == f"greenroom-{pool.name}-loop"] == []
 
 
