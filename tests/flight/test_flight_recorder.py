@@ -15,7 +15,16 @@ import pytest
 from helpers_pools import WAIT_S, ask, echo, echo_async
 from helpers_processes import PROCESS_S
 
-from greenroom import AgentPool, Member, PoolConfig, PoolFuture, Reply, Request, ResourceError
+from greenroom import (
+    AgentPool,
+    Limit,
+    Member,
+    PoolConfig,
+    PoolFuture,
+    Reply,
+    Request,
+    ResourceError,
+)
 from greenroom.cli import main
 from greenroom.flight.flight_reading import log_with, logs_of
 from greenroom.flight.settings_said import config_of
@@ -310,6 +319,29 @@ def test_b377_settings_that_are_names_are_recorded(tmp_path: Path) -> None:
     (log,) = logs_of(path)
     assert log.header.left_out == ()
     assert config_of(log.header.settings) == config
+
+
+def test_b519_who_lacks_headroom_is_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Until there is some; in the file as far as the last request has seen it."""
+    clock, path = FakeClock(), tmp_path / "flight.jsonl"
+    members = [
+        Member("small", echo, limits=[Limit(1, per_s=60.0)]),
+        Member("large", echo, priority=1),
+    ]
+    with AgentPool.start(members, strategy="priority", clock=clock, record=path) as pool:
+        assert pool.explain().splitlines()[-1].strip() == "Nobody."
+        pool.execute("x")
+        out = "small is out: nothing is left of its rate limits until 00:17:40.000Z (60 s more)."
+        assert pool.explain().splitlines()[-1].strip() == out
+        pool.execute("x")
+        clock.advance(30.0)
+        assert "(30 s more)" in pool.explain()
+    assert main(["explain", "--flight", str(path)]) == 0
+    assert "small is out: nothing is left of its rate limits" in capsys.readouterr().out
+    with AgentPool.start(members, strategy="priority", clock=clock, record=True) as pool:
+        pool.execute("x")
+        clock.advance(60.0)
+        assert pool.explain().splitlines()[-1].strip() == "Nobody."
 
 
 def test_b369_a_member_that_was_reset_does_not_rest_any_more() -> None:

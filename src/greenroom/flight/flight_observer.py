@@ -158,6 +158,10 @@ class FlightObserver:
         lines = self._lines.copy()  # first: one that grows old meanwhile is there twice
         return [*self._still_hold.copy().values(), *lines]
 
+    def dry(self) -> dict[int, float]:
+        """The members that lack headroom, and until when, as far as the router has seen by now."""
+        return {slot.index: at for slot in self._slots if (at := slot.refills_at)}
+
     # -- a request, in the order of its steps
 
     def accepted(self, job: Job, now: float) -> None:

@@ -117,4 +117,5 @@ def _until(log: FlightLog, last: str) -> FlightLog:
         line = read(last) if last else None
         if isinstance(line, RequestLine):
             log.last_at = max(log.last_at, line.at if line.end is None else line.end.at)
+            log.look_at(line)
     return log

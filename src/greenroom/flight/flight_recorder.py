@@ -88,7 +88,8 @@ class FlightRecorder:
             log.add(line)
         for raw in self.observer.about(request_id) if request_id is not None else ():
             log.add(request_of(raw[:]))
-        log.last_at = max(log.last_at, self._clock.now())
+        log.last_at = now = max(log.last_at, self._clock.now())
+        log.is_dry(self.observer.dry(), now)
         if request_id is None:
             return str(who_is_out(log))
         try:
