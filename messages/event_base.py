@@ -59,6 +59,13 @@ class Event:
         """The log level of this very event."""
         return self.level
 
+    def length(self) -> int:
+        """How many characters its texts have, all together."""
+        texts = (getattr(self, name) for name in self._texts)
+        return sum(
+            sum(map(len, text)) if isinstance(text, tuple) else len(text) for text in texts if text
+        )
+
     def as_dict(self) -> dict[str, Any]:
         """The event as flat plain data, ready for JSON: `event`, then its fields."""
         plain: dict[str, Any] = {"event": self.name}
