@@ -20,19 +20,18 @@ from greenroom.flight.flight_file import lines_of
 from greenroom.flight.flight_lines import (
     End,
     FlightError,
-    Given,
     Header,
     Line,
     LostLine,
-    Raw,
     RequestLine,
     RestLine,
-    read,
-    written,
 )
 from greenroom.flight.flight_reading import log_with, logs_of, newest_in
+from greenroom.flight.flight_steps import Given
 from greenroom.flight.flight_target import FileTarget, target_of
 from greenroom.flight.flight_writer import FlightWriter
+from greenroom.flight.line_text import read, written
+from greenroom.flight.raw_requests import Raw
 
 WAIT_S = 20.0
 HEADER = Header(pool="p", at=1.0, wall=2.0, strategy="adaptive")

@@ -6,21 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from greenroom.flight.choice_words import chosen_since, passed_by, would_have_taken
-from greenroom.flight.flight_lines import (
+from greenroom.flight.flight_lines import FlightError, RequestLine
+from greenroom.flight.flight_log import FlightLog
+from greenroom.flight.flight_steps import (
     STARTED,
     Failed,
     FirstChunk,
-    FlightError,
     Given,
     Left,
     Queued,
     Released,
-    RequestLine,
     Resumes,
     Step,
     Succeeded,
 )
-from greenroom.flight.flight_log import FlightLog
 from greenroom.flight.reasons import (
     END_WORDS,
     FAILURE_WORDS,

@@ -14,19 +14,18 @@ from typing import Any
 from greenroom.flight.flight_lines import (
     EndLine,
     FlightError,
-    Given,
     Header,
     Line,
     LostLine,
     MemberFacts,
     MembersLine,
-    Queued,
     RefusedLine,
     RequestLine,
     RestLine,
     SettingsLine,
     StateLine,
 )
+from greenroom.flight.flight_steps import Given, Queued
 
 
 @dataclass(slots=True, eq=False)

@@ -20,40 +20,34 @@ from greenroom.actors.routing.load_estimate import Known
 from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.flight.draws import NO_DRAWS, RecordedDraws
 from greenroom.flight.flight_lines import (
+    EndLine,
+    JudgedLine,
+    Line,
+    MemberFacts,
+    MembersLine,
+    RefusedLine,
+    RestLine,
+    SettingsLine,
+    StateLine,
+)
+from greenroom.flight.flight_steps import (
     DISCONNECTED,
-    END,
-    FACTS,
     FAILED,
     FIRST_CHUNK,
     GIVEN,
-    ID,
     LEFT,
     MAY_MEND,
     OPENS_AT_ONCE,
     QUEUED,
     RELEASED,
     RESUMES,
-    RUNNING,
     RUNS,
     STARTED,
-    STEPS,
     SUCCEEDED,
     UNJUDGED,
-    Brief,
-    EndLine,
-    JudgedLine,
-    Line,
-    MemberFacts,
-    MembersLine,
     Out,
-    Raw,
-    RefusedLine,
-    RestLine,
-    SettingsLine,
-    StateLine,
-    begun,
-    whole,
 )
+from greenroom.flight.raw_requests import END, FACTS, ID, RUNNING, STEPS, Brief, Raw, begun, whole
 from greenroom.flight.settings_said import settings_of
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import AllPoolMembersFailedError, PoolSaturatedError

@@ -15,9 +15,9 @@ from greenroom.flight.flight_lines import (
     Header,
     LostLine,
     RequestLine,
-    read,
 )
 from greenroom.flight.flight_log import FlightLog
+from greenroom.flight.line_text import read
 
 NAMES = ("flight.jsonl", "flight.jsonl.gz", "flight.jsonl.zst")
 """Where a recording is looked for that nobody names."""

@@ -12,11 +12,12 @@ from typing import Any
 from greenroom.actors.runtime.clock import Clock
 from greenroom.flight.draws import RecordedDraws
 from greenroom.flight.explanation import explain, who_is_out
-from greenroom.flight.flight_lines import FlightError, Header, request_of
+from greenroom.flight.flight_lines import FlightError, Header
 from greenroom.flight.flight_log import FlightLog
 from greenroom.flight.flight_observer import FlightObserver
 from greenroom.flight.flight_target import target_of
 from greenroom.flight.flight_writer import FlightWriter
+from greenroom.flight.raw_requests import request_of
 from greenroom.flight.settings_said import settings_of
 from greenroom.messages.config import PoolConfig
 

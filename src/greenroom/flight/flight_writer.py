@@ -10,19 +10,17 @@ from collections.abc import Callable, Iterator
 
 from greenroom.actors.runtime.event_bus import say
 from greenroom.flight.flight_lines import (
-    Brief,
     Header,
     Line,
     LostLine,
     MembersLine,
-    Raw,
     RestLine,
     SettingsLine,
     StateLine,
-    written,
-    written_request,
 )
 from greenroom.flight.flight_target import TakerError, Target
+from greenroom.flight.line_text import written, written_request
+from greenroom.flight.raw_requests import Brief, Raw
 from greenroom.messages.errors import summary
 
 BACKLOG = 20_000
