@@ -152,7 +152,7 @@ class CutDisk(Disk):
 @pytest.fixture(params=[Disk, CutDisk])
 def disks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[Disk]:
     """Those of the files that are opened."""
-    opened, made = flight_target._opened, []
+    opened, made = flight_target._opened, list[Disk]()
 
     def on_a_disk(path: Path) -> Disk:
         made.append(request.param(opened(path)))
