@@ -194,7 +194,8 @@ def test_b515_a_file_is_one_running_pools(tmp_path: Path, monkeypatch: pytest.Mo
         assert "was answered by c" in pool.explain("r")
     first, second = logs_of(path)
     assert (first.header.pool, second.header.pool) == ("first", "second")
-    assert [log.name(log.requests["r"].end.member) for log in (first, second)] == ["a", "c"]
+    ends = [(log, log.requests["r"].end) for log in (first, second)]
+    assert [end and log.name(end.member) for log, end in ends] == ["a", "c"]
 
 
 def test_b515_what_is_no_file_is_anybodys() -> None:
