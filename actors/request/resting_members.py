@@ -42,7 +42,7 @@ class RestingMembers:
             too_many = slot.is_too_many(began, now)
             # Whoever has switched the breaker off wants every request to go there.
             off = slot.route.circuit is CircuitState.DISABLED
-            if not off and (slot.is_paced or not too_many):
+            if not off and (slot.is_paced(now) or not too_many):
                 self._table.read_times()
                 self._table.headroom.refused(slot, began, now, retry_after_s)
         if not slot.rest_for(kind, now, began, retry_after_s, self._rng, too_many):

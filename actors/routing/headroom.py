@@ -534,7 +534,7 @@ class Headroom:
         for slot in slots:
             if not slot.buckets:
                 continue
-            rests = slot.rests_for_its_pace()
+            rests = slot.rests_for_its_pace(now)
             if not rests and slot.skip_reason() not in _WAITABLE:
                 continue
             at = self.free_at(slot, costs, now)

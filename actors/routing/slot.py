@@ -206,7 +206,7 @@ class Slot:
         self._free_slots.resting.discard(self)
         # What still runs has been let in before the rest; one more is
         # the trial of whether it is over. Where its pace is known, that lets them in.
-        if not self.is_paced:
+        if not self.is_paced(now):
             self._ease_in()
         self.recovers = True  # by a success its next pause is a first one again
         self._review()
@@ -246,16 +246,16 @@ class Slot:
         """When its last calls began that were not refused, as far as is known; all that run."""
         return [*self.times.began(now), *[now] * self.in_flight]
 
-    @property
-    def is_paced(self) -> bool:
-        """Whether its refusals have taught how many calls a second it bears."""
-        return any(each.pace is not None and not each.pace.is_no_cure for each in self.buckets)
+    def is_paced(self, now: float) -> bool:
+        """Whether its refusals have taught how many calls a second it bears, and that holds yet."""
+        paces = (each.pace for each in self.buckets)
+        return any(pace is not None and not pace.is_forgotten(now) for pace in paces)
 
-    def rests_for_its_pace(self) -> bool:
+    def rests_for_its_pace(self, now: float) -> bool:
         """Whether it only rests after a refusal, and it is known what it bears then."""
         if not self.rest.until or self.rest.kind is not FailureKind.RATE_LIMITED:
             return False
-        return self.is_paced and self.skip_reason() is SkipReason.COOLING_DOWN
+        return self.is_paced(now) and self.skip_reason() is SkipReason.COOLING_DOWN
 
     def is_too_many(self, began: float, now: float) -> bool:
         """Whether a call that began then, and was refused now, was refused for how many ran at a
@@ -267,7 +267,7 @@ class Slot:
             fine, self._most, self._refused_at = self._most, 0, now
             if fine:
                 self._too_many = self.in_flight + 1 > fine
-            elif self.is_paced:
+            elif self.is_paced(now):
                 self._too_many = False
             # Else nothing has ended well since the last one: it is of the same kind.
             self._seen, self._seen_at = 0, now

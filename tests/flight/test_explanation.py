@@ -8,7 +8,8 @@ import pytest
 from helpers_flight import FlightWorld
 
 from greenroom.flight.explanation import explain
-from greenroom.flight.flight_lines import FlightError, RequestLine, read
+from greenroom.flight.flight_lines import FlightError, RequestLine
+from greenroom.flight.line_text import read
 from greenroom.messages.status import CircuitState, FailureKind, SkipReason
 
 

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
+import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+from helpers_log import logged
 
 from greenroom import flight as room
-from greenroom.flight import flight_file, flight_writer
-from greenroom.flight.flight_file import FileTarget, lines_of
-from greenroom.flight.flight_lines import FlightError, Header, LostLine, RestLine, read, written
+from greenroom.flight import flight_target, flight_writer
+from greenroom.flight.flight_file import lines_of
+from greenroom.flight.flight_lines import (
+    End,
+    FlightError,
+    Header,
+    Line,
+    LostLine,
+    RequestLine,
+    RestLine,
+)
 from greenroom.flight.flight_reading import log_with, logs_of, newest_in
-from greenroom.flight.flight_writer import FlightWriter, target_of
+from greenroom.flight.flight_steps import Given
+from greenroom.flight.flight_target import FileTarget, target_of
+from greenroom.flight.flight_writer import FlightWriter
+from greenroom.flight.line_text import read, written
+from greenroom.flight.raw_requests import Raw
 
 WAIT_S = 20.0
 HEADER = Header(pool="p", at=1.0, wall=2.0, strategy="adaptive")
@@ -42,15 +57,14 @@ def test_what_is_written_is_read(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_of_a_process_that_was_killed_all_is_there_up_to_the_last_flush(
+def test_of_a_process_that_was_killed_all_is_there_that_was_written(
     tmp_path: Path, suffix: str
 ) -> None:
     """The file is not closed, and yet read."""
     path = tmp_path / f"flight.jsonl{suffix}"
     target = FileTarget(path)
     target.write("one\ntwo\n")
-    target.flush()
-    target.write("three, which was not flush")
+    target.write("three, which has no end yet")
     try:
         assert list(lines_of(path)) == ["one", "two"]
     finally:
@@ -63,7 +77,6 @@ def test_a_file_that_is_cut_off_is_read_up_to_there(tmp_path: Path, suffix: str)
     path = tmp_path / f"flight.jsonl{suffix}"
     target = FileTarget(path)
     target.write("".join(f"line {number}\n" for number in range(1_000)))
-    target.flush()
     target.write("more\n" * 1_000)
     target.close()
     whole = path.read_bytes()
@@ -109,41 +122,194 @@ def test_a_file_that_is_damaged_is_read_as_far_as_it_can_be(tmp_path: Path, suff
     assert after.rest(1, 1.5) == _rest(1)
 
 
+class Disk:
+    """A file on a disk that has room for so many more bytes; None: for any number."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.room: int | None = None
+
+    def write(self, data: memoryview) -> int:
+        if self.room is None:
+            return self._file.write(data)
+        if not self.room:
+            raise OSError(errno.ENOSPC, "no space left on device")
+        taken = self._file.write(data[: self.room])
+        self.room -= taken
+        return taken
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class CutDisk(Disk):
+    """One of which what was written can be taken back."""
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+
+@pytest.fixture(params=[Disk, CutDisk])
+def disks(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> list[Disk]:
+    """Those of the files that are opened."""
+    opened, made = flight_target._opened, list[Disk]()
+
+    def on_a_disk(path: Path) -> Disk:
+        made.append(request.param(opened(path)))
+        return made[-1]
+
+    monkeypatch.setattr(flight_target, "_opened", on_a_disk)
+    return made
+
+
 def test_what_comes_after_a_write_that_failed_begins_on_a_line_of_its_own(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, disks: list[Disk]
 ) -> None:
     """A disk that was full for a while costs what was written meanwhile, and no more."""
-    full = [False]
-
-    class Disk:
-        def __init__(self, file: BinaryIO) -> None:
-            self._file = file
-
-        def write(self, data: memoryview) -> int:
-            if not full[0]:
-                return self._file.write(data)
-            if len(data) < 9:
-                raise OSError(errno.ENOSPC, "no space left on device")
-            return self._file.write(data[: len(data) - 8])
-
-        def flush(self) -> None: ...
-
-        def close(self) -> None:
-            self._file.close()
-
-    opened = flight_file._opened
-    monkeypatch.setattr(flight_file, "_opened", lambda path: Disk(opened(path)))
     path = tmp_path / "flight.jsonl"
     target = FileTarget(path)
+    (disk,) = disks
     target.write(written(HEADER) + "\n")
-    full[0] = True
+    disk.room = 9
     with pytest.raises(OSError, match="no space"):
         target.write(written(_rest(1)) + "\n")
-    full[0] = False
+    disk.room = None
     target.write(written(_rest(2)) + "\n")
     target.close()
     (log,) = logs_of(path)
-    assert (log.rest(1, 1.5), log.rest(2, 1.5), log.lost) == (None, _rest(2), 1)
+    assert (log.rest(1, 1.5), log.rest(2, 1.5)) == (None, _rest(2))
+    assert log.lost == (0 if isinstance(disk, CutDisk) else 1)
+
+
+class Stepped:
+    """A writer whose thread is not waited for by time: each step writes what was put."""
+
+    def __init__(self, path: Path, now: Callable[[], float] = lambda: 0.0) -> None:
+        self.writer = FlightWriter(target_of(path), HEADER, now=now)
+
+    def write(self, *lines: Line | Raw) -> None:
+        self.writer._waiting.extend(lines)
+        self.writer._write_all()
+
+    def close(self) -> None:
+        self.writer._closing.set()
+        self.writer._awake.set()
+        self.writer._run()
+
+
+def _request(number: int) -> RequestLine:
+    end = End(1.5, "answered", 0)
+    return RequestLine(f"r{number}", number, 1.0, 1, end, (Given(1, 0, 1.0),))
+
+
+@pytest.mark.parametrize("room", [0, 1, 40, 200])
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_b516_a_disk_that_was_full_costs_what_was_written_meanwhile(
+    tmp_path: Path, disks: list[Disk], suffix: str, room: int
+) -> None:
+    """What was there before can be read and what comes after as well; what holds on is there too,
+    and how many requests are missing. One warning, and one word when it goes on.
+    """
+    path = tmp_path / f"flight.jsonl{suffix}"
+    with logged("INFO") as lines:
+        stepped = Stepped(path)
+        (disk,) = disks
+        stepped.write(*map(_request, range(300)))
+        disk.room = room
+        for number in range(300, 600):
+            stepped.write(_request(number), _rest(number))
+        disk.room = None
+        stepped.write(*map(_request, range(600, 900)))
+        stepped.close()
+    (log,) = logs_of(path)
+    requests = {f"r{each}" for each in (*range(300), *range(600, 900))}
+    fitted = set(log.requests) - requests
+    assert set(log.requests) >= requests
+    assert len(fitted) <= room // 10  # in what room there was
+    assert [log.rest(each, 1.5) for each in range(300, 600)] == [*map(_rest, range(300, 600))]
+    warned, told = lines()
+    assert "WARNING" in warned
+    assert "its recording cannot be written: OSError: [Errno 28] no space" in warned
+    assert "INFO" in told
+    assert "its recording goes on; " in told
+    if isinstance(disk, CutDisk):
+        assert log.lost == 300 - len(fitted)
+        assert f"; {log.lost} lines of it are missing" in told
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_b516_a_disk_that_is_full_from_the_start(
+    tmp_path: Path, disks: list[Disk], suffix: str
+) -> None:
+    """The first line is written as soon as there is room."""
+    path = tmp_path / f"flight.jsonl{suffix}"
+    stepped = Stepped(path)
+    disks[0].room = 0
+    stepped.write(_rest(1), _request(1))
+    disks[0].room = None
+    stepped.write(_request(2))
+    stepped.close()
+    (log,) = logs_of(path)
+    assert (log.rest(1, 1.5), set(log.requests), log.lost) == (_rest(1), {"r2"}, 1)
+
+
+def test_b516_a_disk_that_is_full_again_and_again_is_told_once_a_minute(
+    tmp_path: Path, disks: list[Disk]
+) -> None:
+    """And its end as often."""
+    now = 0.0
+    with logged("INFO") as lines:
+        stepped = Stepped(tmp_path / "flight.jsonl", lambda: now)
+        for _ in range(100):
+            now += 1.0
+            disks[0].room = 0
+            stepped.write(_request(1))
+            disks[0].room = None
+            stepped.write(_request(2))
+        stepped.close()
+    assert [line.count("WARNING") for line in lines()] == [1, 0, 1, 0]
+
+
+@contextlib.contextmanager
+def files_up_to(size: int) -> Iterator[None]:
+    """No file of this process may grow beyond that: a write takes what fits, the next one fails."""
+    resource = pytest.importorskip("resource", reason="a limit of the size of files is of POSIX")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_b516_a_real_file_that_may_not_grow_for_a_while(tmp_path: Path, suffix: str) -> None:
+    """What was written of a batch that did not fit is taken back, so the file is whole."""
+    path = tmp_path / f"flight.jsonl{suffix}"
+    stepped = Stepped(path)
+    stepped.write(*map(_request, range(300)))
+    with files_up_to(path.stat().st_size + 20):
+        stepped.write(*map(_request, range(300, 500)))
+    stepped.write(*map(_request, range(500, 600)))
+    stepped.close()
+    (log,) = logs_of(path)
+    assert set(log.requests) == {f"r{each}" for each in (*range(300), *range(500, 600))}
+    assert log.lost == 200
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_b516_what_begins_with_a_long_line_is_found(tmp_path: Path, suffix: str) -> None:
+    """Behind one that was cut off, however much is written at once."""
+    path = tmp_path / f"flight.jsonl{suffix}"
+    chance = random.Random(1)
+    for number in range(2):
+        stepped = Stepped(path)
+        stepped.write(*(_rest(chance.getrandbits(60)) for _ in range(250)), _rest(number))
+        stepped.close()
+        whole = path.read_bytes()
+        path.write_bytes(whole[: len(whole) - 9] if not number else whole)
+    before, after = logs_of(path)
+    assert (before.rest(1, 1.5), after.rest(1, 1.5)) == (None, _rest(1))
 
 
 def test_what_is_too_much_is_dropped_and_counted(
@@ -162,8 +328,6 @@ def test_what_is_too_much_is_dropped_and_counted(
             assert go.wait(WAIT_S)
             self.lines += text.splitlines()
 
-        def flush(self) -> None: ...
-
         def close(self) -> None: ...
 
     slow = Slow()
@@ -179,22 +343,23 @@ def test_what_is_too_much_is_dropped_and_counted(
     assert lines == [HEADER, *map(_rest, range(4)), LostLine(count=4)]
 
 
-def test_a_function_that_raises_is_complained_of_once(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_function_that_raises_is_complained_of_once() -> None:
     """And harms nothing."""
 
     def refuse(line: str) -> None:
         raise OSError("no")
 
-    writer = FlightWriter(target_of(refuse), HEADER)
-    for number in range(3):
-        writer.put(_rest(number))
-    writer.close()
-    assert capsys.readouterr().err == "greenroom: the recording failed: OSError: no\n"
+    with logged("INFO") as said:
+        writer = FlightWriter(target_of(refuse), HEADER)
+        for number in range(3):
+            writer.put(_rest(number))
+        writer.close()
+    (line,) = said()
+    assert "WARNING" in line
+    assert "pool 'p': its recording failed: OSError: no (said once)" in line
 
 
-def test_a_function_that_raises_for_a_line_gets_the_others(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_function_that_raises_for_a_line_gets_the_others() -> None:
     """Those that are written together with it are not lost."""
     lines: list[str] = []
 
@@ -203,12 +368,13 @@ def test_a_function_that_raises_for_a_line_gets_the_others(
             raise ValueError("no")
         lines.append(line)
 
-    writer = FlightWriter(target_of(choosy), HEADER)
-    for number in range(4):
-        writer.put(_rest(number))
-    writer.close()
+    with logged("INFO") as said:
+        writer = FlightWriter(target_of(choosy), HEADER)
+        for number in range(4):
+            writer.put(_rest(number))
+        writer.close()
     assert [read(each) for each in lines] == [HEADER, _rest(0), _rest(2), _rest(3)]
-    assert "ValueError: no" in capsys.readouterr().err
+    assert "ValueError: no" in said()[0]
 
 
 def test_a_function_gets_line_by_line() -> None:

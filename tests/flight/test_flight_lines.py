@@ -10,6 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from greenroom.flight import flight_lines as lines
+from greenroom.flight import flight_steps as steps
+from greenroom.flight import line_text as text_of
+from greenroom.flight import raw_requests as raws
 
 TIMES = st.floats(min_value=0.0, max_value=1e9)
 NAMES = st.text(max_size=12)
@@ -24,11 +27,11 @@ def _many(values: Any) -> Any:
 
 
 GIVEN = st.builds(
-    lines.Given,
+    steps.Given,
     number=INDICES,
     member=INDICES,
     at=TIMES,
-    role=st.sampled_from(lines.ROLES),
+    role=st.sampled_from(steps.ROLES),
     trial=st.booleans(),
     loads=_many(INDICES),
     out=_many(OUT),
@@ -39,11 +42,11 @@ GIVEN = st.builds(
 )
 STEPS = st.one_of(
     GIVEN,
-    st.builds(lines.Queued, at=TIMES, out=_many(OUT), barred=_many(BARRED)),
-    st.builds(lines.FirstChunk, number=INDICES, seconds=TIMES),
-    st.builds(lines.Succeeded, number=INDICES, seconds=TIMES, late_s=TIMES),
+    st.builds(steps.Queued, at=TIMES, out=_many(OUT), barred=_many(BARRED)),
+    st.builds(steps.FirstChunk, number=INDICES, seconds=TIMES),
+    st.builds(steps.Succeeded, number=INDICES, seconds=TIMES, late_s=TIMES),
     st.builds(
-        lines.Failed,
+        steps.Failed,
         number=INDICES,
         at=TIMES,
         kind=NAMES,
@@ -52,9 +55,9 @@ STEPS = st.one_of(
         retry_after_s=st.none() | TIMES,
         flags=st.integers(0, 31),
     ),
-    st.builds(lines.Left, number=INDICES, at=TIMES, reason=NAMES),
-    st.builds(lines.Released, number=INDICES, at=TIMES),
-    st.builds(lines.Resumes, member=INDICES, at=TIMES, until=TIMES, draws=DRAWS),
+    st.builds(steps.Left, number=INDICES, at=TIMES, reason=NAMES),
+    st.builds(steps.Released, number=INDICES, at=TIMES),
+    st.builds(steps.Resumes, member=INDICES, at=TIMES, until=TIMES, draws=DRAWS),
 )
 ENDS = st.builds(
     lines.End,
@@ -125,23 +128,23 @@ OTHERS = st.one_of(
 @given(REQUESTS | OTHERS)
 def test_b375_what_is_written_is_read_as_it_was(line: lines.Line) -> None:
     """Whatever is said comes back, on one line."""
-    text = lines.written(line)
+    text = text_of.written(line)
     assert "\n" not in text
-    assert lines.read(text) == line
+    assert text_of.read(text) == line
 
 
 @given(REQUESTS)
 def test_a_request_in_memory_says_the_same_as_its_line(line: lines.RequestLine) -> None:
     """The list that the router fills is the line in another form."""
-    raw = lines.raw_of(line)
-    assert lines.request_of(raw) == line
-    assert lines.written_request(raw) == lines.written(line)
+    raw = raws.raw_of(line)
+    assert raws.request_of(raw) == line
+    assert text_of.written_request(raw) == text_of.written(line)
 
 
 def test_b375_what_a_later_version_adds_is_left_out() -> None:
     """A new kind of line is none to be read, and a new field is passed by."""
-    assert lines.read('{"weather":"fine","at":1.0}') is None
-    assert lines.read('{"rest":1,"at":2.0,"until":3.0,"kind":"quota","why":"new"}') == (
+    assert text_of.read('{"weather":"fine","at":1.0}') is None
+    assert text_of.read('{"rest":1,"at":2.0,"until":3.0,"kind":"quota","why":"new"}') == (
         lines.RestLine(member=1, at=2.0, until=3.0, kind="quota")
     )
 
@@ -163,7 +166,7 @@ def test_b375_what_a_later_version_adds_is_left_out() -> None:
 def test_what_is_no_line_is_refused(text: str, said: str) -> None:
     """It is told what is wrong with it."""
     with pytest.raises(lines.FlightError, match=said):
-        lines.read(text)
+        text_of.read(text)
 
 
 def test_every_kind_of_line_is_tried() -> None:
@@ -186,6 +189,6 @@ def test_the_usual_request_is_written_in_the_same_words(
     loads = tuple(load for load, _, _, _ in members)
     known = tuple((latency, streak, stamp, 10.0) for _, latency, streak, stamp in members)
     brief = (request_id, (7, at, 1, at, 1, 0, loads, known, draws), 0.25, 0.0, at + 0.25)
-    line = lines.read(lines.written_request(brief))
-    assert line == lines.request_of(lines.whole(brief))
-    assert line == lines.read(lines.written(lines.request_of(lines.whole(brief))))
+    line = text_of.read(text_of.written_request(brief))
+    assert line == raws.request_of(raws.whole(brief))
+    assert line == text_of.read(text_of.written(raws.request_of(raws.whole(brief))))

@@ -6,18 +6,15 @@ import pytest
 from helpers_flight import FlightWorld
 
 from greenroom.flight import flight_observer
-from greenroom.flight.flight_lines import (
-    End,
+from greenroom.flight.flight_lines import End, MembersLine, RestLine, StateLine
+from greenroom.flight.flight_steps import (
     Failed,
     FirstChunk,
     Given,
     Left,
-    MembersLine,
     Queued,
     Released,
-    RestLine,
     Resumes,
-    StateLine,
     Succeeded,
 )
 from greenroom.messages.status import CancelReason, CircuitState, FailureKind, SkipReason

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -14,7 +15,16 @@ import pytest
 from helpers_pools import WAIT_S, ask, echo, echo_async
 from helpers_processes import PROCESS_S
 
-from greenroom import AgentPool, Member, PoolConfig, PoolFuture, Reply, Request
+from greenroom import (
+    AgentPool,
+    Limit,
+    Member,
+    PoolConfig,
+    PoolFuture,
+    Reply,
+    Request,
+    ResourceError,
+)
 from greenroom.cli import main
 from greenroom.flight.flight_reading import log_with, logs_of
 from greenroom.flight.settings_said import config_of
@@ -164,6 +174,55 @@ def test_b373_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         assert pool.name == "lost"
 
 
+def test_b515_a_file_is_one_running_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By whatever path: a second one is refused before it starts, and one that comes after it is
+    not.
+    """
+    monkeypatch.chdir(tmp_path)
+    path, other = tmp_path / "flight.jsonl", tmp_path / "linked.jsonl"
+    with AgentPool.start([Member("a", echo)], name="first", record=path) as pool:
+        pool.execute("x", request_id="r")
+        other.hardlink_to(path)
+        for same in (path, "flight.jsonl", other):
+            with pytest.raises(ValueError, match="record must be a file of the pool's own, got "):
+                AgentPool.start([Member("b", echo)], name="second", record=same)
+        with AgentPool.start([Member("b", echo)], name="second", record=tmp_path / "b.jsonl") as b:
+            assert b.name == "second"
+            b.execute("x", request_id="r")
+    with AgentPool.start([Member("c", echo)], name="second", record=path) as pool:
+        with pytest.raises(LookupError, match="nothing is recorded of a request 'r'"):
+            pool.explain("r")  # that was the first one's
+        pool.execute("x", request_id="r")
+        assert "was answered by c" in pool.explain("r")
+    first, second = logs_of(path)
+    assert (first.header.pool, second.header.pool) == ("first", "second")
+    ends = [(log, log.requests["r"].end) for log in (first, second)]
+    assert [end and log.name(end.member) for log, end in ends] == ["a", "c"]
+
+
+def test_b515_what_is_no_file_is_anybodys() -> None:
+    """Nothing is read from there."""
+    with (
+        AgentPool.start([Member("a", echo)], record=os.devnull) as one,
+        AgentPool.start([Member("a", echo)], record=os.devnull) as other,
+    ):
+        assert (one.execute(1), other.execute(2)) == (1, 2)
+
+
+def test_b515_a_pool_that_could_not_start_has_no_file(tmp_path: Path) -> None:
+    """It can be started again."""
+    path = tmp_path / "flight.jsonl"
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(ResourceError, match="pool 'lost'"):
+        patch.setattr(threading.Thread, "start", refused)
+        AgentPool.start([Member("a", echo)], name="lost", record=path)
+    AgentPool.start([Member("a", echo)], name="lost", record=path).stop()
+    assert [log.header.pool for log in logs_of(path)] == ["lost", "lost"]
+
+
 def test_b374_what_is_under_way_at_the_end_is_written_as_it_is(tmp_path: Path) -> None:
     """A thread that is stuck in its agent never reports."""
     path = tmp_path / "flight.jsonl"
@@ -263,6 +322,29 @@ def test_b377_settings_that_are_names_are_recorded(tmp_path: Path) -> None:
     (log,) = logs_of(path)
     assert log.header.left_out == ()
     assert config_of(log.header.settings) == config
+
+
+def test_b519_who_lacks_headroom_is_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Until there is some; in the file as far as the last request has seen it."""
+    clock, path = FakeClock(), tmp_path / "flight.jsonl"
+    members = [
+        Member("small", echo, limits=[Limit(1, per_s=60.0)]),
+        Member("large", echo, priority=1),
+    ]
+    with AgentPool.start(members, strategy="priority", clock=clock, record=path) as pool:
+        assert pool.explain().splitlines()[-1].strip() == "Nobody."
+        pool.execute("x")
+        out = "small is out: nothing is left of its rate limits until 00:17:40.000Z (60 s more)."
+        assert pool.explain().splitlines()[-1].strip() == out
+        pool.execute("x")
+        clock.advance(30.0)
+        assert "(30 s more)" in pool.explain()
+    assert main(["explain", "--flight", str(path)]) == 0
+    assert "small is out: nothing is left of its rate limits" in capsys.readouterr().out
+    with AgentPool.start(members, strategy="priority", clock=clock, record=True) as pool:
+        pool.execute("x")
+        clock.advance(60.0)
+        assert pool.explain().splitlines()[-1].strip() == "Nobody."
 
 
 def test_b369_a_member_that_was_reset_does_not_rest_any_more() -> None:

@@ -7,9 +7,11 @@ from typing import Any
 from helpers_flow import World
 
 from greenroom.flight.explanation import explain, who_is_out
-from greenroom.flight.flight_lines import Header, RequestLine, read, request_of, whole, written
+from greenroom.flight.flight_lines import Header, RequestLine
 from greenroom.flight.flight_log import FlightLog
 from greenroom.flight.flight_observer import FlightObserver
+from greenroom.flight.line_text import read, written
+from greenroom.flight.raw_requests import request_of, whole
 from greenroom.flight.settings_said import settings_of
 from greenroom.messages.config import PoolConfig
 

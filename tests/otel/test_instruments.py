@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import gc
+import threading
 import weakref
+from collections.abc import Callable
 from typing import Any
 
+import pykka
 import pytest
 from helpers_agents import AsyncHeld, Held
 from helpers_pools import WAIT_S, ask, echo, ranked
 from helpers_telemetry import Telling
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from greenroom import (
     AgentPool,
     Limit,
     Member,
+    PoolFuture,
     PoolSaturatedError,
     PoolStoppedError,
     Request,
     Telemetry,
 )
 from greenroom.messages import MemberStats, PoolStats
-from greenroom.otel.instruments import ObservedPool, instruments_of
+from greenroom.otel.instruments import ANSWER_S, Looks, ObservedPool, instruments_of
+from greenroom.otel.telemetry import flush_each
 from greenroom.testing import FakeClock
 
 
@@ -189,39 +195,88 @@ def test_several_pools_of_one_provider_until_each_ends() -> None:
     assert pools() == set()
 
 
+def answered(stats: PoolStats) -> PoolFuture[PoolStats]:
+    future: PoolFuture[PoolStats] = PoolFuture()
+    future.set(stats)
+    return future
+
+
 def test_one_look_serves_all_instruments_of_a_collection() -> None:
     """Who asks a second time begins the next one."""
-    looks: list[int] = []
+    asked: list[int] = []
 
-    def read() -> PoolStats:
-        looks.append(1)
-        members = (MemberStats("a", in_flight=len(looks)),)
-        return PoolStats("pool", strategy="priority", members=members)
+    def ask_it() -> PoolFuture[PoolStats]:
+        asked.append(1)
+        members = (MemberStats("a", in_flight=len(asked)),)
+        return answered(PoolStats("pool", strategy="priority", members=members))
 
-    pool = ObservedPool("pool", read)
+    looks, pool = Looks(), ObservedPool("pool", ask_it)
     for round_ in (1, 2, 3):
         for instrument in ("depth", "active", "state"):
-            stats = pool.stats(instrument)
-            assert stats is not None
+            ((_, stats),) = looks.at([pool], instrument)
             assert stats.members[0].in_flight == round_
-    assert len(looks) == 3
+    assert len(asked) == 3
 
 
-def test_a_pool_that_is_stuck_is_waited_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not by each instrument: a collection of the SDK gives up all of it after ten seconds."""
-    looks: list[float] = []
-    now = 100.0
+class Silent:
+    """A pool that never answers: who waits for it has the time go by."""
 
-    def read() -> None:
-        nonlocal now
-        looks.append(now)
-        now += 2.0
+    def __init__(self) -> None:
+        self.now, self.asked = 100.0, 0
 
-    monkeypatch.setattr("greenroom.otel.instruments.time.monotonic", lambda: now)
-    pool = ObservedPool("pool", read)
-    for collection in (1, 2):
-        assert [pool.stats(each) for each in ("depth", "active", "state")] == [None] * 3
-        assert len(looks) == collection
+    def ask(self) -> Silent:
+        self.asked += 1
+        return self
+
+    def done(self) -> bool:
+        return False
+
+    def get(self, *, timeout: float | None = None) -> PoolStats:
+        self.now += timeout or 0.0
+        raise pykka.Timeout
+
+
+def test_b517_pools_that_are_stuck_are_waited_for_once_and_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Not by each instrument, nor one after the other: a collection of the SDK gives up all of it
+    after ten seconds. The others are looked at, whoever comes first; and questions do not pile up.
+    """
+    silent = Silent()
+    monkeypatch.setattr("greenroom.otel.instruments.time.monotonic", lambda: silent.now)
+    well = ObservedPool("well", lambda: answered(PoolStats("well", strategy="priority")))
+    pools = [*(ObservedPool(f"stuck-{number}", silent.ask) for number in range(7)), well]
+    looks = Looks()
+    for collection in (1, 2, 3):
+        for instrument in ("depth", "active", "state"):
+            assert [pool for pool, _ in looks.at(pools, instrument)] == [well]
+        assert silent.now == 100.0 + ANSWER_S * collection
+    assert silent.asked == 7
+
+
+def test_b517_a_flush_asks_all_before_it_waits_for_any() -> None:
+    """So one that is stuck takes nothing from the others: they tell meanwhile."""
+    told = threading.Event()
+
+    class Watches(SpanProcessor):
+        def on_end(self, span: ReadableSpan) -> None:
+            if span.parent is None:
+                told.set()
+
+    class Stuck:
+        def flushing(self) -> Callable[[float], bool]:
+            return self.waits
+
+        def waits(self, timeout_s: float) -> bool:
+            assert told.wait(timeout_s)
+            return False
+
+    telling = Telling()
+    telling.traces.add_span_processor(Watches())
+    with telling.pool(*ranked(a=echo)) as pool:
+        pool.execute("x")
+        (tells,) = telling.setting._pools
+        assert not flush_each([Stuck(), tells], WAIT_S)
 
 
 def test_a_pool_that_does_not_answer_has_nothing_to_be_looked_at() -> None:

@@ -324,7 +324,7 @@ class Storm:
         if headroom.free_at(slot, costs_of(job), now) is None:
             return False
         reason = slot.skip_reason()
-        if reason is None or slot.rests_for_its_pace():
+        if reason is None or slot.rests_for_its_pace(self.world.now):
             return True
         return reason in PASSING or self.waits or reason is SkipReason.TRIAL_RUNNING
 

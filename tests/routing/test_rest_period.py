@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from greenroom.actors.policy.learned_pace import FORGOTTEN_S, LearnedPace
+from greenroom.actors.routing.headroom import Bucket
 from greenroom.actors.routing.rest_period import RestPeriod
 from greenroom.actors.routing.slot import FreeSlots, Slot
 from greenroom.messages import CircuitState, FailureKind, MemberRoute, SkipReason
+from greenroom.messages.limits import REQUESTS
 
 LIMITED, MISSING, DOWN = FailureKind.RATE_LIMITED, FailureKind.NOT_FOUND, FailureKind.UNAVAILABLE
 
@@ -164,6 +167,18 @@ def test_it_comes_back_at_a_pace() -> None:
         member.give_back()
     assert rooms == [1, 2, 3, 4, 4]
     assert not member.recovers
+
+
+def test_b520_a_pace_that_is_forgotten_lets_nobody_in() -> None:
+    """It says nothing any more: what comes back after that is not taken by storm."""
+    member, bucket = slot(max_concurrency=4), Bucket(REQUESTS, None, None)
+    bucket.pace = LearnedPace(10.0, 100.0, 0.0)
+    member.buckets = (bucket,)
+    for at, limit in ((101.0, 4), (100.0 + FORGOTTEN_S, 1)):
+        rest(member, at, 1.0)
+        assert member.is_paced(at) is (limit == 4)
+        assert member.rested(at + 1.0)
+        assert member.limit == limit
 
 
 def test_calls_that_run_on_do_not_keep_it_from_coming_back() -> None:

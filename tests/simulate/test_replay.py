@@ -17,14 +17,8 @@ from greenroom import AgentPool, FailureKind, Member, PoolConfig
 from greenroom.cli import main
 from greenroom.flight.draws import RecordedDraws
 from greenroom.flight.flight_file import lines_of
-from greenroom.flight.flight_lines import (
-    FlightError,
-    Header,
-    MemberFacts,
-    MembersLine,
-    StateLine,
-    written,
-)
+from greenroom.flight.flight_lines import FlightError, Header, MemberFacts, MembersLine, StateLine
+from greenroom.flight.line_text import written
 from greenroom.messages.status import CircuitState
 from greenroom.messages.supervision import FailuresSeen, MemberRoute, RoutingSnapshot
 from greenroom.simulate import simulate

@@ -29,6 +29,17 @@ def test_what_was_put_is_taken_in_order() -> None:
     assert buffer.take(0) == []
 
 
+def test_b521_what_waits_is_bounded_by_its_texts_as_well() -> None:
+    """An id of the app's may be as long as it likes."""
+    buffer = EventBuffer(everything=True, most_text=100)
+    for name in ("a" * 60, "b" * 60, "c" * 20, "d" * 200):
+        buffer.put(0.0, event(name))
+    taken = buffer.take(0) or ()
+    assert [(each.member, lost) for _, each, lost in taken] == [("a" * 60, 0), ("c" * 20, 1)]
+    buffer.put(0.0, event("e" * 60))
+    assert [lost for _, _, lost in buffer.take(0) or ()] == [1]
+
+
 def test_a_slow_reader_is_told_how_many_it_has_lost() -> None:
     """Where the gap is: before the first one that came after it."""
     buffer = EventBuffer(everything=True, room=2)

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from helpers_pools import WAIT_S
@@ -23,6 +23,7 @@ from greenroom.actors.runtime import pool_names
 from greenroom.status import board, endpoints, status_pages, status_server
 from greenroom.status.event_buffer import EventBuffer
 from greenroom.status.status_address import StatusAddress
+from greenroom.status.watched_pool import WatchedPool
 
 posix = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="no unix sockets")
 
@@ -292,6 +293,76 @@ def test_an_address_is_free_again_once_its_pool_has_ended() -> None:
     eventually(lambda: gone(address))
 
 
+def test_b521_who_waits_for_a_name_server_holds_up_no_other_pool(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither its start nor its end."""
+    asked, answered, real = threading.Event(), threading.Event(), socket.getaddrinfo
+
+    def slow(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host == "slow.test":
+            asked.set()
+            assert answered.wait(WAIT_S)
+            host = "127.0.0.1"
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    places: list[endpoints.StatusPlace] = []
+    address = StatusAddress("slow.test", 0)
+    starts = threading.Thread(target=lambda: places.append(endpoints.StatusPlace(address)))
+    starts.start()
+    assert asked.wait(WAIT_S)
+    with AgentPool.start([Member("a", str.upper)], status=ANY) as pool:
+        assert get(address_of(pool), "/healthz").status == 200
+    answered.set()
+    starts.join(WAIT_S)
+    places[0].leave()
+
+
+def test_b521_who_stops_reading_while_a_pool_comes_is_told_nothing_by_it() -> None:
+    """Its events would be made for nobody, for as long as it lives."""
+    shown = board.Board()
+
+    class Comes:
+        """A pool in whose `add_reader` the reader comes to its end."""
+
+        def __init__(self) -> None:
+            self.readers: list[EventBuffer] = []
+
+        def add_reader(self, reader: EventBuffer) -> None:
+            reading.__exit__(None, None, None)
+            self.readers.append(reader)
+
+        def remove_reader(self, reader: EventBuffer) -> None:
+            if reader in self.readers:
+                self.readers.remove(reader)
+
+    reading, pool = shown.reading(everything=True), Comes()
+    assert reading.__enter__() is not None
+    shown.add(cast(WatchedPool, pool))
+    assert pool.readers == []
+
+
+def test_b521_a_large_answer_may_take_longer() -> None:
+    """A client that takes it slowly, but goes on, has it whole; one that takes next to nothing is
+    let go: it has one of few connections.
+    """
+    timeouts: list[float | None] = []
+
+    class Connection:
+        def settimeout(self, value: float | None) -> None:
+            timeouts.append(value)
+
+        def sendall(self, data: bytes) -> None: ...
+
+    sink = status_server._Sink(cast(socket.socket, Connection()))
+    for size in (100, 10_000_000):
+        assert sink.write(b"x" * size) == size
+    small, large = timeouts
+    assert small == pytest.approx(status_server.SEND_S, abs=0.1)
+    assert large == pytest.approx(status_server.SEND_S + 10_000_000 / status_server.SLOWEST_PER_S)
+
+
 def test_an_address_in_use_is_refused_at_the_start() -> None:
     """With the field, the address and the reason; no pool is left behind."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -325,7 +396,7 @@ def test_a_unix_socket_is_its_owners_alone(tmp_path: Path) -> None:
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
         assert get(address_of(pool), "/healthz", host="whatever").status == 200
         with pytest.raises(OSError, match="in use"):
-            status_server._listening(StatusAddress(path=str(path)))
+            status_server._listening(StatusAddress(path=str(path)), None)
     eventually(lambda: not path.exists())
 
 
@@ -478,7 +549,7 @@ def test_a_slow_reader_loses_events_and_is_told_how_many(
         return take(buffer, timeout_s)
 
     monkeypatch.setattr(EventBuffer, "take", slow)
-    monkeypatch.setattr(EventBuffer.__init__, "__defaults__", (3,))
+    monkeypatch.setattr(EventBuffer.__init__, "__defaults__", (3, 1_000))
     with events_of(address_of(pool), "/events?only=members") as events:
         assert held.wait(WAIT_S)
         for name in ("a", "b", "a", "b", "a"):

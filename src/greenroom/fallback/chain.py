@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Generic, Self, TypeVar, overload
 
@@ -18,13 +19,16 @@ from greenroom.fallback.chain_run import (
     Run,
     plain_function,
 )
+from greenroom.flight.flight_recorder import Record
 from greenroom.messages import _validate as check
 from greenroom.messages.config import Classifier, PoolConfig
 from greenroom.messages.errors import MemberExistsError, UnknownMemberError, UnsuccessfulResultError
 from greenroom.messages.member import Member
 from greenroom.messages.requests import RemoveMember
 from greenroom.messages.status import FailureKind
+from greenroom.otel.activation import TelemetrySetting
 from greenroom.pool.pool_owner import MAX_CONCURRENCY, PoolOwner, never_lost
+from greenroom.shared.state_store import SharedState
 
 A = TypeVar("A")
 R = TypeVar("R")
@@ -64,6 +68,8 @@ class FallbackChain(PoolOwner, Generic[A]):
             whose breaker is open is passed over. None: a plain chain without breakers, where no
             call is cut short. Its `event_loop="auto"` means "own" here: a chain is used from many.
         max_concurrency: calls that one agent takes at a time.
+        status, telemetry, record: as of `AgentPool.start`, for the pool underneath.
+        shared: the same; it needs a `config`, since without one there are no breakers.
 
     Raises:
         TypeError, ValueError: a value of the wrong type or out of range, named with its field.
@@ -77,8 +83,20 @@ class FallbackChain(PoolOwner, Generic[A]):
         config: PoolConfig | None = None,
         *,
         max_concurrency: int = MAX_CONCURRENCY,
+        status: str | os.PathLike[str] | None = None,
+        telemetry: TelemetrySetting = "auto",
+        record: Record | None = None,
+        shared: SharedState | str | None = None,
     ) -> None:
-        super().__init__(name, config, max_concurrency)
+        super().__init__(
+            name,
+            config,
+            max_concurrency,
+            status=status,
+            telemetry=telemetry,
+            record=record,
+            shared=shared,
+        )
         self.handled_exceptions = _exceptions(handled_exceptions)
         self.on_fallback = plain_function(on_fallback)
         self._strategy = InOrder()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Literal, TypeVar, Unpack, overload
 
@@ -17,11 +18,14 @@ from greenroom.fallback.agent_spec import (
 )
 from greenroom.fallback.lazy_agent import AGENT, LazyAgent
 from greenroom.fallback.ring import Ring, creations_told_apart
+from greenroom.flight.flight_recorder import Record
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.member import Member
 from greenroom.messages.requests import Apply, Request, RequestSettings, check_one_timeout
+from greenroom.otel.activation import TelemetrySetting
 from greenroom.pool.pool_owner import MAX_CONCURRENCY, PoolOwner, never_lost
+from greenroom.shared.state_store import SharedState
 
 R = TypeVar("R")
 
@@ -58,6 +62,8 @@ class PoolExecutor(PoolOwner):
         config: the settings of the pool underneath; its circuit breakers are on then. None: no
             breakers, and no run is cut short. Its `event_loop="auto"` means "own" here.
         max_concurrency: runs that one agent takes at a time; further ones wait.
+        status, telemetry, record: as of `AgentPool.start`, for the pool underneath.
+        shared: the same; it needs a `config`, since without one there are no breakers.
 
     Raises:
         TypeError, ValueError: a value of the wrong type or out of range, named with its field.
@@ -73,8 +79,21 @@ class PoolExecutor(PoolOwner):
         *,
         config: PoolConfig | None = None,
         max_concurrency: int = MAX_CONCURRENCY,
+        status: str | os.PathLike[str] | None = None,
+        telemetry: TelemetrySetting = "auto",
+        record: Record | None = None,
+        shared: SharedState | str | None = None,
     ) -> None:
-        super().__init__(pool_name, config, max_concurrency, field="pool_name")
+        super().__init__(
+            pool_name,
+            config,
+            max_concurrency,
+            field="pool_name",
+            status=status,
+            telemetry=telemetry,
+            record=record,
+            shared=shared,
+        )
         self.members = checked_members(members)
         self.request = checked_request(request)
         self._creations = [creation(creator, each, self.request) for each in self.members]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from greenroom.flight.flight_lines import Given, MemberFacts
+from greenroom.flight.flight_lines import MemberFacts
 from greenroom.flight.flight_log import FlightLog
+from greenroom.flight.flight_steps import Given
 from greenroom.flight.reasons import joined, seconds
 
 Members = Sequence[MemberFacts]

@@ -6,21 +6,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from greenroom.flight.choice_words import chosen_since, passed_by, would_have_taken
-from greenroom.flight.flight_lines import (
+from greenroom.flight.flight_lines import FlightError, RequestLine
+from greenroom.flight.flight_log import FlightLog
+from greenroom.flight.flight_steps import (
     STARTED,
     Failed,
     FirstChunk,
-    FlightError,
     Given,
     Left,
     Queued,
     Released,
-    RequestLine,
     Resumes,
     Step,
     Succeeded,
 )
-from greenroom.flight.flight_log import FlightLog
 from greenroom.flight.reasons import (
     END_WORDS,
     FAILURE_WORDS,
@@ -98,11 +97,15 @@ def who_is_out(log: FlightLog, at: float | None = None) -> Explanation:
     sentences = []
     for member in log.members():
         state, rest = log.state(member.index, at), log.rest(member.index, at)
+        dry = log.dry(member.index, at)
         if state is not None and state.blocked is not None:
             out = (member.index, state.blocked, state.until, member.max_concurrency)
             sentences.append(f"{member.name} is out: {why_out(log, out, at, now=True)}.")
         elif rest is not None and (state is None or state.circuit != "disabled"):
             out = (member.index, "cooling_down", rest.until, member.max_concurrency)
+            sentences.append(f"{member.name} is out: {why_out(log, out, at, now=True)}.")
+        elif dry is not None:
+            out = (member.index, "headroom", dry, member.max_concurrency)
             sentences.append(f"{member.name} is out: {why_out(log, out, at, now=True)}.")
         elif state is not None and state.circuit == "half_open":
             sentences.append(f"{member.name} is half-open: it is being tried.")

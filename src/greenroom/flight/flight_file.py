@@ -1,4 +1,4 @@
-"""Recordings as files, plain or compressed: added to, and read from their beginning."""
+"""Recordings as files, plain or compressed, read from their beginning."""
 
 from __future__ import annotations
 
@@ -10,116 +10,26 @@ import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, cast
 
 from greenroom.flight.flight_lines import FlightError
 
 _MAGIC = {".gz": b"\x1f\x8b\x08", ".zst": b"\x28\xb5\x2f\xfd"}
 """How what is compressed begins, by the suffix of its file."""
-_FIRST = b'{"flight":'
-"""How a recording begins: each time that a file is opened, one does."""
+_FIRST = (b'{"flight":', b'{"lost":')
+"""How what is compressed begins anew: with a recording, each time that a file is opened, and behind
+what could not be written."""
 _LOOKED_AT = 4096
 
 NEEDS_RECORD = "needs the extra record: pip install 'greenroom[record]'"
 
 
-class Target(Protocol):
-    """Where the lines go; called by one thread."""
-
-    def write(self, text: str) -> None:
-        """Take some lines, each with its end."""
-
-    def flush(self) -> None:
-        """What was taken shall be there for others to read."""
-
-    def close(self) -> None:
-        """Nothing more comes."""
-
-
-class FileTarget:
-    """A file that is added to; by its suffix it is compressed.
+def zstd() -> Any:
+    """What reads and writes Zstandard.
 
     Raises:
-        OSError: it cannot be opened.
-        ModuleNotFoundError: a `.zst` where nothing is installed that writes one.
+        ModuleNotFoundError: there is nothing; it names the extra.
     """
-
-    def __init__(self, path: Path) -> None:
-        self._file: Any
-        raw = _opened(path)
-        self._on_a_line = path.suffix in _MAGIC or _ends_a_line(path)
-        if path.suffix == ".gz":
-            self._raw: BinaryIO | None = raw
-            self._file = gzip.GzipFile(fileobj=raw, mode="ab", compresslevel=5)
-        elif path.suffix == ".zst":
-            self._raw = raw
-            try:
-                self._file = _zst_writer(raw)
-            except BaseException:
-                raw.close()
-                raise
-        else:
-            self._raw, self._file = None, raw
-
-    def write(self, text: str) -> None:
-        data = text.encode("utf-8", "backslashreplace")
-        left = memoryview(data if self._on_a_line else b"\n" + data)
-        # Where it raises, a part of a line may be there: the next one begins on its own.
-        self._on_a_line = False
-        while left:  # an unbuffered write may take a part only
-            left = left[self._file.write(left) or len(left) :]
-        self._on_a_line = True
-
-    def flush(self) -> None:
-        # A .gz or .zst is readable up to its last flush, also of a process that was killed.
-        self._file.flush()
-
-    def close(self) -> None:
-        self._file.close()
-        if self._raw is not None:
-            self._raw.close()
-
-
-def _ends_a_line(path: Path) -> bool:
-    """Not so where a process was killed as it wrote, or the disk was full."""
-    try:
-        with path.open("rb") as file:
-            if not file.seek(0, os.SEEK_END):
-                return True
-            file.seek(-1, os.SEEK_END)
-            return file.read() == b"\n"
-    except OSError:  # a pipe, or what may be written only
-        return True
-
-
-def _opened(path: Path) -> BinaryIO:
-    return cast(BinaryIO, path.open("ab", buffering=0))
-
-
-def _zst_writer(raw: BinaryIO) -> Any:
-    found = _zstd()
-    if hasattr(found, "ZstdFile"):  # compression.zstd, of Python 3.14 on
-        return _Flushing(found.ZstdFile(raw, "ab"))
-    return found.ZstdCompressor(level=3).stream_writer(raw, closefd=False)
-
-
-class _Flushing:
-    """`compression.zstd.ZstdFile`, whose `flush` ends a block only if told so by its mode."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-
-    def write(self, data: memoryview) -> int:
-        return int(self._file.write(data))
-
-    def flush(self) -> None:
-        self._file.flush(self._file.FLUSH_BLOCK)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _zstd() -> Any:
     for name in ("compression.zstd", "zstandard"):
         try:
             return importlib.import_module(name)
@@ -153,7 +63,7 @@ def _reader(raw: BinaryIO, suffix: str) -> io.BufferedIOBase:
         return gzip.GzipFile(fileobj=raw)
     if suffix != ".zst":
         return cast(io.BufferedIOBase, raw)
-    found = _zstd()
+    found = zstd()
     if hasattr(found, "ZstdFile"):
         return cast(io.BufferedIOBase, found.ZstdFile(raw, "r"))
     reader = found.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
@@ -188,7 +98,7 @@ def _next(data: mmap.mmap, start: int, suffix: str) -> int:
 def _begins(data: bytes, suffix: str) -> bool:
     try:
         with _reader(io.BytesIO(data), suffix) as source:
-            return source.read1(len(_FIRST)).startswith(_FIRST)
+            return source.read1(len(_FIRST[0])).startswith(_FIRST)
     except (EOFError, OSError, zlib.error, _zst_error()):
         return False
 
@@ -232,7 +142,7 @@ def _whole(source: io.BufferedIOBase) -> Iterator[str]:
 
 def _zst_error() -> type[Exception]:
     try:
-        error: type[Exception] = getattr(_zstd(), "ZstdError", EOFError)
+        error: type[Exception] = getattr(zstd(), "ZstdError", EOFError)
     except ModuleNotFoundError:
         return EOFError
     return error

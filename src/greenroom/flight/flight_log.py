@@ -5,6 +5,7 @@ Pure.
 from __future__ import annotations
 
 import bisect
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,7 +14,6 @@ from typing import Any
 from greenroom.flight.flight_lines import (
     EndLine,
     FlightError,
-    Given,
     Header,
     Line,
     LostLine,
@@ -25,6 +25,7 @@ from greenroom.flight.flight_lines import (
     SettingsLine,
     StateLine,
 )
+from greenroom.flight.flight_steps import Given, Queued
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +49,8 @@ class FlightLog:
     _states: dict[int, list[StateLine]] = field(default_factory=dict)
     _rests: dict[int, list[RestLine]] = field(default_factory=dict)
     _settings: list[SettingsLine] = field(default_factory=list)
+    _dry: dict[int, float] = field(default_factory=dict)
+    _dry_at: float = -math.inf
 
     def __post_init__(self) -> None:
         self.last_at = self.header.at
@@ -69,6 +72,7 @@ class FlightLog:
                 if key is not None:
                     bisect.insort(self.keyed.setdefault(key, []), line, key=_number)
                 self._is_known_at(line.at if line.end is None else line.end.at)
+                self.look_at(line)
             case MembersLine():
                 self._members[line.number] = line
                 self._is_known_at(line.at)
@@ -88,6 +92,17 @@ class FlightLog:
                 self._is_known_at(line.at)
             case Header():
                 raise FlightError("a second header: it begins another recording")
+
+    def look_at(self, line: RequestLine) -> None:
+        """Take in who lacked headroom when that request was given to somebody last, or waited."""
+        seen = [each for each in line.steps if isinstance(each, Given | Queued)]
+        if seen and seen[-1].at >= self._dry_at:
+            out = [each for each in seen[-1].out if each[1] == "headroom" and each[2] is not None]
+            self.is_dry({each[0]: each[2] for each in out if each[2] is not None}, seen[-1].at)
+
+    def is_dry(self, until: Mapping[int, float], at: float) -> None:
+        """These members lacked headroom at that time, and until when; no others did."""
+        self._dry, self._dry_at = dict(until), at
 
     def _is_known_at(self, at: float) -> None:
         self.last_at = max(self.last_at, at)
@@ -123,6 +138,13 @@ class FlightLog:
         """The rest that a member had at that time."""
         told = [each for each in self._rests.get(index, ()) if each.at <= at]
         return told[-1] if told and at < told[-1].until else None
+
+    def dry(self, index: int, at: float) -> float | None:
+        """Until when a member lacks headroom that does so at that time, as far as is known: the
+        last request that was given to somebody has seen it.
+        """
+        until = self._dry.get(index)
+        return until if until is not None and self._dry_at <= at < until else None
 
     def settings(self, at: float) -> Mapping[str, Any]:
         """Those that held at that time."""

@@ -20,40 +20,34 @@ from greenroom.actors.routing.load_estimate import Known
 from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.flight.draws import NO_DRAWS, RecordedDraws
 from greenroom.flight.flight_lines import (
+    EndLine,
+    JudgedLine,
+    Line,
+    MemberFacts,
+    MembersLine,
+    RefusedLine,
+    RestLine,
+    SettingsLine,
+    StateLine,
+)
+from greenroom.flight.flight_steps import (
     DISCONNECTED,
-    END,
-    FACTS,
     FAILED,
     FIRST_CHUNK,
     GIVEN,
-    ID,
     LEFT,
     MAY_MEND,
     OPENS_AT_ONCE,
     QUEUED,
     RELEASED,
     RESUMES,
-    RUNNING,
     RUNS,
     STARTED,
-    STEPS,
     SUCCEEDED,
     UNJUDGED,
-    Brief,
-    EndLine,
-    JudgedLine,
-    Line,
-    MemberFacts,
-    MembersLine,
     Out,
-    Raw,
-    RefusedLine,
-    RestLine,
-    SettingsLine,
-    StateLine,
-    begun,
-    whole,
 )
+from greenroom.flight.raw_requests import END, FACTS, ID, RUNNING, STEPS, Brief, Raw, begun, whole
 from greenroom.flight.settings_said import settings_of
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.errors import AllPoolMembersFailedError, PoolSaturatedError
@@ -157,6 +151,10 @@ class FlightObserver:
         """What else has been said."""
         lines = self._lines.copy()  # first: one that grows old meanwhile is there twice
         return [*self._still_hold.copy().values(), *lines]
+
+    def dry(self) -> dict[int, float]:
+        """The members that lack headroom, and until when, as far as the router has seen by now."""
+        return {slot.index: at for slot in self._slots if (at := slot.refills_at)}
 
     # -- a request, in the order of its steps
 

@@ -15,9 +15,9 @@ from greenroom.flight.flight_lines import (
     Header,
     LostLine,
     RequestLine,
-    read,
 )
 from greenroom.flight.flight_log import FlightLog
+from greenroom.flight.line_text import read
 
 NAMES = ("flight.jsonl", "flight.jsonl.gz", "flight.jsonl.zst")
 """Where a recording is looked for that nobody names."""
@@ -117,4 +117,5 @@ def _until(log: FlightLog, last: str) -> FlightLog:
         line = read(last) if last else None
         if isinstance(line, RequestLine):
             log.last_at = max(log.last_at, line.at if line.end is None else line.end.at)
+            log.look_at(line)
     return log

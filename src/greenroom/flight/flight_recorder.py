@@ -12,10 +12,12 @@ from typing import Any
 from greenroom.actors.runtime.clock import Clock
 from greenroom.flight.draws import RecordedDraws
 from greenroom.flight.explanation import explain, who_is_out
-from greenroom.flight.flight_lines import FlightError, Header, request_of
+from greenroom.flight.flight_lines import FlightError, Header
 from greenroom.flight.flight_log import FlightLog
 from greenroom.flight.flight_observer import FlightObserver
-from greenroom.flight.flight_writer import FlightWriter, target_of
+from greenroom.flight.flight_target import target_of
+from greenroom.flight.flight_writer import FlightWriter
+from greenroom.flight.raw_requests import request_of
 from greenroom.flight.settings_said import settings_of
 from greenroom.messages.config import PoolConfig
 
@@ -41,6 +43,7 @@ class FlightRecorder:
         TypeError: `record` is nothing of that.
         OSError: the file cannot be opened.
         ModuleNotFoundError: a `.zst` without the extra `record`.
+        ValueError: another pool of this process writes to that file.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class FlightRecorder:
         self._writer: FlightWriter | None = None
         draws = put = None
         if record is not True:
-            self._writer = FlightWriter(target_of(record), self._header)
+            self._writer = FlightWriter(target_of(record, pool), self._header)
             put = self._writer.put
             self.rng = draws = RecordedDraws(rng)
         self.observer = FlightObserver(strategy, secrets.token_bytes(_SALT_BYTES), draws, put, put)
@@ -86,7 +89,8 @@ class FlightRecorder:
             log.add(line)
         for raw in self.observer.about(request_id) if request_id is not None else ():
             log.add(request_of(raw[:]))
-        log.last_at = max(log.last_at, self._clock.now())
+        log.last_at = now = max(log.last_at, self._clock.now())
+        log.is_dry(self.observer.dry(), now)
         if request_id is None:
             return str(who_is_out(log))
         try:

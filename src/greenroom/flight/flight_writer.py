@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import atexit
-import contextlib
-import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
-from greenroom.flight.flight_file import FileTarget, Target
+from greenroom.actors.runtime.event_bus import say
 from greenroom.flight.flight_lines import (
-    Brief,
     Header,
     Line,
     LostLine,
-    Raw,
-    written,
-    written_request,
+    MembersLine,
+    RestLine,
+    SettingsLine,
+    StateLine,
 )
+from greenroom.flight.flight_target import TakerError, Target
+from greenroom.flight.line_text import written, written_request
+from greenroom.flight.raw_requests import Brief, Raw
 from greenroom.messages.errors import summary
 
 BACKLOG = 20_000
@@ -29,51 +29,52 @@ CLOSE_TIMEOUT_S = 5.0
 """How long the end of a pool waits for what is still to be written."""
 PAUSE_S = 0.2
 """How long the writer lets lines gather: who records wakes it once in that time at most."""
+SAID_EVERY_S = 60.0
+"""How long it is not said again that lines cannot be written, if they can be meanwhile."""
+OWED = 10_000
+"""Of the lines that could not be written so many are tried again: those that hold on."""
 _AT_A_TIME = 256
-
-
-class CallableTarget:
-    """A function of the app's, which gets each line as a text without its end."""
-
-    def __init__(self, function: Callable[[str], Any]) -> None:
-        self._function = function
-
-    def write(self, text: str) -> None:
-        failure: BaseException | None = None
-        for line in text.splitlines():
-            try:
-                self._function(line)
-            except BaseException as error:  # of this line: the others are not lost by it
-                failure = failure or error
-        if failure is not None:
-            raise failure
-
-    def flush(self) -> None:
-        """There is nothing to be flushed."""
-
-    def close(self) -> None:
-        """The function is the app's."""
+_HOLD_ON = (MembersLine, StateLine, RestLine, SettingsLine)
 
 
 class FlightWriter:
     """Writes what is put, in a thread of its own that begins with the first line.
 
+    While nothing can be written, as on a full disk, requests are lost and counted in the file; what
+    says who is in the pool, and in what state, is written as soon as that goes again.
+
     Args:
         target: where to.
         header: the first line.
         pause_s: between two looks at what has been put.
+        now: seconds of a clock that is not set.
     """
 
-    def __init__(self, target: Target, header: Header, pause_s: float = PAUSE_S) -> None:
+    def __init__(
+        self,
+        target: Target,
+        header: Header,
+        pause_s: float = PAUSE_S,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._target = target
+        self._header: Header | None = header
+        self._pool = header.pool
         self._pause_s = pause_s
-        self._waiting: deque[Raw | Brief | Line] = deque([header])
+        self._now = now
+        self._waiting: deque[Raw | Brief | Line] = deque()
         self._put = self._waiting.append
         self._lost = 0
         self._dropped = 0
+        # Of lines that could not be written: how many are lost, and which are still to be written.
+        self._gap = False
+        self._missing = 0
+        self._owed: deque[str] = deque(maxlen=OWED)
         self._awake = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
+        self._told_at: float | None = None
+        self._is_told = False
         self._complained = False
 
     @property
@@ -92,26 +93,28 @@ class FlightWriter:
             lost, self._lost = self._lost, 0
             self._put(LostLine(count=lost))
         self._put(line)
-        if not self._awake.is_set():
+        if not self._awake.is_set() and (self._thread is not None or self._begins()):
             self._awake.set()
-            if self._thread is None:
-                self._begin()
 
-    def _begin(self) -> None:
+    def _begins(self) -> bool:
+        """Whether the machine has a thread for it; if not, the next line tries."""
         thread = threading.Thread(target=self._run, name="greenroom-flight", daemon=True)
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:
+            return False
         atexit.register(self.close)  # a pool may never be stopped
-        self._thread = thread  # only now: where the machine had no thread, the next line tries
+        self._thread = thread
+        return True
 
     def close(self) -> None:
         """Write what is left. Whoever calls it waits for that, but not for long."""
         atexit.unregister(self.close)
         self._closing.set()
         self._awake.set()
-        if self._thread is None:
-            self._begin()
-        assert self._thread is not None
-        if self._thread is not threading.current_thread():
+        if self._thread is None and not self._begins():
+            self._run()
+        elif self._thread is not threading.current_thread() and self._thread is not None:
             self._thread.join(CLOSE_TIMEOUT_S)
 
     def _run(self) -> None:
@@ -122,55 +125,77 @@ class FlightWriter:
             self._awake.clear()
             self._write_all()
         self._write_all()
-        if self._lost:
-            self._try(self._target.write, written(LostLine(count=self._lost)) + "\n")
-        self._try(self._target.close)
+        self._write([LostLine(count=self._lost)] if self._lost else [])
+        try:
+            self._target.close()
+        except BaseException as error:
+            self._cannot(error)
 
     def _write_all(self) -> None:
-        some = False
         for lines in self._batches():
-            self._try(self._target.write, lines)
-            some = True
-        if some:
-            self._try(self._target.flush)
+            self._write(lines)
 
-    def _batches(self) -> Iterator[str]:
+    def _batches(self) -> Iterator[list[Raw | Brief | Line]]:
         waiting = self._waiting
         while waiting:
-            lines: list[str] = []
+            lines: list[Raw | Brief | Line] = []
             while waiting and len(lines) < _AT_A_TIME:
-                line = waiting.popleft()
-                try:
-                    if isinstance(line, list | tuple):
-                        text = written_request(line)
-                    else:
-                        text = written(line)
-                except Exception as error:  # a number that JSON has no word for, say
-                    self._complain(error)
-                    text = written(LostLine(count=1))
-                lines.append(text)
-            yield "\n".join(lines) + "\n"
+                lines.append(waiting.popleft())
+            yield lines
 
-    def _try(self, action: Callable[..., Any], *arguments: Any) -> None:
+    def _write(self, lines: list[Raw | Brief | Line]) -> None:
+        """Write some lines, and before them what could not be written until now."""
+        texts = [*map(self._text, lines)]
+        first = [] if self._header is None else [written(self._header)]
+        if self._gap:
+            first += [written(LostLine(count=self._missing)), *self._owed]
+        if not first and not texts:
+            return
         try:
-            action(*arguments)
-        except BaseException as error:  # a full disk, or whatever the app's function does
+            self._target.write("\n".join([*first, *texts, ""]))
+        except TakerError as error:
+            self._complain(error.__cause__ or error)
+        except BaseException as error:  # a full disk, say
+            self._gap = True
+            for line, text in zip(lines, texts, strict=True):
+                if isinstance(line, _HOLD_ON):
+                    self._owed.append(text)
+                else:
+                    self._missing += line.count if isinstance(line, LostLine) else 1
+            self._cannot(error)
+            return
+        self._header = None
+        if self._gap:
+            self._goes_on()
+
+    def _text(self, line: Raw | Brief | Line) -> str:
+        try:
+            return written_request(line) if isinstance(line, list | tuple) else written(line)
+        except Exception as error:  # a number that JSON has no word for, say
             self._complain(error)
+            return written(LostLine(count=1))
+
+    # -- what is said of it
+
+    def _cannot(self, error: BaseException) -> None:
+        now = self._now()
+        if self._is_told or (self._told_at is not None and now - self._told_at < SAID_EVERY_S):
+            return
+        self._is_told, self._told_at = True, now
+        what = f"pool {self._pool!r}: its recording cannot be written: {summary(error)}"
+        say("WARNING", __name__, f"{what}; it goes on as soon as that goes", pool=self._pool)
+
+    def _goes_on(self) -> None:
+        missing, self._missing, self._gap = self._missing, 0, False
+        self._owed.clear()
+        if self._is_told:
+            self._is_told = False
+            what = f"pool {self._pool!r}: its recording goes on; {missing} lines of it are missing"
+            say("INFO", __name__, what, pool=self._pool)
 
     def _complain(self, error: BaseException) -> None:
+        """Of a line, or of the app's function: said once."""
         if not self._complained:
             self._complained = True
-            with contextlib.suppress(Exception):
-                print(f"greenroom: the recording failed: {summary(error)}", file=sys.stderr)
-
-
-def target_of(record: Any) -> Target:
-    """Where `record=` says that lines go.
-
-    Raises:
-        TypeError: it is neither a path nor a function.
-        OSError, ModuleNotFoundError: as by `FileTarget`.
-    """
-    if callable(record):
-        return CallableTarget(record)
-    return FileTarget(Path(record))
+            what = f"pool {self._pool!r}: its recording failed: {summary(error)} (said once)"
+            say("WARNING", __name__, what, pool=self._pool)

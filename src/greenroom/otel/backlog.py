@@ -14,7 +14,7 @@ from typing import Any
 from greenroom.actors.runtime import forks
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.actors.runtime.thread_duties import HERE, Duty, ThreadRole
-from greenroom.otel.telemetry import Flushed
+from greenroom.otel.telemetry import Flushed, flush_each
 
 BACKLOG = 10_000
 """How many ends may wait for slow exporters; what comes on top is not told, which is said once."""
@@ -87,17 +87,18 @@ class Backlog:
         if self._asleep:
             self._bell.put(None)
 
-    def flush(self, timeout_s: float) -> bool:
-        """Whether all that was put before has been told, within that time."""
+    def is_here(self) -> bool:
+        """Whether this is the thread that tells."""
+        return self._thread is threading.current_thread()
+
+    def mark(self, told: threading.Event) -> None:
+        """Have it set once all that was put before has been told; nothing waits here."""
         if self._born != forks.generation or not self._thread.is_alive():
-            return True
-        if self._thread is threading.current_thread():  # the app's hook: it is in the midst of it
-            return False
-        told = threading.Event()
+            told.set()
+            return
         self._waiting.append(told)
         self._hurry.set()
         self._bell.put(None)
-        return told.wait(timeout_s)
 
     def close(self) -> None:
         """Tell what there is and end; a thread that is stuck is left behind."""
@@ -158,9 +159,8 @@ _told_at_exit: weakref.WeakSet[Flushed] = weakref.WeakSet()
 
 def _flush_all() -> None:
     """The process ends, and after this the exporters, if they were made before."""
-    for each in list(_told_at_exit):
-        with contextlib.suppress(BaseException):
-            each.flush(CLOSE_TIMEOUT_S)
+    with contextlib.suppress(BaseException):
+        flush_each(list(_told_at_exit), CLOSE_TIMEOUT_S)
 
 
 def tell_at_exit(pool: Flushed) -> None:

@@ -6,11 +6,12 @@ callbacks would never be called. So the pools whose state is looked at are kept 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Protocol
 
 from opentelemetry.context import Context
 from opentelemetry.metrics import (
@@ -36,8 +37,10 @@ from greenroom.otel import conventions as names
 from greenroom.otel.span_book import AttemptSpan, RequestSpan
 from greenroom.otel.tracing import error_type_of
 
+ANSWER_S = 2.0
+"""How long who collects waits for the word of all pools together."""
 READ_ONCE_S = 1.0
-"""For so long one look at a pool may serve all instruments of one collection."""
+"""For so long one look at the pools may serve all instruments of one collection."""
 
 TOLD: tuple[type[Event], ...] = (BreakerOpened, BreakerHalfOpened, BreakerClosed, MemberRestarted)
 """The events that are counted."""
@@ -48,41 +51,81 @@ _CIRCUITS: dict[type[Event], CircuitState] = {
     BreakerClosed: CircuitState.CLOSED,
 }
 
-ReadStats = Callable[[], PoolStats | None]
-"""Has a pool's statistics; None where there are none to be had."""
+
+class Asked(Protocol):
+    """A pool's statistics, which come some time."""
+
+    def done(self) -> bool: ...
+
+    def get(self, *, timeout: float | None = None) -> PoolStats: ...
+
+
+AskStats = Callable[[], Asked | None]
+"""Asks a pool for its statistics, without waiting; None where there are none to be had."""
 
 
 class ObservedPool:
-    """A pool whose state is looked at, once for each collection.
+    """A pool whose state is looked at.
 
     Args:
-        read: asks for it; called in whatever thread collects.
+        ask: called in whatever thread collects.
     """
 
-    def __init__(self, name: str, read: ReadStats) -> None:
+    def __init__(self, name: str, ask: AskStats) -> None:
         self.name = name
-        self._read = read
-        self.renew_locks()
-        forks.renew(self)
-        self._stats: PoolStats | None = None
+        self._ask = ask
+        self._asked: Asked | None = None
+
+    def ask(self) -> Asked | None:
+        """The answer to come: to a pool that is stuck no more than one question is sent."""
+        if self._asked is None or self._asked.done():
+            self._asked = self._ask()
+        return self._asked
+
+
+class Looks:
+    """The states of pools, looked at once for each collection: all are asked, and then waited for
+    together, so that several which are stuck cost no more than one.
+    """
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[ObservedPool, PoolStats]] = []
         self._served: set[str] = set()
         self._read_at = 0.0
+        self.renew_locks()
+        forks.renew(self)
 
     def renew_locks(self) -> None:
         """Run at first, and in a child of a fork."""
         self._lock = threading.Lock()
 
-    def stats(self, instrument: str) -> PoolStats | None:
-        """Its state, for that instrument. What asks a second time begins another collection."""
+    def at(
+        self, pools: Sequence[ObservedPool], instrument: str
+    ) -> list[tuple[ObservedPool, PoolStats]]:
+        """Those that have answered, for that instrument. What asks a second time begins another
+        collection.
+        """
         with self._lock:
             now = time.monotonic()
             if instrument in self._served or now - self._read_at > READ_ONCE_S or not self._served:
                 self._served.clear()
-                self._stats = self._read()
-                # Behind the look: a pool that is stuck is waited for once, not by each instrument.
+                self._seen = _seen(pools, now + ANSWER_S)
+                # Behind the look: what is stuck is waited for once, not by each instrument.
                 self._read_at = time.monotonic()
             self._served.add(instrument)
-            return self._stats
+            return [each for each in self._seen if each[0] in pools]
+
+
+def _seen(pools: Sequence[ObservedPool], until: float) -> list[tuple[ObservedPool, PoolStats]]:
+    asked = [(pool, pool.ask()) for pool in pools]
+    seen = []
+    for pool, answer in asked:
+        if answer is not None:
+            # It does not answer in time, or ends, or this is a thread of its own.
+            with contextlib.suppress(Exception):
+                left = max(0.0, until - time.monotonic())
+                seen.append((pool, answer.get(timeout=left)))
+    return seen
 
 
 class Instruments:
@@ -90,6 +133,7 @@ class Instruments:
 
     def __init__(self, meter: Meter) -> None:
         self._pools: tuple[ObservedPool, ...] = ()
+        self._looks = Looks()
         self._meter = meter
         self._requests = meter.create_counter(
             names.REQUESTS, "{request}", "Requests that have ended, or were turned away."
@@ -152,11 +196,9 @@ class Instruments:
         look: Callable[[PoolStats], Iterable[tuple[float, dict[str, Any]]]],
     ) -> None:
         def observe(_: CallbackOptions) -> Iterator[Observation]:
-            for pool in self._pools:
-                stats = pool.stats(name)
-                if stats is not None:
-                    for value, about in look(stats):
-                        yield Observation(value, {names.POOL: pool.name, **about})
+            for pool, stats in self._looks.at(self._pools, name):
+                for value, about in look(stats):
+                    yield Observation(value, {names.POOL: pool.name, **about})
 
         self._meter.create_observable_gauge(name, [observe], unit, says)
 

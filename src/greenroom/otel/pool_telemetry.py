@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import time
+import threading
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from opentelemetry.trace import Tracer, TracerProvider, get_tracer_provider
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import EventBus
+from greenroom.actors.runtime.future import PoolFuture
 from greenroom.messages.errors import ResourceError
 from greenroom.messages.events import Event, PoolStopped
 from greenroom.messages.replies import PoolStats
@@ -24,9 +24,6 @@ from greenroom.otel.instruments import TOLD, Instruments, ObservedPool, instrume
 from greenroom.otel.span_book import AttemptSpan, RequestSpan, SpanBook
 from greenroom.otel.telemetry import Telemetry
 from greenroom.otel.tracing import Tracing
-
-ANSWER_S = 2.0
-"""How long who collects metrics, or flushes, waits for the pool's word."""
 
 _NOBODY = "greenroom: nobody has this id"
 
@@ -106,7 +103,7 @@ class PoolTelemetry:
             raise ResourceError(f"no thread for its telemetry: {error}") from error
         tell_at_exit(self)
         if self._instruments is not None:
-            self._watched = ObservedPool(self._pool, self._read)
+            self._watched = ObservedPool(self._pool, self._ask)
             self._instruments.watch(self._watched)
 
     # -- in the router's turn: see `Spans`
@@ -168,24 +165,31 @@ class PoolTelemetry:
 
     # -- in any thread
 
-    def flush(self, timeout_s: float) -> bool:
-        """Have all that has ended by now told; whether that was done in time."""
-        until = time.monotonic() + timeout_s
-        router = self._router
-        if router is not None:
-            # Its answer comes behind what lies aside, and behind all that was sent before.
-            with contextlib.suppress(Exception):  # it ends at this moment
-                router.ask(Cancel(_NOBODY), timeout=timeout_s or ANSWER_S)
-        return self._backlog.flush(max(0.0, until - time.monotonic()))
+    def flushing(self) -> Callable[[float], bool]:
+        """Have all that has ended by now told, without waiting; what is returned waits for that, so
+        many seconds, and says whether it is done.
+        """
+        if self._backlog.is_here():  # the app's hook: it is in the midst of it
+            return lambda timeout_s: False
+        router, told = self._router, threading.Event()
+        try:
+            if router is None:
+                self._backlog.mark(told)
+            else:
+                # Its answer comes behind what lies aside, and behind all that was sent before.
+                read = router.ask(Cancel(_NOBODY), block=False)
+                read.add_done_callback(lambda _: self._backlog.mark(told))
+        except Exception:  # it ends at this moment
+            self._backlog.mark(told)
+        return told.wait
 
-    def _read(self) -> PoolStats | None:
+    def _ask(self) -> PoolFuture[PoolStats] | None:
         router = self._router
         if router is None:
             return None
         try:
-            stats: PoolStats = router.ask(GetStats(), timeout=ANSWER_S)
-            return stats
-        except Exception:  # it ends, or this is a thread of its own: there is nothing to be had
+            return router.ask(GetStats(), block=False)
+        except Exception:  # it ends: there is nothing to be had
             return None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -52,7 +52,20 @@ AttributesHook = Callable[[TelemetrySpan], Attributes | None]
 class Flushed(Protocol):
     """What keeps the spans of one pool until they have been told."""
 
-    def flush(self, timeout_s: float) -> bool: ...
+    def flushing(self) -> Callable[[float], bool]:
+        """Have them told, without waiting; what is returned waits for so many seconds, and says
+        whether they are.
+        """
+
+
+def flush_each(pools: Iterable[Flushed], timeout_s: float) -> bool:
+    """Whether all of them have told what had ended, within that time: a pool that is stuck takes
+    nothing of it from the others.
+    """
+    until = time.monotonic() + timeout_s
+    asked = [pool.flushing() for pool in pools]
+    told = [is_told(max(0.0, until - time.monotonic())) for is_told in asked]
+    return all(told)
 
 
 class Telemetry:
@@ -112,10 +125,7 @@ class Telemetry:
         check.number("timeout", timeout)
         with self._lock:
             pools = list(self._pools)
-        until = time.monotonic() + timeout
-        # Each of them, whatever becomes of the others.
-        told = [pool.flush(max(0.0, until - time.monotonic())) for pool in pools]
-        return all(told)
+        return flush_each(pools, timeout)
 
     def __repr__(self) -> str:
         given = ("attributes", "tracer_provider", "meter_provider")

@@ -16,7 +16,7 @@ from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.runtime.loop_factory import home_loop, loop_factory
 from greenroom.actors.runtime.pool_actor import started
 from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
-from greenroom.flight.flight_recorder import FlightRecorder, Record, check_record
+from greenroom.flight.flight_recorder import FlightRecorder, Record
 from greenroom.kinds.pool_file import PoolFileError, read_pool_file
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
@@ -24,8 +24,8 @@ from greenroom.messages.errors import MemberExistsError, ResourceError
 from greenroom.messages.events import PoolStarted, PoolStopped
 from greenroom.messages.member import Member
 from greenroom.messages.status import LoadBalanceStrategy, StrategyName
-from greenroom.otel.activation import TelemetrySetting, check_telemetry
-from greenroom.pool.attachments import Attachments, checked_address
+from greenroom.otel.activation import TelemetrySetting
+from greenroom.pool.attachments import Attachments, check_along
 from greenroom.pool.file_source import FileSource
 from greenroom.shared.state_store import SharedState
 from greenroom.supervisors.pool_supervisor import PoolSupervisor
@@ -86,7 +86,8 @@ class AgentPool(PoolRouter):
                 each other, a `SqliteState`, say, or its text: see `docs/several-processes.md`.
 
         Raises:
-            TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+            TypeError, ValueError: a value of the wrong type or out of range, named with its field;
+                `record` is a file to which another pool of this process writes.
             OSError: `status` is an address where this process cannot listen, or the file of
                 `record` cannot be opened.
             MemberExistsError: two members of the same name.
@@ -210,10 +211,7 @@ class AgentPool(PoolRouter):
             ResourceError: the machine has not the two threads that it takes.
         """
         # First: what is wrong with these is none of the file's faults.
-        if status is not None:
-            checked_address(status)
-        check_telemetry(telemetry)
-        check_record(record)
+        check_along(status=status, telemetry=telemetry, record=record)
         if clock is not None:
             of_type("clock", clock, Clock)
         if rng is not None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.request.flow_observer import FlowObserver
@@ -14,7 +14,7 @@ from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import EventBus
 from greenroom.flight.flight_recorder import FlightRecorder, Record, check_record
 from greenroom.messages.config import PoolConfig
-from greenroom.otel.activation import TelemetrySetting, told_by
+from greenroom.otel.activation import TelemetrySetting, check_telemetry, told_by
 from greenroom.shared.state_store import SharedState
 
 # Imported where they are asked for: who has none of it need not load what it is made of.
@@ -22,6 +22,29 @@ if TYPE_CHECKING:
     from greenroom.otel.pool_telemetry import PoolTelemetry
     from greenroom.status.endpoints import StatusPlace
     from greenroom.status.status_address import StatusAddress
+
+
+class Along(TypedDict, total=False):
+    """What `AgentPool.start` takes of that."""
+
+    status: str | os.PathLike[str] | None
+    telemetry: TelemetrySetting
+    record: Record | None
+    shared: SharedState | str | None
+
+
+def check_along(**along: Unpack[Along]) -> None:
+    """Refuse what none of that may be, before there is a pool.
+
+    Raises:
+        TypeError, ValueError: with the field.
+    """
+    if (status := along.get("status")) is not None:
+        checked_address(status)
+    check_telemetry(along.get("telemetry", "auto"))
+    check_record(along.get("record"))
+    if (shared := along.get("shared")) is not None:
+        _shared_state(shared)
 
 
 class Attachments:

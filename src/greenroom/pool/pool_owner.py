@@ -21,6 +21,7 @@ from greenroom.messages.member import Member
 from greenroom.messages.pickling import refuse
 from greenroom.messages.requests import DisableBreaker
 from greenroom.pool.agent_pool import AgentPool, of_type
+from greenroom.pool.attachments import Along, check_along
 
 MAX_CONCURRENCY = 64
 """Calls that one agent takes at a time, unless its owner is told otherwise."""
@@ -47,10 +48,22 @@ class PoolOwner(ABC):
     """
 
     def __init__(
-        self, name: str, config: PoolConfig | None, max_concurrency: int, field: str = "name"
+        self,
+        name: str,
+        config: PoolConfig | None,
+        max_concurrency: int,
+        field: str = "name",
+        **along: Unpack[Along],
     ) -> None:
         check.name(field, name)
         check.whole("max_concurrency", max_concurrency, minimum=1)
+        check_along(**along)
+        if config is None and along.get("shared") is not None:
+            raise ValueError(
+                "shared must be None where config is: there are no breakers then of which others "
+                "could be told"
+            )
+        self._along = along
         self.name = name
         self._config: PoolConfig = of_type(
             "config", PLAIN if config is None else config, PoolConfig
@@ -140,7 +153,9 @@ class PoolOwner(ABC):
             config = replace(config, event_loop="own")
         pool: PoolRef | None = None
         try:
-            pool = AgentPool.start(members, strategy=strategy, config=config, name=self.name)
+            pool = AgentPool.start(
+                members, strategy=strategy, config=config, name=self.name, **self._along
+            )
             # The collector must not wait, and the interpreter's end needs no stop.
             weakref.finalize(self, _let_stop, pool).atexit = False
             for member in members:

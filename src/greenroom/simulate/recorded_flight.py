@@ -12,6 +12,16 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from greenroom.flight.flight_lines import (
+    BrokenLineError,
+    FlightError,
+    Header,
+    JudgedLine,
+    MemberFacts,
+    MembersLine,
+    SettingsLine,
+    StateLine,
+)
+from greenroom.flight.flight_steps import (
     DISCONNECTED,
     FAILED,
     FIRST_CHUNK,
@@ -24,19 +34,10 @@ from greenroom.flight.flight_lines import (
     RESUMES,
     RUNS,
     STARTED,
-    STEPS,
     SUCCEEDED,
-    BrokenLineError,
-    FlightError,
-    Header,
-    JudgedLine,
-    MemberFacts,
-    MembersLine,
-    SettingsLine,
-    StateLine,
-    raw_read,
-    read,
 )
+from greenroom.flight.line_text import raw_read, read
+from greenroom.flight.raw_requests import STEPS
 from greenroom.flight.settings_said import config_of
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.status import CancelReason, FailureKind

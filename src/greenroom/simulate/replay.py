@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import math
 import random
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.actors.member.call_outcome import cut_off_by
 from greenroom.actors.request.job import Job
-from greenroom.flight.flight_lines import FlightError, MemberFacts
-from greenroom.messages.config import PoolConfig
+from greenroom.flight.flight_lines import MemberFacts
 from greenroom.messages.errors import MemberCrashedError, PoolSaturatedError, summary
 from greenroom.messages.execution import CancelExecution, Execute, Failed, Refused, Succeeded
 from greenroom.messages.limits import Limit
 from greenroom.messages.member import Member
-from greenroom.messages.requests import Request
-from greenroom.messages.screening import Heard
 from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
 from greenroom.messages.supervision import (
     AgentCreated,
@@ -35,13 +31,12 @@ from greenroom.simulate.recorded_flight import (
     own_failure,
 )
 from greenroom.simulate.recorded_post import RecordedPost
+from greenroom.simulate.replay_figures import Count, Figures, figures_of, span_of
 from greenroom.simulate.replayed_draws import ReplayedDraws, tells_whose
+from greenroom.simulate.replayed_requests import KEYED, ReplayedRequests
 from greenroom.simulate.simulated_failures import error_of
 from greenroom.simulate.simulated_pool import AgendaPool
-from greenroom.simulate.standin_keys import StandInKeys
 from greenroom.simulate.tally import quantile
-
-_KEYED = "consistent_hash"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,37 +55,6 @@ class Changes:
 
     def __bool__(self) -> bool:
         return self.strategy is not None or bool(self.settings) or bool(self.without)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """What became of the requests. Times are in seconds, of those that were answered.
-
-    Attributes:
-        good: how many were answered in time.
-        ended: how the others ended.
-        calls: of each member.
-        failovers: calls of a request beyond its first, hedges and trials beside left out.
-        transitions: of breakers, in their order.
-        slices: of each part of the time, all as long: arrived, good, and the 95th percentile.
-    """
-
-    arrived: int
-    good: int
-    ended: Mapping[str, int]
-    p50_s: float | None
-    p95_s: float | None
-    p99_s: float | None
-    calls: Mapping[str, int]
-    failovers: int
-    hedges: int
-    transitions: Sequence[Transition]
-    slices: Sequence[tuple[int, int, float | None]]
-
-    @property
-    def goodput(self) -> float | None:
-        """The share of all that was answered in time, from 0 to 1."""
-        return self.good / self.arrived if self.arrived else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,95 +80,6 @@ class Replay:
     same_picks: int
     picks: int
     notes: Sequence[str] = ()
-
-
-SLICES = 60
-"""Into so many parts the time is cut for a plot."""
-
-
-class _Slices:
-    """Requests by the time of their arrival."""
-
-    def __init__(self, from_s: float, until_s: float) -> None:
-        self._from_s, self._step_s = from_s, max(until_s - from_s, 1e-9) / SLICES
-        self._arrived, self._good = [0] * SLICES, [0] * SLICES
-        self._times: list[list[float]] = [[] for _ in range(SLICES)]
-
-    def add(self, at: float, took_s: float | None, good: bool) -> None:
-        place = min(SLICES - 1, max(0, int((at - self._from_s) / self._step_s)))
-        self._arrived[place] += 1
-        if took_s is not None:
-            self._times[place].append(took_s)
-            self._good[place] += good
-
-    def all(self) -> tuple[tuple[int, int, float | None], ...]:
-        return tuple(
-            (arrived, good, quantile(sorted(times), 0.95))
-            for arrived, good, times in zip(self._arrived, self._good, self._times, strict=True)
-        )
-
-
-class _Count:
-    """Counts requests by what became of them."""
-
-    def __init__(self, from_s: float, until_s: float, within_s: float | None) -> None:
-        self._within_s = math.inf if within_s is None else within_s
-        self._slices = _Slices(from_s, until_s)
-        self._times: list[float] = []
-        self._ended: Counter[str] = Counter()
-        self._good = self._arrived = 0
-        self.calls: Counter[str] = Counter()
-        self.failovers = self.hedges = 0
-        self.transitions: list[Transition] = []
-
-    def ended(self, at: float, took_s: float | None, how: str) -> None:
-        self._arrived += 1
-        answered = how == "answered" and took_s is not None
-        good = answered and took_s is not None and took_s <= self._within_s
-        self._good += good
-        if answered and took_s is not None:
-            self._times.append(took_s)
-        else:
-            self._ended[how or "unfinished"] += 1
-        self._slices.add(at, took_s if answered else None, good)
-
-    def figures(self, names: Sequence[str]) -> Figures:
-        times = sorted(self._times)
-        return Figures(
-            arrived=self._arrived,
-            good=self._good,
-            ended=dict(sorted(self._ended.items())),
-            p50_s=quantile(times, 0.50),
-            p95_s=quantile(times, 0.95),
-            p99_s=quantile(times, 0.99),
-            calls={name: self.calls[name] for name in names},
-            failovers=self.failovers,
-            hedges=self.hedges,
-            transitions=tuple(self.transitions),
-            slices=self._slices.all(),
-        )
-
-
-def figures_of(flight: RecordedFlight, within_s: float | None = None) -> Figures:
-    """What really happened."""
-    count = _Count(*_span(flight), within_s)
-    for arrival in flight.arrivals:
-        count.ended(arrival.at, arrival.took_s, arrival.how)
-        main = 0
-        for call in arrival.calls:
-            count.calls[flight.name(call.member)] += 1
-            main += call.role == 0
-            count.hedges += call.role == 1
-        count.failovers += max(0, main - 1)
-    count.transitions += flight.transitions
-    return count.figures([each.name for each in flight.members])
-
-
-def _span(flight: RecordedFlight) -> tuple[float, float]:
-    arrivals = flight.arrivals
-    if not arrivals:
-        raise FlightError("nothing was recorded: no request came")
-    return arrivals[0].at, arrivals[-1].at
 
 
 def replay(
@@ -236,7 +111,7 @@ class _Player:
         self._flight = flight
         self._within_s = within_s
         self._as_it_was = not changes
-        self._count = _Count(*_span(flight), within_s)
+        self._count = Count(*span_of(flight), within_s)
         strategy = flight.header.strategy if changes.strategy is None else changes.strategy
         config = flight.config.replace(**changes.settings)
         members = [each for each in flight.members if each.name not in changes.without]
@@ -272,7 +147,7 @@ class _Player:
         self._config = config
         self._strategy = strategy
         self._members = members
-        self._making = _Requests(flight, config, strategy)
+        self._making = ReplayedRequests(flight, config, strategy)
         self._under_way: dict[str, _UnderWay] = {}
         self._next = 0
         self.guessed = self._picks = self._same_picks = 0
@@ -287,7 +162,7 @@ class _Player:
         for each in self._under_way.values():
             self._count.ended(each.arrival.at, None, "unfinished")
         names = [each.name for each in self._members]
-        first, last = _span(flight)
+        first, last = span_of(flight)
         return Replay(
             happened=figures_of(flight, self._within_s),
             would_have=self._count.figures(names),
@@ -548,65 +423,6 @@ class _StandIn:
             self._player.ended(call)
 
 
-class _Requests:
-    """Makes requests that ask for what the recorded ones did, and each kind of them once."""
-
-    def __init__(self, flight: RecordedFlight, config: PoolConfig, strategy: str) -> None:
-        self._plain: Request[Any] = Request(None)
-        self._made: dict[tuple[Any, ...], tuple[Request[Any], Heard | None]] = {}
-        self._default_s = flight.config.deadline_s
-        self._fair = config.fair_by is not None or "fair_by" in flight.header.left_out
-        self._keys: StandInKeys | None = None
-        # Of another strategy the picks say nothing of the keys.
-        if strategy == flight.header.strategy == _KEYED:
-            self._keys = StandInKeys(flight.members, flight.arrivals)
-
-    def request(self, arrival: Arrival) -> tuple[Request[Any], Heard | None]:
-        facts = arrival.facts
-        if facts is None:
-            return self._plain, None
-        said = tuple((name, _plain(value)) for name, value in facts.items() if name != "deadline")
-        timeout = facts.get("deadline")
-        if timeout is not None:
-            timeout = max(1e-9, timeout - arrival.at)
-            if self._default_s is not None and abs(timeout - self._default_s) < 1e-6:
-                timeout = None
-        known = self._made.get((timeout, *said))
-        if known is None:
-            known = self._new(facts, timeout)
-            if len(self._made) < 100_000:
-                self._made[(timeout, *said)] = known
-        return known
-
-    def _new(
-        self, facts: Mapping[str, Any], timeout: float | None
-    ) -> tuple[Request[Any], Heard | None]:
-        key = facts.get("key")
-        if key is not None and self._keys is not None:
-            key = self._keys.of(key)
-        request: Request[Any] = Request(
-            None,
-            key=key,
-            timeout=timeout,
-            priority=facts.get("priority", 0),
-            idempotent=not facts.get("once", False),
-            max_retries=facts.get("max_retries"),
-            only=facts.get("only"),
-            exclude=facts.get("exclude"),
-            prefer=facts.get("prefer"),
-            cost=facts.get("cost"),
-        )
-        fair = facts.get("fair")
-        heard = None if fair is None else Heard(fair_key=fair, weight=facts.get("weight", 1.0))
-        return request, heard
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
-    return tuple(sorted(value.items())) if isinstance(value, dict) else value
-
-
 def _check(
     flight: RecordedFlight, changes: Changes, members: Sequence[MemberFacts], strategy: str
 ) -> None:
@@ -648,7 +464,7 @@ def _notes(flight: RecordedFlight, strategy: str) -> list[str]:
         said.append("members or settings changed meanwhile: it was played with those of the start")
     if flight.header.left_out:
         said.append(f"without {', '.join(flight.header.left_out)}, which cannot be written down")
-    if strategy == _KEYED != flight.header.strategy:
+    if strategy == KEYED != flight.header.strategy:
         said.append("keys are recorded as hashes: they prefer other members than yours would")
     streams = sum(1 for each in flight.arrivals if each.facts and "stream" in each.facts)
     if streams:

@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable, Sequence
 
 from greenroom.simulate.recorded_flight import Transition
-from greenroom.simulate.replay import Figures, Replay
+from greenroom.simulate.replay import Replay
+from greenroom.simulate.replay_figures import Figures
 from greenroom.simulate.result_tables import aligned, share_words, time_words
 
 _BARS = "▁▂▃▄▅▆▇█"

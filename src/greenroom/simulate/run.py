@@ -10,8 +10,10 @@ from dataclasses import replace
 from typing import Any
 
 from greenroom.flight.draws import RecordedDraws
-from greenroom.flight.flight_lines import Brief, Header, Line, Raw, written, written_request
+from greenroom.flight.flight_lines import Header, Line
 from greenroom.flight.flight_observer import FlightObserver
+from greenroom.flight.line_text import written, written_request
+from greenroom.flight.raw_requests import Brief, Raw
 from greenroom.flight.settings_said import settings_of
 from greenroom.messages.requests import Request
 from greenroom.messages.screening import Heard

@@ -54,6 +54,10 @@ class Board:
             readers = self._readers
         for reader in readers:
             pool.add_reader(reader)
+        with self._lock:
+            gone = [each for each in readers if each not in self._readers]
+        for reader in gone:  # it came to its end meanwhile, and did not find this pool
+            pool.remove_reader(reader)
 
     def remove(self, pool: WatchedPool) -> None:
         """It has ended."""

@@ -11,16 +11,16 @@ from greenroom.actors.runtime.event_bus import EventBus
 from greenroom.status.board import Board
 from greenroom.status.request_tally import RequestTally
 from greenroom.status.status_address import StatusAddress
-from greenroom.status.status_server import StatusServer
+from greenroom.status.status_server import Place, StatusServer, place_of
 from greenroom.status.watched_pool import WatchedPool
 
 
 class _Endpoint:
     """A server, and how many pools have a place in it."""
 
-    def __init__(self, address: StatusAddress) -> None:
+    def __init__(self, address: StatusAddress, place: Place | None) -> None:
         self.board = Board()
-        self.server = StatusServer(address, self.board)
+        self.server = StatusServer(address, self.board, place)
         self.asked_for = address
         self.places = 0
 
@@ -49,8 +49,10 @@ class StatusPlace:
         self.tally = RequestTally()
         self._pool: WatchedPool | None = None
         self._left = False
+        # Before the lock: a pool that ends meanwhile waits for no name server.
+        place = place_of(address)
         with _lock:
-            self._endpoint = _endpoint_at(address)
+            self._endpoint = _endpoint_at(address, place)
             self._endpoint.places += 1
         self.url = self._endpoint.server.address.url
 
@@ -80,11 +82,11 @@ class StatusPlace:
                 self._endpoint.server.stop()
 
 
-def _endpoint_at(address: StatusAddress) -> _Endpoint:
+def _endpoint_at(address: StatusAddress, place: Place | None) -> _Endpoint:
     for each in _endpoints:
         if address in (each.asked_for, each.server.address):
             return each
-    endpoint = _Endpoint(address)
+    endpoint = _Endpoint(address, place)
     try:
         endpoint.server.start()
     except BaseException:

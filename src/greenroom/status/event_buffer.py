@@ -11,17 +11,24 @@ ROOM = 1_000
 """Events that wait for one reader; what comes on top is lost to it, and it is told how many."""
 
 
+MOST_TEXT = 1_000_000
+"""Characters that the texts of these may have together: an app's ids may be as long as it likes."""
+
+
 class EventBuffer:
     """Never waits for its reader.
 
     Args:
         everything: whether its reader wants the events of requests, too.
         room: how many may wait.
+        most_text: how many characters their texts may have, all together.
     """
 
-    def __init__(self, everything: bool, room: int = ROOM) -> None:
+    def __init__(self, everything: bool, room: int = ROOM, most_text: int = MOST_TEXT) -> None:
         self.everything = everything
         self._room = room
+        self._most_text = most_text
+        self._text = 0
         self._arrived = threading.Condition()
         self._waiting: deque[tuple[float, Event, int]] = deque()
         self._lost = 0
@@ -32,9 +39,11 @@ class EventBuffer:
         with self._arrived:
             if self._closed:
                 return
-            if len(self._waiting) >= self._room:
+            text = self._text + event.length()
+            if len(self._waiting) >= self._room or text > self._most_text:
                 self._lost += 1
                 return
+            self._text = text
             # With the next one that gets in: so the reader is told where the gap is.
             lost, self._lost = self._lost, 0
             self._waiting.append((at, event, lost))
@@ -48,6 +57,7 @@ class EventBuffer:
             self._arrived.wait_for(lambda: self._waiting or self._closed, timeout_s)
             taken = list(self._waiting)
             self._waiting.clear()
+            self._text = 0
             return taken if taken or not self._closed else None
 
     @property

@@ -14,6 +14,7 @@ import socket
 import stat
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
@@ -36,7 +37,9 @@ HEAD_S = 5.0
 MOST_HEAD = 16_384
 """Bytes of that."""
 SEND_S = 10.0
-"""How long a client may take no byte of its answer."""
+"""How long a client may take for an answer, or for the events that wait for it."""
+SLOWEST_PER_S = 16_384.0
+"""And so many of its bytes a second have to be taken: one of few connections is held by it."""
 LOOK_S = 1.0
 """How often it is looked whether a reader of events has gone."""
 KEEP_ALIVE = 15
@@ -56,6 +59,7 @@ class StatusServer:
     Args:
         address: where; port 0 is a free one.
         board: what it shows.
+        place: what `place_of` says of a host and a port; None of a unix socket.
 
     Attributes:
         address: where it listens, with its port.
@@ -64,9 +68,9 @@ class StatusServer:
         OSError: it cannot listen there; the text names the field and the address.
     """
 
-    def __init__(self, address: StatusAddress, board: Board) -> None:
+    def __init__(self, address: StatusAddress, board: Board, place: Place | None) -> None:
         self._board = board
-        self._listener = _listening(address)
+        self._listener = _listening(address, place)
         self._identity = _identity(address.path)
         self.address = address
         if address.path is None:
@@ -196,7 +200,6 @@ class _Exchange(BaseHTTPRequestHandler):
     def setup(self) -> None:
         self.connection = self.request
         self.rfile = io.BufferedReader(io.BytesIO(_head(self.request)))
-        self.request.settimeout(SEND_S)
         self.wfile = _Sink(self.request)  # type: ignore[assignment]
 
     def handle(self) -> None:
@@ -315,6 +318,8 @@ class _Sink(io.RawIOBase):
         return True
 
     def write(self, data: Any) -> int:
+        # That of `sendall` is the time for all of it, not for each byte.
+        self._connection.settimeout(SEND_S + len(data) / SLOWEST_PER_S)
         self._connection.sendall(data)
         return len(data)
 
@@ -342,9 +347,37 @@ def _head(connection: socket.socket) -> bytes:
 # -- where it listens
 
 
-def _listening(address: StatusAddress) -> socket.socket:
+Place = tuple[socket.AddressFamily, Any]
+"""A family of sockets, and an address of it."""
+
+
+def place_of(address: StatusAddress) -> Place | None:
+    """Where a host and a port are; None of a unix socket. A name server may take its time.
+
+    Raises:
+        OSError: nobody knows the host; the text names the field and the address.
+    """
+    if address.path is not None:
+        return None
+    with _named(address):
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    family, *_, place = found[0]
+    return family, place
+
+
+def _listening(address: StatusAddress, place: Place | None) -> socket.socket:
+    with _named(address):
+        if address.path is not None:
+            return _bound_unix(address.path)
+        assert place is not None
+        return _bound_tcp(*place)
+
+
+@contextlib.contextmanager
+def _named(address: StatusAddress) -> Iterator[None]:
+    """What the system refuses names the field and the address."""
     try:
-        return _bound_unix(address.path) if address.path is not None else _bound_tcp(address)
+        yield
     except OSError as error:
         raise OSError(
             error.errno,
@@ -353,8 +386,7 @@ def _listening(address: StatusAddress) -> socket.socket:
         ) from error
 
 
-def _bound_tcp(address: StatusAddress) -> socket.socket:
-    family, *_, place = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+def _bound_tcp(family: socket.AddressFamily, place: Any) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         if os.name == "posix":
