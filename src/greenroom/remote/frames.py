@@ -86,7 +86,7 @@ class Ping:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """It has come, and waits for its turn or runs."""
+    """It has come, and waits for its turn or runs. A front may say so; the desk says none."""
 
     id: str
 
@@ -165,6 +165,7 @@ class Error:
         type: the name of the error's class.
         text: what it says, shortened as in the worker's own log.
         retry_after_s: when it is worth while again, if that is known.
+        opens_at_once: whether it is certain to be the member's, whatever the request.
     """
 
     id: str
@@ -173,6 +174,7 @@ class Error:
     type: str
     text: str
     retry_after_s: float | None = None
+    opens_at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,3 +215,9 @@ ToWorker = Call | Go | Cancel | Credit | Ping
 ToCaller = Ack | MayStart | Started | Noted | Value | Chunk | End | Error | Busy | Pong
 Frame = ToWorker | ToCaller
 ENDS = (Value, End, Error, Busy)
+"""One of these is the last that is said of a call."""
+
+BEAT_S = 0.5
+"""Seconds after which each end of a call says something, if it has nothing to say."""
+MISSED_BEATS = 4
+"""So many of them in a row that are not heard are the end of a call."""

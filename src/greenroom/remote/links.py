@@ -41,7 +41,7 @@ class CallLink(Protocol):
     """The caller's end of one call. One task uses it."""
 
     async def send(self, frame: ToWorker) -> None:
-        """Say something of this call.
+        """Say something of this call. A `Credit` may be on its way when it returns.
 
         Raises:
             WorkerGone, EngineAway: it cannot get there.
@@ -67,6 +67,7 @@ class WorkerLink(Protocol):
         """Send a call.
 
         Raises:
+            PayloadError: the format cannot carry it; nothing has been sent.
             WorkerGone, EngineAway: it did not get there (`reached` says whether it may have).
         """
 
@@ -97,7 +98,10 @@ class Link(Protocol):
 
 
 Send = Callable[[ToCaller], Awaitable[None]]
-"""Bring a frame to the caller of one call; waits while the way is full."""
+"""Bring a frame to the caller of one call; waits while the way is full. Raises a `PayloadError` for
+what the format cannot carry, of which nothing has been sent; whatever else it raises, the caller is
+gone.
+"""
 
 
 class RunningCall(Protocol):
