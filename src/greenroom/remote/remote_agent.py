@@ -336,6 +336,26 @@ class _Way:
         await self.link.close()
 
 
+def remote(
+    *,
+    url: str,
+    key_env: str | None = None,
+    format: FormatName = "json",
+    ca_file: str | None = None,
+    max_frame_bytes: int = MOST_BYTES,
+    credentials: str | None = None,
+) -> RemoteAgent:
+    """A `RemoteAgent` of a pool's file; of the kind `remote`. A key comes from the environment."""
+    return RemoteAgent(
+        url,
+        key_env=key_env,
+        format=format,
+        ca_file=ca_file,
+        max_frame_bytes=max_frame_bytes,
+        credentials=credentials,
+    )
+
+
 def _note(noted: Noted, context: CallContext) -> None:
     if noted.alive:
         context.alive()
