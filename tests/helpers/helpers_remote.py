@@ -184,5 +184,5 @@ def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., N
 async def until(holds: Callable[[], object]) -> None:
     """Let the loop go round until it holds."""
     async with asyncio.timeout(20):
-        while not holds():
+        while not holds():  # noqa: ASYNC110 - what is waited for is told by nobody
             await asyncio.sleep(0.001)

@@ -75,9 +75,7 @@ async def test_b415_an_answer_from_elsewhere() -> None:
 
     async with pair(agent) as far:
         metadata = {"tenant": "acme", "socket": object()}  # the second stays here
-        request = Request(
-            {"a": [1, 2.5, None]}, key="k", priority=3, timeout=7, metadata=metadata
-        )
+        request = Request({"a": [1, 2.5, None]}, key="k", priority=3, timeout=7, metadata=metadata)
         reply = await far.pool.aask(request)
         assert reply.value == [{"a": [1, 2.5, None]}, "k", 3, "acme", True]
         assert dict(reply.metadata) == {"model": "m", "usage": {"tokens": 3}}

@@ -65,9 +65,7 @@ def worker(
     answered; a second one ends it at once.
     """
     key = _key(key_env)
-    options = _Options(
-        listen, key, without_key, cert, tls_key, ca_file, credentials, queue, drain
-    )
+    options = _Options(listen, key, without_key, cert, tls_key, ca_file, credentials, queue, drain)
     with shown_log(verbose), local_modules():
         served = _member(pool, member)
         ended_by = asyncio.run(_serve(served, options))

@@ -108,9 +108,7 @@ class HttpFront:
     async def listen(self, desk: WorkerDesk) -> None:
         self._desk = desk
         family, *_ = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
-        listener = socket.create_server(
-            (self._host, self._port), family=family, backlog=BACKLOG
-        )
+        listener = socket.create_server((self._host, self._port), family=family, backlog=BACKLOG)
         web = self._web
         # To be gone is to cancel: the handler's task is cancelled when the connection is lost.
         server = web.Server(self._handle, handler_cancellation=True, access_log=None)
@@ -318,9 +316,7 @@ class _HttpServed:
         after = self._busy.retry_after_s
         seconds = math.ceil(RETRY_AFTER_S if after is None else after)
         headers = {"Retry-After": str(max(1, seconds))}
-        whole = self._web.Response(
-            status=429, body=self._last, content_type=kind, headers=headers
-        )
+        whole = self._web.Response(status=429, body=self._last, content_type=kind, headers=headers)
         return whole
 
     def leave(self) -> None:

@@ -155,9 +155,7 @@ class HttpWay:
     async def open(self, call: Call) -> HttpCall:
         data = self.codec.encode(call)
         try:
-            response = await self._session.post(
-                self._call_url, data=data, allow_redirects=False
-            )
+            response = await self._session.post(self._call_url, data=data, allow_redirects=False)
         except self._errors as error:
             raise self.gone(error) from None
         opened = HttpCall(self, call.id, response)

@@ -136,9 +136,7 @@ class RemoteAgent:
         finally:
             await link.close()
 
-    async def astream(
-        self, payload: Any, context: CallContext | None = None
-    ) -> AsyncIterator[Any]:
+    async def astream(self, payload: Any, context: CallContext | None = None) -> AsyncIterator[Any]:
         """The same chunk by chunk. Whoever leaves it ends the call at the worker."""
         way = self._way()
         call = self._call(payload, context, wants_stream=True)
