@@ -21,7 +21,6 @@ from greenroom.remote.codec import (
     MsgpackCodec,
     ProtocolError,
 )
-from greenroom.remote.framing import Framing, framing_of
 from greenroom.remote.frames import (
     BEAT_S,
     ENDS,
@@ -31,6 +30,7 @@ from greenroom.remote.frames import (
     Ping,
     ToCaller,
 )
+from greenroom.remote.framing import Framing, framing_of
 from greenroom.remote.http_link import CALL_PATH, SAY_PATH, base_of, needs_aiohttp
 from greenroom.remote.links import RunningCall, WorkerDesk
 from greenroom.status.status_address import is_loopback

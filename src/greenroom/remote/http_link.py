@@ -19,7 +19,6 @@ from urllib.parse import urlsplit
 
 from greenroom.messages.status import FailureKind
 from greenroom.remote.codec import Codec, ProtocolError
-from greenroom.remote.framing import framing_of
 from greenroom.remote.frames import (
     BEAT_S,
     ENDS,
@@ -33,6 +32,7 @@ from greenroom.remote.frames import (
     ToCaller,
     ToWorker,
 )
+from greenroom.remote.framing import framing_of
 from greenroom.remote.links import EngineAway, WorkerGone
 
 if TYPE_CHECKING:
