@@ -3,14 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, SupportsIndex
+from typing import Any, NoReturn, Protocol, SupportsIndex
 
 from greenroom.messages import _validate as check
 from greenroom.messages.limits import MOST, REQUESTS, checked_costs
 from greenroom.messages.pickling import refuse
+from greenroom.messages.status import ReportedState, ReportedStateName
 
 LimitsSeen = Callable[[str, int, float, int | None], None]
 """Is told what a provider has said of a limit: cost, remaining, resets_in_s, whole."""
+
+
+class OwnMember(Protocol):
+    """What an agent may say of the member that it is of, in a call or between calls, in any thread:
+    for one that stands for something elsewhere and hears of that by itself. It waits for nothing.
+    """
+
+    def report(
+        self, state: ReportedState | ReportedStateName, *, for_s: float | None = None, source: str
+    ) -> bool:
+        """What `PoolRef.report_member` says; False when the pool has ended.
+
+        Raises:
+            TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+        """
+
+    def takes(self, calls: int) -> bool:
+        """So many calls at a time, if its `Member` does not say how many; False when it is gone.
+
+        Raises:
+            TypeError, ValueError: no whole number of at least 1.
+        """
 
 
 class CallContext:
@@ -26,11 +49,14 @@ class CallContext:
         idempotent: `Request.idempotent`.
         metadata: `Request.metadata`.
         member: the name of the member that runs the call.
+        own_member: what may be said of that member at any time, see `OwnMember`; None where the
+            call is of no pool's member.
     """
 
     __slots__ = (
         "_now", "_on_alive", "_on_describe", "_on_limits", "_on_side_effects", "_on_spent",
-        "attempt", "deadline", "idempotent", "key", "member", "metadata", "priority", "request_id",
+        "attempt", "deadline", "idempotent", "key", "member", "metadata", "own_member", "passes_on",
+        "priority", "request_id",
     )  # fmt: skip
 
     def __init__(
@@ -50,6 +76,8 @@ class CallContext:
         on_describe: Callable[[Mapping[str, Any]], None] = lambda _: None,
         on_spent: Callable[[Mapping[str, int]], None] = lambda _: None,
         on_limits: LimitsSeen = lambda *_: None,
+        own_member: OwnMember | None = None,
+        passes_on: bool = False,
     ) -> None:
         self.request_id = request_id
         self.member = member
@@ -65,6 +93,10 @@ class CallContext:
         self._on_describe = on_describe
         self._on_spent = on_spent
         self._on_limits = on_limits
+        self.own_member = own_member
+        # Whether what the agent of an inner pool says it has spent, and of limits, is for this call
+        # as well: where that pool is one member and nothing else.
+        self.passes_on = passes_on
 
     @property
     def remaining_s(self) -> float | None:

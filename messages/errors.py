@@ -374,6 +374,41 @@ class UnsuccessfulResultError(PoolError):
         self.lost = lost
 
 
+class RemoteError(PoolError):
+    """What has become of a call of an agent elsewhere, see `RemoteAgent`: what its worker has said
+    of it, or that none could be reached.
+
+    Attributes:
+        kind: what kind of failure it was there.
+        type: the name of the error's class there; empty where the worker has said nothing.
+        text: what it said, in one line without secrets.
+        retry_after_s: when the worker is to be asked again; None if nobody says.
+        opens_at_once: whether it is certain to be the member's, whatever the request.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        kind: FailureKind,
+        started: bool,
+        type: str = "",
+        retry_after_s: float | None = None,
+        opens_at_once: bool | None = None,
+    ) -> None:
+        super().__init__(f"{type}: {text}" if type and text else type or text)
+        self.kind = kind
+        self.type = type
+        self.text = text
+        self.retry_after_s = retry_after_s
+        self.opens_at_once = kind.opens_at_once if opens_at_once is None else opens_at_once
+        self._started = started
+
+    @property
+    def started(self) -> bool:
+        return self._started
+
+
 class AgentLostError(PoolError):
     """Raised by an agent whose process, connection or client has ended for good.
 

@@ -246,6 +246,13 @@ class AgentCreated(OfMember):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WidthSaid(OfMember):
+    """A member's agent has said how many calls it takes at a time."""
+
+    max_concurrency: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentCreateFailed(OfMember):
     """A member's factory has failed."""
 

@@ -66,6 +66,7 @@ from greenroom.messages.supervision import (
     ProbeResult,
     TableWanted,
     TrialStarted,
+    WidthSaid,
 )
 from greenroom.supervisors.loop_monitor import (
     LookDue,
@@ -185,6 +186,7 @@ class PoolSupervisor(PoolActor):
                 AgentLost: self._roster.agent_lost,
                 AgentRemade: self._roster.agent_remade,
                 Abandoned: self._roster.abandoned,
+                WidthSaid: self._roster.width_said,
                 MemberDrained: self._roster.drained,
                 TableWanted: lambda _: self._routes.publish(),
                 Forwarded: self._on_forwarded,

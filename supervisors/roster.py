@@ -32,6 +32,7 @@ from greenroom.messages.supervision import (
     CommandDone,
     Leave,
     MemberDrained,
+    WidthSaid,
 )
 from greenroom.supervisors.member_record import Life, MemberRecord, current
 from greenroom.supervisors.route_publisher import AGAIN_S, RoutePublisher
@@ -190,6 +191,13 @@ class Roster:
             if record.agent_wanted:
                 record.agent_wanted = False
                 self._ports.emit(MemberAgentRemade(pool=self._ports.pool, member=record.name))
+            self._routes.publish(record)
+
+    def width_said(self, message: WidthSaid) -> None:
+        """It takes so many calls at a time, by what its agent has heard."""
+        record = current(self._records, message.member, message.incarnation)
+        if record is not None and record.max_concurrency != message.max_concurrency:
+            record.max_concurrency = message.max_concurrency
             self._routes.publish(record)
 
     def agent_lost(self, message: AgentLost) -> None:

@@ -794,3 +794,10 @@ def _tell_of(outer: CallContext, future: PoolFuture[Any]) -> None:
     """Have the agent's words for the pool reach another pool that asks, too."""
     future.on_side_effects = outer.started_side_effects
     future.on_alive = outer.alive  # type: ignore[method-assign]
+    if outer.passes_on:
+
+        def limits(cost: str, remaining: int, resets_in_s: float, whole: int | None) -> None:
+            outer.limits(cost=cost, remaining=remaining, resets_in_s=resets_in_s, limit=whole)
+
+        future.on_limits = limits  # type: ignore[method-assign]
+        future.on_spent = lambda took: outer.spent(**took)  # type: ignore[method-assign]

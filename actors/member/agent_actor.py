@@ -13,7 +13,7 @@ from greenroom.actors.executors.call import Call, CallPhase
 from greenroom.actors.executors.entered_agent import Stay
 from greenroom.actors.member.agent_host import AgentHost, ProbeCall
 from greenroom.actors.member.attempt_call import AttemptCall
-from greenroom.actors.member.executions import AbandonedBy, Executions, LostAgent
+from greenroom.actors.member.executions import AbandonedBy, Executions, LostAgent, WidthHeard
 from greenroom.actors.member.hosted_agent import HostedAgent
 from greenroom.actors.member.surroundings import (
     LoopGone,
@@ -45,6 +45,7 @@ from greenroom.messages.supervision import (
     ProbeResult,
     Reconfigured,
     TrialDue,
+    WidthSaid,
 )
 
 LONGEST_JOIN_S = 10.0
@@ -166,6 +167,7 @@ class AgentActor(PoolActor):
                 CancelExecution: self._on_cancel,
                 AbandonedBy: self.calls.abandoned_by,
                 LostAgent: self._on_lost,
+                WidthHeard: self._on_width_heard,
                 _CallEnded: self._close_lost,
                 _Remade: self._on_remade,
                 TrialDue: self._on_trial_due,
@@ -318,6 +320,18 @@ class AgentActor(PoolActor):
                 incarnation=self.incarnation,
                 max_concurrency=at_a_time,
                 is_async=self.host.is_async or self.host.bound_to_loop,
+            )
+        )
+
+    def _on_width_heard(self, message: WidthHeard) -> None:
+        if self.member.max_concurrency is not None:
+            return
+        self.calls.widen(message.calls)
+        self._tell_supervisor(
+            WidthSaid(
+                member=self.member.name,
+                incarnation=self.incarnation,
+                max_concurrency=message.calls,
             )
         )
 
@@ -550,7 +564,8 @@ class AgentActor(PoolActor):
         | AgentCreateFailed
         | AgentLost
         | AgentRemade
-        | ProbeResult,
+        | ProbeResult
+        | WidthSaid,
     ) -> None:
         tell(self.around.supervisor, message)
 

@@ -48,6 +48,7 @@ from greenroom.actors.runtime.loop_blocker import ORIGIN
 from greenroom.actors.runtime.loop_thread import AgentLoop, LoopThread, spare_the_log
 from greenroom.actors.runtime.thread_duties import HERE, Need, is_held_up, needs_loop
 from greenroom.messages.agent_shape import Method, check_agent
+from greenroom.messages.call_context import OwnMember
 from greenroom.messages.errors import AgentTypeError, ReentrantAskError
 from greenroom.messages.execution import Ancestor, Execute
 from greenroom.messages.member import CallContext, Member
@@ -84,6 +85,7 @@ class AgentHost:
 
     Attributes:
         hosted: the agent that is called; None where it is still to be made.
+        own_member: what the agent may say of its member.
         usual: where an attempt runs that neither streams nor is of a special kind: see
             `executor_for`.
     """
@@ -104,6 +106,7 @@ class AgentHost:
         self.member = member
         self.name = name
         self.pool = pool
+        self.own_member: OwnMember | None = None
         self._context = context
         self._clock = clock
         self._moved = moved
@@ -531,6 +534,7 @@ class AgentHost:
             on_describe=call.describe,
             on_spent=call.spend,
             on_limits=call.limits,
+            own_member=self.own_member,
         )
 
     def lend(self, call: AttemptCall) -> PoolFuture[Any] | None:

@@ -49,6 +49,9 @@ class Owner(Protocol):
     def alive(self, call: AttemptCall) -> None:
         """The agent says that it is at work; raises where nobody wants that."""
 
+    def spent(self, call: AttemptCall, took: Mapping[str, int]) -> None:
+        """The agent says what the call takes."""
+
     def limits_seen(
         self, call: AttemptCall, cost: str, remaining: int, resets_in_s: float, whole: int | None
     ) -> None:
@@ -166,6 +169,7 @@ class AttemptCall(Call):
     def spend(self, took: Mapping[str, int]) -> None:
         """Its agent says what it takes."""
         self.spent, self.told = {**(self.spent or {}), **took}, True
+        self._owner.spent(self, took)
 
     def limits(self, cost: str, remaining: int, resets_in_s: float, whole: int | None) -> None:
         """Its agent says what is left of a limit."""

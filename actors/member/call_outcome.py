@@ -16,6 +16,7 @@ from greenroom.messages.errors import (
     AgentLostError,
     AttemptTimeoutError,
     MemberCrashedError,
+    RemoteError,
     RequestCancelledError,
     ResourceError,
 )
@@ -82,8 +83,10 @@ def outcome_of(
 
 
 def _has_begun(error: BaseException | None) -> bool:
-    """Whether the agent may have begun: it may know that it has not, where it was gone before."""
-    return not (is_a(error, AgentLostError) and look(error, "started") is False)
+    """Whether the agent may have begun: it may know that it has not, where it was gone before, or
+    would have begun elsewhere.
+    """
+    return not (is_a(error, (AgentLostError, RemoteError)) and look(error, "started") is False)
 
 
 def succeeded(call: AttemptCall, member: str, value: Any, now: float) -> Succeeded:

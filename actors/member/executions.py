@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from greenroom.actors.claims.claims import Claim, reply
 from greenroom.actors.claims.local_messages import Collecting, word_of
@@ -24,7 +24,9 @@ from greenroom.actors.reading.classify import is_lost
 from greenroom.actors.reading.stream_judge import emptiness
 from greenroom.actors.runtime.call_ancestry import WAIT
 from greenroom.actors.runtime.event_bus import complain
-from greenroom.actors.runtime.pool_actor import hand, tell
+from greenroom.actors.runtime.future import PoolFuture
+from greenroom.actors.runtime.pool_actor import JoinableRef, hand, tell
+from greenroom.messages import _validate as check
 from greenroom.messages.errors import (
     MemberCrashedError,
     PoolError,
@@ -49,8 +51,14 @@ from greenroom.messages.execution import (
 )
 from greenroom.messages.member import Member
 from greenroom.messages.replies import Reply
-from greenroom.messages.requests import Request
-from greenroom.messages.status import CancelReason, FailureKind, RefusalReason
+from greenroom.messages.requests import ReportMember, Request
+from greenroom.messages.status import (
+    CancelReason,
+    FailureKind,
+    RefusalReason,
+    ReportedState,
+    ReportedStateName,
+)
 
 # For the whole process: `next` is one operation, however many members' turns run at once.
 _creations = itertools.count(1)
@@ -78,6 +86,36 @@ class AbandonedBy:
     change: int
 
 
+@dataclass(frozen=True, slots=True)
+class WidthHeard:
+    """The agent has heard how many calls it takes at a time."""
+
+    calls: int
+
+
+class _OwnMember:
+    """What an agent may say of its member, for as long as it likes: it holds no call."""
+
+    __slots__ = ("_name", "_router", "_tell_back")
+
+    def __init__(
+        self, name: str, router: JoinableRef, tell_back: Callable[[WidthHeard], bool]
+    ) -> None:
+        self._name = name
+        self._router = router
+        self._tell_back = tell_back
+
+    def report(
+        self, state: ReportedState | ReportedStateName, *, for_s: float | None = None, source: str
+    ) -> bool:
+        word = ReportMember(self._name, cast(ReportedState, state), for_s=for_s, source=source)
+        return tell(self._router, word)
+
+    def takes(self, calls: int) -> bool:
+        check.whole("calls", calls, minimum=1)
+        return self._tell_back(WidthHeard(calls))
+
+
 class Executions:
     """The running calls of one incarnation: one for each attempt that the router sends.
 
@@ -102,7 +140,7 @@ class Executions:
         host: AgentHost,
         *,
         create: Callable[[], None],
-        tell_back: Callable[[AbandonedBy | LostAgent], bool],
+        tell_back: Callable[[AbandonedBy | LostAgent | WidthHeard], bool],
         give_up: Callable[[str], None],
     ) -> None:
         self.incarnation = incarnation
@@ -115,6 +153,7 @@ class Executions:
         self._create = create
         self._tell_back = tell_back
         self._give_up = give_up
+        host.own_member = _OwnMember(member.name, around.router, tell_back)
         self._run_agent = host.run  # bound once: each call holds it
         self._takes_any = around.config.is_failure is None
         self._by_auto = around.config.is_failure == "auto"
@@ -455,6 +494,9 @@ class Executions:
         """Runs where the agent runs. At once, not with the end of the call: a stream may go on for
         minutes after its provider's headers, and others are sent there meanwhile.
         """
+        asker = self._asker_of(call)
+        if asker is not None:
+            asker.on_limits(cost, remaining, resets_in_s, whole)
         self._report(
             LimitsSeen,
             call.message,
@@ -464,6 +506,17 @@ class Executions:
             at=self.clock.now(),
             whole=whole,
         )
+
+    def spent(self, call: AttemptCall, took: Mapping[str, int]) -> None:
+        """Runs where the agent runs: whoever asks may want to know at once."""
+        asker = self._asker_of(call)
+        if asker is not None:
+            asker.on_spent(took)
+
+    def _asker_of(self, call: AttemptCall) -> PoolFuture[Any] | None:
+        streamed = None if call.writer is None else call.writer.claim
+        claim = streamed or self.around.claims.look(call.ticket)
+        return None if claim is None else claim.future
 
     def collecting(self, call: AttemptCall) -> Callable[[Any], object] | None:
         """Runs where the agent runs, as what it tells of does: the router watches from here on that

@@ -40,6 +40,7 @@ from greenroom.messages.errors import (
     PoolSaturatedError,
     PoolStoppedError,
     ReentrantAskError,
+    RemoteError,
     RequestCancelledError,
     ResourceError,
     StrategyError,
@@ -74,6 +75,7 @@ _POOL_ERRORS: dict[type[BaseException], FailureKind] = {
     RequestCancelledError: FailureKind.UNKNOWN,
     StrategyError: FailureKind.UNKNOWN,
     UnsuccessfulResultError: FailureKind.UNKNOWN,
+    RemoteError: FailureKind.UNKNOWN,  # it has a kind of its own
 }
 
 _SAY_IT_ALL = tuple(_POOL_ERRORS)

@@ -9,7 +9,7 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from types import GeneratorType, TracebackType
@@ -177,6 +177,14 @@ class PoolFuture(_Awaited[T]):
         wants that any more. Replaced where the asker is another pool.
         """
 
+    def on_spent(self, took: Mapping[str, int]) -> None:
+        """Called, in the agent's thread, with what it says that it has spent. Replaced where the
+        asker wants to know at once.
+        """
+
+    def on_limits(self, cost: str, remaining: int, resets_in_s: float, whole: int | None) -> None:
+        """The same of what its provider says of a limit."""
+
     inside: tuple[Ancestor, ...] = ()
     context: Context | None = None
     waits: tuple[Ancestor, ...] = ()
@@ -321,7 +329,8 @@ class PoolFuture(_Awaited[T]):
         as long as the router has nothing else to look at.
         """
         self.on_side_effects = _nobody
-        vars(self).pop("on_alive", None)
+        for name in ("on_alive", "on_spent", "on_limits"):
+            vars(self).pop(name, None)
 
     def __await__(self) -> Generator[Any, None, T]:
         if self._sources:
