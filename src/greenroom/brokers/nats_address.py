@@ -55,12 +55,20 @@ class NatsAddress:
         return f"{scheme}://{hosts}/{self.subject}" if self.subject else f"{scheme}://{hosts}"
 
 
-def nats_address(field: str, value: object, *, subject: bool) -> NatsAddress:
+def nats_address(
+    field: str,
+    value: object,
+    *,
+    subject: bool,
+    ca_file: str | None = None,
+    credentials: str | None = None,
+) -> NatsAddress:
     """The address that is written so.
 
     Args:
         field: what it is called in errors, which show nothing of what may be a secret.
         subject: whether it must name one, or must name none.
+        ca_file, credentials: what may stand in it as `ca=` and `creds=` as well.
 
     Raises:
         TypeError, ValueError: it is none.
@@ -73,12 +81,21 @@ def nats_address(field: str, value: object, *, subject: bool) -> NatsAddress:
     before, _, query = rest.partition("?")
     authority, slash, path = before.partition("/")
     userinfo, at, hosts = authority.rpartition("@")
+    options = _options(field, query)
+    for name, argument, given in (
+        ("ca", "ca_file", ca_file),
+        ("creds", "credentials", credentials),
+    ):
+        if given is not None:
+            if name in options:
+                raise ValueError(f"{argument} must not be given beside {name}= in {field}")
+            options[name] = given
     address = NatsAddress(
         servers=tuple(f"{scheme}://{_host(field, each)}" for each in hosts.split(",")),
         subject=_subject(field, path, subject),
         tls=scheme == "tls",
         **_who(field, userinfo, bool(at)),
-        **_options(field, query),
+        **options,
     )
     if address.creds is not None and at:
         raise ValueError(f"{field} must have either a user or creds=, got both")

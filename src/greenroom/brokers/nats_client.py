@@ -47,6 +47,12 @@ def needs_nats(what: str) -> None:
         ) from error
 
 
+def is_nobody(message: Msg) -> bool:
+    """Whether the server says by it that nobody listens where something was sent."""
+    headers = message.headers
+    return bool(headers) and not message.data and headers.get("Status") == "503"
+
+
 def _tls(address: NatsAddress) -> ssl.SSLContext | None:
     if not address.tls:
         return None

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from greenroom.actors.runtime.event_bus import say
 from greenroom.brokers.nats_address import nats_address
-from greenroom.brokers.nats_client import BrokerError, NatsConnection, needs_nats
+from greenroom.brokers.nats_client import BrokerError, NatsConnection, is_nobody, needs_nats
 from greenroom.messages.errors import ResourceError
-from greenroom.remote.codec import Codec, ProtocolError
+from greenroom.remote.codec import MOST_BYTES, Codec, ProtocolError, codec_for
 from greenroom.remote.frames import (
     ENDS,
     Busy,
@@ -59,21 +59,34 @@ class NatsFront:
     """A worker's end of NATS.
 
     Args:
-        url: as that of a `NatsLink`: the subject is this worker's alone.
+        listen: as the address of a `NatsLink`: the subject is this worker's alone.
+        ca_file, credentials: as `ca=` and `creds=` there.
+        max_frame_bytes: the longest payload, answer or chunk.
 
     Raises:
         TypeError, ValueError: it is none.
         ModuleNotFoundError: the extra `nats` is not installed.
     """
 
-    def __init__(self, url: str, codec: Codec) -> None:
-        self._address = nats_address("listen", url, subject=True)
-        self._codec = codec
+    def __init__(
+        self,
+        listen: str,
+        *,
+        ca_file: str | None = None,
+        credentials: str | None = None,
+        max_frame_bytes: int = MOST_BYTES,
+    ) -> None:
+        self._address = nats_address(
+            "listen", listen, subject=True, ca_file=ca_file, credentials=credentials
+        )
+        self._most_bytes = max_frame_bytes
+        self._plain = codec_for("json", max_frame_bytes)
+        self._codecs = {"json": self._plain}
         self._desk: WorkerDesk | None = None
         # Nobody else's, and nobody's after this process.
         self._private = f"{self._address.subject}.{os.urandom(8).hex()}"
         self._callers: dict[bytes, _Caller] = {}
-        self._parts = Parts(codec.most_bytes)
+        self._parts = Parts(max_frame_bytes)
         self._broker: Broker | None = None
         self._loop: asyncio.AbstractEventLoop
         self._taken: str | None = None
@@ -147,18 +160,17 @@ class NatsFront:
         def heard(message: Msg) -> None:
             if answer.done():
                 return
-            headers = message.headers
-            if headers and not message.data and headers.get("Status") == "503":
+            if is_nobody(message):
                 answer.set_result(None)
                 return
             with contextlib.suppress(WireError, ProtocolError):
-                frame = self._codec.to_caller(read_to_caller(message.data)[1])
+                frame = self._plain.to_caller(read_to_caller(message.data)[2])
                 if isinstance(frame, Pong) and not frame.draining:
                     answer.set_result(frame)
 
         inbox = connection.new_inbox()
         ear = await connection.subscribe(inbox, heard)
-        ping = self._codec.encode(Ping("worker"))
+        ping = self._plain.encode(Ping("worker"))
         for message in to_worker(Sender(b"", 0, 0.0, 0.0), ping, connection.max_payload):
             await connection.publish(self._address.subject, message, inbox)
         try:
@@ -222,40 +234,50 @@ class NatsFront:
         """Takes a message; called by the task that reads."""
         now = self._loop.time()
         try:
-            sender, part, data = read_to_worker(message.data)
+            sender, part, format, data = read_to_worker(message.data)
             if part is not None:
                 whole = self._parts.add(message.reply, part, data, now)
                 if whole is None:
                     return
                 data = whole
-            frame = self._codec.to_worker(data)
-        except (WireError, ProtocolError) as error:
+            codec = self._codec(format)
+            frame = codec.to_worker(data)
+        except (WireError, ProtocolError, ModuleNotFoundError) as error:
             # Its caller finds that nobody here knows of it.
             say("WARNING", __name__, f"a message at {self.shown} was not understood: {error}")
             return
         if isinstance(frame, Call):
-            self._begin(frame, sender, message.reply, now)
+            self._begin(frame, sender, message.reply, codec, now)
         elif isinstance(frame, Ping):
             self._asked(frame, sender, message, now)
         else:
             self._goes_on(frame, sender, now)
 
-    def _begin(self, call: Call, sender: Sender, reply: str, now: float) -> None:
+    def _codec(self, format: str) -> Codec:
+        """Raises a `ModuleNotFoundError`: it is not installed."""
+        found = self._codecs.get(format)
+        if found is None:
+            found = self._codecs[format] = codec_for(format, self._most_bytes)
+        return found
+
+    def _begin(
+        self, call: Call, sender: Sender, reply: str, codec: Codec, now: float
+    ) -> None:
         caller = self._callers.get(sender.caller)
         if caller is not None and call.id in caller.calls:
             return  # it has it already
         age_s = sender.age_s(now)
         # One that was held up on its way is wanted by nobody any more, and must not begin.
         if age_s > LATE_S or (call.left_s is not None and age_s >= call.left_s):
-            self._answer(reply, Busy(call.id))
+            self._answer(reply, Busy(call.id), codec)
             return
         if self._is_refusing:
-            self._answer(reply, Busy(call.id, draining=True))
+            self._answer(reply, Busy(call.id, draining=True), codec)
             return
         if caller is None:
             caller = self._callers[sender.caller] = _Caller(self, sender.caller, now)
         caller.heard_at = now
-        caller.begin(call, reply, sender.session)
+        caller.begin(call, reply, codec, sender.session)
         self._pulse()
 
     def _asked(self, ping: Ping, sender: Sender, message: Msg, now: float) -> None:
@@ -295,15 +317,13 @@ class NatsFront:
         if self._is_refusing:
             frame = dataclasses.replace(frame, draining=True)
         told = Told(self._loop.time(), self._private)
-        self._spawn(self._publish(connection, reply, [pong(told, self._codec.encode(frame))]))
+        self._spawn(self._publish(connection, reply, [pong(told, self._plain.encode(frame))]))
 
-    def _answer(self, reply: str, frame: ToCaller) -> None:
+    def _answer(self, reply: str, frame: ToCaller, codec: Codec) -> None:
         connection = self._connection
         if connection is not None:
-            data = self._codec.encode(frame)
-            self._spawn(
-                self._publish(connection, reply, list(to_caller(data, connection.max_payload)))
-            )
+            messages = to_caller(codec.encode(frame), connection.max_payload, codec.name)
+            self._spawn(self._publish(connection, reply, messages))
 
     async def _publish(self, connection: NatsConnection, reply: str, messages: list[bytes]) -> None:
         with contextlib.suppress(BrokerError):  # nobody hears it any more
@@ -319,7 +339,7 @@ class NatsFront:
         """Bring something to the caller of a call; while the broker is away it waits, as long as
         the call is wanted.
         """
-        data = self._codec.encode(frame)
+        data = served.codec.encode(frame)
         broker = self._broker
         assert broker is not None
         connection = broker.connection
@@ -329,7 +349,7 @@ class NatsFront:
             try:
                 if connection is None or connection.is_over:
                     connection = await broker.up()
-                for message in to_caller(data, connection.max_payload):
+                for message in to_caller(data, connection.max_payload, served.codec.name):
                     if connection.is_full:
                         await connection.room()
                     if served.is_gone:
@@ -369,9 +389,9 @@ class _Caller:
         self.heard_at = now
         self.calls: dict[str, _Served] = {}
 
-    def begin(self, call: Call, reply: str, session: int) -> None:
+    def begin(self, call: Call, reply: str, codec: Codec, session: int) -> None:
         """Take a call."""
-        served = self.calls[call.id] = _Served(self._front, self, call.id, reply, session)
+        served = self.calls[call.id] = _Served(self._front, self, call.id, reply, codec, session)
         served.begin(call)
 
     def wants(self, ids: tuple[str, ...], session: int) -> None:
@@ -408,10 +428,17 @@ class _Served:
     """
 
     def __init__(
-        self, front: NatsFront, caller: _Caller, id: str, reply: str, session: int
+        self,
+        front: NatsFront,
+        caller: _Caller,
+        id: str,
+        reply: str,
+        codec: Codec,
+        session: int,
     ) -> None:
         self.id = id
         self.reply = reply
+        self.codec = codec
         self.session = session
         self.is_gone = False
         self._front = front

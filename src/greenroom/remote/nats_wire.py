@@ -1,9 +1,10 @@
 """Frames as messages of NATS: what stands before them, and how large ones go in parts. Pure.
 
-To a worker: `g`, `F` or `P`, who sends (8 bytes), the how-manieth connection of its that is (4), the
-worker's own time as it was last heard from it, the seconds since then; to a caller: `g`, `F`, `P`
-or, with the time and the subject of its own that a pong tells, `O`. Then, of a part, its number and
-how many there are; then the frame, or the part of it. Numbers are big-endian.
+All begin with `g`, a letter for what it is, and one for the format of the frame. To a worker, `F` or
+`P`: who sends (8 bytes), the how-manieth connection of its that is (4), the worker's own time as it
+was last heard from it, the seconds since then. To a caller, `F` or `P`, or `O`: a pong, with the
+worker's time and the subject that is its own. Then, of a part (`P`), its number and how many there
+are; then the frame, or the part of it. Numbers are big-endian.
 """
 
 from __future__ import annotations
@@ -17,8 +18,13 @@ FRAME, PART, PONG = b"gF", b"gP", b"gO"
 RESERVE = 1024
 """Bytes of a message that are not the frame's: what stands before it, and the server's own."""
 
-_TO_WORKER = struct.Struct(">2s8sIdd")
-_PONG = struct.Struct(">2sdB")
+FORMATS = {"json": b"j", "msgpack": b"m"}
+"""Letters of formats, by the names of their codecs. Pings and pongs are JSON for all."""
+
+_NAMES = {letter: name for name, letter in FORMATS.items()}
+_TO_WORKER = struct.Struct(">2ss8sIdd")
+_PONG = struct.Struct(">2ssdB")
+_HEAD = 3
 _PART = struct.Struct(">II")
 
 
@@ -62,27 +68,26 @@ class WireError(ValueError):
     """It is no message of these."""
 
 
-def to_worker(sender: Sender, data: bytes, most: int) -> Iterator[bytes]:
+def to_worker(sender: Sender, data: bytes, most: int, format: str = "json") -> list[bytes]:
     """A frame to a worker, as messages of at most so many bytes."""
+    letter = FORMATS[format]
     if len(data) + RESERVE <= most:
-        yield _TO_WORKER.pack(FRAME, *sender) + data
-        return
-    head = _TO_WORKER.pack(PART, *sender)
-    yield from _parts(head, data, most)
+        return [_TO_WORKER.pack(FRAME, letter, *sender) + data]
+    return list(_parts(_TO_WORKER.pack(PART, letter, *sender), data, most))
 
 
-def to_caller(data: bytes, most: int) -> Iterator[bytes]:
+def to_caller(data: bytes, most: int, format: str = "json") -> list[bytes]:
     """The same to a caller."""
+    letter = FORMATS[format]
     if len(data) + RESERVE <= most:
-        yield FRAME + data
-        return
-    yield from _parts(PART, data, most)
+        return [FRAME + letter + data]
+    return list(_parts(PART + letter, data, most))
 
 
 def pong(told: Told, data: bytes) -> bytes:
-    """A pong, which is short."""
+    """A pong, which is short, and JSON."""
     private = told.private.encode()
-    return _PONG.pack(PONG, told.stamp, len(private)) + private + data
+    return _PONG.pack(PONG, FORMATS["json"], told.stamp, len(private)) + private + data
 
 
 def _parts(head: bytes, data: bytes, most: int) -> Iterator[bytes]:
@@ -92,42 +97,51 @@ def _parts(head: bytes, data: bytes, most: int) -> Iterator[bytes]:
         yield head + _PART.pack(index, count) + data[index * size : (index + 1) * size]
 
 
-def read_to_worker(message: bytes) -> tuple[Sender, Part | None, bytes]:
-    """Who sends, which part it is if it is one, and what it brings.
+def read_to_worker(message: bytes) -> tuple[Sender, Part | None, str, bytes]:
+    """Who sends, which part it is if it is one, its format, and what it brings.
 
     Raises:
         WireError: it is none of these.
     """
     if len(message) < _TO_WORKER.size:
         raise WireError("too short")
-    kind, caller, session, stamp, since_s = _TO_WORKER.unpack_from(message)
-    sender = Sender(caller, session, stamp, since_s)
+    kind, letter, caller, session, stamp, since_s = _TO_WORKER.unpack_from(message)
+    sender, format = Sender(caller, session, stamp, since_s), _format(letter)
     if kind == FRAME:
-        return sender, None, message[_TO_WORKER.size :]
+        return sender, None, format, message[_TO_WORKER.size :]
     if kind == PART:
-        return sender, *_read_part(message, _TO_WORKER.size)
+        part, data = _read_part(message, _TO_WORKER.size)
+        return sender, part, format, data
     raise WireError("of another kind")
 
 
-def read_to_caller(message: bytes) -> tuple[Part | Told | None, bytes]:
-    """Which part it is if it is one, what a pong tells, and what it brings.
+def read_to_caller(message: bytes) -> tuple[Part | Told | None, str, bytes]:
+    """Which part it is if it is one, what a pong tells, its format, and what it brings.
 
     Raises:
         WireError: it is none of these.
     """
-    kind = message[:2]
+    kind, letter = message[:2], message[2:_HEAD]
     if kind == FRAME:
-        return None, message[2:]
+        return None, _format(letter), message[_HEAD:]
     if kind == PART:
-        return _read_part(message, 2)
+        part, data = _read_part(message, _HEAD)
+        return part, _format(letter), data
     if kind != PONG or len(message) < _PONG.size:
         raise WireError("of another kind")
-    _, stamp, length = _PONG.unpack_from(message)
+    _, _, stamp, length = _PONG.unpack_from(message)
     end = _PONG.size + length
     try:
-        return Told(stamp, message[_PONG.size : end].decode()), message[end:]
+        return Told(stamp, message[_PONG.size : end].decode()), _format(letter), message[end:]
     except UnicodeDecodeError:
         raise WireError("an unreadable subject") from None
+
+
+def _format(letter: bytes) -> str:
+    try:
+        return _NAMES[letter]
+    except KeyError:
+        raise WireError("of another format") from None
 
 
 def _read_part(message: bytes, at: int) -> tuple[Part, bytes]:
