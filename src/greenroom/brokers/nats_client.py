@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from greenroom.brokers.nats_address import NatsAddress
@@ -186,6 +186,27 @@ class NatsConnection:
         with self._as_broker_error():
             await self._client.publish(subject, data, reply=reply)
 
+    async def request(
+        self, subject: str, data: bytes, timeout_s: float, headers: Mapping[str, str]
+    ) -> tuple[bytes, Mapping[str, str]]:
+        """What is answered to a message: its bytes, and its headers, `Status` among them.
+
+        Raises:
+            BrokerError: nothing is, in that time.
+        """
+        from nats.errors import NoRespondersError
+
+        if self.is_over:
+            raise BrokerError(self._ended())
+        with self._as_broker_error():
+            try:
+                answer = await self._client.request(
+                    subject, data, timeout_s, headers=dict(headers) or None
+                )
+            except NoRespondersError:
+                return b"", {"Status": "503"}
+        return answer.data, answer.headers or {}
+
     @property
     def is_full(self) -> bool:
         """Whether so much waits to be sent that one should not add to it."""
@@ -271,7 +292,7 @@ class NatsConnection:
         return self.over.result() if self.over.done() else "the connection is over"
 
     @contextlib.contextmanager
-    def _as_broker_error(self) -> Any:
+    def _as_broker_error(self) -> Iterator[None]:
         from nats.errors import Error
 
         try:
