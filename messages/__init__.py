@@ -20,6 +20,7 @@ from greenroom.messages.errors import PoolError as PoolError
 from greenroom.messages.errors import PoolSaturatedError as PoolSaturatedError
 from greenroom.messages.errors import PoolStoppedError as PoolStoppedError
 from greenroom.messages.errors import ReentrantAskError as ReentrantAskError
+from greenroom.messages.errors import RemoteError as RemoteError
 from greenroom.messages.errors import RequestCancelledError as RequestCancelledError
 from greenroom.messages.errors import ResourceError as ResourceError
 from greenroom.messages.errors import StrategyError as StrategyError

@@ -182,9 +182,7 @@ class PoolFuture(_Awaited[T]):
         asker wants to know at once.
         """
 
-    def on_limits(
-        self, cost: str, remaining: int, resets_in_s: float, whole: int | None
-    ) -> None:
+    def on_limits(self, cost: str, remaining: int, resets_in_s: float, whole: int | None) -> None:
         """The same of what its provider says of a limit."""
 
     inside: tuple[Ancestor, ...] = ()

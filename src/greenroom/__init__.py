@@ -51,6 +51,7 @@ from greenroom.messages import (
     PoolStats,
     PoolStoppedError,
     ReentrantAskError,
+    RemoteError,
     RemoveMember,
     Reply,
     ReportedState,
@@ -79,10 +80,16 @@ _logger.disable("greenroom")
 __version__: str
 """That of the installed package; without one (the code was copied into an app) `0+unknown`."""
 
-if not _typing.TYPE_CHECKING:  # a type checker would take any name for one of greenroom's
+if _typing.TYPE_CHECKING:
+    from greenroom.remote.remote_agent import RemoteAgent as RemoteAgent
+else:  # a type checker would take any name for one of greenroom's
 
-    def __getattr__(name: str) -> str:
+    def __getattr__(name: str) -> object:
         # Read when it is asked for: that takes longer than all the rest of some imports.
+        if name == "RemoteAgent":
+            from greenroom.remote import RemoteAgent
+
+            return RemoteAgent
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import PackageNotFoundError, version
@@ -148,7 +155,9 @@ __all__ = [
     "PoolStoppedError",
     "PoolStream",
     "ReentrantAskError",
+    "RemoteAgent",
     "RemoteCause",
+    "RemoteError",
     "RemoveMember",
     "Reply",
     "ReportMember",

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from greenroom.remote.codec import Codec, JsonCodec
 from greenroom.remote.frames import (
@@ -164,3 +166,23 @@ class MemoryCall:
         if not self._ended and not self._cut:
             said = Cancel(self._id)
             self._engine.passes(said, lambda: self._running.heard(said))
+
+
+TEST_S = 60.0
+
+
+def in_a_loop(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """Run a test that is a coroutine, in a loop of its own; not without end."""
+
+    @functools.wraps(test)
+    def run(*args: Any, **named: Any) -> None:
+        asyncio.run(asyncio.wait_for(test(*args, **named), TEST_S))
+
+    return run
+
+
+async def until(holds: Callable[[], object]) -> None:
+    """Let the loop go round until it holds."""
+    async with asyncio.timeout(20):
+        while not holds():  # noqa: ASYNC110 - what is waited for is told by nobody
+            await asyncio.sleep(0.001)

@@ -22,6 +22,7 @@ from greenroom.commands.serve_command import serve
 from greenroom.commands.simulate_command import simulate
 from greenroom.commands.terminal import say
 from greenroom.commands.top_command import top
+from greenroom.commands.worker_command import worker
 from greenroom.demo.demo import Start
 
 COMMANDS: tuple[Callable[..., None], ...] = (
@@ -36,6 +37,7 @@ COMMANDS: tuple[Callable[..., None], ...] = (
     serve,
     simulate,
     top,
+    worker,
 )
 """Each is named as its function is; what its docstring says is its help."""
 

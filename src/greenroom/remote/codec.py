@@ -224,9 +224,7 @@ _SENT: dict[type[Any], tuple[str, tuple[tuple[str, Any], ...]]] = {
         tuple(
             (
                 each.name,
-                each.default
-                if each.default_factory is MISSING
-                else each.default_factory(),
+                each.default if each.default_factory is MISSING else each.default_factory(),
             )
             for each in fields(kind)
         ),

@@ -136,9 +136,7 @@ class RemoteAgent:
         finally:
             await link.close()
 
-    async def astream(
-        self, payload: Any, context: CallContext | None = None
-    ) -> AsyncIterator[Any]:
+    async def astream(self, payload: Any, context: CallContext | None = None) -> AsyncIterator[Any]:
         """The same chunk by chunk. Whoever leaves it ends the call at the worker."""
         way = self._way()
         call = self._call(payload, context, wants_stream=True)
@@ -334,6 +332,26 @@ class _Way:
             self._asking.cancel()
             await asyncio.gather(self._asking, return_exceptions=True)
         await self.link.close()
+
+
+def remote(
+    *,
+    url: str,
+    key_env: str | None = None,
+    format: FormatName = "json",
+    ca_file: str | None = None,
+    max_frame_bytes: int = MOST_BYTES,
+    credentials: str | None = None,
+) -> RemoteAgent:
+    """A `RemoteAgent` of a pool's file; of the kind `remote`. A key comes from the environment."""
+    return RemoteAgent(
+        url,
+        key_env=key_env,
+        format=format,
+        ca_file=ca_file,
+        max_frame_bytes=max_frame_bytes,
+        credentials=credentials,
+    )
 
 
 def _note(noted: Noted, context: CallContext) -> None:

@@ -11,10 +11,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from types import FrameType
 
 from greenroom.actors.handle.pool_ref import PoolRef
-
 from greenroom.messages import _validate as check
 from greenroom.messages.config import PoolConfig
-from greenroom.messages.errors import PoolError, UnknownMemberError
+from greenroom.messages.errors import PoolError
 from greenroom.messages.member import Member
 from greenroom.pool.agent_pool import AgentPool
 from greenroom.remote.addresses import front_of
@@ -131,7 +130,7 @@ async def desk_of(pool: PoolRef, *, queue: int | None = None) -> Desk:
     if len(members) != 1:
         raise ValueError(f"member must be a pool of one member, got one of {len(members)}")
     (name,) = (each.name for each in members)
-    with contextlib.suppress(PoolError, UnknownMemberError):  # the pool has said why
+    with contextlib.suppress(PoolError):  # the pool has said why
         await pool.aapply(_nothing)
     capacity = (await pool.astats())[name].max_concurrency
     return Desk(pool, name, capacity=capacity, queue=queue)

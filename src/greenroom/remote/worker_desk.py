@@ -460,12 +460,10 @@ def _extract() -> Callable[[Mapping[str, str]], Any] | None:
 
 
 def _context_of(carrier: Mapping[str, str]) -> Context:
-    """What a call's agent runs in: nothing of the front's, but the caller's span, if there is any."""
+    """What a call's agent runs in: nothing of the front's, but the caller's span, if there is one."""
     context = Context()
     if carrier and (extract := _extract()) is not None:
         from opentelemetry import context as otel_context
 
         context.run(lambda: otel_context.attach(extract(carrier)))
     return context
-
-

@@ -52,7 +52,9 @@ def said_of(id: str, error: BaseException) -> Error | Busy:
     return _error(id, error, FailureKind.CALLER, started)
 
 
-def _of_attempts(id: str, error: AllPoolMembersFailedError | StreamInterruptedError) -> Error | Busy:
+def _of_attempts(
+    id: str, error: AllPoolMembersFailedError | StreamInterruptedError
+) -> Error | Busy:
     last: AttemptError | None = error.errors[-1] if error.errors else None
     if last is None:
         cause = error.__cause__ or error
