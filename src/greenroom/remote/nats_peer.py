@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from greenroom.brokers.nats_client import BrokerError, NatsConnection
@@ -164,6 +165,7 @@ class Worker:
         self._heard_at = float("-inf")
         self._doubted = False
         self._suspected_at: float | None = None
+        self._asked_about: tuple[str, ...] = ()
         self.calls: dict[str, NatsCall] = {}
         self.is_replaced = False
 
@@ -192,7 +194,8 @@ class Worker:
         """Nobody listens where a ping went."""
         now = self._hub.loop.time()
         if self._suspected_at is not None and now - self._suspected_at >= SUSPICION_S * 0.9:
-            self.gone("the worker is gone: nobody listens where it was")
+            # What has been sent since hears by itself that it got nowhere.
+            self.gone("the worker is gone: nobody listens where it was", self._asked_about)
         else:
             self.suspect()
 
@@ -207,12 +210,14 @@ class Worker:
         if self.calls and self._suspected_at is not None:
             self._send_ping()
 
-    def gone(self, why: str) -> None:
-        """It is: all of its calls end."""
+    def gone(self, why: str, ids: Iterable[str]) -> None:
+        """It is: these calls end."""
         self._doubted = True
         self._suspected_at = None
-        for call in list(self.calls.values()):
-            call.fail(WorkerGone(why, reached=call.was_sent))
+        for id in list(ids):
+            call = self.calls.get(id)
+            if call is not None:
+                call.fail(WorkerGone(why, reached=call.was_sent))
 
     def broker_away(self, why: str) -> None:
         """The way to it is."""
@@ -224,7 +229,8 @@ class Worker:
     def look(self) -> None:
         """Ask it how its calls are; see whether it has been silent for too long."""
         if self._hub.broker.hearing.is_gone(self._heard_at, self._hub.loop.time()):
-            self.gone(f"the worker has not answered for {SILENT_S:g} s, and the broker has")
+            why = f"the worker has not answered for {SILENT_S:g} s, and the broker has"
+            self.gone(why, self.calls)
         else:
             self._send_ping()
 
@@ -259,7 +265,7 @@ class Worker:
 
     async def _ping(self, connection: NatsConnection) -> None:
         # What it lists is what has been sent before it: nothing waits in between.
-        ids = tuple(call.id for call in self.calls.values() if call.was_sent)
+        ids = self._asked_about = tuple(each.id for each in self.calls.values() if each.was_sent)
         data = PLAIN.encode(Ping(self._hub.caller_text, ids))
         reply = self._hub.reply(self._token)
         with contextlib.suppress(BrokerError):  # its calls end with the connection
