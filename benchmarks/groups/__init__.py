@@ -16,6 +16,7 @@ from benchmarks.groups import (
     memory,
     pipelined,
     recorder,
+    remote,
     sharing,
     streams,
     telemetry,
@@ -44,5 +45,6 @@ GROUPS = {
         recorder.GROUP,
         telemetry.GROUP,
         sharing.GROUP,
+        remote.GROUP,
     )
 }

@@ -17,6 +17,7 @@ PEERS = {
     "threads": ("benchmarks.peers.thread_pool", "ThreadPool"),
     "bare": ("benchmarks.peers.bare_router", "BareRouter"),
     "bare-uvloop": ("benchmarks.peers.bare_router", "BareRouterUvloop"),
+    "aiohttp": ("benchmarks.peers.bare_aiohttp", "BareAiohttp"),
     "asyncio": ("benchmarks.peers.bare_asyncio", "BareAsyncio"),
     "litellm": ("benchmarks.peers.litellm_router", "SimpleShuffle"),
     "litellm-latency": ("benchmarks.peers.litellm_router", "LatencyBased"),

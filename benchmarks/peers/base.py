@@ -75,6 +75,10 @@ class Peer:
         """One awaited call of an instant async agent; `failing` as above."""
         self._lacks("async calls")
 
+    def remote(self) -> AbstractAsyncContextManager[tuple[AsyncAsk, Stream]]:
+        """Calls of an instant async agent in another process, over HTTP, and streams of it."""
+        self._lacks("calls of another process")
+
     def asleep(self, concurrency: int, seconds: float) -> AbstractAsyncContextManager[AsyncAsk]:
         """One awaited call of an async agent that sleeps; so many fit into it at a time."""
         self._lacks("sleeping calls")

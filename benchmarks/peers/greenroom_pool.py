@@ -25,6 +25,7 @@ from typing import Any, Literal
 from benchmarks.measure import Ask, AsyncAsk
 from benchmarks.model import Scale
 from benchmarks.peers import agents, calls
+from benchmarks.remote_server import server
 from benchmarks.peers.base import LimitedCall, NewLoop, Peer, Providers, Stream
 from greenroom import (
     AgentPool,
@@ -33,6 +34,7 @@ from greenroom import (
     Member,
     PoolConfig,
     PoolRef,
+    RemoteAgent,
     Request,
 )
 from greenroom.events import Event, MemberResting
@@ -89,6 +91,14 @@ class Greenroom(Peer):
                 yield attempts
             else:
                 yield lambda i: pool.ask(Request(i), block=False)
+
+    @asynccontextmanager
+    async def remote(self) -> AsyncIterator[tuple[AsyncAsk, Stream]]:
+        with server("greenroom") as url:
+            agent = RemoteAgent(url)
+            member = Member("far", agent, max_concurrency=ROOM, close=RemoteAgent.aclose)
+            async with self.pool([member]) as pool:
+                yield lambda i: pool.ask(Request(i), block=False), lambda n: pool.stream(Request(n))
 
     @contextmanager
     def shared_call(self, shares: bool) -> Iterator[Ask]:

@@ -13,7 +13,6 @@ from greenroom.remote.frames import (
     Call,
     Cancel,
     Frame,
-    Ping,
     Pong,
     ToCaller,
     ToWorker,
@@ -109,7 +108,6 @@ class MemoryWay:
             raise EngineAway("memory: away", reached=False)
         if engine.refuses or engine.desk is None:
             raise WorkerGone("memory://worker: nobody listens", reached=False)
-        engine.said.append(Ping("test"))
         pong = engine.codec.to_caller(engine.codec.encode(engine.desk.pong()))
         assert isinstance(pong, Pong)
         return pong

@@ -64,7 +64,7 @@ async def test_b430_answers_streams_and_what_is_long(engine: Engine, shared: Wor
         assert await pool.aexecute({"do": "echo", "value": value}) == value
         assert await pool.aexecute({"do": "length", "value": "é" * 2_000_000}) == 2_000_000
         assert await pool.aexecute({"do": "long", "n": 2_000_000}) == "x" * 2_000_000
-        assert await pool.stream({"n": 500}).acollect() == list(range(500))
+        assert await pool.stream(Request({"n": 500})).acollect() == list(range(500))
         left = (await pool.aask(Request({"do": "left"}, timeout=30.0))).value
         assert 20 < left <= 30
 
@@ -104,12 +104,9 @@ async def test_b431_a_slow_consumer_is_never_far_behind(engine: Engine, shared: 
     """The agent of a stream that is read slowly is at most 300 chunks ahead."""
     async with alone(engine, shared) as pool:
         _, before = await pool.aexecute({"do": "counts"})
-        async with pool.stream({"n": 100_000}) as stream:
-            taken = 0
-            async for _ in stream:
-                taken += 1
-                if taken == 200:
-                    break
+        async with pool.stream(Request({"n": 100_000})) as stream:
+            for _ in range(200):
+                await anext(stream)
             made = [0, 1]
             while made[-1] != made[-2]:  # until it stands still
                 await asyncio.sleep(0.05)
@@ -142,7 +139,7 @@ async def test_b433_a_stream_that_its_worker_does_not_survive(engine: Engine) ->
     """What came before is kept, and the cut is the worker's fault."""
     with worker(engine) as at:
         async with alone(engine, at) as pool:
-            stream = pool.stream({"n": 10, "halt": 4})
+            stream = pool.stream(Request({"n": 10, "halt": 4}))
             with pytest.raises(StreamInterruptedError) as raised:
                 async for chunk in stream:
                     if chunk == 4:
@@ -214,12 +211,12 @@ def test_b436_a_wrong_key(engine: Engine) -> None:
 
 _CALLER = """
 import asyncio, json, sys
-from greenroom import AgentPool, Member, RemoteAgent
+from greenroom import AgentPool, Member, RemoteAgent, Request
 url, given = sys.argv[1], json.loads(sys.argv[2])
 async def main():
     async with AgentPool.start([Member("far", RemoteAgent(url, **given))]) as pool:
         async def read():
-            async for chunk in pool.stream({"n": 10, "halt": 1}):
+            async for chunk in pool.stream(Request({"n": 10, "halt": 1})):
                 pass
         await asyncio.gather(*(pool.aexecute({"do": "sleep", "id": n}) for n in range(5)), read())
 asyncio.run(main())

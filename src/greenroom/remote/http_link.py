@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import re
 import ssl
 from collections import deque
@@ -42,6 +43,7 @@ SILENCE_S = BEAT_S * MISSED_BEATS
 CONNECT_S = 3.0
 END_S = 0.2
 """How long the end of a body is waited for whose last frame has come."""
+LONG_BYTES = 512 * 1024
 
 _HOST = re.compile(r"[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.%]+\]")
 
@@ -153,7 +155,9 @@ class HttpWay:
     # -- what a `WorkerLink` has
 
     async def open(self, call: Call) -> HttpCall:
-        data = self.codec.encode(call)
+        encoded = self.codec.encode(call)
+        # aiohttp warns of bytes that are longer, as it sends them as one.
+        data = encoded if len(encoded) <= LONG_BYTES else io.BytesIO(encoded)
         try:
             response = await self._session.post(self._call_url, data=data, allow_redirects=False)
         except self._errors as error:
