@@ -25,8 +25,8 @@ from typing import Any, Literal
 from benchmarks.measure import Ask, AsyncAsk
 from benchmarks.model import Scale
 from benchmarks.peers import agents, calls
-from benchmarks.remote_server import server
 from benchmarks.peers.base import LimitedCall, NewLoop, Peer, Providers, Stream
+from benchmarks.remote_server import server
 from greenroom import (
     AgentPool,
     AllPoolMembersFailedError,

@@ -41,7 +41,9 @@ def file(tmp_path: Path) -> Path:
 
 
 @contextmanager
-def command(file: Path, *more: str, **environment: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+def command(
+    file: Path, *more: str, **environment: str
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The URL, and the process, which has a Ctrl-C of its own."""
     arguments = ["-c", str(file), "--listen", "http://127.0.0.1:0", *more]
     process = subprocess.Popen(

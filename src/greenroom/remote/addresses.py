@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from greenroom.remote.codec import Codec
@@ -37,9 +38,7 @@ def link_of(
 
         return HttpLink(url, codec, key=key, ca_file=ca_file)
     _refuse("nats", key=key)
-    from greenroom.remote.nats_link import NatsLink  # type: ignore[import-not-found, unused-ignore]
-
-    made: Link = NatsLink(url, codec, ca_file=ca_file, credentials=credentials)
+    made: Link = _engine("nats_link").NatsLink(url, codec, ca_file=ca_file, credentials=credentials)
     return made
 
 
@@ -73,14 +72,15 @@ def front_of(
             max_frame_bytes=max_frame_bytes,
         )
     _refuse("nats", key=key, cert=cert, tls_key=tls_key)
-    from greenroom.remote.nats_front import (  # type: ignore[import-not-found, unused-ignore]
-        NatsFront,
-    )
-
-    made: Front = NatsFront(
+    made: Front = _engine("nats_front").NatsFront(
         listen, ca_file=ca_file, credentials=credentials, max_frame_bytes=max_frame_bytes
     )
     return made
+
+
+def _engine(module: str) -> Any:
+    """A module of an engine; what it needs may not be installed."""
+    return import_module(f"greenroom.remote.{module}")
 
 
 def _refuse(engine: str, **given: Any) -> None:

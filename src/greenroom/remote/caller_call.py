@@ -89,7 +89,7 @@ class CallerCall:
         idempotent: whether the agent begins without having asked.
     """
 
-    __slots__ = ("_begun", "_chunks", "_taken", "_where", "_wants_stream", "ended")
+    __slots__ = ("_begun", "_chunks", "_taken", "_wants_stream", "_where", "ended")
 
     def __init__(self, where: str, *, wants_stream: bool = False, idempotent: bool = True) -> None:
         self._where = where

@@ -238,18 +238,28 @@ _REQUIRED: dict[type[Any], tuple[str, ...]] = {
 }
 
 
+_CONTENT: dict[type[Any], str] = {
+    frames.Call: "payload",
+    frames.Value: "value",
+    frames.Chunk: "value",
+    frames.Noted: "described",
+}
+"""Where somebody else's code has brought something into a frame."""
+
+
 def _plain(frame: Frame) -> dict[str, Any]:
     """A frame as what each format knows."""
-    name, own = _SENT[type(frame)]
+    kind = type(frame)
+    if kind is frames.Chunk:  # as below, without the loop: there may be many
+        return {"frame": "chunk", "id": frame.id, "number": frame.number, "value": frame.value}
+    name, own = _SENT[kind]
     said: dict[str, Any] = {"frame": name}
     for field, default in own:
         value = getattr(frame, field)
         if default is MISSING or value != default:
             said[field] = value
-    if name == "call":
-        said["protocol"] = PROTOCOL
-    elif name == "pong":
-        said["protocol"] = frame.protocol  # type: ignore[union-attr]
+    if name in ("call", "pong"):
+        said["protocol"] = getattr(frame, "protocol", PROTOCOL)
     return said
 
 
@@ -282,12 +292,10 @@ def _framed(said: Any, table: dict[str, tuple[type[Any], _Fields]]) -> Any:
     return kind(**given)
 
 
-def _payload_of(frame: Frame) -> tuple[str, Any]:
-    """What somebody else's code has brought into a frame, and what it is called."""
-    for name in ("payload", "value", "described"):
-        if hasattr(frame, name):
-            return name, getattr(frame, name)
-    return "frame", None
+def _content_of(frame: Frame) -> Any:
+    """What somebody else's code has brought into a frame; None if it is all ours."""
+    name = _CONTENT.get(type(frame))
+    return None if name is None else getattr(frame, name)
 
 
 def _misfit(value: Any, *, has_bytes: bool) -> str | None:
@@ -337,7 +345,7 @@ _CARRIED = {
 
 
 def _refuse(name: str, frame: Frame, cause: BaseException | None = None) -> NoReturn:
-    field, value = _payload_of(frame)
+    field, value = _CONTENT.get(type(frame), "frame"), _content_of(frame)
     odd = _misfit(value, has_bytes=name == "msgpack") or (
         "what is nested too deep" if isinstance(cause, RecursionError) else "something else"
     )
@@ -399,7 +407,7 @@ class JsonCodec:
         self.most_bytes = most_bytes
 
     def encode(self, frame: Frame) -> bytes:
-        if _has_odd_key(_payload_of(frame)[1]):
+        if _has_odd_key(_content_of(frame)):
             _refuse("json", frame)
         try:
             data = _dumps(_plain(frame)).encode()
@@ -436,7 +444,7 @@ class MsgpackCodec:
         self.most_bytes = most_bytes
 
     def encode(self, frame: Frame) -> bytes:
-        if _has_odd_key(_payload_of(frame)[1]):
+        if _has_odd_key(_content_of(frame)):
             _refuse("msgpack", frame)
         try:
             data = self._msgpack.packb(_plain(frame), use_bin_type=True)
@@ -471,7 +479,7 @@ def _check_size(data: bytes | bytearray | memoryview, most_bytes: int) -> None:
 
 def _bounded(data: bytes, frame: Frame, most_bytes: int) -> bytes:
     if len(data) > most_bytes:
-        field, _ = _payload_of(frame)
+        field = _CONTENT.get(type(frame), "frame")
         raise PayloadError(
             f"{field} must have at most {most_bytes} bytes as it is sent, got {len(data)}"
         )

@@ -21,15 +21,16 @@ from greenroom.remote.codec import (
     MsgpackCodec,
     ProtocolError,
 )
-from greenroom.remote.framing import Framing, framing_of
 from greenroom.remote.frames import (
     BEAT_S,
     ENDS,
     Busy,
     Call,
+    Chunk,
     Ping,
     ToCaller,
 )
+from greenroom.remote.framing import Framing, framing_of
 from greenroom.remote.http_link import CALL_PATH, SAY_PATH, base_of, needs_aiohttp
 from greenroom.remote.links import RunningCall, WorkerDesk
 from greenroom.status.status_address import is_loopback
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 BACKLOG = 2048
 CLOSING_S = 1.0
+MOST_HELD = 32 * 1024
+"""Bytes of chunks that wait for the others of their turn."""
 HEAD_ROOM = 64 * 1024
 """Bytes that a body may have beside its payload."""
 RETRY_AFTER_S = 1.0
@@ -276,6 +279,9 @@ class _HttpServed:
         self._busy: Busy | None = None
         self._response: web.StreamResponse | None = None
         self._opening: asyncio.Lock | None = None
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
         self._said_at = time.monotonic()
         self._beats = False
         self._left = False
@@ -291,9 +297,38 @@ class _HttpServed:
             self._last = framed
             self._busy = frame if isinstance(frame, Busy) else None
             return
-        response = await self._open()
+        if self._response is not None and isinstance(frame, Chunk):
+            await self._hold(framed)
+            return
+        await self._open()
+        await self._write(framed)
+
+    async def _hold(self, framed: bytes) -> None:
+        """Chunks that are made in one turn of the loop are sent as one piece."""
+        self._held.append(framed)
+        self._held_bytes += len(framed)
+        if self._held_bytes >= MOST_HELD:
+            await self._write()
+        elif self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write_soon())
+
+    async def _write_soon(self) -> None:
+        try:
+            await self._write()
+        except Exception:
+            self._left = True  # whoever sends next hears of it
+        finally:
+            self._writing = None
+
+    async def _write(self, framed: bytes = b"") -> None:
+        """Write behind what is held; waits while the caller takes nothing."""
+        assert self._response is not None
+        data = b"".join((*self._held, framed)) if self._held else framed
+        self._held.clear()
+        self._held_bytes = 0
         self._said_at = time.monotonic()
-        await response.write(framed)
+        if data:
+            await self._response.write(data)
 
     def ended(self) -> None:
         """The last has been said."""
@@ -331,10 +366,9 @@ class _HttpServed:
     async def beat(self) -> None:
         self._beats = True
         try:
-            response = await self._open()
+            await self._open()
             if not self.over and not self._left:
-                self._said_at = time.monotonic()
-                await response.write(self._framing.beat)
+                await self._write(self._framing.beat)
         except Exception:
             pass  # it is gone, which its own task is told
         finally:

@@ -19,11 +19,11 @@ from urllib.parse import urlsplit
 
 from greenroom.messages.status import FailureKind
 from greenroom.remote.codec import Codec, ProtocolError
-from greenroom.remote.framing import framing_of
 from greenroom.remote.frames import (
     BEAT_S,
     ENDS,
     MISSED_BEATS,
+    Busy,
     Call,
     Cancel,
     Credit,
@@ -32,6 +32,7 @@ from greenroom.remote.frames import (
     ToCaller,
     ToWorker,
 )
+from greenroom.remote.framing import framing_of
 from greenroom.remote.links import EngineAway, WorkerGone
 
 if TYPE_CHECKING:
@@ -292,6 +293,11 @@ class HttpCall:
         status = self._response.status
         with contextlib.suppress(*self._way._errors, WorkerGone):
             await self._way._whole(self._response)
+        if status == 429:  # of something in between
+            after = self._response.headers.get("Retry-After", "")
+            seconds = float(after) if after.isascii() and after.isdigit() else None
+            self._come.append(Busy(self._id, retry_after_s=seconds))
+            return
         said = f"{self._way.shown}: "
         match status:
             case 401 | 403:

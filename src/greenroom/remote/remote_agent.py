@@ -122,12 +122,16 @@ class RemoteAgent:
         way = self._way()
         call = self._call(payload, context, wants_stream=False)
         course = CallerCall(self._shown, idempotent=call.idempotent)
-        with self._told(way, course):
+        try:
             link = await way.link.open(call)
+        except (WorkerGone, EngineAway) as gone:
+            raise self._lost(gone, way, course) from None
         try:
             while True:
-                with self._told(way, course):
+                try:
                     frame = await link.receive()
+                except (WorkerGone, EngineAway) as gone:
+                    raise self._lost(gone, way, course) from None
                 step = course.hear(frame)
                 if type(step) is Answer:
                     way.worked(context)
@@ -141,18 +145,24 @@ class RemoteAgent:
         way = self._way()
         call = self._call(payload, context, wants_stream=True)
         course = CallerCall(self._shown, wants_stream=True, idempotent=call.idempotent)
-        with self._told(way, course):
+        try:
             link = await way.link.open(call)
+        except (WorkerGone, EngineAway) as gone:
+            raise self._lost(gone, way, course) from None
         try:
             while True:
-                with self._told(way, course):
+                try:
                     frame = await link.receive()
+                except (WorkerGone, EngineAway) as gone:
+                    raise self._lost(gone, way, course) from None
                 step = course.hear(frame)
                 if type(step) is Part:
                     yield step.chunk
                     if more := course.taken():
-                        with self._told(way, course):
+                        try:
                             await link.send(Credit(call.id, more))
+                        except (WorkerGone, EngineAway) as gone:
+                            raise self._lost(gone, way, course) from None
                 elif type(step) is Over:
                     way.worked(context)
                     return
@@ -173,8 +183,10 @@ class RemoteAgent:
         """
         check.number("timeout_s", timeout_s, above=True)
         way = self._way()
-        with self._told(way, None):
+        try:
             pong = await way.link.ask(timeout_s)
+        except (WorkerGone, EngineAway) as gone:
+            raise self._lost(gone, way) from None
         if pong.protocol != PROTOCOL:
             text = f"{self._shown}: the worker speaks protocol {pong.protocol}, not {PROTOCOL}"
             raise RemoteError(text, kind=FailureKind.UNAVAILABLE, started=False)
@@ -230,21 +242,15 @@ class RemoteAgent:
             _carrier(),
         )
 
-    @contextlib.contextmanager
-    def _told(self, way: _Way, course: CallerCall | None) -> Any:
-        """What breaks the way is told as what it is to the pool.
-
-        Raises:
-            RemoteError: nobody is there.
-        """
-        try:
-            yield
-        except WorkerGone as gone:
-            way.lost()
-            raise loss(gone, course is None or course.may_have_begun) from None
-        except EngineAway as away:
+    def _lost(
+        self, gone: WorkerGone | EngineAway, way: _Way, course: CallerCall | None = None
+    ) -> RemoteError:
+        """What it means for the pool that the way is broken."""
+        if isinstance(gone, EngineAway):
             self._say_away(True)
-            raise loss(away, course is None or course.may_have_begun) from None
+        else:
+            way.lost()
+        return loss(gone, course is None or course.may_have_begun)
 
     async def _carry_out(
         self, step: Any, way: _Way, link: CallLink, call: Call, context: CallContext | None
@@ -258,8 +264,10 @@ class RemoteAgent:
                 case AskWhether(effects):
                     if context is not None:
                         context.started_side_effects() if effects else context.alive()
-                    with self._told(way, None):
+                    try:
                         await link.send(Go(call.id))
+                    except (WorkerGone, EngineAway) as gone:
+                        raise self._lost(gone, way) from None
                 case HasStarted():
                     if context is not None:
                         context.started_side_effects()

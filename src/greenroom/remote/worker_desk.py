@@ -460,7 +460,7 @@ def _extract() -> Callable[[Mapping[str, str]], Any] | None:
 
 
 def _context_of(carrier: Mapping[str, str]) -> Context:
-    """What a call's agent runs in: nothing of the front's, but the caller's span, if there is one."""
+    """What a call's agent runs in: nothing of the front's, but the caller's span."""
     context = Context()
     if carrier and (extract := _extract()) is not None:
         from opentelemetry import context as otel_context
