@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import shutil
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -403,10 +406,41 @@ async def test_b452_a_server_without_tls_is_told_no_password_where_tls_is_demand
     port = free_port()
     log = tmp_path / "log"
     with nats_server(tmp_path, port, "-DV", "-l", str(log), "--user", "me", "--pass", "s3cret"):
-        for who in ("me:s3cret@", "s3cret@", ""):
+        for who in ("me:s3cret@", "s3cret@"):
             place = nats_address("url", f"tls://{who}127.0.0.1:{port}/w", subject=True)
             with pytest.raises(BrokerError, match="no TLS"):
                 await NatsConnection.open(place, name="by hand")
-    # What comes from clients is logged, but for values of passwords.
-    assert '"pass"' not in log.read_text()
-    assert "auth_token" not in log.read_text()
+        assert not {'"pass"', '"auth_token"'} & _said_at(log)
+        place = nats_address("url", f"nats://me:s3cret@127.0.0.1:{port}/w", subject=True)
+        await (await NatsConnection.open(place, name="by hand")).close()
+        assert '"pass"' in _said_at(log)
+
+
+def _said_at(log: Path) -> set[str]:
+    """The names of fields that clients have sent: the values of passwords are not logged."""
+    return set(re.findall(r'"[a-z_]+"(?=:)', log.read_text()))
+
+
+@in_a_loop
+async def test_b452_by_tls_to_a_server_whose_certificate_is_known(tmp_path: Path) -> None:
+    """To one whose is not, nothing is said."""
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl here to make a certificate: TLS to NATS is not tested")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext"
+    subprocess.run(
+        [*command.split(), "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
+        check=True,
+        capture_output=True,
+    )
+    port = free_port()
+    tls = f'tls {{ cert_file: "{cert}", key_file: "{key}" }}'
+    with nats_server(tmp_path, port, "--user", "me", "--pass", "s3cret", config=tls):
+        at = World(f"tls://me:s3cret@127.0.0.1:{port}/work.one?ca={cert}")
+        await at.front.listen(at.desk)
+        call = await at.way().open(Call("1", ["echo", "x" * 2_000_000]))
+        assert isinstance(await call.receive(), Value)
+        unknown = nats_address("url", f"tls://me:s3cret@127.0.0.1:{port}/w", subject=True)
+        with pytest.raises(BrokerError, match="(?i)certificate"):
+            await NatsConnection.open(unknown, name="by hand")
+        await at.close()

@@ -15,7 +15,7 @@ ASK_BROKER_S = 0.2
 """How often it is asked while anybody's silence counts."""
 PING_S = 0.1
 """How often a worker is asked while calls are there."""
-SUSPICION_S = 0.05
+SUSPICION_S = 0.03
 """For how long nobody may listen at a worker's subject before it is gone: it may be about to be
 connected again.
 """
