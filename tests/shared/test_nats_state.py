@@ -122,7 +122,7 @@ def test_b453_a_nats_without_jetstream_says_so(tmp_path: Path) -> None:
     """And one that wants a password says no more than that."""
     port = free_port()
     with nats_server(tmp_path, port, "--user", "me", "--pass", "s3cret"):
-        with pytest.raises(Exception, match="(?i)authorization violation") as refused:
+        with pytest.raises(Exception, match=r"(?i)authorization violation") as refused:
             NatsState(f"nats://me:wrong@127.0.0.1:{port}").open("web")
         assert "wrong" not in str(refused.value)
         NatsState(f"nats://me:s3cret@127.0.0.1:{port}").open("web").close()

@@ -79,7 +79,7 @@ def nats_address(
     if scheme not in ("nats", "tls") or not rest:
         raise ValueError(f"{field} must be {FORM}{'/subject' if subject else ''}")
     before, _, query = rest.partition("?")
-    authority, slash, path = before.partition("/")
+    authority, _slash, path = before.partition("/")
     userinfo, at, hosts = authority.rpartition("@")
     options = _options(field, query)
     for name, argument, given in (

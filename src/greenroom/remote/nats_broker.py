@@ -1,5 +1,4 @@
-"""The broker as each end of a call sees it: connected, watched, and connected anew when it is cut.
-"""
+"""The broker as each end of a call sees it: connected, watched, connected anew when it is cut."""
 
 from __future__ import annotations
 

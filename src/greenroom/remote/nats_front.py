@@ -260,9 +260,7 @@ class NatsFront:
             found = self._codecs[format] = codec_for(format, self._most_bytes)
         return found
 
-    def _begin(
-        self, call: Call, sender: Sender, reply: str, codec: Codec, now: float
-    ) -> None:
+    def _begin(self, call: Call, sender: Sender, reply: str, codec: Codec, now: float) -> None:
         caller = self._callers.get(sender.caller)
         if caller is not None and call.id in caller.calls:
             return  # it has it already

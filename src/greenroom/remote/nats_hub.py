@@ -209,5 +209,3 @@ class Hub:
                 worker.look()
         if self._is_busy() and not self.is_closed:
             self._tick = self.loop.call_later(PING_S, self._beat)
-
-

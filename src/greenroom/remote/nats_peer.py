@@ -250,9 +250,7 @@ class Worker:
 
     def _sender(self) -> Sender:
         hub = self._hub
-        return Sender(
-            hub.caller, hub.broker.session, self._stamp, hub.loop.time() - self._heard_at
-        )
+        return Sender(hub.caller, hub.broker.session, self._stamp, hub.loop.time() - self._heard_at)
 
     def _messages(self, connection: NatsConnection, data: bytes) -> list[bytes]:
         """What is in the format of calls, as messages."""

@@ -1,8 +1,8 @@
 """Frames as messages of NATS: what stands before them, and how large ones go in parts. Pure.
 
-All begin with `g`, a letter for what it is, and one for the format of the frame. To a worker, `F` or
-`P`: who sends (8 bytes), the how-manieth connection of its that is (4), the worker's own time as it
-was last heard from it, the seconds since then. To a caller, `F` or `P`, or `O`: a pong, with the
+All begin with `g`, a letter for what it is, and one for the format of the frame. To a worker, `F`
+or `P`: who sends (8 bytes), the how-manieth connection of its that is (4), the worker's own time as
+it was last heard from it, the seconds since then. To a caller, `F` or `P`, or `O`: a pong, with the
 worker's time and the subject that is its own. Then, of a part (`P`), its number and how many there
 are; then the frame, or the part of it. Numbers are big-endian.
 """
