@@ -150,7 +150,7 @@ async def test_b448_calls_by_nats_come_there_and_answers_back(tmp_path: Path) ->
         assert [getattr(await call.receive(), "number", None) for _ in range(100)] == [*range(100)]
         assert await call.receive() == End("s", 100)
         assert (await at.way().ask(5.0)).capacity == 7
-        assert at.away == [] or not any(at.away)
+        assert at.away == []
 
 
 @in_a_loop
@@ -200,7 +200,7 @@ async def test_b449_where_nobody_listens_it_is_said_at_once(tmp_path: Path) -> N
         assert not gone.value.reached
         with pytest.raises(WorkerGone):
             await way.ask(5.0)
-        assert at.away == [False]
+        assert at.away == []
 
 
 @in_a_loop
@@ -324,9 +324,9 @@ async def test_b451_without_a_server_nothing_is_sent_and_nobody_waits(tmp_path: 
     late = at.way()
     assert at.away == [True, True]  # it is told, too
     with nats_server(tmp_path, port):
-        await until(lambda: at.away == [True, True, False, False])
         at.front = NatsFront(at.url)
         await at.front.listen(at.desk)
+        await until(lambda: at.away == [True, True, False, False])
         call = await late.open(Call("2", ["echo", 1]))
         assert await call.receive() == Value("2", 1)
         await at.close()
@@ -355,19 +355,13 @@ async def test_b451_a_server_that_is_killed_ends_all_calls_and_delivers_none_of_
     with nats_server(tmp_path, port):
         await until(lambda: at.away[-1:] == [False])
 
-        async def answered() -> bool:
-            try:
-                call = await way.open(Call("after", ["echo", 1]))
-                return await call.receive() == Value("after", 1)
-            except WorkerGone:  # it is not connected yet
-                return False
-
-        while not await answered():  # noqa: ASYNC110 - what is waited for is told by nobody
-            await asyncio.sleep(0.01)
+        # Whoever was away is missed by nobody before its worker is connected again.
+        call = await way.open(Call("after", ["echo", 1]))
+        assert await call.receive() == Value("after", 1)
         # The worker has been told what is still wanted: nothing of all that.
         await until(lambda: all(at.desk.calls[str(number)].is_gone for number in range(20)))
         assert set(at.desk.calls) == {*map(str, range(20)), "after"}
-        assert at.away in ([False, True, False], [True, False])
+        assert at.away == [True, False]
         await at.close()
 
 

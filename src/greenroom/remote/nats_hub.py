@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
-from greenroom.actors.runtime.event_bus import complain
 from greenroom.brokers.nats_address import NatsAddress
 from greenroom.brokers.nats_client import BrokerError, NatsConnection, is_nobody
 from greenroom.remote.codec import Codec, ProtocolError
@@ -23,6 +22,9 @@ from greenroom.remote.nats_wire import Told, WireError, read_to_caller
 
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
+
+REMIND_S = 10.0
+"""How often whoever is behind a broker that is away is told so again."""
 
 _Key = tuple[int, NatsAddress, str, int]
 _hubs: dict[_Key, Hub] = {}
@@ -75,9 +77,9 @@ class Hub:
         self._forget = forget
         self._tokens = itertools.count()
         self._prefix = ""
-        self._listeners: list[Callable[[bool], None]] = []
         self._tasks: set[asyncio.Task[Any]] = set()
         self._tick: asyncio.TimerHandle | None = None
+        self._reminder: asyncio.TimerHandle | None = None
         self.broker = Broker(
             address,
             name="greenroom caller",
@@ -88,16 +90,11 @@ class Hub:
 
     # -- whom it tells
 
-    def listen(self, on_away: Callable[[bool], None]) -> None:
-        self._listeners.append(on_away)
-        if self.broker.is_down:
-            self._tell(on_away, True)
-
     def place(self, subject: str) -> Place:
         """Where a worker is greeted."""
         found = self.places.get(subject)
         if found is None:
-            found = self.places[subject] = Place(self, subject)
+            found = self.places[subject] = Place(self, subject, is_away=self.broker.is_down)
         return found
 
     def worker(self, private: str) -> Worker:
@@ -116,26 +113,22 @@ class Hub:
             return None
         return (told, frame) if isinstance(told, Told) and isinstance(frame, Pong) else None
 
-    async def let_go(self, on_away: Callable[[bool], None]) -> None:
+    async def let_go(self) -> None:
         """The end of one who has used it; the last one's is its own."""
-        self._listeners.remove(on_away)
         with _hubs_lock:
             self.users -= 1
             if self.users or self.is_closed:
                 return
             self.is_closed = True
             self._forget()
-        if self._tick is not None:
-            self._tick.cancel()
+        for timer in (self._tick, self._reminder):
+            if timer is not None:
+                timer.cancel()
+        for place in self.places.values():
+            place.close()
         if self._tasks:  # what tells workers that calls are over
             await asyncio.wait(set(self._tasks), timeout=SILENT_S)
         await self.broker.close()
-
-    def _tell(self, on_away: Callable[[bool], None], away: bool) -> None:
-        try:
-            on_away(away)
-        except Exception as error:
-            complain("what is told whether a broker is away raised", error)
 
     # -- the broker
 
@@ -144,14 +137,31 @@ class Hub:
         await connection.subscribe(f"{self._prefix}.*", self._heard)
 
     def _changed(self, away: bool, why: str) -> None:
-        if away:
-            why = f"the broker is away: {why}"
-            for worker in list(self.workers.values()):
-                worker.broker_away(why)
+        if self.is_closed:
+            return
+        if not away:
             for place in list(self.places.values()):
-                place.broker_away(why)
-        for each in list(self._listeners):
-            self._tell(each, away)
+                place.broker_back()
+            return
+        why = f"the broker is away: {why}"
+        for worker in list(self.workers.values()):
+            worker.broker_away(why)
+        for place in list(self.places.values()):
+            place.broker_away(why)
+        self._remind_later()
+
+    def _remind_later(self) -> None:
+        if self._reminder is None:
+            self._reminder = self.loop.call_later(REMIND_S, self._remind)
+
+    def _remind(self) -> None:
+        """Who was told that it is away has it for a while only."""
+        self._reminder = None
+        away = [each for each in self.places.values() if each.is_away]
+        for place in away:
+            place.tell(True)
+        if away:
+            self._remind_later()
 
     def _is_busy(self) -> bool:
         return any(each.calls for each in self.workers.values()) or any(

@@ -59,19 +59,18 @@ class NatsWorkerLink:
 
     def __init__(self, hub: Hub, address: NatsAddress, on_away: Callable[[bool], None]) -> None:
         self._hub = hub
-        self._subject = address.subject
         self._on_away = on_away
         self._is_closed = False
         self._open: set[NatsCall] = set()
-        hub.listen(on_away)
+        self._place = hub.place(address.subject)
+        self._place.listen(on_away)
 
     async def open(self, call: Call) -> NatsCall:
         """Send a call."""
         hub = self._hub
         data = hub.codec.encode(call)
         self._check()
-        await hub.connection()
-        worker = await hub.place(self._subject).worker()
+        worker = await self._place.worker()
         self._check()
         end = NatsCall(hub, worker, call.id, self._open.discard)
         self._open.add(end)
@@ -90,7 +89,7 @@ class NatsWorkerLink:
     async def ask(self, timeout_s: float) -> Pong:
         """How the worker is."""
         self._check()
-        return await self._hub.place(self._subject).greet(timeout_s)
+        return await self._place.greet(timeout_s)
 
     async def close(self) -> None:
         """End the connection, if nobody else has it."""
@@ -99,7 +98,8 @@ class NatsWorkerLink:
         self._is_closed = True
         for call in list(self._open):
             call.end(EngineAway("the connection was closed", reached=call.was_sent))
-        await self._hub.let_go(self._on_away)
+        self._place.listeners.remove(self._on_away)
+        await self._hub.let_go()
 
     def _check(self) -> None:
         if self._is_closed:

@@ -23,6 +23,10 @@ KNOWN_S = 1.0
 """For how long a worker that has answered is called without asking first."""
 LATE_S = 2.0
 """A call that has been on its way for longer is not begun: its caller has given it up."""
+RETURN_S = 4.0
+"""For how long a worker may take to be connected again after its broker has come back: until then
+it is not missed. It tries once a second, and connecting may take two.
+"""
 PATIENCE_S = 10.0
 """For how long a worker goes on with calls while the broker is away."""
 

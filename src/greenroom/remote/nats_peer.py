@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from greenroom.actors.runtime.event_bus import complain
 from greenroom.brokers.nats_client import BrokerError, NatsConnection
 from greenroom.remote.codec import JsonCodec
 from greenroom.remote.frames import Cancel, Ping, Pong
 from greenroom.remote.links import EngineAway, WorkerGone
-from greenroom.remote.nats_liveness import GAP_S, KNOWN_S, SILENT_S, SUSPICION_S
+from greenroom.remote.nats_liveness import (
+    GAP_S,
+    KNOWN_S,
+    PING_S,
+    RETURN_S,
+    SILENT_S,
+    SUSPICION_S,
+)
 from greenroom.remote.nats_wire import Sender, Told, to_worker
 
 if TYPE_CHECKING:
@@ -23,13 +31,23 @@ PLAIN = JsonCodec()
 
 
 class Place:
-    """A subject at which a worker is greeted, and who has answered there last."""
+    """A subject at which a worker is greeted, and who has answered there last.
 
-    def __init__(self, hub: Hub, subject: str) -> None:
+    Attributes:
+        is_away: whether the way there is, by what is no worker's fault: the broker, or that the
+            worker may not yet be connected again to one that has just come back.
+        listeners: who is told of that.
+    """
+
+    def __init__(self, hub: Hub, subject: str, *, is_away: bool) -> None:
         self._hub = hub
         self._subject = subject
         self._greeting: asyncio.Future[Pong] | None = None
+        self._last: asyncio.Future[Pong]
         self._worker: Worker | None = None
+        self._returning: asyncio.Task[None] | None = None
+        self.is_away = is_away
+        self.listeners: list[Callable[[bool], None]] = []
 
     @property
     def is_busy(self) -> bool:
@@ -42,6 +60,9 @@ class Place:
         Raises:
             WorkerGone, EngineAway: nobody.
         """
+        await self._hub.connection()
+        if self.is_away:
+            raise EngineAway("the broker has only just come back", reached=False)
         if self._worker is None or not self._worker.is_known():
             await self.greet(SILENT_S)
         worker = self._worker
@@ -125,14 +146,71 @@ class Place:
         why = f"no worker listens at {self._subject}"
         self._fail(greeting, WorkerGone(why, reached=False))
 
+    # -- the way there
+
+    def listen(self, on_away: Callable[[bool], None]) -> None:
+        """Have somebody told whether it is away."""
+        self.listeners.append(on_away)
+        if self.is_away:
+            _tell(on_away, True)
+
+    def tell(self, away: bool) -> None:
+        """Tell all of them."""
+        for each in list(self.listeners):
+            _tell(each, away)
+
     def broker_away(self, why: str) -> None:
-        """The way to it is."""
+        """The broker is."""
+        self._stop_returning()
         if self._greeting is not None:
             self._fail(self._greeting, EngineAway(why, reached=False))
+        if not self.is_away:
+            self.is_away = True
+            self.tell(True)
+
+    def broker_back(self) -> None:
+        """The broker is there; so will the worker be, in a moment."""
+        if self.is_away:
+            self._stop_returning()
+            self._returning = self._hub.loop.create_task(self._return())
+
+    def close(self) -> None:
+        """Nobody wants to know any more."""
+        self._stop_returning()
+        if self._greeting is not None:
+            why = "the connection was closed"
+            self._fail(self._greeting, EngineAway(why, reached=False))
+
+    def _stop_returning(self) -> None:
+        if self._returning is not None:
+            self._returning.cancel()
+            self._returning = None
+
+    async def _return(self) -> None:
+        loop = self._hub.loop
+        until = loop.time() + RETURN_S
+        while loop.time() < until:
+            try:
+                await self.greet(SILENT_S)
+                break
+            except WorkerGone:
+                await asyncio.sleep(PING_S)
+            except EngineAway:
+                return  # and once more when it is back
+        self._returning = None
+        self.is_away = False
+        self.tell(False)
 
     def _fail(self, greeting: asyncio.Future[Pong], error: WorkerGone | EngineAway) -> None:
         if not greeting.done():
             greeting.set_exception(error)
+
+
+def _tell(on_away: Callable[[bool], None], away: bool) -> None:
+    try:
+        on_away(away)
+    except Exception as error:
+        complain("what is told whether a broker is away raised", error)
 
 
 class _Greeting:
