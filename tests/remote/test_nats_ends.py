@@ -34,6 +34,7 @@ from greenroom.remote.frames import (
     Value,
 )
 from greenroom.remote.links import EngineAway, Send, WorkerGone
+from greenroom.remote.nats_call import NatsCall
 from greenroom.remote.nats_front import NatsFront
 from greenroom.remote.nats_link import NatsLink, NatsWorkerLink
 from greenroom.remote.nats_liveness import LATE_S
@@ -242,8 +243,18 @@ async def test_b449_calls_of_a_worker_that_dies_end_and_those_of_one_that_drains
         way = at.way()
         call, _ = await at.begun(way, "lost")
         await at.front.close()
+        with pytest.raises(WorkerGone):  # the server has seen that it is gone
+            while True:
+                await way.ask(5.0)
+        worker = way._place._worker
+        assert worker is not None
+        late = NatsCall(way._hub, worker, "late", lambda _: None)
+        await worker.say(PLAIN.encode(Call("late", "x")), late)
         with pytest.raises(WorkerGone) as gone:
-            await (await way.open(Call("next", "x"))).receive()
+            await late.receive()
+        assert not gone.value.reached
+        with pytest.raises(WorkerGone) as gone:
+            await way.open(Call("next", "x"))
         assert not gone.value.reached
         with pytest.raises(WorkerGone) as lost:
             await call.receive()

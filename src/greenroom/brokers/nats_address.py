@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from typing import TypedDict
 from urllib.parse import parse_qsl, unquote
 
 from greenroom.messages import _validate as check
@@ -94,8 +95,12 @@ def nats_address(
         servers=tuple(f"{scheme}://{_host(field, each)}" for each in hosts.split(",")),
         subject=_subject(field, path, subject),
         tls=scheme == "tls",
+        creds=options.get("creds"),
+        ca=options.get("ca"),
+        cert=options.get("cert"),
+        key=options.get("key"),
+        inbox=options.get("inbox", "_INBOX"),
         **_who(field, userinfo, bool(at)),
-        **options,
     )
     if address.creds is not None and at:
         raise ValueError(f"{field} must have either a user or creds=, got both")
@@ -135,7 +140,13 @@ def _subject(field: str, path: str, wanted: bool) -> str:
     return path
 
 
-def _who(field: str, userinfo: str, given: bool) -> dict[str, str | None]:
+class _Who(TypedDict, total=False):
+    user: str
+    password: str
+    token: str
+
+
+def _who(field: str, userinfo: str, given: bool) -> _Who:
     if not given:
         return {}
     user, colon, password = userinfo.partition(":")

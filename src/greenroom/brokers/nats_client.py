@@ -50,7 +50,7 @@ def needs_nats(what: str) -> None:
 def is_nobody(message: Msg) -> bool:
     """Whether the server says by it that nobody listens where something was sent."""
     headers = message.headers
-    return bool(headers) and not message.data and headers.get("Status") == "503"
+    return headers is not None and not message.data and headers.get("Status") == "503"
 
 
 def _tls(address: NatsAddress) -> ssl.SSLContext | None:
@@ -230,13 +230,12 @@ class NatsConnection:
         # nats-py ends its reading, without a word, when an answer comes that it had ceased to wait
         # for: so it never ceases.
         answer = asyncio.ensure_future(self._client.rtt(timeout=_NEVER_S))  # type: ignore[arg-type]
+        either: set[asyncio.Future[Any]] = {answer, self.over}
         try:
             for _ in range(max(1, round(within_s / _STEP_S))):
                 if self.over.done():
                     return False
-                await asyncio.wait(
-                    {answer, self.over}, timeout=_STEP_S, return_when=asyncio.FIRST_COMPLETED
-                )
+                await asyncio.wait(either, timeout=_STEP_S, return_when=asyncio.FIRST_COMPLETED)
                 if answer.done():
                     return answer.exception() is None and not self.is_over
             return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.brokers.nats_address import NatsAddress
@@ -164,7 +165,9 @@ class Broker:
         self._wanted.clear()
         for_s = ASK_BROKER_S if self._is_busy() else ASK_IDLE_S
         wanted = self._loop.create_task(self._wanted.wait())
-        waits = {connection.over} if for_s == ASK_BROKER_S else {connection.over, wanted}
+        waits: set[asyncio.Future[Any]] = {connection.over}
+        if for_s != ASK_BROKER_S:
+            waits.add(wanted)
         try:
             await asyncio.wait(waits, timeout=for_s, return_when=asyncio.FIRST_COMPLETED)
         finally:

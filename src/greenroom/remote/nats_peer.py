@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from greenroom.remote.nats_call import NatsCall
     from greenroom.remote.nats_hub import Hub
 
+MOST_PINGS = 50
+"""Of one worker, whose answers are still waited for: who has not answered as many is gone."""
 PLAIN = JsonCodec()
 """The format of pings and pongs."""
 
@@ -227,6 +230,20 @@ class _Greeting:
         self._place.nobody(self._greeting)
 
 
+class _Asked:
+    """What answers to one ping are for."""
+
+    def __init__(self, worker: Worker, ids: tuple[str, ...]) -> None:
+        self._worker = worker
+        self._ids = ids
+
+    def message(self, data: bytes) -> None:
+        self._worker.answered(data)
+
+    def nobody(self) -> None:
+        self._worker.asked_nobody(self._ids)
+
+
 class Worker:
     """One process of a worker, at the subject that is its own.
 
@@ -238,12 +255,11 @@ class Worker:
     def __init__(self, hub: Hub, private: str) -> None:
         self._hub = hub
         self._private = private
-        self._token = hub.token(self)
+        self._pings: deque[str] = deque()
         self._stamp = 0.0
         self._heard_at = float("-inf")
         self._doubted = False
         self._suspected_at: float | None = None
-        self._asked_about: tuple[str, ...] = ()
         self.calls: dict[str, NatsCall] = {}
         self.is_replaced = False
 
@@ -262,18 +278,18 @@ class Worker:
             if call is not None:
                 call.fail(WorkerGone("the worker knows nothing of the call any more", reached=True))
 
-    def message(self, data: bytes) -> None:
-        """An answer to a ping."""
+    def answered(self, data: bytes) -> None:
+        """It answers a ping."""
         read = self._hub.pong(data)
         if read is not None:
             self.heard(*read)
 
-    def nobody(self) -> None:
-        """Nobody listens where a ping went."""
+    def asked_nobody(self, ids: tuple[str, ...]) -> None:
+        """Nobody listens where a ping went that has asked about these."""
         now = self._hub.loop.time()
         if self._suspected_at is not None and now - self._suspected_at >= SUSPICION_S * 0.9:
             # What has been sent since hears by itself that it got nowhere.
-            self.gone("the worker is gone: nobody listens where it was", self._asked_about)
+            self.gone("the worker is gone: nobody listens where it was", ids)
         else:
             self.suspect()
 
@@ -322,13 +338,17 @@ class Worker:
         """Forget it, if it is of no use any more."""
         if self.is_replaced and not self.calls:
             self._hub.workers.pop(self._private, None)
-            self._hub.targets.pop(self._token, None)
+            self._forget_pings(0)
 
     # -- what is said to it
 
     def _sender(self) -> Sender:
         hub = self._hub
         return Sender(hub.caller, hub.broker.session, self._stamp, hub.loop.time() - self._heard_at)
+
+    def _forget_pings(self, most: int) -> None:
+        while len(self._pings) > most:
+            self._hub.targets.pop(self._pings.popleft(), None)
 
     def _messages(self, connection: NatsConnection, data: bytes) -> list[bytes]:
         """What is in the format of calls, as messages."""
@@ -341,9 +361,12 @@ class Worker:
 
     async def _ping(self, connection: NatsConnection) -> None:
         # What it lists is what has been sent before it: nothing waits in between.
-        ids = self._asked_about = tuple(each.id for each in self.calls.values() if each.was_sent)
+        ids = tuple(each.id for each in self.calls.values() if each.was_sent)
         data = PLAIN.encode(Ping(self._hub.caller_text, ids))
-        reply = self._hub.reply(self._token)
+        token = self._hub.token(_Asked(self, ids))
+        self._pings.append(token)
+        self._forget_pings(MOST_PINGS)
+        reply = self._hub.reply(token)
         with contextlib.suppress(BrokerError):  # its calls end with the connection
             for message in to_worker(self._sender(), data, connection.max_payload):
                 await connection.publish(self._private, message, reply)

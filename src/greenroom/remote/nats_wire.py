@@ -60,8 +60,8 @@ class Told(NamedTuple):
 class Part(NamedTuple):
     """One of so many."""
 
-    index: int
-    count: int
+    number: int
+    total: int
 
 
 class WireError(ValueError):
@@ -148,7 +148,7 @@ def _read_part(message: bytes, at: int) -> tuple[Part, bytes]:
     if len(message) < at + _PART.size:
         raise WireError("too short")
     part = Part(*_PART.unpack_from(message, at))
-    if part.index >= part.count:
+    if part.number >= part.total:
         raise WireError("a part that there cannot be")
     return part, message[at + _PART.size :]
 
@@ -171,15 +171,15 @@ class Whole:
         Raises:
             WireError: a part is missing, or it is too long.
         """
-        if part.index == 0:
+        if part.number == 0:
             self._parts, self.size = [], 0
-        if part.index != len(self._parts):
+        if part.number != len(self._parts):
             raise WireError("a part is missing")
         self.size += len(data)
         if self.size > self._most:
             raise WireError(f"longer than {self._most} bytes")
         self._parts.append(data)
-        if len(self._parts) < part.count:
+        if len(self._parts) < part.total:
             return None
         whole = b"".join(self._parts)
         self._parts, self.size = [], 0
@@ -217,7 +217,7 @@ class Parts:
         """
         begun = self._begun.pop(key, None)
         if begun is None:
-            if part.index:
+            if part.number:
                 raise WireError("a part is missing")
             begun = _Begun(Whole(self._most), now)
         self._make_room(now, len(data) + begun.whole.size)
