@@ -38,6 +38,7 @@ from greenroom import (
     PoolSaturatedError,
     PoolStoppedError,
     RemoteCause,
+    RemoteError,
     Reply,
     Request,
     SkipReason,
@@ -95,6 +96,7 @@ MAKERS: dict[type[PoolError], Callable[[], PoolError]] = {
     DeadPoolError: lambda: DeadPoolError("stopped", refused=True),
     ForkedPoolError: lambda: ForkedPoolError("writers", 7, 8),
     CircuitOpenError: lambda: CircuitOpenError(2.0),
+    RemoteError: lambda: RemoteError("text", kind=FailureKind.AUTH, started=True, type="T"),
 }
 """The others take one text."""
 

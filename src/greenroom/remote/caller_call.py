@@ -24,7 +24,7 @@ from greenroom.remote.frames import (
 )
 from greenroom.remote.links import EngineAway, WorkerGone
 
-WINDOW = 160
+WINDOW = 200
 """Chunks that a worker may be ahead of whoever reads them; half of them are given back at a time.
 With the buffers of both pools (16 and, by default, 64) an agent is never 300 ahead."""
 
@@ -136,10 +136,16 @@ class CallerCall:
             case _:
                 return self._broken(f"said {type(frame).__name__.lower()} of a call")
 
-    def _chunk(self, frame: Chunk) -> Step:
+    def continues(self, frame: Chunk) -> bool:
+        """Whether the chunk is the next one, which is counted then; else `hear` says what it is."""
         if not self._wants_stream or frame.number != self._chunks:
-            return self._broken(f"sent chunk {frame.number} in the place of {self._chunks}")
+            return False
         self._chunks += 1
+        return True
+
+    def _chunk(self, frame: Chunk) -> Step:
+        if not self.continues(frame):
+            return self._broken(f"sent chunk {frame.number} in the place of {self._chunks}")
         return Part(frame.value)
 
     def _broken(self, how: str) -> Failure:

@@ -293,24 +293,21 @@ class _HttpServed:
         if self._left:
             raise ConnectionResetError("the caller has gone")
         framed = self._framing.framed(data)
+        if type(frame) is Chunk and self._response is not None:
+            # Those that are made in one turn of the loop are sent as one piece.
+            self._held.append(framed)
+            self._held_bytes += len(framed)
+            if self._held_bytes >= MOST_HELD:
+                await self._write()
+            elif self._writing is None:
+                self._writing = asyncio.get_running_loop().create_task(self._write_soon())
+            return
         if self._response is None and self._opening is None and isinstance(frame, ENDS):
             self._last = framed
             self._busy = frame if isinstance(frame, Busy) else None
             return
-        if self._response is not None and isinstance(frame, Chunk):
-            await self._hold(framed)
-            return
         await self._open()
         await self._write(framed)
-
-    async def _hold(self, framed: bytes) -> None:
-        """Chunks that are made in one turn of the loop are sent as one piece."""
-        self._held.append(framed)
-        self._held_bytes += len(framed)
-        if self._held_bytes >= MOST_HELD:
-            await self._write()
-        elif self._writing is None:
-            self._writing = asyncio.get_running_loop().create_task(self._write_soon())
 
     async def _write_soon(self) -> None:
         try:

@@ -138,7 +138,7 @@ class HttpWay:
         self._call_url = URL(shown + CALL_PATH)
         self._say_url = URL(shown + SAY_PATH)
         self._ask_url = URL(shown + "/")
-        self._session: aiohttp.ClientSession = aiohttp.ClientSession(
+        self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=context),
             headers=headers,
             # The read limit is the silence that is taken for an end, of heads and bodies alike.
@@ -274,7 +274,7 @@ class HttpCall:
                 raise WorkerGone(said, reached=True)
             self._take(data)
         frame = self._come.popleft()
-        if isinstance(frame, ENDS):
+        if type(frame) in ENDS:
             self._ended = True
         return frame
 

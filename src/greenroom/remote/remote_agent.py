@@ -29,11 +29,10 @@ from greenroom.remote.caller_call import (
     HasStarted,
     Note,
     Over,
-    Part,
     loss,
 )
 from greenroom.remote.codec import MOST_BYTES, Codec, FormatName, carried, codec_for
-from greenroom.remote.frames import PROTOCOL, Call, Cancel, Credit, Go, Noted, Pong
+from greenroom.remote.frames import PROTOCOL, Call, Cancel, Chunk, Credit, Go, Noted, Pong
 from greenroom.remote.links import CallLink, EngineAway, Link, WorkerGone, WorkerLink
 
 AWAY_S = 30.0
@@ -155,15 +154,16 @@ class RemoteAgent:
                     frame = await link.receive()
                 except (WorkerGone, EngineAway) as gone:
                     raise self._lost(gone, way, course) from None
-                step = course.hear(frame)
-                if type(step) is Part:
-                    yield step.chunk
+                if type(frame) is Chunk and course.continues(frame):
+                    yield frame.value
                     if more := course.taken():
                         try:
                             await link.send(Credit(call.id, more))
                         except (WorkerGone, EngineAway) as gone:
                             raise self._lost(gone, way, course) from None
-                elif type(step) is Over:
+                    continue
+                step = course.hear(frame)
+                if type(step) is Over:
                     way.worked(context)
                     return
                 elif type(step) is Answer:

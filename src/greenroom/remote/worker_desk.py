@@ -297,10 +297,14 @@ class _Served:
                 if self._credit <= 0:
                     await self._more_credit()
                 self._credit -= 1
-                try:
-                    await self._bring(Chunk(call.id, number, chunk))
+                if self._said or self._pumping is not None:
+                    await self._settle()
+                try:  # as `_put`, without the call: there may be many
+                    await self._send(Chunk(call.id, number, chunk))
                 except PayloadError as error:
                     return worker_words.not_carried(call.id, error)
+                except Exception as error:
+                    raise _CallerGone from error
                 number += 1
             if stream.metadata:
                 self._said.append(Noted(call.id, described=dict(stream.metadata)))
