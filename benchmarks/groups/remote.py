@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from benchmarks import measure
+from benchmarks.groups import remote_nats
 from benchmarks.groups.shared import in_a_loop
 from benchmarks.model import Case, Comparison, Group, Measure, NotMeasured, Scale, versus
 from benchmarks.peers.base import Peer, Stream
@@ -54,4 +55,9 @@ COMPARISONS: tuple[Comparison, ...] = (
     *versus("remote.rate", ("aiohttp",)),
     *versus("remote.chunk", ("aiohttp",), at_most=1.5),
 )
-GROUP = Group("remote", "Members elsewhere, over HTTP", CASES, COMPARISONS)
+GROUP = Group(
+    "remote",
+    "Members elsewhere, over HTTP and by NATS",
+    (*CASES, *remote_nats.CASES),
+    (*COMPARISONS, *remote_nats.COMPARISONS),
+)

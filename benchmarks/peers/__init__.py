@@ -18,6 +18,7 @@ PEERS = {
     "bare": ("benchmarks.peers.bare_router", "BareRouter"),
     "bare-uvloop": ("benchmarks.peers.bare_router", "BareRouterUvloop"),
     "aiohttp": ("benchmarks.peers.bare_aiohttp", "BareAiohttp"),
+    "nats": ("benchmarks.peers.bare_nats", "BareNats"),
     "asyncio": ("benchmarks.peers.bare_asyncio", "BareAsyncio"),
     "litellm": ("benchmarks.peers.litellm_router", "SimpleShuffle"),
     "litellm-latency": ("benchmarks.peers.litellm_router", "LatencyBased"),

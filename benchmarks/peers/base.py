@@ -79,6 +79,10 @@ class Peer:
         """Calls of an instant async agent in another process, over HTTP, and streams of it."""
         self._lacks("calls of another process")
 
+    def remote_nats(self) -> AbstractAsyncContextManager[tuple[AsyncAsk, Stream]]:
+        """The same by a NATS server between."""
+        self._lacks("calls of another process by NATS")
+
     def asleep(self, concurrency: int, seconds: float) -> AbstractAsyncContextManager[AsyncAsk]:
         """One awaited call of an async agent that sleeps; so many fit into it at a time."""
         self._lacks("sleeping calls")

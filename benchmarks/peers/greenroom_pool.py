@@ -26,7 +26,7 @@ from benchmarks.measure import Ask, AsyncAsk
 from benchmarks.model import Scale
 from benchmarks.peers import agents, calls
 from benchmarks.peers.base import LimitedCall, NewLoop, Peer, Providers, Stream
-from benchmarks.remote_server import server
+from benchmarks.remote_server import broker, server
 from greenroom import (
     AgentPool,
     AllPoolMembersFailedError,
@@ -95,6 +95,14 @@ class Greenroom(Peer):
     @asynccontextmanager
     async def remote(self) -> AsyncIterator[tuple[AsyncAsk, Stream]]:
         with server("greenroom") as url:
+            agent = RemoteAgent(url)
+            member = Member("far", agent, max_concurrency=ROOM, close=RemoteAgent.aclose)
+            async with self.pool([member]) as pool:
+                yield lambda i: pool.ask(Request(i), block=False), lambda n: pool.stream(Request(n))
+
+    @asynccontextmanager
+    async def remote_nats(self) -> AsyncIterator[tuple[AsyncAsk, Stream]]:
+        with broker() as listen, server("greenroom", listen) as url:
             agent = RemoteAgent(url)
             member = Member("far", agent, max_concurrency=ROOM, close=RemoteAgent.aclose)
             async with self.pool([member]) as pool:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Protocol
 
+from helpers_nats import free_port, nats_server
 from helpers_processes import PROCESS_S, bounded
 
 from greenroom import RemoteAgent
@@ -152,6 +156,35 @@ class HttpEngine:
 @contextlib.contextmanager
 def http_engine() -> Iterator[Engine]:
     yield HttpEngine()
+
+
+class NatsEngine:
+    """Workers with a subject each of one server.
+
+    Attributes:
+        server: that one's process.
+    """
+
+    name = "nats"
+
+    def __init__(self, host: str, port: int, server: subprocess.Popen[bytes]) -> None:
+        self.place = f"nats://{host}:{port}"
+        self.server = server
+        self._numbers = itertools.count(1)
+
+    def listen(self) -> str:
+        return f"{self.place}/workers.w{next(self._numbers)}"
+
+    def agent(self, url: str, **given: Any) -> RemoteAgent:
+        return RemoteAgent(url, **given)
+
+
+@contextlib.contextmanager
+def nats_engine() -> Iterator[NatsEngine]:
+    with tempfile.TemporaryDirectory() as folder:
+        port = free_port()
+        with nats_server(Path(folder), port) as server:
+            yield NatsEngine("127.0.0.1", port, server)
 
 
 @contextlib.contextmanager

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 
 import pytest
-from helpers_remote_processes import Engine, http_engine
+from helpers_remote_processes import Engine, http_engine, nats_engine
 
 ENGINES: dict[str, Callable[[], AbstractContextManager[Engine]]] = {
     "http": http_engine,
+    "nats": nats_engine,
 }
 """By name what opens one: with a server of its own, if it needs any, or skips the test loudly."""
 

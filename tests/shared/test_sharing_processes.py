@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from helpers_nats import free_port, nats_server, needs_nats
 from helpers_processes import PROCESS_S, bounded
 from helpers_sharing_processes import Worker, workers
 
@@ -54,11 +55,16 @@ def _needs_redis() -> None:
         pytest.skip("there is no redis-server here: RedisState is not tested")
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "redis", "nats"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The text of a store that is there."""
     if request.param == "sqlite":
         yield f"sqlite:{tmp_path / 'state.db'}"
+        return
+    if request.param == "nats":
+        port = free_port()
+        with nats_server(tmp_path, port):
+            yield f"nats://127.0.0.1:{port}"
         return
     _needs_redis()
     port = _free_port()
@@ -155,6 +161,27 @@ def test_b413_a_redis_that_is_killed_and_back_is_one_warning_and_one_word(tmp_pa
         (tmp_path / "throttled").touch()
         assert one.ask("ask 1") == ["b"]
         with redis_server(tmp_path, port) as server:
+            for each in (one, two):
+                each.heard_of("shared.back")
+            two.heard_of("member.resting", heard=True)
+            server.kill()
+            for each in (one, two):
+                each.heard_of("shared.away", count=2)
+            assert [len(each.named("shared.back")) for each in (one, two)] == [1, 1]
+            assert two.ask("ask 3") == ["b"] * 3
+
+
+def test_b454_a_nats_that_is_killed_and_back_is_one_warning_and_one_word(tmp_path: Path) -> None:
+    """Every ask is answered meanwhile, and what was found out alone is told afterwards."""
+    needs_nats()
+    port = free_port()
+    with workers(f"nats://127.0.0.1:{port}", tmp_path, count=2) as (one, two):
+        for each in (one, two):
+            each.heard_of("shared.away")
+            assert each.ask("ask 3") == ["a"] * 3
+        (tmp_path / "throttled").touch()
+        assert one.ask("ask 1") == ["b"]
+        with nats_server(tmp_path, port) as server:
             for each in (one, two):
                 each.heard_of("shared.back")
             two.heard_of("member.resting", heard=True)

@@ -247,7 +247,8 @@ class RemoteAgent:
     ) -> RemoteError:
         """What it means for the pool that the way is broken."""
         if isinstance(gone, EngineAway):
-            self._say_away(True)
+            if way.is_away:  # who hears of it late may hear of it when it is back
+                self._say_away(True)
         else:
             way.lost()
         return loss(gone, course is None or course.may_have_begun)
@@ -291,15 +292,21 @@ class _Way:
 
     Attributes:
         stale: whether the worker is to be asked how many calls it takes.
+        is_away: whether what carries the calls is.
     """
 
     def __init__(self, agent: RemoteAgent) -> None:
         self._agent = agent
-        self.link: WorkerLink = agent._link.connect(on_away=agent._say_away)
+        self.is_away = False
+        self.link: WorkerLink = agent._link.connect(on_away=self._hear)
         self.stale = True
         self._capacity: int | None = None
         self._told: set[OwnMember] = set()
         self._asking: asyncio.Task[None] | None = None
+
+    def _hear(self, away: bool) -> None:
+        self.is_away = away
+        self._agent._say_away(away)
 
     def worked(self, context: CallContext | None) -> None:
         """A call has ended well: the worker is there, and whoever calls may want to know more."""

@@ -3,6 +3,7 @@
 `docs/several-processes.md` says what is shared, and when that is worth while.
 """
 
+from greenroom.shared.nats_state import NatsState as NatsState
 from greenroom.shared.redis_state import RedisState as RedisState
 from greenroom.shared.sqlite_state import SqliteState as SqliteState
 from greenroom.shared.state_store import SharedState as SharedState

@@ -1,0 +1,1 @@
+"""The way to brokers that more than one room uses: addresses, and connections that end in time."""
