@@ -1,15 +1,16 @@
-"""Shared state by a text, as files have it: `sqlite:state.db`, `redis://localhost`."""
+"""Shared state by a text, as files have it: `sqlite:state.db`, `redis://localhost`, and so on."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from greenroom.messages import _validate as check
+from greenroom.shared.postgres_state import PostgresState
 from greenroom.shared.redis_state import RedisState
 from greenroom.shared.sqlite_state import SqliteState
 from greenroom.shared.state_store import SharedState
 
-_FORMS = "'sqlite:PATH' or 'redis://...'"
+_FORMS = "'sqlite:PATH', 'redis://...' or 'postgresql://...'"
 
 
 def shared_state(field: str, value: Any) -> SharedState:
@@ -24,8 +25,10 @@ def shared_state(field: str, value: Any) -> SharedState:
             return SqliteState(rest)
         if scheme in ("redis", "rediss", "unix") and rest.startswith("//"):
             return RedisState(value)
+        if scheme in ("postgres", "postgresql") and rest.startswith("//"):
+            return PostgresState(value)
         # What stands behind the scheme may hold a password.
         raise ValueError(f"{field} must be {_FORMS}, got {scheme!r}:...")
     if isinstance(value, type) or not isinstance(value, SharedState):
-        raise check.misfit(f"{field} must be a SqliteState, a RedisState, or {_FORMS}", value)
+        raise check.misfit(f"{field} must be a SqliteState, a RedisState, a PostgresState, or {_FORMS}", value)
     return value

@@ -98,7 +98,8 @@ class Lying(NamedTuple):
 
 class Store(Protocol):
     """A connection to the words of one pool. One thread uses it. Everything may raise, and nothing
-    may take longer than a second or two; whoever has it closes it, and opens another one.
+    may take longer than a second or two; whoever has it closes it, and opens another one. It may be
+    a `Ledger` as well.
     """
 
     def put(self, key: str, value: str, ttl_s: float) -> None:
@@ -109,6 +110,37 @@ class Store(Protocol):
 
     def close(self) -> None:
         """End the connection."""
+
+
+class Held(NamedTuple):
+    """What lies in a ledger.
+
+    Attributes:
+        text: None where nothing does.
+        revision: of what lies there: another one for each text. What it is for nothing is the
+            store's affair.
+        now: seconds by a clock that all who share have in common, at some time during the call.
+    """
+
+    text: str | None
+    revision: str
+    now: float
+
+
+@runtime_checkable
+class Ledger(Protocol):
+    """What a store is as well where processes have rate limits together: a text for each limit,
+    of some 20,000 characters at most, none of which is seen by `get`. Without it each process has
+    its limits for itself.
+    """
+
+    def read(self, key: str) -> Held:
+        """What lies there."""
+
+    def replace(self, key: str, text: str, revision: str, ttl_s: float) -> bool:
+        """Have a text lie there in place of the one that has that revision, in one step; whether it
+        did. After so many seconds it may be forgotten.
+        """
 
 
 class Listener(Protocol):
