@@ -222,9 +222,7 @@ class Budget:
             if now >= self._asked_at + ANSWER_S:
                 self._unanswered(now)
             return
-        if now < self.next_at():
-            return
-        if self._lacking or self.alone or self._is_wanted(now) or now >= self._until:
+        if now >= self.next_at():
             self._ask(now)
 
     def end(self, now: float) -> None:
@@ -242,10 +240,15 @@ class Budget:
             return self._asked_at + ANSWER_S
         if self._lacking or (self.alone and self._last_at >= self._again_at - AGAIN_S):
             return self._again_at
-        if self.alone or self._until == -math.inf:
+        if self.alone:
             return math.inf
-        early = self._until - self.lease_s / 3
-        return early if self._is_wanted(early) else self._until
+        at = math.inf
+        if self._changes:  # others may wait for it
+            at = self._last_report + self.lease_s / 4
+        if self._until > -math.inf:
+            early = self._until - self.lease_s / 3
+            at = min(at, early if self._is_wanted(early) else self._until)
+        return at
 
     def _is_wanted(self, now: float) -> bool:
         """Whether something has begun of late, so that more is likely to."""
@@ -296,7 +299,8 @@ class Budget:
             want = max(want, 2 * self._lent, self._lacking)
         elif self.left * 2 <= self._lent:
             want = max(want, self._lent)
-        return min(self._amount, max(want, self._lacking))
+        # All together they hold no more than half of it in reserve: others may need that.
+        return max(min(want, self._amount // (2 * self._processes)), self._lacking)
 
     # -- the answer
 

@@ -382,6 +382,8 @@ class Headroom:
             if cost is not None and cost != taken.cost:
                 bucket.change(taken, cost - taken.cost)
                 self._less(bucket, now)
+                if bucket.budget is not None:
+                    self.watch(bucket)
 
     def give_back(self, charge: Charge, now: float) -> None:
         """A call has never begun."""
@@ -390,6 +392,8 @@ class Headroom:
             if taken.bucket.pace is not None:
                 taken.bucket.pace.undo()
             self._less(taken.bucket, now)
+            if taken.bucket.budget is not None:
+                self.watch(taken.bucket)
 
     def _less(self, bucket: Bucket, now: float) -> None:
         """There is less in a bucket, or more."""

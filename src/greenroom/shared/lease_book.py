@@ -40,6 +40,8 @@ _VERSION = 1
 _LATE_S = 60.0
 """By so much, at most, a store's clock that goes back is waited for; beyond that it was set."""
 _PARTS = 1_000_000
+_ABOUT_S = 1e-6
+"""By so much, at most, two ways to reckon a time differ."""
 
 
 @dataclass(slots=True)
@@ -71,21 +73,23 @@ class _Account:
 
     def expire(self, now: float, per_s: float) -> None:
         """What is out of the window counts no more."""
-        gone = [index for index, (_, at) in self.slices.items() if at + per_s <= now]
+        gone = [index for index, (_, at) in self.slices.items() if at + per_s + _ABOUT_S <= now]
         for index in gone:
             del self.slices[index]
-        if self.until + per_s <= now:
+        if self.until + per_s + _ABOUT_S <= now:
             self.lease = 0
 
     def is_over(self, now: float) -> bool:
         return not self.slices and not self.lease and now > self.seen_at + WAITS_S
 
     def ends(self, per_s: float) -> Iterator[tuple[float, int]]:
-        """What counts, and until when."""
+        """What counts, and until when, if what is held is given back: then who waits for that knows
+        more.
+        """
         for amount, at in self.slices.values():
             yield at + per_s, amount
         if self.lease:
-            yield self.until + per_s, self.lease
+            yield self.until, self.lease
 
 
 class LeaseBook:
@@ -185,7 +189,7 @@ class LeaseBook:
         return max(0, kept)
 
     def _wait_s(self, account: _Account, asked: LeaseWanted) -> float:
-        """When there may be enough, if all goes on as it is."""
+        """When there may be enough, at best."""
         lacking = asked.least - account.lease
         counted = sum(each.held() for each in self._accounts.values())
         lacking -= asked.amount - counted
@@ -193,7 +197,7 @@ class LeaseBook:
         for end, amount in sorted(ends):
             lacking -= amount
             if lacking <= 0:
-                return max(0.0, end - self.now)
+                return max(0.0, end + _ABOUT_S - self.now)
         return asked.per_s
 
     # -- as it lies in a store

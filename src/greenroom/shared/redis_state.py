@@ -84,6 +84,7 @@ class RedisState:
             socket_connect_timeout=self.timeout_s,
             retry=once,
             decode_responses=True,
+            encoding_errors="replace",  # of what somebody else has put there
         )
 
 
@@ -114,7 +115,10 @@ class _RedisStore:
         found, gone = {}, []
         for key, held in zip(flat[::2], flat[1::2], strict=True):
             until, _, value = held.partition(" ")
-            left_s = (float(until) - float(now)) / 1000
+            try:
+                left_s = (float(until) - float(now)) / 1000
+            except ValueError:  # nothing that was put there by `put`
+                continue
             if left_s > 0:
                 found[key] = Lying(value, left_s)
             elif left_s < -60:  # nobody puts a word there that is a minute old

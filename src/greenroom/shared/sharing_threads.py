@@ -149,7 +149,17 @@ class SharingThreads:
         except BaseException as error:
             self._bus.complain_of("it shares nothing any more", error)
         finally:
+            store = self._given_back(store)
             self._let_go(store)
+
+    def _given_back(self, store: Store | None) -> Store | None:
+        """See to what the pool has said last of its leases."""
+        with contextlib.suppress(queue.Empty):
+            while store is not None:
+                last = self._inbox.get_nowait()
+                if isinstance(last, LeaseWanted):
+                    store = self._lend(store, last)
+        return store
 
     def _step(self, store: Store | None) -> Store | None:
         """Wait for what happens next, and see to it; the connection, if there is one then."""
@@ -191,7 +201,7 @@ class SharingThreads:
             self._carried_out(sharing.failed(summary(error), self._clock.now()))
         if answer is None:
             answer = LeaseRefused(key=asked.key, serial=asked.serial)
-        if not self._over.is_set():
+        with contextlib.suppress(pykka.ActorDeadError, PoolStoppedError):
             self._pool.tell(answer)
         return store
 

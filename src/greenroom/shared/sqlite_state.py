@@ -107,7 +107,9 @@ class _SqliteStore:
         with _forks.lock:
             rows = self._words.connected().execute(
                 "SELECT key, value, until FROM words"
-                " WHERE pool = ? AND boot = ? AND said_at <= ? AND until > ? AND until < ?",
+                " WHERE pool = ? AND boot = ? AND said_at <= ? AND until > ? AND until < ?"
+                # A column of SQLite's holds whatever somebody puts there.
+                " AND typeof(key) = 'text' AND typeof(value) = 'text' AND typeof(until) = 'real'",
                 (self._pool, BOOT, now, now, now + LONGEST_TTL_S + 1.0),
             )
             return {key: Lying(value, until - now) for key, value, until in rows}
@@ -125,7 +127,8 @@ class _SqliteStore:
         if row is None:
             return Held(None, "", host_now())
         text, boot, revision = row
-        return Held(text if boot == BOOT else None, revision, host_now())
+        known = boot == BOOT and isinstance(text, str)
+        return Held(text if known else None, revision, host_now())
 
     def replace(self, key: str, text: str, revision: str, ttl_s: float) -> bool:
         new, until = os.urandom(8).hex(), host_now() + ttl_s
