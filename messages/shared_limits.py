@@ -72,3 +72,46 @@ class LeaseRefused:
     key: BucketKey
     serial: int
     ever: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitTold:
+    """What a process has learned of a member's limit.
+
+    Attributes:
+        remaining, whole, resets_in_s: as a provider has said; None where it is a pace.
+        pace_per_s: calls a second that refusals have taught this process.
+    """
+
+    member: str
+    cost: str
+    remaining: int | None = None
+    whole: int | None = None
+    resets_in_s: float = 0.0
+    pace_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitHeard:
+    """What other processes have learned of a member's limit.
+
+    Attributes:
+        remaining, whole, resets_in_s: what the provider has said last to any of them, and in how
+            many seconds from now it is whole again; None where it has said nothing.
+        age_s: how long ago that was.
+        processes: how many use the limit, this one included.
+        pace_per_s: the sum of the paces of the others.
+        paces: how many of them have one.
+        joined: how many of these have come since the last word.
+    """
+
+    member: str
+    cost: str
+    remaining: int | None = None
+    whole: int | None = None
+    resets_in_s: float = 0.0
+    age_s: float = 0.0
+    processes: int = 1
+    pace_per_s: float = 0.0
+    paces: int = 0
+    joined: int = 0

@@ -145,6 +145,7 @@ class Budget:
         self._last_at = now
         if cost > self._typical:
             self._typical = cost
+        spent = Spent(entry, self._batch)  # before it is told
         # The next lease is there before this one is used up.
         if (
             self._asked is None
@@ -153,7 +154,7 @@ class Budget:
             and not self.own
         ):
             self._ask(now)
-        return Spent(entry, self._batch)
+        return spent
 
     def change(self, spent: Spent, by: int) -> None:
         """What has begun then took so much more, or less."""

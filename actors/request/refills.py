@@ -15,7 +15,13 @@ from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.actors.routing.selection import TermsKey
 from greenroom.actors.runtime.alarms import AGAIN_S, Alarm
 from greenroom.messages.execution import LimitsSeen
-from greenroom.messages.shared_limits import LeaseGranted, LeaseRefused, LeaseWanted
+from greenroom.messages.shared_limits import (
+    LeaseGranted,
+    LeaseRefused,
+    LeaseWanted,
+    LimitHeard,
+    LimitTold,
+)
 from greenroom.messages.supervision import RoutingSnapshot
 
 LOOK_AHEAD = 256
@@ -44,13 +50,14 @@ class Refills:
         self._table.headroom.dry = self._dry
         self._table.headroom.watch = self._watch
 
-    def share_by(self, lend: Callable[[LeaseWanted], object]) -> None:
+    def share_by(self, lend: Callable[[LeaseWanted | LimitTold], object]) -> None:
         """Have the limits together with other processes. To be called before there are members.
 
         Args:
-            lend: is asked for parts of them, and must not wait; its answers come by `lent`.
+            lend: is asked for parts of them, and told what is learned of them, and must not wait;
+                its answers come by `lent`, what others have learned by `heard`.
         """
-        self._table.headroom.lend = lend
+        self._table.headroom.lend = self._table.headroom.tell = lend
 
     def members_changed(self, snapshot: RoutingSnapshot) -> None:
         """The table has taken a snapshot over."""
@@ -119,6 +126,14 @@ class Refills:
     def give_back_leases(self) -> None:
         """The pool ends: what it holds of limits is for others."""
         self._table.headroom.end(self._ports.now())
+
+    def heard(self, message: LimitHeard) -> None:
+        """Other processes have learned something of a member's limit."""
+        slot = self._table.get(message.member)
+        if slot is not None:
+            self._table.headroom.hear(slot, message, self._ports.now())
+            self._least.clear()
+            self._over()
 
     def _watch(self, bucket: Bucket) -> None:
         """A budget has something to do at a time: an alarm for it."""

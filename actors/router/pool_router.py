@@ -54,7 +54,13 @@ from greenroom.messages.requests import (
     ResetMember,
     Subscribe,
 )
-from greenroom.messages.shared_limits import LeaseGranted, LeaseRefused, LeaseWanted
+from greenroom.messages.shared_limits import (
+    LeaseGranted,
+    LeaseRefused,
+    LeaseWanted,
+    LimitHeard,
+    LimitTold,
+)
 from greenroom.messages.status import FailureKind, ReportedState
 from greenroom.messages.supervision import (
     CommandDone,
@@ -87,7 +93,7 @@ class PoolRouter(PoolActor):
         bus: EventBus,
         claims: Claims,
         observers: Sequence[FlowObserver] = (),
-        lend: Callable[[LeaseWanted], object] | None = None,
+        lend: Callable[[LeaseWanted | LimitTold], object] | None = None,
     ) -> None:
         super().__init__(clock)
         self.duty = Duty(self.actor_urn, ThreadRole.ROUTER)
@@ -155,6 +161,7 @@ class PoolRouter(PoolActor):
                 LimitsSeen: flow.limits_seen,
                 LeaseGranted: flow.refills.lent,
                 LeaseRefused: flow.refills.lent,
+                LimitHeard: flow.refills.heard,
                 RoutingSnapshot: self._on_snapshot,
                 FailuresSeen: flow.failures_judged,
                 CommandDone: self._on_command_done,

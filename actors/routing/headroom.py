@@ -22,6 +22,8 @@ from greenroom.messages.shared_limits import (
     LeaseGranted,
     LeaseRefused,
     LeaseWanted,
+    LimitHeard,
+    LimitTold,
 )
 from greenroom.messages.status import SkipReason
 from greenroom.messages.supervision import MemberRoute
@@ -33,6 +35,9 @@ Costs = Mapping[str, int]
 NOTHING: Costs = {}
 
 NOBODY: frozenset[str] = frozenset()
+
+TELL_S = 0.5
+"""How often others are told, at most, what a provider says is left; that nothing is, at once."""
 
 _WAITABLE = (None, SkipReason.HEADROOM, SkipReason.SATURATED)
 """What keeps a member from a request that it lacks headroom for, and passes."""
@@ -70,19 +75,27 @@ class Bucket:
         refills_at: when there is something left again; 0.0 while there is.
         alarm_at: the time of the alarm that is set for that; None without one.
         lease_at: the time of the alarm that is set for the budget; None without one.
+        learned_at: when a provider has said what is left, be it to another process.
+        among: how many processes use it, as far as is known.
+        told_at: when others were told last what is left.
+        others: the paces of other processes, and how many they are; None where none has one.
     """
 
     __slots__ = (
         "alarm_at",
+        "among",
         "budget",
         "cost",
         "group",
         "learned",
+        "learned_at",
         "lease_at",
         "mark",
+        "others",
         "pace",
         "refills_at",
         "slots",
+        "told_at",
         "window",
     )
 
@@ -98,6 +111,9 @@ class Bucket:
         self.refills_at = 0.0
         self.alarm_at: float | None = None
         self.lease_at: float | None = None
+        self.learned_at = self.told_at = -math.inf
+        self.among = 1
+        self.others: tuple[float, int] | None = None
 
     def limited_by(self, window: SlidingWindow | Budget) -> None:
         """Have another window, of this process alone or together with others."""
@@ -217,6 +233,7 @@ class Headroom:
     Args:
         dry: told of each bucket of which nothing is left; its `refills_at` says until when.
         lend: asked for parts of limits that processes have together; None where nobody shares.
+        tell: told what is learned of limits; None where nobody shares.
         watch: told of each bucket whose budget has something to do at a time: its `next_at`.
 
     Attributes:
@@ -232,6 +249,7 @@ class Headroom:
         self.limited = self.weighs = False
         self.dry: Callable[[Bucket], object] = lambda bucket: None
         self.lend: Callable[[LeaseWanted], object] | None = None
+        self.tell: Callable[[LimitTold], object] | None = None
         self.watch: Callable[[Bucket], object] = lambda bucket: None
         self._buckets: dict[Key, Bucket] = {}
         self._known: list[tuple[Slot, tuple[Limit, ...]]] = []
@@ -354,6 +372,8 @@ class Headroom:
         """
         buckets, largest = slot.buckets, self.largest
         for bucket in buckets:
+            if bucket.others is not None and bucket.pace is None:
+                self._take_pace_over(bucket, slot, now)
             if not bucket.allows(bucket.price(costs), now):
                 if bucket.budget is not None:
                     bucket.budget.lacks(bucket.price(costs) or 1, now)
@@ -478,11 +498,71 @@ class Headroom:
             since = bucket.mark - mine.mark
         else:  # of those that run, nobody knows which the provider has seen
             since = max(0, slot.in_flight - 1) if cost == REQUESTS else 0
-        mark = bucket.mark - since
-        learned = LearnedLimit(remaining, resets_in_s, whole, since=since, mark=mark, now=now)
-        bucket.learned = learned
-        self.tight.update(bucket.slots if cost != REQUESTS else ())
+        self._note_left(bucket, remaining, resets_in_s, whole, since, now)
+        bucket.learned_at = now
+        if self.tell is not None and (remaining <= 0 or now >= bucket.told_at + TELL_S):
+            bucket.told_at = now
+            self.tell(
+                LimitTold(
+                    member=slot.name,
+                    cost=cost,
+                    remaining=max(0, remaining),
+                    whole=whole,
+                    resets_in_s=resets_in_s,
+                )
+            )
+
+    def _note_left(
+        self,
+        bucket: Bucket,
+        remaining: int,
+        resets_in_s: float,
+        whole: int | None,
+        since: int,
+        now: float,
+    ) -> None:
+        bucket.learned = LearnedLimit(
+            remaining,
+            resets_in_s,
+            whole,
+            since=since,
+            mark=bucket.mark - since,
+            now=now,
+            among=bucket.among,
+        )
+        self.tight.update(bucket.slots if bucket.cost != REQUESTS else ())
         self.review(bucket, now)
+
+    def hear(self, slot: Slot, heard: LimitHeard, now: float) -> None:
+        """Other processes have learned something of a member's limit. What this one has been told
+        since holds all the same; but each has only its part of what is left.
+        """
+        bucket = self._bucket_of(slot, heard.cost)
+        bucket.among = max(1, heard.processes)
+        if heard.remaining is not None and bucket.learned_at < now - heard.age_s:
+            since = slot.in_flight if heard.cost == REQUESTS else 0
+            bucket.learned_at = now - heard.age_s
+            self._note_left(
+                bucket, heard.remaining, heard.resets_in_s, heard.whole, since, now
+            )
+        bucket.others = (heard.pace_per_s, heard.paces) if heard.paces else None
+        pace = bucket.pace
+        if heard.joined and pace is not None and not pace.is_forgotten(now):
+            # Who has come takes an equal part of what there was.
+            pace.leave((heard.paces + 1 - heard.joined) / (heard.paces + 1))
+        self.review(bucket, now)
+
+    def _take_pace_over(self, bucket: Bucket, slot: Slot, now: float) -> None:
+        """Others have found out what a member bears: an equal part of that is this process's."""
+        assert bucket.others is not None
+        total, number = bucket.others
+        bucket.pace = LearnedPace(total / (number + 1), now, 0.0)
+        self._tell_pace(bucket, slot)
+
+    def _tell_pace(self, bucket: Bucket, slot: Slot) -> None:
+        pace = bucket.pace
+        if self.tell is not None and pace is not None and not pace.is_no_cure:
+            self.tell(LimitTold(member=slot.name, cost=bucket.cost, pace_per_s=pace.per_s))
 
     def _bucket_of(self, slot: Slot, cost: str) -> Bucket:
         """What is learned of a member's limit goes there: its own of the shortest window, or one
@@ -520,6 +600,7 @@ class Headroom:
                 return
             bucket = self._bucket_of(slot, REQUESTS)
             bucket.pace = LearnedPace(guess, now, after_s, len(let_in))
+        self._tell_pace(bucket, slot)
         self.review(bucket, now)
 
     def _is_odd(self, together: Iterable[Slot], name: str, began: float, now: float) -> bool:
@@ -547,7 +628,7 @@ class Headroom:
             if (bucket.learned is not None or bucket.pace is not None) and (
                 name is None or any(slot.name == name for slot in bucket.slots)
             ):
-                bucket.learned = bucket.pace = None
+                bucket.learned = bucket.pace = bucket.others = None
                 self.review(bucket, now)
 
     # -- who lacks headroom for a request

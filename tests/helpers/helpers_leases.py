@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from greenroom.actors.policy.budget import Budget
+from greenroom.actors.policy.budget import Budget, Spent
 from greenroom.messages.shared_limits import BucketKey, LeaseGranted, LeaseRefused, LeaseWanted
 from greenroom.shared.lease_book import LeaseBook
 
@@ -70,16 +70,21 @@ class Tenant:
             row = [now, float(cost)]
             self.spent.append(row)
             self.waits.append(now - came)
-            if cost > 1 and self.lab.settles:
-                self.lab.later(
-                    self.rng.random() * self.lab.per_s, lambda: self._settle(row, taken, cost)
-                )
+            if self.lab.really is not None:
+                self._settles(row, taken, cost, self.lab.settle_s, self.lab.really)
+            elif cost > 1 and self.lab.settles:
+                in_s, really = self.rng.random() * self.lab.per_s, self.rng.randint(0, cost)
+                self._settles(row, taken, cost, in_s, really)
 
-    def _settle(self, row: list[float], taken: object, cost: int) -> None:
-        if not self.killed:
-            really = self.rng.randint(0, cost)
-            row[1] = float(really)
-            self.budget.change(taken, really - cost)  # type: ignore[arg-type]
+    def _settles(
+        self, row: list[float], taken: Spent, cost: int, in_s: float, really: int
+    ) -> None:
+        def settle() -> None:
+            if not self.killed:
+                row[1] = float(really)
+                self.budget.change(taken, really - cost)
+
+        self.lab.later(in_s, settle)
 
 
 class Lab:
@@ -102,6 +107,8 @@ class Lab:
         self.text: str | None = None
         self.asks = 0
         self.settles = settles
+        self.settle_s = 0.0
+        self.really: int | None = None
         self.away = False
         self._lag_s, self._loss = lag_s, loss
         self._rng = random.Random(seed)

@@ -304,3 +304,13 @@ def test_b465_a_late_answer_is_of_no_account() -> None:
     answer = LeaseGranted(key=KEY, serial=10**6, holds=10, wait_s=0.0, slice=0, processes=1)
     assert not budget.granted(answer, lab.now)
     assert not budget.refused(LeaseRefused(key=KEY, serial=10**6), lab.now)
+
+
+def test_b465_what_a_call_did_not_take_is_free_for_others_soon() -> None:
+    """Two processes reserve 400 of 1,000 each time, and take ten: neither waits for long."""
+    lab = Lab(1000, 60.0, [2.0, 2.0], costs=lambda rng: 400)
+    lab.settle_s, lab.really = 0.05, 10
+    lab.run(20.0)
+    for each in lab.tenants:
+        assert len(each.spent) >= 36
+        assert max(each.waits) <= 2.0

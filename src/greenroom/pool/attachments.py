@@ -16,7 +16,7 @@ from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import EventBus
 from greenroom.flight.flight_recorder import FlightRecorder, Record, check_record
 from greenroom.messages.config import PoolConfig
-from greenroom.messages.shared_limits import LeaseWanted
+from greenroom.messages.shared_limits import LeaseWanted, LimitTold
 from greenroom.otel.activation import TelemetrySetting, told_by
 from greenroom.shared.state_store import SharedState
 
@@ -34,8 +34,8 @@ class Attachments:
     Attributes:
         observers: whom the router is to tell of each step.
         recorder: what the recording is made by; None without one.
-        lend: asked by the router for parts of the rate limits of its members; None where it shares
-            nothing.
+        lend: asked by the router for parts of the rate limits of its members, and told what it has
+            learned of them; None where it shares nothing.
 
     Raises:
         TypeError, ValueError: one of the settings is none, or it names the field.
@@ -52,7 +52,7 @@ class Attachments:
     ) -> None:
         self._state = None if shared is None else _shared_state(shared)
         self._inbox: Inbox | None = None
-        self.lend: Callable[[LeaseWanted], object] | None = None
+        self.lend: Callable[[LeaseWanted | LimitTold], object] | None = None
         if self._state is not None:
             self._inbox = queue.SimpleQueue()
             self.lend = self._inbox.put

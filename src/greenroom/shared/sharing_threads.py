@@ -30,7 +30,9 @@ from greenroom.messages.events import (
     SharedStateBack,
 )
 from greenroom.messages.requests import GetStats, ReportMember
-from greenroom.messages.shared_limits import LeaseGranted, LeaseRefused, LeaseWanted
+from greenroom.messages.shared_limits import LeaseGranted, LeaseRefused, LeaseWanted, LimitTold
+from greenroom.shared.learned_words import LearnedWords
+from greenroom.shared.learned_words import Said as Learned
 from greenroom.shared.lease_book import LONGEST_LEASE_S, LeaseBook
 from greenroom.shared.sharing import Alone, Back, Effect, LookAtMembers, Looked, Put, Say, Sharing
 from greenroom.shared.state_store import Ledger, Listener, SharedState, Store, key_text
@@ -63,7 +65,7 @@ class _News:
 
 _NEWS = _News()
 
-_Item = tuple[Event, float] | _News | LeaseWanted
+_Item = tuple[Event, float] | _News | LeaseWanted | LimitTold
 Inbox = queue.SimpleQueue[_Item]
 """What the pool, and who listens for news, have to say to the thread that shares."""
 
@@ -100,6 +102,8 @@ class SharingThreads:
         self._by, self._rng = os.urandom(16).hex(), rng
         self._inbox: Inbox = queue.SimpleQueue() if inbox is None else inbox
         self._has_said_own = False
+        self._learned = LearnedWords(self._by)
+        self._unsaid: dict[str, Learned] = {}
         self._sharing = Sharing(self._by, source, rng)
         self._over = threading.Event()
         self._thread = self._made(self._share, "shared")
@@ -179,7 +183,7 @@ class SharingThreads:
             return self._exchange(store, puts)[0] if puts else store
         effects += sharing.tick(self._clock.now())
         puts = self._carried_out(effects)
-        if puts or _NEWS in news or sharing.polls(self._clock.now()):
+        if puts or self._unsaid or _NEWS in news or sharing.polls(self._clock.now()):
             store, effects = self._exchange(store, puts)
             self._carried_out(effects)
         return store
@@ -224,6 +228,10 @@ class SharingThreads:
         raise TimeoutError(f"a ledger was changed by others {MOST_TRIES} times meanwhile")
 
     def _happened(self, news: _Item) -> list[Effect]:
+        if isinstance(news, LimitTold):
+            learned = self._learned.told(news)
+            self._unsaid[learned.key] = learned
+            return []
         if isinstance(news, _News | LeaseWanted):
             return []
         event, at = news
@@ -296,11 +304,20 @@ class SharingThreads:
                     return None, []  # what was to be said is said once there is a store
                 store = self._state.open(self._scope)
             _put(store, puts)
-            effects = sharing.looked(store.get(), self._clock.now())
+            while self._unsaid:
+                store.put(*self._unsaid.pop(next(iter(self._unsaid))))
+            lying = store.get()
+            effects = sharing.looked(lying, self._clock.now())
             _put(store, (each for each in effects if isinstance(each, Put)))
+            for heard in self._learned.looked(lying):
+                self._pool.tell(heard)
             return store, [each for each in effects if not isinstance(each, Put)]
+        except (pykka.ActorDeadError, PoolStoppedError):
+            self._let_go(store)
+            raise
         except Exception as error:  # whatever it raises: each process does as well without it
             self._let_go(store)
+            self._unsaid.clear()  # it is old by the time that there is a store again
             return None, sharing.failed(summary(error), self._clock.now())
 
     def _let_go(self, store: Store | None) -> None:
