@@ -81,7 +81,9 @@ def test_b461_nobody_takes_what_others_wait_for_beyond_its_own_part() -> None:
     waits = book.lend(wanted(want=3), "modest")
     assert waits.holds == 0
     assert waits.wait_s == pytest.approx(1.0)
-    book = LeaseBook.read(book.text(), 101.0)
+    book = LeaseBook.read(book.text(), 100.9)
+    book.lend(wanted(want=3), "modest")
+    book = LeaseBook.read(book.text(), 101.001)
     assert book.lend(wanted(want=10), "greedy").holds == 7
     assert book.lend(wanted(want=3), "modest").holds == 3
 
@@ -95,7 +97,7 @@ def test_b461_what_costs_much_comes_to_its_turn() -> None:
     assert book.lend(wanted(want=2), "small").holds == 0
     book = LeaseBook.read(book.text(), 100.9)
     book.lend(wanted(want=8, least=8), "large")
-    book = LeaseBook.read(book.text(), 101.0)
+    book = LeaseBook.read(book.text(), 101.001)
     assert book.lend(wanted(want=6, least=1), "small").holds == 2
     assert book.lend(wanted(want=8, least=8), "large").holds == 8
     book = LeaseBook(100.0)
