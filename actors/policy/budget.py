@@ -26,8 +26,8 @@ SOON_S = 0.02
 """What is asked for may be there by then."""
 POLL_S = 0.2
 """Who waits asks so often at least, since others may give back before their time."""
-TELL_S = 0.05
-"""What has turned out to be less is told after so long, or a twelfth of a lease."""
+TELL_S = 0.1
+"""What has turned out to be less is told after so long."""
 AGAIN_S = 1.0
 """Where nobody lends, it is asked again after so long."""
 ANSWER_S = 3.0
@@ -247,7 +247,7 @@ class Budget:
             return math.inf
         at = math.inf
         if self._changes:  # others may wait for it
-            at = self._last_report + max(TELL_S, self.lease_s / 12)
+            at = self._last_report + TELL_S
         if self._until > -math.inf:
             early = self._until - self.lease_s / 3
             at = min(at, early if self._is_wanted(early) else self._until)

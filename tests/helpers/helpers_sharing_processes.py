@@ -108,7 +108,7 @@ def spend(number):
         try:
             under_way.popleft().get(timeout=60)
         except Exception as error:
-            say(failed=type(error).__name__)
+            say(event="failed", error=type(error).__name__)
 
 say(event="ready")
 for line in sys.stdin:

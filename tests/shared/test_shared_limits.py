@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,13 +72,16 @@ def test_b467_pools_that_share_have_a_limit_together(state: SqliteState) -> None
     """
     limit = Limit(10, per_s=3600)
     with sharing(state, limit) as one, sharing(state, limit) as two:
-        served = [who(one) for _ in range(3)] + [who(two) for _ in range(3)]
-        assert served == ["a"] * 6
-        rest = [who(pool) for _ in range(6) for pool in (one, two)]
-        assert rest.count("a") <= 4
+        assert [who(one) for _ in range(3)] == ["a"] * 3
+        assert who(two) == "a"
+        used, until = 0, time.monotonic() + WAIT_S
+        while used < 10:  # what the one holds in reserve it gives back when it has no use for it
+            assert time.monotonic() < until
+            who(two)
+            used = sum(limit_of(pool).used or 0 for pool in (one, two))
+        assert [who(pool) for _ in range(3) for pool in (one, two)] == ["b"] * 6
         assert limit_of(one).shared
         assert limit_of(one).limit == 10
-        assert limit_of(one).used + limit_of(two).used == 6 + rest.count("a")  # type: ignore[operator]
 
 
 def test_b467_who_has_a_limit_for_itself_says_so(state: SqliteState) -> None:
@@ -247,9 +251,11 @@ def test_b470_where_the_ledger_is_out_of_reach_each_goes_on_alone(tmp_path: Path
         assert [who(one) for _ in range(3)] == ["a"] * 3
         folder.mkdir()
         log.wait_for(SharedStateBack, pool=one.name, timeout=WAIT_S)
+        store = SqliteState(folder / "s.db").open("web")
+        while store.read('["member", "a", "requests", 3600.0]').text is None:
+            who(one)
+        store.close()
         with sharing(SqliteState(folder / "s.db"), limit) as two:
-            while limit_of(one).used < 4:  # type: ignore[operator]
-                who(one)
             served = [who(pool) for _ in range(8) for pool in (one, two)]
             assert served.count("a") <= 2
 

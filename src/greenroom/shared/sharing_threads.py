@@ -215,7 +215,7 @@ class SharingThreads:
                 self._has_said_own = True
                 say("INFO", __name__, "its rate limits are its own: what it shares by has no ledger")
             return LeaseRefused(key=asked.key, serial=asked.serial, ever=False)
-        key = json.dumps(asked.key)
+        key = json.dumps([*asked.key[:3], float(asked.key[3])])
         for number in range(MOST_TRIES):
             held = store.read(key)
             book = LeaseBook.read(held.text, held.now)
