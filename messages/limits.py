@@ -31,9 +31,9 @@ class Limit:
         per_s: the length of the window, in seconds.
         cost: the name of what is limited. "requests" are calls, each of which costs one; of any
             other, a request costs what `Request.cost` or `PoolConfig.cost` says.
-        per_process: where processes share what they know (`AgentPool.start(shared=...)`), whether each
-            has the whole limit for itself; else they have it together. Members of one group have it
-            for themselves only where all of them say so.
+        per_process: where processes share (`AgentPool.start(shared=...)`), whether each has the
+            whole limit for itself; else they have it together. Members of one group have it for
+            themselves only where all of them say so.
         group: members whose limits have the same group, cost and window have that one limit
             together, as those that share a key do; where they say different amounts, the smallest
             holds. None: the member has it for itself.

@@ -537,14 +537,15 @@ class Headroom:
         """Other processes have learned something of a member's limit. What this one has been told
         since holds all the same; but each has only its part of what is left.
         """
+        known = any(each.cost == heard.cost for each in slot.buckets)
+        if not known and heard.remaining is None and not heard.paces:
+            return  # what there was of it is over
         bucket = self._bucket_of(slot, heard.cost)
         bucket.among = max(1, heard.processes)
         if heard.remaining is not None and bucket.learned_at < now - heard.age_s:
             since = slot.in_flight if heard.cost == REQUESTS else 0
             bucket.learned_at = now - heard.age_s
-            self._note_left(
-                bucket, heard.remaining, heard.resets_in_s, heard.whole, since, now
-            )
+            self._note_left(bucket, heard.remaining, heard.resets_in_s, heard.whole, since, now)
         bucket.others = (heard.pace_per_s, heard.paces) if heard.paces else None
         pace = bucket.pace
         if heard.joined and pace is not None and not pace.is_forgotten(now):

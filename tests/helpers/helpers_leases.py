@@ -1,5 +1,5 @@
-"""Processes that have a limit together, without any process: real budgets and a real ledger, answers
-that take their time or get lost, and time that passes in steps.
+"""Processes that have a limit together, without any process: real budgets and a real ledger,
+answers that take their time or get lost, and time that passes in steps.
 """
 
 from __future__ import annotations
@@ -76,9 +76,7 @@ class Tenant:
                 in_s, really = self.rng.random() * self.lab.per_s, self.rng.randint(0, cost)
                 self._settles(row, taken, cost, in_s, really)
 
-    def _settles(
-        self, row: list[float], taken: Spent, cost: int, in_s: float, really: int
-    ) -> None:
+    def _settles(self, row: list[float], taken: Spent, cost: int, in_s: float, really: int) -> None:
         def settle() -> None:
             if not self.killed:
                 row[1] = float(really)

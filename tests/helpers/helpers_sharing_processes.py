@@ -187,7 +187,9 @@ def spenders(
 ) -> Iterator[list[Worker]]:
     """So many processes with one limit together, each of which notes in a file what it spends."""
     numbers = range(len(list(folder.glob("*.spent"))), 1000)
-    logs = [str(folder / f"{number}.spent") for number, _ in zip(numbers, range(count), strict=False)]
+    logs = [
+        str(folder / f"{number}.spent") for number, _ in zip(numbers, range(count), strict=False)
+    ]
     limit = (str(amount), str(per_s))
     with _running([sys.executable, "-c", _SPENDER, shared, log, *limit] for log in logs) as started:
         yield started

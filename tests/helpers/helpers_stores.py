@@ -65,7 +65,9 @@ def needs_redis() -> None:
 
 def _binary(name: str) -> str | None:
     folders = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return shutil.which(name, path=os.pathsep.join([os.environ.get("PATH", ""), *map(str, folders)]))
+    return shutil.which(
+        name, path=os.pathsep.join([os.environ.get("PATH", ""), *map(str, folders)])
+    )
 
 
 def needs_postgres() -> None:

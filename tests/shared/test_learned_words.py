@@ -1,5 +1,5 @@
-"""What processes have learned of limits, and tell each other: the words, and four routers beside one
-real token bucket.
+"""What processes have learned of limits, and tell each other: the words, and four routers beside
+one real token bucket.
 """
 
 from __future__ import annotations

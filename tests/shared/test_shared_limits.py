@@ -175,9 +175,7 @@ def test_b469_tokens_are_reserved_together_and_settled(state: SqliteState) -> No
 
     limit = Limit(1000, per_s=60, cost=TOKENS)
     with sharing(state, limit, agent=says) as one, sharing(state, limit, agent=says) as two:
-        served = [
-            who(pool, only="a", cost={TOKENS: 400}) for _ in range(4) for pool in (one, two)
-        ]
+        served = [who(pool, only="a", cost={TOKENS: 400}) for _ in range(4) for pool in (one, two)]
         assert served == ["a"] * 8
         assert limit_of(one).used == limit_of(two).used == 40
 
@@ -236,7 +234,10 @@ class Contended(Plain):
 def test_b470_without_a_ledger_limits_are_those_of_each_process() -> None:
     """Which is told once, and holds up nobody."""
     assert not isinstance(Plain(), Ledger)
-    with sharing(Plain(), Limit(3, per_s=3600)) as one, sharing(Plain(), Limit(3, per_s=3600)) as two:
+    with (
+        sharing(Plain(), Limit(3, per_s=3600)) as one,
+        sharing(Plain(), Limit(3, per_s=3600)) as two,
+    ):
         for pool in (one, two):
             assert [who(pool) for _ in range(4)] == ["a"] * 3 + ["b"]
             assert not limit_of(pool).shared

@@ -69,7 +69,7 @@ def test_b473_a_word_lies_there_as_long_as_it_holds(state: SharedState) -> None:
 
 
 def test_b473_a_ledger_is_changed_in_one_step(state: SharedState) -> None:
-    """By one of two that have read the same; no word is seen in it, and its time never goes back."""
+    """By one of two that have read the same; no word is seen in it; its time never goes back."""
     one, two = state.open("web"), state.open("web")
     assert isinstance(one, Ledger)
     assert isinstance(two, Ledger)
@@ -158,7 +158,10 @@ def test_b476_what_is_no_text_is_passed_over(tmp_path: Path) -> None:
     assert isinstance(store, Ledger)
     store.replace("limit", "text", "", 60.0)
     for path, change in (
-        ("state.db", "INSERT INTO words SELECT pool, x'00ff', value, boot, said_at, until FROM words"),
+        (
+            "state.db",
+            "INSERT INTO words SELECT pool, x'00ff', value, boot, said_at, until FROM words",
+        ),
         ("state.db", "INSERT INTO words SELECT pool, 'b', x'ff', boot, said_at, until FROM words"),
         ("state.db", "INSERT INTO words SELECT pool, 'c', value, boot, said_at, 'z' FROM words"),
         ("state.db-limits", "UPDATE ledgers SET text = x'ff'"),
@@ -258,7 +261,9 @@ def test_b474_a_password_is_in_no_error(tmp_path: Path) -> None:
     assert wrong.value.__cause__ is None
 
 
-def test_b474_its_tables_are_made_once_whoever_comes_first(postgres: tuple[PostgresState, Any]) -> None:
+def test_b474_its_tables_are_made_once_whoever_comes_first(
+    postgres: tuple[PostgresState, Any],
+) -> None:
     """Eight at the same time, with a prefix of their own."""
     state = PostgresState(postgres[0].dsn, prefix="mine")
     faults: list[BaseException] = []

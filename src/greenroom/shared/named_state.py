@@ -30,5 +30,7 @@ def shared_state(field: str, value: Any) -> SharedState:
         # What stands behind the scheme may hold a password.
         raise ValueError(f"{field} must be {_FORMS}, got {scheme!r}:...")
     if isinstance(value, type) or not isinstance(value, SharedState):
-        raise check.misfit(f"{field} must be a SqliteState, a RedisState, a PostgresState, or {_FORMS}", value)
+        raise check.misfit(
+            f"{field} must be a SqliteState, a RedisState, a PostgresState, or {_FORMS}", value
+        )
     return value

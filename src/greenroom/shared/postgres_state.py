@@ -246,7 +246,9 @@ class _PostgresStore:
         self._db.close()
 
     def _execute(self, statement: str, **values: Any) -> Any:
-        return self._db.execute(statement.format(prefix=self._prefix), {"pool": self._pool, **values})
+        return self._db.execute(
+            statement.format(prefix=self._prefix), {"pool": self._pool, **values}
+        )
 
 
 class _Channel:

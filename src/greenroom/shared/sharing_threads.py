@@ -213,7 +213,9 @@ class SharingThreads:
         if not isinstance(store, Ledger):
             if not self._has_said_own:
                 self._has_said_own = True
-                say("INFO", __name__, "its rate limits are its own: what it shares by has no ledger")
+                say(
+                    "INFO", __name__, "its rate limits are its own: what it shares by has no ledger"
+                )
             return LeaseRefused(key=asked.key, serial=asked.serial, ever=False)
         key = json.dumps([*asked.key[:3], float(asked.key[3])])
         for number in range(MOST_TRIES):
