@@ -1,6 +1,6 @@
 """What processes have learned of the limits of their members, and tell each other: what headers of
-providers say is left, and the paces that 429s have taught. Pure: what lies in the store in, what the
-pool is to hear out.
+providers say is left, and the paces that 429s have taught. Pure: what lies in the store in, what
+the pool is to hear out.
 
 What a header says is the account's, whoever has been told; so the last word holds for all, and each
 has its part of what is left, until it is told something newer itself. A pace is that of one process
