@@ -212,7 +212,7 @@ def test_b409_a_word_is_there_as_long_as_it_holds_and_not_after_a_reboot(tmp_pat
     assert news.wait(WAIT_S)
     now = host_now()
     for boot, at in (("another boot", now), (BOOT, now + 50.0)):
-        store._connection().execute("UPDATE words SET boot = ?, said_at = ?", (boot, at))
+        store._words.connected().execute("UPDATE words SET boot = ?, said_at = ?", (boot, at))
         assert not store.get()
     news.close()
     assert not news.wait(WAIT_S)
