@@ -172,7 +172,7 @@ def test_b476_what_is_no_text_is_passed_over(tmp_path: Path) -> None:
         db.close()
     assert set(store.get()) == {"breaker/a"}
     assert store.read("limit").text is None
-    assert key_of(b"breaker/a") is None  # type: ignore[arg-type]
+    assert key_of(b"breaker/a") is None
     store.close()
 
 

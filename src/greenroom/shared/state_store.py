@@ -78,7 +78,7 @@ def key_text(key: Key) -> str:
     return f"{key[0]}/{key[1]}"
 
 
-def key_of(text: str) -> Key | None:
+def key_of(text: object) -> Key | None:
     """The key that is written so; None if it is none."""
     if not isinstance(text, str):  # somebody has put something else there
         return None
