@@ -112,6 +112,9 @@ from greenroom.messages.requests import ResetAll as ResetAll
 from greenroom.messages.requests import ResetMember as ResetMember
 from greenroom.messages.requests import Subscribe as Subscribe
 from greenroom.messages.requests import Subscriber as Subscriber
+from greenroom.messages.shared_limits import LeaseGranted as LeaseGranted
+from greenroom.messages.shared_limits import LeaseRefused as LeaseRefused
+from greenroom.messages.shared_limits import LeaseWanted as LeaseWanted
 from greenroom.messages.status import AgentStatus as AgentStatus
 from greenroom.messages.status import CancelReason as CancelReason
 from greenroom.messages.status import CircuitState as CircuitState

@@ -31,6 +31,9 @@ class Limit:
         per_s: the length of the window, in seconds.
         cost: the name of what is limited. "requests" are calls, each of which costs one; of any
             other, a request costs what `Request.cost` or `PoolConfig.cost` says.
+        per_process: where processes share (`AgentPool.start(shared=...)`), whether each has the
+            whole limit for itself; else they have it together. Members of one group have it for
+            themselves only where all of them say so.
         group: members whose limits have the same group, cost and window have that one limit
             together, as those that share a key do; where they say different amounts, the smallest
             holds. None: the member has it for itself.
@@ -43,6 +46,7 @@ class Limit:
     per_s: float = field(kw_only=True)
     cost: str = field(default=REQUESTS, kw_only=True)
     group: str | None = field(default=None, kw_only=True)
+    per_process: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         check.whole("amount", self.amount, minimum=1, maximum=MOST)
@@ -50,6 +54,7 @@ class Limit:
         check.name("cost", self.cost)
         if self.group is not None:
             check.name("group", self.group)
+        check.flag("per_process", self.per_process)
 
     def __str__(self) -> str:
         return f"{self.amount:,} {self.cost} per {self.per_s:g} s"
@@ -103,11 +108,14 @@ class LimitStats:
         cost, per_s, group: as of the `Limit`; of what is known by `CallContext.limits` alone
             `per_s` is None.
         limit: how much the window may hold; None where only what is left is known.
-        used: how much it holds; None where only what is left is known.
+        used: how much it holds; None where only what is left is known. Of a limit that processes
+            share: how much of it is this process's.
         headroom: how much may still begin now; below 0 where calls took more than was estimated.
+            Of a limit that processes share: how much this process holds of it at the moment.
         refills_in_s: seconds until anything may begin again; 0.0 where something may now.
         pace_per_s: calls a second that 429s have taught; None before the first of them, and once
             that is forgotten.
+        shared: whether processes have it together, by a store that lends parts of it.
     """
 
     cost: str
@@ -118,3 +126,4 @@ class LimitStats:
     refills_in_s: float = 0.0
     group: str | None = None
     pace_per_s: float | None = None
+    shared: bool = False

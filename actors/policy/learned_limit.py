@@ -24,9 +24,11 @@ class LearnedLimit:
         whole: how much that is; None if nobody says.
         since: what has begun meanwhile, of which the provider may not know yet.
         mark: what had begun until the call that brings this, as the counter of its bucket has it.
+        among: how many processes use it: each has an equal part of what is left, and of what comes
+            back, until the next word of the provider.
     """
 
-    __slots__ = ("_at", "_level", "_rate", "mark", "until", "whole")
+    __slots__ = ("_at", "_level", "_most", "_rate", "mark", "until", "whole")
 
     def __init__(
         self,
@@ -37,21 +39,23 @@ class LearnedLimit:
         since: int,
         mark: int,
         now: float,
+        among: int = 1,
     ) -> None:
         resets_in_s = min(resets_in_s, LONGEST_S)
         self.whole = whole
         self.mark = mark
         self.until = now + resets_in_s
         self._at = now
-        self._level = float(remaining - since)
+        self._level = float(remaining // among - since)
         self._rate = 0.0
+        self._most = math.inf if whole is None else max(1.0, whole / among)
         if whole is not None and resets_in_s > 0 and whole > remaining:
-            self._rate = (whole - remaining) / resets_in_s
+            self._rate = (whole - remaining) / resets_in_s / among
 
     def headroom(self, now: float) -> float:
         """How much may begin now; infinite where that is not known any more."""
-        if self._rate and self.whole is not None:
-            return min(float(self.whole), self._level + self._rate * (now - self._at))
+        if self._rate:
+            return min(self._most, self._level + self._rate * (now - self._at))
         return math.inf if now >= self.until else self._level
 
     def take(self, cost: int, now: float) -> None:
@@ -79,8 +83,8 @@ class LearnedLimit:
             return self.until
         return self._at + (self._need(cost) - self._level) / self._rate
 
-    def _need(self, cost: int) -> int:
-        return cost if self.whole is None else min(cost, self.whole)
+    def _need(self, cost: int) -> float:
+        return min(cost, self._most)
 
     def __repr__(self) -> str:
         return f"<LearnedLimit {self._level:g} left at {self._at:.3f}, whole at {self.until:.3f}>"

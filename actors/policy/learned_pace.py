@@ -168,6 +168,15 @@ class LearnedPace:
         at = self._at + max(0.0, 1.0 - self._level) / self.per_s
         return min(at, self._forgotten_at)
 
+    def leave(self, share: float) -> None:
+        """Keep that share of it: the rest is for another process, which has come."""
+        self.per_s = max(_LOWEST_PER_S, self.per_s * share)
+        self._held_from *= share
+        if self._good is not None:
+            self._good *= share
+        if self._whole is not None:
+            self._whole *= share
+
     def is_forgotten(self, now: float) -> bool:
         """Whether it has not been needed for so long that it says nothing any more."""
         return self._no_cure_until is not None or now >= self._forgotten_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,6 +15,13 @@ from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.actors.routing.selection import TermsKey
 from greenroom.actors.runtime.alarms import AGAIN_S, Alarm
 from greenroom.messages.execution import LimitsSeen
+from greenroom.messages.shared_limits import (
+    LeaseGranted,
+    LeaseRefused,
+    LeaseWanted,
+    LimitHeard,
+    LimitTold,
+)
 from greenroom.messages.supervision import RoutingSnapshot
 
 LOOK_AHEAD = 256
@@ -40,6 +48,16 @@ class Refills:
 
     def __post_init__(self) -> None:
         self._table.headroom.dry = self._dry
+        self._table.headroom.watch = self._watch
+
+    def share_by(self, lend: Callable[[LeaseWanted | LimitTold], object]) -> None:
+        """Have the limits together with other processes. To be called before there are members.
+
+        Args:
+            lend: is asked for parts of them, and told what is learned of them, and must not wait;
+                its answers come by `lent`, what others have learned by `heard`.
+        """
+        self._table.headroom.lend = self._table.headroom.tell = lend
 
     def members_changed(self, snapshot: RoutingSnapshot) -> None:
         """The table has taken a snapshot over."""
@@ -96,6 +114,45 @@ class Refills:
         """What providers have said of a member's limits counts no more; None means all of them."""
         self._least.clear()
         self._table.headroom.forget_learned(name, self._ports.now())
+
+    # -- limits that processes have together
+
+    def lent(self, answer: LeaseGranted | LeaseRefused) -> None:
+        """Who lends has answered."""
+        if self._table.headroom.answered(answer, self._ports.now()):
+            self._least.clear()
+            self._over()
+
+    def give_back_leases(self) -> None:
+        """The pool ends: what it holds of limits is for others."""
+        self._table.headroom.end(self._ports.now())
+
+    def heard(self, message: LimitHeard) -> None:
+        """Other processes have learned something of a member's limit."""
+        slot = self._table.get(message.member)
+        if slot is not None:
+            self._table.headroom.hear(slot, message, self._ports.now())
+            self._least.clear()
+            self._over()
+
+    def _watch(self, bucket: Bucket) -> None:
+        """A budget has something to do at a time: an alarm for it."""
+        at = math.inf if bucket.budget is None else bucket.budget.next_at()
+        if at < (math.inf if bucket.lease_at is None else bucket.lease_at):
+            bucket.lease_at = at
+            self._ports.at(at, lambda: self._lease_due(bucket, at))
+
+    def _lease_due(self, bucket: Bucket, at: float) -> None:
+        if bucket.lease_at != at:  # there was an earlier one, which has seen to it
+            return
+        bucket.lease_at = None
+        try:
+            if self._table.headroom.tick(bucket, self._ports.now()):
+                self._least.clear()
+                self._over()
+        except BaseException:
+            self._ports.at(self._ports.now() + AGAIN_S, lambda: self._watch(bucket))
+            raise
 
     # -- requests wait for headroom
 

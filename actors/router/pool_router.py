@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +54,13 @@ from greenroom.messages.requests import (
     ResetMember,
     Subscribe,
 )
+from greenroom.messages.shared_limits import (
+    LeaseGranted,
+    LeaseRefused,
+    LeaseWanted,
+    LimitHeard,
+    LimitTold,
+)
 from greenroom.messages.status import FailureKind, ReportedState
 from greenroom.messages.supervision import (
     CommandDone,
@@ -86,6 +93,7 @@ class PoolRouter(PoolActor):
         bus: EventBus,
         claims: Claims,
         observers: Sequence[FlowObserver] = (),
+        lend: Callable[[LeaseWanted | LimitTold], object] | None = None,
     ) -> None:
         super().__init__(clock)
         self.duty = Duty(self.actor_urn, ThreadRole.ROUTER)
@@ -124,6 +132,8 @@ class PoolRouter(PoolActor):
             claims=claims,
             idle=self._drains.done,
         )
+        if lend is not None:
+            flow.refills.share_by(lend)
         # A report may lie aside until the next message, but not while a
         # queue or a drain waits for its slot.
         self.mailbox.hurried = flow.awaits_reports
@@ -149,6 +159,9 @@ class PoolRouter(PoolActor):
                 StreamResumed: flow.attempts.resumed,
                 Collecting: flow.attempts.collecting,
                 LimitsSeen: flow.limits_seen,
+                LeaseGranted: flow.refills.lent,
+                LeaseRefused: flow.refills.lent,
+                LimitHeard: flow.refills.heard,
                 RoutingSnapshot: self._on_snapshot,
                 FailuresSeen: flow.failures_judged,
                 CommandDone: self._on_command_done,
@@ -309,6 +322,7 @@ class PoolRouter(PoolActor):
         self._drains.failed = self._drains.failed or bool(jobs)
         unfinished = len(jobs)
         self.flow.fail_all(reason)
+        self.flow.refills.give_back_leases()
         unfinished -= len(jobs)  # those left have been answered on the spot
         self._drains.done()
         # Before the supervisor ends: what it would still answer would

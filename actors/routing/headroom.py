@@ -9,12 +9,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from greenroom.actors.policy.budget import Budget, Spent
 from greenroom.actors.policy.learned_limit import LearnedLimit
 from greenroom.actors.policy.learned_pace import FORGOTTEN_S, ODD_CALLS, LearnedPace, first_guess
 from greenroom.actors.policy.sliding_window import Entry, SlidingWindow
 from greenroom.messages.limits import REQUESTS, Limit, LimitStats
+from greenroom.messages.shared_limits import (
+    BucketKey,
+    LeaseGranted,
+    LeaseRefused,
+    LeaseWanted,
+    LimitHeard,
+    LimitTold,
+)
 from greenroom.messages.status import SkipReason
 from greenroom.messages.supervision import MemberRoute
 
@@ -25,6 +35,9 @@ Costs = Mapping[str, int]
 NOTHING: Costs = {}
 
 NOBODY: frozenset[str] = frozenset()
+
+TELL_S = 0.5
+"""How often others are told, at most, what a provider says is left; that nothing is, at once."""
 
 _WAITABLE = (None, SkipReason.HEADROOM, SkipReason.SATURATED)
 """What keeps a member from a request that it lacks headroom for, and passes."""
@@ -38,7 +51,7 @@ class Taken(NamedTuple):
     """
 
     bucket: Bucket
-    entry: Entry | None
+    entry: Entry | Spent | None
     cost: int
     mark: int
 
@@ -54,36 +67,58 @@ class Bucket:
         cost: the name of what it limits.
         group: of the members that have it together; None where it is one's own.
         window: what is declared; None where all is learned.
+        budget: the window, where processes have the limit together; else None.
         learned: what the provider has said last; None before that.
         pace: what its refusals have taught; None before the first of them.
         slots: the members that have it.
         mark: how much has ever been taken from it: a counter.
         refills_at: when there is something left again; 0.0 while there is.
         alarm_at: the time of the alarm that is set for that; None without one.
+        lease_at: the time of the alarm that is set for the budget; None without one.
+        learned_at: when a provider has said what is left, be it to another process.
+        among: how many processes use it, as far as is known.
+        told_at: when others were told last what is left.
+        others: the paces of other processes, and how many they are; None where none has one.
     """
 
     __slots__ = (
         "alarm_at",
+        "among",
+        "budget",
         "cost",
         "group",
         "learned",
+        "learned_at",
+        "lease_at",
         "mark",
+        "others",
         "pace",
         "refills_at",
         "slots",
+        "told_at",
         "window",
     )
 
     def __init__(self, cost: str, group: str | None, window: SlidingWindow | None) -> None:
         self.cost = cost
         self.group = group
-        self.window = window
+        self.window: SlidingWindow | Budget | None = window
+        self.budget: Budget | None = None
         self.learned: LearnedLimit | None = None
         self.pace: LearnedPace | None = None
         self.slots: list[Slot] = []
         self.mark = 0
         self.refills_at = 0.0
         self.alarm_at: float | None = None
+        self.lease_at: float | None = None
+        self.learned_at = self.told_at = -math.inf
+        self.among = 1
+        self.others: tuple[float, int] | None = None
+
+    def limited_by(self, window: SlidingWindow | Budget) -> None:
+        """Have another window, of this process alone or together with others."""
+        self.window = window
+        self.budget = window if isinstance(window, Budget) else None
 
     def price(self, costs: Costs) -> int:
         """What a request takes from it."""
@@ -99,6 +134,17 @@ class Bucket:
             return False
         return learned is None or learned.allows(cost, now)
 
+    def is_unknown(self, cost: int, now: float) -> bool:
+        """Whether so much may not begin just now, and nobody knows yet that it may not: who lends
+        is being asked. Who wants it waits for that, and goes to nobody else.
+        """
+        budget, cost = self.budget, cost or 1
+        if budget is None or not budget.is_unknown(cost, now):
+            return False
+        if self.pace is not None and not self.pace.allows(now):
+            return False
+        return self.learned is None or self.learned.allows(cost, now)
+
     def take(self, cost: int, now: float) -> Taken:
         """It begins."""
         entry = None if self.window is None else self.window.take(cost, now)
@@ -111,8 +157,12 @@ class Bucket:
 
     def change(self, taken: Taken, by: int) -> None:
         """What has begun took so much more, or less."""
-        if taken.entry is not None and self.window is not None:
-            self.window.change(taken.entry, by)
+        window, entry = self.window, taken.entry
+        if isinstance(entry, Spent):  # of another kind: the limit was shared then, or is now
+            if self.budget is not None:
+                self.budget.change(entry, by)
+        elif entry is not None and isinstance(window, SlidingWindow):
+            window.change(entry, by)
         # Else the provider has counted it already when it said what is left.
         if self.learned is not None and taken.mark > self.learned.mark:
             self.learned.change(by)
@@ -155,11 +205,11 @@ class Bucket:
             refills_in_s=max(0.0, self.refills_at - now),
             group=self.group,
             pace_per_s=None if pace is None else pace.per_s,
+            shared=self.budget is not None and not self.budget.own,
         )
 
 
-Key = tuple[str, str, str, float]
-"""What a bucket is known by: whether it is a group's, whose it is, its cost, its window."""
+Key = BucketKey
 
 
 class Asker(Protocol):
@@ -182,6 +232,9 @@ class Headroom:
 
     Args:
         dry: told of each bucket of which nothing is left; its `refills_at` says until when.
+        lend: asked for parts of limits that processes have together; None where nobody shares.
+        tell: told what is learned of limits; None where nobody shares.
+        watch: told of each bucket whose budget has something to do at a time: its `next_at`.
 
     Attributes:
         limited: whether there is any limit at all.
@@ -195,6 +248,9 @@ class Headroom:
     def __init__(self) -> None:
         self.limited = self.weighs = False
         self.dry: Callable[[Bucket], object] = lambda bucket: None
+        self.lend: Callable[[LeaseWanted], object] | None = None
+        self.tell: Callable[[LimitTold], object] | None = None
+        self.watch: Callable[[Bucket], object] = lambda bucket: None
         self._buckets: dict[Key, Bucket] = {}
         self._known: list[tuple[Slot, tuple[Limit, ...]]] = []
         self._learned: dict[tuple[str, str], Bucket] = {}
@@ -231,8 +287,7 @@ class Headroom:
         buckets: dict[Key, Bucket] = {}
         for key, limit in wanted.items():
             bucket = before.get(key) or self._successor(key, limit, unused)
-            assert bucket.window is not None
-            bucket.window.amount, bucket.window.per_s = limit.amount, limit.per_s
+            self._limit(bucket, key, limit, now)
             buckets[key] = bucket
         names = {slot.name for slot in present}
         self._learned = {key: each for key, each in self._learned.items() if key[0] in names}
@@ -262,6 +317,22 @@ class Headroom:
             bucket = Bucket(limit.cost, limit.group, None)
         bucket.window = SlidingWindow(limit.amount, limit.per_s)
         return bucket
+
+    def _limit(self, bucket: Bucket, key: Key, limit: Limit, now: float) -> None:
+        """Have a bucket go by what is declared; what has been spent stays."""
+        window, budget = bucket.window, bucket.budget
+        assert window is not None
+        if self.lend is None or limit.per_process:
+            if isinstance(window, Budget):
+                bucket.limited_by(window.alone_from_now())
+        elif budget is None or budget.key != key:
+            log = window.alone_from_now() if isinstance(window, Budget) else window
+            budget = Budget(key, limit.amount, limit.per_s, lambda asked: self._ask(bucket, asked))
+            budget.adopt(log, now)
+            bucket.limited_by(budget)
+        window = bucket.window
+        assert window is not None
+        window.amount, window.per_s = limit.amount, limit.per_s
 
     def _hand_out(self, slots: Iterable[Slot], now: float) -> None:
         for bucket in (*self._buckets.values(), *self._learned.values()):
@@ -301,7 +372,11 @@ class Headroom:
         """
         buckets, largest = slot.buckets, self.largest
         for bucket in buckets:
+            if bucket.others is not None and bucket.pace is None:
+                self._take_pace_over(bucket, slot, now)
             if not bucket.allows(bucket.price(costs), now):
+                if bucket.budget is not None:
+                    bucket.budget.lacks(bucket.price(costs) or 1, now)
                 self.review(bucket, now)
                 return None
         charge = []
@@ -313,7 +388,8 @@ class Headroom:
                 window is None
                 or bucket.learned is not None
                 or bucket.pace is not None
-                or window.amount - window.used < largest.get(bucket.cost, 1)
+                or (window.amount - window.used if bucket.budget is None else bucket.budget.left)
+                < largest.get(bucket.cost, 1)
             ):
                 self._less(bucket, now)
         return tuple(charge)
@@ -326,6 +402,8 @@ class Headroom:
             if cost is not None and cost != taken.cost:
                 bucket.change(taken, cost - taken.cost)
                 self._less(bucket, now)
+                if bucket.budget is not None:
+                    self.watch(bucket)
 
     def give_back(self, charge: Charge, now: float) -> None:
         """A call has never begun."""
@@ -334,6 +412,8 @@ class Headroom:
             if taken.bucket.pace is not None:
                 taken.bucket.pace.undo()
             self._less(taken.bucket, now)
+            if taken.bucket.budget is not None:
+                self.watch(taken.bucket)
 
     def _less(self, bucket: Bucket, now: float) -> None:
         """There is less in a bucket, or more."""
@@ -344,7 +424,7 @@ class Headroom:
     def review(self, bucket: Bucket, now: float) -> None:
         """Find out whether anything is left in it, and tell its members if that is new."""
         refills_at = 0.0
-        if not bucket.allows(1, now):
+        if not bucket.allows(1, now) and not bucket.is_unknown(1, now):
             refills_at = bucket.free_at(1, now) or 0.0
         if refills_at != bucket.refills_at:
             bucket.refills_at = refills_at
@@ -352,6 +432,48 @@ class Headroom:
                 slot.refilled()
         if refills_at:
             self.dry(bucket)
+
+    # -- parts of limits that processes have together
+
+    def _ask(self, bucket: Bucket, asked: LeaseWanted) -> None:
+        if self.lend is not None:
+            self.lend(asked)
+        self.watch(bucket)
+
+    def answered(self, answer: LeaseGranted | LeaseRefused, now: float) -> bool:
+        """Who lends has answered; whether that was waited for."""
+        bucket = self._buckets.get(answer.key)
+        if bucket is None or bucket.budget is None:
+            return False
+        if isinstance(answer, LeaseGranted):
+            asked = bucket.budget.granted(answer, now)
+        else:
+            asked = bucket.budget.refused(answer, now)
+        if asked:
+            self._less(bucket, now)
+            self.watch(bucket)
+        return asked
+
+    def tick(self, bucket: Bucket, now: float) -> bool:
+        """It is time for a budget to look after itself; whether its members may have headroom by
+        that.
+        """
+        budget = bucket.budget
+        if budget is None:
+            return False
+        alone = budget.alone
+        budget.tick(now)
+        self.watch(bucket)
+        if budget.alone == alone:
+            return False
+        self._less(bucket, now)
+        return True
+
+    def end(self, now: float) -> None:
+        """Give back what this process holds of limits."""
+        for bucket in self._buckets.values():
+            if bucket.budget is not None:
+                bucket.budget.end(now)
 
     # -- a provider says what is left
 
@@ -376,11 +498,72 @@ class Headroom:
             since = bucket.mark - mine.mark
         else:  # of those that run, nobody knows which the provider has seen
             since = max(0, slot.in_flight - 1) if cost == REQUESTS else 0
-        mark = bucket.mark - since
-        learned = LearnedLimit(remaining, resets_in_s, whole, since=since, mark=mark, now=now)
-        bucket.learned = learned
-        self.tight.update(bucket.slots if cost != REQUESTS else ())
+        self._note_left(bucket, remaining, resets_in_s, whole, since, now)
+        bucket.learned_at = now
+        if self.tell is not None and (remaining <= 0 or now >= bucket.told_at + TELL_S):
+            bucket.told_at = now
+            self.tell(
+                LimitTold(
+                    member=slot.name,
+                    cost=cost,
+                    remaining=max(0, remaining),
+                    whole=whole,
+                    resets_in_s=resets_in_s,
+                )
+            )
+
+    def _note_left(
+        self,
+        bucket: Bucket,
+        remaining: int,
+        resets_in_s: float,
+        whole: int | None,
+        since: int,
+        now: float,
+    ) -> None:
+        bucket.learned = LearnedLimit(
+            remaining,
+            resets_in_s,
+            whole,
+            since=since,
+            mark=bucket.mark - since,
+            now=now,
+            among=bucket.among,
+        )
+        self.tight.update(bucket.slots if bucket.cost != REQUESTS else ())
         self.review(bucket, now)
+
+    def hear(self, slot: Slot, heard: LimitHeard, now: float) -> None:
+        """Other processes have learned something of a member's limit. What this one has been told
+        since holds all the same; but each has only its part of what is left.
+        """
+        known = any(each.cost == heard.cost for each in slot.buckets)
+        if not known and heard.remaining is None and not heard.paces:
+            return  # what there was of it is over
+        bucket = self._bucket_of(slot, heard.cost)
+        bucket.among = max(1, heard.processes)
+        if heard.remaining is not None and bucket.learned_at < now - heard.age_s:
+            since = slot.in_flight if heard.cost == REQUESTS else 0
+            bucket.learned_at = now - heard.age_s
+            self._note_left(bucket, heard.remaining, heard.resets_in_s, heard.whole, since, now)
+        bucket.others = (heard.pace_per_s, heard.paces) if heard.paces else None
+        pace = bucket.pace
+        if heard.joined and pace is not None and not pace.is_forgotten(now):
+            # Who has come takes an equal part of what there was.
+            pace.leave((heard.paces + 1 - heard.joined) / (heard.paces + 1))
+        self.review(bucket, now)
+
+    def _take_pace_over(self, bucket: Bucket, slot: Slot, now: float) -> None:
+        """Others have found out what a member bears: an equal part of that is this process's."""
+        assert bucket.others is not None
+        total, number = bucket.others
+        bucket.pace = LearnedPace(total / (number + 1), now, 0.0)
+        self._tell_pace(bucket, slot)
+
+    def _tell_pace(self, bucket: Bucket, slot: Slot) -> None:
+        pace = bucket.pace
+        if self.tell is not None and pace is not None and not pace.is_no_cure:
+            self.tell(LimitTold(member=slot.name, cost=bucket.cost, pace_per_s=pace.per_s))
 
     def _bucket_of(self, slot: Slot, cost: str) -> Bucket:
         """What is learned of a member's limit goes there: its own of the shortest window, or one
@@ -418,6 +601,7 @@ class Headroom:
                 return
             bucket = self._bucket_of(slot, REQUESTS)
             bucket.pace = LearnedPace(guess, now, after_s, len(let_in))
+        self._tell_pace(bucket, slot)
         self.review(bucket, now)
 
     def _is_odd(self, together: Iterable[Slot], name: str, began: float, now: float) -> bool:
@@ -445,7 +629,7 @@ class Headroom:
             if (bucket.learned is not None or bucket.pace is not None) and (
                 name is None or any(slot.name == name for slot in bucket.slots)
             ):
-                bucket.learned = bucket.pace = None
+                bucket.learned = bucket.pace = bucket.others = None
                 self.review(bucket, now)
 
     # -- who lacks headroom for a request
@@ -468,7 +652,11 @@ class Headroom:
             for bucket in slot.buckets:
                 left = bucket.headroom(now)
                 needed = bucket.price(costs) + (bucket.price(held) if held else 0)
-                if left < needed and (held or not bucket.allows(needed, now)):
+                if (
+                    left < needed
+                    and (held or not bucket.allows(needed, now))
+                    and not bucket.is_unknown(needed, now)
+                ):
                     unfit.add(slot.name)
                     tight = True
                     break
@@ -518,6 +706,9 @@ class Headroom:
 
     def free_at(self, slot: Slot, costs: Costs, now: float) -> float | None:
         """When they do, if nothing else begins before; None: never."""
+        for bucket in slot.buckets:
+            if bucket.budget is not None:
+                bucket.budget.lacks(bucket.price(costs) or 1, now)
         times = [bucket.free_at(bucket.price(costs), now) for bucket in slot.buckets]
         known = [at for at in times if at is not None]
         return max(known, default=now) if len(known) == len(times) else None
@@ -590,6 +781,10 @@ def _wanted(slots: Iterable[Slot]) -> dict[Key, Limit]:
     for slot in slots:
         for limit in slot.route.limits:
             key = _key(slot.name, limit)
-            if key not in wanted or limit.amount < wanted[key].amount:
-                wanted[key] = limit
+            known = wanted.get(key, limit)
+            wanted[key] = replace(
+                limit,
+                amount=min(limit.amount, known.amount),
+                per_process=limit.per_process and known.per_process,
+            )
     return wanted

@@ -31,10 +31,21 @@ def _case(name: str, title: str, prepare: Prepare | Callable[[Any, Scale], Any])
 CASES = (
     _case("sharing.alone", "ask, sync agents, alone", one_caller(lambda p: p.shared_call(False))),
     _case("sharing.file", "ask, sync agents, sharing", one_caller(lambda p: p.shared_call(True))),
+    _case(
+        "sharing.limit.own",
+        "ask, with a rate limit of its own",
+        one_caller(lambda p: p.limited_call(False)),
+    ),
+    _case(
+        "sharing.limit",
+        "ask, with a rate limit that is shared",
+        one_caller(lambda p: p.limited_call(True)),
+    ),
     _case("sharing.news", "a rest of one pool, until the other has it", _news),
 )
 COMPARISONS: tuple[Comparison, ...] = (
     *versus("sharing.file", ("greenroom",), other="sharing.alone", at_most=1.15),
+    *versus("sharing.limit", ("greenroom",), other="sharing.limit.own", at_most=1.15),
     Comparison("sharing.news", "greenroom", at_most=SOON_US),
 )
 GROUP = Group("sharing", "Several processes that share", CASES, COMPARISONS)

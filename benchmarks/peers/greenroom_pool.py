@@ -119,6 +119,17 @@ class Greenroom(Peer):
                 yield lambda i: pool.ask(Request(i))
 
     @contextmanager
+    def limited_call(self, shares: bool) -> Iterator[Ask]:
+        """A call of a member with a rate limit that processes have together, or that is its own."""
+        limits = [Limit(10_000_000, per_s=60)]
+        members = [Member(name, agents.echo, limits=limits) for name in "abc"]
+        with tempfile.TemporaryDirectory() as folder:
+            state = SqliteState(Path(folder, "state.db")) if shares else None
+            settings = PoolConfig(event_loop=self.event_loop)
+            with AgentPool.start(members, config=settings, name="bench", shared=state) as pool:
+                yield lambda i: pool.ask(Request(i))
+
+    @contextmanager
     def neighbours(self) -> Iterator[Ask]:
         """What has one pool find out that a member is throttled, and waits until another knows."""
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:

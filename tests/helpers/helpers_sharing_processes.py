@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import queue
+import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,56 @@ for line in sys.stdin:
             break
 """
 
+_SPENDER = """
+import collections, json, os, struct, sys, threading
+from greenroom import AgentPool, Limit, Member, Request
+from greenroom.actors.policy.budget import Budget
+from greenroom.actors.runtime.event_bus import observe
+
+log = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+take = Budget.take
+
+def noted(self, cost, now):  # what has begun, and when: the limit's own word, be it killed after it
+    os.write(log, struct.pack("dq", now, cost))
+    return take(self, cost, now)
+
+Budget.take = noted
+lock = threading.Lock()
+
+def say(**what):
+    with lock:
+        print(json.dumps(what), flush=True)
+
+observe(lambda event: say(event=event.name) if event.name.startswith("shared.") else None)
+limit = Limit(int(sys.argv[3]), per_s=float(sys.argv[4]))
+members = [Member("a", lambda payload: None, limits=[limit], max_concurrency=64)]
+pool = AgentPool.start(members, name="web", shared=sys.argv[1])
+ended = threading.Event()
+
+def spend(number):
+    under_way = collections.deque()
+    while not ended.is_set():
+        while len(under_way) < number:
+            under_way.append(pool.ask(Request("x"), block=False))
+        try:
+            under_way.popleft().get(timeout=60)
+        except Exception as error:
+            say(event="failed", error=type(error).__name__)
+
+say(event="ready")
+for line in sys.stdin:
+    match line.split():
+        case ["spend", number]:
+            threading.Thread(target=spend, args=(int(number),), daemon=True).start()
+            say(answer=True)
+        case ["stop"]:
+            ended.set()
+            pool.stop()
+            say(answer=pool.name)
+            break
+os._exit(0)
+"""
+
 
 class Worker:
     """A process, as the test sees it."""
@@ -126,9 +177,50 @@ def workers(
     wrong with the member that they share.
     """
     argv = [sys.executable, "-c", _WORKER, shared, str(folder), str(reset_s)]
+    with _running([argv] * count) as started:
+        yield started
+
+
+@contextmanager
+def spenders(
+    shared: str, folder: Path, count: int, amount: int, per_s: float
+) -> Iterator[list[Worker]]:
+    """So many processes with one limit together, each of which notes in a file what it spends."""
+    numbers = range(len(list(folder.glob("*.spent"))), 1000)
+    logs = [
+        str(folder / f"{number}.spent") for number, _ in zip(numbers, range(count), strict=False)
+    ]
+    limit = (str(amount), str(per_s))
+    with _running([sys.executable, "-c", _SPENDER, shared, log, *limit] for log in logs) as started:
+        yield started
+
+
+def spent_in(folder: Path) -> list[list[tuple[float, int]]]:
+    """What each of them has spent, and when, by the clock of the host."""
+    row = struct.Struct("dq")
+    logs = sorted(folder.glob("*.spent"), key=lambda path: int(path.stem))
+    read = [path.read_bytes() for path in logs]
+    return [list(row.iter_unpack(each[: len(each) // row.size * row.size])) for each in read]
+
+
+def most_in(spent: list[list[tuple[float, int]]], per_s: float) -> int:
+    """The most that was spent in any window."""
+    rows = sorted(row for each in spent for row in each)
+    most = total = first = 0
+    for at, cost in rows:
+        total += cost
+        while rows[first][0] + per_s <= at:
+            total -= rows[first][1]
+            first += 1
+        most = max(most, total)
+    return most
+
+
+@contextmanager
+def _running(argvs: Iterable[list[str]]) -> Iterator[list[Worker]]:
     with ExitStack() as stack:
         started = []
-        for _ in range(count):
+        for argv in argvs:
             process = subprocess.Popen(
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )

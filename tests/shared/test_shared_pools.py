@@ -6,6 +6,7 @@ import os
 import random
 import stat
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -211,7 +212,7 @@ def test_b409_a_word_is_there_as_long_as_it_holds_and_not_after_a_reboot(tmp_pat
     assert news.wait(WAIT_S)
     now = host_now()
     for boot, at in (("another boot", now), (BOOT, now + 50.0)):
-        store._connection().execute("UPDATE words SET boot = ?, said_at = ?", (boot, at))
+        store._words.connected().execute("UPDATE words SET boot = ?, said_at = ?", (boot, at))
         assert not store.get()
     news.close()
     assert not news.wait(WAIT_S)
@@ -238,13 +239,31 @@ def test_b409_where_the_store_is_away_the_pool_goes_on_alone(tmp_path: Path) -> 
         assert len(log.named(SharedStateAway, pool=one.name)) == 1
 
 
+def test_b475_a_file_that_is_deleted_under_pools_splits_them_not(tmp_path: Path) -> None:
+    """What one has found out before is said again in the new one, and heard by who comes later."""
+    state, provider = SqliteState(tmp_path / "state.db"), Provider()
+    provider.error = http_error(429, retry_after_s=600.0)
+    with EventRecorder() as log, sharing(state, provider.agent("one")) as one:
+        assert who(one) == "b"
+        until(log, one, MemberResting)
+        store = state.open("web")
+        while not store.get():
+            time.sleep(0.01)
+        for path in list(tmp_path.iterdir()):
+            path.unlink()
+        with sharing(state) as two:
+            assert until(log, two, MemberResting).heard
+            assert not log.named(SharedStateAway)
+        store.close()
+
+
 # -- what is given
 
 
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda: shared_state("shared", "state.db"), "shared must be 'sqlite:PATH' or 'redis://"),
+        (lambda: shared_state("shared", "state.db"), "shared must be 'sqlite:PATH', 'redis://"),
         (lambda: shared_state("shared", "sqlite:"), "shared must be 'sqlite:PATH'"),
         (lambda: shared_state("shared", 7), "TypeError: shared must be a SqliteState"),
         (lambda: shared_state("shared", SqliteState), "TypeError: shared must be a SqliteState"),
@@ -300,7 +319,7 @@ agent = "builtins:str"
         file.write_text(text.format(where="other.db"))
         with pytest.raises(PoolFileError, match=r"pool\.shared cannot change while the pool runs"):
             pool.reload()
-    file.write_text(text.replace("sqlite:{where}", "postgres://x"))
+    file.write_text(text.replace("sqlite:{where}", "mysql://x"))
     with pytest.raises(PoolFileError, match="shared must be 'sqlite:PATH'"):
         AgentPool.from_toml(file)
 

@@ -6,70 +6,22 @@ Times are bounded by what a busy machine keeps; the tight ones are measured by a
 
 from __future__ import annotations
 
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers_nats import free_port, nats_server, needs_nats
-from helpers_processes import PROCESS_S, bounded
+from helpers_nats import nats_server, needs_nats
+from helpers_processes import PROCESS_S
 from helpers_sharing_processes import Worker, workers
-
-REDIS = shutil.which("redis-server")
-
-
-def _free_port() -> int:
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", 0))
-        return int(server.getsockname()[1])
+from helpers_stores import any_store, free_port, needs_redis, redis_server
 
 
-@contextmanager
-def redis_server(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A real one, on loopback, that keeps nothing; it takes connections when this begins."""
-    assert REDIS is not None
-    argv = [REDIS, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    quiet = subprocess.DEVNULL
-    process = subprocess.Popen([*argv, "--dir", str(folder)], stdout=quiet, stderr=quiet)
-    with bounded(process):
-        until = time.monotonic() + PROCESS_S
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), 1.0).close()
-                break
-            except OSError:
-                assert time.monotonic() < until
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-def _needs_redis() -> None:
-    pytest.importorskip("redis", reason="the extra redis is not installed")
-    if REDIS is None:
-        pytest.skip("there is no redis-server here: RedisState is not tested")
-
-
-@pytest.fixture(params=["sqlite", "redis", "nats"])
+@pytest.fixture(params=["sqlite", "redis", "postgres", "nats"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """The text of a store that is there."""
-    if request.param == "sqlite":
-        yield f"sqlite:{tmp_path / 'state.db'}"
-        return
-    if request.param == "nats":
-        port = free_port()
-        with nats_server(tmp_path, port):
-            yield f"nats://127.0.0.1:{port}"
-        return
-    _needs_redis()
-    port = _free_port()
-    with redis_server(tmp_path, port):
-        yield f"redis://127.0.0.1:{port}/0"
+    with any_store(request.param, tmp_path) as text:
+        yield text
 
 
 def find(worker: Worker, dead: Path) -> None:
@@ -152,8 +104,8 @@ def test_b412_a_process_that_is_cut_off_opens_nothing_elsewhere(store: str, tmp_
 
 def test_b413_a_redis_that_is_killed_and_back_is_one_warning_and_one_word(tmp_path: Path) -> None:
     """Every ask is answered meanwhile, and what was found out alone is told afterwards."""
-    _needs_redis()
-    port = _free_port()
+    needs_redis()
+    port = free_port()
     with workers(f"redis://127.0.0.1:{port}/0", tmp_path, count=2) as (one, two):
         for each in (one, two):
             each.heard_of("shared.away")

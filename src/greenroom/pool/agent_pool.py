@@ -148,6 +148,7 @@ class AgentPool(PoolRouter):
             claims=claims,
             observers=attached.observers,
             recorder=attached.recorder,
+            lend=attached.lend,
         )
         router: PoolRef | None = None
         try:

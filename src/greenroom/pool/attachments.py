@@ -5,7 +5,9 @@ what it shares with other processes.
 from __future__ import annotations
 
 import os
+import queue
 import random
+from collections.abc import Callable
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from greenroom.actors.handle.pool_ref import PoolRef
@@ -14,12 +16,14 @@ from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import EventBus
 from greenroom.flight.flight_recorder import FlightRecorder, Record, check_record
 from greenroom.messages.config import PoolConfig
+from greenroom.messages.shared_limits import LeaseWanted, LimitTold
 from greenroom.otel.activation import TelemetrySetting, check_telemetry, told_by
 from greenroom.shared.state_store import SharedState
 
 # Imported where they are asked for: who has none of it need not load what it is made of.
 if TYPE_CHECKING:
     from greenroom.otel.pool_telemetry import PoolTelemetry
+    from greenroom.shared.sharing_threads import Inbox
     from greenroom.status.endpoints import StatusPlace
     from greenroom.status.status_address import StatusAddress
 
@@ -53,6 +57,8 @@ class Attachments:
     Attributes:
         observers: whom the router is to tell of each step.
         recorder: what the recording is made by; None without one.
+        lend: asked by the router for parts of the rate limits of its members, and told what it has
+            learned of them; None where it shares nothing.
 
     Raises:
         TypeError, ValueError: one of the settings is none, or it names the field.
@@ -68,6 +74,11 @@ class Attachments:
         shared: SharedState | str | None,
     ) -> None:
         self._state = None if shared is None else _shared_state(shared)
+        self._inbox: Inbox | None = None
+        self.lend: Callable[[LeaseWanted | LimitTold], object] | None = None
+        if self._state is not None:
+            self._inbox = queue.SimpleQueue()
+            self.lend = self._inbox.put
         self._address = None if status is None else checked_address(status)
         check_record(record)
         self._record = None if record is False else record
@@ -150,7 +161,14 @@ class Attachments:
             from greenroom.shared.sharing_threads import SharingThreads
 
             SharingThreads(
-                self._state, scope, name=bus.pool, pool=router, bus=bus, clock=clock, rng=rng
+                self._state,
+                scope,
+                name=bus.pool,
+                pool=router,
+                bus=bus,
+                clock=clock,
+                rng=rng,
+                inbox=self._inbox,
             ).start()
 
     def close(self) -> None:

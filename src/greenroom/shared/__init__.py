@@ -4,6 +4,8 @@
 """
 
 from greenroom.shared.nats_state import NatsState as NatsState
+from greenroom.shared.postgres_state import PostgresState as PostgresState
 from greenroom.shared.redis_state import RedisState as RedisState
 from greenroom.shared.sqlite_state import SqliteState as SqliteState
+from greenroom.shared.state_store import Ledger as Ledger
 from greenroom.shared.state_store import SharedState as SharedState

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.messages import _validate as check
-from greenroom.shared.state_store import Lying
+from greenroom.shared.state_store import Held, Lying
 
 # The time is the server's: no clock of a process is compared with another one's.
 _NOW = "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
@@ -18,6 +20,14 @@ _PUT = (
     "if left < tonumber(ARGV[3]) then redis.call('PEXPIRE', KEYS[1], ARGV[3]) end "
     "redis.call('PUBLISH', KEYS[1], ARGV[1])"
 )
+_MICROS = "local t = redis.call('TIME') local now = t[1] * 1000000 + t[2] "
+_READ = _MICROS + "return {now, redis.call('HMGET', KEYS[1], 'text', 'revision')}"
+_REPLACE = (
+    "if (redis.call('HGET', KEYS[1], 'revision') or '') ~= ARGV[1] then return 0 end "
+    "redis.call('HSET', KEYS[1], 'text', ARGV[2]) "
+    "redis.call('HSET', KEYS[1], 'revision', ARGV[3]) "
+    "redis.call('PEXPIRE', KEYS[1], ARGV[4]) return 1"
+)
 _GET = _NOW + "return {now, redis.call('HGETALL', KEYS[1])}"
 
 
@@ -26,8 +36,8 @@ class RedisState:
     """A Redis, from 5.0 on, in which processes of one host or of several leave word for each other.
 
     It holds the names of pools and members, what is said of them and by which process, for as long
-    as that holds, in one hash a pool; no payload, no key. What it loses is said again or forgotten,
-    so it needs no persistence.
+    as that holds, in one hash a pool, and in one hash a rate limit who holds how much of it; no
+    payload, no key. What it loses is said again or forgotten, so it needs no persistence.
 
     Args:
         url: `redis://`, `rediss://` or `unix://`, with the password in it if it needs one.
@@ -58,7 +68,7 @@ class RedisState:
 
     def open(self, pool: str) -> _RedisStore:
         """Connect to what is said of a pool's members."""
-        return _RedisStore(self._client(), f"{self.prefix}:{pool}")
+        return _RedisStore(self._client(), f"{self.prefix}:{pool}", f"{self.prefix}-limits:{pool}:")
 
     def listen(self, pool: str) -> _Channel:
         """Listen for news of it."""
@@ -74,6 +84,7 @@ class RedisState:
             socket_connect_timeout=self.timeout_s,
             retry=once,
             decode_responses=True,
+            encoding_errors="replace",  # of what somebody else has put there
         )
 
 
@@ -91,9 +102,10 @@ def _redis() -> tuple[Any, Any, Any]:
 
 
 class _RedisStore:
-    def __init__(self, client: Any, name: str) -> None:
+    def __init__(self, client: Any, name: str, ledgers: str) -> None:
         self._client = client
         self._name = name
+        self._ledgers = ledgers
 
     def put(self, key: str, value: str, ttl_s: float) -> None:
         self._client.eval(_PUT, 1, self._name, key, value, max(1, round(ttl_s * 1000)))
@@ -103,7 +115,10 @@ class _RedisStore:
         found, gone = {}, []
         for key, held in zip(flat[::2], flat[1::2], strict=True):
             until, _, value = held.partition(" ")
-            left_s = (float(until) - float(now)) / 1000
+            try:
+                left_s = (float(until) - float(now)) / 1000
+            except ValueError:  # nothing that was put there by `put`
+                continue
             if left_s > 0:
                 found[key] = Lying(value, left_s)
             elif left_s < -60:  # nobody puts a word there that is a minute old
@@ -111,6 +126,14 @@ class _RedisStore:
         if gone:
             self._client.hdel(self._name, *gone)
         return found
+
+    def read(self, key: str) -> Held:
+        now, (text, revision) = self._client.eval(_READ, 1, self._ledgers + key)
+        return Held(text, revision or "", float(now) / 1_000_000)
+
+    def replace(self, key: str, text: str, revision: str, ttl_s: float) -> bool:
+        values = (revision, text, os.urandom(8).hex(), max(1, math.ceil(ttl_s * 1000)))
+        return bool(self._client.eval(_REPLACE, 1, self._ledgers + key, *values))
 
     def close(self) -> None:
         self._client.close()

@@ -37,6 +37,10 @@ FIRST_LOOK_S, LONGEST_LOOK_S = 0.01, 0.5
 """How soon, and how often at least, it is looked whether somebody else has answered, or whether a
 trial has begun.
 """
+LOOKS_CLOSELY_S = 0.5
+"""For so long it is looked all the time: where there are requests, somebody answers soon."""
+MOST_WORDS = 10_000
+"""More than that are not read."""
 UNSURE_S = 2.0
 """Who has failed so shortly before another one's fault is no witness that the network is there."""
 _SLACK_S = 1.0
@@ -111,6 +115,7 @@ class _Out:
     trying: bool = False
     said: bool = False
     look_s: float = FIRST_LOOK_S
+    look_from: float = math.inf
     look_at: float = math.inf
     renew_at: float = -math.inf
 
@@ -118,9 +123,14 @@ class _Out:
     def waits_for_look(self) -> bool:
         return self.said if self.trying else self.found and not self.said
 
-    def look_again(self, now: float) -> None:
+    def look_soon(self, now: float) -> None:
+        self.look_from, self.look_s = now, FIRST_LOOK_S
         self.look_at = now + self.look_s
-        self.look_s = min(2 * self.look_s, LONGEST_LOOK_S)
+
+    def look_again(self, now: float) -> None:
+        if now >= self.look_from + LOOKS_CLOSELY_S:
+            self.look_s = min(2 * self.look_s, LONGEST_LOOK_S)
+        self.look_at = now + self.look_s
 
 
 @dataclass(slots=True)
@@ -173,7 +183,7 @@ class Sharing:
         if known is not None:  # somebody was quicker: it tries first
             self._heeded[Topic.BREAKER, member] = (known.word.by, known.word.number)
             return self._believe(member, known, now)
-        out.look_again(now)
+        out.look_soon(now)
         return self._publish(member, out, now) or [LookAtMembers()]
 
     def half_opened(self, member: str, now: float) -> list[Effect]:
@@ -181,8 +191,8 @@ class Sharing:
         out = self._out.get(member)
         if out is None:
             return []
-        out.trying, out.look_s = True, FIRST_LOOK_S
-        out.look_again(now)
+        out.trying = True
+        out.look_soon(now)
         return []
 
     def closed(self, member: str, heard: bool, now: float) -> list[Effect]:
@@ -261,6 +271,8 @@ class Sharing:
             if key is None or word is None or not 0 < each.left_s <= LONGEST_TTL_S:
                 continue
             seen[key] = _Seen(word, now + each.left_s)
+            if len(seen) >= MOST_WORDS:
+                break
         self._seen = seen
         for key, found in seen.items():
             identity = (found.word.by, found.word.number)

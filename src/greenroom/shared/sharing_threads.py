@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import queue
 import random
@@ -15,7 +16,7 @@ import pykka
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.runtime.clock import Clock
-from greenroom.actors.runtime.event_bus import EventBus
+from greenroom.actors.runtime.event_bus import EventBus, say
 from greenroom.messages.errors import PoolStoppedError, ResourceError, summary
 from greenroom.messages.events import (
     BreakerClosed,
@@ -29,14 +30,22 @@ from greenroom.messages.events import (
     SharedStateBack,
 )
 from greenroom.messages.requests import GetStats, ReportMember
+from greenroom.messages.shared_limits import LeaseGranted, LeaseRefused, LeaseWanted, LimitTold
+from greenroom.shared.learned_words import LearnedWords
+from greenroom.shared.learned_words import Said as Learned
+from greenroom.shared.lease_book import LONGEST_LEASE_S, LeaseBook
 from greenroom.shared.sharing import Alone, Back, Effect, LookAtMembers, Looked, Put, Say, Sharing
-from greenroom.shared.state_store import Listener, SharedState, Store, key_text
+from greenroom.shared.state_store import Ledger, Listener, SharedState, Store, key_text
 from greenroom.supervisors.policy.breaker import DISABLED_BY_HAND
 
 LONGEST_WAIT_S = 1.0
 """How long a thread waits at most before it looks whether the pool has ended."""
 JOIN_S = 1.0
 """How long the end of a pool waits for its connection to the store to be closed."""
+MOST_TRIES = 20
+"""How often a ledger is changed by others meanwhile before it counts as out of reach."""
+LEDGER_KEPT_S = 60.0
+"""For how long a ledger stays in its store beyond what counts in it."""
 ASK_S = 1.0
 """How long the pool may take to say how its members are."""
 
@@ -55,6 +64,10 @@ class _News:
 
 
 _NEWS = _News()
+
+_Item = tuple[Event, float] | _News | LeaseWanted | LimitTold
+Inbox = queue.SimpleQueue[_Item]
+"""What the pool, and who listens for news, have to say to the thread that shares."""
 
 
 class SharingThreads:
@@ -77,6 +90,7 @@ class SharingThreads:
         bus: EventBus,
         clock: Clock,
         rng: random.Random,
+        inbox: Inbox | None = None,
     ) -> None:
         self._state = state
         self._scope = scope
@@ -85,8 +99,12 @@ class SharingThreads:
         self._bus = bus
         self._clock = clock
         source = f"{socket.gethostname()[:60]}:{os.getpid()}"
-        self._sharing = Sharing(os.urandom(16).hex(), source, rng)
-        self._inbox: queue.SimpleQueue[tuple[Event, float] | _News] = queue.SimpleQueue()
+        self._by, self._rng = os.urandom(16).hex(), rng
+        self._inbox: Inbox = queue.SimpleQueue() if inbox is None else inbox
+        self._has_said_own = False
+        self._learned = LearnedWords(self._by)
+        self._unsaid: dict[str, Learned] = {}
+        self._sharing = Sharing(self._by, source, rng)
         self._over = threading.Event()
         self._thread = self._made(self._share, "shared")
         self._listening = self._made(self._listen, "shared-news")
@@ -135,30 +153,88 @@ class SharingThreads:
         except BaseException as error:
             self._bus.complain_of("it shares nothing any more", error)
         finally:
+            store = self._given_back(store)
             self._let_go(store)
+
+    def _given_back(self, store: Store | None) -> Store | None:
+        """See to what the pool has said last of its leases."""
+        with contextlib.suppress(queue.Empty):
+            while store is not None:
+                last = self._inbox.get_nowait()
+                if isinstance(last, LeaseWanted):
+                    store = self._lend(store, last)
+        return store
 
     def _step(self, store: Store | None) -> Store | None:
         """Wait for what happens next, and see to it; the connection, if there is one then."""
         sharing = self._sharing
         wait_s = min(LONGEST_WAIT_S, max(0.0, sharing.next_at() - self._clock.now()))
-        news: list[tuple[Event, float] | _News] = []
+        news: list[_Item] = []
         with contextlib.suppress(queue.Empty):
             news.append(self._inbox.get(timeout=wait_s))
             while True:
                 news.append(self._inbox.get_nowait())
+        for each in news:  # first: somebody waits for these
+            if isinstance(each, LeaseWanted):
+                store = self._lend(store, each)
         effects = [effect for each in news for effect in self._happened(each)]
         if self._over.is_set():  # what was found out last is still told, and nobody else is
             puts = [each for each in effects if isinstance(each, Put)]
             return self._exchange(store, puts)[0] if puts else store
         effects += sharing.tick(self._clock.now())
         puts = self._carried_out(effects)
-        if puts or _NEWS in news or sharing.polls(self._clock.now()):
+        if puts or self._unsaid or _NEWS in news or sharing.polls(self._clock.now()):
             store, effects = self._exchange(store, puts)
             self._carried_out(effects)
         return store
 
-    def _happened(self, news: tuple[Event, float] | _News) -> list[Effect]:
-        if isinstance(news, _News):
+    def _lend(self, store: Store | None, asked: LeaseWanted) -> Store | None:
+        """Ask the ledger for a part of a limit, and tell the pool; the connection, if there is one
+        then.
+        """
+        sharing, answer = self._sharing, None
+        try:
+            if store is None and sharing.polls(self._clock.now()):
+                store = self._state.open(self._scope)
+            if store is not None:
+                answer = self._lent(store, asked)
+                self._carried_out(sharing.answered(self._clock.now()))
+        except Exception as error:  # as in `_exchange`
+            self._let_go(store)
+            store = None
+            self._carried_out(sharing.failed(summary(error), self._clock.now()))
+        if answer is None:
+            answer = LeaseRefused(key=asked.key, serial=asked.serial)
+        with contextlib.suppress(pykka.ActorDeadError, PoolStoppedError):
+            self._pool.tell(answer)
+        return store
+
+    def _lent(self, store: Store, asked: LeaseWanted) -> LeaseGranted | LeaseRefused:
+        if not isinstance(store, Ledger):
+            if not self._has_said_own:
+                self._has_said_own = True
+                say(
+                    "INFO", __name__, "its rate limits are its own: what it shares by has no ledger"
+                )
+            return LeaseRefused(key=asked.key, serial=asked.serial, ever=False)
+        key = json.dumps([*asked.key[:3], float(asked.key[3])])
+        for number in range(MOST_TRIES):
+            held = store.read(key)
+            book = LeaseBook.read(held.text, held.now)
+            answer = book.lend(asked, self._by)
+            ttl_s = asked.per_s + LONGEST_LEASE_S + LEDGER_KEPT_S
+            if store.replace(key, book.text(), held.revision, ttl_s):
+                return answer
+            if number:  # others are at it as well
+                self._over.wait(self._rng.random() * 0.002 * number)
+        raise TimeoutError(f"a ledger was changed by others {MOST_TRIES} times meanwhile")
+
+    def _happened(self, news: _Item) -> list[Effect]:
+        if isinstance(news, LimitTold):
+            learned = self._learned.told(news)
+            self._unsaid[learned.key] = learned
+            return []
+        if isinstance(news, _News | LeaseWanted):
             return []
         event, at = news
         sharing, member = self._sharing, event.member or ""
@@ -230,11 +306,20 @@ class SharingThreads:
                     return None, []  # what was to be said is said once there is a store
                 store = self._state.open(self._scope)
             _put(store, puts)
-            effects = sharing.looked(store.get(), self._clock.now())
+            while self._unsaid:
+                store.put(*self._unsaid.pop(next(iter(self._unsaid))))
+            lying = store.get()
+            effects = sharing.looked(lying, self._clock.now())
             _put(store, (each for each in effects if isinstance(each, Put)))
+            for heard in self._learned.looked(lying):
+                self._pool.tell(heard)
             return store, [each for each in effects if not isinstance(each, Put)]
+        except (pykka.ActorDeadError, PoolStoppedError):
+            self._let_go(store)
+            raise
         except Exception as error:  # whatever it raises: each process does as well without it
             self._let_go(store)
+            self._unsaid.clear()  # it is old by the time that there is a store again
             return None, sharing.failed(summary(error), self._clock.now())
 
     def _let_go(self, store: Store | None) -> None:

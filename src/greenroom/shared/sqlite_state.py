@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from greenroom.messages import _validate as check
-from greenroom.shared.state_store import LONGEST_TTL_S, Lying
+from greenroom.shared.state_store import LONGEST_TTL_S, Held, Lying
 
 if TYPE_CHECKING:
     import sqlite3
@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 LOOK_S = 0.02
 """How often it is looked whether the file has changed."""
 _BUSY_S = 1.0
+_LEDGERS = """
+CREATE TABLE IF NOT EXISTS ledgers (
+    pool TEXT NOT NULL, key TEXT NOT NULL, text TEXT NOT NULL,
+    boot TEXT NOT NULL, revision TEXT NOT NULL, until REAL NOT NULL,
+    PRIMARY KEY (pool, key)
+) WITHOUT ROWID
+"""
 _TABLE = """
 CREATE TABLE IF NOT EXISTS words (
     pool TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL,
@@ -33,6 +40,9 @@ CREATE TABLE IF NOT EXISTS words (
 class SqliteState:
     """A file in which the processes of one host leave word for each other.
 
+    Rate limits that they have together are in a file of their own beside it, `PATH-limits`, so that
+    what changes many times a second is no news.
+
     It holds the names of pools and members, what is said of them and by which process, for as long
     as that holds; no payload, no key. It is made with the permissions 0600, so its processes are of
     one user. It must lie on a disk of the host, never on a network file system: SQLite's locks do
@@ -40,7 +50,7 @@ class SqliteState:
 
     Args:
         path: of the file; its folder must be there. Two files with that name and `-wal` and `-shm`
-            lie beside it while it is used.
+            lie beside it while it is used, and beside that of the limits.
 
     Raises:
         TypeError, ValueError: `path` is none.
@@ -77,17 +87,17 @@ class _SqliteStore:
     """
 
     def __init__(self, path: str, pool: str) -> None:
-        self._path = path
         self._pool = pool
-        self._db: sqlite3.Connection | None = None
+        self._words = _File(path, _TABLE)
+        self._ledgers = _File(f"{path}-limits", _LEDGERS)
         with _forks.lock:
             _forks.stores.add(self)
-            self._connection()
+            self._words.connected()
 
     def put(self, key: str, value: str, ttl_s: float) -> None:
         now = host_now()
         with _forks.lock:
-            self._connection().execute(
+            self._words.connected().execute(
                 "INSERT OR REPLACE INTO words VALUES (?, ?, ?, ?, ?, ?)",
                 (self._pool, key, value, BOOT, now, now + ttl_s),
             )
@@ -95,12 +105,47 @@ class _SqliteStore:
     def get(self) -> Mapping[str, Lying]:
         now = host_now()
         with _forks.lock:
-            rows = self._connection().execute(
+            rows = self._words.connected().execute(
                 "SELECT key, value, until FROM words"
-                " WHERE pool = ? AND boot = ? AND said_at <= ? AND until > ? AND until < ?",
+                " WHERE pool = ? AND boot = ? AND said_at <= ? AND until > ? AND until < ?"
+                # A column of SQLite's holds whatever somebody puts there.
+                " AND typeof(key) = 'text' AND typeof(value) = 'text' AND typeof(until) = 'real'",
                 (self._pool, BOOT, now, now, now + LONGEST_TTL_S + 1.0),
             )
             return {key: Lying(value, until - now) for key, value, until in rows}
+
+    def read(self, key: str) -> Held:
+        with _forks.lock:
+            row = (
+                self._ledgers.connected()
+                .execute(
+                    "SELECT text, boot, revision FROM ledgers WHERE pool = ? AND key = ?",
+                    (self._pool, key),
+                )
+                .fetchone()
+            )
+        if row is None:
+            return Held(None, "", host_now())
+        text, boot, revision = row
+        known = boot == BOOT and isinstance(text, str)
+        return Held(text if known else None, revision, host_now())
+
+    def replace(self, key: str, text: str, revision: str, ttl_s: float) -> bool:
+        new, until = os.urandom(8).hex(), host_now() + ttl_s
+        with _forks.lock:
+            db = self._ledgers.connected()
+            if not revision:
+                done = db.execute(
+                    "INSERT OR IGNORE INTO ledgers VALUES (?, ?, ?, ?, ?, ?)",
+                    (self._pool, key, text, BOOT, new, until),
+                )
+            else:
+                done = db.execute(
+                    "UPDATE ledgers SET text = ?, boot = ?, revision = ?, until = ?"
+                    " WHERE pool = ? AND key = ? AND revision = ?",
+                    (text, BOOT, new, until, self._pool, key, revision),
+                )
+            return done.rowcount == 1
 
     def close(self) -> None:
         with _forks.lock:
@@ -108,18 +153,51 @@ class _SqliteStore:
 
     def disconnect(self) -> None:
         """Have no connection until the next word."""
+        self._words.disconnect()
+        self._ledgers.disconnect()
+
+
+class _File:
+    """A file and the connection to it. A file that somebody has deleted or replaced meanwhile is
+    left for the one that has its name now: else processes that have come later would share another
+    one than those before.
+    """
+
+    def __init__(self, path: str, table: str) -> None:
+        self._path = path
+        self._table = table
+        self._db: sqlite3.Connection | None = None
+        self._opened: tuple[int, int] | None = None
+
+    def connected(self) -> sqlite3.Connection:
+        if self._db is not None:
+            if _identity(self._path) == self._opened:
+                return self._db
+            self._leave(self._db)
+        return self._connect()
+
+    def disconnect(self) -> None:
         db, self._db = self._db, None
         if db is not None:
             db.close()
 
-    def _connection(self) -> sqlite3.Connection:
+    def _leave(self, db: sqlite3.Connection) -> None:
+        """Of what lies beside the file, the other one has its own: none of it is to be removed."""
+        import sqlite3
+
+        keep = getattr(sqlite3, "SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE", None)
+        if keep is not None:  # from Python 3.12 on
+            with contextlib.suppress(sqlite3.Error):
+                db.setconfig(keep, True)  # type: ignore[attr-defined]
+        self.disconnect()
+
+    def _connect(self) -> sqlite3.Connection:
         import sqlite3  # here alone: not every Python has it
 
-        if self._db is not None:
-            return self._db
         # Made first, so that it never has other permissions; SQLite gives its own to the others.
         with contextlib.suppress(FileExistsError):
             os.close(os.open(self._path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+        opened = _identity(self._path)
         # Closed by whichever thread forks; the lock sees to it that there is one at a time.
         db = sqlite3.connect(
             self._path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
@@ -128,12 +206,20 @@ class _SqliteStore:
             db.execute("PRAGMA journal_mode=WAL")
             # No word waits for the disk: what a crash of the machine loses is of no use after it.
             db.execute("PRAGMA synchronous=NORMAL")
-            db.execute(_TABLE)
+            db.execute(self._table)
         except BaseException:
             db.close()
             raise
-        self._db = db
+        self._db, self._opened = db, opened
         return db
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 class _Forks:

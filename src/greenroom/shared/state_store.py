@@ -57,13 +57,15 @@ class Word:
         """What such a text says; None where that is nothing this version knows."""
         try:
             version, said, by, number, source, kind = json.loads(text)
-            if version != 1 or not isinstance(by, str) or not isinstance(number, int):
+            if type(version) is not int or version != 1 or type(number) is not int:
+                return None
+            if not isinstance(by, str) or not isinstance(source, str):
                 return None
             known = None if kind is None else FailureKind(kind)
             # It is to stand in a line of the log.
-            shown = source[:100] if str(source).isprintable() else ""
+            shown = source[:100] if source.isprintable() else ""
             return cls(Said(said), by, number, shown, known)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return None
 
 
@@ -76,8 +78,10 @@ def key_text(key: Key) -> str:
     return f"{key[0]}/{key[1]}"
 
 
-def key_of(text: str) -> Key | None:
+def key_of(text: object) -> Key | None:
     """The key that is written so; None if it is none."""
+    if not isinstance(text, str):  # somebody has put something else there
+        return None
     topic, _, member = text.partition("/")
     try:
         return (Topic(topic), member) if member else None

@@ -1,0 +1,267 @@
+"""What processes have learned of limits, and tell each other: the words, and four routers beside
+one real token bucket.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import json
+import random
+from collections.abc import Callable, Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from greenroom.actors.policy.learned_limit import LearnedLimit
+from greenroom.actors.policy.learned_pace import LearnedPace
+from greenroom.actors.routing.routing_table import RoutingTable, Slot
+from greenroom.actors.strategies import RoundRobin
+from greenroom.messages.limits import REQUESTS
+from greenroom.messages.shared_limits import LimitHeard, LimitTold
+from greenroom.messages.supervision import MemberRoute, RoutingSnapshot
+from greenroom.shared.learned_words import LearnedWords
+from greenroom.shared.state_store import Lying
+
+
+class Board:
+    """A store, and its time."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self._lies: dict[str, tuple[str, float]] = {}
+
+    def put(self, words: LearnedWords, **told: object) -> None:
+        said = words.told(LimitTold(member="a", cost=REQUESTS, **told))  # type: ignore[arg-type]
+        self._lies[said.key] = (said.text, self.now + said.ttl_s)
+
+    def get(self) -> Mapping[str, Lying]:
+        return {
+            key: Lying(text, until - self.now)
+            for key, (text, until) in self._lies.items()
+            if until > self.now
+        }
+
+
+# -- the words
+
+
+def test_b477_the_last_word_of_a_provider_is_heard_once_with_its_age() -> None:
+    """And how many use the limit; one's own word is no news."""
+    board, one, two, three = Board(), LearnedWords("1"), LearnedWords("2"), LearnedWords("3")
+    board.put(one, remaining=40, whole=60, resets_in_s=20.0)
+    assert one.looked(board.get()) == []
+    board.now += 2.0
+    (heard,) = two.looked(board.get())
+    assert (heard.member, heard.cost, heard.remaining, heard.whole) == ("a", REQUESTS, 40, 60)
+    assert heard.resets_in_s == pytest.approx(18.0)
+    assert heard.age_s == pytest.approx(2.0)
+    assert heard.processes == 2
+    assert two.looked(board.get()) == []
+    board.put(two, remaining=39, whole=60, resets_in_s=21.0)
+    (heard,) = three.looked(board.get())
+    assert (heard.remaining, heard.processes) == (39, 3)
+    (heard,) = one.looked(board.get())
+    assert (heard.remaining, heard.processes) == (39, 2)
+
+
+def test_b477_who_has_said_nothing_for_long_does_not_use_it() -> None:
+    """What was said to it holds all the same, until its reset."""
+    board, one, two = Board(), LearnedWords("1"), LearnedWords("2")
+    board.put(one, remaining=0, whole=None, resets_in_s=50.0)
+    board.now += 11.0
+    (heard,) = two.looked(board.get())
+    assert (heard.remaining, heard.processes) == (0, 1)
+    assert heard.resets_in_s == pytest.approx(39.0)
+
+
+def test_b477_paces_are_heard_as_a_sum_with_who_has_come() -> None:
+    """And who has gone."""
+    board, one, two, three = Board(), LearnedWords("1"), LearnedWords("2"), LearnedWords("3")
+    board.put(one, pace_per_s=4.0)
+    board.put(two, pace_per_s=6.0)
+    (heard,) = three.looked(board.get())
+    assert (heard.pace_per_s, heard.paces, heard.joined) == (10.0, 2, 2)
+    (heard,) = one.looked(board.get())
+    assert (heard.pace_per_s, heard.paces, heard.joined) == (6.0, 1, 1)
+    board.put(three, pace_per_s=3.0)
+    (heard,) = one.looked(board.get())
+    assert (heard.paces, heard.joined) == (2, 1)
+    board.now += 61.0
+    (heard,) = one.looked(board.get())
+    assert (heard.paces, heard.joined, heard.remaining) == (0, 0, None)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=6),
+    max_leaves=12,
+)
+
+
+@given(_JSON, _JSON, st.sampled_from(["left", "pace"]), st.floats(0.0, 1e5))
+def test_b477_what_is_no_such_word_is_passed_over(
+    key: object, value: object, kind: str, left_s: float
+) -> None:
+    """Whatever it is: what is heard is always such that it can be gone by."""
+    good = json.dumps([kind, "a", REQUESTS, "x"])
+    lying = {
+        "breaker/a": Lying("x", 1.0),
+        "learned/" + json.dumps(key): Lying(json.dumps(value), left_s),
+        "learned/" + "[" * 100_000: Lying("[" * 100_000, left_s),
+        "learned/" + good: Lying(json.dumps(value), left_s),
+        "learned/" + json.dumps([kind, "a", REQUESTS, "y"]): Lying(
+            json.dumps([1, 1, 10.0, value, value, value][: 6 if kind == "left" else 4]), left_s
+        ),
+    }
+    for heard in LearnedWords("me").looked(lying):
+        assert heard.processes >= 1
+        assert heard.remaining is None or heard.remaining >= 0
+        assert 0.0 <= heard.resets_in_s <= 86_400.0
+        assert 0.0 <= heard.pace_per_s <= 2e6
+
+
+# -- who goes by them
+
+
+def test_b478_each_process_has_its_part_of_what_is_left() -> None:
+    """And of what comes back."""
+    limit = LearnedLimit(30, 10.0, 60, since=0, mark=0, now=0.0, among=3)
+    assert limit.headroom(0.0) == 10
+    assert limit.headroom(2.0) == pytest.approx(12.0)
+    assert limit.headroom(1e6) == 20
+    assert limit.allows(500, 1e6)  # more than the whole begins with a full one
+    alone = LearnedLimit(5, 10.0, None, since=0, mark=0, now=0.0, among=2)
+    assert alone.headroom(0.0) == 2
+    assert alone.headroom(10.0) == float("inf")
+
+
+def route() -> MemberRoute:
+    return MemberRoute("a", index=0, incarnation=1, ref=object(), max_concurrency=1000)
+
+
+def router() -> tuple[RoutingTable, Slot]:
+    table = RoutingTable(RoundRobin(), random.Random(1))
+    table.apply(RoutingSnapshot(1, (route(),)))
+    slot = table.get("a")
+    assert slot is not None
+    return table, slot
+
+
+def test_b478_what_was_learned_later_oneself_holds() -> None:
+    """What others have heard after that counts instead."""
+    table, slot = router()
+    headroom = table.headroom
+    headroom.learn(slot, REQUESTS, 8, 10.0, None, None, 100.0)
+    old = LimitHeard(member="a", cost=REQUESTS, remaining=0, resets_in_s=9.0, age_s=2.0)
+    headroom.hear(slot, old, 101.0)
+    assert headroom.reserve(slot, {}, 101.0) is not None
+    new = LimitHeard(member="a", cost=REQUESTS, remaining=0, resets_in_s=9.0, age_s=0.5)
+    headroom.hear(slot, new, 101.0)
+    assert headroom.reserve(slot, {}, 101.0) is None
+    assert headroom.reserve(slot, {}, 110.1) is not None
+
+
+def test_b478_who_has_no_pace_takes_its_part_and_the_others_leave_it_that() -> None:
+    """With its first call, and not before."""
+    table, slot = router()
+    told: list[LimitTold] = []
+    table.headroom.tell = told.append
+    heard = LimitHeard(member="a", cost=REQUESTS, pace_per_s=10.0, paces=1, joined=1)
+    table.headroom.hear(slot, heard, 100.0)
+    assert not told
+    assert table.headroom.reserve(slot, {}, 100.0) is None
+    assert [each.pace_per_s for each in told] == [5.0]
+    assert table.headroom.reserve(slot, {}, 100.25) is not None
+    other, there = router()
+    bucket = other.headroom._bucket_of(there, REQUESTS)
+    bucket.pace = LearnedPace(10.0, 100.0, 0.0)
+    joined = LimitHeard(member="a", cost=REQUESTS, pace_per_s=5.0, paces=1, joined=1)
+    other.headroom.hear(there, joined, 100.1)
+    assert bucket.pace.per_s == pytest.approx(5.0)
+
+
+class Bucket:
+    """A provider's: so many calls a second, as many at once; it says what is left."""
+
+    def __init__(self, whole: int, per_s: float) -> None:
+        self.whole, self.per_s = whole, per_s
+        self._level, self._at = float(whole), 0.0
+
+    def call(self, now: float) -> tuple[bool, int, float]:
+        """Whether it is let in, what is left, and in how many seconds it is whole."""
+        self._level = min(self.whole, self._level + (now - self._at) * self.per_s)
+        self._at = now
+        let_in = self._level >= 1.0
+        self._level -= let_in
+        return let_in, int(self._level), (self.whole - self._level) / self.per_s
+
+
+def four_beside(shares: bool, busy: int = 4, seconds: float = 20.0) -> tuple[int, int]:
+    """How many calls of four processes were let in, and how many were refused, of a provider of
+    twenty a second. Answers take 0.1 s, news 50 ms.
+    """
+    rng, provider = random.Random(1), Bucket(20, 20.0)
+    later: list[tuple[float, int, Callable[[], object]]] = []
+    numbers, counts = itertools.count(), [0, 0]
+    board = Board()
+    processes = []
+    for number in range(4):
+        table, slot = router()
+        words = LearnedWords(str(number))
+        if shares:
+
+            def tell(told: LimitTold, words: LearnedWords = words) -> None:
+                said = words.told(told)
+                board._lies[said.key] = (said.text, board.now + said.ttl_s)
+
+            table.headroom.tell = tell
+        processes.append((table.headroom, slot, words))
+    now = 0.0
+
+    def at(when: float, act: Callable[[], object]) -> None:
+        heapq.heappush(later, (when, next(numbers), act))
+
+    def begin(number: int) -> None:
+        headroom, slot, _ = processes[number]
+        charge = headroom.reserve(slot, {}, now)
+        if charge is None:
+            return
+
+        def arrives() -> None:
+            let_in, left, whole_in_s = provider.call(now)
+            counts[not let_in] += 1
+            at(
+                now + 0.07,
+                lambda: headroom.learn(slot, REQUESTS, left, whole_in_s, 20, charge, now),
+            )
+
+        at(now + 0.03, arrives)
+
+    step = 0
+    while now < seconds:
+        step += 1
+        next_at = step * 0.01
+        while later and later[0][0] <= next_at:
+            now, _, act = heapq.heappop(later)
+            act()
+        now = board.now = next_at
+        for number in rng.sample(range(4), 4):
+            headroom, slot, words = processes[number]
+            if shares and step % 5 == 0:
+                for heard in words.looked(board.get()):
+                    headroom.hear(slot, heard, now)
+            if number < busy or step % 100 == 0:
+                begin(number)
+    return counts[0], counts[1]
+
+
+@pytest.mark.parametrize("busy", [4, 2, 1])
+def test_b479_four_processes_beside_one_limit_are_refused_less_by_what_they_tell(busy: int) -> None:
+    """Half as often at most, where several are busy, and they use as much of it."""
+    let_in, refused = four_beside(False, busy)
+    with_words, refused_then = four_beside(True, busy)
+    print(busy, let_in, refused, with_words, refused_then)
+    assert with_words >= 0.9 * let_in
+    assert refused_then <= (0.5 * refused if busy > 1 else refused + 4)
