@@ -22,6 +22,7 @@ from greenroom.messages.errors import PoolStoppedError as PoolStoppedError
 from greenroom.messages.errors import ReentrantAskError as ReentrantAskError
 from greenroom.messages.errors import RequestCancelledError as RequestCancelledError
 from greenroom.messages.errors import ResourceError as ResourceError
+from greenroom.messages.errors import TellNotStoredError as TellNotStoredError
 from greenroom.messages.errors import StrategyError as StrategyError
 from greenroom.messages.errors import StreamInterruptedError as StreamInterruptedError
 from greenroom.messages.errors import UnknownMemberError as UnknownMemberError
@@ -73,6 +74,10 @@ from greenroom.messages.events import RequestCompleted as RequestCompleted
 from greenroom.messages.events import RequestExhausted as RequestExhausted
 from greenroom.messages.events import RequestRejected as RequestRejected
 from greenroom.messages.events import RetryScheduled as RetryScheduled
+from greenroom.messages.events import CourierAway as CourierAway
+from greenroom.messages.events import CourierBack as CourierBack
+from greenroom.messages.events import TellDead as TellDead
+from greenroom.messages.events import TellFailed as TellFailed
 from greenroom.messages.events import SharedStateAway as SharedStateAway
 from greenroom.messages.events import SharedStateBack as SharedStateBack
 from greenroom.messages.execution import Abandoned as Abandoned

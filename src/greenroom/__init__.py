@@ -10,6 +10,7 @@ from greenroom.actors.handle.pool_stream import PoolStream
 from greenroom.actors.runtime.clock import Clock, SystemClock
 from greenroom.actors.runtime.future import AskTimeoutError, ForkedPoolError, PoolFuture
 from greenroom.actors.strategies import Candidate, PickContext, RoutingStrategy
+from greenroom.courier import JetStream, RedisStreams
 from greenroom.fallback.agent_spec import AgentCreator, AgentRequest, MemberConfig
 from greenroom.fallback.chain import FallbackChain
 from greenroom.fallback.chain_run import EmptyChainError, FallbackResult
@@ -65,6 +66,7 @@ from greenroom.messages import (
     StrategyError,
     StreamInterruptedError,
     Subscribe,
+    TellNotStoredError,
     UnknownMemberError,
     UnsuccessfulResultError,
 )
@@ -126,6 +128,7 @@ __all__ = [
     "ForceOpen",
     "ForkedPoolError",
     "GetStats",
+    "JetStream",
     "Limit",
     "LimitStats",
     "LoadBalanceStrategy",
@@ -147,6 +150,7 @@ __all__ = [
     "PoolStats",
     "PoolStoppedError",
     "PoolStream",
+    "RedisStreams",
     "ReentrantAskError",
     "RemoteCause",
     "RemoveMember",
@@ -167,6 +171,7 @@ __all__ = [
     "SystemClock",
     "Telemetry",
     "TelemetrySpan",
+    "TellNotStoredError",
     "UnknownMemberError",
     "UnsuccessfulResultError",
     "answers",

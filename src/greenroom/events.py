@@ -49,6 +49,10 @@ from greenroom.messages.events import RequestCompleted as RequestCompleted
 from greenroom.messages.events import RequestExhausted as RequestExhausted
 from greenroom.messages.events import RequestRejected as RequestRejected
 from greenroom.messages.events import RetryScheduled as RetryScheduled
+from greenroom.messages.events import CourierAway as CourierAway
+from greenroom.messages.events import CourierBack as CourierBack
+from greenroom.messages.events import TellDead as TellDead
+from greenroom.messages.events import TellFailed as TellFailed
 from greenroom.messages.events import SharedStateAway as SharedStateAway
 from greenroom.messages.events import SharedStateBack as SharedStateBack
 
