@@ -231,6 +231,9 @@ class _JetStreamTells:
                 max_ack_pending=-1,  # those that wait for their next delivery count, too
             ),
         )
+        # A server that was killed may have forgotten that these were delivered: see `_receipt`.
+        info = await self._js.stream_info(self._noted, subjects_filter=f"{self._notes}.*")
+        self._noted_before = frozenset(info.state.subjects or {})
         self._inbox = self._client.new_inbox()
         self._received = await self._client.subscribe(f"{self._inbox}.*")
 
@@ -298,8 +301,9 @@ class _JetStreamTells:
         meta = message.metadata
         count, sequence = meta.num_delivered, meta.sequence.stream
         record = Record(deliveries=count)
-        if count > 1:
-            noted = await self._last(self._noted, f"{self._notes}.{sequence}")
+        subject = f"{self._notes}.{sequence}"
+        if count > 1 or subject in self._noted_before:
+            noted = await self._last(self._noted, subject)
             if noted is not None:
                 at, _, text = noted.data.partition(b" ")
                 known = Record.read(text)
@@ -352,7 +356,7 @@ class _JetStreamTells:
                 subject = f"{self._deads}.{_key(receipt.request_id)}"
                 await self._js.publish(subject, receipt.body, stream=self._grave, headers=headers)
                 await self._confirmed(reply, b"+ACK")
-        if count > 1:
+        if count > 1 or f"{self._notes}.{sequence}" in self._noted_before:
             await self._js.purge_stream(self._noted, subject=f"{self._notes}.{sequence}")
 
     async def _confirmed(self, reply: str, what: bytes) -> None:
