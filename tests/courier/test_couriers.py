@@ -205,7 +205,7 @@ def test_b499_pools_of_other_names_have_queues_of_their_own(courier: Courier) ->
 
 @pytest.mark.parametrize("engine", ["redis", "nats"])
 def test_b500_a_server_that_is_killed_loses_nothing(engine: str, tmp_path: Path) -> None:
-    """What was stored, what was settled, what was counted; who has the broken connection is told."""
+    """What was stored, settled and counted; who has the broken connection is told."""
     need(engine)
     port = free_port()
     with server(engine, tmp_path, port):

@@ -46,7 +46,9 @@ def courier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MemoryC
     assert memory.closed == memory.opened - 1
 
 
-def test_b510_they_are_listed_with_their_last_reasons(courier: MemoryCourier, capsys: Capture) -> None:
+def test_b510_they_are_listed_with_their_last_reasons(
+    courier: MemoryCourier, capsys: Capture
+) -> None:
     """The oldest first; without an action, too. Nothing of a payload."""
     for arguments in (["dead"], ["dead", "list"], ["dead", "-c", "pool.toml"]):
         assert main(arguments) == 0

@@ -126,7 +126,9 @@ def test_b491_of_those_that_may_have_ended_a_process_one_at_a_time_is_worked_on(
     assert again.record.deliveries == 1
     assert 0 < again.after_s <= 1.0
     give(taken, receipt("c", count=1))
-    give(taken, receipt("d", count=2, failures=1))  # its first delivery has failed, and was heard of
+    give(
+        taken, receipt("d", count=2, failures=1)
+    )  # its first delivery has failed, and was heard of
     taken.answered("a", None, True, 0.0)
     give(taken, receipt("b", count=2))
 

@@ -18,6 +18,7 @@ from helpers_pools import WAIT_S, ranked
 
 from greenroom import (
     AgentPool,
+    Drain,
     Member,
     PoolConfig,
     PoolRef,
@@ -96,10 +97,12 @@ def test_b502_who_has_no_members_stores_and_another_process_works_it_off() -> No
             teller.tell(told(at))
         assert len(courier.shelf("web").tells) == 20
         other = Works()
-        with pool_of(courier, Member("a", other), name="batch"):
-            with pool_of(courier, Member("a", agent, max_concurrency=4), name="web"):
-                assert sorted(agent.next() for _ in range(20)) == list(range(20))
-                courier.wait_for("web", empty)
+        with (
+            pool_of(courier, Member("a", other), name="batch"),
+            pool_of(courier, Member("a", agent, max_concurrency=4), name="web"),
+        ):
+            assert sorted(agent.next() for _ in range(20)) == list(range(20))
+            courier.wait_for("web", empty)
         # Two pools of one process have different names; what they share is the one that was given.
         assert other.had.empty()
     assert agent.had.empty()
@@ -217,19 +220,13 @@ def test_b505_a_drain_finishes_what_was_received_and_takes_no_more() -> None:
         for at in range(3):
             pool.tell(told(at, request_id=f"t{at}"))
         agent.next()
-        drain = pool.ask(_drain(), block=False)
+        drain = pool.ask(Drain(WAIT_S), block=False)
         pool.tell(told("late", request_id="late"))
         gate.set()
         assert drain.get(timeout=WAIT_S)
     shelf = courier.shelf("web")
     assert set(shelf.tells) == {"t1", "t2", "late"}
     assert not any(record.deliveries for record in shelf.records.values())
-
-
-def _drain() -> Any:
-    from greenroom import Drain
-
-    return Drain(WAIT_S)
 
 
 def test_b505_what_is_not_done_when_the_pool_stops_is_given_back() -> None:
@@ -254,7 +251,7 @@ def test_b505_what_is_not_done_when_the_pool_stops_is_given_back() -> None:
 def test_b506_a_courier_that_is_away_is_told_once_and_so_is_its_return(
     greenroom_events: EventRecorder,
 ) -> None:
-    """Who tells meanwhile is told, and the pool works on; what is done meanwhile is settled after."""
+    """Who tells meanwhile is told; the pool works on, and what is done meanwhile is settled."""
     courier, gate = MemoryCourier(FAST), threading.Event()
     agent = Works(lambda payload: gate.wait(WAIT_S))
     with pool_of(courier, Member("a", agent)) as pool:

@@ -1,5 +1,5 @@
-"""The recipes of docs/durable.md for task queues in front of a pool, as they stand there: FastStream
-on a real nats-server, Procrastinate on its own stand-in for Postgres. Behaviour 511.
+"""The recipe of docs/durable.md for FastStream, as it stands there, on a real nats-server.
+Behaviour 511.
 """
 
 from __future__ import annotations
@@ -58,12 +58,16 @@ def test_b511_faststream_delivers_again_what_the_pool_could_not_answer(tmp_path:
         provider = Provider(fails=5)
         made = recipe("faststream", MEMBERS=members(provider), URL=url_of("nats", port))
         app, broker = made["app"], made["broker"]
+        ready = asyncio.Event()
+
+        @app.after_startup
+        async def started() -> None:
+            ready.set()
+
         running = asyncio.create_task(app.run())
         try:
             async with asyncio.timeout(LIMIT_S):
-                while not broker.config.connection_state:  # until it is connected
-                    await asyncio.sleep(0.05)
-                await asyncio.sleep(1.0)
+                await ready.wait()
                 await broker.publish({"order": 17}, "letters", stream="LETTERS")
                 await provider.answered.wait()
         finally:

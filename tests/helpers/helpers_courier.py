@@ -219,7 +219,16 @@ def argv_of(engine: str, folder: Path, port: int, aof: bool = True) -> list[str]
     """The command that runs a server on loopback, which keeps its files in that folder."""
     if engine == "redis":
         keeps = ["--save", "", "--appendonly", "yes" if aof else "no"]
-        return [str(REDIS), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), *keeps]
+        return [
+            str(REDIS),
+            "--port",
+            str(port),
+            "--bind",
+            "127.0.0.1",
+            "--dir",
+            str(folder),
+            *keeps,
+        ]
     return [
         str(nats_server_binary()),
         *("-a", "127.0.0.1", "-p", str(port), "-js", "-sd", str(folder)),

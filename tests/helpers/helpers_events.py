@@ -51,11 +51,11 @@ from greenroom.events import (
 )
 from greenroom.messages import AgentStatus, FailureKind, advice
 from greenroom.messages.events import (
+    CourierAway,
+    CourierBack,
     MemberHeard,
     MemberReachable,
     MemberUnreachable,
-    CourierAway,
-    CourierBack,
     SharedStateAway,
     SharedStateBack,
     TellDead,

@@ -126,7 +126,9 @@ def _list(tells: Sequence[DeadTell], as_json: bool) -> None:
     for each in tells:
         reasons = each.record.reasons
         last = reasons[-1].what if reasons else "unknown"
-        say(f"{each.request_id}: {_when(each.died_at)}, {each.record.deliveries} deliveries, {last}")
+        say(
+            f"{each.request_id}: {_when(each.died_at)}, {each.record.deliveries} deliveries, {last}"
+        )
 
 
 def _show(tell: DeadTell, options: Options) -> None:

@@ -221,8 +221,8 @@ class CourierThreads:
             return self._store
 
     def _lost(self, store: CourierStore) -> None:
-        """That connection is of no use any more; whether the engine is away is told by who opens the
-        next one.
+        """That connection is of no use any more. Whether the engine is away is told by who opens
+        the next one.
         """
         with self._connecting:
             if self._store is not store:

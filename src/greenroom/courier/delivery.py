@@ -1,8 +1,8 @@
 """What becomes of a tell that was received: given to the pool, again later, or dead. Pure.
 
     received -> counted by the engine -> given -> done
-                                              -> again, after a backoff, until max_deliveries -> dead
-                                              -> again, uncounted: nobody is available, the pool ends
+                                              -> again, after a backoff; dead after max_deliveries
+                                              -> again, uncounted: nobody is there, the pool ends
              -> dead: it was counted max_deliveries times, and its processes ended each time
 
 A tell whose last process has ended without a word may be what ended it. Of those one at a time is
@@ -243,7 +243,7 @@ def says_nothing_of_it(error: BaseException, available: bool) -> bool:
 
 
 def what(error: BaseException) -> str:
-    """A failure in one line: members, kinds, types. No text of an error: it may repeat a payload."""
+    """A failure in one line: members, kinds, types. No text of an error, which may be payload."""
     if isinstance(error, AllPoolMembersFailedError | DeadlineExceededError) and error.errors:
         late = "deadline; " if isinstance(error, DeadlineExceededError) else ""
         return late + ", ".join(

@@ -257,9 +257,7 @@ class _JetStreamTells:
     async def _put(self, body: bytes, message_id: str) -> None:
         errors = importlib.import_module("nats.js.errors")
         try:
-            await self._js.publish(
-                self._tells, body, stream=self._queue, headers={_ID: message_id}
-            )
+            await self._js.publish(self._tells, body, stream=self._queue, headers={_ID: message_id})
         except errors.APIError as error:
             if error.err_code == FULL:
                 raise QueueFullError from None

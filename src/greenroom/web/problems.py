@@ -25,8 +25,8 @@ from greenroom.messages.errors import (
     PoolStoppedError,
     RequestCancelledError,
     ResourceError,
-    TellNotStoredError,
     StreamInterruptedError,
+    TellNotStoredError,
     UnsuccessfulResultError,
     summary,
 )
