@@ -155,7 +155,7 @@ def test_b492_without_a_member_it_is_parked_and_not_counted(error: Exception) ->
     if isinstance(error, PoolStoppedError):
         assert again.after_s == 0
     else:
-        assert 0 < again.after_s <= PARKED_S * 1.2
+        assert 0 < again.after_s <= PARKED_S
 
 
 @pytest.mark.parametrize(

@@ -362,6 +362,7 @@ class CourierThreads:
                 error = _error_of(each.future)
                 if error is not None and available is None:
                     available = self._anybody()
+                    self._looked_at = float("-inf")  # a breaker may have opened
                 with self._lock:
                     now = self._clock.wall()
                     verdict = self._deliveries.answered(

@@ -44,7 +44,7 @@ DONE_KEPT = 10_000
 """How many ids are remembered of what was worked off here: what an engine has forgotten of these
 meanwhile, and delivers again, is not worked on again."""
 PARKED_S = 5.0
-"""Up to how long a tell waits that has found nobody available, where nobody says how long."""
+"""Up to how long a tell waits that has found nobody available."""
 TURN_S = 1.0
 """Up to how long one waits whose turn it is not."""
 WHAT_SHOWN = 500
@@ -181,9 +181,10 @@ class Deliveries:
         if not begun and says_nothing_of_it(error, available):
             if isinstance(error, PoolStoppedError):
                 return self._uncounted(receipt, 0.0)
-            wait_s = PARKED_S if retry_after_s is None else max(0.1, retry_after_s)
-            wait_s = min(wait_s, self._rules.max_backoff_s)
-            return self._uncounted(receipt, wait_s * self._rng.uniform(1.0, 1.2))
+            # Not until somebody may be back: another process may have a member now, and nobody
+            # without one receives it.
+            wait_s = PARKED_S if retry_after_s is None else min(PARKED_S, max(0.1, retry_after_s))
+            return self._uncounted(receipt, wait_s * self._rng.uniform(0.5, 1.0))
         return self._failed(receipt, what(error), idempotent, now, retry_after_s)
 
     def _limit(self, idempotent: bool) -> int:

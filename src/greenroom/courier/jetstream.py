@@ -10,7 +10,7 @@ import itertools
 import json
 import re
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future as ThreadFuture
 from contextvars import Context
 from dataclasses import dataclass, field
@@ -171,7 +171,8 @@ class _JetStreamTells:
         task = asyncio.ensure_future(work)
         ends = asyncio.FIRST_COMPLETED
         try:
-            await asyncio.wait({task, self._broken}, timeout=limit_s, return_when=ends)
+            either: set[asyncio.Future[Any]] = {task, self._broken}
+            await asyncio.wait(either, timeout=limit_s, return_when=ends)
             if task.done():
                 return task.result()
             if self._broken.done():
@@ -274,13 +275,13 @@ class _JetStreamTells:
             messages = await self._pull(lingers, wait_s + self._courier.timeout_s)
         return list(await asyncio.gather(*map(self._receipt, messages)))
 
-    async def _pull(self, wanted: dict[str, object], limit_s: float) -> list[Any]:
+    async def _pull(self, wanted: Mapping[str, int], limit_s: float) -> list[Any]:
         """What a pull brings, until the server says that it is over."""
         reply = f"{self._inbox}.{next(self._numbers)}"
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._queue}.{CONSUMER}"
         await self._client.publish(subject, json.dumps(wanted).encode(), reply=reply)
         found: list[Any] = []
-        while len(found) < int(str(wanted["batch"])):
+        while len(found) < wanted["batch"]:
             message = await self._received.next_msg(timeout=limit_s)
             if not message.subject.startswith(self._inbox):
                 found.append(message)  # be it of an earlier pull: it is ours all the same

@@ -16,7 +16,7 @@ _OPTIONS = (
     *("key", "timeout", "priority", "idempotent", "max_retries"),
     *("metadata", "only", "exclude", "prefer", "cost"),
 )
-_DEFAULTS = {
+_DEFAULTS: dict[str, Any] = {
     **dict.fromkeys(("key", "timeout", "max_retries", "only", "exclude", "prefer", "cost")),
     "priority": 0,
     "idempotent": True,

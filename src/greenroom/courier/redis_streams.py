@@ -315,11 +315,11 @@ class _RedisTells:
                     done += entry, request_id
                 case Again(_, after_s, record):
                     after_ms = max(0, round(after_s * 1000))
-                    args = (entry, request_id, after_ms, record.deliveries, record.text())
-                    self._run(_AGAIN, GROUP, *args, client=pipeline)
+                    known = (after_ms, record.deliveries, record.text())
+                    self._run(_AGAIN, GROUP, entry, request_id, *known, client=pipeline)
                 case Bury(_, record, at):
-                    args = (entry, request_id, at, record.text())
-                    self._run(_BURY, GROUP, *args, client=pipeline)
+                    text = record.text()
+                    self._run(_BURY, GROUP, entry, request_id, at, text, client=pipeline)
         if done:
             self._run(_DONE, GROUP, *done, client=pipeline)
         pipeline.execute()

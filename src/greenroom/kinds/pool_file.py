@@ -95,6 +95,7 @@ class PoolFile:
     makings: Mapping[str, Making] = field(default_factory=dict, compare=False, repr=False)
     lines: Mapping[Place, int] = field(default_factory=dict, compare=False, repr=False)
     shared: str | None = field(default=None, repr=False)  # it may hold a password
+    courier: str | None = field(default=None, repr=False)  # as that
 
     def error(self, place: Place, what: str) -> PoolFileError:
         """The error that says what is wrong at a place."""
