@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -119,7 +120,7 @@ def test_b497_a_full_queue_is_an_error(courier: Courier, store: CourierStore) ->
         store.put("t5", b"x")
     store.settle([Done(held)])
     store.put("t5", b"x")
-    found = set()
+    found: set[str] = set()
     while len(found) < 5:
         receipt = one(store)
         found.add(receipt.request_id)
@@ -279,13 +280,13 @@ def test_b501_what_is_no_courier_is_refused_without_its_password() -> None:
         ("sqlite:x", "ValueError: courier must be 'nats://...' or 'redis://...', got 'sqlite':..."),
         ("", "ValueError: courier must be 'nats://...' or 'redis://...', got '':..."),
     ):
-        assert refused(lambda odd=odd: named("courier", odd)) == what
+        assert refused(partial(named, "courier", odd)) == what
     assert "courier must be a JetStream, a RedisStreams" in refused(lambda: named("courier", 5))
     for kind in (JetStream, RedisStreams):
         url = f"{'nats' if kind is JetStream else 'redis'}://ann:s3cret@h"
         assert "s3cret" not in repr(kind(url))
-        assert "s3cret" not in refused(lambda kind=kind: kind("http://ann:s3cret@h"))
-        wrong = refused(lambda kind=kind, url=url: kind(url, max_deliveries=0))
+        assert "s3cret" not in refused(partial(kind, "http://ann:s3cret@h"))
+        wrong = refused(partial(kind, url, max_deliveries=0))
         assert wrong == "ValueError: max_deliveries must be at least 1, got 0"
-        wrong = refused(lambda kind=kind, url=url: kind(url, max_backoff_s=0.5))
+        wrong = refused(partial(kind, url, max_backoff_s=0.5))
         assert wrong == "ValueError: max_backoff_s must be at least 1, got 0.5"

@@ -184,18 +184,19 @@ def run(engine: str, tells: int, seed: int, workers: int, limit_s: float) -> boo
                     rng.choice(working).kill()
                     kills += 1
             took_s = time.monotonic() - began
-            done, dead = numbers(log), _dead(kind, url)
+            worked, dead = numbers(log), _dead(kind, url)
         finally:
             for child in (teller, *working):
                 child.kill()
             server.kill()
-    lost = set(range(tells)) - set(done) - dead
-    wrong = (dead ^ poison) | (set(done) & poison)
+    done = set(worked)
+    lost = set(range(tells)) - done - dead
+    wrong = (dead ^ poison) | (done & poison)
     print(
         f"{engine}, seed {seed}: {tells} tells in {took_s:.0f} s; killed: server "
         f"{server.kills - 1} times, processes {kills} times; workers started "
         f"{sum(each.starts for each in working)} times, tellers {teller.starts}; worked on "
-        f"{len(set(done))}, of these twice or more {len(done) - len(set(done))}; dead {len(dead)} "
+        f"{len(done)}, once more {len(worked) - len(done)} times; dead {len(dead)} "
         f"of {len(poison)} poisonous; lost {len(lost)}"
     )
     if len(told) < tells:

@@ -60,10 +60,10 @@ def test_b511_faststream_delivers_again_what_the_pool_could_not_answer(tmp_path:
         app, broker = made["app"], made["broker"]
         ready = asyncio.Event()
 
-        @app.after_startup
         async def started() -> None:
             ready.set()
 
+        app.after_startup(started)
         running = asyncio.create_task(app.run())
         try:
             async with asyncio.timeout(LIMIT_S):

@@ -14,11 +14,10 @@ from frameworks.test_apps_faststream import LIMIT_S, Provider, members, recipe
 
 def test_b511_procrastinate_retries_what_the_pool_could_not_answer() -> None:
     """The job is done when the task returns, and comes back when it raises."""
-    pytest.importorskip("procrastinate")
-    from procrastinate.testing import InMemoryConnector
+    testing = pytest.importorskip("procrastinate.testing")
 
     async def main() -> tuple[list[Any], list[str]]:
-        provider, connector = Provider(fails=4), InMemoryConnector()
+        provider, connector = Provider(fails=4), testing.InMemoryConnector()
         made = recipe("procrastinate", MEMBERS=members(provider), CONNECTOR=connector)
         app = made["app"]
         async with app.open_async():
