@@ -32,12 +32,16 @@ MOST_AT_ONCE = 200
 
 # Each script is one step: it is carried out as a whole, or not at all. The time is the server's.
 # KEYS: queue (stream of ids), later (zset by when they are due), tells (hash of parcels),
-# counts (hash of deliveries), records (hash), dead (zset by when they died), known (zset).
-_KEYS = ("queue", "later", "tells", "counts", "records", "dead", "known")
+# counts (hash of deliveries), records (hash), known (zset of ids that are no more), dead (zset by
+# when they died), graves (hash of their parcels), causes (hash of their records).
+_KEYS = (
+    *("queue", "later", "tells", "counts", "records", "known"),
+    *("dead", "graves", "causes"),
+)
 _NOW = (
     "local t = redis.call('TIME') local now = t[1] * 1000 + math.floor(t[2] / 1000) "
     "local queue, later, tells, counts = KEYS[1], KEYS[2], KEYS[3], KEYS[4] "
-    "local records, dead, known = KEYS[5], KEYS[6], KEYS[7] "
+    "local records, known, dead, graves, causes = KEYS[5], KEYS[6], KEYS[7], KEYS[8], KEYS[9] "
 )
 _PUT = (
     _NOW
@@ -121,7 +125,6 @@ for i = 2, #ARGV, 2 do
   redis.call('HDEL', counts, id)
   redis.call('HDEL', records, id)
   redis.call('ZREM', later, id)
-  redis.call('ZREM', dead, id)
   redis.call('ZADD', known, now, id)
 end
 """
@@ -140,19 +143,27 @@ _BURY = (
     _NOW
     + _GONE
     + """
-if gone(ARGV[2]) == 0 then return end
-redis.call('HSET', records, ARGV[3], ARGV[5])
+local body = redis.call('HGET', tells, ARGV[3])
+if gone(ARGV[2]) == 0 or not body then return end
+redis.call('HDEL', tells, ARGV[3])
 redis.call('HDEL', counts, ARGV[3])
+redis.call('HDEL', records, ARGV[3])
+redis.call('ZADD', known, now, ARGV[3])
 redis.call('ZADD', dead, ARGV[4], ARGV[3])
+redis.call('HSET', graves, ARGV[3], body)
+redis.call('HSET', causes, ARGV[3], ARGV[5])
 """
 )
 _REVIVE = (
     _NOW
     + """
-if redis.call('ZREM', dead, ARGV[1]) == 0 then return 0 end
-redis.call('HDEL', counts, ARGV[1])
-redis.call('HDEL', records, ARGV[1])
-redis.call('XADD', queue, '*', 'id', ARGV[1])
+local body = redis.call('HGET', graves, ARGV[1])
+if redis.call('ZREM', dead, ARGV[1]) == 0 or not body then return 0 end
+redis.call('HDEL', graves, ARGV[1])
+redis.call('HDEL', causes, ARGV[1])
+if redis.call('HSETNX', tells, ARGV[1], body) == 1 then
+  redis.call('XADD', queue, '*', 'id', ARGV[1])
+end
 return 1
 """
 )
@@ -160,8 +171,8 @@ _DROP = (
     _NOW
     + """
 if redis.call('ZREM', dead, ARGV[1]) == 0 then return 0 end
-redis.call('HDEL', records, ARGV[1])
-redis.call('HDEL', tells, ARGV[1])
+redis.call('HDEL', graves, ARGV[1])
+redis.call('HDEL', causes, ARGV[1])
 return 1
 """
 )
@@ -326,9 +337,10 @@ class _RedisTells:
 
     def dead(self) -> Sequence[DeadTell]:
         found = []
-        for request_id, at in self._client.zrange(self._keys[5], 0, -1, withscores=True):
-            body = self._client.hget(self._keys[2], request_id)
-            text = self._client.hget(self._keys[4], request_id)
+        dead, graves, causes = self._keys[6:]
+        for request_id, at in self._client.zrange(dead, 0, -1, withscores=True):
+            body = self._client.hget(graves, request_id)
+            text = self._client.hget(causes, request_id)
             if body is not None:
                 name = request_id.decode("utf-8", "replace")
                 found.append(DeadTell(name, Record.read(text), float(at), body))
