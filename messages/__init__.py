@@ -25,6 +25,7 @@ from greenroom.messages.errors import RequestCancelledError as RequestCancelledE
 from greenroom.messages.errors import ResourceError as ResourceError
 from greenroom.messages.errors import StrategyError as StrategyError
 from greenroom.messages.errors import StreamInterruptedError as StreamInterruptedError
+from greenroom.messages.errors import TellNotStoredError as TellNotStoredError
 from greenroom.messages.errors import UnknownMemberError as UnknownMemberError
 from greenroom.messages.errors import UnsuccessfulResultError as UnsuccessfulResultError
 from greenroom.messages.events import CATALOGUE as CATALOGUE
@@ -37,6 +38,8 @@ from greenroom.messages.events import BreakerHalfOpened as BreakerHalfOpened
 from greenroom.messages.events import BreakerKept as BreakerKept
 from greenroom.messages.events import BreakerOpened as BreakerOpened
 from greenroom.messages.events import BreakerSpared as BreakerSpared
+from greenroom.messages.events import CourierAway as CourierAway
+from greenroom.messages.events import CourierBack as CourierBack
 from greenroom.messages.events import DeadLetter as DeadLetter
 from greenroom.messages.events import Event as Event
 from greenroom.messages.events import Failover as Failover
@@ -76,6 +79,8 @@ from greenroom.messages.events import RequestRejected as RequestRejected
 from greenroom.messages.events import RetryScheduled as RetryScheduled
 from greenroom.messages.events import SharedStateAway as SharedStateAway
 from greenroom.messages.events import SharedStateBack as SharedStateBack
+from greenroom.messages.events import TellDead as TellDead
+from greenroom.messages.events import TellFailed as TellFailed
 from greenroom.messages.execution import Abandoned as Abandoned
 from greenroom.messages.execution import CancelExecution as CancelExecution
 from greenroom.messages.execution import Execute as Execute

@@ -329,6 +329,43 @@ class PoolStoppedError(PoolError):
         return not self.refused
 
 
+class TellNotStoredError(PoolError):
+    """A durable tell was not stored, so nobody will work on it.
+
+    Attributes:
+        pool_name: the pool's name.
+        reason: "full": as many lie there as may; "away": the engine is out of reach; "refused": it
+            is one that loses what it is told, or takes no tell of that size.
+        detail: in words.
+        maybe: whether it may be stored all the same, as its connection broke off meanwhile. To tell
+            it once more with the same `request_id` is safe: that is the same tell.
+    """
+
+    _may_have_begun = False
+
+    def __init__(
+        self,
+        pool_name: str,
+        reason: Literal["full", "away", "refused"],
+        detail: str = "",
+        maybe: bool = False,
+    ) -> None:
+        super().__init__(pool_name, reason, detail, maybe)
+        self.pool_name = pool_name
+        self.reason = reason
+        self.detail = detail
+        self.maybe = maybe
+
+    @property
+    def started(self) -> bool:
+        return self.maybe
+
+    def __str__(self) -> str:
+        what = "may not be stored" if self.maybe else "is not stored"
+        said = f": {self.detail}" if self.detail else ""
+        return f"pool {self.pool_name!r}: the tell {what}, its courier is {self.reason}{said}"
+
+
 class ResourceError(PoolError):
     """The machine had not what a call needs to begin: a thread, a file descriptor, memory.
 

@@ -50,6 +50,10 @@ from greenroom.messages.request_events import RequestCompleted as RequestComplet
 from greenroom.messages.request_events import RequestExhausted as RequestExhausted
 from greenroom.messages.request_events import RequestRejected as RequestRejected
 from greenroom.messages.request_events import RetryScheduled as RetryScheduled
+from greenroom.messages.tell_events import CourierAway as CourierAway
+from greenroom.messages.tell_events import CourierBack as CourierBack
+from greenroom.messages.tell_events import TellDead as TellDead
+from greenroom.messages.tell_events import TellFailed as TellFailed
 
 CATALOGUE: tuple[type[Event], ...] = (
     PoolStarted,
@@ -73,6 +77,10 @@ CATALOGUE: tuple[type[Event], ...] = (
     MemberHeard,
     SharedStateAway,
     SharedStateBack,
+    CourierAway,
+    CourierBack,
+    TellFailed,
+    TellDead,
     AttemptStarted,
     AttemptSucceeded,
     AttemptFailed,

@@ -169,12 +169,24 @@ class RequestOptions:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Request(RequestOptions, Generic[P]):
-    """One piece of work for whichever member the strategy picks."""
+    """One piece of work for whichever member the strategy picks.
+
+    Args:
+        durable: of what is told, never of what is asked: it is stored by the pool's courier before
+            `tell` returns, and worked off by any process that runs the same courier. Its `timeout`
+            is that of each delivery.
+    """
 
     payload: P = field(kw_only=False)
+    durable: bool = False
+
+    def __post_init__(self, timeout_s: float | None) -> None:
+        RequestOptions.__post_init__(self, timeout_s)
+        if self.durable is not False:
+            check.flag("durable", self.durable)
 
     def _content(self) -> str:
-        return f"<{type(self.payload).__name__}>"
+        return f"<{type(self.payload).__name__}>" + (", durable=True" if self.durable else "")
 
 
 @dataclass(frozen=True, slots=True, repr=False)

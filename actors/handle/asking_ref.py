@@ -13,6 +13,7 @@ from typing import (
     Any,
     Literal,
     NoReturn,
+    Protocol,
     SupportsIndex,
     TypeVar,
     Unpack,
@@ -79,6 +80,16 @@ GRACE_S = 0.03
 """The router answers at the deadline and says what was tried: the asker waits that bit longer."""
 
 
+class Stores(Protocol):
+    """What stores durable tells: see `AgentPool.start(courier=)`."""
+
+    def post(self, request: Request[Any]) -> str:
+        """Store a request; its id. It is stored when this returns."""
+
+    async def apost(self, request: Request[Any]) -> str:
+        """The same, without blocking the event loop."""
+
+
 class AskingRef(JoinableRef):
     """The part of a `PoolRef` that sends messages and stops.
 
@@ -86,7 +97,12 @@ class AskingRef(JoinableRef):
         actor: the pool's router.
         ended: the end of the router, and so of all that is the pool's.
         member_of: whose an attempt is that somebody waits for; asked by any thread.
+
+    Attributes:
+        courier: what stores durable tells; None of a pool that was started without one.
     """
+
+    courier: Stores | None = None
 
     def __init__(
         self,
@@ -140,15 +156,26 @@ class AskingRef(JoinableRef):
     def tell(self, message: Any) -> None:
         """Send a message without waiting for an answer.
 
-        A request that fails with nobody to hear of it becomes a `DeadLetter` event.
+        A request that fails with nobody to hear of it becomes a `DeadLetter` event. One that is
+        `durable` is stored by the pool's courier when this returns; that may take a moment, for
+        which it blocks: on an event loop `await pool.atell(...)`.
 
         Raises:
+            TellNotStoredError: a durable request is not stored, and why.
+            TypeError, ValueError: it is durable, and holds what cannot be stored; or the pool has
+                no courier.
             PoolStoppedError: the pool has stopped (it is a `pykka.ActorDeadError` as well).
             ForkedPoolError: it was started before a fork, and this is the child; so does every
                 other call (it is a `PoolStoppedError` as well).
         """
         if not self.is_alive():
             raise self._dead()
+        if isinstance(message, Request) and message.durable:
+            courier = self._storing()
+            if HERE.duty is not None or running_loop() is not None:
+                before_waiting(self, Need.WORD)  # a thread of the pool's own never blocks
+            courier.post(message)
+            return
         if isinstance(message, RequestOptions):
             if self._cost is not None:
                 message = self._weighed(message, self._cost)
@@ -160,6 +187,30 @@ class AskingRef(JoinableRef):
             self._bring(Envelope(message))
         else:
             self.actor_inbox.put(Envelope(message))
+
+    async def atell(self, message: Any) -> None:
+        """`tell`, awaited: the same arguments and errors. Who is cancelled while a durable request
+        is being stored takes nothing back.
+        """
+        if not self.is_alive():
+            raise self._dead()
+        if isinstance(message, Request) and message.durable:
+            await self._storing().apost(message)
+        else:
+            self.tell(message)
+
+    def _storing(self) -> Stores:
+        """What stores durable tells.
+
+        Raises:
+            ValueError: there is nothing that does.
+        """
+        if self.courier is None:
+            raise ValueError(
+                f"durable must be left out: pool {self.name!r} has no courier; start it with "
+                "AgentPool.start(..., courier=JetStream(url)), or RedisStreams(url)"
+            )
+        return self.courier
 
     @overload  # type: ignore[override]
     def ask(
@@ -589,6 +640,8 @@ class AskingRef(JoinableRef):
         if self._born != forks.generation:  # before any lock, a clock's too: see `forks`
             raise forked(self.name, self._born)
         if isinstance(message, RequestOptions):
+            if isinstance(message, Request) and message.durable:
+                raise _not_asked()
             if self._cost is not None:
                 message = self._weighed(message, self._cost)
             # As `_address`, without the call: every ask comes this way.
@@ -641,6 +694,8 @@ class AskingRef(JoinableRef):
         outer: CallContext | None = None,
     ) -> PoolStream[Any]:
         self.check_process()
+        if isinstance(message, Request) and message.durable:
+            raise _not_asked()
         if self._cost is not None:
             message = self._weighed(message, self._cost)
         channel = Channel(self._stream_buffer, self._holds)
@@ -781,6 +836,13 @@ class AskingRef(JoinableRef):
             "it lives in the process that started it: start one in each process, and send requests "
             "and answers",
         )
+
+
+def _not_asked() -> ValueError:
+    return ValueError(
+        "durable must be left out of what is asked for: who waits for an answer learns what has "
+        "become of it; pool.tell(Request(..., durable=True))"
+    )
 
 
 def _need_of(message: Any) -> Need:

@@ -10,6 +10,7 @@ from greenroom.actors.handle.pool_stream import PoolStream
 from greenroom.actors.runtime.clock import Clock, SystemClock
 from greenroom.actors.runtime.future import AskTimeoutError, ForkedPoolError, PoolFuture
 from greenroom.actors.strategies import Candidate, PickContext, RoutingStrategy
+from greenroom.courier import JetStream, RedisStreams
 from greenroom.fallback.agent_spec import AgentCreator, AgentRequest, MemberConfig
 from greenroom.fallback.chain import FallbackChain
 from greenroom.fallback.chain_run import EmptyChainError, FallbackResult
@@ -66,6 +67,7 @@ from greenroom.messages import (
     StrategyError,
     StreamInterruptedError,
     Subscribe,
+    TellNotStoredError,
     UnknownMemberError,
     UnsuccessfulResultError,
 )
@@ -133,6 +135,7 @@ __all__ = [
     "ForceOpen",
     "ForkedPoolError",
     "GetStats",
+    "JetStream",
     "Limit",
     "LimitStats",
     "LoadBalanceStrategy",
@@ -154,6 +157,7 @@ __all__ = [
     "PoolStats",
     "PoolStoppedError",
     "PoolStream",
+    "RedisStreams",
     "ReentrantAskError",
     "RemoteAgent",
     "RemoteCause",
@@ -176,6 +180,7 @@ __all__ = [
     "SystemClock",
     "Telemetry",
     "TelemetrySpan",
+    "TellNotStoredError",
     "UnknownMemberError",
     "UnsuccessfulResultError",
     "answers",

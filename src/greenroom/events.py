@@ -12,6 +12,8 @@ from greenroom.messages.events import BreakerHalfOpened as BreakerHalfOpened
 from greenroom.messages.events import BreakerKept as BreakerKept
 from greenroom.messages.events import BreakerOpened as BreakerOpened
 from greenroom.messages.events import BreakerSpared as BreakerSpared
+from greenroom.messages.events import CourierAway as CourierAway
+from greenroom.messages.events import CourierBack as CourierBack
 from greenroom.messages.events import DeadLetter as DeadLetter
 from greenroom.messages.events import Event as Event
 from greenroom.messages.events import Failover as Failover
@@ -51,6 +53,8 @@ from greenroom.messages.events import RequestRejected as RequestRejected
 from greenroom.messages.events import RetryScheduled as RetryScheduled
 from greenroom.messages.events import SharedStateAway as SharedStateAway
 from greenroom.messages.events import SharedStateBack as SharedStateBack
+from greenroom.messages.events import TellDead as TellDead
+from greenroom.messages.events import TellFailed as TellFailed
 
 if not typing.TYPE_CHECKING:  # type checkers go by the names above, and would take no other list
     __all__ = sorted(name for name in globals() if name[0].isupper())

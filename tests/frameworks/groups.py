@@ -18,6 +18,11 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 
 TESTED: dict[str, tuple[str, ...]] = {
-    "apps": ("test_apps_celery.py", "test_apps_notebook.py"),
+    "apps": (
+        "test_apps_celery.py",
+        "test_apps_faststream.py",
+        "test_apps_notebook.py",
+        "test_apps_procrastinate.py",
+    ),
 }
 """Groups of what is no agent, but has one beside it: instead of cases files of tests."""

@@ -51,11 +51,15 @@ from greenroom.events import (
 )
 from greenroom.messages import AgentStatus, FailureKind, advice
 from greenroom.messages.events import (
+    CourierAway,
+    CourierBack,
     MemberHeard,
     MemberReachable,
     MemberUnreachable,
     SharedStateAway,
     SharedStateBack,
+    TellDead,
+    TellFailed,
 )
 from greenroom.messages.status import ReportedState
 
@@ -86,6 +90,22 @@ _EXAMPLES: tuple[Event, ...] = (
     MemberHeard(pool=POOL, member=MEMBER, state=ReportedState.OPEN, source="web-2", for_s=30.0),
     SharedStateAway(pool=POOL, error="OperationalError: disk I/O error"),
     SharedStateBack(pool=POOL),
+    CourierAway(pool=POOL, error="ConnectionError: refused"),
+    CourierBack(pool=POOL),
+    TellFailed(
+        pool=POOL,
+        request_id=REQUEST,
+        delivery=2,
+        of=5,
+        again_in_s=3.4,
+        reason="claude: unavailable (ConnectionError)",
+    ),
+    TellDead(
+        pool=POOL,
+        request_id=REQUEST,
+        deliveries=5,
+        reasons=("claude: timeout (AttemptTimeoutError)", "claude: unknown (RuntimeError)"),
+    ),
     AttemptStarted(pool=POOL, member=MEMBER, request_id=REQUEST),
     AttemptSucceeded(pool=POOL, member=MEMBER, request_id=REQUEST, elapsed_s=0.84),
     AttemptFailed(

@@ -30,6 +30,7 @@ from greenroom.messages import (
     SkipReason,
     StrategyError,
     StreamInterruptedError,
+    TellNotStoredError,
     UnknownMemberError,
     UnsuccessfulResultError,
 )
@@ -53,6 +54,8 @@ ERRORS = [
     PoolStoppedError("x"),
     PoolStoppedError("x", refused=True),
     ResourceError("x"),
+    TellNotStoredError("writers", "full", "9 tells lie there"),
+    TellNotStoredError("writers", "away", maybe=True),
     ReentrantAskError("x"),
     AttemptError(
         "inner",

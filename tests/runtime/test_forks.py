@@ -41,6 +41,8 @@ CALLS = {
     "ask with a timeout": "pool.ask(Request(1), timeout=5)",
     "ask for an unknown message": "pool.ask(5)",
     "tell": "pool.tell(Request(1))",
+    "tell to be stored": "pool.tell(Request(1, durable=True))",
+    "atell": "asyncio.run(pool.atell(Request(1)))",
     "execute": "pool.execute(1)",
     "apply": "pool.apply(print)",
     "stream": "pool.stream(Request(1))",

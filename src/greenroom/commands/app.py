@@ -10,6 +10,7 @@ import typer
 
 from greenroom.commands.ask_command import ask
 from greenroom.commands.check_command import check
+from greenroom.commands.dead_command import dead
 from greenroom.commands.demo_command import demo
 from greenroom.commands.doctor_command import doctor
 from greenroom.commands.exits import Exit, UsageError
@@ -28,6 +29,7 @@ from greenroom.demo.demo import Start
 COMMANDS: tuple[Callable[..., None], ...] = (
     ask,
     check,
+    dead,
     demo,
     doctor,
     explain,

@@ -12,6 +12,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from greenroom.actors.member.agent_methods import takes_argument
 from greenroom.commands.ending import run
+from greenroom.courier.named_courier import courier
 from greenroom.kinds.pool_file import PoolFile, PoolFileError, read_pool_file
 from greenroom.kinds.secrets import without_secrets
 from greenroom.messages.config import PoolConfig
@@ -122,6 +123,8 @@ def _check_whole(path: Path, file: PoolFile) -> None:
     said = LoadBalanceStrategy.ADAPTIVE if file.strategy is None else file.strategy
     strategy = cast(StrategyName, said)  # be it none: `start` refuses it
     try:
+        if file.courier is not None:  # the same of it
+            courier("courier", file.courier)
         if file.shared is not None:  # not by the pool that is started here: nobody is to hear of it
             shared_state("shared", file.shared)
         AgentPool.start(stand_ins, strategy=strategy, config=file.config, name=file.name).stop()

@@ -79,6 +79,8 @@ def _refuse_fixed(before: PoolFile, after: PoolFile) -> None:
         raise after.error(("pool", "strategy"), f"{whole}; {was}")
     if before.shared != after.shared:  # not shown: it may hold a password
         raise after.error(("pool", "shared"), whole)
+    if before.courier != after.courier:  # the same of it
+        raise after.error(("pool", "courier"), whole)
     for each in fields(PoolConfig):
         old, new = _both(each.name, before, after)
         if each.name in FIXED and old != new:

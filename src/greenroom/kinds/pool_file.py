@@ -38,7 +38,7 @@ FILE_LIMIT = 1 << 20
 COMMANDS_AT_A_TIME = 4
 """`max_concurrency` of a command whose file does not say it: each call is a process."""
 
-_OF_POOL = ("name", "strategy", "shared")
+_OF_POOL = ("name", "strategy", "shared", "courier")
 _OF_MEMBER = (
     *("weight", "priority", "group", "max_concurrency", "max_concurrency_ceiling"),
     *("isolated", "limits"),
@@ -84,6 +84,7 @@ class PoolFile:
         makings: what each member's agent is made of, by the member's name.
         lines: where what stands in it.
         shared: where processes leave word for each other; None where the file does not say.
+        courier: what keeps durable tells; None where the file does not say.
     """
 
     name: str
@@ -94,6 +95,7 @@ class PoolFile:
     makings: Mapping[str, Making] = field(default_factory=dict, compare=False, repr=False)
     lines: Mapping[Place, int] = field(default_factory=dict, compare=False, repr=False)
     shared: str | None = field(default=None, repr=False)  # it may hold a password
+    courier: str | None = field(default=None, repr=False)  # as that
 
     def error(self, place: Place, what: str) -> PoolFileError:
         """The error that says what is wrong at a place."""
@@ -173,13 +175,13 @@ class _Reader:
             key: self._value(value, hints.get(key), ("pool", key)) for key, value in pool.items()
         }
         name, strategy = settings.pop("name", "pool"), settings.pop("strategy", None)
-        shared = settings.pop("shared", None)
-        if not all(isinstance(each, str | None) for each in (name, strategy, shared)):
-            self._wrong(("pool",), "name, strategy and shared must be texts")
+        shared, courier = settings.pop("shared", None), settings.pop("courier", None)
+        if not all(isinstance(each, str | None) for each in (name, strategy, shared, courier)):
+            self._wrong(("pool",), "name, strategy, shared and courier must be texts")
         config = self._made(lambda: PoolConfig(**settings), ("pool",), settings)
         made = tuple(self._each(members))
         path, makings, lines = self.path, self._makings, self._lines
-        return PoolFile(name, strategy, config, made, path, makings, lines, shared)
+        return PoolFile(name, strategy, config, made, path, makings, lines, shared, courier)
 
     def _parsed(self) -> dict[str, Any]:
         try:
@@ -306,7 +308,7 @@ class _Reader:
             return [self._value(each, hint_within(hint), place) for each in value]
         if not isinstance(value, str) or (found := _FROM_ENVIRONMENT.fullmatch(value)) is None:
             return value
-        if _SECRET.search(place[-1].lower()) or place == ("pool", "shared"):
+        if _SECRET.search(place[-1].lower()) or place in (("pool", "shared"), ("pool", "courier")):
             note_secret(found[1])
         text = os.environ.get(found[1], found[2])
         if text is None:

@@ -16,6 +16,7 @@ from greenroom.actors.runtime.clock import SYSTEM_CLOCK, Clock
 from greenroom.actors.runtime.loop_factory import home_loop, loop_factory
 from greenroom.actors.runtime.pool_actor import started
 from greenroom.actors.strategies import RoutingStrategy, strategy_for, strategy_name
+from greenroom.courier.courier_store import Courier
 from greenroom.flight.flight_recorder import FlightRecorder, Record
 from greenroom.kinds.pool_file import PoolFileError, read_pool_file
 from greenroom.messages import _validate as check
@@ -62,6 +63,7 @@ class AgentPool(PoolRouter):
         telemetry: TelemetrySetting = "auto",
         record: Record | None = None,
         shared: SharedState | str | None = None,
+        courier: Courier | str | None = None,
     ) -> PoolRef:
         """Start a pool.
 
@@ -84,6 +86,9 @@ class AgentPool(PoolRouter):
                 requests in memory alone; None or False: nowhere.
             shared: where this pool and those of the same name in other processes leave word for
                 each other, a `SqliteState`, say, or its text: see `docs/several-processes.md`.
+            courier: what keeps durable tells until this pool, or one of the same name in another
+                process, has worked them off: a `JetStream`, say, or its text: see
+                `docs/durable.md`. Nothing is connected by that: a pool starts without it, too.
 
         Raises:
             TypeError, ValueError: a value of the wrong type or out of range, named with its field;
@@ -107,7 +112,9 @@ class AgentPool(PoolRouter):
         # what is refused leaves nothing behind.
         chosen = _checked_members(members)
         picker = strategy_for(strategy)
-        attached = Attachments(status=status, telemetry=telemetry, record=record, shared=shared)
+        attached = Attachments(
+            status=status, telemetry=telemetry, record=record, shared=shared, courier=courier
+        )
         bus, claims = pool_names.bus_of(name), Claims()
         scope, name = name, bus.pool
         names = tuple(member.name for member in chosen)
@@ -232,6 +239,7 @@ class AgentPool(PoolRouter):
                 telemetry=telemetry,
                 record=record,
                 shared=file.shared,
+                courier=file.courier,
             )
         except (TypeError, ValueError) as error:  # of the whole: two members of the same name, say
             raise PoolFileError(f"{os.fspath(path)}: {error}") from error

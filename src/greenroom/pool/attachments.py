@@ -1,5 +1,5 @@
 """What goes along with a pool where its start asks for it: an endpoint, telemetry, a recording,
-what it shares with other processes.
+what it shares with other processes, what keeps its durable tells.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.actors.request.flow_observer import FlowObserver
 from greenroom.actors.runtime.clock import Clock
 from greenroom.actors.runtime.event_bus import EventBus
+from greenroom.courier.courier_store import Courier
 from greenroom.flight.flight_recorder import FlightRecorder, Record, check_record
 from greenroom.messages.config import PoolConfig
 from greenroom.messages.shared_limits import LeaseWanted, LimitTold
@@ -72,7 +73,9 @@ class Attachments:
         telemetry: TelemetrySetting,
         record: Record | None,
         shared: SharedState | str | None,
+        courier: Courier | str | None,
     ) -> None:
+        self._courier = None if courier is None else _courier(courier)
         self._state = None if shared is None else _shared_state(shared)
         self._inbox: Inbox | None = None
         self.lend: Callable[[LeaseWanted | LimitTold], object] | None = None
@@ -157,6 +160,7 @@ class Attachments:
         """
         if self._place is not None:
             self._place.show()
+        draws = rng.getrandbits(64)  # before a thread has it
         if self._state is not None:
             from greenroom.shared.sharing_threads import SharingThreads
 
@@ -170,6 +174,19 @@ class Attachments:
                 rng=rng,
                 inbox=self._inbox,
             ).start()
+        if self._courier is not None:
+            from greenroom.courier.courier_threads import CourierThreads
+
+            threads = CourierThreads(
+                self._courier,
+                scope,
+                pool=router,
+                bus=bus,
+                clock=clock,
+                rng=random.Random(draws),
+            )
+            threads.start()
+            router.courier = threads
 
     def close(self) -> None:
         """The pool has not come to be. One that ends does so by itself."""
@@ -188,6 +205,12 @@ def checked_address(status: str | os.PathLike[str]) -> StatusAddress:
     from greenroom.status.status_address import StatusAddress
 
     return StatusAddress.parsed(status)
+
+
+def _courier(value: Courier | str) -> Courier:
+    from greenroom.courier.named_courier import courier  # here alone: who has none need not load it
+
+    return courier("courier", value)
 
 
 def _shared_state(shared: SharedState | str) -> SharedState:

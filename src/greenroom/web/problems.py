@@ -26,6 +26,7 @@ from greenroom.messages.errors import (
     RequestCancelledError,
     ResourceError,
     StreamInterruptedError,
+    TellNotStoredError,
     UnsuccessfulResultError,
     summary,
 )
@@ -154,6 +155,8 @@ def problem_of(error: BaseException) -> Problem:
         return Problem.of(Row.CANCELLED, "the request was cancelled by the server")
     if isinstance(error, ResourceError):
         return Problem.of(Row.UNAVAILABLE, "the server has no resources left")
+    if isinstance(error, TellNotStoredError):
+        return Problem.of(Row.UNAVAILABLE, "the request could not be stored")
     return Problem.of(Row.INTERNAL, f"the pool could not take the request: {type(error).__name__}")
 
 

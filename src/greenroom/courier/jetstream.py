@@ -1,0 +1,434 @@
+"""Durable tells in NATS JetStream: a work queue; with the extra `nats`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import importlib
+import itertools
+import json
+import re
+import threading
+from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import Future as ThreadFuture
+from contextvars import Context
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from greenroom.courier.courier_store import (
+    Again,
+    Bury,
+    CourierRules,
+    DeadTell,
+    Done,
+    QueueFullError,
+    Receipt,
+    Record,
+    RefusedError,
+    Settlement,
+)
+from greenroom.messages import _validate as check
+
+T = TypeVar("T")
+
+CONSUMER = "workers"
+KNOWN_FOR_S = 120.0
+"""For how long the server knows an id; after a restart only those of tells that lie there still."""
+FULL = 10077
+"""The server's error code for a stream that has as many messages as it may."""
+_RECORD = "Greenroom-Record"
+_DIED_AT = "Greenroom-Died-At"
+_ID = "Nats-Msg-Id"
+_PROGRESS = b"+WPI"
+
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class JetStream(CourierRules):
+    """A NATS server with JetStream, from 2.9 on, that keeps durable tells, payloads included.
+
+    Per pool it has three streams, which are made when they are missing: a work queue that refuses
+    what is too much, the reasons of tells that have failed, and the dead. A server that is killed
+    loses nothing; a crash of its whole host may, unless it says `sync_interval: always`.
+
+    Args:
+        url: `nats://`, `tls://` or `ws://`, with user and password, or a token, in it if it needs
+            them; several with commas.
+        credentials: of a file with NATS credentials; None: without.
+        prefix: of the names of subjects and, in capitals, of streams.
+        replicas: how many servers of a cluster keep each tell, as far as streams are made anew.
+        max_deliveries, backoff_s, max_backoff_s, lease_s, max_queue, timeout_s: see `CourierRules`.
+
+    Raises:
+        ModuleNotFoundError: the extra `nats` is not installed.
+        TypeError, ValueError: a value of the wrong type or out of range, named with its field.
+    """
+
+    url: str = field(kw_only=False)  # in no repr: it may hold a password
+    credentials: str | Path | None = None
+    prefix: str = "greenroom"
+    replicas: int = 1
+
+    def __post_init__(self) -> None:
+        self.check()
+        check.text("url", self.url)
+        check.text("prefix", self.prefix)
+        check.whole("replicas", self.replicas, minimum=1, maximum=5)
+        if not _TOKEN.fullmatch(self.prefix):
+            raise ValueError(f"prefix must be of letters, digits, _ and -, got {self.prefix!r}")
+        for each in self.url.split(","):
+            if not each.strip().startswith(("nats://", "tls://", "ws://", "wss://")):
+                raise ValueError("url must begin with nats://, tls://, ws:// or wss://")
+        if self.credentials is not None and not isinstance(self.credentials, str | Path):
+            raise check.misfit("credentials must be a path", self.credentials)
+        _nats()
+
+    def __repr__(self) -> str:
+        return f"<JetStream {self.prefix}>"
+
+    @property
+    def rules(self) -> CourierRules:
+        return self
+
+    def open(self, pool: str) -> _JetStreamTells:
+        known = _TOKEN.fullmatch(pool)
+        token = pool if known else hashlib.sha256(pool.encode("utf-8", "replace")).hexdigest()[:32]
+        return _JetStreamTells(self, token)
+
+
+def _nats() -> Any:
+    try:
+        module = importlib.import_module("nats")
+        importlib.import_module("nats.js")
+        return module
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "JetStream needs nats-py: pip install 'greenroom[nats]'", name=error.name
+        ) from error
+
+
+class _JetStreamTells:
+    """A connection, on an event loop of its own in a thread of its own. It is not mended: when it
+    breaks, it is of no use, and another one is opened. (nats-py would deliver what was sent
+    meanwhile after its reconnect, when its sender has long been told that it is lost.)
+    """
+
+    def __init__(self, courier: JetStream, token: str) -> None:
+        self._courier = courier
+        base, stream = f"{courier.prefix}.{token}", f"{courier.prefix}_{token}".upper()
+        self._tells, self._notes, self._deads = f"{base}.tell", f"{base}.note", f"{base}.dead"
+        self._queue, self._noted, self._grave = stream, f"{stream}_NOTES", f"{stream}_DEAD"
+        if not token.isupper() and not token.isdigit():  # names that differ in case alone
+            mark = hashlib.sha256(token.encode()).hexdigest()[:8].upper()
+            self._queue, self._noted, self._grave = (
+                f"{name}_{mark}" for name in (self._queue, self._noted, self._grave)
+            )
+        self._numbers = itertools.count(1)
+        self._loop = asyncio.new_event_loop()
+        self._broken: asyncio.Future[None] = self._loop.create_future()
+        self._thread = threading.Thread(
+            target=self._run, name=f"greenroom-courier-nats-{token}", daemon=True
+        )
+        Context().run(self._thread.start)
+        try:
+            self._do(self._connect())
+        except BaseException:
+            self.close()
+            raise
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_forever()
+        finally:
+            tasks = asyncio.all_tasks(self._loop)
+            for task in tasks:
+                task.cancel()
+            with contextlib.suppress(Exception):
+                self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            with contextlib.suppress(Exception):  # what is closed is let go of in the next turns
+                for _ in range(3):
+                    self._loop.run_until_complete(asyncio.sleep(0))
+            self._loop.close()
+
+    def _do(self, work: Coroutine[Any, Any, T], times: float = 1.0, more_s: float = 0.0) -> T:
+        """Have it done on the loop, within the courier's patience."""
+        limit_s = times * self._courier.timeout_s + more_s
+        future: ThreadFuture[T] = asyncio.run_coroutine_threadsafe(
+            self._guarded(work, limit_s), self._loop
+        )
+        try:
+            return future.result(limit_s + 1.0)
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def _guarded(self, work: Coroutine[Any, Any, T], limit_s: float) -> T:
+        """Have it end with the connection: nobody would answer what was asked by that."""
+        task = asyncio.ensure_future(work)
+        ends = asyncio.FIRST_COMPLETED
+        try:
+            either: set[asyncio.Future[Any]] = {task, self._broken}
+            await asyncio.wait(either, timeout=limit_s, return_when=ends)
+            if task.done():
+                return task.result()
+            if self._broken.done():
+                raise ConnectionError("the connection has broken off")
+            raise TimeoutError(f"no answer within {limit_s:g} s")
+        finally:
+            task.cancel()
+
+    async def _broke(self) -> None:
+        if not self._broken.done():
+            self._broken.set_result(None)
+
+    async def _connect(self) -> None:
+        courier, api = self._courier, importlib.import_module("nats.js.api")
+        options: dict[str, Any] = {}
+        if courier.credentials is not None:
+            options["user_credentials"] = str(courier.credentials)
+        # By hand, so that one that has not come about can be closed as well.
+        self._client = _nats().NATS()
+        # `wait_for`: by itself it tries for longer than it is told to.
+        await asyncio.wait_for(
+            self._client.connect(
+                [each.strip() for each in courier.url.split(",")],
+                name="greenroom-courier",
+                allow_reconnect=False,
+                connect_timeout=courier.timeout_s,
+                closed_cb=self._broke,
+                error_cb=_nothing,  # else each error is logged by nats-py, beside ours
+            ),
+            courier.timeout_s,
+        )
+        self._js = self._client.jetstream(timeout=courier.timeout_s)
+        whole = {"storage": api.StorageType.FILE, "num_replicas": courier.replicas}
+        await self._stream(
+            api.StreamConfig(
+                name=self._queue,
+                subjects=[self._tells],
+                retention=api.RetentionPolicy.WORK_QUEUE,
+                discard=api.DiscardPolicy.NEW,
+                max_msgs=courier.max_queue,
+                duplicate_window=KNOWN_FOR_S,
+                **whole,
+            )
+        )
+        for name, subject in ((self._noted, self._notes), (self._grave, self._deads)):
+            config = api.StreamConfig(
+                name=name, subjects=[f"{subject}.*"], max_msgs_per_subject=1, **whole
+            )
+            await self._stream(config)
+        await self._js.add_consumer(
+            self._queue,
+            api.ConsumerConfig(
+                durable_name=CONSUMER,
+                ack_policy=api.AckPolicy.EXPLICIT,
+                ack_wait=courier.lease_s,
+                max_deliver=-1,
+                max_ack_pending=-1,  # those that wait for their next delivery count, too
+            ),
+        )
+        # A server that was killed may have forgotten that these were delivered: see `_receipt`.
+        info = await self._js.stream_info(self._noted, subjects_filter=f"{self._notes}.*")
+        self._noted_before = frozenset(info.state.subjects or {})
+        self._inbox = self._client.new_inbox()
+        self._received = await self._client.subscribe(f"{self._inbox}.*")
+
+    async def _stream(self, config: Any) -> None:
+        errors = importlib.import_module("nats.js.errors")
+        try:
+            info = await self._js.stream_info(config.name)
+        except errors.NotFoundError:
+            await self._js.add_stream(config)
+            return
+        if config.max_msgs is not None and info.config.max_msgs != config.max_msgs:
+            config.num_replicas = info.config.num_replicas
+            await self._js.update_stream(config)
+
+    def put(self, request_id: str, body: bytes) -> None:
+        most = self._client.max_payload
+        if len(body) + 2 * len(request_id) + 100 > most:
+            raise RefusedError(f"the tell has {len(body)} bytes, and the server takes {most}")
+        self._do(self._put(body, _header(request_id)))
+
+    async def _put(self, body: bytes, message_id: str) -> None:
+        errors = importlib.import_module("nats.js.errors")
+        try:
+            await self._js.publish(self._tells, body, stream=self._queue, headers={_ID: message_id})
+        except errors.APIError as error:
+            if error.err_code == FULL:
+                raise QueueFullError from None
+            raise
+
+    def receive(self, most: int, wait_s: float) -> Sequence[Receipt]:
+        return self._do(self._receive(most, wait_s), 1.0, wait_s)
+
+    async def _receive(self, most: int, wait_s: float) -> list[Receipt]:
+        messages = await self._pull({"batch": most, "no_wait": True}, self._courier.timeout_s)
+        if not messages and wait_s > 0:
+            # One: of a request that lingers for more, what comes later would go to nobody.
+            lingers = {"batch": 1, "expires": round(wait_s * 1e9)}
+            messages = await self._pull(lingers, wait_s + self._courier.timeout_s)
+        return list(await asyncio.gather(*map(self._receipt, messages)))
+
+    async def _pull(self, wanted: Mapping[str, int], limit_s: float) -> list[Any]:
+        """What a pull brings, until the server says that it is over."""
+        reply = f"{self._inbox}.{next(self._numbers)}"
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._queue}.{CONSUMER}"
+        await self._client.publish(subject, json.dumps(wanted).encode(), reply=reply)
+        found: list[Any] = []
+        while len(found) < wanted["batch"]:
+            message = await self._received.next_msg(timeout=limit_s)
+            if not message.subject.startswith(self._inbox):
+                found.append(message)  # be it of an earlier pull: it is ours all the same
+            elif message.subject == reply:
+                status = (message.headers or {}).get("Status")
+                if status not in ("404", "408"):
+                    described = (message.headers or {}).get("Description", "")
+                    raise ConnectionError(f"the server says {status} {described}")
+                break
+        return found
+
+    async def _receipt(self, message: Any) -> Receipt:
+        """A message as a tell. The server counts deliveries; how many of them count for nothing,
+        and why others have failed, is noted beside it where there is anything to note.
+        """
+        meta = message.metadata
+        count, sequence = meta.num_delivered, meta.sequence.stream
+        record = Record(deliveries=count)
+        subject = f"{self._notes}.{sequence}"
+        if count > 1 or subject in self._noted_before:
+            noted = await self._last(self._noted, subject)
+            if noted is not None:
+                at, _, text = noted.data.partition(b" ")
+                known = Record.read(text)
+                since = max(1, count - int(at))
+                record = Record(known.deliveries + since, known.failures, known.reasons)
+        name = (message.headers or {}).get(_ID, "")
+        return Receipt(
+            _id_of(name) or f"{self._queue}-{sequence}",
+            message.data,
+            record,
+            (message.reply, sequence, count),
+        )
+
+    async def _last(self, stream: str, subject: str) -> Any:
+        errors = importlib.import_module("nats.js.errors")
+        try:
+            return await self._js.get_last_msg(stream, subject)
+        except errors.NotFoundError:
+            return None
+
+    def extend(self, receipts: Sequence[Receipt]) -> None:
+        self._do(self._extend(receipts))
+
+    async def _extend(self, receipts: Sequence[Receipt]) -> None:
+        for each in receipts:
+            await self._client.publish(each.token[0], _PROGRESS)
+        await self._client.flush(self._courier.timeout_s)
+
+    def settle(self, settlements: Sequence[Settlement]) -> None:
+        self._do(self._settle(settlements))
+
+    async def _settle(self, settlements: Sequence[Settlement]) -> None:
+        await asyncio.gather(*map(self._settle_one, settlements))
+
+    async def _settle_one(self, each: Settlement) -> None:
+        reply, sequence, count = each.receipt.token
+        match each:
+            case Done():
+                await self._confirmed(reply, b"+ACK")
+            case Again(_, after_s, record):
+                # First: a delivery that comes before its note is counted, and more than once.
+                noted = f"{count} {record.text()}".encode()
+                await self._js.publish(f"{self._notes}.{sequence}", noted, stream=self._noted)
+                delay = json.dumps({"delay": max(1, round(after_s * 1e9))}).encode()
+                await self._confirmed(reply, b"-NAK " + delay)
+                return
+            case Bury(receipt, record, at):
+                headers = {_RECORD: record.text(), _DIED_AT: repr(at)}
+                headers[_ID] = f"{_header(receipt.request_id)}.{sequence}"
+                subject = f"{self._deads}.{_key(receipt.request_id)}"
+                await self._js.publish(subject, receipt.body, stream=self._grave, headers=headers)
+                await self._confirmed(reply, b"+ACK")
+        if count > 1 or f"{self._notes}.{sequence}" in self._noted_before:
+            await self._js.purge_stream(self._noted, subject=f"{self._notes}.{sequence}")
+
+    async def _confirmed(self, reply: str, what: bytes) -> None:
+        """Acknowledge, and wait until the server has it."""
+        await self._client.request(reply, what, timeout=self._courier.timeout_s)
+
+    def dead(self) -> Sequence[DeadTell]:
+        # Each is a question of its own.
+        return self._do(self._dead(), 1.0, 60.0)
+
+    async def _dead(self) -> list[DeadTell]:
+        info = await self._js.stream_info(self._grave, subjects_filter=f"{self._deads}.*")
+        subjects = sorted(info.state.subjects or {})
+        found = []
+        for subject in subjects:
+            message = await self._last(self._grave, subject)
+            if message is not None:
+                found.append(_dead_tell(message))
+        return sorted(found, key=lambda each: each.died_at)
+
+    def revive(self, request_id: str) -> bool:
+        return self._do(self._taken(request_id, revive=True), 3.0)
+
+    def drop(self, request_id: str) -> bool:
+        return self._do(self._taken(request_id, revive=False), 3.0)
+
+    async def _taken(self, request_id: str, *, revive: bool) -> bool:
+        subject = f"{self._deads}.{_key(request_id)}"
+        message = await self._last(self._grave, subject)
+        if message is None:
+            return False
+        if revive:
+            # Another id for the server, which may know the first one still; the tell has its own.
+            await self._put(message.data, f"{_header(request_id)}.again-{message.seq}")
+        await self._js.purge_stream(self._grave, subject=subject)
+        return True
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):
+            client = getattr(self, "_client", None)
+            if client is not None:
+                asyncio.run_coroutine_threadsafe(client.close(), self._loop).result(1.0)
+        with contextlib.suppress(RuntimeError):  # it has ended already
+            self._loop.call_soon_threadsafe(self._loop.stop)
+        if self._thread is not threading.current_thread():
+            self._thread.join(1.0)
+
+
+async def _nothing(_: Exception) -> None:
+    """What goes wrong is raised to whoever waits for it."""
+
+
+def _header(request_id: str) -> str:
+    """An id as a header's value: of letters that need no escape, and one word."""
+    return request_id.encode("utf-8", "replace").hex()
+
+
+def _id_of(header: str) -> str:
+    try:
+        return bytes.fromhex(header.partition(".")[0]).decode("utf-8", "replace")
+    except ValueError:
+        return ""
+
+
+def _key(request_id: str) -> str:
+    return hashlib.sha256(request_id.encode("utf-8", "replace")).hexdigest()[:32]
+
+
+def _dead_tell(message: Any) -> DeadTell:
+    headers = message.headers or {}
+    try:
+        died_at = float(headers.get(_DIED_AT, "0"))
+    except ValueError:
+        died_at = 0.0
+    record = Record.read(headers.get(_RECORD))
+    return DeadTell(_id_of(headers.get(_ID, "")), record, died_at, message.data)

@@ -1,0 +1,1 @@
+"""Ten thousand durable tells, with tellers, workers and the broker killed at random."""
