@@ -12,6 +12,9 @@ from pathlib import Path
 import hypothesis
 import pytest
 from helpers_commands import MODULE
+from helpers_engines import engine as engine
+from helpers_engines import pytest_collection_modifyitems as pytest_collection_modifyitems
+from helpers_engines import takes_seconds as takes_seconds
 from helpers_executor import LABS, MEMBERS, Lab
 from helpers_fallback import chain_of
 from helpers_hedging import Finishes
