@@ -7,6 +7,7 @@ import random
 import threading
 from collections.abc import Iterator
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 from helpers_actors import router_ref
@@ -30,16 +31,25 @@ def hedged(*members: Member, clock: FakeClock, **config: Any) -> Iterator[PoolRe
 
 
 class Finishes:
-    """Counts the calls that have ended and been reported to the router."""
+    """Counts the calls that have ended and been reported to the router: of members that have
+    started since, as threads which an earlier test has abandoned may end at any time.
+    """
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self._ended = threading.Semaphore(0)
-        original = Executions.finished
+        ours: WeakSet[Executions] = WeakSet()
+        make, original = Executions.__init__, Executions.finished
+
+        def made(calls: Executions, *args: Any, **more: Any) -> None:
+            ours.add(calls)
+            make(calls, *args, **more)
 
         def finished(calls: Executions, *args: Any) -> None:
             original(calls, *args)
-            self._ended.release()
+            if calls in ours:
+                self._ended.release()
 
+        patch.setattr(Executions, "__init__", made)
         patch.setattr(Executions, "finished", finished)
 
     def wait_for(self, calls: int = 1) -> None:
