@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from helpers_flight import FlightWorld
 
+from greenroom import AgentPool, Member
 from greenroom.flight import flight_observer
 from greenroom.flight.flight_lines import End, MembersLine, RestLine, StateLine
 from greenroom.flight.flight_steps import (
@@ -146,6 +147,19 @@ def test_no_more_than_the_last_ones_are_kept() -> None:
         world.ask(str(number))
         world.succeed(world.call())
     assert [each[0] for each in world.flight.requests()] == [str(n) for n in range(50, 150)]
+
+
+def test_b522_nothing_is_kept_of_members_that_have_left() -> None:
+    """Where they come and go for days."""
+    pool = AgentPool.start([Member("stays", str)], record=True)
+    with pool:
+        assert pool.recorder is not None
+        for number in range(20):
+            pool.add_member(Member(f"m-{number}", str))
+            pool.remove_member(f"m-{number}")
+        pool.execute("x")
+        observer = pool.recorder.observer
+        assert len(observer._states) <= 2
 
 
 def test_what_still_holds_outlives_ten_thousand_lines(monkeypatch: pytest.MonkeyPatch) -> None:
