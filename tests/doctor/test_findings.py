@@ -121,6 +121,16 @@ def test_b394_refusals_that_take_longer_than_three_answers() -> None:
     assert rules(answers("a", 9), failures("a", 5, elapsed_s=9.0), other) == []
 
 
+def test_b522_a_line_that_is_made_to_be_long_is_not_looked_through() -> None:
+    """A hint of a pool's is short: what is behind that is none of it."""
+    histories = Histories()
+    begun = "pool 'p': member 'a' took 9 s to fail with "
+    said = f"{begun}{'x' * 10_000} usually takes 1 s to answer: its client seems to retry by itself"
+    histories.take({"event": "log", "message": begun * 100_000})
+    histories.take({"event": "log", "message": said})
+    assert not list(histories)
+
+
 def test_b394_what_the_pool_has_suspected_itself_is_enough() -> None:
     """It says so at any level, and here there is no more than that."""
     said = HINT.format(pool="p", member="a", kind="unavailable", elapsed_s=6.0, usual_s=0.5)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 from helpers_flight import FlightWorld
 
+from greenroom import AgentPool, Member
 from greenroom.flight import flight_observer
 from greenroom.flight.flight_lines import End, MembersLine, RestLine, StateLine
+from greenroom.flight.flight_recorder import FlightRecorder
 from greenroom.flight.flight_steps import (
     Failed,
     FirstChunk,
@@ -146,6 +148,19 @@ def test_no_more_than_the_last_ones_are_kept() -> None:
         world.ask(str(number))
         world.succeed(world.call())
     assert [each[0] for each in world.flight.requests()] == [str(n) for n in range(50, 150)]
+
+
+def test_b522_nothing_is_kept_of_members_that_have_left() -> None:
+    """Where they come and go for days."""
+    pool = AgentPool.start([Member("stays", str)], record=True)
+    with pool:
+        for number in range(20):
+            pool.add_member(Member(f"m-{number}", str))
+            pool.remove_member(f"m-{number}")
+        pool.execute("x")
+        recorder = pool.recorder
+        assert isinstance(recorder, FlightRecorder)
+        assert len(recorder.observer._states) <= 2
 
 
 def test_what_still_holds_outlives_ten_thousand_lines(monkeypatch: pytest.MonkeyPatch) -> None:

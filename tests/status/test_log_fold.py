@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -156,6 +157,20 @@ def test_a_line_that_is_not_whole_does_no_harm(line: dict[str, Any]) -> None:
     fold.take(line)
     fold.plain()
     assert fold.lines == 1
+
+
+@pytest.mark.parametrize("number", [10**400, math.inf, math.nan, -1.0, True])
+def test_b522_a_number_that_no_log_has_is_none(number: Any) -> None:
+    """Python reads numbers of any length, and infinite ones: a line of a file may hold them."""
+    pool = folded(
+        started("a"),
+        {"event": "breaker.opened", "member": "a", "reopens_in_s": number},
+        {"event": "member.resting", "member": "a", "rests_s": number},
+        {"event": "attempt.succeeded", "member": "a", "elapsed_s": number},
+    )
+    assert json.dumps(pool, allow_nan=False)
+    (member,) = pool["members"]
+    assert (member["reopens_in_s"], member["latency_p50_s"]) == (None, None)
 
 
 def test_it_knows_events_that_there_are() -> None:

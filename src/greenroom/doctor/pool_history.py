@@ -19,6 +19,9 @@ _SUSPECTED = re.compile(
 )
 """What a pool says itself, once for a member: `actors.policy.client_retries.HINT`."""
 
+_LONGEST_HINT = 2_000
+"""Characters: what is longer is none, and might take for ever to be looked through."""
+
 _OF_NOBODY = ("cancelled", "interrupted")
 """Failures that say nothing of who has failed."""
 
@@ -169,7 +172,7 @@ class Histories:
         return found
 
     def _hint(self, message: str) -> None:
-        found = _SUSPECTED.search(message)
+        found = _SUSPECTED.search(message[:_LONGEST_HINT])
         if found is not None:
             said = f"a refusal took {found['elapsed']} s, an answer {found['usual']} s"
             self._pool(found["pool"]).member(found["member"]).suspected = said

@@ -410,6 +410,8 @@ class FlightObserver:
             self._still_hold[kind, 0] = line
 
     def _forget_the_gone(self) -> None:
+        for index in [each for each in self._states if each not in self._facts]:
+            del self._states[index]
         for kind, number in list(self._still_hold):
             if kind in (StateLine, RestLine) and number not in self._facts:
                 del self._still_hold[kind, number]

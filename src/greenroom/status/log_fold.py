@@ -19,6 +19,7 @@ from greenroom.status.plain_status import Plain
 LAST_EVENTS = 20
 LATENCIES = 100
 """Successes of a member that its latencies are taken of, as in the statistics of a pool."""
+_LONGEST_S = 1e9
 MOST_SCHEDULED = 10_000
 """Retries that are remembered until they begin."""
 
@@ -212,8 +213,8 @@ def _stopped(member: _Member, line: Line) -> None:
 def _succeeded(member: _Member, line: Line) -> None:
     member.successes += 1
     member.outcomes.append(True)
-    elapsed_s = line.get("elapsed_s")
-    if isinstance(elapsed_s, int | float):
+    elapsed_s = _number(line.get("elapsed_s"))
+    if elapsed_s is not None:
         member.times_s.append(elapsed_s)
 
 
@@ -278,8 +279,16 @@ _FOLDS: Mapping[str, _Fold] = MappingProxyType(
 
 
 def _later(line: Line, name: str) -> float | None:
-    seconds = line.get(name)
-    return _seconds(line.get("ts")) + seconds if isinstance(seconds, int | float) else None
+    seconds = _number(line.get(name))
+    return None if seconds is None else _seconds(line.get("ts")) + seconds
+
+
+def _number(value: Any) -> float | None:
+    """None of what is none, or larger than any that a log of greenroom's has: a file may hold
+    numbers of any length, infinite ones as well.
+    """
+    is_one = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if is_one and 0 <= value <= _LONGEST_S else None
 
 
 def _seconds(ts: Any) -> float:
