@@ -81,7 +81,7 @@ def test_b444_a_ray_actor_behind_a_worker(tmp_path: Path) -> None:
 def _ray_recipe() -> str:
     blocks = [code for _, code in FENCE.findall(text_of(DOCS / "workers.md"))]
     (block,) = [each for each in blocks if "import ray" in each]
-    return block
+    return str(block)
 
 
 def test_b444_the_ray_recipe_is_python() -> None:
