@@ -92,7 +92,7 @@ async def test_b457_a_worker_whose_link_is_cut_and_mended(
                         request = Request({"do": "name"}, timeout=30.0)
                         return str((await pool.aask(request)).value)
 
-                    while await answers() != "far":
+                    while await answers() != "far":  # noqa: ASYNC110 - told by nobody
                         await asyncio.sleep(0.05)
                     back_s = time.monotonic() - mended
                     # What it still did for a caller that had given it up is cancelled.
