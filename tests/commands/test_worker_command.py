@@ -72,6 +72,15 @@ def test_b442_a_member_of_a_file_is_served(file: Path) -> None:
         assert process.wait(PROCESS_S) == 0
 
 
+def test_b442_files_have_members_elsewhere(file: Path) -> None:
+    """As members of the kind `remote`."""
+    with command(file, "--member", "upper") as (url, _):
+        callers = file.with_name("callers.toml")
+        callers.write_text(f'[[members]]\nname = "far"\nkind = "remote"\nurl = "{url}"\n')
+        with AgentPool.from_toml(callers) as pool:
+            assert pool.execute("hi") == "HI"
+
+
 def test_b442_ctrl_c_ends_it_as_the_others(file: Path) -> None:
     """With the code of an interrupt."""
     with command(file, "--member", "upper") as (_, process):

@@ -46,16 +46,16 @@ class RemoteAgent:
     """An agent in another process or on another host, behind `greenroom worker`: an async agent of
     a pool like any other. `docs/workers.md` says what it takes and what dies with what.
 
-        Member("gpu-1", RemoteAgent("http://10.0.0.7:8700", key_env="WORKER_KEY"))
+        Member("gpu", factory=lambda: RemoteAgent("http://10.0.0.7:8700", key_env="WORKER_KEY"))
 
     Payloads and answers are what the format can carry; with JSON that is text, finite numbers,
     bool, None, lists and dicts with names. The answer of a call is the agent's own, and so is its
     error, as a `RemoteError` of the same kind. What is cancelled here is cancelled there. Nothing
     is tried twice by itself: that is the pool's affair.
 
-    It connects with its first call, once for each event loop that calls it. `Member(...,
-    factory=lambda: RemoteAgent(...))` has it closed at the end; `probe=RemoteAgent.can_serve` has
-    the worker asked how it is.
+    It connects with its first call, once for each event loop that calls it. What a factory has made
+    is closed at the end; one that was handed over ready wants `close=RemoteAgent.aclose`.
+    `probe=RemoteAgent.can_serve` has the worker asked how it is.
 
     Args:
         url: `http://host:port`, `https://host:port`; `nats://host:port/subject`, `tls://...`.

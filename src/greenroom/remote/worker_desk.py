@@ -156,6 +156,9 @@ class _Served:
         self._send = send
         self._on_end = on_end
         self._loop = asyncio.get_running_loop()
+        # From its arrival: it may wait here for its turn.
+        left_s = call.left_s
+        self._deadline = None if left_s is None else desk.clock.now() + left_s
         self._task: asyncio.Task[None] | None = None
         self._credit = min(call.credit, MOST_CREDIT)
         self._credited: asyncio.Future[None] | None = None
@@ -324,7 +327,7 @@ class _Served:
             key=call.key,
             priority=call.priority,
             idempotent=call.idempotent,
-            deadline=None if call.left_s is None else clock.now() + call.left_s,
+            deadline=self._deadline,
             metadata=call.metadata,
             now=clock.now,
             on_side_effects=self._effects_start,
