@@ -189,10 +189,19 @@ def nats_engine() -> Iterator[NatsEngine]:
 
 @contextlib.contextmanager
 def worker(
-    engine: Engine, name: str = "w", *, key: str | None = None, **options: Any
+    engine: Engine,
+    name: str = "w",
+    *,
+    key: str | None = None,
+    inside: tuple[str, ...] = (),
+    **options: Any,
 ) -> Iterator[Worker]:
-    """A process that serves the agent above; it is gone when the block is left."""
-    command = [sys.executable, "-c", WORKER, engine.listen(), name, json.dumps(options)]
+    """A process that serves the agent above; it is gone when the block is left.
+
+    Args:
+        inside: a command that has another one run, somewhere else.
+    """
+    command = [*inside, sys.executable, "-c", WORKER, engine.listen(), name, json.dumps(options)]
     environment = {k: v for k, v in os.environ.items() if k != "WORKER_KEY"}
     if key is not None:
         environment["WORKER_KEY"] = key

@@ -124,6 +124,7 @@ async def test_b455_a_server_that_is_away_costs_no_attempts_and_opens_no_breaker
             back = time.monotonic()
             await outage.used("first", len(outage.answers))
             used = time.monotonic()
+            await until(lambda: all(outage.of(MemberReachable, name) for name in FAR))
         for name in FAR:
             (gone,) = outage.of(MemberUnreachable, name)[:1]
             (there,) = outage.of(MemberReachable, name)[-1:]

@@ -196,10 +196,10 @@ class Place:
             try:
                 await self.greet(SILENT_S)
                 break
-            except WorkerGone:
+            except (WorkerGone, EngineAway):
+                if self._hub.broker.is_down:
+                    return  # and once more when it is back
                 await asyncio.sleep(PING_S)
-            except EngineAway:
-                return  # and once more when it is back
         self._returning = None
         self.is_away = False
         self.tell(False)
