@@ -255,9 +255,12 @@ def test_b474_a_password_is_in_no_error() -> None:
     with pytest.raises(ConnectionError) as away:
         PostgresState(dsn(port)).open("web")
     wrong_one = f"postgresql://greenroom:swordfish@127.0.0.1:{port}/postgres"
-    with postgres_data() as data, postgres_server(data, port):
-        with pytest.raises(ConnectionError) as wrong:
-            PostgresState(wrong_one).open("web")
+    with (
+        postgres_data() as data,
+        postgres_server(data, port),
+        pytest.raises(ConnectionError) as wrong,
+    ):
+        PostgresState(wrong_one).open("web")
     assert PASSWORD not in repr(away.value)
     assert "swordfish" not in repr(wrong.value)
     assert wrong.value.__cause__ is None
