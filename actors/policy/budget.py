@@ -266,6 +266,8 @@ class Budget:
             self._rate += weight * (self._since / since_s - self._rate)
         self._last_report = now
         holds = max(0, self.left) if now < self._until else 0
+        if self._lacking and self._known_out:
+            holds = 0  # two that wait, and hold what the other lacks, would wait for ever
         want = 0 if ends else self._wanted(now)
         holds = min(holds, want)
         self.left = holds if now < self._until else 0

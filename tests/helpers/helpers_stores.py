@@ -7,6 +7,7 @@ import os
 import shutil
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -93,32 +94,34 @@ def _somebody() -> tuple[int, int] | None:
     return found.pw_uid, found.pw_gid
 
 
-def _as_somebody() -> dict[str, int]:
-    who = _somebody()
-    return {} if who is None else {"user": who[0], "group": who[1]}
-
-
-def postgres_data(folder: Path) -> Path:
-    """A new database cluster; its user is `greenroom`, with a password."""
+@contextmanager
+def postgres_data() -> Iterator[Path]:
+    """A new database cluster, in a folder that is its user's; that of the database is `greenroom`,
+    with a password.
+    """
     initdb = _binary("initdb")
     assert initdb is not None
-    data, secret = folder / "data", folder / "secret"
-    data.mkdir()
-    secret.write_text(PASSWORD)
-    who = _somebody()
-    if who is not None:  # who must get there through all folders above
-        for each in (data, secret):
-            os.chown(each, *who)
-        for above in (folder, *folder.parents):
-            if above.stat().st_mode & 0o001 == 0:
-                above.chmod(above.stat().st_mode | 0o011)
-    argv = [initdb, "-D", str(data), "-U", "greenroom", "-A", "scram-sha-256", "-N", "-E", "UTF8"]
-    argv += ["--locale=C", f"--pwfile={secret}"]
-    done = subprocess.run(
-        argv, capture_output=True, text=True, timeout=PROCESS_S, cwd="/", **_as_somebody()
-    )
-    assert done.returncode == 0, done.stderr
-    return data
+    user, group = _somebody() or (None, None)
+    with tempfile.TemporaryDirectory(prefix="greenroom-postgres-") as folder:
+        data, secret = Path(folder, "data"), Path(folder, "secret")
+        data.mkdir()
+        secret.write_text(PASSWORD)
+        if user is not None and group is not None:
+            for each in (Path(folder), data, secret):
+                os.chown(each, user, group)
+        argv = [initdb, "-D", str(data), "-U", "greenroom", "-A", "scram-sha-256", "-N"]
+        argv += ["-E", "UTF8", "--locale=C", f"--pwfile={secret}"]
+        done = subprocess.run(
+            argv,
+            capture_output=True,
+            text=True,
+            timeout=3 * PROCESS_S,
+            cwd="/",
+            user=user,
+            group=group,
+        )
+        assert done.returncode == 0, done.stderr
+        yield data
 
 
 @contextmanager
@@ -130,7 +133,8 @@ def postgres_server(data: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     argv += ["-c", "unix_socket_directories=", "-c", "max_connections=100"]
     argv += ["-c", "shared_buffers=16MB", "-c", "dynamic_shared_memory_type=mmap"]
     quiet = subprocess.DEVNULL
-    process = subprocess.Popen(argv, stdout=quiet, stderr=quiet, cwd="/", **_as_somebody())
+    user, group = _somebody() or (None, None)
+    process = subprocess.Popen(argv, stdout=quiet, stderr=quiet, cwd="/", user=user, group=group)
     with _until_killed(process, port):
         _until_ready(port)
         yield process
@@ -169,5 +173,5 @@ def any_store(kind: str, folder: Path) -> Iterator[str]:
     else:
         needs_postgres()
         port = free_port()
-        with postgres_server(postgres_data(folder), port):
+        with postgres_data() as data, postgres_server(data, port):
             yield dsn(port)

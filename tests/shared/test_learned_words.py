@@ -138,7 +138,7 @@ def test_b478_each_process_has_its_part_of_what_is_left() -> None:
 
 
 def route() -> MemberRoute:
-    return MemberRoute("a", index=0, incarnation=1, ref=object(), max_concurrency=1000)
+    return MemberRoute("a", index=0, incarnation=1, ref=None, max_concurrency=1000)
 
 
 def router() -> tuple[RoutingTable, Slot]:

@@ -315,5 +315,5 @@ def test_b465_what_a_call_did_not_take_is_free_for_others_soon() -> None:
     lab.settle_s, lab.really = 0.05, 10
     lab.run(20.0)
     for each in lab.tenants:
-        assert len(each.spent) >= 32
+        assert len(each.spent) >= 28
         assert max(each.waits) <= 2.0

@@ -40,11 +40,11 @@ def state(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SharedStat
 
 
 @pytest.fixture
-def postgres(tmp_path: Path) -> Iterator[tuple[PostgresState, Any]]:
+def postgres() -> Iterator[tuple[PostgresState, Any]]:
     """A state, and the process of its server."""
     needs_postgres()
     port = free_port()
-    with postgres_server(postgres_data(tmp_path), port) as server:
+    with postgres_data() as data, postgres_server(data, port) as server:
         yield PostgresState(dsn(port)), server
 
 
@@ -248,14 +248,19 @@ def test_b474_what_is_no_postgres_is_refused(make: Any, said: str) -> None:
         assert shared_state("shared", text) == PostgresState(text)
 
 
-def test_b474_a_password_is_in_no_error(tmp_path: Path) -> None:
+def test_b474_a_password_is_in_no_error() -> None:
     """Of a server that is not there, nor of one that refuses it."""
     needs_postgres()
     port = free_port()
     with pytest.raises(ConnectionError) as away:
         PostgresState(dsn(port)).open("web")
-    with postgres_server(postgres_data(tmp_path), port), pytest.raises(ConnectionError) as wrong:
-        PostgresState(f"postgresql://greenroom:swordfish@127.0.0.1:{port}/postgres").open("web")
+    wrong_one = f"postgresql://greenroom:swordfish@127.0.0.1:{port}/postgres"
+    with (
+        postgres_data() as data,
+        postgres_server(data, port),
+        pytest.raises(ConnectionError) as wrong,
+    ):
+        PostgresState(wrong_one).open("web")
     assert PASSWORD not in repr(away.value)
     assert "swordfish" not in repr(wrong.value)
     assert wrong.value.__cause__ is None
