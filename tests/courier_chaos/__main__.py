@@ -198,12 +198,12 @@ def run(engine: str, tells: int, seed: int, workers: int, limit_s: float, pace_s
         f"{server.kills - 1} times, processes {kills} times; workers started "
         f"{sum(each.starts for each in working)} times, tellers {teller.starts}; worked on "
         f"{len(done)}, once more {len(worked) - len(done)} times; dead {len(dead)} "
-        f"of {len(poison)} poisonous; lost {len(lost)}"
+        f"of {len(poison)} poisonous; neither worked on nor dead at the end: {len(lost)}"
     )
     if len(told) < tells:
         print(f"  only {len(told)} were told in {limit_s:.0f} s")
     if lost:
-        print(f"  lost: {sorted(lost)[:20]}")
+        print(f"  neither: {sorted(lost)[:20]}")
     if wrong:
         print(f"  dead and innocent, or poisonous and not dead: {sorted(wrong)[:20]}")
     return not lost and not wrong and len(told) == tells
