@@ -11,7 +11,7 @@ import os
 import queue
 import random
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
@@ -273,17 +273,28 @@ class CourierThreads:
         except Exception:  # told once, by `_note_away`; it is tried again
             self._over.wait(TRIED_AGAIN_S / 2)
             return True
-        for receipt in receipts:
-            self._take(receipt)
+        self._take(receipts)
         return True
 
-    def _take(self, receipt: Receipt) -> None:
+    def _take(self, receipts: Sequence[Receipt]) -> None:
         with self._lock:
-            step = self._deliveries.received(receipt, self._clock.wall())
-        if isinstance(step, Verdict):
-            self._answers.put(step)
-            return
-        self._give(step)
+            now = self._clock.wall()
+            steps = [self._deliveries.received(each, now) for each in receipts]
+        verdicts = [each for each in steps if isinstance(each, Verdict)]
+        back = [each.settlement for each in verdicts if each.settlement is not None]
+        try:
+            if back:
+                # Before anything is given: what is not its turn has been counted, and one that is
+                # given may end this process.
+                self._use(lambda store: store.settle(back))
+            for verdict in verdicts:
+                self._tell_of(verdict)
+        except Exception:  # as of all that cannot be said: it is said again
+            for verdict in verdicts:
+                self._answers.put(verdict)
+        for step in steps:
+            if isinstance(step, Give):
+                self._give(step)
 
     def _give(self, give: Give) -> None:
         request_id = give.receipt.request_id
