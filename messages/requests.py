@@ -178,7 +178,7 @@ class Request(RequestOptions, Generic[P]):
     """
 
     payload: P = field(kw_only=False)
-    durable: bool = False
+    durable: bool = field(default=False, kw_only=True)
 
     def __post_init__(self, timeout_s: float | None) -> None:
         RequestOptions.__post_init__(self, timeout_s)

@@ -12,7 +12,13 @@ from greenroom.actors.claims.claims import Claims
 from greenroom.actors.executors.call import Call
 from greenroom.actors.member.agent_host import AgentHost
 from greenroom.actors.member.attempt_call import AttemptCall
-from greenroom.actors.member.executions import ABANDONED_LIMIT, AbandonedBy, Executions, LostAgent
+from greenroom.actors.member.executions import (
+    ABANDONED_LIMIT,
+    AbandonedBy,
+    Executions,
+    LostAgent,
+    WidthHeard,
+)
 from greenroom.actors.member.hosted_agent import HostedAgent
 from greenroom.actors.member.surroundings import Surroundings
 from greenroom.actors.runtime.event_bus import EventBus
@@ -86,7 +92,7 @@ class Bench:
     def __init__(self) -> None:
         self.router, self.supervisor, self.host = Inbox(), Inbox(), Host()
         self.created = 0
-        self.told_back: list[AbandonedBy | LostAgent] = []
+        self.told_back: list[AbandonedBy | LostAgent | WidthHeard] = []
         self.given_up: list[str] = []
         around = Surroundings(
             pool="p",
@@ -111,7 +117,7 @@ class Bench:
     def _create(self) -> None:
         self.created += 1
 
-    def _tell_back(self, message: AbandonedBy | LostAgent) -> bool:
+    def _tell_back(self, message: AbandonedBy | LostAgent | WidthHeard) -> bool:
         self.told_back.append(message)
         return True
 

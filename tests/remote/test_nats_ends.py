@@ -430,12 +430,8 @@ async def test_b452_by_tls_to_a_server_whose_certificate_is_known(tmp_path: Path
     if shutil.which("openssl") is None:
         pytest.skip("there is no openssl here to make a certificate: TLS to NATS is not tested")
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext"
-    await asyncio.to_thread(
-        subprocess.run,
-        [*command.split(), "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert],
-        check=True,
-        capture_output=True,
-    )
+    argv = [*command.split(), "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    await asyncio.to_thread(lambda: subprocess.run(argv, check=True, capture_output=True))
     port = free_port()
     tls = f'tls {{ cert_file: "{cert}", key_file: "{key}" }}'
     with nats_server(tmp_path, port, "--user", "me", "--pass", "s3cret", config=tls):

@@ -67,8 +67,8 @@ async def _nothing(*_: object) -> None:
 
 
 def _is_encrypted(client: Client) -> bool:
-    # nats-py goes by what the server says of TLS, and not by tls:// in the address: without this a
-    # server that has none would be told the password in plain text.
+    # Whether there is TLS is the server's word at last: who has said tls:// tells its password to no
+    # server that has none.
     info = getattr(client, "_server_info", None)
     return isinstance(info, dict) and bool(info.get("tls_required"))
 
