@@ -67,8 +67,8 @@ async def _nothing(*_: object) -> None:
 
 
 def _is_encrypted(client: Client) -> bool:
-    # Whether there is TLS is the server's word at last: who has said tls:// tells its password to no
-    # server that has none.
+    # Whether there is TLS is the server's word: who has said tls:// tells no password to one that
+    # has none.
     info = getattr(client, "_server_info", None)
     return isinstance(info, dict) and bool(info.get("tls_required"))
 
