@@ -84,14 +84,25 @@ __version__: str
 
 if _typing.TYPE_CHECKING:
     from greenroom.remote.remote_agent import RemoteAgent as RemoteAgent
+    from greenroom.shared import NatsState as NatsState
+    from greenroom.shared import PostgresState as PostgresState
+    from greenroom.shared import RedisState as RedisState
+    from greenroom.shared import SqliteState as SqliteState
 else:  # a type checker would take any name for one of greenroom's
+    _LATER = {
+        "NatsState": "greenroom.shared",
+        "PostgresState": "greenroom.shared",
+        "RedisState": "greenroom.shared",
+        "RemoteAgent": "greenroom.remote",
+        "SqliteState": "greenroom.shared",
+    }
 
     def __getattr__(name: str) -> object:
         # Read when it is asked for: that takes longer than all the rest of some imports.
-        if name == "RemoteAgent":
-            from greenroom.remote import RemoteAgent
+        if name in _LATER:
+            from importlib import import_module
 
-            return RemoteAgent
+            return getattr(import_module(_LATER[name]), name)
         if name != "__version__":
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         from importlib.metadata import PackageNotFoundError, version
@@ -145,6 +156,7 @@ __all__ = [
     "MemberCrashedError",
     "MemberExistsError",
     "MemberStats",
+    "NatsState",
     "PayloadError",
     "PickContext",
     "PoolConfig",
@@ -157,6 +169,8 @@ __all__ = [
     "PoolStats",
     "PoolStoppedError",
     "PoolStream",
+    "PostgresState",
+    "RedisState",
     "RedisStreams",
     "ReentrantAskError",
     "RemoteAgent",
@@ -174,6 +188,7 @@ __all__ = [
     "Restarted",
     "RoutingStrategy",
     "SkipReason",
+    "SqliteState",
     "StrategyError",
     "StreamInterruptedError",
     "Subscribe",
