@@ -151,6 +151,9 @@ class RequestOptions:
             _check_selection(self)
         if self.cost is not None:
             object.__setattr__(self, "cost", checked_costs("cost", self.cost))
+        # Of `Request` alone; here, since a second method would be one more call of each request.
+        if (durable := getattr(self, "durable", False)) is not False:
+            check.flag("durable", durable)
 
     def __repr__(self) -> str:
         """What differs from the defaults, and nothing of what the app alone may know."""
@@ -179,11 +182,6 @@ class Request(RequestOptions, Generic[P]):
 
     payload: P = field(kw_only=False)
     durable: bool = field(default=False, kw_only=True)
-
-    def __post_init__(self, timeout_s: float | None) -> None:
-        RequestOptions.__post_init__(self, timeout_s)
-        if self.durable is not False:
-            check.flag("durable", self.durable)
 
     def _content(self) -> str:
         return f"<{type(self.payload).__name__}>" + (", durable=True" if self.durable else "")

@@ -26,6 +26,7 @@ from greenroom import (
     SkipReason,
     StrategyError,
     StreamInterruptedError,
+    TellNotStoredError,
     UnsuccessfulResultError,
 )
 from greenroom.web.problems import Row, problem_of
@@ -162,6 +163,7 @@ PAGE: list[tuple[str, Exception]] = [
     ("the same, all of them too slow", all_failed([K.TIMEOUT])),
     ("the same, too long a request for each", all_failed([K.TOO_LARGE])),
     ("`PoolSaturatedError`", PoolSaturatedError("p", 9, 2.5)),
+    ("`TellNotStoredError`", TellNotStoredError("p", "full")),
     ("`DeadlineExceededError`", DeadlineExceededError("p", 1.0)),
     ("`DeadlineExceededError`, `AskTimeoutError`", AskTimeoutError("p", 1.0)),
     ("`DeadlineExceededError`, `AskTimeoutError`, a `TimeoutError`", TimeoutError()),
