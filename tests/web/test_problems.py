@@ -210,6 +210,7 @@ CALLERS = {
     "MemberExistsError",  # of commands, not of requests
     "UnknownMemberError",
     "AgentLostError",  # what an agent says of itself
+    "RemoteError",
     "PoolError",
     "CircuitOpenError",  # of a breaker and of a chain on their own
     "EmptyChainError",
