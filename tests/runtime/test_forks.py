@@ -563,8 +563,13 @@ def test_a_child_that_another_thread_forks_keeps_the_handlers_of_signals() -> No
 
         def child():
             said["on"], said["handler"] = DEFERRAL.on, repr(signal.getsignal(signal.SIGINT))
-            note("Ctrl-C", lambda: signal.raise_signal(signal.SIGINT))
+            note("Ctrl-C", interrupt)
             note("another turn", lambda: DEFERRAL.run(lambda _: DEFERRAL.on, None))
+
+        def interrupt():
+            signal.raise_signal(signal.SIGINT)
+            for _ in range(100_000):  # its handler runs between two steps, not in the call
+                pass
 
         def act(_):
             thread = threading.Thread(target=lambda: said.update(forked(child)[0]))
