@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
@@ -63,6 +64,8 @@ class Record:
             if type(deliveries) is not int or type(failures) is not int:
                 return cls()
             if not 0 <= failures <= deliveries < _MOST:
+                return cls()
+            if not all(math.isfinite(each.at) for each in known):
                 return cls()
             return cls(deliveries, failures, known)
         # A thread that reads on would end by what anybody can write there.

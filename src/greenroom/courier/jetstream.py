@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import itertools
 import json
+import math
 import re
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
@@ -445,6 +446,7 @@ def _dead_tell(message: Any) -> DeadTell:
     headers = message.headers or {}
     try:
         died_at = float(headers.get(_DIED_AT, "0"))
+        died_at = died_at if math.isfinite(died_at) else 0.0
     except ValueError:
         died_at = 0.0
     record = Record.read(headers.get(_RECORD))
