@@ -75,7 +75,7 @@ def test_b489_it_is_given_as_it_was_told_and_forgotten_when_done() -> None:
     assert len(taken) == 0
 
 
-def test_b489_an_id_that_is_told_anew_later_is_worked_on() -> None:
+def test_b494_an_id_that_is_told_anew_later_is_worked_on() -> None:
     """What comes soon is the same tell, delivered again; what comes later has been told again."""
     taken = deliveries()
     give(taken, receipt())
@@ -102,7 +102,7 @@ def test_b489_an_id_that_is_told_anew_later_is_worked_on() -> None:
     ],
     ids=lambda text: text[:20],
 )
-def test_b488_a_record_that_cannot_be_says_nothing(text: str) -> None:
+def test_b495_a_record_that_cannot_be_says_nothing(text: str) -> None:
     """Whoever reads it goes on."""
     assert Record.read(text) == Record()
 
