@@ -167,6 +167,25 @@ def test_b498_who_is_gone_is_followed_and_who_is_at_work_is_not(
         other.close()
 
 
+def test_b498_who_is_connected_anew_keeps_what_it_has(
+    courier: Courier, store: CourierStore
+) -> None:
+    """A connection that breaks while an agent is at work has nobody else begin on it as well."""
+    store.put("a", b"x")
+    anew, other = courier.open("web"), courier.open("web")
+    try:
+        held = one(store)
+        until = time.monotonic() + 1.5
+        while time.monotonic() < until:
+            anew.extend([held])
+            assert not other.receive(1, 0.1)
+        anew.settle([Done(held)])
+        assert not other.receive(1, 1.0)
+    finally:
+        anew.close()
+        other.close()
+
+
 def test_b499_the_dead_are_kept_until_somebody_says_what_becomes_of_them(
     store: CourierStore,
 ) -> None:
@@ -232,6 +251,34 @@ def test_b500_a_server_that_is_killed_loses_nothing(engine: str, tmp_path: Path)
         assert set(found) == {f"t{at}" for at in range(6, 20)}
         assert found[again.request_id].failures == 1
         assert [each.request_id for each in store.dead()] == [buried.request_id]
+        store.close()
+
+
+def test_b500_what_a_server_has_forgotten_to_have_delivered_is_settled(tmp_path: Path) -> None:
+    """One that was killed never answers to an acknowledgement of that: nobody says it for ever."""
+    need("nats")
+    port = free_port()
+    with server("nats", tmp_path, port):
+        store = made("nats", port, timeout_s=1.5).open("web")
+        for name in "abcd":
+            store.put(name, b"x")
+        first = one(store)
+        reply, _, count, header = first.token
+
+        def undelivered(name: str, sequence: int) -> Receipt:
+            """As if it had been received, and the server knew nothing of it."""
+            parts = reply.split(".")
+            parts[5:7] = [str(sequence)] * 2
+            known = name.encode().hex()
+            return Receipt(name, b"x", Record(1), (".".join(parts), sequence, count, known))
+
+        done, buried, strange = undelivered("b", 2), undelivered("c", 3), undelivered("e", 4)
+        assert (first.request_id, header) == ("a", b"a".hex())
+        for _ in range(2):
+            store.settle([Done(done), Bury(buried, Record(1, 1), 1.0)])
+        store.settle([Done(strange), Done(first)])  # that number is somebody else's
+        assert one(store).request_id == "d"
+        assert [each.request_id for each in store.dead()] == ["c"]
         store.close()
 
 

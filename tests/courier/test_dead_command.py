@@ -94,6 +94,17 @@ def test_b510_one_is_retried_or_dropped(courier: MemoryCourier, capsys: Capture)
     assert json.loads(capsys.readouterr().out) == {"retried": 1}
 
 
+def test_b510_what_is_odd_is_listed_all_the_same(courier: MemoryCourier, capsys: Capture) -> None:
+    """Times that are none, and a parcel that is none, without what it holds."""
+    odd = Record(1, 1, (Reason(1, 1e300, "why"),))
+    courier.shelf("letters").graves["odd"] = DeadTell("odd", odd, 1e300, b'{"v":"secret"}')
+    assert main(["dead"]) == 0
+    assert main(["dead", "show", "odd", "--payload"]) == 0
+    said = capsys.readouterr().out
+    assert "odd: ?, 1 deliveries, why" in said
+    assert "secret" not in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "why"),
     [

@@ -19,6 +19,7 @@ from greenroom import (
     UnknownMemberError,
 )
 from greenroom.courier.courier_store import (
+    KNOWN_FOR_S,
     Again,
     Bury,
     CourierRules,
@@ -72,6 +73,38 @@ def test_b489_it_is_given_as_it_was_told_and_forgotten_when_done() -> None:
     assert [each.request_id for each in taken.receipts()] == ["a"]
     assert isinstance(taken.answered("a", None, True, 1.0).settlement, Done)
     assert len(taken) == 0
+
+
+def test_b494_an_id_that_is_told_anew_later_is_worked_on() -> None:
+    """What comes soon is the same tell, delivered again; what comes later has been told again."""
+    taken = deliveries()
+    give(taken, receipt())
+    taken.answered("a", None, True, 10.0)
+    assert isinstance(settled(taken.received(receipt(count=2), 10.0 + KNOWN_FOR_S / 2)), Done)
+    assert isinstance(taken.received(receipt(), 11.0 + KNOWN_FOR_S), Give)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("[1,-5,9,[]]", "[1,0,1,[]]", "[1,Infinity,0,[]]", "[1,1e300,0,[]]", '[1,"2",0,[]]'),
+        *(
+            '[1,2,1,[[Infinity,1,"x"]]]',
+            "[1,2,1,5]",
+            "[" * 100_000,
+            "[1,1,1,[[1,NaN,1]]]",
+            "[2,2,1,[]]",
+            "{}",
+            "x",
+            "",
+        ),
+        f"[1,{10**40},0,[]]",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_b495_a_record_that_cannot_be_says_nothing(text: str) -> None:
+    """Whoever reads it goes on."""
+    assert Record.read(text) == Record()
 
 
 def test_b489_a_failure_is_retried_after_a_growing_backoff_with_its_reason() -> None:

@@ -114,7 +114,17 @@ def test_b488_what_is_no_parcel_is_told_without_what_it_holds() -> None:
     whole = packed(Request({"name": "secret"}), "i")
     noise = [bytes(rng.randrange(256) for _ in range(rng.randrange(40))) for _ in range(200)]
     cut = [whole[:at] for at in range(len(whole))]
-    odd = [b'{"v":2}', b'{"v":1}', b"[]", b"null", b"m\xc1", whole.replace(b"payload", b"else")]
+    odd = [
+        b'{"v":2}',
+        b'{"v":"secret"}',
+        b'{"v":1e9}',
+        b'{"v":1}',
+        b"[" * 100_000,
+        b"[]",
+        b"null",
+        b"m\xc1",
+        whole.replace(b"payload", b"else"),
+    ]
     odd.append(whole.replace(b'"options":{}', b'"options":{"colour":1}'))
     for body in (*noise, *cut, *odd):
         with pytest.raises(ParcelError) as found:

@@ -273,7 +273,7 @@ WRONG: list[tuple[str, str]] = [
      "request_timeout_s?")),
     ("[pool]\nrequest_timeout_s = -1" + A, "pool.toml:2: pool.request_timeout_s must be"),
     ("[pool]\nmax_retries = '3'" + A, "pool.toml:2: pool.max_retries must be"),
-    ("[pool]\nname = 5" + A, "pool.toml:1: pool name, strategy and shared must be texts"),
+    ("[pool]\nname = 5" + A, "pool.toml:1: pool name, strategy, shared and courier must be texts"),
     ("[pool]\nstrategy = 'best'" + A, "pool.toml: strategy"),
     ("[pool]\nname = '${NO_SUCH}'" + A,
      "pool.toml:2: pool.name must be in the environment, and NO_SUCH is not set"),

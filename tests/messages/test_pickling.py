@@ -43,9 +43,11 @@ from greenroom import (
     Request,
     SkipReason,
     StreamInterruptedError,
+    TellNotStoredError,
 )
 from greenroom.actors.runtime.future import DeadPoolError
 from greenroom.events import CATALOGUE
+from greenroom.messages.errors import summary
 
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
 KEY, PROMPT = "sk-secret-0123456789", "the prompt of a user"
@@ -96,6 +98,9 @@ MAKERS: dict[type[PoolError], Callable[[], PoolError]] = {
     DeadPoolError: lambda: DeadPoolError("stopped", refused=True),
     ForkedPoolError: lambda: ForkedPoolError("writers", 7, 8),
     CircuitOpenError: lambda: CircuitOpenError(2.0),
+    TellNotStoredError: lambda: TellNotStoredError(
+        "writers", "away", summary(client_error()), maybe=True
+    ),
     RemoteError: lambda: RemoteError("text", kind=FailureKind.AUTH, started=True, type="T"),
 }
 """The others take one text."""
@@ -133,7 +138,8 @@ def same(one: Any, other: Any) -> None:
     """Compare errors as a reader would, all the way down."""
     assert type(one) is type(other)
     assert str(one) == str(other)
-    for name in ("kind", "retry_after_s", "started", "pool_name", "member", "received_count"):
+    plain = ("kind", "retry_after_s", "started", "pool_name", "member", "received_count")
+    for name in (*plain, "reason", "detail", "maybe"):
         assert getattr(one, name, None) == getattr(other, name, None), name
     for left, right in zip(getattr(one, "errors", ()), getattr(other, "errors", ()), strict=True):
         same(left, right)

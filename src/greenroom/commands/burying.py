@@ -173,4 +173,7 @@ def _carried(tell: DeadTell, payload: bool) -> dict[str, Any]:
 
 
 def _when(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    try:
+        return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):  # no time at all: anybody can write there
+        return "?"
