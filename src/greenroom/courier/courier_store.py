@@ -11,6 +11,9 @@ from greenroom.messages import _validate as check
 
 REASONS_KEPT = 10
 """How many reasons a tell brings along: the last ones."""
+KNOWN_FOR_S = 120
+"""For how long an id is the same tell after it was worked off; told later it is a new one."""
+_MOST = 2**31
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +54,19 @@ class Record:
 
     @classmethod
     def read(cls, text: str | bytes | None) -> Record:
-        """What such a text says; nothing is known where it says nothing."""
+        """What such a text says; nothing is known where it says nothing, or what cannot be."""
         try:
             version, deliveries, failures, reasons = json.loads(text or "")
             if version != 1:
                 return cls()
             known = tuple(Reason(int(n), float(at), str(what)) for n, at, what in reasons)
-            return cls(int(deliveries), int(failures), known)
-        except (ValueError, TypeError):
+            if type(deliveries) is not int or type(failures) is not int:
+                return cls()
+            if not 0 <= failures <= deliveries < _MOST:
+                return cls()
+            return cls(deliveries, failures, known)
+        # A thread that reads on would end by what anybody can write there.
+        except (ValueError, TypeError, OverflowError, RecursionError):
             return cls()
 
 

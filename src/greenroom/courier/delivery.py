@@ -19,6 +19,7 @@ from typing import Any
 
 from greenroom.actors.policy.backoff import ceiling
 from greenroom.courier.courier_store import (
+    KNOWN_FOR_S,
     Again,
     Bury,
     CourierRules,
@@ -41,8 +42,9 @@ from greenroom.messages.requests import Request
 from greenroom.messages.status import FailureKind, SkipReason
 
 DONE_KEPT = 10_000
-"""How many ids are remembered of what was worked off here: what an engine has forgotten of these
-meanwhile, and delivers again, is not worked on again."""
+"""How many ids are remembered of what was worked off here, each for `KNOWN_FOR_S`: what an engine
+has forgotten of these meanwhile, and delivers again, is not worked on again. What comes later may
+have been told anew."""
 PARKED_S = 5.0
 """Up to how long a tell waits that has found nobody available."""
 TURN_S = 1.0
@@ -112,7 +114,7 @@ class Deliveries:
         self._rules = rules
         self._rng = rng
         self._in_hand: dict[str, tuple[Receipt, bool]] = {}
-        self._done: OrderedDict[str, None] = OrderedDict()
+        self._done: OrderedDict[str, float] = OrderedDict()
         self._suspect: str | None = None
 
     def __len__(self) -> int:
@@ -129,7 +131,7 @@ class Deliveries:
             now: seconds since the epoch.
         """
         request_id, record = receipt.request_id, receipt.record
-        if request_id in self._done:
+        if abs(now - self._done.get(request_id, float("-inf"))) < KNOWN_FOR_S:
             return Verdict(Done(receipt))
         held = self._in_hand.get(request_id)
         if held is not None:  # delivered anew, as its lease had ended: what runs is for that one
@@ -168,7 +170,8 @@ class Deliveries:
             return Verdict(None)
         receipt, idempotent = held
         if error is None:
-            self._done[request_id] = None
+            self._done[request_id] = now
+            self._done.move_to_end(request_id)
             if len(self._done) > DONE_KEPT:
                 self._done.popitem(last=False)
             return Verdict(Done(receipt))

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from greenroom.courier.courier_store import (
+    KNOWN_FOR_S,
     Again,
     Bury,
     CourierRules,
@@ -34,8 +35,6 @@ from greenroom.messages import _validate as check
 T = TypeVar("T")
 
 CONSUMER = "workers"
-KNOWN_FOR_S = 120.0
-"""For how long the server knows an id; after a restart only those of tells that lie there still."""
 FULL = 10077
 """The server's error code for a stream that has as many messages as it may."""
 _RECORD = "Greenroom-Record"
@@ -213,7 +212,8 @@ class _JetStreamTells:
                 retention=api.RetentionPolicy.WORK_QUEUE,
                 discard=api.DiscardPolicy.NEW,
                 max_msgs=courier.max_queue,
-                duplicate_window=KNOWN_FOR_S,
+                # After a restart it knows only the ids of tells that lie there still.
+                duplicate_window=float(KNOWN_FOR_S),
                 **whole,
             )
         )
@@ -306,14 +306,14 @@ class _JetStreamTells:
             if noted is not None:
                 at, _, text = noted.data.partition(b" ")
                 known = Record.read(text)
-                since = max(1, count - int(at))
+                since = max(1, count - int(at)) if at.isdigit() and len(at) < 20 else 1
                 record = Record(known.deliveries + since, known.failures, known.reasons)
         name = (message.headers or {}).get(_ID, "")
         return Receipt(
             _id_of(name) or f"{self._queue}-{sequence}",
             message.data,
             record,
-            (message.reply, sequence, count),
+            (message.reply, sequence, count, name),
         )
 
     async def _last(self, stream: str, subject: str) -> Any:
@@ -338,29 +338,46 @@ class _JetStreamTells:
         await asyncio.gather(*map(self._settle_one, settlements))
 
     async def _settle_one(self, each: Settlement) -> None:
-        reply, sequence, count = each.receipt.token
+        reply, sequence, count, name = each.receipt.token
         match each:
             case Done():
-                await self._confirmed(reply, b"+ACK")
+                await self._gone(reply, sequence, name)
             case Again(_, after_s, record):
                 # First: a delivery that comes before its note is counted, and more than once.
                 noted = f"{count} {record.text()}".encode()
                 await self._js.publish(f"{self._notes}.{sequence}", noted, stream=self._noted)
                 delay = json.dumps({"delay": max(1, round(after_s * 1e9))}).encode()
-                await self._confirmed(reply, b"-NAK " + delay)
+                await self._confirmed(reply, b"-NAK " + delay, self._courier.timeout_s)
                 return
             case Bury(receipt, record, at):
                 headers = {_RECORD: record.text(), _DIED_AT: repr(at)}
                 headers[_ID] = f"{_header(receipt.request_id)}.{sequence}"
                 subject = f"{self._deads}.{_key(receipt.request_id)}"
                 await self._js.publish(subject, receipt.body, stream=self._grave, headers=headers)
-                await self._confirmed(reply, b"+ACK")
+                await self._gone(reply, sequence, name)
         if count > 1 or f"{self._notes}.{sequence}" in self._noted_before:
             await self._js.purge_stream(self._noted, subject=f"{self._notes}.{sequence}")
 
-    async def _confirmed(self, reply: str, what: bytes) -> None:
+    async def _gone(self, reply: str, sequence: int, name: str) -> None:
+        """Have the server forget a message. One that was killed, and has forgotten that it had
+        delivered it, never answers to its acknowledgement: it is deleted by its number then.
+        """
+        errors = importlib.import_module("nats.errors")
+        try:
+            await self._confirmed(reply, b"+ACK", self._courier.timeout_s / 3)
+            return
+        except errors.TimeoutError:
+            pass
+        missing = importlib.import_module("nats.js.errors").NotFoundError
+        with contextlib.suppress(missing):  # it has been acknowledged before
+            found = await self._js.get_msg(self._queue, sequence)
+            # Of a stream that was made anew the number is somebody else's.
+            if (found.headers or {}).get(_ID, "") == name:
+                await self._js.delete_msg(self._queue, sequence)
+
+    async def _confirmed(self, reply: str, what: bytes, limit_s: float) -> None:
         """Acknowledge, and wait until the server has it."""
-        await self._client.request(reply, what, timeout=self._courier.timeout_s)
+        await self._client.request(reply, what, timeout=limit_s)
 
     def dead(self) -> Sequence[DeadTell]:
         # Each is a question of its own.

@@ -68,7 +68,9 @@ def unpacked(body: bytes) -> Request[Any]:
         else:
             whole = json.loads(body)
         if whole["v"] != VERSION:
-            raise ParcelError(f"it is of version {whole['v']!r}, and this knows {VERSION}")
+            found = whole["v"]  # shown if it is a number: all else may be anything
+            said = str(found) if type(found) is int and 0 <= found < 1000 else type(found).__name__
+            raise ParcelError(f"it is of version {said}, and this knows {VERSION}")
         options = whole["options"]
         if unknown := set(options) - set(_OPTIONS):
             raise ParcelError(f"it has options that this version does not know: {len(unknown)}")

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from greenroom.courier.courier_store import (
+    KNOWN_FOR_S,
     Again,
     Bury,
     CourierRules,
@@ -25,8 +26,6 @@ from greenroom.courier.courier_store import (
 from greenroom.messages import _validate as check
 
 GROUP = "greenroom"
-KNOWN_FOR_S = 120
-"""For how long an id is known that has been worked off: told once more, it is not stored again."""
 MOST_AT_ONCE = 200
 """How many tells one script looks at: while it runs, the server does nothing else."""
 
@@ -101,11 +100,13 @@ end
 return {found, next[2] and math.max(0, math.ceil(next[2] - now)) or -1, last}
 """
 )
-# Only what is still this consumer's: a tell whose lease has ended is somebody else's.
+# Only what is still that consumer's: a tell whose lease has ended is somebody else's. It is the one
+# that has received it, of this connection or of one before it.
 _EXTEND = """
-for i = 3, #ARGV do
-  local mine = redis.call('XPENDING', KEYS[1], ARGV[1], ARGV[i], ARGV[i], 1, ARGV[2])
-  if #mine > 0 then redis.call('XCLAIM', KEYS[1], ARGV[1], ARGV[2], 0, ARGV[i], 'JUSTID') end
+for i = 2, #ARGV, 2 do
+  local entry, who = ARGV[i], ARGV[i + 1]
+  local held = redis.call('XPENDING', KEYS[1], ARGV[1], entry, entry, 1, who)
+  if #held > 0 then redis.call('XCLAIM', KEYS[1], ARGV[1], who, 0, entry, 'JUSTID') end
 end
 """
 _GONE = """
@@ -306,21 +307,22 @@ class _RedisTells:
         receipts = []
         for entry, request_id, body, count, text in found:
             known = Record.read(text)
-            record = Record(int(count), known.failures, known.reasons)
+            record = Record(max(1, int(count)), known.failures, known.reasons)
             name = request_id.decode("utf-8", "replace")
-            receipts.append(Receipt(name, body, record, (entry, request_id)))
+            receipts.append(Receipt(name, body, record, (entry, request_id, self._consumer)))
         return receipts, int(next_ms), last
 
     def extend(self, receipts: Sequence[Receipt]) -> None:
-        entries = [each.token[0] for each in receipts]
-        for at in range(0, len(entries), MOST_AT_ONCE):
-            self._run(_EXTEND, GROUP, self._consumer, *entries[at : at + MOST_AT_ONCE])
+        for at in range(0, len(receipts), MOST_AT_ONCE):
+            tokens = [each.token for each in receipts[at : at + MOST_AT_ONCE]]
+            pairs = [part for entry, _, consumer in tokens for part in (entry, consumer)]
+            self._run(_EXTEND, GROUP, *pairs)
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         done: list[bytes] = []
         pipeline = self._client.pipeline(transaction=False)
         for each in settlements:
-            entry, request_id = each.receipt.token
+            entry, request_id, _ = each.receipt.token
             match each:
                 case Done():
                     done += entry, request_id
