@@ -42,7 +42,7 @@ def codec(request: pytest.FixtureRequest) -> Codec:
 TO_WORKER = (
     Call("a", {"x": [1, None, "é\u2028\n"]}),
     Call("a", None, True, 1.5, False, 160, "r-1", 2, "k", -3, {"m": 1}, {"traceparent": "00-1"}),
-    Call("\"\n", False, left_s=0.1, attempt=0, key="", metadata={"m": {"n": [None]}}),
+    Call('"\n', False, left_s=0.1, attempt=0, key="", metadata={"m": {"n": [None]}}),
     Go("a"),
     Cancel("a"),
     Credit("a", 80),
