@@ -42,6 +42,7 @@ def codec(request: pytest.FixtureRequest) -> Codec:
 TO_WORKER = (
     Call("a", {"x": [1, None, "é\u2028\n"]}),
     Call("a", None, True, 1.5, False, 160, "r-1", 2, "k", -3, {"m": 1}, {"traceparent": "00-1"}),
+    Call('"\n', False, left_s=0.1, attempt=0, key="", metadata={"m": {"n": [None]}}),
     Go("a"),
     Cancel("a"),
     Credit("a", 80),
@@ -53,6 +54,8 @@ TO_CALLER = (
     Started("a"),
     Noted("a", True, {"model": "m"}, {"tokens": 3}, ({"cost": "tokens", "remaining": 1},)),
     Value("a", 1.5),
+    Value("a", True),
+    Chunk("a", 7, [False, None, {"": -1}]),
     Chunk("a", 0, ""),
     End("a", 3),
     Error("a", "auth", True, "T", "text", 1.0, True),

@@ -22,6 +22,7 @@ from helpers_remote_processes import NatsEngine, Worker, worker
 
 from greenroom import AgentPool, Member, PoolConfig
 from greenroom.events import MemberUnreachable
+from greenroom.strategies import Failover
 from greenroom.testing import EventRecorder
 
 HERE, THERE = "10.213.77.1", "10.213.77.2"
@@ -81,9 +82,11 @@ async def _cut_and_mended(engine: NatsEngine, far: Worker, link: str) -> tuple[f
         Member("here", lambda payload: "here"),
     ]
     config = PoolConfig(circuit_reset_timeout_s=1.0, circuit_success_threshold=1)
+    # By itself `failover` stays for a minute with whoever has taken over.
+    strategy = Failover(return_after_s=0.2)
     async with (
         asyncio.timeout(2 * PROCESS_S),
-        AgentPool.start(members, strategy="failover", config=config) as pool,
+        AgentPool.start(members, strategy=strategy, config=config) as pool,
     ):
         assert await pool.aexecute({"do": "name"}) == "far"
         held = asyncio.ensure_future(pool.aexecute({"do": "sleep", "id": "held"}))

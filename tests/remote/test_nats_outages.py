@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import signal
 import tempfile
 import time
@@ -26,6 +27,7 @@ from greenroom.events import (
 from greenroom.remote.codec import JsonCodec
 from greenroom.remote.frames import Call
 from greenroom.remote.links import EngineAway
+from greenroom.remote.nats_call import NatsCall
 from greenroom.remote.nats_link import NatsLink
 
 ASKING = 10
@@ -154,15 +156,8 @@ async def test_b456_calls_that_a_stopped_server_delivers_later_are_not_begun(
         way = NatsLink(at.url, JsonCodec()).connect(on_away=away.append)
         first = await way.open(Call("first", {"do": "sleep", "id": "first"}))
         await asyncio.to_thread(at.heard, begun="first")
-        engine.server.send_signal(signal.SIGSTOP)
-        calls = [first]
-        for number in range(10):
-            call = Call(f"late {number}", {"do": "sleep", "id": f"late {number}"})
-            calls.append(await way.open(call))
-        for each in calls:
-            with pytest.raises(EngineAway) as lost:
-                await each.receive()
-            assert lost.value.reached
+        _stop(engine)
+        await _given_up([first, *[await way.open(_late(number)) for number in range(10)]])
         engine.server.send_signal(signal.SIGCONT)
         await until(lambda: away[-1:] == [False])
         await asyncio.to_thread(at.heard, cancelled="first")
@@ -170,3 +165,46 @@ async def test_b456_calls_that_a_stopped_server_delivers_later_are_not_begun(
         frame = await again.receive()
         assert getattr(frame, "value", None) == [2, 0], frame
         await way.close()
+
+
+@in_a_loop
+async def test_b456_calls_that_are_given_up_sooner_are_not_begun_either(
+    takes_seconds: None,
+) -> None:
+    """The server had been silent for a while when they were sent, as its caller knew by another
+    worker's call: it gives them up before they have been on their way for two seconds.
+    """
+    with _engine() as (engine, _), worker(engine) as busy, worker(engine) as at:
+        away: list[bool] = []
+        there = NatsLink(busy.url, JsonCodec()).connect(on_away=lambda _: None)
+        way = NatsLink(at.url, JsonCodec()).connect(on_away=away.append)
+        first = await there.open(Call("first", {"do": "sleep", "id": "first"}))
+        await asyncio.to_thread(busy.heard, begun="first")
+        await way.ask(20.0)  # so that it is called without being asked
+        _stop(engine)
+        await asyncio.sleep(0.5)
+        await _given_up([first, *[await way.open(_late(number)) for number in range(10)]])
+        engine.server.send_signal(signal.SIGCONT)
+        await until(lambda: away[-1:] == [False])
+        again = await way.open(Call("again", {"do": "counts"}))
+        frame = await again.receive()
+        assert getattr(frame, "value", None) == [1, 0], frame
+        await way.close()
+        await there.close()
+
+
+def _late(number: int) -> Call:
+    return Call(f"late {number}", {"do": "sleep", "id": f"late {number}"})
+
+
+def _stop(engine: NatsEngine) -> None:
+    """The server stands still when this returns: what is sent from now on it has not read."""
+    engine.server.send_signal(signal.SIGSTOP)
+    os.waitid(os.P_PID, engine.server.pid, os.WSTOPPED)
+
+
+async def _given_up(calls: list[NatsCall]) -> None:
+    for each in calls:
+        with pytest.raises(EngineAway) as lost:
+            await each.receive()
+        assert lost.value.reached

@@ -79,12 +79,15 @@ class NatsConnection:
     Attributes:
         over: done when it is; its result says why.
         complaint: what the server has said last against something that was sent, if anything.
+        asked_at: when the server was asked whether it is there, by the loop's clock, as long as it
+            has not answered.
     """
 
     def __init__(self) -> None:
         from nats.aio.client import Client
 
         self._client: Client = Client()
+        self.asked_at: float | None = None
         self.over: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.complaint: str | None = None
 
@@ -231,12 +234,14 @@ class NatsConnection:
         # for: so it never ceases.
         answer = asyncio.ensure_future(self._client.rtt(timeout=_NEVER_S))  # type: ignore[arg-type]
         either: set[asyncio.Future[Any]] = {answer, self.over}
+        self.asked_at = asyncio.get_running_loop().time()
         try:
             for _ in range(max(1, round(within_s / _STEP_S))):
                 if self.over.done():
                     return False
                 await asyncio.wait(either, timeout=_STEP_S, return_when=asyncio.FIRST_COMPLETED)
                 if answer.done():
+                    self.asked_at = None
                     return answer.exception() is None and not self.is_over
             return False
         finally:

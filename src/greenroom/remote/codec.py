@@ -292,10 +292,11 @@ def _framed(said: Any, table: dict[str, tuple[type[Any], _Fields]]) -> Any:
     if name == "call" and spoken != PROTOCOL:
         raise ProtocolError(f"protocol {PROTOCOL} is spoken here, the caller speaks another one")
     given = {}
-    for field, look in looks.items():
-        if field in said:
+    for field, value in said.items():
+        look = looks.get(field)
+        if look is not None:
             try:
-                given[field] = look(said[field])
+                given[field] = look(value)
             except _Bad as bad:
                 raise ProtocolError(f"{field} of a frame {name} {bad}") from None
     for field in _REQUIRED[kind]:
@@ -405,7 +406,50 @@ def _no_constant(name: str) -> NoReturn:
 _dumps = json.JSONEncoder(
     ensure_ascii=False, allow_nan=False, check_circular=False, separators=(",", ":")
 ).encode
-_loads = json.JSONDecoder(parse_constant=_no_constant).decode
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def _json(value: Any) -> str:
+    """A value as JSON; what is neither list nor dict costs no encoder.
+
+    Raises:
+        TypeError, ValueError, RecursionError: it is none.
+    """
+    kind = type(value)
+    if kind is str:
+        return encode_basestring(value)
+    if kind is int:
+        return int.__repr__(value)
+    if value is None:
+        return "null"
+    if kind is bool:
+        return "true" if value else "false"
+    if _has_odd_key(value):
+        raise TypeError("a key that is no str")
+    return _dumps(value)
+
+
+_CALL_DEFAULTS = _SENT[frames.Call][1][2:]
+
+
+def _call(call: frames.Call) -> str:
+    """One as JSON, without what is as it would be by default."""
+    text = f'{{"frame":"call","id":{_json(call.id)},"payload":{_json(call.payload)}'
+    for name, default in _CALL_DEFAULTS:
+        value = getattr(call, name)
+        if value != default:
+            text += f',"{name}":{_json(value)}'
+    return f'{text},"protocol":{PROTOCOL}}}'
+
+
+def _loaded(text: str) -> Any:
+    try:
+        value, end = _decoder.raw_decode(text)
+        if end == len(text):
+            return value
+    except ValueError:
+        pass
+    return _decoder.decode(text)  # there is something around it: spaces, or what must not be
 
 
 class JsonCodec:
@@ -419,14 +463,19 @@ class JsonCodec:
 
     def encode(self, frame: Frame) -> bytes:
         try:
-            if type(frame) is frames.Chunk and type(frame.value) is str:  # most of all that is said
-                value = encode_basestring(frame.value)
-                id = encode_basestring(frame.id)
-                text = f'{{"frame":"chunk","id":{id},"number":{frame.number},"value":{value}}}'
-                return _bounded(text.encode(), frame, self.most_bytes)
-            if _has_odd_key(_content_of(frame)):
-                _refuse("json", frame)
-            data = _dumps(_plain(frame)).encode()
+            # Most of all that is said is one of these three: without the tables.
+            if type(frame) is frames.Chunk:
+                head = f'{{"frame":"chunk","id":{_json(frame.id)},"number":{frame.number},"value":'
+                text = head + _json(frame.value) + "}"
+            elif type(frame) is frames.Value:
+                text = f'{{"frame":"value","id":{_json(frame.id)},"value":{_json(frame.value)}}}'
+            elif type(frame) is frames.Call:
+                text = _call(frame)
+            else:
+                if _has_odd_key(_content_of(frame)):
+                    _refuse("json", frame)
+                text = _dumps(_plain(frame))
+            data = text.encode()
         except (TypeError, ValueError, RecursionError) as error:
             _refuse("json", frame, error)
         return _bounded(data, frame, self.most_bytes)
@@ -440,7 +489,7 @@ class JsonCodec:
     def _read(self, data: bytes | bytearray | memoryview) -> Any:
         _check_size(data, self.most_bytes)
         try:
-            return _loads(str(data, "utf-8"))
+            return _loaded(str(data, "utf-8"))
         except (ValueError, RecursionError) as error:
             raise ProtocolError(f"a frame must be JSON in UTF-8: {type(error).__name__}") from None
 

@@ -344,7 +344,12 @@ class Worker:
 
     def _sender(self) -> Sender:
         hub = self._hub
-        return Sender(hub.caller, hub.broker.session, self._stamp, hub.loop.time() - self._heard_at)
+        since_s = hub.loop.time() - self._heard_at
+        connection = hub.broker.connection
+        if connection is not None and connection.asked_at is not None:
+            # The broker's silence may have begun then, and this is given up with it: it ages since.
+            since_s -= hub.loop.time() - connection.asked_at
+        return Sender(hub.caller, hub.broker.session, self._stamp, since_s)
 
     def _forget_pings(self, most: int) -> None:
         while len(self._pings) > most:

@@ -35,7 +35,8 @@ class Sender(NamedTuple):
         caller: 8 bytes: one caller's, whatever connections it has.
         session: the how-manieth connection; what an older one brings is late.
         stamp: what the worker's clock said in the last pong that had come.
-        since_s: how long ago that was.
+        since_s: how long ago that was, less the seconds for which the sender has been waiting for
+            the server to say that it is there: so much sooner it will give up what it sends now.
     """
 
     caller: bytes
