@@ -1,7 +1,7 @@
 """Four real processes, by each kind of store: a dead member, a 429, a finder that is killed, a
 process that is cut off, a store that goes away.
 
-Times are bounded by what a busy machine keeps; the tight ones are measured by a benchmark.
+Times are bounded by what a busy machine keeps; the tight ones are measured by `sharing_live`.
 """
 
 from __future__ import annotations
