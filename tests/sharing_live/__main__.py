@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -69,4 +68,4 @@ def _ms(times: list[float]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
