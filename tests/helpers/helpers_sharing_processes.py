@@ -17,6 +17,7 @@ from helpers_processes import PROCESS_S, bounded
 
 _WORKER = """
 import json, os, sys, threading, time
+from contextlib import suppress
 from pathlib import Path
 from greenroom import AgentPool, Member, PoolConfig, Request
 from greenroom.actors.runtime.event_bus import observe
@@ -30,7 +31,7 @@ def say(**what):
         print(json.dumps(what), flush=True)
 
 def shared_member(payload):
-    calls.append(1)
+    calls.append(time.monotonic())
     if throttled.exists():
         raise http_error(429, retry_after_s=600.0)
     if dead.exists() or cut:
@@ -42,7 +43,13 @@ def other(payload):
         raise ConnectionError("no route")
     return "b"
 
-cut = False
+def traffic():
+    while busy.wait():
+        with suppress(Exception):
+            pool.ask(Request("x"), timeout=20)
+        time.sleep(pause_s)
+
+cut, busy, pause_s = False, threading.Event(), 0.01
 config = PoolConfig(circuit_failure_threshold=2, circuit_reset_timeout_s=float(sys.argv[3]),
                     circuit_success_threshold=1)
 members = [Member("a", shared_member), Member("b", other, priority=1)]
@@ -51,6 +58,7 @@ observe(lambda event: say(event=event.name, member=event.member,
                           heard=getattr(event, "heard", False), at=time.monotonic())
         if event.name.partition(".")[0] in ("breaker", "member", "shared") else None)
 pool = AgentPool.start(members, strategy="priority", config=config, name="web", shared=sys.argv[1])
+threading.Thread(target=traffic, daemon=True).start()
 say(event="ready")
 for line in sys.stdin:
     match line.split():
@@ -64,6 +72,15 @@ for line in sys.stdin:
             say(answer=answers)
         case ["calls"]:
             say(answer=len(calls))
+        case ["calls", "since", at]:
+            say(answer=[each for each in calls if each >= float(at)])
+        case ["traffic", every_s]:  # until it is nothing
+            pause_s = float(every_s)
+            if pause_s:
+                busy.set()
+            else:
+                busy.clear()
+            say(answer=pause_s)
         case ["cut", what]:
             cut = what == "on"
             say(answer=cut)

@@ -279,7 +279,8 @@ def test_other_limits_hold_at_once_and_keep_what_was_spent() -> None:
         assert pool.stats().pending == 1
         changed = pool.configure(members={"a": {"limits": [per_minute(3)]}})
         before, after = (
-            f"(Limit(amount={n}, per_s=60, cost='requests', group=None),)" for n in (1, 3)
+            f"(Limit(amount={n}, per_s=60, cost='requests', group=None, per_process=False),)"
+            for n in (1, 3)
         )
         assert changed == (f"a: limits {before} -> {after}",)
         assert waits.get(timeout=WAIT_S).value == 1

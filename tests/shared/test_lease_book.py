@@ -309,11 +309,16 @@ def test_b465_a_late_answer_is_of_no_account() -> None:
     assert not budget.refused(LeaseRefused(key=KEY, serial=10**6), lab.now)
 
 
-def test_b465_what_a_call_did_not_take_is_free_for_others_soon() -> None:
-    """Two processes reserve 400 of 1,000 each time, and take ten: neither waits for long."""
-    lab = Lab(1000, 60.0, [2.0, 2.0], costs=lambda rng: 400)
+@pytest.mark.parametrize("seed", [1, 2, 5])
+def test_b465_what_a_call_did_not_take_is_free_for_others_soon(seed: int) -> None:
+    """Two processes reserve 400 of 1,000 each time, and take ten: neither waits for long, until
+    there is too little left to be reserved.
+    """
+    lab = Lab(1000, 60.0, [2.0, 2.0], seed=seed, costs=lambda rng: 400)
     lab.settle_s, lab.really = 0.05, 10
     lab.run(20.0)
+    # Sixty have taken 600: one more may reserve the rest, and after that one nobody.
+    assert sum(len(each.spent) for each in lab.tenants) == 61
     for each in lab.tenants:
         assert len(each.spent) >= 28
         assert max(each.waits) <= 2.0

@@ -287,7 +287,9 @@ def test_b474_its_tables_are_made_once_whoever_comes_first(
     assert not faults
     store = state.open("web")
     store.put("breaker/a", "x", 60.0)
-    assert not postgres[0].open("web").get()
+    other = postgres[0].open("web")
+    assert not other.get()
+    other.close()
     store.close()
 
 

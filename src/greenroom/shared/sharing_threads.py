@@ -9,6 +9,7 @@ import queue
 import random
 import socket
 import threading
+import time
 from collections.abc import Iterable
 from contextvars import Context
 
@@ -42,8 +43,12 @@ LONGEST_WAIT_S = 1.0
 """How long a thread waits at most before it looks whether the pool has ended."""
 JOIN_S = 1.0
 """How long the end of a pool waits for its connection to the store to be closed."""
-MOST_TRIES = 20
+MOST_TRIES = 40
 """How often a ledger is changed by others meanwhile before it counts as out of reach."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.002, 0.05
+"""How long it is waited at most before the next try: twice as long each time. All tries together
+take less time than a budget waits for its answer.
+"""
 LEDGER_KEPT_S = 60.0
 """For how long a ledger stays in its store beyond what counts in it."""
 ASK_S = 1.0
@@ -225,8 +230,9 @@ class SharingThreads:
             ttl_s = asked.per_s + LONGEST_LEASE_S + LEDGER_KEPT_S
             if store.replace(key, book.text(), held.revision, ttl_s):
                 return answer
-            if number:  # others are at it as well
-                self._over.wait(self._rng.random() * 0.002 * number)
+            # Others are at it as well. While the pool ends, too: it is then that all give back.
+            longest_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0**number)
+            time.sleep(self._rng.random() * longest_s)
         raise TimeoutError(f"a ledger was changed by others {MOST_TRIES} times meanwhile")
 
     def _happened(self, news: _Item) -> list[Effect]:
