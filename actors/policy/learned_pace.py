@@ -92,16 +92,20 @@ class LearnedPace:
         per_s: calls a second, by a first guess.
         retry_after_s: when the next one is let in, after `now`.
         number: of how many calls that was guessed; those that are refused yet are taken off.
+
+    Attributes:
+        among: how many processes have a pace of that member: each may have begun with all of it.
     """
 
     __slots__ = (
         "_anchor", "_at", "_began", "_bursts", "_cut_at", "_doubts", "_early", "_good", "_grown",
         "_grown_from", "_guessed", "_held", "_held_from", "_hold", "_level", "_no_cure_until",
-        "_soon", "_used_at", "_whole", "per_s",
+        "_soon", "_used_at", "_whole", "among", "per_s",
     )  # fmt: skip
 
     def __init__(self, per_s: float, now: float, retry_after_s: float, number: int = 0) -> None:
         self.per_s = per_s
+        self.among = 1
         self._good: float | None = None  # held for as long as it had to be, without a refusal
         self._used_at = now
         self._guessed = number
@@ -225,7 +229,7 @@ class LearnedPace:
             self._held_from = self.per_s
         else:
             self._early += 1
-            if self._early >= EARLY and self.per_s < self._held_from * TOO_LOW:
+            if self._early >= EARLY and self.per_s < self._held_from * TOO_LOW / self.among:
                 self._no_cure_until = now + NO_CURE_S
                 return
         self.per_s = max(_LOWEST_PER_S, _UNDER * min(self.per_s, self._found(now, retry_after_s)))

@@ -590,6 +590,7 @@ class Headroom:
         if pace is not None and pace.ignores(now):
             return
         if bucket is not None and pace is not None and not pace.is_forgotten(now):
+            pace.among = 1 if bucket.others is None else 1 + bucket.others[1]
             pace.refused(began, now, after_s)
         else:
             together = [slot] if bucket is None else bucket.slots
