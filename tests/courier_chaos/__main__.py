@@ -80,6 +80,7 @@ class Child:
         self._argv = argv
         self._read = read
         self.starts = 0
+        self.works = False  # whether it has said something since its start
         self.process: subprocess.Popen[str] | None = None
 
     def look(self) -> None:
@@ -88,6 +89,7 @@ class Child:
 
     def start(self) -> None:
         self.starts += 1
+        self.works = False
         pipe = subprocess.PIPE
         process = subprocess.Popen(
             self._argv(), stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True
@@ -98,6 +100,7 @@ class Child:
     def _lines(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
+            self.works = self.works or process is self.process
             self._read(line)
 
     def kill(self) -> None:
@@ -178,12 +181,15 @@ def run(engine: str, tells: int, seed: int, workers: int, limit_s: float, pace_s
                     server.kill()
                     threading.Event().wait(rng.uniform(0.0, 1.0))
                     server.start()
-                elif chance < 0.5 and len(told) < tells:
-                    teller.kill()
-                    kills += 1
                 elif chance < 0.8:
-                    rng.choice(working).kill()
-                    kills += 1
+                    hit = rng.choice(working)
+                    if chance < 0.5 and len(told) < tells:
+                        hit = teller
+                    # Where a start takes longer than from one kill to the next nobody would ever
+                    # get to work: who has just begun is mostly spared.
+                    if hit.works or rng.random() < 0.2:
+                        hit.kill()
+                        kills += 1
             took_s = time.monotonic() - began
             worked, dead = numbers(log), _dead(kind, url)
         finally:
