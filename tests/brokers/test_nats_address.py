@@ -11,7 +11,7 @@ def read(text: object, **more: str) -> NatsAddress:
     return nats_address("url", text, subject=True, **more)
 
 
-def test_b445_an_address_names_servers_a_subject_and_who_one_is() -> None:
+def test_b452_an_address_names_servers_a_subject_and_who_one_is() -> None:
     """A port that is not said is 4222; what is written in percent is read."""
     plain = read("nats://broker/work.one")
     assert plain.servers == ("nats://broker:4222",)
@@ -26,7 +26,7 @@ def test_b445_an_address_names_servers_a_subject_and_who_one_is() -> None:
     assert nats_address("url", "nats://a", subject=False).subject == ""
 
 
-def test_b445_an_address_is_shown_without_its_secrets() -> None:
+def test_b452_an_address_is_shown_without_its_secrets() -> None:
     """Neither its text nor its repr has them."""
     for text in ("nats://me:secret@a,b:5/w", "nats://secret@a,b:5/w"):
         address = read(text)
@@ -60,14 +60,14 @@ def test_b445_an_address_is_shown_without_its_secrets() -> None:
         ("nats://a/w?ca=x", "begin with tls://"),
     ],
 )
-def test_b445_what_is_no_address_is_refused_at_once(text: object, rule: str) -> None:
+def test_b452_what_is_no_address_is_refused_at_once(text: object, rule: str) -> None:
     """By the field and the rule, and without what may be a secret."""
     with pytest.raises((TypeError, ValueError), match=rf"^url .*({rule})") as refused:
         read(text)
     assert "secret" not in str(refused.value)
 
 
-def test_b445_a_subject_is_refused_where_none_belongs_and_a_file_that_is_given_twice() -> None:
+def test_b452_a_subject_is_refused_where_none_belongs_and_a_file_that_is_given_twice() -> None:
     """The servers of shared state have none."""
     with pytest.raises(ValueError, match="must name no subject"):
         nats_address("url", "nats://a/w", subject=False)

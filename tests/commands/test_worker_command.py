@@ -61,7 +61,7 @@ def command(
         process.kill()
 
 
-def test_b442_a_member_of_a_file_is_served(file: Path) -> None:
+def test_b449_a_member_of_a_file_is_served(file: Path) -> None:
     """Whatever is wrong with another one; with its key, and its width; SIGTERM ends it with 0."""
     key = {"WORKER_KEY": "a-key-of-the-worker"}
     with command(file, "--member", "upper", "--key-env", "WORKER_KEY", **key) as (url, process):
@@ -72,7 +72,7 @@ def test_b442_a_member_of_a_file_is_served(file: Path) -> None:
         assert process.wait(PROCESS_S) == 0
 
 
-def test_b442_files_have_members_elsewhere(file: Path) -> None:
+def test_b449_files_have_members_elsewhere(file: Path) -> None:
     """As members of the kind `remote`."""
     with command(file, "--member", "upper") as (url, _):
         callers = file.with_name("callers.toml")
@@ -81,7 +81,7 @@ def test_b442_files_have_members_elsewhere(file: Path) -> None:
             assert pool.execute("hi") == "HI"
 
 
-def test_b442_ctrl_c_ends_it_as_the_others(file: Path) -> None:
+def test_b449_ctrl_c_ends_it_as_the_others(file: Path) -> None:
     """With the code of an interrupt."""
     with command(file, "--member", "upper") as (_, process):
         process.send_signal(signal.SIGINT)
@@ -99,7 +99,7 @@ def test_b442_ctrl_c_ends_it_as_the_others(file: Path) -> None:
         (["--member", "upper", "--key-env", "GREENROOM_NO_SUCH_KEY"], "--key-env must name"),
     ],
 )
-def test_b442_what_does_not_hold_is_a_line_on_stderr(
+def test_b449_what_does_not_hold_is_a_line_on_stderr(
     file: Path,
     arguments: list[str],
     said: str,

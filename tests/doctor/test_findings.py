@@ -121,7 +121,7 @@ def test_b394_refusals_that_take_longer_than_three_answers() -> None:
     assert rules(answers("a", 9), failures("a", 5, elapsed_s=9.0), other) == []
 
 
-def test_b522_a_line_that_is_made_to_be_long_is_not_looked_through() -> None:
+def test_b512_a_line_that_is_made_to_be_long_is_not_looked_through() -> None:
     """A hint of a pool's is short: what is behind that is none of it."""
     histories = Histories()
     begun = "pool 'p': member 'a' took 9 s to fail with "

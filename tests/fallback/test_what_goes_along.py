@@ -55,7 +55,7 @@ both = pytest.mark.parametrize("make", [a_chain, an_executor], ids=["chain", "ex
 
 
 @both
-def test_b518_it_is_seen_at_a_status_endpoint(make: Make) -> None:
+def test_b418_it_is_seen_at_a_status_endpoint(make: Make) -> None:
     with make(status="127.0.0.1:0") as owner:
         used(owner)
         url = owner.pool.status_url
@@ -66,7 +66,7 @@ def test_b518_it_is_seen_at_a_status_endpoint(make: Make) -> None:
 
 
 @both
-def test_b518_it_tells_of_its_requests(make: Make) -> None:
+def test_b418_it_tells_of_its_requests(make: Make) -> None:
     telling = Telling()
     with make(telemetry=telling.setting) as owner:
         used(owner)
@@ -76,7 +76,7 @@ def test_b518_it_tells_of_its_requests(make: Make) -> None:
 
 
 @both
-def test_b518_it_records(make: Make, tmp_path: Path) -> None:
+def test_b418_it_records(make: Make, tmp_path: Path) -> None:
     """Also with the next one of its name, once the first has ended."""
     path = tmp_path / "flight.jsonl"
     for _ in range(2):
@@ -87,7 +87,7 @@ def test_b518_it_records(make: Make, tmp_path: Path) -> None:
 
 
 @both
-def test_b518_it_shares(make: Make, tmp_path: Path) -> None:
+def test_b418_it_shares(make: Make, tmp_path: Path) -> None:
     """What one finds out of a member, the other of its name hears."""
     state = SqliteState(tmp_path / "state.db")
     config = PoolConfig(circuit_failure_threshold=1)
@@ -112,7 +112,7 @@ def test_b518_it_shares(make: Make, tmp_path: Path) -> None:
         ("shared", "sqlite:state.db", "shared must be None where config is"),
     ],
 )
-def test_b518_what_it_cannot_be_is_refused_when_it_is_made(
+def test_b418_what_it_cannot_be_is_refused_when_it_is_made(
     make: Make, field: str, value: Any, said: str
 ) -> None:
     """Not with the first request."""

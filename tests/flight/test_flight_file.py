@@ -204,7 +204,7 @@ def _request(number: int) -> RequestLine:
 
 @pytest.mark.parametrize("room", [0, 1, 40, 200])
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_b516_a_disk_that_was_full_costs_what_was_written_meanwhile(
+def test_b416_a_disk_that_was_full_costs_what_was_written_meanwhile(
     tmp_path: Path, disks: list[Disk], suffix: str, room: int
 ) -> None:
     """What was there before can be read and what comes after as well; what holds on is there too,
@@ -238,7 +238,7 @@ def test_b516_a_disk_that_was_full_costs_what_was_written_meanwhile(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_b516_a_disk_that_is_full_from_the_start(
+def test_b416_a_disk_that_is_full_from_the_start(
     tmp_path: Path, disks: list[Disk], suffix: str
 ) -> None:
     """The first line is written as soon as there is room."""
@@ -253,7 +253,7 @@ def test_b516_a_disk_that_is_full_from_the_start(
     assert (log.rest(1, 1.5), set(log.requests), log.lost) == (_rest(1), {"r2"}, 1)
 
 
-def test_b516_a_disk_that_is_full_again_and_again_is_told_once_a_minute(
+def test_b416_a_disk_that_is_full_again_and_again_is_told_once_a_minute(
     tmp_path: Path, disks: list[Disk]
 ) -> None:
     """And its end as often."""
@@ -283,7 +283,7 @@ def files_up_to(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_b516_a_real_file_that_may_not_grow_for_a_while(tmp_path: Path, suffix: str) -> None:
+def test_b416_a_real_file_that_may_not_grow_for_a_while(tmp_path: Path, suffix: str) -> None:
     """What was written of a batch that did not fit is taken back, so the file is whole."""
     path = tmp_path / f"flight.jsonl{suffix}"
     stepped = Stepped(path)
@@ -298,7 +298,7 @@ def test_b516_a_real_file_that_may_not_grow_for_a_while(tmp_path: Path, suffix: 
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
-def test_b516_what_begins_with_a_long_line_is_found(tmp_path: Path, suffix: str) -> None:
+def test_b416_what_begins_with_a_long_line_is_found(tmp_path: Path, suffix: str) -> None:
     """Behind one that was cut off, however much is written at once."""
     path = tmp_path / f"flight.jsonl{suffix}"
     chance = random.Random(1)

@@ -150,7 +150,7 @@ def test_no_more_than_the_last_ones_are_kept() -> None:
     assert [each[0] for each in world.flight.requests()] == [str(n) for n in range(50, 150)]
 
 
-def test_b522_nothing_is_kept_of_members_that_have_left() -> None:
+def test_b512_nothing_is_kept_of_members_that_have_left() -> None:
     """Where they come and go for days."""
     pool = AgentPool.start([Member("stays", str)], record=True)
     with pool:

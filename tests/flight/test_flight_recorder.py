@@ -174,7 +174,7 @@ def test_b373_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
         assert pool.name == "lost"
 
 
-def test_b515_a_file_is_one_running_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_b415_a_file_is_one_running_pools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By whatever path: a second one is refused before it starts, and one that comes after it is
     not.
     """
@@ -200,7 +200,7 @@ def test_b515_a_file_is_one_running_pools(tmp_path: Path, monkeypatch: pytest.Mo
     assert [end and log.name(end.member) for log, end in ends] == ["a", "c"]
 
 
-def test_b515_what_is_no_file_is_anybodys() -> None:
+def test_b415_what_is_no_file_is_anybodys() -> None:
     """Nothing is read from there."""
     with (
         AgentPool.start([Member("a", echo)], record=os.devnull) as one,
@@ -209,7 +209,7 @@ def test_b515_what_is_no_file_is_anybodys() -> None:
         assert (one.execute(1), other.execute(2)) == (1, 2)
 
 
-def test_b515_a_pool_that_could_not_start_has_no_file(tmp_path: Path) -> None:
+def test_b415_a_pool_that_could_not_start_has_no_file(tmp_path: Path) -> None:
     """It can be started again."""
     path = tmp_path / "flight.jsonl"
 
@@ -324,7 +324,7 @@ def test_b377_settings_that_are_names_are_recorded(tmp_path: Path) -> None:
     assert config_of(log.header.settings) == config
 
 
-def test_b519_who_lacks_headroom_is_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_b419_who_lacks_headroom_is_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Until there is some; in the file as far as the last request has seen it."""
     clock, path = FakeClock(), tmp_path / "flight.jsonl"
     members = [

@@ -236,7 +236,7 @@ class Silent:
         raise pykka.Timeout
 
 
-def test_b517_pools_that_are_stuck_are_waited_for_once_and_together(
+def test_b417_pools_that_are_stuck_are_waited_for_once_and_together(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Not by each instrument, nor one after the other: a collection of the SDK gives up all of it
@@ -254,7 +254,7 @@ def test_b517_pools_that_are_stuck_are_waited_for_once_and_together(
     assert silent.asked == 7
 
 
-def test_b517_a_flush_asks_all_before_it_waits_for_any() -> None:
+def test_b417_a_flush_asks_all_before_it_waits_for_any() -> None:
     """So one that is stuck takes nothing from the others: they tell meanwhile."""
     told = threading.Event()
 

@@ -64,7 +64,7 @@ def why(error: BaseException) -> RemoteError:
 
 
 @in_a_loop
-async def test_b415_an_answer_from_elsewhere() -> None:
+async def test_b422_an_answer_from_elsewhere() -> None:
     """A call goes there and its answer comes back, with what the agent has been told and says."""
 
     async def agent(payload: Any, call: CallContext) -> Any:
@@ -82,7 +82,7 @@ async def test_b415_an_answer_from_elsewhere() -> None:
 
 
 @in_a_loop
-async def test_b416_an_error_keeps_its_kind() -> None:
+async def test_b423_an_error_keeps_its_kind() -> None:
     """What the agent raises is at the caller of the kind that it is there, with its wait."""
     fails: list[Exception] = []
 
@@ -113,7 +113,7 @@ async def test_b416_an_error_keeps_its_kind() -> None:
 
 
 @in_a_loop
-async def test_b417_what_the_format_cannot_carry_is_the_requests_fault() -> None:
+async def test_b424_what_the_format_cannot_carry_is_the_requests_fault() -> None:
     """It is refused before anything is sent, and blames no member."""
 
     async def agent(payload: Any) -> Any:
@@ -138,7 +138,7 @@ async def test_b417_what_the_format_cannot_carry_is_the_requests_fault() -> None
 
 
 @in_a_loop
-async def test_b418_a_cancelled_call_is_cancelled_there() -> None:
+async def test_b425_a_cancelled_call_is_cancelled_there() -> None:
     """So is one that is out of time; the slot there is free."""
     begun, cancelled = asyncio.Event(), asyncio.Event()
 
@@ -165,7 +165,7 @@ async def test_b418_a_cancelled_call_is_cancelled_there() -> None:
 
 
 @in_a_loop
-async def test_b419_what_is_not_idempotent_begins_upon_the_callers_word() -> None:
+async def test_b426_what_is_not_idempotent_begins_upon_the_callers_word() -> None:
     """One whose caller has given it up meanwhile never begins, nor one whose caller is gone."""
     began = 0
 
@@ -198,7 +198,7 @@ async def test_b419_what_is_not_idempotent_begins_upon_the_callers_word() -> Non
 
 
 @in_a_loop
-async def test_b420_a_stream_from_elsewhere() -> None:
+async def test_b427_a_stream_from_elsewhere() -> None:
     """Its chunks come in order; whoever leaves it ends it there; a slow reader is never more than
     300 behind the agent.
     """
@@ -229,7 +229,7 @@ async def test_b420_a_stream_from_elsewhere() -> None:
 
 
 @in_a_loop
-async def test_b421_a_stream_that_breaks_off_says_so() -> None:
+async def test_b428_a_stream_that_breaks_off_says_so() -> None:
     """The chunks before are kept, and the kind is right."""
 
     async def agent(payload: str) -> AsyncIterator[int]:
@@ -252,7 +252,7 @@ async def test_b421_a_stream_that_breaks_off_says_so() -> None:
             assert cause.kind == kind
 
 
-def test_b422_a_chunk_that_is_missing_is_a_cut() -> None:
+def test_b429_a_chunk_that_is_missing_is_a_cut() -> None:
     """So is an end that counts others."""
     course = CallerCall("w", wants_stream=True)
     assert course.hear(Chunk("a", 0, "x")) == Part("x")
@@ -263,7 +263,7 @@ def test_b422_a_chunk_that_is_missing_is_a_cut() -> None:
 
 
 @in_a_loop
-async def test_b423_a_worker_takes_as_many_as_its_member_and_as_many_more_wait() -> None:
+async def test_b430_a_worker_takes_as_many_as_its_member_and_as_many_more_wait() -> None:
     """The others hear that it is busy, which is no ill health; the caller learns the width."""
     gate = asyncio.Event()
 
@@ -286,7 +286,7 @@ async def test_b423_a_worker_takes_as_many_as_its_member_and_as_many_more_wait()
 
 
 @in_a_loop
-async def test_b424_a_worker_that_drains_ends_what_runs() -> None:
+async def test_b431_a_worker_that_drains_ends_what_runs() -> None:
     """What comes new hears that it drains, and goes elsewhere."""
     gate = asyncio.Event()
 
@@ -309,7 +309,7 @@ async def test_b424_a_worker_that_drains_ends_what_runs() -> None:
 
 
 @in_a_loop
-async def test_b425_what_carries_the_calls_is_judged_before_a_member() -> None:
+async def test_b432_what_carries_the_calls_is_judged_before_a_member() -> None:
     """While it is away the member is unreachable: no breaker opens, no attempts are made."""
 
     async def agent(payload: Any) -> Any:
@@ -336,7 +336,7 @@ async def test_b425_what_carries_the_calls_is_judged_before_a_member() -> None:
 
 
 @in_a_loop
-async def test_b426_side_effects_are_told_and_in_a_thread_asked_for() -> None:
+async def test_b433_side_effects_are_told_and_in_a_thread_asked_for() -> None:
     """An agent in a thread waits for the caller's word; one on a loop tells, and goes on."""
 
     def in_thread(payload: Any, call: CallContext) -> Any:
@@ -355,7 +355,7 @@ async def test_b426_side_effects_are_told_and_in_a_thread_asked_for() -> None:
 
 
 @in_a_loop
-async def test_b427_what_an_agent_says_of_limits_reaches_the_caller() -> None:
+async def test_b434_what_an_agent_says_of_limits_reaches_the_caller() -> None:
     """Signs of life, what was spent, and what its provider says of limits."""
 
     async def agent(payload: Any, call: CallContext) -> Any:
@@ -373,7 +373,7 @@ async def test_b427_what_an_agent_says_of_limits_reaches_the_caller() -> None:
 
 
 @in_a_loop
-async def test_b428_sync_agents_and_threads_are_served_as_well() -> None:
+async def test_b435_sync_agents_and_threads_are_served_as_well() -> None:
     """A worker's agent may be of any kind that a pool takes."""
     names: list[str] = []
 
@@ -386,7 +386,7 @@ async def test_b428_sync_agents_and_threads_are_served_as_well() -> None:
         assert all(name != threading.main_thread().name for name in names)
 
 
-def test_b429_agents_may_be_called_from_several_loops() -> None:
+def test_b436_agents_may_be_called_from_several_loops() -> None:
     """Each has a connection of its own, and closes it."""
 
     class Counted(MemoryEngine):

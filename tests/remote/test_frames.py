@@ -64,7 +64,7 @@ TO_CALLER = (
 )
 
 
-def test_b440_frames_come_back_as_they_were(codec: Codec) -> None:
+def test_b447_frames_come_back_as_they_were(codec: Codec) -> None:
     """Each of them, in either format."""
     for to_worker in TO_WORKER:
         assert codec.to_worker(codec.encode(to_worker)) == to_worker
@@ -82,20 +82,20 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN, st.sampled_from(FORMATS))
-def test_b440_whatever_is_plain_comes_back(value: Any, name: str) -> None:
+def test_b447_whatever_is_plain_comes_back(value: Any, name: str) -> None:
     """Also what is empty, or odd."""
     codec = codec_for(name)
     assert codec.to_caller(codec.encode(Value("a", value))) == Value("a", value)
 
 
-def test_b440_bytes_are_for_msgpack_alone() -> None:
+def test_b447_bytes_are_for_msgpack_alone() -> None:
     """JSON refuses them, and says what to do."""
     assert MsgpackCodec().to_caller(MsgpackCodec().encode(Value("a", b"x"))) == Value("a", b"x")
     with pytest.raises(PayloadError, match="bytes need format='msgpack'"):
         JsonCodec().encode(Value("a", b"x"))
 
 
-def test_b440_what_cannot_be_carried_is_named(codec: Codec) -> None:
+def test_b447_what_cannot_be_carried_is_named(codec: Codec) -> None:
     """By its type, without its value."""
     deep: list[Any] = []
     for _ in range(100_000):
@@ -112,7 +112,7 @@ def test_b440_what_cannot_be_carried_is_named(codec: Codec) -> None:
         codec_for(codec.name, 1024).encode(Call("a", "x" * 2000))
 
 
-def test_b440_what_is_no_frame_is_refused(codec: Codec) -> None:
+def test_b447_what_is_no_frame_is_refused(codec: Codec) -> None:
     """Whatever it is: nothing else is raised, and the text shows nothing of what came."""
     good = {"frame": "call", "id": "a", "payload": "secret-secret"}
     wrong: list[Any] = [
@@ -148,7 +148,7 @@ def test_b440_what_is_no_frame_is_refused(codec: Codec) -> None:
         codec_for(codec.name, 1024).to_worker(b" " * 2000)
 
 
-def test_b440_what_is_not_known_is_passed_over(codec: Codec) -> None:
+def test_b447_what_is_not_known_is_passed_over(codec: Codec) -> None:
     """A later version may say more."""
     said = {"frame": "go", "id": "a", "mood": "fine"}
     data = json.dumps(said).encode() if codec.name == "json" else __import__("msgpack").packb(said)
@@ -156,7 +156,7 @@ def test_b440_what_is_not_known_is_passed_over(codec: Codec) -> None:
 
 
 @given(st.binary(max_size=60), st.sampled_from(FORMATS))
-def test_b440_no_bytes_raise_anything_else(data: bytes, name: str) -> None:
+def test_b447_no_bytes_raise_anything_else(data: bytes, name: str) -> None:
     """Neither to the one end nor to the other."""
     codec = codec_for(name)
     for read in (codec.to_worker, codec.to_caller):
@@ -165,7 +165,7 @@ def test_b440_no_bytes_raise_anything_else(data: bytes, name: str) -> None:
 
 
 @given(st.lists(st.binary(min_size=1, max_size=9)), st.integers(1, 7), st.booleans())
-def test_b440_a_body_is_taken_apart_wherever_it_is_cut(
+def test_b447_a_body_is_taken_apart_wherever_it_is_cut(
     frames: list[bytes], step: int, lines: bool
 ) -> None:
     """Beats between them are passed over."""
@@ -182,7 +182,7 @@ def test_b440_a_body_is_taken_apart_wherever_it_is_cut(
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_b440_a_frame_without_an_end_is_refused(name: str) -> None:
+def test_b447_a_frame_without_an_end_is_refused(name: str) -> None:
     """However slowly it comes."""
     splitter = framing_of(name).splitter(1000)
     with pytest.raises(ProtocolError):

@@ -45,7 +45,7 @@ async def served(member: Member | None = None, **given: Any) -> AsyncIterator[st
 
 
 @in_a_loop
-async def test_b441_what_is_no_call_is_refused_by_its_status() -> None:
+async def test_b448_what_is_no_call_is_refused_by_its_status() -> None:
     """The connection serves on, where the rest of the request need not be read."""
     async with served(max_frame_bytes=2048) as url, aiohttp.ClientSession() as client:
         for path, body, headers, status in (
@@ -71,7 +71,7 @@ async def test_b441_what_is_no_call_is_refused_by_its_status() -> None:
 
 
 @in_a_loop
-async def test_b441_a_key_is_wanted_of_whoever_asks() -> None:
+async def test_b448_a_key_is_wanted_of_whoever_asks() -> None:
     """Also of who asks how it is; no other name of the host is asked for then."""
     async with served(key="right") as url, aiohttp.ClientSession() as client:
         for headers, status in (
@@ -85,7 +85,7 @@ async def test_b441_a_key_is_wanted_of_whoever_asks() -> None:
 
 
 @in_a_loop
-async def test_b441_beyond_this_machine_there_must_be_a_key() -> None:
+async def test_b448_beyond_this_machine_there_must_be_a_key() -> None:
     """Or it is said; what does not hold is named."""
     for listen, given, said in (
         ("http://0.0.0.0:0", {}, "listen must be an address of this machine alone"),
@@ -115,7 +115,7 @@ async def test_b441_beyond_this_machine_there_must_be_a_key() -> None:
         ("http://host:1", {"ca_file": "x.pem"}, "ca_file must not be given"),
     ],
 )
-def test_b441_an_address_that_is_none_is_refused_at_once(
+def test_b448_an_address_that_is_none_is_refused_at_once(
     url: str, given: dict[str, Any], said: str
 ) -> None:
     """With its field, and without what may be a password."""
@@ -125,7 +125,7 @@ def test_b441_an_address_that_is_none_is_refused_at_once(
 
 
 @in_a_loop
-async def test_b441_msgpack_carries_bytes() -> None:
+async def test_b448_msgpack_carries_bytes() -> None:
     """By the content type that the caller asks for."""
     async with served() as url:
         agent = RemoteAgent(url, format="msgpack")
@@ -139,7 +139,7 @@ async def test_b441_msgpack_carries_bytes() -> None:
 
 
 @in_a_loop
-async def test_b441_nobody_listens() -> None:
+async def test_b448_nobody_listens() -> None:
     """That is the worker's fault, and nothing has begun."""
     async with served() as url:
         pass

@@ -57,7 +57,7 @@ def both(engine: Engine, first: Worker, second: Worker, **config: Any) -> PoolRe
 
 
 @in_a_loop
-async def test_b430_answers_streams_and_what_is_long(engine: Engine, shared: Worker) -> None:
+async def test_b437_answers_streams_and_what_is_long(engine: Engine, shared: Worker) -> None:
     """Values of all kinds, a payload and an answer of two million bytes, a stream, a deadline."""
     async with alone(engine, shared) as pool:
         value = {"a": [1, -2.5, None, True, "é\n\u2028"], "b": {}}
@@ -70,7 +70,7 @@ async def test_b430_answers_streams_and_what_is_long(engine: Engine, shared: Wor
 
 
 @in_a_loop
-async def test_b430_errors_keep_their_kind(engine: Engine, shared: Worker) -> None:
+async def test_b437_errors_keep_their_kind(engine: Engine, shared: Worker) -> None:
     """And their Retry-After."""
     for status, kind in ((503, "unavailable"), (401, "auth"), (413, "too_large")):
         async with alone(engine, shared) as pool:
@@ -89,7 +89,7 @@ async def test_b430_errors_keep_their_kind(engine: Engine, shared: Worker) -> No
 
 
 @in_a_loop
-async def test_b430_a_rate_limit_keeps_its_wait(engine: Engine) -> None:
+async def test_b437_a_rate_limit_keeps_its_wait(engine: Engine) -> None:
     """The member rests here for as long as it was told there."""
     with worker(engine) as at:
         async with alone(engine, at) as pool:
@@ -100,7 +100,7 @@ async def test_b430_a_rate_limit_keeps_its_wait(engine: Engine) -> None:
 
 
 @in_a_loop
-async def test_b431_a_slow_consumer_is_never_far_behind(engine: Engine, shared: Worker) -> None:
+async def test_b438_a_slow_consumer_is_never_far_behind(engine: Engine, shared: Worker) -> None:
     """The agent of a stream that is read slowly is at most 300 chunks ahead."""
     async with alone(engine, shared) as pool:
         _, before = await pool.aexecute({"do": "counts"})
@@ -115,7 +115,7 @@ async def test_b431_a_slow_consumer_is_never_far_behind(engine: Engine, shared: 
 
 
 @in_a_loop
-async def test_b432_a_worker_that_is_killed(
+async def test_b439_a_worker_that_is_killed(
     engine: Engine, record_property: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Two hundred calls that it had are answered by the other."""
@@ -135,7 +135,7 @@ async def test_b432_a_worker_that_is_killed(
 
 
 @in_a_loop
-async def test_b433_a_stream_that_its_worker_does_not_survive(engine: Engine) -> None:
+async def test_b440_a_stream_that_its_worker_does_not_survive(engine: Engine) -> None:
     """What came before is kept, and the cut is the worker's fault."""
     with worker(engine) as at:
         async with alone(engine, at) as pool:
@@ -151,7 +151,7 @@ async def test_b433_a_stream_that_its_worker_does_not_survive(engine: Engine) ->
 
 
 @in_a_loop
-async def test_b434_a_worker_that_is_told_to_end(engine: Engine) -> None:
+async def test_b441_a_worker_that_is_told_to_end(engine: Engine) -> None:
     """What is at hand is answered, what comes new goes elsewhere, and it ends well."""
     with worker(engine, "a") as a, worker(engine, "b") as b:
         async with both(engine, a, b) as pool:
@@ -167,7 +167,7 @@ async def test_b434_a_worker_that_is_told_to_end(engine: Engine) -> None:
 
 
 @in_a_loop
-async def test_b435_a_call_that_is_not_idempotent_never_begins_for_nobody(engine: Engine) -> None:
+async def test_b442_a_call_that_is_not_idempotent_never_begins_for_nobody(engine: Engine) -> None:
     """One that was given up while it waited there for its turn does not begin when that comes."""
     with worker(engine, width=1, queue=10) as at:
         async with alone(engine, at) as pool:
@@ -192,7 +192,7 @@ async def test_b435_a_call_that_is_not_idempotent_never_begins_for_nobody(engine
             assert at.count("begun") == 1
 
 
-def test_b436_a_wrong_key(engine: Engine) -> None:
+def test_b443_a_wrong_key(engine: Engine) -> None:
     """It is refused, as one that a provider refuses: the breaker opens at once."""
     if engine.name != "http":
         pytest.skip(f"{engine.name} has no bearer token: its server sees to that")
@@ -223,7 +223,7 @@ asyncio.run(main())
 """
 
 
-def test_b437_a_caller_that_is_killed(
+def test_b444_a_caller_that_is_killed(
     engine: Engine, capsys: pytest.CaptureFixture[str], takes_seconds: None
 ) -> None:
     """Its calls at the worker are cancelled."""
@@ -243,7 +243,7 @@ def test_b437_a_caller_that_is_killed(
 
 
 @in_a_loop
-async def test_b438_a_worker_that_stands_still(
+async def test_b445_a_worker_that_stands_still(
     engine: Engine, capsys: pytest.CaptureFixture[str], takes_seconds: None
 ) -> None:
     """It is found out by its silence, and its calls go elsewhere."""
@@ -259,7 +259,7 @@ async def test_b438_a_worker_that_stands_still(
 
 
 @in_a_loop
-async def test_b439_long_calls_are_held_by_beats(engine: Engine, takes_seconds: None) -> None:
+async def test_b446_long_calls_are_held_by_beats(engine: Engine, takes_seconds: None) -> None:
     """A call, and a stream between two chunks, may be silent for longer than a loss takes."""
     with worker(engine) as at:
         async with alone(engine, at) as pool:

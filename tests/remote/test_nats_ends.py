@@ -133,7 +133,7 @@ async def world(folder: Path, *options: str, config: str = "") -> AsyncIterator[
 
 
 @in_a_loop
-async def test_b448_calls_by_nats_come_there_and_answers_back(tmp_path: Path) -> None:
+async def test_b455_calls_by_nats_come_there_and_answers_back(tmp_path: Path) -> None:
     """In either format; two million bytes go in parts, both ways; a stream comes in order."""
     async with world(tmp_path) as at:
         for format in ("json", "msgpack"):
@@ -155,7 +155,7 @@ async def test_b448_calls_by_nats_come_there_and_answers_back(tmp_path: Path) ->
 
 
 @in_a_loop
-async def test_b448_what_is_said_of_a_call_comes_there_and_its_end_by_the_caller(
+async def test_b455_what_is_said_of_a_call_comes_there_and_its_end_by_the_caller(
     tmp_path: Path,
 ) -> None:
     """Of one that was closed the worker is told."""
@@ -170,7 +170,7 @@ async def test_b448_what_is_said_of_a_call_comes_there_and_its_end_by_the_caller
 
 
 @in_a_loop
-async def test_b448_all_members_of_a_loop_have_one_connection_and_the_last_one_ends_it(
+async def test_b455_all_members_of_a_loop_have_one_connection_and_the_last_one_ends_it(
     tmp_path: Path,
 ) -> None:
     """What one of them has open ends with it, and with nobody else."""
@@ -192,7 +192,7 @@ async def test_b448_all_members_of_a_loop_have_one_connection_and_the_last_one_e
 
 
 @in_a_loop
-async def test_b449_where_nobody_listens_it_is_said_at_once(tmp_path: Path) -> None:
+async def test_b456_where_nobody_listens_it_is_said_at_once(tmp_path: Path) -> None:
     """Nothing was begun, and the server is not away."""
     async with world(tmp_path) as at:
         way = at.way(url=f"{at.url}.nobody")
@@ -205,7 +205,7 @@ async def test_b449_where_nobody_listens_it_is_said_at_once(tmp_path: Path) -> N
 
 
 @in_a_loop
-async def test_b449_a_second_worker_at_a_subject_is_refused(tmp_path: Path) -> None:
+async def test_b456_a_second_worker_at_a_subject_is_refused(tmp_path: Path) -> None:
     """It says who is there; one that drains is followed."""
     async with world(tmp_path) as at:
         second = NatsFront(at.url)
@@ -224,7 +224,7 @@ async def test_b449_a_second_worker_at_a_subject_is_refused(tmp_path: Path) -> N
 
 
 @in_a_loop
-async def test_b449_calls_of_a_worker_that_dies_end_and_those_of_one_that_drains_do_not(
+async def test_b456_calls_of_a_worker_that_dies_end_and_those_of_one_that_drains_do_not(
     tmp_path: Path,
 ) -> None:
     """That a message finds nobody is looked into at once; a follower is called as soon as it is
@@ -266,7 +266,7 @@ async def test_b449_calls_of_a_worker_that_dies_end_and_those_of_one_that_drains
 
 
 @in_a_loop
-async def test_b450_a_call_that_was_held_up_on_its_way_is_not_begun(tmp_path: Path) -> None:
+async def test_b457_a_call_that_was_held_up_on_its_way_is_not_begun(tmp_path: Path) -> None:
     """Nor one whose caller would not wait any more: who has sent it has given it up."""
     async with world(tmp_path) as at:
         place = nats_address("url", at.url, subject=True)
@@ -298,7 +298,7 @@ async def test_b450_a_call_that_was_held_up_on_its_way_is_not_begun(tmp_path: Pa
 
 
 @in_a_loop
-async def test_b450_what_the_worker_does_not_know_ends_and_what_its_caller_does_not_is_cancelled(
+async def test_b457_what_the_worker_does_not_know_ends_and_what_its_caller_does_not_is_cancelled(
     tmp_path: Path,
 ) -> None:
     """Each end is told by the pings, whatever was lost on the way."""
@@ -319,7 +319,7 @@ async def test_b450_what_the_worker_does_not_know_ends_and_what_its_caller_does_
 
 
 @in_a_loop
-async def test_b451_without_a_server_nothing_is_sent_and_nobody_waits(tmp_path: Path) -> None:
+async def test_b458_without_a_server_nothing_is_sent_and_nobody_waits(tmp_path: Path) -> None:
     """It is told once that it is away, and once that it is back; then calls go there."""
     needs_nats()
     port = free_port()
@@ -344,7 +344,7 @@ async def test_b451_without_a_server_nothing_is_sent_and_nobody_waits(tmp_path: 
 
 
 @in_a_loop
-async def test_b451_a_server_that_is_killed_ends_all_calls_and_delivers_none_of_them_later(
+async def test_b458_a_server_that_is_killed_ends_all_calls_and_delivers_none_of_them_later(
     tmp_path: Path,
 ) -> None:
     """The worker and the caller are connected again; what the worker has to say meanwhile waits."""
@@ -377,7 +377,7 @@ async def test_b451_a_server_that_is_killed_ends_all_calls_and_delivers_none_of_
 
 
 @in_a_loop
-async def test_b452_who_may_not_enter_is_told_so_and_shown_no_password(tmp_path: Path) -> None:
+async def test_b459_who_may_not_enter_is_told_so_and_shown_no_password(tmp_path: Path) -> None:
     """With a user, with a token; one who may not ask there hears what the server says of it."""
     users = (
         "authorization { users = ["
@@ -401,7 +401,7 @@ async def test_b452_who_may_not_enter_is_told_so_and_shown_no_password(tmp_path:
 
 
 @in_a_loop
-async def test_b452_a_server_without_tls_is_told_no_password_where_tls_is_demanded(
+async def test_b459_a_server_without_tls_is_told_no_password_where_tls_is_demanded(
     tmp_path: Path,
 ) -> None:
     """nats-py would tell it."""
@@ -424,7 +424,7 @@ def _said_at(log: Path) -> set[str]:
 
 
 @in_a_loop
-async def test_b452_by_tls_to_a_server_whose_certificate_is_known(tmp_path: Path) -> None:
+async def test_b459_by_tls_to_a_server_whose_certificate_is_known(tmp_path: Path) -> None:
     """To one whose is not, nothing is said."""
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     if shutil.which("openssl") is None:

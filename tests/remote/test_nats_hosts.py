@@ -55,7 +55,7 @@ def two_hosts() -> Iterator[tuple[str, str]]:
         _ip("netns", "del", space)  # and the link with it
 
 
-def test_b457_a_worker_whose_link_is_cut_and_mended(
+def test_b464_a_worker_whose_link_is_cut_and_mended(
     takes_seconds: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its calls go elsewhere after two seconds, by its own fault: the broker is there. It is used

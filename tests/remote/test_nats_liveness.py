@@ -29,7 +29,7 @@ class World:
         return None
 
 
-def test_b447_who_is_silent_while_the_broker_answers_is_gone() -> None:
+def test_b454_who_is_silent_while_the_broker_answers_is_gone() -> None:
     """After two seconds, and not much more."""
     world = World()
     assert world.run(60) is None
@@ -39,7 +39,7 @@ def test_b447_who_is_silent_while_the_broker_answers_is_gone() -> None:
 
 
 @pytest.mark.parametrize("away_s", [1.0, 1.8, 2.2, 6.0, 600.0])
-def test_b447_nobody_is_missed_while_the_broker_is_silent(away_s: float) -> None:
+def test_b454_nobody_is_missed_while_the_broker_is_silent(away_s: float) -> None:
     """Nor at once when it is back; who stays silent then is gone two seconds later."""
     world = World()
     world.run(5)
@@ -52,7 +52,7 @@ def test_b447_nobody_is_missed_while_the_broker_is_silent(away_s: float) -> None
     assert world.run(60) is None
 
 
-def test_b447_a_process_that_stood_still_misses_nobody_for_that() -> None:
+def test_b454_a_process_that_stood_still_misses_nobody_for_that() -> None:
     """It has heard nobody meanwhile, the broker included."""
     world = World()
     world.run(5)
@@ -61,7 +61,7 @@ def test_b447_a_process_that_stood_still_misses_nobody_for_that() -> None:
     assert world.run(1.5, peer=False) is None
 
 
-def test_b447_a_short_gap_of_the_broker_is_none() -> None:
+def test_b454_a_short_gap_of_the_broker_is_none() -> None:
     """Answers that come a little late do not put off what is known of others."""
     world = World()
     world.run(1)
@@ -72,7 +72,7 @@ def test_b447_a_short_gap_of_the_broker_is_none() -> None:
     assert gone_after < SILENT_S
 
 
-def test_b447_attempts_to_connect_come_at_once_and_then_ever_slower() -> None:
+def test_b454_attempts_to_connect_come_at_once_and_then_ever_slower() -> None:
     """Up to one a second."""
     assert backoff_s(0, 0.5) == 0.0
     assert [backoff_s(each, 0.0) for each in (1, 2, 3, 4, 5, 50, 5000)] == [

@@ -99,7 +99,7 @@ def _engine() -> Iterator[tuple[NatsEngine, Callable[[], Any]]]:
 
 @pytest.mark.parametrize(("how", "away_s"), [("killed", 0.8), ("killed", 6.0), ("stopped", 6.0)])
 @in_a_loop
-async def test_b455_a_server_that_is_away_costs_no_attempts_and_opens_no_breaker(
+async def test_b462_a_server_that_is_away_costs_no_attempts_and_opens_no_breaker(
     how: str, away_s: float, takes_seconds: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Every ask is answered, by whoever is left; when it is back its members are used again."""
@@ -147,7 +147,7 @@ async def test_b455_a_server_that_is_away_costs_no_attempts_and_opens_no_breaker
 
 
 @in_a_loop
-async def test_b456_calls_that_a_stopped_server_delivers_later_are_not_begun(
+async def test_b463_calls_that_a_stopped_server_delivers_later_are_not_begun(
     takes_seconds: None,
 ) -> None:
     """Their callers have given them up, and another one may have had them since."""
@@ -168,7 +168,7 @@ async def test_b456_calls_that_a_stopped_server_delivers_later_are_not_begun(
 
 
 @in_a_loop
-async def test_b456_calls_that_are_given_up_sooner_are_not_begun_either(
+async def test_b463_calls_that_are_given_up_sooner_are_not_begun_either(
     takes_seconds: None,
 ) -> None:
     """The server had been silent for a while when they were sent, as its caller knew by another

@@ -25,7 +25,7 @@ from greenroom.remote.nats_wire import (
 SENDER = Sender(b"12345678", 3, 100.5, 0.25)
 
 
-def test_b446_a_frame_comes_out_as_it_went_in() -> None:
+def test_b453_a_frame_comes_out_as_it_went_in() -> None:
     """With who has sent it, and by which connection; in either format."""
     for format in ("json", "msgpack"):
         (message,) = to_worker(SENDER, b"frame", 10_000, format)
@@ -36,7 +36,7 @@ def test_b446_a_frame_comes_out_as_it_went_in() -> None:
     assert read_to_caller(pong(told, b"{}")) == (told, "json", b"{}")
 
 
-def test_b446_the_age_of_a_call_is_told_by_the_clock_of_the_worker_alone() -> None:
+def test_b453_the_age_of_a_call_is_told_by_the_clock_of_the_worker_alone() -> None:
     """What its caller adds is how long ago it heard that clock."""
     assert SENDER.age_s(101.0) == 0.25
     assert SENDER.age_s(110.75) == 10.0
@@ -44,7 +44,7 @@ def test_b446_the_age_of_a_call_is_told_by_the_clock_of_the_worker_alone() -> No
 
 @pytest.mark.parametrize("most", [2 * RESERVE, 5000, 1_000_000])
 @pytest.mark.parametrize("size", [0, 1, 4999, 70_000])
-def test_b446_what_is_too_long_for_a_message_goes_in_parts(most: int, size: int) -> None:
+def test_b453_what_is_too_long_for_a_message_goes_in_parts(most: int, size: int) -> None:
     """None is longer than the server takes, and together they are what was sent."""
     data = random.Random(size).randbytes(size)
     parts, whole = Parts(100_000), Whole(100_000)
@@ -62,7 +62,7 @@ def test_b446_what_is_too_long_for_a_message_goes_in_parts(most: int, size: int)
     assert len(parts) == 0
 
 
-def test_b446_parts_are_bounded_in_bytes_number_and_time() -> None:
+def test_b453_parts_are_bounded_in_bytes_number_and_time() -> None:
     """A missing part is an error, and what never ends is dropped."""
     parts = Parts(100)
     with pytest.raises(WireError, match="a part is missing"):
@@ -81,7 +81,7 @@ def test_b446_parts_are_bounded_in_bytes_number_and_time() -> None:
     assert len(many) <= Parts.MOST_BEGUN
 
 
-def test_b446_what_is_no_message_is_an_error_and_nothing_else() -> None:
+def test_b453_what_is_no_message_is_an_error_and_nothing_else() -> None:
     """Whatever bytes come, a thousand times."""
     rng = random.Random(446)
     good = [*to_worker(SENDER, b"x" * 50, 10_000), *to_caller(b"x" * 50, 10_000)]

@@ -15,7 +15,7 @@ from helpers_pages import DOCS, FENCE, text_of
 from helpers_processes import bounded
 
 
-def test_b444_a_worker_in_plain_python_serves_a_pool(
+def test_b451_a_worker_in_plain_python_serves_a_pool(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """That of the protocol's page: its part without greenroom has no import of it."""
@@ -47,7 +47,7 @@ with subprocess.Popen(
 """
 
 
-def test_b444_a_ray_actor_behind_a_worker(tmp_path: Path) -> None:
+def test_b451_a_ray_actor_behind_a_worker(tmp_path: Path) -> None:
     """The recipe of the page, with a head of its own, in the worker's process. Ray listens on all
     interfaces, so all of it has a network of its own.
     """
@@ -84,7 +84,7 @@ def _ray_recipe() -> str:
     return str(block)
 
 
-def test_b444_the_ray_recipe_is_python() -> None:
+def test_b451_the_ray_recipe_is_python() -> None:
     """It compiles, if it cannot be run."""
     compile(_ray_recipe(), "ray_agent.py", "exec")
     assert "ray" not in sys.modules

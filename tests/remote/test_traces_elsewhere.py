@@ -13,7 +13,7 @@ from greenroom.remote.worker import CONFIG, desk_of
 
 
 @in_a_loop
-async def test_b443_a_workers_spans_are_children_of_the_callers_attempt() -> None:
+async def test_b450_a_workers_spans_are_children_of_the_callers_attempt() -> None:
     """By W3C's trace context, which the call carries."""
     here, there = Telling(), Telling()
     engine = MemoryEngine()

@@ -169,7 +169,7 @@ def test_it_comes_back_at_a_pace() -> None:
     assert not member.recovers
 
 
-def test_b520_a_pace_that_is_forgotten_lets_nobody_in() -> None:
+def test_b420_a_pace_that_is_forgotten_lets_nobody_in() -> None:
     """It says nothing any more: what comes back after that is not taken by storm."""
     member, bucket = slot(max_concurrency=4), Bucket(REQUESTS, None, None)
     bucket.pace = LearnedPace(10.0, 100.0, 0.0)

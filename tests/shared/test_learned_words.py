@@ -49,7 +49,7 @@ class Board:
 # -- the words
 
 
-def test_b477_the_last_word_of_a_provider_is_heard_once_with_its_age() -> None:
+def test_b482_the_last_word_of_a_provider_is_heard_once_with_its_age() -> None:
     """And how many use the limit; one's own word is no news."""
     board, one, two, three = Board(), LearnedWords("1"), LearnedWords("2"), LearnedWords("3")
     board.put(one, remaining=40, whole=60, resets_in_s=20.0)
@@ -68,7 +68,7 @@ def test_b477_the_last_word_of_a_provider_is_heard_once_with_its_age() -> None:
     assert (heard.remaining, heard.processes) == (39, 2)
 
 
-def test_b477_who_has_said_nothing_for_long_does_not_use_it() -> None:
+def test_b482_who_has_said_nothing_for_long_does_not_use_it() -> None:
     """What was said to it holds all the same, until its reset."""
     board, one, two = Board(), LearnedWords("1"), LearnedWords("2")
     board.put(one, remaining=0, whole=None, resets_in_s=50.0)
@@ -78,7 +78,7 @@ def test_b477_who_has_said_nothing_for_long_does_not_use_it() -> None:
     assert heard.resets_in_s == pytest.approx(39.0)
 
 
-def test_b477_paces_are_heard_as_a_sum_with_who_has_come() -> None:
+def test_b482_paces_are_heard_as_a_sum_with_who_has_come() -> None:
     """And who has gone."""
     board, one, two, three = Board(), LearnedWords("1"), LearnedWords("2"), LearnedWords("3")
     board.put(one, pace_per_s=4.0)
@@ -103,7 +103,7 @@ _JSON = st.recursive(
 
 
 @given(_JSON, _JSON, st.sampled_from(["left", "pace"]), st.floats(0.0, 1e5))
-def test_b477_what_is_no_such_word_is_passed_over(
+def test_b482_what_is_no_such_word_is_passed_over(
     key: object, value: object, kind: str, left_s: float
 ) -> None:
     """Whatever it is: what is heard is always such that it can be gone by."""
@@ -127,7 +127,7 @@ def test_b477_what_is_no_such_word_is_passed_over(
 # -- who goes by them
 
 
-def test_b478_each_process_has_its_part_of_what_is_left() -> None:
+def test_b483_each_process_has_its_part_of_what_is_left() -> None:
     """And of what comes back."""
     limit = LearnedLimit(30, 10.0, 60, since=0, mark=0, now=0.0, among=3)
     assert limit.headroom(0.0) == 10
@@ -151,7 +151,7 @@ def router() -> tuple[RoutingTable, Slot]:
     return table, slot
 
 
-def test_b478_what_was_learned_later_oneself_holds() -> None:
+def test_b483_what_was_learned_later_oneself_holds() -> None:
     """What others have heard after that counts instead."""
     table, slot = router()
     headroom = table.headroom
@@ -165,7 +165,7 @@ def test_b478_what_was_learned_later_oneself_holds() -> None:
     assert headroom.reserve(slot, {}, 110.1) is not None
 
 
-def test_b478_who_has_no_pace_takes_its_part_and_the_others_leave_it_that() -> None:
+def test_b483_who_has_no_pace_takes_its_part_and_the_others_leave_it_that() -> None:
     """With its first call, and not before."""
     table, slot = router()
     told: list[LimitTold] = []
@@ -260,7 +260,7 @@ def four_beside(shares: bool, busy: int = 4, seconds: float = 20.0) -> tuple[int
 
 
 @pytest.mark.parametrize("busy", [4, 2, 1])
-def test_b479_four_processes_beside_one_limit_are_refused_less_by_what_they_tell(busy: int) -> None:
+def test_b484_four_processes_beside_one_limit_are_refused_less_by_what_they_tell(busy: int) -> None:
     """Half as often at most, where several are busy, and they use as much of it."""
     let_in, refused = four_beside(False, busy)
     with_words, refused_then = four_beside(True, busy)
@@ -355,7 +355,7 @@ def paced_beside(
 
 
 @pytest.mark.parametrize("busy", [4, 3])
-def test_b479_beside_one_that_says_429_alone_they_are_refused_less_as_well(busy: int) -> None:
+def test_b484_beside_one_that_says_429_alone_they_are_refused_less_as_well(busy: int) -> None:
     """By the rests and paces of each other, over twelve seeds; they use nearly all of it. A pace
     that comes to a quarter of what each had found for itself is one that four have, and no sign
     that the refusals are none of it.

@@ -28,7 +28,7 @@ def wanted(**fields: object) -> LeaseWanted:
 # -- the ledger
 
 
-def test_b460_a_lease_counts_until_its_end_and_a_window_more() -> None:
+def test_b465_a_lease_counts_until_its_end_and_a_window_more() -> None:
     """Since all of it may be spent in its last moment; who is killed says nothing of it."""
     book = LeaseBook(100.0)
     assert book.lend(wanted(want=10), "dead").holds == 10
@@ -38,7 +38,7 @@ def test_b460_a_lease_counts_until_its_end_and_a_window_more() -> None:
     assert book.lend(wanted(want=10, least=0), "third").holds == 0
 
 
-def test_b460_what_is_given_back_is_free_at_once_and_what_is_spent_counts_from_then() -> None:
+def test_b465_what_is_given_back_is_free_at_once_and_what_is_spent_counts_from_then() -> None:
     """Four of ten were spent 0.1 s ago."""
     book = LeaseBook(100.0)
     book.lend(wanted(want=10), "one")
@@ -52,7 +52,7 @@ def test_b460_what_is_given_back_is_free_at_once_and_what_is_spent_counts_from_t
     assert book.lend(wanted(want=10, least=0, holds=6), "two").holds == 10
 
 
-def test_b460_what_is_said_twice_counts_once() -> None:
+def test_b465_what_is_said_twice_counts_once() -> None:
     """An answer was lost; or the ledger, then it counts anew."""
     book = LeaseBook(100.0)
     told = wanted(want=0, least=0, spent=4, used=4)
@@ -64,7 +64,7 @@ def test_b460_what_is_said_twice_counts_once() -> None:
     assert lost.lend(wanted(want=10), "two").holds == 6
 
 
-def test_b460_what_took_less_than_was_said_is_free_again() -> None:
+def test_b465_what_took_less_than_was_said_is_free_again() -> None:
     """By the slice that the answer has named; what is long over changes nothing."""
     book = LeaseBook(100.0)
     place = book.lend(wanted(want=0, least=0, spent=9, used=9), "one").slice
@@ -73,7 +73,7 @@ def test_b460_what_took_less_than_was_said_is_free_again() -> None:
     assert book.lend(wanted(want=10), "two").holds == 8
 
 
-def test_b461_nobody_takes_what_others_wait_for_beyond_its_own_part() -> None:
+def test_b466_nobody_takes_what_others_wait_for_beyond_its_own_part() -> None:
     """Two wait for nothing that is there; when it is, the greedy one has its part."""
     book = LeaseBook(100.0)
     book.lend(wanted(want=0, least=0, spent=10, used=10), "greedy")
@@ -88,7 +88,7 @@ def test_b461_nobody_takes_what_others_wait_for_beyond_its_own_part() -> None:
     assert book.lend(wanted(want=3), "modest").holds == 3
 
 
-def test_b461_what_costs_much_comes_to_its_turn() -> None:
+def test_b466_what_costs_much_comes_to_its_turn() -> None:
     """It has waited for longest: nobody takes what it needs, but once it has gone away."""
     book = LeaseBook(100.0)
     book.lend(wanted(want=0, least=0, spent=4, used=4), "small")
@@ -117,7 +117,7 @@ _JSON = st.recursive(
 @given(_JSON, st.lists(_JSON, min_size=8, max_size=8), st.floats(-1e9, 1e9))
 @example("[" * 100_000, [], 1.0)
 @example(10**400, [], 1.0)
-def test_b462_whatever_lies_there_harms_nobody(text: object, account: object, now: float) -> None:
+def test_b467_whatever_lies_there_harms_nobody(text: object, account: object, now: float) -> None:
     """Somebody has spoiled it, or a later version has written it: it begins anew, or lends less,
     never more; and soon all is as ever.
     """
@@ -132,7 +132,7 @@ def test_b462_whatever_lies_there_harms_nobody(text: object, account: object, no
         assert later.lend(wanted(want=10, spent=0), "me").holds == 10
 
 
-def test_b462_a_clock_that_goes_back_lets_nothing_be_spent_twice() -> None:
+def test_b467_a_clock_that_goes_back_lets_nothing_be_spent_twice() -> None:
     """A little: time stands still; by hours: all counts from then."""
     for back_s in (0.5, 7200.0):
         book = LeaseBook(1e6)
@@ -156,7 +156,7 @@ def test_b462_a_clock_that_goes_back_lets_nothing_be_spent_twice() -> None:
     most=st.sampled_from([1, 1, 10]),
     kills=st.lists(st.integers(0, 5), max_size=3),
 )
-def test_b463_in_no_window_is_more_spent_than_the_limit(
+def test_b468_in_no_window_is_more_spent_than_the_limit(
     seed: int,
     amount: int,
     per_s: float,
@@ -184,7 +184,7 @@ def test_b463_in_no_window_is_more_spent_than_the_limit(
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), loss=st.sampled_from([0.02, 0.3]))
-def test_b463_an_answer_that_is_lost_leads_to_no_more_than_the_part_of_each(
+def test_b468_an_answer_that_is_lost_leads_to_no_more_than_the_part_of_each(
     seed: int, loss: float
 ) -> None:
     """Who does not know goes on with its part, which nobody can count: that is all."""
@@ -197,7 +197,7 @@ def test_b463_an_answer_that_is_lost_leads_to_no_more_than_the_part_of_each(
     ("amount", "per_s", "share"),
     [(100, 1.0, 0.9), (40, 1.0, 0.9), (1000, 10.0, 0.9), (8, 1.0, 0.8)],
 )
-def test_b464_eight_busy_processes_use_nearly_all_of_it(
+def test_b469_eight_busy_processes_use_nearly_all_of_it(
     amount: int, per_s: float, share: float
 ) -> None:
     """And each has its part: none has less than half of it."""
@@ -211,7 +211,7 @@ def test_b464_eight_busy_processes_use_nearly_all_of_it(
     assert lab.most() <= amount
 
 
-def test_b464_one_process_alone_has_all_of_it() -> None:
+def test_b469_one_process_alone_has_all_of_it() -> None:
     """As without others."""
     lab = Lab(100, 1.0, [BUSY, 0.01])
     lab.run(2.0)
@@ -221,7 +221,7 @@ def test_b464_one_process_alone_has_all_of_it() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_b464_a_greedy_one_starves_nobody(seed: int) -> None:
+def test_b469_a_greedy_one_starves_nobody(seed: int) -> None:
     """Seven ask for little, one for all that there is: the seven wait for no longer than it takes
     for something to come back.
     """
@@ -233,7 +233,7 @@ def test_b464_a_greedy_one_starves_nobody(seed: int) -> None:
     assert lab.number(since)[0] >= 0.8 * 5 * (100 - 35)
 
 
-def test_b464_what_costs_much_is_not_starved_by_what_costs_little() -> None:
+def test_b469_what_costs_much_is_not_starved_by_what_costs_little() -> None:
     """One process has calls of eighty, three have calls of one and never enough of them."""
     lab = Lab(100, 1.0, [BUSY] * 4)
     lab.tenants[0].costs = lambda rng: 80
@@ -241,7 +241,7 @@ def test_b464_what_costs_much_is_not_starved_by_what_costs_little() -> None:
     assert len(lab.tenants[0].spent) >= 4
 
 
-def test_b465_the_first_call_waits_for_its_lease_and_the_next_ones_do_not() -> None:
+def test_b470_the_first_call_waits_for_its_lease_and_the_next_ones_do_not() -> None:
     """Six milliseconds; what comes in is there before it is needed."""
     lab = Lab(1000, 1.0, [100.0], lag_s=0.003)
     lab.run(3.0)
@@ -251,7 +251,7 @@ def test_b465_the_first_call_waits_for_its_lease_and_the_next_ones_do_not() -> N
     assert sum(wait > 0 for wait in waits[20:]) <= 0.02 * len(waits)
 
 
-def test_b465_who_has_nothing_to_do_holds_nothing_and_asks_nobody() -> None:
+def test_b470_who_has_nothing_to_do_holds_nothing_and_asks_nobody() -> None:
     """What it held is free for others before its time is over."""
     lab = Lab(10, 60.0, [5.0, 0.0001])
     lab.run(1.0)
@@ -268,7 +268,7 @@ def test_b465_who_has_nothing_to_do_holds_nothing_and_asks_nobody() -> None:
     assert len(first.spent) + len(second.spent) == 10
 
 
-def test_b466_where_nobody_lends_each_goes_on_with_its_part_and_comes_back() -> None:
+def test_b471_where_nobody_lends_each_goes_on_with_its_part_and_comes_back() -> None:
     """A quarter each of four that there were, and all together once there is a ledger again."""
     lab = Lab(80, 1.0, [BUSY] * 4)
     lab.run(2.0)
@@ -287,7 +287,7 @@ def test_b466_where_nobody_lends_each_goes_on_with_its_part_and_comes_back() -> 
     assert lab.most(since) <= 80
 
 
-def test_b466_an_answer_that_never_comes_is_not_waited_for() -> None:
+def test_b471_an_answer_that_never_comes_is_not_waited_for() -> None:
     """Three seconds."""
     lab = Lab(80, 1.0, [BUSY], lag_s=1e9)
     lab.run(2.9)
@@ -296,7 +296,7 @@ def test_b466_an_answer_that_never_comes_is_not_waited_for() -> None:
     assert len(lab.tenants[0].spent) == 80
 
 
-def test_b465_a_late_answer_is_of_no_account() -> None:
+def test_b470_a_late_answer_is_of_no_account() -> None:
     """Nor is one that nobody asked for."""
     rng = random.Random(1)
     lab = Lab(10, 1.0, [1.0], seed=rng.randint(0, 9))
@@ -310,7 +310,7 @@ def test_b465_a_late_answer_is_of_no_account() -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 5])
-def test_b465_what_a_call_did_not_take_is_free_for_others_soon(seed: int) -> None:
+def test_b470_what_a_call_did_not_take_is_free_for_others_soon(seed: int) -> None:
     """Two processes reserve 400 of 1,000 each time, and take ten: neither waits for long, until
     there is too little left to be reserved.
     """

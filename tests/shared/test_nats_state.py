@@ -24,7 +24,7 @@ def state(tmp_path: Path) -> Iterator[NatsState]:
         yield NatsState(f"nats://127.0.0.1:{port}")
 
 
-def test_b453_a_word_lies_in_nats_as_long_as_it_holds(state: NatsState) -> None:
+def test_b460_a_word_lies_in_nats_as_long_as_it_holds(state: NatsState) -> None:
     """For the pools of that name alone, whatever the names have in them; the last word is the one.
 
     How long is left is told by the server's clock, so another connection knows it as well.
@@ -50,7 +50,7 @@ def test_b453_a_word_lies_in_nats_as_long_as_it_holds(state: NatsState) -> None:
             store.close()
 
 
-def test_b453_a_ledger_in_nats_is_replaced_by_one_at_a_time(state: NatsState) -> None:
+def test_b460_a_ledger_in_nats_is_replaced_by_one_at_a_time(state: NatsState) -> None:
     """Whoever has an older revision does not; none of it is among the words."""
     one, two = state.open("web"), state.open("web")
     try:
@@ -71,7 +71,7 @@ def test_b453_a_ledger_in_nats_is_replaced_by_one_at_a_time(state: NatsState) ->
         two.close()
 
 
-def test_b453_news_in_nats_are_heard_at_once_and_a_wait_can_be_ended(state: NatsState) -> None:
+def test_b460_news_in_nats_are_heard_at_once_and_a_wait_can_be_ended(state: NatsState) -> None:
     """Of that pool alone; `close` may come from another thread."""
     store, news = state.open("web"), state.listen("web")
     other = state.open("other")
@@ -92,7 +92,7 @@ def test_b453_news_in_nats_are_heard_at_once_and_a_wait_can_be_ended(state: Nats
         other.close()
 
 
-def test_b453_a_nats_that_is_away_or_forgets_is_an_error_and_a_new_connection_finds_all(
+def test_b460_a_nats_that_is_away_or_forgets_is_an_error_and_a_new_connection_finds_all(
     tmp_path: Path,
 ) -> None:
     """Its bucket is made anew: what was in it was in memory."""
@@ -118,7 +118,7 @@ def test_b453_a_nats_that_is_away_or_forgets_is_an_error_and_a_new_connection_fi
         again.close()
 
 
-def test_b453_a_nats_without_jetstream_says_so(tmp_path: Path) -> None:
+def test_b460_a_nats_without_jetstream_says_so(tmp_path: Path) -> None:
     """And one that wants a password says no more than that."""
     port = free_port()
     with nats_server(tmp_path, port, "--user", "me", "--pass", "s3cret"):
@@ -138,7 +138,7 @@ def test_b453_a_nats_without_jetstream_says_so(tmp_path: Path) -> None:
         (lambda: NatsState("nats://secret@a", timeout_s=0), "timeout_s must be greater than 0"),
     ],
 )
-def test_b453_what_is_no_nats_state_is_refused(make: object, says: str) -> None:
+def test_b460_what_is_no_nats_state_is_refused(make: object, says: str) -> None:
     """By its field, and without what may be a password."""
     assert callable(make)
     with pytest.raises((TypeError, ValueError), match=says) as refused:
@@ -146,7 +146,7 @@ def test_b453_what_is_no_nats_state_is_refused(make: object, says: str) -> None:
     assert "secret" not in str(refused.value)
 
 
-def test_b453_nats_by_its_text() -> None:
+def test_b460_nats_by_its_text() -> None:
     """As in a pool file."""
     needs_nats()
     for text in ("nats://me:secret@a", "tls://a"):
@@ -155,7 +155,7 @@ def test_b453_nats_by_its_text() -> None:
         assert "secret" not in repr(made)
 
 
-def test_b453_times_and_names_of_the_server() -> None:
+def test_b460_times_and_names_of_the_server() -> None:
     """Nine digits of a second, or none; and what a subject must not have in it."""
     assert _seconds("1970-01-01T00:00:01.123456789Z") == pytest.approx(1.123456789)
     assert _seconds("1970-01-01T00:01:00Z") == 60.0

@@ -38,7 +38,7 @@ def until_spent(folder: Path, number: int) -> None:
         seen.wait(0.05)
 
 
-def test_b472_eight_processes_are_never_over_their_limit(store: str, tmp_path: Path) -> None:
+def test_b477_eight_processes_are_never_over_their_limit(store: str, tmp_path: Path) -> None:
     """All of them want as much as there is; three are killed with a lease in hand, two others come
     in their place. Each has its part, and together they have most of it.
     """
@@ -65,7 +65,7 @@ def _end(worker: Worker) -> None:
         worker.ask("stop")
 
 
-def test_b472_a_store_that_is_killed_and_back_has_them_spend_their_part(tmp_path: Path) -> None:
+def test_b477_a_store_that_is_killed_and_back_has_them_spend_their_part(tmp_path: Path) -> None:
     """A quarter each while it is away; then they have it together again."""
     needs_redis()
     port = free_port()

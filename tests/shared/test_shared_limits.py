@@ -67,7 +67,7 @@ def state(tmp_path: Path) -> SqliteState:
 # -- together
 
 
-def test_b467_pools_that_share_have_a_limit_together(state: SqliteState) -> None:
+def test_b472_pools_that_share_have_a_limit_together(state: SqliteState) -> None:
     """Ten an hour: what the one has not spent the other may, and no more; the next ones go to
     another member.
     """
@@ -85,7 +85,7 @@ def test_b467_pools_that_share_have_a_limit_together(state: SqliteState) -> None
         assert limit_of(one).limit == 10
 
 
-def test_b467_who_has_a_limit_for_itself_says_so(state: SqliteState) -> None:
+def test_b472_who_has_a_limit_for_itself_says_so(state: SqliteState) -> None:
     """Each of the two may spend all of it; in a file it is `per_process = true`."""
     limit = Limit(3, per_s=3600, per_process=True)
     with sharing(state, limit) as one, sharing(state, limit) as two:
@@ -94,7 +94,7 @@ def test_b467_who_has_a_limit_for_itself_says_so(state: SqliteState) -> None:
             assert not limit_of(pool).shared
 
 
-def test_b467_a_file_says_so_too_and_what_is_none_is_refused(tmp_path: Path) -> None:
+def test_b472_a_file_says_so_too_and_what_is_none_is_refused(tmp_path: Path) -> None:
     """With the field."""
     assert "per_process must be True or False" in refused(
         lambda: Limit(3, per_s=1, per_process=1)  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ def test_b467_a_file_says_so_too_and_what_is_none_is_refused(tmp_path: Path) -> 
         AgentPool.from_toml(file)
 
 
-def test_b467_pools_of_other_names_have_limits_of_their_own(state: SqliteState) -> None:
+def test_b472_pools_of_other_names_have_limits_of_their_own(state: SqliteState) -> None:
     """In the same file, and of members of the same name."""
     limit = Limit(2, per_s=3600)
     with sharing(state, limit) as one, sharing(state, limit, name="batch") as two:
@@ -117,7 +117,7 @@ def test_b467_pools_of_other_names_have_limits_of_their_own(state: SqliteState) 
         assert [who(two) for _ in range(3)] == ["a", "a", "b"]
 
 
-def test_b467_a_limit_can_change_while_it_is_shared(state: SqliteState) -> None:
+def test_b472_a_limit_can_change_while_it_is_shared(state: SqliteState) -> None:
     """What has been spent stays; and it can be taken back to each, and shared again."""
     with sharing(state, Limit(2, per_s=3600)) as pool:
         assert [who(pool) for _ in range(3)] == ["a", "a", "b"]
@@ -135,7 +135,7 @@ def test_b467_a_limit_can_change_while_it_is_shared(state: SqliteState) -> None:
 # -- who waits
 
 
-def test_b468_the_first_calls_wait_for_a_lease_and_go_to_nobody_else(state: SqliteState) -> None:
+def test_b473_the_first_calls_wait_for_a_lease_and_go_to_nobody_else(state: SqliteState) -> None:
     """Though another member is free: a hundred at once, and as many again after a pause."""
     with sharing(state, Limit(1000, per_s=60)) as pool:
         futures = [pool.ask(Request("x"), block=False) for _ in range(100)]
@@ -143,7 +143,7 @@ def test_b468_the_first_calls_wait_for_a_lease_and_go_to_nobody_else(state: Sqli
         assert pool.stats().failed == 0
 
 
-def test_b468_a_limit_that_is_used_up_sends_requests_on_or_says_when(state: SqliteState) -> None:
+def test_b473_a_limit_that_is_used_up_sends_requests_on_or_says_when(state: SqliteState) -> None:
     """To another member; where there is none it is waited for, if that is in time."""
     with sharing(state, Limit(1, per_s=3600)) as pool:
         assert [who(pool, only="a"), who(pool)] == ["a", "b"]
@@ -153,7 +153,7 @@ def test_b468_a_limit_that_is_used_up_sends_requests_on_or_says_when(state: Sqli
         assert 3500 < failed.value.retry_after_s <= 3700  # type: ignore[operator]
 
 
-def test_b468_who_waits_is_served_when_something_comes_back(state: SqliteState) -> None:
+def test_b473_who_waits_is_served_when_something_comes_back(state: SqliteState) -> None:
     """Two a half second, of two pools: eight calls take a second and a half at least."""
     limit = Limit(2, per_s=0.5)
     with sharing(state, limit) as one, sharing(state, limit) as two:
@@ -167,7 +167,7 @@ def test_b468_who_waits_is_served_when_something_comes_back(state: SqliteState) 
 # -- other costs
 
 
-def test_b469_tokens_are_reserved_together_and_settled(state: SqliteState) -> None:
+def test_b474_tokens_are_reserved_together_and_settled(state: SqliteState) -> None:
     """Estimates of 400 of 1,000, of which ten are really taken: far more than two are let in."""
 
     def says(payload: Any, context: CallContext) -> Any:
@@ -181,7 +181,7 @@ def test_b469_tokens_are_reserved_together_and_settled(state: SqliteState) -> No
         assert limit_of(one).used == limit_of(two).used == 40
 
 
-def test_b469_what_costs_more_than_the_limit_is_refused_at_once(state: SqliteState) -> None:
+def test_b474_what_costs_more_than_the_limit_is_refused_at_once(state: SqliteState) -> None:
     """Whatever this process holds of it."""
     with sharing(state, Limit(1000, per_s=60, cost=TOKENS)) as pool:
         assert who(pool, cost={TOKENS: 1001}) == "b"
@@ -234,7 +234,7 @@ class Contended(Plain):
         return self.refuses < 0
 
 
-def test_b470_without_a_ledger_limits_are_those_of_each_process() -> None:
+def test_b475_without_a_ledger_limits_are_those_of_each_process() -> None:
     """Which is told once, and holds up nobody."""
     assert not isinstance(Plain(), Ledger)
     with (
@@ -246,7 +246,7 @@ def test_b470_without_a_ledger_limits_are_those_of_each_process() -> None:
             assert not limit_of(pool).shared
 
 
-def test_b470_where_the_ledger_is_out_of_reach_each_goes_on_alone(tmp_path: Path) -> None:
+def test_b475_where_the_ledger_is_out_of_reach_each_goes_on_alone(tmp_path: Path) -> None:
     """With one warning; and together again once it is back."""
     folder = tmp_path / "mounted"
     limit = Limit(6, per_s=3600)
@@ -264,7 +264,7 @@ def test_b470_where_the_ledger_is_out_of_reach_each_goes_on_alone(tmp_path: Path
             assert served.count("a") <= 2
 
 
-def test_b470_a_ledger_that_others_change_each_time_is_out_of_reach() -> None:
+def test_b475_a_ledger_that_others_change_each_time_is_out_of_reach() -> None:
     """After so many tries; so is one that raises."""
     state = Contended()
     with EventRecorder() as log, sharing(state, Limit(6, per_s=3600)) as pool:
@@ -274,7 +274,7 @@ def test_b470_a_ledger_that_others_change_each_time_is_out_of_reach() -> None:
         assert state.reads >= MOST_TRIES
 
 
-def test_b470_a_ledger_that_others_change_often_is_not_out_of_reach() -> None:
+def test_b475_a_ledger_that_others_change_often_is_not_out_of_reach() -> None:
     """Eight busy processes had one of them come in vain sixteen times."""
     state = Contended(refuses=MOST_TRIES - 1)
     with EventRecorder() as log, sharing(state, Limit(6, per_s=3600)) as pool:
@@ -283,7 +283,7 @@ def test_b470_a_ledger_that_others_change_often_is_not_out_of_reach() -> None:
     assert not log.named(SharedStateAway)
 
 
-def test_b471_what_a_pool_holds_at_its_end_is_given_back(state: SqliteState) -> None:
+def test_b476_what_a_pool_holds_at_its_end_is_given_back(state: SqliteState) -> None:
     """Its successor has all that it has not spent."""
     limit = Limit(10, per_s=3600)
     with sharing(state, limit) as one:

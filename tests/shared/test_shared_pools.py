@@ -239,7 +239,7 @@ def test_b409_where_the_store_is_away_the_pool_goes_on_alone(tmp_path: Path) -> 
         assert len(log.named(SharedStateAway, pool=one.name)) == 1
 
 
-def test_b475_a_file_that_is_deleted_under_pools_splits_them_not(tmp_path: Path) -> None:
+def test_b480_a_file_that_is_deleted_under_pools_splits_them_not(tmp_path: Path) -> None:
     """What one has found out before is said again in the new one, and heard by who comes later."""
     state, provider = SqliteState(tmp_path / "state.db"), Provider()
     provider.error = http_error(429, retry_after_s=600.0)

@@ -131,7 +131,7 @@ def test_b413_a_redis_that_is_killed_and_back_is_one_warning_and_one_word(tmp_pa
             assert two.ask("ask 3") == ["b"] * 3
 
 
-def test_b454_a_nats_that_is_killed_and_back_is_one_warning_and_one_word(tmp_path: Path) -> None:
+def test_b461_a_nats_that_is_killed_and_back_is_one_warning_and_one_word(tmp_path: Path) -> None:
     """Every ask is answered meanwhile, and what was found out alone is told afterwards."""
     needs_nats()
     port = free_port()

@@ -51,7 +51,7 @@ def postgres() -> Iterator[tuple[PostgresState, Any]]:
 # -- each of them
 
 
-def test_b473_a_word_lies_there_as_long_as_it_holds(state: SharedState) -> None:
+def test_b478_a_word_lies_there_as_long_as_it_holds(state: SharedState) -> None:
     """Of that pool alone; the last one is there."""
     store, other = state.open("web"), state.open("web'; DROP TABLE words --")
     store.put("breaker/a b'%", "old", 600.0)
@@ -68,7 +68,7 @@ def test_b473_a_word_lies_there_as_long_as_it_holds(state: SharedState) -> None:
     other.close()
 
 
-def test_b473_a_ledger_is_changed_in_one_step(state: SharedState) -> None:
+def test_b478_a_ledger_is_changed_in_one_step(state: SharedState) -> None:
     """By one of two that have read the same; no word is seen in it; its time never goes back."""
     one, two = state.open("web"), state.open("web")
     assert isinstance(one, Ledger)
@@ -89,7 +89,7 @@ def test_b473_a_ledger_is_changed_in_one_step(state: SharedState) -> None:
     two.close()
 
 
-def test_b473_many_at_once_lose_nothing(state: SharedState) -> None:
+def test_b478_many_at_once_lose_nothing(state: SharedState) -> None:
     """Six threads count to twenty each, by compare and set alone."""
 
     def count() -> None:
@@ -113,7 +113,7 @@ def test_b473_many_at_once_lose_nothing(state: SharedState) -> None:
     store.close()
 
 
-def test_b473_news_hasten_what_is_found_all_the_same(state: SharedState) -> None:
+def test_b478_news_hasten_what_is_found_all_the_same(state: SharedState) -> None:
     """Of that pool; and who listens ends soon after it is told to."""
     store, news = state.open("web"), state.listen("web")
     assert not news.wait(0.01)
@@ -145,12 +145,12 @@ def test_b473_news_hasten_what_is_found_all_the_same(state: SharedState) -> None
         "\ud800",
     ],
 )
-def test_b476_what_is_no_word_is_passed_over(text: str) -> None:
+def test_b481_what_is_no_word_is_passed_over(text: str) -> None:
     """However deep it is, and whatever its parts are."""
     assert Word.read(text) is None
 
 
-def test_b476_what_is_no_text_is_passed_over(tmp_path: Path) -> None:
+def test_b481_what_is_no_text_is_passed_over(tmp_path: Path) -> None:
     """A file of SQLite's holds values of any kind, whatever a column says."""
     state = SqliteState(tmp_path / "state.db")
     store = state.open("web")
@@ -176,7 +176,7 @@ def test_b476_what_is_no_text_is_passed_over(tmp_path: Path) -> None:
     store.close()
 
 
-def test_b476_what_is_no_word_of_a_redis_is_passed_over(tmp_path: Path) -> None:
+def test_b481_what_is_no_word_of_a_redis_is_passed_over(tmp_path: Path) -> None:
     """Nor what is no text at all."""
     needs_redis()
     import redis
@@ -199,7 +199,7 @@ def test_b476_what_is_no_word_of_a_redis_is_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("all_of_it", [True, False])
-def test_b475_a_file_that_is_deleted_is_left_for_the_new_one(
+def test_b480_a_file_that_is_deleted_is_left_for_the_new_one(
     tmp_path: Path, all_of_it: bool
 ) -> None:
     """By who has it open, with the next word: whoever comes later has the same one. Without what
@@ -238,7 +238,7 @@ def test_b475_a_file_that_is_deleted_is_left_for_the_new_one(
         (lambda: PostgresState("postgresql://x", timeout_s=0), "timeout_s must be greater than 0"),
     ],
 )
-def test_b474_what_is_no_postgres_is_refused(make: Any, said: str) -> None:
+def test_b479_what_is_no_postgres_is_refused(make: Any, said: str) -> None:
     """With the field and the rule, and no password."""
     pytest.importorskip("psycopg")
     assert said in refused(make)
@@ -248,7 +248,7 @@ def test_b474_what_is_no_postgres_is_refused(make: Any, said: str) -> None:
         assert shared_state("shared", text) == PostgresState(text)
 
 
-def test_b474_a_password_is_in_no_error() -> None:
+def test_b479_a_password_is_in_no_error() -> None:
     """Of a server that is not there, nor of one that refuses it."""
     needs_postgres()
     port = free_port()
@@ -266,7 +266,7 @@ def test_b474_a_password_is_in_no_error() -> None:
     assert wrong.value.__cause__ is None
 
 
-def test_b474_its_tables_are_made_once_whoever_comes_first(
+def test_b479_its_tables_are_made_once_whoever_comes_first(
     postgres: tuple[PostgresState, Any],
 ) -> None:
     """Eight at the same time, with a prefix of their own."""
@@ -293,7 +293,7 @@ def test_b474_its_tables_are_made_once_whoever_comes_first(
     store.close()
 
 
-def test_b474_a_server_that_stands_still_is_away_in_time(
+def test_b479_a_server_that_stands_still_is_away_in_time(
     postgres: tuple[PostgresState, Any],
 ) -> None:
     """Though its connection is there: it is told by no error of the network."""
@@ -319,7 +319,7 @@ def test_b474_a_server_that_stands_still_is_away_in_time(
     again.close()
 
 
-def test_b474_who_holds_a_row_holds_up_nobody_for_long(
+def test_b479_who_holds_a_row_holds_up_nobody_for_long(
     postgres: tuple[PostgresState, Any],
 ) -> None:
     """A client that is stopped in the middle of a transaction is put out by the server, and who

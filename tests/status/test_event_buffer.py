@@ -29,7 +29,7 @@ def test_what_was_put_is_taken_in_order() -> None:
     assert buffer.take(0) == []
 
 
-def test_b521_what_waits_is_bounded_by_its_texts_as_well() -> None:
+def test_b421_what_waits_is_bounded_by_its_texts_as_well() -> None:
     """An id of the app's may be as long as it likes."""
     buffer = EventBuffer(everything=True, most_text=100)
     for name in ("a" * 60, "b" * 60, "c" * 20, "d" * 200):

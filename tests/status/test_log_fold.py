@@ -160,7 +160,7 @@ def test_a_line_that_is_not_whole_does_no_harm(line: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("number", [10**400, math.inf, math.nan, -1.0, True])
-def test_b522_a_number_that_no_log_has_is_none(number: Any) -> None:
+def test_b512_a_number_that_no_log_has_is_none(number: Any) -> None:
     """Python reads numbers of any length, and infinite ones: a line of a file may hold them."""
     pool = folded(
         started("a"),

@@ -293,7 +293,7 @@ def test_an_address_is_free_again_once_its_pool_has_ended() -> None:
     eventually(lambda: gone(address))
 
 
-def test_b521_who_waits_for_a_name_server_holds_up_no_other_pool(
+def test_b421_who_waits_for_a_name_server_holds_up_no_other_pool(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Neither its start nor its end."""
@@ -319,7 +319,7 @@ def test_b521_who_waits_for_a_name_server_holds_up_no_other_pool(
     places[0].leave()
 
 
-def test_b521_who_stops_reading_while_a_pool_comes_is_told_nothing_by_it() -> None:
+def test_b421_who_stops_reading_while_a_pool_comes_is_told_nothing_by_it() -> None:
     """Its events would be made for nobody, for as long as it lives."""
     shown = board.Board()
 
@@ -343,7 +343,7 @@ def test_b521_who_stops_reading_while_a_pool_comes_is_told_nothing_by_it() -> No
     assert pool.readers == []
 
 
-def test_b521_a_large_answer_may_take_longer() -> None:
+def test_b421_a_large_answer_may_take_longer() -> None:
     """A client that takes it slowly, but goes on, has it whole; one that takes next to nothing is
     let go: it has one of few connections.
     """
