@@ -17,7 +17,6 @@ from greenroom.kinds.secrets import note_secret
 from greenroom.messages import _validate as check
 from greenroom.messages.call_context import CallContext, OwnMember
 from greenroom.messages.errors import RemoteError, RequestCancelledError
-from greenroom.messages.replies import NO_METADATA
 from greenroom.messages.status import FailureKind
 from greenroom.remote.addresses import link_of
 from greenroom.remote.caller_call import (
@@ -238,7 +237,7 @@ class RemoteAgent:
             context.attempt,
             context.key,
             context.priority,
-            carried(metadata, self._codec) if metadata else NO_METADATA,
+            carried(metadata, self._codec) if metadata else NOTHING,
             _carrier(),
         )
 
@@ -385,7 +384,7 @@ def _carrier() -> Mapping[str, str]:
     """What tracing has to carry along, where the app has any."""
     otel = sys.modules.get("opentelemetry.trace")
     if otel is None or not otel.get_current_span().get_span_context().is_valid:
-        return NO_CARRIER
+        return NOTHING
     from opentelemetry import propagate as propagation
 
     carrier: dict[str, str] = {}
@@ -393,7 +392,8 @@ def _carrier() -> Mapping[str, str]:
     return carrier
 
 
-NO_CARRIER: Mapping[str, str] = {}
+NOTHING: Mapping[str, Any] = {}
+"""A plain dict: it is compared with what is left out of a frame."""
 
 
 def _key_of(key: str | None, key_env: str | None) -> str | None:
