@@ -13,12 +13,13 @@
 #   make test-frameworks  agents of real frameworks as members, in .venv-frameworks-* (ARGS=--table)
 #   make test-map  a batch over llmock's servers, killed ten times; a million lines (ARGS=kills)
 #   make test-status  promtool, Prometheus and Chromium at a pool's status endpoint (ARGS=page)
+#   make test-shared  processes that share by a Redis, a PostgreSQL or a NATS server
 #   make test-workers  members elsewhere, with silences of real seconds (ARGS='-k http')
 #   make docs-shots  the picture of that page in docs/, by Chromium
 #   make test-model  a pool over two small real models that are killed, in .venv-clients-model (it installs 130 MB)
 #   make clean   removes what the others made
 .DEFAULT_GOAL := test
-.PHONY: demo test test-all format check lint bench chaos chaos-courier live docs docs-shots test-clients test-frameworks test-map test-model test-status test-workers clean stamp
+.PHONY: demo test test-all format check lint bench chaos chaos-courier live docs docs-shots test-clients test-frameworks test-map test-model test-shared test-status test-workers clean stamp
 
 # An active environment is none of our business.
 unexport VIRTUAL_ENV PYTHONPATH PYTHONHOME CONDA_PREFIX
@@ -118,6 +119,9 @@ test-status: stamp
 
 test-workers: stamp
 	@WORKERS=1 $(PY) -m pytest -q tests/remote $(ARGS)
+
+test-shared: stamp
+	@STORES=1 $(PY) -m pytest -q tests/shared $(ARGS)
 
 docs-shots: stamp
 	@PYTHONPATH=tests $(PY) -m status_live shots

@@ -1,4 +1,6 @@
-"""The engines that members elsewhere are tested with, and which tests take seconds."""
+"""The engines that members elsewhere are tested with, and which tests `make test` leaves to targets
+of their own, as they take seconds each.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +21,10 @@ TAKES_SECONDS = "takes_seconds"
 """The fixture that tests ask for which wait for real silences: `make test-workers` runs them."""
 
 
+PROCESSES = ("test_sharing_processes.py", "test_shared_limit_processes.py")
+"""Real processes for each kind of store: `make test-shared` runs all of them."""
+
+
 @pytest.fixture(params=list(ENGINES), scope="module")
 def engine(request: pytest.FixtureRequest) -> Iterator[Engine]:
     with ENGINES[request.param]() as opened:
@@ -31,9 +37,18 @@ def takes_seconds() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if os.environ.get("WORKERS"):
-        return
-    slow = [each for each in items if TAKES_SECONDS in getattr(each, "fixturenames", ())]
-    if slow:
-        config.hook.pytest_deselected(items=slow)
-        items[:] = [each for each in items if each not in slow]
+    left = [each for each in items if _is_left_out(each)]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [each for each in items if each not in left]
+
+
+def _is_left_out(item: pytest.Item) -> bool:
+    if TAKES_SECONDS in getattr(item, "fixturenames", ()):
+        return not os.environ.get("WORKERS")
+    # Processes that share by a server: by a file they are in `make test`.
+    if item.path.name in PROCESSES:
+        by = getattr(item, "callspec", None)
+        by_file = by is not None and by.params.get("store") == "sqlite"
+        return not by_file and not os.environ.get("STORES")
+    return False
