@@ -46,9 +46,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _is_left_out(item: pytest.Item) -> bool:
     if TAKES_SECONDS in getattr(item, "fixturenames", ()):
         return not os.environ.get("WORKERS")
+    if os.environ.get("STORES") or item.path.parent.name != "shared":
+        return False
+    by = getattr(item, "callspec", None)
+    kinds = set() if by is None else {by.params.get("store"), by.params.get("state")}
+    # A PostgreSQL takes seconds to be made.
+    if "postgres" in kinds or "postgres" in getattr(item, "fixturenames", ()):
+        return True
     # Processes that share by a server: by a file they are in `make test`.
-    if item.path.name in PROCESSES:
-        by = getattr(item, "callspec", None)
-        by_file = by is not None and by.params.get("store") == "sqlite"
-        return not by_file and not os.environ.get("STORES")
-    return False
+    return item.path.name in PROCESSES and "sqlite" not in kinds

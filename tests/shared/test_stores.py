@@ -342,6 +342,11 @@ def test_b479_who_holds_a_row_holds_up_nobody_for_long(
             break
         except (psycopg.errors.LockNotAvailable, psycopg.errors.QueryCanceled):
             assert time.monotonic() < until
+        except TimeoutError:  # a server that has no turn in time
+            assert time.monotonic() < until
+            store.close()
+            store = state.open("web")
+            assert isinstance(store, Ledger)
     assert store.read("limit").text == "two"
     stopped.close()
     store.close()
