@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 import json
+import time
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
