@@ -20,7 +20,14 @@ import time
 from contextlib import suppress
 from typing import IO
 
-FIRST = ["tests/whole", "tests/runtime", "tests/request", "tests/simulate", "tests/remote"]
+FIRST = [
+    "tests/whole",
+    "tests/runtime",
+    "tests/request",
+    "tests/simulate",
+    "tests/remote",
+    "tests/courier",
+]
 """Takes about as long as the others together."""
 PYTEST = [sys.executable, "-m", "pytest"]
 LIMIT_S = float(os.environ.get("GREENROOM_TESTS_S", "1800"))

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -24,14 +27,16 @@ async def echo(payload: Any) -> Any:
 
 
 @asynccontextmanager
-async def served(member: Member | None = None, **given: Any) -> AsyncIterator[str]:
+async def served(
+    member: Member | None = None, listen: str = "http://127.0.0.1:0", **given: Any
+) -> AsyncIterator[str]:
     url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
     stopping = asyncio.Event()
     member = member or Member("w", echo)
     serving = asyncio.ensure_future(
         serve_worker(
             member,
-            "http://127.0.0.1:0",
+            listen,
             stopping=stopping,
             on_listening=url.set_result,
             **given,
@@ -150,3 +155,32 @@ async def test_b448_nobody_listens() -> None:
     with pytest.raises(RemoteError):
         await agent.can_serve()
     await agent.aclose()
+
+
+@in_a_loop
+async def test_b448_a_worker_has_a_certificate_that_its_callers_look_at(tmp_path: Path) -> None:
+    """Of whom they do not know it, they ask nothing."""
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl here to make a certificate: https is not tested")
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext"
+    argv = [*command.split(), "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    await asyncio.to_thread(lambda: subprocess.run(argv, check=True, capture_output=True))
+    came: list[Any] = []
+
+    async def noted(payload: Any) -> Any:
+        came.append(payload)
+        return payload
+
+    worker = Member("w", noted)
+    async with served(worker, "https://127.0.0.1:0", cert=cert, tls_key=key) as url:
+        assert url.startswith("https://127.0.0.1:")
+        known, unknown = RemoteAgent(url, ca_file=cert), RemoteAgent(url)
+        assert await known.arun("x") == "x"
+        assert [chunk async for chunk in known.astream("y")] == ["y"]
+        with pytest.raises(RemoteError) as refused:
+            await unknown.arun("z")
+        assert not refused.value.started
+        assert came == ["x", "y"]
+        for agent in (known, unknown):
+            await agent.aclose()
