@@ -6,9 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from types import FrameType
+from collections.abc import AsyncIterator, Callable
 
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.messages import _validate as check
@@ -20,6 +18,7 @@ from greenroom.remote.addresses import front_of
 from greenroom.remote.codec import MOST_BYTES
 from greenroom.remote.links import Front
 from greenroom.remote.worker_desk import Desk
+from greenroom.web.two_signals import TwoSignals
 
 CONFIG = PoolConfig(
     # Retries, breakers and time limits are the callers': each of them knows more members than one.
@@ -31,8 +30,6 @@ CONFIG = PoolConfig(
 )
 CUT_S = 2.0
 """What callers have after the drain to be told that their calls have been cut short."""
-
-_ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 async def serve_worker(
@@ -98,7 +95,7 @@ async def serve_worker(
     )
     async with _pool_of(member) as pool:
         desk = await desk_of(pool, queue=queue)
-        serving = _Serving(front, desk, drain_s, stopping or asyncio.Event())
+        serving = _Serving(front, desk, drain_s, stopping)
         return await serving.run(on_listening)
 
 
@@ -143,20 +140,20 @@ def _nothing(agent: object) -> None:
 class _Serving:
     """One run of a worker."""
 
-    def __init__(self, front: Front, desk: Desk, drain_s: float, stopping: asyncio.Event) -> None:
+    def __init__(
+        self, front: Front, desk: Desk, drain_s: float, stopping: asyncio.Event | None
+    ) -> None:
         self._front = front
         self._desk = desk
         self._drain_s = drain_s
-        self._stopping = stopping
-        self._hurry = asyncio.Event()
-        self._signal: signal.Signals | None = None
+        self._signals = TwoSignals(stopping)
 
     async def run(self, on_listening: Callable[[str], object]) -> signal.Signals | None:
-        with self._signals():
+        with self._signals.heard():
             try:
                 await self._front.listen(self._desk)
                 on_listening(self._front.shown)
-                await self._stopping.wait()
+                await self._signals.stopping.wait()
                 await self._front.refuse()
                 await self._drain()
             finally:
@@ -165,11 +162,11 @@ class _Serving:
                     async with asyncio.timeout(CUT_S):
                         await self._desk.cut_short()
                 await self._front.close()
-        return self._signal
+        return self._signals.first
 
     async def _drain(self) -> None:
         drained = asyncio.ensure_future(self._desk.drained())
-        hurry = asyncio.ensure_future(self._hurry.wait())
+        hurry = asyncio.ensure_future(self._signals.hurry.wait())
         try:
             await asyncio.wait(
                 (drained, hurry), timeout=self._drain_s, return_when=asyncio.FIRST_COMPLETED
@@ -178,28 +175,3 @@ class _Serving:
             for task in (drained, hurry):
                 task.cancel()
             await asyncio.gather(drained, hurry, return_exceptions=True)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Have the signals end it, where this thread may have any."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-
-        def heard(number: int, _: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self._hear, number)
-
-        before = {number: signal.signal(number, heard) for number in _ENDS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _hear(self, number: int) -> None:
-        if self._stopping.is_set():
-            self._hurry.set()
-            return
-        self._signal = signal.Signals(number)
-        self._stopping.set()

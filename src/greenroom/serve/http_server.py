@@ -8,9 +8,7 @@ import ipaddress
 import math
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterable, Iterator
-from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,13 +17,13 @@ from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.messages import _validate as check
 from greenroom.messages.errors import PoolStoppedError
 from greenroom.serve.endpoint import create_app
+from greenroom.web.two_signals import TwoSignals
 
 BACKLOG = 2048
 SENDING_S = 2.0
 """What clients have after the drain to take what is there for them."""
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_ENDS = (signal.SIGTERM, signal.SIGINT)
 
 
 async def serve(
@@ -88,7 +86,7 @@ async def serve(
     )
     with contextlib.closing(_listening(host, port)) as listener:
         on_listening(_url(listener))
-        return await _Serving(config, pool, drain_s, stopping or asyncio.Event()).run(listener)
+        return await _Serving(config, pool, drain_s, stopping).run(listener)
 
 
 def is_loopback(host: str) -> bool:
@@ -134,17 +132,15 @@ class _Serving:
     """One run of the server."""
 
     def __init__(
-        self, config: uvicorn.Config, pool: PoolRef, drain_s: float, stopping: asyncio.Event
+        self, config: uvicorn.Config, pool: PoolRef, drain_s: float, stopping: asyncio.Event | None
     ) -> None:
         self._server = _OurSignals(config)
         self._pool = pool
         self._drain_s = drain_s
-        self._stopping = stopping
-        self._hurry = asyncio.Event()
-        self._signal: signal.Signals | None = None
+        self._signals = TwoSignals(stopping)
 
     async def run(self, listener: socket.socket) -> signal.Signals | None:
-        with self._signals():
+        with self._signals.heard():
             serving = asyncio.ensure_future(self._server.serve(sockets=[listener]))
             ends = [asyncio.ensure_future(each) for each in (self._end(), self._end_at_once())]
             try:
@@ -156,7 +152,7 @@ class _Serving:
                     task.cancel()
                 await asyncio.gather(serving, *ends, return_exceptions=True)
                 await self._hang_up()
-        return self._signal
+        return self._signals.first
 
     async def _hang_up(self) -> None:
         """Leave those who have not taken what is there for them: uvicorn would leave them open."""
@@ -167,12 +163,12 @@ class _Serving:
         await asyncio.sleep(0)  # an abort is carried out in the loop's next round
 
     async def _end(self) -> None:
-        await self._stopping.wait()
+        await self._signals.stopping.wait()
         self._server.should_exit = True
         await self._drain(self._drain_s)
 
     async def _end_at_once(self) -> None:
-        await self._hurry.wait()
+        await self._signals.hurry.wait()
         await self._drain(0)
         # Those who take what is there for them need no longer; who does not is not waited for.
         await asyncio.sleep(SENDING_S)
@@ -181,28 +177,3 @@ class _Serving:
     async def _drain(self, limit_s: float) -> None:
         with contextlib.suppress(PoolStoppedError):
             await self._pool.adrain(limit_s)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Iterator[None]:
-        """Have the signals end it, where this thread may have any."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        loop = asyncio.get_running_loop()
-
-        def heard(number: int, _: FrameType | None) -> None:
-            loop.call_soon_threadsafe(self._hear, number)
-
-        before = {number: signal.signal(number, heard) for number in _ENDS}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def _hear(self, number: int) -> None:
-        if self._stopping.is_set():
-            self._hurry.set()
-            return
-        self._signal = signal.Signals(number)
-        self._stopping.set()
