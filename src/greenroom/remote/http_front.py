@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import hmac
 import math
-import re
 import socket
 import ssl
 import time
@@ -33,7 +32,7 @@ from greenroom.remote.frames import (
 from greenroom.remote.framing import Framing, framing_of
 from greenroom.remote.http_link import CALL_PATH, SAY_PATH, base_of, needs_aiohttp
 from greenroom.remote.links import RunningCall, WorkerDesk
-from greenroom.status.status_address import is_loopback
+from greenroom.status.status_address import is_loopback, is_ours
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -46,9 +45,6 @@ HEAD_ROOM = 64 * 1024
 """Bytes that a body may have beside its payload."""
 RETRY_AFTER_S = 1.0
 """Said with a 429 of which nobody knows better."""
-
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_HOST = re.compile(r"(?:\[([^\[\]]+)\]|([^\[\]:]+))(?::[0-9]{0,5})?")
 
 
 class HttpFront:
@@ -82,7 +78,7 @@ class HttpFront:
         self._port = parts.port if parts.port is not None else 8700
         if key is not None and not key.strip():
             raise ValueError("key must not be empty")
-        local = is_loopback(self._host) or self._host == "localhost"
+        local = is_loopback(self._host)
         if key is None and not local and not without_key:
             raise ValueError(
                 "listen must be an address of this machine alone (127.0.0.1) unless there is a "
@@ -91,7 +87,7 @@ class HttpFront:
         # Not the key itself: nothing that shows this object, or dumps its frames, has it.
         self._digest = None if key is None else _digest(key.strip().encode())
         # A page in a browser reaches what listens here by a name of its own (DNS rebinding).
-        self._hosts = frozenset((*_LOOPBACK, self._host)) if key is None and local else frozenset()
+        self._is_guarded = key is None and local
         self._ssl = _context(parts.scheme, cert, tls_key)
         self._max_frame_bytes = max_frame_bytes
         self._web = needs_aiohttp("greenroom worker") and _web()
@@ -159,9 +155,10 @@ class HttpFront:
         return self._words(404, f"{method} {path[:100]} is not served here")
 
     def _refusal(self, request: web.BaseRequest) -> web.Response | None:
-        if self._hosts and _host_of(request) not in self._hosts:
-            said = f"the header host must be one of {', '.join(sorted(self._hosts))}"
-            return self._words(403, said, close=True)
+        if self._is_guarded:
+            named = request.headers.getall("Host", [])
+            if len(named) != 1 or not is_ours(named[0], self._host):
+                return self._words(403, "the header host must name this machine", close=True)
         if self._digest is not None:
             given = request.headers.get("Authorization", "")
             scheme, _, key = given.partition(" ")
@@ -402,13 +399,6 @@ def _digest(key: bytes) -> bytes:
 
 def _content_type(request: web.BaseRequest) -> str:
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-
-
-def _host_of(request: web.BaseRequest) -> str | None:
-    """The name by which the worker is called; None where it cannot be told."""
-    given = request.headers.getall("Host", [])
-    found = _HOST.fullmatch(given[0]) if len(given) == 1 else None
-    return None if found is None else (found[1] or found[2]).lower()
 
 
 def _context(scheme: str, cert: str | None, tls_key: str | None) -> ssl.SSLContext | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
 import math
 import signal
 import socket
@@ -17,6 +16,7 @@ from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.messages import _validate as check
 from greenroom.messages.errors import PoolStoppedError
 from greenroom.serve.endpoint import create_app
+from greenroom.status.status_address import is_loopback
 from greenroom.web.two_signals import TwoSignals
 
 BACKLOG = 2048
@@ -87,16 +87,6 @@ async def serve(
     with contextlib.closing(_listening(host, port)) as listener:
         on_listening(_url(listener))
         return await _Serving(config, pool, drain_s, stopping).run(listener)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what listens there."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:  # a name, which may stand for anything
-        return False
 
 
 def _quiet(app: ASGIApp) -> ASGIApp:
