@@ -7,22 +7,21 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, contextmanager
 
 from benchmarks import measure
-from benchmarks.groups.shared import in_a_loop
+from benchmarks.groups.shared import Prepare, in_a_loop
 from benchmarks.model import (
     Case,
     Comparison,
     Group,
     Measure,
     NotMeasured,
-    Prepare,
     Scale,
     versus,
 )
-from benchmarks.peers.base import AsyncAsk, Peer, Stream
+from benchmarks.peers.base import Peer, Stream
 
 CALLERS = 64
 
-Way = Callable[[Peer], AbstractAsyncContextManager[tuple[AsyncAsk, Stream]]]
+Way = Callable[[Peer], AbstractAsyncContextManager[tuple[measure.AsyncAsk, Stream]]]
 
 
 def _call(way: Way) -> Prepare:
