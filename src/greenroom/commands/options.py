@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from greenroom.commands.exits import UsageError
+from greenroom.kinds.secrets import key_in
 from greenroom.messages import _validate as check
 from greenroom.status.status_address import StatusAddress
 
@@ -72,3 +74,11 @@ Status = Annotated[
         help="Show the pool there, over HTTP: 127.0.0.1:9100, or unix:PATH.",
     ),
 ]
+
+
+def key_of(name: str | None) -> str | None:
+    """The key that `--key-env` names; what is missing is told by the name of its variable."""
+    try:
+        return None if name is None else key_in("--key-env", name)
+    except ValueError as error:
+        raise UsageError(str(error)) from None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import signal
 import sys
 import threading
@@ -18,9 +17,8 @@ import typer
 from greenroom.actors.handle.pool_ref import PoolRef
 from greenroom.commands.exits import UsageError
 from greenroom.commands.opened_pool import file_errors, local_modules, shown_log, started
-from greenroom.commands.options import POOL_PATH, PoolPath, Status, Verbose
+from greenroom.commands.options import POOL_PATH, PoolPath, Status, Verbose, key_of
 from greenroom.commands.terminal import say
-from greenroom.kinds.secrets import note_secret
 from greenroom.pool.hangup import reload_on_hangup
 
 
@@ -51,7 +49,7 @@ def serve(
     and Ctrl-C end it when what is at hand has been answered; a second one ends it at once. SIGHUP
     has it read the file again.
     """
-    key = _key(key_env)
+    key = key_of(key_env)
     place = _Place(pool, host, port, key, without_key, tuple(model or ()), drain, status)
     with shown_log(verbose), local_modules():
         ended_by = asyncio.run(_serve(place))
@@ -112,14 +110,3 @@ async def _pool_of(place: _Place) -> AsyncIterator[PoolRef]:
 
 def _where(pool: PoolRef, url: str) -> str:
     return f"{pool.name} is served at {url}"
-
-
-def _key(name: str | None) -> str | None:
-    """The key; what is missing is told by the name of its variable."""
-    if name is None:
-        return None
-    key = os.environ.get(name, "").strip()
-    note_secret(name)
-    if not key:
-        raise UsageError(f"--key-env must name a variable that is set, {name} is not")
-    return key

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from dataclasses import dataclass
@@ -14,10 +13,9 @@ import typer
 
 from greenroom.commands.exits import UsageError
 from greenroom.commands.opened_pool import file_errors, local_modules, shown_log
-from greenroom.commands.options import POOL_PATH, PoolPath, Verbose
+from greenroom.commands.options import POOL_PATH, PoolPath, Verbose, key_of
 from greenroom.commands.terminal import say
 from greenroom.kinds.pool_file import read_pool_file
-from greenroom.kinds.secrets import note_secret
 from greenroom.messages.member import Member
 from greenroom.remote.worker import serve_worker
 
@@ -64,7 +62,7 @@ def worker(
     Those have it as RemoteAgent(URL). SIGTERM and Ctrl-C end it when what is at hand has been
     answered; a second one ends it at once.
     """
-    key = _key(key_env)
+    key = key_of(key_env)
     options = _Options(listen, key, without_key, cert, tls_key, ca_file, credentials, queue, drain)
     with shown_log(verbose), local_modules():
         served = _member(pool, member)
@@ -135,14 +133,3 @@ def _member(path: Path, name: str | None) -> Member:
     if name not in members:
         raise UsageError(f"--member must be one of {', '.join(names)}, got {name!r}")
     return members[name]
-
-
-def _key(name: str | None) -> str | None:
-    """The key; what is missing is told by the name of its variable."""
-    if name is None:
-        return None
-    key = os.environ.get(name, "").strip()
-    note_secret(name)
-    if not key:
-        raise UsageError(f"--key-env must name a variable that is set, {name} is not")
-    return key

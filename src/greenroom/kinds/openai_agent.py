@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from greenroom.kinds.openai_completion import (
     completion_of,
 )
 from greenroom.kinds.rate_headers import limits_in, spent_in
-from greenroom.kinds.secrets import note_secret
+from greenroom.kinds.secrets import key_in
 from greenroom.messages import _validate as check
 from greenroom.messages.member import CallContext
 
@@ -267,12 +266,7 @@ def _key_of(name: str | None, base_url: str | None) -> str:
     """The key; what is missing is told by the name of its variable."""
     if name is None and base_url is not None:
         return "none"  # the client does without none; such servers read none
-    name = name or "OPENAI_API_KEY"
-    note_secret(name)
-    key = os.environ.get(name, "").strip()
-    if not key:
-        raise ValueError(f"api_key_env must name a variable that is set, {name} is not")
-    return key
+    return key_in("api_key_env", name or "OPENAI_API_KEY")
 
 
 def _params(params: Mapping[str, Any] | None) -> dict[str, Any]:

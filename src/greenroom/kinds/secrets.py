@@ -19,6 +19,19 @@ def note_secret(name: str) -> None:
     _named.add(name)
 
 
+def key_in(field: str, name: str) -> str:
+    """The key that a variable of the environment holds.
+
+    Raises:
+        ValueError: it holds none; told with the field and the variable's name.
+    """
+    note_secret(name)
+    key = os.environ.get(name, "").strip()
+    if not key:
+        raise ValueError(f"{field} must name a variable that is set, {name} is not")
+    return key
+
+
 def without_secrets(text: str) -> str:
     """The text without the keys of the environment: a server may repeat them in its refusal."""
     for secret in _secrets():

@@ -13,7 +13,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from greenroom.actors.runtime.event_bus import complain
-from greenroom.kinds.secrets import note_secret
+from greenroom.kinds.secrets import key_in
 from greenroom.messages import _validate as check
 from greenroom.messages.call_context import CallContext, OwnMember
 from greenroom.messages.errors import RemoteError, RequestCancelledError
@@ -402,11 +402,7 @@ def _key_of(key: str | None, key_env: str | None) -> str | None:
         raise ValueError("key and key_env must not be given together: they are one")
     if key_env is not None:
         check.text("key_env", key_env)
-        note_secret(key_env)
-        found = os.environ.get(key_env, "").strip()
-        if not found:
-            raise ValueError(f"key_env must name a variable that is set, {key_env} is not")
-        return found
+        return key_in("key_env", key_env)
     if key is None:
         return None
     if not isinstance(key, str):
