@@ -147,7 +147,8 @@ class Refills:
             return
         bucket.lease_at = None
         try:
-            if self._table.headroom.tick(bucket, self._ports.now()):
+            awaited = self._room.queue.size > 0
+            if self._table.headroom.tick(bucket, self._ports.now(), awaited):
                 self._least.clear()
                 self._over()
         except BaseException:

@@ -454,17 +454,20 @@ class Headroom:
             self.watch(bucket)
         return asked
 
-    def tick(self, bucket: Bucket, now: float) -> bool:
+    def tick(self, bucket: Bucket, now: float, awaited: bool) -> bool:
         """It is time for a budget to look after itself; whether its members may have headroom by
         that.
+
+        Args:
+            awaited: whether any request waits.
         """
         budget = bucket.budget
         if budget is None:
             return False
-        alone = budget.alone
-        budget.tick(now)
+        before = budget.alone, budget.is_out
+        budget.tick(now, awaited)
         self.watch(bucket)
-        if budget.alone == alone:
+        if before == (budget.alone, budget.is_out):
             return False
         self._less(bucket, now)
         return True
