@@ -289,7 +289,6 @@ class Headroom:
             bucket = before.get(key) or self._successor(key, limit, unused)
             self._limit(bucket, key, limit, now)
             buckets[key] = bucket
-        names = {slot.name for slot in present}
         self._learned = {key: each for key, each in self._learned.items() if key[0] in names}
         for key in unused:  # kept as long as what has begun there counts
             bucket = before[key]
