@@ -124,6 +124,29 @@ def test_b482_what_is_no_such_word_is_passed_over(
         assert 0.0 <= heard.pace_per_s <= 2e6
 
 
+def test_b482_a_word_of_another_version_is_no_news() -> None:
+    """Nor is it one each time that the store is looked at."""
+    key = "learned/" + json.dumps(["left", "a", REQUESTS, "x"])
+    words = LearnedWords("me")
+    assert words.looked({key: Lying("[2, 1, 10.0]", 9.0)}) == []
+    assert words.looked({key: Lying("[2, 1, 10.0]", 9.0)}) == []
+
+
+def test_b482_words_that_vanish_and_come_back_are_news_once_each_time() -> None:
+    """Also where they are of another version meanwhile; a pace that is back has joined anew."""
+    board, one, two = Board(), LearnedWords("1"), LearnedWords("2")
+    board.put(one, pace_per_s=4.0)
+    there = board.get()
+    (key,) = there
+    for gone in ({}, {key: Lying("[2, 1, 60.0, 4.0]", 50.0)}, {}):
+        (heard,) = two.looked(there)
+        assert (heard.pace_per_s, heard.paces, heard.joined) == (4.0, 1, 1)
+        assert two.looked(there) == []
+        (heard,) = two.looked(gone)
+        assert (heard.pace_per_s, heard.paces, heard.joined) == (0.0, 0, 0)
+        assert two.looked(gone) == []
+
+
 # -- who goes by them
 
 
