@@ -220,12 +220,12 @@ class Budget:
         if self._asked is None and now >= self._again_at:
             self._ask(now)
 
-    def tick(self, now: float, awaited: bool) -> None:
+    def tick(self, now: float, awaited: float) -> None:
         """Let time pass.
 
         Args:
-            awaited: whether anybody may wait for it; else who did has gone elsewhere, and nothing
-                is asked for in its name.
+            awaited: the most that anybody who waits may want of it, 0 where nobody waits: who
+                wanted more has gone elsewhere, and nothing is asked for in its name.
         """
         if self.own:
             return
@@ -233,8 +233,8 @@ class Budget:
             if now >= self._asked_at + ANSWER_S:
                 self._unanswered(now)
             return
-        if not awaited:
-            self._lacking = 0
+        if awaited < self._lacking:
+            self._lacking = int(awaited)
         if self.is_out and not self._lacking and now >= self._asked_at + AGAIN_S:
             self.is_out = False  # it is too long ago: who comes next asks
             self._expected_at = self._again_at = -math.inf

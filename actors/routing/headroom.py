@@ -453,12 +453,12 @@ class Headroom:
             self.watch(bucket)
         return asked
 
-    def tick(self, bucket: Bucket, now: float, awaited: bool) -> bool:
+    def tick(self, bucket: Bucket, now: float, awaited: float) -> bool:
         """It is time for a budget to look after itself; whether its members may have headroom by
         that.
 
         Args:
-            awaited: whether any request waits.
+            awaited: the most that a request that waits would take from it; 0 where none waits.
         """
         budget = bucket.budget
         if budget is None:

@@ -120,6 +120,19 @@ def test_b470_who_waits_no_more_is_asked_for_no_more(when_unavailable: str, kind
     assert {each.least for each in world.asked[before:]} == {least}
 
 
+def test_b470_who_stays_is_asked_for_by_what_it_needs_itself() -> None:
+    """Not by what one needed that has gone meanwhile: so much more there may not be for long."""
+    world = Lent({"a": Limit(1000, per_s=60, cost=TOKENS)})
+    world.ask("much", cost={TOKENS: 400}, timeout=35.0)
+    world.ask("little", cost={TOKENS: 10})
+    world.ask("less", cost={TOKENS: 5})
+    world.goes_by(34.0)
+    assert world.asked[-1].least == 400
+    world.goes_by(2.0)
+    assert "much" in world.answers
+    assert world.asked[-1].least == 10
+
+
 def test_b470_who_pauses_before_its_next_attempt_asks_when_that_has_come() -> None:
     """It waits for nothing until then: what it lacks is asked for in its name afterwards."""
     world = Lent({"a": Limit(10, per_s=60)}, retry_delay_s=20.0)
