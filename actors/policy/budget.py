@@ -29,7 +29,9 @@ POLL_S = 0.2
 TELL_S = 0.1
 """What has turned out to be less is told after so long."""
 AGAIN_S = 1.0
-"""Where nobody lends, it is asked again after so long."""
+"""Where nobody lends, it is asked again after so long; that there is nothing to be had holds for so
+long where nobody waits for it.
+"""
 ANSWER_S = 3.0
 """Who does not answer for so long does not lend."""
 _RATE_S = 1.0
@@ -59,13 +61,14 @@ class Budget:
     Attributes:
         left: what is left of the lease, which may be over.
         alone: whether nobody lends.
+        is_out: whether who lends has said that there was too little for who waited.
     """
 
     __slots__ = (
         "_again_at", "_amount", "_asked", "_asked_at", "_batch", "_changes", "_expected_at",
-        "_known_out", "_lacking", "_last_at", "_last_report", "_lent", "_log",
+        "_lacking", "_last_at", "_last_report", "_lent", "_log",
         "_per_s", "_processes", "_rate", "_serial", "_since", "_slices", "_spent", "_tell",
-        "_typical", "_undecided", "_until", "alone", "key", "left", "own",
+        "_typical", "_undecided", "_until", "alone", "is_out", "key", "left", "own",
     )  # fmt: skip
 
     def __init__(
@@ -93,7 +96,7 @@ class Budget:
         self._asked_at = -math.inf
         # What somebody waits for; what is known of when there may be so much.
         self._lacking = 0
-        self._known_out = False
+        self.is_out = False
         self._expected_at = self._again_at = -math.inf
         self._rate, self._typical = 0.0, 1
 
@@ -192,7 +195,7 @@ class Budget:
 
     def is_unknown(self, cost: int, now: float) -> bool:
         """Whether it lacks so much only since it has not asked, or not been answered yet."""
-        if self.own or self.alone or self._known_out or cost > self._amount:
+        if self.own or self.alone or self.is_out or cost > self._amount:
             return False
         return self.headroom(now) < cost
 
@@ -217,14 +220,24 @@ class Budget:
         if self._asked is None and now >= self._again_at:
             self._ask(now)
 
-    def tick(self, now: float) -> None:
-        """Let time pass."""
+    def tick(self, now: float, awaited: float) -> None:
+        """Let time pass.
+
+        Args:
+            awaited: the most that anybody who waits may want of it, 0 where nobody waits: who
+                wanted more has gone elsewhere, and nothing is asked for in its name.
+        """
         if self.own:
             return
         if self._asked is not None:
             if now >= self._asked_at + ANSWER_S:
                 self._unanswered(now)
             return
+        if awaited < self._lacking:
+            self._lacking = int(awaited)
+        if self.is_out and not self._lacking and now >= self._asked_at + AGAIN_S:
+            self.is_out = False  # it is too long ago: who comes next asks
+            self._expected_at = self._again_at = -math.inf
         if now >= self.next_at():
             self._ask(now)
 
@@ -245,9 +258,9 @@ class Budget:
             return self._again_at
         if self.alone:
             return math.inf
-        at = math.inf
+        at = self._asked_at + AGAIN_S if self.is_out else math.inf
         if self._changes:  # others may wait for it
-            at = self._last_report + TELL_S
+            at = min(at, self._last_report + TELL_S)
         if self._until > -math.inf:
             early = self._until - self.lease_s / 3
             at = min(at, early if self._is_wanted(early) else self._until)
@@ -266,7 +279,7 @@ class Budget:
             self._rate += weight * (self._since / since_s - self._rate)
         self._last_report = now
         holds = max(0, self.left) if now < self._until else 0
-        if self._lacking and self._known_out:
+        if self._lacking and self.is_out:
             holds = 0  # two that wait, and hold what the other lacks, would wait for ever
         want = 0 if ends else self._wanted(now)
         holds = min(holds, want)
@@ -322,8 +335,8 @@ class Budget:
         holds = self._lent = answer.holds
         self.left = holds - self._since
         self._until = self._asked_at + _EARLY * asked.lease_s if holds else -math.inf
-        self._known_out = bool(asked.least) and holds < asked.least
-        if self._known_out:
+        self.is_out = bool(asked.least) and holds < asked.least
+        if self.is_out:
             # Never sooner than a while: who has nothing to give is not asked all the time.
             self._expected_at = now + answer.wait_s
             self._again_at = now + min(max(answer.wait_s, SOON_S / 4), POLL_S)
@@ -359,7 +372,7 @@ class Budget:
         # Whether what was said has come is not known: it stays counted as it was.
         self._asked = None
         self._undecided = {}
-        self.alone, self._known_out = True, False
+        self.alone, self.is_out = True, False
         self._lacking = 0
         self._again_at = now + AGAIN_S
         self._log.amount = self._share()

@@ -15,6 +15,7 @@ from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.actors.routing.selection import TermsKey
 from greenroom.actors.runtime.alarms import AGAIN_S, Alarm
 from greenroom.messages.execution import LimitsSeen
+from greenroom.messages.limits import REQUESTS
 from greenroom.messages.shared_limits import (
     LeaseGranted,
     LeaseRefused,
@@ -25,7 +26,9 @@ from greenroom.messages.shared_limits import (
 from greenroom.messages.supervision import RoutingSnapshot
 
 LOOK_AHEAD = 256
-"""So many of those that wait are looked at for one that costs less than who waits before it."""
+"""So many of those that wait are looked at for one that costs less than who waits before it, and
+for the one that costs most.
+"""
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -147,12 +150,21 @@ class Refills:
             return
         bucket.lease_at = None
         try:
-            if self._table.headroom.tick(bucket, self._ports.now()):
+            if self._table.headroom.tick(bucket, self._ports.now(), self._awaited(bucket)):
                 self._least.clear()
                 self._over()
         except BaseException:
             self._ports.at(self._ports.now() + AGAIN_S, lambda: self._watch(bucket))
             raise
+
+    def _awaited(self, bucket: Bucket) -> float:
+        """The most that one of those that wait would take from it; 0 where nobody does."""
+        queue = self._room.queue
+        if bucket.cost == REQUESTS:
+            return min(queue.size, 1)
+        if queue.size > LOOK_AHEAD:
+            return math.inf
+        return max((bucket.price(costs_of(job)) or 1 for job in queue), default=0)
 
     # -- requests wait for headroom
 

@@ -289,7 +289,6 @@ class Headroom:
             bucket = before.get(key) or self._successor(key, limit, unused)
             self._limit(bucket, key, limit, now)
             buckets[key] = bucket
-        names = {slot.name for slot in present}
         self._learned = {key: each for key, each in self._learned.items() if key[0] in names}
         for key in unused:  # kept as long as what has begun there counts
             bucket = before[key]
@@ -454,17 +453,20 @@ class Headroom:
             self.watch(bucket)
         return asked
 
-    def tick(self, bucket: Bucket, now: float) -> bool:
+    def tick(self, bucket: Bucket, now: float, awaited: float) -> bool:
         """It is time for a budget to look after itself; whether its members may have headroom by
         that.
+
+        Args:
+            awaited: the most that a request that waits would take from it; 0 where none waits.
         """
         budget = bucket.budget
         if budget is None:
             return False
-        alone = budget.alone
-        budget.tick(now)
+        before = budget.alone, budget.is_out
+        budget.tick(now, awaited)
         self.watch(bucket)
-        if budget.alone == alone:
+        if before == (budget.alone, budget.is_out):
             return False
         self._less(bucket, now)
         return True

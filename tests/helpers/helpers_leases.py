@@ -51,7 +51,7 @@ class Tenant:
         now = self.lab.now
         if self.killed:
             return
-        self.budget.tick(now)
+        self.budget.tick(now, max((cost for _, cost in self.queue), default=0))
         while self._due <= now and len(self.queue) < 100:
             self.queue.append((now, self.costs(self.rng)))
             self._due = now if self.rate == float("inf") else self._due + 1.0 / self.rate

@@ -8,7 +8,7 @@ import heapq
 import itertools
 import json
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 
 import pytest
@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from greenroom.actors.policy.learned_limit import LearnedLimit
 from greenroom.actors.policy.learned_pace import LearnedPace
+from greenroom.actors.routing.headroom import Headroom
 from greenroom.actors.routing.routing_table import RoutingTable, Slot
 from greenroom.actors.strategies import RoundRobin
 from greenroom.messages.limits import REQUESTS
@@ -35,7 +36,10 @@ class Board:
         self._lies: dict[str, tuple[str, float]] = {}
 
     def put(self, words: LearnedWords, **told: object) -> None:
-        said = words.told(LimitTold(member="a", cost=REQUESTS, **told))  # type: ignore[arg-type]
+        self.lay(words, LimitTold(member="a", cost=REQUESTS, **told))  # type: ignore[arg-type]
+
+    def lay(self, words: LearnedWords, told: LimitTold) -> None:
+        said = words.told(told)
         self._lies[said.key] = (said.text, self.now + said.ttl_s)
 
     def get(self) -> Mapping[str, Lying]:
@@ -124,6 +128,29 @@ def test_b482_what_is_no_such_word_is_passed_over(
         assert 0.0 <= heard.pace_per_s <= 2e6
 
 
+def test_b482_a_word_of_another_version_is_no_news() -> None:
+    """Nor is it one each time that the store is looked at."""
+    key = "learned/" + json.dumps(["left", "a", REQUESTS, "x"])
+    words = LearnedWords("me")
+    assert words.looked({key: Lying("[2, 1, 10.0]", 9.0)}) == []
+    assert words.looked({key: Lying("[2, 1, 10.0]", 9.0)}) == []
+
+
+def test_b482_words_that_vanish_and_come_back_are_news_once_each_time() -> None:
+    """Also where they are of another version meanwhile; a pace that is back has joined anew."""
+    board, one, two = Board(), LearnedWords("1"), LearnedWords("2")
+    board.put(one, pace_per_s=4.0)
+    there = board.get()
+    (key,) = there
+    for gone in ({}, {key: Lying("[2, 1, 60.0, 4.0]", 50.0)}, {}):
+        (heard,) = two.looked(there)
+        assert (heard.pace_per_s, heard.paces, heard.joined) == (4.0, 1, 1)
+        assert two.looked(there) == []
+        (heard,) = two.looked(gone)
+        assert (heard.pace_per_s, heard.paces, heard.joined) == (0.0, 0, 0)
+        assert two.looked(gone) == []
+
+
 # -- who goes by them
 
 
@@ -200,62 +227,76 @@ class Bucket:
         return let_in, int(self._level), (self.whole - self._level) / self.per_s
 
 
-def four_beside(shares: bool, busy: int = 4, seconds: float = 20.0) -> tuple[int, int]:
-    """How many calls of four processes were let in, and how many were refused, of a provider of
-    twenty a second. Answers take 0.1 s, news 50 ms.
+class Beside:
+    """Four processes beside a provider of twenty a second. An answer takes 0.1 s, a word 50 ms.
+
+    Args:
+        shares: whether they tell each other what they learn.
     """
-    rng, provider = random.Random(1), Bucket(20, 20.0)
-    later: list[tuple[float, int, Callable[[], object]]] = []
-    numbers, counts = itertools.count(), [0, 0]
-    board = Board()
-    processes = []
-    for number in range(4):
+
+    def __init__(self, shares: bool, seed: int) -> None:
+        self.rng, self.provider = random.Random(seed), Bucket(20, 20.0)
+        self.now = 0.0
+        self._board = Board()
+        self._shares = shares
+        self._later: list[tuple[float, int, Callable[[], object]]] = []
+        self._numbers = itertools.count()
+        self.processes = [self._process(LearnedWords(str(number))) for number in range(4)]
+
+    def _process(self, words: LearnedWords) -> tuple[Headroom, Slot, LearnedWords]:
         table, slot = router()
-        words = LearnedWords(str(number))
-        if shares:
+        if self._shares:
+            table.headroom.tell = lambda told: self._board.lay(words, told)
+        return table.headroom, slot, words
 
-            def tell(told: LimitTold, words: LearnedWords = words) -> None:
-                said = words.told(told)
-                board._lies[said.key] = (said.text, board.now + said.ttl_s)
+    def after(self, seconds: float, act: Callable[[], object]) -> None:
+        heapq.heappush(self._later, (self.now + seconds, next(self._numbers), act))
 
-            table.headroom.tell = tell
-        processes.append((table.headroom, slot, words))
-    now = 0.0
+    def turns(self, seconds: float) -> Iterator[tuple[int, int]]:
+        """Time passes by 10 ms: in which step it is whose turn, once it has heard what is new."""
+        for step in itertools.count(1):
+            if self.now >= seconds:
+                return
+            next_at = step * 0.01
+            while self._later and self._later[0][0] <= next_at:
+                self.now, _, act = heapq.heappop(self._later)
+                act()
+            self.now = self._board.now = next_at
+            for number in self.rng.sample(range(4), 4):
+                headroom, slot, words = self.processes[number]
+                if slot.rest.until:
+                    slot.rested(self.now)
+                if self._shares and step % 5 == 0:
+                    for heard in words.looked(self._board.get()):
+                        headroom.hear(slot, heard, self.now)
+                yield step, number
 
-    def at(when: float, act: Callable[[], object]) -> None:
-        heapq.heappush(later, (when, next(numbers), act))
+
+def four_beside(shares: bool, busy: int = 4, seconds: float = 20.0) -> tuple[int, int]:
+    """How many calls of four processes were let in, and how many were refused, of a provider that
+    says what is left.
+    """
+    beside, counts = Beside(shares, 1), [0, 0]
 
     def begin(number: int) -> None:
-        headroom, slot, _ = processes[number]
-        charge = headroom.reserve(slot, {}, now)
+        headroom, slot, _ = beside.processes[number]
+        charge = headroom.reserve(slot, {}, beside.now)
         if charge is None:
             return
 
         def arrives() -> None:
-            let_in, left, whole_in_s = provider.call(now)
+            let_in, left, whole_in_s = beside.provider.call(beside.now)
             counts[not let_in] += 1
-            at(
-                now + 0.07,
-                lambda: headroom.learn(slot, REQUESTS, left, whole_in_s, 20, charge, now),
+            beside.after(
+                0.07,
+                lambda: headroom.learn(slot, REQUESTS, left, whole_in_s, 20, charge, beside.now),
             )
 
-        at(now + 0.03, arrives)
+        beside.after(0.03, arrives)
 
-    step = 0
-    while now < seconds:
-        step += 1
-        next_at = step * 0.01
-        while later and later[0][0] <= next_at:
-            now, _, act = heapq.heappop(later)
-            act()
-        now = board.now = next_at
-        for number in rng.sample(range(4), 4):
-            headroom, slot, words = processes[number]
-            if shares and step % 5 == 0:
-                for heard in words.looked(board.get()):
-                    headroom.hear(slot, heard, now)
-            if number < busy or step % 100 == 0:
-                begin(number)
+    for step, number in beside.turns(seconds):
+        if number < busy or step % 100 == 0:
+            begin(number)
     return counts[0], counts[1]
 
 
@@ -272,41 +313,23 @@ def test_b484_four_processes_beside_one_limit_are_refused_less_by_what_they_tell
 def paced_beside(
     shares: bool, busy: int = 4, seconds: float = 60.0, seed: int = 1
 ) -> tuple[int, int, int]:
-    """How many calls of four processes were let in, and how many were refused, of a provider of
-    twenty a second that says nothing but 429; and how many of these by who has come after ten
-    seconds. Answers take 0.1 s, news 50 ms; rests are told as well.
+    """How many calls of four processes were let in, and how many were refused, of a provider that
+    says nothing but 429; and how many of these by who has come after ten seconds. Rests are told as
+    well.
     """
-    rng, provider = random.Random(seed), Bucket(20, 20.0)
-    later: list[tuple[float, int, Callable[[], object]]] = []
-    numbers, counts = itertools.count(), [0, 0, 0]
-    board = Board()
-    processes = []
-    for number in range(4):
-        table, slot = router()
-        words = LearnedWords(str(number))
-        if shares:
-
-            def tell(told: LimitTold, words: LearnedWords = words) -> None:
-                said = words.told(told)
-                board._lies[said.key] = (said.text, board.now + said.ttl_s)
-
-            table.headroom.tell = tell
-        processes.append((table.headroom, slot, words))
-    now = 0.0
-
-    def at(when: float, act: Callable[[], object]) -> None:
-        heapq.heappush(later, (when, next(numbers), act))
+    beside, counts = Beside(shares, seed), [0, 0, 0]
 
     def begin(number: int) -> None:
-        headroom, slot, _ = processes[number]
+        headroom, slot, _ = beside.processes[number]
         if slot.rest.until or slot.in_flight >= slot.limit:
             return
-        if headroom.reserve(slot, {}, now) is None:
+        if headroom.reserve(slot, {}, beside.now) is None:
             return
         slot.take()
-        began = now
+        began = beside.now
 
         def answered(let_in: bool) -> None:
+            now = beside.now
             slot.give_back()
             if let_in:
                 slot.times.extend([now], [now - began])
@@ -316,41 +339,28 @@ def paced_beside(
             too_many = slot.is_too_many(began, now)
             if slot.is_paced(now) or not too_many:
                 headroom.refused(slot, began, now, None)
-            if slot.rest_for(FailureKind.RATE_LIMITED, now, began, None, rng, too_many) and shares:
+            kind, rng = FailureKind.RATE_LIMITED, beside.rng
+            if slot.rest_for(kind, now, began, None, rng, too_many) and shares:
                 for_s = slot.rest.until - now
-                for _, other, _ in processes:
+                for _, other, _ in beside.processes:
                     if other is not slot and not other.rest.until:
-                        at(now + 0.05, partial(rest, other, for_s - 0.05))
+                        beside.after(0.05, partial(rest, other, for_s - 0.05))
 
         def arrives() -> None:
-            let_in, _, _ = provider.call(now)
+            let_in, _, _ = beside.provider.call(beside.now)
             counts[not let_in] += 1
             counts[2] += not let_in and number == 3
-            at(now + 0.07, lambda: answered(let_in))
+            beside.after(0.07, lambda: answered(let_in))
 
-        at(now + 0.03, arrives)
+        beside.after(0.03, arrives)
 
     def rest(slot: Slot, for_s: float) -> None:
         if for_s > 0:
-            slot.rest_as_told(FailureKind.RATE_LIMITED, now, for_s, rng)
+            slot.rest_as_told(FailureKind.RATE_LIMITED, beside.now, for_s, beside.rng)
 
-    step = 0
-    while now < seconds:
-        step += 1
-        next_at = step * 0.01
-        while later and later[0][0] <= next_at:
-            now, _, act = heapq.heappop(later)
-            act()
-        now = board.now = next_at
-        for number in rng.sample(range(4), 4):
-            headroom, slot, words = processes[number]
-            if slot.rest.until:
-                slot.rested(now)
-            if shares and step % 5 == 0:
-                for heard in words.looked(board.get()):
-                    headroom.hear(slot, heard, now)
-            if number < busy and (number < 3 or now >= 10.0):
-                begin(number)
+    for _, number in beside.turns(seconds):
+        if number < busy and (number < 3 or beside.now >= 10.0):
+            begin(number)
     return counts[0], counts[1], counts[2]
 
 

@@ -268,6 +268,28 @@ def test_b470_who_has_nothing_to_do_holds_nothing_and_asks_nobody() -> None:
     assert len(first.spent) + len(second.spent) == 10
 
 
+def test_b470_what_nobody_waits_for_any_more_is_asked_for_no_more() -> None:
+    """Ten are spent, and two processes want more, until that has gone elsewhere: they ask no more
+    though none comes back for a minute. A second later whoever wants something asks anew.
+    """
+    lab = Lab(10, 60.0, [BUSY, 5.0])
+    lab.run(2.0)
+    assert all(each.budget.is_out for each in lab.tenants)
+    for each in lab.tenants:
+        each.rate, each._due = 1e-6, math.inf
+        each.queue.clear()
+    lab.run(0.5)
+    asks = lab.asks
+    lab.run(30.0)
+    assert lab.asks == asks
+    assert all(each.budget.is_unknown(1, lab.now) for each in lab.tenants)
+    second = lab.tenants[1]
+    second._due = lab.now
+    lab.run(0.1)
+    assert lab.asks == asks + 1
+    assert second.budget.is_out
+
+
 def test_b471_where_nobody_lends_each_goes_on_with_its_part_and_comes_back() -> None:
     """A quarter each of four that there were, and all together once there is a ledger again."""
     lab = Lab(80, 1.0, [BUSY] * 4)

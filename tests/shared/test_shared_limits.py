@@ -153,6 +153,20 @@ def test_b473_a_limit_that_is_used_up_sends_requests_on_or_says_when(state: Sqli
         assert 3500 < failed.value.retry_after_s <= 3700  # type: ignore[operator]
 
 
+def test_b473_that_there_is_nothing_left_is_found_out_anew_after_a_while(
+    state: SqliteState,
+) -> None:
+    """Where nobody waits for it, nobody asks meanwhile; the next request does."""
+    with sharing(state, Limit(1, per_s=3600)) as pool:
+        assert [who(pool), who(pool)] == ["a", "b"]
+        assert limit_of(pool).refills_in_s > 3500
+        until = time.monotonic() + WAIT_S
+        while limit_of(pool).refills_in_s:
+            assert time.monotonic() < until
+        assert who(pool) == "b"
+        assert limit_of(pool).refills_in_s > 3500
+
+
 def test_b473_who_waits_is_served_when_something_comes_back(state: SqliteState) -> None:
     """Two a half second, of two pools: eight calls take a second and a half at least."""
     limit = Limit(2, per_s=0.5)

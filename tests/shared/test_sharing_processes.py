@@ -6,8 +6,10 @@ Times are bounded by what a busy machine keeps; the tight ones are measured by `
 
 from __future__ import annotations
 
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -110,42 +112,33 @@ def test_b412_a_process_that_is_cut_off_opens_nothing_elsewhere(store: str, tmp_
             assert not each.named("breaker.opened")
 
 
-def test_b413_a_redis_that_is_killed_and_back_is_one_warning_and_one_word(tmp_path: Path) -> None:
+Server = Callable[[Path, int], AbstractContextManager[subprocess.Popen[bytes]]]
+
+
+@pytest.mark.parametrize(
+    ("needs", "url", "server"),
+    [
+        pytest.param(needs_redis, "redis://127.0.0.1:{}/0", redis_server, id="redis"),
+        pytest.param(needs_nats, "nats://127.0.0.1:{}", nats_server, id="nats"),
+    ],
+)
+def test_b413_b461_a_server_that_is_killed_and_back_is_one_warning_and_one_word(
+    needs: Callable[[], None], url: str, server: Server, tmp_path: Path
+) -> None:
     """Every ask is answered meanwhile, and what was found out alone is told afterwards."""
-    needs_redis()
+    needs()
     port = free_port()
-    with workers(f"redis://127.0.0.1:{port}/0", tmp_path, count=2) as (one, two):
+    with workers(url.format(port), tmp_path, count=2) as (one, two):
         for each in (one, two):
             each.heard_of("shared.away")
             assert each.ask("ask 3") == ["a"] * 3
         (tmp_path / "throttled").touch()
         assert one.ask("ask 1") == ["b"]
-        with redis_server(tmp_path, port) as server:
+        with server(tmp_path, port) as process:
             for each in (one, two):
                 each.heard_of("shared.back")
             two.heard_of("member.resting", heard=True)
-            server.kill()
-            for each in (one, two):
-                each.heard_of("shared.away", count=2)
-            assert [len(each.named("shared.back")) for each in (one, two)] == [1, 1]
-            assert two.ask("ask 3") == ["b"] * 3
-
-
-def test_b461_a_nats_that_is_killed_and_back_is_one_warning_and_one_word(tmp_path: Path) -> None:
-    """Every ask is answered meanwhile, and what was found out alone is told afterwards."""
-    needs_nats()
-    port = free_port()
-    with workers(f"nats://127.0.0.1:{port}", tmp_path, count=2) as (one, two):
-        for each in (one, two):
-            each.heard_of("shared.away")
-            assert each.ask("ask 3") == ["a"] * 3
-        (tmp_path / "throttled").touch()
-        assert one.ask("ask 1") == ["b"]
-        with nats_server(tmp_path, port) as server:
-            for each in (one, two):
-                each.heard_of("shared.back")
-            two.heard_of("member.resting", heard=True)
-            server.kill()
+            process.kill()
             for each in (one, two):
                 each.heard_of("shared.away", count=2)
             assert [len(each.named("shared.back")) for each in (one, two)] == [1, 1]

@@ -56,6 +56,17 @@ class _Known:
     paces: dict[str, float] = field(default_factory=dict)
 
 
+class _Heard(NamedTuple):
+    """What the pool has been told last: whose word it was, how many use it, who has a pace."""
+
+    last: tuple[str, int] | None = None
+    using: int = 1
+    paces: frozenset[str] = frozenset()
+
+
+_NOTHING = _Heard()
+
+
 @dataclass(slots=True, eq=False)
 class LearnedWords:
     """One process.
@@ -66,8 +77,7 @@ class LearnedWords:
 
     by: str
     _number: int = 0
-    _told: dict[Place, tuple[object, ...]] = field(default_factory=dict)
-    _had_paces: dict[Place, frozenset[str]] = field(default_factory=dict)
+    _heard: dict[Place, _Heard] = field(default_factory=dict)
 
     def told(self, told: LimitTold) -> Said:
         """This process has learned something."""
@@ -84,20 +94,17 @@ class LearnedWords:
         """All that lies in the store: what is new in it."""
         heard = []
         known = self._known(lying)
-        for place in {*known, *self._told}:
+        for place in {*known, *self._heard}:
             each = known.get(place, _Known())
             last = min(each.lefts.items(), key=lambda item: item[1].age_s, default=None)
             using = 1 + sum(left.age_s <= USES_S for left in each.lefts.values())
             paces = frozenset(each.paces)
-            said = (None if last is None else (last[0], last[1].number), using, paces)
-            if self._told.get(place) == said:
+            before = self._heard.pop(place, _NOTHING)
+            found = _Heard(None if last is None else (last[0], last[1].number), using, paces)
+            if found != _NOTHING:
+                self._heard[place] = found
+            if found == before:
                 continue
-            joined = len(paces - self._had_paces.get(place, frozenset()))
-            if last is None and not paces:
-                self._told.pop(place, None)
-            else:
-                self._told[place] = said
-            self._had_paces[place] = paces
             left = None if last is None else last[1]
             heard.append(
                 LimitHeard(
@@ -110,7 +117,7 @@ class LearnedWords:
                     processes=using,
                     pace_per_s=math.fsum(each.paces.values()),
                     paces=len(paces),
-                    joined=joined,
+                    joined=len(paces - before.paces),
                 )
             )
         return heard
