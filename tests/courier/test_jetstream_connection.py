@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import socket
 import subprocess
 import sys
@@ -159,6 +160,32 @@ def test_b501_by_a_websocket(tmp_path: Path) -> None:
         store = JetStream(f"ws://t0ken@127.0.0.1:{by_web}/").open("web")
         worked_off(store, "a")
         store.close()
+
+
+@pytest.mark.filterwarnings("ignore:parameter 'timeout':DeprecationWarning")  # nats-py's own
+@pytest.mark.parametrize("how", ["killed", "stopped"])
+def test_b500_a_websocket_whose_server_is_gone_leaves_nothing(
+    how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It would be told by aiohttp, at each outage."""
+    need("nats")
+    pytest.importorskip("aiohttp", reason="nats-py needs aiohttp for ws://: it is not tested")
+    port, by_web = free_port(), free_port()
+    config = f'websocket {{ listen: "127.0.0.1:{by_web}", no_tls: true }}'
+    with nats_server(tmp_path, port, config=config) as process:
+        store = JetStream(f"ws://127.0.0.1:{by_web}", timeout_s=2.0).open("web")
+        with contextlib.ExitStack() as stack:
+            if how == "killed":
+                process.kill()
+                process.wait()
+            else:
+                stack.enter_context(stopped(process))
+            with pytest.raises(Exception):  # noqa: B017
+                store.put("a", b"x")
+            store.close()
+    del store
+    gc.collect()
+    assert not caplog.records
 
 
 def test_b501_addresses_of_several_servers() -> None:

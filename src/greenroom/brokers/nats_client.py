@@ -282,6 +282,12 @@ class NatsConnection:
                 await self._client.close()
         if not at_once:
             self._abort()
+        # Of a WebSocket: where nats-py is closing already, nobody waits for it to close this.
+        session = getattr(getattr(self._client, "_transport", None), "_client", None)
+        if session is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(CLOSE_S):
+                    await session.close()
 
     def _abort(self) -> None:
         # nats-py has no way to end without waiting for what is still to be written, and a server
