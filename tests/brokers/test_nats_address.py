@@ -7,8 +7,10 @@ import pytest
 from greenroom.brokers.nats_address import NatsAddress, nats_address
 
 
-def read(text: object, **more: str) -> NatsAddress:
-    return nats_address("url", text, subject=True, **more)
+def read(
+    text: object, *, ca_file: str | None = None, credentials: str | None = None
+) -> NatsAddress:
+    return nats_address("url", text, subject=True, ca_file=ca_file, credentials=credentials)
 
 
 def test_b452_an_address_names_servers_a_subject_and_who_one_is() -> None:
@@ -73,3 +75,18 @@ def test_b452_a_subject_is_refused_where_none_belongs_and_a_file_that_is_given_t
         nats_address("url", "nats://a/w", subject=False)
     with pytest.raises(ValueError, match="ca_file must not be given beside ca= in url"):
         read("tls://a/w?ca=/x", ca_file="/y")
+
+
+def test_b452_an_address_of_a_websocket_only_where_that_goes() -> None:
+    """With a path; its port is the one of the web."""
+    found = nats_address("url", "ws://me:p@a,b:1/x?inbox=_I", subject=False, websocket=True)
+    assert found.servers == ("ws://a:80/x", "ws://b:1/x")
+    assert (found.user, found.tls, found.inbox, found.subject) == ("me", False, "_I", "")
+    safe = nats_address("url", "wss://a?ca=/ca.pem", subject=False, websocket=True)
+    assert (safe.servers, safe.tls, safe.ca) == (("wss://a:443",), True, "/ca.pem")
+    with pytest.raises(ValueError, match=r"^url must be nats://"):
+        nats_address("url", "ws://a", subject=False)
+    for odd in ("ws://secret/x@a", "ws://a/x y"):
+        with pytest.raises(ValueError, match=r"^url must have a path without") as refused:
+            nats_address("url", odd, subject=False, websocket=True)
+        assert "secret" not in str(refused.value)

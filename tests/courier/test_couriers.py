@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +12,7 @@ from pathlib import Path
 import pytest
 from helpers_courier import MemoryCourier, free_port, need, server, url_of
 from helpers_messages import refused
-from helpers_processes import PROCESS_S
+from helpers_processes import PROCESS_S, stopped
 
 from greenroom import JetStream, RedisStreams
 from greenroom.courier import Courier, CourierRules
@@ -291,16 +289,13 @@ def test_b500_nobody_waits_for_a_server_that_is_silent(engine: str, tmp_path: Pa
         made(engine, port, timeout_s=1.0).open("web")
     with server(engine, tmp_path, port) as process:
         store = made(engine, port, timeout_s=1.0).open("web")
-        os.kill(process.pid, signal.SIGSTOP)
-        try:
+        with stopped(process):
             began = time.monotonic()
             with pytest.raises(Exception):  # noqa: B017
                 store.put("a", b"x")
             with pytest.raises(Exception):  # noqa: B017
                 made(engine, port, timeout_s=1.0).open("web")
             assert time.monotonic() - began < PROCESS_S
-        finally:
-            os.kill(process.pid, signal.SIGCONT)
         store.close()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -33,6 +35,19 @@ def bounded(
                 raise
     finally:
         timer.cancel()
+
+
+@contextlib.contextmanager
+def stopped(process: subprocess.Popen[Any]) -> Iterator[None]:
+    """It stands still in the block: what is sent to it there it has not read. For children of one
+    process; not on Windows.
+    """
+    process.send_signal(signal.SIGSTOP)
+    try:
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED)
+        yield
+    finally:
+        process.send_signal(signal.SIGCONT)
 
 
 def kill(process: subprocess.Popen[Any]) -> None:

@@ -15,6 +15,11 @@ PORT = 4222
 LONGEST_SUBJECT = 200
 """Characters: some are put behind it, and a line of the protocol has at most 4,096 bytes."""
 
+_WEBSOCKETS = {"ws": 80, "wss": 443}
+"""Their schemes, and the port that is meant by each."""
+# Else a password with a slash would be taken for a host and a path, and shown.
+_PATH = re.compile(r"[^\s@\x00-\x1f\x7f]*")
+_IN_PERCENT = "what a user or password has of '@', '/', ',' or '?' must be written in percent"
 _FILES = ("creds", "ca", "cert", "key")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(?::([0-9]{1,5}))?")
 # No wildcards, no empty parts; what begins with a dollar is the server's own.
@@ -26,7 +31,7 @@ class NatsAddress:
     """Where servers of one NATS system are, and how one gets in.
 
     Attributes:
-        servers: `nats://host:port`, without any secret.
+        servers: `nats://host:port`, without any secret; `ws://host:port/path` where that goes.
         subject: what is there to be asked; empty if none was wanted.
         tls: whether a connection without TLS is refused.
         user, password, token: what was said in the address.
@@ -63,6 +68,7 @@ def nats_address(
     subject: bool,
     ca_file: str | None = None,
     credentials: str | None = None,
+    websocket: bool = False,
 ) -> NatsAddress:
     """The address that is written so.
 
@@ -70,6 +76,7 @@ def nats_address(
         field: what it is called in errors, which show nothing of what may be a secret.
         subject: whether it must name one, or must name none.
         ca_file, credentials: what may stand in it as `ca=` and `creds=` as well.
+        websocket: whether it may be one of a WebSocket, `ws://` or `wss://`, with a path behind it.
 
     Raises:
         TypeError, ValueError: it is none.
@@ -77,10 +84,11 @@ def nats_address(
     if not isinstance(value, str):
         raise check.misfit(f"{field} must be a str", value)
     scheme, _, rest = value.partition("://")
-    if scheme not in ("nats", "tls") or not rest:
+    known = ("nats", "tls", *_WEBSOCKETS) if websocket else ("nats", "tls")
+    if scheme not in known or not rest:
         raise ValueError(f"{field} must be {FORM}{'/subject' if subject else ''}")
     before, _, query = rest.partition("?")
-    authority, _slash, path = before.partition("/")
+    authority, slash, path = before.partition("/")
     userinfo, at, hosts = authority.rpartition("@")
     options = _options(field, query)
     for name, argument, given in (
@@ -91,10 +99,17 @@ def nats_address(
             if name in options:
                 raise ValueError(f"{argument} must not be given beside {name}= in {field}")
             options[name] = given
+    port, behind = PORT, ""
+    if scheme in _WEBSOCKETS:
+        if not _PATH.fullmatch(path):
+            raise ValueError(f"{field} must have a path without blanks and '@'; {_IN_PERCENT}")
+        port, behind, path = _WEBSOCKETS[scheme], slash + path, ""
     address = NatsAddress(
-        servers=tuple(f"{scheme}://{_host(field, each)}" for each in hosts.split(",")),
+        servers=tuple(
+            f"{scheme}://{_host(field, each, port)}{behind}" for each in hosts.split(",")
+        ),
         subject=_subject(field, path, subject),
-        tls=scheme == "tls",
+        tls=scheme in ("tls", "wss"),
         creds=options.get("creds"),
         ca=options.get("ca"),
         cert=options.get("cert"),
@@ -111,15 +126,14 @@ def nats_address(
     return address
 
 
-def _host(field: str, text: str) -> str:
+def _host(field: str, text: str, usual: int) -> str:
     found = _HOST.fullmatch(text)
     # What is no host may be a part of a password with an @ or a comma in it.
     if found is None:
         raise ValueError(
-            f"{field} must name hosts as host or host:port, with commas between; what a user or "
-            "password has of '@', '/', ',' or '?' must be written in percent"
+            f"{field} must name hosts as host or host:port, with commas between; {_IN_PERCENT}"
         )
-    port = int(found[2] or PORT)
+    port = int(found[2] or usual)
     if not 0 < port < 65_536:
         raise ValueError(f"{field} must have ports from 1 to 65535, got {port}")
     return f"{found[1]}:{port}"

@@ -17,6 +17,7 @@ from greenroom.brokers.nats_address import NatsAddress
 if TYPE_CHECKING:
     from nats.aio.client import Client
     from nats.aio.msg import Msg
+    from nats.js import JetStreamContext
 
 CONNECT_S = 2.0
 CLOSE_S = 1.0
@@ -66,11 +67,12 @@ async def _nothing(*_: object) -> None:
     return None
 
 
-def _is_encrypted(client: Client) -> bool:
+def _is_encrypted(client: Client, address: NatsAddress) -> bool:
     # Whether there is TLS is the server's word: who has said tls:// tells no password to one that
-    # has none.
+    # has none. A WebSocket by wss:// has it before anything is said.
     info = getattr(client, "_server_info", None)
-    return isinstance(info, dict) and bool(info.get("tls_required"))
+    told = isinstance(info, dict) and bool(info.get("tls_required"))
+    return told or address.servers[0].startswith("wss://")
 
 
 class NatsConnection:
@@ -92,19 +94,22 @@ class NatsConnection:
         self.complaint: str | None = None
 
     @classmethod
-    async def open(cls, address: NatsAddress, *, name: str) -> NatsConnection:
+    async def open(
+        cls, address: NatsAddress, *, name: str, timeout_s: float = CONNECT_S
+    ) -> NatsConnection:
         """Connect.
 
         Args:
             name: of the connection, as the server shows it.
+            timeout_s: how long that may take.
 
         Raises:
             BrokerError: it cannot, or not in time.
         """
         self = cls()
         try:
-            async with asyncio.timeout(CONNECT_S):
-                await self._connect(address, name)
+            async with asyncio.timeout(timeout_s):
+                await self._connect(address, name, timeout_s)
         except Exception as error:
             await self.close(at_once=True)
             raise BrokerError(_why(error, self.complaint)) from None
@@ -113,13 +118,17 @@ class NatsConnection:
             raise
         return self
 
-    async def _connect(self, address: NatsAddress, name: str) -> None:
+    async def _connect(self, address: NatsAddress, name: str, timeout_s: float) -> None:
         client = self._client
         options: dict[str, Any] = {}
         if address.tls:
             options["tls"] = _tls(address)
         if address.creds is not None:
             options["user_credentials"] = address.creds
+            if address.tls:
+                # Whoever is between could use a signature as well. A token is asked for after it,
+                # and before anything is said; an empty one is none.
+                options["token"] = self._secret(address, "")
         for field in ("user", "password", "token"):
             value = getattr(address, field)
             if value is not None:
@@ -132,7 +141,7 @@ class NatsConnection:
             # Without a number it tries for ever, and with 0 as well.
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
-            connect_timeout=CONNECT_S,  # type: ignore[arg-type]
+            connect_timeout=timeout_s,  # type: ignore[arg-type]
             ping_interval=_NEVER_S,  # type: ignore[arg-type]
             # What waits is bounded here; at its own bound nats-py waits without one.
             pending_size=1024 * HIGH_WATER,
@@ -142,12 +151,12 @@ class NatsConnection:
             closed_cb=self._on_closed,
             **options,
         )
-        if address.tls and not _is_encrypted(client):
+        if address.tls and not _is_encrypted(client, address):
             raise BrokerError("it has no TLS, and the address demands it")
 
     def _secret(self, address: NatsAddress, value: str) -> Callable[[], str]:
         def say() -> str:
-            if address.tls and not _is_encrypted(self._client):
+            if address.tls and not _is_encrypted(self._client, address):
                 raise BrokerError("it has no TLS, and the address demands it")
             return value
 
@@ -162,6 +171,14 @@ class NatsConnection:
     def is_over(self) -> bool:
         """Whether it has ended."""
         return self.over.done() or self._client.is_closed
+
+    def jetstream(self, timeout_s: float) -> JetStreamContext:
+        """What nats-py has for JetStream, over this connection. It raises errors of nats-py.
+
+        Args:
+            timeout_s: how long each answer may take.
+        """
+        return self._client.jetstream(timeout=timeout_s)
 
     def new_inbox(self) -> str:
         """A subject that nobody else has."""
@@ -265,6 +282,12 @@ class NatsConnection:
                 await self._client.close()
         if not at_once:
             self._abort()
+        # Of a WebSocket: where nats-py is closing already, nobody waits for it to close this.
+        session = getattr(getattr(self._client, "_transport", None), "_client", None)
+        if session is not None:
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(CLOSE_S):
+                    await session.close()
 
     def _abort(self) -> None:
         # nats-py has no way to end without waiting for what is still to be written, and a server

@@ -14,10 +14,13 @@ import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future as ThreadFuture
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from random import sample
 from typing import Any, TypeVar
 
+from greenroom.brokers.nats_address import NatsAddress, nats_address
+from greenroom.brokers.nats_client import CLOSE_S, BrokerError, NatsConnection, needs_nats
 from greenroom.courier.courier_store import (
     KNOWN_FOR_S,
     Again,
@@ -44,6 +47,7 @@ _ID = "Nats-Msg-Id"
 _PROGRESS = b"+WPI"
 
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_NEXT_ADDRESS = re.compile(r"\s*,\s*(?=\w+://)")
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -55,8 +59,9 @@ class JetStream(CourierRules):
     loses nothing; a crash of its whole host may, unless it says `sync_interval: always`.
 
     Args:
-        url: `nats://`, `tls://` or `ws://`, with user and password, or a token, in it if it needs
-            them; several with commas.
+        url: `nats://[user:password@|token@]host[:port][,host...]`, or `tls://`, `ws://`, `wss://`;
+            behind a `?` files: `creds=`, `ca=`, `cert=`, `key=`; and `inbox=`. Several of these
+            with commas. By `tls://` and `wss://` a server without TLS is told no secret.
         credentials: of a file with NATS credentials; None: without.
         prefix: of the names of subjects and, in capitals, of streams.
         replicas: how many servers of a cluster keep each tell, as far as streams are made anew.
@@ -79,12 +84,10 @@ class JetStream(CourierRules):
         check.whole("replicas", self.replicas, minimum=1, maximum=5)
         if not _TOKEN.fullmatch(self.prefix):
             raise ValueError(f"prefix must be of letters, digits, _ and -, got {self.prefix!r}")
-        for each in self.url.split(","):
-            if not each.strip().startswith(("nats://", "tls://", "ws://", "wss://")):
-                raise ValueError("url must begin with nats://, tls://, ws:// or wss://")
         if self.credentials is not None and not isinstance(self.credentials, str | Path):
             raise check.misfit("credentials must be a path", self.credentials)
-        _nats()
+        _addresses(self.url, self.credentials)
+        needs_nats("JetStream")
 
     def __repr__(self) -> str:
         return f"<JetStream {self.prefix}>"
@@ -99,21 +102,39 @@ class JetStream(CourierRules):
         return _JetStreamTells(self, token)
 
 
-def _nats() -> Any:
-    try:
-        module = importlib.import_module("nats")
-        importlib.import_module("nats.js")
-        return module
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "JetStream needs nats-py: pip install 'greenroom[nats]'", name=error.name
-        ) from error
+def _addresses(url: str, credentials: str | Path | None) -> list[NatsAddress]:
+    """Each of the servers, with what is said to that one.
+
+    Raises:
+        ValueError: that is no address.
+    """
+    creds = None if credentials is None else str(credentials)
+    found = []
+    for text in _NEXT_ADDRESS.split(url.strip()):
+        if not text.startswith(("nats://", "tls://", "ws://", "wss://")):
+            raise ValueError("url must begin with nats://, tls://, ws:// or wss://")
+        whole = nats_address("url", text, subject=False, credentials=creds, websocket=True)
+        found += [replace(whole, servers=(server,)) for server in whole.servers]
+    return found
+
+
+async def _connected(addresses: list[NatsAddress], timeout_s: float) -> NatsConnection:
+    """A connection to any of them: one that is silent leaves some of the time to the others."""
+    clock = asyncio.get_running_loop().time
+    until = clock() + timeout_s
+    why = BrokerError("it does not answer")
+    for tried, address in enumerate(sample(addresses, len(addresses))):
+        limit_s = (until - clock()) / (len(addresses) - tried)
+        try:
+            return await NatsConnection.open(address, name="greenroom-courier", timeout_s=limit_s)
+        except BrokerError as error:
+            why = error
+    raise why
 
 
 class _JetStreamTells:
     """A connection, on an event loop of its own in a thread of its own. It is not mended: when it
-    breaks, it is of no use, and another one is opened. (nats-py would deliver what was sent
-    meanwhile after its reconnect, when its sender has long been told that it is lost.)
+    breaks, it is of no use, and another one is opened.
     """
 
     def __init__(self, courier: JetStream, token: str) -> None:
@@ -128,13 +149,12 @@ class _JetStreamTells:
             )
         self._numbers = itertools.count(1)
         self._loop = asyncio.new_event_loop()
-        self._broken: asyncio.Future[None] = self._loop.create_future()
         self._thread = threading.Thread(
             target=self._run, name=f"greenroom-courier-nats-{token}", daemon=True
         )
         Context().run(self._thread.start)
         try:
-            self._do(self._connect())
+            self._there(self._begin(), courier.timeout_s)
         except BaseException:
             self.close()
             raise
@@ -157,54 +177,47 @@ class _JetStreamTells:
     def _do(self, work: Coroutine[Any, Any, T], times: float = 1.0, more_s: float = 0.0) -> T:
         """Have it done on the loop, within the courier's patience."""
         limit_s = times * self._courier.timeout_s + more_s
-        future: ThreadFuture[T] = asyncio.run_coroutine_threadsafe(
-            self._guarded(work, limit_s), self._loop
-        )
+        if self._connection.over.done():
+            work.close()
+            raise self._ended()
+        return self._there(self._guarded(work, limit_s), limit_s)
+
+    def _there(self, work: Coroutine[Any, Any, T], limit_s: float) -> T:
+        future: ThreadFuture[T] = asyncio.run_coroutine_threadsafe(work, self._loop)
         try:
             return future.result(limit_s + 1.0)
         except BaseException:
             future.cancel()
             raise
 
+    async def _begin(self) -> None:
+        courier = self._courier
+        until = self._loop.time() + courier.timeout_s
+        addresses = _addresses(courier.url, courier.credentials)
+        self._connection = await _connected(addresses, courier.timeout_s)
+        await self._guarded(self._prepare(), until - self._loop.time())
+
     async def _guarded(self, work: Coroutine[Any, Any, T], limit_s: float) -> T:
         """Have it end with the connection: nobody would answer what was asked by that."""
-        task = asyncio.ensure_future(work)
+        task, over = asyncio.ensure_future(work), self._connection.over
         ends = asyncio.FIRST_COMPLETED
         try:
-            either: set[asyncio.Future[Any]] = {task, self._broken}
+            either: set[asyncio.Future[Any]] = {task, over}
             await asyncio.wait(either, timeout=limit_s, return_when=ends)
             if task.done():
                 return task.result()
-            if self._broken.done():
-                raise ConnectionError("the connection has broken off")
-            raise TimeoutError(f"no answer within {limit_s:g} s")
+            if over.done():
+                raise self._ended()
+            raise TimeoutError("no answer in time")
         finally:
             task.cancel()
 
-    async def _broke(self) -> None:
-        if not self._broken.done():
-            self._broken.set_result(None)
+    def _ended(self) -> ConnectionError:
+        return ConnectionError(f"the connection is over: {self._connection.over.result()}")
 
-    async def _connect(self) -> None:
+    async def _prepare(self) -> None:
         courier, api = self._courier, importlib.import_module("nats.js.api")
-        options: dict[str, Any] = {}
-        if courier.credentials is not None:
-            options["user_credentials"] = str(courier.credentials)
-        # By hand, so that one that has not come about can be closed as well.
-        self._client = _nats().NATS()
-        # `wait_for`: by itself it tries for longer than it is told to.
-        await asyncio.wait_for(
-            self._client.connect(
-                [each.strip() for each in courier.url.split(",")],
-                name="greenroom-courier",
-                allow_reconnect=False,
-                connect_timeout=courier.timeout_s,
-                closed_cb=self._broke,
-                error_cb=_nothing,  # else each error is logged by nats-py, beside ours
-            ),
-            courier.timeout_s,
-        )
-        self._js = self._client.jetstream(timeout=courier.timeout_s)
+        self._js = self._connection.jetstream(courier.timeout_s)
         whole = {"storage": api.StorageType.FILE, "num_replicas": courier.replicas}
         await self._stream(
             api.StreamConfig(
@@ -236,8 +249,9 @@ class _JetStreamTells:
         # A server that was killed may have forgotten that these were delivered: see `_receipt`.
         info = await self._js.stream_info(self._noted, subjects_filter=f"{self._notes}.*")
         self._noted_before = frozenset(info.state.subjects or {})
-        self._inbox = self._client.new_inbox()
-        self._received = await self._client.subscribe(f"{self._inbox}.*")
+        self._inbox = self._connection.new_inbox()
+        self._received: asyncio.Queue[Any] = asyncio.Queue()
+        await self._connection.subscribe(f"{self._inbox}.*", self._received.put_nowait)
 
     async def _stream(self, config: Any) -> None:
         errors = importlib.import_module("nats.js.errors")
@@ -251,7 +265,7 @@ class _JetStreamTells:
             await self._js.update_stream(config)
 
     def put(self, request_id: str, body: bytes) -> None:
-        most = self._client.max_payload
+        most = self._connection.max_payload
         if len(body) + 2 * len(request_id) + 100 > most:
             raise RefusedError(f"the tell has {len(body)} bytes, and the server takes {most}")
         self._do(self._put(body, _header(request_id)))
@@ -280,10 +294,10 @@ class _JetStreamTells:
         """What a pull brings, until the server says that it is over."""
         reply = f"{self._inbox}.{next(self._numbers)}"
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._queue}.{CONSUMER}"
-        await self._client.publish(subject, json.dumps(wanted).encode(), reply=reply)
+        await self._connection.publish(subject, json.dumps(wanted).encode(), reply)
         found: list[Any] = []
         while len(found) < wanted["batch"]:
-            message = await self._received.next_msg(timeout=limit_s)
+            message = await asyncio.wait_for(self._received.get(), limit_s)
             if not message.subject.startswith(self._inbox):
                 found.append(message)  # be it of an earlier pull: it is ours all the same
             elif message.subject == reply:
@@ -329,8 +343,9 @@ class _JetStreamTells:
 
     async def _extend(self, receipts: Sequence[Receipt]) -> None:
         for each in receipts:
-            await self._client.publish(each.token[0], _PROGRESS)
-        await self._client.flush(self._courier.timeout_s)
+            await self._connection.publish(each.token[0], _PROGRESS)
+        if not await self._connection.answers(self._courier.timeout_s):
+            raise ConnectionError("the server does not answer")
 
     def settle(self, settlements: Sequence[Settlement]) -> None:
         self._do(self._settle(settlements))
@@ -348,7 +363,7 @@ class _JetStreamTells:
                 noted = f"{count} {record.text()}".encode()
                 await self._js.publish(f"{self._notes}.{sequence}", noted, stream=self._noted)
                 delay = json.dumps({"delay": max(1, round(after_s * 1e9))}).encode()
-                await self._confirmed(reply, b"-NAK " + delay, self._courier.timeout_s)
+                await self._confirmed(reply, b"-NAK " + delay)
                 return
             case Bury(receipt, record, at):
                 headers = {_RECORD: record.text(), _DIED_AT: repr(at)}
@@ -363,12 +378,10 @@ class _JetStreamTells:
         """Have the server forget a message. One that was killed, and has forgotten that it had
         delivered it, never answers to its acknowledgement: it is deleted by its number then.
         """
-        errors = importlib.import_module("nats.errors")
-        try:
-            await self._confirmed(reply, b"+ACK", self._courier.timeout_s / 3)
-            return
-        except errors.TimeoutError:
-            pass
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._courier.timeout_s / 3):
+                await self._confirmed(reply, b"+ACK")
+                return
         missing = importlib.import_module("nats.js.errors").NotFoundError
         with contextlib.suppress(missing):  # it has been acknowledged before
             found = await self._js.get_msg(self._queue, sequence)
@@ -376,9 +389,12 @@ class _JetStreamTells:
             if (found.headers or {}).get(_ID, "") == name:
                 await self._js.delete_msg(self._queue, sequence)
 
-    async def _confirmed(self, reply: str, what: bytes, limit_s: float) -> None:
+    async def _confirmed(self, reply: str, what: bytes) -> None:
         """Acknowledge, and wait until the server has it."""
-        await self._client.request(reply, what, timeout=limit_s)
+        limit_s = self._courier.timeout_s
+        _, headers = await self._connection.request(reply, what, limit_s, {})
+        if headers.get("Status") == "503":
+            raise ConnectionError("the server knows no such stream any more")
 
     def dead(self) -> Sequence[DeadTell]:
         # Each is a question of its own.
@@ -413,17 +429,13 @@ class _JetStreamTells:
 
     def close(self) -> None:
         with contextlib.suppress(Exception):
-            client = getattr(self, "_client", None)
-            if client is not None:
-                asyncio.run_coroutine_threadsafe(client.close(), self._loop).result(1.0)
+            connection: NatsConnection | None = getattr(self, "_connection", None)
+            if connection is not None and not self._loop.is_closed():
+                self._there(connection.close(), CLOSE_S)
         with contextlib.suppress(RuntimeError):  # it has ended already
             self._loop.call_soon_threadsafe(self._loop.stop)
         if self._thread is not threading.current_thread():
             self._thread.join(1.0)
-
-
-async def _nothing(_: Exception) -> None:
-    """What goes wrong is raised to whoever waits for it."""
 
 
 def _header(request_id: str) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from greenroom.brokers.redis_client import check_redis_url, redis_client
 from greenroom.courier.courier_store import (
     KNOWN_FOR_S,
     Again,
@@ -208,14 +208,7 @@ class RedisStreams(CourierRules):
         check.text("url", self.url)
         check.name("prefix", self.prefix)
         check.flag("force", self.force)
-        if not self.url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("url must begin with redis://, rediss:// or unix://")
-        redis, _, _ = _redis()
-        try:
-            redis.connection.parse_url(self.url)
-        except Exception as error:  # which may show a part of the password
-            said = type(error).__name__
-            raise ValueError(f"url must be one that redis-py understands: {said}") from None
+        check_redis_url(self.url, what="RedisStreams")
 
     def __repr__(self) -> str:
         return f"<RedisStreams {self.prefix}>"
@@ -225,15 +218,7 @@ class RedisStreams(CourierRules):
         return self
 
     def open(self, pool: str) -> _RedisTells:
-        redis, retry, backoff = _redis()
-        client = redis.Redis.from_url(
-            self.url,
-            socket_timeout=self.timeout_s,
-            socket_connect_timeout=self.timeout_s,
-            # Without this it tries ten times, for seconds, before it says that nobody is there.
-            retry=retry.Retry(backoff.NoBackoff(), 0),
-            protocol=2,
-        )
+        client = redis_client(self.url, self.timeout_s, protocol=2)
         try:
             if not self.force and not client.info("persistence").get("aof_enabled"):
                 raise RefusedError(
@@ -244,19 +229,6 @@ class RedisStreams(CourierRules):
         except BaseException:
             client.close()
             raise
-
-
-def _redis() -> tuple[Any, Any, Any]:
-    try:
-        return (
-            importlib.import_module("redis"),
-            importlib.import_module("redis.retry"),
-            importlib.import_module("redis.backoff"),
-        )
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "RedisStreams needs redis: pip install 'greenroom[redis]'", name=error.name
-        ) from error
 
 
 class _RedisTells:

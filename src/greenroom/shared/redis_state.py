@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from greenroom.brokers.redis_client import check_redis_url, redis_client
 from greenroom.messages import _validate as check
 from greenroom.shared.state_store import Held, Lying
 
@@ -57,14 +57,7 @@ class RedisState:
         check.text("url", self.url)
         check.name("prefix", self.prefix)
         check.number("timeout_s", self.timeout_s, above=True)
-        if not self.url.startswith(("redis://", "rediss://", "unix://")):
-            raise ValueError("url must begin with redis://, rediss:// or unix://")
-        redis, _, _ = _redis()
-        try:
-            redis.connection.parse_url(self.url)
-        except Exception as error:  # which may show a part of the password
-            what = type(error).__name__
-            raise ValueError(f"url must be one that redis-py understands: {what}") from None
+        check_redis_url(self.url, what="RedisState")
 
     def open(self, pool: str) -> _RedisStore:
         """Connect to what is said of a pool's members."""
@@ -75,30 +68,12 @@ class RedisState:
         return _Channel(self._client(), f"{self.prefix}:{pool}")
 
     def _client(self) -> Any:
-        redis, retry, backoff = _redis()
-        # Without this it tries ten times, for seconds, before it says that nobody is there.
-        once = retry.Retry(backoff.NoBackoff(), 0)
-        return redis.Redis.from_url(
+        return redis_client(
             self.url,
-            socket_timeout=self.timeout_s,
-            socket_connect_timeout=self.timeout_s,
-            retry=once,
+            self.timeout_s,
             decode_responses=True,
             encoding_errors="replace",  # of what somebody else has put there
         )
-
-
-def _redis() -> tuple[Any, Any, Any]:
-    try:
-        return (
-            importlib.import_module("redis"),
-            importlib.import_module("redis.retry"),
-            importlib.import_module("redis.backoff"),
-        )
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            "RedisState needs redis: pip install 'greenroom[redis]'", name=error.name
-        ) from error
 
 
 class _RedisStore:
