@@ -97,6 +97,21 @@ def test_b449_ctrl_c_ends_it_as_the_others(file: Path) -> None:
         (["--member", "upper", "--listen", "http://0.0.0.0:1"], "there is a key"),
         (["--member", "upper", "--listen", "ftp://x"], "listen must begin with"),
         (["--member", "upper", "--key-env", "GREENROOM_NO_SUCH_KEY"], "--key-env must name"),
+        (["--member", "upper", "--key-env", "GREENROOM_ODD"], "key must be printable ASCII"),
+        (["--member", "upper", "--listen", "https://127.0.0.1:0"], "cert must be given"),
+        (
+            ["--member", "upper", "--listen", "https://127.0.0.1:0", "--cert", "/no/such"],
+            "cert must be a file that can be read",
+        ),
+        (
+            ["--member", "upper", "--listen", "tls://127.0.0.1:1/w", "--ca-file", "pool.toml"],
+            "ca_file must be a file of certificates in PEM",
+        ),
+        (
+            ["--member", "upper", "--listen", "nats://127.0.0.1:1/w", "--without-key"],
+            "without_key must not be given with nats://",
+        ),
+        (["--member", "upper", "--drain", "nan"], "drain_s must be finite"),
     ],
 )
 def test_b449_what_does_not_hold_is_a_line_on_stderr(
@@ -108,5 +123,9 @@ def test_b449_what_does_not_hold_is_a_line_on_stderr(
 ) -> None:
     """And the exit code 2."""
     monkeypatch.chdir(file.parent)
+    monkeypatch.setenv("GREENROOM_ODD", "s3cret\x07")
     assert main(["worker", "-c", str(file), *arguments]) == 2
-    assert said in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert said in err
+    assert "Traceback" not in err
+    assert "s3cret" not in err

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from typing import Any
 
 from helpers_processes import PROCESS_S
 
+from greenroom import Member
+from greenroom.remote import serve_worker
 from greenroom.remote.codec import Codec, JsonCodec
 from greenroom.remote.frames import (
     ENDS,
@@ -187,3 +190,33 @@ async def until(holds: Callable[[], object]) -> None:
     async with asyncio.timeout(20):
         while not holds():  # noqa: ASYNC110 - what is waited for is told by nobody
             await asyncio.sleep(0.001)
+
+
+async def echo(payload: Any) -> Any:
+    return payload
+
+
+@asynccontextmanager
+async def served(
+    member: Member | None = None, listen: str = "http://127.0.0.1:0", **given: Any
+) -> AsyncIterator[str]:
+    """A worker of this loop, by its address; where it cannot be served, that is raised."""
+    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    stopping = asyncio.Event()
+    serving = asyncio.ensure_future(
+        serve_worker(
+            member or Member("w", echo),
+            listen,
+            stopping=stopping,
+            on_listening=url.set_result,
+            **given,
+        )
+    )
+    try:
+        either: list[asyncio.Future[Any]] = [url, serving]
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if url.done():
+            yield url.result()
+    finally:
+        stopping.set()
+        await serving

@@ -28,6 +28,7 @@ from greenroom.remote.frames import (
     Pong,
     Started,
     Value,
+    pings,
 )
 from greenroom.remote.framing import Lengths, Lines, framing_of
 
@@ -47,6 +48,7 @@ TO_WORKER = (
     Cancel("a"),
     Credit("a", 80),
     Ping("c", ("a", "b")),
+    Ping("c", ("a", "b"), "0", "b"),
 )
 TO_CALLER = (
     Ack("a"),
@@ -86,6 +88,18 @@ def test_b447_whatever_is_plain_comes_back(value: Any, name: str) -> None:
     """Also what is empty, or odd."""
     codec = codec_for(name)
     assert codec.to_caller(codec.encode(Value("a", value))) == Value("a", value)
+
+
+@given(ids=st.lists(st.text(min_size=1, max_size=3), unique=True), most=st.integers(1, 5))
+def test_b457_pings_ask_about_all_calls_and_each_id_is_covered_by_one(
+    ids: list[str], most: int
+) -> None:
+    """Of a call, and of one that is none of these."""
+    asked = list(pings("c", ids, most))
+    assert sorted(id for ping in asked for id in ping.ids) == sorted(ids)
+    assert all(len(ping.ids) <= most and all(map(ping.covers, ping.ids)) for ping in asked)
+    for id in (*ids, "b", "zzzz"):
+        assert sum(ping.covers(id) for ping in asked) == 1
 
 
 def test_b447_bytes_are_for_msgpack_alone() -> None:

@@ -6,47 +6,18 @@ import asyncio
 import json
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from helpers_remote import in_a_loop
+from helpers_remote import echo, in_a_loop, served
 
 from greenroom import Member, PayloadError, RemoteAgent, RemoteError
 from greenroom.remote import serve_worker
 
 CALL = {"frame": "call", "protocol": 1, "id": "a", "payload": "x"}
 JSON = {"Content-Type": "application/json"}
-
-
-async def echo(payload: Any) -> Any:
-    return payload
-
-
-@asynccontextmanager
-async def served(
-    member: Member | None = None, listen: str = "http://127.0.0.1:0", **given: Any
-) -> AsyncIterator[str]:
-    url: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-    stopping = asyncio.Event()
-    member = member or Member("w", echo)
-    serving = asyncio.ensure_future(
-        serve_worker(
-            member,
-            listen,
-            stopping=stopping,
-            on_listening=url.set_result,
-            **given,
-        )
-    )
-    try:
-        yield await url
-    finally:
-        stopping.set()
-        await serving
 
 
 @in_a_loop
@@ -59,6 +30,7 @@ async def test_b448_what_is_no_call_is_refused_by_its_status() -> None:
             ("/call", "{", JSON, 400),
             ("/call", '{"frame":"go","id":"a"}', JSON, 400),
             ("/call", json.dumps({**CALL, "payload": "x" * 100_000}), JSON, 413),
+            ("/call", json.dumps({**CALL, "payload": "x" * 2048}), JSON, 413),
             ("/say", '{"frame":"go","id":"a"}', JSON, 404),
             ("/other", "{}", JSON, 404),
         ):

@@ -18,13 +18,14 @@ from helpers_remote import in_a_loop, until
 from greenroom.brokers.nats_address import nats_address
 from greenroom.brokers.nats_client import BrokerError, NatsConnection
 from greenroom.messages.errors import ResourceError
-from greenroom.remote.codec import JsonCodec, codec_for
+from greenroom.remote.codec import MOST_BYTES, Codec, JsonCodec, codec_for
 from greenroom.remote.frames import (
     Busy,
     Call,
     Cancel,
     Chunk,
     End,
+    Error,
     Go,
     MayStart,
     Ping,
@@ -96,10 +97,10 @@ class World:
         away: what the caller was told of the server.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, max_frame_bytes: int = MOST_BYTES) -> None:
         self.url = url
         self.desk = Desk()
-        self.front = NatsFront(url)
+        self.front = NatsFront(url, max_frame_bytes=max_frame_bytes)
         self.away: list[bool] = []
         self.ways: list[NatsWorkerLink] = []
 
@@ -121,10 +122,12 @@ class World:
 
 
 @asynccontextmanager
-async def world(folder: Path, *options: str, config: str = "") -> AsyncIterator[World]:
+async def world(
+    folder: Path, *options: str, config: str = "", max_frame_bytes: int = MOST_BYTES
+) -> AsyncIterator[World]:
     port = free_port()
     with nats_server(folder, port, *options, config=config):
-        made = World(f"nats://127.0.0.1:{port}/work.one")
+        made = World(f"nats://127.0.0.1:{port}/work.one", max_frame_bytes)
         await made.front.listen(made.desk)
         try:
             yield made
@@ -316,6 +319,76 @@ async def test_b457_what_the_worker_does_not_know_ends_and_what_its_caller_does_
         assert not at.desk.calls["known"].is_gone
         await at.desk.calls["known"].end(Value("known", 1))
         assert await known.receive() == Value("known", 1)
+
+
+@pytest.mark.parametrize(("calls", "most_bytes"), [(12_000, 64 * 1024 * 1024), (200, 1024)])
+def test_b457_a_caller_asks_about_more_calls_than_one_ping_or_a_payload_holds(
+    calls: int, most_bytes: int, tmp_path: Path
+) -> None:
+    """None of them is lost, and one that its caller does not want any more is cancelled."""
+
+    async def test() -> None:
+        async with world(tmp_path, max_frame_bytes=most_bytes) as at:
+            way = at.way()
+            opened = [await way.open(Call(f"call-{n}", "waits")) for n in range(calls)]
+            await until(lambda: len(at.desk.calls) == calls)
+            worker = way._place._worker
+            assert worker is not None
+            heard: list[Pong] = []
+            listened = worker.heard
+
+            def hears(told: Told, pong: Pong) -> None:
+                heard.append(pong)
+                listened(told, pong)
+
+            worker.heard = hears  # type: ignore[method-assign]
+            await until(lambda: len(heard) > 4)
+            assert all(call.error is None for call in opened)
+            orphan = opened[calls // 2]
+            orphan.fail(WorkerGone("by the test", reached=True))  # and nobody is told
+            await until(lambda: at.desk.calls[orphan.id].is_gone)
+            assert [id for id, call in at.desk.calls.items() if call.is_gone] == [orphan.id]
+
+    in_a_loop(test)()
+
+
+@in_a_loop
+async def test_b453_what_a_worker_does_not_understand_it_declines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A payload that is too long for it is the request's fault, in one message or in parts; one in
+    a format that it lacks is not. Neither has begun, and a call that has goes on.
+    """
+    lacks = {"msgpack"}
+
+    def codec(name: str, most_bytes: int) -> Codec:
+        if name in lacks:
+            raise ModuleNotFoundError("format='msgpack' needs msgpack")
+        return codec_for(name, most_bytes)
+
+    monkeypatch.setattr("greenroom.remote.nats_front.codec_for", codec)
+    async with world(tmp_path, max_frame_bytes=2048) as at:
+        plain, packed = at.way(), at.way("msgpack")
+        running, there = await at.begun(plain, "runs")
+        for way, size, kind, why in (
+            (plain, 3_000, "too_large", "too long for the worker"),
+            (plain, 3_000_000, "too_large", "too long for the worker"),
+            (packed, 10, "unavailable", "needs msgpack"),
+        ):
+            call = await way.open(Call(f"of {size}", "x" * size))
+            said = await call.receive()
+            assert isinstance(said, Error)
+            assert (said.kind, said.started) == (kind, False)
+            assert why in said.text
+            await call.close()
+        lacks.clear()
+        packed_call = await packed.open(Call("long", "x" * 3_000))
+        said = await packed_call.receive()
+        assert isinstance(said, Error)
+        assert said.kind == "too_large"
+        assert list(at.desk.calls) == ["runs"]
+        await there.end(Value("runs", 1))
+        assert await running.receive() == Value("runs", 1)
 
 
 @in_a_loop

@@ -12,6 +12,7 @@ import ssl
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from greenroom.brokers.given_files import believing, credentials_of, show
 from greenroom.brokers.nats_address import NatsAddress
 
 if TYPE_CHECKING:
@@ -54,13 +55,23 @@ def is_nobody(message: Msg) -> bool:
     return headers is not None and not message.data and headers.get("Status") == "503"
 
 
-def _tls(address: NatsAddress) -> ssl.SSLContext | None:
-    if not address.tls:
-        return None
-    context = ssl.create_default_context(cafile=address.ca)
-    if address.cert is not None:
-        context.load_cert_chain(address.cert, address.key)
-    return context
+def _of_files(address: NatsAddress) -> dict[str, Any]:
+    """What nats-py is given of the files of an address; each connection reads them anew.
+
+    Raises:
+        BrokerError: one is not there any more, or is something else by now.
+    """
+    given: dict[str, Any] = {}
+    try:
+        if address.tls:
+            given["tls"] = context = believing("ca= must be", address.ca)
+            if address.cert is not None:
+                show(context, ("cert= must be", "key= must be"), address.cert, address.key)
+        if address.creds is not None:
+            given["user_credentials"] = credentials_of("creds= must be", address.creds)
+    except ValueError as error:
+        raise BrokerError(str(error)) from None
+    return given
 
 
 async def _nothing(*_: object) -> None:
@@ -120,15 +131,11 @@ class NatsConnection:
 
     async def _connect(self, address: NatsAddress, name: str, timeout_s: float) -> None:
         client = self._client
-        options: dict[str, Any] = {}
-        if address.tls:
-            options["tls"] = _tls(address)
-        if address.creds is not None:
-            options["user_credentials"] = address.creds
-            if address.tls:
-                # Whoever is between could use a signature as well. A token is asked for after it,
-                # and before anything is said; an empty one is none.
-                options["token"] = self._secret(address, "")
+        options = _of_files(address)
+        if address.tls and address.creds is not None:
+            # Whoever is between could use a signature as well. A token is asked for after it, and
+            # before anything is said; an empty one is none.
+            options["token"] = self._secret(address, "")
         for field in ("user", "password", "token"):
             value = getattr(address, field)
             if value is not None:

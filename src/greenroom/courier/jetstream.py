@@ -19,6 +19,7 @@ from pathlib import Path
 from random import sample
 from typing import Any, TypeVar
 
+from greenroom.brokers.given_files import see_files_of
 from greenroom.brokers.nats_address import NatsAddress, nats_address
 from greenroom.brokers.nats_client import CLOSE_S, BrokerError, NatsConnection, needs_nats
 from greenroom.courier.courier_store import (
@@ -86,7 +87,9 @@ class JetStream(CourierRules):
             raise ValueError(f"prefix must be of letters, digits, _ and -, got {self.prefix!r}")
         if self.credentials is not None and not isinstance(self.credentials, str | Path):
             raise check.misfit("credentials must be a path", self.credentials)
-        _addresses(self.url, self.credentials)
+        given = None if self.credentials is None else str(self.credentials)
+        for address in _addresses(self.url, self.credentials):
+            see_files_of("url", address, credentials=given)
         needs_nats("JetStream")
 
     def __repr__(self) -> str:

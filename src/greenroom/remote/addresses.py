@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
@@ -23,20 +24,64 @@ def scheme_of(field: str, url: str) -> str:
     raise ValueError(f"{field} must begin with http://, https://, nats:// or tls://")
 
 
-def link_of(
-    url: str, codec: Codec, *, key: str | None, ca_file: str | None, credentials: str | None
-) -> Link:
-    """The way to the worker of that address.
+def path_of(field: str, value: object) -> str | None:
+    """A path as text; None of none.
 
     Raises:
-        ValueError: it is none, or something else is given than its engine takes.
+        TypeError, ValueError: it is none.
+    """
+    if value is None:
+        return None
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else value
+    # It is not shown: it may be what is in the file.
+    if not isinstance(path, str):
+        raise TypeError(f"{field} must be the path of a file, got a {type(value).__name__}")
+    if not path:
+        raise ValueError(f"{field} must not be empty")
+    if "-----BEGIN" in path:
+        raise ValueError(f"{field} must be the path of a file, got what is in one")
+    return path
+
+
+def key_of(key: object) -> str | None:
+    """A key without what is around it; None of none. Errors show nothing of it.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if key is None:
+        return None
+    if not isinstance(key, str):
+        raise TypeError(f"key must be a string, got a {type(key).__name__}")
+    key = key.strip()
+    if not key:
+        raise ValueError("key must not be empty")
+    if not is_sendable(key):
+        raise ValueError("key must be printable ASCII, as a header has it")
+    return key
+
+
+def is_sendable(key: str) -> bool:
+    """Whether a header may have it."""
+    return key.isascii() and key.isprintable()
+
+
+def link_of(url: str, codec: Codec, *, key: object, ca_file: object, credentials: object) -> Link:
+    """The way to the worker of that address.
+
+    Args:
+        key, ca_file, credentials: not looked at yet; those of files are paths.
+
+    Raises:
+        TypeError, ValueError: it is none, or something else is given than its engine takes.
         ModuleNotFoundError: its engine is not installed.
     """
+    ca_file, credentials = path_of("ca_file", ca_file), path_of("credentials", credentials)
     if scheme_of("url", url) == "http":
         _refuse("http", credentials=credentials)
         from greenroom.remote.http_link import HttpLink
 
-        return HttpLink(url, codec, key=key, ca_file=ca_file)
+        return HttpLink(url, codec, key=key_of(key), ca_file=ca_file)
     _refuse("nats", key=key)
     made: Link = _engine("nats_link").NatsLink(url, codec, ca_file=ca_file, credentials=credentials)
     return made
@@ -45,33 +90,39 @@ def link_of(
 def front_of(
     listen: str,
     *,
-    key: str | None,
+    key: object,
     without_key: bool,
-    cert: str | None,
-    tls_key: str | None,
-    ca_file: str | None,
-    credentials: str | None,
+    cert: object,
+    tls_key: object,
+    ca_file: object,
+    credentials: object,
     max_frame_bytes: int,
 ) -> Front:
     """Where a worker listens.
 
+    Args:
+        key, cert, tls_key, ca_file, credentials: not looked at yet; those of files are paths.
+
     Raises:
-        ValueError: the address is none, or something else is given than its engine takes.
+        TypeError, ValueError: the address is none, or something else is given than its engine
+            takes.
         ModuleNotFoundError: its engine is not installed.
     """
+    cert, tls_key = path_of("cert", cert), path_of("tls_key", tls_key)
+    ca_file, credentials = path_of("ca_file", ca_file), path_of("credentials", credentials)
     if scheme_of("listen", listen) == "http":
         _refuse("http", credentials=credentials, ca_file=ca_file)
         from greenroom.remote.http_front import HttpFront
 
         return HttpFront(
             listen,
-            key=key,
+            key=key_of(key),
             without_key=without_key,
             cert=cert,
             tls_key=tls_key,
             max_frame_bytes=max_frame_bytes,
         )
-    _refuse("nats", key=key, cert=cert, tls_key=tls_key)
+    _refuse("nats", key=key, without_key=without_key or None, cert=cert, tls_key=tls_key)
     made: Front = _engine("nats_front").NatsFront(
         listen, ca_file=ca_file, credentials=credentials, max_frame_bytes=max_frame_bytes
     )

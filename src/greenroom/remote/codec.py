@@ -23,7 +23,7 @@ MOST_BYTES = 64 * 1024 * 1024
 """Of a frame, if nobody has said another number."""
 LONGEST_TEXT = 10_000
 """Characters of what is no payload: an id, the text of an error."""
-MOST_NAMES = 10_000
+MOST_NAMES = frames.MOST_IDS
 """Of the calls that a ping asks about, and of what else is listed."""
 
 FormatName = Literal["json", "msgpack"]
@@ -33,6 +33,10 @@ F = TypeVar("F")
 
 class ProtocolError(ValueError):
     """What the other end has sent is no frame. The text shows nothing of it but names and types."""
+
+
+class TooLongError(ProtocolError):
+    """A frame has more bytes than may be."""
 
 
 class Codec(Protocol):
@@ -170,7 +174,7 @@ _TO_WORKER: dict[str, tuple[type[Any], _Fields]] = {
     "go": (frames.Go, {"id": _id}),
     "cancel": (frames.Cancel, {"id": _id}),
     "credit": (frames.Credit, {"id": _id, "chunks": _whole}),
-    "ping": (frames.Ping, {"caller": _id, "ids": _list(_id)}),
+    "ping": (frames.Ping, {"caller": _id, "ids": _list(_id), "after": _text, "upto": _text}),
 }
 _TO_CALLER: dict[str, tuple[type[Any], _Fields]] = {
     "ack": (frames.Ack, {"id": _id}),
@@ -539,7 +543,7 @@ def _no_extension(code: int, data: bytes) -> NoReturn:
 
 def _check_size(data: bytes | bytearray | memoryview, most_bytes: int) -> None:
     if len(data) > most_bytes:
-        raise ProtocolError(f"a frame must have at most {most_bytes} bytes")
+        raise TooLongError(f"a frame must have at most {most_bytes} bytes")
 
 
 def _bounded(data: bytes, frame: Frame, most_bytes: int) -> bytes:

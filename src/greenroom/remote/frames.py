@@ -6,7 +6,7 @@ that lies between may be lost or come late: each end goes by the time it has its
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,10 +75,20 @@ class Ping:
 
     Attributes:
         caller: who asks; calls of a caller that has not asked for long are cancelled.
+        ids: all of them, or all whose ids come behind `after` and not behind `upto`, in the order
+            of text.
+        after, upto: where these begin and end, of a caller that has more than one ping holds; empty
+            where nothing is before or behind.
     """
 
     caller: str
     ids: tuple[str, ...] = ()
+    after: str = ""
+    upto: str = ""
+
+    def covers(self, id: str) -> bool:
+        """Whether a call of that id would be listed, if it was wanted."""
+        return self.after < id and (not self.upto or id <= self.upto)
 
 
 # -- from the worker to the caller
@@ -214,6 +224,23 @@ class Pong:
 ToWorker = Call | Go | Cancel | Credit | Ping
 ToCaller = Ack | MayStart | Started | Noted | Value | Chunk | End | Error | Busy | Pong
 Frame = ToWorker | ToCaller
+MOST_IDS = 10_000
+"""Calls that one ping asks about."""
+
+
+def pings(caller: str, ids: Sequence[str], most: int = MOST_IDS) -> Iterator[Ping]:
+    """What asks about all of these: one ping, or one after another."""
+    if len(ids) <= most:
+        yield Ping(caller, tuple(ids))
+        return
+    ids, after = sorted(ids), ""
+    for begin in range(0, len(ids), most):
+        part = tuple(ids[begin : begin + most])
+        upto = part[-1] if begin + most < len(ids) else ""
+        yield Ping(caller, part, after, upto)
+        after = upto
+
+
 ENDS = (Value, End, Error, Busy)
 """One of these is the last that is said of a call."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from greenroom.actors.runtime.event_bus import complain
+from greenroom.brokers.given_files import showing
 from greenroom.remote.codec import (
     Codec,
     JsonCodec,
@@ -41,8 +42,6 @@ BACKLOG = 2048
 CLOSING_S = 1.0
 MOST_HELD = 32 * 1024
 """Bytes of chunks that wait for the others of their turn."""
-HEAD_ROOM = 64 * 1024
-"""Bytes that a body may have beside its payload."""
 RETRY_AFTER_S = 1.0
 """Said with a 429 of which nobody knows better."""
 
@@ -57,9 +56,8 @@ class HttpFront:
         cert: the certificate (PEM), and `tls_key` the key of it.
 
     Raises:
-        ValueError: a value that does not hold, named with its field.
+        TypeError, ValueError: a value that does not hold, named with its field.
         ModuleNotFoundError: aiohttp is not installed.
-        OSError: the certificate cannot be read.
     """
 
     def __init__(
@@ -76,8 +74,6 @@ class HttpFront:
         parts = urlsplit(self.shown)
         self._host = parts.hostname or ""
         self._port = parts.port if parts.port is not None else 8700
-        if key is not None and not key.strip():
-            raise ValueError("key must not be empty")
         local = is_loopback(self._host)
         if key is None and not local and not without_key:
             raise ValueError(
@@ -85,7 +81,7 @@ class HttpFront:
                 f"key, or without_key is set: got {self.shown!r}"
             )
         # Not the key itself: nothing that shows this object, or dumps its frames, has it.
-        self._digest = None if key is None else _digest(key.strip().encode())
+        self._digest = None if key is None else _digest(key.encode())
         # A page in a browser reaches what listens here by a name of its own (DNS rebinding).
         self._is_guarded = key is None and local
         self._ssl = _context(parts.scheme, cert, tls_key)
@@ -224,7 +220,7 @@ class HttpFront:
 
     async def _body(self, request: web.BaseRequest) -> bytes | None:
         """The body; None if it is too long, and unread then."""
-        most = self._max_frame_bytes + HEAD_ROOM
+        most = self._max_frame_bytes
         length = request.content_length
         if length is not None and length > most:
             return None
@@ -408,6 +404,4 @@ def _context(scheme: str, cert: str | None, tls_key: str | None) -> ssl.SSLConte
         return None
     if cert is None:
         raise ValueError("cert must be given with https://: the file of the certificate")
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(cert, tls_key)
-    return context
+    return showing(cert, tls_key)

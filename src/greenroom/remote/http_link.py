@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from greenroom.brokers.given_files import believing
 from greenroom.messages.status import FailureKind
 from greenroom.remote.codec import Codec, ProtocolError
 from greenroom.remote.frames import (
@@ -54,28 +55,27 @@ class HttpLink:
 
     Args:
         url: `http://host:port` or `https://host:port`.
-        key: what the worker wants to see.
+        key: what the worker wants to see, of what a header may have.
         ca_file: the certificates (PEM) that the worker's is to be of; None: those of the system.
 
     Raises:
-        ValueError: the URL is none of a worker.
+        TypeError, ValueError: the URL is none of a worker, or the file none of certificates.
         ModuleNotFoundError: aiohttp is not installed.
-        OSError: the file of certificates cannot be read.
     """
 
     def __init__(self, url: str, codec: Codec, *, key: str | None, ca_file: str | None) -> None:
         self.shown = base_of("url", url)
+        if urlsplit(self.shown).port == 0:
+            raise ValueError("url must have a port from 1 to 65535, got 0")
         self._codec = codec
         if self.shown.startswith("https:"):
-            self._ssl: ssl.SSLContext | bool = ssl.create_default_context(cafile=ca_file)
+            self._ssl: ssl.SSLContext | bool = believing("ca_file must be", ca_file)
         elif ca_file is not None:
             raise ValueError("ca_file must not be given with http://, which has no certificates")
         else:
             self._ssl = True
         self._headers = {"Content-Type": codec.content_type}
         if key is not None:
-            if not key.isascii() or not key.isprintable():
-                raise ValueError("key must be printable ASCII, as a header has it")
             self._headers["Authorization"] = f"Bearer {key}"
         needs_aiohttp("RemoteAgent")
 

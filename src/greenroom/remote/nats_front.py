@@ -14,16 +14,19 @@ from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
 
 from greenroom.actors.runtime.event_bus import say
+from greenroom.brokers.given_files import see_files_of
 from greenroom.brokers.nats_address import nats_address
 from greenroom.brokers.nats_client import BrokerError, NatsConnection, is_nobody, needs_nats
 from greenroom.messages.errors import ResourceError
-from greenroom.remote.codec import MOST_BYTES, Codec, ProtocolError, codec_for
+from greenroom.messages.status import FailureKind
+from greenroom.remote.codec import MOST_BYTES, Codec, ProtocolError, TooLongError, codec_for
 from greenroom.remote.frames import (
     ENDS,
     Busy,
     Call,
     Cancel,
     Credit,
+    Error,
     Go,
     Ping,
     Pong,
@@ -37,6 +40,7 @@ from greenroom.remote.nats_wire import (
     Parts,
     Sender,
     Told,
+    TooLongWireError,
     WireError,
     pong,
     read_to_caller,
@@ -48,6 +52,10 @@ from greenroom.remote.nats_wire import (
 if TYPE_CHECKING:
     from nats.aio.msg import Msg
 
+UNREAD_ID = "-"
+"""Stands for the id of a call that could not be read."""
+PING_BYTES = 1024 * 1024
+"""What a ping of many calls may have, however little a payload may."""
 TAKEN_S = 1.0
 """How long a worker that starts waits for another one to say that it is there already."""
 DRAINING_WAITS_S = 0.05
@@ -64,8 +72,8 @@ class NatsFront:
         max_frame_bytes: the longest payload, answer or chunk.
 
     Raises:
-        TypeError, ValueError: it is none.
-        ModuleNotFoundError: the extra `nats` is not installed.
+        TypeError, ValueError: it is none, or a file that it names cannot be read.
+        ModuleNotFoundError: the extra `nats` is not installed, or what `creds=` needs.
     """
 
     def __init__(
@@ -79,14 +87,16 @@ class NatsFront:
         self._address = nats_address(
             "listen", listen, subject=True, ca_file=ca_file, credentials=credentials
         )
+        see_files_of("listen", self._address, ca_file=ca_file, credentials=credentials)
         self._most_bytes = max_frame_bytes
-        self._plain = codec_for("json", max_frame_bytes)
-        self._codecs = {"json": self._plain}
+        most_bytes = max(max_frame_bytes, PING_BYTES)
+        self._plain = codec_for("json", most_bytes)
+        self._codecs = {"json": codec_for("json", max_frame_bytes)}
         self._desk: WorkerDesk | None = None
         # Nobody else's, and nobody's after this process.
         self._private = f"{self._address.subject}.{os.urandom(8).hex()}"
         self._callers: dict[bytes, _Caller] = {}
-        self._parts = Parts(max_frame_bytes)
+        self._parts = Parts(most_bytes)
         self._broker: Broker | None = None
         self._loop: asyncio.AbstractEventLoop
         self._taken: str | None = None
@@ -235,16 +245,22 @@ class NatsFront:
         now = self._loop.time()
         try:
             sender, part, format, data = read_to_worker(message.data)
+        except WireError as error:
+            self._not_understood(error)
+            return
+        try:
             if part is not None:
                 whole = self._parts.add(message.reply, part, data, now)
                 if whole is None:
                     return
                 data = whole
             codec = self._codec(format)
-            frame = codec.to_worker(data)
+            frame = (self._plain if format == "json" else codec).to_worker(data)
+            if len(data) > self._most_bytes and not isinstance(frame, Ping):
+                raise TooLongError(f"a frame must have at most {self._most_bytes} bytes")
         except (WireError, ProtocolError, ModuleNotFoundError) as error:
-            # Its caller finds that nobody here knows of it.
-            say("WARNING", __name__, f"a message at {self.shown} was not understood: {error}")
+            self._not_understood(error)
+            self._decline(sender, message.reply, error)
             return
         if isinstance(frame, Call):
             self._begin(frame, sender, message.reply, codec, now)
@@ -252,6 +268,25 @@ class NatsFront:
             self._asked(frame, sender, message, now)
         else:
             self._goes_on(frame, sender, now)
+
+    def _not_understood(self, error: Exception) -> None:
+        say("WARNING", __name__, f"a message at {self.shown} was not understood: {error}")
+
+    def _decline(self, sender: Sender, reply: str, error: Exception) -> None:
+        """Say so to its caller, if it is to begin a call; of one that is here already nothing is
+        said, which its caller finds out.
+        """
+        caller = self._callers.get(sender.caller)
+        known = () if caller is None else caller.calls.values()
+        if not reply or any(served.reply == reply for served in known):
+            return
+        if isinstance(error, TooLongError | TooLongWireError):
+            kind, why = FailureKind.TOO_LARGE, "the payload is too long for the worker"
+        else:
+            kind, why = FailureKind.UNAVAILABLE, f"the worker does not understand it: {error}"
+        text = f"{self.shown}: {why}"
+        # Where the answer goes says whose it is: the id may be what was not understood.
+        self._answer(reply, Error(UNREAD_ID, kind.value, False, "", text), self._plain)
 
     def _codec(self, format: str) -> Codec:
         """Raises a `ModuleNotFoundError`: it is not installed."""
@@ -286,7 +321,7 @@ class NatsFront:
             caller.heard_at = now
             unknown = tuple(each for each in ping.ids if each not in caller.calls)
             if not is_greeting:
-                caller.wants(ping.ids, sender.session)
+                caller.wants(ping, sender.session)
         if self._is_refusing and is_greeting:
             self._loop.call_later(DRAINING_WAITS_S, self._say_pong, message.reply, unknown)
         else:
@@ -392,15 +427,16 @@ class _Caller:
         served = self.calls[call.id] = _Served(self._front, self, call.id, reply, codec, session)
         served.begin(call)
 
-    def wants(self, ids: tuple[str, ...], session: int) -> None:
-        """These are all that it wants of what it has sent by this connection, or an older one: it
-        says so in the order in which it has sent them.
+    def wants(self, ping: Ping, session: int) -> None:
+        """Of what it has sent by this connection, or an older one, and the ping covers, it wants
+        these alone: it says so in the order in which it has sent them.
         """
+        ids = ping.ids
         if len(ids) == len(self.calls) and all(map(self.calls.__contains__, ids)):
             return
         wanted = set(ids)
         for served in list(self.calls.values()):
-            if served.id not in wanted and served.session <= session:
+            if served.id not in wanted and served.session <= session and ping.covers(served.id):
                 served.gone()
 
     def gone(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from greenroom.brokers.given_files import see_files_of
 from greenroom.brokers.nats_address import NatsAddress, nats_address
 from greenroom.brokers.nats_client import BrokerError, needs_nats
 from greenroom.remote.codec import Codec
@@ -28,8 +29,8 @@ class NatsLink:
         ca_file, credentials: as `ca=` and `creds=` there.
 
     Raises:
-        TypeError, ValueError: it is none.
-        ModuleNotFoundError: the extra `nats` is not installed.
+        TypeError, ValueError: it is none, or a file that it names cannot be read.
+        ModuleNotFoundError: the extra `nats` is not installed, or what `creds=` needs.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class NatsLink:
         self._address = nats_address(
             "url", url, subject=True, ca_file=ca_file, credentials=credentials
         )
+        see_files_of("url", self._address, ca_file=ca_file, credentials=credentials)
         self._codec = codec
         needs_nats(f"a member at {self.shown}")
 

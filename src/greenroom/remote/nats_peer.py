@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from greenroom.actors.runtime.event_bus import complain
 from greenroom.brokers.nats_client import BrokerError, NatsConnection
 from greenroom.remote.codec import JsonCodec
-from greenroom.remote.frames import Cancel, Ping, Pong
+from greenroom.remote.frames import Cancel, Ping, Pong, pings
 from greenroom.remote.links import EngineAway, WorkerGone
 from greenroom.remote.nats_liveness import (
     GAP_S,
@@ -231,7 +231,7 @@ class _Greeting:
 
 
 class _Asked:
-    """What answers to one ping are for."""
+    """What answers are for to what was asked at one time."""
 
     def __init__(self, worker: Worker, ids: tuple[str, ...]) -> None:
         self._worker = worker
@@ -367,14 +367,15 @@ class Worker:
     async def _ping(self, connection: NatsConnection) -> None:
         # What it lists is what has been sent before it: nothing waits in between.
         ids = tuple(each.id for each in self.calls.values() if each.was_sent)
-        data = PLAIN.encode(Ping(self._hub.caller_text, ids))
         token = self._hub.token(_Asked(self, ids))
         self._pings.append(token)
         self._forget_pings(MOST_PINGS)
         reply = self._hub.reply(token)
         with contextlib.suppress(BrokerError):  # its calls end with the connection
-            for message in to_worker(self._sender(), data, connection.max_payload):
-                await connection.publish(self._private, message, reply)
+            for ping in pings(self._hub.caller_text, ids):
+                data = PLAIN.encode(ping)
+                for message in to_worker(self._sender(), data, connection.max_payload):
+                    await connection.publish(self._private, message, reply)
 
     async def cancel(self, id: str) -> None:
         """Say that nobody wants a call any more; if that does not get there, a ping without it

@@ -69,6 +69,10 @@ class WireError(ValueError):
     """It is no message of these."""
 
 
+class TooLongWireError(WireError):
+    """A frame in parts is longer than may be."""
+
+
 def to_worker(sender: Sender, data: bytes, most: int, format: str = "json") -> list[bytes]:
     """A frame to a worker, as messages of at most so many bytes."""
     letter = FORMATS[format]
@@ -178,7 +182,7 @@ class Whole:
             raise WireError("a part is missing")
         self.size += len(data)
         if self.size > self._most:
-            raise WireError(f"longer than {self._most} bytes")
+            raise TooLongWireError(f"longer than {self._most} bytes")
         self._parts.append(data)
         if len(self._parts) < part.total:
             return None

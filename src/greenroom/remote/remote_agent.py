@@ -18,7 +18,7 @@ from greenroom.messages import _validate as check
 from greenroom.messages.call_context import CallContext, OwnMember
 from greenroom.messages.errors import RemoteError, RequestCancelledError
 from greenroom.messages.status import FailureKind
-from greenroom.remote.addresses import link_of
+from greenroom.remote.addresses import is_sendable, link_of
 from greenroom.remote.caller_call import (
     WINDOW,
     Answer,
@@ -88,8 +88,8 @@ class RemoteAgent:
             url,
             codec,
             key=_key_of(key, key_env),
-            ca_file=None if ca_file is None else os.fspath(ca_file),
-            credentials=None if credentials is None else os.fspath(credentials),
+            ca_file=ca_file,
+            credentials=credentials,
         )
         self._set(link, codec)
 
@@ -396,17 +396,14 @@ NOTHING: Mapping[str, Any] = {}
 """A plain dict: it is compared with what is left out of a frame."""
 
 
-def _key_of(key: str | None, key_env: str | None) -> str | None:
-    """The key; what is missing is told by the name of its variable."""
+def _key_of(key: object, key_env: str | None) -> object:
+    """The key, not looked at yet; what is missing is told by the name of its variable."""
     if key is not None and key_env is not None:
         raise ValueError("key and key_env must not be given together: they are one")
     if key_env is not None:
         check.text("key_env", key_env)
-        return key_in("key_env", key_env)
-    if key is None:
-        return None
-    if not isinstance(key, str):
-        raise TypeError(f"key must be a string, got a {type(key).__name__}")
-    if not key.strip():
-        raise ValueError("key must not be empty")
-    return key.strip()
+        found = key_in("key_env", key_env)
+        if not is_sendable(found):
+            raise ValueError(f"key_env must name a variable of printable ASCII, {key_env} is not")
+        return found
+    return key

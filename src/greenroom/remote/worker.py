@@ -83,14 +83,17 @@ async def serve_worker(
     check.whole("queue", queue, optional=True)
     check.whole("max_frame_bytes", max_frame_bytes, minimum=1024)
     check.number("drain_s", drain_s)
+    if stopping is not None and not isinstance(stopping, asyncio.Event):
+        raise check.misfit("stopping must be an asyncio.Event", stopping)
+    check.function("on_listening", on_listening)
     front = front_of(
         listen,
         key=key,
         without_key=without_key,
-        cert=None if cert is None else os.fspath(cert),
-        tls_key=None if tls_key is None else os.fspath(tls_key),
-        ca_file=None if ca_file is None else os.fspath(ca_file),
-        credentials=None if credentials is None else os.fspath(credentials),
+        cert=cert,
+        tls_key=tls_key,
+        ca_file=ca_file,
+        credentials=credentials,
         max_frame_bytes=max_frame_bytes,
     )
     async with _pool_of(member) as pool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, TypeVar
 
+from greenroom.brokers.given_files import see_files_of
 from greenroom.brokers.nats_address import NatsAddress, nats_address
 from greenroom.brokers.nats_client import BrokerError, NatsConnection, needs_nats
 from greenroom.messages import _validate as check
@@ -56,7 +57,7 @@ class NatsState:
     timeout_s: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        nats_address("url", self.url, subject=False)
+        see_files_of("url", self._address)
         check.name("prefix", self.prefix)
         if not _BUCKET.fullmatch(self.prefix):
             raise ValueError(
