@@ -82,6 +82,18 @@ def worked_off(store: CourierStore, name: str) -> None:
     assert [each.request_id for each in store.receive(1, 5.0)] == [name]
 
 
+def certificate(folder: Path) -> tuple[Path, str]:
+    """The file of one, and what a server's configuration says of it."""
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext"
+    argv = [*command.split(), "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
+    try:
+        subprocess.run(argv, check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("there is no openssl here to make a certificate: TLS to NATS is not tested")
+    return cert, f'tls {{ cert_file: "{cert}", key_file: "{key}" }}'
+
+
 @pytest.mark.parametrize("who", ["me:s3cret@", "s3cret@", "creds"])
 def test_b501_by_tls_no_secret_is_told_to_a_server_without_tls(
     who: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -123,15 +135,8 @@ def test_b501_by_tls_no_secret_is_told_to_a_server_without_tls(
 def test_b501_by_tls_to_a_server_whose_certificate_is_known(scheme: str, tmp_path: Path) -> None:
     """Durable tells go there; to one whose is not, nothing is said."""
     need("nats")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext"
-    argv = [*command.split(), "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
-    try:
-        subprocess.run(argv, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("there is no openssl here to make a certificate: TLS to NATS is not tested")
+    cert, tls = certificate(tmp_path)
     port, by_web = free_port(), free_port()
-    tls = f'tls {{ cert_file: "{cert}", key_file: "{key}" }}'
     config = f'{tls}\nwebsocket {{ listen: "127.0.0.1:{by_web}", {tls} }}'
     if scheme == "wss":
         pytest.importorskip("aiohttp", reason="nats-py needs aiohttp for wss://: it is not tested")
@@ -164,16 +169,23 @@ def test_b501_by_a_websocket(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:parameter 'timeout':DeprecationWarning")  # nats-py's own
 @pytest.mark.parametrize("how", ["killed", "stopped"])
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
 def test_b500_a_websocket_whose_server_is_gone_leaves_nothing(
-    how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    scheme: str, how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It would be told by aiohttp, at each outage."""
+    """It would be told by aiohttp, or asyncio, at each outage. By TLS whoever closes waits for the
+    other end's word.
+    """
     need("nats")
     pytest.importorskip("aiohttp", reason="nats-py needs aiohttp for ws://: it is not tested")
     port, by_web = free_port(), free_port()
-    config = f'websocket {{ listen: "127.0.0.1:{by_web}", no_tls: true }}'
+    tls, ca = "no_tls: true", ""
+    if scheme == "wss":
+        cert, tls = certificate(tmp_path)
+        ca = f"?ca={cert}"
+    config = f'websocket {{ listen: "127.0.0.1:{by_web}", {tls} }}'
     with nats_server(tmp_path, port, config=config) as process:
-        store = JetStream(f"ws://127.0.0.1:{by_web}", timeout_s=2.0).open("web")
+        store = JetStream(f"{scheme}://127.0.0.1:{by_web}{ca}", timeout_s=2.0).open("web")
         with contextlib.ExitStack() as stack:
             if how == "killed":
                 process.kill()

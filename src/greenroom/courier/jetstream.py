@@ -172,6 +172,11 @@ class _JetStreamTells:
                 task.cancel()
             with contextlib.suppress(Exception):
                 self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+            # By TLS what is closed waits for the other end's word, up to half a minute, and has a
+            # socket until then. Nobody is left to hear it; asyncio has no other way to it.
+            for transport in list(getattr(self._loop, "_transports", {}).values()):
+                with contextlib.suppress(Exception):
+                    transport.abort()
             with contextlib.suppress(Exception):  # what is closed is let go of in the next turns
                 for _ in range(3):
                     self._loop.run_until_complete(asyncio.sleep(0))
