@@ -149,6 +149,15 @@ def every_nth(n: int) -> Any:
     return lambda: next(numbers) % n == 0
 
 
+def is_found_out(what: str, requests: int) -> bool:
+    """By one plan or another: whether a request comes where it shows hangs on the threads, too."""
+    for seed in range(4, 12):
+        findings = driver.run(seed, requests)
+        if any(what in each.what for each in findings.violations):
+            return True
+    return False
+
+
 @pytest.mark.usefixtures("impatient")
 def test_a_pool_that_loses_an_answer_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The run does not hang: it names the request, its story and the seed."""
@@ -219,8 +228,7 @@ def test_a_pool_that_gives_a_member_more_than_it_takes_is_found_out(
     monkeypatch.setattr(Slot, "take", take)
     monkeypatch.setattr("greenroom.actors.member.executions.default_concurrency", lambda _: 1000)
     monkeypatch.setattr(Headroom, "refused", lambda *_: None)  # a pace would let few of them in
-    findings = driver.run(4, 1600)
-    assert any("calls at a time" in each.what for each in findings.violations)
+    assert is_found_out("calls at a time", 1600)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -282,8 +290,7 @@ def test_a_pool_that_does_not_know_a_poison_request_is_found_out(
 ) -> None:
     """Its error does not say that it failed in the same way everywhere."""
     monkeypatch.setattr(Blame, "alike", False)
-    findings = driver.run(4, 1600)
-    assert any("its error does not say so" in each.what for each in findings.violations)
+    assert is_found_out("its error does not say so", 400)
 
 
 def test_a_pool_that_calls_members_that_rest_is_found_out(
