@@ -80,6 +80,10 @@ def test_b452_the_credentials_of_a_courier_are_named_as_they_were_given() -> Non
     pytest.importorskip("nkeys", reason="nkeys is not installed")
     with pytest.raises(ValueError, match=r"^credentials must be a file that can be read \(No such"):
         JetStream("nats://127.0.0.1:1", credentials="/no/such")
+    for secret, of in ((SEED, ValueError), (SEED.encode(), TypeError)):
+        with pytest.raises(of, match=r"^credentials must be the path of a file") as raised:
+            JetStream("nats://127.0.0.1:1", credentials=secret)  # type: ignore[arg-type]
+        assert "s3cret" not in str(raised.value)
 
 
 def test_b452_no_file_is_read_where_none_is_given() -> None:

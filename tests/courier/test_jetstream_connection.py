@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import socket
-import subprocess
 import sys
 import threading
 import types
@@ -18,6 +17,7 @@ from helpers_courier import free_port, need, server
 from helpers_messages import refused
 from helpers_nats import nats_server
 from helpers_processes import PROCESS_S, stopped
+from helpers_tls import certificate
 
 from greenroom import JetStream
 from greenroom.courier import jetstream
@@ -82,15 +82,9 @@ def worked_off(store: CourierStore, name: str) -> None:
     assert [each.request_id for each in store.receive(1, 5.0)] == [name]
 
 
-def certificate(folder: Path) -> tuple[Path, str]:
-    """The file of one, and what a server's configuration says of it."""
-    cert, key = folder / "cert.pem", folder / "key.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext"
-    argv = [*command.split(), "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
-    try:
-        subprocess.run(argv, check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("there is no openssl here to make a certificate: TLS to NATS is not tested")
+def certified(folder: Path) -> tuple[Path, str]:
+    """The file of a certificate, and what a server's configuration says of it."""
+    cert, key = certificate(folder)
     return cert, f'tls {{ cert_file: "{cert}", key_file: "{key}" }}'
 
 
@@ -135,7 +129,7 @@ def test_b501_by_tls_no_secret_is_told_to_a_server_without_tls(
 def test_b501_by_tls_to_a_server_whose_certificate_is_known(scheme: str, tmp_path: Path) -> None:
     """Durable tells go there; to one whose is not, nothing is said."""
     need("nats")
-    cert, tls = certificate(tmp_path)
+    cert, tls = certified(tmp_path)
     port, by_web = free_port(), free_port()
     config = f'{tls}\nwebsocket {{ listen: "127.0.0.1:{by_web}", {tls} }}'
     if scheme == "wss":
@@ -181,7 +175,7 @@ def test_b500_a_websocket_whose_server_is_gone_leaves_nothing(
     port, by_web = free_port(), free_port()
     tls, ca = "no_tls: true", ""
     if scheme == "wss":
-        cert, tls = certificate(tmp_path)
+        cert, tls = certified(tmp_path)
         ca = f"?ca={cert}"
     config = f'websocket {{ listen: "127.0.0.1:{by_web}", {tls} }}'
     with nats_server(tmp_path, port, config=config) as process:

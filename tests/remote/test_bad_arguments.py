@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 from helpers_remote import in_a_loop
+from helpers_tls import certificate
 
 from greenroom import AgentPool, Member, RemoteAgent
 from greenroom.kinds import PoolFileError
@@ -190,15 +190,9 @@ def test_b448_a_file_that_holds_no_certificates_is_none(tmp_path: Path) -> None:
     refused(
         lambda: RemoteAgent(HTTPS, ca_file=__file__), ValueError, "ca_file must be a file of cert"
     )
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl here to make keys: that of another is not tested")
-    for name in ("a", "b"):
-        command = f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN={name}"
-        files = ["-keyout", str(tmp_path / f"{name}.key"), "-out", str(tmp_path / f"{name}.pem")]
-        subprocess.run([*command.split(), *files], check=True, capture_output=True)
+    (cert, _), _ = certificate(tmp_path, "a"), certificate(tmp_path, "b")
     command = "openssl rsa -aes256 -passout pass:word -in a.key -out locked.key"
     subprocess.run(command.split(), check=True, capture_output=True, cwd=tmp_path)
-    cert = tmp_path / "a.pem"
 
     async def serve(tls_key: str) -> None:
         await serve_worker(Member("w", str), HTTPS, cert=cert, tls_key=tmp_path / tls_key)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from helpers_remote import echo, in_a_loop, served
+from helpers_tls import certificate
 
 from greenroom import Member, PayloadError, RemoteAgent, RemoteError
 from greenroom.remote import serve_worker
@@ -132,12 +130,7 @@ async def test_b448_nobody_listens() -> None:
 @in_a_loop
 async def test_b448_a_worker_has_a_certificate_that_its_callers_look_at(tmp_path: Path) -> None:
     """Of whom they do not know it, they ask nothing."""
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl here to make a certificate: https is not tested")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext"
-    argv = [*command.split(), "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
-    await asyncio.to_thread(lambda: subprocess.run(argv, check=True, capture_output=True))
+    cert, key = certificate(tmp_path)
     came: list[Any] = []
 
     async def noted(payload: Any) -> Any:

@@ -7,8 +7,6 @@ import base64
 import hashlib
 import json
 import os
-import shutil
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +16,7 @@ from typing import Any
 import pytest
 from helpers_nats import free_port, nats_server, needs_nats
 from helpers_remote import in_a_loop, served
+from helpers_tls import certificate
 
 from greenroom import Member, RemoteAgent, RemoteError
 
@@ -88,17 +87,6 @@ def guarded(folder: Path, tls: Path | None = None) -> Iterator[tuple[str, Path, 
             yield f"tls://127.0.0.1:{port}/w?ca={tls}", *files
 
 
-def _certificate(folder: Path) -> Path:
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl here to make a certificate: TLS to NATS is not tested")
-    pem, key = folder / "server.pem", folder / "server.key"
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext"
-    argv = [*command.split(), "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(pem)]
-    subprocess.run(argv, check=True, capture_output=True)
-    pem.write_text(pem.read_text() + key.read_text())
-    return pem
-
-
 async def _upper(text: str) -> str:
     return text.upper()
 
@@ -124,7 +112,8 @@ async def test_b452_credentials_let_both_ends_in(tmp_path: Path) -> None:
 @in_a_loop
 async def test_b452_credentials_let_in_by_tls(tmp_path: Path) -> None:
     """No more is told to a server than what it asks for."""
-    pem = _certificate(tmp_path)
+    pem, key = certificate(tmp_path)
+    pem.write_text(pem.read_text() + key.read_text())
     with guarded(tmp_path, pem) as (url, known, stranger):
         async with served(Member("w", _upper), url, credentials=known):
             agent = RemoteAgent(url, credentials=known)

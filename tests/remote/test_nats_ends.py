@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import shutil
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import pytest
 from helpers_nats import free_port, nats_server, needs_nats
 from helpers_remote import in_a_loop, until
+from helpers_tls import certificate
 
 from greenroom.brokers.nats_address import nats_address
 from greenroom.brokers.nats_client import BrokerError, NatsConnection
@@ -499,12 +498,7 @@ def _said_at(log: Path) -> set[str]:
 @in_a_loop
 async def test_b459_by_tls_to_a_server_whose_certificate_is_known(tmp_path: Path) -> None:
     """To one whose is not, nothing is said."""
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    if shutil.which("openssl") is None:
-        pytest.skip("there is no openssl here to make a certificate: TLS to NATS is not tested")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=x -addext"
-    argv = [*command.split(), "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
-    await asyncio.to_thread(lambda: subprocess.run(argv, check=True, capture_output=True))
+    cert, key = certificate(tmp_path)
     port = free_port()
     tls = f'tls {{ cert_file: "{cert}", key_file: "{key}" }}'
     with nats_server(tmp_path, port, "--user", "me", "--pass", "s3cret", config=tls):

@@ -213,8 +213,7 @@ def test_a_pool_that_does_not_take_a_block_back_is_found_out(
 ) -> None:
     """One that was let go of while it was open holds its slot for ever."""
     monkeypatch.setattr(Lease, "give_back", lambda _: None)
-    findings = driver.run(4, 400)
-    assert any(": that never" in each.what for each in findings.violations), findings.violations
+    assert is_found_out(": that never", 400)
 
 
 def test_a_pool_that_gives_a_member_more_than_it_takes_is_found_out(
@@ -257,8 +256,7 @@ def test_a_pool_that_leaves_closing_to_the_garbage_collector_is_found_out(
         """Do nothing."""
 
     monkeypatch.setattr("greenroom.actors.executors.agent_output.aclose", forget)
-    findings = driver.run(4, 400)
-    assert any("every stream is closed" in each.what for each in findings.violations)
+    assert is_found_out("every stream is closed", 400)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -271,8 +269,7 @@ def test_a_pool_that_loses_a_slot_is_found_out(monkeypatch: pytest.MonkeyPatch) 
             release(self, *args)
 
     monkeypatch.setattr(Attempts, "release", leaky)
-    findings = driver.run(4, 400)
-    assert any("the pool comes to rest" in each.what for each in findings.violations)
+    assert is_found_out("the pool comes to rest", 400)
 
 
 @pytest.mark.usefixtures("impatient")
@@ -281,8 +278,7 @@ def test_a_pool_that_opens_a_breaker_by_one_odd_request_is_found_out(
 ) -> None:
     """A 403 that is taken for a bad key keeps its member out after the request has ended."""
     monkeypatch.setattr(error_words, "CERTAIN", error_words.CERTAIN | {403})
-    findings = driver.run(4, 400)
-    assert any("has left a breaker that is not closed" in each.what for each in findings.violations)
+    assert is_found_out("has left a breaker that is not closed", 400)
 
 
 def test_a_pool_that_does_not_know_a_poison_request_is_found_out(
@@ -299,8 +295,7 @@ def test_a_pool_that_calls_members_that_rest_is_found_out(
     """They have said for how long, to the millisecond."""
     monkeypatch.setattr(Slot, "rest_for", lambda *_: False)
     monkeypatch.setattr(Headroom, "refused", lambda *_: None)  # by its pace it would rest, too
-    findings = driver.run(4, 400)
-    assert any("times while it rested" in each.what for each in findings.violations)
+    assert is_found_out("times while it rested", 400)
 
 
 @pytest.mark.usefixtures("impatient")

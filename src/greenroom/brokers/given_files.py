@@ -6,6 +6,7 @@ was given may be that secret itself.
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections import UserString
 from importlib import import_module
@@ -20,6 +21,25 @@ class Credentials(UserString):
 
     def __repr__(self) -> str:
         return "<credentials>"
+
+
+def path_of(field: str, value: object) -> str | None:
+    """A path as text; None of none.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if value is None:
+        return None
+    path = os.fspath(value) if isinstance(value, str | os.PathLike) else value
+    # It is not shown: it may be what is in the file.
+    if not isinstance(path, str):
+        raise TypeError(f"{field} must be the path of a file, got a {type(value).__name__}")
+    if not path:
+        raise ValueError(f"{field} must not be empty")
+    if "-----BEGIN" in path:
+        raise ValueError(f"{field} must be the path of a file, got what is in one")
+    return path
 
 
 def see_files_of(

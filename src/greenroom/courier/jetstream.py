@@ -9,17 +9,17 @@ import importlib
 import itertools
 import json
 import math
+import os
 import re
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import Future as ThreadFuture
 from contextvars import Context
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from random import sample
 from typing import Any, TypeVar
 
-from greenroom.brokers.given_files import see_files_of
+from greenroom.brokers.given_files import path_of, see_files_of
 from greenroom.brokers.nats_address import NatsAddress, nats_address
 from greenroom.brokers.nats_client import CLOSE_S, BrokerError, NatsConnection, needs_nats
 from greenroom.courier.courier_store import (
@@ -74,7 +74,7 @@ class JetStream(CourierRules):
     """
 
     url: str = field(kw_only=False)  # in no repr: it may hold a password
-    credentials: str | Path | None = None
+    credentials: str | os.PathLike[str] | None = None
     prefix: str = "greenroom"
     replicas: int = 1
 
@@ -85,10 +85,8 @@ class JetStream(CourierRules):
         check.whole("replicas", self.replicas, minimum=1, maximum=5)
         if not _TOKEN.fullmatch(self.prefix):
             raise ValueError(f"prefix must be of letters, digits, _ and -, got {self.prefix!r}")
-        if self.credentials is not None and not isinstance(self.credentials, str | Path):
-            raise check.misfit("credentials must be a path", self.credentials)
-        given = None if self.credentials is None else str(self.credentials)
-        for address in _addresses(self.url, self.credentials):
+        given = path_of("credentials", self.credentials)
+        for address in _addresses(self.url, given):
             see_files_of("url", address, credentials=given)
         needs_nats("JetStream")
 
@@ -105,18 +103,17 @@ class JetStream(CourierRules):
         return _JetStreamTells(self, token)
 
 
-def _addresses(url: str, credentials: str | Path | None) -> list[NatsAddress]:
+def _addresses(url: str, credentials: str | None) -> list[NatsAddress]:
     """Each of the servers, with what is said to that one.
 
     Raises:
         ValueError: that is no address.
     """
-    creds = None if credentials is None else str(credentials)
     found = []
     for text in _NEXT_ADDRESS.split(url.strip()):
         if not text.startswith(("nats://", "tls://", "ws://", "wss://")):
             raise ValueError("url must begin with nats://, tls://, ws:// or wss://")
-        whole = nats_address("url", text, subject=False, credentials=creds, websocket=True)
+        whole = nats_address("url", text, subject=False, credentials=credentials, websocket=True)
         found += [replace(whole, servers=(server,)) for server in whole.servers]
     return found
 
@@ -201,7 +198,7 @@ class _JetStreamTells:
     async def _begin(self) -> None:
         courier = self._courier
         until = self._loop.time() + courier.timeout_s
-        addresses = _addresses(courier.url, courier.credentials)
+        addresses = _addresses(courier.url, path_of("credentials", courier.credentials))
         self._connection = await _connected(addresses, courier.timeout_s)
         await self._guarded(self._prepare(), until - self._loop.time())
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from importlib import import_module
 from typing import Any
 
+from greenroom.brokers.given_files import path_of
 from greenroom.remote.codec import Codec
 from greenroom.remote.links import Front, Link
 
@@ -22,25 +22,6 @@ def scheme_of(field: str, url: str) -> str:
     if scheme in ("nats", "tls"):
         return "nats"
     raise ValueError(f"{field} must begin with http://, https://, nats:// or tls://")
-
-
-def path_of(field: str, value: object) -> str | None:
-    """A path as text; None of none.
-
-    Raises:
-        TypeError, ValueError: it is none.
-    """
-    if value is None:
-        return None
-    path = os.fspath(value) if isinstance(value, str | os.PathLike) else value
-    # It is not shown: it may be what is in the file.
-    if not isinstance(path, str):
-        raise TypeError(f"{field} must be the path of a file, got a {type(value).__name__}")
-    if not path:
-        raise ValueError(f"{field} must not be empty")
-    if "-----BEGIN" in path:
-        raise ValueError(f"{field} must be the path of a file, got what is in one")
-    return path
 
 
 def key_of(key: object) -> str | None:
